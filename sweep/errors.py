@@ -1,0 +1,70 @@
+"""What a user can get wrong. Every message names the thing, the place and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SweepError(Exception):
+    """Anything we refuse or report; `exit_code` is what the command line answers with.
+
+    what: one sentence naming the thing and its value; where: file, key or path; hint: what to type next.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  {self.hint}" if self.hint else head
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments would not survive the default pickling between Ray processes.
+        return (_rebuild, (type(self), self.what, self.where, self.hint))
+
+
+def _rebuild(kind: type[SweepError], what: str, where: str | None, hint: str | None) -> SweepError:
+    return kind(what, where=where, hint=hint)
+
+
+class ConfigError(SweepError):
+    """The configuration, its overrides or the seeds are wrong. Nothing was started, nothing written."""
+
+    @classmethod
+    def of(cls, problems: Sequence[SweepError], *, where: str | None = None) -> ConfigError:
+        """One error out of several, each on its own line with its own place."""
+        if len(problems) == 1:
+            only = problems[0]
+            place = ": ".join(p for p in (where, only.where) if p) or None
+            return cls(only.what, where=place, hint=only.hint)
+        lines = "\n".join("  " + str(p).replace("\n", "\n  ") for p in problems)
+        return cls(f"{len(problems)} problems\n{lines}", where=where)
+
+
+class TargetError(SweepError):
+    """The named recipe or function cannot be found, imported or called with these parameters."""
+
+
+class StoreError(SweepError):
+    """A run directory is missing, in use, of another experiment, or not writable."""
+
+
+class EnvironmentRefused(SweepError):
+    """The machine or its software cannot do what was asked (devices, threads, determinism)."""
+
+
+class IntegrityError(SweepError):
+    """What is on disk is not what was written, or a reproducibility promise is broken."""
+
+    exit_code = 3
+
+
+class EnsembleError(SweepError):
+    """Members that cannot be combined: ids, shapes, classes, or rows that are no probabilities."""
+
+
+class StatisticsError(SweepError, ValueError):
+    """A statistic was asked for that does not exist for these data; the message says why."""
