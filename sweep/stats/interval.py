@@ -1,0 +1,165 @@
+"""Intervals for one configuration: mean, sd, median and quantiles, failure rate.
+
+Where no interval exists (one seed has no spread; a 95 % median interval needs six) the answer is None, never
+a made-up one. Limits are never clipped: a t interval for an accuracy may reach beyond 1, and that says that
+seeds near the ceiling are not normal.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from sweep.errors import StatisticsError
+from sweep.stats.sample import Floats, check_level, mean, sample, sd
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Two limits, the level they were asked for (.95 for 95 %) and the method in words."""
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over seeds. sd, low and high are None at n = 1; `method` then says why."""
+
+    n: int
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    min: float
+    max: float
+    level: float
+    method: str
+
+
+def t_quantile(df: float, probability: float) -> float:
+    """Quantile of Student's t with df degrees of freedom."""
+    return float(special.stdtrit(df, probability))
+
+
+def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
+    """Student's interval for the mean over seeds: mean ± t_{n-1} s/√n (Student 1908). None for n = 1.
+
+    values: shape (n,), one number a seed. Equal values give an interval of width 0: it is what the formula
+    says, and it says nothing (see the gate, which does not decide on it).
+    StatisticsError for NaN, infinities or no values.
+    """
+    alpha = check_level(level)
+    numbers = sample(values)
+    n = numbers.size
+    if n < 2:
+        return None
+    centre = mean(numbers)
+    half = t_quantile(n - 1, 1 - alpha / 2) * sd(numbers) / math.sqrt(n)
+    return Interval(centre - half, centre + half, level, "Student t over seeds")
+
+
+def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
+    """Chi-square interval for the standard deviation: s √((n-1) / χ²_{n-1, 1-α/2}) to the same with α/2.
+
+    values: shape (n,). None for n = 1. Exact for normal seeds only: unlike the t interval it does not become
+    right with more of them. StatisticsError as in `t_interval`.
+    """
+    alpha = check_level(level)
+    numbers = sample(values)
+    df = numbers.size - 1
+    if df < 1:
+        return None
+    spread = sd(numbers)
+    low, high = (spread * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
+    return Interval(low, high, level, "chi-square over seeds")
+
+
+def chi_square_quantile(df: float, probability: float) -> float:
+    """Quantile of chi-square with df degrees of freedom."""
+    return 2 * float(special.gammaincinv(df / 2, probability))
+
+
+def quantile_interval(values: npt.ArrayLike, q: float, level: float = 0.95) -> Interval | None:
+    """Exact order-statistic interval for the q-quantile (David & Nagaraja 2003, section 7.1), or None.
+
+    values: shape (n,). From the largest x_(j) with P(B <= j-1) <= α/2 to the smallest x_(k) with
+    P(B >= k) <= α/2, B binomial(n, q): at least `level` whatever the distribution. None when no such pair
+    exists (the 95 % interval of the median needs n >= 6). The method names the order statistics and what they
+    cover. StatisticsError for NaN, infinities, no values, or q outside (0, 1).
+    """
+    return order_statistic_interval(np.sort(sample(values)), q, level)
+
+
+def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
+    """`quantile_interval` at q = 1/2."""
+    return quantile_interval(values, 0.5, level)
+
+
+def order_statistic_interval(ordered: Floats, q: float, level: float) -> Interval | None:
+    """`quantile_interval` for values already sorted, which may end in infinities (failed seeds)."""
+    n = ordered.size
+    ranks = order_statistics(n, q, level)
+    if ranks is None:
+        return None
+    j, k = ranks
+    coverage = float(special.bdtr(k - 1, n, q) - special.bdtr(j - 1, n, q))
+    method = f"order statistics {j} and {k} of {n}, exact coverage {coverage:.3f}"
+    return Interval(float(ordered[j - 1]), float(ordered[k - 1]), level, method)
+
+
+def order_statistics(n: int, q: float, level: float = 0.95) -> tuple[int, int] | None:
+    """Ranks (j, k), from 1, whose values bound the q-quantile of n at `level`; None when there are none."""
+    alpha = check_level(level)
+    if not 0 < q < 1:
+        raise StatisticsError(f"quantile {q!r} is not between 0 and 1")
+    below = special.bdtr(np.arange(n), n, q)  # P(B <= 0), …, P(B <= n-1)
+    j = int(np.count_nonzero(below <= alpha / 2))
+    enough = np.flatnonzero(below >= 1 - alpha / 2)
+    return (j, int(enough[0]) + 1) if j and enough.size else None
+
+
+def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
+    """Exact interval for a rate, k of n (Clopper & Pearson 1934): 0 of 5 is at most 52 %, 0 of 10 at most 31 %.
+
+    0 of 0 knows nothing: 0 to 1. StatisticsError unless 0 <= k <= n.
+    """
+    alpha = check_level(level)
+    if not 0 <= k <= n:
+        raise StatisticsError(f"{k} of {n} is no count of failures")
+    low = float(special.betaincinv(k, n - k + 1, alpha / 2)) if k else 0.0
+    high = float(special.betaincinv(k + 1, n - k, 1 - alpha / 2)) if k < n else 1.0
+    return Interval(low, high, level, "Clopper-Pearson")
+
+
+def summarise(values: npt.ArrayLike, level: float = 0.95) -> Summary:
+    """n, mean, sd (divisor n - 1), t interval and extremes of one metric over seeds.
+
+    values: shape (n,). At n = 1 sd, low and high are None. StatisticsError for NaN, infinities or no values.
+    """
+    numbers = sample(values)
+    found = t_interval(numbers, level)
+    return Summary(
+        n=numbers.size,
+        mean=mean(numbers),
+        sd=sd(numbers) if numbers.size > 1 else None,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        min=float(numbers.min()),
+        max=float(numbers.max()),
+        level=level,
+        method=found.method if found else "no interval: one seed has no spread",
+    )

@@ -1,0 +1,79 @@
+"""Numbers, one a seed: what every statistic starts from, and what is refused at the door."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import StatisticsError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# Squares of larger numbers overflow, and a spread of inf would look like an answer.
+LARGEST = 1e150
+
+
+def sample(values: npt.ArrayLike, *, name: str = "values") -> Floats:
+    """`values` as a float64 array of shape (n,), n >= 1, all finite.
+
+    StatisticsError when it is empty, not one-dimensional, holds NaN or an infinity, or a number beyond
+    ±1e150. Nothing is ever dropped: a diverged seed is a failure to be counted, not a gap to be closed.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise StatisticsError(f"{name} has shape {array.shape}; one number a seed is needed, shape (n,)")
+    if array.size == 0:
+        raise StatisticsError(f"{name} is empty: there is nothing to summarise")
+    broken = int(np.count_nonzero(~np.isfinite(array)))
+    if broken:
+        raise StatisticsError(
+            f"{name}: {broken} of {array.size} are NaN or infinite, and a mean over the rest would hide that",
+            hint="count them as failures: clopper_pearson for the rate, worst_rank_median for the location",
+        )
+    if float(np.max(np.abs(array))) > LARGEST:
+        raise StatisticsError(f"{name} holds numbers beyond ±{LARGEST:g}: their variance overflows")
+    return array
+
+
+def per_seed(values: npt.ArrayLike, seeds: npt.ArrayLike) -> tuple[Ints, Floats]:
+    """Average repeats and folds within their seed: (distinct seeds ascending, one mean each).
+
+    values, seeds: shape (runs,). n counts seeds: three seeds with five repeats each are three independent
+    numbers, and a t interval that takes them for fifteen covers .72 instead of .95.
+    StatisticsError as in `sample`, and when the lengths differ.
+    """
+    numbers = sample(values)
+    labels = np.asarray(seeds, dtype=np.int64)
+    if labels.shape != numbers.shape:
+        raise StatisticsError(f"{numbers.size} values but seeds of shape {labels.shape}: one seed a value")
+    distinct = np.unique(labels)
+    return distinct, np.array([mean(numbers[labels == seed]) for seed in distinct], dtype=np.float64)
+
+
+def mean(values: Floats) -> float:
+    """Mean by exact summation, so the order in which seeds finished cannot change a bit of it."""
+    low, high = float(values.min()), float(values.max())
+    # The rounded mean of equal numbers need not be that number; clamped, it always lies among the values.
+    return min(max(math.fsum(values) / values.size, low), high)
+
+
+def variance(values: Floats) -> float:
+    """Sample variance, divisor n - 1, by exact summation; exactly 0 for equal values. Needs n >= 2."""
+    if values.size < 2:
+        raise StatisticsError("one value has no variance: at least two seeds are needed")
+    return math.fsum((values - mean(values)) ** 2) / (values.size - 1)
+
+
+def sd(values: Floats) -> float:
+    """Sample standard deviation, divisor n - 1. Needs n >= 2."""
+    return math.sqrt(variance(values))
+
+
+def check_level(level: float) -> float:
+    """The two-sided error 1 - level; StatisticsError unless 0 < level < 1."""
+    if not 0 < level < 1:
+        raise StatisticsError(f"level {level!r} is not between 0 and 1", hint="95 % is level=0.95")
+    return 1 - level
