@@ -1,0 +1,215 @@
+"""Config -> RunSpecs: tasks x variants x seeds x repeats, content-addressed, pure and lazy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import Any, Literal
+
+from sweep.config import Config
+
+Json = Any  # None, bool, int, float, str, list and dict of the same: what strict JSON can hold
+
+STREAMS = ("init", "order", "augment", "dropout")
+
+
+def canonical(value: Json) -> str:
+    """The one JSON text of a value: sorted keys, no blanks; NaN is refused, floats are shortest round-trip."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def content_id(value: Json) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """The seed of a named stream: the low 32 bits are all that torch's CPU generator reads."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:4], "little")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is trained: a recipe, a function or a command, by reference, with the digest of its source."""
+
+    kind: Literal["recipe", "function", "command"]
+    reference: str = ""
+    argv: tuple[str, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that one run was asked to do; two runs with equal specs are the same experiment."""
+
+    target: Target
+    params: Mapping[str, Json]
+    variant: str
+    task: str
+    seed: int
+    streams: Mapping[str, int]
+    repeat: int
+    deterministic: bool
+    device: str
+    threads: int
+    data: str
+
+    def to_json(self) -> dict[str, Json]:
+        body = asdict(self)
+        body["target"]["argv"] = list(self.target.argv)
+        return body
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Json]) -> RunSpec:
+        target = dict(body["target"])
+        target["argv"] = tuple(target["argv"])
+        return cls(**{**body, "target": Target(**target)})
+
+    @property
+    def id(self) -> str:
+        """sha256 (hex) of the spec: the identity of a run."""
+        return content_id(self.to_json())
+
+    @property
+    def key(self) -> str:
+        """The run's folder below `members/`, unique within a sweep."""
+        parts = [part for part in (self.task, self.variant) if part]
+        leaf = f"seed{self.seed}" + (f"-r{self.repeat}" if self.repeat else "")
+        return "/".join([*parts, leaf])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant of one task: everything of a run but its seed and its repeat."""
+
+    variant: str
+    task: str
+    params: Mapping[str, Json]
+    changes: Mapping[str, Json] = field(default_factory=dict)
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep, seeds outermost, so that a completed prefix holds whole seeds."""
+
+    target: Target
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    repeats: int
+    deterministic: bool
+    device: str
+    threads: int
+    base_seed: int
+    vary: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.cells) * len(self.seeds) * self.repeats
+
+    def __iter__(self) -> Iterator[RunSpec]:
+        for seed in self.seeds:
+            yield from self.of_seed(seed)
+
+    def of_seed(self, seed: int) -> Iterator[RunSpec]:
+        streams = {
+            name: stream_seed(seed if not self.vary or name in self.vary else self.base_seed, name)
+            for name in STREAMS
+        }
+        for cell, repeat in product(self.cells, range(self.repeats)):
+            yield RunSpec(
+                target=self.target, params=cell.params, variant=cell.variant, task=cell.task, seed=seed,
+                streams=streams, repeat=repeat, deterministic=self.deterministic, device=self.device,
+                threads=self.threads, data=cell.data,
+            )  # fmt: skip
+
+    def with_seeds(self, seeds: Sequence[int]) -> Plan:
+        return replace(self, seeds=tuple(seeds))
+
+    def experiment(self) -> dict[str, Json]:
+        """What must stay equal for more seeds to join a directory: everything but the seeds."""
+        return {
+            "target": {**asdict(self.target), "argv": list(self.target.argv)},
+            "cells": [
+                {"variant": c.variant, "task": c.task, "params": dict(c.params), "data": c.data}
+                for c in self.cells
+            ],
+            "repeats": self.repeats,
+            "deterministic": self.deterministic,
+            "device": self.device,
+            "threads": self.threads,
+            "vary": list(self.vary),
+            **({"base_seed": self.base_seed} if self.vary else {}),
+        }
+
+
+def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]:
+    """`over` laid on `base`, mappings merged key by key, everything else replaced."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def assign(params: Mapping[str, Json], dotted: str, value: Json) -> dict[str, Json]:
+    """`params` with the entry at the dotted path replaced by `value`."""
+    head, _, rest = dotted.partition(".")
+    return {**params, head: assign(params.get(head) or {}, rest, value) if rest else value}
+
+
+def grid_points(grid: Mapping[str, Sequence[Json]]) -> Iterator[dict[str, Json]]:
+    """Every combination of a grid, in the order it was written; one empty point for no grid."""
+    for values in product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def folder_name(label: str, value: Json) -> str:
+    """A name that any file system can hold, made unique by a hash of what it stands for.
+
+    The hash also keeps apart names that differ only by case or by Unicode normalisation.
+    """
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:60]
+    return f"{plain or 'variant'}-{content_id(value)[:6]}"
+
+
+def variant_name(point: Mapping[str, Json]) -> str:
+    """`lr-0.01-3f9a1c` for {"params.optimizer.lr": 0.01}; empty for the only variant."""
+    if not point:
+        return ""
+    label = "-".join(f"{key.rpartition('.')[2]}-{_short(value)}" for key, value in point.items())
+    return folder_name(label, dict(point))
+
+
+def _short(value: Json) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def tasks_of(config: Config) -> list[tuple[str, Mapping[str, Json]]]:
+    """(name, changes to the params) of each task; one nameless task when none is declared."""
+    if not config.tasks:
+        return [("", {})]
+    return [(folder_name(name, name), dict(changes)) for name, changes in config.tasks.items()]
+
+
+def cells_of(config: Config) -> Iterator[Cell]:
+    """The cells before their parameters are checked and their data hashed."""
+    for (task, changes), point in product(tasks_of(config), grid_points(config.grid)):
+        params: Mapping[str, Json] = merge(config.params, changes.get("params", changes))
+        for dotted, value in point.items():
+            params = assign(params, dotted.removeprefix("params."), value)
+        yield Cell(variant=variant_name(point), task=task, params=params, changes=point)
+
+
+def plan(config: Config, target: Target, cells: Sequence[Cell], device: str) -> Plan:
+    """The runs of a config whose target, cells and device were resolved."""
+    return Plan(
+        target=target, cells=tuple(cells), seeds=tuple(config.seeds), repeats=config.repeats,
+        deterministic=config.deterministic, device=device, threads=config.threads,
+        base_seed=config.seed, vary=tuple(config.vary),
+    )  # fmt: skip

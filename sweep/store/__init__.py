@@ -1,0 +1,23 @@
+"""Owns a run directory: its names, its atomic writes, its records and its lock. Reads without torch or Ray."""
+
+from sweep.store.attempt import Attempt
+from sweep.store.directory import Member, Status, Store
+from sweep.store.manifest import Manifest, SeedEntry
+from sweep.store.owner import Owner
+from sweep.store.predictions import Predictions
+from sweep.store.record import Artifact, Damaged, Failure, Record
+
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "Damaged",
+    "Failure",
+    "Manifest",
+    "Member",
+    "Owner",
+    "Predictions",
+    "Record",
+    "SeedEntry",
+    "Status",
+    "Store",
+]

@@ -1,0 +1,206 @@
+"""Every write of a run directory goes through here: whole and durable, or not there at all.
+
+A file is written beside its place, flushed, fsynced, moved over its name, and the directory fsynced, so that
+a crash at any instant leaves the old file or the new one. The small functions at the top are the only calls
+into the operating system that change a disk: tests make each of them fail or die in turn.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+Json = Any
+
+TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: ignored by readers, cleaned on start
+
+
+def _open(path: Path, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o666)
+
+
+def _write(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _fsync(fd: int) -> None:
+    os.fsync(fd)
+
+
+def _replace(source: Path, target: Path) -> None:
+    os.replace(source, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    os.link(source, target)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in `path` durable; file systems that cannot are left as they are."""
+    fd = _open(path, os.O_RDONLY)
+    try:
+        _fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _temporary(path: Path, fill: Callable[[IO[bytes]], None], *, durable: bool) -> Iterator[Path]:
+    scratch = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}")
+    try:
+        fd = _open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with _Writer(fd) as stream:
+            fill(stream)  # type: ignore[arg-type]
+            if durable:
+                _fsync(fd)
+        yield scratch
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+class _Writer:
+    """A binary stream over `_write`, seekable as zip files and torch.save want it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    def write(self, data: bytes | memoryview) -> int:
+        view = memoryview(data).cast("B")
+        _write(self.fd, view)
+        return len(view)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return os.lseek(self.fd, offset, whence)
+
+    def tell(self) -> int:
+        return os.lseek(self.fd, 0, os.SEEK_CUR)
+
+    def seekable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        pass
+
+
+def write(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable: bool = True) -> None:
+    """Put `data` (bytes, or a function that writes them to a stream) at `path`, replacing what was there.
+
+    durable=False leaves the fsync to `make_durable`, for files that count only once a record names them.
+    """
+    with _temporary(path, _filler(data), durable=durable) as scratch:
+        _replace(scratch, path)
+    if durable:
+        fsync_directory(path.parent)
+
+
+def create_once(path: Path, data: bytes) -> bool:
+    """Put `data` at `path` unless something is there; False: somebody else was first."""
+    with _temporary(path, _filler(data), durable=True) as scratch:
+        try:
+            _link(scratch, path)
+        except FileExistsError:
+            return False
+    fsync_directory(path.parent)
+    return True
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename within one file system, durably."""
+    _replace(source, target)
+    fsync_directory(target.parent)
+    if source.parent != target.parent:
+        fsync_directory(source.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a log of the driver's own; a torn last line is the reader's to drop."""
+    fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        _write(fd, line.encode() + b"\n")
+        _fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_durable(path: Path) -> None:
+    """fsync a file that was written without it."""
+    fd = _open(path, os.O_RDONLY)
+    try:
+        _fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _filler(data: bytes | Callable[[IO[bytes]], None]) -> Callable[[IO[bytes]], None]:
+    if callable(data):
+        return data
+
+    def fill(stream: IO[bytes]) -> None:
+        stream.write(data)
+
+    return fill
+
+
+def bytes_digest(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def strict(value: Json) -> Json:
+    """`value` with non-finite floats as "nan", "inf", "-inf": what strict JSON can carry."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    return value
+
+
+def dumps(value: Json, *, indent: int | None = 1) -> str:
+    """Strict JSON text; see `strict`."""
+    return json.dumps(strict(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def loads(data: str | bytes) -> Json:
+    """Parse strict JSON: bare NaN and Infinity and repeated keys are refused with ValueError."""
+    return json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        raise ValueError("repeated key")
+    return out
+
+
+def write_json(path: Path, value: Json) -> None:
+    write(path, (dumps(value) + "\n").encode())

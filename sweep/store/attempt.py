@@ -1,0 +1,134 @@
+"""One attempt at one run: a folder of its own, where everything is written before the record names it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from sweep.store import atomic, history, predictions
+from sweep.store.names import ATTEMPT, CHECKPOINT, HISTORY, LOG, PREDICTIONS
+from sweep.store.owner import Owner
+from sweep.store.predictions import Predictions
+from sweep.store.record import Artifact
+
+LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines are kept
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass
+class Attempt:
+    """Where one attempt writes. `previous`: earlier attempts' folders, newest first, for adopting."""
+
+    path: Path
+    spec_id: str
+    owner: Owner
+    number: int
+    previous: tuple[Path, ...] = ()
+    _history: IO[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def nonce(self) -> str:
+        return self.path.name.removeprefix(ATTEMPT)
+
+    def log_row(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append a row to history.jsonl; seen at once by readers, durable with the record."""
+        if self._history is None:
+            self._history = open(self.path / HISTORY, "ab")  # noqa: SIM115  # lives as long as the attempt
+        self._history.write(history.line(step, metrics).encode())
+        self._history.flush()
+
+    def close(self) -> None:
+        if self._history is not None:
+            self._history.close()
+            self._history = None
+
+    def write(self, name: str, data: bytes | Callable[[IO[bytes]], None]) -> None:
+        """An artefact, durable once `artifacts` has been called."""
+        atomic.write(self.path / name, data, durable=False)
+
+    def write_predictions(self, split: str, made: Predictions) -> str:
+        """The file of one split; returns its sha256."""
+        name = PREDICTIONS.format(split=split)
+        self.write(name, lambda stream: predictions.write(stream, made))
+        return atomic.file_digest(self.path / name)
+
+    def log_text(self, text: str) -> None:
+        path = self.path / LOG
+        if path.exists() and path.stat().st_size + len(text) > LOG_LIMIT:
+            old = path.read_bytes()
+            half = LOG_LIMIT // 2
+            if len(old) > half:
+                atomic.write(path, old[: half // 2] + b"\n[... cut ...]\n" + old[-half // 2 :], durable=False)
+            text = text[-half:]
+        with open(path, "a", encoding="utf-8", errors="replace") as stream:
+            stream.write(text)
+
+    def artifacts(self) -> dict[str, Artifact]:
+        """Every file that the record will answer for, made durable and hashed; checkpoints are not kept."""
+        self.close()
+        found: dict[str, Artifact] = {}
+        for path in sorted(self.path.iterdir()):
+            if path.name in (LOG, "attempt.json") or path.name.startswith((CHECKPOINT, atomic.TEMPORARY)):
+                continue
+            if path.is_symlink() or not path.is_file():
+                continue
+            atomic.make_durable(path)
+            found[path.name] = Artifact(atomic.file_digest(path), path.stat().st_size)
+        atomic.fsync_directory(self.path)
+        return found
+
+    def write_checkpoint(
+        self, step: int, fill: Callable[[IO[bytes]], None], *, rows: int
+    ) -> None:
+        """A checkpoint and beside it what makes it believable; the one before stays until this one holds."""
+        self.close()
+        if (self.path / HISTORY).exists():
+            atomic.make_durable(self.path / HISTORY)
+        path = self.path / f"{CHECKPOINT}{step:09d}.pt"
+        atomic.write(path, fill)
+        atomic.write_json(
+            path.with_suffix(".json"),
+            {"sha256": atomic.file_digest(path), "spec_id": self.spec_id, "step": step, "rows": rows},
+        )
+        for old in sorted(self.path.glob(f"{CHECKPOINT}*.pt"))[:-KEPT_CHECKPOINTS]:
+            old.with_suffix(".json").unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
+
+    def drop_checkpoints(self) -> None:
+        """They serve only while a run is unfinished."""
+        for folder in (self.path, *self.previous):
+            for path in folder.glob(f"{CHECKPOINT}*"):
+                path.unlink(missing_ok=True)
+
+    def checkpoints(self) -> Iterable[tuple[Path, dict[str, Any] | str]]:
+        """Checkpoint files, newest first, each with its description, or with the reason to pass it over."""
+        for folder in (self.path, *self.previous):
+            for path in sorted(folder.glob(f"{CHECKPOINT}*.pt"), reverse=True):
+                yield path, self._described(path)
+
+    def _described(self, path: Path) -> dict[str, Any] | str:
+        try:
+            about = atomic.loads(path.with_suffix(".json").read_bytes())
+            if about["spec_id"] != self.spec_id:
+                return "it belongs to another run"
+            if path.is_symlink() or atomic.file_digest(path) != about["sha256"]:
+                return "its bytes are not those that were written"
+            return {"step": int(about["step"]), "rows": int(about["rows"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"its description cannot be read ({error})"
+
+    def adopt_history(self, source: Path, rows: int) -> list[history.Row]:
+        """Begin with the first `rows` rows of the history that stands beside an adopted checkpoint."""
+        self.close()
+        kept, _ = history.read(source / HISTORY)
+        kept = kept[:rows]
+        text = "".join(history.line(r["step"], {k: v for k, v in r.items() if k != "step"}) for r in kept)
+        if text or (self.path / HISTORY).exists():
+            atomic.write(self.path / HISTORY, text.encode(), durable=False)
+        return kept
+
+    def size(self) -> int:
+        return sum(entry.stat().st_size for entry in os.scandir(self.path) if entry.is_file())

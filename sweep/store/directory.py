@@ -1,0 +1,354 @@
+"""The run directory: the hand-over between training and everything that reads, and the only truth."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from sweep.errors import IntegrityError, StoreError
+from sweep.plan import RunSpec
+from sweep.store import atomic, history, lock, manifest, predictions, record
+from sweep.store.attempt import Attempt
+from sweep.store.manifest import Manifest
+from sweep.store.names import (
+    ABOUT,
+    ATTEMPT,
+    CORRUPT,
+    EVENTS,
+    HISTORY,
+    LOCK,
+    LOG,
+    MANIFEST,
+    MANIFEST_LOCK,
+    MEMBERS,
+    PREDICTIONS,
+    RECORD,
+    STOP,
+    inside,
+)
+from sweep.store.owner import Owner, this_process
+from sweep.store.predictions import Predictions
+from sweep.store.record import Damaged, Record
+
+Status = Literal["ok", "failed", "lost", "running", "pending"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One planned run, as the directory tells it."""
+
+    key: str
+    variant: str
+    task: str
+    seed: int
+    repeat: int
+    status: Status
+    path: Path
+    record: Record | None = None
+    note: str = ""
+    attempts: int = 0
+    retried: int = 0  # failed records that --retry-failed moved aside
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the attempt that counts, or else the newest, has its files."""
+        if self.record is not None:
+            return self.path / f"{ATTEMPT}{self.record.attempt}"
+        tries = attempts_of(self.path)
+        return tries[0] if tries else None
+
+
+def attempts_of(path: Path) -> list[Path]:
+    """The attempts at a run, newest first; order is by their number, not by a clock."""
+    numbered = []
+    try:
+        entries = list(os.scandir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    for entry in entries:
+        if entry.name.startswith(ATTEMPT) and entry.is_dir(follow_symlinks=False):
+            try:
+                about = atomic.loads((Path(entry.path) / ABOUT).read_bytes())
+                numbered.append((int(about["number"]), entry.name))
+            except (OSError, ValueError, KeyError, TypeError):
+                numbered.append((0, entry.name))
+    return [path / name for _, name in sorted(numbered, reverse=True)]
+
+
+class Store:
+    """A run directory. `open` only reads; `create` and `begin` write."""
+
+    def __init__(self, path: Path, manifest_: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest_
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Store:
+        """Raises: StoreError when no readable sweep is at `path`."""
+        root = Path(path)
+        if root.exists() and not root.is_dir():
+            raise StoreError("is a file, not a run directory", where=str(root))
+        return cls(root, manifest.read(root / MANIFEST))
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], manifest_: Manifest) -> Store:
+        """A new directory, or the one that is there when it holds the same experiment, with the seeds added.
+
+        Raises: StoreError with a diff when another experiment is there.
+        """
+        root = Path(path)
+        _require_writable(root)
+        root.mkdir(parents=True, exist_ok=True)
+        with lock.briefly(root / MANIFEST_LOCK):
+            if not (root / MANIFEST).exists():
+                first = manifest.SeedEntry(manifest.now(), manifest_.seeds, False)
+                store = cls(root, replace(manifest_, seed_log=(first,)))
+                atomic.write(root / MANIFEST, manifest.encode(store.manifest))
+                return store
+            store = cls.open(root)
+            store.require(manifest_)
+            store._extend(manifest_.seeds)
+            return store
+
+    def require(self, wanted: Manifest) -> None:
+        """Raises: StoreError with a diff when the directory holds another experiment."""
+        diff = list(
+            manifest.differences(atomic.strict(self.manifest.experiment), atomic.strict(wanted.experiment))
+        )
+        if diff:
+            shown = "\n".join(f"    {line}" for line in diff[:20])
+            more = f"\n    and {len(diff) - 20} more" if len(diff) > 20 else ""
+            raise StoreError(
+                f"another experiment is in this directory; it differs in\n{shown}{more}",
+                where=str(self.path),
+                hint="choose another directory with --out, or ask for what is here",
+            )
+
+    def extend(self, seeds: Sequence[int], note: str = "") -> None:
+        """Add seeds to the plan, logged with the time and whether results had been there."""
+        with lock.briefly(self.path / MANIFEST_LOCK):
+            self.manifest = manifest.read(self.path / MANIFEST)
+            self._extend(seeds, note)
+
+    def _extend(self, seeds: Sequence[int], note: str = "") -> None:
+        if set(seeds) <= set(self.manifest.seeds):
+            return
+        seen = any(member.record is not None for member in self.scan())
+        self._put(self.manifest.adding(seeds, results_existed=seen, note=note))
+
+    def stamp(self, value: dict[str, Any]) -> None:
+        """Keep the evidence for (or against) the claim that this sweep is bit-exact."""
+        with lock.briefly(self.path / MANIFEST_LOCK):
+            self._put(replace(manifest.read(self.path / MANIFEST), stamp=value))
+
+    def _put(self, new: Manifest) -> None:
+        atomic.write(self.path / MANIFEST, manifest.encode(new))
+        self.manifest = new
+
+    # Reading
+
+    def members(self) -> Iterator[tuple[str, str, int, int]]:
+        """(task, variant, seed, repeat) of every planned run, sorted: never in the order of completion."""
+        cells = [(c["task"], c["variant"]) for c in self.manifest.experiment["cells"]]
+        repeats = range(int(self.manifest.experiment["repeats"]))
+        for (task, variant), seed, repeat in product(cells, sorted(self.manifest.seeds), repeats):
+            yield task, variant, seed, repeat
+
+    def scan(self, *, verify: bool = False) -> Iterator[Member]:
+        """Every planned run and what became of it; verify=True also hashes every artefact."""
+        live = self.owner()
+        folders: dict[Path, set[str]] = {}
+        for task, variant, seed, repeat in self.members():
+            parent = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part))
+            if parent not in folders:
+                folders[parent] = _names(parent)
+            leaf = f"seed{seed}" + (f"-r{repeat}" if repeat else "")
+            key = "/".join(part for part in (task, variant, leaf) if part)
+            path = parent / leaf
+            if leaf not in folders[parent]:
+                yield Member(key, variant, task, seed, repeat, "pending", path)
+                continue
+            yield self._member(Member(key, variant, task, seed, repeat, "pending", path), live, verify)
+
+    def member(self, key: str) -> Member:
+        """One planned run by its key, read afresh. Raises: StoreError when it is not planned."""
+        for task, variant, seed, repeat in self.members():
+            leaf = f"seed{seed}" + (f"-r{repeat}" if repeat else "")
+            if key == "/".join(part for part in (task, variant, leaf) if part):
+                blank = Member(key, variant, task, seed, repeat, "pending", self.path / MEMBERS / key)
+                return self._member(blank, self.owner(), False)
+        raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
+
+    def _member(self, member: Member, live: Owner | None, verify: bool) -> Member:
+        tries = attempts_of(member.path)
+        retried = sum((attempt / RECORD).exists() for attempt in tries)
+        member = replace(member, attempts=len(tries), retried=retried)
+        try:
+            found = record.decode(inside(self.path, member.path / RECORD).read_bytes())
+            reason = self._disbelieve(member, found, verify)
+            if not reason:
+                return replace(member, status=found.status, record=found)
+        except FileNotFoundError:
+            reason = ""
+        except (Damaged, OSError, StoreError) as error:
+            reason = f"its record is damaged: {error}"
+        if not tries and not reason:
+            return member
+        owner = lock.read_owner(tries[0] / ABOUT) if tries else None
+        if not reason and owner is not None and _alive(owner, live):
+            return replace(member, status="running")
+        return replace(member, status="lost", note=reason)
+
+    def _disbelieve(self, member: Member, found: Record, verify: bool) -> str:
+        """Why a record that parses does not count, or nothing."""
+        named = (found.spec["task"], found.spec["variant"], found.spec["seed"], found.spec["repeat"])
+        if named != (member.task, member.variant, member.seed, member.repeat):
+            return f"its record is that of another run ({found.spec['seed']})"
+        folder = member.path / f"{ATTEMPT}{found.attempt}"
+        for name, artifact in found.artifacts.items():
+            try:
+                path = inside(self.path, folder / name)
+                whole = path.stat().st_size == artifact.bytes
+                if not whole or (verify and atomic.file_digest(path) != artifact.sha256):
+                    return f"{name} is not what was written"
+            except (OSError, StoreError):
+                return f"{name} is missing"
+        return ""
+
+    def file(self, member: Member, name: str) -> Path:
+        """An artefact that the record answers for, its sha256 checked.
+
+        Raises: IntegrityError when it is missing or altered.
+        """
+        found = member.record
+        if found is None or name not in found.artifacts:
+            raise IntegrityError(f"{member.key} has no {name}", where=str(member.path))
+        path = inside(self.path, member.path / f"{ATTEMPT}{found.attempt}" / name)
+        try:
+            if atomic.file_digest(path) == found.artifacts[name].sha256:
+                return path
+        except OSError as error:
+            raise IntegrityError(f"cannot be read ({error.strerror})", where=str(path)) from error
+        raise IntegrityError(
+            "its bytes are not those that were recorded", where=str(path), hint=f"sweep run --out {self.path}"
+        )
+
+    def has(self, member: Member, name: str) -> bool:
+        return member.record is not None and name in member.record.artifacts
+
+    def history(self, member: Member) -> list[history.Row]:
+        """The rows that were logged; of a run without a record, those of its newest attempt."""
+        if member.record is not None and HISTORY not in member.record.artifacts:
+            return []
+        folder = member.folder
+        return history.read(inside(self.path, folder / HISTORY))[0] if folder else []
+
+    def last_row(self, member: Member) -> history.Row | None:
+        folder = member.folder
+        return history.last(inside(self.path, folder / HISTORY)) if folder else None
+
+    def splits(self, member: Member) -> list[str]:
+        """The splits that a finished run has predictions for."""
+        head, tail = PREDICTIONS.split("{split}")
+        names = member.record.artifacts if member.record is not None else ()
+        return sorted(n[len(head) : -len(tail)] for n in names if n.startswith(head) and n.endswith(tail))
+
+    def predictions(self, member: Member, split: str) -> Predictions | None:
+        name = PREDICTIONS.format(split=split)
+        return predictions.read(self.file(member, name)) if self.has(member, name) else None
+
+    def log(self, member: Member) -> Path | None:
+        """The run's log file, if it has one."""
+        folder = member.folder
+        path = inside(self.path, folder / LOG) if folder else None
+        return path if path is not None and path.exists() else None
+
+    def owner(self) -> Owner | None:
+        """The launch at work here, or None."""
+        owner = lock.read_owner(self.path / LOCK)
+        return owner if owner is not None and owner.dead() is not True else None
+
+    # Writing
+
+    def lock(self, *, break_lock: bool = False) -> AbstractContextManager[Owner]:
+        """Be the only launch here. Raises: StoreError naming the other one."""
+        return lock.held(self.path / LOCK, break_lock=break_lock)
+
+    def begin(self, spec: RunSpec, launch: str = "") -> Attempt:
+        """A new attempt at a run; `launch` is the nonce of the lock it works under."""
+        path = inside(self.path, self.path / MEMBERS / spec.key)
+        previous = attempts_of(path)
+        number = 1 + max((_number(attempt) for attempt in previous), default=0)
+        owner = replace(this_process(), nonce=launch)
+        folder = path / f"{ATTEMPT}{secrets.token_hex(4)}"
+        folder.mkdir(parents=True)
+        about = {**owner.to_json(), "number": number, "spec_id": spec.id}
+        atomic.write(folder / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+        return Attempt(folder, spec.id, owner, number, tuple(previous))
+
+    def commit(self, attempt: Attempt, made: Record) -> bool:
+        """Make `made` the outcome of its run. False: another attempt was first, and stays."""
+        atomic.fsync_directory(attempt.path.parent)
+        return atomic.create_once(attempt.path.parent / RECORD, record.encode(made))
+
+    def set_aside(self, member: Member) -> None:
+        """Move a failed or damaged record out of the way; it is kept and counted."""
+        path = member.path / RECORD
+        if member.record is not None:
+            atomic.move(path, member.path / f"{ATTEMPT}{member.record.attempt}" / RECORD)
+        elif path.exists() or path.is_symlink():
+            atomic.move(path, member.path / f"{CORRUPT}{secrets.token_hex(4)}.json")
+
+    def event(self, **fields: Any) -> None:
+        """One line in the driver's own log: retries, discarded duplicates, signals."""
+        atomic.append_line(self.path / EVENTS, atomic.dumps({"time": manifest.now(), **fields}, indent=None))
+
+    def clean(self) -> None:
+        """Remove what killed writers left behind."""
+        for path in self.path.rglob(f"{atomic.TEMPORARY}*"):
+            path.unlink(missing_ok=True)
+        for path in self.path.glob(f"{STOP}*"):
+            path.unlink(missing_ok=True)
+
+    def stop_file(self, launch: str) -> Path:
+        """Its existence asks the runs of a launch to end at their next checkpoint."""
+        return self.path / f"{STOP}{launch}"
+
+
+def _number(attempt: Path) -> int:
+    try:
+        return int(atomic.loads((attempt / ABOUT).read_bytes())["number"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _names(path: Path) -> set[str]:
+    try:
+        return {entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _alive(owner: Owner, live: Owner | None) -> bool:
+    """Of a process on another host only its launch can be asked."""
+    dead = owner.dead()
+    return (live is not None and live.nonce == owner.nonce) if dead is None else not dead
+
+
+def _require_writable(root: Path) -> None:
+    """Refuse before anything is trained. Raises: StoreError."""
+    there = root
+    while not there.exists():
+        if there.is_symlink():
+            raise StoreError("is a link to nothing", where=str(there), hint="choose another --out")
+        there = there.parent
+    if not there.is_dir():
+        raise StoreError("is a file, not a directory", where=str(there), hint="choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StoreError("is not writable", where=str(there), hint="choose another --out, or mend its permissions")

@@ -1,0 +1,109 @@
+"""sweep.json: the resolved config, the plan, the log of seeds and the versions that made the directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import StoreError
+from sweep.plan import content_id
+from sweep.store import atomic
+from sweep.store.owner import now
+
+FORMAT = 1
+
+Json = Any
+
+
+@dataclass(frozen=True)
+class SeedEntry:
+    """Seeds that were added at one moment, and whether results had been seen before."""
+
+    time: str
+    added: tuple[int, ...]
+    results_existed: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A sweep as it was asked for. `experiment` is its identity; `config` is for people and for `reproduce`."""
+
+    name: str
+    config: Mapping[str, Json]
+    experiment: Mapping[str, Json]
+    seeds: tuple[int, ...]
+    seed_log: tuple[SeedEntry, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    stamp: Mapping[str, Json] = field(default_factory=dict)
+
+    def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
+        """With the seeds that are new; unchanged when none is."""
+        new = tuple(seed for seed in seeds if seed not in set(self.seeds))
+        if not new:
+            return self
+        entry = SeedEntry(now(), new, results_existed, note)
+        return replace(self, seeds=self.seeds + new, seed_log=(*self.seed_log, entry))
+
+    @property
+    def extensions(self) -> int:
+        """How often seeds were added after results had been there to look at."""
+        return sum(entry.results_existed for entry in self.seed_log)
+
+
+def encode(manifest: Manifest) -> bytes:
+    body = atomic.strict({"format": FORMAT, **asdict(manifest)})
+    return (atomic.dumps({**body, "checksum": content_id(body)}) + "\n").encode()
+
+
+def read(path: Path) -> Manifest:
+    """The manifest at `path`.
+
+    Raises: StoreError when it is absent, damaged or of a newer format.
+    """
+    where = str(path)
+    try:
+        body = atomic.loads(path.read_bytes())
+        checksum = body.pop("checksum")
+        version = body.pop("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise StoreError(
+                f"format {version} was written by a newer version of sweep", where=where,
+                hint="upgrade sweep to read it",
+            )  # fmt: skip
+        if content_id({"format": version, **body}) != checksum:
+            raise StoreError(
+                "its checksum does not hold", where=where,
+                hint="somebody edited it: restore the file, or start again with another --out",
+            )  # fmt: skip
+        known = {f.name for f in fields(Manifest)}
+        body = {key: value for key, value in body.items() if key in known}
+        body["seeds"] = tuple(body["seeds"])
+        body["seed_log"] = tuple(
+            SeedEntry(e["time"], tuple(e["added"]), e["results_existed"], e.get("note", ""))
+            for e in body["seed_log"]
+        )
+        return Manifest(**body)
+    except FileNotFoundError:
+        raise StoreError(
+            "no sweep is here (sweep.json is missing)", where=str(path.parent),
+            hint="name a directory that `sweep run` made, e.g. runs/digits-mlp",
+        ) from None  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"it cannot be read ({error})", where=where) from error
+
+
+def differences(old: Json, new: Json, path: str = "") -> Iterator[str]:
+    """Lines `path: old -> new` for every leaf in which two experiments differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(k for k in new if k not in old)]:
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from differences(a, b, f"{path}[{index}]")
+    elif old != new:
+        yield f"{path}: {atomic.dumps(old, indent=None)} -> {atomic.dumps(new, indent=None)}"

@@ -1,0 +1,34 @@
+"""The names of everything in a run directory, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.errors import StoreError
+
+MANIFEST = "sweep.json"
+LOCK = "lock"
+MANIFEST_LOCK = "sweep.json.lock"
+STOP = "stop-"  # stop-<nonce of the launch>: its runs end at the next checkpoint
+MEMBERS = "members"
+RECORD = "record.json"
+CORRUPT = "record.corrupt-"
+ATTEMPT = "attempt-"
+ABOUT = "attempt.json"
+HISTORY = "history.jsonl"
+PREDICTIONS = "predictions-{split}.npz"
+MODEL = "model.safetensors"
+MODEL_ABOUT = "model.json"
+CHECKPOINT = "checkpoint-"
+LOG = "log.txt"
+EVENTS = "events.jsonl"
+
+
+def inside(root: Path, path: Path) -> Path:
+    """`path`, refused when links or dots lead it out of the run directory.
+
+    Raises: StoreError.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise StoreError("leads out of the run directory", where=str(path))
+    return path

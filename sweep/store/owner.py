@@ -1,0 +1,91 @@
+"""Who holds a lock or an attempt, and whether that process still lives."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, named so that a reused pid or a rebooted host is not mistaken for it."""
+
+    host: str
+    boot: str
+    pid: int
+    ticks: str  # the process's start, in clock ticks since boot; "" where the system does not tell
+    started: str  # ISO UTC, for people only: nothing is decided by a clock
+    nonce: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Owner:
+        return cls(
+            host=str(body["host"]), boot=str(body["boot"]), pid=int(body["pid"]), ticks=str(body["ticks"]),
+            started=str(body["started"]), nonce=str(body["nonce"]),
+        )  # fmt: skip
+
+    @property
+    def here(self) -> bool:
+        """On this host, so that its life can be checked."""
+        return self.host == socket.gethostname()
+
+    def dead(self) -> bool | None:
+        """True or False on this host; None: on another host, nobody here can tell."""
+        if not self.here:
+            return None
+        return self.boot != _boot_id() or _ticks(self.pid) != self.ticks or not _runs(self.pid)
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host}, started {self.started}"
+
+
+def this_process() -> Owner:
+    """This process as an owner, with a fresh nonce."""
+    return Owner(
+        host=socket.gethostname(), boot=_boot_id(), pid=os.getpid(), ticks=_ticks(os.getpid()),
+        started=now(), nonce=secrets.token_hex(4),
+    )  # fmt: skip
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _ticks(pid: int) -> str:
+    try:
+        # The command name may hold blanks and brackets; fields are counted after the last one.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (OSError, IndexError):
+        return True

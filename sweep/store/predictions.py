@@ -1,0 +1,97 @@
+"""predictions-<split>.npz: ids, targets and what the model said of each example; never an object array."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.errors import IntegrityError, SweepError
+
+Array = NDArray[Any]
+LIMIT = 8 << 30  # bytes that one file may unpack to
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one member said of one split.
+
+    ids (examples,): integers or text; targets (examples,) or (examples, outputs); for classes `probs`
+    (examples, classes), rows summing to one; for regression `mean` and optionally `var`, shaped as targets.
+    """
+
+    ids: Array
+    targets: Array
+    probs: Array | None = None
+    mean: Array | None = None
+    var: Array | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+
+def write(stream: IO[bytes], predictions: Predictions) -> None:
+    """As `.npz` with a fixed date, so that equal predictions are equal bytes."""
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in sorted(predictions.arrays().items()):
+            buffer = BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+
+
+def read(path: Path) -> Predictions:
+    """The predictions at `path`; unpickles nothing.
+
+    Raises: IntegrityError for anything that is not such a file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > LIMIT:
+                raise ValueError(f"unpacks to more than {LIMIT >> 30} GiB")
+        known = {f.name for f in fields(Predictions)}
+        with np.load(path, allow_pickle=False) as data:
+            return Predictions(**{name: data[name] for name in data.files if name in known})
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise IntegrityError(f"not a readable predictions file ({error})", where=str(path)) from error
+
+
+def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: Any = None) -> Predictions:
+    """Predictions from what training code hands over: arrays or tensors on any device.
+
+    Raises: SweepError naming what has the wrong shape.
+    """
+    out = Predictions(
+        ids=_plain(ids), targets=_plain(targets), probs=_float(probs), mean=_float(mean), var=_float(var)
+    )
+    n = len(out.ids)
+    for name, array in out.arrays().items():
+        if array.dtype.hasobject:
+            raise SweepError(f"{name} holds Python objects, not numbers", where="save_predictions")
+        if len(array) != n:
+            raise SweepError(f"{name} has {len(array)} rows, ids has {n}", where="save_predictions")
+    if len(np.unique(out.ids)) != n:
+        raise SweepError("the example ids repeat", where="save_predictions")
+    if (out.probs is None) == (out.mean is None):
+        raise SweepError("give probs (classes) or mean (regression), one of them", where="save_predictions")
+    return out
+
+
+def _plain(value: Any) -> Array:
+    if hasattr(value, "detach"):  # a tensor, without importing torch to ask
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+def _float(value: Any) -> Array | None:
+    if value is None:
+        return None
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    array = np.asarray(value)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)

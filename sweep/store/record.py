@@ -1,0 +1,99 @@
+"""record.json: what became of one run. Written last and created once; complete if its checksum holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from sweep.plan import content_id
+from sweep.store import atomic
+
+FORMAT = 1
+
+Json = Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no result: an outcome, not an accident of the machine.
+
+    kind: "raised" (the user's code), "diverged" (a metric is not finite), "killed" (it killed its worker each
+    time), "timeout", "returned" (what it gave back is no set of metrics), "out of memory", "nondeterministic".
+    """
+
+    kind: str
+    message: str
+    phase: str = "train"
+    exception: str = ""
+    where: str = ""  # file:line of the innermost frame of the user's code
+
+    def __str__(self) -> str:
+        what = f"{self.exception}: {self.message}" if self.exception else self.message
+        return f"{self.kind}: {what}" + (f" ({self.where})" if self.where else "")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of an attempt, by content."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run's outcome, as stored."""
+
+    spec: Mapping[str, Json]
+    spec_id: str
+    status: Literal["ok", "failed"]
+    attempt: str
+    attempts: int = 1
+    failure: Failure | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    result: Mapping[str, Json] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Json] = field(default_factory=dict)
+    environment_id: str = ""
+    context: Mapping[str, Json] = field(default_factory=dict)
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+class Damaged(ValueError):
+    """These bytes are no whole record; the message says what is wrong with them."""
+
+
+def encode(record: Record) -> bytes:
+    """The record as strict JSON with its own checksum."""
+    body = atomic.strict({"format": FORMAT, **asdict(record)})
+    return (atomic.dumps({**body, "checksum": content_id(body)}) + "\n").encode()
+
+
+def decode(data: bytes) -> Record:
+    """The record in `data`.
+
+    Raises: Damaged for anything but a whole, unaltered record of this format; never another exception.
+    """
+    try:
+        body = atomic.loads(data)
+        checksum = body.pop("checksum")
+        if content_id(body) != checksum:
+            raise Damaged("its checksum does not hold")
+        if body.pop("format") > FORMAT:
+            raise Damaged("it was written by a newer version of sweep: upgrade to read it")
+        if content_id(body["spec"]) != body["spec_id"]:
+            raise Damaged("its spec does not match its identity")
+        known = {f.name for f in fields(Record)}
+        body = {key: value for key, value in body.items() if key in known}
+        body["failure"] = Failure(**body["failure"]) if body["failure"] else None
+        body["metrics"] = {str(key): float(value) for key, value in body["metrics"].items()}
+        body["artifacts"] = {str(key): Artifact(**value) for key, value in body["artifacts"].items()}
+        body["notes"] = tuple(body["notes"])
+        return Record(**body)
+    except Damaged:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"it does not parse ({type(error).__name__}: {error})") from error
