@@ -1,0 +1,185 @@
+"""What the built-in recipes can be told: data with all defaults filled in, checked without torch.
+
+A value that depends on a name (the learning rate of an optimizer, the width of a model) is filled in
+when the object is made, so that the spec of a run holds the number that was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Precision = Literal["fp32", "tf32", "bf16"]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Widths = Annotated[tuple[Count, ...], Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """One group of parameters: immutable, and strict about names.
+
+    `by_name` holds what each `name` means for the fields left out; a field that only other names
+    understand is refused rather than ignored.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    by_name: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not cls.by_name:
+            return given
+        name = given.get("name", cls.model_fields["name"].default)
+        own = cls.by_name.get(name)
+        if own is None:
+            return given
+        filled = {key: value for key, value in given.items() if value is not None}
+        for key in filled:
+            users = [other for other, fields in cls.by_name.items() if key in fields]
+            if users and name not in users:
+                raise ValueError(f"{key} has no meaning for {name} (only for {', '.join(users)})")
+        return {**own, **filled}
+
+
+class Model(Part):
+    """A network. `hidden` are the widths of an MLP's layers (of the head for a CNN), `channels` of convolutions.
+
+    resnet: one stage per entry of `channels`, `blocks` residual blocks a stage, batch norm always on.
+    """
+
+    by_name = {
+        "mlp": {"hidden": (256, 256), "batch_norm": False},
+        "cnn": {"channels": (32, 64), "hidden": (128,), "batch_norm": False},
+        "resnet": {"channels": (16, 32, 64), "blocks": 2, "batch_norm": True},
+    }
+    name: Literal["mlp", "cnn", "resnet"] = "mlp"
+    hidden: tuple[Count, ...] | None = None
+    channels: Widths | None = None
+    blocks: Count | None = None
+    dropout: Fraction = 0.0
+    batch_norm: bool | None = None
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+
+    @model_validator(mode="after")
+    def _norm(self) -> Model:
+        if self.name == "resnet" and not self.batch_norm:
+            raise ValueError("a resnet has batch norm; leave batch_norm out")
+        return self
+
+
+class Data(Part):
+    """A data set: embedded (digits, diabetes), a folder of IDX files, or one NumPy .npz file.
+
+    limit: at most this many training and this many test examples, for a quick try.
+    """
+
+    name: Literal["digits", "diabetes", "idx", "npz"] = "digits"
+    folder: str | None = None
+    path: str | None = None
+    limit: Annotated[int, Field(ge=20)] | None = None
+
+    @model_validator(mode="after")
+    def _place(self) -> Data:
+        wanted = {"idx": "folder", "npz": "path"}.get(self.name)
+        for key in ("folder", "path"):
+            value = getattr(self, key)
+            if key == wanted and not value:
+                raise ValueError(f"{self.name} needs {key}: where the files are")
+            if key != wanted and value is not None:
+                raise ValueError(f"{key} has no meaning for {self.name}")
+        return self
+
+
+class Optimizer(Part):
+    """SGD (momentum, Nesterov) or AdamW; weight decay is decoupled in AdamW, added to the gradient in SGD."""
+
+    by_name = {
+        "sgd": {"lr": 0.05, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4},
+        "adamw": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2},
+    }
+    name: Literal["sgd", "adamw"] = "adamw"
+    lr: Positive | None = None
+    weight_decay: NonNegative | None = None
+    momentum: Fraction | None = None
+    nesterov: bool | None = None
+    betas: tuple[Fraction, Fraction] | None = None
+    eps: Positive | None = None
+
+    @model_validator(mode="after")
+    def _nesterov(self) -> Optimizer:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Schedule(Part):
+    """The learning rate over the run, as a factor of `optimizer.lr`; computed anew for every step.
+
+    warmup: this share of all steps rises linearly from 0. cosine: falls to `floor` at the last step.
+    step: times `gamma` whenever one of `milestones` (shares of all steps) has passed.
+    """
+
+    by_name = {
+        "constant": {},
+        "cosine": {"floor": 0.0},
+        "step": {"milestones": (0.5, 0.75), "gamma": 0.1},
+    }
+    name: Literal["constant", "cosine", "step"] = "cosine"
+    warmup: Fraction = 0.0
+    floor: Fraction | None = None
+    milestones: tuple[Fraction, ...] | None = None
+    gamma: Positive | None = None
+
+
+class Augment(Part):
+    """Changes of training images, drawn for each example from (seed, epoch, example).
+
+    shift: up to this many pixels in each direction, edges filled with the value of a black pixel.
+    flip: mirrored left to right, every second time.
+    """
+
+    shift: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class StopEarly(Part):
+    """Stop when `metric` has not improved by more than `min_delta` for `patience` epochs.
+
+    Only validation metrics can be named: choosing the epoch on test data makes the test score wrong.
+    """
+
+    metric: str = "val/loss"
+    patience: Count = 10
+    min_delta: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _on_val(self) -> StopEarly:
+        check_val_metric(self.metric)
+        return self
+
+
+# Which way a validation metric is better; the loop needs to know, whoever declares the goals of a report.
+HIGHER_IS_BETTER = {"val/loss": False, "val/accuracy": True, "val/rmse": False}
+
+
+def check_val_metric(metric: str) -> str:
+    """The metric, when a stop or a checkpoint may be chosen by it; ValueError otherwise."""
+    if metric in HIGHER_IS_BETTER:
+        return metric
+    if metric.startswith("test/"):
+        raise ValueError(f"{metric}: an epoch is chosen on val, never on test; name val/{metric[5:]} instead")
+    raise ValueError(f"{metric} is not one of {', '.join(HIGHER_IS_BETTER)}")
+
+
+def parse_checkpoint(rule: str) -> str | None:
+    """The metric of `best(val/loss)`, None for `final`; ValueError for any other rule."""
+    if rule == "final":
+        return None
+    if rule.startswith("best(") and rule.endswith(")"):
+        return check_val_metric(rule[5:-1].strip())
+    raise ValueError(f"{rule!r} is neither final nor best(val/loss)")

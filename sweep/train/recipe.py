@@ -1,0 +1,55 @@
+"""Recipe: the parts of a training run as plain callables. Needs torch only when a part is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweep.train.params import Precision, StopEarly
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from sweep.train.data import Dataset
+    from sweep.train.scoring import Scoring
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the built-in loop needs to know to train one model; write a function that returns one.
+
+    data: () -> Dataset, the same whatever the seed; called once for several runs.
+    model: Dataset -> module on the CPU, drawing its weights from torch's global generator.
+    loss: (outputs, targets) -> scalar, the mean over the batch.
+    optimizer: (parameters, lr) -> optimizer; lr is a float on a CPU and a scalar tensor on CUDA, where the
+        loop changes it in place; `Adam(..., fused=True)` and `SGD(..., fused=True)` take both.
+    lr, schedule: the rate of step i of n is lr * schedule(i, n).
+    scoring: Dataset -> Scoring, what is reported and saved.
+    augment: (inputs, keys) -> inputs for training batches; keys is int64 (batch,), different for each
+        example and epoch: the only randomness it may use.
+    epochs, batch_size: of training; drop_last leaves out the last, smaller batch of an epoch.
+    precision: fp32, tf32 or bf16 (autocast); compile: the loss of a batch under torch.compile.
+    loader_workers: None gathers batches on the device; a number feeds them from a DataLoader.
+    best: the validation metric whose best epoch is the result; None for the final epoch.
+    meta: Dataset -> plain values stored beside the weights, enough to rebuild the model.
+    """
+
+    data: Callable[[], Dataset]
+    model: Callable[[Dataset], nn.Module]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: Callable[[Iterable[nn.Parameter], float | Tensor], Optimizer]
+    lr: float
+    schedule: Callable[[int, int], float]
+    scoring: Callable[[Dataset], Scoring]
+    epochs: int
+    batch_size: int
+    augment: Callable[[Tensor, Tensor], Tensor] | None = None
+    drop_last: bool = False
+    precision: Precision = "fp32"
+    compile: bool = False
+    loader_workers: int | None = None
+    stop_early: StopEarly | None = None
+    best: str | None = None
+    meta: Callable[[Dataset], Mapping[str, Any]] = lambda data: {}
