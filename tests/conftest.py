@@ -1,0 +1,1 @@
+"""Helpers in this folder are importable from every test below it."""

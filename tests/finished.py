@@ -1,0 +1,89 @@
+"""Run directories as training leaves them, made through the real store without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweep.plan import Cell, Plan, RunSpec, Target
+from sweep.store import Failure, Manifest, Record, Store
+
+ENVIRONMENT = {"torch": "2.13.0", "threads": 1, "device": "cpu"}
+
+Outcome = Mapping[str, Any]
+
+
+def planned(
+    seeds: Iterable[int], variants: Sequence[str], tasks: Sequence[str], repeats: int, *, deterministic: bool
+) -> Plan:
+    cells = tuple(Cell(variant=v, task=t, params={"epochs": 3}) for t in tasks for v in variants)
+    return Plan(
+        target=Target("function", reference="made:up", digest="0" * 64), cells=cells, seeds=tuple(seeds),
+        repeats=repeats, deterministic=deterministic, device="cpu", threads=1, base_seed=42, vary=(),
+    )  # fmt: skip
+
+
+def sweep_of(
+    path: Path,
+    outcome: Callable[[RunSpec], Outcome | None],
+    *,
+    seeds: Iterable[int] = range(3),
+    variants: Sequence[str] = ("",),
+    tasks: Sequence[str] = ("",),
+    repeats: int = 1,
+    config: Mapping[str, Any] | None = None,
+    deterministic: bool = False,
+    name: str = "made-up",
+) -> Store:
+    """A directory whose runs became what `outcome` says: fields of a Record, and `history`, `predictions`.
+
+    None leaves a run pending; {"lost": True} begins an attempt of a process that is no longer there.
+    """
+    plan = planned(seeds, variants, tasks, repeats, deterministic=deterministic)
+    config = {"primary": "test/accuracy", "deterministic": deterministic, **(config or {})}
+    store = Store.create(path, Manifest(name, config, plan.experiment(), plan.seeds))
+    for spec in plan:
+        made = outcome(spec)
+        if made is not None:
+            put(store, spec, made)
+    return store
+
+
+def put(store: Store, spec: RunSpec, made: Outcome) -> None:
+    attempt = store.begin(spec)
+    fields = dict(made)
+    if fields.pop("lost", False):
+        (attempt.path / "attempt.json").unlink()
+        return
+    for row in fields.pop("history", ()):
+        attempt.log_row(row["step"], {k: v for k, v in row.items() if k != "step"})
+    for split, predictions in fields.pop("predictions", {}).items():
+        attempt.write_predictions(split, predictions)
+    record = Record(
+        spec=spec.to_json(), spec_id=spec.id, attempt=attempt.nonce, attempts=attempt.number,
+        artifacts=attempt.artifacts(),
+        **{
+            "status": "failed" if "failure" in fields else "ok", "seconds": 1.5,
+            "result": {"rule": "final", "epoch": 3}, "environment": ENVIRONMENT, "environment_id": "e" * 64,
+            "digests": {"final": f"{spec.task}/{spec.variant}/{spec.seed}"}, **fields,
+        },
+    )  # fmt: skip
+    assert store.commit(attempt, record)
+
+
+def failure(kind: str = "raised", message: str = "no luck", **fields: str) -> Failure:
+    return Failure(kind=kind, message=message, **fields)
+
+
+def accuracies(
+    values: Mapping[int, float], metric: str = "test/accuracy"
+) -> Callable[[RunSpec], Outcome | None]:
+    """Outcomes that report one metric; a seed that is not named stays pending."""
+    return lambda spec: {"metrics": {metric: values[spec.seed]}} if spec.seed in values else None
+
+
+def normal(seed: int, mean: float = 0.9, sd: float = 0.01) -> float:
+    return float(np.random.default_rng(seed).normal(mean, sd))
