@@ -1,0 +1,88 @@
+"""sha256 of tensors: the links of a run's chain of digests.
+
+A digest covers, entry by entry in sorted-name order, the name, the dtype, the shape and the little-endian
+bytes: two mappings have the same digest exactly if they hold the same bits under the same names. Strides,
+device and gradients do not count; the sign of a zero and the payload of a NaN do. `arrays` and `tensors` agree
+on the dtypes that NumPy and torch share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+_SHARED = frozenset(
+    {torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool}
+)
+
+
+def tensors(mapping: Mapping[str, Tensor]) -> str:
+    """sha256 (hex) of named dense tensors of any shape, dtype and device.
+
+    Raises TypeError for a tensor without plain bytes (sparse, quantized, meta).
+    """
+    digest = hashlib.sha256()
+    for name in sorted(mapping):
+        tensor = mapping[name].detach()
+        digest.update(_head(name, str(tensor.dtype), tuple(tensor.shape)))
+        digest.update(_tensor_bytes(name, tensor).data)
+    return digest.hexdigest()
+
+
+def module(m: nn.Module) -> str:
+    """sha256 (hex) of a module's parameters and buffers, the ones that no state dict holds included.
+
+    Tied parameters count under each of their names. Lazy parameters without a shape yet count by name only.
+    """
+    named: dict[str, Tensor] = dict(m.named_parameters(remove_duplicate=False))
+    named.update(m.named_buffers(remove_duplicate=False))
+    lazy = sorted(name for name, tensor in named.items() if is_lazy(tensor))
+    value = tensors({name: tensor for name, tensor in named.items() if not is_lazy(tensor)})
+    return hashlib.sha256(json.dumps([value, lazy]).encode("ascii")).hexdigest() if lazy else value
+
+
+def arrays(mapping: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """sha256 (hex) of named NumPy arrays of any shape and plain dtype (numbers, booleans, strings, dates).
+
+    Raises TypeError for arrays of objects and structured arrays, which have no bytes of their own.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(mapping):
+        array = np.asarray(mapping[name])
+        if array.dtype.hasobject or array.dtype.fields is not None:
+            raise TypeError(f"{name!r} is an array of {array.dtype}, which has no bytes to compare")
+        little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+        # "float32", as torch says it; the names of strings and dates lack their width or unit.
+        dtype = little.dtype.name if little.dtype.kind in "biufc" else little.dtype.str
+        digest.update(_head(name, dtype, array.shape))
+        digest.update(little.data if little.dtype.kind in "biufc" else little.tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _head(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
+    # JSON ends where it ends and tells the length of what follows, so no two mappings share one byte string.
+    return json.dumps([name, dtype.removeprefix("torch."), list(shape)]).encode("ascii")
+
+
+def _tensor_bytes(name: str, tensor: Tensor) -> np.ndarray[Any, Any]:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
+        raise TypeError(f"{name!r} is a {kind} tensor, which has no plain bytes to compare")
+    plain = tensor.resolve_conj().resolve_neg().cpu().contiguous()
+    if plain.dtype in _SHARED and sys.byteorder == "little":
+        return plain.numpy()  # several times faster than a view; with thousands of tensors it counts
+    raw = plain.reshape(-1).view(torch.uint8)
+    if sys.byteorder == "big":
+        width = tensor.element_size() // (2 if tensor.is_complex() else 1)
+        raw = raw.reshape(-1, width).flip(1).reshape(-1)
+    return raw.numpy()

@@ -1,0 +1,148 @@
+"""Where randomness comes from and how kernels are chosen: seeds, streams, modes, their state in and out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import deterministic as torch_deterministic
+
+from sweep.errors import EnvironmentRefused, IntegrityError
+
+FROM_ZERO = "this seed has to start from zero"
+
+
+def seed_everything(seed: int, *, deterministic: bool, fill_memory: bool = True) -> None:
+    """Seed `random`, NumPy's global generator, torch's CPU generator and those of all CUDA devices, each with
+    the seed itself (0 .. 2**32 - 1), and apply the mode (see `apply_mode`).
+
+    A CUDA device that was not yet used is seeded when it first is.
+    """
+    apply_mode(deterministic, fill_memory=fill_memory)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  user code draws from the global generator
+    torch.manual_seed(seed)
+
+
+def apply_mode(deterministic: bool, *, fill_memory: bool = True) -> None:
+    """Deterministic: only kernels that repeat their bits, or an error. Fast: whichever kernel is fastest.
+
+    Every switch is set in both modes, so a run inherits nothing from the one before it. `fill_memory` only
+    counts in deterministic mode: torch then fills memory that was not written, at a cost; turn it off only
+    where the bits have been shown to be the same.
+    """
+    # The second call also ends a warn-only mode that someone left on.
+    torch.use_deterministic_algorithms(deterministic, warn_only=False)
+    torch_deterministic.fill_uninitialized_memory = fill_memory or not deterministic  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def read_back() -> dict[str, bool]:
+    """The switches as they stand now; read again at the end of training they tell what the run really had."""
+    return {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "fill_uninitialized_memory": bool(torch_deterministic.fill_uninitialized_memory),  # type: ignore[attr-defined]
+        "cudnn_enabled": bool(torch.backends.cudnn.enabled),
+        "cudnn_deterministic": bool(torch.backends.cudnn.deterministic),
+        "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),
+        "mkldnn_enabled": bool(torch.backends.mkldnn.enabled),
+        "mkldnn_deterministic": bool(torch.backends.mkldnn.deterministic),
+    }
+
+
+def set_threads(threads: int) -> int:
+    """Let torch use `threads` threads and return how many it will use: call it in the thread that trains.
+
+    Results on a CPU depend on this number. An environment variable would not do: it is read once, at import,
+    and workers are reused. Raises EnvironmentRefused for a number below one.
+    """
+    if threads < 1:
+        raise EnvironmentRefused(f"{threads} threads", where="threads", hint="give a whole number from 1 up")
+    torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def generator(stream_seed: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A torch generator of its own for one named stream; drawing from it leaves the global ones alone."""
+    return torch.Generator(device=device).manual_seed(stream_seed)
+
+
+def worker_init_fn(worker_id: int) -> None:
+    """Pass as a DataLoader's `worker_init_fn`: seeds `random` and NumPy from the torch seed of this worker.
+
+    That seed is the loader's base seed, drawn from its generator once an epoch, plus the worker's number:
+    streams differ between workers and between epochs, and repeat with the seed.
+    """
+    seed = torch.initial_seed()
+    random.seed(seed)
+    # NumPy takes 32-bit words; both halves, since the number of the worker may carry into the upper one.
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF])  # noqa: NPY002
+
+
+def example_generator(stream_seed: int, epoch: int, example: int) -> np.random.Generator:
+    """The randomness of one example in one epoch: a function of its three arguments and of nothing else.
+
+    So it does not matter which loader worker handles the example, in which order, or how many there are. Each
+    (epoch, example), both from 0 up, owns 2**128 blocks of the counter-based generator Philox4x64 (Salmon et
+    al., "Parallel random numbers: as easy as 1, 2, 3", 2011): no two of them overlap.
+    """
+    return np.random.Generator(np.random.Philox(key=[stream_seed, 1], counter=[0, 0, example, epoch]))
+
+
+def epoch_uniforms(stream_seed: int, epoch: int, examples: int, draws: int) -> np.ndarray[Any, Any]:
+    """Uniform numbers in [0, 1), float64 [examples, draws]: row i belongs to example i in this epoch.
+
+    `example_generator` for whole tensors in memory: a row depends on neither batches nor the other examples.
+    """
+    philox = np.random.Philox(key=[stream_seed, 2], counter=[0, 0, 0, epoch])
+    return np.random.Generator(philox).random((examples, draws))
+
+
+def get_rng_state() -> dict[str, Any]:
+    """The state of every global generator as plain lists and numbers, which `weights_only=True` loads.
+
+    Holds `random`, NumPy, torch's CPU generator and, once CUDA is in use, those of all visible CUDA devices.
+    """
+    version, words, gauss = random.getstate()
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": _plain(np.random.get_state(legacy=False)),  # noqa: NPY002
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": [each.tolist() for each in torch.cuda.get_rng_state_all()] if in_use else [],
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Put back what `get_rng_state` returned.
+
+    Raises IntegrityError, with nothing changed, if it does not fit: a broken state, or fewer CUDA devices.
+    """
+    here = get_rng_state()
+    try:
+        if len(state["cuda"]) > torch.cuda.device_count():
+            raise ValueError(f"of {len(state['cuda'])} CUDA devices, {torch.cuda.device_count()} are visible")
+        _set_rng_state(state)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
+        _set_rng_state(here)
+        raise IntegrityError(f"the random state cannot be put back: {error!r}", hint=FROM_ZERO) from error
+
+
+def _set_rng_state(state: Mapping[str, Any]) -> None:
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8, device="cpu"))
+    for device, each in enumerate(state["cuda"]):
+        torch.cuda.set_rng_state(torch.tensor(each, dtype=torch.uint8, device="cpu"), device)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
