@@ -1,0 +1,150 @@
+"""Pydantic's findings as messages with a path, the value, and what to type instead."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sweep.config.redaction import is_secret
+from sweep.config.schema import show
+from sweep.errors import ConfigError
+
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "dict": "keys with values",
+    "model": "keys with values",
+    "dataclass": "keys with values",
+    "mapping": "keys with values",
+    "list": "a list",
+    "tuple": "a list",
+    "set": "a list",
+}
+
+
+def explain(
+    error: ValidationError,
+    *,
+    where: str = "",
+    names: Sequence[str] = (),
+    model: type[BaseModel] | None = None,
+) -> ConfigError:
+    """One ConfigError with every finding at its path below `where`.
+
+    names: the keys known at the top, for "did you mean"; model: knows the keys further down as well.
+    """
+    return ConfigError.of(problems(error, where=where, names=names, model=model))
+
+
+def problems(
+    error: ValidationError,
+    *,
+    where: str = "",
+    names: Sequence[str] = (),
+    model: type[BaseModel] | None = None,
+    origin: Callable[[tuple[str | int, ...]], str] = lambda path: "",
+    elsewhere: Mapping[str, str] | None = None,
+) -> list[ConfigError]:
+    """Like `explain`, one by one. origin: what to add to a path (its line); elsewhere: hints for misplaced keys."""
+    found = []
+    for detail in error.errors(include_url=False):
+        path = tuple(detail["loc"])
+        what, hint = _message(detail, path, names, model, elsewhere or {})
+        place = ".".join(str(part) for part in ((where, *path) if where else path))
+        found.append(ConfigError(what, where=(place + origin(path)) or None, hint=hint))
+    return found
+
+
+def _message(
+    detail: ErrorDetails,
+    path: tuple[str | int, ...],
+    names: Sequence[str],
+    model: type[BaseModel] | None,
+    elsewhere: Mapping[str, str],
+) -> tuple[str, str | None]:
+    kind, value, context = detail["type"], detail.get("input"), detail.get("ctx") or {}
+    last = str(path[-1]) if path else ""
+    shown = "a value that is not shown" if is_secret(last) else show(value)
+    if kind == "extra_forbidden":
+        known = list(names) if len(path) == 1 and names else keys_below(model, path[:-1])
+        return "unknown key", nearest(last, known) or (
+            elsewhere.get(last) if len(path) == 1 else None
+        ) or _all(known)
+    if kind == "missing":
+        return "is required and was not given", None
+    if kind in ("refused", "value_error"):
+        return str(context.get("what") or context.get("error") or detail["msg"]), context.get("hint")
+    if kind in _BOUNDS:
+        word, key = _BOUNDS[kind]
+        return f"must be {word} {context[key]}, not {shown}", None
+    if kind in ("literal_error", "enum"):
+        choices = str(context["expected"]).replace("'", "")
+        words = [word.strip() for word in choices.replace(" or ", ", ").split(",")]
+        return f"must be {choices}, not {shown}", nearest(value, words) if isinstance(value, str) else None
+    if kind == "finite_number":
+        return f"must be a finite number, not {shown}", None
+    if kind in ("too_short", "string_too_short"):
+        return "is empty", None
+    head = kind.rpartition("_")[0].removesuffix("_attributes").removesuffix("_from")
+    if kind == "int_from_float":
+        head = "int"
+    if (wanted := _KINDS.get(head)) is not None:
+        return f"must be {wanted}, not {shown}", _how(head, value)
+    return f"{detail['msg'][:1].lower()}{detail['msg'][1:]} ({shown})", None
+
+
+def _how(wanted: str, value: object) -> str | None:
+    if wanted in ("int", "float") and isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return None
+        return "quotes make it text: write it without them"
+    if wanted == "bool" and isinstance(value, str):
+        word = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower())
+        return f"write {word}: yes, no, on and off are plain words here, as in YAML 1.2" if word else None
+    if wanted == "string" and isinstance(value, bool | int | float):
+        text = str(value).lower() if isinstance(value, bool) else value
+        return f'quote it: "{text}"'
+    return None
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """ "did you mean …?", or None when nothing is near."""
+    close = get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def _all(known: Sequence[str]) -> str | None:
+    return f"known here: {', '.join(known)}" if known else None
+
+
+def keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> list[str]:
+    """The keys that a model knows at `path`; empty when there is no model there."""
+    for part in path:
+        if model is None:
+            break
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
+        model = _model_in(fields[str(part)].annotation) if str(part) in fields else None
+    return [] if model is None else [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return None
