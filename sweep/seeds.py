@@ -23,11 +23,10 @@ Entry = tuple[range, str]  # the seeds of one entry, and the place it was writte
 
 
 def parse_seed(raw: object, where: str = "seed") -> int:
-    """One seed, 0 to 2**32 - 1, from an int (NumPy's too) or its digits. Raises ConfigError."""
-    try:
-        entry = _entry(raw, where)
-    except ConfigError as problem:
-        raise ConfigError(problem.what, where=problem.where, hint=problem.hint) from None
+    """One seed, 0 to 2**32 - 1, from an int (NumPy's too) or its digits. Raises: ConfigError."""
+    if isinstance(raw, str) and not raw.strip(_BLANKS):
+        raise ConfigError("no seed", where=where, hint="for example 42")
+    entry = _entry(raw, where)
     if len(entry) != 1:
         raise ConfigError(
             f"{_show(raw)} is {len(entry)} seeds, one is wanted",
@@ -40,9 +39,9 @@ def parse_seed(raw: object, where: str = "seed") -> int:
 def parse_seeds(raw: object, where: str = "seeds", *, base: Path | None = None) -> tuple[int, ...]:
     """The seeds named by `raw`, in the order written.
 
-    raw: `42,123,456`, `0-9` (9 included), a mix, one int, a list of all these, or `@file` (also the path of an
-    existing file): entries by line or comma, `#` starts a comment. base: folder of relative file names.
-    Raises ConfigError naming every bad entry at once; duplicates and an empty list are refused.
+    raw: `42,123,456`, `0-9` (9 included), a mix, one int, a list of all these, or `@file` (also the path of
+    an existing file): entries by line or comma, `#` starts a comment. base: folder of relative file names.
+    Raises: ConfigError naming every bad entry at once; duplicates and an empty list are refused.
     """
     problems: list[ConfigError] = []
     entries = list(_entries(raw, where, base or Path(), problems))

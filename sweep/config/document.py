@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
 
 import yaml
 
+from sweep.config.scalar import INTERPOLATION, Ambiguous, ambiguous, scalar, short
 from sweep.errors import ConfigError
 
 Path = tuple[str | int, ...]
@@ -22,14 +21,6 @@ RAW_KEYS = frozenset({"seed", "seeds", "command"})  # read as written: `010` mus
 
 # libyaml where PyYAML was built with it: the parser in Python takes seconds for a megabyte.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_INT = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-_NOT_FINITE = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
-_CONSTANTS: dict[str, bool | None] = {"": None, "~": None}
-for _word, _value in (("null", None), ("true", True), ("false", False)):
-    _CONSTANTS |= {_word: _value, _word.capitalize(): _value, _word.upper(): _value}
 
 
 @dataclass(frozen=True)
@@ -71,8 +62,9 @@ def read(path: FilePath) -> Document:
 def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
     """The data in one YAML document and the line of each path. raw: every scalar stays text, as written.
 
-    Raises ConfigError: bad syntax, duplicate keys, tags, merge keys, keys that are not text, more than one document,
-    deeper than 32, more than 100,000 values once aliases are expanded, numbers that are not finite or ambiguous.
+    Raises ConfigError: bad syntax, duplicate keys, tags, merge keys, keys that are not text, more than one
+    document, deeper than 32, more than 100,000 values once aliases are expanded, numbers that are not finite
+    or ambiguous.
     """
     loader = None
     try:
@@ -83,56 +75,6 @@ def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
     finally:
         if loader is not None:
             loader.dispose()
-
-
-def scalar(text: str) -> bool | int | float | str | None:
-    """A plain (unquoted) scalar in YAML 1.2's core reading: `1e-3` is a float; yes, no, on, off are text.
-
-    Raises ConfigError for what readers disagree about (`010`, `1_000`) and for NaN and infinity.
-    """
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    if _INT.fullmatch(text):
-        digits = text.lstrip("+-")
-        if len(digits) > 1 and digits[0] == "0":
-            raise ConfigError(
-                f"{_short(text)} is octal to some readers", hint="drop the 0, or quote it for text"
-            )
-        if (len(digits) > 18 and not -(2**63) <= (number := int(text[:40])) < 2**64) or len(text) > 40:
-            raise ConfigError(f"{_short(text)} has more than 64 bits", hint="quote it for text")
-        return number if len(digits) > 18 else int(text)
-    if _BASED.fullmatch(text) and len(text) <= 18:
-        return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        value = float(text)
-        if not isfinite(value):
-            raise ConfigError(f"{_short(text)} is too large for a number", hint="write a finite number")
-        return value
-    if _NOT_FINITE.fullmatch(text):
-        raise ConfigError(
-            f"{text} is not a finite number", hint="write a finite number, or quote it for text"
-        )
-    if re.fullmatch(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?", text):
-        raise ConfigError(
-            f"{_short(text)} is a number to some readers and text to others",
-            hint="write the digits without _, or quote it for text",
-        )
-    return text
-
-
-def ambiguous(text: str) -> bool:
-    """Whether YAML 1.1 reads this word as a boolean and YAML 1.2 (we) as text."""
-    return text.lower() in ("yes", "no", "on", "off") and text in (
-        text.lower(),
-        text.capitalize(),
-        text.upper(),
-    )
-
-
-class Ambiguous(str):
-    """A bare yes, no, on or off: text to us, a boolean to YAML 1.1. Only typed keys may keep it."""
-
-    __slots__ = ()
 
 
 @dataclass
@@ -244,10 +186,10 @@ def _key(event: Any, frame: _Frame, line: int) -> str:
     if "${" in text:
         _interpolation(line)
     if not event.style and not isinstance(_scalar(event, line, raw=False), str):
-        _refuse(f"the key {_short(text)} is not text", line, f'quote it: "{_short(text)}"')
+        _refuse(f"the key {short(text)} is not text", line, f'quote it: "{short(text)}"')
     if text in frame.keys:
         first = f" in {'.'.join(map(str, frame.path))}" if frame.path else ""
-        _refuse(f"the key {_short(repr(text))} stands twice{first}", line, "keep one of the two")
+        _refuse(f"the key {short(repr(text))} stands twice{first}", line, "keep one of the two")
     frame.keys.add(text)
     return text
 
@@ -268,20 +210,14 @@ def _scalar(event: Any, line: int, *, raw: bool) -> Any:
 def _no_tag(event: Any, line: int) -> None:
     if event.tag is not None:
         _refuse(
-            f"the tag {_short(event.tag)} is refused: a config is data and runs no code",
+            f"the tag {short(event.tag)} is refused: a config is data and runs no code",
             line,
             "write the plain value, quoted for text",
         )
 
 
 def _interpolation(line: int) -> NoReturn:
-    _refuse(*INTERPOLATION[:1], line, INTERPOLATION[1])
-
-
-INTERPOLATION = (
-    "${…} is not filled in: a secret or a machine's path would travel into the records",
-    "write the value itself, or let your code read the environment variable",
-)
+    _refuse(INTERPOLATION[0], line, INTERPOLATION[1])
 
 
 def _refuse(what: str, line: int, hint: str | None = None) -> NoReturn:
@@ -345,7 +281,3 @@ def _beside(folder: FilePath, name: str = "") -> str:
     if found:
         return "found there: " + ", ".join(str(folder / n) for n in found[:5])
     return "leave the config out for the built-in example: sweep run --seeds 42,123,456"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sweep.config.redaction import is_secret
-from sweep.config.schema import show
+from sweep.config.scalar import show
 from sweep.errors import ConfigError
 
 _BOUNDS = {
@@ -58,7 +58,10 @@ def problems(
     origin: Callable[[tuple[str | int, ...]], str] = lambda path: "",
     elsewhere: Mapping[str, str] | None = None,
 ) -> list[ConfigError]:
-    """Like `explain`, one by one. origin: what to add to a path (its line); elsewhere: hints for misplaced keys."""
+    """Like `explain`, one by one.
+
+    origin: what to add to a path (its line); elsewhere: hints for keys that belong further down.
+    """
     found = []
     for detail in error.errors(include_url=False):
         path = tuple(detail["loc"])
@@ -111,8 +114,10 @@ def _how(wanted: str, value: object) -> str | None:
         try:
             float(value)
         except ValueError:
-            return None
+            return "only params.… take several values, as a grid" if "," in value else None
         return "quotes make it text: write it without them"
+    if wanted == "int" and isinstance(value, float) and value.is_integer():
+        return f"write {int(value)}"
     if wanted == "bool" and isinstance(value, str):
         word = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower())
         return f"write {word}: yes, no, on and off are plain words here, as in YAML 1.2" if word else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 HIDDEN = "***"
@@ -42,9 +43,7 @@ def is_secret(key: str) -> bool:
     """Whether a key names a password, an API key, a token or the like."""
     words = re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+|[0-9]+", key)
     words = [word.lower() for word in words]
-    if any(word in _ALWAYS for word in words) or any(
-        pair in _PAIRS for pair in zip(words, words[1:], strict=False)
-    ):
+    if any(word in _ALWAYS for word in words) or any(pair in _PAIRS for pair in pairwise(words)):
         return True
     if not words or words[-1] != "token":
         return False
@@ -52,8 +51,8 @@ def is_secret(key: str) -> bool:
 
 
 def redact(value: Any) -> Any:
-    """A copy of plain data in which the values of secret keys read `***`, passwords in URLs and in
-    `--token=…` or `--token …` words of a command as well. Numbers of a password are hidden too; None stays."""
+    """A copy of plain data in which the values of secret keys read `***`; so do passwords in URLs, and the
+    values of `--token=…` and `--token …` among the words of a command. None and booleans stay."""
     if isinstance(value, Mapping):
         return {key: _hidden(inner) if is_secret(str(key)) else redact(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

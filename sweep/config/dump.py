@@ -1,0 +1,54 @@
+"""A config as plain data and as YAML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from sweep.config.redaction import redact
+from sweep.config.scalar import ambiguous, scalar
+from sweep.config.schema import Config
+from sweep.errors import ConfigError
+from sweep.seeds import format_seeds
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain data, defaults included, that `from_dict` reads back; not redacted: see `redact`."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as YAML that `load` reads back, secrets hidden."""
+    value = _without_nothing(redact(to_dict(config)))
+    value["params"] = redact(config.params)
+    value["grid"] = redact(config.grid)
+    value["seeds"] = list(config.seeds) if len(config.seeds) <= 20 else format_seeds(config.seeds)
+    value = {key: inner for key, inner in value.items() if inner not in ({}, [])}
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
+    return text
+
+
+def _without_nothing(value: dict[str, Any]) -> dict[str, Any]:
+    """Our own keys that are unset say nothing; the user's None in params means None."""
+    return {
+        key: _without_nothing(inner) if key in ("resources", "checkpoint", "collect") else inner
+        for key, inner in value.items()
+        if inner is not None
+    }
+
+
+def _text(dumper: Any, text: str) -> Any:
+    # PyYAML quotes what YAML 1.1 would misread; `1e-3` needs quotes for our reading only.
+    try:
+        plain = isinstance(scalar(text), str) and not ambiguous(text)
+    except ConfigError:
+        plain = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+# Made by a call because PyYAML has no types to derive from. Without aliases, equal lists are written out.
+_Dumper: Any = type("_Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,115 @@
+"""KEY=VALUE, as typed on a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sweep.config.document import DEEPEST, RAW_KEYS, parse
+from sweep.config.rules import put
+from sweep.config.scalar import INTERPOLATION, Ambiguous, ambiguous, scalar, show
+from sweep.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Override:
+    """One KEY=VALUE. grid: the value was a comma list, each entry a variant's."""
+
+    text: str
+    path: tuple[str, ...]
+    value: Any
+    grid: bool = False
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The path in the config that it sets."""
+        return ("grid", ".".join(self.path)) if self.grid else self.path
+
+    def tree(self) -> dict[str, Any]:
+        """A config that says nothing else."""
+        out: dict[str, Any] = {}
+        put(out, list(self.target), self.value)
+        return out
+
+
+def parse_override(text: str) -> Override:
+    """`params.optimizer.lr=1e-3`: a dotted path and a YAML scalar, or a YAML list, mapping or quoted text.
+
+    `params.x=1,2` is a grid; the values of seed, seeds and command stay as written. Raises ConfigError.
+    """
+    key, equals, raw = text.partition("=")
+    where = shown(text)
+    if not equals:
+        file = text.endswith((".yaml", ".yml"))
+        hint = "a config comes first: sweep run CONFIG KEY=VALUE" if file else "for example params.epochs=20"
+        raise ConfigError("is not KEY=VALUE", where=where, hint=hint)
+    if key[:1] == "+":
+        raise ConfigError("+ has no meaning here", where=where, hint=f"write {shown(text.lstrip('+'))}")
+    if key[:1] == "~":
+        raise ConfigError("no key can be taken away", where=where, hint="give it the value you want")
+    path = tuple(part.strip() for part in key.split("."))
+    if not all(path):
+        raise ConfigError(
+            f"{show(key)} is no path of keys", where=where, hint="for example params.optimizer.lr"
+        )
+    if len(path) > DEEPEST:
+        raise ConfigError(f"{len(path)} keys deep, the limit is {DEEPEST}", where=where)
+    if path[0] in RAW_KEYS and len(path) > 1:
+        raise ConfigError(f"{path[0]} has no keys below it", where=where, hint=f"write {path[0]}=…")
+    if "${" in text:
+        # The key alone: such a value names a secret as likely as not.
+        raise ConfigError(INTERPOLATION[0], where=shown(key), hint=INTERPOLATION[1])
+    try:
+        return _override(text, path, raw.strip())
+    except ConfigError as problem:
+        raise ConfigError(problem.what, where=where, hint=problem.hint) from None
+
+
+def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
+    if path[0] in RAW_KEYS:
+        return Override(text, path, parse(raw, raw=True)[0] if raw[:1] in ("[", '"', "'") else raw)
+    parts = list(split(raw)) if path[0] == "params" and len(path) > 1 else [raw]
+    if len(parts) == 1:
+        return Override(text, path, _value(raw))
+    if not all(parts):
+        raise ConfigError("an empty entry between commas", hint="quote the value if the comma is part of it")
+    return Override(text, path, [_value(part) for part in parts], grid=True)
+
+
+def _value(text: str) -> Any:
+    if text[:1] in ("[", "{", '"', "'"):
+        return parse(text)[0]
+    # Bare text is a scalar and no more: `:` and `#` are part of it, as in until=test/accuracy: A > B
+    value = scalar(text)
+    return Ambiguous(value) if isinstance(value, str) and ambiguous(value) else value
+
+
+def split(text: str) -> Iterator[str]:
+    """At the commas that stand outside quotes and brackets; blanks around the parts are dropped."""
+    start = place = depth = 0
+    quote = ""
+    while place < len(text):
+        char = text[place]
+        if quote:
+            if char == "\\" and quote == '"':
+                place += 1
+            elif char == quote:
+                quote = ""
+        elif char in "\"'" and not text[start:place].rpartition(",")[2].strip(" [{:"):
+            quote = char  # only at the start of a value: in `it's` it is a letter
+        elif char in "[{":
+            depth += 1
+        elif char in "]}":
+            depth -= 1
+        elif char == "," and depth <= 0:
+            yield text[start:place].strip()
+            start = place + 1
+        place += 1
+    yield text[start:].strip()
+
+
+def shown(text: str) -> str:
+    """What the user typed, on one line, cut."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 60 else f"{text[:50]}…"

@@ -1,0 +1,252 @@
+"""What pydantic's types cannot say: one function a key, from what was written to what it means."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any, NoReturn
+
+from pydantic_core import PydanticCustomError
+
+from sweep.config.scalar import show
+from sweep.errors import ConfigError
+from sweep.seeds import parse_seed, parse_seeds
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_DEVICES = re.compile(
+    r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
+)  # files of these names are devices on Windows
+_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+BEST = re.compile(r"best\(\s*([^()\s]+)\s*\)")
+_DURATION = re.compile(r"(?:([0-9.]+)d)?(?:([0-9.]+)h)?(?:([0-9.]+)m(?:in)?)?(?:([0-9.]+)s)?")
+_HALF_WIDTH = re.compile(r"(\S+)\s*(?:±|\+-|\+/-)\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)")
+_ORDER = re.compile(r"(\S+):\s+(\S.*?)\s*[<>]\s*(\S.*)")
+
+
+def wrong(what: str, hint: str | None = None) -> NoReturn:
+    """Refuse a value from inside a validator, with the next step beside it."""
+    raise PydanticCustomError("refused", "{what}", {"what": what, "hint": hint})
+
+
+def one_seed(raw: Any) -> int:
+    try:
+        return parse_seed(raw)
+    except ConfigError as problem:
+        wrong(problem.what, problem.hint)
+
+
+def many_seeds(raw: Any) -> tuple[int, ...]:
+    try:
+        return parse_seeds(raw)
+    except ConfigError as problem:
+        wrong(problem.what, problem.hint)
+
+
+def name(raw: Any) -> Any:
+    if isinstance(raw, str) and (not _NAME.fullmatch(raw) or _DEVICES.fullmatch(raw) or raw.endswith(".")):
+        wrong(
+            f"{show(raw)} cannot name a directory everywhere",
+            "use letters, digits, . _ and -, at most 100, the first a letter, digit or _",
+        )
+    return raw
+
+
+def reference(raw: Any) -> Any:
+    if isinstance(raw, str) and not _REFERENCE.fullmatch(raw):
+        wrong(
+            f"{show(raw)} is not of the form module:name",
+            "for example my_script:train (the file my_script.py)",
+        )
+    return raw
+
+
+def command(raw: Any) -> Any:
+    if isinstance(raw, str):
+        try:
+            words = shlex.split(raw)
+        except ValueError:
+            words = ["python", "train.py", "--seed", "{seed}"]
+        wrong("is one text; a command is a list of words", f"write [{', '.join(map(repr, words))}]")
+    if isinstance(raw, list | tuple):
+        if not raw:
+            wrong("is empty", 'for example [python, train.py, --seed, "{seed}"]')
+        if any(isinstance(word, str) and "\0" in word for word in raw):
+            wrong("holds a NUL character", "no program can be given one")
+        return tuple(raw)
+    return raw
+
+
+def as_tuple(raw: Any) -> Any:
+    return tuple(raw) if isinstance(raw, list) else raw
+
+
+def streams(raw: Any) -> Any:
+    words = raw.split(",") if isinstance(raw, str) else raw
+    if isinstance(words, list | tuple):
+        words = tuple(word.strip() if isinstance(word, str) else word for word in words)
+        if len(set(map(str, words))) != len(words):
+            wrong(f"names a stream twice: {', '.join(map(str, words))}")
+    return words
+
+
+def device(raw: Any) -> Any:
+    if isinstance(raw, str) and (found := re.fullmatch(r"(?:cuda|gpu):?([0-9]+)", raw)):
+        wrong(
+            f"{show(raw)} names one GPU; a run is given its GPU when it starts",
+            f"write device: cuda, and CUDA_VISIBLE_DEVICES={found[1]} before the command to keep to that one",
+        )
+    return raw
+
+
+def lanes(raw: Any) -> Any:
+    if raw in ("auto", "off") and isinstance(raw, str):
+        return raw
+    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1:
+        wrong(f"must be auto, off or a whole number from 1, not {show(raw)}")
+    return raw
+
+
+def duration(raw: Any) -> Any:
+    if not isinstance(raw, str):
+        return raw
+    found = _DURATION.fullmatch(raw.strip())
+    if found is None or not any(found.groups()):
+        wrong(f"{show(raw)} is no length of time", "write seconds, or for example 90s, 30m, 2h, 1h30m")
+    try:
+        parts = [float(part or 0) for part in found.groups()]
+    except ValueError:
+        wrong(f"{show(raw)} is no length of time", "write seconds, or for example 90s, 30m, 2h, 1h30m")
+    return sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=True))
+
+
+def _names_test(metric: str) -> bool:
+    return "test" in re.split(r"[^a-z0-9]+", metric.lower())
+
+
+def epoch_rule(raw: Any) -> Any:
+    if not isinstance(raw, str) or raw == "final":
+        return raw
+    found = BEST.fullmatch(raw.strip())
+    if found is None:
+        wrong(f"{show(raw)} is neither final nor best(METRIC)", "for example best(val/loss)")
+    if _names_test(found[1]):
+        wrong(
+            f"{show(raw)} chooses the epoch on test data: the test score would then be too good",
+            "choose on validation data, best(val/loss), or report the last epoch, final",
+        )
+    return f"best({found[1]})"
+
+
+def checkpoint(raw: Any) -> Any:
+    return {"keep": raw} if isinstance(raw, str) else raw
+
+
+def until(raw: Any) -> Any:
+    if isinstance(raw, str) and not (_HALF_WIDTH.fullmatch(raw.strip()) or _ORDER.fullmatch(raw.strip())):
+        wrong(
+            f"{show(raw)} is no rule for stopping", 'write "test/accuracy ± 0.005" or "test/accuracy: A > B"'
+        )
+    return raw.strip() if isinstance(raw, str) else raw
+
+
+def file_name(raw: Any) -> Any:
+    """A file the program writes; `..` is refused early because records never point out of their directory."""
+    if isinstance(raw, str) and (not raw.strip() or "\0" in raw or ".." in PurePosixPath(raw).parts):
+        wrong(
+            f"{show(raw)} is not a file that a run can write",
+            'for example metrics.json or "{dir}/metrics.json"',
+        )
+    return raw
+
+
+def pattern(raw: Any) -> Any:
+    if isinstance(raw, str):
+        try:
+            groups = re.compile(raw).groupindex
+        except (re.error, RecursionError, OverflowError) as error:
+            wrong(f"{show(raw)} is not a regular expression: {error}")
+        if not groups:
+            wrong(f"{show(raw)} names no metric", r"name a group: accuracy=(?P<accuracy>[0-9.]+)")
+    return raw
+
+
+def grid(raw: Any) -> Any:
+    if not isinstance(raw, Mapping):
+        return raw
+    flat: dict[str, Any] = {}
+    for path, values in flatten(raw):
+        _below_params(path)
+        if not isinstance(values, list | tuple):
+            wrong(f"{path} must be a list of values, not {show(values)}", f"write {path}: [{values}]")
+        if not values:
+            wrong(f"{path} has no values", "name at least one, or leave the key out")
+        texts = [repr(value) for value in values]
+        if len(set(texts)) < len(texts):
+            twice = next(text for text in texts if texts.count(text) > 1)
+            wrong(f"{path} names {twice} twice", "each variant counts once")
+        flat[path] = list(values)
+    _disjoint(list(flat))
+    return flat
+
+
+def tasks(raw: Any) -> Any:
+    """Every task as {"params": {...}}, whichever way it was written."""
+    if not isinstance(raw, Mapping):
+        return raw
+    tasks: dict[str, Any] = {}
+    for name, changes in raw.items():
+        if not isinstance(changes, Mapping):
+            wrong(
+                f"{name} must say what it changes, not {show(changes)}",
+                f"{name}: {{params.data.name: digits}}",
+            )
+        params: dict[str, Any] = {}
+        for key, value in changes.items():
+            if key == "params" and isinstance(value, Mapping):
+                params |= value
+                continue
+            _below_params(str(key))
+            put(params, str(key).split(".")[1:], value)
+        tasks[str(name)] = {"params": params}
+    return tasks
+
+
+def _below_params(path: str) -> None:
+    if not re.fullmatch(r"params(\.[^.]+)+", path):
+        wrong(
+            f"{show(path)} cannot vary: only parameters can", f"write params.{path.removeprefix('params.')}"
+        )
+
+
+def _disjoint(paths: list[str]) -> None:
+    for path in paths:
+        for other in paths:
+            if other.startswith(path + "."):
+                wrong(f"{path} and {other} overlap", f"vary {other} only, or whole values of {path}")
+
+
+def flatten(value: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    """(dotted path, value) of everything below that is no mapping."""
+    found: list[tuple[str, Any]] = []
+    for key, inner in value.items():
+        path = f"{above}.{key}" if above else str(key)
+        found += flatten(inner, path) if isinstance(inner, Mapping) else [(path, inner)]
+    return found
+
+
+def put(value: dict[str, Any], path: list[str], leaf: Any) -> None:
+    """Set the entry of nested dicts at `path`, in place."""
+    for key in path[:-1]:
+        inner = value.get(key)
+        value[key] = value = dict(inner) if isinstance(inner, Mapping) else {}
+    value[path[-1]] = leaf
+
+
+def safe_name(text: str) -> str:
+    """The nearest name that is allowed: a user's file may be called anything, what we make may not."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100].rstrip(".")
+    if not plain:
+        return "sweep"
+    return f"sweep-{plain}" if _DEVICES.fullmatch(plain) else plain
