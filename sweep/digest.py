@@ -2,8 +2,8 @@
 
 A digest covers, entry by entry in sorted-name order, the name, the dtype, the shape and the little-endian
 bytes: two mappings have the same digest exactly if they hold the same bits under the same names. Strides,
-device and gradients do not count; the sign of a zero and the payload of a NaN do. `arrays` and `tensors` agree
-on the dtypes that NumPy and torch share.
+device and gradients do not count; the sign of a zero and the payload of a NaN do. `arrays` and `tensors` give
+the same digest for the dtypes that NumPy and torch share.
 """
 
 from __future__ import annotations

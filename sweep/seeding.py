@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -146,3 +149,180 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+@dataclass(frozen=True)
+class Change:
+    """A process-wide setting that code left behind changed, and whether it could be put back.
+
+    Of environment variables only the name and "set", "unset" or "changed" are kept: values may be secrets.
+    """
+
+    name: str
+    before: Any
+    after: Any
+    restored: bool
+
+    def __str__(self) -> str:
+        end = "" if self.restored else " (could not be put back)"
+        return f"{self.name}: {self.before} -> {self.after}{end}"
+
+
+class Changes(list[Change]):
+    """What code left behind; empty where it left nothing."""
+
+    @property
+    def unrestored(self) -> list[Change]:
+        """The settings that could not be put back: such a process must not train another seed."""
+        return [change for change in self if not change.restored]
+
+
+@contextmanager
+def restored() -> Iterator[Changes]:
+    """Put back, on leaving, what decides the bits of the next run in this process; report what was changed.
+
+    The list is filled on leaving: one entry a changed setting (default dtype and device, thread counts,
+    deterministic switches, precision, gradient mode, anomaly detection, denormals, NumPy's error handling,
+    working directory, environment variables). Read the switches back before leaving.
+    """
+    settings = _settings()
+    before = {name: read() for name, (read, _) in settings.items()}
+    variables = dict(os.environ)
+    changes = Changes()
+    try:
+        yield changes
+    finally:
+        after = {name: read() for name, (read, _) in settings.items()}
+        # In this order, and looking again each time: the older switches of precision write the newer ones.
+        for name, (read, write) in settings.items():
+            if read() != before[name]:
+                with suppress(Exception):
+                    write(before[name])
+        for name, (read, _) in settings.items():
+            if after[name] != before[name] or read() != before[name]:
+                changes.append(Change(name, before[name], after[name], read() == before[name]))
+        changes += _restore_variables(variables)
+
+
+def precision() -> dict[str, str]:
+    """Where float32 arithmetic may be done in TF32 or bfloat16: backend and operation -> "none", "ieee",
+    "tf32" or "bf16"; "none" leaves it to the backend.
+
+    Only the newer of torch's two interfaces is read: it tells what is in effect whichever of them was used,
+    whereas the older one raises after the newer was written.
+    """
+    return {name: str(owner.fp32_precision) for name, owner in _PRECISION_OWNERS.items()}
+
+
+def flushes_denormals() -> bool:
+    """Whether numbers too small for a full mantissa become zero in this thread; torch sets it and does not
+    tell."""
+    smallest = torch.tensor([2.0**-1022], dtype=torch.float64, device="cpu")
+    return bool((smallest * 0.5 == 0).item())
+
+
+# The whole before its parts: writing the whole resets the parts.
+_CUDNN: Any = torch.backends.cudnn
+_MKLDNN: Any = torch.backends.mkldnn
+_PRECISION_OWNERS: Mapping[str, Any] = {
+    "all": torch.backends,
+    "cuda.matmul": torch.backends.cuda.matmul,
+    "cudnn": _CUDNN,
+    "cudnn.conv": _CUDNN.conv,
+    "cudnn.rnn": _CUDNN.rnn,
+    "mkldnn": _MKLDNN,
+    "mkldnn.matmul": _MKLDNN.matmul,
+    "mkldnn.conv": _MKLDNN.conv,
+    "mkldnn.rnn": _MKLDNN.rnn,
+}
+# Written by torch (CUDA, Inductor) and scikit-learn themselves, when first used.
+_SET_BY_LIBRARIES = frozenset(
+    {"CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
+)
+
+
+def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """Name -> (read, write) of each process-wide setting; values are plain."""
+    backends = torch.backends
+
+    def switch(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        return (lambda: getattr(owner, name)), (lambda value: setattr(owner, name, value))
+
+    return {
+        "default dtype": (
+            lambda: str(torch.get_default_dtype()),
+            lambda name: torch.set_default_dtype(getattr(torch, name.removeprefix("torch."))),
+        ),
+        # "cpu" is also what torch reports when none was set; setting it would slow every call down.
+        "default device": (
+            lambda: str(torch.get_default_device()),
+            lambda name: torch.set_default_device(None if name == "cpu" else name),
+        ),
+        "threads": (torch.get_num_threads, torch.set_num_threads),
+        "interop threads": (torch.get_num_interop_threads, torch.set_num_interop_threads),
+        "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+        "anomaly detection": (torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+        "flush denormals": (flushes_denormals, torch.set_flush_denormal),
+        "deterministic algorithms": (
+            lambda: [
+                torch.are_deterministic_algorithms_enabled(),
+                torch.is_deterministic_algorithms_warn_only_enabled(),
+            ],
+            lambda pair: torch.use_deterministic_algorithms(pair[0], warn_only=pair[1]),
+        ),
+        "fill uninitialized memory": switch(torch_deterministic, "fill_uninitialized_memory"),
+        "cudnn enabled": switch(backends.cudnn, "enabled"),
+        "cudnn deterministic": switch(backends.cudnn, "deterministic"),
+        "cudnn benchmark": switch(backends.cudnn, "benchmark"),
+        "mkldnn enabled": switch(backends.mkldnn, "enabled"),
+        "mkldnn deterministic": switch(backends.mkldnn, "deterministic"),
+        "float32 matmul precision": (
+            _or_none(torch.get_float32_matmul_precision),
+            torch.set_float32_matmul_precision,
+        ),
+        "cudnn allow_tf32": (
+            _or_none(lambda: backends.cudnn.allow_tf32),
+            lambda value: setattr(backends.cudnn, "allow_tf32", value),
+        ),
+        **{
+            f"float32 precision of {name}": switch(owner, "fp32_precision")
+            for name, owner in _PRECISION_OWNERS.items()
+        },
+        "numpy errors": (np.geterr, lambda value: np.seterr(**value)),
+        "working directory": (_working_directory, os.chdir),
+    }
+
+
+def _or_none(read: Callable[[], Any]) -> Callable[[], Any]:
+    """For the older switches of precision, which raise once the newer ones say what they cannot express."""
+
+    def guarded() -> Any:
+        try:
+            return read()
+        except RuntimeError:
+            return None
+
+    return guarded
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "(deleted)"
+
+
+def _restore_variables(before: Mapping[str, str]) -> list[Change]:
+    changes = []
+    for name in sorted({*before, *os.environ}):
+        old, new = before.get(name), os.environ.get(name)
+        if old == new:
+            continue
+        if old is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = old
+        if name not in _SET_BY_LIBRARIES:
+            was, now = "unset" if old is None else "set", "unset" if new is None else "set"
+            changes.append(Change(f"os.environ[{name!r}]", was, "changed" if was == now else now, True))
+    return changes
