@@ -133,7 +133,7 @@ def order_statistics(n: int, q: float, level: float = 0.95) -> tuple[int, int] |
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Exact interval for a rate, k of n (Clopper & Pearson 1934): 0 of 5 is at most 52 %, 0 of 10 at most 31 %.
+    """Exact interval for a rate, k of n (Clopper & Pearson 1934). 0 of 5: at most 52 %; 0 of 10: 31 %.
 
     0 of 0 knows nothing: 0 to 1. StatisticsError unless 0 <= k <= n.
     """

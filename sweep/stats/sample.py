@@ -72,6 +72,12 @@ def sd(values: Floats) -> float:
     return math.sqrt(variance(values))
 
 
+def rounding(*arms: Floats) -> float:
+    """The spread of differences that the rounding of these values alone explains: 4 ε times the largest."""
+    largest = max((float(np.max(np.abs(arm))) for arm in arms if arm.size), default=0.0)
+    return 4 * float(np.finfo(np.float64).eps) * largest
+
+
 def check_level(level: float) -> float:
     """The two-sided error 1 - level; StatisticsError unless 0 < level < 1."""
     if not 0 < level < 1:

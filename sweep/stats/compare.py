@@ -1,0 +1,215 @@
+"""The difference between two configurations: t intervals, exact permutation p, effect size, equivalence.
+
+A is always the first argument and the difference always A - B.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from sweep.errors import StatisticsError
+from sweep.stats.interval import Interval, t_quantile
+from sweep.stats.sample import Floats, check_level, mean, rounding, sample, variance
+
+
+@dataclass(frozen=True)
+class Difference:
+    """mean(A) - mean(B) over seeds.
+
+    interval: None when an arm has one seed. error, df: standard error and degrees of freedom, None likewise.
+    p: None also when nothing varies, for then there is no spread to test against (the interval has width 0).
+    correlation: between the arms over seeds, in paired designs where both vary.
+    """
+
+    estimate: float
+    interval: Interval | None
+    p: float | None
+    error: float | None
+    df: float | None
+    n_a: int
+    n_b: int
+    paired: bool
+    method: str
+    correlation: float | None = None
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Verdict on |A - B| < margin, from the interval at 1 - 2α; p of the two one-sided tests."""
+
+    verdict: Literal["equivalent", "different", "undecided"]
+    margin: float
+    interval: Interval | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Hedges' g, the difference in units of the seed sd, and its interval (None when it cannot be solved)."""
+
+    g: float
+    interval: Interval | None
+
+
+def paired_samples(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Both arms, position i being the same seed in each. StatisticsError when the lengths differ."""
+    first, second = sample(a, name="A"), sample(b, name="B")
+    if first.size != second.size:
+        raise StatisticsError(
+            f"A has {first.size} seeds and B has {second.size}: these are no pairs",
+            hint="compare them unpaired, or pass the seeds that both have",
+        )
+    return first, second
+
+
+def differences(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """A - B for each shared seed, shape (n,), sorted so that no later sum depends on the order of the seeds.
+
+    A shift that is constant up to the rounding of the values themselves comes back exactly constant: its
+    spread of 1e-17 would otherwise be a p value of 0.
+    """
+    first, second = paired_samples(a, b)
+    gaps: Floats = np.sort(first - second)
+    varies = gaps[-1] - gaps[0] > rounding(first, second)
+    return gaps if varies else np.full_like(gaps, np.median(gaps))
+
+
+def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
+    """Student's paired t over shared seeds: d̄ ± t_{n-1} s_d/√n.
+
+    a, b: shape (n,), position i the same seed. Only the pairing by planned seed justifies it; it is worth
+    what the correlation is (about 0 between configurations that share nothing but the seed number).
+    """
+    first, second = paired_samples(a, b)
+    gaps = differences(a, b)
+    n = gaps.size
+    estimate = mean(gaps)
+    if n < 2:
+        return Difference(estimate, None, None, None, None, n, n, True, "paired t over seeds")
+    error = math.sqrt(variance(gaps) / n)
+    interval, p = _student(estimate, error, n - 1, level, "paired t over seeds")
+    return Difference(
+        estimate, interval, p, error, n - 1, n, n, True, "paired t over seeds", correlation(first, second)
+    )
+
+
+def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
+    """Welch's t for independent seeds, Satterthwaite degrees of freedom (Welch 1947).
+
+    a: shape (m,), b: shape (n,). Interval and p are None when either has one seed.
+    """
+    first, second = sample(a, name="A"), sample(b, name="B")
+    m, n = first.size, second.size
+    estimate = mean(first) - mean(second)
+    if min(m, n) < 2:
+        return Difference(estimate, None, None, None, None, m, n, False, "Welch t over seeds")
+    u, v = variance(first) / m, variance(second) / n
+    error = math.sqrt(u + v)
+    scale = max(u, v)
+    # Divided by the larger, so that squares of tiny variances do not underflow.
+    df = (
+        (u / scale + v / scale) ** 2 / ((u / scale) ** 2 / (m - 1) + (v / scale) ** 2 / (n - 1))
+        if scale
+        else m + n - 2
+    )
+    interval, p = _student(estimate, error, df, level, "Welch t over seeds")
+    return Difference(estimate, interval, p, error, df, m, n, False, "Welch t over seeds")
+
+
+def difference(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95) -> Difference:
+    """`paired_t` or `welch`."""
+    return paired_t(a, b, level) if paired else welch(a, b, level)
+
+
+def _student(
+    estimate: float, error: float, df: float, level: float, method: str
+) -> tuple[Interval, float | None]:
+    half = t_quantile(df, 1 - check_level(level) / 2) * error
+    p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else None
+    return Interval(estimate - half, estimate + half, level, method), p
+
+
+def correlation(a: Floats, b: Floats) -> float | None:
+    """Pearson correlation over shared seeds, shape (n,) each; None when n < 3 or an arm does not vary."""
+    if a.size < 3:
+        return None
+    spread = math.sqrt(variance(a)) * math.sqrt(variance(b))
+    if not spread:
+        return None
+    shared = math.fsum((a - mean(a)) * (b - mean(b))) / (a.size - 1)
+    return max(-1.0, min(1.0, shared / spread))
+
+
+def equivalence(
+    a: npt.ArrayLike, b: npt.ArrayLike, margin: float, *, paired: bool, alpha: float = 0.05
+) -> Equivalence:
+    """Two one-sided tests (Schuirmann 1987): equivalent when the 1 - 2α interval lies inside ± margin.
+
+    "different" when it lies wholly outside on one side, "undecided" otherwise or without an interval. The
+    margin is the user's: no default can know what matters. StatisticsError unless it is positive and finite.
+    """
+    if not (math.isfinite(margin) and margin > 0):
+        raise StatisticsError(f"margin {margin!r} is not a positive number", hint="for example 0.005")
+    found = difference(a, b, paired=paired, level=1 - 2 * alpha)
+    interval = found.interval
+    if interval is None or found.df is None or found.error is None:
+        return Equivalence("undecided", margin, None, None)
+    p = None
+    if found.error:
+        nearest = max((abs(found.estimate) - margin) / found.error, -1e300)
+        p = float(special.stdtr(found.df, nearest))
+    if -margin < interval.low and interval.high < margin:
+        return Equivalence("equivalent", margin, interval, p)
+    outside = interval.low > margin or interval.high < -margin
+    return Equivalence("different" if outside else "undecided", margin, interval, p)
+
+
+def hedges_g(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95) -> Effect | None:
+    """Hedges' g with the exact correction J = Γ(ν/2) / (√(ν/2) Γ((ν-1)/2)) (Hedges 1981).
+
+    Independent: pooled sd, ν = m + n - 2, interval from the noncentral t. Paired: the root mean of the two
+    variances, ν = n - 1, interval from the noncentral t of the differences on that scale (Algina & Keselman
+    2003). None with fewer than two seeds an arm (ν < 2), or when nothing varies.
+    """
+    alpha = check_level(level)
+    found = difference(a, b, paired=paired, level=level)
+    m, n = found.n_a, found.n_b
+    df = n - 1 if paired else m + n - 2
+    if min(m, n) < 2 or df < 2:
+        return None
+    u, v = variance(sample(a)), variance(sample(b))
+    unit = math.sqrt((u + v) / 2 if paired else ((m - 1) * u + (n - 1) * v) / df)
+    error = found.error if paired else unit * math.sqrt(1 / m + 1 / n)
+    if not unit or not error:
+        return None
+    shrink = math.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / math.sqrt(df / 2)
+    g = shrink * found.estimate / unit
+    t = found.estimate / error
+    low, high = noncentrality(t, df, 1 - alpha / 2), noncentrality(t, df, alpha / 2)
+    if math.isnan(low) or math.isnan(high):
+        return Effect(g, None)
+    scale = shrink * error / unit
+    return Effect(g, Interval(scale * low, scale * high, level, "noncentral t"))
+
+
+def noncentrality(t: float, df: float, probability: float) -> float:
+    """The δ for which a noncentral t with df degrees of freedom lies below t with this probability.
+
+    By bisection on `scipy.special.nctdtr`; NaN where that has no value (|t| in the thousands).
+    """
+    # t is near δ √(df/χ²): the bracket spans all but 1e-12 of both sources of chance.
+    ratios = np.sqrt(2 * special.gammaincinv(df / 2, [1e-12, 1 - 1e-12]) / df)
+    low, high = float(np.min(t * ratios)) - 10, float(np.max(t * ratios)) + 10
+    for _ in range(200):
+        middle = (low + high) / 2
+        below = special.nctdtr(df, middle, t)
+        if np.isnan(below):
+            return math.nan
+        low, high = (middle, high) if below > probability else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,228 @@
+"""Rules that may look after every seed: when to stop adding them, as functions of the completed prefix.
+
+Both see seeds in planned order, never in the order of completion, so no fast seed is looked at sooner. A
+failed seed (NaN or infinite) uses its place and gives no number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from sweep.errors import StatisticsError
+from sweep.stats.compare import differences
+from sweep.stats.interval import Interval, t_interval
+from sweep.stats.sample import Floats, check_level, mean, rounding, sample, sd
+
+FIRST_LOOK = 5
+EXTRA = 4  # Simons 1968: so many more after the rule is met restore the coverage that looking took
+PRIOR = 0.715  # r: the prior variance of the mean difference is σ²/r
+
+
+@dataclass(frozen=True)
+class WidthState:
+    """Where the fixed-width rule stands.
+
+    target: places of the seed list that are certain to be needed; met_at: place of the look that met the
+    width; used: places counted in `mean`, `n` of them converged; looks: how many were taken.
+    """
+
+    state: Literal["running", "met", "not reached", "incomplete"]
+    target: int
+    looks: int
+    met_at: int | None
+    used: int
+    n: int
+    mean: float | None
+    interval: Interval | None  # mean ± the asked width, once met
+    descriptive: Interval | None  # the plain t interval, which does not know that it was looked at
+
+
+@dataclass(frozen=True)
+class OrderState:
+    """Where the comparison stands; `interval` is the confidence sequence at the last place used."""
+
+    state: Literal["running", "A > B", "B > A", "not reached", "incomplete"]
+    target: int
+    looks: int
+    used: int
+    n: int
+    mean: float | None
+    interval: Interval | None
+
+
+def width_rule(
+    values: npt.ArrayLike,
+    half_width: float,
+    *,
+    max_seeds: int,
+    level: float = 0.95,
+    quantum: float = 0.0,
+    lost: bool = False,
+) -> WidthState:
+    """Fixed-width interval: stop at the first n >= 5 with a small enough t half-width, plus 4 (Simons 1968).
+
+    values: the completed prefix in planned order, shape (k,), NaN or infinite for a failed seed. lost: the
+    seed after it will never come. quantum: the step of the metric (1/examples for an accuracy); s is floored
+    at quantum/√12, the sd of its rounding. s = 0 never stops. The last look is at max_seeds - 4.
+    The result is mean ± half_width over all places up to the stop; a rule that is not met by the cap says
+    "not reached" and has the t interval only, as a description. StatisticsError for max_seeds < 9.
+    """
+    if max_seeds < FIRST_LOOK + EXTRA:
+        raise StatisticsError(f"max_seeds {max_seeds}: the rule needs {FIRST_LOOK} and {EXTRA} more")
+    if not (math.isfinite(half_width) and half_width > 0):
+        raise StatisticsError(f"half-width {half_width!r} is not a positive number")
+    numbers = _prefix(values)[:max_seeds]
+    done = numbers.size
+    last = max_seeds - EXTRA
+    met = np.flatnonzero(width_met(numbers[:last], half_width, level=level, quantum=quantum))
+    met_at = int(met[0]) + 1 if met.size else None
+    looks = max(0, (met_at or min(done, last)) - FIRST_LOOK + 1)
+    next_look = max(FIRST_LOOK, done + 1)
+    target = (met_at or min(next_look, last)) + EXTRA
+    used = min(done, target)
+    state: Literal["running", "met", "not reached", "incomplete"] = "running"
+    if done >= target:
+        state = "met" if met_at else "not reached"
+    elif lost:
+        state = "incomplete"
+    kept = numbers[:used][np.isfinite(numbers[:used])]
+    centre = mean(kept) if kept.size else None
+    interval = None
+    if state == "met" and centre is not None:
+        method = f"fixed width, t rule and {EXTRA} more"
+        interval = Interval(centre - half_width, centre + half_width, level, method)
+    plain = t_interval(kept, level) if kept.size else None
+    return WidthState(state, target, looks, met_at, used, kept.size, centre, interval, plain)
+
+
+def width_met(
+    values: Floats, half_width: float, *, level: float = 0.95, quantum: float = 0.0
+) -> npt.NDArray[np.bool_]:
+    """For each prefix along the last axis: is its t half-width small enough? Shape (…, n) to (…, n)."""
+    alpha = check_level(level)
+    n, _, spread = prefix_moments(values)
+    enough = (n >= FIRST_LOOK) & (spread > 0)
+    floored = np.maximum(spread, quantum / math.sqrt(12))
+    t = special.stdtrit(np.maximum(n - 1, 1), 1 - alpha / 2)
+    met: npt.NDArray[np.bool_] = enough & (t * floored <= half_width * np.sqrt(np.maximum(n, 1)))
+    return met
+
+
+def prefix_moments(values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+    """Number, mean and sd (0 below two) of the converged values in each prefix, shape (…, n) each.
+
+    Running sums along the last axis, about the first converged value, so that a later seed cannot change an
+    earlier look and equal values have exactly no spread.
+    """
+    good = np.isfinite(values)
+    n = np.cumsum(good, axis=-1)
+    if not values.shape[-1]:
+        return n, np.zeros(values.shape), np.zeros(values.shape)
+    first = np.take_along_axis(np.where(good, values, 0.0), np.argmax(good, axis=-1)[..., None], axis=-1)
+    shifted = np.where(good, values - first, 0.0)
+    total, squares = np.cumsum(shifted, axis=-1), np.cumsum(shifted**2, axis=-1)
+    count = np.maximum(n, 1)
+    scatter = np.maximum(squares - total**2 / count, 0.0)
+    return n, first + total / count, np.sqrt(scatter / np.maximum(n - 1, 1))
+
+
+def sequence_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
+    """t confidence sequence for a mean, valid at every n at once (normal mixture, unknown variance).
+
+    values: shape (n,), finite, for example paired differences. Prior N(0, σ²/r) on the mean, r = .715;
+    half-width s/√n · √((n-1)(c-1)/(1-cρ)), ρ = r/(r+n), c = (α²ρ)^(-1/n) (Lai 1976; Wang & Ramdas 2024).
+    None while it is infinite, n < 5.
+    """
+    factor = float(sequence_factor(np.array([np.size(values)]), level)[0])
+    if not math.isfinite(factor):
+        return None
+    numbers = sample(values)
+    centre = mean(numbers)
+    half = factor * sd(numbers) / math.sqrt(numbers.size)
+    return Interval(centre - half, centre + half, level, "t confidence sequence over seeds")
+
+
+def sequence_factor(n: npt.NDArray[np.int64], level: float = 0.95) -> Floats:
+    """What multiplies s/√n in the sequence: 6.58, 3.85, 3.46 at n = 5, 10, 20; infinite below 5."""
+    alpha = check_level(level)
+    count = np.maximum(n, 1).astype(np.float64)
+    rho = PRIOR / (PRIOR + count)
+    # c overflows for small n and extreme levels, where the factor is infinite anyway.
+    log_c = -np.log(alpha**2 * rho) / count
+    solvable = (n >= FIRST_LOOK) & (log_c + np.log(rho) < 0)
+    c = np.exp(np.where(solvable, log_c, 0.0))
+    squared = (count - 1) * (c - 1) / (1 - c * rho)
+    return np.where(solvable, np.sqrt(squared), math.inf)
+
+
+def order_rule(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, max_seeds: int, level: float = 0.95, lost: bool = False
+) -> OrderState:
+    """Stop at the first n >= 5 whose t confidence sequence on the paired differences A - B excludes 0.
+
+    a, b: completed prefixes in planned order, shape (k,) each, position i the same seed; a pair with a failed
+    seed (NaN or infinite) uses its place. "A > B": the metric of A is larger, whatever its direction. Looking
+    after every seed is paid for: the chance ever to name an order between equals is at most 1 - level.
+    Equal differences (s = 0) never stop. lost, "not reached", StatisticsError: as in `width_rule`.
+    """
+    if max_seeds < FIRST_LOOK:
+        raise StatisticsError(f"max_seeds {max_seeds}: the rule first looks at {FIRST_LOOK}")
+    first, second = _prefix(a)[:max_seeds], _prefix(b)[:max_seeds]
+    if first.shape != second.shape:
+        raise StatisticsError(f"A has {first.size} completed seeds and B {second.size}: these are no pairs")
+    done = first.size
+    both = np.isfinite(first) & np.isfinite(second)
+    gaps = np.full(done, math.nan)
+    gaps[both] = first[both] - second[both]
+    least = rounding(first[both], second[both])
+    decided = np.flatnonzero(excludes_zero(gaps, level=level, least=least))
+    used = int(decided[0]) + 1 if decided.size else done
+    both = both[:used]
+    kept = differences(first[:used][both], second[:used][both]) if both.any() else gaps[:0]
+    centre = mean(kept) if kept.size else None
+    state: Literal["running", "A > B", "B > A", "not reached", "incomplete"] = "running"
+    if decided.size and centre is not None:
+        state = "A > B" if centre > 0 else "B > A"
+    elif done >= max_seeds or lost:
+        state = "not reached" if done >= max_seeds else "incomplete"
+    target = min(max_seeds, max(FIRST_LOOK, done + 1)) if state == "running" else used
+    looks = max(0, used - FIRST_LOOK + 1)
+    return OrderState(state, target, looks, used, kept.size, centre, sequence_interval(kept, level))
+
+
+def excludes_zero(gaps: Floats, *, level: float = 0.95, least: float = 0.0) -> npt.NDArray[np.bool_]:
+    """For each prefix along the last axis: does the confidence sequence exclude 0? Shape (…, n) to (…, n).
+
+    A spread of no more than `least` counts as none, and none never excludes.
+    """
+    n, centre, spread = prefix_moments(gaps)
+    error = np.where(spread > least, spread, math.inf) / np.sqrt(np.maximum(n, 1))
+    half = sequence_factor(n, level) * error
+    out: npt.NDArray[np.bool_] = np.abs(centre) > half
+    return out
+
+
+def _prefix(values: npt.ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise StatisticsError(f"a prefix has shape (k,), not {array.shape}")
+    return array
+
+
+def more_seeds(planned: Iterable[int], count: int) -> list[int]:
+    """The `count` smallest non-negative integers that are not yet planned, in order."""
+    taken = set(planned)
+    found: list[int] = []
+    candidate = 0
+    while len(found) < count:
+        if candidate not in taken:
+            found.append(candidate)
+        candidate += 1
+    return found

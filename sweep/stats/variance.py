@@ -1,0 +1,163 @@
+"""Where the spread between seeds comes from: training, this test set, or the implementation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import StatisticsError
+from sweep.stats.interval import Interval, chi_square_quantile, sd_interval, t_quantile
+from sweep.stats.sample import Floats, check_level, per_seed, sample, sd, variance
+
+TEST_SET_CHANCE = (
+    "Seed differences here are mostly chance on this test set: picking the best seed gains little. "
+    "More seeds narrow the mean on THIS test set; only more examples narrow its distance from the true "
+    "accuracy."
+)
+
+
+@dataclass(frozen=True)
+class TrainingVariance:
+    """Variance between seeds on this test set, and what of it would remain on endless test data.
+
+    distribution: Jordan's estimate, raw: negative when the seeds differ less than chance alone would make
+    them. mostly_chance: it is less than half of `observed`; then `TEST_SET_CHANCE` applies.
+    """
+
+    observed: float
+    distribution: float
+    runs: int
+    examples: int
+
+    @property
+    def mostly_chance(self) -> bool:
+        return self.distribution < self.observed / 2
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """A mean over seeds and examples, for the population of both."""
+
+    mean: float
+    interval: Interval
+    error: float
+    df: float
+    runs: int
+    examples: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Seed to seed, and run to run of one seed. Spreads side by side, no shares; each has its interval."""
+
+    seed_sd: float
+    seed_interval: Interval | None
+    repeat_sd: float
+    repeat_interval: Interval
+    seeds: int
+    repeats_df: int
+
+
+def scores(values: npt.ArrayLike, *, name: str = "scores") -> Floats:
+    """Per-example scores (correct or not, a loss) as float64 of shape (runs, examples), two of each at least.
+
+    StatisticsError otherwise, and for NaN or infinities: a failed run has no row.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or min(array.shape) < 2:
+        raise StatisticsError(f"{name} has shape {array.shape}; (runs, examples), two of each, are needed")
+    if not np.isfinite(array).all():
+        raise StatisticsError(
+            f"{name} holds NaN or infinities", hint="leave out failed runs, and report their number"
+        )
+    return array
+
+
+def training_variance(values: npt.ArrayLike) -> TrainingVariance:
+    """Jordan 2023 ("Calibrated chaos"): variance between runs that is not chance on a finite test set.
+
+    values: shape (runs, examples n). n/(n-1) · [s² - n⁻² Σ_i Var_r(e_i)], s² the variance of the runs' means,
+    both variances with divisor runs - 1. Unbiased, therefore sometimes negative, and then left so.
+    """
+    table = scores(values)
+    runs, n = table.shape
+    observed = variance(table.mean(axis=1))
+    chance = float(table.var(axis=0, ddof=1).sum()) / n**2
+    return TrainingVariance(observed, n / (n - 1) * (observed - chance), runs, n)
+
+
+def two_way_interval(values: npt.ArrayLike, level: float = 0.95) -> TwoWay:
+    """Interval for the mean over seeds AND examples: two-way random effects.
+
+    values: shape (runs R, examples n). Var = s²/R + S²(p_i)/n - mean_i Var_r(e_i)/(nR), s² between the runs'
+    means, S² between the examples' means p_i; not less than the larger of the first two terms. Degrees of
+    freedom by Satterthwaite 1946 from these two. Also right for per-example differences of two configurations
+    that share seeds and test set (see `two_way_difference` when they share the test set only).
+    """
+    table = scores(values)
+    runs, n = table.shape
+    over_seeds = variance(table.mean(axis=1)) / runs
+    over_examples = float(table.mean(axis=0).var(ddof=1)) / n
+    twice = float(table.var(axis=0, ddof=1).mean()) / (n * runs)
+    terms = [(over_seeds, runs - 1), (over_examples, n - 1)]
+    return _two_way(float(table.mean()), terms, twice, runs, n, level)
+
+
+def two_way_difference(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> TwoWay:
+    """Mean of A minus that of B over seeds and examples: one shared test set, independent seeds.
+
+    a: shape (runs, examples), b: (runs', examples), column j the same example in both. Examples enter by
+    their differences, so what is hard for both cancels; seeds by the variances of each arm's own means.
+    StatisticsError when the numbers of examples differ. For shared seeds: `two_way_interval(a - b)`.
+    """
+    first, second = scores(a, name="A"), scores(b, name="B")
+    n = first.shape[1]
+    if second.shape[1] != n:
+        raise StatisticsError(f"A has {n} examples and B {second.shape[1]}: match them by id first")
+    gaps = first.mean(axis=0) - second.mean(axis=0)
+    terms = [(variance(arm.mean(axis=1)) / len(arm), len(arm) - 1) for arm in (first, second)]
+    terms.append((float(gaps.var(ddof=1)) / n, n - 1))
+    twice = sum(float(arm.var(axis=0, ddof=1).mean()) / (n * len(arm)) for arm in (first, second))
+    return _two_way(float(gaps.mean()), terms, twice, min(len(first), len(second)), n, level)
+
+
+def _two_way(
+    centre: float, terms: list[tuple[float, int]], twice: float, runs: int, n: int, level: float
+) -> TwoWay:
+    alpha = check_level(level)
+    *seeds, (examples, _) = terms
+    together = sum(part for part, _ in terms)
+    total = max(together - twice, sum(part for part, _ in seeds), examples)
+    error = math.sqrt(total)
+    scatter = sum((part / together) ** 2 / df for part, df in terms) if together else 0.0
+    df = (total / together) ** 2 / scatter if scatter else float(sum(df for _, df in terms))
+    half = t_quantile(df, 1 - alpha / 2) * error
+    interval = Interval(centre - half, centre + half, level, "two-way over seeds and examples")
+    return TwoWay(centre, interval, error, df, runs, n)
+
+
+def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: float = 0.95) -> Noise:
+    """Spread of repeats within a seed (fast mode's noise) beside the spread between seeds.
+
+    values, seeds: shape (runs,). seed_sd is of the means over repeats and so holds repeat_sd/√repeats of
+    noise; repeat_sd is pooled within seeds, Σ(k_s - 1) degrees of freedom, chi-square interval.
+    StatisticsError with fewer than two seeds or no seed run twice.
+    """
+    numbers, labels = sample(values), np.asarray(seeds, dtype=np.int64)
+    distinct, means = per_seed(numbers, labels)
+    if distinct.size < 2:
+        raise StatisticsError("one seed: its repeats show noise, but nothing to set it beside")
+    groups = [numbers[labels == seed] for seed in distinct]
+    df = numbers.size - distinct.size
+    if df < 1:
+        raise StatisticsError("no seed was run twice", hint="repeats: 5 runs each seed five times")
+    pooled = math.sqrt(
+        math.fsum(variance(group) * (group.size - 1) for group in groups if group.size > 1) / df
+    )
+    alpha = check_level(level)
+    low, high = (pooled * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
+    within = Interval(low, high, level, "chi-square over repeats within seeds")
+    return Noise(sd(means), sd_interval(means, level), pooled, within, distinct.size, df)
