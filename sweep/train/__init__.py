@@ -1,1 +1,1 @@
-"""The built-in trainer: recipes, their parameters, data, models and the loop. Importing this loads no torch."""
+"""The built-in trainer: recipes, their parameters, data, models and the loop. No torch is loaded here."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sweep.goals import direction
+
 Precision = Literal["fp32", "tf32", "bf16"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -47,9 +49,11 @@ class Part(BaseModel):
 
 
 class Model(Part):
-    """A network. `hidden` are the widths of an MLP's layers (of the head for a CNN), `channels` of convolutions.
+    """A network.
 
-    resnet: one stage per entry of `channels`, `blocks` residual blocks a stage, batch norm always on.
+    hidden: widths of an MLP's layers, or of a CNN's head. channels: of the convolutions. A cnn follows each
+    3x3 convolution by a pooling that halves the image; a resnet has one stage per entry of `channels`,
+    `blocks` residual blocks a stage, and always batch norm.
     """
 
     by_name = {
@@ -163,17 +167,15 @@ class StopEarly(Part):
         return self
 
 
-# Which way a validation metric is better; the loop needs to know, whoever declares the goals of a report.
-HIGHER_IS_BETTER = {"val/loss": False, "val/accuracy": True, "val/rmse": False}
-
-
 def check_val_metric(metric: str) -> str:
     """The metric, when a stop or a checkpoint may be chosen by it; ValueError otherwise."""
-    if metric in HIGHER_IS_BETTER:
-        return metric
-    if metric.startswith("test/"):
-        raise ValueError(f"{metric}: an epoch is chosen on val, never on test; name val/{metric[5:]} instead")
-    raise ValueError(f"{metric} is not one of {', '.join(HIGHER_IS_BETTER)}")
+    if metric.startswith("test/") or "test" in metric.split("/"):
+        raise ValueError(f"{metric}: an epoch is chosen on val, never on test; name val/loss instead")
+    if not metric.startswith("val/"):
+        raise ValueError(f"{metric} is no validation metric; name val/loss, val/accuracy or val/rmse")
+    if direction(metric) is None:
+        raise ValueError(f"whether more or less of {metric} is better is not known")
+    return metric
 
 
 def parse_checkpoint(rule: str) -> str | None:

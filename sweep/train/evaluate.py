@@ -1,0 +1,40 @@
+"""A model's outputs on a split, its running validation metrics, and the result of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sweep.train.data import Split
+from sweep.train.lane import Lane
+from sweep.train.precision import forward
+
+BATCH = 1000  # fixed: the bits of a sum depend on how it is cut
+
+
+@torch.no_grad()
+def _outputs(lane: Lane, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    lane.model.eval()
+    run = forward(lane.recipe.precision, lane.device)
+    batches = zip(torch.split(split.inputs, BATCH), torch.split(split.targets, BATCH), strict=True)
+    for inputs, targets in batches:
+        yield run(lane.model, inputs), targets
+
+
+@torch.no_grad()
+def validation_sums(lane: Lane) -> Tensor:
+    """float64 (1 + k,) on the device: the summed loss over val, then the sums of `Scoring.tally`."""
+    sums = [
+        torch.cat([(lane.recipe.loss(outputs, targets).double() * len(targets)).view(1),
+                   lane.scoring.tally(outputs, targets)])
+        for outputs, targets in _outputs(lane, lane.data.val)
+    ]  # fmt: skip
+    return torch.stack(sums).sum(0)
+
+
+def outputs_of(lane: Lane, split: Split) -> tuple[Tensor, Tensor]:
+    """(outputs, targets) of a whole split on the CPU."""
+    found = list(_outputs(lane, split))
+    return torch.cat([each for each, _ in found]).cpu(), split.targets.cpu()

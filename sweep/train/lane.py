@@ -1,0 +1,203 @@
+"""Lane: one run in training, and its step. Every step of every run, alone or packed, is `step`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sweep import digest, seeding
+from sweep.handle import Run
+from sweep.train.augment import epoch_key, example_keys
+from sweep.train.data import Dataset
+from sweep.train.precision import Objective
+from sweep.train.recipe import Recipe
+from sweep.train.scoring import Scoring
+
+
+@dataclass
+class Lane:
+    """What one run owns while it trains. Tensors used by `step` keep their place, so a graph may hold them.
+
+    lr: scalar on the device, None on a CPU, where fused optimizers take plain numbers; rate: its value.
+    loss_sum: float64, the sum over this epoch's examples; seen: how many. key: of this epoch's augmentation.
+    epoch counts from 1, offset is the batches of it that are done; order is the generator of permutations,
+    order_state its state before this epoch's was drawn.
+    chosen: the best value of `recipe.best`, its epoch and weights; stale: epochs since `stop_early` saw
+    an improvement on `record`.
+    """
+
+    recipe: Recipe
+    run: Run
+    data: Dataset
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    scoring: Scoring
+    lr: Tensor | None
+    loss_sum: Tensor
+    key: Tensor
+    order: torch.Generator
+    order_state: Tensor
+    augment: Callable[[Tensor, Tensor], Tensor] | None
+    rate: float = float("nan")
+    epoch: int = 1
+    offset: int = 0
+    seen: int = 0
+    chosen: dict[str, Any] = field(default_factory=dict)
+    record: float | None = None
+    stale: int = 0
+
+    @property
+    def device(self) -> str:
+        return self.run.device
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch."""
+        n, size = len(self.data.train), self.recipe.batch_size
+        return max(1, n // size) if self.recipe.drop_last else -(-n // size)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last epoch is done, by plan or by early stopping."""
+        stop = self.recipe.stop_early
+        return self.epoch > self.recipe.epochs or (stop is not None and self.stale >= stop.patience)
+
+
+def begin(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane:
+    """A lane at its start or, when the run has a checkpoint, where it was left.
+
+    data: on the run's device. Leaves torch's global generator where the next step has to find it.
+    """
+    torch.manual_seed(run.streams["init"])
+    model = recipe.model(data).to(run.device)
+    lr = torch.tensor(recipe.lr, dtype=torch.float32, device=run.device) if run.device == "cuda" else None
+    order = seeding.generator(run.streams["order"])
+    lane = Lane(
+        recipe=recipe, run=run, data=data, model=model, objective=objective, scoring=recipe.scoring(data),
+        optimizer=recipe.optimizer(model.parameters(), recipe.lr if lr is None else lr), lr=lr,
+        loss_sum=torch.zeros((), dtype=torch.float64, device=run.device),
+        key=torch.zeros((), dtype=torch.int64, device=run.device),
+        order=order, order_state=order.get_state(), augment=recipe.augment,
+    )  # fmt: skip
+    torch.manual_seed(run.streams["dropout"])
+    state = run.restore()
+    if state is None:
+        run.digest("initial", digest.module(model))
+    else:
+        adopt(lane, state)
+    return lane
+
+
+def start_epoch(lane: Lane) -> list[Tensor]:
+    """Positions of every batch of this epoch, int64 on the CPU; the model and the keys are made ready."""
+    lane.order.set_state(lane.order_state)
+    permutation = torch.randperm(len(lane.data.train), generator=lane.order)
+    if lane.augment is not None:
+        lane.key.fill_(epoch_key(lane.run.streams["augment"], lane.epoch))
+    lane.model.train()
+    return list(torch.split(permutation, lane.recipe.batch_size)[: lane.batches])
+
+
+def set_rate(lane: Lane) -> None:
+    """The learning rate of the next step, written where the optimizer reads it."""
+    done = (lane.epoch - 1) * lane.batches + lane.offset
+    rate = lane.recipe.lr * lane.recipe.schedule(done, lane.recipe.epochs * lane.batches)
+    if rate == lane.rate:
+        return
+    lane.rate = rate
+    if lane.lr is not None:
+        lane.lr.fill_(rate)
+        return
+    for group in lane.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The training batch of these positions (on the device), augmented."""
+    train = lane.data.train
+    inputs = train.inputs.index_select(0, indices)
+    if lane.augment is not None:
+        inputs = lane.augment(inputs, example_keys(lane.key, train.ids.index_select(0, indices)))
+    return inputs, train.targets.index_select(0, indices)
+
+
+def step(lane: Lane, indices: Tensor) -> None:
+    """One training step on the examples at `indices`; reads nothing back from the device."""
+    update(lane, *gather(lane, indices))
+
+
+def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
+    """The step on a batch that is there: loss, gradients, optimizer, running loss."""
+    loss = lane.objective(lane.model, inputs, targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    lane.optimizer.step()
+    lane.optimizer.zero_grad(set_to_none=True)
+    lane.loss_sum.add_(loss.detach(), alpha=len(targets))
+
+
+def first_batch(inputs: Tensor, targets: Tensor, ids: Tensor) -> str:
+    """The digest of a batch as the model gets it."""
+    return digest.tensors({"inputs": inputs, "targets": targets, "ids": ids})
+
+
+def state_of(lane: Lane) -> dict[str, Any]:
+    """All that a bit-exact continuation needs beside the ambient random streams; tensors on the CPU."""
+    return {
+        "model": weights_of(lane.model),
+        "optimizer": _cpu(lane.optimizer.state_dict()),
+        "epoch": lane.epoch,
+        "offset": lane.offset,
+        "order": lane.order_state,
+        "loss_sum": _cpu(lane.loss_sum),
+        "rate": lane.rate,
+        "seen": lane.seen,
+        "chosen": lane.chosen,
+        "record": lane.record,
+        "stale": lane.stale,
+    }
+
+
+def adopt(lane: Lane, state: dict[str, Any]) -> None:
+    """Put a lane where `state_of` left it, in the tensors it already has."""
+    put_weights(lane.model, state["model"])
+    lane.rate = state["rate"]
+    lane.optimizer.load_state_dict(state["optimizer"])
+    if lane.lr is not None:
+        lane.lr.fill_(lane.rate)
+        for group in lane.optimizer.param_groups:
+            group["lr"] = lane.lr  # loading put a copy in its place
+    lane.epoch, lane.offset = state["epoch"], state["offset"]
+    lane.order_state = state["order"]
+    lane.loss_sum.copy_(state["loss_sum"])
+    lane.seen = state["seen"]
+    lane.chosen, lane.record, lane.stale = state["chosen"], state["record"], state["stale"]
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers on the CPU, those that a state dict leaves out included."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in _tensors(model)}
+
+
+@torch.no_grad()
+def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy back what `weights_of` took, into the tensors that are there."""
+    for name, tensor in _tensors(model):
+        tensor.copy_(weights[name])
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _cpu(each) for key, each in value.items()}
+    return [_cpu(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,185 @@
+"""The built-in trainer: epochs of steps, what is said after each, checkpoints, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from sweep import digest
+from sweep.errors import ConfigError
+from sweep.goals import better
+from sweep.handle import Run
+from sweep.store import Failure
+from sweep.train.data import Dataset
+from sweep.train.evaluate import outputs_of, validation_sums
+from sweep.train.feed import Feed
+from sweep.train.lane import (
+    Lane,
+    begin,
+    first_batch,
+    gather,
+    put_weights,
+    set_rate,
+    start_epoch,
+    state_of,
+    step,
+    update,
+)
+from sweep.train.precision import flags, objective
+from sweep.train.recipe import Recipe
+
+Metrics = dict[str, float]
+
+
+def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
+    """Train each run, one after the other; yields its position with its metrics or why it has none.
+
+    Exceptions of the recipe's parts, and `Interrupted` at a stop, go through to the caller.
+    """
+    data = recipe.data()
+    device = runs[0].device
+    placed = data.to(device)
+    loss = objective(recipe.loss, recipe.precision, device, compiled=recipe.compile)
+    for index, run in enumerate(runs):
+        if recipe.precision == "tf32" and device == "cpu":
+            run.note("tf32 means nothing on a CPU: this run is fp32")
+        with flags(recipe.precision):
+            yield index, solo(recipe, run, data, begin(recipe, run, placed, loss))
+
+
+def solo(recipe: Recipe, run: Run, stored: Dataset, lane: Lane) -> Metrics | Failure:
+    """Train a lane from where it stands to its end. stored: the data on the CPU, for loader workers."""
+    workers = recipe.loader_workers
+    feed = (
+        None
+        if workers is None
+        else Feed(stored.train, recipe.augment, dict(run.streams), workers, lane.device)
+    )
+    while not lane.over:
+        train_epoch(lane, feed)
+        row = end_epoch(lane)
+        failure = diverged(row, f"epoch {lane.epoch - 1}")
+        if failure is not None:
+            return failure
+        if run.checkpoint_due(epoch_end=True):
+            save(lane)
+    return conclude(lane)
+
+
+def train_epoch(lane: Lane, feed: Feed | None = None) -> None:
+    """The steps of an epoch that are not yet done."""
+    run, start = lane.run, lane.offset
+    indices = start_epoch(lane)
+    if lane.epoch == 1 and start == 0:
+        say_first_batch(lane, indices[0])
+    if feed is None:
+        placed = torch.split(torch.cat(indices).to(lane.device), lane.recipe.batch_size)
+        for batch in placed[start:]:
+            set_rate(lane)
+            step(lane, batch)
+            stepped(lane, len(batch), run)
+    else:
+        for inputs, targets in feed.batches(lane.epoch, indices[start:]):
+            set_rate(lane)
+            update(lane, inputs, targets)
+            stepped(lane, len(targets), run)
+
+
+def say_first_batch(lane: Lane, indices: Tensor) -> None:
+    """Add the first batch to the chain, as the model will get it."""
+    indices = indices.to(lane.device)
+    ids = lane.data.train.ids.index_select(0, indices)
+    lane.run.digest("first_batch", first_batch(*gather(lane, indices), ids))
+
+
+def stepped(lane: Lane, examples: int, run: Run) -> None:
+    """Count a step, and keep the state when it is time."""
+    lane.offset += 1
+    lane.seen += examples
+    if run.checkpoint_due(epoch_end=False):
+        save(lane)
+
+
+def save(lane: Lane) -> None:
+    """A checkpoint of this moment. Raises: Interrupted, once it is written, when a stop was asked for."""
+    lane.run.checkpoint(state_of(lane), step=(lane.epoch - 1) * lane.batches + lane.offset)
+
+
+def end_epoch(lane: Lane) -> Metrics:
+    """Validate, log and digest the epoch, remember what was best, and turn to the next one.
+
+    Returns the logged row. This is the one moment of an epoch at which the host reads from the device.
+    """
+    train_loss, *sums = torch.cat([lane.loss_sum.view(1), validation_sums(lane)]).tolist()
+    n = len(lane.data.val)
+    row = {
+        "train/loss": train_loss / lane.seen,
+        "val/loss": sums[0] / n,
+        **{f"val/{name}": value for name, value in lane.scoring.read(sums[1:], n).items()},
+        "lr": lane.rate,
+    }
+    lane.run.digest(f"epoch/{lane.epoch}", digest.module(lane.model))
+    lane.run.log(row, step=lane.epoch)
+    remember(lane, row)
+    lane.epoch, lane.offset, lane.seen = lane.epoch + 1, 0, 0
+    lane.order_state = lane.order.get_state()
+    lane.loss_sum.zero_()
+    return row
+
+
+def remember(lane: Lane, row: Metrics) -> None:
+    """Keep the weights of the best epoch so far, and count the epochs without improvement, both on val."""
+    best, stop = lane.recipe.best, lane.recipe.stop_early
+    if best is not None:
+        value = _validation(row, best)
+        if isfinite(value) and (not lane.chosen or better(best, value, lane.chosen["value"])):
+            weights = {
+                name: tensor.detach().cpu().clone() for name, tensor in lane.model.state_dict().items()
+            }
+            lane.chosen = {"value": value, "epoch": lane.epoch, "weights": weights, "row": row}
+    if stop is not None:
+        value = _validation(row, stop.metric)
+        improved = lane.record is None or (
+            better(stop.metric, value, lane.record) and abs(value - lane.record) > stop.min_delta
+        )
+        lane.record, lane.stale = (value, 0) if improved else (lane.record, lane.stale + 1)
+
+
+def _validation(row: Metrics, metric: str) -> float:
+    if metric not in row:
+        names = ", ".join(name for name in row if name.startswith("val/"))
+        raise ConfigError(f"{metric} is not measured", hint=f"this recipe measures {names}")
+    return row[metric]
+
+
+def diverged(metrics: Metrics, when: str) -> Failure | None:
+    """The failure of a run with a metric that is not finite."""
+    bad = [name for name, value in metrics.items() if not isfinite(value)]
+    return Failure("diverged", f"{bad[0]} is {metrics[bad[0]]} at {when}") if bad else None
+
+
+def conclude(lane: Lane) -> Metrics | Failure:
+    """The result of a trained lane: its weights, predictions and metrics, at the epoch its rule names."""
+    run, row = lane.run, lane.run.last
+    rule, epoch = "final", lane.epoch - 1
+    if lane.chosen:
+        rule, epoch, row = f"best({lane.recipe.best})", lane.chosen["epoch"], lane.chosen["row"]
+        put_weights(lane.model, lane.chosen["weights"])
+    metrics = {name: row[name] for name in row if name != "lr"}
+    fitted = lane.scoring.fit(*outputs_of(lane, lane.data.val))
+    predictions = {}
+    for name, split in (("val", lane.data.val), ("test", lane.data.test)):
+        scores, predictions[name] = lane.scoring.score(*outputs_of(lane, split), fitted)
+        metrics.update({f"{name}/{key}": value for key, value in scores.items()})
+    run.digest("final", digest.module(lane.model))
+    run.result(rule, epoch)
+    failure = diverged(metrics, f"epoch {epoch}")
+    if failure is not None:
+        return failure
+    for name, split in (("val", lane.data.val), ("test", lane.data.test)):
+        run.save_predictions(name, ids=split.ids, **predictions[name])
+    run.save_model(lane.model, meta={**lane.recipe.meta(lane.data), **fitted})
+    return metrics

@@ -1,0 +1,116 @@
+"""Models by their spec: multilayer perceptron, convolutional network, residual network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from sweep.errors import ConfigError
+from sweep.train.params import Model
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+def build(spec: Mapping[str, Any] | Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
+    """The module of a model's spec on the CPU; weights are drawn from torch's global generator.
+
+    spec: a `Model` or its JSON form; input_shape: of one example, without the batch; outputs: its logits or
+    values. Forward: (batch, *input_shape) -> (batch, outputs). Raises: ConfigError when they do not fit.
+    """
+    model = Model.model_validate(spec)
+    if model.name == "mlp":
+        assert model.hidden is not None
+        return nn.Sequential(nn.Flatten(), *_dense(prod(input_shape), model.hidden, model, outputs))
+    assert model.channels is not None
+    if len(input_shape) != 3:
+        raise ConfigError(
+            f"a {model.name} needs images, the data have examples of shape {tuple(input_shape)}",
+            where="params.model.name", hint="params.model.name=mlp takes any shape",
+        )  # fmt: skip
+    return (
+        _cnn(model, input_shape, outputs) if model.name == "cnn" else ResNet(model, input_shape[0], outputs)
+    )
+
+
+def _dense(width: int, hidden: Sequence[int], model: Model, outputs: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for wider in hidden:
+        layers.append(nn.Linear(width, wider, bias=not model.batch_norm))
+        layers += [nn.BatchNorm1d(wider)] if model.batch_norm else []
+        layers.append(ACTIVATIONS[model.activation]())
+        layers += [nn.Dropout(model.dropout)] if model.dropout else []
+        width = wider
+    return [*layers, nn.Linear(width, outputs)]
+
+
+def _cnn(model: Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
+    assert model.channels is not None
+    channels, height, width = input_shape
+    layers: list[nn.Module] = []
+    for wider in model.channels:
+        layers.append(nn.Conv2d(channels, wider, 3, padding=1, bias=not model.batch_norm))
+        layers += [nn.BatchNorm2d(wider)] if model.batch_norm else []
+        layers += [ACTIVATIONS[model.activation](), nn.MaxPool2d(2)]
+        channels, height, width = wider, height // 2, width // 2
+    if not height * width:
+        raise ConfigError(
+            f"{len(model.channels)} poolings leave nothing of images of {input_shape[1]} x {input_shape[2]}",
+            where="params.model.channels", hint="name fewer channels",
+        )  # fmt: skip
+    head = _dense(channels * height * width, model.hidden or (), model, outputs)
+    return nn.Sequential(*layers, nn.Flatten(), *head)
+
+
+class ResNet(nn.Module):
+    """Stages of residual blocks, each stage after the first at half the resolution (He et al., 2016, 4.2)."""
+
+    def __init__(self, model: Model, channels: int, outputs: int) -> None:
+        super().__init__()
+        assert model.channels is not None
+        assert model.blocks is not None
+        first = model.channels[0]
+        self.stem = nn.Sequential(_conv(channels, first, 1), ACTIVATIONS[model.activation]())
+        blocks: list[nn.Module] = []
+        width = first
+        for stage, wider in enumerate(model.channels):
+            for block in range(model.blocks):
+                blocks.append(Block(width, wider, 2 if stage and not block else 1, model.activation))
+                width = wider
+        self.blocks = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(model.dropout) if model.dropout else nn.Identity()
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.blocks(self.stem(inputs)).mean(dim=(2, 3))
+        out: Tensor = self.head(self.dropout(features))
+        return out
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut, projected where the shape changes."""
+
+    def __init__(self, width: int, wider: int, stride: int, activation: str) -> None:
+        super().__init__()
+        act = ACTIVATIONS[activation]
+        self.body = nn.Sequential(_conv(width, wider, stride), act(), _conv(wider, wider, 1))
+        changes = stride > 1 or width != wider
+        self.shortcut = _conv(width, wider, stride, size=1) if changes else nn.Identity()
+        self.activation = act()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.activation(self.body(inputs) + self.shortcut(inputs))
+        return out
+
+
+def _conv(width: int, wider: int, stride: int, size: int = 3) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(width, wider, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(wider)
+    )

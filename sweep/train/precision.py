@@ -1,0 +1,54 @@
+"""How exactly products are computed: full float32, TF32 on the tensor cores, or bfloat16 autocast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sweep.train.params import Precision
+
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@contextmanager
+def flags(precision: Precision) -> Iterator[None]:
+    """TF32 on for `tf32` only: torch's own default lets convolutions use it unasked."""
+    wanted = "tf32" if precision == "tf32" else "ieee"
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = wanted
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+def forward(precision: Precision, device: str) -> Callable[[nn.Module, Tensor], Tensor]:
+    """(model, inputs) -> float32 outputs."""
+    if precision != "bf16":
+        return lambda model, inputs: model(inputs)  # type: ignore[no-any-return]
+
+    def autocast(model: nn.Module, inputs: Tensor) -> Tensor:
+        # A cache of cast weights would outlive a captured graph's memory; without it solo and lanes agree.
+        with torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False):
+            outputs: Tensor = model(inputs)
+        return outputs.float()
+
+    return autocast
+
+
+def objective(
+    loss: Callable[[Tensor, Tensor], Tensor], precision: Precision, device: str, *, compiled: bool
+) -> Objective:
+    """(model, inputs, targets) -> the batch's mean loss; one for all runs, so that it is compiled once."""
+    run = forward(precision, device)
+
+    def compute(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        return loss(run(model, inputs), targets)
+
+    return torch.compile(compute) if compiled else compute

@@ -1,0 +1,159 @@
+"""Data sets as NumPy arrays: the embedded tables, IDX files and .npz files, checked before they are used."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.errors import ConfigError
+from sweep.train.files import data_files
+from sweep.train.params import Data
+
+Array = NDArray[Any]
+
+# The type codes of the IDX format (big-endian), as its description lists them.
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A data set as it was stored: inputs (examples, ...), targets (examples,), splits of its own if any."""
+
+    inputs: Array
+    targets: Array
+    test_inputs: Array | None = None
+    test_targets: Array | None = None
+    val_inputs: Array | None = None
+    val_targets: Array | None = None
+    classes: tuple[str, ...] = ()
+
+
+def read(data: Data) -> Raw:
+    """The arrays of a data set. Raises: ConfigError naming the file and what is wrong with it."""
+    files = data_files(data)
+    if data.name == "digits":
+        table = np.loadtxt(files["table"], delimiter=",", dtype=np.float32)
+        return Raw(table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64))
+    if data.name == "diabetes":
+        inputs = np.loadtxt(files["inputs"], dtype=np.float64)
+        return Raw(inputs, np.loadtxt(files["targets"], dtype=np.float64))
+    if data.name == "idx":
+        parts = {part: read_idx(path) for part, path in files.items()}
+        for split in ("train", "test"):
+            images, labels = parts[f"{split}_images"], parts[f"{split}_labels"]
+            if labels.ndim != 1 or len(images) != len(labels):
+                raise ConfigError(
+                    f"{len(images)} images, but labels of shape {labels.shape}",
+                    where=str(files[f"{split}_labels"]),
+                )
+        return Raw(
+            _as_images(parts["train_images"]), parts["train_labels"],
+            _as_images(parts["test_images"]), parts["test_labels"],
+        )  # fmt: skip
+    return _read_npz(files["arrays"])
+
+
+def read_idx(path: Path) -> Array:
+    """One IDX file, compressed or not (told apart by content, not by name).
+
+    Header: two zero bytes, a type code, the number of dimensions, then each size as a big-endian uint32.
+    Raises: ConfigError when the header is none of IDX or the length is not what the header says.
+    """
+
+    def wrong(what: str) -> ConfigError:
+        return ConfigError(
+            what, where=str(path), hint="fetch the file again: it is damaged or of another format"
+        )
+
+    try:
+        with _open(path) as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
+                raise wrong(f"no IDX header (starts with {magic.hex() or 'nothing'})")
+            sizes = file.read(4 * magic[3])
+            if len(sizes) < 4 * magic[3]:
+                raise wrong("the IDX header is cut off")
+            shape = struct.unpack(f">{magic[3]}I", sizes)
+            dtype = np.dtype(IDX_TYPES[magic[2]])
+            wanted = prod(shape) * dtype.itemsize
+            # One byte more than promised is enough to notice a longer file without unpacking all of it.
+            body = file.read(wanted + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise wrong(f"cannot be read ({error})") from error
+    if len(body) != wanted:
+        more = "more" if len(body) > wanted else f"{len(body)}"
+        raise wrong(f"the header promises {wanted} bytes {shape}, the file holds {more}")
+    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if compressed else path.open("rb")  # type: ignore[return-value]
+
+
+def _as_images(inputs: Array) -> Array:
+    """(examples, height, width) gets the channel that convolutions expect."""
+    return inputs[:, None] if inputs.ndim == 3 else inputs
+
+
+def _read_npz(path: Path) -> Raw:
+    """`x`, `y`, or `x_train`, `y_train` with `x_test`, `y_test` and perhaps `x_val`, `y_val`, `classes`."""
+    where = str(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ConfigError(
+            f"not an .npz of plain arrays ({error})",
+            where=where,
+            hint="write it with numpy.savez(path, x=x, y=y)",
+        ) from error  # fmt: skip
+    suffix = "_train" if "x_train" in arrays else ""
+    pairs = [_pair(arrays, part, where) for part in (suffix, "_test", "_val")]
+    (inputs, targets), (test_inputs, test_targets), (val_inputs, val_targets) = pairs
+    if inputs is None or targets is None:
+        raise ConfigError(f"no x and y; it holds {', '.join(arrays) or 'nothing'}", where=where)
+    for part, x in (("_test", test_inputs), ("_val", val_inputs)):
+        if x is not None and x.shape[1:] != inputs.shape[1:]:
+            raise ConfigError(f"x{part} has examples of another shape than x{suffix}", where=where)
+    classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
+    return Raw(inputs, targets, test_inputs, test_targets, val_inputs, val_targets, classes)
+
+
+def _pair(arrays: Mapping[str, Array], part: str, where: str) -> tuple[Array | None, Array | None]:
+    x, y = arrays.get(f"x{part}"), arrays.get(f"y{part}")
+    if (x is None) != (y is None):
+        raise ConfigError(f"x{part} and y{part} go together, only one of them is there", where=where)
+    if x is None or y is None:
+        return None, None
+    _check_pair(f"x{part}", x, y, where)
+    return _as_images(x), y
+
+
+def _check_pair(name: str, x: Array, y: Array, where: str) -> None:
+    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiub":
+        raise ConfigError(
+            f"{name} is {x.dtype} of shape {x.shape}: numbers (examples, features), (examples, height, "
+            "width) or (examples, channels, height, width) are needed",
+            where=where,
+        )
+    if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "fiub":
+        raise ConfigError(
+            f"y{name[1:]} is {y.dtype} of shape {y.shape}, but {name} has {len(x)} rows: one number "
+            "a row is needed",
+            where=where,
+        )
+    for key, array in ((name, x), (f"y{name[1:]}", y)):
+        if not np.isfinite(array).all():
+            raise ConfigError(f"{key} holds values that are not finite", where=where)

@@ -1,0 +1,73 @@
+"""Runs of the built-in trainer on a small part of digits, each with a real attempt folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.handle import Interrupted, Interval, Run
+from sweep.plan import STREAMS, RunSpec, Target, stream_seed
+from sweep.seeding import seed_everything
+from sweep.store import Attempt, Failure
+from sweep.store.owner import this_process
+from sweep.target import bind, check_params
+from sweep.train.loop import train
+from sweep.train.recipe import Recipe
+from sweep.train.recipes import classifier
+
+SMALL: dict[str, Any] = {
+    # 85 training examples in batches of 17: 5 steps an epoch, 20 in all.
+    "data": {"name": "digits", "limit": 100},
+    "model": {"hidden": [16], "dropout": 0.2, "batch_norm": True},
+    "batch_size": 17,
+    "epochs": 4,
+}
+
+
+def spec_of(seed: int, params: Mapping[str, Any], streams: Mapping[str, int] | None = None) -> RunSpec:
+    return RunSpec(
+        target=Target("recipe", "sweep.train.recipes:classifier"), params=params, variant="", task="",
+        seed=seed,
+        streams={name: stream_seed(seed, name) for name in STREAMS} | dict(streams or {}), repeat=0,
+        deterministic=True, device="cpu", threads=1, data="",
+    )  # fmt: skip
+
+
+def handle(
+    folder: Path, seed: int = 42, params: Mapping[str, Any] | None = None, *,
+    streams: Mapping[str, int] | None = None, interval: Interval | None = None,
+    previous: tuple[Path, ...] = (),
+) -> Run:  # fmt: skip
+    """A run whose attempt is in `folder`; `previous` are the folders of attempts that died, newest first."""
+    folder.mkdir(parents=True)
+    spec = spec_of(seed, params or {}, streams)
+    attempt = Attempt(folder, spec.id, this_process(), number=1 + len(previous), previous=previous)
+    return Run(spec, attempt, interval or Interval())
+
+
+def recipe_of(params: Mapping[str, Any] | None = None) -> Recipe:
+    plain = check_params(classifier, {**SMALL, **(params or {})}, kind="recipe")
+    made: Recipe = classifier(**bind(classifier, plain, kind="recipe"))
+    return made
+
+
+def finish(recipe: Recipe, run: Run) -> dict[str, float] | Failure:
+    """Train one run to its end; what it wrote on the way is flushed."""
+    seed_everything(run.seed, deterministic=run.deterministic)
+    try:
+        ((_, result),) = train(recipe, [run])
+    finally:
+        run.attempt.close()
+    return result
+
+
+def trained(folder: Path, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
+    """A finished run of the small recipe."""
+    run = handle(folder, **options)
+    result = finish(recipe_of(params), run)
+    assert isinstance(result, dict), result
+    return run
+
+
+__all__ = ["SMALL", "Interrupted", "finish", "handle", "recipe_of", "trained"]
