@@ -1,0 +1,25 @@
+"""What a finished directory says: as data, text, Markdown, LaTeX and figures. Loads neither torch nor Ray.
+
+Figures are in `sweep.report.figures`, apart from the rest because they load matplotlib.
+"""
+
+from sweep.report.assemble import build
+from sweep.report.model import Cause, Counts, Environment, Report, Row, Score, Together, to_json
+from sweep.report.paper import latex, markdown
+from sweep.report.plain import text, wants_color
+
+__all__ = [
+    "Cause",
+    "Counts",
+    "Environment",
+    "Report",
+    "Row",
+    "Score",
+    "Together",
+    "build",
+    "latex",
+    "markdown",
+    "text",
+    "to_json",
+    "wants_color",
+]

@@ -1,0 +1,201 @@
+"""A run directory becomes a Report."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import pandas as pd
+
+from sweep import aggregate, goals
+from sweep.report import findings
+from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
+from sweep.report.sentence import headline, scope
+from sweep.report.together import together
+from sweep.stats import clopper_pearson
+from sweep.stats.multiple import not_separated
+from sweep.store import Member, Store
+
+MOST_COMPARED = 30  # variants: 435 pairs
+MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
+
+
+def build(store: Store, *, level: float = 0.95) -> Report:
+    """The report of a run directory: finished, running, or copied from another machine.
+
+    Reads the records and, for the ensemble, the members' predictions; never a history, never a model. The
+    same directory gives the same report, whatever the order in which its runs finished.
+    StatisticsError for a level outside (0, 1) or metrics whose columns collide.
+    """
+    members = sorted(store.scan(), key=lambda m: (m.task, m.variant, m.seed, m.repeat))
+    manifest, config = store.manifest, store.manifest.config
+    table = aggregate.frame_of(members)
+    declared = config.get("goals") or {}
+    names = aggregate.metric_names(table)
+    primary = primary_metric(config.get("primary"), names)
+    label = labels((m.task, m.variant) for m in members)
+    rows = _rows(table, by_split(names, primary), primary, label, declared, level)
+    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
+    vary = tuple(manifest.experiment.get("vary") or ())
+    rows = tuple(
+        replace(
+            row,
+            headline=headline(row, over=scope(row.metric, vary), extensions=manifest.extensions),
+            best=row.primary and (row.task, row.variant) in marked,
+        )
+        for row in rows
+    )
+    counts = counts_of(members)
+    environments = findings.environments(members)
+    return Report(
+        name=manifest.name,
+        directory=str(store.path),
+        headlines=tuple(row.headline for row in rows if row.primary) or (_silence(counts),),
+        primary=primary,
+        level=level,
+        counts=counts,
+        rows=rows,
+        causes=tuple(_cause(store, m) for m in members if m.status in ("failed", "lost")),
+        together=_ensembles(store, members, label, primary, declared),
+        result=findings.result_rule(members),
+        mode="deterministic" if manifest.experiment.get("deterministic") else "fast",
+        device=str(manifest.experiment.get("device", "")),
+        threads=int(manifest.experiment.get("threads", 1)),
+        seeds=tuple(sorted(manifest.seeds)),
+        repeats=int(manifest.experiment.get("repeats", 1)),
+        extensions=manifest.extensions,
+        seed_log=tuple(asdict(entry) for entry in manifest.seed_log),
+        stamp=dict(manifest.stamp),
+        reproducibility=findings.reproducibility(manifest.stamp),
+        environments=environments,
+        versions=dict(manifest.versions),
+        warnings=findings.warnings(members, rows, environments),
+        notes=findings.notes(members),
+        next=findings.next_commands(store, counts, cells=len(label)),
+        seconds=float(table["seconds"].sum()),
+    )
+
+
+def primary_metric(asked: Any, names: Sequence[str]) -> str:
+    """The headline: the one the config names, else the best known of the test metrics, else the first."""
+    if asked:
+        return aggregate.column_name(str(asked))
+    known = [f"{split}{name}" for split in ("test/", "") for name in (*goals.KNOWN,)]
+    found = [name for name in known if name in names]
+    return (found or by_split(names, "") or [""])[0]
+
+
+def counts_of(members: Iterable[Member]) -> Counts:
+    found = Counter(member.status for member in members)
+    return Counts(
+        planned=found.total(), ok=found["ok"], failed=found["failed"], lost=found["lost"],
+        pending=found["pending"] + found["running"], running=found["running"],
+    )  # fmt: skip
+
+
+def labels(cells: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(task, variant) -> what to call it: "" for the only one, without the hash where names stay distinct."""
+    wanted = list(dict.fromkeys(cells))
+    if len(wanted) < 2:
+        return dict.fromkeys(wanted, "")
+    kept = [tuple(part for part in cell if part) for cell in wanted]
+    short = [" · ".join(re.sub(r"-[0-9a-f]{6}$", "", part) for part in cell) for cell in kept]
+    full = [" · ".join(cell) for cell in kept]
+    return dict(zip(wanted, short if len(set(short)) == len(short) else full, strict=True))
+
+
+def _rows(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    primary: str,
+    label: Mapping[tuple[str, str], str],
+    declared: Mapping[str, str],
+    level: float,
+) -> tuple[Row, ...]:
+    summary = aggregate.summary(table, names, level=level)
+    records: list[dict[str, Any]] = summary.to_dict("records")  # type: ignore[assignment]  # names are str
+    found = {(r["metric"], r["task"], r["variant"]): r for r in records}
+    return tuple(
+        _row(found[metric, *cell], label[cell], goals.direction(metric, declared), metric == primary)
+        for metric in names for cell in label
+    )  # fmt: skip
+
+
+def _row(r: Mapping[str, Any], label: str, goal: goals.Goal | None, primary: bool) -> Row:
+    def value(name: str) -> float | None:
+        return None if pd.isna(r[name]) else float(r[name])
+
+    rate = clopper_pearson(r["failed"], r["ok"] + r["failed"], r["level"])
+    return Row(
+        metric=r["metric"], task=r["task"], variant=r["variant"], label=label, goal=goal, primary=primary,
+        n=int(r["n"]), mean=value("mean"), sd=value("sd"), low=value("low"), high=value("high"),
+        min=value("min"), max=value("max"), missing=int(r["missing"]), planned=int(r["planned"]),
+        ok=int(r["ok"]), failed=int(r["failed"]), lost=int(r["lost"]), pending=int(r["pending"]),
+        failure_low=rate.low, failure_high=rate.high, level=float(r["level"]),
+        method=r["method"], over=r["over"],
+    )  # fmt: skip
+
+
+def _best(table: pd.DataFrame, rows: Sequence[Row], task: str) -> Iterable[tuple[str, str]]:
+    """The variants of a task that are not separated from the best, or none where that cannot be said.
+
+    It cannot with failures (the mean of converged runs would reward failing), with values missing, or with
+    one variant or one seed; beyond MOST_COMPARED variants it is a question for `sweep compare`.
+    """
+    arms = [row for row in rows if row.primary and row.task == task]
+    whole = all(row.n == row.planned > 1 for row in arms)
+    if not whole or not 1 < len(arms) <= MOST_COMPARED or arms[0].goal is None:
+        return []
+    numbers = table[arms[0].metric].to_numpy()
+    values = {
+        row.variant: aggregate.values_by_seed(table["seed"][of].to_numpy(), numbers[of])[1]
+        for row in arms
+        for of in [((table["task"] == task) & (table["variant"] == row.variant)).to_numpy()]
+    }
+    kept = not_separated(values, higher_is_better=arms[0].goal == "max", paired=True, level=arms[0].level)
+    return [(task, variant) for variant in kept]
+
+
+def _silence(counts: Counts) -> str:
+    if counts.failed == counts.planned:
+        return f"no mean: all {counts.planned} runs failed"
+    if counts.ok:
+        return "no run reports a metric"
+    return f"no run has finished (0 of {counts.planned})"
+
+
+def _cause(store: Store, member: Member) -> Cause:
+    failure = member.record.failure if member.record else None
+    log = store.log(member)
+    lost = "its process ended without a record; the next sweep run tries this seed again"
+    return Cause(
+        key=member.key, task=member.task, variant=member.variant, seed=member.seed, repeat=member.repeat,
+        status=member.status,
+        kind=failure.kind if failure else "lost", phase=failure.phase if failure else "",
+        message=failure.message if failure else member.note or lost,
+        exception=failure.exception if failure else "", where=failure.where if failure else "",
+        attempts=member.attempts, log=str(log.relative_to(store.path)) if log else "",
+    )  # fmt: skip
+
+
+def _ensembles(
+    store: Store,
+    members: Sequence[Member],
+    label: Mapping[tuple[str, str], str],
+    primary: str,
+    declared: Mapping[str, str],
+) -> tuple[Together, ...]:
+    cells: dict[tuple[str, str], list[Member]] = {cell: [] for cell in label}
+    for member in members:
+        cells[member.task, member.variant].append(member)
+    made = []
+    for cell, its in cells.items() if len(cells) <= MOST_ENSEMBLES else ():
+        splits = {split for m in its if m.status == "ok" and m.repeat == 0 for split in store.splits(m)}
+        wanted = primary.partition("/")[0]
+        split = wanted if wanted in splits else "test" if "test" in splits else min(splits, default="")
+        if split and sum(m.status == "ok" and m.repeat == 0 for m in its) > 1:
+            made.append(together(store, its, label=label[cell], split=split, declared=declared))
+    return tuple(made)

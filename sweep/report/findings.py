@@ -1,0 +1,140 @@
+"""What a careful reader of a run directory would notice: rules, machines, warnings, the next command."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sweep.report.model import Counts, Environment, Row
+from sweep.report.words import listed, path_argument, plural, shown
+from sweep.store import Member, Store
+from sweep.store.manifest import differences
+
+
+def result_rule(members: Iterable[Member]) -> str:
+    """How the reported value of each ok run was chosen, and at which epochs."""
+    epochs: dict[str, list[int]] = defaultdict(list)
+    for member in members:
+        if member.record is not None and member.status == "ok":
+            found = epochs[str(member.record.result.get("rule") or "returned")]
+            epoch = member.record.result.get("epoch")
+            if isinstance(epoch, int):
+                found.append(epoch)
+    return "; ".join(_rule(rule, found) for rule, found in sorted(epochs.items()))
+
+
+def _rule(rule: str, epochs: Sequence[int]) -> str:
+    low, high = min(epochs, default=None), max(epochs, default=None)
+    at = "" if low is None else f" {low}" if low == high else f"s {low} to {high}"
+    if rule == "final":
+        return f"final epoch{at}"
+    if rule == "returned":
+        return "the values the training code returned"
+    return f"{shown(rule)}, epoch{at}" if at else shown(rule)
+
+
+def reproducibility(stamp: Mapping[str, Any]) -> str:
+    """What was proven, in words; a flag proves nothing."""
+    if not stamp:
+        return "not checked"
+    return shown(
+        str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how"), 200
+    )
+
+
+def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
+    """The distinct machines and software that finished runs report, the most used first."""
+    runs: Counter[str] = Counter()
+    fields: dict[str, Mapping[str, Any]] = {}
+    for member in members:
+        if member.record is not None and member.record.environment_id:
+            runs[member.record.environment_id] += 1
+            fields.setdefault(member.record.environment_id, member.record.environment)
+    ordered = sorted(runs, key=lambda found: (-runs[found], found))
+    return tuple(
+        Environment(
+            id=found, runs=runs[found], summary=_machine(fields[found]),
+            differences=tuple(differences(fields[ordered[0]], fields[found])), fields=fields[found],
+        )
+        for found in ordered
+    )  # fmt: skip
+
+
+def _machine(fields: Mapping[str, Any]) -> str:
+    gpu = fields.get("gpu")
+    hardware = gpu if isinstance(gpu, str) else fields.get("cpu_model") or fields.get("device")
+    known = [f"torch {fields['torch']}"] if fields.get("torch") else []
+    known += [f"Python {fields['python']}"] if fields.get("python") else []
+    known += [str(hardware)] if hardware else []
+    return ", ".join(known)
+
+
+def warnings(members: Sequence[Member], rows: Sequence[Row], found: Sequence[Environment]) -> tuple[str, ...]:
+    """What should make a reader hesitate, most serious first."""
+    return (*_identical(members), *_mixed(found), *_flat(rows), *_retried(members), *_rules(members))
+
+
+def _identical(members: Sequence[Member]) -> Iterable[str]:
+    seeds: dict[tuple[str, str, str], dict[int, str]] = defaultdict(dict)
+    for member in members:
+        final = member.record.digests.get("final") if member.record else None
+        if final:
+            seeds[member.task, member.variant, final].setdefault(member.seed, member.key)
+    for same in seeds.values():
+        if len(same) > 1:
+            keys = listed(list(same.values()))
+            yield f"identical final weights for different seeds ({keys}): the seed is not used"
+
+
+def _mixed(found: Sequence[Environment]) -> Iterable[str]:
+    if len(found) > 1:
+        changed = sorted({line.partition(":")[0] for one in found[1:] for line in one.differences})
+        runs = " + ".join(str(one.runs) for one in found)
+        yield f"{len(found)} different environments ({runs} runs), differing in {listed(changed)}"
+
+
+def _flat(rows: Sequence[Row]) -> Iterable[str]:
+    for row in rows:
+        if row.primary and row.n > 1 and row.sd == 0:
+            of = f" of {shown(row.label)}" if row.label else ""
+            what = f"all {row.n} seeds{of} have the same {shown(row.metric)}"
+            yield f"{what}: an interval of width 0 says nothing"
+
+
+def _retried(members: Sequence[Member]) -> Iterable[str]:
+    again = [member.key for member in members if member.retried]
+    if again:
+        yield f"{plural(len(again), 'failed run')} set aside and run again ({listed(again)})"
+
+
+def _rules(members: Sequence[Member]) -> Iterable[str]:
+    rules = {str(m.record.result.get("rule")) for m in members if m.record is not None and m.status == "ok"}
+    if len(rules) > 1:
+        yield f"results were chosen by different rules: {listed([shown(rule) for rule in sorted(rules)])}"
+
+
+def notes(members: Iterable[Member]) -> tuple[str, ...]:
+    """What runs said aloud, each note once with the runs that said it; a finished run's own damage too."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for member in members:
+        for note in (*(member.record.notes if member.record else ()), member.note):
+            said[note].append(member.key)
+    said.pop("", None)
+    return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
+
+
+def next_commands(store: Store, counts: Counts, *, cells: int) -> tuple[str, ...]:
+    """What to type next, the most useful first."""
+    here = path_argument(store.path)
+    if counts.running:
+        return (f"sweep watch {here}",)
+    if counts.lost or counts.pending:
+        return (f"sweep run --out {here}",)
+    if counts.failed:
+        return (f"sweep run --out {here} --retry-failed",)
+    if cells > 1:
+        return (f"sweep compare {here}",)
+    if store.manifest.experiment.get("deterministic") and not store.manifest.stamp:
+        return (f"sweep verify {here}",)
+    return (f"sweep ensemble {here}", f"sweep report {here} --format latex")

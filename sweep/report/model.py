@@ -1,0 +1,189 @@
+"""The report as data: everything that text, Markdown, LaTeX, JSON and HTML say, computed once, unrounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sweep.goals import Goal
+from sweep.store import atomic
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Runs. planned = ok + failed + lost + pending; `running` is how many of the pending are at work now."""
+
+    planned: int
+    ok: int
+    failed: int
+    lost: int
+    pending: int
+    running: int = 0
+
+    def __str__(self) -> str:
+        running = f" ({self.running} running)" if self.running else ""
+        return (
+            f"{self.planned} planned = {self.ok} ok + {self.failed} failed"
+            f" + {self.lost} lost + {self.pending} pending{running}"
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one variant of one task over its seeds.
+
+    n seeds have a value; planned, ok, failed, lost and pending count seeds, repeats averaged within them.
+    sd, low, high are None where n < 2, everything is where n = 0, and `method` says why. failure_low and
+    failure_high bound the failure rate of finished seeds (Clopper-Pearson). `over` is what the interval
+    speaks about, `headline` the sentence. `best` marks what a table may set in bold: variants of one task
+    that Holm over all pairs does not separate from the best mean of the primary metric.
+    """
+
+    metric: str
+    task: str
+    variant: str
+    label: str
+    goal: Goal | None
+    primary: bool
+    n: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    min: float | None
+    max: float | None
+    missing: int
+    planned: int
+    ok: int
+    failed: int
+    lost: int
+    pending: int
+    failure_low: float
+    failure_high: float
+    level: float
+    method: str
+    over: str
+    headline: str = ""
+    best: bool = False
+
+    @property
+    def half_width(self) -> float | None:
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A run without a result, and why. `log` is relative to the run directory; "" when there is none."""
+
+    key: str
+    task: str
+    variant: str
+    seed: int
+    repeat: int
+    status: str
+    kind: str
+    phase: str
+    message: str
+    exception: str
+    where: str
+    attempts: int
+    log: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of an ensemble beside the mean of its members. difference = ensemble - members_mean."""
+
+    metric: str
+    goal: Goal | None
+    ensemble: float
+    members_mean: float
+    difference: float
+    by_construction: bool  # averaging cannot make it worse than the members' mean: no evidence of anything
+
+
+@dataclass(frozen=True)
+class Together:
+    """The ensemble of the ok members of one variant and task; without scores, `reason` says why."""
+
+    task: str
+    variant: str
+    label: str
+    split: str
+    members: int
+    planned: int
+    examples: int
+    scores: tuple[Score, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A machine and its software that runs were made on; `differences` are from the most used one."""
+
+    id: str
+    runs: int
+    summary: str
+    differences: tuple[str, ...]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run directory, told. Built by `sweep.report.build`; `to_json` carries every number unrounded."""
+
+    name: str
+    directory: str
+    headlines: tuple[str, ...]
+    primary: str
+    level: float
+    counts: Counts
+    rows: tuple[Row, ...]
+    causes: tuple[Cause, ...]
+    together: tuple[Together, ...]
+    result: str
+    mode: str
+    device: str
+    threads: int
+    seeds: tuple[int, ...]
+    repeats: int
+    extensions: int
+    seed_log: tuple[Mapping[str, Any], ...]
+    stamp: Mapping[str, Any]
+    reproducibility: str
+    environments: tuple[Environment, ...]
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    next: tuple[str, ...]
+    seconds: float
+    format: int = field(default=FORMAT)
+
+    @property
+    def headline(self) -> str:
+        return "\n".join(self.headlines)
+
+    @property
+    def primary_rows(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.primary)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics in the order of the report: the primary one, then test, val, train, the rest."""
+        return tuple(dict.fromkeys(row.metric for row in self.rows))
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report as plain data for strict JSON: non-finite numbers are "nan", "inf", "-inf"."""
+    body = {"format": report.format, "headline": report.headline, **asdict(report)}
+    plain: dict[str, Any] = atomic.strict(body)
+    return plain
+
+
+def by_split(metrics: Sequence[str], primary: str) -> list[str]:
+    """`metrics` with the primary one first, then by split (test, val, train, others) and name."""
+    order = {"test": 0, "val": 1, "train": 2}
+    return sorted(metrics, key=lambda m: (m != primary, order.get(m.partition("/")[0], 3), m))

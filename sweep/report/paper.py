@@ -1,0 +1,193 @@
+"""Tables for a paper: Markdown and LaTeX (booktabs), rounded to what the spread supports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sweep.errors import StatisticsError
+from sweep.report.model import Report, Row
+from sweep.report.sentence import scope
+from sweep.report.words import listed, percent, shown
+from sweep.stats import rounding
+
+Spread = Literal["ci", "sd"]
+
+# Metrics that are shares of one: the others keep their unit whatever `in_percent` says.
+SHARES = frozenset(
+    [
+        "accuracy",
+        "balanced_accuracy",
+        "top5_accuracy",
+        "f1",
+        "precision",
+        "recall",
+        "auroc",
+        "auprc",
+        "ece",
+        "error",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table before it is written in some notation: plain text, bold cells marked."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    bold: frozenset[tuple[int, int]]
+    notes: tuple[str, ...]
+
+
+def markdown(
+    *reports: Report, metrics: Sequence[str] | None = None, in_percent: bool = False, spread: Spread = "ci"
+) -> str:
+    """One row a configuration as a Markdown table, with its footnotes; several reports share one table.
+
+    metrics: by default those of the primary metric's split. spread: "ci" prints mean ± half-width of the t
+    interval, "sd" mean ± standard deviation, and the header says which. StatisticsError for a metric that no
+    report has.
+    """
+    found = _table(reports, metrics, in_percent, spread)
+    cells = [[_markdown(cell) for cell in row] for row in found.rows]
+    for i, j in found.bold:
+        cells[i][j] = f"**{cells[i][j]}**"
+    header = [_markdown(cell) for cell in found.header]
+    rule = [":---", *["---:"] * (len(header) - 1)]
+    lines = [f"| {' | '.join(row)} |" for row in (header, rule, *cells)]
+    return "\n".join([*lines, "", *(f"{_markdown(note)}  " for note in found.notes)]) + "\n"
+
+
+def latex(
+    *reports: Report, metrics: Sequence[str] | None = None, in_percent: bool = False, spread: Spread = "ci"
+) -> str:
+    """The table of `markdown` as LaTeX; needs only the booktabs package."""
+    found = _table(reports, metrics, in_percent, spread)
+    cells = [[_latex(cell) for cell in row] for row in found.rows]
+    for i, j in found.bold:
+        cells[i][j] = f"\\textbf{{{cells[i][j]}}}"
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\begin{{tabular}}{{l{'r' * (len(found.header) - 1)}}}",
+        "    \\toprule",
+        f"    {' & '.join(_latex(cell) for cell in found.header)} \\\\",
+        "    \\midrule",
+        *(f"    {' & '.join(row)} \\\\" for row in cells),
+        "    \\bottomrule",
+        "  \\end{tabular}",
+        *(f"  \\par\\smallskip{{\\footnotesize {_latex(note)}}}" for note in found.notes),
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(
+    reports: Sequence[Report], metrics: Sequence[str] | None, in_percent: bool, spread: Spread
+) -> Table:
+    if not reports:
+        raise StatisticsError("no report to make a table of")
+    names = _metrics(reports, metrics)
+    rows: list[tuple[str, ...]] = []
+    bold: set[tuple[int, int]] = set()
+    for report in reports:
+        of = {(row.task, row.variant, row.metric): row for row in report.rows}
+        for task, variant in dict.fromkeys((row.task, row.variant) for row in report.rows):
+            mine = [of.get((task, variant, name)) for name in names]
+            counted = next(
+                row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant)
+            )
+            cells = [_cell(row, counted.ok, in_percent, spread) for row in mine]
+            if len(reports) == 1:
+                bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row is not None and row.best}
+            failed = f"{counted.failed} of {counted.ok + counted.failed}"
+            rows.append((_name(report, counted, len(reports)), *cells, str(counted.ok), failed))
+    what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
+    columns = [f"{shown(name)}{_unit(name, in_percent)} {what}" for name in names]
+    header = ("", *columns, "n", "failed")
+    return Table(header, tuple(rows), frozenset(bold), tuple(_notes(reports, names, spread, bool(bold))))
+
+
+def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str]:
+    known = list(dict.fromkeys(name for report in reports for name in report.metrics))
+    for name in asked or ():
+        if name not in known:
+            raise StatisticsError(
+                f"no run reports {name!r}", hint=f"reported: {listed(known, 20) or 'nothing'}"
+            )
+    if asked:
+        return list(asked)
+    primary = reports[0].primary
+    split = primary.partition("/")[0]
+    return [name for name in known if name == primary or name.partition("/")[0] == split]
+
+
+def _name(report: Report, row: Row, reports: int) -> str:
+    if reports == 1:
+        return shown(row.label or report.name)
+    return shown(f"{report.name}: {row.label}" if row.label else report.name)
+
+
+def _unit(metric: str, in_percent: bool) -> str:
+    return " (%)" if in_percent and _is_share(metric) else ""
+
+
+def _is_share(metric: str) -> bool:
+    return metric.rpartition("/")[2] in SHARES
+
+
+def _cell(row: Row | None, ok: int, in_percent: bool, spread: Spread) -> str:
+    if row is None or row.mean is None:
+        return "—"
+    around = row.half_width if spread == "ci" else row.sd
+    text = rounding.paper(row.mean, around, percent=in_percent and _is_share(row.metric))
+    return text if row.n == ok else f"{text} (n = {row.n})"
+
+
+def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold: bool) -> Iterator[str]:
+    first = reports[0]
+    interval = (
+        f"half-width of the {percent(first.level)} Student t interval"
+        if spread == "ci"
+        else "standard deviation (sd)"
+    )
+    yield f"Mean ± {interval} {scope(first.primary)}; n counts seeds that finished."
+    if any(row.failed for report in reports for row in report.rows):
+        yield "Means are over converged seeds only; failed seeds are counted in the last column."
+    others = [shown(name) for name in names if name != first.primary]
+    if others:
+        yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
+    if bold:
+        yield "Bold: not separated from the best by Holm over all pairs (paired t)."
+    for report in reports:
+        extended = (
+            f"; seeds added {report.extensions} times after results existed" if report.extensions else ""
+        )
+        pending = report.counts.pending + report.counts.lost
+        open_ = f"; {pending} of {report.counts.planned} runs have no result yet" if pending else ""
+        yield (
+            f"{shown(report.name)}: {report.mode} mode; result: {report.result or 'none'};"
+            f" bit-exact: {report.reproducibility}{extended}{open_}."
+        )
+
+
+def _markdown(text: str) -> str:
+    escaped = re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", text)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
+    "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "±": r"$\pm$", "—": "---", "·": r"$\cdot$", "…": r"\dots{}", "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$", '"': "''",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)

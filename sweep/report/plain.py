@@ -1,0 +1,264 @@
+"""The report on a terminal: one screen, aligned, plain text; colour only where somebody can see it."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
+
+from rich.cells import cell_len
+
+from sweep.goals import ARROWS
+from sweep.report.model import Report, Row, Score, Together
+from sweep.report.sentence import at_most
+from sweep.report.words import listed, number, percent, places, plural, shown
+
+INDENT = "  "
+GAP = "  "
+MOST_ROWS = 60  # rows of the metrics table beyond which only the primary metric is shown
+MOST_CAUSES = 8
+
+BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
+# No line breaks inside "n = 9", "95 %", "1 of 10 failed".
+GLUE = re.compile(r" [=±] | %| of \d+| (?:ok|failed|lost|pending)\b")
+STYLE = re.compile("\x1b\\[[0-9]+m")
+
+Line = Sequence[str]
+
+
+def text(report: Report, *, width: int = 80, color: bool = False) -> str:
+    """The report as text for a terminal of `width` columns, ending in a newline.
+
+    Lines that hold sentences are wrapped; a table wider than the terminal keeps its numbers and cuts names.
+    """
+    blocks = [
+        _head(report, width),
+        _metrics(report, width),
+        _together(report.together, width),
+        _causes(report, width),
+        _warnings(report, width),
+        _details(report, width),
+    ]
+    told = "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+    return told if color else STYLE.sub("", told)
+
+
+def wants_color(stream: TextIO) -> bool:
+    """Whether to colour what goes to `stream`: a terminal, and nobody said NO_COLOR (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _paint(text: str, style: str) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m"
+
+
+def _head(report: Report, width: int) -> list[str]:
+    lines = [_paint(shown(report.name), BOLD), ""]
+    many = len(report.headlines) > 6
+    for headline in report.headlines[: 4 if many else None]:
+        lines += _headline(headline, width)
+    if many:
+        lines.append(f"{INDENT}… and {len(report.headlines) - 4} more below")
+    lines.append(INDENT + str(report.counts))
+    return lines
+
+
+def _headline(text: str, width: int) -> list[str]:
+    """On one line if it fits; else the value on a line of its own and what it means below."""
+    value, _, rest = text.partition(" (")
+    strong = _paint(value, BOLD)
+    if not rest or cell_len(INDENT + text) <= width:
+        return [INDENT + strong + (f" ({rest}" if rest else "")]
+    return [INDENT + strong, *_wrapped(f"({rest}", width)]
+
+
+def _metrics(report: Report, width: int) -> list[str]:
+    if not report.rows:
+        return []
+    rows = report.rows if len(report.rows) <= MOST_ROWS else report.primary_rows
+    header = ["", "n", "mean", "sd", f"{percent(report.level)} CI (Student t)", "min", "max"]
+    several = any(row.label for row in rows)
+    table: list[Line | str] = [header]
+    previous = ""
+    for row in rows[:MOST_ROWS]:
+        name = f"{shown(row.metric)} {ARROWS[row.goal]}".rstrip()
+        if several and row.metric != previous:
+            table.append(f"{name} ({'primary' if row.primary else 'exploratory'})")
+        elif not several and not row.primary and (not previous or previous == report.primary):
+            table.append("exploratory")
+        previous = row.metric
+        table.append([f"{INDENT}{shown(row.label)}" if several else name, *_numbers(row)])
+    lines = _aligned(table, width)
+    if len(rows) < len(report.rows) or len(rows) > MOST_ROWS:
+        lines.append(_more(report, len(rows)))
+    return lines + _footnotes(rows, width)
+
+
+def _more(report: Report, rows: int) -> str:
+    hidden = len(report.rows) - min(rows, MOST_ROWS)
+    return f"{INDENT}… and {hidden} more rows: --format json has every one"
+
+
+def _numbers(row: Row) -> list[str]:
+    scale = places(row.sd)
+    n = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
+    limits = f"{number(row.low, scale)} to {number(row.high, scale)}"
+    interval = "none (n < 2)" if row.low is None else limits
+    mean, sd, low, high = (number(value, scale) for value in (row.mean, row.sd, row.min, row.max))
+    return [n, mean, sd, interval, low, high]
+
+
+def _footnotes(rows: Sequence[Row], width: int) -> list[str]:
+    lines = []
+    if any(row.failed for row in rows):
+        lines += _wrapped("mean, sd and interval are over converged seeds only", width, DIM)
+    missing = [f"{shown(row.metric)} ({row.missing})" for row in rows if row.missing]
+    if missing:
+        lines += _wrapped(f"not reported, or not finite, in some ok seeds: {listed(missing)}", width, DIM)
+    return lines
+
+
+def _together(found: Sequence[Together], width: int) -> list[str]:
+    table: list[Line | str] = [["ensemble beside its members", "ensemble", "members' mean", "difference"]]
+    refused: list[str] = []
+    for one in found:
+        of = f"{shown(one.label)}: " if one.label else ""
+        count = str(one.members) if one.members == one.planned else f"{one.members} of {one.planned}"
+        if one.reason:
+            refused += _wrapped(f"{of}no ensemble on {shown(one.split)}: {shown(one.reason, 300)}", width)
+            continue
+        table.append(f"{of}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
+        table += [_score(score) for score in one.scores]
+    lines = _aligned(table, width) if len(table) > 1 else []
+    if any(score.by_construction for one in found for score in one.scores):
+        lines += _wrapped("* never worse than the members' mean, by construction", width, DIM)
+    return lines + refused
+
+
+def _score(score: Score) -> Line:
+    scale = min(max(places(score.difference) or 4, 3), 6)
+    mark = "*" if score.by_construction else ""
+    name = f"{INDENT}{shown(score.metric)} {ARROWS[score.goal]}".rstrip() + mark
+    values = (number(value, scale) for value in (score.ensemble, score.members_mean))
+    difference = number(score.difference, scale)
+    return [
+        name,
+        *values,
+        difference if difference.startswith("-") or not float(difference) else f"+{difference}",
+    ]
+
+
+def _causes(report: Report, width: int) -> list[str]:
+    if not report.causes:
+        return []
+    lines = [INDENT + _paint("without a result", BOLD)]
+    for rate in dict.fromkeys(_rates(report)):
+        lines += _wrapped(rate, width, DIM)
+    for cause in report.causes[:MOST_CAUSES]:
+        what = f"{cause.exception}: {cause.message}" if cause.exception else cause.message
+        phase = f" in {shown(cause.phase)}" if cause.phase else ""
+        where = f" at {shown(cause.where, 120)}" if cause.where else ""
+        lines += _wrapped(
+            f"{_paint(shown(cause.key), RED)} {shown(cause.kind)}{phase}{where}: {shown(what, 240)}", width
+        )
+        if cause.log:
+            lines.append(f"{INDENT * 3}{_paint('log ' + shown(cause.log, 300), DIM)}")
+    if len(report.causes) > MOST_CAUSES:
+        lines.append(f"{INDENT}… and {len(report.causes) - MOST_CAUSES} more: --format json has every one")
+    return lines
+
+
+def _rates(report: Report) -> Iterator[str]:
+    for row in report.primary_rows:
+        if row.failed:
+            yield (f"{shown(row.label)}: " if row.label else "") + at_most(row)
+
+
+def _warnings(report: Report, width: int) -> list[str]:
+    marked = (f"{_paint('warning', YELLOW)}: {text}" for text in report.warnings)
+    return [line for text in marked for line in _wrapped(text, width)]
+
+
+def _details(report: Report, width: int) -> list[str]:
+    threads = plural(report.threads, "thread")
+    repeats = f", {report.repeats} repeats each" if report.repeats > 1 else ""
+    pairs = [
+        ("result", report.result),
+        ("mode", f"{report.mode}, {report.device}, {threads} a run"),
+        ("seeds", listed([str(seed) for seed in report.seeds], 12) + repeats + _extended(report)),
+        ("machine", _machine(report)),
+        ("bit-exact", report.reproducibility),
+        *(("note", note) for note in report.notes[:5]),
+        ("directory", shown(report.directory, 400)),
+        *(("next" if i == 0 else "", command) for i, command in enumerate(report.next)),
+    ]
+    return [line for name, text in pairs if text for line in _detail(name, text, width)]
+
+
+def _extended(report: Report) -> str:
+    if not report.extensions:
+        return ""
+    return f"; extended {plural(report.extensions, 'time')} after results existed (intervals unadjusted)"
+
+
+def _machine(report: Report) -> str:
+    if not report.environments:
+        return ""
+    first, rest = report.environments[0], len(report.environments) - 1
+    return shown(first.summary, 200) + (f", and {rest} other (see warnings)" if rest else "")
+
+
+def _detail(name: str, text: str, width: int) -> list[str]:
+    label = _paint(f"{name:<11}", DIM)
+    if name in ("directory", "next", ""):  # to be copied whole: a wrapped command is a broken one
+        return [INDENT + label + text]
+    lines = textwrap.wrap(text, max(20, width - 13), break_on_hyphens=False) or [""]
+    return [INDENT + label + lines[0], *(INDENT + " " * 11 + line for line in lines[1:])]
+
+
+def _wrapped(text: str, width: int, style: str = "") -> list[str]:
+    """Sentences within the width, continuation lines indented; styles do not count as width."""
+    lines: list[str] = []
+    for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), text).split(" "):
+        joined = f"{lines[-1]} {word}" if lines else INDENT + word
+        if lines and cell_len(STYLE.sub("", joined)) > width:
+            joined = INDENT * 2 + word
+            lines.append(joined)
+        elif lines:
+            lines[-1] = joined
+        else:
+            lines.append(joined)
+    whole = [line.replace("\u00a0", " ") for line in lines]
+    return [_paint(line, style) for line in whole] if style else whole
+
+
+def _aligned(table: Iterable[Line | str], width: int) -> list[str]:
+    """Columns as wide as their widest cell, numbers to the right; a bare string is a line of its own."""
+    rows = list(table)
+    cells = [row for row in rows if not isinstance(row, str)]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    widths[0] = max([widths[0], *(cell_len(row) for row in rows if isinstance(row, str) and len(row) < 30)])
+    over = len(INDENT) + sum(widths) + len(GAP) * (len(widths) - 1) - width
+    widths[0] = max(min(widths[0], 16), widths[0] - max(over, 0))
+    lines = []
+    for index, row in enumerate(rows):
+        if isinstance(row, str):
+            lines.append(INDENT + _paint(row, DIM))
+            continue
+        name = _fitted(row[0], widths[0])
+        numbers = (" " * (w - cell_len(c)) + c for c, w in zip(row[1:], widths[1:], strict=True))
+        line = INDENT + GAP.join([name, *numbers])
+        lines.append(_paint(line, DIM) if index == 0 else line)
+    return lines
+
+
+def _fitted(text: str, width: int) -> str:
+    """`text` cut or filled to `width` terminal cells; the end of a name tells more than its middle."""
+    if cell_len(text) <= width:
+        return text + " " * (width - cell_len(text))
+    kept = text
+    while cell_len(kept) > width - 1:
+        kept = kept[:-1]
+    return kept + "…" + " " * (width - 1 - cell_len(kept))

@@ -1,0 +1,82 @@
+"""The sentences of a report: what a number is over, how sure it is, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweep.report.model import Row
+from sweep.report.words import percent, plural, shown
+from sweep.stats import rounding
+
+
+def scope(metric: str, vary: Sequence[str] = ()) -> str:
+    """What an interval over seeds holds fixed: "this split and test set", and for val and train alike."""
+    split = metric.partition("/")[0] if "/" in metric else ""
+    if "split" in vary:
+        return "over seeds, each with its own split"
+    if vary:
+        return f"over seeds that vary {', '.join(vary)} only, this split" + _set(split, joined=True)
+    return "over seeds, this split" + _set(split, joined=True) if split else "over seeds"
+
+
+def _set(split: str, *, joined: bool) -> str:
+    name = {"test": "test set", "val": "validation set", "train": "training set"}.get(split, "")
+    return f"{' and ' if joined else ''}{name}" if name else ""
+
+
+def headline(row: Row, *, over: str, extensions: int = 0) -> str:
+    """One line a reader can quote: the mean, its interval, what that is over, n and the failures.
+
+    >>> "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)"
+    """
+    name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
+    if row.n == 0:
+        return f"{name}: {_nothing(row)}"
+    if row.failed:
+        name += " of converged runs"
+        over = over.replace("over seeds", "over converged seeds", 1)
+    counted = f"n = {row.n}{_out_of(row)}, {_failures(row)}"
+    value = rounding.paper(row.mean or 0.0, row.half_width)
+    if row.half_width is None:
+        return f"{name} {value} (no interval: one seed has no spread; {counted})"
+    if row.half_width == 0:
+        return f"{name} {value} (all {row.n} seeds gave the same value; {counted})"
+    peeked = f"; unadjusted for {plural(extensions, 'extension')}" if extensions else ""
+    return f"{name} {value} ({percent(row.level)} CI {over}; {counted}{peeked})"
+
+
+def _out_of(row: Row) -> str:
+    """Why n is not the number of planned seeds, failures aside."""
+    parts = []
+    if row.missing:
+        parts.append(f"{row.missing} ok without this metric")
+    if row.lost:
+        parts.append(f"{row.lost} lost")
+    if row.pending:
+        parts.append(f"{row.pending} pending")
+    return f" of {row.planned} ({', '.join(parts)})" if parts else ""
+
+
+def _failures(row: Row) -> str:
+    if not row.failed:
+        return "0 failed"
+    rate = f"{percent(row.failure_low, 2)} to {percent(row.failure_high, 2)}"
+    return f"{row.failed} of {row.ok + row.failed} failed (failure rate {rate})"
+
+
+def _nothing(row: Row) -> str:
+    if row.failed and row.failed == row.planned:
+        return f"no mean: all {row.planned} seeds failed"
+    if row.failed and not row.ok:
+        return f"no mean yet: {row.failed} of {row.planned} seeds failed, none is ok"
+    if row.ok:
+        return f"no mean: none of {row.ok} ok seeds reports it"
+    return f"no seed has finished (0 of {row.planned})"
+
+
+def at_most(row: Row) -> str:
+    """ "0 of 5 failed: the true rate may be as high as 52 %"."""
+    finished = row.ok + row.failed
+    if row.failed:
+        return f"{row.failed} of {finished} failed: {_failures(row).partition('(')[2].rstrip(')')}"
+    return f"0 of {finished} failed: failure rate at most {percent(row.failure_high, 2)}"
