@@ -29,7 +29,7 @@ from sweep.stats.interval import (
     t_interval,
 )
 from sweep.stats.multiple import Pair, all_pairs, bonferroni_level, holm, not_separated
-from sweep.stats.permutation import Permutation, permutation, sign_flip
+from sweep.stats.permutation import Permutation, permutation_test, sign_flip_test
 from sweep.stats.planning import expected_best, seeds_for_difference, seeds_for_half_width, upper_sd
 from sweep.stats.rounding import decimals, fixed, paper
 from sweep.stats.sample import per_seed
@@ -44,9 +44,9 @@ from sweep.stats.stopping import (
 from sweep.stats.superiority import (
     Superiority,
     WinRate,
+    all_pairs_superiority,
     mirrored,
     reading,
-    superiority,
     win_rate,
     worst_rank_superiority,
     worst_rank_win_rate,
@@ -87,6 +87,7 @@ __all__ = [
     "WinRate",
     "WorstRank",
     "all_pairs",
+    "all_pairs_superiority",
     "bonferroni_level",
     "bootstrap_interval",
     "clopper_pearson",
@@ -112,17 +113,16 @@ __all__ = [
     "parse_gate",
     "parse_until",
     "per_seed",
-    "permutation",
+    "permutation_test",
     "quantile_interval",
     "reading",
     "sd_interval",
     "seeds_for_difference",
     "seeds_for_half_width",
     "sequence_interval",
-    "sign_flip",
+    "sign_flip_test",
     "stratified_interval",
     "summarise",
-    "superiority",
     "t_interval",
     "training_variance",
     "two_way_difference",

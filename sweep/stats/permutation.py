@@ -33,7 +33,7 @@ class Permutation:
     method: str
 
 
-def sign_flip(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
+def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
     """Sign-flip test of the mean paired difference (Fisher 1935, section 21).
 
     a, b: shape (n,), position i the same seed. All 2^n signs up to n = 20; beyond that 99,999 random ones
@@ -54,10 +54,12 @@ def sign_flip(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | Non
     return _drawn(np.concatenate(drawn), total, "sign-flip", float(np.sum(np.abs(gaps))))
 
 
-def permutation(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
+def permutation_test(
+    a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None
+) -> Permutation:
     """Permutation test of the difference of means, independent seeds (Pitman 1937).
 
-    a: shape (m,), b: shape (n,). All C(m+n, m) arrangements up to 2^20; beyond that as in `sign_flip`.
+    a: shape (m,), b: shape (n,). All C(m+n, m) arrangements up to 2^20; beyond that as in `sign_flip_test`.
     """
     first, second = np.sort(sample(a, name="A")), np.sort(sample(b, name="B"))
     m, n = first.size, second.size

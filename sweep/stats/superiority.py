@@ -51,7 +51,7 @@ class WinRate:
     interval: Interval
 
 
-def superiority(
+def all_pairs_superiority(
     a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95
 ) -> Superiority:
     """All-pairs P(A better than B) for independent seeds, with Newcombe's method 5.
@@ -65,7 +65,7 @@ def superiority(
 def worst_rank_superiority(
     a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95
 ) -> Superiority:
-    """`superiority` over all seeds, NaN or infinite marking a failed one, which loses to any that is not.
+    """`all_pairs_superiority` over all seeds, NaN or infinite marking a failed one: it loses to any other.
 
     Two failed seeds tie. If A fails on 20 % of its seeds and gains 1 sd on the rest, P = .608; dropping the
     failures would say .76 (Lachin 1999, worst-rank scores).
