@@ -1,0 +1,46 @@
+"""Train a model over many seeds and say honestly what the spread means.
+
+In the order of the flow:
+
+- `run(config, seeds=[42, 123, 456])` trains what is missing and returns `Results`
+- `open("runs/digits-mlp")` reads them again, on any machine, without Ray or a GPU
+- `Run` is what a training function is handed; `Config` is what a YAML file becomes
+- `SweepError` is the base of everything we refuse
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweep.config import Config as Config
+    from sweep.errors import SweepError as SweepError
+    from sweep.handle import Run as Run
+    from sweep.results import Results as Results
+    from sweep.results import open as open
+    from sweep.results import run as run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "sweep.config",
+    "Run": "sweep.handle",
+    "run": "sweep.results",
+    "open": "sweep.results",
+    "Results": "sweep.results",
+    "SweepError": "sweep.errors",
+}
+
+__all__ = ["Config", "Results", "Run", "SweepError", "open", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: `import sweep` costs nothing; torch, ray and pandas are loaded by whoever needs them.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sweep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

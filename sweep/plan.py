@@ -200,7 +200,7 @@ def tasks_of(config: Config) -> list[tuple[str, Mapping[str, Json]]]:
 def cells_of(config: Config) -> Iterator[Cell]:
     """The cells before their parameters are checked and their data hashed."""
     for (task, changes), point in product(tasks_of(config), grid_points(config.grid)):
-        params: Mapping[str, Json] = merge(config.params, changes.get("params", changes))
+        params: Mapping[str, Json] = merge(config.params, changes.get("params", {}))
         for dotted, value in point.items():
             params = assign(params, dotted.removeprefix("params."), value)
         yield Cell(variant=variant_name(point), task=task, params=params, changes=point)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweep.store import atomic, history, predictions
-from sweep.store.names import ATTEMPT, CHECKPOINT, HISTORY, LOG, PREDICTIONS
+from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, PREDICTIONS
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.record import Artifact
@@ -55,6 +55,12 @@ class Attempt:
         self.write(name, lambda stream: predictions.write(stream, made))
         return atomic.file_digest(self.path / name)
 
+    def abandon(self) -> None:
+        """End without a record: whoever looks sees at once that nobody is at work on it."""
+        self.close()
+        about = {**self.owner.to_json(), "pid": 0, "number": self.number, "spec_id": self.spec_id}
+        atomic.write(self.path / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+
     def log_text(self, text: str) -> None:
         path = self.path / LOG
         if path.exists() and path.stat().st_size + len(text) > LOG_LIMIT:
@@ -71,7 +77,7 @@ class Attempt:
         self.close()
         found: dict[str, Artifact] = {}
         for path in sorted(self.path.iterdir()):
-            if path.name in (LOG, "attempt.json") or path.name.startswith((CHECKPOINT, atomic.TEMPORARY)):
+            if path.name in (LOG, ABOUT) or path.name.startswith((CHECKPOINT, atomic.TEMPORARY)):
                 continue
             if path.is_symlink() or not path.is_file():
                 continue
@@ -80,9 +86,7 @@ class Attempt:
         atomic.fsync_directory(self.path)
         return found
 
-    def write_checkpoint(
-        self, step: int, fill: Callable[[IO[bytes]], None], *, rows: int
-    ) -> None:
+    def write_checkpoint(self, step: int, fill: Callable[[IO[bytes]], None], *, rows: int) -> None:
         """A checkpoint and beside it what makes it believable; the one before stays until this one holds."""
         self.close()
         if (self.path / HISTORY).exists():

@@ -15,6 +15,7 @@ from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
 from sweep.store import atomic, history, lock, manifest, predictions, record
 from sweep.store.attempt import Attempt
+from sweep.store.history import Row
 from sweep.store.manifest import Manifest
 from sweep.store.names import (
     ABOUT,
@@ -32,7 +33,7 @@ from sweep.store.names import (
     STOP,
     inside,
 )
-from sweep.store.owner import Owner, this_process
+from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
 from sweep.store.record import Damaged, Record
 
@@ -96,6 +97,24 @@ class Store:
             raise StoreError("is a file, not a run directory", where=str(root))
         return cls(root, manifest.read(root / MANIFEST))
 
+    @staticmethod
+    def exists(path: Path) -> bool:
+        return (path / MANIFEST).exists()
+
+    @staticmethod
+    def claim(path: Path) -> None:
+        """Make the directory, or find out before anything is trained that it cannot be written.
+
+        Raises: StoreError.
+        """
+        _require_writable(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot be made ({error.strerror})", where=str(path), hint="choose another --out"
+            ) from error
+
     @classmethod
     def create(cls, path: str | os.PathLike[str], manifest_: Manifest) -> Store:
         """A new directory, or the one that is there when it holds the same experiment, with the seeds added.
@@ -103,11 +122,10 @@ class Store:
         Raises: StoreError with a diff when another experiment is there.
         """
         root = Path(path)
-        _require_writable(root)
-        root.mkdir(parents=True, exist_ok=True)
+        cls.claim(root)
         with lock.briefly(root / MANIFEST_LOCK):
             if not (root / MANIFEST).exists():
-                first = manifest.SeedEntry(manifest.now(), manifest_.seeds, False)
+                first = manifest.SeedEntry(now(), manifest_.seeds, False)
                 store = cls(root, replace(manifest_, seed_log=(first,)))
                 atomic.write(root / MANIFEST, manifest.encode(store.manifest))
                 return store
@@ -242,14 +260,14 @@ class Store:
     def has(self, member: Member, name: str) -> bool:
         return member.record is not None and name in member.record.artifacts
 
-    def history(self, member: Member) -> list[history.Row]:
+    def history(self, member: Member) -> list[Row]:
         """The rows that were logged; of a run without a record, those of its newest attempt."""
         if member.record is not None and HISTORY not in member.record.artifacts:
             return []
         folder = member.folder
         return history.read(inside(self.path, folder / HISTORY))[0] if folder else []
 
-    def last_row(self, member: Member) -> history.Row | None:
+    def last_row(self, member: Member) -> Row | None:
         folder = member.folder
         return history.last(inside(self.path, folder / HISTORY)) if folder else None
 
@@ -271,14 +289,20 @@ class Store:
 
     def owner(self) -> Owner | None:
         """The launch at work here, or None."""
-        owner = lock.read_owner(self.path / LOCK)
+        return self.owner_of(self.path)
+
+    @staticmethod
+    def owner_of(path: Path) -> Owner | None:
+        """The launch at work in a directory, which need not be a sweep yet."""
+        owner = lock.read_owner(path / LOCK)
         return owner if owner is not None and owner.dead() is not True else None
 
     # Writing
 
-    def lock(self, *, break_lock: bool = False) -> AbstractContextManager[Owner]:
-        """Be the only launch here. Raises: StoreError naming the other one."""
-        return lock.held(self.path / LOCK, break_lock=break_lock)
+    @staticmethod
+    def lock(path: Path, *, break_lock: bool = False) -> AbstractContextManager[Owner]:
+        """Be the only launch in a directory. Raises: StoreError naming the other one."""
+        return lock.held(path / LOCK, break_lock=break_lock)
 
     def begin(self, spec: RunSpec, launch: str = "") -> Attempt:
         """A new attempt at a run; `launch` is the nonce of the lock it works under."""
@@ -307,7 +331,7 @@ class Store:
 
     def event(self, **fields: Any) -> None:
         """One line in the driver's own log: retries, discarded duplicates, signals."""
-        atomic.append_line(self.path / EVENTS, atomic.dumps({"time": manifest.now(), **fields}, indent=None))
+        atomic.append_line(self.path / EVENTS, atomic.dumps({"time": now(), **fields}, indent=None))
 
     def clean(self) -> None:
         """Remove what killed writers left behind."""
@@ -351,4 +375,6 @@ def _require_writable(root: Path) -> None:
     if not there.is_dir():
         raise StoreError("is a file, not a directory", where=str(there), hint="choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise StoreError("is not writable", where=str(there), hint="choose another --out, or mend its permissions")
+        raise StoreError(
+            "is not writable", where=str(there), hint="choose another --out, or mend its permissions"
+        )

@@ -56,7 +56,15 @@ def read(path: Path) -> Predictions:
         known = {f.name for f in fields(Predictions)}
         with np.load(path, allow_pickle=False) as data:
             return Predictions(**{name: data[name] for name in data.files if name in known})
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ) as error:
         raise IntegrityError(f"not a readable predictions file ({error})", where=str(path)) from error
 
 

@@ -1,0 +1,5 @@
+"""`python -m sweep.cli …` is `sweep …`."""
+
+from sweep.cli import sweep
+
+sweep()

@@ -1,0 +1,116 @@
+"""The table of commands, how an error is shown, and which exit code it has."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from sweep.errors import SweepError
+
+# In the order of a first hour with the tool; each command is imported when it is called.
+COMMANDS = {
+    "run": "sweep.cli.run",
+    "status": "sweep.cli.read",
+    "report": "sweep.cli.read",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command only to run it, so that `sweep --help` loads nothing heavy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name == "ml-train":
+            from sweep.cli.train import ml_train
+
+            return ml_train
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[name]), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and args[0] != "ml-train" and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], list(COMMANDS), 1)
+            raise SweepError(
+                f"no command {args[0]!r}",
+                hint=f"did you mean `sweep {close[0]}`?" if close else f"commands: {', '.join(COMMANDS)}",
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="seed-sweep", prog_name="sweep")
+def app() -> None:
+    """Train a model over many seeds and say honestly what the spread means.
+
+    \b
+    A first hour:
+      sweep run --seeds 42,123,456        three models of the embedded example, and the report
+      sweep report runs/digits-mlp        the same report again, here or on another machine
+      sweep run my.yaml --seeds 0-9       your own config; what is missing is trained, nothing twice
+      ml-train --seed 42                  one model, with the bits it has inside the sweep
+    """
+
+
+def main(arguments: list[str], program: str = "sweep") -> int:
+    """Run one command and return its exit code; every expected error is one message on stderr."""
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        rest: list[str] = []
+        if "--" in arguments:
+            # Split before click sees it: what follows belongs to another program.
+            cut = arguments.index("--")
+            arguments, rest = arguments[:cut], arguments[cut + 1 :]
+            if not rest:
+                raise SweepError("nothing follows --", hint="e.g. -- python train.py --seed {seed}")
+        answer = app.main(
+            arguments, prog_name=_program(program, arguments), standalone_mode=False, obj={"command": rest}
+        )
+        _flush()
+        return answer if isinstance(answer, int) else 0
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SweepError as error:
+        if debug:
+            raise
+        _flush()
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _program(program: str, arguments: list[str]) -> str:
+    if program == "ml-train" and arguments[:1] == ["ml-train"]:
+        return ""
+    return program
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+
+
+def emit(value: Any) -> None:
+    """One JSON document on stdout."""
+    from sweep.store import atomic
+
+    click.echo(atomic.dumps(value, indent=2))

@@ -1,0 +1,90 @@
+"""Conduct a launch on the screen: progress, signals, the report at the end, the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from sweep.cli.progress import Progress
+from sweep.launch import Launch
+from sweep.store import Store
+from sweep.task import Cancelled
+
+PATIENCE = 30.0  # seconds that running code has to reach a checkpoint before it is cancelled
+
+_EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+
+
+def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single: bool = False) -> int:
+    """Run a launch to its end and print its report; returns the exit code of DESIGN's table."""
+    cancelled = False
+    with _signals(launch) as seen:
+        progress = Progress(launch, single=single)
+        try:
+            with progress:
+                for event in launch:
+                    progress.show(event)
+        except Cancelled:
+            cancelled = True
+        finally:
+            close()
+    store = launch.store
+    assert store is not None
+    if seen:
+        done = sum(member.record is not None for member in store.scan())
+        how = "cancelled" if cancelled else "stopped at a checkpoint"
+        click.echo(f"{how}; {done} runs are complete. To go on: {again(store)}", err=True)
+        return _EXIT[seen[0]]
+    return finish(store, as_json=as_json, single=single, only=launch.only)
+
+
+def finish(store: Store, *, as_json: bool, single: bool, only: object = None) -> int:
+    """Print the report; 0 when every planned run is ok, else 1."""
+    from sweep.cli.read import show_report
+
+    if single and not as_json:
+        from sweep.cli.read import show_single
+
+        return show_single(store, only)
+    return show_report(store, "json" if as_json else "text")
+
+
+def again(store: Store) -> str:
+    """The command that goes on with a directory."""
+    words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed")]
+    import shlex
+
+    return shlex.join([os.path.basename(sys.argv[0]) or "sweep", *words])
+
+
+@contextmanager
+def _signals(launch: Launch) -> Iterator[list[signal.Signals]]:
+    """First: stop at the next checkpoint. Second, or patience gone: everything ends now."""
+    seen: list[signal.Signals] = []
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        seen.append(signal.Signals(number))
+        if len(seen) > 1:
+            raise Cancelled
+        launch.stop(signal.Signals(number).name)
+        click.echo(
+            f"\n{signal.Signals(number).name}: running seeds go on to their next checkpoint "
+            f"({PATIENCE:.0f} s at most); again to cancel at once", err=True,
+        )  # fmt: skip
+        late = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))
+        late.daemon = True
+        late.start()
+
+    before = {number: signal.signal(number, on_signal) for number in _EXIT}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,118 @@
+"""`sweep status` and `sweep report`: what a directory says, without torch or Ray."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweep.cli.app import emit
+from sweep.store import Member, Store
+
+_directory = click.argument("directory", type=click.Path(path_type=Path))
+
+
+@click.command(short_help="Which runs are done, running, failed, missing.")
+@_directory
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(directory: Path, as_json: bool) -> int:
+    """Say of every planned run what became of it. Works on a finished, running or copied directory."""
+    store = Store.open(directory)
+    members = list(store.scan())
+    counts = count(members)
+    owner = store.owner()
+    if as_json:
+        emit({
+            "directory": str(directory), "name": store.manifest.name, "counts": counts,
+            "owner": owner.to_json() if owner else None,
+            "runs": [{"key": m.key, "status": m.status, "attempts": m.attempts, "note": m.note} for m in members],
+        })  # fmt: skip
+        return 0
+    click.echo(f"{store.manifest.name} in {directory}: {sentence(counts)}")
+    if owner is not None:
+        click.echo(f"at work: {owner}")
+    for member in members if len(members) <= 60 else [m for m in members if m.status != "ok"][:60]:
+        click.echo(f"  {member.key:<32} {member.status:<8}{_detail(store, member)}")
+    click.echo(f"next: sweep report {directory}")
+    return 0
+
+
+def count(members: list[Member]) -> dict[str, int]:
+    """planned = ok + failed + lost + pending; running ones are pending until they end."""
+    by = Counter(member.status for member in members)
+    return {
+        "planned": len(members), "ok": by["ok"], "failed": by["failed"], "lost": by["lost"],
+        "pending": by["pending"] + by["running"], "running": by["running"],
+    }  # fmt: skip
+
+
+def sentence(counts: dict[str, int]) -> str:
+    running = f" ({counts['running']} running)" if counts["running"] else ""
+    return (
+        f"{counts['planned']} planned = {counts['ok']} ok + {counts['failed']} failed + {counts['lost']} lost "
+        f"+ {counts['pending']} pending{running}"
+    )
+
+
+def _detail(store: Store, member: Member) -> str:
+    if member.record is not None:
+        if member.record.failure is not None:
+            return f" {member.record.failure}"
+        shown = list(member.record.metrics.items())[:3]
+        return " " + "  ".join(f"{name} {value:.4g}" for name, value in shown)
+    if member.status in ("running", "lost"):
+        row = store.last_row(member)
+        said = f" step {row['step']}" if row else ""
+        return said + (f" {member.note}" if member.note else "")
+    return ""
+
+
+@click.command(short_help="What the spread between the seeds means.")
+@_directory
+@click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
+def report(directory: Path, format_: str) -> int:
+    """Report every metric with its interval over seeds, the failures beside it, and the ensemble."""
+    show_report(Store.open(directory), format_)
+    return 0
+
+
+def show_report(store: Store, format_: str) -> int:
+    """Print a report; returns 0 when every planned run is ok, else 1."""
+    from sweep import report as reports
+
+    made = reports.build(store)
+    if format_ == "json":
+        emit(reports.to_json(made))
+    else:
+        render: Any = {"text": reports.text, "md": reports.markdown, "latex": reports.latex}[format_]
+        click.echo(render(made))
+    counts = count(list(store.scan()))
+    return 0 if counts["ok"] == counts["planned"] else 1
+
+
+def show_single(store: Store, only: Any) -> int:
+    """What `ml-train` prints: the one run, and what to type next."""
+    seeds = set(only or ())
+    code = 0
+    for member in store.scan():
+        if member.seed not in seeds:
+            continue
+        found = member.record
+        if found is None:
+            click.echo(f"seed {member.seed}: {member.status}")
+            code = 1
+            continue
+        mode = "deterministic" if found.spec["deterministic"] else "fast"
+        click.echo(f"seed {member.seed} ({mode}, {found.spec['device']}, {found.spec['threads']} thread"
+                   f"{'s' * (found.spec['threads'] > 1)}): {found.status}")  # fmt: skip
+        if found.failure is not None:
+            click.echo(f"  {found.failure}\n  its log: {store.log(member)}")
+            code = 1
+        for name, value in found.metrics.items():
+            click.echo(f"  {name:<20} {value:.6g}")
+        if "final" in found.digests:
+            click.echo(f"  weights              sha256 {found.digests['final'][:16]}…")
+    click.echo(f"next: sweep report {store.path}")
+    return code

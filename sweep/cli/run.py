@@ -1,0 +1,142 @@
+"""`sweep run`: train what is missing, then say what it means."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweep.config import Config
+    from sweep.launch import Prepared
+
+_mode = click.option(
+    "--deterministic/--fast", "deterministic", default=None,
+    help="Bit-exact on the same software and hardware; or fast (the default), approximately reproducible.",
+)  # fmt: skip
+_out = click.option("--out", type=click.Path(path_type=Path), help="The run directory; runs/NAME by default.")
+
+
+@click.command(short_help="Train one model per seed, then report.")
+@click.argument("config", required=False)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--seeds", help="42,123,456 or 0-9 or both; @FILE for a file of them.")
+@_mode
+@_out
+@click.option("--engine", type=click.Choice(["ray", "inline"]), default="ray", help="Ray, or this process.")
+@click.option("--address", help="Join a Ray cluster: auto, or host:port.")
+@click.option("--jobs", type=click.IntRange(1), help="At most so many runs at once.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and the runs; start nothing.")
+@click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
+@click.option("--retry-failed", is_flag=True, help="Train failed seeds again; their old records are kept.")
+@click.option("--break-lock", is_flag=True, help="Take over from a launch that is surely gone.")
+@click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    config: str | None,
+    overrides: tuple[str, ...],
+    seeds: str | None,
+    deterministic: bool | None,
+    out: Path | None,
+    engine: str,
+    address: str | None,
+    jobs: int | None,
+    dry_run: bool,
+    fail_fast: bool,
+    retry_failed: bool,
+    break_lock: bool,
+    as_json: bool,
+) -> int:
+    """Train one model per seed, many at once, and report what the spread between them means.
+
+    CONFIG is a YAML file; without one the embedded example runs: an MLP on scikit-learn's digits. KEY=VALUE
+    changes it (params.optimizer.lr=0.01). What is missing is trained, nothing twice: the same command again
+    goes on where the last one stopped, and more seeds join those that are there.
+    """
+    from sweep.results import default_out, make_engine
+
+    checked = configured(config, overrides, seeds=seeds, deterministic=deterministic)
+    rebirth(checked.deterministic and engine == "inline")
+    target = out if out is not None else default_out(checked)
+    # Ray takes seconds to start: begin before the plan is made, but not before the config has been checked.
+    from sweep.launch import Launch, prepare
+
+    prepared = prepare(checked)
+    if dry_run:
+        _dry(prepared, target, as_json)
+        return 0
+    made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
+    launch = Launch(
+        prepared, target, made, own_process=engine == "ray", jobs=jobs, fail_fast=fail_fast,
+        retry_failed=retry_failed, break_lock=break_lock,
+    )  # fmt: skip
+    from sweep.cli.conduct import conduct
+
+    return conduct(launch, close, as_json=as_json)
+
+
+def configured(
+    config: str | None,
+    overrides: tuple[str, ...],
+    *,
+    seeds: str | None = None,
+    deterministic: bool | None = None,
+    **settings: Any,
+) -> Config:
+    """The config of a command line; the first argument may already be an override."""
+    from sweep.config import load
+
+    if config is not None and "=" in config and not os.path.exists(config):
+        overrides, config = (config, *overrides), None
+    for text in overrides:
+        if "=" not in text:
+            raise ConfigError(f"{text!r} is not of the form KEY=VALUE", hint="e.g. params.optimizer.lr=0.01")
+    return load(config, overrides, seeds=seeds, deterministic=deterministic, **settings)
+
+
+def rebirth(needed: bool) -> None:
+    """Start this process again with the variables that an interpreter reads only at its start."""
+    from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+
+    missing = {k: v for k, v in ENVIRONMENT_FOR_DETERMINISM.items() if k not in os.environ}
+    if needed and missing:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, [sys.executable, "-m", "sweep.cli", *_words()], {**os.environ, **missing})
+
+
+def _words() -> list[str]:
+    called_as_ml_train = os.path.basename(sys.argv[0]).startswith("ml-train")
+    return (["ml-train"] if called_as_ml_train else []) + sys.argv[1:]
+
+
+def _dry(prepared: Prepared, out: Path, as_json: bool) -> None:
+    from itertools import islice
+
+    from sweep.cli.app import emit
+
+    plan = prepared.plan
+    if as_json:
+        emit({"out": str(out), "config": prepared.manifest.config, "planned": len(plan),
+              "runs": [{"key": spec.key, "id": spec.id} for spec in islice(plan, 1000)]})  # fmt: skip
+        return
+    import yaml
+
+    click.echo(yaml.safe_dump(_shown(prepared.manifest.config), sort_keys=False, allow_unicode=True).rstrip())
+    click.echo(
+        f"\n{len(plan)} runs in {out} on {plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)} each"
+    )
+    for spec in islice(plan, 50):
+        click.echo(f"  {spec.key:<40} {spec.id[:12]}")
+    if len(plan) > 50:
+        click.echo(f"  and {len(plan) - 50} more")
+
+
+def _shown(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if value not in (None, {}, [])}

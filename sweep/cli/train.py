@@ -1,0 +1,64 @@
+"""`ml-train`: one model, with the bits it has inside the sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+SHORT = {
+    "lr": "params.optimizer.lr",
+    "batch_size": "params.batch_size",
+    "num_epochs": "params.epochs",
+}
+
+
+@click.command(
+    "ml-train", short_help="Train one model.", context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.argument("config", required=False)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--seed", help="The seed; 42 unless the config says otherwise.")
+@click.option("--deterministic/--fast", "deterministic", default=None,
+              help="Bit-exact on the same software and hardware; or fast (the default).")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory; runs/NAME by default.")
+@click.option("--lr", help="Short for params.optimizer.lr=…")
+@click.option("--batch_size", "--batch-size", "batch_size", help="Short for params.batch_size=…")
+@click.option("--num_epochs", "--num-epochs", "num_epochs", help="Short for params.epochs=…")
+@click.option("--retry-failed", is_flag=True, help="Train it again if it failed; the old record is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
+def ml_train(
+    config: str | None,
+    overrides: tuple[str, ...],
+    seed: str | None,
+    deterministic: bool | None,
+    out: Path | None,
+    lr: str | None,
+    batch_size: str | None,
+    num_epochs: str | None,
+    retry_failed: bool,
+    as_json: bool,
+) -> int:
+    """Train one model: the same worker and the same bits as that seed inside a sweep, into the same directory.
+
+    `ml-train --seed 42`, `ml-train --seed 123`, … and `sweep report` make the sweep one by one.
+    """
+    from sweep.cli.conduct import conduct
+    from sweep.cli.run import configured, rebirth
+    from sweep.launch import Launch, prepare
+    from sweep.results import default_out, make_engine
+
+    given = {"lr": lr, "batch_size": batch_size, "num_epochs": num_epochs}
+    short = tuple(f"{SHORT[name]}={value}" for name, value in given.items() if value is not None)
+    first = configured(config, (*overrides, *short), deterministic=deterministic, seed=seed)
+    checked = configured(
+        config, (*overrides, *short), deterministic=deterministic, seed=seed, seeds=str(first.seed)
+    )
+    rebirth(checked.deterministic)
+    prepared = prepare(checked)
+    target = out if out is not None else default_out(checked)
+    made, close = make_engine("inline")
+    launch = Launch(
+        prepared, target, made, own_process=False, retry_failed=retry_failed, only=(checked.seed,)
+    )
+    return conduct(launch, close, as_json=as_json, single=True)

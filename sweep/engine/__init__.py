@@ -1,0 +1,7 @@
+"""Engines pull tasks and yield what became of them; they know nothing of training."""
+
+from sweep.engine.event import Done, Engine, Event, Lost, Pull, Slots, Tick, Work
+from sweep.engine.inline import inline
+from sweep.engine.on_ray import RayEngine
+
+__all__ = ["Done", "Engine", "Event", "Lost", "Pull", "RayEngine", "Slots", "Tick", "Work", "inline"]

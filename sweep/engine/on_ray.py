@@ -1,0 +1,186 @@
+"""Tasks on Ray: a local instance that starts by itself, or a cluster that the user names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sweep.engine.event import Done, Event, Lost, Pull, Slots, Task, Tick, Work
+from sweep.errors import EnvironmentRefused
+
+POLL = 0.2  # seconds between ticks
+INFEASIBLE_AFTER = 10.0  # seconds a cluster has to show the resources that one task needs
+
+
+class RayEngine:
+    """Start Ray early (`start`), use it as an engine, `close` it: nothing of ours survives.
+
+    address: None starts a private local instance; "auto" or host:port joins a cluster. environment: variables
+    that every worker's interpreter must have from its start.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        cpus: int | None = None,
+    ) -> None:
+        self.address, self.environment, self.cpus = address, dict(environment or {}), cpus
+        self._thread: threading.Thread | None = None
+        self._started = threading.Event()
+        self._closing = threading.Event()
+        self._error: BaseException | None = None
+        self._ours = False
+
+    def start(self) -> None:
+        """Begin to start Ray in the background, to overlap with planning."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._attend, name="ray", daemon=True)
+            self._thread.start()
+
+    def _attend(self) -> None:
+        """Start Ray and stay: on Linux its servers end with the thread that started them."""
+        self._start()
+        self._started.set()
+        self._closing.wait()
+
+    def _start(self) -> None:
+        try:
+            # Ray announces itself, warns about the future and reports usage unless told not to.
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            import ray
+
+            if ray.is_initialized():
+                return
+            settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            if self.address is None:
+                # Inherited by the local workers at no cost; a runtime_env would cost seconds.
+                os.environ.update(self.environment)
+                settings |= {
+                    "address": "local", "include_dashboard": False, "num_cpus": self.cpus or real_cores(),
+                }  # fmt: skip
+            else:
+                settings |= {"address": self.address}
+                if self.environment:
+                    settings |= {"runtime_env": {"env_vars": self.environment}}
+            ray.init(**settings)
+            self._ours = True
+        except BaseException as error:
+            self._error = error
+
+    def _ready(self) -> Any:
+        self.start()
+        self._started.wait()
+        if self._error is not None:
+            raise EnvironmentRefused(
+                f"Ray could not start: {self._error}", where=self.address or "local Ray",
+                hint="try --engine inline; for a cluster check --address and that its Ray version is the same",
+            ) from self._error  # fmt: skip
+        import ray
+
+        return ray
+
+    def __call__(self, pull: Pull, work: Work, slots: Slots) -> Iterator[Event]:
+        ray = self._ready()
+        _require_feasible(ray, slots)
+        # max_retries=0: the launch alone retries, with the record on disk as its guide.
+        remote = ray.remote(max_retries=0, num_cpus=slots.cpus, num_gpus=slots.gpus)(_carried(work))
+        running: dict[Any, Task] = {}
+        more = True
+        while more or running:
+            width = slots.jobs or _fits(ray, slots)
+            while more and len(running) < width:
+                task = pull()
+                if task is None:
+                    more = False
+                else:
+                    running[remote.remote(task)] = task
+            if not running:
+                break
+            ready, _ = ray.wait(list(running), timeout=POLL)
+            if not ready:
+                yield Tick(len(running))
+            for reference in ready:
+                yield _ended(ray, reference, running.pop(reference))
+            more = True
+
+    def close(self) -> None:
+        """Shut down what we started; workers and their children end with it."""
+        if self._thread is None:
+            return
+        self._started.wait()
+        if self._ours:
+            import ray
+
+            ray.shutdown()
+            self._ours = False
+        self._closing.set()
+        self._thread.join()
+        self._thread = None
+
+
+def _carried(work: Work) -> Work:
+    def on_a_worker(task: Task) -> list[Any]:
+        return list(work(task))
+
+    return on_a_worker
+
+
+def _ended(ray: Any, reference: Any, task: Task) -> Event:
+    try:
+        return Done(task, tuple(ray.get(reference)))
+    except ray.exceptions.WorkerCrashedError as error:
+        return Lost(task, _first_line(error))
+    except ray.exceptions.OutOfMemoryError as error:
+        return Lost(
+            task, f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
+        )
+    except ray.exceptions.NodeDiedError as error:
+        return Lost(task, _first_line(error), poison=False)
+    except ray.exceptions.TaskCancelledError:
+        return Lost(task, "cancelled", poison=False)
+    except ray.exceptions.RayTaskError as error:
+        # Our own worker code failed around the user's: the disk tells what became of the runs.
+        return Lost(task, _first_line(error.cause or error))
+    except ray.exceptions.RayError as error:
+        return Lost(task, _first_line(error), poison=False)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def real_cores() -> int:
+    """Cores this process may use: Ray would count the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _fits(ray: Any, slots: Slots) -> int:
+    have = ray.cluster_resources()
+    by = [have.get("CPU", 0) / slots.cpus] if slots.cpus else []
+    by += [have.get("GPU", 0) / slots.gpus] if slots.gpus else []
+    return max(1, int(min(by, default=1)))
+
+
+def _require_feasible(ray: Any, slots: Slots) -> None:
+    """Raises: EnvironmentRefused within seconds, where Ray itself would wait for ever."""
+    give_up = time.monotonic() + INFEASIBLE_AFTER
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if any(n.get("CPU", 0) >= slots.cpus and n.get("GPU", 0) >= slots.gpus for n in nodes):
+            return
+        if time.monotonic() > give_up or len(nodes) > 0:
+            break
+        time.sleep(0.2)
+    have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "none"
+    raise EnvironmentRefused(
+        f"one run needs {slots.cpus:g} CPUs and {slots.gpus:g} GPUs; the nodes have {have}",
+        where="resources", hint="lower threads or resources",
+    )  # fmt: skip

@@ -1,0 +1,243 @@
+"""Run: what training code is handed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import torch
+from torch import nn
+
+from sweep import digest, seeding
+from sweep.errors import SweepError
+from sweep.plan import RunSpec
+from sweep.store import Attempt
+from sweep.store.names import MODEL, MODEL_ABOUT
+from sweep.store.predictions import checked
+from sweep.task import Interval
+
+Json = Any
+
+
+class Interrupted(BaseException):
+    """A stop was asked for and the run has reached a point to stop at; not for user code to catch."""
+
+
+@dataclass
+class Run:
+    """One run, as its training code sees it. Already seeded when handed over.
+
+    seed, streams (named 32-bit seeds), deterministic, device ("cpu" or "cuda"), threads, params and id say
+    what was asked; dir is a folder of its own for whatever else the code writes.
+    """
+
+    spec: RunSpec
+    attempt: Attempt
+    interval: Interval = Interval()
+    stopping: Callable[[], bool] = lambda: False
+    chain: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    last: dict[str, float] = field(default_factory=dict)
+    outcome: dict[str, Json] = field(default_factory=dict)
+    _rows: int = 0
+    _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
+    _epochs_since: int = 0
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def seed(self) -> int:
+        return self.spec.seed
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        return self.spec.streams
+
+    @property
+    def deterministic(self) -> bool:
+        return self.spec.deterministic
+
+    @property
+    def device(self) -> str:
+        return self.spec.device
+
+    @property
+    def threads(self) -> int:
+        return self.spec.threads
+
+    @property
+    def params(self) -> Mapping[str, Json]:
+        return self.spec.params
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def dir(self) -> Path:
+        return self.attempt.path
+
+    def log(self, metrics: Mapping[str, SupportsFloat], *, step: int) -> None:
+        """Append a row of metrics named `split/metric` to the history; step is an epoch or any growing count.
+
+        Raises: Interrupted when a stop was asked for and no checkpoint is kept to wait for.
+        """
+        row = as_metrics(metrics, where=f"run.log of seed {self.seed}")
+        self.attempt.log_row(int(step), row)
+        self._rows += 1
+        self.last.update(row)
+        if self.stopping() and not self._saves:
+            raise Interrupted
+
+    def save_predictions(
+        self, split: str, *, ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: Any = None
+    ) -> None:
+        """Keep what the model says of each example of a split, for ensembles and paired statistics.
+
+        ids (examples,); targets (examples,) or (examples, outputs); probs (examples, classes) or mean and var
+        shaped as targets. Arrays or tensors on any device.
+
+        Raises: SweepError when rows do not match or ids repeat.
+        """
+        made = checked(ids, targets, probs, mean, var)
+        self.attempt.write_predictions(_name(split), made)
+        self.digest(f"predictions/{split}", digest.arrays(made.arrays()))
+
+    def save_model(self, module: nn.Module, *, meta: Mapping[str, Json] | None = None) -> None:
+        """Keep the weights (safetensors: no code in it) and what is needed to serve them."""
+        from safetensors.torch import save
+
+        # Contiguous copies: safetensors refuses views that share memory.
+        state = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
+        self.attempt.write(MODEL, save(state))
+        self.attempt.write(MODEL_ABOUT, (json.dumps(dict(meta or {}), indent=1) + "\n").encode())
+        self.digest("final", digest.module(module))
+
+    def checkpoint_due(self, *, epoch_end: bool) -> bool:
+        """Whether the configured interval has passed, or a stop was asked for."""
+        self._epochs_since += epoch_end
+        if self.stopping():
+            return True
+        by_epochs = self.interval.epochs and self._epochs_since >= self.interval.epochs
+        by_time = self.interval.seconds and time.monotonic() - self._saved_at >= self.interval.seconds
+        return bool(by_epochs or by_time)
+
+    def checkpoint(self, state: Mapping[str, Any], *, step: int) -> None:
+        """Keep `state` (plain containers and tensors) with the states of all ambient random streams.
+
+        Two are kept while the run is unfinished, each with its sha256; a full disk costs neither the run nor
+        the checkpoint before. Raises: Interrupted, after writing, when a stop was asked for.
+        """
+        self._saves = True
+        body = {
+            "state": dict(state),
+            "rng": seeding.get_rng_state(),
+            "chain": dict(self.chain),
+            "last": self.last,
+        }
+
+        def fill(stream: Any) -> None:
+            buffer = io.BytesIO()
+            torch.save(body, buffer)
+            stream.write(buffer.getbuffer())
+
+        try:
+            self.attempt.write_checkpoint(step, fill, rows=self._rows)
+        except OSError as error:
+            self.note(f"no checkpoint at step {step}: {error.strerror or error}; the one before is kept")
+        self._epochs_since, self._saved_at = 0, time.monotonic()
+        if self.stopping():
+            raise Interrupted
+
+    def restore(self) -> dict[str, Any] | None:
+        """The newest checkpoint that holds, this attempt's or an earlier one's; None: start from zero.
+
+        Sets the ambient random streams back and cuts the history to the moment of the checkpoint.
+        """
+        self._saves = True
+        for path, about in self.attempt.checkpoints():
+            if isinstance(about, str):
+                self.note(f"{path.name} passed over: {about}")
+                continue
+            try:
+                body = torch.load(path, weights_only=True, map_location="cpu")
+                state, rng, chain = body["state"], body["rng"], body["chain"]
+                seeding.set_rng_state(rng)
+            except Exception as error:
+                self.note(f"{path.name} passed over: it cannot be restored ({error})")
+                continue
+            self._rows = len(self.attempt.adopt_history(path.parent, about["rows"]))
+            self.chain = dict(chain)
+            self.last = dict(body["last"])
+            self.note(f"went on from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
+            return dict(state)
+        if self.attempt.number > 1:
+            self.attempt.adopt_history(self.attempt.path, 0)
+            self.note(f"attempt {self.attempt.number}: no checkpoint to go on from; started from zero")
+        return None
+
+    def digest(self, link: str, value: str) -> None:
+        """Add a link to the run's digest chain, e.g. ("epoch/3", sha256)."""
+        self.chain[link] = value
+
+    def result(self, rule: str, epoch: int | None) -> None:
+        """Say which moment the reported metrics are of: "final" or "best(val/…)", and its epoch."""
+        self.outcome = {"rule": rule, "epoch": epoch}
+
+    def note(self, text: str) -> None:
+        """Say something aloud: in the log, the record and the report."""
+        self.notes.append(text)
+        self.attempt.log_text(text + "\n")
+
+
+def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
+    """Numbers by name out of what training code gives: numbers, NumPy scalars, one-element tensors.
+
+    Raises: SweepError saying what was given instead.
+    """
+    if not isinstance(metrics, Mapping):
+        raise SweepError(
+            f"gave {_described(metrics)}, not a dict of metrics", where=where,
+            hint='return for example {"test/accuracy": 0.93}',
+        )  # fmt: skip
+    out: dict[str, float] = {}
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not name.strip() or len(name) > 200 or not name.isprintable():
+            raise SweepError(f"{_described(name)} is no name for a metric", where=where)
+        out[name] = _number(value, name, where)
+    return out
+
+
+def _number(value: Any, name: str, where: str) -> float:
+    plain = value
+    if hasattr(plain, "item") and getattr(plain, "ndim", 0) == 0:
+        plain = plain.item()
+    if (
+        isinstance(plain, (bool, complex, str, bytes))
+        or not hasattr(plain, "__float__")
+        or hasattr(plain, "ndim")
+    ):
+        raise SweepError(f"metric {name!r} is {_described(value)}, not a number", where=where)
+    return float(plain)
+
+
+def _described(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _name(split: str) -> str:
+    if not split.isidentifier() or len(split) > 60:
+        raise SweepError(f"{split!r} is no name for a split", where="save_predictions", hint="e.g. test")
+    return split
+
+
+def stop_seen(path: Path) -> Callable[[], bool]:
+    """Whether the launch asked its runs to stop: a file, so that it reaches every process."""
+    text = os.fspath(path)
+    return lambda: os.path.exists(text)

@@ -1,0 +1,385 @@
+"""Owns the queue: what is missing, retries, waves. Wires plan, store and engine together."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sweep.config import Config, redact, to_dict
+from sweep.engine import Done, Engine, Lost, Slots
+from sweep.environment import Answer, Origin, Verdict, verdict
+from sweep.errors import ConfigError, EnvironmentRefused, StoreError
+from sweep.plan import Cell, Plan, RunSpec, Target, cells_of, content_id, merge, plan
+from sweep.store import Failure, Manifest, Member, Owner, Record, Store
+from sweep.store.owner import this_process
+from sweep.target import check_params, resolve
+from sweep.task import Interval, Outcome, Place, Task
+
+KILLS = 3  # a run that has killed its worker so often is failed, not retried
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The directory is ours; so many runs are planned, done already, and to do."""
+
+    store: Store
+    planned: int
+    done: int
+    todo: int
+    extended: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run ended; `outcome` says how."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A run's worker died; it starts again from its newest checkpoint."""
+
+    key: str
+    cause: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something worth a line on the screen."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Time passed while so many runs were running."""
+
+    running: int
+
+
+Event = Begun | Finished | Retried | Said | Passed
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A config whose references were found and checked: nothing was started, nothing written."""
+
+    config: Config
+    plan: Plan
+    manifest: Manifest
+    function: bytes | None = None
+
+
+def prepare(config: Config, function: Callable[..., Any] | None = None) -> Prepared:
+    """Find the target, check its parameters, hash the data, resolve the device.
+
+    Raises: ConfigError, TargetError, EnvironmentRefused.
+    """
+    device = resolve_device(config.device)
+    target, called = _target(config, function)
+    cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
+    made = plan(config, target, cells, device)
+    shown = redact(to_dict(config))
+    if len(cells) == 1:
+        shown["params"] = dict(cells[0].params)
+    manifest = Manifest(
+        name=config.name, config=shown, experiment=made.experiment(), seeds=made.seeds, versions=versions()
+    )
+    return Prepared(config, made, manifest, _pickled(function))
+
+
+def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target, Callable[..., Any] | None]:
+    if function is not None:
+        from sweep.target import source_digest
+
+        name = f"{function.__module__}:{function.__qualname__}"
+        return Target("function", name, digest=source_digest(function)), function
+    if config.command:
+        return Target("command", argv=tuple(config.command)), None
+    if config.train:
+        return resolve("function", config.train)
+    return resolve("recipe", config.recipe or "")
+
+
+def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config: Config) -> Cell:
+    if called is None:
+        return cell
+    params = dict(cell.params)
+    if target.kind == "recipe" and config.checkpoint.keep != "final":
+        params = merge({"checkpoint": config.checkpoint.keep}, params)
+    where = "params" + (f" of variant {cell.variant}" if cell.variant else "")
+    params = check_params(called, params, kind=target.kind, where=where)
+    return replace(cell, params=params, data=_data_digest(target, params))
+
+
+def _data_digest(target: Target, params: dict[str, Any]) -> str:
+    if target.kind != "recipe" or "data" not in params:
+        return ""
+    from sweep.train.files import data_digest
+    from sweep.train.params import Data
+
+    return data_digest(Data.model_validate(params["data"]))
+
+
+def _pickled(function: Callable[..., Any] | None) -> bytes | None:
+    """A function that workers cannot import travels by value."""
+    if function is None:
+        return None
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(function))
+    except Exception as error:
+        raise ConfigError(
+            f"the function cannot travel to a worker: {error}", where=function.__qualname__,
+            hint="open files, locks and the like belong inside the function",
+        ) from error  # fmt: skip
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes what is here; the driver's files are asked first, since importing torch costs a second.
+
+    Raises: EnvironmentRefused when cuda is asked for and absent.
+    """
+    if device == "cpu":
+        return "cpu"
+    there = any(os.path.exists(path) for path in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+    if there:
+        import torch
+
+        there = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if there else "cpu"
+    if not there:
+        raise EnvironmentRefused("no CUDA device is here", where=f"device: {device}", hint="use device: auto")
+    return device
+
+
+def versions() -> dict[str, str]:
+    """The packages that made a directory; read without importing them."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for name in ("seed-sweep", "torch", "numpy", "ray", "pandas", "scipy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "" if find_spec(name.replace("-", "_")) is None else "unknown"
+    return {name: version for name, version in found.items() if version}
+
+
+@dataclass
+class Launch:
+    """One command's work in one directory: an iterator of events, which can be asked to stop."""
+
+    prepared: Prepared
+    out: Path
+    engine: Engine
+    own_process: bool = True  # runs have processes of their own
+    jobs: int | None = None
+    fail_fast: bool = False
+    retry_failed: bool = False
+    break_lock: bool = False
+    only: Sequence[int] | None = None  # train these seeds only (`ml-train`), beside other launches
+    more: Callable[[Store], Sequence[int]] | None = None  # the next wave, asked when nothing is left to do
+    store: Store | None = None
+    stopped: str = ""  # why nothing new is started
+
+    def __post_init__(self) -> None:
+        self._queue: deque[Task] = deque()
+        self._kills: dict[str, int] = {}
+        self._flying: set[str] = set()
+        self._seeds: frozenset[int] | None = frozenset(self.only) if self.only is not None else None
+        self._nonce = ""
+
+    def stop(self, why: str) -> None:
+        """Start nothing new, and ask what runs to end at its next checkpoint."""
+        self.stopped = self.stopped or why
+        self._queue.clear()
+        if self.store is not None:
+            self.store.stop_file(self._nonce).touch()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
+        with ExitStack() as held:
+            Store.claim(self.out)
+            if self._seeds is None:
+                owner = held.enter_context(Store.lock(self.out, break_lock=self.break_lock))
+            else:
+                owner = _beside_others(self.out)
+            self._nonce = owner.nonce
+            existed = Store.exists(self.out)
+            before = Store.open(self.out).manifest.seeds if existed else ()
+            store = self.store = Store.create(self.out, self.prepared.manifest)
+            if self._seeds is None:
+                store.clean()
+            held.callback(lambda: store.stop_file(self._nonce).unlink(missing_ok=True))
+            members = [m for m in store.scan(verify=True) if self._seeds is None or m.seed in self._seeds]
+            yield from self._look(store, members)
+            missing = [m for m in members if m.status not in ("ok", "failed") or self._again(store, m)]
+            self._fill(missing)
+            new = tuple(seed for seed in store.manifest.seeds if seed not in before) if existed else ()
+            yield Begun(store, len(members), len(members) - len(missing), len(missing), new)
+            if missing or self.more is not None:
+                yield from self._work(store)
+
+    def _look(self, store: Store, members: Sequence[Member]) -> Iterator[Event]:
+        """What earlier commands left, said aloud; damaged records are moved aside, never trained over."""
+        for member in members:
+            if member.note:
+                yield Said(f"{member.key}: {member.note}; it is trained again")
+                store.set_aside(member)
+            elif member.status == "running":
+                raise StoreError(
+                    "a run is being trained by another command", where=f"{store.path}: {member.key}",
+                    hint=f"wait for it; sweep status {store.path}",
+                )  # fmt: skip
+        yield from _environments(members, self.prepared)
+
+    def _again(self, store: Store, member: Member) -> bool:
+        if not (self.retry_failed and member.status == "failed"):
+            return False
+        store.set_aside(member)
+        store.event(kind="retry", key=member.key, cause=str(member.record and member.record.failure))
+        return True
+
+    def _fill(self, members: Sequence[Member]) -> None:
+        wanted = {(m.task, m.variant, m.seed, m.repeat) for m in members}
+        seeds = list(dict.fromkeys(m.seed for m in sorted(members, key=lambda m: m.seed)))
+        order = {seed: i for i, seed in enumerate(self.store.manifest.seeds)} if self.store else {}
+        for seed in sorted(seeds, key=lambda s: order.get(s, s)):
+            for spec in self.prepared.plan.of_seed(seed):
+                if (spec.task, spec.variant, spec.seed, spec.repeat) in wanted:
+                    self._queue.append((spec,))
+
+    def _pull(self) -> Task | None:
+        if not self._queue and self.more is not None and not self.stopped and self.store is not None:
+            fresh = [s for s in self.more(self.store) if s not in set(self.store.manifest.seeds)]
+            if fresh:
+                self.store.extend(fresh, note="until")
+                self._fill([m for m in self.store.scan() if m.seed in set(fresh)])
+        if not self._queue or self.stopped:
+            return None
+        task = self._queue.popleft()
+        self._flying.update(spec.key for spec in task)
+        return task
+
+    def in_flight(self) -> list[str]:
+        """The keys of the runs that were handed to the engine and have not come back."""
+        return list(self._flying)
+
+    def _work(self, store: Store) -> Iterator[Event]:
+        config = self.prepared.config
+        place = Place(
+            path=os.fspath(store.path.resolve()), launch=self._nonce,
+            interval=Interval(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0),
+            timeout=config.timeout, folder=os.getcwd(), function=self.prepared.function,
+            collect=config.collect, own_process=self.own_process,
+        )  # fmt: skip
+        slots = Slots(self.jobs, cpus=config.resources.cpus or config.threads, gpus=config.resources.gpus)
+        for event in self.engine(self._pull, partial(_on_worker, place=place), slots):
+            if isinstance(event, (Done, Lost)):
+                self._flying.difference_update(spec.key for spec in event.task)
+            if isinstance(event, Done):
+                for outcome in event.outcomes:
+                    yield from self._ended(store, outcome)
+            elif isinstance(event, Lost):
+                yield from self._lost(store, event)
+            else:
+                yield Passed(event.running)
+
+    def _ended(self, store: Store, outcome: Outcome) -> Iterator[Event]:
+        if outcome.status == "late":
+            store.event(kind="late", key=outcome.key)
+            yield Said(f"{outcome.key}: another attempt had finished first; this one is discarded")
+            return
+        yield Finished(outcome)
+        if outcome.status == "failed" and outcome.failure is not None:
+            if self.fail_fast:
+                self.stop(f"{outcome.key} failed and --fail-fast was given")
+            elif outcome.failure.kind == "nondeterministic":
+                self.stop("an operation has no deterministic kernel, which no other seed will change")
+
+    def _lost(self, store: Store, event: Lost) -> Iterator[Event]:
+        """The worker died: what it committed counts, the rest is queued again or, three kills on, failed."""
+        for spec in event.task:
+            member = store.member(spec.key)
+            if member.record is not None:
+                yield from self._ended(store, _outcome(member.record, spec.key))
+                continue
+            self._kills[spec.key] = self._kills.get(spec.key, 0) + event.poison
+            store.event(kind="lost", key=spec.key, cause=event.cause)
+            limit = min(KILLS, 1 + self.prepared.config.retries)
+            if self._kills[spec.key] >= limit:
+                times = f"{self._kills[spec.key]} times" if limit > 1 else "once"
+                failure = Failure("killed", f"it ended its worker {times}: {event.cause}")
+                yield from self._ended(store, _condemn(store, spec, failure, self._nonce))
+            elif not self.stopped:
+                self._queue.appendleft((spec,))
+                yield Retried(spec.key, event.cause, self._kills[spec.key] + 1)
+
+
+def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outcome:
+    """A failed record in the name of a run that cannot write its own."""
+    attempt = store.begin(spec, nonce)
+    attempt.log_text(f"{failure}\n")
+    made = Record(
+        spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce,
+        attempts=attempt.number - 1, failure=failure,
+    )  # fmt: skip
+    store.commit(attempt, made)
+    return _outcome(made, spec.key)
+
+
+def _outcome(record: Record, key: str) -> Outcome:
+    return Outcome(
+        key, record.status, dict(record.metrics), record.failure, record.seconds, tuple(record.notes)
+    )
+
+
+def _on_worker(task: Task, place: Place) -> list[Outcome]:
+    # Only the process that trains loads torch; the launcher's own may never need it.
+    from sweep.worker import work
+
+    return list(work(task, place))
+
+
+def _environments(members: Sequence[Member], prepared: Prepared) -> Iterator[Event]:
+    """Say, or in deterministic mode refuse, that finished runs were made in unlike environments."""
+    done = [m.record for m in members if m.record is not None and m.record.status == "ok"]
+    for other in done[1:]:
+        answer = verdict_of(done[0], other)
+        if answer.answer is Answer.NOT_EXPECTED:
+            fields = ", ".join(name for name, *_ in answer.fields)
+            yield Said(f"mixed environments in this directory: {fields}")
+            return
+
+
+def verdict_of(a: Record, b: Record) -> Verdict:
+    """What the environments of two records promise, their seeds set aside."""
+    return verdict(_origin(a), _origin(b))
+
+
+def _origin(record: Record) -> Origin:
+    spec = {**record.spec, "seed": 0, "streams": {}, "repeat": 0}
+    return Origin(content_id(spec), record.environment, bool(record.spec["deterministic"]), spec)
+
+
+def _beside_others(path: Path) -> Owner:
+    """`ml-train` works beside other `ml-train`s, but not beside a launch that owns the directory."""
+    owner = Store.owner_of(path)
+    if owner is not None:
+        raise StoreError(
+            f"a sweep is at work here ({owner})", where=str(path), hint="wait for it, or use --out"
+        )
+    return this_process()

@@ -1,0 +1,146 @@
+"""run() and open(): what a sweep answers, in Python and in a notebook."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.config import Config, from_dict, load
+from sweep.engine import Engine, RayEngine, inline
+from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.errors import ConfigError
+from sweep.launch import Begun, Event, Launch, prepare
+from sweep.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweep.report import Report
+
+
+class Results:
+    """A run directory, read. Nothing is loaded before it is asked for; nothing in it is ever executed."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @property
+    def path(self) -> Path:
+        return self.store.path
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run: variant, task, seed, repeat, status, failure and a column for each metric."""
+        from sweep.aggregate import frame
+
+        return frame(self.store)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row a run and logged step."""
+        from sweep.aggregate import history
+
+        return history(self.store)
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """For every metric n, mean, sd, Student t interval, min, max, and k of n failed."""
+        from sweep.aggregate import summary
+
+        return summary(self.frame, level=level)
+
+    @cached_property
+    def report(self) -> Report:
+        """Everything `sweep report` says, as data."""
+        from sweep.report import build
+
+        return build(self.store)
+
+    def __repr__(self) -> str:
+        from sweep.report import text
+
+        return text(self.report)
+
+
+def open(path: str | os.PathLike[str]) -> Results:
+    """The results in a run directory: finished, running or copied from elsewhere.
+
+    Raises: StoreError when there is none.
+    """
+    return Results(Store.open(path))
+
+
+def run(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Callable[..., Any] | Config | None = None,
+    *overrides: str,
+    seeds: Iterable[int] | str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    engine: str = "ray",
+    address: str | None = None,
+    jobs: int | None = None,
+    retry_failed: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+    **settings: Any,
+) -> Results:
+    """Train what is missing and return the results; the same as `sweep run`.
+
+    config: a YAML file, a mapping of its keys, a training function `train(run, **params)`, or None for the
+    embedded example. overrides: "params.optimizer.lr=0.01". settings: any key of a config, e.g.
+    deterministic=True or params={"lr": 0.1}. engine: "ray" or "inline".
+
+    Raises: ConfigError, TargetError, StoreError before anything is started. A run that fails does not raise:
+    see `results.frame.status`.
+    """
+    function = config if callable(config) and not isinstance(config, Config) else None
+    if seeds is not None:
+        settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
+    checked = _config(config, overrides, settings, function)
+    prepared = prepare(checked, function)
+    target = Path(out) if out is not None else default_out(checked)
+    made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
+    launch = Launch(prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed)
+    try:
+        for event in launch:
+            if on_event is not None:
+                on_event(event)
+            elif isinstance(event, Begun) and event.todo == 0:
+                print(f"nothing to train: all {event.planned} runs are in {target}")
+    finally:
+        close()
+    return open(target)
+
+
+def _config(
+    config: Any, overrides: tuple[str, ...], settings: dict[str, Any], function: Callable[..., Any] | None
+) -> Config:
+    if isinstance(config, Config):
+        return from_dict({**config.model_dump(mode="json", by_alias=True), **settings})
+    if function is not None:
+        name = getattr(function, "__name__", "function").strip("<>")
+        reference = f"{function.__module__}:{name}"
+        return load(None, overrides, **{"name": name, "train": reference, **settings})
+    if isinstance(config, Mapping):
+        return load(None, overrides, **{**config, **settings})
+    if config is None or isinstance(config, (str, os.PathLike)):
+        return load(Path(config) if config is not None else None, overrides, **settings)
+    raise ConfigError(f"a config is a file, a mapping or a function, not {type(config).__name__}")
+
+
+def default_out(config: Config) -> Path:
+    """Where a sweep goes that names no directory."""
+    return Path("runs") / config.name
+
+
+def make_engine(
+    name: str, *, address: str | None = None, deterministic: bool = False
+) -> tuple[Engine, Callable[[], None]]:
+    """An engine by name, already starting, and what closes it."""
+    if name == "inline":
+        return inline, lambda: None
+    if name != "ray":
+        raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
+    made = RayEngine(address, environment=ENVIRONMENT_FOR_DETERMINISM if deterministic else {})
+    made.start()
+    return made, made.close

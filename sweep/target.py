@@ -1,0 +1,243 @@
+"""What a config names: found, its parameters checked against its signature, its source digested."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from sweep.config import explain
+from sweep.errors import ConfigError, TargetError
+from sweep.plan import Json, Target, canonical
+
+BUILT_IN = "sweep."
+
+
+def built_in(reference: str) -> bool:
+    """Whether a reference is part of this package, and so may run on a stranger's directory."""
+    return reference.startswith(BUILT_IN)
+
+
+def find(reference: str) -> Callable[..., Any]:
+    """Import `module:name`, looking in the current folder as well.
+
+    Raises: TargetError naming the module or the name, with the user's part of the traceback.
+    """
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise TargetError(
+            f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train"
+        )
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise TargetError(
+                f"no module {error.name!r}", where=reference,
+                hint=f"looked in {here} and the installed packages",
+            ) from None  # fmt: skip
+        raise TargetError(f"importing it failed: {user_traceback(error)}", where=reference) from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise TargetError(f"importing it failed: {user_traceback(error)}", where=reference) from error
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            close = _nearest(part, [n for n in dir(found) if callable(getattr(found, n, None))])
+            raise TargetError(f"{module_name} has no {part!r}", where=reference, hint=close) from None
+    if not callable(found):
+        raise TargetError(f"it is a {type(found).__name__}, not a function", where=reference)
+    return found  # type: ignore[no-any-return]
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback from the user's first frame on: what lies above it is ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = str(Path(__file__).parent)
+    start = next(
+        (
+            i
+            for i, f in enumerate(frames)
+            if not f.filename.startswith((own, "<frozen")) and "importlib" not in f.filename
+        ),
+        len(frames),
+    )
+    lines = traceback.format_list(frames[start:])
+    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else None
+
+
+def _fields(function: Callable[..., Any], *, skip: int) -> tuple[dict[str, Any], bool]:
+    """Pydantic fields of a signature without its first `skip` parameters, and whether it takes any others."""
+    try:
+        hints = get_type_hints(function)
+    except Exception:  # annotations may name what exists only for a type checker: then they check nothing
+        hints = {}
+    fields: dict[str, Any] = {}
+    open_ended = False
+    for parameter in list(inspect.signature(function).parameters.values())[skip:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            open_ended = True
+        elif parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    return fields, open_ended
+
+
+def _model(function: Callable[..., Any], *, skip: int) -> type[BaseModel]:
+    fields, open_ended = _fields(function, skip=skip)
+    config = ConfigDict(
+        extra="allow" if open_ended else "forbid", arbitrary_types_allowed=True, protected_namespaces=(),
+        allow_inf_nan=False, strict=True, populate_by_name=False,
+    )  # fmt: skip
+    # Parameters may have any name, pydantic's attributes included: an alias keeps the two apart.
+    aliased: dict[str, Any] = {
+        f"p_{name}": (kind, Field(default, alias=name)) for name, (kind, default) in fields.items()
+    }
+    return create_model("params", __config__=config, **aliased)
+
+
+def check_params(
+    function: Callable[..., Any], params: Mapping[str, Json], *, kind: str, where: str = "params"
+) -> dict[str, Json]:
+    """The parameters with defaults filled in, as plain JSON.
+
+    Raises: ConfigError with every problem, each at its path.
+    """
+    try:
+        text = canonical(dict(params))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a value is not plain JSON ({error})", where=where) from None
+    try:
+        # Through JSON: its strict mode takes a list for a tuple, and still no text for a number.
+        model = _model(function, skip=_skip(kind)).model_validate_json(text)
+    except ValidationError as error:
+        raise explain(error, where=where, names=_names(function, kind)) from None
+    try:
+        plain: dict[str, Json] = model.model_dump(mode="json", by_alias=True, warnings=False)
+        canonical(plain)
+    except Exception as error:
+        raise ConfigError(f"a default cannot be written as JSON ({error})", where=where) from error
+    return plain
+
+
+def _skip(kind: str) -> int:
+    return 1 if kind == "function" else 0  # its first parameter is the run
+
+
+def _names(function: Callable[..., Any], kind: str) -> list[str]:
+    return list(_fields(function, skip=_skip(kind))[0])
+
+
+def bind(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> dict[str, Any]:
+    """Keyword arguments for `function` out of a spec's params, as the types its signature names."""
+    model = _model(function, skip=_skip(kind))
+    checked = model.model_validate_json(canonical(dict(params)))
+    bound = {info.alias or name: getattr(checked, name) for name, info in model.model_fields.items()}
+    return {**bound, **(checked.model_extra or {})}
+
+
+def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:
+    """The target named by a config, and what it names."""
+    function = find(reference)
+    if kind == "function":
+        leading = list(inspect.signature(function).parameters.values())
+        if not leading or leading[0].kind not in (
+            leading[0].POSITIONAL_OR_KEYWORD,
+            leading[0].POSITIONAL_ONLY,
+        ):
+            raise TargetError(
+                "its first parameter must take the run", where=reference,
+                hint="write it as: def train(run, *, lr=1e-3): ...",
+            )  # fmt: skip
+    return Target(kind=kind, reference=reference, digest=source_digest(function)), function  # type: ignore[arg-type]
+
+
+def source_digest(function: Callable[..., Any]) -> str:
+    """sha256 over the normalised syntax trees of the defining file and of what it imports beside it.
+
+    Comments and layout do not count. Built-ins answer with the integer NUMERICS of their module, which is
+    raised when their arithmetic changes: otherwise every upgrade would orphan directories.
+    """
+    module = sys.modules.get(function.__module__)
+    numerics = getattr(module, "NUMERICS", None)
+    if numerics is not None and built_in(function.__module__):
+        return f"numerics-{numerics}"
+    path = getattr(module, "__file__", None)
+    if not path or function.__module__ == "__main__":
+        return hashlib.sha256(_normal(_source(function)).encode()).hexdigest()
+    root = Path(path).resolve().parent
+    for _ in function.__module__.split(".")[1:]:
+        root = root.parent
+    digest = hashlib.sha256()
+    for file in _closure(Path(path).resolve(), root):
+        digest.update(str(file.relative_to(root)).encode() + b"\0")
+        digest.update(_normal(file.read_text(encoding="utf-8")).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _source(function: Callable[..., Any]) -> str:
+    try:
+        return inspect.cleandoc("\n" + inspect.getsource(function))
+    except (OSError, TypeError):
+        return repr(getattr(function, "__code__", None) and function.__code__.co_code)
+
+
+def _normal(source: str) -> str:
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:
+        return source
+
+
+def _closure(start: Path, root: Path) -> list[Path]:
+    """The file and every module below `root` that it imports, directly or not; sorted."""
+    seen: set[Path] = set()
+    todo = [start]
+    while todo:
+        file = todo.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for name in _imports(file, root):
+            base = root.joinpath(*name.split("."))
+            todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+    return sorted(seen)
+
+
+def _imports(file: Path, root: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return
+    package = file.relative_to(root).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)

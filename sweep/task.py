@@ -1,0 +1,49 @@
+"""What a worker is given and what it answers: plain data that travels between processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sweep.plan import RunSpec
+from sweep.store.record import Failure
+
+Task = tuple[RunSpec, ...]  # one run, or a pack of lanes
+
+
+class Cancelled(BaseException):
+    """The user asked twice, or waited long enough: everything ends now."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How often an unfinished run is checkpointed: after so many epochs or seconds; 0 is never."""
+
+    epochs: int = 0
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker needs besides its task: where to write, and how the launch wants it done."""
+
+    path: str
+    launch: str = ""
+    interval: Interval = Interval()
+    timeout: float | None = None
+    folder: str = ""  # the launch's working folder, where functions are found
+    function: bytes | None = None  # a pickled function that no import can find, of a notebook
+    collect: Any = None  # how a command's metrics are found
+    own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the launch is told of one run; the record on disk is what counts."""
+
+    key: str
+    status: Literal["ok", "failed", "interrupted", "late"]
+    metrics: dict[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()

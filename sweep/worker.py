@@ -1,0 +1,254 @@
+"""A task becomes outcomes: resolve, seed, train, catch, digest, commit. The same in every engine."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep import fingerprint, seeding
+from sweep.environment import environment_id, switches_stood
+from sweep.errors import SweepError
+from sweep.handle import Interrupted, Run, as_metrics, stop_seen
+from sweep.plan import RunSpec
+from sweep.store import Attempt, Failure, Record, Store
+from sweep.target import bind, find, user_traceback
+from sweep.task import Cancelled, Outcome, Place, Task
+
+Metrics = dict[str, float]
+Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, "Metrics | Failure"]]]
+
+
+class TimeLimit(BaseException):
+    """The run's time is over; raised in its main thread by the alarm."""
+
+
+def work(task: Task, place: Place) -> Iterator[Outcome]:
+    """Train every run of a task, commit its record, and say what became of it, as each ends."""
+    if place.folder and os.path.isdir(place.folder):
+        os.chdir(place.folder)
+    store = Store.open(place.path)
+    attempts = [store.begin(spec, place.launch) for spec in task]
+    stopping = stop_seen(store.stop_file(place.launch))
+    runs = [
+        Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)
+    ]
+    begun = time.monotonic()
+    ended: set[int] = set()
+    with _captured(attempts), seeding.restored() as left:
+        for index, result in _results(runs, place):
+            ended.add(index)
+            if isinstance(result, Interrupted):
+                attempts[index].abandon()
+                yield Outcome(task[index].key, "interrupted")
+                continue
+            yield _commit(store, runs[index], result, time.monotonic() - begun)
+    for attempt in attempts:
+        attempt.close()
+    if left and place.own_process and left.unrestored:
+        os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
+
+
+def _results(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics | Failure | Interrupted]]:
+    """What the trainer yields, every exception of the user's code turned into that run's failure."""
+    pending = list(range(len(runs)))
+    phase = "setup"
+    try:
+        spec = runs[0].spec
+        effective = seeding.set_threads(spec.threads)
+        if effective != spec.threads:
+            raise SweepError(f"{spec.threads} threads were asked for, torch runs {effective}")
+        seeding.seed_everything(spec.seed, deterministic=spec.deterministic)
+        trainer = _trainer(spec, place)
+        phase = "train"
+        with _time_limit(place, runs[0].attempt):
+            for index, result in trainer(runs):
+                pending.remove(index)
+                yield index, result if isinstance(result, Failure) else _finite(result)
+    except Interrupted as stop:
+        for index in pending:
+            yield index, stop
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        if isinstance(error, Cancelled) or _from_the_keyboard(error, place):
+            for index in pending:
+                runs[index].attempt.abandon()
+            raise
+        for index in pending:
+            runs[index].attempt.log_text(f"{user_traceback(error)}\n")
+            yield index, failure_of(error, phase)
+    else:
+        for index in pending:
+            yield index, Failure("returned", "the trainer ended without a result for this run", phase)
+
+
+def _from_the_keyboard(error: BaseException, place: Place) -> bool:
+    """A Ctrl-C in a notebook, rather than a KeyboardInterrupt that the user's code raised on its own."""
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and not place.own_process and default
+
+
+def _trainer(spec: RunSpec, place: Place) -> Trainer:
+    if spec.target.kind == "command":
+        from sweep.command import trainer
+
+        return trainer(spec, place.collect)
+    if place.function is not None:
+        import cloudpickle
+
+        function = cloudpickle.loads(place.function)  # the user's own, from this session, never from a file
+    else:
+        function = find(spec.target.reference)
+    arguments = bind(function, spec.params, kind=spec.target.kind)
+    if spec.target.kind == "recipe":
+        from sweep.train.loop import train
+
+        recipe = function(**arguments)
+        return lambda runs: train(recipe, runs)
+
+    def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
+        for index, run in enumerate(runs):
+            returned = function(run, **arguments)
+            where = f"{spec.target.reference} with seed {run.seed}"
+            if returned is None and run.last:
+                returned = run.last
+            metrics = as_metrics(returned, where=where)
+            if not metrics:
+                raise SweepError("gave no metrics", where=where, hint='return e.g. {"test/accuracy": 0.93}')
+            if not run.outcome:
+                run.result("returned", None)
+            yield index, metrics
+
+    return each
+
+
+def _finite(metrics: Metrics) -> Metrics | Failure:
+    """A result with a metric that is not finite is an outcome of its own: the run diverged."""
+    return diverged(metrics) or metrics
+
+
+@dataclass(frozen=True)
+class Diverged(Failure):
+    """A failure that keeps the metrics it was seen in."""
+
+    metrics: Metrics = field(default_factory=dict)
+
+
+def diverged(metrics: Metrics) -> Diverged | None:
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if not bad:
+        return None
+    return Diverged("diverged", f"{bad[0]} is {metrics[bad[0]]}", metrics=metrics)
+
+
+def failure_of(error: BaseException, phase: str) -> Failure:
+    """The failure that an exception of the user's code stands for."""
+    name, text = type(error).__name__, _text(error)
+    where = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(os.path.dirname(__file__)) and "site-packages" not in file:
+            where = f"{os.path.basename(file)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    if isinstance(error, TimeLimit):
+        return Failure("timeout", text, phase, where=where)
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        hint = f"{text}; try a smaller batch, or fewer runs at once with --jobs"
+        return Failure("out of memory", hint, phase, name, where)
+    if isinstance(error, RuntimeError) and "does not have a deterministic implementation" in text:
+        return Failure("nondeterministic", text, phase, name, where)
+    if isinstance(error, SweepError):
+        return Failure("returned" if "metric" in text else "raised", str(error), phase, "", where)
+    return Failure("raised", text, phase, name, where)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error) or "no message"
+    except Exception:  # a broken __str__ must not hide that the run failed
+        return "its message cannot be read"
+
+
+def _commit(store: Store, run: Run, result: Metrics | Failure, seconds: float) -> Outcome:
+    """Write the record; the first attempt to do so is the one that counts."""
+    failure = result if isinstance(result, Failure) else None
+    metrics = result if not isinstance(result, Failure) else _kept(run, result)
+    numeric, context = fingerprint.collect(run.spec.threads, device=run.spec.device)
+    if run.deterministic and not failure and not switches_stood(numeric):
+        run.note("not deterministic: the training code had turned a switch back when it ended")
+    if failure is not None:
+        failure = Failure(failure.kind, failure.message, failure.phase, failure.exception, failure.where)
+    record = Record(
+        spec=run.spec.to_json(), spec_id=run.id, status="failed" if failure else "ok",
+        attempt=run.attempt.nonce, attempts=run.attempt.number, failure=failure, metrics=metrics,
+        result=run.outcome, digests=run.chain, environment=numeric, environment_id=environment_id(numeric),
+        context=context, artifacts=run.attempt.artifacts(), seconds=round(seconds, 3), notes=tuple(run.notes),
+    )  # fmt: skip
+    won = store.commit(run.attempt, record)
+    if won:
+        run.attempt.drop_checkpoints()
+    status: Any = record.status if won else "late"
+    return Outcome(run.spec.key, status, metrics, failure, record.seconds, tuple(run.notes))
+
+
+def _kept(run: Run, failure: Failure) -> Metrics:
+    """The metrics of a failed run: of a diverged one, as they were last seen."""
+    if isinstance(failure, Diverged):
+        return failure.metrics
+    return dict(run.last) if failure.kind == "diverged" else {}
+
+
+@contextlib.contextmanager
+def _time_limit(place: Place, attempt: Attempt) -> Iterator[None]:
+    """After the run's time: its stacks into its log, then an exception; a process of its own is ended if deaf."""
+    if not place.timeout or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    limit = place.timeout
+
+    def over(*_: object) -> None:
+        with open(attempt.path / "log.txt", "a") as log:
+            faulthandler.dump_traceback(log, all_threads=True)
+        raise TimeLimit(f"still running after {limit:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    if place.own_process:
+        faulthandler.dump_traceback_later(limit + 30, exit=True)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        faulthandler.cancel_dump_traceback_later()
+
+
+class _Log(io.TextIOBase):
+    """What the user's code prints, into the log of its run."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+
+    def write(self, text: str) -> int:
+        self.attempt.log_text(text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def _captured(attempts: Sequence[Attempt]) -> Iterator[None]:
+    log = _Log(attempts[0])
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield
