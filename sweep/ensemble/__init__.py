@@ -2,7 +2,46 @@
 
 from __future__ import annotations
 
-from sweep.ensemble.brief import brief
-from sweep.ensemble.combine import geometric, mean, mixture, vote
+from sweep.ensemble.assess import Assessment, Disputed, ExtraSet, ScoreRow, assess
+from sweep.ensemble.calibrate import Calibration, scaled, temperature
+from sweep.ensemble.combine import Mixture, geometric, mean, mixture, vote
+from sweep.ensemble.curve import SizeCurve, class_curves, enough, value_curves
+from sweep.ensemble.diversity import Diversity, Identity
+from sweep.ensemble.evidence import Difference
+from sweep.ensemble.headline import brief
+from sweep.ensemble.members import Members, stack
+from sweep.ensemble.score import Reliability, RiskCoverage
+from sweep.ensemble.select import Selection
+from sweep.ensemble.uncertainty import Uncertainty, entropy_split, variance_split
 
-__all__ = ["brief", "geometric", "mean", "mixture", "vote"]
+__all__ = [
+    "Assessment",
+    "Calibration",
+    "Difference",
+    "Disputed",
+    "Diversity",
+    "ExtraSet",
+    "Identity",
+    "Members",
+    "Mixture",
+    "Reliability",
+    "RiskCoverage",
+    "ScoreRow",
+    "Selection",
+    "SizeCurve",
+    "Uncertainty",
+    "assess",
+    "brief",
+    "class_curves",
+    "enough",
+    "entropy_split",
+    "geometric",
+    "mean",
+    "mixture",
+    "scaled",
+    "stack",
+    "temperature",
+    "value_curves",
+    "variance_split",
+    "vote",
+]

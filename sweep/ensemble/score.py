@@ -163,7 +163,7 @@ def mixture_nll(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike)
 
 
 def absolute_normal(mean: npt.ArrayLike, var: npt.ArrayLike) -> Floats:
-    """E|X| for X normal(mean, var), the part the Gaussian CRPS is made of (Grimit 2006, eq. 6); var may be 0."""
+    """E|X| for X normal(mean, var): what a Gaussian CRPS is made of (Grimit 2006, eq. 6); var may be 0."""
     m, v = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(var, dtype=np.float64))
     sd = np.sqrt(v)
     z = np.divide(m, sd, out=np.zeros(m.shape), where=sd > 0)

@@ -1,0 +1,142 @@
+"""Confidence made honest with one parameter, fitted on examples other than those it is scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp
+
+from sweep.ensemble import score
+from sweep.ensemble.combine import Floats, Ints
+from sweep.errors import EnsembleError
+
+FLOOR = -700.0  # log of the smallest probability told from zero; keeps 0 · log 0 out of the arithmetic
+RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE: without errors in the data the best one is 0
+
+
+def temperature(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """T that minimises the NLL of softmax(log p / T) (Guo 2017, sec. 4.2), by L-BFGS on 1/T.
+
+    probs (examples, classes), targets (examples,). Above 1 the predictions were overconfident. The problem is
+    convex in 1/T; T is held within 1/100 and 100.
+    """
+    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
+    with np.errstate(divide="ignore"):
+        logits = np.ascontiguousarray(np.maximum(np.log(p), FLOOR).T)
+    logits -= logits.max(axis=0)
+    at = float(logits[t, np.arange(len(t))].mean())
+
+    def loss(inverse: float) -> tuple[float, float]:
+        power = np.exp(inverse * logits)
+        total = power.sum(axis=0)
+        slope = np.einsum("ce,ce->e", power, logits) / total
+        return float(np.log(total).mean()) - inverse * at, float(slope.mean()) - at
+
+    return 1.0 / _minimise(loss)
+
+
+def scaled(probs: npt.ArrayLike, temperature: float) -> Floats:
+    """softmax(log p / T) over the last axis; T = 1 gives the input back, but for rounding."""
+    with np.errstate(divide="ignore"):
+        logits = np.maximum(np.log(np.asarray(probs, dtype=np.float64)), FLOOR) / temperature
+    logits -= logits.max(axis=-1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=-1, keepdims=True)
+    return logits
+
+
+def variance_scale(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """Factor on all variances (members, examples) with the least mixture NLL, by L-BFGS on its inverse."""
+    m, v = np.asarray(mean, dtype=np.float64), np.asarray(var, dtype=np.float64)
+    square = (np.asarray(targets, dtype=np.float64) - m) ** 2 / v
+    base = -0.5 * np.log(v)
+
+    def loss(inverse: float) -> tuple[float, float]:
+        logs = base - 0.5 * inverse * square
+        total = logsumexp(logs, axis=0)
+        slope = (np.exp(logs - total) * square).sum(axis=0)
+        value = -float(total.mean()) - 0.5 * float(np.log(inverse))
+        return value, 0.5 * float(slope.mean()) - 0.5 / inverse
+
+    return 1.0 / _minimise(loss)
+
+
+def _minimise(loss: Callable[[float], tuple[float, float]]) -> float:
+    from scipy.optimize import minimize
+
+    def fun(x: Floats) -> tuple[float, Floats]:
+        value, slope = loss(float(x[0]))
+        return value, np.array([slope])
+
+    found = minimize(
+        fun,
+        np.ones(1),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1.0 / RANGE, RANGE)],
+        # One parameter needs one correction; more would go through threaded BLAS, many times slower here.
+        options={"ftol": 1e-13, "gtol": 1e-8, "maxcor": 1},
+    )
+    return float(found.x[0])
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Fit on `fit` (rows of the fitting examples), apply to `apply` (rows of the scored examples)."""
+
+    fit: Ints
+    apply: Ints
+
+
+def folds(examples: int, *, seed: int = 0) -> tuple[Fold, ...]:
+    """Random parts of the scored examples; each is calibrated by what the others say.
+
+    Five parts below 2,000 examples, where each counts; from there on halves are plenty for one parameter.
+    """
+    if examples < 2:
+        raise EnsembleError(f"{examples} example cannot be cross-fitted", hint="save predictions for val")
+    count = min(5 if examples < 2000 else 2, examples)
+    part = np.random.default_rng(seed).permutation(examples) % count
+    return tuple(Fold(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in range(count))
+
+
+def temper(
+    probs: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    *,
+    val: tuple[Floats, Ints] | None = None,
+    parts: tuple[Fold, ...] | None = None,
+) -> tuple[Floats, tuple[float, ...]]:
+    """Calibrated (examples, classes) and the temperatures: one from val, else one a fold (cross-fitted)."""
+    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
+    if val is not None:
+        found = temperature(*val)
+        return scaled(p, found), (found,)
+    out, used = np.empty_like(p), []
+    for fold in parts if parts is not None else folds(len(t)):
+        used.append(temperature(p[fold.fit], t[fold.fit]))
+        out[fold.apply] = scaled(p[fold.apply], used[-1])
+    return out, tuple(used)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibrating the pooled ensemble did, on examples it was not fitted on.
+
+    parameter: "temperature" or "variance scale"; served: the value a deployed ensemble uses; used:
+    those behind the scores (one from val, or one a fold). before, after: metric to value;
+    predicted: the calibrated probabilities (examples, classes). The last three are None in regression.
+    """
+
+    parameter: str
+    source: str
+    served: float
+    used: tuple[float, ...]
+    before: dict[str, float]
+    after: dict[str, float]
+    diagram_before: score.Reliability | None = None
+    diagram_after: score.Reliability | None = None
+    predicted: Floats | None = None

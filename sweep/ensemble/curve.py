@@ -1,0 +1,331 @@
+"""The size curve: what a random ensemble of k of these members is expected to score, for every k.
+
+Scores that are quadratic in the prediction (Brier, MSE, CRPS) have the expectation over all k-subsets in
+closed form; the others are averaged over subsets that are walked by adding one member at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from sweep.ensemble import score
+from sweep.ensemble.combine import Floats
+from sweep.errors import EnsembleError
+
+State = TypeVar("State")
+Bools = npt.NDArray[np.bool_]
+
+SUBSETS = 2000
+PERMUTATIONS = 128
+
+
+@dataclass(frozen=True)
+class SizeCurve:
+    """Entry k - 1 is for k members: value, its standard error over seeds, and the band low to high.
+
+    The band is the delete-one jackknife with Student's t on M - 1 degrees of freedom; at k = M it uses the
+    ensembles of all members but one. It is NaN below 3 members. method says how the expectation was taken.
+    """
+
+    metric: str
+    value: Floats
+    error: Floats
+    low: Floats
+    high: Floats
+    method: str
+    level: float
+
+    @property
+    def members(self) -> int:
+        return len(self.value)
+
+
+def enough(curve: SizeCurve, margin: float) -> int:
+    """The smallest k from which on the curve stays within margin (in the metric's unit) of all M members."""
+    if not margin >= 0:
+        raise EnsembleError(
+            f"the margin is {margin}", hint="give a margin of 0 or more, in the metric's unit"
+        )
+    far = np.flatnonzero(~(np.abs(curve.value - curve.value[-1]) <= margin))
+    return int(far[-1]) + 2 if far.size else 1
+
+
+def class_curves(
+    probs: npt.ArrayLike, targets: npt.ArrayLike, *, seed: int = 0, level: float = 0.95
+) -> tuple[SizeCurve, ...]:
+    """Accuracy, NLL and Brier of averaged probabilities (members, examples, classes)."""
+    p = np.asarray(probs, dtype=np.float64)
+    t = np.asarray(targets)
+    rows = np.arange(p.shape[1])
+    brier = _brier_products(p, t)
+    at = p[:, rows, t]
+    # Where all members vote alike, so does every average of them: only the contested rows are averaged.
+    top = p.argmax(axis=2)
+    contested = np.flatnonzero((top != top[0]).any(axis=0))
+    settled = int((top[0] == t).sum() - (top[0, contested] == t[contested]).sum())
+    rivals = np.ascontiguousarray(p[:, contested].transpose(0, 2, 1))
+    rivals[:, t[contested], np.arange(len(contested))] = -1.0
+
+    def add(state: tuple[Floats, Floats] | None, i: int) -> tuple[Floats, Floats]:
+        return (at[i], rivals[i]) if state is None else (state[0] + at[i], state[1] + rivals[i])
+
+    def value(state: tuple[Floats, Floats], size: int) -> tuple[float, ...]:
+        right = settled + _won(state[0][contested], state[1], t[contested])
+        return right / len(t), math.log(size) - float(np.log(state[0]).mean())
+
+    with np.errstate(divide="ignore"):
+        walk = _walk(len(p), add, value, seed)
+        own = np.stack([(top == t).mean(axis=1), -np.log(at).mean(axis=1)], axis=1)
+    return (
+        _walked("accuracy", walk, 0, own[:, 0], brier, level),
+        _walked("nll", walk, 1, own[:, 1], brier, level),
+        _closed("brier", brier, level),
+    )
+
+
+def value_curves(
+    mean: npt.ArrayLike,
+    var: npt.ArrayLike | None,
+    targets: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[SizeCurve, ...]:
+    """RMSE, MSE, CRPS, and with variances NLL, of the Gaussian mixture (members, examples)."""
+    m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    residual = m - t
+    square = residual @ residual.T / len(t)
+    crps = _crps_products(m, np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64), t)
+    logs = None if var is None else score.log_density(m, var, t)
+
+    def add(state: Floats | None, i: int) -> Floats:
+        if logs is None:
+            return np.zeros(0)
+        return logs[i] if state is None else np.asarray(np.logaddexp(state, logs[i]))
+
+    def value(state: Floats, size: int) -> tuple[float, ...]:
+        return () if logs is None else (math.log(size) - float(state.mean()),)
+
+    walk = _walk(len(m), add, value, seed)
+    root = _Walk(walk.chosen, np.sqrt(_quadratic(square, walk.chosen))[:, None], walk.method)
+    curves = [
+        _walked("rmse", root, 0, np.sqrt(np.diag(square)), square, level),
+        _closed("mse", square, level),
+        _closed("crps", crps, level),
+    ]
+    if logs is not None:
+        curves.append(_walked("nll", walk, 0, -logs.mean(axis=1), crps, level))
+    return tuple(curves)
+
+
+def _won(at: Floats, rivals: Floats, targets: npt.NDArray[np.int64]) -> int:
+    """How many targets (examples,) win against the other classes (classes, examples); ties as in argmax.
+
+    Four times as fast as argmax over the classes, and it is called once a subset.
+    """
+    best = rivals.max(axis=0, initial=-1.0)
+    wins = int(np.count_nonzero(at > best))
+    tied = np.flatnonzero(at == best)
+    return wins + int((rivals[:, tied].argmax(axis=0) > targets[tied]).sum()) if tied.size else wins
+
+
+def _brier_products(p: Floats, t: npt.NDArray[np.int64]) -> Floats:
+    """(members, members): mean over examples of (p_i - y)·(p_j - y); a subset's Brier averages its pairs."""
+    products = np.zeros((len(p), len(p)))
+    step = max(1, 2**20 // (len(p) * p.shape[2]))  # a bounded copy, not a second array of the input's size
+    for start in range(0, len(t), step):
+        part = p[:, start : start + step].copy()
+        part[:, np.arange(part.shape[1]), t[start : start + step]] -= 1.0
+        flat = part.reshape(len(p), -1)
+        products += flat @ flat.T
+    return products / len(t)
+
+
+def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
+    """(members, members): a subset's mixture CRPS averages its pairs (Grimit 2006, eq. 5, rearranged)."""
+    own = score.absolute_normal(t - m, v).mean(axis=1)
+    pairs = np.zeros((len(m), len(m)))
+    for i in range(len(m)):
+        pairs[i, i:] = score.absolute_normal(m[i] - m[i:], v[i] + v[i:]).mean(axis=1)
+        pairs[i:, i] = pairs[i, i:]
+    return np.asarray((own[:, None] + own[None, :] - pairs) / 2.0)
+
+
+def crps_without(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
+    """(members,): mixture CRPS of the ensembles that lack each member; NaN below 2 members."""
+    m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    _, without = _expected(_crps_products(m, np.asarray(var, dtype=np.float64), t))
+    return without[:, -2] if len(m) > 1 else np.full(len(m), np.nan)
+
+
+def _expected(products: Floats) -> tuple[Floats, Floats]:
+    """Expectation over all k-subsets of the mean over pairs: (M,) with all members, (M, M) without member i.
+
+    E_k = (1/k) · mean of the diagonal + (1 - 1/k) · mean of the rest, which for Brier equals
+    Brier(p̄_M) + (1/k)(1 - k/M) · Σ_c S²_c. Entries without meaning (size M without a member) are NaN.
+    """
+    count = len(products)
+    size = np.arange(1, count + 1)
+    diagonal, total = np.diag(products), products.sum()
+    rest = total - diagonal.sum()
+    full = _blend(diagonal.mean(), rest / max(count * (count - 1), 1), size)
+    without = np.full((count, count), np.nan)
+    if count > 1:
+        row = products.sum(axis=1) - diagonal
+        left = (diagonal.sum() - diagonal) / (count - 1)
+        between = (rest - 2.0 * row) / max((count - 1) * (count - 2), 1)
+        without[:, :-1] = _blend(left[:, None], between[:, None], size[:-1])
+    return full, without
+
+
+def _blend(own: npt.ArrayLike, between: npt.ArrayLike, size: npt.NDArray[np.int64]) -> Floats:
+    return np.asarray(np.asarray(own) / size + np.asarray(between) * (1.0 - 1.0 / size), dtype=np.float64)
+
+
+def _closed(metric: str, products: Floats, level: float) -> SizeCurve:
+    full, without = _expected(products)
+    return _banded(metric, full, without, "closed form over all subsets", level)
+
+
+def _banded(metric: str, full: Floats, without: Floats, method: str, level: float) -> SizeCurve:
+    count = len(full)
+    replicas = without.copy()
+    if count > 1:
+        # No ensemble of M members lacks one of the M; the plug-in replica is the ensemble of the others.
+        replicas[:, -1] = without[:, -2]
+    error = np.full(count, np.nan)
+    if count >= 3:
+        with np.errstate(invalid="ignore"):
+            spread = replicas - replicas.mean(axis=0)
+            error = np.sqrt((count - 1) / count * (spread**2).sum(axis=0))
+    with np.errstate(invalid="ignore"):
+        half = error * float(stdtrit(count - 1, 0.5 + level / 2)) if count >= 3 else error
+        return SizeCurve(metric, full, error, full - half, full + half, method, level)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Subsets that were scored: chosen (subsets, members), values (subsets, metrics)."""
+
+    chosen: Bools
+    values: Floats
+    method: str
+
+    @property
+    def exact(self) -> bool:
+        return self.method == "all subsets"
+
+
+def _walk(
+    count: int,
+    add: Callable[[State | None, int], State],
+    value: Callable[[State, int], tuple[float, ...]],
+    seed: int,
+) -> _Walk:
+    exact = 2**count - 1 <= SUBSETS
+    if exact:
+        steps, method = _every(count, add), "all subsets"
+    else:
+        orders = _orders(count, seed)
+        steps, method = _prefixes(orders, add), f"{len(orders)} permutations"
+    chosen: list[Bools] = []
+    values: list[tuple[float, ...]] = []
+    for members, state in steps:
+        mask = np.zeros(count, dtype=bool)
+        mask[list(members)] = True
+        chosen.append(mask)
+        values.append(value(state, len(members)))
+    return _Walk(np.stack(chosen), np.array(values, dtype=np.float64), method)
+
+
+def _every(
+    count: int,
+    add: Callable[[State | None, int], State],
+    members: tuple[int, ...] = (),
+    state: State | None = None,
+) -> Iterator[tuple[tuple[int, ...], State]]:
+    """All non-empty subsets, depth first: one addition each, and at most M sums alive."""
+    for i in range(members[-1] + 1 if members else 0, count):
+        grown = add(state, i)
+        yield (*members, i), grown
+        yield from _every(count, add, (*members, i), grown)
+
+
+def _orders(count: int, seed: int) -> list[tuple[int, ...]]:
+    """At most PERMUTATIONS orders: all rotations of random ones, so each member is as often in each place.
+
+    That makes sizes 1, M - 1 and M exact, and the rest less noisy than independent orders.
+    """
+    rng = np.random.default_rng(seed)
+    orders: list[tuple[int, ...]] = []
+    for _ in range(max(1, PERMUTATIONS // count)):
+        order = rng.permutation(count).tolist()
+        for turn in range(min(count, PERMUTATIONS)):
+            start = turn * count // min(count, PERMUTATIONS)
+            orders.append(tuple(order[start:] + order[:start]))
+    return orders
+
+
+def _prefixes(
+    orders: list[tuple[int, ...]], add: Callable[[State | None, int], State]
+) -> Iterator[tuple[tuple[int, ...], State]]:
+    for order in orders:
+        state: State | None = None
+        for size, i in enumerate(order, start=1):
+            state = add(state, i)
+            yield order[:size], state
+
+
+def _quadratic(products: Floats, chosen: Bools) -> Floats:
+    """(subsets,): each subset's mean over its pairs."""
+    weights = chosen / chosen.sum(axis=1, keepdims=True)
+    return np.asarray(np.maximum(((weights @ products) * weights).sum(axis=1), 0.0))
+
+
+def _walked(metric: str, walk: _Walk, column: int, own: Floats, products: Floats, level: float) -> SizeCurve:
+    """Average the scored subsets by size, with and without each member.
+
+    own (members,) and products (members, members) are control variates: two scores of the same subsets whose
+    expectations are known exactly. What sampled subsets got by luck in those is subtracted.
+    """
+    count = walk.chosen.shape[1]
+    values = walk.values[:, column]
+    sizes = walk.chosen.sum(axis=1)
+    full, without = np.full(count, np.nan), np.full((count, count), np.nan)
+    controls = np.stack([walk.chosen @ own / sizes, _quadratic(products, walk.chosen)], axis=1)
+    use = not walk.exact and bool(np.isfinite(values).all())
+    known, known_without = _known(own, products)
+    with np.errstate(invalid="ignore"):
+        for size in range(1, count + 1):
+            rows = np.flatnonzero(sizes == size)
+            adjusted, slope = values[rows], np.zeros(2)
+            if use and size < count:
+                centred = controls[rows] - known[size - 1]
+                slope = np.linalg.lstsq(
+                    centred - centred.mean(axis=0), adjusted - adjusted.mean(), rcond=1e-9
+                )[0]
+                adjusted = adjusted - centred @ slope
+            full[size - 1] = adjusted.mean()
+            outside = (~walk.chosen[rows]).astype(np.float64)
+            taken = outside.sum(axis=0)
+            seen = taken > 0
+            sums = np.where(outside > 0, adjusted[:, None], 0.0).sum(axis=0)
+            shift = (known_without[:, size - 1] - known[size - 1]) @ slope if size < count else 0.0
+            without[seen, size - 1] = (sums / np.maximum(taken, 1) + shift)[seen]
+    return _banded(metric, full, without, walk.method, level)
+
+
+def _known(own: Floats, products: Floats) -> tuple[Floats, Floats]:
+    """Exact expectations of the two controls: (M sizes, 2) and, without member i, (M, M sizes, 2)."""
+    count = len(own)
+    full, without = _expected(products)
+    flat = np.repeat(own.mean(), count)
+    left = np.repeat(((own.sum() - own) / max(count - 1, 1))[:, None], count, axis=1)
+    return np.stack([flat, full], axis=1), np.stack([left, without], axis=2)

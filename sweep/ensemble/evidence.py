@@ -1,0 +1,218 @@
+"""Is the ensemble better than its members beyond what averaging guarantees? Paired differences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from sweep.ensemble import calibrate, curve, score
+from sweep.ensemble.combine import Floats, Ints, mean
+from sweep.ensemble.members import Members
+from sweep.errors import EnsembleError
+
+GIVEN = "over examples, given these members"
+SEEDS = "over seeds, this split and test set"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Ensemble minus the mean of its single members, in the metric's unit.
+
+    ensemble, members_mean: the two scores. examples: (low, high) of the paired t interval over
+    examples, given these members. seeds: (low, high) of the delete-one jackknife over members, or None below 3 members.
+    calibrated: both sides were calibrated, each on examples it is not scored on.
+    """
+
+    metric: str
+    ensemble: float
+    members_mean: float
+    examples: tuple[float, float] | None
+    seeds: tuple[float, float] | None
+    calibrated: bool
+    level: float
+
+    @property
+    def value(self) -> float:
+        return self.ensemble - self.members_mean
+
+
+def paired(differences: npt.ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
+    """Student t interval of the mean of (examples,) differences; None below 2 or with an infinite one."""
+    d = np.asarray(differences, dtype=np.float64)
+    if len(d) < 2 or not bool(np.isfinite(d).all()):
+        return None
+    half = float(stdtrit(len(d) - 1, 0.5 + level / 2)) * float(d.std(ddof=1)) / math.sqrt(len(d))
+    return float(d.mean()) - half, float(d.mean()) + half
+
+
+def jackknife(whole: float, without: npt.ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
+    """Delete-one interval around `whole` from the (M,) replicas that each lack a member (Efron 1982, ch. 3).
+
+    t on M - 1 degrees of freedom; None below 3 members, where replicas are single members. For scores
+    that are no smooth function of the members, such as accuracy, the interval is wider than it need be.
+    """
+    replicas = np.asarray(without, dtype=np.float64)
+    count = len(replicas)
+    if count < 3 or not bool(np.isfinite(replicas).all()):
+        return None
+    error = math.sqrt((count - 1) / count * float(((replicas - replicas.mean()) ** 2).sum()))
+    half = float(stdtrit(count - 1, 0.5 + level / 2)) * error
+    return whole - half, whole + half
+
+
+def _difference(
+    metric: str, whole: Floats, singles: Floats, without: Floats, calibrated: bool, level: float
+) -> Difference:
+    """whole (examples,), singles (members, examples), without (members,): the ensemble lacking each."""
+    count = len(singles)
+    own = singles.mean(axis=1)
+    centre = singles.mean(axis=0)
+    with np.errstate(invalid="ignore"):
+        others = (own.sum() - own) / max(count - 1, 1)
+        each = whole - centre
+        value = float(whole.mean()) - float(own.mean())
+        replicas = without - others
+    return Difference(
+        metric,
+        float(whole.mean()),
+        float(own.mean()),
+        paired(each, level),
+        jackknife(value, replicas, level),
+        calibrated,
+        level,
+    )
+
+
+def of_classes(
+    members: Members, val: Members | None, *, seed: int = 0, level: float = 0.95
+) -> tuple[tuple[Difference, ...], calibrate.Calibration]:
+    """Accuracy, and NLL and Brier of the calibrated ensemble against calibrated single members.
+
+    The temperatures come from val, else from cross-fitting on the scored split: one for the pool and one for
+    each member. In the jackknife's replicas the pool's temperature is held: the NLL is stationary there, so
+    that refitting it would change a replica to second order only.
+    """
+    if members.probs is None:
+        raise EnsembleError("these members predict values, not classes", hint="use of_values")
+    p, t = members.probs, members.targets
+    count = len(p)
+    fit = None if val is None or val.probs is None else (mean(val.probs), val.targets, val.probs)
+    parts = calibrate.folds(len(t), seed=seed) if fit is None else None
+    pool = mean(p)
+    tempered, used = calibrate.temper(pool, t, val=None if fit is None else fit[:2], parts=parts)
+    served = used[0] if fit is not None else calibrate.temperature(pool, t)
+    losses = np.empty((2, count, len(t)))
+    right = np.empty((count, len(t)))
+    without = np.empty((3, count))
+    for i in range(count):
+        own = None if fit is None else (fit[2][i], fit[1])
+        single, _ = calibrate.temper(p[i], t, val=own, parts=parts)
+        losses[0, i], losses[1, i] = score.nll_each(single, t), score.brier_each(single, t)
+        right[i] = p[i].argmax(axis=1) == t
+        if count > 1:
+            rest = np.maximum((pool * count - p[i]) / (count - 1), 0.0)
+            lacking = _apply(rest, used, parts)
+            without[:, i] = score.accuracy(rest, t), score.nll(lacking, t), score.brier(lacking, t)
+    won = (pool.argmax(axis=1) == t).astype(np.float64)
+    differences = (
+        _difference("accuracy", won, right, without[0], False, level),
+        _difference("nll", score.nll_each(tempered, t), losses[0], without[1], True, level),
+        _difference("brier", score.brier_each(tempered, t), losses[1], without[2], True, level),
+    )
+    calibration = calibrate.Calibration(
+        "temperature",
+        f"fitted on {val.split}"
+        if val is not None
+        else f"cross-fitted in {len(used)} folds of {members.split}",
+        served,
+        used,
+        {"nll": score.nll(pool, t), "brier": score.brier(pool, t), "ece": score.ece(pool, t)},
+        {"nll": score.nll(tempered, t), "brier": score.brier(tempered, t), "ece": score.ece(tempered, t)},
+        score.reliability(pool, t),
+        score.reliability(tempered, t),
+        tempered,
+    )
+    return differences, calibration
+
+
+def _apply(probs: Floats, used: tuple[float, ...], parts: tuple[calibrate.Fold, ...] | None) -> Floats:
+    if parts is None:
+        return calibrate.scaled(probs, used[0])
+    out = np.empty_like(probs)
+    for fold, value in zip(parts, used, strict=True):
+        out[fold.apply] = calibrate.scaled(probs[fold.apply], value)
+    return out
+
+
+def of_values(
+    members: Members, val: Members | None, *, seed: int = 0, level: float = 0.95
+) -> tuple[tuple[Difference, ...], calibrate.Calibration | None]:
+    """MSE, and with variances NLL and CRPS after each side's variances were scaled by one fitted factor."""
+    if members.mean is None:
+        raise EnsembleError("these members predict classes, not values", hint="use of_classes")
+    m, t = members.mean, members.targets
+    count = len(m)
+    centre = m.mean(axis=0)
+    squares = (m - t) ** 2
+    rest = np.array([score.mse((centre * count - one) / max(count - 1, 1), t) for one in m])
+    plain = (_difference("mse", (centre - t) ** 2, squares, rest, False, level),)
+    if members.var is None:
+        return plain, None
+    v = members.var
+    rows: Ints = np.arange(len(t))
+    if val is not None and val.mean is not None and val.var is not None:
+        fit_mean, fit_var, fit_targets = val.mean, val.var, val.targets
+        parts: tuple[calibrate.Fold, ...] = (calibrate.Fold(np.arange(len(fit_targets)), rows),)
+        source = f"fitted on {val.split}"
+    else:
+        fit_mean, fit_var, fit_targets = m, v, t
+        parts = calibrate.folds(len(t), seed=seed)
+        source = f"cross-fitted in {len(parts)} folds of {members.split}"
+
+    def scales(chosen: slice) -> tuple[Floats, tuple[float, ...]]:
+        out, used = np.empty(len(t)), []
+        for fold in parts:
+            used.append(
+                calibrate.variance_scale(
+                    fit_mean[chosen, fold.fit], fit_var[chosen, fold.fit], fit_targets[fold.fit]
+                )
+            )
+            out[fold.apply] = used[-1]
+        return out, tuple(used)
+
+    factor, used = scales(slice(None))
+    wide = v * factor
+    singles = np.empty((2, count, len(t)))
+    for i in range(count):
+        own = v[i : i + 1] * scales(slice(i, i + 1))[0]
+        singles[0, i] = score.mixture_nll_each(m[i : i + 1], own, t)
+        singles[1, i] = score.mixture_crps_each(m[i : i + 1], own, t)
+    whole = np.stack([score.mixture_nll_each(m, wide, t), score.mixture_crps_each(m, wide, t)])
+    without = _values_without(m, wide, t)
+    served = used[0] if len(parts) == 1 else calibrate.variance_scale(m, v, t)
+    before = {"nll": score.mixture_nll(m, v, t), "crps": score.mixture_crps(m, v, t)}
+    after = {"nll": float(whole[0].mean()), "crps": float(whole[1].mean())}
+    return (
+        *plain,
+        _difference("nll", whole[0], singles[0], without[0], True, level),
+        _difference("crps", whole[1], singles[1], without[1], True, level),
+    ), calibrate.Calibration("variance scale", source, served, used, before, after)
+
+
+def _values_without(m: Floats, v: Floats, t: Floats) -> Floats:
+    """(2, members): mixture NLL and CRPS of the ensembles that lack each member."""
+    count = len(m)
+    out = np.full((2, count), np.nan)
+    if count < 3:
+        return out
+    logs = score.log_density(m, v, t)
+    for i in range(count):
+        rest = np.delete(logs, i, axis=0)
+        top = rest.max(axis=0)
+        out[0, i] = math.log(count - 1) - float((top + np.log(np.exp(rest - top).sum(axis=0))).mean())
+    out[1] = curve.crps_without(m, v, t)
+    return out
