@@ -1,1 +1,27 @@
 """Helpers in this folder are importable from every test below it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+@pytest.fixture
+def snapshot() -> Callable[[str, str], None]:
+    """`snapshot("cli/help.txt", text)` compares with tests/snapshots; UPDATE_SNAPSHOTS=1 writes instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = SNAPSHOTS / name
+        text = text.rstrip("\n") + "\n"
+        if os.environ.get("UPDATE_SNAPSHOTS"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"no snapshot {name}: UPDATE_SNAPSHOTS=1 writes it"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

@@ -209,11 +209,9 @@ def _scalar(event: Any, line: int, *, raw: bool) -> Any:
 
 def _no_tag(event: Any, line: int) -> None:
     if event.tag is not None:
-        _refuse(
-            f"the tag {short(event.tag)} is refused: a config is data and runs no code",
-            line,
-            "write the plain value, quoted for text",
-        )
+        tag = short(event.tag.replace("tag:yaml.org,2002:", "!!"))
+        what = f"the tag {tag} is refused: a config is data and runs no code"
+        _refuse(what, line, "write the plain value, quoted for text")
 
 
 def _interpolation(line: int) -> NoReturn:
@@ -224,18 +222,28 @@ def _refuse(what: str, line: int, hint: str | None = None) -> NoReturn:
     raise ConfigError(what, where=f"line {line}", hint=hint)
 
 
+# What the two parsers of PyYAML say in words of their own, by a part that they share.
+_SYNTAX = {
+    "values are not allowed": ("a second : in one line", "quote the value that holds it"),
+    "start any token": ("a value starts with a sign that means something else", "quote it"),
+    "undefined alias": ("a * names nothing above", "quote it for text"),
+    "expected": ("something is not closed, or not indented like its neighbours", None),
+}
+
+
 def _syntax(error: yaml.YAMLError, text: str) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
-    where = None if mark is None else f"line {mark.line + 1}"
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
-    hint = "quote values that hold : # @ [ or {"
-    if mark is not None:
-        line = text.split("\n")[mark.line : mark.line + 1]
-        if line and "${" in line[0]:
-            return ConfigError(INTERPOLATION[0], where=where, hint=INTERPOLATION[1])
-        if line and "\t" in line[0][: len(line[0]) - len(line[0].lstrip())]:
-            hint = "indent with blanks, not tabs"
-    return ConfigError(f"not valid YAML: {problem}", where=where, hint=hint)
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read")
+    if mark is None:
+        return ConfigError(f"not valid YAML: {problem}")
+    where, lines = f"line {mark.line + 1}", text.split("\n")
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "${" in line:
+        return ConfigError(INTERPOLATION[0], where=where, hint=INTERPOLATION[1])
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return ConfigError("not valid YAML: a tab", where=where, hint="indent with blanks")
+    words, hint = next((ours for part, ours in _SYNTAX.items() if part in problem), (problem, None))
+    return ConfigError(f"not valid YAML: {words}", where=where, hint=hint)
 
 
 def _text(path: FilePath) -> str:

@@ -43,7 +43,7 @@ def _without_nothing(value: dict[str, Any]) -> dict[str, Any]:
 def _text(dumper: Any, text: str) -> Any:
     # PyYAML quotes what YAML 1.1 would misread; `1e-3` needs quotes for our reading only.
     try:
-        plain = isinstance(scalar(text), str) and not ambiguous(text)
+        plain = text.isprintable() and isinstance(scalar(text), str) and not ambiguous(text)
     except ConfigError:
         plain = False
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')

@@ -40,14 +40,14 @@ def parse_override(text: str) -> Override:
     """
     key, equals, raw = text.partition("=")
     where = shown(text)
-    if not equals:
-        file = text.endswith((".yaml", ".yml"))
-        hint = "a config comes first: sweep run CONFIG KEY=VALUE" if file else "for example params.epochs=20"
-        raise ConfigError("is not KEY=VALUE", where=where, hint=hint)
     if key[:1] == "+":
         raise ConfigError("+ has no meaning here", where=where, hint=f"write {shown(text.lstrip('+'))}")
     if key[:1] == "~":
         raise ConfigError("no key can be taken away", where=where, hint="give it the value you want")
+    if not equals:
+        file = text.endswith((".yaml", ".yml"))
+        hint = "a config comes first: sweep run CONFIG KEY=VALUE" if file else "for example params.epochs=20"
+        raise ConfigError("is not KEY=VALUE", where=where, hint=hint)
     path = tuple(part.strip() for part in key.split("."))
     if not all(path):
         raise ConfigError(
