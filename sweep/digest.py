@@ -81,7 +81,8 @@ def _tensor_bytes(name: str, tensor: Tensor) -> np.ndarray[Any, Any]:
     plain = tensor.resolve_conj().resolve_neg().cpu().contiguous()
     if plain.dtype in _SHARED and sys.byteorder == "little":
         return plain.numpy()  # several times faster than a view; with thousands of tensors it counts
-    raw = plain.reshape(-1).view(torch.uint8)
+    # Not `reshape(-1)`: with one element or none it may keep a stride that `view` refuses.
+    raw = plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
     if sys.byteorder == "big":
         width = tensor.element_size() // (2 if tensor.is_complex() else 1)
         raw = raw.reshape(-1, width).flip(1).reshape(-1)

@@ -48,8 +48,8 @@ def collect(threads: int, *, device: str) -> tuple[dict[str, Any], dict[str, Any
     """(numeric, context) of this process as JSON values; `sweep.environment` lists the numeric fields.
 
     Call it at the end of training, in the thread that trained: switches and thread counts are read as they
-    stand. threads: what the run asked for (context); what is in effect is the numeric field. device: the run's,
-    "cpu" or "cuda"; a run on a CPU has None for every field of CUDA.
+    stand. threads: what the run asked for (context); what is in effect is the numeric field. device: the
+    run's, "cpu" or "cuda"; a run on a CPU has None for every field of CUDA.
     """
     numeric = {
         **_machine(),

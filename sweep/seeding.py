@@ -83,8 +83,9 @@ def worker_init_fn(worker_id: int) -> None:
     """
     seed = torch.initial_seed()
     random.seed(seed)
-    # NumPy takes 32-bit words; both halves, since the number of the worker may carry into the upper one.
-    np.random.seed([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF])  # noqa: NPY002
+    # Both generators are a Mersenne Twister filled from 32-bit words: without a word more, NumPy would repeat
+    # the very numbers of `random`.
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, 1])  # noqa: NPY002
 
 
 def example_generator(stream_seed: int, epoch: int, example: int) -> np.random.Generator:
