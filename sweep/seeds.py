@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from operator import index
 from pathlib import Path
+from typing import TypeGuard
 
 from sweep.errors import ConfigError
 
@@ -43,6 +44,8 @@ def parse_seeds(raw: object, where: str = "seeds", *, base: Path | None = None) 
     an existing file): entries by line or comma, `#` starts a comment. base: folder of relative file names.
     Raises: ConfigError naming every bad entry at once; duplicates and an empty list are refused.
     """
+    if isinstance(raw, tuple) and _are_seeds(raw):  # checked before: a million seeds are parsed only once
+        return raw
     problems: list[ConfigError] = []
     entries = list(_entries(raw, where, base or Path(), problems))
     if problems:
@@ -56,6 +59,14 @@ def parse_seeds(raw: object, where: str = "seeds", *, base: Path | None = None) 
     if len(set(seeds)) != total:
         raise _duplicates(entries, where)
     return seeds
+
+
+def _are_seeds(raw: tuple[object, ...]) -> TypeGuard[tuple[int, ...]]:
+    return (
+        0 < len(raw) <= MOST
+        and all(type(seed) is int and 0 <= seed <= LARGEST for seed in raw)
+        and len(set(raw)) == len(raw)
+    )
 
 
 def format_seeds(seeds: Iterable[int]) -> str:
@@ -240,9 +251,7 @@ def _lines(path: Path, where: str) -> list[str]:
         return data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            "the seeds file is not UTF-8", where=f"{path}:{line}", hint="save it as UTF-8"
-        ) from None
+        raise ConfigError("the seeds file is not UTF-8", where=f"{path}:{line}", hint="save it as UTF-8") from None
 
 
 def _few(problems: list[ConfigError]) -> list[ConfigError]:

@@ -78,9 +78,7 @@ def test_values_read_alike_in_a_file_and_on_the_command_line(file: Path, written
         assert type(config.params["x"]) is type(value)
 
 
-@pytest.mark.parametrize(
-    "written", ["no", "Yes", "on", "OFF", "010", "1_000", ".nan", "nan", "-inf", "1e999"]
-)
+@pytest.mark.parametrize("written", ["no", "Yes", "on", "OFF", "010", "1_000", ".nan", "nan", "-inf", "1e999"])
 def test_values_that_readers_disagree_about_are_refused(file: Path, written: str) -> None:
     file.write_text(f"params:\n  x: {written}\n")
     assert "line 2" in refusal(file)
@@ -88,9 +86,7 @@ def test_values_that_readers_disagree_about_are_refused(file: Path, written: str
 
 
 def test_a_comma_list_is_a_grid_except_in_seeds() -> None:
-    config = load(
-        None, ["params.optimizer.lr=0.01,1e-3", "seeds=1,2", "params.s='a,b',c", "params.l=[1,2],[3]"]
-    )
+    config = load(None, ["params.optimizer.lr=0.01,1e-3", "seeds=1,2", "params.s='a,b',c", "params.l=[1,2],[3]"])
     assert config.grid == {
         "params.optimizer.lr": [0.01, 0.001],
         "params.s": ["a,b", "c"],
@@ -158,9 +154,7 @@ def test_stopping_rules_reach_us_whole(rule: str) -> None:
 
 
 def test_plain_scalars_of_numpy_and_paths_are_data() -> None:
-    config = load(
-        params={"lr": np.float64(0.5), "n": np.int64(3), "p": Path("data"), "t": (1, 2)}, seed=np.int32(7)
-    )
+    config = load(params={"lr": np.float64(0.5), "n": np.int64(3), "p": Path("data"), "t": (1, 2)}, seed=np.int32(7))
     assert config.params == {"lr": 0.5, "n": 3, "p": "data", "t": [1, 2]}
     assert config.seeds == (7,)
     assert type(config.params["lr"]) is float
@@ -301,7 +295,7 @@ def test_an_alias_bomb_is_counted_not_expanded(file: Path) -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     file.write_text("\n".join(lines))
     started = time.process_time()
-    assert "more than 100000 values" in refusal(file)
+    assert "more than 10000 values" in refusal(file)
     assert time.process_time() - started < 5  # ten billion values would take hours
 
 

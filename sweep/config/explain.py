@@ -83,9 +83,7 @@ def _message(
     shown = "a value that is not shown" if is_secret(last) else show(value)
     if kind == "extra_forbidden":
         known = list(names) if len(path) == 1 and names else keys_below(model, path[:-1])
-        return "unknown key", nearest(last, known) or (
-            elsewhere.get(last) if len(path) == 1 else None
-        ) or _all(known)
+        return "unknown key", nearest(last, known) or (elsewhere.get(last) if len(path) == 1 else None) or _all(known)
     if kind == "missing":
         return "is required and was not given", None
     if kind in ("refused", "value_error"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.config.document import DEEPEST, RAW_KEYS, parse
+from sweep.config.document import DEEPEST, MOST_NODES, RAW_KEYS, parse
 from sweep.config.rules import put
 from sweep.config.scalar import INTERPOLATION, Ambiguous, ambiguous, scalar, show
 from sweep.errors import ConfigError
@@ -50,9 +50,7 @@ def parse_override(text: str) -> Override:
         raise ConfigError("is not KEY=VALUE", where=where, hint=hint)
     path = tuple(part.strip() for part in key.split("."))
     if not all(path):
-        raise ConfigError(
-            f"{show(key)} is no path of keys", where=where, hint="for example params.optimizer.lr"
-        )
+        raise ConfigError(f"{show(key)} is no path of keys", where=where, hint="for example params.optimizer.lr")
     if len(path) > DEEPEST:
         raise ConfigError(f"{len(path)} keys deep, the limit is {DEEPEST}", where=where)
     if path[0] in RAW_KEYS and len(path) > 1:
@@ -72,6 +70,8 @@ def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
     parts = list(split(raw)) if path[0] == "params" and len(path) > 1 else [raw]
     if len(parts) == 1:
         return Override(text, path, _value(raw))
+    if len(parts) > MOST_NODES:
+        raise ConfigError(f"{len(parts)} values, the limit is {MOST_NODES}")
     if not all(parts):
         raise ConfigError("an empty entry between commas", hint="quote the value if the comma is part of it")
     return Override(text, path, [_value(part) for part in parts], grid=True)

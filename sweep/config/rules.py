@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
-from sweep.config.scalar import show
+from sweep.config.scalar import short, show
 from sweep.errors import ConfigError
 from sweep.seeds import parse_seed, parse_seeds
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_DEVICES = re.compile(
-    r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
-)  # files of these names are devices on Windows
+_DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # files of these names are devices on Windows
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 BEST = re.compile(r"best\(\s*([^()\s]+)\s*\)")
 _DURATION = re.compile(r"(?:([0-9.]+)d)?(?:([0-9.]+)h)?(?:([0-9.]+)m(?:in)?)?(?:([0-9.]+)s)?")
@@ -145,9 +144,7 @@ def checkpoint(raw: Any) -> Any:
 
 def until(raw: Any) -> Any:
     if isinstance(raw, str) and not (_HALF_WIDTH.fullmatch(raw.strip()) or _ORDER.fullmatch(raw.strip())):
-        wrong(
-            f"{show(raw)} is no rule for stopping", 'write "test/accuracy ± 0.005" or "test/accuracy: A > B"'
-        )
+        wrong(f"{show(raw)} is no rule for stopping", 'write "test/accuracy ± 0.005" or "test/accuracy: A > B"')
     return raw.strip() if isinstance(raw, str) else raw
 
 
@@ -182,10 +179,9 @@ def grid(raw: Any) -> Any:
             wrong(f"{path} must be a list of values, not {show(values)}", f"write {path}: [{values}]")
         if not values:
             wrong(f"{path} has no values", "name at least one, or leave the key out")
-        texts = [repr(value) for value in values]
-        if len(set(texts)) < len(texts):
-            twice = next(text for text in texts if texts.count(text) > 1)
-            wrong(f"{path} names {twice} twice", "each variant counts once")
+        counts = Counter(repr(value) for value in values)
+        if twice := [text for text, count in counts.items() if count > 1]:
+            wrong(f"{path} names {short(twice[0])} twice", "each variant counts once")
         flat[path] = list(values)
     _disjoint(list(flat))
     return flat
@@ -215,16 +211,15 @@ def tasks(raw: Any) -> Any:
 
 def _below_params(path: str) -> None:
     if not re.fullmatch(r"params(\.[^.]+)+", path):
-        wrong(
-            f"{show(path)} cannot vary: only parameters can", f"write params.{path.removeprefix('params.')}"
-        )
+        wrong(f"{show(path)} cannot vary: only parameters can", f"write params.{path.removeprefix('params.')}")
 
 
 def _disjoint(paths: list[str]) -> None:
     for path in paths:
-        for other in paths:
-            if other.startswith(path + "."):
-                wrong(f"{path} and {other} overlap", f"vary {other} only, or whole values of {path}")
+        parts = path.split(".")
+        for above in (".".join(parts[:n]) for n in range(2, len(parts))):
+            if above in paths:
+                wrong(f"{above} and {path} overlap", f"vary {path} only, or whole values of {above}")
 
 
 def flatten(value: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

@@ -31,9 +31,7 @@ def scalar(text: str) -> bool | int | float | str | None:
     if _INT.fullmatch(text):
         digits = text.lstrip("+-")
         if len(digits) > 1 and digits[0] == "0":
-            raise ConfigError(
-                f"{short(text)} is octal to some readers", hint="drop the 0, or quote it for text"
-            )
+            raise ConfigError(f"{short(text)} is octal to some readers", hint="drop the 0, or quote it for text")
         if (len(digits) > 18 and not -(2**63) <= (number := int(text[:40])) < 2**64) or len(text) > 40:
             raise ConfigError(f"{short(text)} has more than 64 bits", hint="quote it for text")
         return number if len(digits) > 18 else int(text)
@@ -45,9 +43,7 @@ def scalar(text: str) -> bool | int | float | str | None:
             raise ConfigError(f"{short(text)} is too large for a number", hint="write a finite number")
         return value
     if _NOT_FINITE.fullmatch(text):
-        raise ConfigError(
-            f"{text} is not a finite number", hint="write a finite number, or quote it for text"
-        )
+        raise ConfigError(f"{text} is not a finite number", hint="write a finite number, or quote it for text")
     if re.fullmatch(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?", text):
         raise ConfigError(
             f"{short(text)} is a number to some readers and text to others",

@@ -40,9 +40,7 @@ class Resources(Part):
 class Checkpoint(Part):
     """When a run saves what it needs to go on after a crash, and which epoch is its result."""
 
-    every_epochs: Annotated[int | None, Field(ge=1)] = Field(
-        default=None, description="save after so many epochs"
-    )
+    every_epochs: Annotated[int | None, Field(ge=1)] = Field(default=None, description="save after so many epochs")
     every_seconds: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = Field(
         default=None, description="save after so many seconds; 60 when neither is given"
     )
@@ -93,15 +91,11 @@ class Config(Part):
     name: Annotated[str, BeforeValidator(rules.name)] = Field(
         default=DEFAULT_NAME, description="names the run directory; default: the file's stem"
     )
-    seed: Annotated[int, BeforeValidator(rules.one_seed)] = Field(
-        default=42, description="one run; 0 to 2**32 - 1"
-    )
+    seed: Annotated[int, BeforeValidator(rules.one_seed)] = Field(default=42, description="one run; 0 to 2**32 - 1")
     seeds: Annotated[tuple[int, ...], BeforeValidator(rules.many_seeds)] = Field(
         default=(42,), description="a sweep: [42, 123, 456], 0-9, @seeds.txt; default: [seed]"
     )
-    deterministic: bool = Field(
-        default=False, description="true: bit-exact; false: fast, approximately reproducible"
-    )
+    deterministic: bool = Field(default=False, description="true: bit-exact; false: fast, approximately reproducible")
     recipe: Annotated[str | None, BeforeValidator(rules.reference)] = Field(
         default=None, description=f"module:name of a recipe; default {DEFAULT_RECIPE}"
     )
@@ -113,9 +107,7 @@ class Config(Part):
     )
     params: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of recipe or train")
     collect: Collect | None = Field(default=None, description="where the metrics of a command are found")
-    primary: str | None = Field(
-        default=None, min_length=1, description="the headline metric, e.g. test/accuracy"
-    )
+    primary: str | None = Field(default=None, min_length=1, description="the headline metric, e.g. test/accuracy")
     goals: dict[str, Literal["max", "min"]] = Field(
         default_factory=dict, description="direction of metrics we do not know: {my_metric: max}"
     )
@@ -131,9 +123,7 @@ class Config(Part):
     device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(rules.device)] = Field(
         default="auto", description="auto, cpu or cuda"
     )
-    threads: int = Field(
-        default=1, ge=1, le=1024, description="torch threads of a run; decides bits on a CPU"
-    )
+    threads: int = Field(default=1, ge=1, le=1024, description="torch threads of a run; decides bits on a CPU")
     lanes: Annotated[int | str, BeforeValidator(rules.lanes)] = Field(
         default="auto",
         description="seeds trained side by side in one process on a GPU: auto, off or a number",
@@ -149,15 +139,11 @@ class Config(Part):
         default=(),
         description="hold all streams of randomness but these: init, order, augment, dropout, split",
     )
-    repeats: int = Field(
-        default=1, ge=1, le=10_000, description="runs of the same seed, for noise that is no seed's"
-    )
+    repeats: int = Field(default=1, ge=1, le=10_000, description="runs of the same seed, for noise that is no seed's")
     until: Annotated[str | None, BeforeValidator(rules.until)] = Field(
         default=None, description='add seeds until "test/accuracy ± 0.005" or "test/accuracy: A > B"'
     )
-    max_seeds: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="the most seeds that until may use"
-    )
+    max_seeds: int | None = Field(default=None, ge=1, le=1_000_000, description="the most seeds that until may use")
 
     @model_validator(mode="before")
     @classmethod
@@ -214,9 +200,7 @@ def describe() -> list[tuple[str, str, str]]:
         rows.append((key, "" if default is None else _text(default), info.description or ""))
         if key in groups:
             for inner, part in groups[key].model_fields.items():
-                rows.append(
-                    (f"{key}.{part.alias or inner}", _text(part.get_default()), part.description or "")
-                )
+                rows.append((f"{key}.{part.alias or inner}", _text(part.get_default()), part.description or ""))
     return rows
 
 
