@@ -111,10 +111,9 @@ def _summary_rows(
     for key, rows in _groups(table, by):
         states = seed_states(seeds[rows].tolist(), status[rows].tolist())
         counts = state_counts(states.values())
-        whole = np.array([states[seed] == "ok" for seed in seeds[rows].tolist()], dtype=bool)
-        converged = rows[whole & (status[rows] == "ok")]
+        used = rows[converged(seeds[rows], status[rows])]
         for name in names:
-            _, numbers = values_by_seed(seeds[converged], values[name][converged])
+            _, numbers = values_by_seed(seeds[used], values[name][used])
             yield {
                 **dict(zip(by, key, strict=True)), "metric": name, **_described(numbers, level),
                 "missing": counts["ok"] - numbers.size, **counts,
@@ -147,6 +146,12 @@ def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
         old = states.get(seed)
         states[seed] = state if old is None else min(old, state, key=STATES.index)
     return states
+
+
+def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+    """Which runs of one variant and task enter a mean: the ok ones of seeds without a failed repeat."""
+    broken = np.isin(seeds, seeds[status == "failed"])
+    return np.asarray((status == "ok") & ~broken)
 
 
 def state_counts(states: Iterable[str]) -> dict[str, int]:

@@ -78,9 +78,7 @@ def failure(kind: str = "raised", message: str = "no luck", **fields: str) -> Fa
     return Failure(kind=kind, message=message, **fields)
 
 
-def accuracies(
-    values: Mapping[int, float], metric: str = "test/accuracy"
-) -> Callable[[RunSpec], Outcome | None]:
+def accuracies(values: Mapping[int, float], metric: str = "test/accuracy") -> Callable[[RunSpec], Outcome | None]:
     """Outcomes that report one metric; a seed that is not named stays pending."""
     return lambda spec: {"metrics": {metric: values[spec.seed]}} if spec.seed in values else None
 

@@ -141,9 +141,7 @@ def test_the_counts_add_up_whatever_happened(tmp_path):
 
 def test_variants_and_tasks_are_never_pooled(tmp_path):
     def outcome(spec):
-        return {
-            "metrics": {"test/accuracy": spec.seed + 10 * (spec.variant == "b") + 100 * (spec.task == "u")}
-        }
+        return {"metrics": {"test/accuracy": spec.seed + 10 * (spec.variant == "b") + 100 * (spec.task == "u")}}
 
     summary = aggregate.summary(
         aggregate.frame(sweep_of(tmp_path / "d", outcome, variants=["b", "a"], tasks=["u", "t"]))
@@ -258,8 +256,7 @@ def test_band_counts_seeds_not_repeats():
 def test_steps_logged_now_and_then_are_kept():
     logs = [{"step": s, "train/loss": 1.0, **({"val/loss": 2.0} if s % 5 == 0 else {})} for s in range(1, 11)]
     rows = [
-        {"task": "", "variant": "", "seed": seed, "repeat": 0, **log}
-        for seed, log in itertools.product((0, 1), logs)
+        {"task": "", "variant": "", "seed": seed, "repeat": 0, **log} for seed, log in itertools.product((0, 1), logs)
     ]
     assert aggregate.band(pd.DataFrame(rows), "val/loss")["step"].tolist() == [5, 10]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ import pandas as pd
 from sweep import aggregate, goals
 from sweep.report import findings
 from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
-from sweep.report.sentence import headline, scope
+from sweep.report.sentence import headline, labels, scope
 from sweep.report.together import together
 from sweep.stats import clopper_pearson
 from sweep.stats.multiple import not_separated
@@ -94,17 +93,6 @@ def counts_of(members: Iterable[Member]) -> Counts:
         planned=found.total(), ok=found["ok"], failed=found["failed"], lost=found["lost"],
         pending=found["pending"] + found["running"], running=found["running"],
     )  # fmt: skip
-
-
-def labels(cells: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """(task, variant) -> what to call it: "" for the only one, without the hash where names stay distinct."""
-    wanted = list(dict.fromkeys(cells))
-    if len(wanted) < 2:
-        return dict.fromkeys(wanted, "")
-    kept = [tuple(part for part in cell if part) for cell in wanted]
-    short = [" · ".join(re.sub(r"-[0-9a-f]{6}$", "", part) for part in cell) for cell in kept]
-    full = [" · ".join(cell) for cell in kept]
-    return dict(zip(wanted, short if len(set(short)) == len(short) else full, strict=True))
 
 
 def _rows(

@@ -38,9 +38,7 @@ def reproducibility(stamp: Mapping[str, Any]) -> str:
     """What was proven, in words; a flag proves nothing."""
     if not stamp:
         return "not checked"
-    return shown(
-        str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how"), 200
-    )
+    return shown(str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how"), 200)
 
 
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
@@ -127,12 +125,13 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
 def next_commands(store: Store, counts: Counts, *, cells: int) -> tuple[str, ...]:
     """What to type next, the most useful first."""
     here = path_argument(store.path)
+    again = " ".join(word for word in ("sweep run", store.manifest.origin, "--out", here) if word)
     if counts.running:
         return (f"sweep watch {here}",)
     if counts.lost or counts.pending:
-        return (f"sweep run --out {here}",)
+        return (again,)
     if counts.failed:
-        return (f"sweep run --out {here} --retry-failed",)
+        return (f"{again} --retry-failed",)
     if cells > 1:
         return (f"sweep compare {here}",)
     if store.manifest.experiment.get("deterministic") and not store.manifest.stamp:

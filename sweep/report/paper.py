@@ -16,20 +16,10 @@ from sweep.stats import rounding
 Spread = Literal["ci", "sd"]
 
 # Metrics that are shares of one: the others keep their unit whatever `in_percent` says.
-SHARES = frozenset(
-    [
-        "accuracy",
-        "balanced_accuracy",
-        "top5_accuracy",
-        "f1",
-        "precision",
-        "recall",
-        "auroc",
-        "auprc",
-        "ece",
-        "error",
-    ]
-)
+SHARES = frozenset((
+    "accuracy", "balanced_accuracy", "top5_accuracy", "f1", "precision", "recall", "auroc",
+    "auprc", "ece", "error",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,9 +76,7 @@ def latex(
     return "\n".join(lines) + "\n"
 
 
-def _table(
-    reports: Sequence[Report], metrics: Sequence[str] | None, in_percent: bool, spread: Spread
-) -> Table:
+def _table(reports: Sequence[Report], metrics: Sequence[str] | None, in_percent: bool, spread: Spread) -> Table:
     if not reports:
         raise StatisticsError("no report to make a table of")
     names = _metrics(reports, metrics)
@@ -98,9 +86,7 @@ def _table(
         of = {(row.task, row.variant, row.metric): row for row in report.rows}
         for task, variant in dict.fromkeys((row.task, row.variant) for row in report.rows):
             mine = [of.get((task, variant, name)) for name in names]
-            counted = next(
-                row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant)
-            )
+            counted = next(row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant))
             cells = [_cell(row, counted.ok, in_percent, spread) for row in mine]
             if len(reports) == 1:
                 bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row is not None and row.best}
@@ -116,9 +102,7 @@ def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str
     known = list(dict.fromkeys(name for report in reports for name in report.metrics))
     for name in asked or ():
         if name not in known:
-            raise StatisticsError(
-                f"no run reports {name!r}", hint=f"reported: {listed(known, 20) or 'nothing'}"
-            )
+            raise StatisticsError(f"no run reports {name!r}", hint=f"reported: {listed(known, 20) or 'nothing'}")
     if asked:
         return list(asked)
     primary = reports[0].primary
@@ -151,9 +135,7 @@ def _cell(row: Row | None, ok: int, in_percent: bool, spread: Spread) -> str:
 def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold: bool) -> Iterator[str]:
     first = reports[0]
     interval = (
-        f"half-width of the {percent(first.level)} Student t interval"
-        if spread == "ci"
-        else "standard deviation (sd)"
+        f"half-width of the {percent(first.level)} Student t interval" if spread == "ci" else "standard deviation (sd)"
     )
     yield f"Mean ± {interval} {scope(first.primary)}; n counts seeds that finished."
     if any(row.failed for report in reports for row in report.rows):
@@ -164,9 +146,7 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     if bold:
         yield "Bold: not separated from the best by Holm over all pairs (paired t)."
     for report in reports:
-        extended = (
-            f"; seeds added {report.extensions} times after results existed" if report.extensions else ""
-        )
+        extended = f"; seeds added {report.extensions} times after results existed" if report.extensions else ""
         pending = report.counts.pending + report.counts.lost
         open_ = f"; {pending} of {report.counts.planned} runs have no result yet" if pending else ""
         yield (

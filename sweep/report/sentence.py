@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from sweep.report.model import Row
 from sweep.report.words import percent, plural, shown
@@ -24,10 +25,21 @@ def _set(split: str, *, joined: bool) -> str:
     return f"{' and ' if joined else ''}{name}" if name else ""
 
 
+def labels(cells: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(task, variant) -> what to call it: "" for the only one, without the hash where names stay distinct."""
+    wanted = list(dict.fromkeys(cells))
+    if len(wanted) < 2:
+        return dict.fromkeys(wanted, "")
+    kept = [tuple(part for part in cell if part) for cell in wanted]
+    short = [" · ".join(re.sub(r"-[0-9a-f]{6}$", "", part) for part in cell) for cell in kept]
+    full = [" · ".join(cell) for cell in kept]
+    return dict(zip(wanted, short if len(set(short)) == len(short) else full, strict=True))
+
+
 def headline(row: Row, *, over: str, extensions: int = 0) -> str:
     """One line a reader can quote: the mean, its interval, what that is over, n and the failures.
 
-    >>> "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)"
+    "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", say.
     """
     name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
     if row.n == 0:
