@@ -39,7 +39,7 @@ class Run:
 
     spec: RunSpec
     attempt: Attempt
-    interval: Interval = Interval()
+    interval: Interval = field(default_factory=Interval)
     stopping: Callable[[], bool] = lambda: False
     chain: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -217,11 +217,7 @@ def _number(value: Any, name: str, where: str) -> float:
     plain = value
     if hasattr(plain, "item") and getattr(plain, "ndim", 0) == 0:
         plain = plain.item()
-    if (
-        isinstance(plain, (bool, complex, str, bytes))
-        or not hasattr(plain, "__float__")
-        or hasattr(plain, "ndim")
-    ):
+    if isinstance(plain, (bool, complex, str, bytes)) or not hasattr(plain, "__float__") or hasattr(plain, "ndim"):
         raise SweepError(f"metric {name!r} is {_described(value)}, not a number", where=where)
     return float(plain)
 

@@ -80,8 +80,10 @@ class Prepared:
     function: bytes | None = None
 
 
-def prepare(config: Config, function: Callable[..., Any] | None = None) -> Prepared:
+def prepare(config: Config, function: Callable[..., Any] | None = None, *, origin: str = "") -> Prepared:
     """Find the target, check its parameters, hash the data, resolve the device.
+
+    origin: the words of the command line that asked, kept so that a report can say what to type next.
 
     Raises: ConfigError, TargetError, EnvironmentRefused.
     """
@@ -93,7 +95,12 @@ def prepare(config: Config, function: Callable[..., Any] | None = None) -> Prepa
     if len(cells) == 1:
         shown["params"] = dict(cells[0].params)
     manifest = Manifest(
-        name=config.name, config=shown, experiment=made.experiment(), seeds=made.seeds, versions=versions()
+        name=config.name,
+        config=shown,
+        experiment=made.experiment(),
+        seeds=made.seeds,
+        versions=versions(),
+        origin=origin,
     )
     return Prepared(config, made, manifest, _pickled(function))
 
@@ -342,9 +349,7 @@ def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outco
 
 
 def _outcome(record: Record, key: str) -> Outcome:
-    return Outcome(
-        key, record.status, dict(record.metrics), record.failure, record.seconds, tuple(record.notes)
-    )
+    return Outcome(key, record.status, dict(record.metrics), record.failure, record.seconds, tuple(record.notes))
 
 
 def _on_worker(task: Task, place: Place) -> list[Outcome]:
@@ -379,7 +384,5 @@ def _beside_others(path: Path) -> Owner:
     """`ml-train` works beside other `ml-train`s, but not beside a launch that owns the directory."""
     owner = Store.owner_of(path)
     if owner is not None:
-        raise StoreError(
-            f"a sweep is at work here ({owner})", where=str(path), hint="wait for it, or use --out"
-        )
+        raise StoreError(f"a sweep is at work here ({owner})", where=str(path), hint="wait for it, or use --out")
     return this_process()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
-from sweep.config import Config
+from sweep.config import Config, redact
 
 Json = Any  # None, bool, int, float, str, list and dict of the same: what strict JSON can hold
 
@@ -60,8 +60,10 @@ class RunSpec:
     data: str
 
     def to_json(self) -> dict[str, Json]:
+        """As it is stored and hashed: secrets hidden, so that they neither travel nor decide identity."""
         body = asdict(self)
-        body["target"]["argv"] = list(self.target.argv)
+        body["target"]["argv"] = redact(self.target.argv)
+        body["params"] = redact(self.params)
         return body
 
     @classmethod
@@ -117,8 +119,7 @@ class Plan:
 
     def of_seed(self, seed: int) -> Iterator[RunSpec]:
         streams = {
-            name: stream_seed(seed if not self.vary or name in self.vary else self.base_seed, name)
-            for name in STREAMS
+            name: stream_seed(seed if not self.vary or name in self.vary else self.base_seed, name) for name in STREAMS
         }
         for cell, repeat in product(self.cells, range(self.repeats)):
             yield RunSpec(
@@ -133,10 +134,9 @@ class Plan:
     def experiment(self) -> dict[str, Json]:
         """What must stay equal for more seeds to join a directory: everything but the seeds."""
         return {
-            "target": {**asdict(self.target), "argv": list(self.target.argv)},
+            "target": {**asdict(self.target), "argv": redact(self.target.argv)},
             "cells": [
-                {"variant": c.variant, "task": c.task, "params": dict(c.params), "data": c.data}
-                for c in self.cells
+                {"variant": c.variant, "task": c.task, "params": redact(c.params), "data": c.data} for c in self.cells
             ],
             "repeats": self.repeats,
             "deterministic": self.deterministic,

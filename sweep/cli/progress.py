@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweep.cli.read import headline
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.store import Member, Store
 
@@ -56,15 +57,14 @@ class Progress:
             if outcome.failure is not None:
                 self._say(f"{outcome.key}: {outcome.failure}")
             elif self.live is None and self._worth_a_line():
-                head = "  ".join(f"{k} {v:.4g}" for k, v in list(outcome.metrics.items())[:3])
-                self._say(
-                    f"[{self.done}/{self.total}] {outcome.key}  {head}  {outcome.seconds:.1f} s{self._left()}"
-                )
+                head = "  ".join(f"{k} {v:.4g}" for k, v in headline(outcome.metrics))
+                self._say(f"[{self.done}/{self.total}] {outcome.key}  {head}  {outcome.seconds:.1f} s{self._left()}")
             for note in outcome.notes:
                 self._say(f"{outcome.key}: {note}")
         elif isinstance(event, Retried):
             self._say(
-                f"{event.key}: its worker died ({event.cause}); attempt {event.attempt} goes on from its newest checkpoint"
+                f"{event.key}: its worker died ({event.cause}); attempt {event.attempt} "
+                "goes on from its newest checkpoint"
             )
         elif isinstance(event, Said):
             self._say(event.text)

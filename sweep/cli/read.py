@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,18 @@ def _detail(store: Store, member: Member) -> str:
     if member.record is not None:
         if member.record.failure is not None:
             return f" {member.record.failure}"
-        shown = list(member.record.metrics.items())[:3]
+        shown = headline(member.record.metrics)
         return " " + "  ".join(f"{name} {value:.4g}" for name, value in shown)
     if member.status in ("running", "lost"):
         row = store.last_row(member)
         said = f" step {row['step']}" if row else ""
         return said + (f" {member.note}" if member.note else "")
     return ""
+
+
+def headline(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The few metrics that a line has room for: those of the test split before the others."""
+    return sorted(metrics.items(), key=lambda item: not item[0].startswith("test/"))[:3]
 
 
 @click.command(short_help="What the spread between the seeds means.")

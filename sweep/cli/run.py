@@ -67,7 +67,7 @@ def run(
     # Ray takes seconds to start: begin before the plan is made, but not before the config has been checked.
     from sweep.launch import Launch, prepare
 
-    prepared = prepare(checked)
+    prepared = prepare(checked, origin=origin(config, overrides, deterministic))
     if dry_run:
         _dry(prepared, target, as_json)
         return 0
@@ -100,6 +100,19 @@ def configured(
     return load(config, overrides, seeds=seeds, deterministic=deterministic, **settings)
 
 
+def origin(config: str | None, overrides: tuple[str, ...], deterministic: bool | None) -> str:
+    """The words that ask for this experiment again; its seeds are known to its directory."""
+    import shlex
+
+    from sweep.config import redact
+
+    words = [word for word in (config, *overrides) if word and not word.startswith("seeds=")]
+    mode = {True: ["--deterministic"], False: ["--fast"], None: []}[deterministic]
+    hidden = [f"{key}={redact({key: value})[key]}" for key, _, value in (w.partition("=") for w in words) if value]
+    plain = [word for word in words if "=" not in word]
+    return shlex.join([*plain, *hidden, *mode])
+
+
 def rebirth(needed: bool) -> None:
     """Start this process again with the variables that an interpreter reads only at its start."""
     from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
@@ -129,9 +142,7 @@ def _dry(prepared: Prepared, out: Path, as_json: bool) -> None:
     import yaml
 
     click.echo(yaml.safe_dump(_shown(prepared.manifest.config), sort_keys=False, allow_unicode=True).rstrip())
-    click.echo(
-        f"\n{len(plan)} runs in {out} on {plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)} each"
-    )
+    click.echo(f"\n{len(plan)} runs in {out} on {plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)} each")
     for spec in islice(plan, 50):
         click.echo(f"  {spec.key:<40} {spec.id[:12]}")
     if len(plan) > 50:

@@ -13,9 +13,7 @@ SHORT = {
 }
 
 
-@click.command(
-    "ml-train", short_help="Train one model.", context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.command("ml-train", short_help="Train one model.", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("config", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--seed", help="The seed; 42 unless the config says otherwise.")
@@ -44,21 +42,17 @@ def ml_train(
     `ml-train --seed 42`, `ml-train --seed 123`, … and `sweep report` make the sweep one by one.
     """
     from sweep.cli.conduct import conduct
-    from sweep.cli.run import configured, rebirth
+    from sweep.cli.run import configured, origin, rebirth
     from sweep.launch import Launch, prepare
     from sweep.results import default_out, make_engine
 
     given = {"lr": lr, "batch_size": batch_size, "num_epochs": num_epochs}
     short = tuple(f"{SHORT[name]}={value}" for name, value in given.items() if value is not None)
     first = configured(config, (*overrides, *short), deterministic=deterministic, seed=seed)
-    checked = configured(
-        config, (*overrides, *short), deterministic=deterministic, seed=seed, seeds=str(first.seed)
-    )
+    checked = configured(config, (*overrides, *short), deterministic=deterministic, seed=seed, seeds=str(first.seed))
     rebirth(checked.deterministic)
-    prepared = prepare(checked)
+    prepared = prepare(checked, origin=origin(config, (*overrides, *short), deterministic))
     target = out if out is not None else default_out(checked)
     made, close = make_engine("inline")
-    launch = Launch(
-        prepared, target, made, own_process=False, retry_failed=retry_failed, only=(checked.seed,)
-    )
+    launch = Launch(prepared, target, made, own_process=False, retry_failed=retry_failed, only=(checked.seed,))
     return conduct(launch, close, as_json=as_json, single=True)

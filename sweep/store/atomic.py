@@ -20,9 +20,7 @@ from typing import IO, Any
 
 Json = Any
 
-TEMPORARY = (
-    ".tmp-"  # prefix of files that a killed writer leaves behind: ignored by readers, cleaned on start
-)
+TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: ignored by readers, cleaned on start
 
 
 def _open(path: Path, flags: int) -> int:

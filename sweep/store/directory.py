@@ -136,9 +136,7 @@ class Store:
 
     def require(self, wanted: Manifest) -> None:
         """Raises: StoreError with a diff when the directory holds another experiment."""
-        diff = list(
-            manifest.differences(atomic.strict(self.manifest.experiment), atomic.strict(wanted.experiment))
-        )
+        diff = list(manifest.differences(atomic.strict(self.manifest.experiment), atomic.strict(wanted.experiment)))
         if diff:
             shown = "\n".join(f"    {line}" for line in diff[:20])
             more = f"\n    and {len(diff) - 20} more" if len(diff) > 20 else ""
@@ -375,6 +373,4 @@ def _require_writable(root: Path) -> None:
     if not there.is_dir():
         raise StoreError("is a file, not a directory", where=str(there), hint="choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise StoreError(
-            "is not writable", where=str(there), hint="choose another --out, or mend its permissions"
-        )
+        raise StoreError("is not writable", where=str(there), hint="choose another --out, or mend its permissions")

@@ -38,6 +38,7 @@ class Manifest:
     seed_log: tuple[SeedEntry, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     stamp: Mapping[str, Json] = field(default_factory=dict)
+    origin: str = ""  # the words after `sweep run` that asked for it, secrets hidden
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
         """With the seeds that are new; unchanged when none is."""
@@ -82,8 +83,7 @@ def read(path: Path) -> Manifest:
         body = {key: value for key, value in body.items() if key in known}
         body["seeds"] = tuple(body["seeds"])
         body["seed_log"] = tuple(
-            SeedEntry(e["time"], tuple(e["added"]), e["results_existed"], e.get("note", ""))
-            for e in body["seed_log"]
+            SeedEntry(e["time"], tuple(e["added"]), e["results_existed"], e.get("note", "")) for e in body["seed_log"]
         )
         return Manifest(**body)
     except FileNotFoundError:

@@ -73,9 +73,7 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
 
     Raises: SweepError naming what has the wrong shape.
     """
-    out = Predictions(
-        ids=_plain(ids), targets=_plain(targets), probs=_float(probs), mean=_float(mean), var=_float(var)
-    )
+    out = Predictions(ids=_plain(ids), targets=_plain(targets), probs=_float(probs), mean=_float(mean), var=_float(var))
     n = len(out.ids)
     for name, array in out.arrays().items():
         if array.dtype.hasobject:
