@@ -159,7 +159,9 @@ def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]
 def assign(params: Mapping[str, Json], dotted: str, value: Json) -> dict[str, Json]:
     """`params` with the entry at the dotted path replaced by `value`."""
     head, _, rest = dotted.partition(".")
-    return {**params, head: assign(params.get(head) or {}, rest, value) if rest else value}
+    below = params.get(head)
+    inner = below if isinstance(below, Mapping) else {}  # a plain value (`data: digits`) gives way
+    return {**params, head: assign(inner, rest, value) if rest else value}
 
 
 def grid_points(grid: Mapping[str, Sequence[Json]]) -> Iterator[dict[str, Json]]:

@@ -126,9 +126,7 @@ def test_any_text_gives_distinct_seeds_or_a_config_error(text: str) -> None:
     assert text.isascii()
 
 
-@given(
-    st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=8)
-)
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=8))
 def test_any_value_gives_seeds_or_a_config_error(raw: object) -> None:
     for parse in (parse_seeds, parse_seed):
         with contextlib.suppress(ConfigError):
@@ -178,9 +176,7 @@ def test_a_missing_file_or_a_directory_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e3", "2.e1"])
-def test_a_file_of_that_name_makes_no_number_a_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
+def test_a_file_of_that_name_makes_no_number_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (tmp_path / text).write_text("1")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError):
