@@ -92,7 +92,7 @@ def _nearest(name: str, names: list[str]) -> str | None:
 def _fields(function: Callable[..., Any], *, skip: int) -> tuple[dict[str, Any], bool]:
     """Pydantic fields of a signature without its first `skip` parameters, and whether it takes any others."""
     try:
-        hints = get_type_hints(function)
+        hints = get_type_hints(function, include_extras=True)  # bounds stand in Annotated
     except Exception:  # annotations may name what exists only for a type checker: then they check nothing
         hints = {}
     fields: dict[str, Any] = {}
@@ -130,11 +130,12 @@ def check_params(
         text = canonical(dict(params))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a value is not plain JSON ({error})", where=where) from None
+    expected = _model(function, skip=_skip(kind))
     try:
         # Through JSON: its strict mode takes a list for a tuple, and still no text for a number.
-        model = _model(function, skip=_skip(kind)).model_validate_json(text)
+        model = expected.model_validate_json(text)
     except ValidationError as error:
-        raise explain(error, where=where, names=_names(function, kind)) from None
+        raise explain(error, where=where, names=_names(function, kind), model=expected) from None
     try:
         plain: dict[str, Json] = model.model_dump(mode="json", by_alias=True, warnings=False)
         canonical(plain)

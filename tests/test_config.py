@@ -505,3 +505,27 @@ def test_reading_a_config_loads_nothing_heavy() -> None:
     code = "import sys, sweep.config as c; c.load(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "ray", "pandas", "numpy", "scipy"} & set(done.stdout.split())
+
+
+# Parameters of what is trained are explained with the same words
+
+
+@pytest.mark.parametrize(
+    ("params", "messages"),
+    [
+        ({"epocs": 3}, ["params.epocs: unknown key", "did you mean epochs?"]),
+        ({"optimizer": {"lrr": 1}}, ["params.optimizer.lrr: unknown key", "did you mean lr?"]),
+        ({"model": {"name": "mpl"}}, ["params.model.name: must be mlp, cnn or resnet", "did you mean mlp?"]),
+        ({"optimizer": {"lr": "1e-3"}}, ["params.optimizer.lr: must be a number, not '1e-3'", "without"]),
+        (
+            {"epochs": -1, "batch_size": 1.5},
+            ["2 problems", "params.epochs: must be at least 1", "params.batch_size: must be a whole number"],
+        ),
+    ],
+)
+def test_a_recipes_parameters_are_explained(params: dict[str, Any], messages: list[str]) -> None:
+    from sweep.target import check_params, find
+
+    with pytest.raises(ConfigError) as caught:
+        check_params(find("sweep.train.recipes:classifier"), params, kind="recipe")
+    assert all(message in str(caught.value) for message in messages), str(caught.value)
