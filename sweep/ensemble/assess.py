@@ -165,8 +165,9 @@ def assess(
     """Score the members beside their ensemble, with evidence, uncertainty, diversity, curve and calibration.
 
     val: the same members on the validation split; calibration is fitted there, else cross-fitted, and
-    `select` (the metric of greedy selection) needs it. extra: further test sets by name. calibrated: the returned
-    prediction is the calibrated one. seed: for the folds and permutations; equal inputs give equal bytes.
+    `select` (the metric of greedy selection) needs it. extra: further test sets by name. calibrated: the
+    returned prediction is the calibrated one. seed: for the folds and permutations; equal inputs and seeds
+    give equal bytes.
     Raises EnsembleError when the sets are not of the same members.
     """
     for name, other in [("val", val), *(extra or {}).items()]:
@@ -206,20 +207,15 @@ def _same(members: Members, other: Members, name: str) -> None:
     if other.labels != members.labels:
         lacking = sorted(set(members.labels) ^ set(other.labels))
         raise EnsembleError(
-            f"{name} and {members.split} are not of the same members: {', '.join(lacking[:5])} "
-            "is in one of them only",
+            f"{name} and {members.split} are not of the same members: {', '.join(lacking[:5])} is in one of them only",
             hint="choose members that predicted both with --members",
         )
     mine, its = members.probs, other.probs
-    if (mine is None) != (its is None) or (
-        mine is not None and its is not None and mine.shape[2] != its.shape[2]
-    ):
+    if (mine is None) != (its is None) or (mine is not None and its is not None and mine.shape[2] != its.shape[2]):
         raise EnsembleError(f"{name} and {members.split} do not have the same classes")
 
 
-def _of_classes(
-    members: Members, val: Members | None, calibrated: bool, level: float, seed: int
-) -> dict[str, Any]:
+def _of_classes(members: Members, val: Members | None, calibrated: bool, level: float, seed: int) -> dict[str, Any]:
     p, t = members.probs, members.targets
     assert p is not None
     pool = combine.mean(p)
@@ -255,9 +251,7 @@ def _of_classes(
     }
 
 
-def _of_values(
-    members: Members, val: Members | None, calibrated: bool, level: float, seed: int
-) -> dict[str, Any]:
+def _of_values(members: Members, val: Members | None, calibrated: bool, level: float, seed: int) -> dict[str, Any]:
     m, v, t = members.mean, members.var, members.targets
     assert m is not None
     differences, calibration = evidence.of_values(members, val, seed=seed, level=level)
@@ -317,9 +311,7 @@ def _value_rows(members: Members) -> tuple[ScoreRow, ...]:
             lambda: score.rmse(pool, t),
             BY_CONSTRUCTION,
         ),
-        _row(
-            "mse", members.labels, lambda i: score.mse(m[i], t), lambda: score.mse(pool, t), BY_CONSTRUCTION
-        ),
+        _row("mse", members.labels, lambda i: score.mse(m[i], t), lambda: score.mse(pool, t), BY_CONSTRUCTION),
         mixed("crps", score.mixture_crps, np.zeros(m.shape) if v is None else v),
     ]
     if v is not None:
@@ -352,9 +344,7 @@ def _select(members: Members, val: Members | None, metric: selection.Metric) -> 
             f"greedy selection needs predictions for val: it may not look at {members.split}",
             hint="save predictions for val, or leave --select out",
         )
-    return selection.select(
-        val.probs, val.targets, members.probs, members.targets, metric=metric, fitted_on=val.split
-    )
+    return selection.select(val.probs, val.targets, members.probs, members.targets, metric=metric, fitted_on=val.split)
 
 
 def _extra(name: str, members: Members, served: float | None) -> ExtraSet:
@@ -381,9 +371,7 @@ def _extra(name: str, members: Members, served: float | None) -> ExtraSet:
     )
 
 
-def _disputed(
-    members: Members, prediction: npt.NDArray[Any], unsure: uncertainty.Uncertainty, row: int
-) -> Disputed:
+def _disputed(members: Members, prediction: npt.NDArray[Any], unsure: uncertainty.Uncertainty, row: int) -> Disputed:
     return Disputed(
         members.ids[row].item(),
         members.targets[row].item(),
@@ -404,7 +392,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if hasattr(value, "__dataclass_fields__"):
-        return {
-            name: _plain(getattr(value, name)) for name in value.__dataclass_fields__ if name != "predicted"
-        }
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__ if name != "predicted"}
     return value

@@ -90,7 +90,5 @@ def mixture(mean: npt.ArrayLike, var: npt.ArrayLike | None = None) -> Mixture:
 def _three(probs: npt.ArrayLike) -> Floats:
     array = np.asarray(probs, dtype=np.float64)
     if array.ndim != 3:
-        raise EnsembleError(
-            f"probabilities of shape {array.shape}", hint="expected (members, examples, classes)"
-        )
+        raise EnsembleError(f"probabilities of shape {array.shape}", hint="expected (members, examples, classes)")
     return array

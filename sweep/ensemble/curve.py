@@ -50,9 +50,7 @@ class SizeCurve:
 def enough(curve: SizeCurve, margin: float) -> int:
     """The smallest k from which on the curve stays within margin (in the metric's unit) of all M members."""
     if not margin >= 0:
-        raise EnsembleError(
-            f"the margin is {margin}", hint="give a margin of 0 or more, in the metric's unit"
-        )
+        raise EnsembleError(f"the margin is {margin}", hint="give a margin of 0 or more, in the metric's unit")
     far = np.flatnonzero(~(np.abs(curve.value - curve.value[-1]) <= margin))
     return int(far[-1]) + 2 if far.size else 1
 
@@ -299,26 +297,25 @@ def _walked(metric: str, walk: _Walk, column: int, own: Floats, products: Floats
     values = walk.values[:, column]
     sizes = walk.chosen.sum(axis=1)
     full, without = np.full(count, np.nan), np.full((count, count), np.nan)
-    controls = np.stack([walk.chosen @ own / sizes, _quadratic(products, walk.chosen)], axis=1)
-    use = not walk.exact and bool(np.isfinite(values).all())
-    known, known_without = _known(own, products)
+    with np.errstate(invalid="ignore"):
+        known, known_without = _known(own, products)
+    controls = None
+    if not walk.exact and bool(np.isfinite(values).all() and np.isfinite(own).all()):
+        controls = np.stack([walk.chosen @ own / sizes, _quadratic(products, walk.chosen)], axis=1)
     with np.errstate(invalid="ignore"):
         for size in range(1, count + 1):
             rows = np.flatnonzero(sizes == size)
-            adjusted, slope = values[rows], np.zeros(2)
-            if use and size < count:
-                centred = controls[rows] - known[size - 1]
-                slope = np.linalg.lstsq(
-                    centred - centred.mean(axis=0), adjusted - adjusted.mean(), rcond=1e-9
-                )[0]
-                adjusted = adjusted - centred @ slope
+            adjusted, shift = values[rows], np.zeros(count)
+            if controls is not None and size < count:
+                luck = controls[rows] - known[size - 1]
+                slope = np.linalg.lstsq(luck - luck.mean(axis=0), adjusted - adjusted.mean(), rcond=1e-9)[0]
+                adjusted = adjusted - luck @ slope
+                shift = (known_without[:, size - 1] - known[size - 1]) @ slope
             full[size - 1] = adjusted.mean()
-            outside = (~walk.chosen[rows]).astype(np.float64)
+            outside = ~walk.chosen[rows]
             taken = outside.sum(axis=0)
-            seen = taken > 0
-            sums = np.where(outside > 0, adjusted[:, None], 0.0).sum(axis=0)
-            shift = (known_without[:, size - 1] - known[size - 1]) @ slope if size < count else 0.0
-            without[seen, size - 1] = (sums / np.maximum(taken, 1) + shift)[seen]
+            sums = np.where(outside, adjusted[:, None], 0.0).sum(axis=0)
+            without[:, size - 1] = np.where(taken > 0, sums / np.maximum(taken, 1) + shift, np.nan)
     return _banded(metric, full, without, walk.method, level)
 
 

@@ -75,9 +75,7 @@ def brier_identity(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Identity:
     centre = mean(array)
     singles = np.array([score.brier(one, targets) for one in array])
     spread = np.array([float(((one - centre) ** 2).sum(axis=1).mean()) for one in array])
-    return Identity(
-        "brier", float(member_mean(singles)), float(member_mean(spread)), score.brier(centre, targets)
-    )
+    return Identity("brier", float(member_mean(singles)), float(member_mean(spread)), score.brier(centre, targets))
 
 
 def nll_identity(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Identity:
@@ -96,6 +94,4 @@ def mse_identity(means: npt.ArrayLike, targets: npt.ArrayLike) -> Identity:
     centre = member_mean(array)
     singles = np.array([score.mse(one, targets) for one in array])
     spread = np.array([float(((one - centre) ** 2).mean()) for one in array])
-    return Identity(
-        "mse", float(member_mean(singles)), float(member_mean(spread)), score.mse(centre, targets)
-    )
+    return Identity("mse", float(member_mean(singles)), float(member_mean(spread)), score.mse(centre, targets))

@@ -23,8 +23,8 @@ class Difference:
     """Ensemble minus the mean of its single members, in the metric's unit.
 
     ensemble, members_mean: the two scores. examples: (low, high) of the paired t interval over
-    examples, given these members. seeds: (low, high) of the delete-one jackknife over members, or None below 3 members.
-    calibrated: both sides were calibrated, each on examples it is not scored on.
+    examples, given these members. seeds: (low, high) of the delete-one jackknife over members, or None
+    below 3 members. calibrated: both sides were calibrated, each on examples it is not scored on.
     """
 
     metric: str
@@ -125,9 +125,7 @@ def of_classes(
     )
     calibration = calibrate.Calibration(
         "temperature",
-        f"fitted on {val.split}"
-        if val is not None
-        else f"cross-fitted in {len(used)} folds of {members.split}",
+        f"fitted on {val.split}" if val is not None else f"cross-fitted in {len(used)} folds of {members.split}",
         served,
         used,
         {"nll": score.nll(pool, t), "brier": score.brier(pool, t), "ece": score.ece(pool, t)},
@@ -177,9 +175,7 @@ def of_values(
         out, used = np.empty(len(t)), []
         for fold in parts:
             used.append(
-                calibrate.variance_scale(
-                    fit_mean[chosen, fold.fit], fit_var[chosen, fold.fit], fit_targets[fold.fit]
-                )
+                calibrate.variance_scale(fit_mean[chosen, fold.fit], fit_var[chosen, fold.fit], fit_targets[fold.fit])
             )
             out[fold.apply] = used[-1]
         return out, tuple(used)

@@ -123,8 +123,7 @@ def stack(
         values = _values(label, one, len(ids), split)
         if set(values) != set(columns) and columns:
             raise EnsembleError(
-                f"{label} saved {' and '.join(values)} for {split}, "
-                f"{first_label} saved {' and '.join(columns)}",
+                f"{label} saved {' and '.join(values)} for {split}, {first_label} saved {' and '.join(columns)}",
                 hint="combine members of one recipe",
             )
         for name, array in values.items():
@@ -146,9 +145,7 @@ def stack(
     )
     for array in (ids, targets, *columns.values()):
         array.flags.writeable = False
-    return Members(
-        split, labels, ids, targets, columns.get("probs"), columns.get("mean"), columns.get("var"), absent
-    )
+    return Members(split, labels, ids, targets, columns.get("probs"), columns.get("mean"), columns.get("var"), absent)
 
 
 def natural(label: str) -> tuple[tuple[int, int, str], ...]:
@@ -161,14 +158,11 @@ def _ids(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], np
     ids = np.asarray(one.ids)
     if ids.ndim != 1 or np.asarray(one.targets).shape[:1] != ids.shape or not ids.size:
         raise EnsembleError(
-            f"{label} has ids of shape {ids.shape} and targets of shape {np.asarray(one.targets).shape} "
-            f"for {split}",
+            f"{label} has ids of shape {ids.shape} and targets of shape {np.asarray(one.targets).shape} for {split}",
             hint="save one id and one target an example",
         )
     if ids.dtype.kind not in "iuUS":
-        raise EnsembleError(
-            f"{label} has ids of dtype {ids.dtype} for {split}", hint="ids are integers or strings"
-        )
+        raise EnsembleError(f"{label} has ids of dtype {ids.dtype} for {split}", hint="ids are integers or strings")
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
     twice = np.flatnonzero(ids[1:] == ids[:-1])
@@ -227,9 +221,7 @@ def _values(label: str, one: Predictions, rows: int, split: str) -> dict[str, np
     given = {name: getattr(one, name) for name in ("probs", "mean", "var")}
     values = {name: np.asarray(array) for name, array in given.items() if array is not None}
     if "probs" in values and len(values) > 1:
-        raise EnsembleError(
-            f"{label} saved both probabilities and means for {split}", hint="save one of them"
-        )
+        raise EnsembleError(f"{label} saved both probabilities and means for {split}", hint="save one of them")
     if "probs" not in values and "mean" not in values:
         raise EnsembleError(
             f"{label} saved neither probabilities nor means for {split}",
@@ -295,9 +287,7 @@ def _legal(label: str, ids: npt.NDArray[Any], values: dict[str, Floats], split: 
         )
 
 
-def _class_indices(
-    targets: npt.NDArray[Any], classes: int, ids: npt.NDArray[Any], split: str
-) -> npt.NDArray[Any]:
+def _class_indices(targets: npt.NDArray[Any], classes: int, ids: npt.NDArray[Any], split: str) -> npt.NDArray[Any]:
     if targets.ndim != 1 or targets.dtype.kind not in "iu":
         raise EnsembleError(
             f"targets of {split} have shape {targets.shape} and dtype {targets.dtype}",

@@ -208,9 +208,7 @@ def _pair(probs: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Floats, Ints]:
     return p, t.astype(np.int64, copy=False)
 
 
-def _mixture(
-    mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike
-) -> tuple[Floats, Floats, Floats]:
+def _mixture(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
     m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     v = np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64)
     if m.ndim != 2 or v.shape != m.shape or t.shape != m.shape[1:] or not len(t):

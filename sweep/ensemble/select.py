@@ -96,9 +96,7 @@ def _scores(probs: Floats, targets: npt.ArrayLike) -> dict[str, float]:
 
 def weighted(probs: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
     """(members, examples, classes) weighted by (members,), which sum to 1, to (examples, classes)."""
-    return np.asarray(
-        np.tensordot(np.asarray(weights, dtype=np.float64), np.asarray(probs, dtype=np.float64), axes=1)
-    )
+    return np.asarray(np.tensordot(np.asarray(weights, dtype=np.float64), np.asarray(probs, dtype=np.float64), axes=1))
 
 
 def select(

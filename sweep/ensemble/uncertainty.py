@@ -40,9 +40,7 @@ def entropy_split(probs: npt.ArrayLike) -> Uncertainty:
         aleatoric += entr(member).sum(axis=1)
         epistemic += rel_entr(member, centre).sum(axis=1)
     members = array.shape[0]
-    return Uncertainty(
-        total, aleatoric / members, np.maximum(epistemic / members, 0.0), variation_ratio(probs)
-    )
+    return Uncertainty(total, aleatoric / members, np.maximum(epistemic / members, 0.0), variation_ratio(probs))
 
 
 def variance_split(mean: npt.ArrayLike, var: npt.ArrayLike | None) -> Uncertainty:
