@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.handle import Interrupted, Interval, Run
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
-from sweep.seeding import seed_everything
+from sweep.seeding import seed_everything, set_threads
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.target import bind, check_params
@@ -54,6 +54,7 @@ def recipe_of(params: Mapping[str, Any] | None = None) -> Recipe:
 
 def finish(recipe: Recipe, run: Run) -> dict[str, float] | Failure:
     """Train one run to its end; what it wrote on the way is flushed."""
+    set_threads(run.threads)
     seed_everything(run.seed, deterministic=run.deterministic)
     try:
         ((_, result),) = train(recipe, [run])
