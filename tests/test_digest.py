@@ -104,9 +104,7 @@ def test_tensors_without_plain_bytes_are_refused(tensor):
         digest.tensors({"w": tensor})
 
 
-@given(
-    hnp.arrays(st.sampled_from(["f8", "f4", "f2", "i8", "i2", "u1", "?", "c8"]), hnp.array_shapes(min_side=0))
-)
+@given(hnp.arrays(st.sampled_from(["f8", "f4", "f2", "i8", "i2", "u1", "?", "c8"]), hnp.array_shapes(min_side=0)))
 def test_arrays_and_tensors_agree(array):
     assert digest.arrays({"x": array}) == digest.tensors({"x": torch.from_numpy(array)})
 
@@ -149,6 +147,17 @@ def test_buffers_that_no_state_dict_holds_count():
     assert digest.module(model) != before
 
 
+def test_tied_parameters_and_shared_modules_count_under_each_of_their_names():
+    one = nn.Linear(2, 2)
+    model = nn.ModuleDict({"a": one, "b": one, "c": nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2))})
+    model["c"].tied = one.weight
+    model.register_parameter("none", None)
+    named = dict(model.named_parameters(remove_duplicate=False))
+    named |= dict(model.named_buffers(remove_duplicate=False))
+    assert {"a.weight", "b.weight", "c.tied", "c.1.running_mean"} <= {*named}
+    assert digest.module(model) == digest.tensors(named)
+
+
 def test_lazy_modules_have_a_digest_before_their_first_batch():
     lazy = nn.LazyLinear(2)
     before = digest.module(lazy)
@@ -159,9 +168,7 @@ def test_lazy_modules_have_a_digest_before_their_first_batch():
 def test_another_process_computes_the_same():
     program = "import torch; from sweep import digest; print(digest.tensors({'w': torch.arange(9.) / 7}))"
     root = Path(digest.__file__).parent.parent
-    out = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root
-    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert out.stdout.strip() == digest.tensors({"w": torch.arange(9.0) / 7})
 
 
