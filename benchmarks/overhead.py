@@ -1,0 +1,168 @@
+"""What orchestration costs: N seeds of about a second each, five ways, one table.
+
+    python benchmarks/overhead.py [--seeds 3 10 50] [--epochs 40]
+
+(a) a shell loop of `ml-train --seed S`; (b) the same, one a core at a time (`xargs -P`); (c) bare Ray tasks around
+the hand-written loop below, which keeps no records; (d) `sweep run`; (e) the ideal: the time of the hand-written
+loop's steps alone, for all seeds, over the cores. Also the built-in loop's step against the hand-written one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BATCH = 64
+CORES = len(os.sched_getaffinity(0))
+BIN = Path(sys.executable).parent
+
+
+def by_hand(seed: int, epochs: int) -> tuple[float, float]:
+    """The default recipe written out: (test accuracy, seconds spent in steps)."""
+    import numpy as np
+    import torch
+    from sklearn.datasets import load_digits
+    from torch import nn
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    digits = load_digits()
+    x = torch.tensor(digits.data, dtype=torch.float32)
+    y = torch.tensor(digits.target)
+    mixed = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
+    test, train = mixed[:450], mixed[450 + 201 :]
+    mean, sd = x[train].mean(), x[train].std()
+    x = (x - mean) / sd
+    model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, fused=True)
+    steps = epochs * -(-(len(x) - 651) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    loss_of = nn.CrossEntropyLoss()
+    xs, ys = x[train], y[train]
+    spent = 0.0
+    for _ in range(epochs):
+        order = torch.randperm(len(xs))
+        total = torch.zeros(())
+        begun = time.perf_counter()
+        for batch in order.split(BATCH):
+            loss = loss_of(model(xs[batch]), ys[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+            schedule.step()
+        spent += time.perf_counter() - begun
+    with torch.no_grad():
+        accuracy = (model(x[test]).argmax(1) == y[test]).double().mean().item()
+    return accuracy, spent
+
+
+def timed(action: list[str] | str, cwd: str, *, shell: bool = False) -> float:
+    begun = time.perf_counter()
+    subprocess.run(action, cwd=cwd, shell=shell, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def bare_ray(seeds: int, epochs: int) -> None:
+    import logging
+
+    import ray
+
+    ray.init(address="local", include_dashboard=False, num_cpus=CORES, log_to_driver=False, logging_level=logging.ERROR)
+    task = ray.remote(max_retries=0)(by_hand)
+    ray.get([task.remote(seed, epochs) for seed in range(seeds)])
+    ray.shutdown()
+
+
+def step_ratio(epochs: int) -> tuple[float, float]:
+    """(seconds of the built-in loop's epochs, of the hand-written one's), medians of interleaved runs."""
+    import torch
+
+    from sweep.plan import STREAMS, RunSpec, Target, stream_seed
+    from sweep.target import check_params, find
+    from sweep.train import lane as lanes
+    from sweep.train.loop import train_epoch
+
+    torch.set_num_threads(1)
+    recipe_of = find("sweep.train.recipes:classifier")
+    from sweep.train.precision import objective
+
+    ours: list[float] = []
+    theirs: list[float] = []
+    params = check_params(recipe_of, {"epochs": epochs}, kind="recipe")
+    recipe = recipe_of(epochs=epochs)
+    data = recipe.data()
+    for seed in range(5):
+        spec = RunSpec(
+            Target("recipe", "sweep.train.recipes:classifier"), params, "", "", seed,
+            {name: stream_seed(seed, name) for name in STREAMS}, 0, False, "cpu", 1, "",
+        )  # fmt: skip
+
+        class Unrecorded:
+            """A run that keeps nothing: only the steps are timed."""
+
+            def __init__(self, spec: RunSpec) -> None:
+                self.spec = spec
+                self.seed, self.streams, self.params = spec.seed, spec.streams, spec.params
+                self.device, self.deterministic, self.threads = "cpu", False, 1
+
+            def restore(self) -> None:
+                return None
+
+            def digest(self, link: str, value: str) -> None: ...
+            def note(self, text: str) -> None: ...
+            def checkpoint_due(self, *, epoch_end: bool) -> bool:
+                return False
+
+        run = Unrecorded(spec)
+        lane = lanes.begin(recipe, run, data.to("cpu"), objective(recipe.loss, "fp32", "cpu", compiled=False))
+        begun = time.perf_counter()
+        while lane.epoch <= epochs:
+            train_epoch(lane)
+            lane.epoch += 1
+            lane.offset, lane.order_state = 0, lane.order.get_state()
+        ours.append(time.perf_counter() - begun)
+        theirs.append(by_hand(seed, epochs)[1])
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 10, 50])
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--skip-loops", action="store_true", help="leave out (a) and (b), the slow ones")
+    asked = parser.parse_args()
+    by_hand(0, 2)  # warm
+    step = statistics.median(by_hand(seed, asked.epochs)[1] for seed in range(3))
+    print(f"{CORES} cores; one seed is {asked.epochs} epochs, {step:.2f} s of pure steps\n")
+    print(f"{'N':>4} {'(a) loop':>9} {'(b) xargs':>9} {'(c) Ray':>9} {'(d) sweep':>9} {'(e) ideal':>9}"
+          f" {'a/d':>6} {'b/d':>6} {'c/d':>6} {'(d-6)/e':>8}")  # fmt: skip
+    for n in asked.seeds:
+        with tempfile.TemporaryDirectory() as room:
+            train = f"{BIN / 'ml-train'} --num_epochs {asked.epochs}"
+            loop = f"for s in $(seq 0 {n - 1}); do {train} --out loop --seed $s; done"
+            pooled = f"seq 0 {n - 1} | xargs -P {CORES} -I S {train} --out pooled --seed S"
+            a = b = float("nan")
+            if not asked.skip_loops:
+                a = timed(loop, room, shell=True)
+                b = timed(pooled, room, shell=True)
+            c = timed([sys.executable, __file__, "--bare-ray", str(n), str(asked.epochs)], room)
+            d = timed([str(BIN / "sweep"), "run", f"params.epochs={asked.epochs}", "--seeds", f"0-{n - 1}"], room)
+        e = step * n / CORES
+        print(f"{n:>4} {a:>9.1f} {b:>9.1f} {c:>9.1f} {d:>9.1f} {e:>9.1f}"
+              f" {a / d:>6.2f} {b / d:>6.2f} {c / d:>6.2f} {(d - 6) / e:>8.2f}", flush=True)  # fmt: skip
+    ours, theirs = step_ratio(asked.epochs)
+    print(f"\nsteps of the built-in loop / hand-written: {ours / theirs:.3f}  ({ours:.2f} s / {theirs:.2f} s)")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--bare-ray"]:
+        bare_ray(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        main()
