@@ -101,9 +101,7 @@ def _bca_tails(numbers: Floats, replicates: Floats, statistic: Statistic, tails:
     return moved
 
 
-def _studentised(
-    numbers: Floats, rng: np.random.Generator, resamples: int, tails: Floats
-) -> tuple[float, float]:
+def _studentised(numbers: Floats, rng: np.random.Generator, resamples: int, tails: Floats) -> tuple[float, float]:
     n = numbers.size
     centre, error = numbers.mean(), numbers.std(ddof=1) / math.sqrt(n)
     pivots = []

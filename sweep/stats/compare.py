@@ -114,9 +114,7 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference
     scale = max(u, v)
     # Divided by the larger, so that squares of tiny variances do not underflow.
     df = (
-        (u / scale + v / scale) ** 2 / ((u / scale) ** 2 / (m - 1) + (v / scale) ** 2 / (n - 1))
-        if scale
-        else m + n - 2
+        (u / scale + v / scale) ** 2 / ((u / scale) ** 2 / (m - 1) + (v / scale) ** 2 / (n - 1)) if scale else m + n - 2
     )
     interval, p = _student(estimate, error, df, level, "Welch t over seeds")
     return Difference(estimate, interval, p, error, df, m, n, False, "Welch t over seeds")
@@ -127,9 +125,7 @@ def difference(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float
     return paired_t(a, b, level) if paired else welch(a, b, level)
 
 
-def _student(
-    estimate: float, error: float, df: float, level: float, method: str
-) -> tuple[Interval, float | None]:
+def _student(estimate: float, error: float, df: float, level: float, method: str) -> tuple[Interval, float | None]:
     half = t_quantile(df, 1 - check_level(level) / 2) * error
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else None
     return Interval(estimate - half, estimate + half, level, method), p
@@ -146,9 +142,7 @@ def correlation(a: Floats, b: Floats) -> float | None:
     return max(-1.0, min(1.0, shared / spread))
 
 
-def equivalence(
-    a: npt.ArrayLike, b: npt.ArrayLike, margin: float, *, paired: bool, alpha: float = 0.05
-) -> Equivalence:
+def equivalence(a: npt.ArrayLike, b: npt.ArrayLike, margin: float, *, paired: bool, alpha: float = 0.05) -> Equivalence:
     """Two one-sided tests (Schuirmann 1987): equivalent when the 1 - 2α interval lies inside ± margin.
 
     "different" when it lies wholly outside on one side, "undecided" otherwise or without an interval. The

@@ -26,9 +26,7 @@ class RateDifference:
     method: str
 
 
-def failure_difference(
-    failed_a: int, n_a: int, failed_b: int, n_b: int, level: float = 0.95
-) -> RateDifference:
+def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: float = 0.95) -> RateDifference:
     """failed_a of n_a against failed_b of n_b: Fisher's exact p beside Newcombe's hybrid score interval.
 
     Interval: Newcombe 1998 (Statistics in Medicine 17:873), method 10. Interval and p are of different
@@ -61,9 +59,6 @@ def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:
     Counted in whole numbers, so that equally likely tables tie exactly.
     """
     failed = failed_a + failed_b
-    ways = [
-        math.comb(n_a, k) * math.comb(n_b, failed - k)
-        for k in range(max(0, failed - n_b), min(failed, n_a) + 1)
-    ]
+    ways = [math.comb(n_a, k) * math.comb(n_b, failed - k) for k in range(max(0, failed - n_b), min(failed, n_a) + 1)]
     seen = math.comb(n_a, failed_a) * math.comb(n_b, failed_b)
     return sum(count for count in ways if count <= seen) / math.comb(n_a + n_b, failed)

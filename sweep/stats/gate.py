@@ -72,9 +72,7 @@ def decide(
         reason = "no spread between seeds in fast mode: are they different seeds?"
         return _undecided(reason, interval, threshold, chance)
     above, below = interval.low >= threshold, interval.high <= threshold
-    inside, outside = (
-        (above, interval.high < threshold) if gate.side == ">=" else (below, interval.low > threshold)
-    )
+    inside, outside = (above, interval.high < threshold) if gate.side == ">=" else (below, interval.low > threshold)
     if outside:
         return Decision(1, "contradicted", "the interval lies wholly beyond", interval, threshold, chance)
     if failed > max_failures:
@@ -82,9 +80,7 @@ def decide(
         return _undecided(reason, interval, threshold, chance)
     if inside:
         return Decision(0, "passed", "the interval lies wholly inside", interval, threshold, chance)
-    return _undecided(
-        "the interval holds both sides: more seeds would narrow it", interval, threshold, chance
-    )
+    return _undecided("the interval holds both sides: more seeds would narrow it", interval, threshold, chance)
 
 
 def identical_passes(
@@ -113,9 +109,7 @@ def identical_passes(
     return chance if math.isfinite(chance) else float(away > 0)
 
 
-def _converged(
-    base: npt.ArrayLike, candidate: npt.ArrayLike, paired: bool, needs: str
-) -> tuple[Floats, Floats, int]:
+def _converged(base: npt.ArrayLike, candidate: npt.ArrayLike, paired: bool, needs: str) -> tuple[Floats, Floats, int]:
     old, new = np.asarray(base, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
     failed = int(np.count_nonzero(~np.isfinite(new)))
     if not paired or not needs:

@@ -15,9 +15,7 @@ _GATE = re.compile(
     rf"(?:(?P<base>base)\s*(?:(?P<op>[-+*])\s*(?P<number>{_NUMBER}))?|(?P<fixed>[+-]?{_NUMBER}))\s*",
     re.ASCII,
 )
-_GATE_HINT = (
-    'for example "test/accuracy >= base - 0.005", "test/nll <= base * 1.02" or "test/accuracy >= 0.9"'
-)
+_GATE_HINT = 'for example "test/accuracy >= base - 0.005", "test/nll <= base * 1.02" or "test/accuracy >= 0.9"'
 _WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{_NUMBER})\s*", re.ASCII)
 _ORDER = re.compile(r"\s*(?P<metric>[^\s:]+)\s*:\s*(?P<first>[^\s>]+)\s*>\s*(?P<second>[^\s>]+)\s*")
 _UNTIL_HINT = 'for example "test/accuracy ± 0.005" (or +-) or "test/accuracy: A > B"'

@@ -54,9 +54,7 @@ def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator 
     return _drawn(np.concatenate(drawn), total, "sign-flip", float(np.sum(np.abs(gaps))))
 
 
-def permutation_test(
-    a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None
-) -> Permutation:
+def permutation_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
     """Permutation test of the difference of means, independent seeds (Pitman 1937).
 
     a: shape (m,), b: shape (n,). All C(m+n, m) arrangements up to 2^20; beyond that as in `sign_flip_test`.
@@ -73,8 +71,7 @@ def permutation_test(
         return _exact(_arm_sums(pooled, m), total, "permutation", scale)
     generator = _needed(rng, f"{m} against {n} seeds")
     drawn = [
-        generator.permuted(np.broadcast_to(pooled, (rows, m + n)), axis=1)[:, :m].sum(axis=1)
-        for rows in _rows(m + n)
+        generator.permuted(np.broadcast_to(pooled, (rows, m + n)), axis=1)[:, :m].sum(axis=1) for rows in _rows(m + n)
     ]
     return _drawn(np.concatenate(drawn), total, "permutation", scale)
 
@@ -110,9 +107,7 @@ def _tails(sums: Floats, total: float, scale: float) -> tuple[int, int]:
 
 def _exact(sums: Floats, total: float, method: str, scale: float) -> Permutation:
     least = min(_tails(sums, total, scale))
-    return Permutation(
-        min(1.0, 2 * least / sums.size), min(1.0, 2 / sums.size), True, sums.size, f"exact {method}"
-    )
+    return Permutation(min(1.0, 2 * least / sums.size), min(1.0, 2 / sums.size), True, sums.size, f"exact {method}")
 
 
 def _drawn(sums: Floats, total: float, method: str, scale: float) -> Permutation:

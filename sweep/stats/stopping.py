@@ -102,15 +102,14 @@ def width_rule(
     return WidthState(state, target, looks, met_at, used, kept.size, centre, interval, plain)
 
 
-def width_met(
-    values: Floats, half_width: float, *, level: float = 0.95, quantum: float = 0.0
-) -> npt.NDArray[np.bool_]:
+def width_met(values: Floats, half_width: float, *, level: float = 0.95, quantum: float = 0.0) -> npt.NDArray[np.bool_]:
     """For each prefix along the last axis: is its t half-width small enough? Shape (…, n) to (…, n)."""
     alpha = check_level(level)
     n, _, spread = prefix_moments(values)
     enough = (n >= FIRST_LOOK) & (spread > 0)
     floored = np.maximum(spread, quantum / math.sqrt(12))
-    t = special.stdtrit(np.maximum(n - 1, 1), 1 - alpha / 2)
+    # One quantile for each n there can be: over many studies at once, each would be found again and again.
+    t = special.stdtrit(np.arange(values.shape[-1] + 1) - 1.0, 1 - alpha / 2)[n]
     met: npt.NDArray[np.bool_] = enough & (t * floored <= half_width * np.sqrt(np.maximum(n, 1)))
     return met
 

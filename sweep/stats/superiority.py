@@ -126,9 +126,7 @@ def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, leve
     return _win_rate(first, second, higher_is_better, level)
 
 
-def worst_rank_win_rate(
-    a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95
-) -> WinRate:
+def worst_rank_win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WinRate:
     """`win_rate` with NaN or infinite marking a failed seed: it loses to one that is not, two of them tie."""
     first = ranked(a, higher_is_better=higher_is_better, name="A")
     second = ranked(b, higher_is_better=higher_is_better, name="B")

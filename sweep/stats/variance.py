@@ -70,9 +70,7 @@ def scores(values: npt.ArrayLike, *, name: str = "scores") -> Floats:
     if array.ndim != 2 or min(array.shape) < 2:
         raise StatisticsError(f"{name} has shape {array.shape}; (runs, examples), two of each, are needed")
     if not np.isfinite(array).all():
-        raise StatisticsError(
-            f"{name} holds NaN or infinities", hint="leave out failed runs, and report their number"
-        )
+        raise StatisticsError(f"{name} holds NaN or infinities", hint="leave out failed runs, and report their number")
     return array
 
 
@@ -124,9 +122,7 @@ def two_way_difference(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) 
     return _two_way(float(gaps.mean()), terms, twice, min(len(first), len(second)), n, level)
 
 
-def _two_way(
-    centre: float, terms: list[tuple[float, int]], twice: float, runs: int, n: int, level: float
-) -> TwoWay:
+def _two_way(centre: float, terms: list[tuple[float, int]], twice: float, runs: int, n: int, level: float) -> TwoWay:
     alpha = check_level(level)
     *seeds, (examples, _) = terms
     together = sum(part for part, _ in terms)
@@ -154,9 +150,7 @@ def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: flo
     df = numbers.size - distinct.size
     if df < 1:
         raise StatisticsError("no seed was run twice", hint="repeats: 5 runs each seed five times")
-    pooled = math.sqrt(
-        math.fsum(variance(group) * (group.size - 1) for group in groups if group.size > 1) / df
-    )
+    pooled = math.sqrt(math.fsum(variance(group) * (group.size - 1) for group in groups if group.size > 1) / df)
     alpha = check_level(level)
     low, high = (pooled * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
     within = Interval(low, high, level, "chi-square over repeats within seeds")

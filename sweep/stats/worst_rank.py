@@ -38,9 +38,7 @@ def ranked(values: npt.ArrayLike, *, higher_is_better: bool, name: str = "values
     return np.where(np.isfinite(array), array, -math.inf if higher_is_better else math.inf)
 
 
-def worst_rank_quantile(
-    values: npt.ArrayLike, q: float, *, higher_is_better: bool, level: float = 0.95
-) -> WorstRank:
+def worst_rank_quantile(values: npt.ArrayLike, q: float, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
     """q-quantile over all seeds and its exact order-statistic interval, failed seeds ranked worst.
 
     values: shape (n,), NaN or infinite for a failed seed. Defined whatever failed (Lachin 1999, worst-rank
