@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sweep.goals import direction
 
 Precision = Literal["fp32", "tf32", "bf16"]
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Strict: text is no number, "false" no truth value. Not on a whole part: there, lists would be no tuples.
+Count = Annotated[int, Field(ge=1, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 Widths = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
@@ -66,7 +68,7 @@ class Model(Part):
     channels: Widths | None = None
     blocks: Count | None = None
     dropout: Fraction = 0.0
-    batch_norm: bool | None = None
+    batch_norm: Flag | None = None
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
 
     @model_validator(mode="after")
@@ -85,7 +87,7 @@ class Data(Part):
     name: Literal["digits", "diabetes", "idx", "npz"] = "digits"
     folder: str | None = None
     path: str | None = None
-    limit: Annotated[int, Field(ge=20)] | None = None
+    limit: Annotated[int, Field(ge=20, strict=True)] | None = None
 
     @model_validator(mode="after")
     def _place(self) -> Data:
@@ -110,7 +112,7 @@ class Optimizer(Part):
     lr: Positive | None = None
     weight_decay: NonNegative | None = None
     momentum: Fraction | None = None
-    nesterov: bool | None = None
+    nesterov: Flag | None = None
     betas: tuple[Fraction, Fraction] | None = None
     eps: Positive | None = None
 
@@ -147,8 +149,8 @@ class Augment(Part):
     flip: mirrored left to right, every second time.
     """
 
-    shift: Annotated[int, Field(ge=0)] = 0
-    flip: bool = False
+    shift: Annotated[int, Field(ge=0, strict=True)] = 0
+    flip: Flag = False
 
 
 class StopEarly(Part):
