@@ -171,11 +171,16 @@ def file_digest(path: Path) -> str:
 
 
 def strict(value: Json) -> Json:
-    """`value` with non-finite floats as "nan", "inf", "-inf": what strict JSON can carry."""
+    """`value` with non-finite floats as "nan", "inf", "-inf": what strict JSON in UTF-8 can carry.
+
+    A lone surrogate, as in the message of an error about a file name that is no UTF-8, becomes its escape.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {str(key): strict(item) for key, item in value.items()}
+        return {strict(str(key)): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [strict(item) for item in value]
     return value

@@ -67,19 +67,14 @@ class Member:
 
 def attempts_of(path: Path) -> list[Path]:
     """The attempts at a run, newest first; order is by their number, not by a clock."""
-    numbered = []
     try:
         entries = list(os.scandir(path))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    for entry in entries:
-        if entry.name.startswith(ATTEMPT) and entry.is_dir(follow_symlinks=False):
-            try:
-                about = atomic.loads((Path(entry.path) / ABOUT).read_bytes())
-                numbered.append((int(about["number"]), entry.name))
-            except (OSError, ValueError, KeyError, TypeError):
-                numbered.append((0, entry.name))
-    return [path / name for _, name in sorted(numbered, reverse=True)]
+    names = [e.name for e in entries if e.name.startswith(ATTEMPT) and e.is_dir(follow_symlinks=False)]
+    if len(names) < 2:  # nothing to order, and one file less to read for nearly every run
+        return [path / name for name in names]
+    return [path / name for _, name in sorted(((_number(path / name), name) for name in names), reverse=True)]
 
 
 class Store:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweep.store import atomic
 
-Row = dict[str, Any]  # {"step": int, metric: float, …}; non-finite metrics as "nan", "inf", "-inf"
+Row = dict[str, Any]  # {"step": int, metric: float, …}
 
 
 def line(step: int, metrics: Mapping[str, float]) -> str:
@@ -19,20 +19,44 @@ def line(step: int, metrics: Mapping[str, float]) -> str:
 
 def parse(data: bytes) -> tuple[list[Row], str]:
     """(rows, note): every whole line; the note says what was dropped, or is empty."""
-    rows: list[Row] = []
-    bad = 0
     lines = data.split(b"\n")
     torn = lines.pop()  # empty when the file ends as it should
-    for text in lines:
-        try:
-            row = json.loads(text)
-            rows.append({key: value if key == "step" else float(value) for key, value in row.items()})
-        except (ValueError, TypeError, AttributeError):
-            bad += 1
+    rows = [row for found in _decoded(lines) if (row := _row(found)) is not None]
+    bad = len(lines) - len(rows)
     notes = [f"{bad} unreadable history line{'s' * (bad > 1)} left out"] if bad else []
     if torn:
         notes.append("the last history line was torn and left out")
     return rows, "; ".join(notes)
+
+
+def _decoded(lines: Sequence[bytes]) -> Sequence[Any]:
+    """The JSON value of each line, None for what is none; one call for all lines where they are sound."""
+    try:
+        found: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(found) == len(lines):  # otherwise a line held several values, or half of one
+            return found
+    except (ValueError, RecursionError):
+        pass
+    return [_value(text) for text in lines]
+
+
+def _value(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _row(found: Any) -> Row | None:
+    """A row with an integer step and numbers, or None; "nan", "inf" and "-inf" become the floats they mean."""
+    if type(found) is not dict or type(step := found.get("step")) is not int or abs(step) >= 1 << 63:
+        return None
+    if [*map(type, found.values())].count(float) == len(found) - 1:  # as `line` writes it: nothing to convert
+        return found
+    try:
+        return {key: value if key == "step" else float(value) for key, value in found.items()}
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def read(path: Path) -> tuple[list[Row], str]:

@@ -43,7 +43,7 @@ class Owner:
         """True or False on this host; None: on another host, nobody here can tell."""
         if not self.here:
             return None
-        return self.boot != _boot_id() or _ticks(self.pid) != self.ticks or not _runs(self.pid)
+        return self.pid <= 0 or self.boot != _boot_id() or _ticks(self.pid) != self.ticks or not _runs(self.pid)
 
     def __str__(self) -> str:
         return f"pid {self.pid} on {self.host}, started {self.started}"

@@ -56,15 +56,7 @@ def read(path: Path) -> Predictions:
         known = {f.name for f in fields(Predictions)}
         with np.load(path, allow_pickle=False) as data:
             return Predictions(**{name: data[name] for name in data.files if name in known})
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        EOFError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
+    except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
         raise IntegrityError(f"not a readable predictions file ({error})", where=str(path)) from error
 
 
@@ -74,8 +66,10 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
     Raises: SweepError naming what has the wrong shape.
     """
     out = Predictions(ids=_plain(ids), targets=_plain(targets), probs=_float(probs), mean=_float(mean), var=_float(var))
-    n = len(out.ids)
+    n = len(out.ids) if out.ids.ndim else 0
     for name, array in out.arrays().items():
+        if not array.ndim:
+            raise SweepError(f"{name} is a single value, not one for each example", where="save_predictions")
         if array.dtype.hasobject:
             raise SweepError(f"{name} holds Python objects, not numbers", where="save_predictions")
         if len(array) != n:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from sweep.plan import content_id
+from sweep.plan import RunSpec, content_id
 from sweep.store import atomic
 
 FORMAT = 1
@@ -86,6 +86,9 @@ def decode(data: bytes) -> Record:
             raise Damaged("it was written by a newer version of sweep: upgrade to read it")
         if content_id(body["spec"]) != body["spec_id"]:
             raise Damaged("its spec does not match its identity")
+        if body["status"] not in ("ok", "failed") or (body["status"] == "failed") != bool(body["failure"]):
+            raise Damaged(f"its status is {body['status']!r}")
+        RunSpec.from_json(body["spec"])
         known = {f.name for f in fields(Record)}
         body = {key: value for key, value in body.items() if key in known}
         body["failure"] = Failure(**body["failure"]) if body["failure"] else None
@@ -95,5 +98,5 @@ def decode(data: bytes) -> Record:
         return Record(**body)
     except Damaged:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Damaged(f"it does not parse ({type(error).__name__}: {error})") from error
