@@ -1,6 +1,6 @@
 """Coverage of every interval and error rate of every rule that `sweep` prints: the table of the README.
 
-    python benchmarks/coverage.py                        # about three minutes on one core
+    python benchmarks/coverage.py                        # some minutes on one core
     python benchmarks/coverage.py --repetitions 1000 --only intervals
 
 Each study draws seeds from a known distribution, asks `sweep.stats` as the report does, and counts how often

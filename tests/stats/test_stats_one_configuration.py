@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -155,3 +157,9 @@ def test_worst_rank_median_is_defined_when_half_or_all_failed() -> None:
 def test_worst_rank_quantiles_are_plain_quantiles_when_nothing_failed(q: float) -> None:
     found = stats.worst_rank_quantile(VALUES, q, higher_is_better=True)
     assert found.estimate == pytest.approx(np.quantile(VALUES, q), **CLOSE)
+
+
+def test_statistics_load_neither_scipy_stats_nor_anything_heavier() -> None:
+    code = "import sys, sweep.stats; print(*{'scipy.stats', 'pandas', 'torch', 'ray'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == []
