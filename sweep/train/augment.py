@@ -40,6 +40,7 @@ def _within(index: Tensor, size: int) -> Tensor:
 
 def build(spec: Augment, black: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """(images (batch, channels, height, width), keys) -> images; `black` (channels, 1, 1) moves in."""
+    placed = {black.device: black}  # a copy to a device within a step would stop it from being captured
 
     def augment(images: Tensor, keys: Tensor) -> Tensor:
         height, width = images.shape[2:]
@@ -52,11 +53,11 @@ def build(spec: Augment, black: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
             span = 2 * spec.shift + 1
             rows = rows + ((mix(keys + 2) & 0xFFFF) % span - spec.shift)[:, None]
             columns = columns + ((mix(keys + 3) & 0xFFFF) % span - spec.shift)[:, None]
-        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-            :, None, :
-        ]
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
         flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
         moved = images.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-        return torch.where(inside[:, None], moved.view_as(images), black.to(images.device))
+        if images.device not in placed:
+            placed[images.device] = black.to(images.device)
+        return torch.where(inside[:, None], moved.view_as(images), placed[images.device])
 
     return augment

@@ -73,6 +73,17 @@ def begin(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
 
     data: on the run's device. Leaves torch's global generator where the next step has to find it.
     """
+    lane = fresh(recipe, run, data, objective)
+    state = run.restore()
+    if state is None:
+        run.digest("initial", digest.module(lane.model))
+    else:
+        adopt(lane, state)
+    return lane
+
+
+def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane:
+    """A lane at its start; nothing is read from or written to the run's folder."""
     torch.manual_seed(run.streams["init"])
     model = recipe.model(data).to(run.device)
     lr = torch.tensor(recipe.lr, dtype=torch.float32, device=run.device) if run.device == "cuda" else None
@@ -85,11 +96,6 @@ def begin(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
         order=order, order_state=order.get_state(), augment=recipe.augment,
     )  # fmt: skip
     torch.manual_seed(run.streams["dropout"])
-    state = run.restore()
-    if state is None:
-        run.digest("initial", digest.module(model))
-    else:
-        adopt(lane, state)
     return lane
 
 
@@ -105,8 +111,7 @@ def start_epoch(lane: Lane) -> list[Tensor]:
 
 def set_rate(lane: Lane) -> None:
     """The learning rate of the next step, written where the optimizer reads it."""
-    done = (lane.epoch - 1) * lane.batches + lane.offset
-    rate = lane.recipe.lr * lane.recipe.schedule(done, lane.recipe.epochs * lane.batches)
+    rate = rate_at(lane, lane.offset)
     if rate == lane.rate:
         return
     lane.rate = rate
@@ -115,6 +120,12 @@ def set_rate(lane: Lane) -> None:
         return
     for group in lane.optimizer.param_groups:
         group["lr"] = rate
+
+
+def rate_at(lane: Lane, offset: int) -> float:
+    """The learning rate of a step of this epoch."""
+    done = (lane.epoch - 1) * lane.batches + offset
+    return lane.recipe.lr * lane.recipe.schedule(done, lane.recipe.epochs * lane.batches)
 
 
 def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from sweep import digest
+from sweep import digest, seeding
 from sweep.errors import ConfigError
 from sweep.goals import better
 from sweep.handle import Run
@@ -44,6 +44,8 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
     placed = data.to(device)
     loss = objective(recipe.loss, recipe.precision, device, compiled=recipe.compile)
     for index, run in enumerate(runs):
+        if index:  # the caller has seeded the first
+            seeding.seed_everything(run.seed, deterministic=run.deterministic)
         if recipe.precision == "tf32" and device == "cpu":
             run.note("tf32 means nothing on a CPU: this run is fp32")
         with flags(recipe.precision):
@@ -53,14 +55,10 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
 def solo(recipe: Recipe, run: Run, stored: Dataset, lane: Lane) -> Metrics | Failure:
     """Train a lane from where it stands to its end. stored: the data on the CPU, for loader workers."""
     workers = recipe.loader_workers
-    feed = (
-        None
-        if workers is None
-        else Feed(stored.train, recipe.augment, dict(run.streams), workers, lane.device)
-    )
+    feed = None if workers is None else Feed(stored.train, recipe.augment, dict(run.streams), workers, lane.device)
     while not lane.over:
         train_epoch(lane, feed)
-        row = end_epoch(lane)
+        row = end_epoch(lane, epoch_sums(lane).tolist())
         failure = diverged(row, f"epoch {lane.epoch - 1}")
         if failure is not None:
             return failure
@@ -108,12 +106,17 @@ def save(lane: Lane) -> None:
     lane.run.checkpoint(state_of(lane), step=(lane.epoch - 1) * lane.batches + lane.offset)
 
 
-def end_epoch(lane: Lane) -> Metrics:
-    """Validate, log and digest the epoch, remember what was best, and turn to the next one.
+def epoch_sums(lane: Lane) -> Tensor:
+    """float64, on the device: the epoch's training loss, then the sums over val. Read once an epoch."""
+    return torch.cat([lane.loss_sum.view(1), validation_sums(lane)])
 
-    Returns the logged row. This is the one moment of an epoch at which the host reads from the device.
+
+def end_epoch(lane: Lane, sums: Sequence[float]) -> Metrics:
+    """Log and digest the epoch, remember what was best, and turn to the next one; returns the logged row.
+
+    sums: what `epoch_sums` holds.
     """
-    train_loss, *sums = torch.cat([lane.loss_sum.view(1), validation_sums(lane)]).tolist()
+    train_loss, *sums = sums
     n = len(lane.data.val)
     row = {
         "train/loss": train_loss / lane.seen,
@@ -136,9 +139,7 @@ def remember(lane: Lane, row: Metrics) -> None:
     if best is not None:
         value = _validation(row, best)
         if isfinite(value) and (not lane.chosen or better(best, value, lane.chosen["value"])):
-            weights = {
-                name: tensor.detach().cpu().clone() for name, tensor in lane.model.state_dict().items()
-            }
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in lane.model.state_dict().items()}
             lane.chosen = {"value": value, "epoch": lane.epoch, "weights": weights, "row": row}
     if stop is not None:
         value = _validation(row, stop.metric)

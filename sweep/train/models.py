@@ -35,9 +35,7 @@ def build(spec: Mapping[str, Any] | Model, input_shape: Sequence[int], outputs: 
             f"a {model.name} needs images, the data have examples of shape {tuple(input_shape)}",
             where="params.model.name", hint="params.model.name=mlp takes any shape",
         )  # fmt: skip
-    return (
-        _cnn(model, input_shape, outputs) if model.name == "cnn" else ResNet(model, input_shape[0], outputs)
-    )
+    return _cnn(model, input_shape, outputs) if model.name == "cnn" else ResNet(model, input_shape[0], outputs)
 
 
 def _dense(width: int, hidden: Sequence[int], model: Model, outputs: int) -> list[nn.Module]:
@@ -111,6 +109,4 @@ class Block(nn.Module):
 
 
 def _conv(width: int, wider: int, stride: int, size: int = 3) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(width, wider, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(wider)
-    )
+    return nn.Sequential(nn.Conv2d(width, wider, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(wider))

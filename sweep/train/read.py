@@ -71,9 +71,7 @@ def read_idx(path: Path) -> Array:
     """
 
     def wrong(what: str) -> ConfigError:
-        return ConfigError(
-            what, where=str(path), hint="fetch the file again: it is damaged or of another format"
-        )
+        return ConfigError(what, where=str(path), hint="fetch the file again: it is damaged or of another format")
 
     try:
         with _open(path) as file:
@@ -88,7 +86,7 @@ def read_idx(path: Path) -> Array:
             wanted = prod(shape) * dtype.itemsize
             # One byte more than promised is enough to notice a longer file without unpacking all of it.
             body = file.read(wanted + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, OverflowError, MemoryError) as error:
         raise wrong(f"cannot be read ({error})") from error
     if len(body) != wanted:
         more = "more" if len(body) > wanted else f"{len(body)}"
@@ -150,8 +148,7 @@ def _check_pair(name: str, x: Array, y: Array, where: str) -> None:
         )
     if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "fiub":
         raise ConfigError(
-            f"y{name[1:]} is {y.dtype} of shape {y.shape}, but {name} has {len(x)} rows: one number "
-            "a row is needed",
+            f"y{name[1:]} is {y.dtype} of shape {y.shape}, but {name} has {len(x)} rows: one number a row is needed",
             where=where,
         )
     for key, array in ((name, x), (f"y{name[1:]}", y)):

@@ -37,7 +37,7 @@ Rule = Annotated[str, AfterValidator(_check_rule)]
 Workers = Annotated[int, Field(ge=0)]
 
 # Parts are frozen, so one object can be the default of every call.
-_MLP = Model()
+_MLP = Model(dropout=0.2)
 _DIGITS = Data()
 _ADAMW = Optimizer()
 _COSINE = Schedule()
@@ -51,7 +51,7 @@ def classifier(
     data: Data = _DIGITS,
     optimizer: Optimizer = _ADAMW,
     schedule: Schedule = _COSINE,
-    epochs: Count = 60,
+    epochs: Count = 40,
     batch_size: Count = 64,
     label_smoothing: Fraction = 0.0,
     augment: Augment | None = None,

@@ -83,9 +83,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained(tmp_path_factory.mktemp("whole") / "run", FULL)
 
 
-@pytest.mark.parametrize("workers", [None, 0, 2])
-def test_stopped_at_every_step(tmp_path: Path, whole: Run, workers: int | None) -> None:
-    recipe, stops = recipe_of({**FULL, "loader_workers": workers}), 0
+def test_stopped_at_every_step(tmp_path: Path, whole: Run) -> None:
+    recipe, stops = recipe_of(FULL), 0
     for checks in range(60):
         first = handle(tmp_path / f"first{checks}")
         first.stopping = stopping_after(checks)
@@ -97,6 +96,23 @@ def test_stopped_at_every_step(tmp_path: Path, whole: Run, workers: int | None) 
         else:
             break
     assert stops > STEPS  # every step, and the ends of the epochs
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_new_process_for_every_step(tmp_path: Path, whole: Run, workers: int) -> None:
+    """Stopped after one step, continued for one step, and so on to the end, with a loader."""
+    recipe, runs = recipe_of({**FULL, "loader_workers": workers}), list[Run]()
+    for number in range(60):
+        run = handle(tmp_path / str(number), previous=tuple(r.dir for r in reversed(runs)))
+        run.stopping = stopping_after(0)
+        runs.append(run)
+        try:
+            finish(recipe, run)
+        except Interrupted:
+            continue
+        break
+    assert len(runs) > STEPS
+    same(runs[-1], whole)
 
 
 def test_killed_at_every_step(tmp_path: Path, whole: Run) -> None:

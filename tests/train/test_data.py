@@ -1,0 +1,169 @@
+"""Data are read strictly, split by the data alone and normalised by what train knows."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sweep.errors import ConfigError
+from sweep.train.data import load
+from sweep.train.files import data_digest, data_files
+from sweep.train.params import Data
+from sweep.train.read import read_idx
+
+
+def idx(array: np.ndarray[Any, Any]) -> bytes:
+    header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(">u1").tobytes()
+
+
+def write_family(folder: Path, *, compressed: bool = True) -> Path:
+    """Four files of the MNIST family: 200 and 40 images of 6 x 5, classes 0 to 3."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for part, n in (("train", 200), ("t10k", 40)):
+        for kind, array in (
+            ("images-idx3", draw.integers(0, 256, (n, 6, 5))), ("labels-idx1", np.arange(n) % 4),
+        ):  # fmt: skip
+            data = idx(array)
+            end = ".gz" if compressed else ""
+            (folder / f"{part}-{kind}-ubyte{end}").write_bytes(gzip.compress(data) if compressed else data)
+    return folder
+
+
+def test_idx_files_compressed_or_not_are_the_same_data(tmp_path: Path) -> None:
+    packed = load(Data(name="idx", folder=str(write_family(tmp_path / "a"))), "classification")
+    plain = load(Data(name="idx", folder=str(write_family(tmp_path / "b", compressed=False))), "classification")
+    assert packed.input_shape == (1, 6, 5)
+    assert len(packed.test) == 40
+    assert len(packed.train) + len(packed.val) == 200
+    assert torch.equal(packed.train.inputs, plain.train.inputs)
+    assert torch.equal(packed.test.targets, plain.test.targets)
+    assert packed.test.ids.min() == 200
+
+
+whole = idx(np.zeros((3, 2, 2)))
+DAMAGED = {
+    "empty": (b"", "no IDX header"),
+    "another format": (b"\x89PNG\r\n\x1a\n" * 4, "no IDX header"),
+    "header cut": (whole[:9], "header is cut off"),
+    "body cut": (whole[:-1], "promises 12 bytes (3, 2, 2), the file holds 11"),
+    "body too long": (whole + b"x", "the file holds more"),
+    "gzip cut": (gzip.compress(whole)[:-9], "cannot be read"),
+    "huge header": (b"\0\0\x08\x03" + b"\xff" * 12, ""),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_idx_files_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(DAMAGED[kind][0])
+    with pytest.raises(ConfigError) as error:
+        read_idx(path)
+    assert str(path) in str(error.value)
+    assert DAMAGED[kind][1] in str(error.value)
+
+
+def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        data_digest(Data(name="idx", folder=str(tmp_path / "none")))
+    folder = write_family(tmp_path / "a")
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(ConfigError, match="t10k-labels"):
+        data_digest(Data(name="idx", folder=str(folder)))
+    with pytest.raises(ConfigError, match="no such file"):
+        data_digest(Data(name="npz", path=str(tmp_path / "none.npz")))
+
+
+def npz(path: Path, **arrays: Any) -> Data:
+    np.savez(path, **arrays)
+    return Data(name="npz", path=str(path))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((30, 2))}, "go together"),
+        ({"a": np.zeros(3)}, "no x and y; it holds a"),
+        ({"x": np.zeros((30, 2)), "y": np.zeros(29)}, "x has 30 rows"),
+        ({"x": np.zeros(30), "y": np.zeros(30)}, "of shape (30,)"),
+        ({"x": np.array(["a"] * 30)[:, None], "y": np.zeros(30)}, "numbers"),
+        ({"x": np.full((30, 2), np.nan), "y": np.zeros(30)}, "not finite"),
+        ({"x": np.zeros((30, 2)), "y": np.full(30, 0.5)}, "not class numbers"),
+        ({"x": np.zeros((30, 2)), "y": np.full(30, -1)}, "not class numbers"),
+        ({"x": np.zeros((30, 2)), "y": np.array([object()] * 30)}, "not an .npz of plain arrays"),
+        ({"x": np.zeros((4, 2)), "y": np.zeros(4)}, "are left for"),
+    ],
+)
+def test_bad_npz_files_say_what_is_wrong(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(npz(tmp_path / "data.npz", **arrays), "classification")
+    assert message in str(error.value)
+
+
+def test_npz_with_splits_of_its_own_keeps_them(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    parts = {"train": 60, "test": 20, "val": 10}
+    arrays = {f"x_{k}": draw.normal(size=(n, 8, 8)) for k, n in parts.items()}
+    arrays |= {f"y_{k}": np.arange(n) % 3 for k, n in parts.items()}
+    data = load(npz(tmp_path / "d.npz", classes=np.array(["a", "b", "c"]), **arrays), "classification")
+    assert (len(data.train), len(data.val), len(data.test)) == (60, 10, 20)
+    assert data.input_shape == (1, 8, 8)
+    assert data.classes == ("a", "b", "c")
+
+
+def test_splits_are_disjoint_stratified_and_the_documented_size() -> None:
+    data = load(Data(), "classification")
+    ids = [set(split.ids.tolist()) for split in (data.train, data.val, data.test)]
+    assert not ids[0] & ids[1]
+    assert not (ids[0] | ids[1]) & ids[2]
+    assert len(set.union(*ids)) == 1797
+    assert abs(len(data.test) - 1797 / 4) < 5
+    counts = torch.bincount(data.test.targets)
+    assert counts.min() >= 40
+
+
+def test_normalisation_knows_train_only(tmp_path: Path) -> None:
+    """Negative control built in: the test rows are far away, and would show in mean and deviation."""
+    x = np.random.default_rng(2).normal(5, 3, size=(200, 2))
+    data = load(
+        npz(tmp_path / "d.npz", x_train=x, y_train=np.arange(200) % 2, x_test=x + 1e6, y_test=np.arange(200) % 2),
+        "classification",
+    )
+    assert torch.allclose(data.train.inputs.mean(0), torch.zeros(2), atol=1e-5)
+    assert torch.allclose(data.train.inputs.std(0, correction=0), torch.ones(2), atol=1e-5)
+    assert data.mean[0] == pytest.approx(x[data.train.ids.numpy(), 0].mean())
+    assert data.test.inputs.min() > 1e4
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    path, y = tmp_path / "d.npz", np.arange(80) % 2
+    x = np.random.default_rng(3).normal(size=(80, 2))
+    before, digest = load(npz(path, x=x, y=y), "classification"), data_digest(Data(name="npz", path=str(path)))
+    after = load(npz(path, x=x, y=1 - y), "classification")
+    assert not torch.equal(before.train.targets, after.train.targets)
+    assert data_digest(Data(name="npz", path=str(path))) != digest
+
+
+def test_the_digest_is_of_the_bytes_not_of_the_place(tmp_path: Path) -> None:
+    a, b = (Data(name="idx", folder=str(write_family(tmp_path / name))) for name in "ab")
+    for source, target in zip(data_files(a).values(), data_files(b).values(), strict=True):
+        target.write_bytes(source.read_bytes())  # gzip keeps the time of packing
+    assert data_digest(a) == data_digest(b)
+
+
+def test_checking_parameters_and_hashing_data_loads_neither_torch_nor_sklearn() -> None:
+    code = (
+        "import sys; from sweep.train import recipes, files, params; files.data_digest(params.Data())\n"
+        "sys.exit(str([m for m in ('torch', 'sklearn', 'ray', 'pandas') if m in sys.modules] or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
