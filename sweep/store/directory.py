@@ -211,7 +211,9 @@ class Store:
             reason = f"its record is damaged: {error}"
         if not tries and not reason:
             return member
-        owner = lock.read_owner(tries[0] / ABOUT) if tries else None
+        # An attempt that holds its own record has ended, though its process may live and train other runs.
+        at_work = bool(tries) and not (tries[0] / RECORD).exists()
+        owner = lock.read_owner(tries[0] / ABOUT) if at_work else None
         if not reason and owner is not None and _alive(owner, live):
             return replace(member, status="running")
         return replace(member, status="lost", note=reason)
@@ -221,6 +223,9 @@ class Store:
         named = (found.spec["task"], found.spec["variant"], found.spec["seed"], found.spec["repeat"])
         if named != (member.task, member.variant, member.seed, member.repeat):
             return f"its record is that of another run ({found.spec['seed']})"
+        other = [name for name, value in self._asked(member).items() if found.spec[name] != value]
+        if other:
+            return f"its record is that of another experiment ({', '.join(other)} differ)"
         folder = member.path / f"{ATTEMPT}{found.attempt}"
         for name, artifact in found.artifacts.items():
             try:
@@ -231,6 +236,15 @@ class Store:
             except (OSError, StoreError):
                 return f"{name} is missing"
         return ""
+
+    def _asked(self, member: Member) -> dict[str, Any]:
+        """What the plan says of a run and its record must repeat."""
+        experiment = self.manifest.experiment
+        shared = {name: experiment[name] for name in ("target", "deterministic", "device", "threads")}
+        for cell in experiment["cells"]:
+            if (cell["task"], cell["variant"]) == (member.task, member.variant):
+                return {**shared, "params": cell["params"], "data": cell["data"]}
+        return shared
 
     def file(self, member: Member, name: str) -> Path:
         """An artefact that the record answers for, its sha256 checked.
