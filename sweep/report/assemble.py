@@ -48,6 +48,7 @@ def build(store: Store, *, level: float = 0.95) -> Report:
         for row in rows
     )
     counts = counts_of(members)
+    ensembles = _ensembles(store, members, label, primary, declared)
     environments = findings.environments(members)
     return Report(
         name=manifest.name,
@@ -58,7 +59,7 @@ def build(store: Store, *, level: float = 0.95) -> Report:
         counts=counts,
         rows=rows,
         causes=tuple(_cause(store, m) for m in members if m.status in ("failed", "lost")),
-        together=_ensembles(store, members, label, primary, declared),
+        together=ensembles,
         result=findings.result_rule(members),
         mode="deterministic" if manifest.experiment.get("deterministic") else "fast",
         device=str(manifest.experiment.get("device", "")),
@@ -73,7 +74,7 @@ def build(store: Store, *, level: float = 0.95) -> Report:
         versions=dict(manifest.versions),
         warnings=findings.warnings(members, rows, environments),
         notes=findings.notes(members),
-        next=findings.next_commands(store, counts, cells=len(label)),
+        next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles)),
         seconds=float(table["seconds"].sum()),
     )
 

@@ -122,7 +122,7 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
     return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
 
 
-def next_commands(store: Store, counts: Counts, *, cells: int) -> tuple[str, ...]:
+def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
     """What to type next, the most useful first."""
     here = path_argument(store.path)
     again = " ".join(word for word in ("sweep run", store.manifest.origin, "--out", here) if word)
@@ -136,4 +136,5 @@ def next_commands(store: Store, counts: Counts, *, cells: int) -> tuple[str, ...
         return (f"sweep compare {here}",)
     if store.manifest.experiment.get("deterministic") and not store.manifest.stamp:
         return (f"sweep verify {here}",)
-    return (f"sweep ensemble {here}", f"sweep report {here} --format latex")
+    ensemble = (f"sweep ensemble {here}",) if together else ()
+    return (*ensemble, f"sweep report {here} --format latex")

@@ -102,7 +102,8 @@ def _more(report: Report, rows: int) -> str:
 
 
 def _numbers(row: Row) -> list[str]:
-    scale = places(row.sd)
+    # With many seeds the interval is finer than the spread.
+    scale = places(min(row.sd, row.half_width)) if row.sd is not None and row.half_width is not None else None
     n = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
     limits = f"{number(row.low, scale)} to {number(row.high, scale)}"
     interval = "none (n < 2)" if row.low is None else limits
