@@ -105,5 +105,8 @@ def differences(old: Json, new: Json, path: str = "") -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from differences(a, b, f"{path}[{index}]")
-    elif old != new:
-        yield f"{path}: {atomic.dumps(old, indent=None)} -> {atomic.dumps(new, indent=None)}"
+    else:
+        # As text: in Python 1, 1.0 and True are equal, as parameters of a run they are not.
+        before, after = atomic.dumps(old, indent=None), atomic.dumps(new, indent=None)
+        if before != after:
+            yield f"{path}: {before} -> {after}"

@@ -1,0 +1,102 @@
+"""One launch a directory; a dead owner's lock is taken over, a living one's is not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import StoreError
+from sweep.store import Owner, Store, atomic
+from sweep.store.owner import this_process
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from sweep.store import Store
+with Store.lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_living_owner_is_named_and_a_killed_one_replaced(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        try:
+            with pytest.raises(StoreError, match=f"pid {process.pid} on .*"), Store.lock(tmp_path):
+                pass
+            owner = Store.owner_of(tmp_path)
+            assert owner is not None
+            assert owner.pid == process.pid
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert Store.owner_of(tmp_path) is None
+    with Store.lock(tmp_path) as owner:
+        assert owner.pid == os.getpid()
+        assert Store.owner_of(tmp_path) == owner
+    assert Store.owner_of(tmp_path) is None
+
+
+def test_the_lock_is_let_go_when_the_block_raises(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Store.lock(tmp_path):
+        raise ZeroDivisionError
+    with Store.lock(tmp_path):
+        pass
+
+
+def elsewhere() -> Owner:
+    return replace(this_process(), host=f"not-{socket.gethostname()}", nonce="abc")
+
+
+def test_a_lock_of_another_host_is_believed_until_broken(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text(atomic.dumps(elsewhere().to_json()))
+    with pytest.raises(StoreError, match="--break-lock"), Store.lock(tmp_path):
+        pass
+    with Store.lock(tmp_path, break_lock=True) as owner:
+        assert owner.here
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"pid": "x"}', b"\xff"])
+def test_a_lock_file_that_names_nobody_stops_nobody(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    with Store.lock(tmp_path):
+        pass
+
+
+def test_a_process_is_known_by_more_than_its_pid() -> None:
+    me = this_process()
+    assert me.dead() is False
+    assert replace(me, ticks="1").dead() is True  # the pid of a process that has gone, used again
+    assert replace(me, boot="another").dead() is True
+    assert replace(me, pid=0).dead() is True  # abandoned
+    assert elsewhere().dead() is None
+    assert Owner.from_json(atomic.loads(atomic.dumps(me.to_json()))) == me
+
+
+def _nothing() -> None: ...
+
+
+def test_an_ended_process_that_nobody_waited_for_is_dead() -> None:
+    process = multiprocessing.get_context("fork").Process(target=_nothing)
+    process.start()
+    assert process.pid is not None
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    assert replace(this_process(), pid=process.pid, ticks=ticks).dead() is True
+    process.join()
