@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from torch import nn
 from sweep import digest, seeding
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
-from sweep.store import Attempt
+from sweep.store import Attempt, atomic
 from sweep.store.names import MODEL, MODEL_ABOUT
 from sweep.store.predictions import checked
 from sweep.task import Interval
@@ -87,7 +86,10 @@ class Run:
 
         Raises: Interrupted when a stop was asked for and no checkpoint is kept to wait for.
         """
-        row = as_metrics(metrics, where=f"run.log of seed {self.seed}")
+        where = f"run.log of seed {self.seed}"
+        row = as_metrics(metrics, where=where)
+        if "step" in row:
+            raise SweepError("'step' is no name for a metric", where=where, hint="run.log({...}, step=3)")
         self.attempt.log_row(int(step), row)
         self._rows += 1
         self.last.update(row)
@@ -115,7 +117,7 @@ class Run:
         # Contiguous copies: safetensors refuses views that share memory.
         state = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
         self.attempt.write(MODEL, save(state))
-        self.attempt.write(MODEL_ABOUT, (json.dumps(dict(meta or {}), indent=1) + "\n").encode())
+        self.attempt.write(MODEL_ABOUT, (atomic.dumps(dict(meta or {})) + "\n").encode())
         self.digest("final", digest.module(module))
 
     def checkpoint_due(self, *, epoch_end: bool) -> bool:

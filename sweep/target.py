@@ -49,11 +49,11 @@ def find(reference: str) -> Callable[..., Any]:
                 f"no module {error.name!r}", where=reference,
                 hint=f"looked in {here} and the installed packages",
             ) from None  # fmt: skip
-        raise TargetError(f"importing it failed: {user_traceback(error)}", where=reference) from error
+        raise TargetError(f"importing it failed\n{user_traceback(error)}", where=reference) from error
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise TargetError(f"importing it failed: {user_traceback(error)}", where=reference) from error
+        raise TargetError(f"importing it failed\n{user_traceback(error)}", where=reference) from error
     found: Any = module
     for part in name.split("."):
         try:
@@ -67,19 +67,19 @@ def find(reference: str) -> Callable[..., Any]:
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback from the user's first frame on: what lies above it is ours."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """The traceback from the user's first frame on, causes included: what lies above it is ours."""
+    whole = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = whole
+    while link is not None:
+        start = next((i for i, frame in enumerate(link.stack) if _users(frame)), len(link.stack))
+        link.stack = traceback.StackSummary.from_list(link.stack[start:])
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "".join(whole.format()).rstrip()
+
+
+def _users(frame: traceback.FrameSummary) -> bool:
     own = str(Path(__file__).parent)
-    start = next(
-        (
-            i
-            for i, f in enumerate(frames)
-            if not f.filename.startswith((own, "<frozen")) and "importlib" not in f.filename
-        ),
-        len(frames),
-    )
-    lines = traceback.format_list(frames[start:])
-    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+    return not frame.filename.startswith((own, "<frozen")) and "importlib" not in frame.filename
 
 
 def _nearest(name: str, names: list[str]) -> str | None:

@@ -8,6 +8,7 @@ import io
 import math
 import os
 import signal
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,12 @@ from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics, stop_seen
 from sweep.plan import RunSpec
 from sweep.store import Attempt, Failure, Record, Store
+from sweep.store.names import LOG
 from sweep.target import bind, find, user_traceback
 from sweep.task import Cancelled, Outcome, Place, Task
 
 Metrics = dict[str, float]
+_NOT_THE_USERS = (os.path.dirname(__file__), sysconfig.get_path("stdlib"), "<frozen")
 Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, "Metrics | Failure"]]]
 
 
@@ -42,17 +45,23 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
         Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)
     ]
     begun = time.monotonic()
-    ended: set[int] = set()
-    with _captured(attempts), seeding.restored() as left:
-        for index, result in _results(runs, place):
-            ended.add(index)
-            if isinstance(result, Interrupted):
-                attempts[index].abandon()
-                yield Outcome(task[index].key, "interrupted")
-                continue
-            yield _commit(store, runs[index], result, time.monotonic() - begun)
-    for attempt in attempts:
-        attempt.close()
+    open_: set[int] = set(range(len(task)))
+    try:
+        with _captured(attempts), seeding.restored() as left:
+            for index, result in _results(runs, place):
+                if isinstance(result, Interrupted):
+                    outcome = Outcome(task[index].key, "interrupted")
+                    attempts[index].abandon()
+                else:
+                    outcome = _commit(store, runs[index], result, time.monotonic() - begun)
+                open_.discard(index)
+                yield outcome
+    finally:
+        # This process may live on: what it leaves without a record must not look like work in progress.
+        for index in open_:
+            attempts[index].abandon()
+        for attempt in attempts:
+            attempt.close()
     if left and place.own_process and left.unrestored:
         os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
 
@@ -69,10 +78,9 @@ def _results(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics |
         seeding.seed_everything(spec.seed, deterministic=spec.deterministic)
         trainer = _trainer(spec, place)
         phase = "train"
-        with _time_limit(place, runs[0].attempt):
-            for index, result in trainer(runs):
-                pending.remove(index)
-                yield index, result if isinstance(result, Failure) else _finite(result)
+        for index, result in _in_time(trainer(runs), place, runs[0].attempt):
+            pending.remove(index)
+            yield index, result if isinstance(result, Failure) else _finite(result)
     except Interrupted as stop:
         for index in pending:
             yield index, stop
@@ -80,8 +88,6 @@ def _results(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics |
         raise
     except BaseException as error:
         if isinstance(error, Cancelled) or _from_the_keyboard(error, place):
-            for index in pending:
-                runs[index].attempt.abandon()
             raise
         for index in pending:
             runs[index].attempt.log_text(f"{user_traceback(error)}\n")
@@ -157,7 +163,7 @@ def failure_of(error: BaseException, phase: str) -> Failure:
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if not file.startswith(os.path.dirname(__file__)) and "site-packages" not in file:
+        if not file.startswith(_NOT_THE_USERS) and "site-packages" not in file:
             where = f"{os.path.basename(file)}:{trace.tb_lineno}"
         trace = trace.tb_next
     if isinstance(error, TimeLimit):
@@ -208,29 +214,43 @@ def _kept(run: Run, failure: Failure) -> Metrics:
     return dict(run.last) if failure.kind == "diverged" else {}
 
 
+def _in_time(
+    results: Iterator[tuple[int, Metrics | Failure]], place: Place, attempt: Attempt
+) -> Iterator[tuple[int, Metrics | Failure]]:
+    """The results, for as long as the runs have time; never interrupted while one is being recorded."""
+    until = time.monotonic() + (place.timeout or math.inf)
+    while True:
+        with _time_limit(place, attempt, until):
+            result = next(results, None)
+        if result is None:
+            return
+        yield result
+
+
 @contextlib.contextmanager
-def _time_limit(place: Place, attempt: Attempt) -> Iterator[None]:
+def _time_limit(place: Place, attempt: Attempt, until: float) -> Iterator[None]:
     """After the run's time: its stacks into its log, then an exception; a process of its own is ended if deaf."""
     if not place.timeout or threading.current_thread() is not threading.main_thread():
         yield
         return
-    limit = place.timeout
+    # Opened before: what runs on a signal should not have to, and stderr is no file while runs are captured.
+    with open(attempt.path / LOG, "a") as log:
 
-    def over(*_: object) -> None:
-        with open(attempt.path / "log.txt", "a") as log:
+        def over(*_: object) -> None:
             faulthandler.dump_traceback(log, all_threads=True)
-        raise TimeLimit(f"still running after {limit:g} s")
+            raise TimeLimit(f"still running after {place.timeout:g} s")
 
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, limit)
-    if place.own_process:
-        faulthandler.dump_traceback_later(limit + 30, exit=True)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        faulthandler.cancel_dump_traceback_later()
+        left = max(until - time.monotonic(), 0.001)
+        before = signal.signal(signal.SIGALRM, over)
+        signal.setitimer(signal.ITIMER_REAL, left)
+        if place.own_process:
+            faulthandler.dump_traceback_later(left + 30, exit=True, file=log)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            faulthandler.cancel_dump_traceback_later()
 
 
 class _Log(io.TextIOBase):
