@@ -82,6 +82,12 @@ def test_equivalence_agrees_with_two_one_sided_tests(paired: bool) -> None:
             p = weightstats.ttost_ind(A, B, -margin, margin, usevar="unequal")[0]
         assert found.p == pytest.approx(p, **CLOSE)
         assert (found.verdict == "equivalent") == (p < 0.05)
+    # Just wide enough for the 90 % interval, too narrow for the 95 % one.
+    found = stats.equivalence(A, B, 1.0, paired=paired)
+    assert found.interval is not None
+    assert found.interval.level == pytest.approx(0.9)
+    margin = max(-found.interval.low, found.interval.high) * 1.001
+    assert stats.equivalence(A, B, margin, paired=paired).verdict == "equivalent"
     assert stats.equivalence(A, np.array(A) - 1, 0.05, paired=False).verdict == "different"
 
 
