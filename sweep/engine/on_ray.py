@@ -63,7 +63,7 @@ class RayEngine:
                 # Inherited by the local workers at no cost; a runtime_env would cost seconds.
                 os.environ.update(self.environment)
                 settings |= {
-                    "address": "local", "include_dashboard": False, "num_cpus": self.cpus or real_cores(),
+                    "address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": self.cpus or real_cores(),
                 }  # fmt: skip
             else:
                 settings |= {"address": self.address}
@@ -138,9 +138,7 @@ def _ended(ray: Any, reference: Any, task: Task) -> Event:
     except ray.exceptions.WorkerCrashedError as error:
         return Lost(task, _first_line(error))
     except ray.exceptions.OutOfMemoryError as error:
-        return Lost(
-            task, f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
-        )
+        return Lost(task, f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})")
     except ray.exceptions.NodeDiedError as error:
         return Lost(task, _first_line(error), poison=False)
     except ray.exceptions.TaskCancelledError:
