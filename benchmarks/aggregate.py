@@ -32,10 +32,11 @@ from sweep import aggregate, report
 from sweep.store import Store
 marks = [("import", now())]
 store = Store.open(sys.argv[1])
-told = report.build(store)
+members = list(store.scan())
+told = report.build(store, members=members)
 text = report.text(told)
 marks.append(("directory to report", now()))
-curves = aggregate.history(store)
+curves = aggregate.history(store, members=members)
 marks.append(("every run and step", now()))
 for metric in aggregate.metric_names(curves):
     aggregate.band(curves, metric)

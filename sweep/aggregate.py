@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,9 +104,7 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def _summary_rows(
-    table: pd.DataFrame, names: list[str], by: list[str], level: float
-) -> Iterator[dict[str, Any]]:
+def _summary_rows(table: pd.DataFrame, names: list[str], by: list[str], level: float) -> Iterator[dict[str, Any]]:
     values = {name: table[name].to_numpy(np.float64) for name in names}
     seeds, status = table["seed"].to_numpy(), table["status"].to_numpy(dtype=str)
     for key, rows in _groups(table, by):
@@ -176,29 +175,28 @@ def values_by_seed(seeds: npt.ArrayLike, values: Floats) -> tuple[npt.NDArray[np
     return per_seed(numbers, labels)
 
 
-def history(store: Store, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+def history(
+    store: Store, metrics: Sequence[str] | None = None, *, members: Iterable[Member] | None = None
+) -> pd.DataFrame:
     """One row a run and step, sorted by task, variant, seed, repeat and step.
 
     Columns: task and variant (categories), seed, repeat, step, then the metrics by name, or those asked for.
     NaN where a run logged nothing at that step or logged NaN; infinities stay. Logging twice at a step fills
     one row, the later value standing. Held in float64: runs x steps x metrics x 8 bytes, so name the metrics
-    you need when the history is long.
+    you need when the history is long. members: those of `store.scan()`, to save scanning again.
     """
     wanted = None if metrics is None else set(metrics)
     keys: list[tuple[str, str, int, int]] = []
     steps: list[npt.NDArray[np.int64]] = []
     chunks: list[dict[str, Floats]] = []
-    for member in sorted(store.scan(), key=_order):
+    for member in sorted(store.scan() if members is None else members, key=_order):
         rows = _one_a_step(store.history(member))
         if not rows:
             continue
         present = set().union(*rows) - {STEP}
         keys.append(_order(member))
         steps.append(np.array([row[STEP] for row in rows], dtype=np.int64))
-        chunks.append({
-            name: np.array([row.get(name) for row in rows], dtype=np.float64)
-            for name in (present if wanted is None else present & wanted)
-        })  # fmt: skip
+        chunks.append(_columns(rows, sorted(present if wanted is None else present & wanted)))
     return _stacked(keys, steps, chunks)
 
 
@@ -211,6 +209,17 @@ def _one_a_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         merged.setdefault(row[STEP], {}).update(row)
     return [merged[step] for step in sorted(merged)]
+
+
+def _columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, Floats]:
+    """Rows as one array a metric, NaN where a row lacks it."""
+    if not names:
+        return {}
+    try:
+        table = np.array([*map(itemgetter(STEP, *names), rows)], dtype=np.float64)
+    except KeyError:
+        return {name: np.array([row.get(name) for row in rows], dtype=np.float64) for name in names}
+    return dict(zip(names, table.T[1:], strict=True))
 
 
 def _stacked(
@@ -265,9 +274,7 @@ def _at_step(numbers: Floats, level: float) -> tuple[int, float, float, float]:
     return n, centre, centre - half, centre + half
 
 
-def _step_by_seed(
-    curves: pd.DataFrame, metric: str
-) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _step_by_seed(curves: pd.DataFrame, metric: str) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """(values (steps, seeds), the steps, whether the seed has a row at the step)."""
     values = curves[metric].to_numpy(np.float64)
     steps, at = np.unique(curves[STEP].to_numpy(), return_inverse=True)

@@ -22,14 +22,15 @@ MOST_COMPARED = 30  # variants: 435 pairs
 MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
-def build(store: Store, *, level: float = 0.95) -> Report:
+def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None = None) -> Report:
     """The report of a run directory: finished, running, or copied from another machine.
 
     Reads the records and, for the ensemble, the members' predictions; never a history, never a model. The
     same directory gives the same report, whatever the order in which its runs finished.
+    members: those of `store.scan()`, to save scanning again.
     StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """
-    members = sorted(store.scan(), key=lambda m: (m.task, m.variant, m.seed, m.repeat))
+    members = sorted(store.scan() if members is None else members, key=lambda m: (m.task, m.variant, m.seed, m.repeat))
     manifest, config = store.manifest, store.manifest.config
     table = aggregate.frame_of(members)
     declared = config.get("goals") or {}
