@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 def flags(precision: Precision) -> Iterator[None]:
     """TF32 on for `tf32` only: torch's own default lets convolutions use it unasked."""
     wanted = "tf32" if precision == "tf32" else "ieee"
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    cudnn: Any = torch.backends.cudnn  # its parts are made at run time, unseen by type checkers
+    backends = torch.backends.cuda.matmul, cudnn.conv
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
@@ -31,7 +33,7 @@ def flags(precision: Precision) -> Iterator[None]:
 def forward(precision: Precision, device: str) -> Callable[[nn.Module, Tensor], Tensor]:
     """(model, inputs) -> float32 outputs."""
     if precision != "bf16":
-        return lambda model, inputs: model(inputs)  # type: ignore[no-any-return]
+        return lambda model, inputs: model(inputs)
 
     def autocast(model: nn.Module, inputs: Tensor) -> Tensor:
         # A cache of cast weights would outlive a captured graph's memory; without it solo and lanes agree.
