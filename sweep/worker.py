@@ -48,7 +48,7 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
     open_: set[int] = set(range(len(task)))
     try:
         with _captured(attempts), seeding.restored() as left:
-            for index, result in _results(runs, place):
+            for index, result in attempted(runs, place):
                 if isinstance(result, Interrupted):
                     outcome = Outcome(task[index].key, "interrupted")
                     attempts[index].abandon()
@@ -66,7 +66,7 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
         os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
 
 
-def _results(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics | Failure | Interrupted]]:
+def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics | Failure | Interrupted]]:
     """What the trainer yields, every exception of the user's code turned into that run's failure."""
     pending = list(range(len(runs)))
     phase = "setup"
@@ -75,7 +75,7 @@ def _results(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics |
         effective = seeding.set_threads(spec.threads)
         if effective != spec.threads:
             raise SweepError(f"{spec.threads} threads were asked for, torch runs {effective}")
-        seeding.seed_everything(spec.seed, deterministic=spec.deterministic)
+        seeding.seed_everything(spec.seed, deterministic=spec.deterministic, fill_memory=place.fill_memory)
         trainer = _trainer(spec, place)
         phase = "train"
         for index, result in _in_time(trainer(runs), place, runs[0].attempt):
