@@ -24,6 +24,7 @@ from sweep.target import check_params, resolve
 from sweep.task import Interval, Outcome, Place, Task
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
+LOSSES = 10  # a run that was lost so often, for whatever reason, is no longer retried by this command
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target
     if function is not None:
         from sweep.target import source_digest
 
-        name = f"{function.__module__}:{function.__qualname__}"
+        name = ":".join(getattr(function, part, "") for part in ("__module__", "__qualname__"))
         return Target("function", name, digest=source_digest(function)), function
     if config.command:
         return Target("command", argv=tuple(config.command)), None
@@ -205,6 +206,7 @@ class Launch:
     def __post_init__(self) -> None:
         self._queue: deque[Task] = deque()
         self._kills: dict[str, int] = {}
+        self._losses: dict[str, int] = {}
         self._flying: set[str] = set()
         self._seeds: frozenset[int] | None = frozenset(self.only) if self.only is not None else None
         self._nonce = ""
@@ -325,15 +327,18 @@ class Launch:
                 yield from self._ended(store, _outcome(member.record, spec.key))
                 continue
             self._kills[spec.key] = self._kills.get(spec.key, 0) + event.poison
+            self._losses[spec.key] = self._losses.get(spec.key, 0) + 1
             store.event(kind="lost", key=spec.key, cause=event.cause)
             limit = min(KILLS, 1 + self.prepared.config.retries)
             if self._kills[spec.key] >= limit:
                 times = f"{self._kills[spec.key]} times" if limit > 1 else "once"
                 failure = Failure("killed", f"it ended its worker {times}: {event.cause}")
                 yield from self._ended(store, _condemn(store, spec, failure, self._nonce))
+            elif self._losses[spec.key] >= LOSSES:
+                yield Said(f"{spec.key}: lost {LOSSES} times ({event.cause}); left for the next command")
             elif not self.stopped:
                 self._queue.appendleft((spec,))
-                yield Retried(spec.key, event.cause, self._kills[spec.key] + 1)
+                yield Retried(spec.key, event.cause, self._losses[spec.key] + 1)
 
 
 def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outcome:
@@ -344,7 +349,8 @@ def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outco
         spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce,
         attempts=attempt.number - 1, failure=failure,
     )  # fmt: skip
-    store.commit(attempt, made)
+    if not store.commit(attempt, made):
+        made = store.member(spec.key).record or made  # it was not dead after all: what it committed counts
     return _outcome(made, spec.key)
 
 

@@ -99,6 +99,7 @@ def run(
     checked = _config(config, overrides, settings, function)
     prepared = prepare(checked, function)
     target = Path(out) if out is not None else default_out(checked)
+    Store.check(target, prepared.manifest)
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
     launch = Launch(prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed)
     try:
@@ -119,7 +120,7 @@ def _config(
         return from_dict({**config.model_dump(mode="json", by_alias=True), **settings})
     if function is not None:
         name = getattr(function, "__name__", "function").strip("<>")
-        reference = f"{function.__module__}:{name}"
+        reference = f"{getattr(function, '__module__', '')}:{name}"
         return load(None, overrides, **{"name": name, "train": reference, **settings})
     if isinstance(config, Mapping):
         return load(None, overrides, **{**config, **settings})

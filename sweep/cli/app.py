@@ -65,16 +65,18 @@ def app() -> None:
 
 def main(arguments: list[str], program: str = "sweep") -> int:
     """Run one command and return its exit code; every expected error is one message on stderr."""
+    rest: list[str] | None = None
+    if "--" in arguments:
+        # Split before click sees it: what follows belongs to another program, its --debug too.
+        cut = arguments.index("--")
+        arguments, rest = arguments[:cut], arguments[cut + 1 :]
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        rest: list[str] = []
-        if "--" in arguments:
-            # Split before click sees it: what follows belongs to another program.
-            cut = arguments.index("--")
-            arguments, rest = arguments[:cut], arguments[cut + 1 :]
-            if not rest:
-                raise SweepError("nothing follows --", hint="e.g. -- python train.py --seed {seed}")
+        if rest == []:
+            raise SweepError("nothing follows --", hint="e.g. -- python train.py --seed {seed}")
+        if rest and arguments[:1] != ["run"]:
+            raise SweepError("only `sweep run` takes a command after --")
         answer = app.main(
             arguments, prog_name=_program(program, arguments), standalone_mode=False, obj={"command": rest}
         )
@@ -91,12 +93,17 @@ def main(arguments: list[str], program: str = "sweep") -> int:
         # The reader has gone, as with `| head`: not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SweepError as error:
+    except (SweepError, OSError, MemoryError) as error:
         if debug:
             raise
         _flush()
-        print(f"{program}: {error}", file=sys.stderr)
-        return error.exit_code
+        foreseen = isinstance(error, SweepError)
+        print(f"{program}: {error if foreseen else _unforeseen(error)}", file=sys.stderr)
+        return error.exit_code if isinstance(error, SweepError) else 1
+
+
+def _unforeseen(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}\n  --debug shows where; what was trained is kept"
 
 
 def _program(program: str, arguments: list[str]) -> str:

@@ -36,7 +36,8 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
         finally:
             close()
     store = launch.store
-    assert store is not None
+    if store is None:
+        return _EXIT[seen[0]]
     if seen:
         done = sum(member.record is not None for member in store.scan())
         how = "cancelled" if cancelled else "stopped at a checkpoint"
@@ -68,6 +69,8 @@ def again(store: Store) -> str:
 def _signals(launch: Launch) -> Iterator[list[signal.Signals]]:
     """First: stop at the next checkpoint. Second, or patience gone: everything ends now."""
     seen: list[signal.Signals] = []
+    timers: list[threading.Timer] = []
+    screen = sys.stderr  # while a run trains in this process, sys.stderr is its log
 
     def on_signal(number: int, _: FrameType | None) -> None:
         seen.append(signal.Signals(number))
@@ -76,15 +79,20 @@ def _signals(launch: Launch) -> Iterator[list[signal.Signals]]:
         launch.stop(signal.Signals(number).name)
         click.echo(
             f"\n{signal.Signals(number).name}: running seeds go on to their next checkpoint "
-            f"({PATIENCE:.0f} s at most); again to cancel at once", err=True,
+            f"({PATIENCE:.0f} s at most); again to cancel at once", file=screen,
         )  # fmt: skip
         late = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))
         late.daemon = True
         late.start()
+        timers.append(late)
 
-    before = {number: signal.signal(number, on_signal) for number in _EXIT}
+    # What is ignored stays ignored: `nohup sweep run` outlives its terminal.
+    ours = [number for number in _EXIT if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in ours}
     try:
         yield seen
     finally:
+        for timer in timers:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)

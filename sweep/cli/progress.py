@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ class Progress:
 
     def __init__(self, launch: Launch, *, single: bool = False) -> None:
         self.launch, self.single = launch, single
-        self.console = Console(stderr=True)
+        # The stream itself: while a run trains in this process, sys.stderr is its log.
+        self.console = Console(file=sys.stderr)
         self.live: Live | None = None
         self.total = self.done = self.failed = 0
         self.begun = time.monotonic()

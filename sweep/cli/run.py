@@ -61,13 +61,15 @@ def run(
     """
     from sweep.results import default_out, make_engine
 
-    checked = configured(config, overrides, seeds=seeds, deterministic=deterministic)
+    command = ctx.obj["command"] or None
+    checked = configured(config, overrides, seeds=seeds, deterministic=deterministic, command=command)
     rebirth(checked.deterministic and engine == "inline")
     target = out if out is not None else default_out(checked)
-    # Ray takes seconds to start: begin before the plan is made, but not before the config has been checked.
     from sweep.launch import Launch, prepare
+    from sweep.store import Store
 
     prepared = prepare(checked, origin=origin(config, overrides, deterministic))
+    Store.check(target, prepared.manifest)  # before Ray is started
     if dry_run:
         _dry(prepared, target, as_json)
         return 0
@@ -121,7 +123,7 @@ def rebirth(needed: bool) -> None:
     if needed and missing:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execve(sys.executable, [sys.executable, "-m", "sweep.cli", *_words()], {**os.environ, **missing})
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "sweep.cli", *_words()], {**os.environ, **missing})
 
 
 def _words() -> list[str]:

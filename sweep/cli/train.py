@@ -45,14 +45,17 @@ def ml_train(
     from sweep.cli.run import configured, origin, rebirth
     from sweep.launch import Launch, prepare
     from sweep.results import default_out, make_engine
+    from sweep.store import Store
 
     given = {"lr": lr, "batch_size": batch_size, "num_epochs": num_epochs}
     short = tuple(f"{SHORT[name]}={value}" for name, value in given.items() if value is not None)
     first = configured(config, (*overrides, *short), deterministic=deterministic, seed=seed)
-    checked = configured(config, (*overrides, *short), deterministic=deterministic, seed=seed, seeds=str(first.seed))
+    # `seed` itself stays the config's: with `vary` it is what the other streams are held at.
+    checked = configured(config, (*overrides, *short), deterministic=deterministic, seeds=str(first.seed))
     rebirth(checked.deterministic)
     prepared = prepare(checked, origin=origin(config, (*overrides, *short), deterministic))
     target = out if out is not None else default_out(checked)
+    Store.check(target, prepared.manifest)
     made, close = make_engine("inline")
-    launch = Launch(prepared, target, made, own_process=False, retry_failed=retry_failed, only=(checked.seed,))
+    launch = Launch(prepared, target, made, own_process=False, retry_failed=retry_failed, only=checked.seeds)
     return conduct(launch, close, as_json=as_json, single=True)

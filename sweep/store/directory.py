@@ -96,6 +96,16 @@ class Store:
     def exists(path: Path) -> bool:
         return (path / MANIFEST).exists()
 
+    @classmethod
+    def check(cls, path: Path, wanted: Manifest) -> None:
+        """Whether `create` would take this directory; writes nothing.
+
+        Raises: StoreError.
+        """
+        _require_writable(path)
+        if cls.exists(path):
+            cls.open(path).require(wanted)
+
     @staticmethod
     def claim(path: Path) -> None:
         """Make the directory, or find out before anything is trained that it cannot be written.
