@@ -17,7 +17,7 @@ from sweep.config import Config, redact, to_dict
 from sweep.engine import Done, Engine, Lost, Slots
 from sweep.environment import Answer, Origin, Verdict, verdict
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError
-from sweep.plan import Cell, Plan, RunSpec, Target, cells_of, content_id, merge, plan
+from sweep.plan import Cell, Plan, RunSpec, Target, cells_of, content_id, plan
 from sweep.store import Failure, Manifest, Member, Owner, Record, Store
 from sweep.store.owner import this_process
 from sweep.target import check_params, resolve
@@ -123,8 +123,13 @@ def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config:
     if called is None:
         return cell
     params = dict(cell.params)
-    if target.kind == "recipe" and config.checkpoint.keep != "final":
-        params = merge({"checkpoint": config.checkpoint.keep}, params)
+    keep = config.checkpoint.keep
+    if target.kind == "recipe" and keep != "final":
+        if params.setdefault("checkpoint", keep) != keep:
+            raise ConfigError(
+                f"checkpoint says {keep!r}, params.checkpoint says {params['checkpoint']!r}",
+                where="checkpoint", hint="say it once",
+            )  # fmt: skip
     where = "params" + (f" of variant {cell.variant}" if cell.variant else "")
     params = check_params(called, params, kind=target.kind, where=where)
     return replace(cell, params=params, data=_data_digest(target, params))

@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
 from sweep.config import Config, redact
+from sweep.errors import ConfigError
 
 Json = Any  # None, bool, int, float, str, list and dict of the same: what strict JSON can hold
 
@@ -209,7 +211,13 @@ def cells_of(config: Config) -> Iterator[Cell]:
 
 
 def plan(config: Config, target: Target, cells: Sequence[Cell], device: str) -> Plan:
-    """The runs of a config whose target, cells and device were resolved."""
+    """The runs of a config whose target, cells and device were resolved.
+
+    Raises: ConfigError when two cells would share a folder.
+    """
+    folders = Counter((cell.task, cell.variant) for cell in cells)
+    if shared := [name for name, count in folders.items() if count > 1]:
+        raise ConfigError(f"two variants would share the folder {'/'.join(shared[0])!r}", where="grid")
     return Plan(
         target=target, cells=tuple(cells), seeds=tuple(config.seeds), repeats=config.repeats,
         deterministic=config.deterministic, device=device, threads=config.threads,
