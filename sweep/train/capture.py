@@ -1,0 +1,109 @@
+"""CUDA graphs of training steps: whose random numbers a step draws, and how steps of many lanes join a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import deterministic as torch_deterministic
+
+STREAMS = 32  # torch hands out so many before it starts again with the first
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps that follow one another on a stream, each with the generator it draws from."""
+
+    stream: torch.cuda.Stream
+    steps: Sequence[tuple[torch.Generator, Callable[[], None]]]
+
+
+def ambient() -> torch.Generator:
+    """torch's global generator of the current device."""
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    generator: torch.Generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    return generator
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Inside, torch's global CUDA generator is `generator`: what one draws, the other has drawn."""
+    own: Any = ambient()
+    before = own.graphsafe_get_state()
+    own.graphsafe_set_state(generator)
+    try:
+        yield
+    finally:
+        own.graphsafe_set_state(before)
+
+
+def streams(count: int) -> list[torch.cuda.Stream]:
+    """Distinct streams, at most STREAMS of them."""
+    return [torch.cuda.Stream() for _ in range(min(count, STREAMS))]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Without deterministic mode's fill of new memory, a kernel for each tensor that is made."""
+    flags: Any = torch_deterministic
+    before = flags.fill_uninitialized_memory
+    flags.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        flags.fill_uninitialized_memory = before
+
+
+def side_by_side(root: torch.cuda.Stream, chains: Sequence[Chain]) -> None:
+    """Run the chains next to one another, after what `root` holds and before what it gets next."""
+    fork = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    fork.record(root)
+    joins = []
+    for chain in chains:
+        if chain.stream != root:
+            chain.stream.wait_event(fork)
+        with torch.cuda.stream(chain.stream):
+            for generator, step in chain.steps:
+                with drawing_from(generator):
+                    step()
+        if chain.stream != root:
+            join = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            join.record(chain.stream)
+            joins.append(join)
+    for join in joins:
+        root.wait_event(join)
+
+
+def capture(
+    root: torch.cuda.Stream,
+    generators: Sequence[torch.Generator],
+    body: Callable[[], None],
+    pool: Any = None,
+) -> torch.cuda.CUDAGraph:
+    """The graph of what `body` launches on `root` and on streams forked from it; nothing is executed.
+
+    pool: of another graph that is never replayed at the same time. Raises what `body` raises, with torch
+    left fit for use.
+    """
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    torch.cuda.synchronize()
+    # The global generator is marked as captured too: let that be one of these, not the caller's.
+    with drawing_from(generators[0]), torch.cuda.stream(root):
+        # Only this thread must keep to what a capture allows: others copy data meanwhile.
+        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+        try:
+            body()
+        except BaseException:
+            with suppress(RuntimeError):
+                graph.capture_end()
+            with suppress(Exception):  # a broken capture leaves the allocator filling the graph's pool
+                end: Any = torch._C._cuda_endAllocateToPool
+                end(torch.cuda.current_device(), graph.pool())
+            raise
+        graph.capture_end()
+    return graph

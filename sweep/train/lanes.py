@@ -1,0 +1,120 @@
+"""Lanes: many runs of one recipe side by side on one GPU, each with the bits it has alone."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from math import ceil
+
+import torch
+
+from sweep import seeding
+from sweep.handle import Run
+from sweep.store import Failure
+from sweep.train import loop
+from sweep.train.capture import drawing_from, streams, unfilled
+from sweep.train.data import Dataset
+from sweep.train.lane import begin
+from sweep.train.loop import Metrics
+from sweep.train.pack import Form, Pack, Seat
+from sweep.train.precision import Objective, flags, objective
+from sweep.train.probe import probe
+from sweep.train.recipe import Recipe
+
+Result = Metrics | Failure
+MOST = 64  # lanes of a pack; the device is full before
+SHARE = 0.9  # of the free memory: kernels are chosen by what they find free, so some is left
+
+
+def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> Iterator[tuple[int, Result]]:
+    """Train the runs: on a GPU in packs of as many as its memory holds, on a CPU one after the other.
+
+    Yields a run's position with its metrics, or why it has none, as each ends. A step that cannot be captured
+    is named in a note, and the runs are trained one after the other. Raises what `loop.train` raises.
+    form: of the graphs; None takes the faster, the bits are the same.
+    """
+    if runs[0].device != "cuda":
+        yield from loop.train(recipe, runs)
+        return
+    data = recipe.data()
+    placed = data.to("cuda")
+    loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
+    with flags(recipe.precision):
+        found = probe(recipe, runs[0], placed, loss)
+        if found.why:
+            for index, run in enumerate(runs):
+                run.note(f"trained alone, not in lanes: {found.why}")
+                seeding.seed_everything(run.seed, deterministic=run.deterministic)
+                yield index, loop.solo(recipe, run, data, begin(recipe, run, placed, loss))
+            return
+        free, _ = torch.cuda.mem_get_info()
+        most = max(1, min(MOST, int(SHARE * free / found.size)))
+        with nullcontext() if found.filled else unfilled():
+            attempt = partial(_pack, recipe, runs, placed, loss, Forms(form))
+            yield from packed(range(len(runs)), most, attempt)
+
+
+class Forms:
+    """The form that was fastest for the first pack; the packs that follow need not try."""
+
+    def __init__(self, given: Form | None) -> None:
+        self.found = given
+
+
+def packed(
+    indices: Sequence[int], most: int, attempt: Callable[[Sequence[int]], Iterator[tuple[int, Result]]]
+) -> Iterator[tuple[int, Result]]:
+    """Train runs by `attempt` in even packs of at most `most`; a pack that runs out of memory is halved.
+
+    What had not ended of such a pack begins again, from its checkpoint if it has one.
+    Raises: OutOfMemoryError when one run alone does not fit.
+    """
+    waiting = deque(indices)
+    while waiting:
+        size = ceil(len(waiting) / ceil(len(waiting) / most))
+        now = [waiting.popleft() for _ in range(size)]
+        full = False
+        try:
+            for index, result in attempt(tuple(now)):
+                now.remove(index)
+                yield index, result
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            full = True
+        if full:  # not in the handler: its traceback would keep the lanes alive
+            waiting.extendleft(reversed(now))
+            most = size // 2
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def _pack(
+    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective, forms: Forms, indices: Sequence[int]
+) -> Iterator[tuple[int, Result]]:
+    """Train these runs as one pack; lanes that go on from unlike checkpoints as a pack for each point."""
+    seats = []
+    for index in indices:
+        run, generator = runs[index], torch.Generator("cuda")
+        with drawing_from(generator):
+            fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+            seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=fill)
+            seats.append(Seat(index, begin(recipe, run, data, loss), generator))
+    points: dict[tuple[bool, int, int], list[Seat]] = {}
+    for seat in seats:
+        lane = seat.lane
+        points.setdefault((lane.over, lane.epoch, lane.offset), []).append(seat)
+    on = streams(len(seats))
+    torch.cuda.synchronize()
+    for (over, _, _), group in points.items():
+        if over:
+            for seat in group:
+                yield seat.index, loop.conclude(seat.lane)
+            continue
+        pack = Pack(group, on, forms.found)
+        yield from pack.results()
+        forms.found = pack.form if len(group) > 1 else forms.found
+    torch.cuda.synchronize()

@@ -1,0 +1,268 @@
+"""Pack: lanes at the same point of training whose steps are replayed side by side on one GPU."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweep.handle import Interrupted
+from sweep.store import Failure
+from sweep.train.capture import Chain, capture, drawing_from, side_by_side
+from sweep.train.lane import Lane, rate_at, start_epoch, step
+from sweep.train.loop import (
+    Metrics,
+    conclude,
+    diverged,
+    end_epoch,
+    epoch_sums,
+    save,
+    say_first_batch,
+)
+
+LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
+WARM, TRIAL = 3, 24  # steps before a form is timed (the first is not yet a graph), and timed
+
+
+@dataclass
+class Seat:
+    """A lane in a pack: which of the task's runs it is, and the state of torch's CUDA generator for it."""
+
+    index: int
+    lane: Lane
+    generator: torch.Generator
+
+
+@dataclass
+class Section:
+    """The steps of an epoch that have one batch size: `first` .. `first + count - 1`.
+
+    orders: int64 (count, lanes, batch) positions; rates: float32 (count,); cursor: the step to do next,
+    from 0; batch: (1, lanes, batch) what `orders` holds at the cursor. All on the device, all in place.
+    """
+
+    first: int
+    count: int
+    orders: Tensor
+    rates: Tensor
+    cursor: Tensor
+    batch: Tensor
+    graph: torch.cuda.CUDAGraph | None = None
+    warm: bool = False
+
+
+@dataclass
+class Group:
+    """Lanes whose steps are one graph: in parallel on as many streams as it has, one after the other on each."""
+
+    seats: Sequence[Seat]
+    streams: Sequence[torch.cuda.Stream]
+    lr: Tensor
+    sections: list[Section] = field(default_factory=list)
+
+    @property
+    def root(self) -> torch.cuda.Stream:
+        return self.streams[0]
+
+    def go(self, position: int) -> None:
+        """The step at this position of the epoch, of every lane."""
+        section = next(s for s in self.sections if position < s.first + s.count)
+        if section.graph is None and section.warm:
+            pool = next((s.graph.pool() for s in self.sections if s.graph is not None), None)
+            generators = [seat.generator for seat in self.seats]
+            section.graph = capture(self.root, generators, partial(self._step, section), pool)
+        with torch.cuda.stream(self.root):
+            if section.graph is not None:
+                section.graph.replay()
+            else:
+                self._step(section)
+                section.warm = True
+
+    def _step(self, section: Section) -> None:
+        torch.index_select(section.orders, 0, section.cursor, out=section.batch)
+        torch.index_select(section.rates, 0, section.cursor, out=self.lr)
+        section.cursor.add_(1)
+        chains: list[list[Any]] = [[] for _ in self.streams]
+        for i, seat in enumerate(self.seats):
+            work = partial(step, seat.lane, section.batch[0, i])
+            chains[i % len(chains)].append((seat.generator, work))
+        side_by_side(self.root, [Chain(s, c) for s, c in zip(self.streams, chains, strict=True)])
+
+    def load(self, orders: Sequence[list[Tensor]], rates: Sequence[float], start: int) -> None:
+        """The batches (for every lane, a list of positions) and rates of an epoch, from position `start` on."""
+        if not self.sections:
+            self.sections = self._sections([len(batch) for batch in orders[0]])
+        for section in self.sections:
+            span = slice(section.first, section.first + section.count)
+            rows = torch.stack([torch.stack(batches[span]) for batches in orders], 1)
+            section.orders.copy_(rows)
+            section.rates.copy_(torch.tensor(rates[span], dtype=torch.float32))
+            section.cursor.fill_(max(0, start - section.first))
+
+    def _sections(self, sizes: list[int]) -> list[Section]:
+        whole = sizes.count(sizes[0])
+        parts = [(0, whole)] + [(i, 1) for i in range(whole, len(sizes))]
+        k, on = len(self.seats), self.lr.device
+        return [
+            Section(
+                first, count,
+                orders=torch.zeros(count, k, sizes[first], dtype=torch.int64, device=on),
+                rates=torch.zeros(count, device=on), cursor=torch.zeros(1, dtype=torch.int64, device=on),
+                batch=torch.zeros(1, k, sizes[first], dtype=torch.int64, device=on),
+            )
+            for first, count in parts
+        ]  # fmt: skip
+
+
+Form = bool  # True: one graph of parallel branches; False: a graph for every stream
+
+
+@dataclass
+class Pack:
+    """Lanes of one recipe at one point of training. `form` is found by timing unless it is given."""
+
+    seats: list[Seat]
+    streams: Sequence[torch.cuda.Stream]
+    form: Form | None = None
+    groups: list[Group] = field(default_factory=list)
+    _queued: deque[torch.cuda.Event] = field(default_factory=deque)
+
+    def results(self) -> Iterator[tuple[int, Metrics | Failure]]:
+        """Train until every lane has ended; yields a lane's result as soon as it has one.
+
+        Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
+        """
+        while self.seats:
+            if not self.groups:
+                self._regroup(True if self.form is None else self.form)
+            self._epoch()
+            ended = list(self._end_epoch())
+            if ended:
+                self.groups = []  # their graphs hold the lanes that have ended
+                torch.cuda.synchronize()
+            for seat, result in ended:
+                yield seat.index, result
+            due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
+            if any(due):
+                self.save()
+
+    def _regroup(self, together: Form) -> None:
+        """Lay the lanes out in one graph, or in a graph for every stream; both keep a lane on its stream."""
+        if self.groups:
+            self.groups = []
+            torch.cuda.empty_cache()  # the old graphs' memory: a capture cannot ask for it back
+        n = min(len(self.streams), len(self.seats))
+        split = [self.seats] if together else [self.seats[i::n] for i in range(n)]
+        for i, seats in enumerate(split):
+            lr = torch.zeros(1, device="cuda")
+            for seat in seats:
+                seat.lane.lr = lr[0]
+                for group in seat.lane.optimizer.param_groups:
+                    group["lr"] = seat.lane.lr
+            self.groups.append(Group(seats, self.streams[:n] if together else [self.streams[i]], lr))
+
+    def _epoch(self) -> None:
+        first = self.seats[0].lane
+        start, total = first.offset, first.batches
+        rates = [rate_at(first, offset) for offset in range(total)]
+        orders = {}
+        for seat in self.seats:
+            orders[seat.index] = start_epoch(seat.lane)
+            if seat.lane.epoch == 1 and start == 0:
+                with drawing_from(seat.generator):
+                    say_first_batch(seat.lane, orders[seat.index][0])
+        seen = list(accumulate(len(batch) for batch in orders[self.seats[0].index]))
+
+        def load(at: int) -> None:
+            for group in self.groups:
+                group.load([orders[seat.index] for seat in group.seats], rates, at)
+            torch.cuda.synchronize()
+
+        def run(positions: range) -> float:
+            """Seconds until these steps are done."""
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
+            self._steps(positions, rates, seen)
+            torch.cuda.synchronize()
+            return time.perf_counter() - begun
+
+        load(start)
+        if self.form is None and total - start >= 3 * (WARM + TRIAL) and len(self.seats) > 1:
+            taken = {}
+            for form in (True, False):
+                self._regroup(form)
+                load(start)
+                run(range(start, start + WARM))
+                taken[form] = run(range(start + WARM, start + WARM + TRIAL))
+                start += WARM + TRIAL
+            self.form = taken[True] <= taken[False]
+            if self.form:
+                self._regroup(True)
+                load(start)
+        run(range(start, total))
+
+    def _steps(self, positions: range, rates: Sequence[float], seen: Sequence[int]) -> None:
+        """Do these steps; `seen`: examples of the epoch after each."""
+        for position in positions:
+            for group in self.groups:
+                group.go(position)
+            if position % LOOK and position != positions[-1]:
+                continue
+            for seat in self.seats:
+                seat.lane.offset, seat.lane.rate = position + 1, rates[position]
+                seat.lane.seen = seen[position]
+            self._throttle()
+            if self.seats[0].lane.run.checkpoint_due(epoch_end=False):
+                torch.cuda.synchronize()
+                self.save()
+
+    def _throttle(self) -> None:
+        """Let the host be a few looks ahead of the device, not a whole epoch: it could not stop in time."""
+        mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        mark.record(self.groups[0].root)
+        self._queued.append(mark)
+        if len(self._queued) > 3:
+            self._queued.popleft().synchronize()
+
+    def _end_epoch(self) -> Iterator[tuple[Seat, Metrics | Failure]]:
+        """Measure every lane, read all at once, and let go of the lanes that have ended."""
+        sums = torch.stack([epoch_sums(seat.lane) for seat in self.seats]).tolist()
+        going = []
+        for seat, numbers in zip(self.seats, sums, strict=True):
+            try:
+                result = self._ended(seat, numbers)
+            except Exception as error:
+                seat.lane.run.attempt.log_text(f"{type(error).__name__}: {error}\n")
+                result = Failure("raised", str(error), "train", type(error).__name__)
+            if result is None:
+                going.append(seat)
+            else:
+                yield seat, result
+        self.seats = going
+
+    def _ended(self, seat: Seat, sums: Sequence[float]) -> Metrics | Failure | None:
+        with drawing_from(seat.generator):
+            row = end_epoch(seat.lane, sums)
+            failure = diverged(row, f"epoch {seat.lane.epoch - 1}")
+            if failure is None and seat.lane.over:
+                return conclude(seat.lane)
+        return failure
+
+    def save(self) -> None:
+        """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
+        stopped = None
+        for seat in self.seats:
+            with drawing_from(seat.generator):
+                try:
+                    save(seat.lane)
+                except Interrupted as stop:
+                    stopped = stop
+        if stopped is not None:
+            raise stopped

@@ -1,0 +1,149 @@
+"""Probe: whether a recipe's step can be captured and gives the same bits then, and what a lane takes."""
+
+from __future__ import annotations
+
+import random
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sweep import digest
+from sweep.handle import Run
+from sweep.train.capture import capture, drawing_from, streams, unfilled
+from sweep.train.data import Dataset
+from sweep.train.lane import Lane, fresh, step
+from sweep.train.precision import Objective
+from sweep.train.recipe import Recipe
+
+RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into a graph is noticed
+
+
+@dataclass(frozen=True)
+class Probe:
+    """why: what stands against lanes, "" for nothing; size: bytes of the device's memory that a lane takes;
+    filled: whether deterministic mode's fill of new memory has to stay on."""
+
+    why: str = ""
+    size: int = 0
+    filled: bool = False
+
+
+def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Probe:
+    """Try a throwaway lane of the recipe: three steps as they are, then again with the last two as a graph.
+
+    `run` gives seeds and device; nothing is written. data: on the device.
+    """
+    size = min(recipe.batch_size, len(data.train))
+    batches = [(torch.arange(size, device="cuda") + i * size) % len(data.train) for i in range(len(RATES))]
+
+    def plain() -> str:
+        lane, generator, stream = _made(recipe, run, data, objective)
+        with drawing_from(generator), torch.cuda.stream(stream):
+            before = _host_draws()
+            for i, (rate, batch) in enumerate(zip(RATES, batches, strict=True)):
+                _set(lane, rate)
+                with nullcontext() if i == 0 else _no_sync():
+                    step(lane, batch)
+            if _host_draws() != before:
+                raise _Unfit("the step draws random numbers on the CPU, which a graph would repeat for ever")
+        return _bits(lane, generator)
+
+    def captured() -> tuple[str, int]:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        free = torch.cuda.mem_get_info()[0]
+        lane, generator, stream = _made(recipe, run, data, objective)
+        batch = batches[0].clone()
+
+        def work() -> None:
+            with drawing_from(generator):
+                step(lane, batch)
+
+        _set(lane, RATES[0])
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            work()
+        graph = capture(stream, [generator], work)
+        for rate, following in zip(RATES[1:], batches[1:], strict=True):
+            _set(lane, rate)
+            batch.copy_(following)
+            torch.cuda.synchronize()
+            with torch.cuda.stream(stream):
+                graph.replay()
+            torch.cuda.synchronize()
+        return _bits(lane, generator), free - torch.cuda.mem_get_info()[0]
+
+    try:
+        bits = plain()
+        with unfilled():
+            same, taken = captured()
+        filled = False
+        if run.deterministic and same != bits:
+            same, taken = captured()
+            filled = True
+        if run.deterministic and same != bits:
+            raise _Unfit("a graph of the step gives other bits than the step")
+        return Probe(size=max(1, taken), filled=filled)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, _Unfit) as error:
+        return Probe(why=_reason(error))
+    finally:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+
+class _Unfit(Exception):
+    """The step must not be captured."""
+
+
+def _made(
+    recipe: Recipe, run: Run, data: Dataset, objective: Objective
+) -> tuple[Lane, torch.Generator, torch.cuda.Stream]:
+    generator = torch.Generator("cuda")
+    with drawing_from(generator):
+        lane = fresh(recipe, run, data, objective)
+    lane.model.train()
+    torch.cuda.synchronize()
+    return lane, generator, streams(1)[0]
+
+
+def _set(lane: Lane, factor: float) -> None:
+    assert lane.lr is not None
+    lane.lr.fill_(lane.recipe.lr * factor)
+    torch.cuda.synchronize()
+
+
+def _bits(lane: Lane, generator: torch.Generator) -> str:
+    torch.cuda.synchronize()
+    state: Any = generator
+    return f"{digest.module(lane.model)} {lane.loss_sum.item()!r} {state.get_offset()}"
+
+
+class _no_sync:
+    """Whatever waits for the device is an error inside."""
+
+    def __enter__(self) -> None:
+        self.before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+
+    def __exit__(self, *_: object) -> None:
+        torch.cuda.set_sync_debug_mode(self.before)
+
+
+def _host_draws() -> tuple[Any, ...]:
+    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    return random.getstate(), str(numpy["state"]), torch.get_rng_state().numpy().tobytes()
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "synchronizing CUDA operation" in text or "stream is capturing" in text:
+        return (
+            "the step waits for the device (.item(), a copy, a shape that depends on data); "
+            "keep its values on the device"
+        )
+    return text

@@ -1,0 +1,19 @@
+"""These tests need a CUDA device; elsewhere they are skipped, and say so."""
+
+from __future__ import annotations
+
+import os
+
+# Read once by cuBLAS, when it first is used in this process.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "gpu" in item.path.parts:
+            item.add_marker(pytest.mark.gpu)
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="no CUDA device is here"))
