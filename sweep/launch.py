@@ -124,18 +124,17 @@ def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config:
         return cell
     params = dict(cell.params)
     keep = config.checkpoint.keep
-    if target.kind == "recipe" and keep != "final":
-        if params.setdefault("checkpoint", keep) != keep:
-            raise ConfigError(
-                f"checkpoint says {keep!r}, params.checkpoint says {params['checkpoint']!r}",
-                where="checkpoint", hint="say it once",
-            )  # fmt: skip
+    if target.kind == "recipe" and keep != "final" and params.setdefault("checkpoint", keep) != keep:
+        raise ConfigError(
+            f"checkpoint says {keep!r}, params.checkpoint says {params['checkpoint']!r}",
+            where="checkpoint", hint="say it once",
+        )  # fmt: skip
     where = "params" + (f" of variant {cell.variant}" if cell.variant else "")
     params = check_params(called, params, kind=target.kind, where=where)
-    return replace(cell, params=params, data=_data_digest(target, params))
+    return replace(cell, params=params, data=data_digest_of(target, params))
 
 
-def _data_digest(target: Target, params: dict[str, Any]) -> str:
+def data_digest_of(target: Target, params: dict[str, Any]) -> str:
     if target.kind != "recipe" or "data" not in params:
         return ""
     from sweep.train.files import data_digest
