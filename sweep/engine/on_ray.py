@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,6 +55,9 @@ class RayEngine:
             # Ray announces itself, warns about the future and reports usage unless told not to.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            # In a notebook it asks for widgets that nothing here draws.
+            logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
+            warnings.filterwarnings("ignore", message="IProgress not found")
             import ray
 
             if ray.is_initialized():

@@ -65,9 +65,14 @@ def style() -> Iterator[None]:
     """The style of all our figures, for as long as the block runs; matplotlib's settings are put back."""
     import matplotlib as mpl
 
-    settings: Any = dict(RC)
-    with mpl.rc_context(settings):
+    # Not rc_context: a notebook's backend turns interactive drawing on inside the block, and that has to stay.
+    settings: Any = mpl.rcParams
+    before = {key: settings[key] for key in RC}
+    settings.update(RC)
+    try:
         yield
+    finally:
+        settings.update(before)
 
 
 def members(
