@@ -21,11 +21,19 @@ from sweep.errors import ConfigError, TargetError
 from sweep.plan import Json, Target, canonical
 
 BUILT_IN = "sweep."
+# All that a stranger's directory may have run: anything else in this package, called with a stranger's
+# parameters, could write files.
+BUILT_IN_RECIPES = ("sweep.train.recipes:classifier", "sweep.train.recipes:regressor")
 
 
 def built_in(reference: str) -> bool:
-    """Whether a reference is part of this package, and so may run on a stranger's directory."""
+    """Whether a reference is part of this package."""
     return reference.startswith(BUILT_IN)
+
+
+def harmless(target: Target) -> bool:
+    """Whether a target that came as data may run unasked: the built-in recipes, and nothing else."""
+    return target.kind == "recipe" and target.reference in BUILT_IN_RECIPES
 
 
 def find(reference: str) -> Callable[..., Any]:
@@ -192,10 +200,15 @@ def source_digest(function: Callable[..., Any]) -> str:
     root = Path(path).resolve().parent
     for _ in function.__module__.split(".")[1:]:
         root = root.parent
+    return file_digest(Path(path).resolve(), root)
+
+
+def file_digest(path: Path, root: Path) -> str:
+    """sha256 over the normalised syntax trees of a Python file and of what it imports below `root`, both absolute."""
     digest = hashlib.sha256()
-    for file in _closure(Path(path).resolve(), root):
+    for file in _closure(path, root):
         digest.update(str(file.relative_to(root)).encode() + b"\0")
-        digest.update(_normal(file.read_text(encoding="utf-8")).encode() + b"\0")
+        digest.update(_normal(file.read_text(encoding="utf-8", errors="replace")).encode() + b"\0")
     return digest.hexdigest()
 
 

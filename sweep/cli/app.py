@@ -16,6 +16,8 @@ COMMANDS = {
     "run": "sweep.cli.run",
     "status": "sweep.cli.read",
     "report": "sweep.cli.read",
+    "verify": "sweep.cli.prove",
+    "reproduce": "sweep.cli.prove",
 }
 
 

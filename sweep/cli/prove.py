@@ -1,0 +1,172 @@
+"""`sweep verify` and `sweep reproduce`: whether the same bits come again, shown rather than promised."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.cli.app import emit
+from sweep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweep.verify.subject import Subject
+
+_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+_trust = click.option("--trust", is_flag=True, help="Let a directory run code that is not part of sweep.")
+_variant = click.option("--variant", help="Which variant; a part of its name is enough.")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@click.command(short_help="Prove that a run repeats its bits, or name what differs.")
+@click.argument("source", required=False, metavar="[CONFIG | DIR]")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Which seed; the first unless given.")
+@click.option("--steps", type=click.IntRange(1), help="Only so many training steps.")
+@_variant
+@click.option("--deterministic/--fast", "deterministic", default=None, help="Of a config: in which mode.")
+@click.option("--cost", "price", is_flag=True, help="Time fast and deterministic mode side by side instead.")
+@click.option("--audit", "look", is_flag=True, help="Look for randomness that the seed does not control instead.")
+@click.option("--lanes", type=click.IntRange(1), help="Compare so many lanes on a GPU with runs on their own.")
+@_trust
+@_json
+def verify(
+    source: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    steps: int | None,
+    variant: str | None,
+    deterministic: bool | None,
+    price: bool,
+    look: bool,
+    lanes: int | None,
+    trust: bool,
+    as_json: bool,
+) -> int:
+    """Train one seed twice in processes of their own and once in this one, and compare every digest.
+
+    Says `bit-exact: proven`, or names the first link that differs (initial weights, data order, epoch) and
+    the module where the difference arose; exit code 3 then. In fast mode it says how far apart the runs
+    ended. With a run directory the recorded digests are compared too, and the directory is stamped.
+    """
+    if sum((price, look, lanes is not None)) > 1:
+        raise ConfigError("--cost, --audit and --lanes are three questions", hint="ask one at a time")
+    subject = _subject(source, overrides, seed, variant, deterministic, trust, lanes is not None)
+    if price:
+        return _cost(subject, steps, as_json)
+    if look:
+        return _audit(subject, as_json)
+    if lanes is not None:
+        return _lanes(subject, lanes, as_json)
+    from sweep.verify.prove import prove
+    from sweep.verify.stamp import stamp_of
+
+    proof = prove(subject.spec, subject.place, steps=steps, record=subject.record)
+    store = subject.store
+    if store is not None and subject.spec.deterministic and proof.status in ("proven", "differs"):
+        if os.access(store.path, os.W_OK):
+            store.stamp(stamp_of(proof, how="verify"))
+        else:
+            _say(f"{store.path} is not writable: it is not stamped")
+    if as_json:
+        emit(proof.to_json())
+    else:
+        click.echo(f"{proof.spec.key}: {proof}")
+        if proof.recorded is not None and proof.recorded.answer != "MUST_MATCH":
+            click.echo(f"the record was not compared: its environment answers {proof.recorded}")
+        if proof.status == "proven" and store is not None:
+            click.echo(f"next: sweep report {store.path}")
+    return {"proven": 0, "fast": 0, "differs": 3, "failed": 1}[proof.status]
+
+
+def _subject(
+    source: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    variant: str | None,
+    deterministic: bool | None,
+    trust: bool,
+    lanes: bool,
+) -> Subject:
+    from sweep.verify.subject import of_config, of_directory
+
+    if source is not None and os.path.isdir(source):
+        if overrides or deterministic is not None:
+            raise ConfigError(
+                "a directory has its settings in its records", where=source, hint="to change them, name a config"
+            )
+        subject = of_directory(Path(source), seed=seed, variant=variant, trust=trust, say=_say)
+    else:
+        from sweep.cli.run import configured
+        from sweep.launch import prepare
+
+        checked = configured(source, overrides, deterministic=deterministic)
+        if deterministic is None and not checked.deterministic and (source is None or lanes):
+            checked = configured(source, overrides, deterministic=True)
+        subject = of_config(prepare(checked), seed=seed, variant=variant)
+    from sweep.cli.run import rebirth
+
+    rebirth(subject.spec.deterministic)
+    return subject
+
+
+def _cost(subject: Subject, steps: int | None, as_json: bool) -> int:
+    from sweep.verify.cost import cost
+
+    found = cost(subject.spec, subject.place, steps=steps)
+    emit(found.to_json()) if as_json else click.echo(str(found))
+    return 0
+
+
+def _audit(subject: Subject, as_json: bool) -> int:
+    from sweep.verify.audit import audit
+
+    found = audit(subject.spec, subject.place)
+    emit(found.to_json()) if as_json else click.echo(str(found))
+    return 3 if found.findings else 0
+
+
+def _lanes(subject: Subject, lanes: int, as_json: bool) -> int:
+    from importlib import import_module
+
+    compare: Any = getattr(import_module("sweep.train.lanes"), "compare_lanes", None)
+    if compare is None or subject.spec.target.kind != "recipe":
+        raise ConfigError("only recipes on a GPU are packed into lanes", where="--lanes")
+    found = compare(subject.spec, subject.place, lanes)
+    if as_json:
+        emit({"lanes": lanes, "equal": bool(found.equal), "summary": str(found)})
+    else:
+        click.echo(str(found))
+    return 0 if found.equal else 3
+
+
+@click.command(short_help="Train a recorded seed again and compare it with its record.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Which seed; the first unless given.")
+@click.option("--repeat", type=click.IntRange(0), default=0, help="Which repeat of it.")
+@_variant
+@_trust
+@_json
+def reproduce(directory: Path, seed: int | None, repeat: int, variant: str | None, trust: bool, as_json: bool) -> int:
+    """Train one seed of a run directory again, from what its record says, and compare the whole chain.
+
+    The directory may be a copy from another machine; the verdict says what the two environments promise.
+    Exit code 0: the same bits. 3: they were promised and did not come. 1: other bits, none promised.
+    """
+    from sweep.cli.run import rebirth
+    from sweep.verify.reproduce import reproduce as again
+    from sweep.verify.subject import of_directory
+
+    subject = of_directory(directory, seed=seed, variant=variant, repeat=repeat, trust=trust, say=_say)
+    rebirth(subject.spec.deterministic)
+    found = again(subject)
+    if as_json:
+        emit(found.to_json())
+    else:
+        click.echo(str(found))
+    return 0 if found.equal else 3 if found.broken else 1

@@ -1,0 +1,89 @@
+"""Locate: where in the model two runs part, by watching every module in both at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sweep.errors import SweepError
+from sweep.verify.process import Process
+from sweep.verify.rehearse import Request
+
+TRIES = 3  # a difference that comes and goes may stay away once
+POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """The first thing that two runs computed differently.
+
+    step counts optimizer steps from 1; what: "output", "gradient of the output", "gradient" (of a parameter),
+    "weights after the step", "input"; module: its path in the model, kind: its class; parameter: if one is meant.
+    """
+
+    step: int
+    what: str
+    module: str
+    kind: str
+    parameter: str = ""
+
+    def __str__(self) -> str:
+        of = f"parameter {self.parameter} of {self.module}" if self.parameter else self.module
+        kind = f" ({self.kind})" if self.kind and self.kind != self.module else ""
+        return f"step {self.step}: the {self.what} of {of}{kind}".replace("output of the output", "output")
+
+
+def locate(request: Request, *, where: Path) -> Culprit | None:
+    """Train twice, side by side, until the first tensor that differs. None: nothing did, in several tries."""
+    for number in range(TRIES):
+        traces = [where / f"trace-{number}-{side}.txt" for side in "ab"]
+        pair = [
+            replace(request, path=str(where / f"watched-{number}-{side}"), trace=str(trace))
+            for side, trace in zip("ab", traces, strict=True)
+        ]
+        with Process(pair[0], where="a") as a, Process(pair[1], where="b") as b:
+            for left, right in zip(_lines(traces[0], a), _lines(traces[1], b), strict=False):
+                if left != right:
+                    return _culprit(left, right)
+            for process in (a, b):
+                _quietly(process)
+    return None
+
+
+def _quietly(process: Process) -> None:
+    try:
+        process.wait()
+    except SweepError:
+        process.end()
+
+
+def _lines(path: Path, process: Process) -> Iterator[list[str]]:
+    """The lines of a trace as they are written; ends with its process."""
+    while not path.exists():
+        if not process.running:
+            return
+        time.sleep(POLL)
+    with path.open(encoding="utf-8") as stream:
+        rest = ""
+        while True:
+            over = not process.running
+            rest += stream.read()
+            *whole, rest = rest.split("\n")
+            for line in whole:
+                yield line.split("\t")
+            if over:
+                return
+            if not whole:
+                time.sleep(POLL)
+
+
+def _culprit(left: list[str], right: list[str]) -> Culprit:
+    step, what, where, kind, _ = left
+    if left[:4] != right[:4]:
+        return Culprit(int(step), f"order of computation ({what} here, {right[1]} of {right[2]} there)", where, kind)
+    if what in ("gradient", "weights after the step"):
+        module, _, parameter = where.rpartition(".")
+        return Culprit(int(step), what, module or "the model", kind, parameter)
+    return Culprit(int(step), what, where, kind)

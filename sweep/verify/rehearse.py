@@ -1,0 +1,204 @@
+"""Rehearse: train a run as the worker does, to see its digests; nothing of it is recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sweep import digest, fingerprint, seeding, worker
+from sweep.handle import Interrupted, Run
+from sweep.plan import RunSpec, canonical
+from sweep.store import Attempt, Failure, atomic
+from sweep.store.names import HISTORY
+from sweep.store.owner import this_process
+from sweep.task import Interval, Place
+from sweep.verify.watch import Steps, Watch
+
+NEVER = Interval(epochs=0, seconds=0)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train: a run, how far (None: to its end) and what to look at.
+
+    path: a folder for what the training writes; trace: where every module's digests go, line by line.
+    extra: a context to train in, by its name in `sweep.verify.audit`.
+    """
+
+    spec: RunSpec
+    place: Place
+    path: str
+    steps: int | None = None
+    trace: str = ""
+    audit: str = ""
+    perturb: str = ""
+    nice: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training showed. where: which process; chain: its digests; steps: optimizer steps, where counted.
+
+    stopped: it was ended after the steps that were asked for. folder: what it wrote.
+    """
+
+    where: str
+    chain: Mapping[str, str]
+    metrics: Mapping[str, float]
+    environment: Mapping[str, Any]
+    context: Mapping[str, Any]
+    seconds: float
+    steps: int = 0
+    stopped: bool = False
+    failure: Failure | None = None
+    notes: tuple[str, ...] = ()
+    folder: str = ""
+    found: tuple[Mapping[str, Any], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = atomic.strict(asdict(self))
+        return plain
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Trained:
+        failure = body["failure"]
+        return cls(**{
+            **body, "failure": Failure(**failure) if failure else None, "notes": tuple(body["notes"]),
+            "metrics": {name: float(value) for name, value in body["metrics"].items()},
+            "found": tuple(body["found"]),
+        })  # fmt: skip
+
+
+@dataclass
+class Rehearsal(Run):
+    """A run that keeps no checkpoints, and whose built-in loop ends after `limit` steps, each one digested."""
+
+    limit: int | None = None
+    steps: int = 0
+    environment: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def checkpoint_due(self, *, epoch_end: bool) -> bool:
+        self.steps += not epoch_end
+        return not epoch_end and self.limit is not None
+
+    def checkpoint(self, state: Mapping[str, Any], *, step: int) -> None:
+        self.digest(f"step/{step}", digest.tensors(dict(_flat(state))))
+        if self.limit is not None and self.steps >= self.limit:
+            self.look_around()
+            raise Interrupted
+
+    def look_around(self) -> None:
+        """Read the environment while the training code still has it as it wants it."""
+        self.environment = fingerprint.collect(self.threads, device=self.device)
+
+    def restore(self) -> dict[str, Any] | None:
+        return None
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        return [(name, value)]
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    return [found for key, each in items for found in _flat(each, f"{name}/{key}")]
+
+
+def rehearse(request: Request, *, where: str = "this process") -> Trained:
+    """Train in this process. Settings that training changes are put back; random streams are not."""
+    spec = request.spec
+    folder = Path(request.path)
+    folder.mkdir(parents=True, exist_ok=True)
+    attempt = Attempt(folder, spec.id, this_process(), number=1)
+    run = Rehearsal(spec, attempt, NEVER, limit=request.steps if spec.target.kind == "recipe" else None)
+    begun = time.monotonic()
+    failure: Failure | None = None
+    metrics: dict[str, float] = {}
+    stopped = False
+    heard = io.StringIO()
+    with ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(heard))
+        stack.enter_context(contextlib.redirect_stderr(heard))
+        stack.enter_context(seeding.restored())
+        found: list[Mapping[str, Any]] = []
+        if request.audit:
+            from sweep.verify.probes import probing
+
+            found = stack.enter_context(probing(spec, folder, perturb=request.perturb))
+        steps = stack.enter_context(_steps(run, request))
+        if request.trace:
+            stack.enter_context(_trace(request.trace))
+        for _, result in worker.attempted([run], request.place):
+            if isinstance(result, Interrupted):
+                stopped = True
+            elif isinstance(result, Failure):
+                failure = Failure(result.kind, result.message, result.phase, result.exception, result.where)
+            else:
+                metrics = result
+            if run.environment is None:
+                run.look_around()
+        if steps is not None and steps.count and not stopped and "final" not in run.chain:
+            run.digest("final", steps.weights())
+    attempt.close()
+    numeric, context = run.environment or ({}, {})
+    if not stopped and failure is None:
+        run.digest("history", _history(folder))
+        run.digest("metrics", hashlib.sha256(canonical(atomic.strict(metrics)).encode()).hexdigest())
+    taken = run.steps or (steps.count if steps is not None else 0)
+    return Trained(
+        where=where, chain=dict(run.chain), metrics=metrics, environment=numeric, context=context,
+        seconds=time.monotonic() - begun, steps=taken, stopped=stopped, failure=failure, notes=tuple(run.notes),
+        folder=str(folder), found=tuple(found),
+    )  # fmt: skip
+
+
+def _history(folder: Path) -> str:
+    path = folder / HISTORY
+    return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+
+
+def _steps(run: Rehearsal, request: Request) -> AbstractContextManager[Steps | None]:
+    """The built-in loop says itself what it does; a user's function is seen at its optimizers."""
+    if run.spec.target.kind != "function":
+        return contextlib.nullcontext()
+
+    def link(name: str, value: Callable[[], str]) -> None:
+        if (name == "initial" and name not in run.chain) or (name != "initial" and request.steps is not None):
+            run.digest(name, value())
+
+    def after(count: int) -> None:
+        if request.steps is not None and count >= request.steps:
+            run.look_around()
+            raise Interrupted
+
+    return Steps(link, after)
+
+
+@contextlib.contextmanager
+def _trace(path: str) -> Any:
+    with open(path, "w", encoding="utf-8", buffering=1) as stream:
+
+        def say(step: int, what: str, where: str, kind: str, value: Callable[[], str]) -> None:
+            stream.write("\t".join([str(step), what, where, kind, value()]) + "\n")
+
+        with Watch(say):
+            yield
+
+
+def enter_folder(place: Place) -> None:
+    """Where the launch found the user's functions."""
+    if place.folder and os.path.isdir(place.folder):
+        os.chdir(place.folder)
+        if place.folder not in sys.path:
+            sys.path.insert(0, place.folder)

@@ -1,0 +1,144 @@
+"""Subject: the run that a command is asked to train again, out of a config or out of a run directory."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.config import Collect
+from sweep.config.redaction import HIDDEN
+from sweep.errors import ConfigError, StoreError, TargetError
+from sweep.launch import Prepared, data_digest_of
+from sweep.plan import Json, RunSpec, Target
+from sweep.store import Member, Record, Store
+from sweep.target import harmless, resolve
+from sweep.task import Place
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One run and what training it takes; store and record where it comes from a directory."""
+
+    spec: RunSpec
+    place: Place
+    store: Store | None = None
+    record: Record | None = None
+
+
+def of_config(prepared: Prepared, *, seed: int | None = None, variant: str | None = None) -> Subject:
+    """The first run of a plan, or that of a seed and a variant (a part of its name is enough).
+
+    Raises: ConfigError.
+    """
+    plan = prepared.plan
+    specs = list(plan.of_seed(plan.seeds[0] if seed is None else seed))
+    found = [s for s in specs if variant is None or variant in s.variant]
+    if not found:
+        names = ", ".join(dict.fromkeys(s.variant for s in specs))
+        raise ConfigError(f"no variant {variant!r}", hint=f"variants: {names or 'only one, without a name'}")
+    place = Place("", folder=os.getcwd(), function=prepared.function, collect=prepared.config.collect)
+    return Subject(found[0], place)
+
+
+def of_directory(
+    path: Path,
+    *,
+    seed: int | None = None,
+    variant: str | None = None,
+    repeat: int = 0,
+    trust: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Subject:
+    """A finished run of a directory, which may have come from anywhere.
+
+    What would be imported or started is said first, and refused without `trust` unless it is a built-in recipe.
+    Raises: StoreError, TargetError, ConfigError; nothing was imported then.
+    """
+    store = Store.open(path)
+    member = _member(store, seed, variant, repeat)
+    record = member.record
+    assert record is not None
+    spec = RunSpec.from_json(record.spec)
+    require_trust(spec.target, trust, say)
+    if _hidden(spec.to_json()):
+        raise StoreError(
+            "a value of it is secret and was not recorded", where=f"{store.path}: {member.key}",
+            hint="verify it from its config: sweep verify CONFIG",
+        )  # fmt: skip
+    require_same_code(spec)
+    collect = store.manifest.config.get("collect")
+    fill = record.environment.get("fill_uninitialized_memory") is not False
+    place = Place(
+        "", folder=os.getcwd(), fill_memory=fill,
+        collect=Collect.model_validate({k: v for k, v in collect.items() if v is not None}) if collect else None,
+    )  # fmt: skip
+    return Subject(spec, place, store, record)
+
+
+def _member(store: Store, seed: int | None, variant: str | None, repeat: int) -> Member:
+    members = list(store.scan())
+    found = [
+        m for m in members
+        if seed in (None, m.seed) and m.repeat == repeat and (variant is None or variant in m.variant)
+    ]  # fmt: skip
+    if not found:
+        seeds = ", ".join(str(s) for s in sorted({m.seed for m in members})[:20])
+        raise StoreError(
+            f"no run of seed {seed}" + (f" and variant {variant!r}" if variant else ""), where=str(store.path),
+            hint=f"its seeds: {seeds}",
+        )  # fmt: skip
+    done = [m for m in found if m.status == "ok"]
+    if not done:
+        raise StoreError(
+            f"{found[0].key} is {found[0].status}: there is no result to compare with", where=str(store.path),
+            hint=f"sweep status {shlex.quote(str(store.path))}",
+        )  # fmt: skip
+    return done[0]
+
+
+def require_trust(target: Target, trust: bool, say: Callable[[str], None]) -> None:
+    """Raises: TargetError when what a directory names is no built-in recipe and is not trusted."""
+    if harmless(target):
+        return
+    what = shlex.join(target.argv) if target.kind == "command" else target.reference
+    verb = "run the command" if target.kind == "command" else "import and call"
+    say(f"this directory asks to {verb} {what!r} in {os.getcwd()} (source sha256 {target.digest[:16] or 'unknown'})")
+    if target.kind == "function" and target.reference.startswith("__main__:"):
+        raise TargetError(
+            "it was defined in a notebook or script, not in a module", where=target.reference,
+            hint="only its text was recorded; move it into a module and train again",
+        )  # fmt: skip
+    if not trust:
+        raise TargetError(
+            "it is not part of sweep, so it does not run unasked", where=what,
+            hint="look at it, then say so with --trust",
+        )  # fmt: skip
+
+
+def require_same_code(spec: RunSpec) -> None:
+    """Raises: StoreError when the code or the data are not those that the run was trained with."""
+    if spec.target.kind == "command":
+        return
+    now, _ = resolve(spec.target.kind, spec.target.reference)
+    if now.digest != spec.target.digest:
+        raise StoreError(
+            f"its source has changed: {spec.target.digest[:16]} then, {now.digest[:16]} now",
+            where=spec.target.reference, hint="check out the version it was trained with: git_commit in its record",
+        )  # fmt: skip
+    data = data_digest_of(spec.target, spec.params)
+    if data != spec.data:
+        raise StoreError(
+            f"the data have changed: {spec.data[:16]} then, {data[:16]} now", where="params.data",
+            hint="put the files back that it was trained with",
+        )  # fmt: skip
+
+
+def _hidden(value: Json) -> bool:
+    if isinstance(value, dict):
+        return any(_hidden(each) for each in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_hidden(each) for each in value)
+    return isinstance(value, str) and HIDDEN in value
