@@ -180,7 +180,8 @@ def failure_of(error: BaseException, phase: str) -> Failure:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error) or "no message"
+        # Escapes for what is no Unicode, such as a file name in other bytes: it travels to a screen and a file.
+        return str(error).encode(errors="backslashreplace").decode() or "no message"
     except Exception:  # a broken __str__ must not hide that the run failed
         return "its message cannot be read"
 

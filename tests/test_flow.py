@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toys
 
 import sweep
-import toys
 from sweep import Results, SweepError
 from sweep.cli.app import main
 from sweep.errors import ConfigError, StoreError, TargetError

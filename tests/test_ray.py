@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import toys
 
 import sweep
-import toys
 from sweep import Results
 from sweep.engine import Done, Lost, RayEngine, Slots, Tick
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM

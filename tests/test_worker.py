@@ -1,0 +1,253 @@
+"""A task becomes outcomes: whatever the user's code does, there is one record and it says what happened."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+import torch
+
+from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
+from sweep.store import Manifest, Member, Store, atomic
+from sweep.store.record import encode
+from sweep.task import Cancelled, Outcome, Place
+from sweep.worker import work
+
+
+def planned(seeds: tuple[int, ...] = (7,), *, deterministic: bool = True, threads: int = 1) -> Plan:
+    return Plan(
+        target=Target("function", "made:up"), cells=(Cell("", "", {}),), seeds=seeds, repeats=1,
+        deterministic=deterministic, device="cpu", threads=threads, base_seed=42, vary=(),
+    )  # fmt: skip
+
+
+class Trained:
+    """One function, trained as one task in a directory of its own."""
+
+    def __init__(self, folder: Path, function: Callable[..., Any], plan: Plan | None = None, **place: Any) -> None:
+        self.plan = plan or planned()
+        self.store = Store.create(folder, Manifest("w", {}, self.plan.experiment(), self.plan.seeds))
+        self.place = Place(path=os.fspath(folder), function=cloudpickle.dumps(function), **place)
+        self.outcomes: list[Outcome] = []
+
+    def go(self) -> Trained:
+        self.outcomes = [outcome for spec in self.plan for outcome in work((spec,), self.place)]
+        return self
+
+    @property
+    def member(self) -> Member:
+        return next(self.store.scan(verify=True))
+
+    @property
+    def log(self) -> str:
+        path = self.store.log(self.member)
+        return path.read_text() if path else ""
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Trained]:
+    def go(function: Callable[..., Any], **options: Any) -> Trained:
+        return Trained(tmp_path / "runs", function, **options).go()
+
+    return go
+
+
+Train = Callable[..., Trained]
+
+
+def test_the_run_is_what_was_asked_for(train: Train) -> None:
+    seen: dict[str, Any] = {}
+
+    def function(run: Any) -> dict[str, float]:
+        record = {
+            "seed": run.seed, "streams": dict(run.streams), "deterministic": run.deterministic, "device": run.device,
+            "threads": run.threads, "effective": torch.get_num_threads(),
+            "switch": torch.are_deterministic_algorithms_enabled(), "drawn": float(torch.rand(())),
+        }  # fmt: skip
+        (run.dir / "seen.json").write_text(atomic.dumps(record))
+        return {"test/accuracy": 1.0}
+
+    done = train(function)
+    assert done.member.folder is not None
+    seen = atomic.loads((done.member.folder / "seen.json").read_bytes())
+    assert seen["streams"] == {name: stream_seed(7, name) for name in STREAMS}
+    assert (seen["seed"], seen["deterministic"], seen["device"], seen["effective"]) == (7, True, "cpu", 1)
+    assert seen["switch"]
+    torch.manual_seed(7)
+    assert seen["drawn"] == float(torch.rand(()))
+    assert done.member.record is not None
+    assert set(done.member.record.artifacts) == {"seen.json"}
+    assert done.outcomes == [Outcome("seed7", "ok", {"test/accuracy": 1.0}, None, done.outcomes[0].seconds)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_thread_count_is_set_recorded_and_put_back(train: Train, threads: int) -> None:
+    before = torch.get_num_threads()
+    done = train(lambda run: {"n": torch.get_num_threads()}, plan=planned(threads=threads))
+    assert done.outcomes[0].metrics == {"n": threads}
+    assert done.member.record is not None
+    assert done.member.record.environment["threads"] == threads
+    assert torch.get_num_threads() == before
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def _raise(error: BaseException) -> Callable[[Any], Any]:
+    def function(run: Any) -> Any:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "says"),
+    [
+        (_raise(ValueError("unlucky")), "raised", "ValueError: unlucky"),
+        (_raise(SystemExit(3)), "raised", "SystemExit: 3"),
+        (_raise(RuntimeError()), "raised", "no message"),
+        (_raise(OSError("no file 'a\udcff'")), "raised", "no file"),
+        (_raise(MemoryError("much")), "out of memory", "--jobs"),
+        (_raise(RuntimeError("x does not have a deterministic implementation, but")), "nondeterministic", "x does"),
+        (lambda run: None, "returned", "NoneType None"),
+        (lambda run: 0.93, "returned", "float 0.93"),
+        (lambda run: {}, "returned", "gave no metrics"),
+        (lambda run: {"a": "high"}, "returned", "metric 'a'"),
+        (lambda run: {"test/loss": float("nan")}, "diverged", "test/loss is nan"),
+        (lambda run: {"test/loss": float("inf")}, "diverged", "test/loss is inf"),
+    ],
+    ids=[
+        "an error", "an exit", "no message", "no unicode", "no memory", "no kernel", "nothing", "a number", "no metric",
+        "a text", "nan", "inf",
+    ],
+)  # fmt: skip
+def test_every_way_to_fail_is_a_record_with_its_reason(
+    train: Train, function: Callable[..., Any], kind: str, says: str
+) -> None:
+    done = train(function)
+    record = done.member.record
+    assert record is not None
+    assert record.failure is not None
+    assert (record.status, record.failure.kind) == ("failed", kind)
+    assert says in str(record.failure)
+    assert done.outcomes[0].failure == record.failure
+
+
+def test_an_exception_that_cannot_be_printed_fails_its_run_only(train: Train) -> None:
+    done = train(_raise(Unprintable()))
+    assert done.outcomes[0].failure is not None
+    assert "cannot be read" in done.outcomes[0].failure.message
+
+
+def test_a_failure_names_the_innermost_line_of_the_users_code(train: Train) -> None:
+    def function(run: Any) -> Any:
+        import json
+
+        return json.loads("{")
+
+    failure = train(function).outcomes[0].failure
+    assert failure is not None
+    assert failure.where.startswith("test_worker.py:")
+
+
+def test_the_log_has_what_was_printed_and_the_traceback_with_its_cause(train: Train) -> None:
+    def function(run: Any) -> Any:
+        print("said aloud")
+        try:
+            raise KeyError("deep cause")
+        except KeyError as error:
+            raise ValueError("shown") from error
+
+    log = train(function).log
+    assert log.index("said aloud") < log.index("deep cause") < log.index("ValueError: shown")
+    assert "worker.py" not in log.replace("test_worker.py", "")
+
+
+def test_what_diverged_keeps_its_metrics(train: Train) -> None:
+    record = train(lambda run: {"test/loss": float("inf"), "test/accuracy": 0.1}).member.record
+    assert record is not None
+    assert record.metrics == {"test/loss": float("inf"), "test/accuracy": 0.1}
+
+
+def test_the_values_logged_last_are_the_result_of_code_that_returns_none(train: Train) -> None:
+    def function(run: Any) -> None:
+        run.log({"test/accuracy": 0.9}, step=1)
+        run.log({"test/accuracy": 0.5}, step=2)
+
+    record = train(function).member.record
+    assert record is not None
+    assert record.metrics == {"test/accuracy": 0.5}  # never the best one
+    assert record.result == {"rule": "returned", "epoch": None}
+
+
+def test_a_switch_that_the_code_turned_back_is_noted(train: Train) -> None:
+    def function(run: Any) -> dict[str, float]:
+        torch.use_deterministic_algorithms(False)
+        return {"a": 1.0}
+
+    assert any("not deterministic" in note for note in train(function).outcomes[0].notes)
+
+
+def test_a_time_limit_is_an_outcome_with_the_stacks_in_the_log(train: Train) -> None:
+    def slow(run: Any) -> dict[str, float]:
+        time.sleep(60)
+        return {"a": 1.0}
+
+    done = train(slow, timeout=0.2)
+    assert done.outcomes[0].failure is not None
+    assert done.outcomes[0].failure.kind == "timeout"
+    assert "in slow" in done.log
+
+
+def test_a_stop_leaves_no_record_and_nobody_at_work(train: Train, tmp_path: Path) -> None:
+    def function(run: Any) -> dict[str, float]:
+        Path(stop).touch()
+        run.log({"a": 1.0}, step=1)
+        return {"a": 1.0}
+
+    stop = str(tmp_path / "runs" / "stop-abc")
+    done = train(function, launch="abc")
+    assert done.outcomes == [Outcome("seed7", "interrupted")]
+    assert (done.member.status, done.member.record) == ("lost", None)
+
+
+@pytest.mark.parametrize("error", [Cancelled(), OSError("disk full")], ids=repr)
+def test_what_ends_the_worker_itself_leaves_nobody_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(Store, "commit", fail)
+    trained = Trained(tmp_path / "runs", lambda run: {"a": 1.0})
+    with pytest.raises(type(error)):
+        trained.go()
+    assert trained.member.status == "lost"
+
+
+def test_a_second_attempt_is_late_and_changes_nothing(train: Train) -> None:
+    done = train(lambda run: {"a": 1.0})
+    before = done.member.record
+    assert before is not None
+    done.go()
+    assert [o.status for o in done.outcomes] == ["late"]
+    assert done.member.record is not None
+    assert encode(done.member.record) == encode(before)
+
+
+def test_what_is_printed_stays_off_the_screen(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    def function(run: Any) -> dict[str, float]:
+        print("loud")
+        assert isinstance(io.StringIO(), io.StringIO)
+        return {"a": 1.0}
+
+    assert "loud" in train(function).log
+    assert capsys.readouterr().out == ""
