@@ -168,6 +168,11 @@ class Store:
         with lock.briefly(self.path / MANIFEST_LOCK):
             self._put(replace(manifest.read(self.path / MANIFEST), stamp=value))
 
+    def keep_until(self, value: dict[str, Any]) -> None:
+        """Keep the stopping rule and where it stands."""
+        with lock.briefly(self.path / MANIFEST_LOCK):
+            self._put(replace(manifest.read(self.path / MANIFEST), until=value))
+
     def _put(self, new: Manifest) -> None:
         atomic.write(self.path / MANIFEST, manifest.encode(new))
         self.manifest = new

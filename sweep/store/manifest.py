@@ -13,6 +13,7 @@ from sweep.store import atomic
 from sweep.store.owner import now
 
 FORMAT = 1
+UNTIL = "until"  # the note of seeds that a stopping rule asked for
 
 Json = Any
 
@@ -38,6 +39,7 @@ class Manifest:
     seed_log: tuple[SeedEntry, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     stamp: Mapping[str, Json] = field(default_factory=dict)
+    until: Mapping[str, Json] = field(default_factory=dict)  # the stopping rule, and where it stood at its last look
     origin: str = ""  # the words after `sweep run` that asked for it, secrets hidden
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
@@ -50,8 +52,11 @@ class Manifest:
 
     @property
     def extensions(self) -> int:
-        """How often seeds were added after results had been there to look at."""
-        return sum(entry.results_existed for entry in self.seed_log)
+        """How often seeds were added after results had been there to look at, other than by a stopping rule.
+
+        A rule has paid for its looks in advance.
+        """
+        return sum(entry.results_existed and entry.note != UNTIL for entry in self.seed_log)
 
 
 def encode(manifest: Manifest) -> bytes:
