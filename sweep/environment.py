@@ -13,6 +13,7 @@ The verdict on two runs goes by the first line that applies:
 | a spec id, or a field below, is missing or "unknown" on either side;   | UNKNOWN              |
 | a field that is not listed below differs                               |                      |
 | a run is in fast mode, or its switches no longer stood at the end      | MAY_MATCH            |
+| a run was a command: its program's switches are not ours to read back  | MAY_MATCH            |
 | hash order was not controlled (`hash_seed` is "random" on either side) | MAY_MATCH            |
 | a field marked MAY_MATCH below differs                                 | MAY_MATCH            |
 | none of these                                                          | MUST_MATCH           |
@@ -229,10 +230,17 @@ def _not_promised(a: Origin, b: Origin) -> Fields:
         names = ["deterministic_algorithms", "deterministic_warn_only"]
         names += ["cudnn_deterministic", "cudnn_benchmark"] if a.environment.get("device") == "cuda" else []
         found += [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+    if "command" in (_kind(a), _kind(b)):
+        found.append(("target.kind", _kind(a), _kind(b)))
     hashing = a.environment.get("hash_seed"), b.environment.get("hash_seed")
     if hashing == (HASH_ORDER_NOT_CONTROLLED, HASH_ORDER_NOT_CONTROLLED):
         found.append(("hash_seed", *hashing))
     return tuple(found)
+
+
+def _kind(origin: Origin) -> str | None:
+    kind: str | None = origin.spec.get("target", {}).get("kind")
+    return kind
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

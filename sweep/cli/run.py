@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,23 @@ _mode = click.option(
     "--deterministic/--fast", "deterministic", default=None,
     help="Bit-exact on the same software and hardware; or fast (the default), approximately reproducible.",
 )  # fmt: skip
+_metrics = click.option(
+    "--metrics", metavar="WHERE",
+    help="Where a program's metrics are found: FILE.json, FILE.csv, tensorboard:FOLDER, or a regular expression "
+    "with named groups for its output. Without it: metrics.json in {dir}, or its last line of JSON.",
+)  # fmt: skip
 _out = click.option("--out", type=click.Path(path_type=Path), help="The run directory; runs/NAME by default.")
 
 
-@click.command(short_help="Train one model per seed, then report.")
+@click.command(
+    short_help="Train one model per seed, then report.",
+    options_metavar="[OPTIONS]", epilog="After -- comes any program that takes a seed, as you would type it.",
+)  # fmt: skip
 @click.argument("config", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--seeds", help="42,123,456 or 0-9 or both; @FILE for a file of them.")
 @_mode
+@_metrics
 @_out
 @click.option("--engine", type=click.Choice(["ray", "inline"]), default="ray", help="Ray, or this process.")
 @click.option("--address", help="Join a Ray cluster: auto, or host:port.")
@@ -43,6 +53,7 @@ def run(
     overrides: tuple[str, ...],
     seeds: str | None,
     deterministic: bool | None,
+    metrics: str | None,
     out: Path | None,
     engine: str,
     address: str | None,
@@ -55,20 +66,28 @@ def run(
 ) -> int:
     """Train one model per seed, many at once, and report what the spread between them means.
 
+    \b
+      sweep run --seeds 42,123,456
+      sweep run my.yaml --seeds 0-9 params.optimizer.lr=0.01
+      sweep run --seeds 0-9 -- python train.py --lr 0.1 --seed {seed}
+
     CONFIG is a YAML file; without one the embedded example runs: an MLP on scikit-learn's digits. KEY=VALUE
     changes it (params.optimizer.lr=0.01). What is missing is trained, nothing twice: the same command again
     goes on where the last one stopped, and more seeds join those that are there.
+
+    After -- comes any program, unmodified. {seed}, {dir} (the run's own folder), {device}, {run_id} and
+    {params.NAME} are replaced in its words.
     """
     from sweep.results import default_out, make_engine
 
-    command = ctx.obj["command"] or None
-    checked = configured(config, overrides, seeds=seeds, deterministic=deterministic, command=command)
+    command = ctx.obj["command"]
+    checked = configured(config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic)
     rebirth(checked.deterministic and engine == "inline")
     target = out if out is not None else default_out(checked)
     from sweep.launch import Launch, prepare
     from sweep.store import Store
 
-    prepared = prepare(checked, origin=origin(config, overrides, deterministic))
+    prepared = prepare(checked, origin=origin(config, overrides, deterministic, command, metrics))
     Store.check(target, prepared.manifest)  # before Ray is started
     if dry_run:
         _dry(prepared, target, as_json)
@@ -86,12 +105,17 @@ def run(
 def configured(
     config: str | None,
     overrides: tuple[str, ...],
+    command: Sequence[str] = (),
     *,
+    metrics: str | None = None,
     seeds: str | None = None,
     deterministic: bool | None = None,
     **settings: Any,
 ) -> Config:
-    """The config of a command line; the first argument may already be an override."""
+    """The config of a command line; the first argument may already be an override.
+
+    command: the words after `--`; a sweep of them that is given no name is called by their script's.
+    """
     from sweep.config import load
 
     if config is not None and "=" in config and not os.path.exists(config):
@@ -99,10 +123,42 @@ def configured(
     for text in overrides:
         if "=" not in text:
             raise ConfigError(f"{text!r} is not of the form KEY=VALUE", hint="e.g. params.optimizer.lr=0.01")
+    if command:
+        settings["command"] = list(command)
+        if config is None and not any(text.partition("=")[0].strip() == "name" for text in overrides):
+            from sweep.argv import name
+
+            settings["name"] = name(command)
+    if metrics is not None:
+        settings["collect"] = where_metrics(metrics)
     return load(config, overrides, seeds=seeds, deterministic=deterministic, **settings)
 
 
-def origin(config: str | None, overrides: tuple[str, ...], deterministic: bool | None) -> str:
+def where_metrics(text: str) -> dict[str, str]:
+    """The entry of `collect` that `--metrics` is short for.
+
+    Raises: ConfigError.
+    """
+    if "(?P<" in text:
+        return {"regex": text}
+    if text.startswith("tensorboard:"):
+        return {"tensorboard": text.removeprefix("tensorboard:") or "."}
+    for key, endings in {"json": (".json", ".jsonl", ".ndjson"), "csv": (".csv", ".tsv")}.items():
+        if text.lower().endswith(endings):
+            return {key: text}
+    raise ConfigError(
+        f"{text!r} is no place for metrics", where="--metrics",
+        hint="FILE.json, FILE.csv, tensorboard:FOLDER or a pattern such as 'acc=(?P<acc>[0-9.]+)'",
+    )  # fmt: skip
+
+
+def origin(
+    config: str | None,
+    overrides: tuple[str, ...],
+    deterministic: bool | None,
+    command: Sequence[str] = (),
+    metrics: str | None = None,
+) -> str:
     """The words that ask for this experiment again; its seeds are known to its directory."""
     import shlex
 
@@ -112,7 +168,8 @@ def origin(config: str | None, overrides: tuple[str, ...], deterministic: bool |
     mode = {True: ["--deterministic"], False: ["--fast"], None: []}[deterministic]
     hidden = [f"{key}={redact({key: value})[key]}" for key, _, value in (w.partition("=") for w in words) if value]
     plain = [word for word in words if "=" not in word]
-    return shlex.join([*plain, *hidden, *mode])
+    where = ["--metrics", metrics] if metrics is not None else []
+    return shlex.join([*plain, *hidden, *mode, *where, *(("--", *redact(list(command))) if command else ())])
 
 
 def rebirth(needed: bool) -> None:

@@ -25,7 +25,10 @@ SHORT = {
 @click.option("--num_epochs", "--num-epochs", "num_epochs", help="Short for params.epochs=…")
 @click.option("--retry-failed", is_flag=True, help="Train it again if it failed; the old record is kept.")
 @click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
+@click.option("--metrics", metavar="WHERE", help="Where a program's metrics are found; see sweep run --help.")
+@click.pass_context
 def ml_train(
+    ctx: click.Context,
     config: str | None,
     overrides: tuple[str, ...],
     seed: str | None,
@@ -36,6 +39,7 @@ def ml_train(
     num_epochs: str | None,
     retry_failed: bool,
     as_json: bool,
+    metrics: str | None,
 ) -> int:
     """Train one model: the same worker and the same bits as that seed inside a sweep, into the same directory.
 
@@ -49,11 +53,14 @@ def ml_train(
 
     given = {"lr": lr, "batch_size": batch_size, "num_epochs": num_epochs}
     short = tuple(f"{SHORT[name]}={value}" for name, value in given.items() if value is not None)
-    first = configured(config, (*overrides, *short), deterministic=deterministic, seed=seed)
+    command = ctx.obj["command"]
+    first = configured(config, (*overrides, *short), command, metrics=metrics, deterministic=deterministic, seed=seed)
     # `seed` itself stays the config's: with `vary` it is what the other streams are held at.
-    checked = configured(config, (*overrides, *short), deterministic=deterministic, seeds=str(first.seed))
+    checked = configured(
+        config, (*overrides, *short), command, metrics=metrics, deterministic=deterministic, seeds=str(first.seed)
+    )
     rebirth(checked.deterministic)
-    prepared = prepare(checked, origin=origin(config, (*overrides, *short), deterministic))
+    prepared = prepare(checked, origin=origin(config, (*overrides, *short), deterministic, command, metrics))
     target = out if out is not None else default_out(checked)
     Store.check(target, prepared.manifest)
     made, close = make_engine("inline")

@@ -122,16 +122,22 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
     return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
 
 
+def _again(origin: str, options: str) -> str:
+    """The words that go on with a directory; what follows ` -- ` belongs to another program."""
+    ours, mark, program = origin.partition("-- ") if origin.startswith("-- ") else origin.partition(" -- ")
+    return " ".join(word for word in ("sweep run", ours, options, mark.strip(), program) if word)
+
+
 def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
     """What to type next, the most useful first."""
     here = path_argument(store.path)
-    again = " ".join(word for word in ("sweep run", store.manifest.origin, "--out", here) if word)
+    again = _again(store.manifest.origin, f"--out {here}")
     if counts.running:
         return (f"sweep watch {here}",)
     if counts.lost or counts.pending:
         return (again,)
     if counts.failed:
-        return (f"{again} --retry-failed",)
+        return (_again(store.manifest.origin, f"--out {here} --retry-failed"),)
     if cells > 1:
         return (f"sweep compare {here}",)
     if store.manifest.experiment.get("deterministic") and not store.manifest.stamp:

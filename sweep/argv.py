@@ -1,0 +1,142 @@
+"""The words of a command: which are replaced, which of them is its source, and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from sweep.config import Config
+from sweep.config.rules import flatten, safe_name
+from sweep.errors import ConfigError, TargetError
+from sweep.plan import Json, Target, canonical
+from sweep.target import file_digest
+
+PLACEHOLDERS = ("seed", "dir", "device", "run_id")
+VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
+
+_HOLE = re.compile(r"\{([\w.]+)\}")
+_SOURCES = (".py", ".sh", ".r", ".jl", ".lua", ".js", ".pl", ".rb")
+
+
+def fill(word: str, values: Mapping[str, str]) -> str:
+    """`word` with each `{name}` of `values` replaced, once and literally; other braces stay as they are."""
+    return _HOLE.sub(lambda found: values.get(found[1], found[0]), word)
+
+
+def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
+    """{"params.lr": "0.1"}: what the placeholders of parameters stand for; text as it is, the rest as JSON."""
+    return {f"params.{path}": v if isinstance(v, str) else canonical(v) for path, v in flatten(params)}
+
+
+def search_path() -> str:
+    """PATH with our own interpreter's folder behind it: `python` is found where none is installed."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
+
+
+def resolve(config: Config) -> Target:
+    """The target of a config's command, checked as far as it can be before anything starts.
+
+    Raises: ConfigError, TargetError.
+    """
+    words = config.command or ()
+    _check_program(words)
+    _check_params(config, words)
+    found = script(words)
+    if not any("{seed}" in word for word in words) and not (found and _mentions(found[0])):
+        _refuse_without_seed(words)
+    return Target("command", argv=tuple(words), digest=digest(words))
+
+
+def digest(words: Sequence[str]) -> str:
+    """sha256 of the command's source: of a Python script its syntax trees and those of the modules beside it
+    that it imports, of any other script its bytes; "" when no word names a script."""
+    found = script(words)
+    if found is None:
+        return ""
+    path, root = found
+    return file_digest(path, root) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def name(words: Sequence[str]) -> str:
+    """What a sweep of this command is called that was given no name: its script's stem."""
+    found = script(words)
+    path = found[0] if found else Path(words[0])
+    return safe_name(path.parent.name if path.name == "__main__.py" else path.stem)
+
+
+def script(words: Sequence[str]) -> tuple[Path, Path] | None:
+    """(the file that is run, the folder its imports start from), both absolute; None when no word names one."""
+    for before, word in pairwise(("", *words)):
+        if before == "-m" and (module := _module(word)):
+            return module, Path.cwd().resolve()
+        path = Path(word)
+        if path.suffix.lower() in _SOURCES and path.is_file():
+            return path.resolve(), path.resolve().parent
+    first = Path(words[0])
+    if first.is_file() and _begins(first, b"#!"):
+        return first.resolve(), first.resolve().parent
+    return None
+
+
+def _module(dotted: str) -> Path | None:
+    base = Path.cwd().joinpath(*dotted.split("."))
+    return next((p.resolve() for p in (base.with_suffix(".py"), base / "__main__.py") if p.is_file()), None)
+
+
+def _begins(path: Path, start: bytes) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(len(start)) == start
+
+
+def _mentions(path: Path) -> bool:
+    return VARIABLE.encode() in path.read_bytes()
+
+
+def _check_program(words: Sequence[str]) -> None:
+    program = words[0]
+    if _HOLE.search(program) or shutil.which(program, path=search_path()):
+        return
+    if os.path.isfile(program):
+        hint = f"python {program} …" if program.endswith(".py") else f"make it executable: chmod +x {program}"
+        raise TargetError(f"{program} is a file that cannot be executed", where="command", hint=hint)
+    raise TargetError(f"no program {program!r} is here", where="command", hint="it is looked for as a shell would")
+
+
+def _check_params(config: Config, words: Sequence[str]) -> None:
+    """Every parameter is used by the command, and every parameter it uses has a value."""
+    holes = {found for word in words for found in _HOLE.findall(word)}
+    wanted = {hole for hole in holes if hole.startswith("params.")}
+    given = {f"params.{path}" for path, _ in flatten(config.params)} | set(config.grid)
+    for task in config.tasks.values():
+        given |= {f"params.{path}" for path, _ in flatten(task.get("params", {}))}
+    if unused := sorted(given - wanted):
+        raise ConfigError(
+            f"the command does not use {unused[0]}", where="command",
+            hint=f"put {{{unused[0]}}} where its value belongs",
+        )  # fmt: skip
+    if missing := sorted(wanted - given):
+        raise ConfigError(
+            f"the command uses {{{missing[0]}}}, which has no value", where="command",
+            hint=f"add {missing[0]}=…",
+        )  # fmt: skip
+
+
+def _refuse_without_seed(words: Sequence[str]) -> None:
+    near = [hole for word in words for hole in _braces(word) if get_close_matches(hole.lower(), ["seed"])]
+    hint = (
+        f"did you mean {{seed}} for {{{near[0]}}}?" if near
+        else f"e.g. --seed {{seed}}; for a program that reads a variable: -- env SEED={{seed}} {words[0]} …"
+    )  # fmt: skip
+    raise ConfigError("no {seed} in it: every seed would be the same run", where="command", hint=hint)
+
+
+def _braces(word: str) -> Iterator[Any]:
+    return iter(_HOLE.findall(word))

@@ -1,0 +1,245 @@
+"""Any program as a run: start it, listen to it, let none of it survive, and say what became of it."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from sweep import collect
+from sweep.argv import VARIABLE, fill, params_by_name, search_path
+from sweep.config import redact
+from sweep.config.schema import Collect
+from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.errors import SweepError
+from sweep.handle import Interrupted, Run, as_metrics
+from sweep.plan import RunSpec, content_id
+from sweep.store import Failure, atomic
+
+POLL = 0.2  # seconds between two looks at whether a stop was asked for
+GRACE = 5.0  # seconds between the request to end and the end
+KEPT = 16 << 20  # bytes of stdout in which metrics are looked for: the newest
+
+THREADS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+NOT_FROM_OUTSIDE = (
+    "deterministic as far as variables go (hash order, cuBLAS workspace, threads); a program seeds its libraries, "
+    "chooses deterministic kernels and orders its data itself: bits are not promised"
+)
+
+# Holds the other end of a pipe. Whichever way we die, the pipe closes and the program's group is ended.
+# In the background, for a dying Ray worker kills its own children first.
+_GUARD = 'exec 3<&0; (read answer <&3 || kill -KILL -- "-$1") >/dev/null 2>&1 &'
+
+Metrics = dict[str, float]
+
+
+def trainer(spec: RunSpec, where: Collect | None) -> Callable[[Sequence[Run]], Iterator[tuple[int, Metrics | Failure]]]:
+    """What runs a command once for each run it is handed."""
+
+    def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
+        for index, run in enumerate(runs):
+            yield index, _train(run, where)
+
+    return each
+
+
+def placeholders(run: Run) -> dict[str, str]:
+    """What `{seed}`, `{dir}`, `{device}`, `{run_id}` and `{params.…}` stand for in this run."""
+    own = {"seed": str(run.seed), "dir": str(run.dir), "device": run.device, "run_id": run.id[:16]}
+    return {**own, **params_by_name(run.params)}
+
+
+def environment(run: Run) -> dict[str, str]:
+    """The variables the program is started with: ours, and what decides its bits from outside."""
+    made = dict(os.environ)
+    made["PATH"] = search_path()
+    made.setdefault("PYTHONUNBUFFERED", "1")  # or its last words would be lost when it is ended
+    made |= {name: str(run.threads) for name in THREADS}
+    made |= {VARIABLE: str(run.seed), "SWEEP_DIR": str(run.dir), "SWEEP_DEVICE": run.device, "SWEEP_RUN_ID": run.id}
+    if run.device == "cpu":
+        made["CUDA_VISIBLE_DEVICES"] = ""  # the record says cpu, so it must be true
+    if run.deterministic:
+        made |= {k: v for k, v in ENVIRONMENT_FOR_DETERMINISM.items() if made.get(k) in (None, "", "random")}
+    return made
+
+
+def _train(run: Run, where: Collect | None) -> Metrics | Failure:
+    values = placeholders(run)
+    words = [fill(word, values) for word in run.spec.target.argv]
+    run.attempt.log_text(f"$ {shlex.join(redact(words))}\n")
+    if run.deterministic:
+        run.note(NOT_FROM_OUTSIDE)
+    begun = time.time()
+    heard = _Heard(run)
+    with _started(words, environment(run), heard) as process:
+        _listen(process, heard, stopping=run.stopping)
+        code = process.wait()
+    heard.close()
+    if failure := failure_of(code, heard.last_words):
+        return failure
+    left = collect.Left(run.dir, values, Path.cwd(), heard.stdout, begun)
+    try:
+        return _result(run, where, left)
+    except SweepError as problem:
+        return Failure("returned", str(problem))
+
+
+def _result(run: Run, where: Collect | None, left: collect.Left) -> Metrics:
+    found = collect.metrics(where, left)
+    for step, row in found.history:
+        run.attempt.log_row(step, row)
+    for split, arrays, note in collect.predictions(where, left):
+        run.save_predictions(split, **arrays)
+        if note:
+            run.note(note)
+    for note in found.notes:
+        run.note(note)
+    metrics = as_metrics(found.metrics, where="command")
+    run.result("last reported", found.history[-1][0] if found.history else None)
+    run.digest("metrics", content_id(atomic.strict(metrics)))
+    return metrics
+
+
+def failure_of(code: int, last_words: str) -> Failure | None:
+    """What an exit code stands for: None for 0, else a failure that quotes the program's last words."""
+    if code == 0:
+        return None
+    lines = [line.strip() for line in last_words.replace("\r", "\n").splitlines() if line.strip()]
+    said = f": {lines[-1][:300]}" if lines else ""
+    number = -code if code < 0 else code - 128  # a shell reports a signal as 128 + its number
+    if code < 0 or number in set(signal.Signals):
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        how = f"ended by {name}" if code < 0 else f"exit code {code} (128 + {name})"
+        hint = "; the machine may have run out of memory, try --jobs" if name == "SIGKILL" else ""
+        return Failure("killed", f"{how}{hint}{said}")
+    message = f"exit code {code}{said}"
+    if any(word in last_words for word in ("OutOfMemoryError", "CUDA out of memory", "MemoryError")):
+        return Failure("out of memory", f"{message}; try a smaller batch, or fewer runs at once with --jobs")
+    if "does not have a deterministic implementation" in last_words:
+        return Failure("nondeterministic", message)
+    return Failure("raised", message)
+
+
+class _Heard:
+    """What a program says: all of it into its run's log as it comes, the newest of stdout kept for metrics."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._out = bytearray()
+        self._last = ""
+        utf8 = codecs.getincrementaldecoder("utf-8")
+        self._decoders = {"stdout": utf8("replace"), "stderr": utf8("replace")}
+
+    def take(self, stream: str, data: bytes) -> None:
+        if stream == "stdout":
+            self._out += data
+            if len(self._out) > 2 * KEPT:
+                del self._out[:-KEPT]
+        text = self._decoders[stream].decode(data)
+        self._last = (self._last + text)[-8192:]
+        self.run.attempt.log_text(text)
+
+    def close(self) -> None:
+        for decoder in self._decoders.values():
+            self.run.attempt.log_text(decoder.decode(b"", final=True))
+
+    @property
+    def stdout(self) -> str:
+        return self._out.decode("utf-8", errors="replace")
+
+    @property
+    def last_words(self) -> str:
+        """The end of stdout and stderr, as they came."""
+        return self._last
+
+
+Process = subprocess.Popen[bytes]
+
+
+@contextmanager
+def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard) -> Iterator[Process]:
+    """The program in a process group of its own, which does not outlive this block, nor this process."""
+    try:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(variables),
+            start_new_session=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SweepError(f"{words[0]!r} cannot be started: {reason}", where="command") from None
+    guard = None
+    try:
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "sweep", str(process.pid)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        yield process
+    finally:
+        try:
+            if process.poll() is None:
+                _signal(process, signal.SIGTERM)
+                _listen(process, heard, seconds=GRACE)
+        finally:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                assert stream is not None
+                stream.close()
+            if guard is not None and guard.stdin is not None:
+                with suppress(BrokenPipeError):
+                    guard.stdin.write(b"ended\n")
+                    guard.stdin.close()
+                guard.wait()
+
+
+def _signal(process: Process, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says it so of zombies
+        os.killpg(process.pid, number)
+
+
+def _listen(
+    process: Process, heard: _Heard, *, seconds: float | None = None, stopping: Callable[[], bool] | None = None
+) -> None:
+    """Take in what the program says until it has ended, or so many seconds have passed.
+
+    What it leaves running in the background is not waited for. Raises: Interrupted when a stop was asked for.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    with selectors.DefaultSelector() as open_streams:
+        for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
+            assert stream is not None
+            open_streams.register(stream, selectors.EVENT_READ, name)
+        while process.poll() is None:
+            _take_in(open_streams, heard, POLL)
+            if stopping is not None and stopping():
+                raise Interrupted
+            if until is not None and time.monotonic() > until:
+                return
+        while _take_in(open_streams, heard, 0):
+            pass
+
+
+def _take_in(streams: selectors.BaseSelector, heard: _Heard, wait: float) -> int:
+    """Read once from each stream that has something to say; returns how many had."""
+    if not streams.get_map():
+        time.sleep(min(wait, 0.02))  # it closed both and goes on
+        return 0
+    ready = streams.select(wait)
+    for key, _ in ready:
+        stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
+        data = os.read(stream.fileno(), 1 << 16)
+        if data:
+            heard.take(key.data, data)
+        else:
+            streams.unregister(stream)
+    return len(ready)
