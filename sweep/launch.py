@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sweep import argv
+from sweep.collect import require
 from sweep.config import Config, redact, to_dict
 from sweep.engine import Done, Engine, Lost, Slots
 from sweep.environment import Answer, Origin, Verdict, verdict
@@ -113,7 +115,8 @@ def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target
         name = ":".join(getattr(function, part, "") for part in ("__module__", "__qualname__"))
         return Target("function", name, digest=source_digest(function)), function
     if config.command:
-        return Target("command", argv=tuple(config.command)), None
+        require(config.collect)
+        return argv.resolve(config), None
     if config.train:
         return resolve("function", config.train)
     return resolve("recipe", config.recipe or "")
@@ -134,7 +137,8 @@ def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config:
     return replace(cell, params=params, data=data_digest_of(target, params))
 
 
-def data_digest_of(target: Target, params: dict[str, Any]) -> str:
+def data_digest_of(target: Target, params: Mapping[str, Any]) -> str:
+    """The digest of the files that a built-in recipe trains on; "" where it is not known what they are."""
     if target.kind != "recipe" or "data" not in params:
         return ""
     from sweep.train.files import data_digest
