@@ -37,11 +37,12 @@ def execute(path, folder):
 def test_a_notebook_runs_and_gives_what_it_shows(path, tmp_path):
     committed = nbformat.read(path, as_version=4)
     done = execute(path, tmp_path)
+    if os.environ.get("UPDATE_NOTEBOOKS"):
+        nbformat.write(done, path)
+        return
     for shown, found in zip(committed.cells, done.cells, strict=True):
         assert kinds(found) == kinds(shown), shown.source
         assert "error" not in kinds(found)
-    if os.environ.get("UPDATE_NOTEBOOKS"):
-        nbformat.write(done, path)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

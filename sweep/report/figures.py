@@ -97,16 +97,16 @@ def members(
     if any(row.failed for row in rows):
         over = over.replace("over seeds", "over converged seeds", 1)
     with style():
-        axes = _axes(ax, height=1.1 + 0.55 * len(summary))
+        axes = _axes(ax, height=1.2 + 0.62 * len(summary))
         for place, row in enumerate(rows):
             color = COLORS[place % len(COLORS)]
             cell = table[(table["task"] == row.task) & (table["variant"] == row.variant)]
             values = _seed_values(cell, metric)
-            axes.plot(values, place + 0.16 + _spread(values), "o", ms=4.5, mec="none", color=color, alpha=0.6)
+            axes.plot(values, place + 0.14 + _spread(values), "o", ms=4.5, mec="none", color=color, alpha=0.6)
             if row.n > 1:
-                axes.plot([row.low, row.high], [place - 0.16] * 2, "-", color=color, lw=2.2)
+                axes.plot([row.low, row.high], [place - 0.26] * 2, "-", color=color, lw=2.2)
             if row.n:
-                axes.plot([row.mean], [place - 0.16], "D", ms=5.5, mec="white", mew=0.8, color=color)
+                axes.plot([row.mean], [place - 0.26], "D", ms=5.5, mec="white", mew=0.8, color=color)
         axes.set_yticks(range(len(summary)), [_row_label(row, name[row.task, row.variant]) for row in rows])
         axes.set_ylim(len(summary) - 0.45, -0.55)
         axes.tick_params(axis="y", length=0)
@@ -192,9 +192,14 @@ def _seed_values(cell: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
 
 
 def _spread(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Small vertical offsets by rank, so that equal values do not hide one another; nothing is by lot."""
-    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return np.asarray(((order % 5) - 2) * 0.045, dtype=np.float64)
+    """Vertical offsets that stack near-equal values, so that none hides another; nothing is by lot."""
+    width = np.ptp(values) / 50 if values.size else 0.0
+    bins = np.round((values - values.min()) / width) if width else np.zeros(values.size)
+    offsets = np.zeros(values.size)
+    for bin_ in np.unique(bins):
+        its = np.flatnonzero(bins == bin_)
+        offsets[its] = (np.arange(its.size) - (its.size - 1) / 2) * min(0.11, 0.4 / its.size)
+    return offsets
 
 
 def _row_label(row: Any, name: str) -> str:
