@@ -1,0 +1,240 @@
+"""A run directory becomes one served module, checked against what its members had predicted."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sweep.ensemble import calibrate, combine
+from sweep.ensemble.gather import Chosen, choose
+from sweep.ensemble.members import stack
+from sweep.ensemble.serve import About, Ensemble
+from sweep.errors import ConfigError, EnsembleError
+from sweep.store import Member, Predictions, Store
+
+WEIGHTS, META = "model.safetensors", "model.json"
+SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
+TOLERANCE = 1e-4
+Build = Callable[[Mapping[str, Any]], nn.Module]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Raw inputs (examples, *input_shape) of one split, and the ids its stored predictions know them by."""
+
+    ids: npt.NDArray[Any]
+    inputs: npt.NDArray[Any]
+
+
+def load_ensemble(
+    path: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    variant: str | None = None,
+    task: str | None = None,
+    members: Sequence[str | int] | None = None,
+    allow_missing: bool = False,
+    build: Build | None = None,
+    rows: Rows | None = None,
+    device: str | torch.device = "cpu",
+) -> Ensemble:
+    """The finished members of a run directory as one module that takes raw inputs; see `Ensemble`.
+
+    Weights are read, never unpickled, and no code is taken from the directory: built-in models are rebuilt
+    from their description, others by `build`, which gets the run's parameters and returns the module. The
+    temperature is fitted on the stored predictions for val, when there are any.
+    A slice of the stored predictions for `split` is repeated, on `rows` or on the data of the built-in recipe.
+    Raises EnsembleError when they differ, when planned members are absent (unless allow_missing), when there
+    are no weights, or when a model cannot be rebuilt. Warns when there are no inputs to check with.
+    """
+    store = Store.open(path)
+    chosen = choose(store, variant=variant, task=task, members=members)
+    bare = [(label, f"saved no {WEIGHTS}") for label, one in chosen.runs if not store.has(one, WEIGHTS)]
+    missing = (*chosen.missing, *bare)
+    runs = tuple((label, one) for label, one in chosen.runs if store.has(one, WEIGHTS))
+    if not runs:
+        raise EnsembleError(
+            "no finished run has saved its model", where=str(store.path),
+            hint="call run.save_model(module) in your training code",
+        )  # fmt: skip
+    if missing and not allow_missing:
+        named = ", ".join(f"{label} ({why})" for label, why in missing[:5])
+        raise EnsembleError(
+            f"{len(missing)} of {len(missing) + len(runs)} members cannot be served: {named}",
+            where=str(store.path),
+            hint="run the sweep again to fill the gap, or pass --allow-missing to serve those present",
+        )
+    found = Chosen(runs, missing)
+    metas = [_meta(store, one) for _, one in runs]
+    modules = [_rebuilt(store, label, one, meta, build) for (label, one), meta in zip(runs, metas, strict=True)]
+    stored = {label: store.predictions(one, split) for label, one in runs}
+    about = _about(store, found, metas, stored)
+    ensemble = Ensemble(modules, about)
+    rows = rows if rows is not None else _own_rows(runs[0][1], metas[0], split)
+    if rows is None or all(one is None for one in stored.values()):
+        warnings.warn(
+            f"{store.path}: the served members were not checked against their predictions for {split}: "
+            "pass rows=Rows(ids, inputs) to check them",
+            stacklevel=2,
+        )
+    else:
+        _check(ensemble, stored, rows, split)
+    return ensemble.to(device)
+
+
+def _meta(store: Store, member: Member) -> dict[str, Any]:
+    if not store.has(member, META):
+        return {}
+    meta = json.loads(store.file(member, META).read_text(encoding="utf-8"))
+    return meta if isinstance(meta, dict) else {}
+
+
+def _rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], build: Build | None) -> nn.Module:
+    from safetensors.torch import load_file
+
+    assert member.record is not None
+    if build is not None:
+        module = build(member.record.spec["params"])
+    elif {"model", "input_shape", "outputs"} <= set(meta):
+        from sweep.train import models
+
+        try:
+            module = models.build(meta["model"], meta["input_shape"], meta["outputs"])
+        except (ConfigError, ValueError) as error:
+            raise EnsembleError(f"the model of {label} cannot be rebuilt: {error}", where=str(store.path)) from error
+    else:
+        raise EnsembleError(
+            f"the model of {label} is not of a built-in recipe, and no code is taken from a run directory",
+            where=str(store.path),
+            hint="pass build=, a function of the run's parameters that returns the module",
+        )
+    weights = load_file(store.file(member, WEIGHTS))
+    own = module.state_dict()
+    off = sorted(set(own) ^ set(weights)) or sorted(k for k in own if own[k].shape != weights[k].shape)
+    if off:
+        raise EnsembleError(
+            f"the weights of {label} do not fit the module: {off[0]} differs ({len(off)} in all)",
+            where=str(store.path),
+            hint="build the module as it was when it was saved",
+        )
+    module.load_state_dict(weights)
+    return module.eval()
+
+
+def _about(
+    store: Store,
+    chosen: Chosen,
+    metas: Sequence[Mapping[str, Any]],
+    stored: Mapping[str, Predictions | None],
+) -> About:
+    first = metas[0]
+    same = ("task", "classes", "input_shape", "normalisation", "target", "variance", "outputs")
+    for (label, _), meta in zip(chosen.runs, metas, strict=True):
+        for key in same:
+            if meta.get(key) != first.get(key):
+                raise EnsembleError(
+                    f"{label} was trained with another {key} than {chosen.runs[0][0]}",
+                    where=str(store.path),
+                    hint="serve members that were trained on the same data",
+                )
+    said = next((one for one in stored.values() if one is not None), None)
+    values = first.get("task") == "regression" or (said is not None and said.probs is None)
+    normal, target = first.get("normalisation") or {}, first.get("target") or {}
+    notes = []
+    if chosen.missing:
+        notes.append("built without " + ", ".join(f"{label} ({why})" for label, why in chosen.missing))
+    temperature = _temperature(store, chosen, values)
+    if temperature is None:
+        notes.append("not calibrated: no predictions for val are stored")
+    return About(
+        kind="regression" if values else "classification",
+        labels=tuple(label for label, _ in chosen.runs),
+        classes=tuple(map(str, first.get("classes") or ())),
+        input_shape=tuple(first["input_shape"]) if first.get("input_shape") else None,
+        mean=tuple(normal.get("mean") or ()),
+        std=tuple(normal.get("std") or ()),
+        temperature=1.0 if temperature is None else temperature,
+        target_mean=float(target.get("mean", 0.0)),
+        target_std=float(target.get("std", 1.0)),
+        variance=first.get("variance"),
+        residual=tuple(float(meta["residual_variance"]) for meta in metas if "residual_variance" in meta),
+        notes=tuple(notes),
+    )
+
+
+def _temperature(store: Store, chosen: Chosen, values: bool) -> float | None:
+    val = [(label, store.predictions(one, "val")) for label, one in chosen.runs]
+    kept = [(label, one) for label, one in val if one is not None]
+    if len(kept) < max(len(val), 2):
+        return None
+    members = stack(kept, split="val")
+    if members.probs is not None and not values:
+        return calibrate.temperature(combine.mean(members.probs), members.targets)
+    if members.mean is not None and members.var is not None:
+        return calibrate.variance_scale(members.mean, members.var, members.targets)
+    return None
+
+
+def _own_rows(member: Member, meta: Mapping[str, Any], split: str) -> Rows | None:
+    """A slice of the data that the built-in recipe had, as raw inputs; None when it is not at hand."""
+    assert member.record is not None
+    params = member.record.spec["params"]
+    if "model" not in meta or not isinstance(params.get("data"), Mapping):
+        return None
+    from sweep.train import data
+    from sweep.train.params import Data
+
+    try:
+        found = data.load(Data.model_validate(params["data"]), meta["task"])
+    except (ConfigError, ValueError, OSError):
+        return None
+    part = getattr(found, split, None)
+    if part is None:
+        return None
+    shape = (1, -1) + (1,) * (part.inputs.ndim - 2)
+    mean, std = torch.tensor(found.mean).reshape(shape), torch.tensor(found.std).reshape(shape)
+    return Rows(part.ids[:SLICE].numpy(), (part.inputs[:SLICE] * std + mean).numpy())
+
+
+def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: Rows, split: str) -> None:
+    """Refuse members that do not repeat their stored predictions to float tolerance."""
+    ids, inputs = np.asarray(rows.ids)[:SLICE], np.asarray(rows.inputs)[:SLICE]
+    with torch.no_grad():
+        outputs = ensemble.outputs(torch.from_numpy(np.array(inputs, dtype=np.float32)))
+        if ensemble.about.kind == "classification":
+            said = {"probs": ensemble.head.probs(outputs).numpy()}
+        else:
+            mean, var = ensemble.head.moments(outputs)
+            said = {"mean": mean.numpy()} | ({"var": var.numpy()} if ensemble.about.variance else {})
+    for index, label in enumerate(ensemble.about.labels):
+        one = stored[label]
+        if one is None:
+            continue
+        place = {value: row for row, value in enumerate(np.asarray(one.ids).tolist())}
+        known = [(row, place[value]) for row, value in enumerate(ids.tolist()) if value in place]
+        if not known:
+            raise EnsembleError(
+                f"none of the {len(ids)} rows has an id that {label} predicted for {split}",
+                hint="pass rows= of the split that is checked",
+            )
+        mine, its = np.array(known).T
+        for name, values in said.items():
+            expected = np.asarray(getattr(one, name), dtype=np.float64)[its].reshape(values[index][mine].shape)
+            gap = np.abs(values[index][mine] - expected)
+            allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+            if not float(gap.max()) <= allowed:
+                worst = ids[mine[int(np.unravel_index(gap.argmax(), gap.shape)[0])]].item()
+                raise EnsembleError(
+                    f"{label} does not repeat its predictions for {split}: its {name} differs by {gap.max():.2g} "
+                    f"for the example {worst!r}",
+                    hint="its model, its input normalisation or its data are not those it was scored with",
+                )

@@ -1,0 +1,164 @@
+"""A served ensemble becomes one file that needs neither this package nor its members: ONNX or torch.export."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sweep.ensemble.serve import Ensemble, Loop, Prediction
+from sweep.errors import EnsembleError
+
+TOLERANCE = 1e-5
+SUFFIXES = {".onnx": "ONNX", ".pt2": "a torch.export program"}
+
+
+def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike | Tensor) -> Path:
+    """Write the ensemble to `path` (.onnx or .pt2) with a dynamic batch; outputs are the fields of Prediction.
+
+    rows (2 or more, *input_shape): real raw inputs; the file is run on all of them and on the first alone,
+    and kept only if every output equals the module's. What stands at path is replaced at the very end.
+    Raises EnsembleError for another suffix, missing packages, an operation without translation, or a
+    difference, naming the output and its size.
+    """
+    target = Path(path)
+    kind = SUFFIXES.get(target.suffix)
+    if kind is None:
+        raise EnsembleError(
+            f"{target.name} says no format that can be written", hint=f"end it in {' or '.join(SUFFIXES)}"
+        )
+    inputs = torch.as_tensor(rows).detach().cpu()
+    if inputs.ndim < 2 or len(inputs) < 2:
+        raise EnsembleError(
+            f"rows of shape {tuple(inputs.shape)} cannot check an export", hint="give 2 raw inputs or more"
+        )
+    inputs = inputs.to(torch.float32)
+    if target.suffix == ".onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            if importlib.util.find_spec(package) is None:
+                raise EnsembleError(f"{package} is not installed", hint="pip install 'seed-sweep[onnx]'")
+    # A name of its own in the target's folder: whatever fails, no unverified file bears the name asked for.
+    draft = target.with_name(f".{secrets.token_hex(4)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet():
+            program = _traced(ensemble, inputs, kind)
+            write, run = (_write_onnx, _run_onnx) if target.suffix == ".onnx" else (_write_pt2, _run_pt2)
+            write(program, draft, ensemble)
+            for some in (inputs, inputs[:1]):
+                _compare(run(draft, some), ensemble, some, target.name)
+        os.replace(draft, target)
+    except OSError as error:
+        raise EnsembleError(f"cannot be written ({error.strerror})", where=str(target)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def describe(ensemble: Ensemble) -> dict[str, str]:
+    """What travels inside the file beside the weights, as text."""
+    about = ensemble.about
+    return {
+        "kind": about.kind,
+        "members": json.dumps(list(about.labels)),
+        "classes": json.dumps(list(about.classes)),
+        "calibration": repr(about.temperature),
+        "outputs": json.dumps(Prediction._fields),
+    }
+
+
+def _traced(ensemble: Ensemble, inputs: Tensor, kind: str) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        return torch.export.export(Loop(ensemble), (inputs,), dynamic_shapes={"inputs": {0: batch}})
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise EnsembleError(
+            f"this model cannot become {kind}: {first}",
+            hint="its forward must not depend on values or on the size of the batch",
+        ) from error
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, ensemble: Ensemble) -> None:
+    try:
+        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["inputs"])
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise EnsembleError(
+            f"this model has no translation to ONNX: {first}", hint="export it to a .pt2 file instead"
+        ) from error
+    assert made is not None
+    import onnx_ir
+
+    graph = made.model.graph
+    # Values are named after operations, so one of them may already bear the name of an output.
+    for index, value in enumerate(value for node in graph for value in node.outputs):
+        value.name = f"v{index}"
+    for value, name in zip(graph.outputs, Prediction._fields, strict=True):
+        value.name = name
+    for value in (*graph.inputs, *graph.outputs):
+        assert value.shape is not None
+        value.shape = onnx_ir.Shape(["batch", *value.shape[1:]])
+    made.model.metadata_props.update(describe(ensemble))
+    made.save(str(path), external_data=False)
+
+
+def _run_onnx(path: Path, inputs: Tensor) -> Sequence[npt.NDArray[Any]]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found: Sequence[npt.NDArray[Any]] = session.run(list(Prediction._fields), {"inputs": inputs.numpy()})
+    return found
+
+
+def _write_pt2(program: torch.export.ExportedProgram, path: Path, ensemble: Ensemble) -> None:
+    about = json.dumps(describe(ensemble))
+    torch.export.save(program, str(path), extra_files={"about.json": about})
+
+
+def _run_pt2(path: Path, inputs: Tensor) -> Sequence[npt.NDArray[Any]]:
+    with torch.no_grad():
+        found = torch.export.load(str(path)).module()(inputs)
+    return [one.detach().numpy() for one in found]
+
+
+def _compare(found: Sequence[npt.NDArray[Any]], ensemble: Ensemble, inputs: Tensor, name: str) -> None:
+    with torch.no_grad():
+        device = ensemble.head.shift.device
+        expected = ensemble(inputs.to(device))
+    for field, mine, wanted in zip(Prediction._fields, found, expected, strict=True):
+        reference = wanted.cpu().numpy()
+        scale = max(1.0, float(np.abs(reference).max()))
+        off = float(np.abs(mine - reference).max()) if mine.shape == reference.shape else float("inf")
+        if not off <= TOLERANCE * scale:
+            raise EnsembleError(
+                f"the exported {field} differs by {off:.2g} from the module's on {len(inputs)} rows; "
+                f"{name} was not kept",
+                hint="export in the other format, or serve with load_ensemble",
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters warn about their own internals, which no caller can act on."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
