@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sweep.engine.event import Done, Event, Lost, Pull, Slots, Task, Tick, Work
@@ -66,14 +67,13 @@ class RayEngine:
             if self.address is None:
                 # Inherited by the local workers at no cost; a runtime_env would cost seconds.
                 os.environ.update(self.environment)
-                settings |= {
-                    "address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": self.cpus or real_cores(),
-                }  # fmt: skip
+                settings |= {"address": "local", "include_dashboard": False, "num_cpus": self.cpus or real_cores()}
             else:
                 settings |= {"address": self.address}
                 if self.environment:
                     settings |= {"runtime_env": {"env_vars": self.environment}}
-            ray.init(**settings)
+            with _this_host_only() if self.address is None else nullcontext():
+                ray.init(**settings)
             self._ours = True
         except BaseException as error:
             self._error = error
@@ -127,6 +127,23 @@ class RayEngine:
         self._closing.set()
         self._thread.join()
         self._thread = None
+
+
+@contextmanager
+def _this_host_only() -> Iterator[None]:
+    """Have every server of a local Ray listen on the loopback address alone.
+
+    Ray replaces a loopback address by that of the host, so that others could join, except where it was told
+    that there are no others: its setting for laptops.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _carried(work: Work) -> Work:
