@@ -11,7 +11,7 @@ from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sweep import argv
 from sweep.collect import require
@@ -194,6 +194,16 @@ def versions() -> dict[str, str]:
     return {name: version for name, version in found.items() if version}
 
 
+class Prover(Protocol):
+    """What holds a deterministic sweep's claim against evidence; `sweep.verify` knows how."""
+
+    def before(self, store: Store, place: Place) -> Iterator[Event]:
+        """Before anything is trained; what it finds is kept as the directory's stamp."""
+
+    def after(self, store: Store) -> Iterator[Event]:
+        """When all is trained."""
+
+
 @dataclass
 class Launch:
     """One command's work in one directory: an iterator of events, which can be asked to stop."""
@@ -208,6 +218,7 @@ class Launch:
     break_lock: bool = False
     only: Sequence[int] | None = None  # train these seeds only (`ml-train`), beside other launches
     more: Callable[[Store], Sequence[int]] | None = None  # the next wave, asked when nothing is left to do
+    prove: Prover | None = None
     store: Store | None = None
     stopped: str = ""  # why nothing new is started
 
@@ -303,6 +314,9 @@ class Launch:
             timeout=config.timeout, folder=os.getcwd(), function=self.prepared.function,
             collect=config.collect, own_process=self.own_process,
         )  # fmt: skip
+        if self.prove is not None:
+            yield from self.prove.before(store, place)
+        place = replace(place, fill_memory=bool(store.manifest.stamp.get("fill_memory", True)))
         slots = Slots(self.jobs, cpus=config.resources.cpus or config.threads, gpus=config.resources.gpus)
         for event in self.engine(self._pull, partial(_on_worker, place=place), slots):
             if isinstance(event, (Done, Lost)):
@@ -314,6 +328,8 @@ class Launch:
                 yield from self._lost(store, event)
             else:
                 yield Passed(event.running)
+        if self.prove is not None and not self.stopped:
+            yield from self.prove.after(store)
 
     def _ended(self, store: Store, outcome: Outcome) -> Iterator[Event]:
         if outcome.status == "late":

@@ -12,7 +12,7 @@ from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import ConfigError
-from sweep.launch import Begun, Event, Launch, prepare
+from sweep.launch import Begun, Event, Launch, Prepared, Prover, prepare
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def run(
     target = Path(out) if out is not None else default_out(checked)
     Store.check(target, prepared.manifest)
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
-    launch = Launch(prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed)
+    launch = Launch(
+        prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
+        prove=prover(prepared, local=address is None),
+    )  # fmt: skip
     try:
         for event in launch:
             if on_event is not None:
@@ -127,6 +130,15 @@ def _config(
     if config is None or isinstance(config, (str, os.PathLike)):
         return load(Path(config) if config is not None else None, overrides, **settings)
     raise ConfigError(f"a config is a file, a mapping or a function, not {type(config).__name__}")
+
+
+def prover(prepared: Prepared, *, local: bool) -> Prover | None:
+    """What proves a sweep as it is launched: nothing in fast mode, which promises nothing."""
+    if not prepared.plan.deterministic:
+        return None
+    from sweep.verify.canary import Canary
+
+    return Canary(prepared, local=local)
 
 
 def default_out(config: Config) -> Path:

@@ -78,7 +78,7 @@ def run(
     After -- comes any program, unmodified. {seed}, {dir} (the run's own folder), {device}, {run_id} and
     {params.NAME} are replaced in its words.
     """
-    from sweep.results import default_out, make_engine
+    from sweep.results import default_out, make_engine, prover
 
     command = ctx.obj["command"]
     checked = configured(config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic)
@@ -95,7 +95,7 @@ def run(
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, fail_fast=fail_fast,
-        retry_failed=retry_failed, break_lock=break_lock,
+        retry_failed=retry_failed, break_lock=break_lock, prove=prover(prepared, local=address is None),
     )  # fmt: skip
     from sweep.cli.conduct import conduct
 

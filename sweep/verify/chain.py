@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _WORDS = {
     "initial": "initial weights",
-    "first_batch": "data order (the first batch)",
+    "first_batch": "data order (first batch)",
     "final": "final weights",
     "history": "history",
     "metrics": "metrics",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweep.errors import SweepError
 from sweep.verify.process import Process
-from sweep.verify.rehearse import Request
+from sweep.verify.request import Request
 
 TRIES = 3  # a difference that comes and goes may stay away once
 POLL = 0.05

@@ -14,7 +14,8 @@ from types import TracebackType
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
 from sweep.store import Failure, atomic
-from sweep.verify.rehearse import Request, Trained, enter_folder, rehearse
+from sweep.task import Place
+from sweep.verify.request import Request, Trained
 
 ANSWER = "answer.json"
 
@@ -80,12 +81,22 @@ def _environment(deterministic: bool) -> Mapping[str, str]:
 
 
 def main() -> None:
+    from sweep.verify.rehearse import rehearse  # the asking end needs no torch
+
     path, request, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
     os.nice(request.nice)
-    enter_folder(request.place)
+    _enter_folder(request.place)
     try:
         made = rehearse(request, where=where)
     except SweepError as error:
         made = Trained(where, {}, {}, {}, {}, 0.0, failure=Failure("raised", str(error), "setup"))
     atomic.write_json(Path(request.path) / ANSWER, made.to_json())
+
+
+def _enter_folder(place: Place) -> None:
+    """Where the launch found the user's functions."""
+    if place.folder and os.path.isdir(place.folder):
+        os.chdir(place.folder)
+        if place.folder not in sys.path:
+            sys.path.insert(0, place.folder)

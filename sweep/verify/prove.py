@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweep.environment import Answer, Origin, Verdict, verdict
+from sweep.errors import SweepError
 from sweep.plan import RunSpec
 from sweep.store import Failure, Record, atomic
 from sweep.task import Place
@@ -19,7 +21,7 @@ from sweep.verify.chain import Difference, epochs, first_difference
 from sweep.verify.distance import Distance, distance
 from sweep.verify.locate import Culprit, locate
 from sweep.verify.process import Process
-from sweep.verify.rehearse import Request, Trained, rehearse
+from sweep.verify.request import Request, Trained
 
 Status = Literal["proven", "differs", "fast", "failed"]
 PROCESSES = 2
@@ -110,22 +112,25 @@ def prove(
     record: Record | None = None,
     unfilled: bool = False,
     find: bool = True,
+    limit: float | None = None,
+    nice: int = 0,
 ) -> Proof:
     """Train `spec` in `processes` processes of their own, and here; compare what they leave behind.
 
     steps: only so many; None: to the end. record: what a sweep recorded of this run; it is compared too.
     unfilled: the first process leaves new memory unfilled, all others fill it: equal bits show that nothing
     reads what it did not write. find: on a difference, train again and look into every module.
+    limit: seconds to wait for the processes; nice: how far they stand back for others.
 
-    Raises: SweepError when a process ends without an answer.
+    Raises: SweepError when a process ends without an answer, or not in time.
     """
+    give_up = None if limit is None else time.monotonic() + limit
     with tempfile.TemporaryDirectory(prefix="sweep-verify-") as scratch, ExitStack() as stack:
         root = Path(scratch)
-        whole = replace(place, fill_memory=True, interval=place.interval)
 
-        def request(name: str, **changes: Any) -> Request:
-            where = replace(whole, fill_memory=changes.get("fill", True))
-            return Request(spec, where, path=str(root / name), steps=steps)
+        def request(name: str, fill: bool = True) -> Request:
+            where = replace(place, fill_memory=fill)
+            return Request(spec, where, path=str(root / name), steps=steps, nice=nice)
 
         running = []
         trained: list[Trained] = []
@@ -133,21 +138,24 @@ def prove(
             asked = request(f"process-{number}", fill=not (unfilled and number == 1))
             running.append(stack.enter_context(Process(asked, where=f"process {number}")))
             if spec.device == "cuda":  # one after the other: they share its memory
-                trained.append(_answer(running[-1]))
+                trained.append(_answer(running[-1], give_up))
         if here and spec.target.kind != "command":
+            from sweep.verify.rehearse import rehearse  # only who trains loads torch
+
             folder = os.getcwd()
             try:
                 trained.append(rehearse(request("here")))
             finally:
                 os.chdir(folder)
         if spec.device != "cuda":
-            trained[:0] = [_answer(process) for process in running]
+            trained[:0] = [_answer(process, give_up) for process in running]
         return _judged(spec, tuple(trained), record, request("watched"), root, find=find, unfilled=unfilled)
 
 
-def _answer(process: Process) -> Trained:
-    made = process.wait()
-    assert made is not None
+def _answer(process: Process, give_up: float | None) -> Trained:
+    made = process.wait(None if give_up is None else max(0.0, give_up - time.monotonic()))
+    if made is None:
+        raise SweepError(f"{process.where} was not done in time")
     return made
 
 

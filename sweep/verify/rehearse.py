@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,66 +16,15 @@ from torch import Tensor
 
 from sweep import digest, fingerprint, seeding, worker
 from sweep.handle import Interrupted, Run
-from sweep.plan import RunSpec, canonical
+from sweep.plan import canonical
 from sweep.store import Attempt, Failure, atomic
 from sweep.store.names import HISTORY
 from sweep.store.owner import this_process
-from sweep.task import Interval, Place
+from sweep.task import Interval
+from sweep.verify.request import Request, Trained
 from sweep.verify.watch import Steps, Watch
 
 NEVER = Interval(epochs=0, seconds=0)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to train: a run, how far (None: to its end) and what to look at.
-
-    path: a folder for what the training writes; trace: where every module's digests go, line by line.
-    extra: a context to train in, by its name in `sweep.verify.audit`.
-    """
-
-    spec: RunSpec
-    place: Place
-    path: str
-    steps: int | None = None
-    trace: str = ""
-    audit: str = ""
-    perturb: str = ""
-    nice: int = 0
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training showed. where: which process; chain: its digests; steps: optimizer steps, where counted.
-
-    stopped: it was ended after the steps that were asked for. folder: what it wrote.
-    """
-
-    where: str
-    chain: Mapping[str, str]
-    metrics: Mapping[str, float]
-    environment: Mapping[str, Any]
-    context: Mapping[str, Any]
-    seconds: float
-    steps: int = 0
-    stopped: bool = False
-    failure: Failure | None = None
-    notes: tuple[str, ...] = ()
-    folder: str = ""
-    found: tuple[Mapping[str, Any], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = atomic.strict(asdict(self))
-        return plain
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Trained:
-        failure = body["failure"]
-        return cls(**{
-            **body, "failure": Failure(**failure) if failure else None, "notes": tuple(body["notes"]),
-            "metrics": {name: float(value) for name, value in body["metrics"].items()},
-            "found": tuple(body["found"]),
-        })  # fmt: skip
 
 
 @dataclass
@@ -194,11 +141,3 @@ def _trace(path: str) -> Any:
 
         with Watch(say):
             yield
-
-
-def enter_folder(place: Place) -> None:
-    """Where the launch found the user's functions."""
-    if place.folder and os.path.isdir(place.folder):
-        os.chdir(place.folder)
-        if place.folder not in sys.path:
-            sys.path.insert(0, place.folder)

@@ -14,7 +14,7 @@ from sweep.verify.chain import Difference, epochs, first_difference
 from sweep.verify.distance import Distance, distance
 from sweep.verify.process import Process
 from sweep.verify.prove import origin_of, origin_of_record
-from sweep.verify.rehearse import Request, Trained
+from sweep.verify.request import Request, Trained
 from sweep.verify.subject import Subject
 
 

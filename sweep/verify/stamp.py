@@ -13,7 +13,7 @@ def stamp_of(proof: Proof, *, how: str) -> dict[str, Any]:
     """status: "proven", "differs" or "not checked"; the rest says how it was found, and on what."""
     first = proof.trained[0]
     digests = dict(list(first.chain.items())[-3:])
-    fill = "off, the same bits as with it" if proof.unfilled and proof.status == "proven" else "on"
+    fill = "off, the same bits with it" if proof.unfilled and proof.status == "proven" else "on"
     return {
         "status": {"proven": "proven", "differs": "differs"}.get(proof.status, "not checked"),
         "summary": _summary(proof, how, fill),
@@ -40,7 +40,7 @@ def stamp_of(proof: Proof, *, how: str) -> dict[str, Any]:
 def _summary(proof: Proof, how: str, fill: str) -> str:
     by = f"{how} of {proof.spec.key}: {proof.evidence}"
     if proof.status == "proven":
-        return f"proven ({by}; fill of new memory {fill})"
+        return f"proven ({by}; memory fill {fill})"
     if proof.status == "differs":
         where = f"; {proof.culprit}" if proof.culprit else ""
         return f"DIFFERS ({by}; first at {proof.difference}{where})"

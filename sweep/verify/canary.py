@@ -1,0 +1,121 @@
+"""Canary: before a deterministic sweep trains, a few steps of its first run, twice, in other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sweep.environment import Answer, verdict
+from sweep.errors import EnvironmentRefused, SweepError
+from sweep.launch import Event, Prepared, Said
+from sweep.plan import RunSpec
+from sweep.store import Record, Store
+from sweep.task import Place
+from sweep.verify.chain import first_difference, words
+from sweep.verify.prove import Proof, origin_of, origin_of_record, prove
+from sweep.verify.stamp import stamp_of, unchecked
+
+STEPS = 5
+LIMIT = {"recipe": 120.0, "function": 30.0}  # seconds; a function may make no steps that can be seen
+HOW = "canary"
+
+
+@dataclass
+class Canary:
+    """What a launch asks before and after its work; keeps the stamp in the directory's sweep.json.
+
+    local: runs train on this machine. Elsewhere the environment may be another, and then only the records tell.
+    """
+
+    prepared: Prepared
+    local: bool = True
+    proof: Proof | None = None
+    stamp: dict[str, Any] = field(default_factory=dict)
+
+    def before(self, store: Store, place: Place) -> Iterator[Event]:
+        """Prove a few steps, with and without the fill of new memory, and stamp the directory.
+
+        Raises: EnvironmentRefused when finished runs were made in an environment whose bits are not to be
+        expected here.
+        """
+        done = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
+        spec = next(iter(self.prepared.plan))
+        if spec.target.kind == "command":
+            self._keep(store, unchecked("a command cannot be run for a few steps; sweep verify does it whole", how=HOW))
+            return
+        # One directory, one way: what is there was made with the fill, or without it.
+        unfilled = all(record.environment.get("fill_uninitialized_memory") is False for record in done)
+        try:
+            self.proof = self._proof(spec, place, unfilled)
+        except SweepError as error:
+            self._keep(store, unchecked(str(error), how=HOW))
+            yield Said(f"bit-exact: not checked ({error})")
+            return
+        if self.local and self.proof.status != "failed":
+            _require_environment(spec, self.proof, done)
+        if self.proof.status == "proven" and store.manifest.stamp.get("status") == "proven" and done:
+            self.stamp = dict(store.manifest.stamp)  # what was proven holds still: keep the longer proof
+            return
+        self._keep(store, stamp_of(self.proof, how=HOW))
+        if self.proof.status == "differs":
+            yield Said(f"{self.proof}; the report will say so")
+
+    def _proof(self, spec: RunSpec, place: Place, unfilled: bool) -> Proof:
+        limit = LIMIT.get(spec.target.kind, 0.0)
+        place = replace(place, timeout=None, own_process=False)
+        found = prove(spec, place, steps=STEPS, here=False, unfilled=unfilled, find=not unfilled, limit=limit)
+        if unfilled and found.status == "differs":
+            return prove(spec, place, steps=STEPS, here=False, limit=limit)
+        return found
+
+    def after(self, store: Store) -> Iterator[Event]:
+        """Hold the records of the sweep against what the canary saw, where both have the same links."""
+        proof = self.proof
+        if proof is None or proof.status != "proven" or self.stamp.get("how") != HOW:
+            return
+        member = store.member(proof.spec.key)
+        record = member.record
+        if record is None or record.status != "ok":
+            return
+        promised = verdict(origin_of_record(record), origin_of(proof.spec, proof.trained[0]))
+        if promised.answer is not Answer.MUST_MATCH:
+            fields = ", ".join(name for name, *_ in promised.fields)
+            why = f"the canary ran in another environment than the sweep: {fields}"
+            self._keep(store, {**self.stamp, **unchecked(why, how=HOW), "fill_memory": self.stamp["fill_memory"]})
+            yield Said(f"bit-exact: not checked ({why})")
+            return
+        ours = proof.trained[0].chain
+        found = first_difference(record.digests, ours, common=True, between=(member.key, "the canary"))
+        if found is not None:
+            summary = f"DIFFERS ({member.key} and the canary: first at {found})"
+            self._keep(store, {**self.stamp, "status": "differs", "summary": summary, "difference": str(found)})
+            yield Said(f"bit-exact: {summary}")
+            return
+        links = [words(link) for link in record.digests if link in ours]
+        if links:
+            said = f"{self.stamp['summary'].removesuffix(')')}; {listed(links)} equal in the sweep's worker)"
+            self._keep(store, {**self.stamp, "summary": said, "processes": self.stamp["processes"] + 1})
+
+    def _keep(self, store: Store, stamp: dict[str, Any]) -> None:
+        self.stamp = stamp
+        store.stamp(stamp)
+
+
+def listed(links: Sequence[str]) -> str:
+    """ "initial weights, data order (first batch) and weights after epoch 1"."""
+    return links[0] if len(links) == 1 else f"{', '.join(links[:-1])} and {links[-1]}"
+
+
+def _require_environment(spec: RunSpec, proof: Proof, done: Sequence[Record]) -> None:
+    for record in done:
+        found = verdict(
+            replace(origin_of_record(record), spec_id="x", spec={}),
+            replace(origin_of(spec, proof.trained[0]), spec_id="x", spec={}),
+        )
+        if found.answer is Answer.NOT_EXPECTED:
+            fields = "; ".join(f"{name}: {then} then, {now} now" for name, then, now in found.fields)
+            raise EnvironmentRefused(
+                f"finished runs of this deterministic sweep were made in another environment ({fields})",
+                hint="go on where they were made, or start again with another --out",
+            )  # fmt: skip
