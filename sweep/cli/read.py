@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from sweep.cli.app import emit
 from sweep.store import Member, Store
+
+if TYPE_CHECKING:
+    from sweep.report import Report
 
 _directory = click.argument("directory", type=click.Path(path_type=Path))
 
@@ -76,26 +81,61 @@ def headline(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
 
 
 @click.command(short_help="What the spread between the seeds means.")
-@_directory
+@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
-def report(directory: Path, format_: str) -> int:
-    """Report every metric with its interval over seeds, the failures beside it, and the ensemble."""
-    show_report(Store.open(directory), format_)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
+              help="Of every interval.")  # fmt: skip
+@click.option(
+    "--metric", "metrics", multiple=True, help="md, latex: the columns; default: those of the primary's split."
+)
+@click.option("--percent", is_flag=True, help="md, latex: accuracies and other shares in percent.")
+@click.option("--spread", type=click.Choice(["ci", "sd"]), default="ci", show_default=True,
+              help="md, latex: what stands behind ±.")  # fmt: skip
+def report(
+    directories: tuple[Path, ...],
+    format_: str,
+    as_json: bool,
+    level: float,
+    metrics: tuple[str, ...],
+    percent: bool,
+    spread: Literal["ci", "sd"],
+) -> int:
+    """Report every metric with its interval over seeds, the failures beside it, and the ensemble.
+
+    Several directories share one table in md and latex.
+    """
+    from sweep import report as reports
+
+    made = [reports.build(Store.open(directory), level=level) for directory in directories]
+    if as_json or format_ == "json":
+        bodies = [reports.to_json(one) for one in made]
+        emit(bodies[0] if len(bodies) == 1 else bodies)
+    elif format_ == "text":
+        click.echo("\n".join(_as_text(one) for one in made), nl=False)
+    else:
+        table = reports.markdown if format_ == "md" else reports.latex
+        click.echo(table(*made, metrics=metrics or None, in_percent=percent, spread=spread), nl=False)
     return 0
 
 
 def show_report(store: Store, format_: str) -> int:
-    """Print a report; returns 0 when every planned run is ok, else 1."""
+    """Print a report as text or json; returns 0 when every planned run is ok, else 1."""
     from sweep import report as reports
 
     made = reports.build(store)
     if format_ == "json":
         emit(reports.to_json(made))
     else:
-        render: Any = {"text": reports.text, "md": reports.markdown, "latex": reports.latex}[format_]
-        click.echo(render(made))
-    counts = count(list(store.scan()))
-    return 0 if counts["ok"] == counts["planned"] else 1
+        click.echo(_as_text(made), nl=False)
+    return 0 if made.counts.ok == made.counts.planned else 1
+
+
+def _as_text(made: Report) -> str:
+    from sweep import report as reports
+
+    width = max(60, min(shutil.get_terminal_size().columns, 120))
+    return reports.text(made, width=width, color=reports.wants_color(sys.stdout))
 
 
 def show_single(store: Store, only: Any) -> int:

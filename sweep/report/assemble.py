@@ -43,7 +43,9 @@ def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None
     rows = tuple(
         replace(
             row,
-            headline=headline(row, over=scope(row.metric, vary), extensions=manifest.extensions),
+            headline=headline(
+                row, over=scope(row.metric, vary), extensions=manifest.extensions, stopped=bool(manifest.until)
+            ),
             best=row.primary and (row.task, row.variant) in marked,
         )
         for row in rows
@@ -68,6 +70,7 @@ def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None
         seeds=tuple(sorted(manifest.seeds)),
         repeats=int(manifest.experiment.get("repeats", 1)),
         extensions=manifest.extensions,
+        until=dict(manifest.until),
         seed_log=tuple(asdict(entry) for entry in manifest.seed_log),
         stamp=dict(manifest.stamp),
         reproducibility=findings.reproducibility(manifest.stamp),

@@ -151,6 +151,7 @@ class Report:
     seeds: tuple[int, ...]
     repeats: int
     extensions: int
+    until: Mapping[str, Any]
     seed_log: tuple[Mapping[str, Any], ...]
     stamp: Mapping[str, Any]
     reproducibility: str

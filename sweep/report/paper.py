@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from sweep.errors import StatisticsError
@@ -82,7 +83,7 @@ def _table(reports: Sequence[Report], metrics: Sequence[str] | None, in_percent:
     names = _metrics(reports, metrics)
     rows: list[tuple[str, ...]] = []
     bold: set[tuple[int, int]] = set()
-    for report in reports:
+    for report, called in zip(reports, _called(reports), strict=True):
         of = {(row.task, row.variant, row.metric): row for row in report.rows}
         for task, variant in dict.fromkeys((row.task, row.variant) for row in report.rows):
             mine = [of.get((task, variant, name)) for name in names]
@@ -91,7 +92,7 @@ def _table(reports: Sequence[Report], metrics: Sequence[str] | None, in_percent:
             if len(reports) == 1:
                 bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row is not None and row.best}
             failed = f"{counted.failed} of {counted.ok + counted.failed}"
-            rows.append((_name(report, counted, len(reports)), *cells, str(counted.ok), failed))
+            rows.append((_name(called, counted, len(reports)), *cells, str(counted.ok), failed))
     what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
     columns = [f"{shown(name)}{_unit(name, in_percent)} {what}" for name in names]
     header = ("", *columns, "n", "failed")
@@ -110,10 +111,18 @@ def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str
     return [name for name in known if name == primary or name.partition("/")[0] == split]
 
 
-def _name(report: Report, row: Row, reports: int) -> str:
+def _called(reports: Sequence[Report]) -> list[str]:
+    """What tells the reports apart: their names, else their folders' names, else their paths."""
+    names = [report.name for report in reports]
+    folders = [Path(report.directory).name for report in reports]
+    distinct = (found for found in (names, folders) if len(set(found)) == len(found))
+    return next(distinct, [report.directory for report in reports])
+
+
+def _name(called: str, row: Row, reports: int) -> str:
     if reports == 1:
-        return shown(row.label or report.name)
-    return shown(f"{report.name}: {row.label}" if row.label else report.name)
+        return shown(row.label or called)
+    return shown(f"{called}: {row.label}" if row.label else called)
 
 
 def _unit(metric: str, in_percent: bool) -> str:
@@ -145,12 +154,12 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
     if bold:
         yield "Bold: not separated from the best by Holm over all pairs (paired t)."
-    for report in reports:
+    for report, called in zip(reports, _called(reports), strict=True):
         extended = f"; seeds added {report.extensions} times after results existed" if report.extensions else ""
         pending = report.counts.pending + report.counts.lost
         open_ = f"; {pending} of {report.counts.planned} runs have no result yet" if pending else ""
         yield (
-            f"{shown(report.name)}: {report.mode} mode; result: {report.result or 'none'};"
+            f"{shown(called)}: {report.mode} mode; result: {report.result or 'none'};"
             f" bit-exact: {report.reproducibility}{extended}{open_}."
         )
 

@@ -189,6 +189,7 @@ def _details(report: Report, width: int) -> list[str]:
         ("result", report.result),
         ("mode", f"{report.mode}, {report.device}, {threads} a run"),
         ("seeds", listed([str(seed) for seed in report.seeds], 12) + repeats + _extended(report)),
+        ("stopping", _stopping(report)),
         ("machine", _machine(report)),
         ("bit-exact", report.reproducibility),
         *(("note", note) for note in report.notes[:5]),
@@ -202,6 +203,11 @@ def _extended(report: Report) -> str:
     if not report.extensions:
         return ""
     return f"; extended {plural(report.extensions, 'time')} after results existed (intervals unadjusted)"
+
+
+def _stopping(report: Report) -> str:
+    """What the rule that chose the number of seeds found; its own interval, not the plain one, is the answer."""
+    return shown(str(report.until.get("summary") or dict(report.until)), 400) if report.until else ""
 
 
 def _machine(report: Report) -> str:

@@ -36,10 +36,11 @@ def labels(cells: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     return dict(zip(wanted, short if len(set(short)) == len(short) else full, strict=True))
 
 
-def headline(row: Row, *, over: str, extensions: int = 0) -> str:
+def headline(row: Row, *, over: str, extensions: int = 0, stopped: bool = False) -> str:
     """One line a reader can quote: the mean, its interval, what that is over, n and the failures.
 
     "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", say.
+    stopped: a rule that looked at these seeds chose their number, so the plain interval only describes.
     """
     name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
     if row.n == 0:
@@ -54,7 +55,8 @@ def headline(row: Row, *, over: str, extensions: int = 0) -> str:
     if row.half_width == 0:
         return f"{name} {value} (all {row.n} seeds gave the same value; {counted})"
     peeked = f"; unadjusted for {plural(extensions, 'extension')}" if extensions else ""
-    return f"{name} {value} ({percent(row.level)} CI {over}; {counted}{peeked})"
+    kind = f"descriptive {percent(row.level)} CI" if stopped else f"{percent(row.level)} CI"
+    return f"{name} {value} ({kind} {over}; {counted}{peeked})"
 
 
 def _out_of(row: Row) -> str:

@@ -292,3 +292,11 @@ def test_a_report_is_made_without_torch_ray_or_matplotlib(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_after_a_stopping_rule_the_plain_interval_only_describes(tmp_path):
+    store = sweep_of(tmp_path / "d", accuracies(TEN), seeds=TEN)
+    store.keep_until({"rule": "test/accuracy ± 0.005", "summary": "met at 6 seeds, 4 more: 0.900 ± 0.005"})
+    found = report.build(store)
+    assert "(descriptive 95 % CI over seeds" in found.headline
+    assert "stopping   met at 6 seeds, 4 more: 0.900 ± 0.005" in report.text(found)
