@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.config import Config, redact
 from sweep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sweep.config import Config
 
 Json = Any  # None, bool, int, float, str, list and dict of the same: what strict JSON can hold
 
@@ -28,6 +30,13 @@ def canonical(value: Json) -> str:
 def content_id(value: Json) -> str:
     """sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def _hidden(value: Json) -> Json:
+    # Imported here: who only reads a directory hides nothing, and would wait for pydantic.
+    from sweep.config import redact
+
+    return redact(value)
 
 
 def stream_seed(seed: int, stream: str) -> int:
@@ -64,8 +73,8 @@ class RunSpec:
     def to_json(self) -> dict[str, Json]:
         """As it is stored and hashed: secrets hidden, so that they neither travel nor decide identity."""
         body = asdict(self)
-        body["target"]["argv"] = redact(self.target.argv)
-        body["params"] = redact(self.params)
+        body["target"]["argv"] = _hidden(self.target.argv)
+        body["params"] = _hidden(self.params)
         return body
 
     @classmethod
@@ -136,9 +145,9 @@ class Plan:
     def experiment(self) -> dict[str, Json]:
         """What must stay equal for more seeds to join a directory: everything but the seeds."""
         return {
-            "target": {**asdict(self.target), "argv": redact(self.target.argv)},
+            "target": {**asdict(self.target), "argv": _hidden(self.target.argv)},
             "cells": [
-                {"variant": c.variant, "task": c.task, "params": redact(c.params), "data": c.data} for c in self.cells
+                {"variant": c.variant, "task": c.task, "params": _hidden(c.params), "data": c.data} for c in self.cells
             ],
             "repeats": self.repeats,
             "deterministic": self.deterministic,

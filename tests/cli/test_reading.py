@@ -1,0 +1,143 @@
+"""`sweep status` and `sweep report`: what they answer, and what they never load, run or write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from finished import failure, sweep_of
+
+from sweep.cli.app import main
+from sweep.plan import RunSpec
+from sweep.store import Predictions, Store, atomic
+
+HEAVY = ("torch", "ray", "pandas", "matplotlib", "scipy", "omegaconf", "pydantic", "sklearn")
+
+
+def outcome(spec: RunSpec) -> dict[str, Any] | None:
+    if spec.seed == 3:
+        return {"failure": failure("raised", "boom")}
+    if spec.seed == 4:
+        return {"lost": True}
+    if spec.seed == 5:
+        return None
+    probs = np.random.default_rng(spec.seed).dirichlet(np.ones(3), size=20)
+    return {
+        "metrics": {"test/accuracy": 0.9 + spec.seed / 100, "test/nll": 0.5, "odd/metric": float("nan")},
+        "history": [{"step": 1, "val/loss": 0.5}],
+        "predictions": {"test": Predictions(np.arange(20), np.arange(20) % 3, probs=probs)},
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return sweep_of(tmp_path / "runs", outcome, seeds=range(6))
+
+
+def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(p): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The heavy packages that a command has loaded by its end."""
+    code = (
+        "import sys\nfrom sweep.cli.app import main\nassert main(sys.argv[1:]) == 0\n"
+        f"print(*[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_importing_and_asking_for_help_load_nothing_heavy() -> None:
+    code = f"import sys, sweep\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == []
+    assert loaded("--help") == set()
+
+
+def test_status_loads_neither_torch_nor_ray_nor_pandas(store: Store) -> None:
+    assert loaded("status", str(store.path)) & {"torch", "ray", "pandas", "scipy", "matplotlib"} == set()
+
+
+def test_report_loads_neither_torch_nor_ray(store: Store) -> None:
+    assert loaded("report", str(store.path)) & {"torch", "ray", "matplotlib"} == set()
+
+
+def test_a_command_that_trains_is_seen_to_load_torch(store: Store) -> None:
+    """The control of the three tests above."""
+    code = "import sys, torch\nprint(*[m for m in ('torch', 'ray') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["torch"]
+
+
+def test_status_counts_every_planned_run_once(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(store.path)]) == 0
+    out, err = capsys.readouterr()
+    assert "6 planned = 3 ok + 1 failed + 1 lost + 1 pending" in out
+    assert err == ""
+    assert main(["status", str(store.path), "--json"]) == 0
+    found = atomic.loads(capsys.readouterr().out)
+    counts = found["counts"]
+    assert counts["planned"] == sum(counts[k] for k in ("ok", "failed", "lost", "pending")) == 6
+    assert {run["key"]: run["status"] for run in found["runs"]} == {
+        "seed0": "ok", "seed1": "ok", "seed2": "ok", "seed3": "failed", "seed4": "lost", "seed5": "pending",
+    }  # fmt: skip
+
+
+def test_status_shows_a_launch_at_work(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store.lock(store.path) as owner:
+        assert main(["status", str(store.path)]) == 0
+        assert f"pid {owner.pid}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("format_", ["text", "md", "latex", "json"])
+def test_every_report_says_how_many_and_over_what(
+    store: Store, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    assert main(["report", str(store.path), "--format", format_]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "test" in out
+    assert "accuracy" in out
+    if format_ == "json":
+        atomic.loads(out)  # strict: NaN as text, no key twice
+    else:
+        assert "this split and test set" in out.replace("\n    ", " ").replace("\n  ", " ")
+
+
+def test_reading_writes_nothing(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(store.path)
+    for arguments in (["status"], ["status", "--json"], ["report"], ["report", "--format", "json"]):
+        main([*arguments, str(store.path)])
+    assert everything(store.path) == before
+
+
+def test_a_directory_without_results_is_still_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = sweep_of(tmp_path / "runs", lambda spec: None, seeds=range(3))
+    assert main(["status", str(store.path)]) == 0
+    assert main(["report", str(store.path)]) == 0
+    assert capsys.readouterr().out.count("3 planned = 0 ok + 0 failed + 0 lost + 3 pending") == 2
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_what_is_no_sweep_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], store: Store, command: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "nowhere", tmp_path / "file", tmp_path):
+        assert main([command, str(path)]) == 2
+    (store.path / "sweep.json").write_text(json.dumps({"format": 1}))
+    assert main([command, str(store.path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_is_no_error(store: Store) -> None:
+    command = f'"{sys.executable}" -m sweep.cli status "{store.path}" | head -c 10; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
