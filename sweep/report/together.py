@@ -45,7 +45,7 @@ def together(
         return replace(blank, reason=f"{size >> 20} MiB of predictions: sweep ensemble reads them")
     try:
         made = [_read(store, member, split) for member in having]
-        stacked, targets = _matched(made, [member.key for member in having])
+        stacked, targets = matched(made, [member.key for member in having])
         found = ensemble.brief(stacked.pop("probs", None), targets, **stacked)
     except SweepError as error:
         return replace(blank, reason=str(error).replace("\n  ", "; "))
@@ -60,7 +60,7 @@ def _read(store: Store, member: Member, split: str) -> Predictions:
     return found
 
 
-def _matched(
+def matched(
     made: Sequence[Predictions], keys: Sequence[str]
 ) -> tuple[dict[str, npt.NDArray[np.float64]], npt.NDArray[Any]]:
     """(name -> (members, examples, …), targets), every member's rows in the order of the sorted ids."""
