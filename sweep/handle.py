@@ -178,6 +178,9 @@ class Run:
             self.last = dict(body["last"])
             self.note(f"went on from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
             return dict(state)
+        if self._rows:  # a pack that did not fit begins again within its attempt
+            self.attempt.adopt_history(self.attempt.path, 0)
+            self._rows, self.chain, self.last = 0, {}, {}
         if self.attempt.number > 1:
             self.attempt.adopt_history(self.attempt.path, 0)
             self.note(f"attempt {self.attempt.number}: no checkpoint to go on from; started from zero")

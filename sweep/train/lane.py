@@ -99,6 +99,19 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     return lane
 
 
+def rehearse(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> None:
+    """A step of each batch size on a throwaway lane.
+
+    Compiling draws from the random streams of the run in whose step it happens: let it be none. The ambient
+    streams have to be seeded afterwards.
+    """
+    lane = fresh(recipe, run, data, objective)
+    for batch in start_epoch(lane):
+        if lane.offset == 0 or len(batch) != recipe.batch_size:
+            step(lane, batch.to(lane.device))
+        lane.offset += 1
+
+
 def start_epoch(lane: Lane) -> list[Tensor]:
     """Positions of every batch of this epoch, int64 on the CPU; the model and the keys are made ready."""
     lane.order.set_state(lane.order_state)

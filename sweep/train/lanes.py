@@ -17,7 +17,7 @@ from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.capture import drawing_from, streams, unfilled
 from sweep.train.data import Dataset
-from sweep.train.lane import begin
+from sweep.train.lane import begin, rehearse
 from sweep.train.loop import Metrics
 from sweep.train.pack import Form, Pack, Seat
 from sweep.train.precision import Objective, flags, objective
@@ -43,6 +43,9 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
     placed = data.to("cuda")
     loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
     with flags(recipe.precision):
+        if recipe.compile:
+            with drawing_from(torch.Generator("cuda")):
+                rehearse(recipe, runs[0], placed, loss)
         found = probe(recipe, runs[0], placed, loss)
         if found.why:
             for index, run in enumerate(runs):
@@ -53,8 +56,10 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
         free, _ = torch.cuda.mem_get_info()
         most = max(1, min(MOST, int(SHARE * free / found.size)))
         with nullcontext() if found.filled else unfilled():
-            attempt = partial(_pack, recipe, runs, placed, loss, Forms(form))
+            on = streams(min(most, len(runs)))
+            attempt = partial(_pack, recipe, runs, placed, loss, on, Forms(form))
             yield from packed(range(len(runs)), most, attempt)
+        release()
 
 
 class Forms:
@@ -88,13 +93,23 @@ def packed(
         if full:  # not in the handler: its traceback would keep the lanes alive
             waiting.extendleft(reversed(now))
             most = size // 2
-            gc.collect()
-            torch.cuda.empty_cache()
+            release()
+
+
+def release() -> None:
+    """Give back what lanes that are gone have left: cyclic garbage, cuBLAS's memory of each stream, the cache."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+        clear: Callable[[], None] = torch._C._cuda_clearCublasWorkspaces
+        clear()
+        torch.cuda.empty_cache()
 
 
 def _pack(
-    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective, forms: Forms, indices: Sequence[int]
-) -> Iterator[tuple[int, Result]]:
+    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective,
+    on: Sequence[torch.cuda.Stream], forms: Forms, indices: Sequence[int],
+) -> Iterator[tuple[int, Result]]:  # fmt: skip
     """Train these runs as one pack; lanes that go on from unlike checkpoints as a pack for each point."""
     seats = []
     for index in indices:
@@ -107,7 +122,6 @@ def _pack(
     for seat in seats:
         lane = seat.lane
         points.setdefault((lane.over, lane.epoch, lane.offset), []).append(seat)
-    on = streams(len(seats))
     torch.cuda.synchronize()
     for (over, _, _), group in points.items():
         if over:

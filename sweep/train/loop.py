@@ -22,6 +22,7 @@ from sweep.train.lane import (
     first_batch,
     gather,
     put_weights,
+    rehearse,
     set_rate,
     start_epoch,
     state_of,
@@ -43,9 +44,11 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
     device = runs[0].device
     placed = data.to(device)
     loss = objective(recipe.loss, recipe.precision, device, compiled=recipe.compile)
+    if recipe.compile:
+        with flags(recipe.precision):
+            rehearse(recipe, runs[0], placed, loss)
     for index, run in enumerate(runs):
-        if index:  # the caller has seeded the first
-            seeding.seed_everything(run.seed, deterministic=run.deterministic)
+        seeding.seed_everything(run.seed, deterministic=run.deterministic)
         if recipe.precision == "tf32" and device == "cpu":
             run.note("tf32 means nothing on a CPU: this run is fp32")
         with flags(recipe.precision):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sweep import seeding
 from sweep.handle import Interrupted
 from sweep.store import Failure
 from sweep.train.capture import Chain, capture, drawing_from, side_by_side
@@ -27,6 +30,7 @@ from sweep.train.loop import (
     say_first_batch,
 )
 
+HANDS = 8  # threads for what the CPU does for each lane after an epoch: digests, scores, files
 LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
 WARM, TRIAL = 3, 24  # steps before a form is timed (the first is not yet a graph), and timed
 
@@ -95,19 +99,22 @@ class Group:
             chains[i % len(chains)].append((seat.generator, work))
         side_by_side(self.root, [Chain(s, c) for s, c in zip(self.streams, chains, strict=True)])
 
-    def load(self, orders: Sequence[list[Tensor]], rates: Sequence[float], start: int) -> None:
-        """The batches (for every lane, a list of positions) and rates of an epoch, from position `start` on."""
+    def load(self, orders: Tensor, sizes: Sequence[int], rates: Sequence[float], start: int) -> None:
+        """The positions (lanes, examples) and rates of an epoch, to go on at its step `start`."""
         if not self.sections:
-            self.sections = self._sections([len(batch) for batch in orders[0]])
+            self.sections = self._sections(sizes)
+        first = 0
         for section in self.sections:
+            size = section.orders.shape[2]
+            rows = orders[:, first : first + section.count * size]
+            section.orders.copy_(rows.view(len(orders), section.count, size).transpose(0, 1))
             span = slice(section.first, section.first + section.count)
-            rows = torch.stack([torch.stack(batches[span]) for batches in orders], 1)
-            section.orders.copy_(rows)
             section.rates.copy_(torch.tensor(rates[span], dtype=torch.float32))
             section.cursor.fill_(max(0, start - section.first))
+            first += section.count * size
 
-    def _sections(self, sizes: list[int]) -> list[Section]:
-        whole = sizes.count(sizes[0])
+    def _sections(self, sizes: Sequence[int]) -> list[Section]:
+        whole = list(sizes).count(sizes[0])
         parts = [(0, whole)] + [(i, 1) for i in range(whole, len(sizes))]
         k, on = len(self.seats), self.lr.device
         return [
@@ -133,25 +140,24 @@ class Pack:
     form: Form | None = None
     groups: list[Group] = field(default_factory=list)
     _queued: deque[torch.cuda.Event] = field(default_factory=deque)
+    _pool: ThreadPoolExecutor = field(init=False)
 
     def results(self) -> Iterator[tuple[int, Metrics | Failure]]:
         """Train until every lane has ended; yields a lane's result as soon as it has one.
 
         Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
         """
-        while self.seats:
-            if not self.groups:
-                self._regroup(True if self.form is None else self.form)
-            self._epoch()
-            ended = list(self._end_epoch())
-            if ended:
-                self.groups = []  # their graphs hold the lanes that have ended
-                torch.cuda.synchronize()
-            for seat, result in ended:
-                yield seat.index, result
-            due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
-            if any(due):
-                self.save()
+        threads = self.seats[0].lane.run.threads
+        # Metrics are computed on the CPU, where the number of threads decides bits: in each thread of the pool.
+        with ThreadPoolExecutor(HANDS, initializer=seeding.set_threads, initargs=(threads,)) as self._pool:
+            while self.seats:
+                if not self.groups:
+                    self._regroup(True if self.form is None else self.form)
+                self._epoch()
+                yield from self._end_epoch()
+                due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
+                if any(due):
+                    self.save()
 
     def _regroup(self, together: Form) -> None:
         """Lay the lanes out in one graph, or in a graph for every stream; both keep a lane on its stream."""
@@ -172,17 +178,18 @@ class Pack:
         first = self.seats[0].lane
         start, total = first.offset, first.batches
         rates = [rate_at(first, offset) for offset in range(total)]
-        orders = {}
-        for seat in self.seats:
-            orders[seat.index] = start_epoch(seat.lane)
-            if seat.lane.epoch == 1 and start == 0:
-                with drawing_from(seat.generator):
-                    say_first_batch(seat.lane, orders[seat.index][0])
-        seen = list(accumulate(len(batch) for batch in orders[self.seats[0].index]))
+        batches = list(self._pool.map(lambda seat: start_epoch(seat.lane), self.seats))
+        sizes = [len(batch) for batch in batches[0]]
+        orders = torch.stack([torch.cat(each) for each in batches]).to("cuda")
+        if first.epoch == 1 and start == 0:
+            for seat, each in zip(self.seats, batches, strict=True):
+                say_first_batch(seat.lane, each[0])
+        rows = {seat.index: row for row, seat in enumerate(self.seats)}
+        seen = list(accumulate(sizes))
 
         def load(at: int) -> None:
             for group in self.groups:
-                group.load([orders[seat.index] for seat in group.seats], rates, at)
+                group.load(orders[[rows[seat.index] for seat in group.seats]], sizes, rates, at)
             torch.cuda.synchronize()
 
         def run(positions: range) -> float:
@@ -231,29 +238,21 @@ class Pack:
         if len(self._queued) > 3:
             self._queued.popleft().synchronize()
 
-    def _end_epoch(self) -> Iterator[tuple[Seat, Metrics | Failure]]:
+    def _end_epoch(self) -> Iterator[tuple[int, Metrics | Failure]]:
         """Measure every lane, read all at once, and let go of the lanes that have ended."""
         sums = torch.stack([epoch_sums(seat.lane) for seat in self.seats]).tolist()
-        going = []
-        for seat, numbers in zip(self.seats, sums, strict=True):
-            try:
-                result = self._ended(seat, numbers)
-            except Exception as error:
-                seat.lane.run.attempt.log_text(f"{type(error).__name__}: {error}\n")
-                result = Failure("raised", str(error), "train", type(error).__name__)
-            if result is None:
-                going.append(seat)
-            else:
-                yield seat, result
-        self.seats = going
-
-    def _ended(self, seat: Seat, sums: Sequence[float]) -> Metrics | Failure | None:
-        with drawing_from(seat.generator):
-            row = end_epoch(seat.lane, sums)
-            failure = diverged(row, f"epoch {seat.lane.epoch - 1}")
-            if failure is None and seat.lane.over:
-                return conclude(seat.lane)
-        return failure
+        failures = list(self._pool.map(partial(_guarded, _turn), self.seats, sums))
+        over = [s for s, failure in zip(self.seats, failures, strict=True) if failure is None and s.lane.over]
+        failed = [(s, f) for s, f in zip(self.seats, failures, strict=True) if f is not None]
+        if over or failed:
+            gone = {seat.index for seat in over} | {seat.index for seat, _ in failed}
+            self.seats = [seat for seat in self.seats if seat.index not in gone]
+            self.groups = []  # their graphs hold the lanes that have ended
+        for seat, failure in failed:
+            yield seat.index, failure
+        concluded = self._pool.map(partial(_guarded, lambda seat: conclude(seat.lane)), over)
+        for seat, result in zip(over, concluded, strict=True):
+            yield seat.index, result
 
     def save(self) -> None:
         """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
@@ -266,3 +265,19 @@ class Pack:
                     stopped = stop
         if stopped is not None:
             raise stopped
+
+
+def _turn(seat: Seat, sums: Sequence[float]) -> Failure | None:
+    row = end_epoch(seat.lane, sums)
+    return diverged(row, f"epoch {seat.lane.epoch - 1}")
+
+
+def _guarded(work: Callable[..., Any], seat: Seat, *rest: Any) -> Any:
+    """What `work` returns for a lane; an exception of its own is its own failure, not its neighbours'."""
+    try:
+        return work(seat, *rest)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):  # the device's: they concern the whole pack
+        raise
+    except Exception as error:
+        seat.lane.run.attempt.log_text("".join(traceback.format_exception(error)))
+        return Failure("raised", str(error), "train", type(error).__name__)

@@ -161,7 +161,7 @@ def test_a_pack_that_does_not_fit_is_halved_and_no_seed_is_lost(
     monkeypatch.setattr(lanes, "_pack", seen)
     # What may be taken is less than what is free, so the size that the probe allows is too large.
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.empty_cache()
+    lanes.release()
     held = torch.cuda.memory_reserved()
     torch.cuda.set_per_process_memory_fraction((held + (500 << 20)) / total)
     try:
