@@ -249,11 +249,11 @@ class Launch:
             existed = Store.exists(self.out)
             before = Store.open(self.out).manifest.seeds if existed else ()
             store = self.store = Store.create(self.out, self.prepared.manifest)
-            if self._seeds is None:
-                store.clean()
             held.callback(lambda: store.stop_file(self._nonce).unlink(missing_ok=True))
             members = [m for m in store.scan(verify=True) if self._seeds is None or m.seed in self._seeds]
             yield from self._look(store, members)
+            if self._seeds is None:
+                store.clean()  # nobody else is writing here: an `ml-train` at work would have been seen
             missing = [m for m in members if m.status not in ("ok", "failed") or self._again(store, m)]
             self._fill(missing)
             new = tuple(seed for seed in store.manifest.seeds if seed not in before) if existed else ()

@@ -1,0 +1,168 @@
+"""The queue: each planned run is trained once, whatever its workers do, and stops when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.config import Config, load
+from sweep.engine import Done, Lost, Slots, Tick, inline
+from sweep.engine.event import Event as EngineEvent
+from sweep.errors import EnvironmentRefused, StoreError
+from sweep.launch import Begun, Event, Finished, Launch, Passed, Prepared, Retried, Said, prepare, resolve_device
+from sweep.store import Record, Store
+
+
+def config(**changes: Any) -> Config:
+    return load(None, **{"name": "line", "train": "toys:line", "seeds": [1, 2, 3], **changes})
+
+
+def dying(times: int, *, seed: int = 2, poison: bool = True, then: Callable[[Any], None] | None = None) -> Any:
+    """An engine in this process whose worker dies under one seed so many times, before it has done anything."""
+    left = times
+
+    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[EngineEvent]:
+        nonlocal left
+        while (task := pull()) is not None:
+            if task[0].seed == seed and left > 0:
+                left -= 1
+                if then is not None:
+                    then(task)
+                yield Lost(task, "the machine went away", poison)
+            else:
+                yield Done(task, tuple(work(task)))
+
+    return engine
+
+
+def launched(out: Path, engine: Any = inline, *, prepared: Prepared | None = None, **options: Any) -> list[Event]:
+    return list(Launch(prepared or prepare(config()), out, engine, own_process=False, **options))
+
+
+def statuses(out: Path) -> dict[int, str]:
+    return {m.seed: m.status for m in Store.open(out).scan()}
+
+
+def finished(events: list[Event]) -> list[str]:
+    return [e.outcome.key for e in events if isinstance(e, Finished)]
+
+
+def test_every_run_is_begun_and_finished_once(tmp_path: Path) -> None:
+    events = launched(tmp_path / "runs")
+    begun = next(e for e in events if isinstance(e, Begun))
+    assert (begun.planned, begun.done, begun.todo, begun.extended) == (3, 0, 3, ())
+    assert finished(events) == ["seed1", "seed2", "seed3"]
+    again = next(e for e in launched(tmp_path / "runs") if isinstance(e, Begun))
+    assert (again.planned, again.done, again.todo) == (3, 3, 0)
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, "ok"), (2, "ok"), (3, "failed"), (9, "failed")])
+def test_three_kills_are_a_failure_and_fewer_are_not(tmp_path: Path, times: int, status: str) -> None:
+    events = launched(tmp_path / "runs", dying(times))
+    assert statuses(tmp_path / "runs") == {1: "ok", 2: status, 3: "ok"}
+    assert sorted(finished(events)) == ["seed1", "seed2", "seed3"]
+    assert len([e for e in events if isinstance(e, Retried)]) == min(times, 2)
+
+
+def test_retries_can_be_fewer(tmp_path: Path) -> None:
+    events = launched(tmp_path / "runs", dying(1), prepared=prepare(config(retries=0)))
+    assert statuses(tmp_path / "runs")[2] == "failed"
+    assert not [e for e in events if isinstance(e, Retried)]
+
+
+def test_a_machine_that_goes_away_is_not_the_runs_fault(tmp_path: Path) -> None:
+    launched(tmp_path / "runs", dying(5, poison=False))
+    assert statuses(tmp_path / "runs") == {1: "ok", 2: "ok", 3: "ok"}
+
+
+def test_but_no_cause_is_retried_for_ever(tmp_path: Path) -> None:
+    events = launched(tmp_path / "runs", dying(10**6, poison=False))
+    assert [e for e in events if isinstance(e, Said) and "left for the next command" in e.text]
+    assert Store.open(tmp_path / "runs").member("seed2").record is None
+    assert finished(launched(tmp_path / "runs")) == ["seed2"]
+
+
+def test_what_a_worker_committed_before_it_died_counts(tmp_path: Path) -> None:
+    prepared = prepare(config())
+
+    def commit(task: Any) -> None:
+        store = Store.open(tmp_path / "runs")
+        attempt = store.begin(task[0])
+        made = Record(
+            spec=task[0].to_json(), spec_id=task[0].id, status="ok", attempt=attempt.nonce, metrics={"test/accuracy": 1}
+        )
+        assert store.commit(attempt, made)
+
+    events = launched(tmp_path / "runs", dying(1, then=commit), prepared=prepared)
+    assert finished(events) == ["seed1", "seed2", "seed3"]
+    assert not [e for e in events if isinstance(e, Retried)]
+    record = Store.open(tmp_path / "runs").member("seed2").record
+    assert record is not None
+    assert record.metrics == {"test/accuracy": 1}
+
+
+def test_fail_fast_and_stop_leave_the_rest_pending(tmp_path: Path) -> None:
+    prepared = prepare(config(params={"fail": 1}))
+    launched(tmp_path / "runs", prepared=prepared, fail_fast=True)
+    assert statuses(tmp_path / "runs") == {1: "failed", 2: "pending", 3: "pending"}
+    launch = Launch(prepared, tmp_path / "runs", inline, own_process=False)
+    for event in launch:
+        if isinstance(event, Finished):
+            launch.stop("enough")
+    assert statuses(tmp_path / "runs") == {1: "failed", 2: "ok", 3: "pending"}
+    assert not list((tmp_path / "runs").glob("stop-*"))
+
+
+def test_more_seeds_are_asked_for_when_nothing_is_left(tmp_path: Path) -> None:
+    waves = iter([[4], [4, 5], []])
+    events = launched(tmp_path / "runs", more=lambda store: next(waves))
+    assert finished(events) == [f"seed{n}" for n in (1, 2, 3, 4, 5)]
+    log = Store.open(tmp_path / "runs").manifest.seed_log
+    assert [entry.added for entry in log] == [(1, 2, 3), (4,), (5,)]
+
+
+def test_one_seed_alone_joins_and_leaves_the_others(tmp_path: Path) -> None:
+    launched(tmp_path / "runs", only=(2,))
+    assert statuses(tmp_path / "runs") == {1: "pending", 2: "ok", 3: "pending"}
+    assert finished(launched(tmp_path / "runs")) == ["seed1", "seed3"]
+
+
+def test_a_run_that_somebody_trains_is_left_alone(tmp_path: Path) -> None:
+    prepared = prepare(config())
+    store = Store.create(tmp_path / "runs", prepared.manifest)
+    attempt = store.begin(next(iter(prepared.plan)))  # of this process, which lives
+    scratch = attempt.path / ".tmp-being-written"
+    scratch.touch()
+    with pytest.raises(StoreError, match="being trained by another command"):
+        launched(tmp_path / "runs", prepared=prepared)
+    assert scratch.exists()
+
+
+def test_ticks_are_passed_on(tmp_path: Path) -> None:
+    def ticking(pull: Any, work: Any, slots: Slots) -> Iterator[EngineEvent]:
+        yield Tick(0)
+        yield from inline(pull, work, slots)
+
+    assert Passed(0) in launched(tmp_path / "runs", ticking)
+
+
+def test_slots_ask_for_the_threads_a_run_has(tmp_path: Path) -> None:
+    asked: list[Slots] = []
+
+    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[EngineEvent]:
+        asked.append(slots)
+        return inline(pull, work, slots)
+
+    launched(tmp_path / "runs", engine, prepared=prepare(config(threads=2)), jobs=3)
+    assert asked == [Slots(3, cpus=2, gpus=0)]
+
+
+def test_a_device_is_resolved_before_anything_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_device("cpu") == "cpu"
+    monkeypatch.setattr("sweep.launch.os.path.exists", lambda path: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(EnvironmentRefused, match="no CUDA device"):
+        resolve_device("cuda")
