@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -235,7 +235,8 @@ class Launch:
         self.stopped = self.stopped or why
         self._queue.clear()
         if self.store is not None:
-            self.store.stop_file(self._nonce).touch()
+            with suppress(OSError):  # of a full disk, say; what runs meets that itself
+                self.store.stop_file(self._nonce).touch()
 
     def __iter__(self) -> Iterator[Event]:
         """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
@@ -336,12 +337,27 @@ class Launch:
             store.event(kind="late", key=outcome.key)
             yield Said(f"{outcome.key}: another attempt had finished first; this one is discarded")
             return
+        if outcome.status == "unwritten":
+            yield from self._unwritten(store, outcome)
+            return
         yield Finished(outcome)
         if outcome.status == "failed" and outcome.failure is not None:
             if self.fail_fast:
                 self.stop(f"{outcome.key} failed and --fail-fast was given")
             elif outcome.failure.kind == "nondeterministic":
                 self.stop("an operation has no deterministic kernel, which no other seed will change")
+
+    def _unwritten(self, store: Store, outcome: Outcome) -> Iterator[Event]:
+        """The disk refused: what it holds counts, and nothing more is started that it would refuse as well."""
+        member = store.member(outcome.key)
+        if member.record is not None:
+            yield from self._ended(store, _outcome(member.record, outcome.key))
+            return
+        reason = outcome.failure.message if outcome.failure else "it could not be written"
+        if not self.stopped:
+            yield Said(f"nothing more is started: {reason}; once that is mended, the same command goes on")
+            self.stop(reason)
+        yield Said(f"{outcome.key}: not recorded ({reason})")
 
     def _lost(self, store: Store, event: Lost) -> Iterator[Event]:
         """The worker died: what it committed counts, the rest is queued again or, three kills on, failed."""

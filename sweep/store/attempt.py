@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -65,7 +66,11 @@ class Attempt:
         """End without a record: whoever looks sees at once that nobody is at work on it."""
         self.close()
         about = {**self.owner.to_json(), "pid": 0, "number": self.number, "spec_id": self.spec_id}
-        atomic.write(self.path / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+        try:
+            atomic.write(self.path / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+        except OSError:  # a full disk still lets go of a file: without it nobody is at work here either
+            with suppress(OSError):
+                (self.path / ABOUT).unlink(missing_ok=True)
 
     def log_text(self, text: str) -> None:
         path = self.path / LOG
