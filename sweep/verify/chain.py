@@ -9,8 +9,6 @@ _WORDS = {
     "initial": "initial weights",
     "first_batch": "data order (first batch)",
     "final": "final weights",
-    "history": "history",
-    "metrics": "metrics",
 }
 _RANK = {
     "initial": 0,
@@ -19,8 +17,7 @@ _RANK = {
     "epoch": 3,
     "final": 4,
     "predictions": 5,
-    "history": 6,
-    "metrics": 7,
+    "metrics": 6,
 }
 
 
@@ -45,6 +42,8 @@ def words(link: str) -> str:
         return f"weights after {kind} {rest}"
     if kind == "predictions" and rest:
         return f"predictions on {rest}"
+    if kind == "metrics" and rest:
+        return f"metric {rest}"
     return _WORDS.get(link, link)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 
@@ -80,15 +81,22 @@ def _environment(deterministic: bool) -> Mapping[str, str]:
     return {**os.environ, **(ENVIRONMENT_FOR_DETERMINISM if deterministic else {})}
 
 
-def main() -> None:
-    from sweep.verify.rehearse import rehearse  # the asking end needs no torch
+_TASKS = {
+    "train": "sweep.verify.rehearse:rehearse",
+    "audit": "sweep.verify.probes:explore",
+    "cost": "sweep.verify.timing:timed",
+}
 
+
+def main() -> None:
+    """Answer the request on stdin. What trains is imported here: the asking end needs no torch."""
     path, request, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
     os.nice(request.nice)
     _enter_folder(request.place)
+    module, _, name = _TASKS[request.task].partition(":")
     try:
-        made = rehearse(request, where=where)
+        made = getattr(import_module(module), name)(request, where=where)
     except SweepError as error:
         made = Trained(where, {}, {}, {}, {}, 0.0, failure=Failure("raised", str(error), "setup"))
     atomic.write_json(Path(request.path) / ANSWER, made.to_json())

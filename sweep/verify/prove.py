@@ -99,7 +99,7 @@ def _length(first: Trained) -> str:
     if count:
         return f"{count} epoch{'s' * (count != 1)}"
     weights = any(link == "final" for link in first.chain)
-    return "the whole run" if weights else "history and metrics of the whole run"
+    return "the whole run" if weights else "the metrics of the whole run"
 
 
 def prove(

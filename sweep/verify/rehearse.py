@@ -8,7 +8,7 @@ import io
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from sweep import digest, fingerprint, seeding, worker
 from sweep.handle import Interrupted, Run
-from sweep.plan import canonical
-from sweep.store import Attempt, Failure, atomic
-from sweep.store.names import HISTORY
+from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.task import Interval
 from sweep.verify.request import Request, Trained
@@ -29,19 +27,26 @@ NEVER = Interval(epochs=0, seconds=0)
 
 @dataclass
 class Rehearsal(Run):
-    """A run that keeps no checkpoints, and whose built-in loop ends after `limit` steps, each one digested."""
+    """A run that keeps no checkpoints, and whose built-in loop ends after `limit` steps.
+
+    each: every step is digested on the way there. marks: when each step was done.
+    """
 
     limit: int | None = None
-    steps: int = 0
+    each: bool = True
+    marks: list[float] = field(default_factory=list)
     environment: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def checkpoint_due(self, *, epoch_end: bool) -> bool:
-        self.steps += not epoch_end
-        return not epoch_end and self.limit is not None
+        if epoch_end or self.spec.target.kind != "recipe":  # a user's steps are seen at its optimizers
+            return False
+        self.marks.append(time.perf_counter())
+        return self.limit is not None and (self.each or len(self.marks) >= self.limit)
 
     def checkpoint(self, state: Mapping[str, Any], *, step: int) -> None:
-        self.digest(f"step/{step}", digest.tensors(dict(_flat(state))))
-        if self.limit is not None and self.steps >= self.limit:
+        if self.each:
+            self.digest(f"step/{step}", digest.tensors(dict(_flat(state))))
+        if self.limit is not None and len(self.marks) >= self.limit:
             self.look_around()
             raise Interrupted
 
@@ -68,7 +73,8 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     folder = Path(request.path)
     folder.mkdir(parents=True, exist_ok=True)
     attempt = Attempt(folder, spec.id, this_process(), number=1)
-    run = Rehearsal(spec, attempt, NEVER, limit=request.steps if spec.target.kind == "recipe" else None)
+    recipe = spec.target.kind == "recipe"
+    run = Rehearsal(spec, attempt, NEVER, limit=request.steps if recipe else None, each=request.task != "cost")
     begun = time.monotonic()
     failure: Failure | None = None
     metrics: dict[str, float] = {}
@@ -78,11 +84,6 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
         stack.enter_context(contextlib.redirect_stdout(heard))
         stack.enter_context(contextlib.redirect_stderr(heard))
         stack.enter_context(seeding.restored())
-        found: list[Mapping[str, Any]] = []
-        if request.audit:
-            from sweep.verify.probes import probing
-
-            found = stack.enter_context(probing(spec, folder, perturb=request.perturb))
         steps = stack.enter_context(_steps(run, request))
         if request.trace:
             stack.enter_context(_trace(request.trace))
@@ -99,20 +100,15 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
             run.digest("final", steps.weights())
     attempt.close()
     numeric, context = run.environment or ({}, {})
-    if not stopped and failure is None:
-        run.digest("history", _history(folder))
-        run.digest("metrics", hashlib.sha256(canonical(atomic.strict(metrics)).encode()).hexdigest())
-    taken = run.steps or (steps.count if steps is not None else 0)
+    if not recipe and not stopped and failure is None:
+        # The built-in loop digests its weights and predictions; of a user's code these are what there is to see.
+        for name, value in metrics.items():
+            run.digest(f"metrics/{name}", hashlib.sha256(value.hex().encode()).hexdigest())
     return Trained(
         where=where, chain=dict(run.chain), metrics=metrics, environment=numeric, context=context,
-        seconds=time.monotonic() - begun, steps=taken, stopped=stopped, failure=failure, notes=tuple(run.notes),
-        folder=str(folder), found=tuple(found),
+        seconds=time.monotonic() - begun, steps=len(run.marks), stopped=stopped, failure=failure,
+        notes=tuple(run.notes), folder=str(folder), marks=tuple(run.marks),
     )  # fmt: skip
-
-
-def _history(folder: Path) -> str:
-    path = folder / HISTORY
-    return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
 
 
 def _steps(run: Rehearsal, request: Request) -> AbstractContextManager[Steps | None]:
@@ -121,10 +117,13 @@ def _steps(run: Rehearsal, request: Request) -> AbstractContextManager[Steps | N
         return contextlib.nullcontext()
 
     def link(name: str, value: Callable[[], str]) -> None:
-        if (name == "initial" and name not in run.chain) or (name != "initial" and request.steps is not None):
+        if (name == "initial" and name not in run.chain) or (
+            name != "initial" and request.steps is not None and run.each
+        ):
             run.digest(name, value())
 
     def after(count: int) -> None:
+        run.marks.append(time.perf_counter())
         if request.steps is not None and count >= request.steps:
             run.look_around()
             raise Interrupted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sweep.plan import RunSpec
 from sweep.store import Failure, atomic
@@ -16,7 +16,8 @@ class Request:
     """What to train: a run, how far (None: to its end) and what to look at.
 
     path: a folder for what the training writes; trace: where every module's digests go, line by line.
-    audit, perturb: look for what the seed does not control, with one stream given another seed.
+    task: "train" once; "audit" to hear what the training code does with randomness, and train again with each of
+    `perturb` changed alone; "cost" to time the steps of both modes.
     nice: how far to stand back for others.
     """
 
@@ -25,8 +26,8 @@ class Request:
     path: str
     steps: int | None = None
     trace: str = ""
-    audit: bool = False
-    perturb: str = ""
+    task: Literal["train", "audit", "cost"] = "train"
+    perturb: tuple[str, ...] = ()
     nice: int = 0
 
 
@@ -35,6 +36,7 @@ class Trained:
     """What training showed. where: which process; chain: its digests; steps: optimizer steps, where counted.
 
     stopped: it was ended after the steps that were asked for. folder: what it wrote.
+    found: what else was asked for; marks: when each step was done, in seconds of a clock of its own.
     """
 
     where: str
@@ -49,6 +51,7 @@ class Trained:
     notes: tuple[str, ...] = ()
     folder: str = ""
     found: tuple[Mapping[str, Any], ...] = ()
+    marks: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         plain: dict[str, Any] = atomic.strict(asdict(self))
@@ -61,4 +64,5 @@ class Trained:
             **body, "failure": Failure(**failure) if failure else None, "notes": tuple(body["notes"]),
             "metrics": {name: float(value) for name, value in body["metrics"].items()},
             "found": tuple(body["found"]),
+                "marks": tuple(body["marks"]),
         })  # fmt: skip
