@@ -13,11 +13,15 @@ from sweep.errors import SweepError
 
 # In the order of a first hour with the tool; each command is imported when it is called.
 COMMANDS = {
+    "init": "sweep.cli.start",
     "run": "sweep.cli.run",
     "status": "sweep.cli.read",
     "report": "sweep.cli.read",
+    "compare": "sweep.cli.compare",
     "verify": "sweep.cli.prove",
     "reproduce": "sweep.cli.prove",
+    "export": "sweep.cli.export",
+    "completion": "sweep.cli.start",
 }
 
 
@@ -60,7 +64,9 @@ def app() -> None:
     A first hour:
       sweep run --seeds 42,123,456        three models of the embedded example, and the report
       sweep report runs/digits-mlp        the same report again, here or on another machine
+      sweep init my-experiment            a config and a training function of your own to start from
       sweep run my.yaml --seeds 0-9       your own config; what is missing is trained, nothing twice
+      sweep run --seeds 0-9 -- python train.py --seed {seed}    any program that takes a seed
       ml-train --seed 42                  one model, with the bits it has inside the sweep
     """
 
@@ -77,8 +83,8 @@ def main(arguments: list[str], program: str = "sweep") -> int:
     try:
         if rest == []:
             raise SweepError("nothing follows --", hint="e.g. -- python train.py --seed {seed}")
-        if rest and arguments[:1] != ["run"]:
-            raise SweepError("only `sweep run` takes a command after --")
+        if rest and arguments[:1] not in (["run"], ["ml-train"]):
+            raise SweepError("only `sweep run` and `ml-train` take a command after --")
         answer = app.main(
             arguments, prog_name=_program(program, arguments), standalone_mode=False, obj={"command": rest}
         )

@@ -1,0 +1,35 @@
+"""`sweep export`: a run directory in the formats of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sweep.store import Store
+
+
+@click.command(short_help="As CSV, Parquet or TensorBoard files.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--to", "kind", type=click.Choice(["csv", "parquet", "tensorboard"]), required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; NAME-csv and so on by default.")
+def export(directory: Path, kind: str, out: Path | None) -> int:
+    """Write every run and the aggregates over seeds for other tools to read.
+
+    csv and parquet: runs (a row a run), history (a row a run and step), summary (a row a metric). tensorboard:
+    one run a seed, and the mean over seeds with its interval.
+    """
+    from sweep import export as exports
+
+    store = Store.open(directory)
+    folder = out if out is not None else Path(f"{directory.resolve().name}-{kind}")
+    made = exports.export(store, kind, folder)  # type: ignore[arg-type]  # click has checked the word
+    for path in made if len(made) <= 12 else made[:6]:
+        click.echo(f"wrote {path}")
+    if len(made) > 12:
+        click.echo(f"and {len(made) - 6} more")
+    if kind == "tensorboard":
+        click.echo(f"next: tensorboard --logdir {folder}")
+    else:
+        click.echo(f"next: python -c \"import pandas; print(pandas.read_{kind}('{folder}/summary.{kind}'))\"")
+    return 0

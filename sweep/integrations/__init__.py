@@ -1,0 +1,35 @@
+"""Frameworks with a training loop of their own: callbacks that carry their runs into a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.errors import SweepError
+
+# What frameworks put before a metric's name, and the split that it stands for.
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "eval": "val", "test": "test"}
+
+
+def split_name(name: str) -> str:
+    """`val_loss` and `eval_loss` -> `val/loss`; a name without a split stays as it is."""
+    head, mark, rest = name.partition("_")
+    if "/" in name or not mark or not rest or head not in _SPLITS:
+        return name
+    return f"{_SPLITS[head]}/{rest}"
+
+
+def named(metrics: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
+    """The metrics that are numbers, by our names; `names` (theirs -> ours) goes before `split_name`."""
+    out: dict[str, float] = {}
+    for name, value in metrics.items():
+        plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        if isinstance(plain, (int, float)) and not isinstance(plain, bool):
+            out[names.get(name, split_name(name))] = float(plain)
+    return out
+
+
+def require_device(planned: str, used: str, hint: str) -> None:
+    """Raises: SweepError when a framework trains elsewhere than the record would say."""
+    if used != planned:
+        raise SweepError(f"it trains on {used}, the run was planned for {planned}", where="device", hint=hint)

@@ -1,0 +1,103 @@
+"""PyTorch Lightning: `Trainer(callbacks=[SweepCallback(run)])` inside a training function.
+
+    def train(run, *, lr=1e-3, epochs=10):
+        callback = SweepCallback(run)
+        trainer = Trainer(**trainer_options(run), max_epochs=epochs, callbacks=[callback])
+        trainer.fit(model, data, ckpt_path=callback.restore())
+        trainer.test(model, data)
+
+The function may return nothing: the metrics that were logged last are the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ModuleNotFoundError as error:
+    from sweep.errors import EnvironmentRefused
+
+    raise EnvironmentRefused(
+        f"Lightning is not installed ({error})", where="sweep.integrations.lightning",
+        hint='pip install "seed-sweep[lightning]"',
+    ) from error  # fmt: skip
+
+from sweep import digest, seeding
+from sweep.handle import Interrupted, Run
+from sweep.integrations import named, require_device
+
+_FILE = "lightning.ckpt"
+
+
+def trainer_options(run: Run) -> dict[str, Any]:
+    """Arguments of a `Trainer` that trains where and how the run was planned, and writes only into its folder."""
+    return {
+        "accelerator": "gpu" if run.device == "cuda" else run.device, "devices": 1, "deterministic": run.deterministic,
+        "default_root_dir": run.dir, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }  # fmt: skip
+
+
+class SweepCallback(Callback):
+    """Carries metrics, checkpoints, mode and digests of a fit into the run.
+
+    names: theirs -> ours, for metrics that are not called `val_loss`, `test_acc` and the like.
+    """
+
+    def __init__(self, run: Run, *, names: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.run = run
+        self.names = dict(names or {})
+
+    def restore(self) -> Path | None:
+        """The checkpoint to give `trainer.fit(ckpt_path=…)`; None starts from zero."""
+        state = self.run.restore()
+        if state is None:
+            return None
+        path = self.run.dir / _FILE
+        path.write_bytes(state["lightning"].numpy().tobytes())
+        return path
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        require_device(self.run.device, trainer.strategy.root_device.type, "Trainer(**trainer_options(run), …)")
+        # A Trainer that was not told otherwise has just turned the run's mode off.
+        seeding.apply_mode(self.run.deterministic)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.ckpt_path:
+            self.run.digest("initial", digest.module(pl_module))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        self.run.digest(f"epoch/{epoch}", digest.module(pl_module))
+        self._log(trainer, epoch)
+        if self.run.checkpoint_due(epoch_end=True):
+            self._checkpoint(trainer, epoch)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.run.digest("final", digest.module(pl_module))
+        self.run.result("final", trainer.current_epoch)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, trainer.current_epoch)
+
+    def _log(self, trainer: Trainer, epoch: int) -> None:
+        metrics = named(trainer.callback_metrics, self.names)
+        # A stop waits for the checkpoint at the start of the next epoch, or for the end of the fit.
+        with suppress(Interrupted):
+            if metrics:
+                self.run.log(metrics, step=epoch)
+
+    def _checkpoint(self, trainer: Trainer, epochs: int) -> None:
+        path = self.run.dir / _FILE
+        trainer.save_checkpoint(path)
+        content = np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
+        path.unlink()
+        self.run.checkpoint({"lightning": torch.from_numpy(content)}, step=epochs)

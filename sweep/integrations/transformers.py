@@ -1,0 +1,145 @@
+"""Hugging Face Transformers: `Trainer(callbacks=[SweepCallback(run)])` inside a training function.
+
+    def train(run, *, epochs=3):
+        callback = SweepCallback(run)
+        trainer = Trainer(
+            model_init=make_model, train_dataset=..., eval_dataset=..., callbacks=[callback],
+            args=TrainingArguments(num_train_epochs=epochs, **training_options(run)),
+        )
+        trainer.train(resume_from_checkpoint=callback.restore())
+        return named(trainer.evaluate(test, metric_key_prefix="test"))
+
+The function may also return nothing: the metrics that were logged last are the result.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+try:
+    from transformers import (
+        TrainerCallback,
+        TrainerControl,
+        TrainerState,
+        TrainingArguments,
+        set_seed,
+    )
+except ModuleNotFoundError as error:
+    from sweep.errors import EnvironmentRefused
+
+    raise EnvironmentRefused(
+        f"Transformers is not installed ({error})", where="sweep.integrations.transformers",
+        hint='pip install "seed-sweep[transformers]"',
+    ) from error  # fmt: skip
+
+from sweep import digest, integrations, seeding
+from sweep.handle import Interrupted, Run
+
+_CHECKPOINT = "checkpoint"
+_OURS = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "lr"}
+_NO_METRICS = ("_runtime", "_per_second", "_time")  # clocks differ from run to run, and say nothing of the model
+
+
+def training_options(run: Run) -> dict[str, Any]:
+    """Arguments of `TrainingArguments`: the run's seed and device, its own folder, and nothing sent anywhere."""
+    return {
+        "output_dir": os.fspath(run.dir / "transformers"), "seed": run.seed, "data_seed": run.seed,
+        "use_cpu": run.device == "cpu", "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
+    }  # fmt: skip
+
+
+def named(metrics: Mapping[str, Any], names: Mapping[str, str] | None = None) -> dict[str, float]:
+    """What `evaluate` and `predict` return, by our names: `test_accuracy` -> `test/accuracy`, clocks left out."""
+    kept = {k: v for k, v in metrics.items() if not k.endswith(_NO_METRICS) and k not in ("epoch", "total_flos")}
+    return integrations.named(kept, {**_OURS, **(names or {})})
+
+
+class SweepCallback(TrainerCallback):
+    """Carries seed, mode, metrics, checkpoints and digests of a training into the run.
+
+    The seed is set even where `TrainingArguments` were given none: their own default is 42 for every run.
+    names: theirs -> ours, for metrics whose names do not begin with eval_ or test_.
+    """
+
+    def __init__(self, run: Run, *, names: Mapping[str, str] | None = None) -> None:
+        self.run = run
+        self.names = dict(names or {})
+        self._asked = False
+        self._resumed = False
+
+    def restore(self) -> str | None:
+        """The folder to give `trainer.train(resume_from_checkpoint=…)`; None starts from zero."""
+        state = self.run.restore()
+        if state is None:
+            return None
+        self._resumed = True
+        folder = self.run.dir / "resume" / f"{_CHECKPOINT}-{state['step']}"
+        for name, content in state["files"].items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.numpy().tobytes())
+        return os.fspath(folder)
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        integrations.require_device(self.run.device, args.device.type, "TrainingArguments(**training_options(run), …)")
+        args.seed, args.data_seed = self.run.seed, self.run.seed
+        set_seed(self.run.seed)
+        seeding.apply_mode(self.run.deterministic)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        if not self._resumed:
+            self.run.digest("initial", digest.module(model))
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: Mapping[str, Any] | None = None, **_: Any,
+    ) -> None:  # fmt: skip
+        # The summary at the end repeats the mean loss of the whole training under a name of its own.
+        metrics = named({k: v for k, v in (logs or {}).items() if k != "train_loss"}, self.names)
+        # A stop waits for the checkpoint that it asks for.
+        with suppress(Interrupted):
+            if metrics:
+                self.run.log(metrics, step=state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._ask(control, epoch_end=False)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        self.run.digest(f"epoch/{round(state.epoch or 0)}", digest.module(model))
+        self._ask(control, epoch_end=True)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not self._asked:
+            return
+        self._asked = False
+        folder = Path(args.output_dir or ".") / f"{_CHECKPOINT}-{state.global_step}"
+        files = {
+            path.relative_to(folder).as_posix(): torch.from_numpy(np.fromfile(path, dtype=np.uint8))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        if args.save_strategy == "no":
+            shutil.rmtree(folder)  # written only because we asked; it is kept in the run's own checkpoint
+        self.run.checkpoint({"files": files, "step": state.global_step}, step=state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        self.run.digest("final", digest.module(model))
+        self.run.result("final", round(state.epoch or 0))
+
+    def _ask(self, control: TrainerControl, *, epoch_end: bool) -> None:
+        if self.run.checkpoint_due(epoch_end=epoch_end):
+            control.should_save = self._asked = True
