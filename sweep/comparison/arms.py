@@ -1,0 +1,180 @@
+"""What is compared: one configuration on one task, a number a planned seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep import aggregate
+from sweep.cut import regrouped
+from sweep.errors import StatisticsError
+from sweep.report.findings import result_rule
+from sweep.report.sentence import labels
+from sweep.report.words import path_argument
+from sweep.store import Member, Store
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration on one task.
+
+    states: planned seed, ascending -> ok, failed, lost, running or pending. values: metric -> seed -> its
+    number, for converged seeds that have a finite one. extensions: how often seeds were added after results
+    existed, other than by a stopping rule. ordered: its number of seeds was chosen by a rule that compares.
+    """
+
+    name: str
+    task: str
+    states: Mapping[int, str]
+    values: Mapping[str, Mapping[int, float]]
+    deterministic: bool
+    extensions: int
+    ordered: bool
+    about: Mapping[str, str]  # what should be equal for a fair comparison: device, mode, data, rule
+    command: str  # the words that go on with its directory
+    store: Store | None = field(default=None, repr=False, compare=False)
+    members: tuple[Member, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.states)
+
+    def count(self, *states: str) -> int:
+        return sum(state in states for state in self.states.values())
+
+    @property
+    def failed(self) -> int:
+        return self.count("failed")
+
+    @property
+    def finished(self) -> int:
+        return self.count("ok", "failed")
+
+    @property
+    def unfinished(self) -> int:
+        return len(self.states) - self.finished
+
+    def missing(self, metric: str) -> int:
+        """Seeds that converged without a finite value of this metric."""
+        return self.count("ok") - len(self.values.get(metric, {}))
+
+    def outcomes(self, metric: str, seeds: Sequence[int]) -> Floats:
+        """One number a seed, NaN where it failed or has none. Shape (len(seeds),)."""
+        found = self.values.get(metric, {})
+        return np.array([found.get(seed, np.nan) for seed in seeds], dtype=np.float64)
+
+
+def arms_of(stores: Sequence[Store], *, group_by: Sequence[str] = (), fresh: bool = False) -> list[Arm]:
+    """Every variant of every task in these directories, in planned order.
+
+    group_by: see `sweep.cut.regrouped`. fresh: only the seeds of each directory's last extension after
+    results existed. StatisticsError when one directory is named twice.
+    """
+    names = _names([store.path for store in stores]) if len(stores) > 1 else [""]
+    return [arm for store, name in zip(stores, names, strict=True) for arm in _arms(store, name, group_by, fresh)]
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    resolved = [path.resolve() for path in paths]
+    if len(set(resolved)) < len(resolved):
+        twice = next(path for path in resolved if resolved.count(path) > 1)
+        raise StatisticsError(f"{str(twice)!r} is named twice", hint="a configuration is not compared with itself")
+    short = [path.name for path in resolved]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+
+
+def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iterator[Arm]:
+    manifest = store.manifest
+    members = regrouped(store.scan(), manifest, group_by)
+    wanted = _fresh(store) if fresh else set(manifest.seeds)
+    members = [m for m in members if m.seed in wanted]
+    table = aggregate.frame_of(members)
+    metrics = aggregate.metric_names(table)
+    # In the order of the plan, which is that of the grid as it was written.
+    cells = {(m.task, m.variant): None for m in members}
+    planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
+    cells = dict.fromkeys(sorted(cells, key=lambda cell: planned.get(cell, 0)))
+    called = labels(cells)
+    words = " ".join(word for word in ("sweep run", manifest.origin, "--out", path_argument(store.path)) if word)
+    for task, variant in cells:
+        rows = ((table["task"] == task) & (table["variant"] == variant)).to_numpy()
+        seeds, status = table["seed"].to_numpy()[rows], table["status"].to_numpy(dtype=str)[rows]
+        used = aggregate.converged(seeds, status)
+        states = aggregate.seed_states(seeds.tolist(), status.tolist())
+        mine = tuple(m for m in members if (m.task, m.variant) == (task, variant))
+        label = _without_task(called[task, variant], task) if variant else ""
+        yield Arm(
+            name=_joined(name, label),
+            task=task,
+            states=dict(sorted(states.items())),
+            values={m: _by_seed(seeds[used], table[m].to_numpy(np.float64)[rows][used]) for m in metrics},
+            deterministic=bool(manifest.experiment.get("deterministic")),
+            extensions=0 if fresh else manifest.extensions,
+            ordered=":" in str(manifest.until.get("rule", "")),
+            about=_about(store, task, variant, mine),
+            command=words,
+            store=store,
+            members=mine,
+        )
+
+
+def _joined(name: str, label: str) -> str:
+    return f"{name}: {label}" if name and label else name or label
+
+
+def _without_task(label: str, task: str) -> str:
+    parts = label.split(" · ")
+    return parts[-1] if task and len(parts) > 1 else label
+
+
+def _by_seed(seeds: npt.NDArray[np.int64], values: Floats) -> dict[int, float]:
+    found, numbers = aggregate.values_by_seed(seeds, values)
+    return dict(zip(found.tolist(), numbers.tolist(), strict=True))
+
+
+def _fresh(store: Store) -> set[int]:
+    later = [entry for entry in store.manifest.seed_log if entry.results_existed]
+    if not later:
+        raise StatisticsError(
+            "no seeds were added after results existed: there are no fresh ones", where=str(store.path),
+            hint="leave --fresh out",
+        )  # fmt: skip
+    return set(later[-1].added)
+
+
+def _about(store: Store, task: str, variant: str, members: Sequence[Member]) -> dict[str, str]:
+    experiment = store.manifest.experiment
+    data = {c["data"] for c in experiment["cells"] if (c["task"], c["variant"]) == (task, variant)}
+    return {
+        "mode": "deterministic" if experiment.get("deterministic") else "fast",
+        "device": str(experiment.get("device", "")),
+        "threads": str(experiment.get("threads", "")),
+        "data": next(iter(data), ""),
+        "result": re.sub(r"[0-9]+", "", result_rule(members)),  # the epoch may differ, the rule should not
+    }
+
+
+def metric_names(arms: Sequence[Arm]) -> list[str]:
+    """Every metric that any arm reports, in the order of first mention."""
+    return list(dict.fromkeys(metric for arm in arms for metric in arm.values))
+
+
+def declared(stores: Sequence[Store]) -> dict[str, Any]:
+    """The goals of all directories. StatisticsError where two disagree."""
+    found: dict[str, Any] = {}
+    for store in stores:
+        for name, goal in (store.manifest.config.get("goals") or {}).items():
+            if found.setdefault(name, goal) != goal:
+                raise StatisticsError(
+                    f"one directory wants {name!r} large, another small", where=str(store.path),
+                    hint="goals: of the configs must agree",
+                )  # fmt: skip
+    return found

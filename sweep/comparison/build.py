@@ -1,0 +1,193 @@
+"""Directories become a Comparison: which design, which pairs, which of several intervals counts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sweep import goals
+from sweep.comparison import pair as pairs_of
+from sweep.comparison.arms import Arm, arms_of, declared, metric_names
+from sweep.comparison.gate import checks
+from sweep.comparison.model import Comparison, Exploratory, Pair
+from sweep.errors import ConfigError, StatisticsError
+from sweep.report.assemble import primary_metric
+from sweep.report.words import listed, path_argument, shown
+from sweep.stats import bonferroni_level, difference, holm, parse_gate
+from sweep.store import Store
+
+SEED = 0
+
+
+def compare(
+    *stores: Store,
+    baseline: str | None = None,
+    metric: str | None = None,
+    paired: bool = True,
+    margin: float | None = None,
+    require: Sequence[str] = (),
+    max_failures: int = 0,
+    group_by: Sequence[str] = (),
+    fresh: bool = False,
+    level: float = 0.95,
+    seed: int = SEED,
+) -> Comparison:
+    """Compare configurations: the variants of one directory, or those of several.
+
+    Every pair of the primary metric (or `metric`) is tested, or with `baseline` (a variant, a directory or
+    its place from 1) each other configuration against that one; differences are then candidate - baseline.
+    The design is paired by seed when all planned seed lists are identical and `paired` is true. Tasks are
+    compared one by one and share one family for Holm. margin: what counts as equal (see `equivalence`).
+    require: gates, see `sweep.stats.parse_gate`; the base is the baseline, or the first configuration.
+    fresh: only seeds of the last extension. seed: of the generator for permutations too many to count.
+
+    ConfigError for names that are not there, StatisticsError where nothing can be compared.
+    """
+    if not stores:
+        raise StatisticsError("nothing to compare", hint="name two directories, or one that has variants")
+    arms = arms_of(stores, group_by=group_by, fresh=fresh)
+    gates = [parse_gate(text) for text in require]
+    base = _named(arms, baseline) if baseline is not None else None
+    by_task: dict[str, list[Arm]] = {}
+    for arm in arms:
+        by_task.setdefault(arm.task, []).append(arm)
+    absolute = bool(gates) and all(gate.form == "fixed" for gate in gates)
+    by_task = {task: found for task, found in by_task.items() if len(found) > 1 or absolute}
+    if not by_task:
+        raise StatisticsError(_alone(arms), hint="name a second directory, or run a grid: params.optimizer.lr=0.01,0.1")
+    known = metric_names(arms)
+    goal_of = declared(stores)
+    primary = metric or (gates[0].metric if gates else None) or _primary(stores, known)
+    for name in (primary, *(gate.metric for gate in gates)):
+        if name not in known and any(arm.count("ok") for arm in arms):
+            raise ConfigError(f"no run reports {name!r}", where="metric", hint=f"reported: {listed(known, 20)}")
+    same = all(arm.seeds == arms[0].seeds for arm in arms)
+    design = paired and same
+    wanted = [(a, b) for found in by_task.values() for a, b in _pairs(found, base)]
+    rng = np.random.default_rng(seed)
+    each = bonferroni_level(level, max(1, len(wanted)))
+    goal = goals.direction(primary, goal_of)
+    raw = [
+        pairs_of.pair(a, b, primary, goal, paired=design, level=level, each=each, margin=margin, rng=rng,
+                      permute=len(wanted) <= pairs_of.MOST_PERMUTED)
+        for a, b in wanted
+    ]  # fmt: skip
+    made = [
+        pairs_of.judged(pair, a, b, p, goal, family=len(wanted), level=level)
+        for pair, (a, b), p in zip(raw, wanted, holm([pairs_of.tested(pair) for pair in raw]), strict=True)
+    ]
+    others = [name for name in known if name != primary]
+    return Comparison(
+        metric=primary, goal=goal, level=level, paired=design, why=_why(paired, same, arms),
+        arms=tuple(dict.fromkeys(arm.name for arm in arms)), pairs=tuple(made),
+        exploratory=tuple(_exploratory(wanted, others, goal_of, design, level)),
+        checks=tuple(checks(gates, by_task.values(), base, paired=design, max_failures=max_failures, level=level)),
+        warnings=tuple(_warnings(by_task, len(arms), made)), next=_next(stores), seed=seed,
+    )  # fmt: skip
+
+
+def _alone(arms: Sequence[Arm]) -> str:
+    if len(arms) < 2:
+        return "there is one configuration, and nothing to compare it with"
+    return "these directories have no task in common"
+
+
+def _primary(stores: Sequence[Store], known: Sequence[str]) -> str:
+    asked = {str(p) for store in stores if (p := store.manifest.config.get("primary"))}
+    if len(asked) > 1:
+        raise StatisticsError(
+            f"the directories name different primary metrics: {listed(sorted(asked))}",
+            hint="say which one: --metric test/accuracy",
+        )
+    return primary_metric(next(iter(asked), None), known)
+
+
+def _named(arms: Sequence[Arm], name: str) -> str:
+    """The full name of an arm from what a user would call it."""
+    names = list(dict.fromkeys(arm.name for arm in arms))
+    if name in names:
+        return name
+    wanted = name.rstrip("/")
+    close = [n for n in names if wanted in (n.partition(": ")[0], n.partition(": ")[2]) or n.endswith(f"-{wanted}")]
+    close = close or [n for n in names if n == wanted.rpartition("/")[2]]
+    close = close or [a.name for a in arms if any(m.variant == wanted for m in a.members)][:1]
+    if len(close) == 1:
+        return close[0]
+    if not close and wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= len(names):
+        return names[int(wanted) - 1]
+    what = "names several configurations" if close else "is no configuration here"
+    raise ConfigError(f"{name!r} {what}", where="--baseline", hint=f"there are: {listed(names, 20)}")
+
+
+def _pairs(arms: Sequence[Arm], base: str | None) -> Iterator[tuple[Arm, Arm]]:
+    if base is None:
+        yield from itertools.combinations(arms, 2)
+        return
+    at = next((arm for arm in arms if arm.name == base), None)
+    if at is not None:
+        yield from ((arm, at) for arm in arms if arm.name != base)
+
+
+def _why(paired: bool, same: bool, arms: Sequence[Arm]) -> str:
+    if same and paired:
+        return "paired by seed: all were planned with the same seeds"
+    if same:
+        return "unpaired, as was asked"
+    return "unpaired: they were planned with different seeds"
+
+
+def _exploratory(
+    wanted: Sequence[tuple[Arm, Arm]], names: Sequence[str], goal_of: Mapping[str, str], paired: bool, level: float
+) -> Iterator[Exploratory]:
+    for name in names:
+        for a, b in wanted:
+            first, second = pairs_of.converged(a, b, name, paired=paired)
+            if first.size and second.size:
+                made = difference(first, second, paired=paired, level=level)
+                yield Exploratory(name, a.task, a.name, b.name, goals.direction(name, goal_of), made)
+
+
+def _warnings(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequence[Pair]) -> Iterator[str]:
+    left = compared - sum(len(found) for found in by_task.values())
+    if left:
+        yield f"{left} of {compared} configurations have a task that no other has; they are left out"
+    words = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
+    for what, plural in words.items():
+        for found in by_task.values():
+            different = sorted({arm.about[what] for arm in found})
+            if len(different) > 1:
+                values = "" if what == "data" else f" ({listed([shown(value) or 'none' for value in different])})"
+                yield f"different {plural}{values}: the difference may not be that of the configurations alone"
+                break
+    if any(pair.a.pending + pair.a.lost + pair.b.pending + pair.b.lost for pair in made):
+        yield "seeds are pending or lost: this is a look at part of what was planned"
+
+
+def _next(stores: Sequence[Store]) -> tuple[str, ...]:
+    here = " ".join(path_argument(store.path) for store in stores)
+    return (f"sweep report {here} --format latex",)
+
+
+def best(
+    stores: Sequence[Store], metric: str, goal_of: Mapping[str, Any], *, level: float = 0.95
+) -> frozenset[tuple[str, str, str]]:
+    """(directory, task, variant) of all that Holm over all pairs does not separate from the best of their task.
+
+    Empty for a task where that cannot be said: failures, missing values, one seed, or a direction nobody knows.
+    """
+    goal = goals.direction(metric, goal_of)
+    by_task: dict[str, list[Arm]] = {}
+    for arm in arms_of(stores):
+        by_task.setdefault(arm.task, []).append(arm)
+    found: set[tuple[str, str, str]] = set()
+    for arms in by_task.values():
+        whole = all(len(arm.values.get(metric, {})) == len(arm.states) > 1 for arm in arms)
+        if goal is None or not whole or not 1 < len(arms) <= pairs_of.MOST_PERMUTED:
+            continue
+        paired = all(arm.seeds == arms[0].seeds for arm in arms)
+        kept = pairs_of.not_separated_of(arms, metric, goal, paired=paired, level=level)
+        found |= {(str(a.store.path), a.task, a.members[0].variant) for a in kept if a.store is not None}
+    return frozenset(found)

@@ -1,0 +1,222 @@
+"""Two arms on one metric: every statistic of the pair, and what may be concluded from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.comparison.arms import Arm
+from sweep.comparison.model import Pair, Side
+from sweep.comparison.plan import planned
+from sweep.comparison.sentence import sentence
+from sweep.goals import Goal
+from sweep.report.examples import Examples, examples_of
+from sweep.report.words import plural
+from sweep.stats import (
+    Interval,
+    Superiority,
+    TwoWay,
+    WinRate,
+    all_pairs_superiority,
+    difference,
+    equivalence,
+    failure_difference,
+    hedges_g,
+    mirrored,
+    not_separated,
+    permutation_test,
+    reading,
+    sequence_interval,
+    sign_flip_test,
+    summarise,
+    two_way_difference,
+    two_way_interval,
+    win_rate,
+    worst_rank_superiority,
+    worst_rank_win_rate,
+)
+from sweep.stats.compare import differences
+
+Floats = npt.NDArray[np.float64]
+MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
+MOST_READ = 6  # pairs for which every member's predictions are read
+
+
+def converged(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
+    """The numbers of both arms; in paired designs of the seeds that both have, position i the same seed."""
+    first, second = a.values.get(metric, {}), b.values.get(metric, {})
+    if not paired:
+        return a.outcomes(metric, [*first]), b.outcomes(metric, [*second])
+    shared = [seed for seed in first if seed in second]
+    return a.outcomes(metric, shared), b.outcomes(metric, shared)
+
+
+def finished(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
+    """As `converged`, with NaN for each failed seed; an ok seed without the metric is in neither."""
+    first, second = (_finished(arm, metric) for arm in (a, b))
+    if paired:
+        first = second = [seed for seed in first if seed in set(second)]
+    return a.outcomes(metric, first), b.outcomes(metric, second)
+
+
+def _finished(arm: Arm, metric: str) -> list[int]:
+    having = arm.values.get(metric, {})
+    return [seed for seed, state in arm.states.items() if state == "failed" or seed in having]
+
+
+def pair(
+    a: Arm,
+    b: Arm,
+    metric: str,
+    goal: Goal | None,
+    *,
+    paired: bool,
+    level: float,
+    each: float,
+    margin: float | None,
+    rng: np.random.Generator,
+    permute: bool,
+) -> Pair:
+    """Everything about one pair that does not depend on the others. each: the level of simultaneous intervals."""
+    first, second = converged(a, b, metric, paired=paired)
+    there = bool(first.size and second.size)
+    both = there and min(first.size, second.size) > 1
+    found = difference(first, second, paired=paired, level=level) if there else None
+    again = difference(first, second, paired=paired, level=each).interval if there else None
+    interval, simultaneous, stamp = _counting(
+        a, b, first, second, found.interval if found else None, again, paired, level, each
+    )
+    superiority, wins = _orders(a, b, metric, goal, paired, level)
+    failing = a.failed + b.failed > 0
+    permutation = None
+    if both and permute:
+        permutation = sign_flip_test(first, second, rng) if paired else permutation_test(first, second, rng)
+    return Pair(
+        metric=metric, task=a.task, a=_side(a, metric, goal, level), b=_side(b, metric, goal, level), paired=paired,
+        over=_over(failing, paired), difference=found, interval=interval, simultaneous=simultaneous, p_holm=None,
+        permutation=permutation, superiority=superiority, wins=wins, reading=_reading(superiority),
+        effect=hedges_g(first, second, paired=paired, level=level) if both else None,
+        equivalence=equivalence(first, second, margin, paired=paired) if there and margin is not None else None,
+        failures=failure_difference(a.failed, a.finished, b.failed, b.finished, level)
+        if failing and a.finished and b.finished else None,
+        examples=_examples(a, b, metric, paired, level) if permute and both else None,
+        stamp=stamp, verdict="none", sentence="", plan=(),
+    )  # fmt: skip
+
+
+def tested(pair: Pair) -> float | None:
+    """The p value that Holm adjusts: none where looks have been taken that it has not paid for."""
+    if pair.difference is None or pair.interval is None or "sequence" in pair.interval.method:
+        return None
+    return pair.difference.p
+
+
+def judged(pair: Pair, a: Arm, b: Arm, p_holm: float | None, goal: Goal | None, *, family: int, level: float) -> Pair:
+    """The pair with what follows from the whole family: Holm's p, the verdict, its sentence and a plan."""
+    pair = replace(pair, p_holm=p_holm)
+    pair = replace(pair, verdict=_verdict(pair, level))
+    pair = replace(pair, sentence=sentence(pair, goal, family=family))
+    return replace(pair, plan=tuple(planned(pair, a, b, level=level)))
+
+
+def _verdict(pair: Pair, level: float) -> str:
+    found, sure = pair.difference, pair.simultaneous
+    if found is None or sure is None or sure.low == sure.high:
+        return "none"
+    by_sequence = "sequence" in sure.method
+    shown = (sure.low > 0 or sure.high < 0) if by_sequence else pair.p_holm is not None and pair.p_holm <= 1 - level
+    return ("a" if found.estimate > 0 else "b") if shown else "none"
+
+
+def _counting(
+    a: Arm, b: Arm, first: Floats, second: Floats, plain: Interval | None, again: Interval | None,
+    paired: bool, level: float, each: float,
+) -> tuple[Interval | None, Interval | None, str]:  # fmt: skip
+    """(interval, simultaneous interval, stamp): the sequence where looks were taken and it exists."""
+    looks = max(a.extensions, b.extensions) if a.store is b.store else a.extensions + b.extensions
+    ruled = a.ordered or b.ordered
+    if not looks and not ruled:
+        return plain, again, ""
+    if paired and first.size:
+        gaps = differences(first, second)
+        return sequence_interval(gaps, level), sequence_interval(gaps, each), ""
+    peeked = f"unadjusted for {plural(looks, 'extension')}" if looks else "unadjusted for the looks of a stopping rule"
+    return plain, again, peeked
+
+
+def _orders(
+    a: Arm, b: Arm, metric: str, goal: Goal | None, paired: bool, level: float
+) -> tuple[Superiority | None, WinRate | None]:
+    """P(A better than B) over independent seeds and wins over the same ones, failed seeds ranked worst.
+
+    Of a metric without a direction, "better" is "larger", and failures have no rank.
+    """
+    higher = goal != "min"
+    if a.failed + b.failed and goal is None:
+        return None, None
+    all_a, all_b = finished(a, b, metric, paired=False)
+    if not (all_a.size and all_b.size):
+        return None, None
+    options: dict[str, Any] = {"higher_is_better": higher, "level": level}
+    worst = bool(a.failed + b.failed)
+    found = (worst_rank_superiority if worst else all_pairs_superiority)(all_a, all_b, **options)
+    first, second = finished(a, b, metric, paired=True)
+    if not paired or not first.size:
+        return found, None
+    return found, (worst_rank_win_rate if worst else win_rate)(first, second, **options)
+
+
+def _reading(found: Superiority | None) -> str:
+    if found is None:
+        return ""
+    if found.probability >= 0.5:
+        return reading(found.interval)
+    said = reading(mirrored(found.interval))
+    return said if said == "not significant" else f"B over A {said}"
+
+
+def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
+    values = arm.outcomes(metric, [*arm.values.get(metric, {})])
+    made = summarise(values, level) if values.size else None
+    best = None if made is None or goal is None else made.max if goal == "max" else made.min
+    return Side(
+        name=arm.name, planned=len(arm.states), ok=arm.count("ok"), failed=arm.failed, lost=arm.count("lost"),
+        pending=arm.count("pending", "running"), missing=arm.missing(metric), n=values.size,
+        mean=made.mean if made else None, sd=made.sd if made else None, best=best, extensions=arm.extensions,
+    )  # fmt: skip
+
+
+def _over(failing: bool, paired: bool) -> str:
+    if failing:
+        return "converged pairs only" if paired else "converged seeds only"
+    return "pairs of seeds" if paired else "seeds"
+
+
+def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> TwoWay | None:
+    """The difference over seeds AND examples, where both arms kept predictions for the same test set."""
+    if a.store is None or b.store is None:
+        return None
+    first, second = (examples_of(arm.store, arm.members, metric) for arm in (a, b) if arm.store)
+    if isinstance(first, str) or isinstance(second, str) or not np.array_equal(first.ids, second.ids):
+        return None
+    if not paired:
+        return two_way_difference(first.scores, second.scores, level)
+    shared = [seed for seed in first.seeds if seed in second.seeds]
+    if len(shared) < 2:
+        return None
+    return two_way_interval(_rows(first, shared) - _rows(second, shared), level)
+
+
+def _rows(found: Examples, seeds: Sequence[int]) -> Floats:
+    return found.scores[[found.seeds.index(seed) for seed in seeds]]
+
+
+def not_separated_of(arms: Sequence[Arm], metric: str, goal: Goal, *, paired: bool, level: float) -> list[Arm]:
+    """The arms that Holm over all pairs does not separate from the best mean; all have all values."""
+    values = {str(i): arm.outcomes(metric, arm.seeds) for i, arm in enumerate(arms)}
+    kept = not_separated(values, higher_is_better=goal == "max", paired=paired, level=level)
+    return [arm for i, arm in enumerate(arms) if str(i) in kept]

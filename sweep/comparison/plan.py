@@ -1,0 +1,80 @@
+"""How many seeds a budget should hold. An estimate for planning, never evidence about the pair."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator
+
+from sweep.comparison.arms import Arm
+from sweep.comparison.model import Pair
+from sweep.errors import StatisticsError
+from sweep.report.words import number, shown
+from sweep.stats import seeds_for_difference, seeds_for_half_width
+from sweep.stats.interval import chi_square_quantile
+
+POWER = 0.8
+UPPER = 0.8
+SLACK = 3  # a rule that looks after every seed needs up to so many times the seeds of one look
+LEAST_CAP = 16
+
+
+def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
+    """Sentences, the last a command: seeds to see this difference, or to know both means twice as well."""
+    found = pair.difference
+    if found is None or not found.error or pair.failures is not None:
+        return
+    spread = _upper(pair)
+    if spread is None:
+        return
+    sd = number(spread, None if spread == 0 else 6).rstrip("0")
+    try:
+        if pair.verdict == "none":
+            wanted = pair.equivalence.margin if pair.equivalence is not None else abs(found.estimate)
+            if not wanted:
+                return
+            n = seeds_for_difference(spread, wanted, paired=found.paired, power=POWER, level=level)
+            what = "the margin" if pair.equivalence is not None else "as large as the one observed"
+            each = "seeds" if found.paired else "seeds each"
+            yield (
+                f"planning estimate, not evidence: {n} {each} would show a difference of {wanted:.3g} ({what})"
+                f" with {POWER:.0%} power, for an sd of {sd} (upper {UPPER:.0%} limit)"
+            ).replace("%", " %")
+            yield _command(pair, a, b, n, wanted)
+        elif pair.interval is not None and not found.paired:
+            width = pair.interval.half_width / 2
+            n = seeds_for_half_width(spread, width, level)
+            yield (
+                f"planning estimate, not evidence: {n} seeds would give each mean a half-width of {width:.3g},"
+                f" for an sd of {sd} (upper {UPPER:.0%} limit)"
+            ).replace("%", " %")
+            yield _until(a, f"{pair.metric} ± {width:.2g}", n)
+    except StatisticsError:
+        yield "planning estimate, not evidence: more than a million seeds would be needed"
+
+
+def _upper(pair: Pair) -> float | None:
+    """Upper 80 % limit of the sd that the difference is measured against (see `sweep.stats.upper_sd`)."""
+    found = pair.difference
+    if found is None or not found.error:
+        return None
+    if found.paired:
+        df = found.n_a - 1
+        return found.error * math.sqrt(found.n_a * df / chi_square_quantile(df, 1 - UPPER))
+    limits = [
+        side.sd * math.sqrt((side.n - 1) / chi_square_quantile(side.n - 1, 1 - UPPER))
+        for side in (pair.a, pair.b) if side.sd is not None
+    ]  # fmt: skip
+    return max(limits, default=None)
+
+
+def _command(pair: Pair, a: Arm, b: Arm, n: int, wanted: float) -> str:
+    real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]} if a.store is not None else set()
+    # Groups of variants are no variants: a rule cannot name them.
+    if a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real:
+        return _until(a, f"{pair.metric}: {a.members[0].variant} > {b.members[0].variant}", SLACK * n)
+    return _until(a, f"{pair.metric} ± {wanted / 2:.2g}", n) + f"   and the same for {shown(b.name)}"
+
+
+def _until(arm: Arm, rule: str, n: int) -> str:
+    return f"the honest way: {arm.command} --until {shlex.quote(rule)} --max-seeds {max(n, LEAST_CAP)}"

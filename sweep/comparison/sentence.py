@@ -1,0 +1,85 @@
+"""What may be said of a pair, in one plain sentence."""
+
+from __future__ import annotations
+
+from sweep.comparison.model import Pair
+from sweep.comparison.words import level_of, limits, p_value, scale, share, signed
+from sweep.goals import Goal
+from sweep.report.words import number, plural, shown
+
+
+def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
+    """The conclusion and its interval; with failures the failure rates come first, the means last."""
+    if pair.failures is None:
+        return _means(pair, goal, family)
+    return f"{_failing(pair)} Of {pair.over}: {_means(pair, goal, family)}"
+
+
+def _failing(pair: Pair) -> str:
+    found = pair.failures
+    if found is None:
+        return ""
+    a, b = shown(pair.a.name), shown(pair.b.name)
+    counts = f"{a} failed {found.failed_a} of {found.n_a} and {b} {found.failed_b} of {found.n_b}"
+    low, high = 100 * found.interval.low, 100 * found.interval.high
+    rate = f"{100 * found.estimate:+.0f} points, {level_of(found.interval)} CI {low:+.0f} to {high:+.0f}"
+    text = f"{counts} ({rate}; Fisher's exact {p_value(found.p)})."
+    if pair.superiority is not None:
+        text += (
+            f" A seed of {a} does better than one of {b}, failed ones ranked worst, with probability"
+            f" {share(pair.superiority.probability)} ({limits(pair.superiority.interval, 2)})."
+        )
+    return text
+
+
+def _means(pair: Pair, goal: Goal | None, family: int) -> str:
+    a, b, metric = shown(pair.a.name), shown(pair.b.name), shown(pair.metric)
+    found = pair.difference
+    if found is None:
+        empty = [shown(side.name) for side in (pair.a, pair.b) if side.n == 0]
+        none = " and ".join(empty) or "no shared seed"
+        return f"nothing can be said of {metric}: {none} has no value of it."
+    if found.interval is None:
+        return f"{metric} of {a} is {_by(pair, goal)} that of {b}, but one seed has no spread: this shows nothing."
+    if found.error == 0:
+        return (
+            f"{metric} differs by {signed(found.estimate, None)} between {a} and {b} on every seed:"
+            " without spread there is nothing to test it against."
+        )
+    if pair.interval is None:
+        return f"no difference in {metric} between {a} and {b} is shown: with seeds added, five are needed to say more."
+    interval, places = pair.interval, scale(pair.interval)
+    how = f"{level_of(interval)} CI {limits(interval, places, sign=True)}, {_method(pair)}"
+    if pair.p_holm is not None:
+        how += f"; {p_value(pair.p_holm)}" + (f" after Holm over {family} pairs" if family > 1 else "")
+    if pair.stamp:
+        how += f"; {pair.stamp}"
+    if pair.verdict != "none":
+        size = number(abs(found.estimate), places)
+        up = pair.verdict == "a"
+        if goal is None:
+            first, second = (a, b) if up else (b, a)
+            return f"{metric} of {first} is larger than that of {second} by {size} ({how})."
+        first, second = (a, b) if up == (goal == "max") else (b, a)
+        return f"{first} is better than {second} in {metric} by {size} ({how})."
+    text = f"no difference in {metric} between {a} and {b} is shown: {signed(found.estimate, places)} ({how})."
+    if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
+        text += f" They are equivalent within ± {pair.equivalence.margin:g}."
+    elif 0 not in interval and family > 1:
+        text += " Alone it would be; among so many pairs it is not."
+    return text
+
+
+def _method(pair: Pair) -> str:
+    interval, found = pair.interval, pair.difference
+    if interval is None or found is None:
+        return ""
+    count = plural(found.n_a, "seed") if found.paired else f"{found.n_a} and {found.n_b} seeds"
+    return f"{interval.method.removesuffix(' over seeds')} over {count}"
+
+
+def _by(pair: Pair, goal: Goal | None) -> str:
+    estimate = pair.difference.estimate if pair.difference else 0.0
+    if estimate == 0:
+        return "equal to"
+    return f"{number(abs(estimate), None)} {'above' if estimate > 0 else 'below'}"

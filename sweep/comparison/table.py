@@ -1,0 +1,63 @@
+"""A comparison as a table for a paper: one row a pair, in Markdown or LaTeX (booktabs)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep.comparison.model import Comparison, Pair
+from sweep.comparison.plain import pair_label
+from sweep.comparison.words import limits, p_value, scale, share, signed
+from sweep.report.paper import Table, as_latex, as_markdown
+from sweep.report.words import percent, shown
+
+
+def markdown(found: Comparison) -> str:
+    """The pairs as a Markdown table with footnotes."""
+    return as_markdown(_table(found))
+
+
+def latex(found: Comparison) -> str:
+    """The table of `markdown` as LaTeX; needs only the booktabs package."""
+    return as_latex(_table(found))
+
+
+def _table(found: Comparison) -> Table:
+    sign = ">" if found.goal != "min" else "<"
+    header = (
+        "A - B", f"{shown(found.metric)} difference", f"{percent(found.level)} CI",
+        "p" if len(found.pairs) == 1 else "p (Holm)", f"P(A {sign} B)", "g", "n", "failed",
+    )  # fmt: skip
+    rows = tuple(_row(pair) for pair in found.pairs)
+    bold = frozenset((i, 1) for i, pair in enumerate(found.pairs) if pair.verdict != "none")
+    return Table(header, rows, bold, tuple(_notes(found)))
+
+
+def _row(pair: Pair) -> tuple[str, ...]:
+    made, places = pair.difference, scale(pair.interval)
+    n = f"{pair.a.n}, {pair.b.n}" if made is None or not made.paired else f"{made.n_a} pairs"
+    return (
+        pair_label(pair),
+        "—" if made is None else signed(made.estimate, places),
+        "none" if pair.interval is None else limits(pair.interval, places, sign=True),
+        "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p "),
+        "—" if pair.superiority is None else share(pair.superiority.probability),
+        "—" if pair.effect is None else f"{pair.effect.g:+.2f}",
+        n,
+        f"{pair.a.failed} of {pair.a.ok + pair.a.failed}, {pair.b.failed} of {pair.b.ok + pair.b.failed}",
+    )
+
+
+def _notes(found: Comparison) -> Iterator[str]:
+    methods = sorted({pair.interval.method for pair in found.pairs if pair.interval is not None})
+    over = sorted({pair.over for pair in found.pairs})
+    yield f"{found.why}; intervals: {', '.join(methods) or 'none'} ({', '.join(over)})."
+    if len(found.pairs) > 1:
+        yield f"p values are Holm's over {len(found.pairs)} pairs; each interval is for its pair alone."
+    if any(pair.failures for pair in found.pairs):
+        yield "With failures P ranks a failed seed worst; means and intervals are of those that converged."
+    for stamp in sorted({pair.stamp for pair in found.pairs if pair.stamp}):
+        yield f"Intervals are {stamp}."
+    if any(pair.verdict != "none" for pair in found.pairs):
+        yield "Bold: shown to differ."
+    for warning in found.warnings:
+        yield f"Warning: {warning}."
