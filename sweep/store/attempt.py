@@ -20,7 +20,7 @@ LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines
 KEPT_CHECKPOINTS = 2
 
 
-def _is_checkpoint(path: Path) -> bool:
+def is_checkpoint(path: Path) -> bool:
     """Whether it is one of ours: training code may call files and folders of its own `checkpoint-500`."""
     return re.fullmatch(rf"{CHECKPOINT}\d{{9,}}\.(pt|json)", path.name) is not None
 
@@ -88,7 +88,7 @@ class Attempt:
         self.close()
         found: dict[str, Artifact] = {}
         for path in sorted(self.path.iterdir()):
-            if path.name in (LOG, ABOUT) or path.name.startswith(atomic.TEMPORARY) or _is_checkpoint(path):
+            if path.name in (LOG, ABOUT) or path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path):
                 continue
             if path.is_symlink() or not path.is_file():
                 continue
@@ -108,7 +108,7 @@ class Attempt:
             path.with_suffix(".json"),
             {"sha256": atomic.file_digest(path), "spec_id": self.spec_id, "step": step, "rows": rows},
         )
-        for old in sorted(filter(_is_checkpoint, self.path.glob(f"{CHECKPOINT}*.pt")))[:-KEPT_CHECKPOINTS]:
+        for old in sorted(filter(is_checkpoint, self.path.glob(f"{CHECKPOINT}*.pt")))[:-KEPT_CHECKPOINTS]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
 
@@ -116,13 +116,13 @@ class Attempt:
         """They serve only while a run is unfinished."""
         for folder in (self.path, *self.previous):
             for path in folder.glob(f"{CHECKPOINT}*"):
-                if _is_checkpoint(path):
+                if is_checkpoint(path):
                     path.unlink(missing_ok=True)
 
     def checkpoints(self) -> Iterable[tuple[Path, dict[str, Any] | str]]:
         """Checkpoint files, newest first, each with its description, or with the reason to pass it over."""
         for folder in (self.path, *self.previous):
-            for path in sorted(filter(_is_checkpoint, folder.glob(f"{CHECKPOINT}*.pt")), reverse=True):
+            for path in sorted(filter(is_checkpoint, folder.glob(f"{CHECKPOINT}*.pt")), reverse=True):
                 yield path, self._described(path)
 
     def _described(self, path: Path) -> dict[str, Any] | str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
 from sweep.store import atomic, history, lock, manifest, predictions, record
-from sweep.store.attempt import Attempt
+from sweep.store.attempt import Attempt, is_checkpoint
 from sweep.store.history import Row
 from sweep.store.manifest import Manifest
 from sweep.store.names import (
@@ -356,9 +356,12 @@ class Store:
         atomic.append_line(self.path / EVENTS, atomic.dumps({"time": now(), **fields}, indent=None))
 
     def clean(self) -> None:
-        """Remove what killed writers left behind."""
-        for path in self.path.rglob(f"{atomic.TEMPORARY}*"):
-            path.unlink(missing_ok=True)
+        """Remove what killed writers left behind: temporary files, and checkpoints of runs that are recorded."""
+        for folder, _, names in os.walk(self.path):  # it follows no link
+            for path in (Path(folder, name) for name in names):
+                ended = is_checkpoint(path) and (path.parent.parent / RECORD).exists()
+                if ended or path.name.startswith(atomic.TEMPORARY):
+                    path.unlink(missing_ok=True)
         for path in self.path.glob(f"{STOP}*"):
             path.unlink(missing_ok=True)
 
