@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Any
 
 import click
 
@@ -122,10 +121,3 @@ def _program(program: str, arguments: list[str]) -> str:
 
 def _flush() -> None:
     sys.stdout.flush()
-
-
-def emit(value: Any) -> None:
-    """One JSON document on stdout."""
-    from sweep.store import atomic
-
-    click.echo(atomic.dumps(value, indent=2))

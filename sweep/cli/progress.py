@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.cli.read import headline
+from sweep.cli.output import headline
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.store import Member, Store
 
@@ -31,7 +31,7 @@ class Progress:
         # The stream itself: while a run trains in this process, sys.stderr is its log.
         self.console = Console(file=sys.stderr)
         self.live: Live | None = None
-        self.total = self.done = self.failed = 0
+        self.total = self.todo = self.done = self.failed = 0
         self.begun = time.monotonic()
         self.seconds: list[float] = []
         self._stop = threading.Event()
@@ -54,6 +54,7 @@ class Progress:
         elif isinstance(event, Finished) and event.outcome.status != "interrupted":
             outcome = event.outcome
             self.done += 1
+            self.total = self.todo + self.launch.added
             self.failed += outcome.status == "failed"
             self.seconds.append(outcome.seconds)
             if outcome.failure is not None:
@@ -72,11 +73,11 @@ class Progress:
             self._say(event.text)
 
     def _begin(self, event: Begun) -> None:
-        self.total = event.todo
+        self.total = self.todo = event.todo
         self.begun = time.monotonic()
         if event.extended:
             self._say(f"{len(event.extended)} seeds join those that are here; the extension is logged")
-        if not event.todo:
+        if not event.todo and self.launch.more is None:
             self._say(f"nothing to train: all {event.planned} runs are in {event.store.path}")
             return
         if event.done:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli.app import emit
+from sweep.cli.output import emit
 from sweep.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.app import emit
+from sweep.cli.output import emit, headline
 from sweep.store import Member, Store
 
 if TYPE_CHECKING:
@@ -73,11 +72,6 @@ def _detail(store: Store, member: Member) -> str:
         said = f" step {row['step']}" if row else ""
         return said + (f" {member.note}" if member.note else "")
     return ""
-
-
-def headline(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The few metrics that a line has room for: those of the test split before the others."""
-    return sorted(metrics.items(), key=lambda item: not item[0].startswith("test/"))[:3]
 
 
 @click.command(short_help="What the spread between the seeds means.")

@@ -38,6 +38,8 @@ _out = click.option("--out", type=click.Path(path_type=Path), help="The run dire
 @_mode
 @_metrics
 @_out
+@click.option("--until", metavar="RULE", help='Add seeds until "test/accuracy +- 0.005" or "test/accuracy: A > B".')
+@click.option("--max-seeds", type=click.IntRange(1), help="The most that --until may use; 64.")
 @click.option("--engine", type=click.Choice(["ray", "inline"]), default="ray", help="Ray, or this process.")
 @click.option("--address", help="Join a Ray cluster: auto, or host:port.")
 @click.option("--jobs", type=click.IntRange(1), help="At most so many runs at once.")
@@ -55,6 +57,8 @@ def run(
     deterministic: bool | None,
     metrics: str | None,
     out: Path | None,
+    until: str | None,
+    max_seeds: int | None,
     engine: str,
     address: str | None,
     jobs: int | None,
@@ -81,21 +85,26 @@ def run(
     from sweep.results import default_out, make_engine, prover
 
     command = ctx.obj["command"]
-    checked = configured(config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic)
+    checked = configured(
+        config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic, until=until,
+        max_seeds=max_seeds,
+    )  # fmt: skip
     rebirth(checked.deterministic and engine == "inline")
     target = out if out is not None else default_out(checked)
     from sweep.launch import Launch, prepare
     from sweep.store import Store
+    from sweep.until import waves
 
     prepared = prepare(checked, origin=origin(config, overrides, deterministic, command, metrics))
     Store.check(target, prepared.manifest)  # before Ray is started
+    more = waves(checked, prepared.plan, target)
     if dry_run:
         _dry(prepared, target, as_json)
         return 0
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, fail_fast=fail_fast,
-        retry_failed=retry_failed, break_lock=break_lock, prove=prover(prepared, local=address is None),
+        retry_failed=retry_failed, break_lock=break_lock, more=more, prove=prover(prepared, local=address is None),
     )  # fmt: skip
     from sweep.cli.conduct import conduct
 
@@ -191,7 +200,7 @@ def _words() -> list[str]:
 def _dry(prepared: Prepared, out: Path, as_json: bool) -> None:
     from itertools import islice
 
-    from sweep.cli.app import emit
+    from sweep.cli.output import emit
 
     plan = prepared.plan
     if as_json:
