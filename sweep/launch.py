@@ -21,6 +21,7 @@ from sweep.environment import Answer, Origin, Verdict, verdict
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError
 from sweep.plan import Cell, Plan, RunSpec, Target, cells_of, content_id, plan
 from sweep.store import Failure, Manifest, Member, Owner, Record, Store
+from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
 from sweep.target import check_params, resolve
 from sweep.task import Interval, Outcome, Place, Task
@@ -217,7 +218,7 @@ class Launch:
     retry_failed: bool = False
     break_lock: bool = False
     only: Sequence[int] | None = None  # train these seeds only (`ml-train`), beside other launches
-    more: Callable[[Store], Sequence[int]] | None = None  # the next wave, asked when nothing is left to do
+    more: Callable[[Store], Sequence[int]] | None = None  # the next seeds, asked when the queue is empty
     prove: Prover | None = None
     store: Store | None = None
     stopped: str = ""  # why nothing new is started
@@ -229,6 +230,8 @@ class Launch:
         self._flying: set[str] = set()
         self._seeds: frozenset[int] | None = frozenset(self.only) if self.only is not None else None
         self._nonce = ""
+        self._ended_since = True  # whether a run has ended since `more` was last asked
+        self.added = 0  # runs that `more` asked for
 
     def stop(self, why: str) -> None:
         """Start nothing new, and ask what runs to end at its next checkpoint."""
@@ -292,16 +295,25 @@ class Launch:
                     self._queue.append((spec,))
 
     def _pull(self) -> Task | None:
-        if not self._queue and self.more is not None and not self.stopped and self.store is not None:
-            fresh = [s for s in self.more(self.store) if s not in set(self.store.manifest.seeds)]
-            if fresh:
-                self.store.extend(fresh, note="until")
-                self._fill([m for m in self.store.scan() if m.seed in set(fresh)])
+        if not self._queue and not self.stopped:
+            self._wave()
         if not self._queue or self.stopped:
             return None
         task = self._queue.popleft()
         self._flying.update(spec.key for spec in task)
         return task
+
+    def _wave(self) -> None:
+        """Queue the seeds that `more` asks for. It judges the disk alone, so what still runs does not matter."""
+        if self.more is None or self.store is None or not self._ended_since:
+            return
+        fresh = [s for s in self.more(self.store) if s not in set(self.store.manifest.seeds)]
+        # Until it has said no, every idle slot may ask again.
+        self._ended_since = bool(fresh)
+        if fresh:
+            self.store.extend(fresh, note=UNTIL)
+            self._fill([m for m in self.store.scan() if m.seed in set(fresh)])
+            self.added += sum(map(len, self._queue))
 
     def in_flight(self) -> list[str]:
         """The keys of the runs that were handed to the engine and have not come back."""
@@ -322,6 +334,7 @@ class Launch:
         for event in self.engine(self._pull, partial(_on_worker, place=place), slots):
             if isinstance(event, (Done, Lost)):
                 self._flying.difference_update(spec.key for spec in event.task)
+                self._ended_since = True
             if isinstance(event, Done):
                 for outcome in event.outcomes:
                     yield from self._ended(store, outcome)

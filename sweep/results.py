@@ -14,10 +14,12 @@ from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import ConfigError
 from sweep.launch import Begun, Event, Launch, Prepared, Prover, prepare
 from sweep.store import Store
+from sweep.until import waves
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sweep.comparison import Comparison
     from sweep.report import Report
 
 
@@ -57,6 +59,17 @@ class Results:
         from sweep.report import build
 
         return build(self.store)
+
+    def compare(self, *others: Results | str | os.PathLike[str], **options: Any) -> Comparison:
+        """Compare with other directories, or without any the variants of this one.
+
+        others: results or their directories; differences are this - other. options: as
+        `sweep.comparison.compare` takes them: baseline, metric, paired, margin, require, group_by, …
+        """
+        from sweep.comparison import compare
+
+        more = [other.store if isinstance(other, Results) else Store.open(other) for other in others]
+        return compare(self.store, *more, **options)
 
     def __repr__(self) -> str:
         from sweep.report import text
@@ -100,10 +113,11 @@ def run(
     prepared = prepare(checked, function)
     target = Path(out) if out is not None else default_out(checked)
     Store.check(target, prepared.manifest)
+    more = waves(checked, prepared.plan, target)
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
-        prove=prover(prepared, local=address is None),
+        more=more, prove=prover(prepared, local=address is None),
     )  # fmt: skip
     try:
         for event in launch:

@@ -36,6 +36,8 @@ _out = click.option("--out", type=click.Path(path_type=Path), help="The run dire
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--seeds", help="42,123,456 or 0-9 or both; @FILE for a file of them.")
 @_mode
+@click.option("--vary", metavar="STREAMS",
+              help="Let only these differ between seeds: init, order, augment, dropout, split; order,dropout say.")
 @_metrics
 @_out
 @click.option("--until", metavar="RULE", help='Add seeds until "test/accuracy +- 0.005" or "test/accuracy: A > B".')
@@ -55,6 +57,7 @@ def run(
     overrides: tuple[str, ...],
     seeds: str | None,
     deterministic: bool | None,
+    vary: str | None,
     metrics: str | None,
     out: Path | None,
     until: str | None,

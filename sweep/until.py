@@ -1,0 +1,273 @@
+"""Seeds added until the answer is known: what a rule sees of a directory, what it decides, what is kept of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweep.config import Config
+from sweep.errors import ConfigError
+from sweep.plan import Cell, Plan
+from sweep.stats import (
+    Interval,
+    OrderState,
+    UntilOrder,
+    UntilWidth,
+    WidthState,
+    more_seeds,
+    order_rule,
+    parse_until,
+    rounding,
+    width_rule,
+)
+from sweep.stats.stopping import EXTRA, FIRST_LOOK
+from sweep.store import Member, Store
+
+DEFAULT_MAX = 64
+LEVEL = 0.95
+# Metrics that are counts of examples: they move in steps, and a spread below a step is none.
+COUNTED = frozenset(("accuracy", "error", "top5_accuracy"))
+DONE = frozenset(("ok", "failed"))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What was asked. first, second: the variants that an order is about, "" for a width."""
+
+    text: str
+    asked: UntilWidth | UntilOrder
+    max_seeds: int
+    first: str = ""
+    second: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where the rule stands for one cell (for an order: for its two). `label` is what to call it."""
+
+    task: str
+    variant: str
+    label: str
+    state: WidthState | OrderState
+    reason: str = ""
+
+
+def rule_of(config: Config, plan: Plan) -> Rule | None:
+    """The rule of a config, or None. ConfigError for one that this plan cannot follow."""
+    if config.until is None:
+        return None
+    asked = parse_until(config.until)
+    most = config.max_seeds or max(DEFAULT_MAX, len(config.seeds))
+    least = FIRST_LOOK + EXTRA if isinstance(asked, UntilWidth) else FIRST_LOOK
+    if most < least:
+        raise ConfigError(
+            f"max_seeds is {most}: this rule first looks at {FIRST_LOOK} seeds"
+            + (f" and adds {EXTRA} more" if least > FIRST_LOOK else ""),
+            where="max_seeds", hint=f"at least {least}",
+        )  # fmt: skip
+    if isinstance(asked, UntilWidth):
+        return Rule(config.until, asked, most)
+    if len({cell.task for cell in plan.cells}) > 1:
+        raise ConfigError("an order of variants is asked for one task at a time", where="until", hint="name one task")
+    first, second = (_variant(name, plan.cells) for name in (asked.first, asked.second))
+    if first == second:
+        raise ConfigError(f"{asked.first} and {asked.second} are the same variant", where="until")
+    return Rule(config.until, asked, most, first, second)
+
+
+def _variant(name: str, cells: Sequence[Cell]) -> str:
+    """The variant that a user calls `name`: its folder, that without its hash, its value, or A and B of two."""
+    found = [c.variant for c in cells if name in (c.variant, c.variant.rpartition("-")[0])]
+    found = found or [c.variant for c in cells if name in _called(c.changes)]
+    if not found and len(cells) == 2 and name in ("A", "B"):
+        found = [cells["AB".index(name)].variant]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(c.variant or "(one only)" for c in cells)
+    what = "names several variants" if found else "is no variant"
+    raise ConfigError(f"{name!r} {what}", where="until", hint=f"the variants are {known}")
+
+
+def _called(changes: Mapping[str, Any]) -> list[str]:
+    """ "0.01", "lr=0.01" and "params.optimizer.lr=0.01" for a variant of one change."""
+    if len(changes) != 1:
+        return []
+    [(key, value)] = changes.items()
+    return [str(value), f"{key.rpartition('.')[2]}={value}", f"{key}={value}"]
+
+
+def waves(config: Config, plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:
+    """What a launch asks when its queue is empty: the seeds to add now, none when the rule is done.
+
+    Certain are the seeds of the rule's own target. While others are still running, one more is handed out
+    for each idle slot, up to twice as many as are done: a rule that waits for each seed would leave a
+    cluster idle. Such seeds may end beyond the stop; they are shown and not counted. ConfigError as `rule_of`.
+    """
+    rule = rule_of(config, plan)
+    if rule is None:
+        return None
+    before = Store.open(out) if Store.exists(out) else None
+    seen = before is not None and any(m.record is not None for m in before.scan())
+    earlier = dict(before.manifest.until) if before is not None else {}
+    about = _history(rule, earlier, seen)
+
+    def more(store: Store) -> Sequence[int]:
+        members = list(store.scan())
+        seeds = store.manifest.seeds
+        step = quantum(store, members, rule.asked.metric)
+        looks = look(rule, members, seeds, step=step)
+        kept = described(rule, looks, seeds, step=step) | about
+        if kept != store.manifest.until:
+            store.keep_until(kept)
+        if all(one.state.state != "running" for one in looks):
+            return []
+        target = max(one.state.target for one in looks if one.state.state == "running")
+        if target > len(seeds):
+            return more_seeds(seeds, target - len(seeds))
+        at_work = any(m.status in ("running", "pending") for m in members)
+        done = max((one.state.used for one in looks), default=0)
+        room = min(rule.max_seeds, 2 * max(done, FIRST_LOOK + EXTRA))
+        return more_seeds(seeds, 1) if at_work and len(seeds) < room else []
+
+    return more
+
+
+def _history(rule: Rule, earlier: Mapping[str, Any], seen: bool) -> dict[str, Any]:
+    """Whether results existed when the rule was named, and the rules before it."""
+    if earlier.get("rule") == rule.text:
+        return {key: earlier.get(key, default) for key, default in (("named_late", False), ("before", []))}
+    before = [*earlier.get("before", []), earlier["rule"]] if earlier else []
+    return {"named_late": seen, "before": before}
+
+
+def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: float = 0.0) -> list[Look]:
+    """Where the rule stands for every cell, from completed prefixes of `seeds` (in planned order) alone."""
+    cells: dict[tuple[str, str], dict[int, list[Member]]] = {}
+    for member in members:
+        cells.setdefault((member.task, member.variant), {}).setdefault(member.seed, []).append(member)
+    metric = rule.asked.metric
+    options: dict[str, Any] = {"max_seeds": rule.max_seeds, "level": LEVEL}
+    if isinstance(rule.asked, UntilOrder):
+        task = next(iter(cells))[0]
+        first, lost_a, why_a = prefix(cells[task, rule.first], seeds, metric)
+        second, lost_b, why_b = prefix(cells[task, rule.second], seeds, metric)
+        places = min(len(first), len(second))
+        lost = lost_a or lost_b
+        label = f"{rule.asked.first} > {rule.asked.second}"
+        order = order_rule(first[:places], second[:places], lost=lost, **options)
+        return [Look(task, "", label, order, why_a or why_b)]
+    found = []
+    for (task, variant), runs in cells.items():
+        values, lost, why = prefix(runs, seeds, metric)
+        width = width_rule(values, rule.asked.half_width, quantum=step, lost=lost, **options)
+        found.append(Look(task, variant, " · ".join(part for part in (task, variant) if part), width, why))
+    return found
+
+
+def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: str) -> tuple[list[float], bool, str]:
+    """(one number a completed seed, whether the next will never come, why) of one cell, in planned order.
+
+    NaN for a failed seed, or one that did not report the metric; repeats are averaged.
+    """
+    values: list[float] = []
+    reported = ok = False
+    for seed in seeds:
+        members = runs.get(seed, ())
+        states = {m.status for m in members}
+        if not members or not states <= DONE:
+            lost = "lost" in states and states <= DONE | {"lost"}
+            return values, lost, "a seed is lost" if lost else ""
+        numbers = [m.record.metrics.get(metric, math.nan) for m in members if m.record is not None]
+        good = "failed" not in states
+        values.append(float(np.mean(numbers)) if good else math.nan)
+        ok, reported = ok or good, reported or (good and not any(map(math.isnan, numbers)))
+        if ok and not reported and len(values) >= FIRST_LOOK:
+            return values, True, f"no run reports {metric}"
+    return values, False, ""
+
+
+def quantum(store: Store, members: Sequence[Member], metric: str) -> float:
+    """The step of a metric that counts examples, 1/examples; 0 where there is none or it is not known."""
+    split, _, leaf = metric.rpartition("/")
+    if leaf not in COUNTED:
+        return 0.0
+    for member in members:
+        if member.status == "ok" and split in store.splits(member):
+            found = store.predictions(member, split)
+            return 1 / len(found.ids) if found is not None and len(found.ids) else 0.0
+    return 0.0
+
+
+def described(rule: Rule, looks: Sequence[Look], seeds: Sequence[int], *, step: float) -> dict[str, Any]:
+    """The state of a rule as plain data for the manifest, with the sentence that a report prints."""
+    cells = [_cell(rule, one) for one in looks]
+    states = [str(one.state.state) for one in looks]
+    overall = next((s for s in ("running", "incomplete", "not reached") if s in states), states[0])
+    used = max(one.state.used for one in looks)
+    beyond = len(seeds) - used
+    text = "; ".join(cell["summary"] for cell in cells)
+    if overall != "running" and beyond > 0:
+        text += f"; {beyond} further seed{'s' * (beyond > 1)} shown, not counted"
+    return {
+        "rule": rule.text, "max_seeds": rule.max_seeds, "level": LEVEL, "alpha": round(1 - LEVEL, 12),
+        "quantum": step, "state": overall, "looks": max(one.state.looks for one in looks),
+        "counted": list(seeds[:used]), "cells": cells, "summary": text,
+    }  # fmt: skip
+
+
+def _cell(rule: Rule, one: Look) -> dict[str, Any]:
+    state = one.state
+    body: dict[str, Any] = {
+        "task": one.task, "variant": one.variant, "metric": rule.asked.metric, "state": state.state,
+        "looks": state.looks, "used": state.used, "n": state.n, "mean": state.mean,
+        "interval": _limits(state.interval),
+    }  # fmt: skip
+    if isinstance(state, WidthState):
+        body |= {"met_at": state.met_at, "descriptive": _limits(state.descriptive)}
+    name = f"{one.label}: " if one.label and isinstance(state, WidthState) else ""
+    reason = f" ({one.reason})" if one.reason and state.state == "incomplete" else ""
+    return {**body, "summary": name + _sentence(rule, state) + reason}
+
+
+def _limits(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    return {"low": interval.low, "high": interval.high, "level": interval.level, "method": interval.method}
+
+
+def _sentence(rule: Rule, state: WidthState | OrderState) -> str:
+    counted = f"n = {state.n}" + (f" of {state.used} places" if state.n != state.used else "")
+    looks = f"{state.looks} look{'s' * (state.looks != 1)}"
+    metric = rule.asked.metric
+    if isinstance(state, WidthState) and isinstance(rule.asked, UntilWidth):
+        wanted = rule.asked.half_width
+        plain = state.descriptive
+        around = f"; the plain t interval, ± {plain.half_width:.2g}, is only descriptive" if plain else ""
+        if state.state == "met" and state.mean is not None:
+            value = rounding.paper(state.mean, wanted)
+            return f"{metric} {value} (95 % CI of the fixed-width rule; {counted}, {looks}{around})"
+        if state.state == "not reached":
+            return f"{metric} ± {wanted:g} not reached with {rule.max_seeds} seeds ({counted}, {looks}{around})"
+        if state.state == "incomplete":
+            return f"{metric} ± {wanted:g} incomplete after {looks} ({counted}{around})"
+        return f"{metric} ± {wanted:g} not yet known after {looks} ({counted}); the same command goes on"
+    asked = rule.asked
+    names = (asked.first, asked.second) if isinstance(asked, UntilOrder) else ("A", "B")
+    sequence = (
+        f"95 % confidence sequence of the difference {state.interval.low:.3g} to {state.interval.high:.3g}"
+        if (state.interval is not None)
+        else "no confidence sequence yet"
+    )
+    said = {
+        "A > B": f"{names[0]} > {names[1]}",
+        "B > A": f"{names[1]} > {names[0]}",
+        "not reached": f"no order of {names[0]} and {names[1]}: not reached with {rule.max_seeds} seeds",
+        "incomplete": f"no order of {names[0]} and {names[1]}: incomplete",
+        "running": f"no order of {names[0]} and {names[1]} yet; the same command goes on",
+    }[state.state]
+    return f"{metric}: {said} ({sequence}, valid at every look; {counted} pairs, {looks})"
