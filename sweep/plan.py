@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Json = Any  # None, bool, int, float, str, list and dict of the same: what strict JSON can hold
 
 STREAMS = ("init", "order", "augment", "dropout")
+SPLIT = "split"
 
 
 def canonical(value: Json) -> str:
@@ -129,8 +130,10 @@ class Plan:
             yield from self.of_seed(seed)
 
     def of_seed(self, seed: int) -> Iterator[RunSpec]:
+        # The split is fixed by the data unless it is asked to vary: only then it is a stream of the run's.
+        names = (*STREAMS, *([SPLIT] if SPLIT in self.vary else []))
         streams = {
-            name: stream_seed(seed if not self.vary or name in self.vary else self.base_seed, name) for name in STREAMS
+            name: stream_seed(seed if not self.vary or name in self.vary else self.base_seed, name) for name in names
         }
         for cell, repeat in product(self.cells, range(self.repeats)):
             yield RunSpec(

@@ -44,12 +44,17 @@ def apply_mode(deterministic: bool, *, fill_memory: bool = True) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def fills_memory() -> bool:
+    """Whether deterministic mode fills memory that was not written, as it stands now."""
+    return bool(torch_deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
+
+
 def read_back() -> dict[str, bool]:
     """The switches as they stand now; read again at the end of training they tell what the run really had."""
     return {
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "fill_uninitialized_memory": bool(torch_deterministic.fill_uninitialized_memory),  # type: ignore[attr-defined]
+        "fill_uninitialized_memory": fills_memory(),
         "cudnn_enabled": bool(torch.backends.cudnn.enabled),
         "cudnn_deterministic": bool(torch.backends.cudnn.deterministic),
         "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import io
 import math
@@ -13,21 +14,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sweep import fingerprint, seeding
+from sweep import fingerprint, kernels, seeding
 from sweep.environment import environment_id, switches_stood
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics, stop_seen
-from sweep.plan import RunSpec
+from sweep.plan import SPLIT, RunSpec
 from sweep.store import Attempt, Failure, Record, Store
 from sweep.store.names import LOG
 from sweep.target import bind, find, user_traceback
 from sweep.task import Cancelled, Outcome, Place, Task
 
+if TYPE_CHECKING:
+    from sweep.train.recipe import Recipe
+
 Metrics = dict[str, float]
 _NOT_THE_USERS = (os.path.dirname(__file__), sysconfig.get_path("stdlib"), "<frozen")
 Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, "Metrics | Failure"]]]
+
+
+class CannotWrite(Exception):
+    """The disk, not the training code, is why a run has no result: it counts as neither ok nor failed."""
 
 
 class TimeLimit(BaseException):
@@ -38,6 +48,15 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
     """Train every run of a task, commit its record, and say what became of it, as each ends."""
     if place.folder and os.path.isdir(place.folder):
         os.chdir(place.folder)
+    try:
+        yield from _recorded(task, place)
+    except (OSError, CannotWrite) as error:
+        # Whatever was committed counts; the launch is told once for each run, and asks the disk for the rest.
+        for spec in task:
+            yield Outcome(spec.key, "unwritten", failure=Failure("storage", _text(error), "write"))
+
+
+def _recorded(task: Task, place: Place) -> Iterator[Outcome]:
     store = Store.open(place.path)
     attempts = [store.begin(spec, place.launch) for spec in task]
     stopping = stop_seen(store.stop_file(place.launch))
@@ -89,9 +108,14 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics 
     except BaseException as error:
         if isinstance(error, Cancelled) or _from_the_keyboard(error, place):
             raise
+        if reason := of_the_disk(error, runs[0].dir):
+            raise CannotWrite(reason) from error
         for index in pending:
             runs[index].attempt.log_text(f"{user_traceback(error)}\n")
-            yield index, failure_of(error, phase)
+            failure = failure_of(error, phase)
+            if failure.kind == "nondeterministic" and phase == "train":
+                failure = kernels.explained(failure, error, runs[index], trainer)
+            yield index, failure
     else:
         for index in pending:
             yield index, Failure("returned", "the trainer ended without a result for this run", phase)
@@ -116,10 +140,7 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
         function = find(spec.target.reference)
     arguments = bind(function, spec.params, kind=spec.target.kind)
     if spec.target.kind == "recipe":
-        from sweep.train.loop import train
-
-        recipe = function(**arguments)
-        return lambda runs: train(recipe, runs)
+        return partial(_recipe, function(**arguments))
 
     def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
         for index, run in enumerate(runs):
@@ -135,6 +156,20 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
             yield index, metrics
 
     return each
+
+
+def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
+    """Runs on one split together; where the split varies, one after the other, each on its own."""
+    from sweep.train.loop import train
+
+    if SPLIT not in runs[0].streams:
+        yield from train(recipe, runs)
+        return
+    for index, run in enumerate(runs):
+        if recipe.resplit is None:
+            raise SweepError("this recipe does not draw its split", where="vary", hint="leave split out of it")
+        for _, result in train(recipe.resplit(run.streams[SPLIT]), [run]):
+            yield index, result
 
 
 def _finite(metrics: Metrics) -> Metrics | Failure:
@@ -171,11 +206,23 @@ def failure_of(error: BaseException, phase: str) -> Failure:
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":
         hint = f"{text}; try a smaller batch, or fewer runs at once with --jobs"
         return Failure("out of memory", hint, phase, name, where)
-    if isinstance(error, RuntimeError) and "does not have a deterministic implementation" in text:
+    if kernels.missing(error):
         return Failure("nondeterministic", text, phase, name, where)
     if isinstance(error, SweepError):
         return Failure("returned" if "metric" in text else "raised", str(error), phase, "", where)
     return Failure("raised", text, phase, name, where)
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)
+
+
+def of_the_disk(error: BaseException, folder: Path) -> str:
+    """Why an exception is the disk's doing and not that of the code it came out of, or nothing."""
+    if isinstance(error, OSError) and (error.errno in _DISK or not folder.is_dir()):
+        return _text(error)
+    if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in (text := _text(error)):
+        return f"torch could not write a file ({text.splitlines()[0][:200]})"  # it hides the system's reason
+    return ""
 
 
 def _text(error: BaseException) -> str:

@@ -88,6 +88,8 @@ def run(
     from sweep.results import default_out, make_engine, prover
 
     command = ctx.obj["command"]
+    if vary is not None:
+        overrides = (*overrides, f"vary=[{vary}]")
     checked = configured(
         config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic, until=until,
         max_seeds=max_seeds,

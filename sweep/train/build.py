@@ -43,14 +43,17 @@ def _factor(spec: Schedule, step: int, steps: int) -> float:
     return schedule.factor(spec, step, steps)
 
 
-def classifier(model: Model, source: Data, label_smoothing: float, parts: Mapping[str, Any]) -> Recipe:
-    """Logits under cross-entropy."""
-    load = partial(data.load, source, "classification")
+def classifier(
+    model: Model, source: Data, label_smoothing: float, parts: Mapping[str, Any], split: int | None = None
+) -> Recipe:
+    """Logits under cross-entropy. split: the seed of a split of its own; None: the one fixed by the data."""
+    load = partial(data.load, source, "classification", split)
     return Recipe(
         data=load,
         model=lambda found: models.build(model, found.input_shape, found.outputs),
         loss=partial(nn.functional.cross_entropy, label_smoothing=label_smoothing),
         scoring=lambda found: scoring.classification(),
+        resplit=partial(classifier, model, source, label_smoothing, parts),
         meta=lambda found: {
             "task": "classification",
             "outputs": found.outputs,
@@ -62,16 +65,18 @@ def classifier(model: Model, source: Data, label_smoothing: float, parts: Mappin
 
 
 def regressor(
-    model: Model, source: Data, variance: Literal["residual", "predicted"], parts: Mapping[str, Any]
-) -> Recipe:
+    model: Model, source: Data, variance: Literal["residual", "predicted"], parts: Mapping[str, Any],
+    split: int | None = None,
+) -> Recipe:  # fmt: skip
     """One mean, and with `predicted` the logarithm of a variance, both in units of the scaled targets."""
-    load = partial(data.load, source, "regression")
+    load = partial(data.load, source, "regression", split)
     outputs = 2 if variance == "predicted" else 1
     return Recipe(
         data=load,
         model=lambda found: models.build(model, found.input_shape, outputs),
         loss=gaussian if variance == "predicted" else squared,
         scoring=lambda found: scoring.regression(found, variance),
+        resplit=partial(regressor, model, source, variance, parts),
         meta=lambda found: {
             "task": "regression",
             "outputs": outputs,

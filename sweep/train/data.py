@@ -63,29 +63,31 @@ class Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
 
 
-def load(data: Data, task: Task) -> Dataset:
+def load(data: Data, task: Task, split: int | None = None) -> Dataset:
     """The data set, from the cache of this process when its files have not changed since.
 
+    split: draws test and val anew, as a function of this 32-bit seed; what the data set itself sets apart for
+    test or val stays as it is. None: the one split that is fixed by the data.
     The tensors are shared by all who ask: they must not be written to. Raises: ConfigError.
     """
     stamps = tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in data_files(data).values())
-    return _load(data, task, stamps)
+    return _load(data, task, stamps, split)
 
 
 @lru_cache(maxsize=2)
-def _load(data: Data, task: Task, stamps: tuple[tuple[str, int, int], ...]) -> Dataset:
+def _load(data: Data, task: Task, stamps: tuple[tuple[str, int, int], ...], seed: int | None) -> Dataset:
     raw = read(data)
     where = data.path or data.folder or data.name
     inputs, targets, own = _joined(raw)
     groups = _labels(targets, where) if task == "classification" else np.zeros(len(targets), np.int64)
     rest, test = own["train"], own["test"]
     if not len(test):
-        rest, test = _split(rest, groups, TEST_SHARE)
+        rest, test = _split(rest, groups, TEST_SHARE, seed)
     if data.limit is not None:
-        rest, test = _first(rest, data.limit), _first(test, data.limit)
+        rest, test = _first(rest, data.limit, seed), _first(test, data.limit, seed)
     train, val = rest, own["val"]
     if not len(val):
-        train, val = _split(rest, groups, min(VAL_SHARE, VAL_MOST / len(rest)))
+        train, val = _split(rest, groups, min(VAL_SHARE, VAL_MOST / len(rest)), seed)
     for name, index in (("train", train), ("val", val), ("test", test)):
         if len(index) < 2:
             raise ConfigError(f"{len(index)} examples are left for {name}", where=where)
@@ -157,27 +159,30 @@ def _scale(inputs: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float6
     return mean, np.where(std > 0, std, 1.0)  # a constant feature becomes zero
 
 
-def _rank(index: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A fixed pseudo-random key for each example: the finaliser of SplitMix64 (Steele et al., 2014, fig. 17).
+def _rank(index: NDArray[np.int64], seed: int | None = None) -> NDArray[np.uint64]:
+    """A pseudo-random key for each example, fixed or by seed.
 
-    Not NumPy's generators: their streams may change between versions, and with them the split.
+    The finaliser of SplitMix64 (Steele et al., 2014, fig. 17). Not NumPy's generators: their streams
+    may change between versions, and with them the split.
     """
     z = index.astype(np.uint64) + np.uint64(1)
+    if seed is not None:
+        z += _rank(np.array([seed]))
     z *= np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
-def _first(index: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    return np.sort(index[np.argsort(_rank(index))[:count]])
+def _first(index: NDArray[np.int64], count: int, seed: int | None) -> NDArray[np.int64]:
+    return np.sort(index[np.argsort(_rank(index, seed))[:count]])
 
 
 def _split(
-    index: NDArray[np.int64], groups: NDArray[np.int64], share: float
+    index: NDArray[np.int64], groups: NDArray[np.int64], share: float, seed: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(kept, taken): the share is taken of every class, the same examples whatever the seed."""
-    order = index[np.argsort(_rank(index))]
+    """(kept, taken): the share is taken of every class; seed is that of a split of its own, not of the run."""
+    order = index[np.argsort(_rank(index, seed))]
     taken = np.zeros(len(order), bool)
     for group in np.unique(groups[index]):
         members = np.flatnonzero(groups[order] == group)

@@ -48,7 +48,8 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
         with flags(recipe.precision):
             rehearse(recipe, runs[0], placed, loss)
     for index, run in enumerate(runs):
-        seeding.seed_everything(run.seed, deterministic=run.deterministic)
+        # Whether new memory is filled has been decided by the caller, and proven where it is not.
+        seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
         if recipe.precision == "tf32" and device == "cpu":
             run.note("tf32 means nothing on a CPU: this run is fp32")
         with flags(recipe.precision):

@@ -33,6 +33,7 @@ class Recipe:
     precision: fp32, tf32 or bf16 (autocast); compile: the loss of a batch under torch.compile.
     loader_workers: None gathers batches on the device; a number feeds them from a DataLoader.
     best: the validation metric whose best epoch is the result; None for the final epoch.
+    resplit: 32-bit seed -> this recipe on another split of the same data, for `vary: [split]`; None: it has one.
     meta: Dataset -> plain values stored beside the weights, enough to rebuild the model.
     """
 
@@ -52,4 +53,5 @@ class Recipe:
     loader_workers: int | None = None
     stop_early: StopEarly | None = None
     best: str | None = None
+    resplit: Callable[[int], Recipe] | None = None
     meta: Callable[[Dataset], Mapping[str, Any]] = lambda data: {}
