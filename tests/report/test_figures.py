@@ -117,6 +117,7 @@ def test_axes_can_be_given(store):
 
 
 def test_matplotlib_keeps_its_settings(store):
+    mpl.rcdefaults()
     before = mpl.rcParams.copy()
     figures.members(aggregate.frame(store), "test/accuracy")
     assert mpl.rcParams == before

@@ -7,6 +7,7 @@ import math
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -214,6 +215,7 @@ def test_the_json_is_strict_and_unrounded(tmp_path):
         return {"metrics": {"test/accuracy": TEN[spec.seed], **extra}, "environment": {"x": math.nan}}
 
     found = told(tmp_path, outcome)
+    assert report.to_json(replace(found, seconds=math.inf))["seconds"] == "inf"
     text = json.dumps(report.to_json(found), allow_nan=False)
     back = json.loads(text)
     assert back["rows"][0]["mean"] == found.rows[0].mean
