@@ -219,7 +219,7 @@ def test_a_stop_leaves_no_record_and_nobody_at_work(train: Train, tmp_path: Path
     assert (done.member.status, done.member.record) == ("lost", None)
 
 
-@pytest.mark.parametrize("error", [Cancelled(), OSError("disk full")], ids=repr)
+@pytest.mark.parametrize("error", [Cancelled(), RuntimeError("a mistake of ours")], ids=repr)
 def test_what_ends_the_worker_itself_leaves_nobody_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:

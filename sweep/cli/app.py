@@ -96,6 +96,8 @@ def main(arguments: list[str], program: str = "sweep") -> int:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
+    except SystemExit:
+        return 0  # click's own answer to a reader that has gone would be 1
     except BrokenPipeError:
         # The reader has gone, as with `| head`: not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
