@@ -64,15 +64,13 @@ def compare(
     for name in (primary, *(gate.metric for gate in gates)):
         if name not in known and any(arm.count("ok") for arm in arms):
             raise ConfigError(f"no run reports {name!r}", where="metric", hint=f"reported: {listed(known, 20)}")
-    same = all(arm.seeds == arms[0].seeds for arm in arms)
-    design = paired and same
     wanted = [(a, b) for found in by_task.values() for a, b in _pairs(found, base)]
     rng = np.random.default_rng(seed)
     each = bonferroni_level(level, max(1, len(wanted)))
     goal = goals.direction(primary, goal_of)
     raw = [
-        pairs_of.pair(a, b, primary, goal, paired=design, level=level, each=each, margin=margin, rng=rng,
-                      permute=len(wanted) <= pairs_of.MOST_PERMUTED)
+        pairs_of.pair(a, b, primary, goal, paired=paired and a.seeds == b.seeds, level=level, each=each,
+                      margin=margin, rng=rng, permute=len(wanted) <= pairs_of.MOST_PERMUTED)
         for a, b in wanted
     ]  # fmt: skip
     made = [
@@ -81,10 +79,11 @@ def compare(
     ]
     others = [name for name in known if name != primary]
     return Comparison(
-        metric=primary, goal=goal, level=level, paired=design, why=_why(paired, same, arms),
+        metric=primary, goal=goal, level=level,
+        paired=paired and all(a.seeds == b.seeds for a, b in wanted), why=_why(paired, wanted),
         arms=tuple(dict.fromkeys(arm.name for arm in arms)), pairs=tuple(made),
-        exploratory=tuple(_exploratory(wanted, others, goal_of, design, level)),
-        checks=tuple(checks(gates, by_task.values(), base, paired=design, max_failures=max_failures, level=level)),
+        exploratory=tuple(_exploratory(wanted, others, goal_of, paired, level)),
+        checks=tuple(checks(gates, by_task.values(), base, paired=paired, max_failures=max_failures, level=level)),
         warnings=tuple(_warnings(by_task, len(arms), made)), next=_next(stores), seed=seed,
     )  # fmt: skip
 
@@ -131,12 +130,13 @@ def _pairs(arms: Sequence[Arm], base: str | None) -> Iterator[tuple[Arm, Arm]]:
         yield from ((arm, at) for arm in arms if arm.name != base)
 
 
-def _why(paired: bool, same: bool, arms: Sequence[Arm]) -> str:
-    if same and paired:
-        return "paired by seed: all were planned with the same seeds"
-    if same:
-        return "unpaired, as was asked"
-    return "unpaired: they were planned with different seeds"
+def _why(paired: bool, wanted: Sequence[tuple[Arm, Arm]]) -> str:
+    same = [a.seeds == b.seeds for a, b in wanted]
+    if all(same) and paired:
+        return "paired by seed: the planned seeds are the same"
+    if any(same) and paired:
+        return "paired by seed where the planned seeds are the same, else unpaired"
+    return "unpaired, as was asked" if all(same) else "unpaired: the planned seeds differ"
 
 
 def _exploratory(
@@ -144,9 +144,10 @@ def _exploratory(
 ) -> Iterator[Exploratory]:
     for name in names:
         for a, b in wanted:
-            first, second = pairs_of.converged(a, b, name, paired=paired)
+            design = paired and a.seeds == b.seeds
+            first, second = pairs_of.converged(a, b, name, paired=design)
             if first.size and second.size:
-                made = difference(first, second, paired=paired, level=level)
+                made = difference(first, second, paired=design, level=level)
                 yield Exploratory(name, a.task, a.name, b.name, goals.direction(name, goal_of), made)
 
 

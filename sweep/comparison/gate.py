@@ -30,12 +30,13 @@ def checks(
 
 def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures: int, level: float) -> Check:
     fixed = gate.form == "fixed"
-    old, new = finished(base, candidate, gate.metric, paired=paired and not fixed)
+    paired = paired and not fixed and base.seeds == candidate.seeds
+    old, new = finished(base, candidate, gate.metric, paired=paired)
     held = [candidate] if fixed else [base, candidate]
     unfinished = sum(arm.unfinished + arm.missing(gate.metric) for arm in held)
     looks = max(arm.extensions for arm in held)
     made = decide(
-        gate, old, new, paired=paired and not fixed, deterministic=all(arm.deterministic for arm in held),
+        gate, old, new, paired=paired, deterministic=all(arm.deterministic for arm in held),
         unfinished=unfinished, max_failures=max_failures, level=level,
     )  # fmt: skip
     return Check(

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from sweep.comparison.arms import Arm
 from sweep.comparison.model import Pair
 from sweep.errors import StatisticsError
-from sweep.report.words import number, shown
+from sweep.report.words import shown
 from sweep.stats import seeds_for_difference, seeds_for_half_width
 from sweep.stats.interval import chi_square_quantile
+from sweep.stats.stopping import EXTRA
 
 POWER = 0.8
 UPPER = 0.8
@@ -27,7 +28,7 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
     spread = _upper(pair)
     if spread is None:
         return
-    sd = number(spread, None if spread == 0 else 6).rstrip("0")
+    sd = f"{spread:.3g}"
     try:
         if pair.verdict == "none":
             wanted = pair.equivalence.margin if pair.equivalence is not None else abs(found.estimate)
@@ -77,4 +78,4 @@ def _command(pair: Pair, a: Arm, b: Arm, n: int, wanted: float) -> str:
 
 
 def _until(arm: Arm, rule: str, n: int) -> str:
-    return f"the honest way: {arm.command} --until {shlex.quote(rule)} --max-seeds {max(n, LEAST_CAP)}"
+    return f"the honest way: {arm.command} --until {shlex.quote(rule)} --max-seeds {max(n + EXTRA, LEAST_CAP)}"
