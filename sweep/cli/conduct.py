@@ -47,14 +47,15 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
 
 
 def finish(store: Store, *, as_json: bool, single: bool, only: object = None) -> int:
-    """Print the report; 0 when every planned run is ok, else 1."""
+    """Print the report; 0 when every planned run is ok, else 1; 3 when bits that were to be equal are not."""
     from sweep.cli.read import show_report
 
     if single and not as_json:
         from sweep.cli.read import show_single
 
         return show_single(store, only)
-    return show_report(store, "json" if as_json else "text")
+    code = show_report(store, "json" if as_json else "text")
+    return 3 if code == 0 and store.manifest.stamp.get("status") == "differs" else code
 
 
 def again(store: Store) -> str:

@@ -76,7 +76,7 @@ def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None
         reproducibility=findings.reproducibility(manifest.stamp),
         environments=environments,
         versions=dict(manifest.versions),
-        warnings=findings.warnings(members, rows, environments),
+        warnings=findings.warnings(members, rows, environments, manifest.stamp),
         notes=findings.notes(members),
         next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles)),
         seconds=float(table["seconds"].sum()),

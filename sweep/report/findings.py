@@ -38,7 +38,7 @@ def reproducibility(stamp: Mapping[str, Any]) -> str:
     """What was proven, in words; a flag proves nothing."""
     if not stamp:
         return "not checked"
-    return shown(str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how"), 200)
+    return shown(str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how"), 400)
 
 
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
@@ -68,9 +68,17 @@ def _machine(fields: Mapping[str, Any]) -> str:
     return ", ".join(known)
 
 
-def warnings(members: Sequence[Member], rows: Sequence[Row], found: Sequence[Environment]) -> tuple[str, ...]:
+def warnings(
+    members: Sequence[Member], rows: Sequence[Row], found: Sequence[Environment], stamp: Mapping[str, Any]
+) -> tuple[str, ...]:
     """What should make a reader hesitate, most serious first."""
-    return (*_identical(members), *_mixed(found), *_flat(rows), *_retried(members), *_rules(members))
+    return (*_broken(stamp), *_identical(members), *_mixed(found), *_flat(rows), *_retried(members), *_rules(members))
+
+
+def _broken(stamp: Mapping[str, Any]) -> Iterable[str]:
+    if stamp.get("status") == "differs":
+        what = stamp.get("culprit") or stamp.get("difference") or "see bit-exact below"
+        yield f"this sweep was to be bit-exact, and is not: {shown(str(what), 200)}"
 
 
 def _identical(members: Sequence[Member]) -> Iterable[str]:
