@@ -38,7 +38,7 @@ NOT_FROM_OUTSIDE = (
 
 # Holds the other end of a pipe. Whichever way we die, the pipe closes and the program's group is ended.
 # In the background, for a dying Ray worker kills its own children first.
-_GUARD = 'exec 3<&0; (read answer <&3 || kill -KILL -- "-$1") >/dev/null 2>&1 &'
+_GUARD = 'exec 3<&0; (read answer <&3 || kill -s KILL -- "-$1") >/dev/null 2>&1 &'
 
 Metrics = dict[str, float]
 
