@@ -42,7 +42,11 @@ def markdown(
     interval, "sd" mean ± standard deviation, and the header says which. StatisticsError for a metric that no
     report has.
     """
-    found = _table(reports, metrics, in_percent, spread)
+    return as_markdown(_table(reports, metrics, in_percent, spread))
+
+
+def as_markdown(found: Table) -> str:
+    """A table in Markdown, its notes below."""
     cells = [[_markdown(cell) for cell in row] for row in found.rows]
     for i, j in found.bold:
         cells[i][j] = f"**{cells[i][j]}**"
@@ -56,7 +60,11 @@ def latex(
     *reports: Report, metrics: Sequence[str] | None = None, in_percent: bool = False, spread: Spread = "ci"
 ) -> str:
     """The table of `markdown` as LaTeX; needs only the booktabs package."""
-    found = _table(reports, metrics, in_percent, spread)
+    return as_latex(_table(reports, metrics, in_percent, spread))
+
+
+def as_latex(found: Table) -> str:
+    """A table in LaTeX, its notes below."""
     cells = [[_latex(cell) for cell in row] for row in found.rows]
     for i, j in found.bold:
         cells[i][j] = f"\\textbf{{{cells[i][j]}}}"

@@ -50,12 +50,12 @@ def wants_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _paint(text: str, style: str) -> str:
+def paint(text: str, style: str) -> str:
     return f"\x1b[{style}m{text}\x1b[0m"
 
 
 def _head(report: Report, width: int) -> list[str]:
-    lines = [_paint(shown(report.name), BOLD), ""]
+    lines = [paint(shown(report.name), BOLD), ""]
     many = len(report.headlines) > 6
     for headline in report.headlines[: 4 if many else None]:
         lines += _headline(headline, width)
@@ -68,10 +68,10 @@ def _head(report: Report, width: int) -> list[str]:
 def _headline(text: str, width: int) -> list[str]:
     """On one line if it fits; else the value on a line of its own and what it means below."""
     value, _, rest = text.partition(" (")
-    strong = _paint(value, BOLD)
+    strong = paint(value, BOLD)
     if not rest or cell_len(INDENT + text) <= width:
         return [INDENT + strong + (f" ({rest}" if rest else "")]
-    return [INDENT + strong, *_wrapped(f"({rest}", width)]
+    return [INDENT + strong, *wrapped(f"({rest}", width)]
 
 
 def _metrics(report: Report, width: int) -> list[str]:
@@ -90,7 +90,7 @@ def _metrics(report: Report, width: int) -> list[str]:
             table.append("exploratory")
         previous = row.metric
         table.append([f"{INDENT}{shown(row.label)}" if several else name, *_numbers(row)])
-    lines = _aligned(table, width)
+    lines = aligned(table, width)
     if len(rows) < len(report.rows) or len(rows) > MOST_ROWS:
         lines.append(_more(report, len(rows)))
     return lines + _footnotes(rows, width)
@@ -114,10 +114,10 @@ def _numbers(row: Row) -> list[str]:
 def _footnotes(rows: Sequence[Row], width: int) -> list[str]:
     lines = []
     if any(row.failed for row in rows):
-        lines += _wrapped("mean, sd and interval are over converged seeds only", width, DIM)
+        lines += wrapped("mean, sd and interval are over converged seeds only", width, DIM)
     missing = [f"{shown(row.metric)} ({row.missing})" for row in rows if row.missing]
     if missing:
-        lines += _wrapped(f"not reported, or not finite, in some ok seeds: {listed(missing)}", width, DIM)
+        lines += wrapped(f"not reported, or not finite, in some ok seeds: {listed(missing)}", width, DIM)
     return lines
 
 
@@ -128,13 +128,13 @@ def _together(found: Sequence[Together], width: int) -> list[str]:
         of = f"{shown(one.label)}: " if one.label else ""
         count = str(one.members) if one.members == one.planned else f"{one.members} of {one.planned}"
         if one.reason:
-            refused += _wrapped(f"{of}no ensemble on {shown(one.split)}: {shown(one.reason, 300)}", width)
+            refused += wrapped(f"{of}no ensemble on {shown(one.split)}: {shown(one.reason, 300)}", width)
             continue
         table.append(f"{of}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
         table += [_score(score) for score in one.scores]
-    lines = _aligned(table, width) if len(table) > 1 else []
+    lines = aligned(table, width) if len(table) > 1 else []
     if any(score.by_construction for one in found for score in one.scores):
-        lines += _wrapped("* never worse than the members' mean, by construction", width, DIM)
+        lines += wrapped("* never worse than the members' mean, by construction", width, DIM)
     return lines + refused
 
 
@@ -154,18 +154,18 @@ def _score(score: Score) -> Line:
 def _causes(report: Report, width: int) -> list[str]:
     if not report.causes:
         return []
-    lines = [INDENT + _paint("without a result", BOLD)]
+    lines = [INDENT + paint("without a result", BOLD)]
     for rate in dict.fromkeys(_rates(report)):
-        lines += _wrapped(rate, width, DIM)
+        lines += wrapped(rate, width, DIM)
     for cause in report.causes[:MOST_CAUSES]:
         what = f"{cause.exception}: {cause.message}" if cause.exception else cause.message
         phase = f" in {shown(cause.phase)}" if cause.phase else ""
         where = f" at {shown(cause.where, 120)}" if cause.where else ""
-        lines += _wrapped(
-            f"{_paint(shown(cause.key), RED)} {shown(cause.kind)}{phase}{where}: {shown(what, 240)}", width
+        lines += wrapped(
+            f"{paint(shown(cause.key), RED)} {shown(cause.kind)}{phase}{where}: {shown(what, 240)}", width
         )
         if cause.log:
-            lines.append(f"{INDENT * 3}{_paint('log ' + shown(cause.log, 300), DIM)}")
+            lines.append(f"{INDENT * 3}{paint('log ' + shown(cause.log, 300), DIM)}")
     if len(report.causes) > MOST_CAUSES:
         lines.append(f"{INDENT}… and {len(report.causes) - MOST_CAUSES} more: --format json has every one")
     return lines
@@ -178,8 +178,8 @@ def _rates(report: Report) -> Iterator[str]:
 
 
 def _warnings(report: Report, width: int) -> list[str]:
-    marked = (f"{_paint('warning', YELLOW)}: {text}" for text in report.warnings)
-    return [line for text in marked for line in _wrapped(text, width)]
+    marked = (f"{paint('warning', YELLOW)}: {text}" for text in report.warnings)
+    return [line for text in marked for line in wrapped(text, width)]
 
 
 def _details(report: Report, width: int) -> list[str]:
@@ -218,14 +218,14 @@ def _machine(report: Report) -> str:
 
 
 def _detail(name: str, text: str, width: int) -> list[str]:
-    label = _paint(f"{name:<11}", DIM)
+    label = paint(f"{name:<11}", DIM)
     if name in ("directory", "next", ""):  # to be copied whole: a wrapped command is a broken one
         return [INDENT + label + text]
     lines = textwrap.wrap(text, max(20, width - 13), break_on_hyphens=False) or [""]
     return [INDENT + label + lines[0], *(INDENT + " " * 11 + line for line in lines[1:])]
 
 
-def _wrapped(text: str, width: int, style: str = "") -> list[str]:
+def wrapped(text: str, width: int, style: str = "") -> list[str]:
     """Sentences within the width, continuation lines indented; styles do not count as width."""
     lines: list[str] = []
     for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), text).split(" "):
@@ -238,10 +238,10 @@ def _wrapped(text: str, width: int, style: str = "") -> list[str]:
         else:
             lines.append(joined)
     whole = [line.replace("\u00a0", " ") for line in lines]
-    return [_paint(line, style) for line in whole] if style else whole
+    return [paint(line, style) for line in whole] if style else whole
 
 
-def _aligned(table: Iterable[Line | str], width: int) -> list[str]:
+def aligned(table: Iterable[Line | str], width: int) -> list[str]:
     """Columns as wide as their widest cell, numbers to the right; a bare string is a line of its own."""
     rows = list(table)
     cells = [row for row in rows if not isinstance(row, str)]
@@ -252,12 +252,12 @@ def _aligned(table: Iterable[Line | str], width: int) -> list[str]:
     lines = []
     for index, row in enumerate(rows):
         if isinstance(row, str):
-            lines.append(INDENT + _paint(row, DIM))
+            lines.append(INDENT + paint(row, DIM))
             continue
         name = _fitted(row[0], widths[0])
         numbers = (" " * (w - cell_len(c)) + c for c, w in zip(row[1:], widths[1:], strict=True))
         line = INDENT + GAP.join([name, *numbers])
-        lines.append(_paint(line, DIM) if index == 0 else line)
+        lines.append(paint(line, DIM) if index == 0 else line)
     return lines
 
 
