@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -204,12 +205,16 @@ class Store:
 
     def member(self, key: str) -> Member:
         """One planned run by its key, read afresh. Raises: StoreError when it is not planned."""
-        for task, variant, seed, repeat in self.members():
-            leaf = f"seed{seed}" + (f"-r{repeat}" if repeat else "")
-            if key == "/".join(part for part in (task, variant, leaf) if part):
-                blank = Member(key, variant, task, seed, repeat, "pending", self.path / MEMBERS / key)
-                return self._member(blank, self.owner(), False)
-        raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
+        folder, _, leaf = key.rpartition("/")
+        cell = self.manifest.cells.get(folder)
+        named = re.fullmatch(r"seed(0|[1-9][0-9]*)(?:-r([1-9][0-9]*))?", leaf, re.ASCII)
+        if cell is None or named is None or int(named[1]) not in self.manifest.planned:
+            raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
+        seed, repeat = int(named[1]), int(named[2] or 0)
+        if repeat >= int(self.manifest.experiment["repeats"]):
+            raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
+        blank = Member(key, cell["variant"], cell["task"], seed, repeat, "pending", self.path / MEMBERS / key)
+        return self._member(blank, self.owner(), False)
 
     def _member(self, member: Member, live: Owner | None, verify: bool) -> Member:
         tries = attempts_of(member.path)
@@ -256,10 +261,8 @@ class Store:
         """What the plan says of a run and its record must repeat."""
         experiment = self.manifest.experiment
         shared = {name: experiment[name] for name in ("target", "deterministic", "device", "threads")}
-        for cell in experiment["cells"]:
-            if (cell["task"], cell["variant"]) == (member.task, member.variant):
-                return {**shared, "params": cell["params"], "data": cell["data"]}
-        return shared
+        cell = self.manifest.cells.get("/".join(part for part in (member.task, member.variant) if part))
+        return shared if cell is None else {**shared, "params": cell["params"], "data": cell["data"]}
 
     def file(self, member: Member, name: str) -> Path:
         """An artefact that the record answers for, its sha256 checked.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,21 @@ class Manifest:
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
         """With the seeds that are new; unchanged when none is."""
-        new = tuple(seed for seed in seeds if seed not in set(self.seeds))
+        new = tuple(seed for seed in seeds if seed not in self.planned)
         if not new:
             return self
         entry = SeedEntry(now(), new, results_existed, note)
         return replace(self, seeds=self.seeds + new, seed_log=(*self.seed_log, entry))
+
+    @cached_property
+    def planned(self) -> frozenset[int]:
+        """The seeds, to look one up among many."""
+        return frozenset(self.seeds)
+
+    @cached_property
+    def cells(self) -> dict[str, Mapping[str, Json]]:
+        """What every seed is trained as, by its folder below `members/`."""
+        return {"/".join(p for p in (c["task"], c["variant"]) if p): c for c in self.experiment["cells"]}
 
     @property
     def extensions(self) -> int:
