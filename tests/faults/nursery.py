@@ -1,0 +1,114 @@
+"""A process that has loaded everything once and forks a `sweep` command for each trial, with a fault in it.
+
+Not imported by tests: they start it (see kit.Nursery) and send one JSON object a line: argv, the folder to work
+in, where its output goes, and the fault. A fault is put between the store and the operating system: the n-th
+call of the small functions at the top of sweep/store/atomic.py dies or fails, before or after it did its work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+CALLS = ("_open", "_write", "_fsync", "_replace", "_link")
+
+
+def inject(fault: dict[str, Any], seen: list[str]) -> None:
+    """Count every call; at number `at`, and with `lasting` at every later one, do what `what` says."""
+    from sweep.store import atomic
+
+    def wrapped(name: str, real: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            seen.append(name)
+            now = len(seen) - 1
+            due = now >= fault["at"] if fault.get("lasting") else now == fault["at"]
+            if due and fault["when"] == "half" and name == "_write":
+                real(arguments[0], memoryview(arguments[1])[: len(arguments[1]) // 2])
+            elif due and fault["when"] == "after":
+                answer = real(*arguments)
+            if due:
+                if fault["what"] == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                number = getattr(errno, fault["what"])
+                if name == "_open" and fault["when"] == "after":
+                    os.close(answer)
+                raise OSError(number, os.strerror(number))
+            return real(*arguments)
+
+        return call
+
+    for name in CALLS:
+        setattr(atomic, name, wrapped(name, getattr(atomic, name)))
+
+
+def child(order: dict[str, Any]) -> None:
+    """One command, as the command line would run it."""
+    os.chdir(order["folder"])
+    out = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    seen: list[str] = []
+    inject({"at": -1, "when": "", "what": "", **order.get("fault", {})}, seen)
+    sys.argv = ["sweep", *order["argv"]]
+    from sweep.cli.app import main
+
+    code = main(order["argv"])
+    if "calls" in order:
+        Path(order["calls"]).write_text(json.dumps(seen))
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def main() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    from sweep.cli.app import main as command
+
+    # A whole sweep and its report, so that a fork finds everything imported and cached.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        (Path(folder) / "warm.yaml").write_text("name: warm\ntrain: victims:steps\n")
+        sys.argv = ["sweep"]
+        command(["run", f"{folder}/warm.yaml", "--engine", "inline", "--seeds", "0,1", "--out", f"{folder}/warm"])
+    for line in sys.stdin:
+        order = json.loads(line)
+        started = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child(order)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(99)
+        after = order.get("kill_after")
+        if after is not None:
+            while os.waitpid(pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() - started > after:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    print(json.dumps({"code": -9, "seconds": time.monotonic() - started}), flush=True)
+                    break
+                time.sleep(0.001)
+            else:
+                print(json.dumps({"code": 0, "seconds": time.monotonic() - started}), flush=True)
+            continue
+        _, status = os.waitpid(pid, 0)
+        print(
+            json.dumps({"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - started}), flush=True
+        )
+
+
+main()

@@ -1,0 +1,107 @@
+"""Training functions that faults are thrown at: tiny, and every bit of their result depends on all of the run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sweep import Run
+
+
+def steps(run: Run, *, epochs: int = 3, pause: float = 0.0, tally: str = "") -> Mapping[str, float]:
+    """Draws from torch's stream in every epoch and checkpoints after each: a wrong resume changes the weights.
+
+    `tally` is a folder in which every start leaves a file `<seed>-<pid>-<n>`.
+    """
+    if tally:
+        (Path(tally) / f"{run.seed}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    state = run.restore() or {"epoch": 0, "weights": torch.zeros(4, 2)}
+    first, weights = int(state["epoch"]), state["weights"]
+    for epoch in range(first, epochs):
+        weights = weights * 0.5 + torch.randn(4, 2)
+        run.log({"train/loss": float(weights.square().mean())}, step=epoch + 1)
+        if pause:
+            time.sleep(pause)
+        run.checkpoint({"epoch": epoch + 1, "weights": weights}, step=epoch + 1)
+    model = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        model.weight.copy_(weights.T)
+        model.bias.zero_()
+    run.save_model(model, meta={"inputs": 4})
+    probs = torch.softmax(torch.eye(4) @ weights, 1)
+    run.save_predictions("test", ids=range(4), targets=[0, 1, 0, 1], probs=probs)
+    return {"test/loss": float(weights.square().mean()), "test/accuracy": float(probs[0, 0])}
+
+
+def brief(run: Run, *, pause: float = 0.0) -> Mapping[str, float]:
+    """Next to nothing, by the thousand."""
+    if pause:
+        time.sleep(pause)
+    return {"test/accuracy": 0.9 + (run.seed * 7919 % 1000) / 10_000}
+
+
+def ends(run: Run, *, how: str, seed: int = -1) -> Any:
+    """Seed `seed` (any, when negative) ends in the way that `how` names."""
+    if seed in (-1, run.seed):
+        return WAYS[how](run)
+    return {"test/accuracy": 0.5}
+
+
+class NeedsArguments(Exception):
+    def __init__(self, one: int, two: object) -> None:
+        super().__init__(one)
+        self.two = two
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+def _full(_: Run) -> Any:
+    raise OSError(28, "No space left on device", "/scratch/x")
+
+
+def _deaf(run: Run) -> Any:
+    import signal
+
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+WAYS = {
+    "value error": lambda run: _raise(ValueError(f"seed {run.seed} is unlucky")),
+    "needs arguments": lambda run: _raise(NeedsArguments(1, lambda: None)),
+    "exit 1": lambda run: _raise(SystemExit(1)),
+    "interrupt": lambda run: _raise(KeyboardInterrupt()),
+    "generator exit": lambda run: _raise(GeneratorExit()),
+    "memory": lambda run: _raise(MemoryError("no more")),
+    "disk full": _full,
+    "disk full in torch": lambda run: _raise(
+        RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed writing file data/1: "
+                     "file write failed")
+    ),
+    "nan": lambda run: {"test/accuracy": float("nan")},
+    "inf": lambda run: {"test/accuracy": float("-inf")},
+    "none": lambda run: None,
+    "a float": lambda run: 0.5,
+    "text": lambda run: {"test/accuracy": "0.5"},
+    "a bool": lambda run: {"test/accuracy": True},
+    "complex": lambda run: {"test/accuracy": 1j},
+    "an array": lambda run: {"test/accuracy": torch.zeros(3)},
+    "a scalar tensor": lambda run: {"test/accuracy": torch.tensor(0.5)},
+    "an empty name": lambda run: {"": 0.5},
+    "a line in a name": lambda run: {"loss\n": 0.5},
+    "a long name": lambda run: {"x" * 10_000: 0.5},
+    "os._exit": lambda run: os._exit(0),
+    "abort": lambda run: os.abort(),
+    "segmentation fault": lambda run: __import__("ctypes").string_at(0),
+    "deaf": _deaf,
+    "no deterministic kernel": lambda run: torch.zeros(2, 2, requires_grad=True).kthvalue(1) and _raise(
+        RuntimeError("kthvalue does not have a deterministic implementation")
+    ),
+}  # fmt: skip
