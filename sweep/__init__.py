@@ -4,6 +4,7 @@ In the order of the flow:
 
 - `run(config, seeds=[42, 123, 456])` trains what is missing and returns `Results`
 - `open("runs/digits-mlp")` reads them again, on any machine, without Ray or a GPU
+- `load_ensemble("runs/digits-mlp")` is one torch module of all finished members
 - `Run` is what a training function is handed; `Config` is what a YAML file becomes
 - `SweepError` is the base of everything we refuse
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweep.config import Config as Config
+    from sweep.ensemble.load import load_ensemble as load_ensemble
     from sweep.errors import SweepError as SweepError
     from sweep.handle import Run as Run
     from sweep.results import Results as Results
@@ -29,10 +31,11 @@ _HOMES = {
     "run": "sweep.results",
     "open": "sweep.results",
     "Results": "sweep.results",
+    "load_ensemble": "sweep.ensemble.load",
     "SweepError": "sweep.errors",
 }
 
-__all__ = ["Config", "Results", "Run", "SweepError", "open", "run"]
+__all__ = ["Config", "Results", "Run", "SweepError", "load_ensemble", "open", "run"]
 
 
 def __getattr__(name: str) -> Any:

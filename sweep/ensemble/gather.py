@@ -44,6 +44,7 @@ def choose(
                 hint=f"there are {', '.join(sorted(labelled, key=natural)[:10])}",
             )
         labelled = {name: labelled[name] for name in wanted}
+    labelled = dict(sorted(labelled.items(), key=lambda pair: natural(pair[0])))
     runs_ok = tuple((label, one) for label, one in labelled.items() if one.status == "ok")
     missing = tuple((label, reason(one)) for label, one in labelled.items() if one.status != "ok")
     return Chosen(runs_ok, missing)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from sweep.ensemble.graph import Graphs
 from sweep.errors import EnsembleError
 
 # Up to this many input values in a batch, a CPU gains from one call for all members (up to 4x: the calls cost
@@ -88,7 +89,7 @@ class Head(nn.Module):
             raise EnsembleError(
                 f"inputs of shape {tuple(inputs.shape)}", hint=f"expected (batch, {', '.join(map(str, wanted))})"
             )
-        x = inputs.to(torch.float32)
+        x = inputs.to(self.shift.dtype)
         if not self.about.mean:
             return x
         shape = (1, -1) + (1,) * (x.ndim - 2)
@@ -130,7 +131,8 @@ class Ensemble(nn.Module):
     """All members as one module in evaluation mode: stacked weights, one call for all of them.
 
     Call it with raw inputs (batch, *input_shape), as they were stored before normalisation, for a Prediction.
-    It moves with `.to(device)`. form: "stacked" (torch.func.vmap) or "loop" (a module that vmap refuses).
+    It moves with `.to(device)`; on a GPU, a batch whose shape came before is replayed as a CUDA graph. form:
+    "stacked" (torch.func.vmap) or "loop" (a module that vmap refuses); on a CPU large batches are looped too.
     Raises EnsembleError when the modules are not alike, or inputs do not have the members' shape.
     """
 
@@ -157,6 +159,8 @@ class Ensemble(nn.Module):
             self.register_parameter(_flat(name), nn.Parameter(value.detach(), requires_grad=False))
         for name, value in buffers.items():
             self.register_buffer(_flat(name), value.detach())
+        self._views: list[nn.Module] | None = None
+        self._graphs: Graphs | None = None
         # In a list, so that it is no submodule: it lends its code, the weights are the stacked ones.
         self._skeleton = [copy.deepcopy(modules[0]).to("meta")]
 
@@ -169,6 +173,13 @@ class Ensemble(nn.Module):
         return super().train(False)
 
     def forward(self, inputs: Tensor) -> Prediction:
+        if not inputs.is_cuda or (inputs.requires_grad and torch.is_grad_enabled()):
+            return self._eager(inputs)
+        if self._graphs is None:
+            self._graphs = Graphs(self._eager)
+        return Prediction(*self._graphs(inputs))
+
+    def _eager(self, inputs: Tensor) -> Prediction:
         out: Prediction = self.head(self.outputs(inputs))
         return out
 
@@ -193,28 +204,33 @@ class Ensemble(nn.Module):
         return out
 
     def _looped(self, x: Tensor) -> Tensor:
-        state = self._state()
-        return torch.stack(
-            [
-                functional_call(self._skeleton[0], {name: value[i] for name, value in state.items()}, (x,))
-                for i in range(self.count)
-            ]
-        )
+        if self._views is None:
+            self._views = [self._filled(i) for i in range(self.count)]
+        return torch.stack([one(x) for one in self._views])
+
+    def _filled(self, member: int) -> nn.Module:
+        """One member as a module whose weights are its part of the stacked ones, without a copy."""
+        one = copy.deepcopy(self._skeleton[0])
+        for name, value in self._state().items():
+            path, _, leaf = name.rpartition(".")
+            owner = one.get_submodule(path)
+            if name in self._buffer_names:
+                owner._buffers[leaf] = value[member]
+            else:
+                owner._parameters[leaf] = nn.Parameter(value[member], requires_grad=False)
+        return one
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Ensemble:
+        self._views = self._graphs = None  # the weights they look into are about to move
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     def _state(self) -> dict[str, Tensor]:
         return {name: getattr(self, _flat(name)) for name in (*self._parameter_names, *self._buffer_names)}
 
     def members(self) -> list[nn.Module]:
         """The members again as modules of their own, on the CPU."""
-        state = self._state()
-        made = []
-        for i in range(self.count):
-            one = copy.deepcopy(self._skeleton[0]).to_empty(device="cpu").eval()
-            with torch.no_grad():
-                for name, value in (*one.named_parameters(), *one.named_buffers()):
-                    value.copy_(state[name][i])
-            made.append(one.requires_grad_(False))
-        return made
+        return [copy.deepcopy(self._filled(i)).cpu() for i in range(self.count)]
 
     def extra_repr(self) -> str:
         return f"{self.count} members, {self.about.kind}, form={self.form}, temperature={self.about.temperature:.4g}"
