@@ -63,31 +63,14 @@ def _read(store: Store, member: Member, split: str) -> Predictions:
 def matched(
     made: Sequence[Predictions], keys: Sequence[str]
 ) -> tuple[dict[str, npt.NDArray[np.float64]], npt.NDArray[Any]]:
-    """(name -> (members, examples, …), targets), every member's rows in the order of the sorted ids."""
-    orders = [np.argsort(one.ids, kind="stable") for one in made]
-    ids = made[0].ids[orders[0]]
-    targets = made[0].targets[orders[0]]
-    for one, order, key in zip(made, orders, keys, strict=True):
-        if not np.array_equal(one.ids[order], ids):
-            raise EnsembleError(f"{keys[0]} and {key} predicted different examples")
-        if not np.array_equal(one.targets[order], targets):
-            raise EnsembleError(f"{keys[0]} and {key} have different targets for the same examples")
-    stacked: dict[str, npt.NDArray[np.float64]] = {}
-    for name in ("probs", "mean", "var"):
-        arrays = [getattr(one, name) for one in made]
-        if any(array is None for array in arrays):
-            continue
-        shapes = {array.shape for array in arrays}
-        if len(shapes) > 1:
-            raise EnsembleError(f"members differ in the shape of their {name}: {sorted(shapes)}")
-        rows = [np.asarray(a, dtype=np.float64)[order] for a, order in zip(arrays, orders, strict=True)]
-        # Several outputs of a regression count as so many examples.
-        stacked[name] = np.stack(rows if name == "probs" else [row.reshape(-1) for row in rows])
-    if "mean" in stacked:
-        targets = targets.reshape(-1)
-    if not stacked.keys() & {"probs", "mean"}:
-        raise EnsembleError("some members kept probabilities and others values")
-    return stacked, targets
+    """(name -> (members, examples, …), targets), rows in the order of the sorted ids, members as given.
+
+    EnsembleError where `ensemble.stack` refuses them.
+    """
+    found = ensemble.stack(zip(keys, made, strict=True))
+    order = [found.labels.index(key) for key in keys]
+    arrays = {"probs": found.probs, "mean": found.mean, "var": found.var}
+    return {name: array[order] for name, array in arrays.items() if array is not None}, found.targets
 
 
 def _score(metric: str, value: float, members_mean: float, declared: Mapping[str, str]) -> Score:

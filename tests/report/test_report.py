@@ -175,7 +175,7 @@ def test_rows_are_matched_by_example_id(tmp_path):
     expected = told(tmp_path / "a", with_predictions(member_predictions)).together[0]
     found = told(tmp_path / "b", with_predictions(shuffled)).together[0]
     assert found == expected
-    assert "different targets" in told(tmp_path / "c", with_predictions(misnamed)).together[0].reason
+    assert "target" in told(tmp_path / "c", with_predictions(misnamed)).together[0].reason
 
 
 def test_members_of_other_examples_are_no_ensemble(tmp_path):
@@ -184,7 +184,37 @@ def test_members_of_other_examples_are_no_ensemble(tmp_path):
 
     found = told(tmp_path, with_predictions(made)).together[0]
     assert found.scores == ()
-    assert found.reason == "seed0 and seed2 predicted different examples"
+    assert "seed2" in found.reason
+    assert found.reason in report.text(report.build(Store.open(tmp_path / "d")), width=500)
+
+
+BROKEN = {
+    "rows that do not belong to the ids": {"ids": np.arange(5), "probs": np.full((3, 2), 0.5)},
+    "one axis too few": {"probs": np.full(5, 0.5)},
+    "logits": {"probs": np.full((5, 2), 3.0)},
+    "NaN": {"probs": np.full((5, 2), math.nan)},
+    "an id twice": {"ids": np.zeros(5, dtype=int)},
+    "targets of no class": {"targets": np.arange(5) + 7},
+    "text for numbers": {"probs": None, "mean": np.array(list("abcde"))},
+    "nothing": {"ids": np.arange(0), "targets": np.arange(0), "probs": np.zeros((0, 2))},
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
+def test_predictions_that_are_none_are_refused_and_the_rest_is_told(tmp_path, change):
+    sound = {"ids": np.arange(5), "targets": np.arange(5) % 2, "probs": np.full((5, 2), 0.5)}
+    found = told(tmp_path, with_predictions(lambda _: Predictions(**{**sound, **change})))
+    assert found.together[0].reason
+    assert found.together[0].scores == ()
+    assert found.rows[0].n == 3
+    assert "no ensemble on test: " in report.text(found)
+
+
+def test_a_member_that_is_certain_and_wrong_has_an_infinite_nll(tmp_path):
+    made = Predictions(ids=np.arange(5), targets=np.zeros(5, dtype=int), probs=np.tile([0.0, 1.0], (5, 1)))
+    found = told(tmp_path, with_predictions(lambda _: made))
+    line = next(line for line in report.text(found).splitlines() if "nll ↓*" in line)
+    assert line.split()[-3:] == ["inf", "inf", "—"]
 
 
 def test_a_regression_has_an_ensemble_too(tmp_path):
