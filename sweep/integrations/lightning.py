@@ -67,7 +67,7 @@ class SweepCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         require_device(self.run.device, trainer.strategy.root_device.type, "Trainer(**trainer_options(run), …)")
-        # A Trainer that was not told otherwise has just turned the run's mode off.
+        # A Trainer(deterministic=False, benchmark=…) has just chosen a mode of its own.
         seeding.apply_mode(self.run.deterministic)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,0 +1,81 @@
+"""`sweep init` and `sweep completion`: what they write is run, in real shells where they are installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep.cli.app import COMMANDS, main
+
+
+def test_what_init_writes_runs_and_its_seeds_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "first try"]) == 0
+    assert "next: cd 'first try' && sweep run experiment.yaml" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "first try")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["run", "experiment.yaml", "--engine", "inline", "params.epochs=5"]) == 0
+    out = capsys.readouterr().out
+    assert "3 planned = 3 ok + 0 failed" in out
+    assert "ensemble" in out  # predictions were kept
+    assert "same test/accuracy" not in out
+
+
+def test_init_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_training.py").write_text("mine")
+    assert main(["init"]) == 2
+    assert "my_training.py is there already" in capsys.readouterr().err
+    assert Path("my_training.py").read_text() == "mine"
+    assert not Path("experiment.yaml").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_what_its_shell_can_read(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "_SWEEP_COMPLETE" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script.encode(), check=True)
+
+
+def completions(words: str) -> list[str]:
+    """What bash would be offered for the last of `words`."""
+    variables = {"_SWEEP_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    code = "from sweep.cli import sweep; import sys; sys.argv[0] = 'sweep'; sweep()"
+    made = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    return [line.partition(",")[2] for line in made.stdout.splitlines()]
+
+
+def test_commands_and_options_are_completed() -> None:
+    assert "report" in completions("sweep re")
+    assert "--seeds" in completions("sweep run --se")
+    assert set(completions("sweep ")) >= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rum"], "did you mean `sweep run`?"),
+        (["run", "--sead", "1"], "Did you mean '--seeds'?"),
+        (["run", "sedes=1"], "did you mean"),
+        (["run", "params.optimiser.lr=1"], "did you mean"),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert said in capsys.readouterr().err

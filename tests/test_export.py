@@ -1,0 +1,109 @@
+"""Exports, read back with the libraries that people read them with."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from finished import failure, sweep_of
+
+from sweep.cli.app import main
+from sweep.errors import StoreError
+from sweep.export import export
+from sweep.plan import RunSpec
+from sweep.store import Store
+
+ATTACK = '=HYPERLINK("http://x","y")'
+
+
+def outcome(spec: RunSpec) -> dict[str, Any]:
+    if spec.seed == 3:
+        return {"failure": failure("raised", ATTACK)}
+    history = [{"step": s, "train/loss": spec.seed / s} for s in (1, 2, 4)]
+    return {"metrics": {"test/accuracy": 0.9 + spec.seed / 100, "test/delta": -1.5}, "history": history}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return sweep_of(tmp_path / "runs", outcome, seeds=range(4), variants=("a", "b"))
+
+
+def test_csv_read_with_pandas_and_with_a_plain_reader(store: Store, tmp_path: Path) -> None:
+    made = export(store, "csv", tmp_path / "csv")
+    assert [path.name for path in made] == ["runs.csv", "history.csv", "summary.csv"]
+    runs = pd.read_csv(made[0])
+    assert len(runs) == 8
+    ok = runs[runs["status"] == "ok"]
+    np.testing.assert_array_equal(ok["test/accuracy"], [0.9, 0.91, 0.92] * 2)  # every digit
+    history = pd.read_csv(made[1])
+    assert len(history) == 18
+    assert history.loc[(history["seed"] == 2) & (history["step"] == 4), "train/loss"].tolist() == [0.5, 0.5]
+    summary = pd.read_csv(made[2]).set_index(["variant", "metric"])
+    row = summary.loc[("b", "test/accuracy")]
+    assert (row["n"], row["planned"], row["failed"]) == (3, 4, 1)
+    assert math.isclose(row["mean"], 0.91)
+
+
+def test_no_cell_is_a_formula_and_negative_numbers_stay_numbers(store: Store, tmp_path: Path) -> None:
+    made = export(store, "csv", tmp_path / "csv")
+    cells = [cell for path in made for row in csv.reader(path.read_text().splitlines()) for cell in row]
+    assert f"'{ATTACK}" in cells
+    assert not [c for c in cells if c.startswith(("=", "+", "@", "\t")) or (c.startswith("-") and not number(c))]
+    assert pd.read_csv(made[0])["test/delta"].dropna().eq(-1.5).all()
+
+
+def number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_parquet_read_with_pyarrow(store: Store, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra [parquet]")
+    made = export(store, "parquet", tmp_path / "parquet")
+    runs = parquet.read_table(made[0])
+    assert runs.num_rows == 8
+    assert str(runs.schema.field("seed").type) == "int64"
+    assert runs.column("message").to_pylist().count(ATTACK) == 2  # a file without formulas needs no guard
+    assert parquet.read_table(made[2]).num_rows == 4
+
+
+def test_tensorboard_read_with_its_own_reader(store: Store, tmp_path: Path) -> None:
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra [tensorboard]"
+    )
+    made = export(store, "tensorboard", tmp_path / "tb")
+    names = {path.relative_to(tmp_path / "tb").as_posix() for path in made}
+    assert names == {f"seeds/{v}/seed{s}" for v in "ab" for s in range(3)} | {
+        f"over-seeds/{v}/{end}" for v in "ab" for end in ("mean", "low", "high")
+    }
+
+    def scalars(folder: str, tag: str) -> list[tuple[int, float]]:
+        events = reader.EventAccumulator(str(tmp_path / "tb" / folder))
+        events.Reload()
+        return [(event.step, event.value) for event in events.Scalars(tag)]
+
+    assert scalars("seeds/a/seed2", "train/loss") == [(1, 2.0), (2, 1.0), (4, 0.5)]
+    assert scalars("over-seeds/b/mean", "train/loss") == [(1, 1.0), (2, 0.5), (4, 0.25)]
+    ((step, value),) = scalars("seeds/a/seed1", "result/test/accuracy")
+    assert (step, round(value, 6)) == (4, 0.91)
+    with pytest.raises(StoreError, match="mix old curves with new ones"):
+        export(store, "tensorboard", tmp_path / "tb")
+
+
+def test_the_command_says_what_it_wrote(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "runs", "--to", "csv"]) == 0
+    out = capsys.readouterr().out
+    assert "wrote runs-csv/summary.csv" in out
+    assert "next: python -c" in out
+    assert main(["export", "runs"]) == 2
