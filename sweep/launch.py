@@ -18,10 +18,11 @@ from sweep.collect import require
 from sweep.config import Config, redact, to_dict
 from sweep.engine import Done, Engine, Lost, Slots
 from sweep.environment import Answer, Origin, Verdict, verdict
-from sweep.errors import ConfigError, EnvironmentRefused, StoreError
+from sweep.errors import ConfigError, EnvironmentRefused, StoreError, SweepError
 from sweep.plan import Cell, Plan, RunSpec, Target, cells_of, content_id, plan
-from sweep.store import Failure, Manifest, Member, Owner, Record, Store
+from sweep.store import Damaged, Failure, Manifest, Member, Owner, Record, Store
 from sweep.store.manifest import UNTIL
+from sweep.store.parcel import unpack
 from sweep.store.owner import this_process
 from sweep.target import check_params, resolve
 from sweep.task import Interval, Outcome, Place, Task
@@ -254,6 +255,7 @@ class Launch:
             before = Store.open(self.out).manifest.seeds if existed else ()
             store = self.store = Store.create(self.out, self.prepared.manifest)
             held.callback(lambda: store.stop_file(self._nonce).unlink(missing_ok=True))
+            held.callback(lambda: store.token_file(self._nonce).unlink(missing_ok=True))
             members = [m for m in store.scan(verify=True) if self._seeds is None or m.seed in self._seeds]
             yield from self._look(store, members)
             if self._seeds is None:
@@ -320,6 +322,7 @@ class Launch:
         return list(self._flying)
 
     def _work(self, store: Store) -> Iterator[Event]:
+        store.token_file(self._nonce).touch()
         config = self.prepared.config
         place = Place(
             path=os.fspath(store.path.resolve()), launch=self._nonce,
@@ -336,14 +339,26 @@ class Launch:
                 self._flying.difference_update(spec.key for spec in event.task)
                 self._ended_since = True
             if isinstance(event, Done):
+                specs = {spec.key: spec for spec in event.task}
                 for outcome in event.outcomes:
-                    yield from self._ended(store, outcome)
+                    yield from self._ended(store, self._received(store, specs[outcome.key], outcome))
             elif isinstance(event, Lost):
                 yield from self._lost(store, event)
             else:
                 yield Passed(event.running)
         if self.prove is not None and not self.stopped:
             yield from self.prove.after(store)
+
+    def _received(self, store: Store, spec: RunSpec, outcome: Outcome) -> Outcome:
+        """The outcome, once what a machine without this directory sent along is committed here."""
+        if outcome.parcel is None:
+            return outcome
+        try:
+            won = unpack(store, spec, outcome.parcel, self._nonce)
+        except (OSError, SweepError, Damaged) as error:
+            return replace(outcome, status="unwritten", failure=Failure("storage", str(error), "write"))
+        status = outcome.status if won else "late"
+        return replace(outcome, status=status, parcel=None)
 
     def _ended(self, store: Store, outcome: Outcome) -> Iterator[Event]:
         if outcome.status == "late":

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweep.plan import RunSpec
+from sweep.store.parcel import Parcel
 from sweep.store.record import Failure
 
 Task = tuple[RunSpec, ...]  # one run, or a pack of lanes
@@ -48,3 +49,4 @@ class Outcome:
     failure: Failure | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    parcel: Parcel | None = field(default=None, repr=False)  # of a machine that does not share the directory

@@ -13,7 +13,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from sweep.handle import Interrupted, Run, as_metrics, stop_seen
 from sweep.plan import SPLIT, RunSpec
 from sweep.store import Attempt, Failure, Record, Store
 from sweep.store.names import LOG
+from sweep.store.parcel import elsewhere, pack, shared
 from sweep.target import bind, find, user_traceback
 from sweep.task import Cancelled, Outcome, Place, Task
 
@@ -49,15 +50,25 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
     if place.folder and os.path.isdir(place.folder):
         os.chdir(place.folder)
     try:
-        yield from _recorded(task, place)
+        if shared(place.path, place.launch):
+            yield from _recorded(Store.open(place.path), task, place)
+        else:
+            yield from _sent(task, place)
     except (OSError, CannotWrite) as error:
         # Whatever was committed counts; the launch is told once for each run, and asks the disk for the rest.
         for spec in task:
             yield Outcome(spec.key, "unwritten", failure=Failure("storage", _text(error), "write"))
 
 
-def _recorded(task: Task, place: Place) -> Iterator[Outcome]:
-    store = Store.open(place.path)
+def _sent(task: Task, place: Place) -> Iterator[Outcome]:
+    """Train where the run directory is not: the files travel with the outcome, and the launch commits them."""
+    with elsewhere() as store:
+        # This process has to live until its files have left it.
+        for outcome in _recorded(store, task, replace(place, own_process=False)):
+            yield replace(outcome, parcel=pack(store, outcome.key))
+
+
+def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
     attempts = [store.begin(spec, place.launch) for spec in task]
     stopping = stop_seen(store.stop_file(place.launch))
     runs = [

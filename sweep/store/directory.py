@@ -32,6 +32,7 @@ from sweep.store.names import (
     PREDICTIONS,
     RECORD,
     STOP,
+    TOKEN,
     inside,
 )
 from sweep.store.owner import Owner, now, this_process
@@ -365,12 +366,17 @@ class Store:
                 ended = is_checkpoint(path) and (path.parent.parent / RECORD).exists()
                 if ended or path.name.startswith(atomic.TEMPORARY):
                     path.unlink(missing_ok=True)
-        for path in self.path.glob(f"{STOP}*"):
-            path.unlink(missing_ok=True)
+        for prefix in (STOP, TOKEN):
+            for path in self.path.glob(f"{prefix}*"):
+                path.unlink(missing_ok=True)
 
     def stop_file(self, launch: str) -> Path:
         """Its existence asks the runs of a launch to end at their next checkpoint."""
         return self.path / f"{STOP}{launch}"
+
+    def token_file(self, launch: str) -> Path:
+        """Its existence tells a worker that it sees the very directory of the launch."""
+        return self.path / f"{TOKEN}{launch}"
 
 
 def _number(attempt: Path) -> int:

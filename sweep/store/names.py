@@ -10,6 +10,7 @@ MANIFEST = "sweep.json"
 LOCK = "lock"
 MANIFEST_LOCK = "sweep.json.lock"
 STOP = "stop-"  # stop-<nonce of the launch>: its runs end at the next checkpoint
+TOKEN = "launch-"  # launch-<nonce>: a worker that sees it shares this directory with the launch
 MEMBERS = "members"
 RECORD = "record.json"
 CORRUPT = "record.corrupt-"

@@ -1,0 +1,74 @@
+"""A finished run that travels: from a machine that does not share the run directory to the one that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sweep.errors import IntegrityError
+from sweep.plan import RunSpec
+from sweep.store import record
+from sweep.store.attempt import Attempt, is_checkpoint
+from sweep.store.directory import Store
+from sweep.store.manifest import Manifest
+from sweep.store.names import ABOUT, ATTEMPT, MEMBERS, RECORD, TOKEN, inside
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A record and the files beside it, by name."""
+
+    record: bytes
+    files: tuple[tuple[str, bytes], ...]
+
+
+def shared(path: str, launch: str) -> bool:
+    """Whether the directory at `path` is the one that the launch works in, and not one that is only called so."""
+    return not launch or (Path(path) / f"{TOKEN}{launch}").exists()
+
+
+@contextmanager
+def elsewhere() -> Iterator[Store]:
+    """A directory of this machine's own, for runs whose files will travel."""
+    with TemporaryDirectory(prefix="sweep-") as folder:
+        yield Store(Path(folder), Manifest(name="", config={}, experiment={}, seeds=()))
+
+
+def pack(store: Store, key: str) -> Parcel | None:
+    """What the only attempt at a run left behind; None when it left no record."""
+    member = store.path / MEMBERS / key
+    if not (member / RECORD).exists():
+        return None
+    data = (member / RECORD).read_bytes()
+    folder = member / f"{ATTEMPT}{record.decode(data).attempt}"
+    files = [
+        (path.relative_to(folder).as_posix(), path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and not is_checkpoint(path) and path.name != ABOUT
+    ]
+    return Parcel(data, tuple(files))
+
+
+def unpack(store: Store, spec: RunSpec, parcel: Parcel, launch: str) -> bool:
+    """Commit a parcel as its run's outcome. False: another attempt was first, and stays.
+
+    Raises: IntegrityError when it holds another run, or other bytes than its record answers for.
+    """
+    made = record.decode(parcel.record)
+    if made.spec_id != spec.id:
+        raise IntegrityError("a worker sent the result of another run", where=spec.key)
+    attempt: Attempt = store.begin(spec, launch)
+    try:
+        for name, data in parcel.files:
+            path = inside(attempt.path, attempt.path / name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            attempt.write(name, data)
+        if attempt.artifacts() != dict(made.artifacts):
+            raise IntegrityError("what arrived is not what its worker had recorded", where=spec.key)
+        return store.commit(attempt, replace(made, attempt=attempt.nonce, attempts=attempt.number))
+    except BaseException:
+        attempt.abandon()
+        raise

@@ -1,0 +1,237 @@
+"""Clusters: three nodes simulated on this host, nodes and heads that go away, directories that are not shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import kit
+import pytest
+from test_on_ray import configured, descendants, finish, starts, until
+
+from sweep.config import load
+from sweep.engine import Done, Slots, inline
+from sweep.errors import IntegrityError
+from sweep.launch import Launch, prepare
+from sweep.plan import RunSpec
+from sweep.store import Store
+from sweep.store.parcel import Parcel, unpack
+
+CLUSTER = """
+import json, os, signal, sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(int(sys.argv[1]) - 1)]
+cluster.wait_for_nodes()
+print(json.dumps({"address": cluster.address, "nodes": [n.node_id for n in nodes]}), flush=True)
+for line in sys.stdin:
+    word = line.strip()
+    if word == "remove":
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+    elif word == "head":
+        cluster.remove_node(cluster.head_node, allow_graceful=False)
+    elif word == "end":
+        break
+    print("done", flush=True)
+try:
+    cluster.shutdown()
+except Exception:
+    pass
+"""
+
+
+class Simulated:
+    """A cluster in a process of its own, so that its end is no end of the test."""
+
+    def __init__(self, nodes: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER, str(nodes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, env=kit.environment(), start_new_session=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.address = json.loads(self.process.stdout.readline())["address"]
+
+    def tell(self, word: str) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        self.process.stdout.readline()
+
+    def close(self) -> None:
+        below = descendants(self.process.pid)
+        try:
+            self.process.communicate("end\n", timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+        for pid in below:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+@pytest.fixture
+def three_nodes() -> Iterator[Simulated]:
+    made = Simulated(3)
+    yield made
+    made.close()
+
+
+@pytest.mark.ray
+def test_cases_16_17_a_node_lost_in_mid_seed(tmp_path: Path, three_nodes: Simulated) -> None:
+    """Work is spread over three nodes; the seeds of one that goes away move and count once."""
+    tally = configured(tmp_path, pause=0.4, epochs=4)
+    words = ("run", "faults.yaml", "--seeds", "0-5", "--out", "spread", "--address", three_nodes.address)
+    process = kit.start(*words, folder=tmp_path)
+    until(lambda: len(starts(tally)) >= 3)  # three single-CPU nodes hold three at once
+    three_nodes.tell("remove")
+    code, said = finish(process)
+    assert code == 0, said
+    assert "its worker died" in said
+    kit.whole(tmp_path / "spread", range(6))
+    tries = {seed: len(pids) for seed, pids in starts(tally).items()}
+    assert set(tries) == set(range(6))
+    assert max(tries.values()) == 2
+    calm = kit.sweep("run", "faults.yaml", "--engine", "inline", "--seeds", "0-5", "--out", "calm", folder=tmp_path)
+    assert calm.returncode == 0
+    assert kit.tree(tmp_path / "spread") == kit.tree(tmp_path / "calm")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_case_18_the_head_is_lost_and_another_cluster_goes_on_from_disk(tmp_path: Path) -> None:
+    tally = configured(tmp_path, pause=0.4, epochs=4)
+    first = Simulated(2)
+    process = kit.start(
+        "run", "faults.yaml", "--seeds", "0-5", "--out", "runs", "--address", first.address, folder=tmp_path
+    )
+    until(
+        lambda: (
+            any(m.record for m in Store.open(tmp_path / "runs").scan())
+            if (tmp_path / "runs" / "sweep.json").exists()
+            else 0
+        )
+    )
+    first.close()
+    code, said = finish(process)
+    assert code not in (0, None), said
+    done = [m.seed for m in Store.open(tmp_path / "runs").scan() if m.record is not None]
+    second = Simulated(2)
+    try:
+        more = kit.start(
+            "run", "faults.yaml", "--seeds", "0-5", "--out", "runs", "--address", second.address, folder=tmp_path
+        )
+        code, said = finish(more)
+    finally:
+        second.close()
+    assert code == 0, said
+    kit.whole(tmp_path / "runs", range(6))
+    assert all(len(starts(tally)[seed]) == 1 for seed in done)
+
+
+@pytest.mark.ray
+def test_case_19_a_cluster_that_is_not_there_or_of_another_version_is_named(tmp_path: Path) -> None:
+    configured(tmp_path)
+    process = kit.start(
+        "run", "faults.yaml", "--seeds", "0", "--out", "runs", "--address", "127.0.0.1:9", folder=tmp_path,
+        RAY_gcs_rpc_server_connect_timeout_s="2",
+    )  # fmt: skip
+    begun = time.monotonic()
+    code, said = finish(process)
+    assert time.monotonic() - begun < 120
+    assert code == 2, said
+    assert "127.0.0.1:9" in said
+    assert "Ray version is the same" in said
+    assert "Traceback" not in said
+
+
+def unshared(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
+    """An engine whose workers see another file system: the path of the run directory leads nowhere there."""
+    place = work.keywords["place"]
+    away = partial(work.func, place=replace(place, path="/nowhere/" + place.launch))
+    yield from inline(pull, away, slots)
+
+
+def events(out: Path, engine: Any, **changes: Any) -> list[Any]:
+    config = load(None, **{"name": "faults", "train": "victims:steps", "seeds": [1, 2, 3], **changes})
+    return list(Launch(prepare(config), out, engine, own_process=False))
+
+
+def test_files_travel_where_the_directory_is_not_shared(tmp_path: Path) -> None:
+    events(tmp_path / "shared", inline)
+    events(tmp_path / "sent", unshared)
+    kit.whole(tmp_path / "sent", [1, 2, 3])
+    assert kit.tree(tmp_path / "sent") == kit.tree(tmp_path / "shared")
+    assert kit.leftovers(tmp_path / "sent") == []
+    assert not any(p.name.startswith("launch-") for p in (tmp_path / "sent").iterdir())
+
+
+def test_a_directory_that_is_only_called_so_gets_nothing(tmp_path: Path) -> None:
+    """The same path on another machine may be an old copy: its records would be lost to the launch."""
+    events(tmp_path / "copy", inline, seeds=[1])
+    before = kit.tree(tmp_path / "copy")
+
+    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
+        place = work.keywords["place"]
+        yield from inline(pull, partial(work.func, place=replace(place, path=str(tmp_path / "copy"))), slots)
+
+    events(tmp_path / "real", engine)
+    kit.whole(tmp_path / "real", [1, 2, 3])
+    assert kit.tree(tmp_path / "copy") == before
+
+
+def test_a_failure_travels_too_and_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:
+    events(tmp_path / "failed", unshared, train="victims:ends", params={"how": "value error", "seed": 2})
+    members = {m.seed: m for m in Store.open(tmp_path / "failed").scan(verify=True)}
+    assert {seed: m.status for seed, m in members.items()} == {1: "ok", 2: "failed", 3: "ok"}
+    log = Store.open(tmp_path / "failed").log(members[2])
+    assert log is not None
+    assert "seed 2 is unlucky" in log.read_text()
+
+
+def sent(out: Path) -> tuple[Store, RunSpec, Parcel]:
+    """One parcel as a worker sends it, and the store that waits for it."""
+    caught: list[Any] = []
+
+    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
+        for event in unshared(pull, work, slots):
+            assert isinstance(event, Done)
+            caught.append((event.task[0], event.outcomes[0].parcel))
+        return
+        yield
+
+    events(out, engine, seeds=[1])
+    return Store.open(out), *caught[0]
+
+
+@pytest.mark.parametrize("what", ["altered", "missing", "another run", "out of the folder"])
+def test_a_parcel_that_was_tampered_with_is_refused_and_nothing_counts(tmp_path: Path, what: str) -> None:
+    store, spec, parcel = sent(tmp_path / "runs")
+    files = dict(parcel.files)
+    if what == "altered":
+        files["model.safetensors"] = files["model.safetensors"][:-1] + b"\x7f"
+    elif what == "missing":
+        del files["history.jsonl"]
+    elif what == "another run":
+        spec = replace(spec, seed=2)
+    else:
+        files["../../../escaped"] = b"x"
+    with pytest.raises(Exception, match=r"another run|had recorded|leads out") as caught:
+        unpack(store, spec, replace(parcel, files=tuple(files.items())), "")
+    assert isinstance(caught.value, IntegrityError) or what == "out of the folder"
+    assert not (tmp_path / "runs" / "members" / "escaped").exists()
+    assert [m.status for m in store.scan()] in (["lost"], ["pending"])
+    assert unpack(store, sent(tmp_path / "again")[1], parcel, "")
+    assert [m.status for m in store.scan(verify=True)] == ["ok"]
+    assert not unpack(store, sent(tmp_path / "third")[1], parcel, "")  # a late duplicate
