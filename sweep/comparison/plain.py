@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
 from sweep.comparison.words import level_of, limits, p_value, scale, share, signed
-from sweep.report.plain import BOLD, DIM, INDENT, RED, STYLE, YELLOW, aligned, paint, wrapped
+from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, aligned, paint, wrapped
 from sweep.report.words import number, percent, plural, shown
 
 MOST_DETAILS = 3  # pairs that are told in full; more are a table

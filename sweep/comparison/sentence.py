@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweep.comparison.model import Pair
-from sweep.comparison.words import level_of, limits, p_value, scale, share, signed
+from sweep.comparison.words import level_of, limits, negated, p_value, scale, share, signed
 from sweep.goals import Goal
 from sweep.report.words import number, plural, shown
 
@@ -48,7 +48,10 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
         )
     if pair.interval is None:
         return f"no difference in {metric} between {a} and {b} is shown: with seeds added, five are needed to say more."
-    interval, places = pair.interval, scale(pair.interval)
+    places = scale(pair.interval)
+    up = pair.verdict == "a" if goal is None else (pair.verdict == "a") == (goal == "max")
+    # A sentence about the larger of two gives the difference in its own order; all else is A - B.
+    interval = negated(pair.interval) if pair.verdict == "b" else pair.interval
     how = f"{level_of(interval)} CI {limits(interval, places, sign=True)}, {_method(pair)}"
     if pair.p_holm is not None:
         how += f"; {p_value(pair.p_holm)}" + (f" after Holm over {family} pairs" if family > 1 else "")
@@ -56,16 +59,14 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
         how += f"; {pair.stamp}"
     if pair.verdict != "none":
         size = number(abs(found.estimate), places)
-        up = pair.verdict == "a"
+        first, second = (a, b) if up else (b, a)
         if goal is None:
-            first, second = (a, b) if up else (b, a)
             return f"{metric} of {first} is larger than that of {second} by {size} ({how})."
-        first, second = (a, b) if up == (goal == "max") else (b, a)
         return f"{first} is better than {second} in {metric} by {size} ({how})."
     text = f"no difference in {metric} between {a} and {b} is shown: {signed(found.estimate, places)} ({how})."
     if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
         text += f" They are equivalent within ± {pair.equivalence.margin:g}."
-    elif 0 not in interval and family > 1:
+    elif 0 not in pair.interval and family > 1:
         text += " Alone it would be; among so many pairs it is not."
     return text
 

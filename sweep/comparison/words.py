@@ -39,3 +39,8 @@ def share(value: float) -> str:
 def p_value(p: float) -> str:
     """ "p = 0.012", or "p < 0.0001"."""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
+def negated(interval: Interval) -> Interval:
+    """The interval of B - A from that of A - B."""
+    return Interval(-interval.high, -interval.low, interval.level, interval.method)

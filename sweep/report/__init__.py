@@ -7,6 +7,7 @@ from sweep.report.assemble import build
 from sweep.report.model import Cause, Counts, Environment, Report, Row, Score, Together, to_json
 from sweep.report.paper import latex, markdown
 from sweep.report.plain import text, wants_color
+from sweep.report.plain_spread import side_by_side
 
 __all__ = [
     "Cause",
@@ -19,6 +20,7 @@ __all__ = [
     "build",
     "latex",
     "markdown",
+    "side_by_side",
     "text",
     "to_json",
     "wants_color",

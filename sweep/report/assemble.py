@@ -10,9 +10,12 @@ from typing import Any
 import pandas as pd
 
 from sweep import aggregate, goals
+from sweep.cut import regrouped
 from sweep.report import findings
+from sweep.report.across import across
 from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
-from sweep.report.sentence import headline, labels, scope
+from sweep.report.sentence import headline, labels, scope, stopped_headline
+from sweep.report.spread import spreads
 from sweep.report.together import together
 from sweep.stats import clopper_pearson
 from sweep.stats.multiple import not_separated
@@ -22,15 +25,22 @@ MOST_COMPARED = 30  # variants: 435 pairs
 MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
-def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None = None) -> Report:
+def build(
+    store: Store,
+    *,
+    level: float = 0.95,
+    members: Iterable[Member] | None = None,
+    group_by: Sequence[str] = (),
+) -> Report:
     """The report of a run directory: finished, running, or copied from another machine.
 
     Reads the records and, for the ensemble, the members' predictions; never a history, never a model. The
     same directory gives the same report, whatever the order in which its runs finished.
-    members: those of `store.scan()`, to save scanning again.
+    members: those of `store.scan()`, to save scanning again. group_by: see `sweep.cut.regrouped`.
     StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """
-    members = sorted(store.scan() if members is None else members, key=lambda m: (m.task, m.variant, m.seed, m.repeat))
+    members = regrouped(store.scan() if members is None else members, store.manifest, group_by)
+    members = sorted(members, key=lambda m: (m.task, m.variant, m.seed, m.repeat))
     manifest, config = store.manifest, store.manifest.config
     table = aggregate.frame_of(members)
     declared = config.get("goals") or {}
@@ -40,10 +50,12 @@ def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None
     rows = _rows(table, by_split(names, primary), primary, label, declared, level)
     marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
     vary = tuple(manifest.experiment.get("vary") or ())
+    fixed = {(c["task"], c["variant"], c["metric"]): c for c in manifest.until.get("cells", ())}
     rows = tuple(
         replace(
             row,
-            headline=headline(
+            headline=stopped_headline(row, fixed.get((row.task, row.variant, row.metric)), over=scope(row.metric, vary))
+            or headline(
                 row, over=scope(row.metric, vary), extensions=manifest.extensions, stopped=bool(manifest.until)
             ),
             best=row.primary and (row.task, row.variant) in marked,
@@ -51,7 +63,8 @@ def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None
         for row in rows
     )
     counts = counts_of(members)
-    ensembles = _ensembles(store, members, label, primary, declared)
+    ensembles = () if group_by else _ensembles(store, members, label, primary, declared)
+    variant_label = labels(("", m.variant) for m in members)
     environments = findings.environments(members)
     return Report(
         name=manifest.name,
@@ -80,6 +93,14 @@ def build(store: Store, *, level: float = 0.95, members: Iterable[Member] | None
         notes=findings.notes(members),
         next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles)),
         seconds=float(table["seconds"].sum()),
+        spreads=tuple(
+            spreads(store, members, primary, label, goal=goals.direction(primary, declared), vary=vary, level=level)
+        ),
+        across=tuple(
+            across(table, primary, config.get("references") or {}, {v: n for (_, v), n in variant_label.items()},
+                   level=level)
+        ),
+        group_by=tuple(group_by),
     )
 
 

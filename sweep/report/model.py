@@ -121,6 +121,64 @@ class Together:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far the seeds of one variant and task lie apart in the primary metric, and why.
+
+    source: what the seeds vary. sd_low, sd_high: chi-square. best, inflation: the best seed, and by how much
+    the best of so many exceeds their mean by chance alone. training_variance: Jordan's estimate of what of
+    observed_variance would remain on endless test data, raw, so sometimes negative. true_*: the mean over
+    seeds AND examples. repeat_*: spread of repeats of one seed. None where there is nothing to tell it from;
+    `reason` says why there is nothing about single examples.
+    """
+
+    task: str
+    variant: str
+    label: str
+    metric: str
+    source: str
+    seeds: int
+    sd: float
+    sd_low: float
+    sd_high: float
+    level: float
+    best: float | None
+    inflation: float
+    examples: int | None = None
+    observed_variance: float | None = None
+    training_variance: float | None = None
+    true_mean: float | None = None
+    true_low: float | None = None
+    true_high: float | None = None
+    true_method: str = ""
+    repeat_sd: float | None = None
+    repeat_low: float | None = None
+    repeat_high: float | None = None
+    sentence: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Across:
+    """Normalised scores of one variant over these tasks; without numbers, `reason` says why."""
+
+    variant: str
+    label: str
+    metric: str
+    tasks: int
+    level: float
+    seeds: int = 0
+    planned: int = 0
+    mean: float | None = None
+    mean_low: float | None = None
+    mean_high: float | None = None
+    iqm: float | None = None
+    iqm_low: float | None = None
+    iqm_high: float | None = None
+    method: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Environment:
     """A machine and its software that runs were made on; `differences` are from the most used one."""
 
@@ -161,6 +219,9 @@ class Report:
     notes: tuple[str, ...]
     next: tuple[str, ...]
     seconds: float
+    spreads: tuple[Spread, ...] = ()
+    across: tuple[Across, ...] = ()
+    group_by: tuple[str, ...] = ()
     format: int = field(default=FORMAT)
 
     @property

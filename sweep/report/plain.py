@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.cells import cell_len
 
 from sweep.goals import ARROWS
+from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, Line, aligned, paint, wrapped
 from sweep.report.model import Report, Row, Score, Together
+from sweep.report.plain_spread import across_lines, spread_lines
 from sweep.report.sentence import at_most
 from sweep.report.words import listed, number, percent, places, plural, shown
 
-INDENT = "  "
-GAP = "  "
 MOST_ROWS = 60  # rows of the metrics table beyond which only the primary metric is shown
 MOST_CAUSES = 8
-
-BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
-# No line breaks inside "n = 9", "95 %", "1 of 10 failed".
-GLUE = re.compile(r" [=±] | %| of \d+| (?:ok|failed|lost|pending)\b")
-STYLE = re.compile("\x1b\\[[0-9]+m")
-
-Line = Sequence[str]
 
 
 def text(report: Report, *, width: int = 80, color: bool = False) -> str:
@@ -36,6 +28,8 @@ def text(report: Report, *, width: int = 80, color: bool = False) -> str:
     blocks = [
         _head(report, width),
         _metrics(report, width),
+        across_lines(report.across, width),
+        spread_lines(report.spreads, width),
         _together(report.together, width),
         _causes(report, width),
         _warnings(report, width),
@@ -48,10 +42,6 @@ def text(report: Report, *, width: int = 80, color: bool = False) -> str:
 def wants_color(stream: TextIO) -> bool:
     """Whether to colour what goes to `stream`: a terminal, and nobody said NO_COLOR (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def paint(text: str, style: str) -> str:
-    return f"\x1b[{style}m{text}\x1b[0m"
 
 
 def _head(report: Report, width: int) -> list[str]:
@@ -144,11 +134,8 @@ def _score(score: Score) -> Line:
     name = f"{INDENT}{shown(score.metric)} {ARROWS[score.goal]}".rstrip() + mark
     values = (number(value, scale) for value in (score.ensemble, score.members_mean))
     difference = number(score.difference, scale)
-    return [
-        name,
-        *values,
-        difference if difference.startswith("-") or not float(difference) else f"+{difference}",
-    ]
+    sign = "+" if score.difference > 0 and difference.strip("0.") else ""
+    return [name, *values, sign + difference]
 
 
 def _causes(report: Report, width: int) -> list[str]:
@@ -161,9 +148,7 @@ def _causes(report: Report, width: int) -> list[str]:
         what = f"{cause.exception}: {cause.message}" if cause.exception else cause.message
         phase = f" in {shown(cause.phase)}" if cause.phase else ""
         where = f" at {shown(cause.where, 120)}" if cause.where else ""
-        lines += wrapped(
-            f"{paint(shown(cause.key), RED)} {shown(cause.kind)}{phase}{where}: {shown(what, 240)}", width
-        )
+        lines += wrapped(f"{paint(shown(cause.key), RED)} {shown(cause.kind)}{phase}{where}: {shown(what, 240)}", width)
         if cause.log:
             lines.append(f"{INDENT * 3}{paint('log ' + shown(cause.log, 300), DIM)}")
     if len(report.causes) > MOST_CAUSES:
@@ -223,49 +208,3 @@ def _detail(name: str, text: str, width: int) -> list[str]:
         return [INDENT + label + text]
     lines = textwrap.wrap(text, max(20, width - 13), break_on_hyphens=False) or [""]
     return [INDENT + label + lines[0], *(INDENT + " " * 11 + line for line in lines[1:])]
-
-
-def wrapped(text: str, width: int, style: str = "") -> list[str]:
-    """Sentences within the width, continuation lines indented; styles do not count as width."""
-    lines: list[str] = []
-    for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), text).split(" "):
-        joined = f"{lines[-1]} {word}" if lines else INDENT + word
-        if lines and cell_len(STYLE.sub("", joined)) > width:
-            joined = INDENT * 2 + word
-            lines.append(joined)
-        elif lines:
-            lines[-1] = joined
-        else:
-            lines.append(joined)
-    whole = [line.replace("\u00a0", " ") for line in lines]
-    return [paint(line, style) for line in whole] if style else whole
-
-
-def aligned(table: Iterable[Line | str], width: int) -> list[str]:
-    """Columns as wide as their widest cell, numbers to the right; a bare string is a line of its own."""
-    rows = list(table)
-    cells = [row for row in rows if not isinstance(row, str)]
-    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    widths[0] = max([widths[0], *(cell_len(row) for row in rows if isinstance(row, str) and len(row) < 30)])
-    over = len(INDENT) + sum(widths) + len(GAP) * (len(widths) - 1) - width
-    widths[0] = max(min(widths[0], 16), widths[0] - max(over, 0))
-    lines = []
-    for index, row in enumerate(rows):
-        if isinstance(row, str):
-            lines.append(INDENT + paint(row, DIM))
-            continue
-        name = _fitted(row[0], widths[0])
-        numbers = (" " * (w - cell_len(c)) + c for c, w in zip(row[1:], widths[1:], strict=True))
-        line = INDENT + GAP.join([name, *numbers])
-        lines.append(paint(line, DIM) if index == 0 else line)
-    return lines
-
-
-def _fitted(text: str, width: int) -> str:
-    """`text` cut or filled to `width` terminal cells; the end of a name tells more than its middle."""
-    if cell_len(text) <= width:
-        return text + " " * (width - cell_len(text))
-    kept = text
-    while cell_len(kept) > width - 1:
-        kept = kept[:-1]
-    return kept + "…" + " " * (width - 1 - cell_len(kept))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sweep.report.model import Row
 from sweep.report.words import percent, plural, shown
@@ -57,6 +58,26 @@ def headline(row: Row, *, over: str, extensions: int = 0, stopped: bool = False)
     peeked = f"; unadjusted for {plural(extensions, 'extension')}" if extensions else ""
     kind = f"descriptive {percent(row.level)} CI" if stopped else f"{percent(row.level)} CI"
     return f"{name} {value} ({kind} {over}; {counted}{peeked})"
+
+
+def stopped_headline(row: Row, cell: Mapping[str, Any] | None, *, over: str) -> str:
+    """The headline where a fixed-width rule was met: mean ± the asked width; "" for any other row.
+
+    cell: the rule's state for this row, as the manifest keeps it.
+    """
+    interval = (cell or {}).get("interval")
+    if cell is None or cell.get("state") != "met" or interval is None or cell.get("mean") is None:
+        return ""
+    name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
+    failed = cell["used"] - cell["n"]
+    if failed:
+        name += " of converged runs"
+        over = over.replace("over seeds", "over converged seeds", 1)
+    width = (interval["high"] - interval["low"]) / 2
+    counted = f"n = {cell['n']}, {failed} of {cell['used']} failed" if failed else f"n = {cell['n']}, 0 failed"
+    looked = f"fixed-width rule, {plural(cell['looks'], 'look')}"
+    value = rounding.paper(cell["mean"], width)
+    return f"{name} {value} ({percent(interval['level'])} CI {over}; {looked}; {counted})"
 
 
 def _out_of(row: Row) -> str:

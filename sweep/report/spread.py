@@ -1,0 +1,95 @@
+"""Where the spread between seeds comes from: training, this test set, or the implementation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sweep import aggregate
+from sweep.report.examples import examples_of
+from sweep.report.model import Spread
+from sweep.stats import TEST_SET_CHANCE, implementation_noise, sd_interval, training_variance, two_way_interval
+from sweep.stats.planning import expected_best
+from sweep.stats.sample import sd
+from sweep.store import Member, Store
+
+MOST = 24  # variants x tasks beyond which reading every member's predictions is not for a report
+
+
+def spreads(
+    store: Store,
+    members: Sequence[Member],
+    metric: str,
+    label: Mapping[tuple[str, str], str],
+    *,
+    goal: str | None,
+    vary: Sequence[str],
+    level: float = 0.95,
+) -> Iterator[Spread]:
+    """The spread of `metric` in every variant and task with two converged seeds or more.
+
+    Read from records; what needs single examples also from saved predictions, where all runs kept them.
+    """
+    cells: dict[tuple[str, str], list[Member]] = {cell: [] for cell in label}
+    for member in members:
+        cells[member.task, member.variant].append(member)
+    for cell, its in cells.items():
+        found = _of_seeds(its, metric, label[cell], goal, vary, level)
+        if found is not None:
+            made = _of_examples(store, its, metric, found, level) if len(cells) <= MOST else found
+            yield _of_repeats(its, metric, made, level)
+
+
+def _runs(members: Sequence[Member], metric: str) -> tuple[list[int], list[float]]:
+    """(seeds, values) of the runs that count: finite, ok, and of no seed with a failed repeat."""
+    broken = {m.seed for m in members if m.status == "failed"}
+    kept = [m for m in members if m.status == "ok" and m.seed not in broken and m.record is not None]
+    pairs = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in kept if m.record]
+    pairs = [(seed, value) for seed, value in pairs if math.isfinite(value)]
+    return [seed for seed, _ in pairs], [value for _, value in pairs]
+
+
+def _of_seeds(
+    members: Sequence[Member], metric: str, label: str, goal: str | None, vary: Sequence[str], level: float
+) -> Spread | None:
+    seeds, values = _runs(members, metric)
+    _, numbers = aggregate.values_by_seed(seeds, np.array(values, dtype=np.float64))
+    interval = sd_interval(numbers, level) if numbers.size > 1 else None
+    if interval is None:
+        return None
+    spread = sd(numbers)
+    best = None if goal is None else float(numbers.max() if goal == "max" else numbers.min())
+    return Spread(
+        task=members[0].task, variant=members[0].variant, label=label, metric=metric,
+        source=f"{', '.join(vary)} only" if vary else "everything a seed decides",
+        seeds=numbers.size, sd=spread, sd_low=interval.low, sd_high=interval.high, level=level,
+        best=best, inflation=expected_best(numbers.size) * spread,
+    )  # fmt: skip
+
+
+def _of_examples(store: Store, members: Sequence[Member], metric: str, found: Spread, level: float) -> Spread:
+    read = examples_of(store, members, metric)
+    if isinstance(read, str):
+        return replace(found, reason=read)
+    chance = training_variance(read.scores)
+    both = two_way_interval(read.scores, level)
+    more: dict[str, Any] = {
+        "examples": chance.examples, "observed_variance": chance.observed, "training_variance": chance.distribution,
+        "true_mean": both.mean, "true_low": both.interval.low, "true_high": both.interval.high,
+        "true_method": both.interval.method,
+    }  # fmt: skip
+    said = TEST_SET_CHANCE if chance.mostly_chance and chance.observed > 0 else ""
+    return replace(found, sentence=said.replace("accuracy", metric.rpartition("/")[2]), **more)
+
+
+def _of_repeats(members: Sequence[Member], metric: str, found: Spread, level: float) -> Spread:
+    seeds, values = _runs(members, metric)
+    if len(set(seeds)) < 2 or len(seeds) == len(set(seeds)):
+        return found
+    noise = implementation_noise(values, seeds, level)
+    within = noise.repeat_interval
+    return replace(found, repeat_sd=noise.repeat_sd, repeat_low=within.low, repeat_high=within.high)
