@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sweep.ensemble.assess import Assessment, Disputed, ExtraSet, ScoreRow, assess
+from sweep.ensemble.assess import assess
+from sweep.ensemble.assessment import Assessment, Disputed, ExtraSet, ScoreRow
 from sweep.ensemble.calibrate import Calibration, scaled, temperature
 from sweep.ensemble.combine import Mixture, geometric, mean, mixture, vote
 from sweep.ensemble.curve import SizeCurve, class_curves, enough, value_curves

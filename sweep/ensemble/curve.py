@@ -7,9 +7,7 @@ closed form; the others are averaged over subsets that are walked by adding one 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +15,8 @@ from scipy.special import stdtrit
 
 from sweep.ensemble import score
 from sweep.ensemble.combine import Floats
+from sweep.ensemble.subsets import Bools, Walk, walked
 from sweep.errors import EnsembleError
-
-State = TypeVar("State")
-Bools = npt.NDArray[np.bool_]
-
-SUBSETS = 2000
-PERMUTATIONS = 128
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ def class_curves(
         return right / len(t), math.log(size) - float(np.log(state[0]).mean())
 
     with np.errstate(divide="ignore"):
-        walk = _walk(len(p), add, value, seed)
+        walk = walked(len(p), add, value, seed)
         own = np.stack([(top == t).mean(axis=1), -np.log(at).mean(axis=1)], axis=1)
     return (
         _walked("accuracy", walk, 0, own[:, 0], brier, level),
@@ -111,8 +104,8 @@ def value_curves(
     def value(state: Floats, size: int) -> tuple[float, ...]:
         return () if logs is None else (math.log(size) - float(state.mean()),)
 
-    walk = _walk(len(m), add, value, seed)
-    root = _Walk(walk.chosen, np.sqrt(_quadratic(square, walk.chosen))[:, None], walk.method)
+    walk = walked(len(m), add, value, seed)
+    root = Walk(walk.chosen, np.sqrt(_quadratic(square, walk.chosen))[:, None], walk.method)
     curves = [
         _walked("rmse", root, 0, np.sqrt(np.diag(square)), square, level),
         _closed("mse", square, level),
@@ -208,86 +201,13 @@ def _banded(metric: str, full: Floats, without: Floats, method: str, level: floa
         return SizeCurve(metric, full, error, full - half, full + half, method, level)
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """Subsets that were scored: chosen (subsets, members), values (subsets, metrics)."""
-
-    chosen: Bools
-    values: Floats
-    method: str
-
-    @property
-    def exact(self) -> bool:
-        return self.method == "all subsets"
-
-
-def _walk(
-    count: int,
-    add: Callable[[State | None, int], State],
-    value: Callable[[State, int], tuple[float, ...]],
-    seed: int,
-) -> _Walk:
-    exact = 2**count - 1 <= SUBSETS
-    if exact:
-        steps, method = _every(count, add), "all subsets"
-    else:
-        orders = _orders(count, seed)
-        steps, method = _prefixes(orders, add), f"{len(orders)} permutations"
-    chosen: list[Bools] = []
-    values: list[tuple[float, ...]] = []
-    for members, state in steps:
-        mask = np.zeros(count, dtype=bool)
-        mask[list(members)] = True
-        chosen.append(mask)
-        values.append(value(state, len(members)))
-    return _Walk(np.stack(chosen), np.array(values, dtype=np.float64), method)
-
-
-def _every(
-    count: int,
-    add: Callable[[State | None, int], State],
-    members: tuple[int, ...] = (),
-    state: State | None = None,
-) -> Iterator[tuple[tuple[int, ...], State]]:
-    """All non-empty subsets, depth first: one addition each, and at most M sums alive."""
-    for i in range(members[-1] + 1 if members else 0, count):
-        grown = add(state, i)
-        yield (*members, i), grown
-        yield from _every(count, add, (*members, i), grown)
-
-
-def _orders(count: int, seed: int) -> list[tuple[int, ...]]:
-    """At most PERMUTATIONS orders: all rotations of random ones, so each member is as often in each place.
-
-    That makes sizes 1, M - 1 and M exact, and the rest less noisy than independent orders.
-    """
-    rng = np.random.default_rng(seed)
-    orders: list[tuple[int, ...]] = []
-    for _ in range(max(1, PERMUTATIONS // count)):
-        order = rng.permutation(count).tolist()
-        for turn in range(min(count, PERMUTATIONS)):
-            start = turn * count // min(count, PERMUTATIONS)
-            orders.append(tuple(order[start:] + order[:start]))
-    return orders
-
-
-def _prefixes(
-    orders: list[tuple[int, ...]], add: Callable[[State | None, int], State]
-) -> Iterator[tuple[tuple[int, ...], State]]:
-    for order in orders:
-        state: State | None = None
-        for size, i in enumerate(order, start=1):
-            state = add(state, i)
-            yield order[:size], state
-
-
 def _quadratic(products: Floats, chosen: Bools) -> Floats:
     """(subsets,): each subset's mean over its pairs."""
     weights = chosen / chosen.sum(axis=1, keepdims=True)
     return np.asarray(np.maximum(((weights @ products) * weights).sum(axis=1), 0.0))
 
 
-def _walked(metric: str, walk: _Walk, column: int, own: Floats, products: Floats, level: float) -> SizeCurve:
+def _walked(metric: str, walk: Walk, column: int, own: Floats, products: Floats, level: float) -> SizeCurve:
     """Average the scored subsets by size, with and without each member.
 
     own (members,) and products (members, members) are control variates: two scores of the same subsets whose

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.ensemble.combine import Floats
+from sweep.ensemble.rows import class_indices, legal, numbers, show
 from sweep.errors import EnsembleError
-
-SUM_TOLERANCE = 1e-3  # a float32 softmax over many classes is off by 1e-5, a half-precision one by more
 
 
 class Predictions(Protocol):
@@ -137,11 +136,11 @@ def stack(
                 )
             columns[name][row] = array[order]
     for row, label in enumerate(labels):
-        _legal(label, ids, {name: array[row] for name, array in columns.items()}, split)
+        legal(label, ids, {name: array[row] for name, array in columns.items()}, split)
     targets = (
-        _class_indices(targets, columns["probs"].shape[2], ids, split)
+        class_indices(targets, columns["probs"].shape[2], ids, split)
         if kind == "probs"
-        else _numbers(targets, ids, split)
+        else numbers(targets, ids, split)
     )
     for array in (ids, targets, *columns.values()):
         array.flags.writeable = False
@@ -168,7 +167,7 @@ def _ids(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], np
     twice = np.flatnonzero(ids[1:] == ids[:-1])
     if twice.size:
         raise EnsembleError(
-            f"{label} has the id {_show(ids[twice[0]])} twice in {split} (row {order[twice[0] + 1]})",
+            f"{label} has the id {show(ids[twice[0]])} twice in {split} (row {order[twice[0] + 1]})",
             hint="an id names one example",
         )
     return ids, order
@@ -185,8 +184,8 @@ def _same_ids(label: str, own: npt.NDArray[Any], first_label: str, ids: npt.NDAr
     extra, lacking = np.setdiff1d(own, ids), np.setdiff1d(ids, own)
     if not extra.size and not lacking.size:
         return
-    lacks = f"lacks {_show(lacking[0])}" if lacking.size else ""
-    adds = f"adds {_show(extra[0])}" if extra.size else ""
+    lacks = f"lacks {show(lacking[0])}" if lacking.size else ""
+    adds = f"adds {show(extra[0])}" if extra.size else ""
     raise EnsembleError(
         f"{label} has other examples in {split} than {first_label}: "
         f"it {' and '.join(filter(None, (lacks, adds)))} "
@@ -211,8 +210,8 @@ def _same_targets(
     if differ.size:
         at = differ[0]
         raise EnsembleError(
-            f"{label} has the target {_show(own[at])} for the example {_show(ids[at])} of {split}, "
-            f"{first_label} has {_show(targets[at])} ({differ.size} rows differ)",
+            f"{label} has the target {show(own[at])} for the example {show(ids[at])} of {split}, "
+            f"{first_label} has {show(targets[at])} ({differ.size} rows differ)",
             hint="the members saw different labels; train them on the same data",
         )
 
@@ -247,81 +246,7 @@ def _values(label: str, one: Predictions, rows: int, split: str) -> dict[str, np
     return values
 
 
-def _legal(label: str, ids: npt.NDArray[Any], values: dict[str, Floats], split: str) -> None:
-    for name, array in values.items():
-        bad = np.flatnonzero(~np.isfinite(array).reshape(len(ids), -1).all(axis=1))
-        if bad.size:
-            what = "NaN" if np.isnan(array[bad[0]]).any() else "an infinity"
-            raise EnsembleError(
-                f"{label} has {what} in its {name} for the example {_show(ids[bad[0]])} of {split} "
-                f"({bad.size} such rows)",
-                hint="the run diverged or its loss overflowed; leave this member out with --members",
-            )
-    if "var" in values:
-        bad = np.flatnonzero(values["var"] <= 0)
-        if bad.size:
-            raise EnsembleError(
-                f"{label} has the variance {values['var'][bad[0]]:g} for the example {_show(ids[bad[0]])} of "
-                f"{split} ({bad.size} such rows)",
-                hint="variances are positive; a standard deviation is squared, a log-variance exponentiated",
-            )
-    if "probs" not in values:
-        return
-    probs = values["probs"]
-    outside = np.flatnonzero(((probs < 0) | (probs > 1 + SUM_TOLERANCE)).any(axis=1))
-    if outside.size:
-        row = probs[outside[0]]
-        worst = row[np.argmax(np.abs(row - 0.5))]
-        raise EnsembleError(
-            f"{label} has the probability {worst:g} for the example {_show(ids[outside[0]])} of {split}: "
-            f"these look like logits ({outside.size} such rows)",
-            hint="save softmax(logits), not the logits",
-        )
-    sums = probs.sum(axis=1)
-    off = np.flatnonzero(np.abs(sums - 1.0) > SUM_TOLERANCE)
-    if off.size:
-        raise EnsembleError(
-            f"{label} has probabilities that sum to {sums[off[0]]:.6g} for the example {_show(ids[off[0]])} "
-            f"of {split} ({off.size} such rows)",
-            hint="save a softmax over classes, in float32 or wider",
-        )
-
-
-def _class_indices(targets: npt.NDArray[Any], classes: int, ids: npt.NDArray[Any], split: str) -> npt.NDArray[Any]:
-    if targets.ndim != 1 or targets.dtype.kind not in "iu":
-        raise EnsembleError(
-            f"targets of {split} have shape {targets.shape} and dtype {targets.dtype}",
-            hint="save class indices as integers, one an example",
-        )
-    bad = np.flatnonzero((targets < 0) | (targets >= classes))
-    if bad.size:
-        raise EnsembleError(
-            f"the example {_show(ids[bad[0]])} of {split} has the target {targets[bad[0]]}, "
-            f"but the members know the classes 0 to {classes - 1}",
-            hint="save class indices that count from 0",
-        )
-    return np.asarray(targets.astype(np.int64))
-
-
-def _numbers(targets: npt.NDArray[Any], ids: npt.NDArray[Any], split: str) -> npt.NDArray[Any]:
-    if targets.ndim == 2 and targets.shape[1] == 1:
-        targets = targets[:, 0]
-    if targets.ndim != 1 or targets.dtype.kind not in "fiu":
-        raise EnsembleError(
-            f"targets of {split} have shape {targets.shape} and dtype {targets.dtype}",
-            hint="regression takes one number an example; assess one output at a time",
-        )
-    bad = np.flatnonzero(~np.isfinite(targets))
-    if bad.size:
-        raise EnsembleError(f"the example {_show(ids[bad[0]])} of {split} has the target {targets[bad[0]]}")
-    return np.asarray(targets.astype(np.float64))
-
-
 def _listing(missing: Sequence[tuple[str, str]], most: int = 5) -> str:
     named = [f"{label} ({reason})" for label, reason in missing[:most]]
     more = f" and {len(missing) - most} more" if len(missing) > most else ""
     return ", ".join(named) + more
-
-
-def _show(value: Any) -> str:
-    return repr(value.item() if isinstance(value, np.generic) else value)

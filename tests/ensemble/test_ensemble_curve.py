@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from predicted import classes, values
 
-from sweep.ensemble import combine, curve, enough, score
+from sweep.ensemble import combine, curve, enough, score, subsets
 from sweep.errors import EnsembleError
 
 
@@ -86,7 +86,7 @@ def test_two_members_have_a_curve_and_no_band():
 def test_permutations_come_close_to_enumeration_and_hit_the_ends(monkeypatch):
     probs, targets = classes(9, 120, 4)
     exact = named(curve.class_curves(probs, targets))
-    monkeypatch.setattr(curve, "SUBSETS", 10)
+    monkeypatch.setattr(subsets, "SUBSETS", 10)
     sampled = named(curve.class_curves(probs, targets))
     again = named(curve.class_curves(probs, targets))
     for metric in ("accuracy", "nll"):
@@ -100,13 +100,13 @@ def test_permutations_come_close_to_enumeration_and_hit_the_ends(monkeypatch):
 
 def test_at_most_200_permutations_are_walked():
     for count in (11, 64, 150, 500):
-        orders = curve._orders(count, 0)
+        orders = subsets.orders_of(count, 0)
         assert len(orders) <= 200
         assert all(sorted(order) == list(range(count)) for order in orders)
 
 
 def test_more_members_than_permutations_still_make_a_curve(monkeypatch):
-    monkeypatch.setattr(curve, "PERMUTATIONS", 20)
+    monkeypatch.setattr(subsets, "PERMUTATIONS", 20)
     probs, targets = classes(25, 30, 3)
     found = named(curve.class_curves(probs, targets))["nll"]
     assert np.isfinite(found.value).all()
