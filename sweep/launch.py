@@ -19,6 +19,7 @@ from sweep.config import Config, redact, to_dict
 from sweep.engine import Done, Engine, Lost, Slots
 from sweep.environment import Answer, Origin, Verdict, verdict
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError, SweepError
+from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import Cell, Plan, RunSpec, Target, cells_of, content_id, plan
 from sweep.store import Damaged, Failure, Manifest, Member, Owner, Record, Store
 from sweep.store.manifest import UNTIL
@@ -233,6 +234,8 @@ class Launch:
         self._nonce = ""
         self._ended_since = True  # whether a run has ended since `more` was last asked
         self.added = 0  # runs that `more` asked for
+        self._lanes = lanes_of(self.prepared.config, self.prepared.plan)
+        self._gpus = gpus_here() if self._lanes > 1 else 1
 
     def stop(self, why: str) -> None:
         """Start nothing new, and ask what runs to end at its next checkpoint."""
@@ -291,10 +294,13 @@ class Launch:
         wanted = {(m.task, m.variant, m.seed, m.repeat) for m in members}
         seeds = list(dict.fromkeys(m.seed for m in sorted(members, key=lambda m: m.seed)))
         order = {seed: i for i, seed in enumerate(self.store.manifest.seeds)} if self.store else {}
-        for seed in sorted(seeds, key=lambda s: order.get(s, s)):
-            for spec in self.prepared.plan.of_seed(seed):
-                if (spec.task, spec.variant, spec.seed, spec.repeat) in wanted:
-                    self._queue.append((spec,))
+        specs = [
+            spec
+            for seed in sorted(seeds, key=lambda s: order.get(s, s))
+            for spec in self.prepared.plan.of_seed(seed)
+            if (spec.task, spec.variant, spec.seed, spec.repeat) in wanted
+        ]
+        self._queue.extend(packs(specs, self._lanes, self._gpus))
 
     def _pull(self) -> Task | None:
         if not self._queue and not self.stopped:
@@ -333,7 +339,8 @@ class Launch:
         if self.prove is not None:
             yield from self.prove.before(store, place)
         place = replace(place, fill_memory=bool(store.manifest.stamp.get("fill_memory", True)))
-        slots = Slots(self.jobs, cpus=config.resources.cpus or config.threads, gpus=config.resources.gpus)
+        gpus = 1.0 if self._lanes > 1 else config.resources.gpus  # a pack fills a GPU
+        slots = Slots(self.jobs, cpus=config.resources.cpus or config.threads, gpus=gpus)
         for event in self.engine(self._pull, partial(_on_worker, place=place), slots):
             if isinstance(event, (Done, Lost)):
                 self._flying.difference_update(spec.key for spec in event.task)
@@ -368,12 +375,23 @@ class Launch:
         if outcome.status == "unwritten":
             yield from self._unwritten(store, outcome)
             return
+        if outcome.status == "unpacked":
+            yield from self._unpacked(store, outcome)
+            return
         yield Finished(outcome)
         if outcome.status == "failed" and outcome.failure is not None:
             if self.fail_fast:
                 self.stop(f"{outcome.key} failed and --fail-fast was given")
             elif outcome.failure.kind == "nondeterministic":
                 self.stop("an operation has no deterministic kernel, which no other seed will change")
+
+    def _unpacked(self, store: Store, outcome: Outcome) -> Iterator[Event]:
+        """A run whose pack ended in an error: trained again on its own, so that only the guilty one fails."""
+        store.event(kind="unpacked", key=outcome.key, cause=" ".join(outcome.notes))
+        if not self.stopped:
+            member = store.member(outcome.key)
+            self._queue.extend((s,) for s in self.prepared.plan.of_seed(member.seed) if s.key == outcome.key)
+            yield Retried(outcome.key, " ".join(outcome.notes), 2)
 
     def _unwritten(self, store: Store, outcome: Outcome) -> Iterator[Event]:
         """The disk refused: what it holds counts, and nothing more is started that it would refuse as well."""

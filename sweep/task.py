@@ -44,7 +44,7 @@ class Outcome:
     """What the launch is told of one run; the record on disk is what counts."""
 
     key: str
-    status: Literal["ok", "failed", "interrupted", "late", "unwritten"]
+    status: Literal["ok", "failed", "interrupted", "late", "unwritten", "unpacked"]
     metrics: dict[str, float] = field(default_factory=dict)
     failure: Failure | None = None
     seconds: float = 0.0

@@ -9,6 +9,7 @@ import io
 import math
 import os
 import signal
+import sys
 import sysconfig
 import threading
 import time
@@ -41,6 +42,10 @@ class CannotWrite(Exception):
     """The disk, not the training code, is why a run has no result: it counts as neither ok nor failed."""
 
 
+class Unpacked(Exception):
+    """A pack ended in an error that may be one lane's: its runs are to be trained one by one."""
+
+
 class TimeLimit(BaseException):
     """The run's time is over; raised in its main thread by the alarm."""
 
@@ -71,16 +76,19 @@ def _sent(task: Task, place: Place) -> Iterator[Outcome]:
 def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
     attempts = [store.begin(spec, place.launch) for spec in task]
     stopping = stop_seen(store.stop_file(place.launch))
-    runs = [
-        Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)
-    ]
+    runs = [Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)]
     begun = time.monotonic()
     open_: set[int] = set(range(len(task)))
     try:
         with _captured(attempts), seeding.restored() as left:
             for index, result in attempted(runs, place):
-                if isinstance(result, Interrupted):
-                    outcome = Outcome(task[index].key, "interrupted")
+                if isinstance(result, (Interrupted, Unpacked)):
+                    interrupted = isinstance(result, Interrupted)
+                    outcome = Outcome(
+                        task[index].key,
+                        "interrupted" if interrupted else "unpacked",
+                        notes=() if interrupted else (str(result),),
+                    )
                     attempts[index].abandon()
                 else:
                     outcome = _commit(store, runs[index], result, time.monotonic() - begun)
@@ -92,11 +100,23 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
             attempts[index].abandon()
         for attempt in attempts:
             attempt.close()
-    if left and place.own_process and left.unrestored:
+    if place.own_process and ((left and left.unrestored) or device_lost()):
         os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
 
 
-def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics | Failure | Interrupted]]:
+def device_lost() -> bool:
+    """Whether CUDA reported an error from which a process cannot recover."""
+    torch = sys.modules.get("torch")  # a command's worker may never have loaded it
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics | Failure | Interrupted | Unpacked]]:
     """What the trainer yields, every exception of the user's code turned into that run's failure."""
     pending = list(range(len(runs)))
     phase = "setup"
@@ -108,7 +128,7 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics 
         seeding.seed_everything(spec.seed, deterministic=spec.deterministic, fill_memory=place.fill_memory)
         trainer = _trainer(spec, place)
         phase = "train"
-        for index, result in _in_time(trainer(runs), place, runs[0].attempt):
+        for index, result in _in_time(trainer(runs), place, runs):
             pending.remove(index)
             yield index, result if isinstance(result, Failure) else _finite(result)
     except Interrupted as stop:
@@ -121,6 +141,11 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics 
             raise
         if reason := of_the_disk(error, runs[0].dir):
             raise CannotWrite(reason) from error
+        if len(pending) > 1 and phase == "train" and not isinstance(error, TimeLimit):
+            for index in pending:
+                runs[index].attempt.log_text(f"{user_traceback(error)}\n")
+                yield index, Unpacked(f"{type(error).__name__}: {_text(error)}")
+            return
         for index in pending:
             runs[index].attempt.log_text(f"{user_traceback(error)}\n")
             failure = failure_of(error, phase)
@@ -171,7 +196,7 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
 
 def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
     """Runs on one split together; where the split varies, one after the other, each on its own."""
-    from sweep.train.loop import train
+    from sweep.train.lanes import train
 
     if SPLIT not in runs[0].streams:
         yield from train(recipe, runs)
@@ -274,12 +299,15 @@ def _kept(run: Run, failure: Failure) -> Metrics:
 
 
 def _in_time(
-    results: Iterator[tuple[int, Metrics | Failure]], place: Place, attempt: Attempt
+    results: Iterator[tuple[int, Metrics | Failure]], place: Place, runs: Sequence[Run]
 ) -> Iterator[tuple[int, Metrics | Failure]]:
-    """The results, for as long as the runs have time; never interrupted while one is being recorded."""
-    until = time.monotonic() + (place.timeout or math.inf)
+    """The results, for as long as the runs have time; never interrupted while one is being recorded.
+
+    A pack has the time of all its runs: it may come down to one after the other.
+    """
+    until = time.monotonic() + (place.timeout or math.inf) * len(runs)
     while True:
-        with _time_limit(place, attempt, until):
+        with _time_limit(place, runs[0].attempt, until):
             result = next(results, None)
         if result is None:
             return

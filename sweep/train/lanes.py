@@ -50,7 +50,7 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
         if found.why:
             for index, run in enumerate(runs):
                 run.note(f"trained alone, not in lanes: {found.why}")
-                seeding.seed_everything(run.seed, deterministic=run.deterministic)
+                seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
                 yield index, loop.solo(recipe, run, data, begin(recipe, run, placed, loss))
             return
         free, _ = torch.cuda.mem_get_info()
@@ -115,8 +115,7 @@ def _pack(
     for index in indices:
         run, generator = runs[index], torch.Generator("cuda")
         with drawing_from(generator):
-            fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-            seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=fill)
+            seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
             seats.append(Seat(index, begin(recipe, run, data, loss), generator))
     points: dict[tuple[bool, int, int], list[Seat]] = {}
     for seat in seats:

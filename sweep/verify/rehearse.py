@@ -92,7 +92,7 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
                 stopped = True
             elif isinstance(result, Failure):
                 failure = Failure(result.kind, result.message, result.phase, result.exception, result.where)
-            else:
+            elif isinstance(result, dict):
                 metrics = result
             if run.environment is None:
                 run.look_around()

@@ -1,0 +1,47 @@
+"""Packs: which runs share a GPU. Pure; needs torch only to count devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
+
+from sweep.config import Config
+from sweep.plan import Plan, RunSpec
+from sweep.task import Task
+
+AUTO = 64  # lanes of a pack unless the config says otherwise: more are not faster
+
+
+def lanes_of(config: Config, plan: Plan) -> int:
+    """How many runs may share a task: 1 wherever there is nothing to pack, which is everywhere but on a GPU."""
+    if plan.device != "cuda" or plan.target.kind != "recipe" or config.lanes == "off":
+        return 1
+    return AUTO if config.lanes == "auto" else int(config.lanes)
+
+
+def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Task]:
+    """The specs as tasks of at most `most` runs of one cell each, in the order of their first runs.
+
+    The runs of a cell are shared out evenly: 100 of them on one GPU, 64 at most, are two packs of 50, and 10
+    of them on four GPUs are packs of 3, 3, 2 and 2.
+    """
+    cells: dict[tuple[str, str], list[RunSpec]] = {}
+    for spec in specs:
+        cells.setdefault((spec.task, spec.variant), []).append(spec)
+    if most == 1:
+        return [(spec,) for spec in specs]
+    tasks: list[Task] = []
+    for cell in cells.values():
+        rounds = ceil(len(cell) / (most * gpus))
+        count = min(len(cell), rounds * gpus)
+        ends = [round(i * len(cell) / count) for i in range(count + 1)]
+        tasks += [tuple(cell[a:b]) for a, b in pairwise(ends)]
+    return tasks
+
+
+def gpus_here() -> int:
+    """CUDA devices that this process sees, at least 1."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
