@@ -21,6 +21,7 @@ class Culprit:
 
     step counts optimizer steps from 1; what: "output", "gradient of the output", "gradient" (of a parameter),
     "weights after the step", "input"; module: its path in the model, kind: its class; parameter: if one is meant.
+    before: what was computed just before it, and was still equal.
     """
 
     step: int
@@ -28,11 +29,13 @@ class Culprit:
     module: str
     kind: str
     parameter: str = ""
+    before: str = ""
 
     def __str__(self) -> str:
         of = f"parameter {self.parameter} of {self.module}" if self.parameter else self.module
         kind = f" ({self.kind})" if self.kind and self.kind != self.module else ""
-        return f"step {self.step}: the {self.what} of {of}{kind}".replace("output of the output", "output")
+        after = f", computed after the {self.before}, which is equal" if self.before else ""
+        return f"step {self.step}: the {self.what} of {of}{kind}{after}"
 
 
 def locate(request: Request, *, where: Path) -> Culprit | None:
@@ -43,10 +46,12 @@ def locate(request: Request, *, where: Path) -> Culprit | None:
             replace(request, path=str(where / f"watched-{number}-{side}"), trace=str(trace))
             for side, trace in zip("ab", traces, strict=True)
         ]
+        before = ""
         with Process(pair[0], where="a") as a, Process(pair[1], where="b") as b:
             for left, right in zip(_lines(traces[0], a), _lines(traces[1], b), strict=False):
                 if left != right:
-                    return _culprit(left, right)
+                    return replace(_culprit(left, right), before=before)
+                before = f"{left[1]} of {left[2]}"
             for process in (a, b):
                 _quietly(process)
     return None

@@ -19,6 +19,7 @@ from sweep.task import Place
 from sweep.verify.request import Request, Trained
 
 ANSWER = "answer.json"
+STARTED = "started"
 
 
 class Process:
@@ -50,6 +51,11 @@ class Process:
     @property
     def running(self) -> bool:
         return self._child.poll() is None
+
+    @property
+    def started(self) -> bool:
+        """Whether it has imported what it needs, which takes long on a busy machine."""
+        return (self.folder / STARTED).exists()
 
     def end(self) -> None:
         """Kill it, with the children it may have."""
@@ -96,7 +102,9 @@ def main() -> None:
     _enter_folder(request.place)
     module, _, name = _TASKS[request.task].partition(":")
     try:
-        made = getattr(import_module(module), name)(request, where=where)
+        task = getattr(import_module(module), name)
+        (Path(request.path) / STARTED).touch()
+        made = task(request, where=where)
     except SweepError as error:
         made = Trained(where, {}, {}, {}, {}, 0.0, failure=Failure("raised", str(error), "setup"))
     atomic.write_json(Path(request.path) / ANSWER, made.to_json())

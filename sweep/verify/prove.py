@@ -25,6 +25,7 @@ from sweep.verify.request import Request, Trained
 
 Status = Literal["proven", "differs", "fast", "failed"]
 PROCESSES = 2
+POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,10 @@ def prove(
     steps: only so many; None: to the end. record: what a sweep recorded of this run; it is compared too.
     unfilled: the first process leaves new memory unfilled, all others fill it: equal bits show that nothing
     reads what it did not write. find: on a difference, train again and look into every module.
-    limit: seconds to wait for the processes; nice: how far they stand back for others.
+    limit: seconds that they may train; nice: how far they stand back for others.
 
     Raises: SweepError when a process ends without an answer, or not in time.
     """
-    give_up = None if limit is None else time.monotonic() + limit
     with tempfile.TemporaryDirectory(prefix="sweep-verify-") as scratch, ExitStack() as stack:
         root = Path(scratch)
 
@@ -138,7 +138,7 @@ def prove(
             asked = request(f"process-{number}", fill=not (unfilled and number == 1))
             running.append(stack.enter_context(Process(asked, where=f"process {number}")))
             if spec.device == "cuda":  # one after the other: they share its memory
-                trained.append(_answer(running[-1], give_up))
+                trained.append(_answer(running[-1], limit))
         if here and spec.target.kind != "command":
             from sweep.verify.rehearse import rehearse  # only who trains loads torch
 
@@ -148,14 +148,16 @@ def prove(
             finally:
                 os.chdir(folder)
         if spec.device != "cuda":
-            trained[:0] = [_answer(process, give_up) for process in running]
+            trained[:0] = [_answer(process, limit) for process in running]
         return _judged(spec, tuple(trained), record, request("watched"), root, find=find, unfilled=unfilled)
 
 
-def _answer(process: Process, give_up: float | None) -> Trained:
-    made = process.wait(None if give_up is None else max(0.0, give_up - time.monotonic()))
-    if made is None:
-        raise SweepError(f"{process.where} was not done in time")
+def _answer(process: Process, limit: float | None) -> Trained:
+    started: float | None = None
+    while (made := process.wait(None if limit is None else POLL)) is None:
+        started = time.monotonic() if started is None and process.started else started
+        if limit is not None and started is not None and time.monotonic() - started > limit:
+            raise SweepError(f"{process.where} was not done after {limit:g} s")
     return made
 
 

@@ -26,7 +26,7 @@ class Steps:
 
     def __init__(self, link: Callable[[str, Callable[[], str]], None], after: Callable[[int], None]) -> None:
         self.link, self.after, self.count = link, after, 0
-        self.optimizers: WeakKeyDictionary[Optimizer, None] = WeakKeyDictionary()
+        self.optimizers: dict[Optimizer, None] = {}  # kept: their weights are asked for when the function has returned
         self._stack = ExitStack()
 
     def __enter__(self) -> Steps:

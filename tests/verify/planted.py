@@ -1,0 +1,115 @@
+"""Training functions with one fault each, for those who are to find it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from sweep.handle import Run
+
+(Path.cwd() / "planted-was-imported").touch()
+
+
+class Clock(nn.Module):
+    """Its output depends on when it is asked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1e-6 * (time.perf_counter_ns() % 997)
+
+
+class LateClock(nn.Module):
+    """Its gradient does, from the third time on; its output never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 2:
+            x.register_hook(lambda g: g * (1 + 1e-3 * (time.perf_counter_ns() % 997)))
+        return x * 2
+
+
+class Unpool(nn.Module):
+    """An operation that has no deterministic kernel, in the forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.unpool = nn.MaxPool1d(2, return_indices=True), nn.MaxUnpool1d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, where = self.pool(x.unsqueeze(1))
+        return self.unpool(pooled, where).squeeze(1)
+
+
+class _Put(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        return gradient.put_(torch.tensor([0]), torch.tensor([1.0]))
+
+
+class Put(nn.Module):
+    """The same, in the backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Put.apply(x)
+
+
+LAYERS: dict[str, Any] = {
+    "none": nn.Identity, "clock": Clock, "late": LateClock, "unpool": Unpool, "put": Put, "drop": nn.Dropout,
+}  # fmt: skip
+
+
+def train(run: Run, *, layer: str = "none", order: str = "seed") -> dict[str, float]:
+    """order: of the data: "seed", or "entropy" for a generator that nobody seeded."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), LAYERS[layer]()), nn.Linear(8, 1))
+    rng = np.random.default_rng(run.seed if order == "seed" else None)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    data = torch.linspace(-1, 1, 128).view(16, 8)
+    loss = torch.zeros(())
+    for _ in range(6):
+        loss = model(data[torch.from_numpy(rng.permutation(16)[:8])]).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {"test/loss": loss.item()}
+
+
+class Noisy(Dataset[Tensor]):
+    """Every worker of a loader gets a copy of this generator, and so the same numbers."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.full((8,), index / 32) + float(self.rng.normal())
+
+
+def careless(run: Run) -> dict[str, float]:
+    """Seeds again, and lets loader workers share a generator."""
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loss = torch.zeros(())
+    for batch in DataLoader(Noisy(3), batch_size=4, num_workers=2):
+        loss = model(batch).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    run.save_model(model)
+    return {"test/loss": loss.item()}

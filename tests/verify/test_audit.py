@@ -1,0 +1,50 @@
+"""The audit names what the seed does not control, and finds nothing in the built-in recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from asking import here, spec_of
+
+from sweep.verify.audit import audit
+from sweep.verify.cost import summed
+
+
+def test_a_careless_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = audit(spec_of("planted:careless"), here())
+    text = "\n".join(found.findings)
+    assert "torch.manual_seed(0) at planted.py:" in text
+    assert "the same for every seed" in text
+    assert "the dataset's rng is the same in 2 loader workers" in text
+    assert "another seed gives the same weights: the seed has no effect" in text
+    assert "global generator is the same" not in text  # torch seeds those of loader workers
+    assert found.streams["the seed"] == "nothing"
+
+
+@pytest.mark.slow
+def test_a_generator_that_nobody_seeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = audit(spec_of("planted:train", {"order": "entropy"}), here())
+    assert any(f.startswith("numpy.random.default_rng without a seed at planted.py:") for f in found.findings)
+    assert any(f.startswith("two runs of the same seed differ first at ") for f in found.findings)
+
+
+@pytest.mark.slow
+def test_the_built_in_recipe_is_clean() -> None:
+    found = audit(spec_of(), here())
+    assert found.findings == ()
+    assert found.streams["stream init"] == "initial weights"
+    assert found.streams["stream order"] == "data order (first batch)"
+    assert found.streams["stream dropout"] == "weights after step 1"
+    assert found.streams["numpy.random"] == "nothing"
+
+
+def test_cost_is_the_median_of_paired_ratios() -> None:
+    pace = {"fast": [1.0, 4.0, 1.0], "deterministic": [1.25, 4.0, 2.0]}  # the second round was disturbed
+    found = [{"round": i, "mode": mode, "ms": ms} for mode, all_ in pace.items() for i, ms in enumerate(all_)]
+    cost = summed(spec_of(), found, "2.13.0")
+    assert cost.speed["deterministic"] == (0.5, 0.8, 1.0)
+    assert cost.ms["fast"] == 1.0
+    assert "0.80 of fast (0.50 to 1.00)" in str(cost)

@@ -1,0 +1,36 @@
+"""An operation without a deterministic kernel stops the sweep, and its layer is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from asking import spec_of
+
+from sweep.plan import Cell, Plan
+from sweep.store import Manifest, Store
+from sweep.task import Place
+from sweep.worker import work
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ("unpool", "max_unpooling2d_forward_out has no deterministic kernel on cpu (layer 1.1.unpool (MaxUnpool1d), "
+         "forward pass)"),
+        ("put", "put_ has no deterministic kernel on cpu (layer 1.1 (Put), backward pass)"),
+    ],
+)  # fmt: skip
+def test_layer_operation_and_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = spec_of("planted:train", {"layer": layer})
+    cell = Cell(variant="", task="", params=spec.params)
+    plan = Plan(spec.target, (cell,), (42,), 1, True, "cpu", 1, 42, ())
+    store = Store.create(tmp_path / "out", Manifest("planted", {}, plan.experiment(), plan.seeds))
+    (outcome,) = work((spec,), Place(str(store.path)))
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "nondeterministic"
+    assert outcome.failure.message.startswith(expected)
+    assert "--fast" in outcome.failure.message

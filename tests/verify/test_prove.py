@@ -1,0 +1,132 @@
+"""A run that repeats its bits is proven; one that does not is caught, and what is to blame is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from asking import here, spec_of
+from safetensors.torch import save_file
+
+from sweep import seeding
+from sweep.environment import Answer, verdict
+from sweep.verify.distance import distance
+from sweep.verify.locate import locate
+from sweep.verify.prove import origin_of, prove
+from sweep.verify.rehearse import rehearse
+from sweep.verify.request import Request
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_recipe_is_proven_with_and_without_the_fill_of_memory() -> None:
+    proof = prove(spec_of(), here(), steps=7, processes=1, unfilled=True)
+    assert proof.status == "proven"
+    assert list(proof.trained[0].chain) == [
+        "initial", "first_batch", "step/1", "step/2", "step/3", "step/4", "step/5", "epoch/1", "step/6", "step/7",
+    ]  # fmt: skip
+    filled = [made.environment["fill_uninitialized_memory"] for made in proof.trained]
+    assert filled == [False, True]
+    assert str(proof).startswith("bit-exact: proven (1 process and this one, 7 steps, torch ")
+
+
+def test_a_layer_that_reads_the_clock_is_named() -> None:
+    proof = prove(spec_of("planted:train", {"layer": "clock"}), here(), processes=1)
+    assert proof.status == "differs"
+    assert proof.difference is not None
+    assert proof.difference.link == "final"
+    assert proof.culprit is not None
+    assert (proof.culprit.step, proof.culprit.what, proof.culprit.module) == (1, "output", "1.1")
+    assert "step 1: the output of 1.1 (Clock)" in str(proof)
+
+
+def test_a_gradient_that_changes_late_is_named_with_its_step(tmp_path: Path) -> None:
+    request = Request(spec_of("planted:train", {"layer": "late"}), here(), path=str(tmp_path / "run"))
+    culprit = locate(request, where=tmp_path)
+    assert culprit is not None
+    # The layer changes what comes back, by a hook on its input: seen first below, after what was still equal.
+    assert (culprit.step, culprit.what, culprit.module) == (3, "gradient of the output", "0")
+    assert culprit.before == "gradient of the output of 1.0"
+
+
+@pytest.mark.slow
+def test_an_order_of_the_data_that_no_seed_decides_is_named(tmp_path: Path) -> None:
+    request = Request(spec_of("planted:train", {"order": "entropy"}), here(), path=str(tmp_path / "run"))
+    culprit = locate(request, where=tmp_path)
+    assert culprit is not None
+    assert (culprit.step, culprit.what) == (1, "input")
+
+
+@pytest.mark.slow
+def test_nothing_is_named_where_nothing_differs(tmp_path: Path) -> None:
+    request = Request(spec_of("planted:train", {"layer": "drop"}), here(), path=str(tmp_path / "run"))
+    assert locate(request, where=tmp_path) is None
+
+
+@pytest.mark.slow
+def test_fast_mode_says_how_far_apart(tmp_path: Path) -> None:
+    proof = prove(spec_of("planted:train", {"layer": "clock"}, deterministic=False), here())
+    assert proof.status == "fast"
+    assert proof.distance is not None
+    assert proof.distance.metrics["test/loss"] > 0
+    assert "apart by test/loss by " in str(proof)
+
+
+def test_another_number_of_threads_promises_nothing(tmp_path: Path) -> None:
+    made = []
+    for threads in (1, 2):
+        spec = spec_of("planted:train", threads=threads)
+        made.append((spec, rehearse(Request(spec, here(), path=str(tmp_path / str(threads))))))
+    (one, a), (two, b) = made
+    found = verdict(origin_of(one, a), origin_of(two, b))
+    assert found.answer is Answer.NOT_EXPECTED
+    assert found.fields == (("threads", 1, 2),)
+    assert verdict(origin_of(one, a), origin_of(one, a)).answer in (Answer.MUST_MATCH, Answer.MAY_MATCH)
+
+
+def test_watching_changes_no_bit(tmp_path: Path) -> None:
+    spec = spec_of("five_models:train", {"model": "lstm"})
+    plain = rehearse(Request(spec, here(), path=str(tmp_path / "a")))
+    watched = rehearse(Request(spec, here(), path=str(tmp_path / "b"), trace=str(tmp_path / "trace")))
+    assert watched.chain == plain.chain
+    lines = [line.split("\t") for line in (tmp_path / "trace").read_text().splitlines()]
+    assert {"lstm", "head"} <= {where for _, what, where, _, _ in lines if what == "output"}
+    assert {"lstm.weight_ih_l0", "head.bias"} <= {where for _, what, where, _, _ in lines if what == "gradient"}
+
+
+def _backward_digests(deterministic: bool, tries: int) -> set[bytes]:
+    """Gradients of x[index] for 200,000 indices that hit 10 rows, on 4 threads."""
+    index = torch.from_numpy(np.random.default_rng(0).integers(0, 10, 200_000))
+    weights = torch.from_numpy(np.random.default_rng(1).normal(size=(200_000, 1))).float()
+    found = set()
+    with seeding.restored():
+        seeding.set_threads(4)
+        seeding.apply_mode(deterministic)
+        for _ in range(tries):
+            x = torch.zeros(10, 1, requires_grad=True)
+            (x[index] * weights).sum().backward()
+            assert x.grad is not None
+            found.add(x.grad.numpy().tobytes())
+    return found
+
+
+def test_index_backward_repeats_in_deterministic_mode_only() -> None:
+    assert len(_backward_digests(True, 20)) == 1
+    if len(_backward_digests(False, 40)) == 1:
+        pytest.skip("this machine happened to add in the same order 40 times")
+
+
+def test_distance_of_weights_and_metrics(tmp_path: Path) -> None:
+    for name, shift in (("a", 0.0), ("b", 0.3)):
+        (tmp_path / name).mkdir()
+        weights = {"w": torch.tensor([3.0, 4.0 + shift]), "n": torch.tensor([1])}
+        save_file(weights, tmp_path / name / "model.safetensors")
+    found = distance({"test/nll": 1.0, "n": 2.0}, {"test/nll": 1.25, "n": 2.0}, tmp_path / "a", tmp_path / "b")
+    assert found.metrics == {"test/nll": 0.25}
+    assert found.weights == pytest.approx(0.3 / 5)
+    assert found.largest == pytest.approx(0.3)
