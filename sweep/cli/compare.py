@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.app import emit
+from sweep.cli.output import emit
 from sweep.store import Store
 
 
@@ -44,6 +44,7 @@ def compare(
     0 (passed), 1 (contradicted) or 4 (undecided).
     """
     from sweep import comparison
+    from sweep.cli.read import keys
     from sweep.report import wants_color
 
     stores = [Store.open(path) for path in directories]
@@ -59,8 +60,3 @@ def compare(
     else:
         click.echo((comparison.markdown if format_ == "md" else comparison.latex)(found), nl=False)
     return found.code
-
-
-def keys(text: str | None) -> tuple[str, ...]:
-    """The words of a comma list."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())

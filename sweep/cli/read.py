@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from sweep.cli.output import emit, headline
+from sweep.errors import StatisticsError
 from sweep.store import Member, Store
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def _detail(store: Store, member: Member) -> str:
     "--metric", "metrics", multiple=True, help="md, latex: the columns; default: those of the primary's split."
 )
 @click.option("--percent", is_flag=True, help="md, latex: accuracies and other shares in percent.")
+@click.option("--group-by", metavar="KEYS", help="Cut a grid by these parameters only, e.g. lr.")
 @click.option("--spread", type=click.Choice(["ci", "sd"]), default="ci", show_default=True,
               help="md, latex: what stands behind ±.")  # fmt: skip
 def report(
@@ -93,6 +96,7 @@ def report(
     level: float,
     metrics: tuple[str, ...],
     percent: bool,
+    group_by: str | None,
     spread: Literal["ci", "sd"],
 ) -> int:
     """Report every metric with its interval over seeds, the failures beside it, and the ensemble.
@@ -101,16 +105,35 @@ def report(
     """
     from sweep import report as reports
 
-    made = [reports.build(Store.open(directory), level=level) for directory in directories]
+    stores = [Store.open(directory) for directory in directories]
+    made = [reports.build(store, level=level, group_by=keys(group_by)) for store in stores]
     if as_json or format_ == "json":
         bodies = [reports.to_json(one) for one in made]
         emit(bodies[0] if len(bodies) == 1 else bodies)
     elif format_ == "text":
-        click.echo("\n".join(_as_text(one) for one in made), nl=False)
+        together = [reports.side_by_side(made)] if len(made) > 1 else []
+        click.echo("\n".join([*(_as_text(one) for one in made), *filter(None, together)]), nl=False)
     else:
         table = reports.markdown if format_ == "md" else reports.latex
-        click.echo(table(*made, metrics=metrics or None, in_percent=percent, spread=spread), nl=False)
+        best = _best(stores, made[0].primary, level) if len(stores) > 1 else None
+        click.echo(table(*made, metrics=metrics or None, in_percent=percent, spread=spread, best=best), nl=False)
     return 0
+
+
+def _best(stores: Sequence[Store], metric: str, level: float) -> frozenset[tuple[str, str, str]]:
+    """What several directories in one table may set in bold: nothing, where they cannot be compared."""
+    from sweep import comparison
+    from sweep.comparison.arms import declared
+
+    try:
+        return comparison.best(stores, metric, declared(stores), level=level)
+    except StatisticsError:
+        return frozenset()
+
+
+def keys(text: str | None) -> tuple[str, ...]:
+    """The words of a comma list."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def show_report(store: Store, format_: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from sweep.report.words import listed, percent, shown
 from sweep.stats import rounding
 
 Spread = Literal["ci", "sd"]
+Best = Set[tuple[str, str, str]]  # (directory, task, variant) of what may be set in bold
 
 # Metrics that are shares of one: the others keep their unit whatever `in_percent` says.
 SHARES = frozenset((
@@ -34,15 +35,20 @@ class Table:
 
 
 def markdown(
-    *reports: Report, metrics: Sequence[str] | None = None, in_percent: bool = False, spread: Spread = "ci"
+    *reports: Report,
+    metrics: Sequence[str] | None = None,
+    in_percent: bool = False,
+    spread: Spread = "ci",
+    best: Best | None = None,
 ) -> str:
     """One row a configuration as a Markdown table, with its footnotes; several reports share one table.
 
     metrics: by default those of the primary metric's split. spread: "ci" prints mean ± half-width of the t
-    interval, "sd" mean ± standard deviation, and the header says which. StatisticsError for a metric that no
-    report has.
+    interval, "sd" mean ± standard deviation, and the header says which. best: what is bold in the primary
+    metric, from `sweep.comparison.best`; by default what a single report says itself.
+    StatisticsError for a metric that no report has.
     """
-    return as_markdown(_table(reports, metrics, in_percent, spread))
+    return as_markdown(_table(reports, metrics, in_percent, spread, best))
 
 
 def as_markdown(found: Table) -> str:
@@ -57,10 +63,14 @@ def as_markdown(found: Table) -> str:
 
 
 def latex(
-    *reports: Report, metrics: Sequence[str] | None = None, in_percent: bool = False, spread: Spread = "ci"
+    *reports: Report,
+    metrics: Sequence[str] | None = None,
+    in_percent: bool = False,
+    spread: Spread = "ci",
+    best: Best | None = None,
 ) -> str:
     """The table of `markdown` as LaTeX; needs only the booktabs package."""
-    return as_latex(_table(reports, metrics, in_percent, spread))
+    return as_latex(_table(reports, metrics, in_percent, spread, best))
 
 
 def as_latex(found: Table) -> str:
@@ -85,7 +95,9 @@ def as_latex(found: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(reports: Sequence[Report], metrics: Sequence[str] | None, in_percent: bool, spread: Spread) -> Table:
+def _table(
+    reports: Sequence[Report], metrics: Sequence[str] | None, in_percent: bool, spread: Spread, best: Best | None
+) -> Table:
     if not reports:
         raise StatisticsError("no report to make a table of")
     names = _metrics(reports, metrics)
@@ -97,14 +109,20 @@ def _table(reports: Sequence[Report], metrics: Sequence[str] | None, in_percent:
             mine = [of.get((task, variant, name)) for name in names]
             counted = next(row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant))
             cells = [_cell(row, counted.ok, in_percent, spread) for row in mine]
-            if len(reports) == 1:
-                bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row is not None and row.best}
+            bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _bold(report, row, reports, best)}
             failed = f"{counted.failed} of {counted.ok + counted.failed}"
             rows.append((_name(called, counted, len(reports)), *cells, str(counted.ok), failed))
     what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
     columns = [f"{shown(name)}{_unit(name, in_percent)} {what}" for name in names]
     header = ("", *columns, "n", "failed")
     return Table(header, tuple(rows), frozenset(bold), tuple(_notes(reports, names, spread, bool(bold))))
+
+
+def _bold(report: Report, row: Row, reports: Sequence[Report], best: Best | None) -> bool:
+    """A report knows its own best; what stands beside other directories was compared with them or is not bold."""
+    if best is None:
+        return len(reports) == 1 and row.best
+    return row.primary and (report.directory, row.task, row.variant) in best
 
 
 def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str]:
@@ -161,7 +179,10 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     if others:
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
     if bold:
-        yield "Bold: not separated from the best by Holm over all pairs (paired t)."
+        yield "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared)."
+    for report, called in zip(reports, _called(reports), strict=True):
+        if report.until.get("summary"):
+            yield f"{shown(called)}: a rule chose the number of seeds: {shown(str(report.until['summary']), 400)}."
     for report, called in zip(reports, _called(reports), strict=True):
         extended = f"; seeds added {report.extensions} times after results existed" if report.extensions else ""
         pending = report.counts.pending + report.counts.lost
