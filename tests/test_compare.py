@@ -1,0 +1,484 @@
+"""Is A better than B: the design, what counts, what is refused, and what failures do to the answer."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from finished import accuracies, failure, normal, put, sweep_of
+
+from sweep import comparison, report
+from sweep.cli.app import main
+from sweep.errors import ConfigError, StatisticsError
+from sweep.stats import (
+    all_pairs_superiority,
+    failure_difference,
+    paired_t,
+    sequence_interval,
+    sign_flip_test,
+    welch,
+    worst_rank_superiority,
+)
+from sweep.store import Predictions, Store
+
+A, B, C = "lr-0.1-00000a", "lr-0.01-00000b", "lr-1-00000c"
+SHIFT = {A: 0.02, B: 0.0, C: 0.001}
+
+
+def value(seed, variant, sd=0.004):
+    """A number that shares something with the other variants of its seed, and something not."""
+    own = np.random.default_rng([seed, *variant.encode()]).normal(0, sd)
+    return normal(seed, 0.9, 0.005) + SHIFT.get(variant, 0.0) + float(own)
+
+
+def accuracy(spec):
+    return {"metrics": {"test/accuracy": value(spec.seed, spec.variant)}}
+
+
+def grid(path, outcome=accuracy, variants=(A, B), seeds=range(10), **options):
+    return sweep_of(path, outcome, seeds=seeds, variants=variants, **options)
+
+
+def values(variant, seeds=range(10)):
+    return [value(seed, variant) for seed in seeds]
+
+
+def only(found):
+    assert len(found.pairs) == 1
+    return found.pairs[0]
+
+
+def test_variants_of_one_directory_are_paired_by_seed(tmp_path):
+    pair = only(comparison.compare(grid(tmp_path / "d")))
+    expected = paired_t(values(A), values(B))
+    assert pair.difference == expected
+    assert pair.interval == expected.interval
+    assert pair.p_holm == expected.p
+    assert pair.permutation == sign_flip_test(values(A), values(B))
+    assert pair.superiority == all_pairs_superiority(values(A), values(B), higher_is_better=True)
+    assert pair.wins is not None
+    assert pair.verdict == "a"
+    assert pair.sentence.startswith("lr-0.1 is better than lr-0.01 in test/accuracy by 0.0")
+
+
+def test_unpaired_is_welch_and_has_no_same_seed_wins(tmp_path):
+    pair = only(comparison.compare(grid(tmp_path / "d"), paired=False))
+    assert pair.difference == welch(values(A), values(B))
+    assert pair.wins is None
+
+
+def test_directories_with_other_seeds_are_unpaired_and_with_the_same_seeds_paired(tmp_path):
+    one = sweep_of(tmp_path / "one", accuracies({s: normal(s) for s in range(6)}), seeds=range(6))
+    same = sweep_of(tmp_path / "same", accuracies({s: normal(s + 50) for s in range(6)}), seeds=[5, 4, 3, 2, 1, 0])
+    other = sweep_of(tmp_path / "other", accuracies({s: normal(s + 90) for s in range(1, 7)}), seeds=range(1, 7))
+    assert only(comparison.compare(one, same)).paired
+    found = comparison.compare(one, other)
+    assert not found.pairs[0].paired
+    assert found.why == "unpaired: the planned seeds differ"
+    assert found.arms == ("one", "other")
+
+
+def test_the_sentence_turns_with_the_direction_of_the_metric(tmp_path):
+    def loss(spec):
+        return {"metrics": {"test/nll": value(spec.seed, spec.variant)}}
+
+    pair = only(comparison.compare(grid(tmp_path / "d", loss, config={"primary": "test/nll"})))
+    assert pair.verdict == "a"  # the larger mean
+    assert pair.sentence.startswith("lr-0.01 is better than lr-0.1 in test/nll by 0.0")
+    assert "CI +0.0" in pair.sentence
+    assert pair.superiority.probability < 0.5
+
+
+def test_a_metric_without_a_direction_is_never_called_better(tmp_path):
+    def unknown(spec):
+        return {"metrics": {"my_metric": value(spec.seed, spec.variant)}}
+
+    pair = only(comparison.compare(grid(tmp_path / "d", unknown, config={"primary": "my_metric"})))
+    assert "better" not in pair.sentence
+    assert "my_metric of lr-0.1 is larger than that of lr-0.01" in pair.sentence
+    assert pair.a.best is None
+
+
+def test_holm_and_bonferroni_are_over_all_pairs(tmp_path):
+    found = comparison.compare(grid(tmp_path / "d", variants=(A, B, C)))
+    assert [(p.a.name, p.b.name) for p in found.pairs] == [
+        ("lr-0.1", "lr-0.01"), ("lr-0.1", "lr-1"), ("lr-0.01", "lr-1"),
+    ]  # fmt: skip
+    for pair in found.pairs:
+        assert pair.p_holm >= pair.difference.p
+        assert pair.simultaneous.level == pytest.approx(1 - 0.05 / 3)
+        assert pair.simultaneous.half_width > pair.interval.half_width
+    smallest = min(found.pairs, key=lambda p: p.difference.p)
+    assert smallest.p_holm == pytest.approx(3 * smallest.difference.p)
+
+
+def test_one_pair_that_alone_would_pass_does_not_pass_among_many(tmp_path):
+    """Twelve equal variants: without Holm some pair of 66 would nearly always be called different."""
+    variants = [f"same-{i:06x}" for i in range(12)]
+    found = comparison.compare(grid(tmp_path / "d", variants=variants, seeds=range(8)))
+    assert any(pair.difference.p < 0.05 for pair in found.pairs)  # the negative control
+    assert all(pair.verdict == "none" for pair in found.pairs)
+    assert "among so many pairs it is not" in " ".join(pair.sentence for pair in found.pairs)
+
+
+@pytest.mark.parametrize("name", ["lr-0.01", B, "0.01", "2"])
+def test_a_baseline_is_found_by_what_people_call_it(tmp_path, name):
+    found = comparison.compare(grid(tmp_path / "d", variants=(A, B, C)), baseline=name)
+    assert [(p.a.name, p.b.name) for p in found.pairs] == [("lr-0.1", "lr-0.01"), ("lr-1", "lr-0.01")]
+
+
+def test_an_unknown_baseline_is_refused_with_the_names(tmp_path):
+    with pytest.raises(ConfigError, match="'lr-7' is no configuration here") as caught:
+        comparison.compare(grid(tmp_path / "d"), baseline="lr-7")
+    assert "lr-0.1, lr-0.01" in str(caught.value)
+
+
+def test_failures_come_before_means(tmp_path):
+    def outcome(spec):
+        if spec.variant == A and spec.seed in (2, 5):
+            return {"failure": failure("diverged", "loss is nan"), "metrics": {"test/accuracy": math.nan}}
+        return accuracy(spec)
+
+    pair = only(comparison.compare(grid(tmp_path / "d", outcome)))
+    kept = [s for s in range(10) if s not in (2, 5)]
+    with_failures = [math.nan if s in (2, 5) else value(s, A) for s in range(10)]
+    assert pair.failures == failure_difference(2, 10, 0, 10)
+    assert pair.superiority.probability == pytest.approx(
+        worst_rank_superiority(with_failures, values(B), higher_is_better=True).probability
+    )
+    assert pair.difference == paired_t(values(A, kept), values(B, kept))
+    assert pair.over == "converged pairs only"
+    assert pair.sentence.startswith("lr-0.1 failed 2 of 10 and lr-0.01 0 of 10")
+    assert "Of converged pairs only: lr-0.1 is better" in pair.sentence
+    assert not pair.plan
+
+
+def test_dropping_failures_would_have_turned_the_answer(tmp_path):
+    """A fails on half of its seeds and gains on the rest: by P over all seeds it is not the better one."""
+
+    def outcome(spec):
+        return {"failure": failure()} if spec.variant == A and spec.seed % 2 else accuracy(spec)
+
+    pair = only(comparison.compare(grid(tmp_path / "d", outcome)))
+    kept = values(A, range(0, 10, 2))
+    assert all_pairs_superiority(kept, values(B), higher_is_better=True).probability > 0.9
+    assert pair.superiority.probability < 0.55
+
+
+# Ragged directories, each with its stated result.
+
+
+def test_one_seed_shows_nothing(tmp_path):
+    pair = only(comparison.compare(grid(tmp_path / "d", seeds=[0])))
+    assert pair.interval is None
+    assert pair.verdict == "none"
+    assert "one seed has no spread: this shows nothing" in pair.sentence
+
+
+def test_no_spread_shows_nothing(tmp_path):
+    def constant(spec):
+        return {"metrics": {"test/accuracy": 0.9 if spec.variant == A else 0.8}}
+
+    pair = only(comparison.compare(grid(tmp_path / "d", constant)))
+    assert pair.p_holm is None
+    assert pair.verdict == "none"
+    assert "without spread there is nothing to test it against" in pair.sentence
+
+
+def test_an_arm_that_failed_whole_has_no_mean_but_a_failure_rate(tmp_path):
+    pair = only(
+        comparison.compare(grid(tmp_path / "d", lambda s: {"failure": failure()} if s.variant == A else accuracy(s)))
+    )
+    assert pair.difference is None
+    assert pair.failures.estimate == 1
+    assert pair.superiority.probability == 0
+    assert "lr-0.1 has no value of it" in pair.sentence
+
+
+def test_unequal_seeds_of_variants_pair_what_both_have(tmp_path):
+    def outcome(spec):
+        return None if spec.variant == B and spec.seed > 6 else accuracy(spec)
+
+    found = comparison.compare(grid(tmp_path / "d", outcome))
+    pair = only(found)
+    assert pair.difference == paired_t(values(A, range(7)), values(B, range(7)))
+    assert (pair.a.n, pair.b.n, pair.b.pending) == (10, 7, 3)
+    assert "part of what was planned" in found.warnings[0]
+
+
+def test_a_metric_missing_in_some_seeds_is_counted_not_imputed(tmp_path):
+    def outcome(spec):
+        return {"metrics": {"test/nll": 1.0}} if spec.seed == 4 and spec.variant == A else accuracy(spec)
+
+    pair = only(comparison.compare(grid(tmp_path / "d", outcome)))
+    assert pair.a.missing == 1
+    assert pair.difference.n_a == 9
+    assert pair.failures is None
+
+
+def test_an_infinite_value_is_no_number(tmp_path):
+    def outcome(spec):
+        return {"metrics": {"test/accuracy": math.inf}} if spec.seed == 4 and spec.variant == A else accuracy(spec)
+
+    pair = only(comparison.compare(grid(tmp_path / "d", outcome)))
+    assert pair.a.missing == 1
+    assert math.isfinite(pair.difference.estimate)
+
+
+def test_a_single_configuration_and_the_same_directory_twice_are_refused(tmp_path):
+    store = sweep_of(tmp_path / "d", accuracies({0: 0.9, 1: 0.8}), seeds=(0, 1))
+    with pytest.raises(StatisticsError, match="nothing to compare it with"):
+        comparison.compare(store)
+    with pytest.raises(StatisticsError, match="named twice"):
+        comparison.compare(store, Store.open(tmp_path / "d"))
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(ConfigError, match="no run reports 'test/accurracy'"):
+        comparison.compare(grid(tmp_path / "d"), metric="test/accurracy")
+
+
+# Looking and adding seeds.
+
+
+def extended(path, outcome=accuracy, first=6, second=4):
+    store = grid(path, outcome, seeds=range(first))
+    plan = list(_plan(range(first, first + second)))
+    store.extend(range(first, first + second))
+    for spec in plan:
+        put(store, spec, outcome(spec))
+    return Store.open(path)
+
+
+def _plan(seeds):
+    from finished import planned
+
+    return planned(seeds, (A, B), ("",), 1, deterministic=False)
+
+
+def test_seeds_added_after_a_look_are_paid_for_by_the_sequence(tmp_path):
+    store = extended(tmp_path / "d")
+    assert store.manifest.extensions == 1
+    pair = only(comparison.compare(store))
+    gaps = np.array(values(A)) - np.array(values(B))
+    expected = sequence_interval(gaps)
+    assert pair.interval.low == pytest.approx(expected.low)
+    assert pair.interval.half_width > pair.difference.interval.half_width  # the negative control
+    assert pair.p_holm is None
+    assert "confidence sequence" in pair.sentence
+
+
+def test_without_pairs_the_interval_is_stamped(tmp_path):
+    pair = only(comparison.compare(extended(tmp_path / "d"), paired=False))
+    assert pair.stamp == "unadjusted for 1 extension"
+    assert pair.stamp in pair.sentence
+    assert pair.interval == pair.difference.interval
+
+
+def test_fresh_seeds_only_need_no_adjustment(tmp_path):
+    pair = only(comparison.compare(extended(tmp_path / "d"), fresh=True))
+    assert pair.difference == paired_t(values(A, range(6, 10)), values(B, range(6, 10)))
+    assert not pair.stamp
+    with pytest.raises(StatisticsError, match="no seeds were added"):
+        comparison.compare(grid(tmp_path / "e"), fresh=True)
+
+
+def test_seeds_that_a_rule_asked_for_are_no_peeking(tmp_path):
+    store = grid(tmp_path / "d", seeds=range(6))
+    store.extend([6, 7], note="until")
+    assert store.manifest.extensions == 0
+
+
+# Equivalence, plans, tasks, groups.
+
+
+def test_equivalence_needs_a_margin_and_then_says_so(tmp_path):
+    store = grid(tmp_path / "d", variants=(B, C))
+    assert only(comparison.compare(store)).equivalence is None
+    pair = only(comparison.compare(store, margin=0.01))
+    assert pair.equivalence.verdict == "equivalent"
+    assert "equivalent within ± 0.01" in pair.sentence
+    assert only(comparison.compare(store, margin=0.0001)).equivalence.verdict != "equivalent"
+
+
+def test_a_plan_is_called_an_estimate_and_names_the_honest_command(tmp_path):
+    pair = only(comparison.compare(grid(tmp_path / "d", variants=(B, C))))
+    assert pair.verdict == "none"
+    assert pair.plan[0].startswith("planning estimate, not evidence: ")
+    assert "80 % power" in pair.plan[0]
+    assert f"--until 'test/accuracy: {B} > {C}'" in pair.plan[1]
+
+
+def test_tasks_are_compared_one_by_one_in_one_family(tmp_path):
+    store = grid(tmp_path / "d", tasks=("easy-00000a", "hard-00000b"))
+    found = comparison.compare(store)
+    assert [pair.task for pair in found.pairs] == ["easy-00000a", "hard-00000b"]
+    assert {pair.simultaneous.level for pair in found.pairs} == {0.975}
+    assert "easy: lr-0.1 is better" in comparison.text(found)
+
+
+def test_a_cut_through_a_grid_averages_within_the_seed(tmp_path):
+    config = {"grid": {"params.lr": [1, 2], "params.wd": [0, 5]}}
+    variants = [f"lr-{lr}-wd-{wd}-00000{lr}{wd}"[:40] for lr in (1, 2) for wd in (0, 5)]
+    store = grid(tmp_path / "d", variants=variants, config=config)
+    cells = [{**c, "params": {"lr": int(c["variant"][3]), "wd": int(c["variant"][8])}}
+             for c in store.manifest.experiment["cells"]]  # fmt: skip
+    store.manifest.experiment["cells"][:] = cells
+    members = list(store.scan())
+    assert {m.status for m in members} == {"lost"}  # their records are of other parameters: a stranger's directory
+
+    from sweep.cut import regrouped
+
+    assert {m.variant for m in regrouped(members, store.manifest, ["lr"])} == {"lr=1", "lr=2"}
+    assert {m.variant for m in regrouped(members, store.manifest, ["params.wd"])} == {"wd=0", "wd=5"}
+    with pytest.raises(ConfigError, match="'momentum' names no axis of the grid"):
+        regrouped(members, store.manifest, ["momentum"])
+
+
+def test_shared_examples_give_the_difference_over_both(tmp_path):
+    targets = np.arange(60) % 3
+
+    def outcome(spec):
+        rng = np.random.default_rng([spec.seed, *spec.variant.encode()])
+        probs = rng.dirichlet(np.ones(3), size=60)
+        probs[np.arange(60), targets] += 1.0 if spec.variant == A else 0.4
+        probs /= probs.sum(axis=1, keepdims=True)
+        right = float((probs.argmax(axis=1) == targets).mean())
+        return {
+            "metrics": {"test/accuracy": right},
+            "predictions": {"test": Predictions(ids=np.arange(60), targets=targets, probs=probs)},
+        }
+
+    pair = only(comparison.compare(grid(tmp_path / "d", outcome, seeds=range(5))))
+    assert pair.examples.examples == 60
+    assert pair.examples.mean == pytest.approx(pair.difference.estimate)
+    assert pair.examples.interval.half_width > pair.interval.half_width
+
+
+def test_different_modes_and_data_are_said(tmp_path):
+    one = sweep_of(tmp_path / "one", accuracies({s: normal(s) for s in range(4)}), seeds=range(4))
+    other = sweep_of(
+        tmp_path / "other", accuracies({s: normal(s + 9) for s in range(4)}), seeds=range(4), deterministic=True
+    )
+    assert "different modes (deterministic, fast)" in comparison.compare(one, other).warnings[0]
+
+
+# The gate.
+
+
+def gate(tmp_path, rule, *, candidate=accuracy, base=accuracy, **options):
+    def outcome(spec):
+        return (base if spec.variant == B else candidate)(spec)
+
+    store = grid(tmp_path / "d", outcome, variants=(B, A))
+    return comparison.compare(store, require=[rule], **options)
+
+
+def test_a_gate_passes_contradicts_and_stays_undecided(tmp_path):
+    store = grid(tmp_path / "d", variants=(B, A))
+    codes = {
+        "test/accuracy >= base - 0.005": 0,
+        "test/accuracy >= base + 0.1": 1,
+        "test/accuracy >= base + 0.02": 4,
+        "test/accuracy <= base * 1.5": 0,
+        "test/accuracy >= 0.5": 0,
+        "test/accuracy >= 0.99": 1,
+    }
+    for rule, code in codes.items():
+        found = comparison.compare(store, require=[rule])
+        assert (rule, found.code) == (rule, code)
+        assert 0 <= found.checks[0].decision.identical_passes <= 1
+    assert comparison.compare(store, require=list(codes)).code == 1
+
+
+def test_a_failed_candidate_passes_only_where_that_is_allowed(tmp_path):
+    def failing(spec):
+        return {"failure": failure()} if spec.seed == 3 else accuracy(spec)
+
+    assert gate(tmp_path, "test/accuracy >= base - 0.005", candidate=failing).code == 4
+    store = Store.open(tmp_path / "d")
+    assert comparison.compare(store, require=["test/accuracy >= base - 0.005"], max_failures=1).code == 0
+
+
+def test_pending_seeds_decide_nothing(tmp_path):
+    found = gate(tmp_path, "test/accuracy >= base - 0.5", candidate=lambda s: None if s.seed == 9 else accuracy(s))
+    assert found.code == 4
+    assert found.checks[0].decision.reason == "1 seeds are pending or lost"
+
+
+def test_a_fixed_bound_needs_no_second_configuration(tmp_path):
+    store = sweep_of(tmp_path / "d", accuracies({s: normal(s) for s in range(6)}), seeds=range(6))
+    assert comparison.compare(store, require=["test/accuracy >= 0.5"]).code == 0
+    with pytest.raises(StatisticsError, match="nothing to compare it with"):
+        comparison.compare(store, require=["test/accuracy >= base"])
+
+
+# As it is printed.
+
+
+def test_the_command_prints_and_answers(tmp_path, capsys):
+    path = str(tmp_path / "d")
+    grid(tmp_path / "d", variants=(B, A))
+    assert main(["compare", path]) == 0
+    text = capsys.readouterr().out
+    assert "lr-0.1 is better than lr-0.01 in test/accuracy" in text
+    assert "permutation p = " in text
+    assert "no less than" in text
+    assert main(["compare", path, "--require", "test/accuracy >= base + 0.1"]) == 1
+    assert "contradicted" in capsys.readouterr().out
+    assert main(["compare", path, "--require", "test/accuracy >= base + 0.02"]) == 4
+    assert main(["compare", path, "--require", "accuracy is nice"]) == 2
+    assert "cannot read the requirement" in capsys.readouterr().err
+
+
+def test_json_has_every_number_unrounded_with_its_method(tmp_path, capsys):
+    grid(tmp_path / "d")
+    assert main(["compare", str(tmp_path / "d"), "--format", "json", "--margin", "0.01"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    pair = body["pairs"][0]
+    expected = paired_t(values(A), values(B))
+    assert pair["difference"]["estimate"] == expected.estimate
+    assert pair["interval"] == {
+        "low": expected.interval.low, "high": expected.interval.high, "level": 0.95, "method": "paired t over seeds",
+    }  # fmt: skip
+    assert pair["superiority"]["interval"]["method"] == "Newcombe method 5"
+    assert pair["permutation"]["floor"] == 2 / 2**10
+    assert pair["a"]["expected_inflation"] == pytest.approx(1.5388 * pair["a"]["sd"], rel=1e-3)
+
+
+def test_the_order_of_completion_cannot_be_seen(tmp_path):
+    one = comparison.to_json(comparison.compare(grid(tmp_path / "a" / "d")))
+    other = comparison.to_json(comparison.compare(grid(tmp_path / "b" / "d", seeds=range(9, -1, -1))))
+    keep = ("pairs", "exploratory", "checks")
+    assert [one[k] for k in keep] == [other[k] for k in keep]
+
+
+def test_tables_escape_and_mark(tmp_path):
+    found = comparison.compare(grid(tmp_path / "d", variants=("a_b-00000a", "c&d-00000b")))
+    assert r"a\_b" in comparison.latex(found)
+    assert r"c\&d" in comparison.latex(found)
+    assert "10 pairs" in comparison.markdown(found)
+
+
+def test_bold_across_directories_is_what_was_compared(tmp_path):
+    stores = [
+        sweep_of(tmp_path / name, accuracies({s: normal(s + shift, mean) for s in range(8)}), seeds=range(8), name=name)
+        for name, mean, shift in (("good", 0.95, 0), ("bad", 0.5, 20))
+    ]
+    made = [report.build(store) for store in stores]
+    best = comparison.best(stores, "test/accuracy", {})
+    assert best == {(str(tmp_path / "good"), "", "")}
+    assert "| good | **0.9" in report.markdown(*made, best=best)
+    assert "**" not in report.markdown(*made)
+
+
+def test_results_compare_in_python(tmp_path):
+    from sweep.results import open as results
+
+    grid(tmp_path / "d")
+    found = results(tmp_path / "d").compare()
+    assert "lr-0.1 is better than lr-0.01" in repr(found)
+    sweep_of(tmp_path / "other", accuracies({s: normal(s, 0.5) for s in range(10)}), seeds=range(10))
+    assert len(results(tmp_path / "d").compare(tmp_path / "other").pairs) == 3
