@@ -52,8 +52,9 @@ def paired(differences: npt.ArrayLike, level: float = 0.95) -> tuple[float, floa
 def jackknife(whole: float, without: npt.ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
     """Delete-one interval around `whole` from the (M,) replicas that each lack a member (Efron 1982, ch. 3).
 
-    t on M - 1 degrees of freedom; None below 3 members, where replicas are single members. For scores
-    that are no smooth function of the members, such as accuracy, the interval is wider than it need be.
+    t on M - 1 degrees of freedom; None below 3 members, where replicas are single members. Simulated coverage
+    of the nominal 95 % with 3 to 20 members: NLL and Brier .94 to .97; accuracy .94 to 1, since a vote that
+    turns on one member is no smooth function of the members (`benchmarks/ensemble.py --coverage 300`).
     """
     replicas = np.asarray(without, dtype=np.float64)
     count = len(replicas)
