@@ -37,8 +37,13 @@ def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
 
 
 def search_path() -> str:
-    """PATH with our own interpreter's folder behind it: `python` is found where none is installed."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
+    """PATH, and our own interpreter's folder: before it unless an environment was activated, whose `python` counts.
+
+    Who calls `.venv/bin/sweep` without activating anything means the packages beside it.
+    """
+    ours, theirs = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
+    activated = "VIRTUAL_ENV" in os.environ or "CONDA_PREFIX" in os.environ
+    return os.pathsep.join([theirs, ours] if activated else [ours, theirs])
 
 
 def resolve(config: Config) -> Target:

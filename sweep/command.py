@@ -6,6 +6,7 @@ import codecs
 import os
 import selectors
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -76,7 +77,8 @@ def environment(run: Run) -> dict[str, str]:
 def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     values = placeholders(run)
     words = [fill(word, values) for word in run.spec.target.argv]
-    run.attempt.log_text(f"$ {shlex.join(redact(words))}\n")
+    program = shutil.which(words[0], path=search_path()) or "not found"
+    run.attempt.log_text(f"$ {shlex.join(redact(words))}\n# the program: {program}\n")
     if run.deterministic:
         run.note(NOT_FROM_OUTSIDE)
     begun = time.time()

@@ -422,6 +422,15 @@ class TestBeforeAnythingStarts:
         Path("helper.py").write_text("value = 2")
         assert argv.digest(words) != before
 
+    def test_python_is_the_activated_one_else_the_one_beside_us(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ours = os.path.dirname(PYTHON)
+        monkeypatch.setenv("PATH", "/somewhere")
+        monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+        monkeypatch.delenv("CONDA_PREFIX", raising=False)
+        assert argv.search_path().split(os.pathsep) == [ours, "/somewhere"]
+        monkeypatch.setenv("VIRTUAL_ENV", "/somewhere")
+        assert argv.search_path().split(os.pathsep) == ["/somewhere", ours]
+
     @pytest.mark.parametrize(
         ("words", "name"),
         [
