@@ -134,7 +134,7 @@ def _audit(subject: Subject, as_json: bool) -> int:
 def _lanes(subject: Subject, lanes: int, as_json: bool) -> int:
     from importlib import import_module
 
-    compare: Any = getattr(import_module("sweep.train.lanes"), "compare_lanes", None)
+    compare: Any = getattr(import_module("sweep.train.proof"), "compare_lanes", None)
     if compare is None or subject.spec.target.kind != "recipe":
         raise ConfigError("only recipes on a GPU are packed into lanes", where="--lanes")
     found = compare(subject.spec, subject.place, lanes)

@@ -45,6 +45,7 @@ _out = click.option("--out", type=click.Path(path_type=Path), help="The run dire
 @click.option("--engine", type=click.Choice(["ray", "inline"]), default="ray", help="Ray, or this process.")
 @click.option("--address", help="Join a Ray cluster: auto, or host:port.")
 @click.option("--jobs", type=click.IntRange(1), help="At most so many runs at once.")
+@click.option("--lanes", help="Seeds side by side on a GPU: auto, off or a number.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the runs; start nothing.")
 @click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
 @click.option("--retry-failed", is_flag=True, help="Train failed seeds again; their old records are kept.")
@@ -65,6 +66,7 @@ def run(
     engine: str,
     address: str | None,
     jobs: int | None,
+    lanes: str | None,
     dry_run: bool,
     fail_fast: bool,
     retry_failed: bool,
@@ -92,7 +94,7 @@ def run(
         overrides = (*overrides, f"vary=[{vary}]")
     checked = configured(
         config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic, until=until,
-        max_seeds=max_seeds,
+        max_seeds=max_seeds, lanes=int(lanes) if lanes and lanes.isascii() and lanes.isdecimal() else lanes,
     )  # fmt: skip
     rebirth(checked.deterministic and engine == "inline")
     target = out if out is not None else default_out(checked)

@@ -6,6 +6,7 @@ import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 
@@ -13,6 +14,7 @@ import torch
 
 from sweep import seeding
 from sweep.handle import Run
+from sweep.plan import content_id
 from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.capture import drawing_from, streams, unfilled
@@ -21,11 +23,11 @@ from sweep.train.lane import begin, rehearse
 from sweep.train.loop import Metrics
 from sweep.train.pack import Form, Pack, Seat
 from sweep.train.precision import Objective, flags, objective
-from sweep.train.probe import probe
+from sweep.train.probe import Probe, probe
 from sweep.train.recipe import Recipe
 
 Result = Metrics | Failure
-MOST = 64  # lanes of a pack; the device is full before
+ALONE = "trained alone, not in lanes: "
 SHARE = 0.9  # of the free memory: kernels are chosen by what they find free, so some is left
 
 
@@ -43,30 +45,45 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
     placed = data.to("cuda")
     loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
     with flags(recipe.precision):
-        if recipe.compile:
-            with drawing_from(torch.Generator("cuda")):
-                rehearse(recipe, runs[0], placed, loss)
-        found = probe(recipe, runs[0], placed, loss)
+        known = _known(recipe, runs[0], placed, loss)
+        found = known.probe
         if found.why:
             for index, run in enumerate(runs):
-                run.note(f"trained alone, not in lanes: {found.why}")
+                run.note(f"{ALONE}{found.why}")
                 seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
                 yield index, loop.solo(recipe, run, data, begin(recipe, run, placed, loss))
             return
         free, _ = torch.cuda.mem_get_info()
-        most = max(1, min(MOST, int(SHARE * free / found.size)))
+        most = max(1, int(SHARE * free / found.size))
         with nullcontext() if found.filled else unfilled():
             on = streams(min(most, len(runs)))
-            attempt = partial(_pack, recipe, runs, placed, loss, on, Forms(form))
+            if form is not None:
+                known = replace(known, form=form)
+            attempt = partial(_pack, recipe, runs, placed, loss, on, known)
             yield from packed(range(len(runs)), most, attempt)
         release()
 
 
-class Forms:
-    """The form that was fastest for the first pack; the packs that follow need not try."""
+@dataclass
+class Known:
+    """What was found out about a recipe: its probe, and the form that was fastest for its first pack."""
 
-    def __init__(self, given: Form | None) -> None:
-        self.found = given
+    probe: Probe
+    form: Form | None = None
+
+
+# A process often trains pack after pack of one recipe. What is found again each time need not be kept.
+_FOUND: dict[str, Known] = {}
+
+
+def _known(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> Known:
+    key = content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0})
+    if key not in _FOUND:
+        if recipe.compile:
+            with drawing_from(torch.Generator("cuda")):
+                rehearse(recipe, run, data, loss)
+        _FOUND[key] = Known(probe(recipe, run, data, loss))
+    return _FOUND[key]
 
 
 def packed(
@@ -108,7 +125,7 @@ def release() -> None:
 
 def _pack(
     recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective,
-    on: Sequence[torch.cuda.Stream], forms: Forms, indices: Sequence[int],
+    on: Sequence[torch.cuda.Stream], known: Known, indices: Sequence[int],
 ) -> Iterator[tuple[int, Result]]:  # fmt: skip
     """Train these runs as one pack; lanes that go on from unlike checkpoints as a pack for each point."""
     seats = []
@@ -127,7 +144,7 @@ def _pack(
             for seat in group:
                 yield seat.index, loop.conclude(seat.lane)
             continue
-        pack = Pack(group, on, forms.found)
+        pack = Pack(group, on, known.form)
         yield from pack.results()
-        forms.found = pack.form if len(group) > 1 else forms.found
+        known.form = pack.form if len(group) > 1 else known.form
     torch.cuda.synchronize()

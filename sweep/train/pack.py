@@ -139,6 +139,7 @@ class Pack:
     streams: Sequence[torch.cuda.Stream]
     form: Form | None = None
     groups: list[Group] = field(default_factory=list)
+    pace: float = float("nan")  # seconds of a step of all lanes, lately
     _queued: deque[torch.cuda.Event] = field(default_factory=deque)
     _pool: ThreadPoolExecutor = field(init=False)
 
@@ -148,8 +149,7 @@ class Pack:
         Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
         """
         threads = self.seats[0].lane.run.threads
-        # Metrics are computed on the CPU, where the number of threads decides bits: in each thread of the pool.
-        with ThreadPoolExecutor(HANDS, initializer=seeding.set_threads, initargs=(threads,)) as self._pool:
+        with ThreadPoolExecutor(HANDS, initializer=_hand, initargs=(threads,)) as self._pool:
             while self.seats:
                 if not self.groups:
                     self._regroup(True if self.form is None else self.form)
@@ -198,7 +198,9 @@ class Pack:
             begun = time.perf_counter()
             self._steps(positions, rates, seen)
             torch.cuda.synchronize()
-            return time.perf_counter() - begun
+            taken = time.perf_counter() - begun
+            self.pace = taken / max(1, len(positions))
+            return taken
 
         load(start)
         if self.form is None and total - start >= 3 * (WARM + TRIAL) and len(self.seats) > 1:
@@ -220,12 +222,14 @@ class Pack:
         for position in positions:
             for group in self.groups:
                 group.go(position)
-            if position % LOOK and position != positions[-1]:
+            # Alone, a run is watched step by step: that is how a few steps of it are proven.
+            if len(self.seats) > 1 and position % LOOK and position != positions[-1]:
                 continue
             for seat in self.seats:
                 seat.lane.offset, seat.lane.rate = position + 1, rates[position]
                 seat.lane.seen = seen[position]
-            self._throttle()
+            if position % LOOK == 0:
+                self._throttle()
             if self.seats[0].lane.run.checkpoint_due(epoch_end=False):
                 torch.cuda.synchronize()
                 self.save()
@@ -265,6 +269,12 @@ class Pack:
                     stopped = stop
         if stopped is not None:
             raise stopped
+
+
+def _hand(threads: int) -> None:
+    """Make a thread of the pool ready: metrics are computed on the CPU, where the number of threads decides bits."""
+    seeding.set_threads(threads)
+    torch.cuda.synchronize()  # else its first product warns that the thread has no CUDA context
 
 
 def _turn(seat: Seat, sums: Sequence[float]) -> Failure | None:

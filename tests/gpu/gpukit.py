@@ -155,7 +155,8 @@ def handle(
 ) -> Run:  # fmt: skip
     folder.mkdir(parents=True)
     spec = RunSpec(
-        target=Target("recipe", "tests:recipe"), params={}, variant="", task="", seed=seed,
+        # What is found out about a recipe is kept by its spec: no two of these are one.
+        target=Target("recipe", "tests:recipe"), params={"folder": str(folder)}, variant="", task="", seed=seed,
         streams={name: stream_seed(seed, name) for name in STREAMS}, repeat=0, deterministic=deterministic,
         device="cuda", threads=1, data="",
     )  # fmt: skip
