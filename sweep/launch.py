@@ -99,7 +99,7 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
     made = plan(config, target, cells, device)
     shown = redact(to_dict(config))
     if len(cells) == 1:
-        shown["params"] = dict(cells[0].params)
+        shown["params"] = redact(dict(cells[0].params))
     manifest = Manifest(
         name=config.name,
         config=shown,

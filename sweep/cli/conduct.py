@@ -63,7 +63,8 @@ def again(store: Store) -> str:
     words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed")]
     import shlex
 
-    return shlex.join([os.path.basename(sys.argv[0]) or "sweep", *words])
+    name = os.path.basename(sys.argv[0])
+    return shlex.join(["sweep" if name in ("", "__main__.py") else name, *words])
 
 
 @contextmanager

@@ -41,9 +41,14 @@ def status(directory: Path, as_json: bool) -> int:
     if owner is not None:
         click.echo(f"at work: {owner}")
     for member in members if len(members) <= 60 else [m for m in members if m.status != "ok"][:60]:
-        click.echo(f"  {member.key:<32} {member.status:<8}{_detail(store, member)}")
+        click.echo(f"  {member.key:<32} {member.status:<8}{visible(_detail(store, member))}")
     click.echo(f"next: sweep report {directory}")
     return 0
+
+
+def visible(text: str) -> str:
+    """`text` on one line: a received directory's names could otherwise move the cursor or turn the line around."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def count(members: list[Member]) -> dict[str, int]:

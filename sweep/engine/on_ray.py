@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 import warnings
@@ -88,6 +89,7 @@ class RayEngine:
             ) from self._error  # fmt: skip
         import ray
 
+        _put_handlers_back()
         return ray
 
     def __call__(self, pull: Pull, work: Work, slots: Slots) -> Iterator[Event]:
@@ -97,22 +99,23 @@ class RayEngine:
         remote = ray.remote(max_retries=0, num_cpus=slots.cpus, num_gpus=slots.gpus)(_carried(work))
         running: dict[Any, Task] = {}
         more = True
-        while more or running:
-            width = slots.jobs or _fits(ray, slots)
-            while more and len(running) < width:
-                task = pull()
-                if task is None:
-                    more = False
-                else:
-                    running[remote.remote(task)] = task
-            if not running:
-                break
-            ready, _ = ray.wait(list(running), timeout=POLL)
-            if not ready:
-                yield Tick(len(running))
-            for reference in ready:
-                yield _ended(ray, reference, running.pop(reference))
-            more = True
+        with _as_raised():
+            while more or running:
+                width = slots.jobs or _fits(ray, slots)
+                while more and len(running) < width:
+                    task = pull()
+                    if task is None:
+                        more = False
+                    else:
+                        running[remote.remote(task)] = task
+                if not running:
+                    break
+                ready, _ = ray.wait(list(running), timeout=POLL)
+                if not ready:
+                    yield Tick(len(running))
+                for reference in ready:
+                    yield _ended(ray, reference, running.pop(reference))
+                more = True
 
     def close(self) -> None:
         """Shut down what we started; workers and their children end with it."""
@@ -144,6 +147,24 @@ def _this_host_only() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _put_handlers_back() -> None:
+    """Ray takes SIGTERM for a crash, and three seconds later aborts the process that is still saving its work."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _as_raised() -> Iterator[None]:
+    """What a signal handler raises comes out of Ray's compiled code as the cause of a SystemError."""
+    try:
+        yield
+    except SystemError as error:
+        raise error.__cause__ or error from None
 
 
 def _carried(work: Work) -> Work:

@@ -160,6 +160,15 @@ def _filler(data: bytes | Callable[[IO[bytes]], None]) -> Callable[[IO[bytes]], 
     return fill
 
 
+def read(path: Path, limit: int) -> bytes:
+    """A file's bytes. Raises: ValueError when it is larger than `limit`, which nothing that we wrote is."""
+    with open(path, "rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit >> 20} MiB")
+    return data
+
+
 def bytes_digest(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 

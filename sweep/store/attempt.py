@@ -127,7 +127,7 @@ class Attempt:
 
     def _described(self, path: Path) -> dict[str, Any] | str:
         try:
-            about = atomic.loads(path.with_suffix(".json").read_bytes())
+            about = atomic.loads(atomic.read(path.with_suffix(".json"), 1 << 20))
             if about["spec_id"] != self.spec_id:
                 return "it belongs to another run"
             if path.is_symlink() or atomic.file_digest(path) != about["sha256"]:

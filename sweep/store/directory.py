@@ -37,7 +37,7 @@ from sweep.store.names import (
 )
 from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
-from sweep.store.record import Damaged, Record
+from sweep.store.record import Record
 
 Status = Literal["ok", "failed", "lost", "running", "pending"]
 
@@ -222,13 +222,13 @@ class Store:
         retried = sum((attempt / RECORD).exists() for attempt in tries)
         member = replace(member, attempts=len(tries), retried=retried)
         try:
-            found = record.decode(inside(self.path, member.path / RECORD).read_bytes())
+            found = record.decode(atomic.read(inside(self.path, member.path / RECORD), record.LIMIT))
             reason = self._disbelieve(member, found, verify)
             if not reason:
                 return replace(member, status=found.status, record=found)
         except FileNotFoundError:
             reason = ""
-        except (Damaged, OSError, StoreError) as error:
+        except (ValueError, OSError, StoreError) as error:
             reason = f"its record is damaged: {error}"
         if not tries and not reason:
             return member
@@ -381,7 +381,7 @@ class Store:
 
 def _number(attempt: Path) -> int:
     try:
-        return int(atomic.loads((attempt / ABOUT).read_bytes())["number"])
+        return int(atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))["number"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

@@ -17,7 +17,7 @@ from sweep.store.owner import Owner, this_process
 def read_owner(path: Path) -> Owner | None:
     """The owner named in a lock or attempt file; None when there is none or it cannot be read."""
     try:
-        return Owner.from_json(atomic.loads(path.read_bytes()))
+        return Owner.from_json(atomic.loads(atomic.read(path, 1 << 20)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -14,6 +14,7 @@ from sweep.store import atomic
 from sweep.store.owner import now
 
 FORMAT = 1
+LIMIT = 1 << 30  # bytes that a manifest may have
 UNTIL = "until"  # the note of seeds that a stopping rule asked for
 
 Json = Any
@@ -82,7 +83,7 @@ def read(path: Path) -> Manifest:
     """
     where = str(path)
     try:
-        body = atomic.loads(path.read_bytes())
+        body = atomic.loads(atomic.read(path, LIMIT))
         checksum = body.pop("checksum")
         version = body.pop("format")
         if isinstance(version, int) and version > FORMAT:

@@ -10,6 +10,7 @@ from sweep.plan import RunSpec, content_id
 from sweep.store import atomic
 
 FORMAT = 1
+LIMIT = 64 << 20  # bytes: a larger file is no record of ours, and is not read into memory
 
 Json = Any
 
