@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from sweep.cli.output import emit, headline
-from sweep.errors import StatisticsError
-from sweep.store import Member, Store
+from sweep.errors import ConfigError, StatisticsError, SweepError
+from sweep.store import Member, Store, atomic
 
 if TYPE_CHECKING:
     from sweep.report import Report
@@ -85,6 +85,8 @@ def _detail(store: Store, member: Member) -> str:
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write a page that holds everything: pictures, failures, evidence, no network.")  # fmt: skip
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
               help="Of every interval.")  # fmt: skip
 @click.option(
@@ -98,6 +100,7 @@ def report(
     directories: tuple[Path, ...],
     format_: str,
     as_json: bool,
+    html: Path | None,
     level: float,
     metrics: tuple[str, ...],
     percent: bool,
@@ -111,6 +114,11 @@ def report(
     from sweep import report as reports
 
     stores = [Store.open(directory) for directory in directories]
+    if html is not None:
+        if len(stores) > 1:
+            raise ConfigError("a page is about one directory", where="--html", hint="write one page for each")
+        _page(stores[0], html, level)
+        return 0
     made = [reports.build(store, level=level, group_by=keys(group_by)) for store in stores]
     if as_json or format_ == "json":
         bodies = [reports.to_json(one) for one in made]
@@ -139,6 +147,26 @@ def _best(stores: Sequence[Store], metric: str, level: float) -> frozenset[tuple
 def keys(text: str | None) -> tuple[str, ...]:
     """The words of a comma list."""
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def _page(store: Store, html: Path, level: float) -> None:
+    from sweep.report.html import page
+
+    text = page(store, level=level, comparison=_comparison(store, level))
+    atomic.write(html, text.encode())
+    click.echo(f"wrote {html} ({len(text.encode()) / 1024:.0f} KiB); open it in any browser", err=True)
+
+
+def _comparison(store: Store, level: float) -> Any:
+    """Of the variants of a directory, or why there is none; None where there is one variant only."""
+    if len({cell["variant"] for cell in store.manifest.experiment["cells"]}) < 2:
+        return None
+    from sweep.comparison import compare
+
+    try:
+        return compare(store, level=level)
+    except SweepError as error:
+        return str(error)
 
 
 def show_report(store: Store, format_: str) -> int:

@@ -130,7 +130,7 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
     return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
 
 
-def _again(origin: str, options: str) -> str:
+def asked_again(origin: str, options: str) -> str:
     """The words that go on with a directory; what follows ` -- ` belongs to another program."""
     ours, mark, program = origin.partition("-- ") if origin.startswith("-- ") else origin.partition(" -- ")
     return " ".join(word for word in ("sweep run", ours, options, mark.strip(), program) if word)
@@ -139,13 +139,13 @@ def _again(origin: str, options: str) -> str:
 def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
     """What to type next, the most useful first."""
     here = path_argument(store.path)
-    again = _again(store.manifest.origin, f"--out {here}")
+    again = asked_again(store.manifest.origin, f"--out {here}")
     if counts.running:
         return (f"sweep watch {here}",)
     if counts.lost or counts.pending:
         return (again,)
     if counts.failed:
-        return (_again(store.manifest.origin, f"--out {here} --retry-failed"),)
+        return (asked_again(store.manifest.origin, f"--out {here} --retry-failed"),)
     if cells > 1:
         return (f"sweep compare {here}",)
     if store.manifest.experiment.get("deterministic") and not store.manifest.stamp:

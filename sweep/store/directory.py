@@ -293,6 +293,12 @@ class Store:
         folder = member.folder
         return history.read(inside(self.path, folder / HISTORY))[0] if folder else []
 
+    def rows(self, member: Member) -> Iterator[Row]:
+        """`history` row by row, of any length."""
+        folder = member.folder
+        if folder and (member.record is None or HISTORY in member.record.artifacts):
+            yield from history.stream(inside(self.path, folder / HISTORY))
+
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder
         return history.last(inside(self.path, folder / HISTORY)) if folder else None

@@ -1,0 +1,91 @@
+"""The ensembles of a directory as the HTML report shows them: scores, evidence, curves, calibration, uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from sweep import ensemble
+from sweep.ensemble import Assessment
+from sweep.ensemble.gather import gather
+from sweep.errors import SweepError
+from sweep.report import charts
+from sweep.report.model import Report, Together
+from sweep.report.words import number, percent, plural
+from sweep.store import Store
+
+MOST = 4  # ensembles assessed in full; of further ones the scores alone
+ENTRIES = 40_000_000  # members x examples x classes beyond which the assessment is left to `sweep ensemble`
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One ensemble: its scores, and where it was assessed in full the pictures with their words."""
+
+    of: Together
+    found: Assessment | None
+    sizes: tuple[tuple[str, Markup], ...] = ()
+    reliability: Markup | None = None
+    legend: tuple[tuple[int, str], ...] = ()
+    calibrated: str = ""
+    histograms: tuple[tuple[str, Markup], ...] = ()
+    classes: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def pooled(store: Store, report: Report) -> Iterator[Pooled]:
+    """Every ensemble that the report scored, the first few assessed in full."""
+    assessed = 0
+    for one in report.together:
+        if one.reason or assessed >= MOST:
+            yield Pooled(one, None)
+            continue
+        assessed += 1
+        yield _assessed(store, one, report.level)
+
+
+def _assessed(store: Store, one: Together, level: float) -> Pooled:
+    try:
+        members = gather(store, one.split, variant=one.variant, task=one.task, allow_missing=True)
+        held = members.probs if members.probs is not None else members.mean
+        if held is None or held.size > ENTRIES:
+            return Pooled(one, None, notes=("sweep ensemble assesses it in full",))
+        val = None
+        if one.split != "val" and not members.missing:
+            try:
+                val = gather(store, "val", variant=one.variant, task=one.task)
+            except SweepError:
+                val = None  # without it calibration is cross-fitted, and says so
+        found = ensemble.assess(members, val=val, level=level)
+    except SweepError as error:
+        return Pooled(one, None, notes=(error.what,))
+    unsure = found.uncertainty
+    wrong = found.prediction != found.targets if found.kind == "classification" else None
+    named = [
+        ("total", unsure.total),
+        ("aleatoric (noise)", unsure.aleatoric),
+        ("epistemic (disagreement)", unsure.epistemic),
+    ]
+    calibration = found.calibration
+    before = calibration.diagram_before if calibration is not None else None
+    return Pooled(
+        one,
+        found,
+        sizes=tuple((c.metric, charts.size_curve(c)) for c in found.curves[:2] if np.isfinite(c.value).any()),
+        reliability=charts.reliability(before, calibration.diagram_after) if calibration and before else None,
+        legend=((0, "ensemble"), (1, f"calibrated: temperature {number(calibration.served, 2)}, {calibration.source}"))
+        if calibration and before else (),
+        calibrated="" if not calibration else ", ".join(
+            f"{name} {number(value, 4)} → {number(calibration.after[name], 4)}"
+            for name, value in calibration.before.items() if name in calibration.after
+        ),
+        histograms=tuple(
+            (name, charts.histogram(values, wrong, f"{name} uncertainty of {plural(values.size, 'example')}"))
+            for name, values in named if values is not None
+        ),
+        classes=found.kind == "classification",
+        notes=(*found.notes, *((f"{percent(level)} bands and intervals",) if found.curves else ())),
+    )  # fmt: skip

@@ -1,0 +1,246 @@
+"""The report as one HTML file: drawings from data, no network, nothing in it that a run directory could make act.
+
+A template with autoescaping, a style sheet and a script of our own; the content security policy allows exactly
+these two by their digests and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from sweep import aggregate
+from sweep.goals import ARROWS
+from sweep.report import charts
+from sweep.report.assemble import build
+from sweep.report.ensembles import pooled
+from sweep.report.findings import asked_again
+from sweep.report.model import Report, Row
+from sweep.report.sentence import at_most, labels
+from sweep.report.thinned import curves, preferred
+from sweep.report.words import listed, number, path_argument, percent, places, plural, shown
+from sweep.seeds import format_seeds
+from sweep.stats import rounding
+from sweep.store import Member, Store
+
+if TYPE_CHECKING:
+    from sweep.comparison import Comparison
+
+MOST_CARDS = 24  # metrics with a picture; every one is in the table
+MOST_ARMS = 24  # variants in a picture
+MOST_CURVES = 8  # metrics whose learning curves are drawn
+MOST_ROWS = 400  # of the table of metrics
+MOST_CAUSES = 200
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture with its words."""
+
+    title: str
+    picture: Markup
+    legend: tuple[tuple[int, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    value: str = ""
+
+
+def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | None = None) -> str:
+    """The whole report of a run directory as HTML text.
+
+    comparison: of its variants, or why there is none. Histories are read in one pass and thinned, visibly.
+    The same directory gives the same bytes.
+    """
+    members = sorted(store.scan(), key=lambda m: (m.task, m.variant, m.seed, m.repeat))
+    report = build(store, level=level, members=members)
+    return render(report, store, members, comparison)
+
+
+def render(report: Report, store: Store, members: Sequence[Member], comparison: Comparison | str | None) -> str:
+    style, script = _asset("report.css"), _asset("report.js")
+    answers: dict[str, Any] = {
+        "report": report,
+        "style": Markup(style),
+        "script": Markup(script),
+        "policy": "; ".join([
+            "default-src 'none'", f"style-src {digest(style)}", f"script-src {digest(script)}", "img-src data:",
+            "base-uri 'none'", "form-action 'none'",
+        ]),
+        "headlines": [_headline(text) for text in report.headlines],
+        "counts": charts.counts([(s, getattr(report.counts, s)) for s in ("ok", "failed", "lost", "pending")]),
+        "rates": list(dict.fromkeys(at_most(row) for row in report.primary_rows if row.ok + row.failed)),
+        "cards": list(_metric_cards(report, members)),
+        "unpictured": max(0, len(report.metrics) - MOST_CARDS),
+        "table": [_numbers(row) for row in report.rows[:MOST_ROWS]],
+        "untabled": max(0, len(report.rows) - MOST_ROWS),
+        "labelled": any(row.label for row in report.rows),
+        "causes": report.causes[:MOST_CAUSES],
+        "uncaused": max(0, len(report.causes) - MOST_CAUSES),
+        "ensembles": list(pooled(store, report)),
+        "comparison": comparison,
+        "stamp": [(key, _plain(value)) for key, value in report.stamp.items()],
+        "seeds": format_seeds(report.seeds),
+        "seed_log": [{**entry, "added": format_seeds(entry["added"])} for entry in report.seed_log],
+        "config": _yaml(store.manifest.config),
+        "commands": _commands(store, report),
+        "citation": _citation(report),
+        "bibtex": _bibtex(report),
+        "version": report.versions.get("seed-sweep", ""),
+    }  # fmt: skip
+    answers["curves"], answers["uncurved"] = _curve_cards(report, store, members)
+    text: str = _template().render(answers)
+    return text
+
+
+def digest(text: str) -> str:
+    """A source expression for a content security policy: 'sha256-…' of an inline element's text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _asset(name: str) -> str:
+    return files("sweep.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Any:
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {
+        "shown": shown, "number": number, "percent": percent, "listed": listed, "plural": plural,
+        "signed": _signed,
+    }  # fmt: skip
+    return made.from_string(_asset("report.html"))
+
+
+def _signed(value: float | None, digits: int = 4) -> str:
+    return number(value, digits) if value is None or not value > 0 else f"+{number(value, digits)}"
+
+
+def _headline(text: str) -> tuple[str, str, str]:
+    """("test/accuracy", "0.9681 ± 0.0042", "95 % CI over seeds, …")."""
+    head, _, rest = text.partition(" (")
+    words = head.split(" ")
+    for i in range(1, len(words)):
+        if _is_number(words[i]) and words[i + 1 : i + 2] in ([], ["±"]):
+            return " ".join(words[:i]), " ".join(words[i:]), rest.removesuffix(")")
+    return head, "", rest.removesuffix(")")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word.replace("−", "-").replace(",", ""))
+    except ValueError:
+        return False
+    return True
+
+
+def _metric_cards(report: Report, members: Sequence[Member]) -> Iterator[Card]:
+    table = aggregate.frame_of(members)
+    cells = {key: table.loc[rows] for key, rows in table.groupby(["task", "variant"], sort=False).groups.items()}
+    for metric in report.metrics[:MOST_CARDS]:
+        rows = [row for row in report.rows if row.metric == metric]
+        drawn = rows[:MOST_ARMS]
+        values = {(row.task, row.variant): _seed_values(cells[row.task, row.variant], metric) for row in drawn}
+        picture = charts.distribution(drawn, values)
+        notes = [f"{len(rows) - MOST_ARMS} more variants in the table"] if len(rows) > MOST_ARMS else []
+        missing = sum(row.missing for row in rows)
+        if missing:
+            notes.append(f"{plural(missing, 'ok seed')} without a finite value")
+        one = rows[0]
+        yield Card(
+            title=f"{shown(metric)} {ARROWS[one.goal]}".rstrip(), picture=picture, notes=tuple(notes),
+            value=_value(one) if len(rows) == 1 else "",
+        )  # fmt: skip
+
+
+def _value(row: Row) -> str:
+    return "no value" if row.mean is None else rounding.paper(row.mean, row.half_width)
+
+
+def _seed_values(cell: pd.DataFrame, metric: str) -> tuple[list[int], Any]:
+    seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
+    kept = aggregate.converged(seeds, status)
+    found, numbers = aggregate.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
+    return found.tolist(), numbers
+
+
+def _curve_cards(report: Report, store: Store, members: Sequence[Member]) -> tuple[list[Card], list[str]]:
+    found = curves(store, members)
+    label = labels((m.task, m.variant) for m in members)
+    wanted = preferred(list(found), report.primary)
+    cards = []
+    for metric in wanted[:MOST_CURVES]:
+        for task in dict.fromkeys(task for task, _ in found[metric]):
+            cells = {cell: runs for cell, runs in found[metric].items() if cell[0] == task}
+            drawn = dict(list(cells.items())[:7])
+            picture, legend, notes = charts.learning(drawn, label, metric, report.level)
+            if len(cells) > len(drawn):
+                notes.append(f"{len(cells) - len(drawn)} more variants are not drawn")
+            title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
+            cards.append(Card(title, picture, tuple(legend), tuple(notes)))
+    return cards, [shown(name) for name in wanted[MOST_CURVES:]]
+
+
+def _numbers(row: Row) -> Mapping[str, Any]:
+    scale = places(min(row.sd, row.half_width)) if row.sd is not None and row.half_width is not None else None
+    numbers = {name: number(getattr(row, name), scale) for name in ("mean", "sd", "low", "high", "min", "max")}
+    count = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
+    return {"metric": shown(row.metric), "arrow": ARROWS[row.goal], "label": shown(row.label), "primary": row.primary,
+            "best": row.best, "failed": row.failed, **numbers, "n": count,
+            "interval": "none" if row.low is None else f"{numbers['low']} to {numbers['high']}"}  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    return shown(value if isinstance(value, str) else json.dumps(value, default=str), 600)
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    import yaml
+
+    kept = {key: value for key, value in config.items() if value not in (None, {}, [])}
+    kept = {key: format_seeds(value) if key == "seeds" else value for key, value in kept.items()}
+    text: str = yaml.safe_dump(kept, sort_keys=False, allow_unicode=False, width=100)
+    return text.rstrip()
+
+
+def _commands(store: Store, report: Report) -> list[tuple[str, str]]:
+    """(what it does, the command)."""
+    here = path_argument(store.path)
+    found = []
+    if store.manifest.origin or store.manifest.experiment.get("target", {}).get("kind") == "command":
+        words = asked_again(store.manifest.origin, f"--seeds {format_seeds(report.seeds)}")
+        found.append(("Run the whole sweep again", words))
+    first = min(report.seeds, default=0)
+    found.append(("Train one seed again and compare every recorded digest", f"sweep reproduce {here} --seed {first}"))
+    if report.mode == "deterministic":
+        found.append(("Prove that a run repeats its bits", f"sweep verify {here}"))
+    return found
+
+
+def _citation(report: Report) -> str:
+    made = [f"{name} {version}" for name, version in report.versions.items() if name in ("torch", "python")]
+    version = report.versions.get("seed-sweep", "")
+    where = f"{report.mode} mode on {report.device}, {plural(report.threads, 'thread')} a run"
+    said = f"seeds {format_seeds(report.seeds)}; {where}"
+    parts = [f"{'; '.join(report.headlines[:4])}.", f"Trained with sweep {version} ({said}; {', '.join(made)})."]
+    if report.result:
+        parts.append(f"Reported values: {report.result}.")
+    parts.append(f"Bit-exactness: {report.reproducibility}.")
+    return " ".join(shown(part, 2000) for part in parts)
+
+
+def _bibtex(report: Report) -> str:
+    version = report.versions.get("seed-sweep", "")
+    return "\n".join([
+        "@software{seed_sweep,", "  title   = {sweep: training over many seeds},", f"  version = {{{version}}},",
+        "  note    = {Python package seed-sweep}", "}",
+    ])  # fmt: skip
