@@ -130,3 +130,16 @@ def test_distance_of_weights_and_metrics(tmp_path: Path) -> None:
     assert found.metrics == {"test/nll": 0.25}
     assert found.weights == pytest.approx(0.3 / 5)
     assert found.largest == pytest.approx(0.3)
+
+
+@pytest.mark.slow
+def test_the_shipped_deterministic_config_is_proven(capsys: pytest.CaptureFixture[str]) -> None:
+    from sweep.cli.app import main
+    from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+
+    config = Path(__file__).parents[2] / "configs" / "digits_deterministic.yaml"
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in ENVIRONMENT_FOR_DETERMINISM.items():
+            patched.setenv(name, value)
+        assert main(["verify", str(config)]) == 0
+    assert "seed42: bit-exact: proven (2 processes and this one, 40 epochs, torch " in capsys.readouterr().out

@@ -18,7 +18,7 @@ from sweep.errors import EnvironmentRefused, StoreError, TargetError
 from sweep.plan import Target
 from sweep.store import Record, Store
 from sweep.store.record import encode
-from sweep.target import harmless
+from sweep.target import harmless, require_trust
 from sweep.verify.reproduce import reproduce
 from sweep.verify.subject import of_directory, require_same_code, require_trust
 

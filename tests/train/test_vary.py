@@ -1,0 +1,103 @@
+"""Named streams: one varies while the others are held, and none depends on what has nothing to do with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training import SMALL, handle, recipe_of, trained
+
+from sweep.errors import ConfigError
+from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
+from sweep.store import Predictions
+from sweep.store.predictions import read
+from sweep.train.data import load
+from sweep.train.params import Data
+
+
+def plan_of(*vary: str) -> Plan:
+    cell = Cell(variant="", task="", params={})
+    return Plan(Target("recipe"), (cell,), (1, 2), 1, True, "cpu", 1, 42, vary)
+
+
+@pytest.mark.parametrize("vary", STREAMS)
+def test_one_stream_varies_and_the_others_are_held(vary: str) -> None:
+    one, two = plan_of(vary)
+    assert {name for name in STREAMS if one.streams[name] != two.streams[name]} == {vary}
+    assert all(one.streams[name] == stream_seed(42, name) for name in STREAMS if name != vary)
+
+
+def test_the_split_is_a_stream_only_where_it_varies() -> None:
+    assert all(set(spec.streams) == set(STREAMS) for spec in (*plan_of(), *plan_of("order")))
+    one, two = plan_of("split")
+    assert one.streams["split"] != two.streams["split"]
+    assert one.streams["init"] == two.streams["init"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "link"),
+    [("init", "initial"), ("order", "first_batch"), ("augment", "first_batch"), ("dropout", "epoch/1")],
+)
+def test_what_a_stream_decides_first(tmp_path: Path, stream: str, link: str) -> None:
+    params = {"epochs": 1, "model": {"name": "cnn", "channels": [4], "hidden": [16], "dropout": 0.2},
+              "augment": {"shift": 1}}  # fmt: skip
+    base = trained(tmp_path / "base", params)
+    other = trained(tmp_path / "other", params, streams={stream: 12345})
+    assert next(name for name in base.chain if base.chain[name] != other.chain[name]) == link
+
+
+def test_another_architecture_sees_the_data_in_the_same_order(tmp_path: Path) -> None:
+    small = trained(tmp_path / "small", {"epochs": 1, "model": {"hidden": [8]}})
+    large = trained(tmp_path / "large", {"epochs": 1, "model": {"hidden": [64, 64], "batch_norm": True}})
+    assert small.chain["first_batch"] == large.chain["first_batch"]
+    assert small.chain["initial"] != large.chain["initial"]
+
+
+def ids(run_dir: Path, split: str) -> set[int]:
+    found: Predictions = read(run_dir / f"predictions-{split}.npz")
+    return set(found.ids.tolist())
+
+
+def test_a_split_of_its_own(tmp_path: Path) -> None:
+    recipe = recipe_of({"epochs": 1})
+    assert recipe.resplit is not None
+    fixed, one, again, two = recipe.data(), *(recipe.resplit(seed).data() for seed in (1, 1, 2))
+    for name in ("train", "val", "test"):
+        assert getattr(one, name).ids.equal(getattr(again, name).ids)
+        assert not getattr(one, name).ids.equal(getattr(two, name).ids)
+        assert not getattr(one, name).ids.equal(getattr(fixed, name).ids)
+    everything = [set(part.ids.tolist()) for part in (one.train, one.val, one.test)]
+    assert len(set().union(*everything)) == sum(map(len, everything))  # no example stands in two of them
+
+
+def test_classes_keep_their_shares_in_every_split() -> None:
+    data = load(Data(), "classification", 7)
+    shares = np.bincount(data.test.targets.numpy()) / np.bincount(data.train.targets.numpy())
+    assert shares.max() / shares.min() < 1.1
+
+
+def test_what_the_data_set_sets_apart_stays(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 3)), rng.integers(0, 2, 90)
+    np.savez(tmp_path / "own.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    fixed, drawn = (load(Data(name="npz", path=str(tmp_path / "own.npz")), "classification", s) for s in (None, 3))
+    assert drawn.test.ids.equal(fixed.test.ids)
+    assert not drawn.val.ids.equal(fixed.val.ids)
+
+
+def test_sweep_run_vary_order(tmp_path: Path) -> None:
+    import sweep
+
+    found = sweep.run(
+        {"params": {**SMALL, "epochs": 1}, "vary": ["order"], "seeds": [1, 2]}, out=tmp_path / "out", engine="inline"
+    )
+    one, two = (member.record for member in found.store.scan())
+    assert one is not None
+    assert two is not None
+    assert one.digests["initial"] == two.digests["initial"]
+    assert one.digests["first_batch"] != two.digests["first_batch"]
+    assert "over seeds that vary order only, this split and test set" in found.report.headline
+    with pytest.raises(ConfigError):
+        sweep.run({"vary": ["colour"]}, out=tmp_path / "no", engine="inline")
+    assert handle(tmp_path / "handle").streams["order"]
