@@ -28,6 +28,7 @@ from sweep.store.owner import this_process
 from sweep.target import check_params, resolve
 from sweep.task import Interval, Outcome, Place, Task
 
+MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 LOSSES = 10  # a run that was lost so often, for whatever reason, is no longer retried by this command
 
@@ -97,6 +98,11 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
     target, called = _target(config, function)
     cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
     made = plan(config, target, cells, device)
+    if len(made) > MOST:
+        raise ConfigError(
+            f"{len(made):,} runs are planned; a directory holds at most {MOST:,}", where="seeds",
+            hint="ask for fewer, or for several sweeps with an --out of their own",
+        )  # fmt: skip
     shown = redact(to_dict(config))
     if len(cells) == 1:
         shown["params"] = redact(dict(cells[0].params))

@@ -308,7 +308,10 @@ def _in_time(
     until = time.monotonic() + (place.timeout or math.inf) * len(runs)
     while True:
         with _time_limit(place, runs[0].attempt, until):
-            result = next(results, None)
+            try:
+                result = next(results, None)
+            except GeneratorExit as error:  # raised by the user's code; passed on, it would end us in silence
+                raise RuntimeError("the training code raised GeneratorExit") from error
         if result is None:
             return
         yield result
