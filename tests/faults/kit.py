@@ -14,7 +14,7 @@ from typing import Any
 
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.store import Store, atomic
-from sweep.store.names import ABOUT, ATTEMPT, EVENTS, LOCK, LOG, MANIFEST, MANIFEST_LOCK, RECORD
+from sweep.store.names import ABOUT, ATTEMPT, CORRUPT, LOG, MANIFEST, RECORD
 
 HERE = Path(__file__).parent
 # Of a record: who made it and when. All else must be equal, to the byte.
@@ -104,7 +104,7 @@ def tree(path: Path) -> dict[str, str]:
     """sha256 of all that counts in a run directory: losing attempts dropped, the winner's name made one."""
     out: dict[str, str] = {}
     for file in sorted(path.rglob("*")):
-        if not file.is_file() or file.name.startswith((LOCK, EVENTS, MANIFEST_LOCK)) or file.parent == path:
+        if not file.is_file() or file.parent == path or file.name.startswith(CORRUPT):
             continue
         parts = file.relative_to(path).parts
         member = file.parent if file.name == RECORD else file.parent.parent
@@ -112,9 +112,8 @@ def tree(path: Path) -> dict[str, str]:
         if file.name == RECORD:
             kept = {k: v for k, v in record.items() if k not in OF_THE_ATTEMPT}
             out["/".join(parts)] = hashlib.sha256(atomic.dumps(kept).encode()).hexdigest()
-        elif file.parent.name == f"{ATTEMPT}{record['attempt']}":
-            if file.name not in (LOG, ABOUT):
-                out["/".join([*parts[:-2], "winner", file.name])] = atomic.file_digest(file)
+        elif file.parent.name == f"{ATTEMPT}{record['attempt']}" and file.name not in (LOG, ABOUT):
+            out["/".join([*parts[:-2], "winner", file.name])] = atomic.file_digest(file)
     manifest = atomic.loads((path / MANIFEST).read_bytes())
     kept = {k: v for k, v in manifest.items() if k not in ("seed_log", "checksum")}
     return {**out, MANIFEST: hashlib.sha256(atomic.dumps(kept).encode()).hexdigest()}

@@ -135,7 +135,7 @@ def workers_killed(folder: Path, seeds: int, kills: int, number: int) -> int:
     return len(struck)
 
 
-def test_cases_1_5_15_31_workers_killed_at_random_change_nothing(
+def test_cases_1_15_workers_killed_at_random_change_nothing(
     tmp_path: Path, undisturbed: Callable[[str], dict[str, str]]
 ) -> None:
     configured(tmp_path)
@@ -172,11 +172,12 @@ def test_cases_10_12_the_driver_killed_leaves_no_child_and_the_next_command_goes
     assert len(below) >= 4  # its Ray and two workers
     process.kill()
     process.communicate()
-    until(lambda: nobody_left(below), 30)
+    until(lambda: all(nobody_left(set(pids)) for pids in starts(tally).values()), 30)
     code, said = finish(run(tmp_path, "0-4", "killed"))
     assert code == 0, said
     kit.whole(tmp_path / "killed", range(5))
     assert kit.tree(tmp_path / "killed") == want
+    until(lambda: nobody_left(below))  # Ray's own agents look for their parent now and then only
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_cases_11_12_13_a_signal_stops_at_a_checkpoint_and_leaves_no_child(
     got, said = finish(process)
     assert got == code, said
     assert "To go on: " in said
-    assert "sweep run" in said or "__main__" in said
+    assert "sweep run faults.yaml --seeds 0-5 --out stopped" in said
     assert "Traceback" not in said
     assert nobody_left(below)
     members = list(Store.open(tmp_path / "stopped").scan())
@@ -260,14 +261,13 @@ def test_cases_108_110_ray_listens_on_loopback_only_and_has_no_dashboard(tmp_pat
         assert len(found) >= 4, "Ray's own servers were not found: this test sees nothing"
         assert [address for address in found if not address.startswith(LOOPBACK)] == []
         commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below if not ended(pid)]
-        assert not any(b"dashboard.py" in command for command in commands)
-        assert not any(
-            b"RAY_AUTH_MODE=disabled" in Path(f"/proc/{p}/environ").read_bytes() for p in below if not ended(p)
-        )
+        assert all(b"--disable-frontend" in command for command in commands if b"dashboard.py" in command)
+        assert not any(int(address.rpartition(":")[2], 16) == 8265 for address in found)
+        settings = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in below if not ended(pid))
+        assert b"RAY_AUTH_MODE=disabled" not in settings
     finally:
         process.kill()
         process.communicate()
-        until(lambda: nobody_left(below), 30)
 
 
 def test_the_search_for_listeners_sees_one_on_every_address() -> None:

@@ -66,13 +66,6 @@ def _full(_: Run) -> Any:
     raise OSError(28, "No space left on device", "/scratch/x")
 
 
-def _deaf(run: Run) -> Any:
-    import signal
-
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    time.sleep(600)
-
-
 WAYS = {
     "value error": lambda run: _raise(ValueError(f"seed {run.seed} is unlucky")),
     "needs arguments": lambda run: _raise(NeedsArguments(1, lambda: None)),
@@ -100,8 +93,28 @@ WAYS = {
     "os._exit": lambda run: os._exit(0),
     "abort": lambda run: os.abort(),
     "segmentation fault": lambda run: __import__("ctypes").string_at(0),
-    "deaf": _deaf,
+    "asleep": lambda run: time.sleep(600),
     "no deterministic kernel": lambda run: torch.zeros(2, 2, requires_grad=True).kthvalue(1) and _raise(
         RuntimeError("kthvalue does not have a deterministic implementation")
     ),
 }  # fmt: skip
+
+
+def secretive(run: Run, *, api_key: str = "", note: str = "") -> Mapping[str, float]:
+    """Has been given a secret, and does not tell it."""
+    return {"test/accuracy": len(api_key) / 100 + run.seed / 1000}
+
+
+def reseeds(run: Run) -> Mapping[str, float]:
+    """Seeds torch itself, so that every seed trains the same model."""
+    torch.manual_seed(42)
+    model = torch.nn.Linear(2, 2)
+    run.save_model(model)
+    return {"test/accuracy": float(model.weight.sum().detach())}
+
+
+def talks(run: Run) -> Mapping[str, float]:
+    """Prints forty thousand lines of a kilobyte."""
+    for number in range(40_000):
+        print(f"line {number} {'x' * 1000}")
+    return {"test/accuracy": 1.0}

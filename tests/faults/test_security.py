@@ -1,0 +1,323 @@
+"""What came as data is never run, followed out of its directory, or shown unescaped."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import kit
+import numpy as np
+import pytest
+import torch
+from finished import accuracies, sweep_of
+from kit import Nursery
+
+import sweep as package
+from sweep.store import Store, atomic, record
+
+SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
+
+# Each with its reason: nothing here is ever given a file.
+ALLOWED = {
+    ("worker.py", "cloudpickle.loads"): "the user's own function, of this session, sent by the launch",
+    ("verify/process.py", "pickle.load"): "the pipe between a process and its own child",
+}
+FORBIDDEN = (
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "cloudpickle.load",
+    "cloudpickle.loads",
+    "joblib.load",
+    "dill.load",
+    "dill.loads",
+    "shelve.open",
+    "marshal.loads",
+    "marshal.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "os.system",
+    "os.popen",
+    "eval",
+    "exec",
+    "compile",
+    "pd.read_pickle",
+    "torch.jit.load",
+)
+
+
+def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def dangers(source: str, name: str) -> list[str]:
+    """Calls that could run what a file holds."""
+    found = []
+    for called, node in calls(source):
+        given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        if called in FORBIDDEN and (name, called) not in ALLOWED:
+            found.append(called)
+        if called == "torch.load" and given.get("weights_only") != "True":
+            found.append("torch.load without weights_only=True")
+        if called in ("np.load", "numpy.load") and given.get("allow_pickle") != "False":
+            found.append("np.load without allow_pickle=False")
+        if (
+            given.get("shell") == "True"
+            or given.get("weights_only") == "False"
+            or given.get("trust_remote_code") == "True"
+        ):
+            found.append(ast.unparse(node)[:80])
+        if called.endswith(("jinja2.Environment", "jinja2.Template")) and given.get("autoescape") != "True":
+            found.append("jinja2 without autoescape")
+    return found
+
+
+def test_case_110_no_source_file_unpickles_or_evaluates_what_a_file_holds() -> None:
+    assert len(SOURCES) > 60
+    root = Path(package.__file__).parent
+    found = {
+        str(path.relative_to(root)): bad
+        for path in SOURCES
+        if (bad := dangers(path.read_text(encoding="utf-8"), str(path.relative_to(root))))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.load(f)",
+        "np.load(p)",
+        "eval(text)",
+        "np.load(p, allow_pickle=True)",
+        "subprocess.run(text, shell=True)",
+        "yaml.load(f)",
+        "jinja2.Environment()",
+    ],
+)
+def test_the_search_for_dangers_finds_each_of_them(line: str) -> None:
+    assert dangers(line, "any.py")
+
+
+class Evil:
+    """Unpickling it leaves a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = str(marker)
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (self.marker,))
+
+
+def test_the_evil_object_is_evil(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Evil(tmp_path / "marker")))
+    assert (tmp_path / "marker").exists()
+
+
+NAMES = (
+    "<script>alert(1)</script>",
+    "=cmd|' /C calc'!A0",
+    "{{7*7}}",
+    "test/acc\u202eycarucca",
+    "$\\input{/etc/passwd}$",
+)
+
+
+def hostile(folder: Path, marker: Path) -> Path:
+    """A run directory as a stranger might send it: code and links wherever a reader could trip over them."""
+    path = folder / "received"
+    store = sweep_of(
+        path,
+        lambda spec: {
+            "metrics": {"test/accuracy": 0.9 + spec.seed / 100, **dict.fromkeys(NAMES, 1.0)},
+            "history": [{"step": 1, "train/loss": 1.0}],
+        },
+        seeds=range(4),
+    )
+    members = list(store.scan())
+    evil = pickle.dumps(Evil(marker))
+    for member in members:
+        assert member.folder is not None
+        torch.save({"state": Evil(marker)}, member.folder / "checkpoint-000000001.pt")
+        (member.folder / "model.safetensors").write_bytes(evil)
+        (member.folder / "model.json").write_text(json.dumps({"recipe": "evil_module:train"}))
+        objects = np.array([Evil(marker)], dtype=object)
+        np.savez(member.folder / "predictions-test.npz", ids=objects, targets=objects, probs=objects)
+        with zipfile.ZipFile(member.folder / "predictions-val.npz", "w") as archive:
+            archive.writestr("../../../../escaped.npy", b"x")
+        (member.folder / "log.txt").unlink(missing_ok=True)
+        (member.folder / "log.txt").symlink_to("/etc/hostname")
+        # A record that answers for all of these, checksum and all: its sender controls every byte.
+        made = record.decode((member.path / "record.json").read_bytes())
+        artifacts = {
+            name: record.Artifact(atomic.file_digest(member.folder / name), (member.folder / name).stat().st_size)
+            for name in (
+                "model.safetensors",
+                "model.json",
+                "predictions-test.npz",
+                "predictions-val.npz",
+                "history.jsonl",
+            )
+        }
+        (member.path / "record.json").write_bytes(record.encode(replace(made, artifacts=artifacts)))
+    (folder / "evil_module.py").write_text(f"import os\nos.mkdir({str(marker)!r})\ndef train(run): return {{'a': 1}}\n")
+    return path
+
+
+READING = (
+    ["status", "received"],
+    ["status", "received", "--json"],
+    ["report", "received"],
+    ["report", "received", "--format", "json"],
+    ["report", "received", "--format", "md"],
+    ["report", "received", "--format", "latex"],
+    ["compare", "received", "received"],
+    ["ensemble", "received"],
+    ["watch", "received"],
+    ["export", "received", "out.csv"],
+    ["report", "received", "--format", "html"],
+)
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_case_110_reading_a_strangers_directory_runs_nothing(
+    nursery: Nursery, tmp_path: Path, words: list[str]
+) -> None:
+    from sweep.cli.app import COMMANDS
+
+    if words[0] not in COMMANDS:
+        pytest.skip(f"sweep {words[0]} is not there")
+    marker = tmp_path / "marker"
+    before = len(list(hostile(tmp_path, marker).rglob("*")))
+    trial = nursery.run(words, tmp_path)
+    assert not marker.exists()
+    assert trial.code in (0, 1, 2, 3), trial.output
+    assert "Traceback" not in trial.output
+    assert "<script>alert" not in trial.output or "html" not in words
+    assert "\u202e" not in trial.output or "json" in " ".join(words)
+    assert len(list((tmp_path / "received").rglob("*"))) == before
+    assert not (tmp_path / "escaped.npy").exists()
+
+
+@pytest.mark.parametrize("command", ["reproduce", "verify"])
+def test_case_110_rebuilding_runs_a_strangers_code_only_when_it_is_trusted(
+    nursery: Nursery, tmp_path: Path, command: str
+) -> None:
+    marker = tmp_path / "marker"
+    (tmp_path / "evil_module.py").write_text(
+        "def train(run):\n    return {'test/accuracy': 0.5 + float(__import__('torch').rand(()))}\n"
+    )
+    (tmp_path / "own.yaml").write_text("name: own\ntrain: evil_module:train\ndeterministic: true\n")
+    done = kit.sweep("run", "own.yaml", "--engine", "inline", "--seeds", "1,2", "--out", "received", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    body = (tmp_path / "evil_module.py").read_text()
+    (tmp_path / "evil_module.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n{body}")
+    refused = kit.sweep(command, "received", folder=tmp_path)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "--trust" in refused.stderr
+    assert "evil_module:train" in refused.stderr
+    assert not marker.exists()
+    kit.sweep(command, "received", "--trust", folder=tmp_path)
+    assert marker.exists()  # the control: with trust it is imported
+
+
+def test_case_110_a_huge_file_does_not_fill_the_memory(nursery: Nursery, tmp_path: Path) -> None:
+    store = sweep_of(tmp_path / "runs", accuracies({0: 0.1, 1: 0.2}), seeds=range(2))
+    first = next(store.scan())
+    with open(first.path / "record.json", "wb") as stream:
+        stream.truncate(10 << 30)  # sparse: ten gigabytes of zeros
+    trial = nursery.run(["status", "runs"], tmp_path)
+    assert trial.code == 0, trial.output
+    assert "2 planned = 1 ok + 0 failed + 1 lost" in trial.output
+    assert "larger than 64 MiB" in trial.output
+
+
+def test_case_110_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "history.jsonl").write_text('{"step": 1, "a": 1.0}\n')
+    (secret / ".tmp-precious").write_text("keep")
+    store = sweep_of(tmp_path / "runs", accuracies({0: 0.1}), seeds=range(1))
+    member = next(store.scan())
+    assert member.folder is not None
+    (tmp_path / "runs" / "out").symlink_to(secret)
+    (member.path / "attempt-link").symlink_to(secret)
+    store.clean()
+    assert (secret / ".tmp-precious").exists()
+    assert [m.status for m in store.scan(verify=True)] == ["ok"]
+    (member.folder / "log.txt").unlink(missing_ok=True)
+    (member.folder / "log.txt").symlink_to(secret / "history.jsonl")
+    with pytest.raises(package.SweepError, match="leads out"):
+        store.log(member)
+
+
+def test_case_81_secrets_stand_nowhere_in_a_directory_nor_on_the_screen(nursery: Nursery, tmp_path: Path) -> None:
+    secret = "s3cr3t-value-of-a-key"
+    (tmp_path / "secret.yaml").write_text(
+        f"name: secret\ntrain: victims:secretive\nparams: {{api_key: {secret}, note: public}}\n"
+    )
+    said = ""
+    for words in (
+        ["run", "secret.yaml", "--engine", "inline", "--seeds", "1,2", "--out", "runs"],
+        ["report", "runs"],
+        ["status", "runs", "--json"],
+        ["report", "runs", "--format", "json"],
+        ["run", "secret.yaml", "--engine", "inline", "--seeds", "1,2", "--out", "runs2", "--dry-run"],
+    ):
+        trial = nursery.run(words, tmp_path)
+        assert trial.code == 0, trial.output
+        said += trial.output
+    assert secret not in said
+    files = [p for p in (tmp_path / "runs").rglob("*") if p.is_file()]
+    assert len(files) > 6
+    assert [p for p in files if secret.encode() in p.read_bytes()] == []
+    assert any(b"public" in p.read_bytes() for p in files)  # the control: other values are there
+
+
+NASTY = (
+    "a'; echo foo",
+    'with "quotes"',
+    "with space",
+    "a=b",
+    "new\nline",
+    "-rf",
+    "~",
+    "%2e%2e",
+    "é",
+    "e\u0301",
+    "CON",
+    "a" * 200,
+)
+
+
+@pytest.mark.parametrize("name", NASTY, ids=ascii)
+def test_case_109_directories_of_any_name_just_work(nursery: Nursery, tmp_path: Path, name: str) -> None:
+    (tmp_path / "small.yaml").write_text("name: small\ntrain: victims:brief\n")
+    out = f"./{name}"
+    trial = nursery.run(["run", "small.yaml", "--engine", "inline", "--seeds", "1-3", "--out", out], tmp_path)
+    assert trial.code == 0, trial.output
+    kit.whole(tmp_path / name, [1, 2, 3])
+    report = nursery.run(["report", out], tmp_path)
+    assert report.code == 0, report.output
+    assert sorted(os.listdir(tmp_path)) == sorted([name, "output.txt", "small.yaml"])
+
+
+@pytest.mark.parametrize("name", ["../../etc/x", "/abs", "..", ".", "a\0b", "-rf", "a/b", "x" * 300, ""], ids=ascii)
+def test_case_109_a_name_that_could_be_a_path_is_refused(nursery: Nursery, tmp_path: Path, name: str) -> None:
+    (tmp_path / "small.yaml").write_text(json.dumps({"name": name, "train": "victims:brief"}))
+    trial = nursery.run(["run", "small.yaml", "--engine", "inline", "--seeds", "1"], tmp_path)
+    assert trial.code == 2, trial.output
+    assert sorted(os.listdir(tmp_path)) == ["output.txt", "small.yaml"]
+    assert Store.exists(tmp_path) is False
