@@ -407,6 +407,11 @@ def _alive(owner: Owner, live: Owner | None) -> bool:
 
 def _require_writable(root: Path) -> None:
     """Refuse before anything is trained. Raises: StoreError."""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(root)):
+        raise StoreError(
+            "is a URL, and runs are written to directories", where=os.fspath(root),
+            hint="name a directory, and copy it there when it is finished: it reads the same anywhere",
+        )  # fmt: skip
     there = root
     while not there.exists():
         if there.is_symlink():
