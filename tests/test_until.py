@@ -301,3 +301,24 @@ def test_failures_are_no_reason_to_stop_looking(tmp_path):
     more, store = rule_and_directory(tmp_path, outcome, range(12), most=12)
     assert list(more(store)) == []
     assert store.manifest.until["state"] == "not reached"
+
+
+@pytest.mark.ray
+def test_on_ray_the_same_seeds_count_though_others_ran_beside(tmp_path):
+    """Idle slots are given further seeds; which of them count is what one worker alone would have found."""
+
+    def train(run):  # of this test alone, so that it travels to the workers by value
+        import random
+        import time
+
+        own = random.Random(run.seed)
+        time.sleep(own.random() / 20)
+        return {"test/accuracy": own.gauss(0.9, 0.01)}
+
+    settings = {"seeds": [10, 11, 12], "until": "test/accuracy ± 0.01", "max_seeds": 40, "primary": "test/accuracy"}
+    alone = sweep.run(train, out=tmp_path / "one", engine="inline", on_event=lambda event: None, **settings).store
+    beside = sweep.run(train, out=tmp_path / "ray", jobs=2, on_event=lambda event: None, **settings).store
+    assert beside.manifest.until["state"] == "met"
+    assert beside.manifest.until["counted"] == alone.manifest.until["counted"]
+    assert beside.manifest.until["cells"][0]["mean"] == alone.manifest.until["cells"][0]["mean"]
+    assert all(member.status == "ok" for member in beside.scan())

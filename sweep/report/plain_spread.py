@@ -21,7 +21,7 @@ def spread_lines(found: Sequence[Spread], width: int) -> list[str]:
     level = percent(told[0].level)
     table: list[Line | str] = [["spread between seeds", "sd", f"{level} CI of the sd", "best", "by chance"]]
     for one in told:
-        scale = places(one.sd)
+        scale = places(min(one.sd, (one.sd_high - one.sd_low) / 2))  # with many seeds the interval is the finer
         limits = f"{number(one.sd_low, scale)} to {number(one.sd_high, scale)}"
         best = "—" if one.best is None else number(one.best, scale)
         table.append(
