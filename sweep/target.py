@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,25 @@ def built_in(reference: str) -> bool:
 def harmless(target: Target) -> bool:
     """Whether a target that came as data may run unasked: the built-in recipes, and nothing else."""
     return target.kind == "recipe" and target.reference in BUILT_IN_RECIPES
+
+
+def require_trust(target: Target, trust: bool, say: Callable[[str], None]) -> None:
+    """Raises: TargetError when what a directory names is no built-in recipe and is not trusted."""
+    if harmless(target):
+        return
+    what = shlex.join(target.argv) if target.kind == "command" else target.reference
+    verb = "run the command" if target.kind == "command" else "import and call"
+    say(f"this directory asks to {verb} {what!r} in {os.getcwd()} (source sha256 {target.digest[:16] or 'unknown'})")
+    if target.kind == "function" and target.reference.startswith("__main__:"):
+        raise TargetError(
+            "it was defined in a notebook or script, not in a module", where=target.reference,
+            hint="only its text was recorded; move it into a module and train again",
+        )  # fmt: skip
+    if not trust:
+        raise TargetError(
+            "it is not part of sweep, so it does not run unasked", where=what,
+            hint="look at it, then say so with --trust",
+        )  # fmt: skip
 
 
 def find(reference: str) -> Callable[..., Any]:

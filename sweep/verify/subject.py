@@ -10,11 +10,11 @@ from pathlib import Path
 
 from sweep.config import Collect
 from sweep.config.redaction import HIDDEN
-from sweep.errors import ConfigError, StoreError, TargetError
+from sweep.errors import ConfigError, StoreError
 from sweep.launch import Prepared, data_digest_of
-from sweep.plan import Json, RunSpec, Target
+from sweep.plan import Json, RunSpec
 from sweep.store import Member, Record, Store
-from sweep.target import harmless, resolve
+from sweep.target import require_trust, resolve
 from sweep.task import Place
 
 
@@ -97,25 +97,6 @@ def _member(store: Store, seed: int | None, variant: str | None, repeat: int) ->
             hint=f"sweep status {shlex.quote(str(store.path))}",
         )  # fmt: skip
     return done[0]
-
-
-def require_trust(target: Target, trust: bool, say: Callable[[str], None]) -> None:
-    """Raises: TargetError when what a directory names is no built-in recipe and is not trusted."""
-    if harmless(target):
-        return
-    what = shlex.join(target.argv) if target.kind == "command" else target.reference
-    verb = "run the command" if target.kind == "command" else "import and call"
-    say(f"this directory asks to {verb} {what!r} in {os.getcwd()} (source sha256 {target.digest[:16] or 'unknown'})")
-    if target.kind == "function" and target.reference.startswith("__main__:"):
-        raise TargetError(
-            "it was defined in a notebook or script, not in a module", where=target.reference,
-            hint="only its text was recorded; move it into a module and train again",
-        )  # fmt: skip
-    if not trust:
-        raise TargetError(
-            "it is not part of sweep, so it does not run unasked", where=what,
-            hint="look at it, then say so with --trust",
-        )  # fmt: skip
 
 
 def require_same_code(spec: RunSpec) -> None:

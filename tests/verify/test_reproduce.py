@@ -20,7 +20,7 @@ from sweep.store import Record, Store
 from sweep.store.record import encode
 from sweep.target import harmless, require_trust
 from sweep.verify.reproduce import reproduce
-from sweep.verify.subject import of_directory, require_same_code, require_trust
+from sweep.verify.subject import of_directory, require_same_code
 
 CONFIG: dict[str, Any] = {"name": "small", "params": SMALL, "deterministic": True, "seeds": [1, 2]}
 
