@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import ConfigError
-from sweep.launch import Begun, Event, Launch, Prepared, Prover, prepare
+from sweep.launch import Begun, Event, Finished, Launch, Prepared, Prover, Retried, Said, prepare
 from sweep.store import Store
 from sweep.until import waves
 
@@ -72,6 +73,21 @@ class Results:
         return compare(self.store, *more, **options)
 
     def __repr__(self) -> str:
+    def ensemble(self, **options: Any) -> Worth:
+        """All finished members as one ensemble, and what it is worth: `.frame`, `.scores`, `.differences`.
+
+        options: as `sweep.report.worth.worth` takes them: split, variant, task, members, allow_missing,
+        calibrate, select, margin, level. Raises: EnsembleError.
+        """
+        from sweep.report.worth import worth
+
+        return worth(self.store, **options)
+
+    def _repr_html_(self) -> str:
+        from sweep.report.notebook import fragment
+
+        return fragment(self.report, list(self.store.scan()))
+
         from sweep.report import text
 
         return text(self.report)
@@ -120,11 +136,9 @@ def run(
         more=more, prove=prover(prepared, local=address is None),
     )  # fmt: skip
     try:
+    show, end = (on_event, lambda: None) if on_event is not None else _shown(launch)
         for event in launch:
-            if on_event is not None:
-                on_event(event)
-            elif isinstance(event, Begun) and event.todo == 0:
-                print(f"nothing to train: all {event.planned} runs are in {target}")
+            show(event)
     finally:
         close()
     return open(target)
@@ -132,6 +146,39 @@ def run(
 
 def _config(
     config: Any, overrides: tuple[str, ...], settings: dict[str, Any], function: Callable[..., Any] | None
+def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]:
+    """What shows a launch's events where nobody else does, and ends the show: in a notebook a live display."""
+
+    def quiet(event: Event) -> None:
+        if isinstance(event, Begun) and event.todo == 0:
+            print(f"nothing to train: all {event.planned} runs are in {launch.out}")
+
+    # IPython is never imported to find out whether this is one of its kernels.
+    ipython: Any = sys.modules.get("IPython")
+    shell: Any = ipython.get_ipython() if ipython is not None else None
+    if not hasattr(shell, "kernel"):
+        return quiet, lambda: None
+    from sweep.report.live import ROWS, running
+    from sweep.report.notebook import Cell
+
+    config = launch.prepared.config
+    cell = Cell(config.name, config.primary, "starting Ray" if launch.own_process else "starting")
+
+    def show(event: Event) -> None:
+        quiet(event)
+        if isinstance(event, Begun):
+            cell.begin(event.store.scan())
+        elif isinstance(event, Finished) and event.outcome.status != "interrupted":
+            cell.ended(event.outcome.key, event.outcome.status, dict(event.outcome.metrics))
+        elif isinstance(event, (Said, Retried)):
+            print(event.text if isinstance(event, Said) else f"{event.key}: tried again ({event.cause})")
+        elif launch.store is not None:
+            keys = launch.in_flight()
+            cell.update(running(launch.store, keys, ROWS), len(keys))
+
+    return show, cell.close
+
+
 ) -> Config:
     if isinstance(config, Config):
         return from_dict({**config.model_dump(mode="json", by_alias=True), **settings})

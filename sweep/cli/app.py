@@ -15,6 +15,7 @@ COMMANDS = {
     "init": "sweep.cli.start",
     "run": "sweep.cli.run",
     "status": "sweep.cli.read",
+    "watch": "sweep.cli.watch",
     "report": "sweep.cli.read",
     "compare": "sweep.cli.compare",
     "verify": "sweep.cli.prove",

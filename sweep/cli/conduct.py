@@ -25,8 +25,8 @@ _EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single: bool = False) -> int:
     """Run a launch to its end and print its report; returns the exit code of DESIGN's table."""
     cancelled = False
-    with _signals(launch) as seen:
-        progress = Progress(launch, single=single)
+    progress = Progress(launch, single=single)
+    with _signals(launch, progress.warn) as seen:
         try:
             with progress:
                 for event in launch:
@@ -68,21 +68,20 @@ def again(store: Store) -> str:
 
 
 @contextmanager
-def _signals(launch: Launch) -> Iterator[list[signal.Signals]]:
+def _signals(launch: Launch, warn: Callable[[str], None]) -> Iterator[list[signal.Signals]]:
     """First: stop at the next checkpoint. Second, or patience gone: everything ends now."""
     seen: list[signal.Signals] = []
     timers: list[threading.Timer] = []
-    screen = sys.stderr  # while a run trains in this process, sys.stderr is its log
 
     def on_signal(number: int, _: FrameType | None) -> None:
         seen.append(signal.Signals(number))
         if len(seen) > 1:
             raise Cancelled
         launch.stop(signal.Signals(number).name)
-        click.echo(
-            f"\n{signal.Signals(number).name}: running seeds go on to their next checkpoint "
-            f"({PATIENCE:.0f} s at most); again to cancel at once", file=screen,
-        )  # fmt: skip
+        warn(
+            f"{signal.Signals(number).name}: running seeds go on to their next checkpoint "
+            f"({PATIENCE:.0f} s at most); again to cancel at once"
+        )
         late = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))
         late.daemon = True
         late.start()

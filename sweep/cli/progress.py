@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import click
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from sweep.cli.output import headline
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
-from sweep.store import Member, Store
+from sweep.report.live import ROWS, Tracker, View, duration, running, terminal
 
-SHOWN = 12  # running seeds that have a line of their own
+EVERY = 0.3  # seconds between two looks
 
 
 class Progress:
@@ -28,128 +24,136 @@ class Progress:
 
     def __init__(self, launch: Launch, *, single: bool = False) -> None:
         self.launch, self.single = launch, single
-        # The stream itself: while a run trains in this process, sys.stderr is its log.
-        self.console = Console(file=sys.stderr)
-        self.live: Live | None = None
-        self.total = self.todo = self.done = self.failed = 0
-        self.begun = time.monotonic()
-        self.seconds: list[float] = []
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        config = launch.prepared.config
+        self.tracker = Tracker(config.name, config.primary)
+        self.screen = Screen(sys.stderr, self._look)  # while a run trains in this process, sys.stderr is its log
+        self.total = self.todo = self.done = 0
+        self.last: View | None = None
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        if self.live is not None:
-            self.live.stop()
+        self.screen.stop()
 
     def show(self, event: Event) -> None:
         """Take note of an event, and say it if it is for people."""
         if isinstance(event, Begun):
             self._begin(event)
         elif isinstance(event, Finished) and event.outcome.status != "interrupted":
-            outcome = event.outcome
-            self.done += 1
-            self.total = self.todo + self.launch.added
-            self.failed += outcome.status == "failed"
-            self.seconds.append(outcome.seconds)
-            if outcome.failure is not None:
-                self._say(f"{outcome.key}: {outcome.failure}")
-            elif self.live is None and self._worth_a_line():
-                head = "  ".join(f"{k} {v:.4g}" for k, v in headline(outcome.metrics))
-                self._say(f"[{self.done}/{self.total}] {outcome.key}  {head}  {outcome.seconds:.1f} s{self._left()}")
-            for note in outcome.notes:
-                self._say(f"{outcome.key}: {note}")
+            self._ended(event)
         elif isinstance(event, Retried):
-            self._say(
+            self.screen.say(
                 f"{event.key}: its worker died ({event.cause}); attempt {event.attempt} "
                 "goes on from its newest checkpoint"
             )
         elif isinstance(event, Said):
-            self._say(event.text)
+            self.screen.say(event.text)
+
+    def warn(self, text: str) -> None:
+        """Say something that cannot wait, from a signal handler too, and keep it in sight."""
+        self.screen.warn(text)
+
+    def _ended(self, event: Finished) -> None:
+        outcome = event.outcome
+        self.done += 1
+        self.total = self.todo + self.launch.added
+        self.tracker.finished(outcome.key, outcome.status, outcome.metrics)
+        if outcome.failure is not None:
+            self.screen.say(f"{outcome.key}: {outcome.failure}")
+        elif not self.screen.live and self._worth_a_line():
+            head = "  ".join(f"{k} {v:.4g}" for k, v in headline(outcome.metrics))
+            left = self.tracker.view().left
+            still = f", {duration(left)} left" if left and self.done < self.total else ""
+            self.screen.say(f"[{self.done}/{self.total}] {outcome.key}  {head}  {outcome.seconds:.1f} s{still}")
+        for note in outcome.notes:
+            self.screen.say(f"{outcome.key}: {note}")
 
     def _begin(self, event: Begun) -> None:
         self.total = self.todo = event.todo
-        self.begun = time.monotonic()
         if event.extended:
-            self._say(f"{len(event.extended)} seeds join those that are here; the extension is logged")
+            self.screen.say(f"{len(event.extended)} seeds join those that are here; the extension is logged")
         if not event.todo and self.launch.more is None:
-            self._say(f"nothing to train: all {event.planned} runs are in {event.store.path}")
+            self.screen.say(f"nothing to train: all {event.planned} runs are in {event.store.path}")
             return
         if event.done:
-            self._say(f"{event.done} of {event.planned} runs are here already; {event.todo} to train")
-        if self.console.is_terminal:
-            self.live = Live(self._table(), console=self.console, refresh_per_second=4, transient=True)
-            self.live.start()
-            self._thread = threading.Thread(target=self._follow, daemon=True)
-            self._thread.start()
+            self.screen.say(f"{event.done} of {event.planned} runs are here already; {event.todo} to train")
+        only = None if self.launch.only is None else set(self.launch.only)
+        mine = (m for m in event.store.scan() if only is None or m.seed in only)
+        self.tracker.seen(mine)
+        self.tracker.begun = self.tracker.clock()
+        self.screen.start()
 
     def _worth_a_line(self) -> bool:
         """Of thousands of runs, every hundredth of the total is a line."""
         return self.total <= 200 or self.done == self.total or self.done % (self.total // 100) == 0
 
-    def _say(self, text: str) -> None:
+    def _look(self) -> View:
+        store = self.launch.store
+        keys = sorted(self.launch.in_flight())
+        self.tracker.plan(keys)
+        rows = running(store, keys, ROWS) if store is not None else []
+        phase = "starting Ray" if self.launch.own_process else "starting"
+        return self.tracker.view(rows, len(keys), phase if not self.tracker.ended else "")
+
+
+class Screen:
+    """Where lines and, on a terminal, a live view are shown. Looks are taken in a thread of its own."""
+
+    def __init__(self, stream: Any, look: Any) -> None:
+        self.console = Console(file=stream)
+        self.look = look
+        self.live: Live | None = None
+        self._notice = ""
+        self._said: list[str] = []
+        self._wake, self._end = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin the live view, where there is a terminal to hold it."""
+        if not self.console.is_terminal or self.live is not None:
+            return
+        self.live = Live(self._drawn(), console=self.console, auto_refresh=False, transient=True)
+        self.live.start(refresh=True)
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def say(self, text: str) -> None:
+        """One line, above the live view."""
         if self.live is not None:
             self.live.console.print(Text(text))
         else:
             with suppress(BrokenPipeError):
-                click.echo(text, err=True)
+                click.echo(text, file=self.console.file)
+
+    def warn(self, text: str) -> None:
+        """Seen at once and kept in sight. A signal handler may call it: it takes no lock that could be held."""
+        if self.live is None:
+            self.say("\n" + text)
+            return
+        self._notice = text
+        self._said.append(text)
+        self._wake.set()
 
     def _follow(self) -> None:
-        while not self._stop.wait(0.3):
-            if self.live is not None:
+        while not self._end.is_set():
+            self._wake.wait(EVERY)
+            self._wake.clear()
+            if self.live is not None and not self._end.is_set():
                 with suppress(OSError):
-                    self.live.update(self._table())
+                    self.live.update(self._drawn(), refresh=True)
+        for text in self._said:  # the view goes when it ends; what was said stays
+            self.console.print(Text(text))
 
-    def _table(self) -> Group:
-        rows = Table.grid(padding=(0, 2))
-        running = list(self._running())
-        for member, row in running[:SHOWN]:
-            rows.add_row(*_cells(member, row))
-        if len(running) > SHOWN:
-            rows.add_row(f"and {len(running) - SHOWN} more running")
-        total = Table.grid(padding=(0, 1))
-        failed = Text(f"  {self.failed} failed", style="red") if self.failed else Text("")
-        total.add_row(
-            Text(f"{self.done}/{self.total} runs"), ProgressBar(self.total, self.done, width=30),
-            Text(self._left().lstrip(", ")), failed,
-        )  # fmt: skip
-        return Group(rows, total)
-
-    def _running(self) -> Iterator[tuple[Member, dict[str, Any] | None]]:
-        store = self.launch.store
-        if store is not None:
-            for member in running(store, self.launch.in_flight()):
-                yield member, store.last_row(member)
-
-    def _left(self) -> str:
-        if not self.done or self.done >= self.total:
-            return ""
-        left = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
-        return f", {_duration(left)} left"
-
-
-def running(store: Store, keys: list[str]) -> Iterator[Member]:
-    for key in keys:
-        member = store.member(key)
-        if member.status == "running":
-            yield member
-
-
-def _cells(member: Member, row: dict[str, Any] | None) -> list[str]:
-    if row is None:
-        return [member.key, "starting"]
-    metrics = [f"{name} {value:.4g}" for name, value in row.items() if name not in ("step", "lr")][:3]
-    return [member.key, f"epoch {row['step']}", *metrics]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    def _drawn(self) -> Group:
+        width, height = self.console.size
+        return terminal(self.look(), width, height, self._notice)

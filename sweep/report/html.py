@@ -81,7 +81,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "rates": list(dict.fromkeys(at_most(row) for row in report.primary_rows if row.ok + row.failed)),
         "cards": list(_metric_cards(report, members)),
         "unpictured": max(0, len(report.metrics) - MOST_CARDS),
-        "table": [_numbers(row) for row in report.rows[:MOST_ROWS]],
+        "table": [numbers_of(row) for row in report.rows[:MOST_ROWS]],
         "untabled": max(0, len(report.rows) - MOST_ROWS),
         "labelled": any(row.label for row in report.rows),
         "causes": report.causes[:MOST_CAUSES],
@@ -145,12 +145,10 @@ def _is_number(word: str) -> bool:
 
 def _metric_cards(report: Report, members: Sequence[Member]) -> Iterator[Card]:
     table = aggregate.frame_of(members)
-    cells = {key: table.loc[rows] for key, rows in table.groupby(["task", "variant"], sort=False).groups.items()}
     for metric in report.metrics[:MOST_CARDS]:
         rows = [row for row in report.rows if row.metric == metric]
         drawn = rows[:MOST_ARMS]
-        values = {(row.task, row.variant): _seed_values(cells[row.task, row.variant], metric) for row in drawn}
-        picture = charts.distribution(drawn, values)
+        picture = charts.distribution(drawn, _seed_values(table, drawn))
         notes = [f"{len(rows) - MOST_ARMS} more variants in the table"] if len(rows) > MOST_ARMS else []
         missing = sum(row.missing for row in rows)
         if missing:
@@ -166,11 +164,22 @@ def _value(row: Row) -> str:
     return "no value" if row.mean is None else rounding.paper(row.mean, row.half_width)
 
 
-def _seed_values(cell: pd.DataFrame, metric: str) -> tuple[list[int], Any]:
-    seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
-    kept = aggregate.converged(seeds, status)
-    found, numbers = aggregate.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
-    return found.tolist(), numbers
+def values_of(rows: Sequence[Row], members: Sequence[Member]) -> dict[tuple[str, str], tuple[list[int], Any]]:
+    """(task, variant) -> (seeds, values of the rows' metric) over the seeds that enter its mean."""
+    return _seed_values(aggregate.frame_of(members), rows)
+
+
+def _seed_values(table: pd.DataFrame, rows: Sequence[Row]) -> dict[tuple[str, str], tuple[list[int], Any]]:
+    cells = table.groupby(["task", "variant"], sort=False).indices
+    numbers, seeds, status = table[rows[0].metric].to_numpy(np.float64), table["seed"].to_numpy(), table["status"]
+    states = status.to_numpy(dtype=str)
+    found = {}
+    for row in rows:
+        at = cells[row.task, row.variant]
+        kept = at[aggregate.converged(seeds[at], states[at])]
+        its, values = aggregate.values_by_seed(seeds[kept], numbers[kept])
+        found[row.task, row.variant] = (its.tolist(), values)
+    return found
 
 
 def _curve_cards(report: Report, store: Store, members: Sequence[Member]) -> tuple[list[Card], list[str]]:
@@ -190,7 +199,8 @@ def _curve_cards(report: Report, store: Store, members: Sequence[Member]) -> tup
     return cards, [shown(name) for name in wanted[MOST_CURVES:]]
 
 
-def _numbers(row: Row) -> Mapping[str, Any]:
+def numbers_of(row: Row) -> Mapping[str, Any]:
+    """A row of the table of metrics, rounded to what its spread supports."""
     scale = places(min(row.sd, row.half_width)) if row.sd is not None and row.half_width is not None else None
     numbers = {name: number(getattr(row, name), scale) for name in ("mean", "sd", "low", "high", "min", "max")}
     count = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"

@@ -18,7 +18,7 @@ import toys
 
 import sweep
 from sweep.cli.app import main
-from sweep.cli.progress import Progress
+from sweep.cli.progress import Screen
 from sweep.store import Store, atomic
 
 LINE = "name: line\ntrain: toys:line\n"
@@ -239,12 +239,9 @@ def test_a_second_launch_in_a_directory_is_refused_by_name(capsys: pytest.Captur
 
 
 def test_progress_keeps_the_screen_while_a_run_has_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    class Idle:
-        store = None
-
-    progress = Progress(Idle())  # type: ignore[arg-type]
+    screen = Screen(sys.stderr, lambda: None)
     with contextlib.redirect_stderr(io.StringIO()) as log:
-        progress.console.print("on the screen")
+        screen.say("on the screen")
     assert log.getvalue() == ""
     assert "on the screen" in capsys.readouterr().err
 

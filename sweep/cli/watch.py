@@ -1,0 +1,77 @@
+"""`sweep watch`: a run seen from another terminal, from its directory alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from sweep.cli.output import headline
+from sweep.cli.progress import Screen
+from sweep.report.live import ROWS, Tracker, View, row_of, steps_of
+from sweep.store import Member, Store
+
+EVERY = 1.0  # seconds between two scans, more where a scan takes long
+
+
+@click.command(short_help="Follow a run from another terminal.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--every", type=click.FloatRange(0.1, 3600), default=EVERY, show_default=True, help="Seconds.")
+def watch(directory: Path, every: float) -> int:
+    """Show a running sweep as its own terminal does: progress, running seeds, the interval so far.
+
+    Reads only; ends when the run ends, or at Ctrl-C, which does not touch the run. Where nothing is at work
+    it says how things stand.
+    """
+    store = Store.open(directory)
+    tracker = Tracker(store.manifest.name, store.manifest.config.get("primary"))
+    screen = Screen(sys.stderr, lambda: view[0])
+    members = list(store.scan())
+    tracker.seen(members)
+    view: list[View] = [_view(store, tracker, members)]
+    try:
+        if at_work(store, members):
+            screen.say(f"watching {store.manifest.name} in {directory}; Ctrl-C leaves it running")
+            screen.start()
+        while at_work(store, members):
+            took = time.monotonic()
+            store = Store.open(directory)  # seeds may have joined
+            members = list(store.scan())
+            for member in tracker.seen(members):
+                _tell(screen, member)
+            view[0] = _view(store, tracker, members)
+            time.sleep(max(every, 5 * (time.monotonic() - took)))
+    except KeyboardInterrupt:
+        screen.stop()
+        click.echo("no longer watching; the run goes on", err=True)
+        return 0
+    finally:
+        screen.stop()
+    from sweep.cli.read import count, sentence
+
+    click.echo(f"{store.manifest.name} in {directory}: {sentence(count(members))}")
+    click.echo(f"next: sweep report {directory}")
+    return 0
+
+
+def at_work(store: Store, members: list[Member]) -> bool:
+    """Whether a launch holds the directory, or a single run is being trained in it."""
+    return store.owner() is not None or any(member.status == "running" for member in members)
+
+
+def _view(store: Store, tracker: Tracker, members: list[Member]) -> View:
+    steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
+    at = [member for member in members if member.status == "running"]
+    rows = [row_of(m, store.last_row(m), steps.get(m.key.rpartition("/")[0])) for m in at[:ROWS]]
+    return tracker.view(rows, len(at), "no run has begun" if not tracker.ended else "between runs")
+
+
+def _tell(screen: Screen, member: Member) -> None:
+    if member.record is None:
+        return
+    if member.record.failure is not None:
+        screen.say(f"{member.key}: {member.record.failure}")
+    elif screen.live is None:
+        screen.say(f"{member.key}  " + "  ".join(f"{k} {v:.4g}" for k, v in headline(member.record.metrics)))

@@ -1,0 +1,316 @@
+"""A sweep while it runs: how far, how fast, how long still, and the interval that narrows as seeds finish.
+
+One `View` is drawn in two ways: for a terminal of any size, and as HTML for a notebook. Interim intervals
+are for watching: who stops when they look good has peeked, and the view says so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sweep.report.words import plural, shown
+from sweep.store import Member, Record, Store
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+ROWS = 12  # running seeds with a line of their own
+ARMS = 8  # variants with a line of their own
+MAP = 1200  # runs of which each is a mark on the map; of more, the bar alone
+WIDTHS = 16  # newest half-widths that are drawn
+PEEKING = "interim; not a reason to stop"
+
+MARKS = {"ok": ("■", "green"), "failed": ("×", "red"), "running": ("▸", "cyan"), "lost": ("?", "magenta")}
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A seed at work: its newest logged row; of: how many steps it will take, where that is known."""
+
+    key: str
+    step: int | None
+    of: int | None
+    metrics: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Interim:
+    """The headline metric of one variant over the seeds that have finished. widths: half-widths so far."""
+
+    label: str
+    metric: str
+    n: int
+    mean: float
+    half: float | None
+    widths: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """One moment of a sweep. left in seconds, rate in runs a minute, None where not known yet."""
+
+    name: str
+    total: int
+    ok: int
+    failed: int
+    marks: tuple[str, ...]
+    running: tuple[Running, ...]
+    flying: int
+    interim: tuple[Interim, ...]
+    left: float | None
+    rate: float | None
+    phase: str = ""
+
+    @property
+    def done(self) -> int:
+        return self.ok + self.failed
+
+
+@dataclass
+class Tracker:
+    """Takes note of what ends and makes views of it."""
+
+    name: str
+    primary: str | None
+    clock: Callable[[], float] = time.monotonic
+    statuses: dict[str, str] = field(default_factory=dict)  # key -> status, in planned order
+    begun: float = 0.0
+    ended: int = 0  # runs that ended since `begun`
+    interims: dict[str, Interim] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.begun = self.clock()
+        self._values: dict[str, dict[int, list[float]]] = {}
+
+    def plan(self, keys: Iterable[str]) -> None:
+        """Runs that are planned; those already known keep their status."""
+        for key in keys:
+            self.statuses.setdefault(key, "pending")
+
+    def seen(self, members: Iterable[Member]) -> list[Member]:
+        """Note what a scan found; the members whose runs ended since the last one."""
+        fresh = []
+        for member in members:
+            before = self.statuses.get(member.key)
+            if member.record is not None and before not in ("ok", "failed"):
+                self.known(member.key, member.record)
+                self.ended += before is not None
+                fresh.append(member)
+            self.statuses[member.key] = member.status
+        return fresh
+
+    def known(self, key: str, record: Record) -> None:
+        """A run that had ended before anybody looked."""
+        self._note(key, record.status, record.metrics)
+
+    def finished(self, key: str, status: str, metrics: Mapping[str, float]) -> None:
+        """A run that ended now."""
+        self.ended += 1
+        self._note(key, status, metrics)
+
+    def _note(self, key: str, status: str, metrics: Mapping[str, float]) -> None:
+        self.statuses[key] = status
+        if status != "ok" or not metrics:
+            return
+        if self.primary is None or self.primary not in metrics:
+            from sweep.report.assemble import primary_metric
+
+            self.primary = primary_metric(self.primary, list(metrics))
+        value = metrics.get(self.primary, math.nan)
+        if not math.isfinite(value):
+            return
+        arm, _, last = key.rpartition("/")
+        seed = int("".join(c for c in last.partition("-")[0] if c.isdecimal()) or 0)
+        values = self._values.setdefault(arm, {})
+        values.setdefault(seed, []).append(value)
+        self.interims[arm] = _interim(arm, self.primary, [sum(v) / len(v) for v in values.values()],
+                                      self.interims.get(arm))  # fmt: skip
+
+    def view(self, running: Sequence[Running] = (), flying: int | None = None, phase: str = "") -> View:
+        """What there is to see now."""
+        states = list(self.statuses.values())
+        ok, failed = states.count("ok"), states.count("failed")
+        elapsed = self.clock() - self.begun
+        at_work = {row.key for row in running}
+        share = sum(min(1.0, row.step / row.of) for row in running if row.step and row.of)
+        marks = tuple("running" if key in at_work else state for key, state in list(self.statuses.items()))
+        todo, gone = len(states) - ok - failed, self.ended + share
+        return View(
+            name=self.name, total=len(states), ok=ok, failed=failed,
+            marks=marks if len(marks) <= MAP else (),
+            running=tuple(running), flying=len(running) if flying is None else flying,
+            interim=tuple(self.interims.values()),
+            left=elapsed / gone * (todo - share) if gone > 0.02 and todo else None,
+            rate=60 * self.ended / elapsed if self.ended and elapsed > 0 else None,
+            phase="" if running else phase,
+        )  # fmt: skip
+
+
+def _interim(arm: str, metric: str, values: Sequence[float], before: Interim | None) -> Interim:
+    from sweep.stats import summarise
+
+    found = summarise(values)
+    half = None if found.low is None or found.high is None else (found.high - found.low) / 2
+    widths = (before.widths if before else ()) + ((half,) if half is not None else ())
+    return Interim(arm, metric, found.n, found.mean, half, widths[-WIDTHS:])
+
+
+def steps_of(params: Mapping[str, Any]) -> int | None:
+    """How many steps a run will log, where its parameters say."""
+    epochs = params.get("epochs")
+    return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0 else None
+
+
+def row_of(member: Member, row: Mapping[str, Any] | None, of: int | None) -> Running:
+    """A running member with its newest row."""
+    if row is None:
+        return Running(member.key, None, of, ())
+    metrics = tuple((k, float(v)) for k, v in row.items() if k not in ("step", "lr"))
+    # Held-out numbers first: they say more than the loss that is being minimised.
+    ordered = sorted(metrics, key=lambda pair: pair[0].startswith("train/"))
+    return Running(member.key, int(row["step"]), of, tuple(ordered[:3]))
+
+
+def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
+    """The newest rows of at most so many of these runs, those that have begun."""
+    steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
+    found: list[Running] = []
+    for key in sorted(keys):
+        member = store.member(key)
+        if member.status == "running":
+            found.append(row_of(member, store.last_row(member), steps.get(key.rpartition("/")[0])))
+        if len(found) == most:
+            break
+    return found
+
+
+def spark(widths: Sequence[float]) -> str:
+    """Half-widths as a row of blocks, the widest highest."""
+    top = max(widths, default=0.0)
+    if len(widths) < 2 or not top > 0:
+        return ""
+    return "".join(BLOCKS[min(7, int(8 * width / top))] for width in widths)
+
+
+def value_of(found: Interim) -> str:
+    """ "0.9681 ± 0.0042"."""
+    from sweep.stats import rounding
+
+    return rounding.paper(found.mean, found.half)
+
+
+def duration(seconds: float) -> str:
+    """ "41 s", "7 min", "2.3 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def rate_of(view: View) -> str:
+    if view.rate is None:
+        return ""
+    return f"{view.rate:.3g} runs/min" if view.rate >= 1 else f"{60 * view.rate:.2g} runs/h"
+
+
+def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
+    """The view for a terminal of so many columns and lines: never taller, whatever runs."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    room = max(1, height - 6 - min(len(view.interim), ARMS))
+    parts: list[Any] = []
+    across = max(20, width - 4)
+    lines = -(-len(view.marks) // across)
+    if view.marks and len(view.marks) > ROWS and lines <= room // 2:
+        parts.append(_map(view.marks, across))
+        room -= lines + 1
+    table = Table.grid(padding=(0, 2))
+    some = view.running[: max(1, min(ROWS, room))]
+    for row in some:
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells(row)))
+    if some:
+        parts.append(table)
+    if view.flying > len(some) and some:
+        parts.append(Text(f"and {view.flying - len(some)} more running", style="dim"))
+    arms = Table.grid(padding=(0, 2))
+    for one in view.interim[:ARMS]:
+        name = shown(f"{one.label}: {one.metric}" if one.label else one.metric)
+        arms.add_row(Text(name, no_wrap=True, overflow="ellipsis"), Text(value_of(one), style="bold"), f"n = {one.n}",
+                     Text(spark(one.widths), style="cyan"))  # fmt: skip
+    if view.interim:
+        parts.append(arms)
+        more = f"and {len(view.interim) - ARMS} more variants; " if len(view.interim) > ARMS else ""
+        parts.append(Text(f"{more}95 % CI over the seeds so far ({PEEKING})", style="dim", no_wrap=True))
+    total = Table.grid(padding=(0, 1))
+    bar = ProgressBar(max(1, view.total), view.done, width=max(8, min(30, width - 52)))
+    state = [shown(view.phase)] if view.phase else []
+    state += [f"{duration(view.left)} left"] if view.left is not None else []
+    state += [rate_of(view)] if view.rate is not None else []
+    failed = Text(f"{view.failed} failed", style="red") if view.failed else Text("")
+    total.add_row(Text(f"{view.done}/{view.total} runs"), bar, failed, Text(", ".join(state), no_wrap=True))
+    parts.append(total)
+    if notice:
+        parts.append(Text(notice, style="yellow"))
+    return Group(*parts)
+
+
+def _map(marks: Sequence[str], across: int) -> Any:
+    from rich.text import Text
+
+    found = Text()
+    for i, status in enumerate(marks):
+        if i and i % across == 0:
+            found.append("\n")
+        mark, style = MARKS.get(status, ("·", "dim"))
+        found.append(mark, style=style)
+    found.append("\n")
+    return found
+
+
+def cells(row: Running) -> list[str]:
+    """The words of a running seed's line."""
+    if row.step is None:
+        return [shown(row.key), "starting"]
+    of = f"/{row.of}" if row.of is not None else ""
+    return [shown(row.key), f"epoch {row.step}{of}", *(f"{shown(k, 24)} {v:.4g}" for k, v in row.metrics)]
+
+
+def html(view: View) -> str:
+    """The view for a notebook: escaped, no script, in the notebook's own colours."""
+    from markupsafe import Markup
+
+    def line(text: str, **style: Any) -> Markup:
+        return Markup("<div>{}</div>").format(text)
+
+    state = [plural(view.flying, "run") + " at work"] if view.flying else [view.phase] if view.phase else []
+    state += [f"{view.failed} failed"] if view.failed else []
+    state += [f"{duration(view.left)} left"] if view.left is not None else []
+    state += [rate_of(view)] if view.rate is not None else []
+    bar = Markup('<progress max="{}" value="{}" aria-label="finished runs" style="width:16em"></progress>').format(
+        max(1, view.total), view.done
+    )
+    rows = [
+        Markup("<tr>{}</tr>").format(
+            Markup("").join(Markup('<td style="text-align:left">{}</td>').format(cell) for cell in texts)
+        )
+        for texts in [
+            *(cells(row) for row in view.running[:ROWS]),
+            *([f"{one.label}: {one.metric}" if one.label else one.metric, value_of(one), f"n = {one.n}",
+               spark(one.widths)] for one in view.interim[:ARMS]),
+        ]
+    ]  # fmt: skip
+    made = Markup(
+        "<div><div><strong>{}</strong> {} {}/{} runs{}</div><table>{}</table>{}</div>"
+    ).format(
+        shown(view.name), bar, view.done, view.total, "".join(f", {part}" for part in state if part),
+        Markup("").join(rows),
+        line(f"95 % CI over the seeds so far ({PEEKING})") if view.interim and view.done < view.total else "",
+    )  # fmt: skip
+    return str(made)

@@ -1,0 +1,86 @@
+"""A report in a notebook's cell, and a display updated in place: HTML without script or style sheet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any
+
+from markupsafe import Markup
+
+from sweep.goals import ARROWS
+from sweep.report import charts
+from sweep.report.html import numbers_of, values_of
+from sweep.report.live import Running, Tracker, html
+from sweep.report.model import Report
+from sweep.report.words import percent, shown
+from sweep.store import Member
+
+MOST_ROWS = 30
+MOST_ARMS = 12
+BETWEEN = 0.5  # seconds between two updates of a cell
+
+
+def fragment(report: Report, members: Sequence[Member]) -> str:
+    """The report as a few lines, a picture of the headline metric and a table; everything foreign is escaped."""
+    lines = [Markup("<p><strong>{}</strong></p>").format(shown(report.name))]
+    lines += [Markup("<p style='font-size:1.15em'>{}</p>").format(text) for text in report.headlines[:MOST_ARMS]]
+    lines.append(Markup("<p>{}</p>").format(str(report.counts)))
+    lines += [Markup("<p><strong>warning</strong>: {}</p>").format(text) for text in report.warnings]
+    lines += [
+        Markup("<p>{}: {}</p>").format(shown(one.key), shown(f"{one.kind}: {one.message}", 300))
+        for one in report.causes[:8]
+    ]
+    rows = [row for row in report.primary_rows if row.n][:MOST_ARMS]
+    if rows:
+        picture = charts.distribution(rows, values_of(rows, members))
+        lines.append(Markup('<div style="max-width:44em;padding:0 1em 2em 1em">{}</div>').format(picture))
+    lines.append(_table(report))
+    lines.append(Markup("<p>bit-exact: {}; next: <code>{}</code></p>").format(
+        report.reproducibility, report.next[0] if report.next else ""))  # fmt: skip
+    return str(Markup("<div>{}</div>").format(Markup("").join(lines)))
+
+
+def _table(report: Report) -> Markup:
+    head = ["metric", "n", "mean", "sd", f"{percent(report.level)} CI (Student t)", "min", "max"]
+    rows = [Markup("<tr>{}</tr>").format(Markup("").join(Markup("<th>{}</th>").format(name) for name in head))]
+    for row in report.rows[:MOST_ROWS]:
+        cells = numbers_of(row)
+        name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
+        words = [f"{name} {ARROWS[row.goal]}", *(cells[k] for k in ("n", "mean", "sd", "interval", "min", "max"))]
+        rows.append(Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(word) for word in words)))
+    more = len(report.rows) - MOST_ROWS
+    said = Markup("<p>… and {} more rows</p>").format(more) if more > 0 else Markup("")
+    return Markup("<table>{}</table>{}").format(Markup("").join(rows), said)
+
+
+class Cell:
+    """A display that follows a sweep, updated in place twice a second at most."""
+
+    def __init__(self, name: str, primary: str | None, phase: str) -> None:
+        show: Any = import_module("IPython.display")
+        self.tracker = Tracker(name, primary)
+        self._html, self._phase, self._shown = show.HTML, phase, time.monotonic()
+        self._handle: Any = show.display(show.HTML(html(self.tracker.view(phase=phase))), display_id=True)
+
+    def begin(self, members: Iterable[Member]) -> None:
+        """The runs that are planned, some of them ended already."""
+        self.tracker.seen(members)
+        self.tracker.begun = self.tracker.clock()
+        self.update((), 0, now=True)
+
+    def ended(self, key: str, status: str, metrics: dict[str, float]) -> None:
+        self.tracker.finished(key, status, metrics)
+        self.update((), 0)
+
+    def update(self, rows: Sequence[Running], flying: int, *, now: bool = False) -> None:
+        """Draw again, unless that was done just now."""
+        if now or time.monotonic() - self._shown >= BETWEEN:
+            self._shown = time.monotonic()
+            view = self.tracker.view(rows, flying, self._phase if not self.tracker.ended else "")
+            self._handle.update(self._html(html(view)))
+
+    def close(self) -> None:
+        self._phase = ""
+        self.update((), 0, now=True)
