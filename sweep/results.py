@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sweep.comparison import Comparison
     from sweep.report import Report
+    from sweep.report.worth import Worth
 
 
 class Results:
@@ -72,7 +73,6 @@ class Results:
         more = [other.store if isinstance(other, Results) else Store.open(other) for other in others]
         return compare(self.store, *more, **options)
 
-    def __repr__(self) -> str:
     def ensemble(self, **options: Any) -> Worth:
         """All finished members as one ensemble, and what it is worth: `.frame`, `.scores`, `.differences`.
 
@@ -88,6 +88,7 @@ class Results:
 
         return fragment(self.report, list(self.store.scan()))
 
+    def __repr__(self) -> str:
         from sweep.report import text
 
         return text(self.report)
@@ -135,17 +136,16 @@ def run(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
         more=more, prove=prover(prepared, local=address is None),
     )  # fmt: skip
-    try:
     show, end = (on_event, lambda: None) if on_event is not None else _shown(launch)
+    try:
         for event in launch:
             show(event)
     finally:
         close()
+        end()
     return open(target)
 
 
-def _config(
-    config: Any, overrides: tuple[str, ...], settings: dict[str, Any], function: Callable[..., Any] | None
 def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]:
     """What shows a launch's events where nobody else does, and ends the show: in a notebook a live display."""
 
@@ -179,6 +179,8 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
     return show, cell.close
 
 
+def _config(
+    config: Any, overrides: tuple[str, ...], settings: dict[str, Any], function: Callable[..., Any] | None
 ) -> Config:
     if isinstance(config, Config):
         return from_dict({**config.model_dump(mode="json", by_alias=True), **settings})

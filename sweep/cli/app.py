@@ -18,6 +18,8 @@ COMMANDS = {
     "watch": "sweep.cli.watch",
     "report": "sweep.cli.read",
     "compare": "sweep.cli.compare",
+    "ensemble": "sweep.cli.ensemble",
+    "predict": "sweep.cli.ensemble",
     "verify": "sweep.cli.prove",
     "reproduce": "sweep.cli.prove",
     "export": "sweep.cli.export",

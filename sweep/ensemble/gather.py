@@ -27,7 +27,8 @@ def choose(
 ) -> Chosen:
     """The runs of one variant and task, one a seed (repeats repeat a member, they do not add one).
 
-    variant, task: needed when the directory has several. members: seeds or labels (`seed42`) to choose.
+    variant, task: needed when the directory has several; a part of the name is enough. members: seeds or
+    labels (`seed42`) to choose.
     Raises EnsembleError naming what there is.
     """
     runs = [one for one in store.scan() if one.repeat == 0]
@@ -90,6 +91,8 @@ def gather(
 def _one(kind: str, asked: str | None, there: list[str], store: Store) -> str:
     if asked is None and len(there) == 1:
         return there[0]
+    if asked is not None and asked not in there and len(close := [name for name in there if asked in name]) == 1:
+        return close[0]
     if asked is None or asked not in there:
         what = f"there are {len(there)} {kind}s" if asked is None else f"no {kind} {asked!r} is here"
         raise EnsembleError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,29 +9,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 
 from sweep.ensemble import calibrate, combine
 from sweep.ensemble.gather import Chosen, choose
 from sweep.ensemble.members import stack
+from sweep.ensemble.rebuild import (
+    DESCRIBED,
+    WEIGHTS,
+    Build,
+    Rows,
+    about_data,
+    meta_of,
+    of_recipe,
+    own_rows,
+    rebuilt,
+    rows_of,
+)
 from sweep.ensemble.serve import About, Ensemble
-from sweep.errors import ConfigError, EnsembleError
-from sweep.store import Member, Predictions, Store
+from sweep.errors import EnsembleError
+from sweep.store import Predictions, Store
 
-WEIGHTS, META = "model.safetensors", "model.json"
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
 TOLERANCE = 1e-4
-Build = Callable[[Mapping[str, Any]], nn.Module]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Raw inputs (examples, *input_shape) of one split, and the ids its stored predictions know them by."""
+class Loaded:
+    """A served ensemble, and the raw rows of a split that it was checked on; None where there were none."""
 
-    ids: npt.NDArray[Any]
-    inputs: npt.NDArray[Any]
+    ensemble: Ensemble
+    rows: Rows | None
 
 
 def load_ensemble(
@@ -46,16 +53,40 @@ def load_ensemble(
     build: Build | None = None,
     rows: Rows | None = None,
     device: str | torch.device = "cpu",
+    trust: bool = False,
 ) -> Ensemble:
     """The finished members of a run directory as one module that takes raw inputs; see `Ensemble`.
 
     Weights are read, never unpickled, and no code is taken from the directory: built-in models are rebuilt
-    from their description, others by `build`, which gets the run's parameters and returns the module. The
-    temperature is fitted on the stored predictions for val, when there are any.
-    A slice of the stored predictions for `split` is repeated, on `rows` or on the data of the built-in recipe.
+    from their description, those of a recipe of yours with trust=True, which imports what the records name,
+    others by `build`, which gets the run's parameters and returns the module. The temperature is fitted on
+    the stored predictions for val, when there are any.
+    A slice of the stored predictions for `split` is repeated, on `rows` or on the data of the recipe.
     Raises EnsembleError when they differ, when planned members are absent (unless allow_missing), when there
-    are no weights, or when a model cannot be rebuilt. Warns when there are no inputs to check with.
+    are no weights, or when a model cannot be rebuilt; TargetError for a recipe that is neither built in nor
+    trusted. Warns when there are no inputs to check with.
     """
+    found = load(
+        path, split=split, variant=variant, task=task, members=members, allow_missing=allow_missing,
+        build=build, rows=rows, trust=trust,
+    )  # fmt: skip
+    return found.ensemble.to(device)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    variant: str | None = None,
+    task: str | None = None,
+    members: Sequence[str | int] | None = None,
+    allow_missing: bool = False,
+    build: Build | None = None,
+    rows: Rows | None = None,
+    trust: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Loaded:
+    """`load_ensemble`, with the rows it was checked on. say: is told what would be imported."""
     store = Store.open(path)
     chosen = choose(store, variant=variant, task=task, members=members)
     bare = [(label, f"saved no {WEIGHTS}") for label, one in chosen.runs if not store.has(one, WEIGHTS)]
@@ -74,60 +105,27 @@ def load_ensemble(
             hint="run the sweep again to fill the gap, or pass --allow-missing to serve those present",
         )
     found = Chosen(runs, missing)
-    metas = [_meta(store, one) for _, one in runs]
-    modules = [_rebuilt(store, label, one, meta, build) for (label, one), meta in zip(runs, metas, strict=True)]
+    metas = [meta_of(store, one) for _, one in runs]
+    recipe = None
+    if build is None and not all(set(meta) >= DESCRIBED for meta in metas):
+        recipe = of_recipe(runs[0][1], trust=trust, say=say)
+    if recipe is not None:
+        build, data = recipe
+        metas = [{**about_data(data), **meta} for meta in metas]
+        rows = rows if rows is not None else rows_of(data, split, SLICE)
+    modules = [rebuilt(store, label, one, meta, build) for (label, one), meta in zip(runs, metas, strict=True)]
     stored = {label: store.predictions(one, split) for label, one in runs}
-    about = _about(store, found, metas, stored)
-    ensemble = Ensemble(modules, about)
-    rows = rows if rows is not None else _own_rows(runs[0][1], metas[0], split)
+    ensemble = Ensemble(modules, _about(store, found, metas, stored))
+    rows = rows if rows is not None else own_rows(runs[0][1], metas[0], split, SLICE)
     if rows is None or all(one is None for one in stored.values()):
         warnings.warn(
             f"{store.path}: the served members were not checked against their predictions for {split}: "
             "pass rows=Rows(ids, inputs) to check them",
-            stacklevel=2,
+            stacklevel=3,
         )
     else:
         _check(ensemble, stored, rows, split)
-    return ensemble.to(device)
-
-
-def _meta(store: Store, member: Member) -> dict[str, Any]:
-    if not store.has(member, META):
-        return {}
-    meta = json.loads(store.file(member, META).read_text(encoding="utf-8"))
-    return meta if isinstance(meta, dict) else {}
-
-
-def _rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], build: Build | None) -> nn.Module:
-    from safetensors.torch import load_file
-
-    assert member.record is not None
-    if build is not None:
-        module = build(member.record.spec["params"])
-    elif {"model", "input_shape", "outputs"} <= set(meta):
-        from sweep.train import models
-
-        try:
-            module = models.build(meta["model"], meta["input_shape"], meta["outputs"])
-        except (ConfigError, ValueError) as error:
-            raise EnsembleError(f"the model of {label} cannot be rebuilt: {error}", where=str(store.path)) from error
-    else:
-        raise EnsembleError(
-            f"the model of {label} is not of a built-in recipe, and no code is taken from a run directory",
-            where=str(store.path),
-            hint="pass build=, a function of the run's parameters that returns the module",
-        )
-    weights = load_file(store.file(member, WEIGHTS))
-    own = module.state_dict()
-    off = sorted(set(own) ^ set(weights)) or sorted(k for k in own if own[k].shape != weights[k].shape)
-    if off:
-        raise EnsembleError(
-            f"the weights of {label} do not fit the module: {off[0]} differs ({len(off)} in all)",
-            where=str(store.path),
-            hint="build the module as it was when it was saved",
-        )
-    module.load_state_dict(weights)
-    return module.eval()
+    return Loaded(ensemble, rows)
 
 
 def _about(
@@ -182,27 +180,6 @@ def _temperature(store: Store, chosen: Chosen, values: bool) -> float | None:
     if members.mean is not None and members.var is not None:
         return calibrate.variance_scale(members.mean, members.var, members.targets)
     return None
-
-
-def _own_rows(member: Member, meta: Mapping[str, Any], split: str) -> Rows | None:
-    """A slice of the data that the built-in recipe had, as raw inputs; None when it is not at hand."""
-    assert member.record is not None
-    params = member.record.spec["params"]
-    if "model" not in meta or not isinstance(params.get("data"), Mapping):
-        return None
-    from sweep.train import data
-    from sweep.train.params import Data
-
-    try:
-        found = data.load(Data.model_validate(params["data"]), meta["task"])
-    except (ConfigError, ValueError, OSError):
-        return None
-    part = getattr(found, split, None)
-    if part is None:
-        return None
-    shape = (1, -1) + (1,) * (part.inputs.ndim - 2)
-    mean, std = torch.tensor(found.mean).reshape(shape), torch.tensor(found.std).reshape(shape)
-    return Rows(part.ids[:SLICE].numpy(), (part.inputs[:SLICE] * std + mean).numpy())
 
 
 def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: Rows, split: str) -> None:

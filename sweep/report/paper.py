@@ -53,13 +53,13 @@ def markdown(
 
 def as_markdown(found: Table) -> str:
     """A table in Markdown, its notes below."""
-    cells = [[_markdown(cell) for cell in row] for row in found.rows]
+    cells = [[escaped(cell) for cell in row] for row in found.rows]
     for i, j in found.bold:
         cells[i][j] = f"**{cells[i][j]}**"
-    header = [_markdown(cell) for cell in found.header]
+    header = [escaped(cell) for cell in found.header]
     rule = [":---", *["---:"] * (len(header) - 1)]
     lines = [f"| {' | '.join(row)} |" for row in (header, rule, *cells)]
-    return "\n".join([*lines, "", *(f"{_markdown(note)}  " for note in found.notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"{escaped(note)}  " for note in found.notes)]) + "\n"
 
 
 def latex(
@@ -193,9 +193,10 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         )
 
 
-def _markdown(text: str) -> str:
-    escaped = re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", text)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def escaped(text: str) -> str:
+    """`text` with nothing in it that Markdown or HTML would take for markup."""
+    plain = re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", text)
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 LATEX = {

@@ -1,0 +1,203 @@
+"""`sweep ensemble` and `sweep predict`: the members of a directory as one model, and what it is worth."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from sweep.cli.output import emit
+from sweep.errors import ConfigError, EnsembleError
+from sweep.store import Store
+
+if TYPE_CHECKING:
+    from sweep.ensemble.load import Loaded
+
+_directory = click.argument("directory", type=click.Path(path_type=Path))
+_members = click.option("--members", "chosen", multiple=True, metavar="SEEDS", help="Only these: 42,123 or 0-4.")
+_missing = click.option("--allow-missing", is_flag=True, help="Build from those present; every output says so.")
+_variant = click.option("--variant", help="Which variant; a part of its name is enough.")
+_task = click.option("--task", help="Which task.")
+_trust = click.option("--trust", is_flag=True, help="Let a directory run code that is not part of sweep.")
+
+
+@click.command(short_help="All members as one model, and what that is worth.")
+@_directory
+@click.option("--split", default="test", show_default=True, help="Which stored predictions to score.")
+@_members
+@_missing
+@_variant
+@_task
+@click.option("--calibrate", is_flag=True, help="List the calibrated predictions, not the raw ones.")
+@click.option("--select", type=click.Choice(["greedy"]), help="Weigh the members by val, beside the uniform average.")
+@click.option("--margin", multiple=True, metavar="[METRIC=]X",
+              help="How many members are enough to lose no more than X (NLL or RMSE unless named).")  # fmt: skip
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
+              help="Of every interval.")  # fmt: skip
+@click.option("--export", "out", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write it as one .onnx or .pt2 file, kept only if it repeats the members.")  # fmt: skip
+@click.option("--format", "format_", type=click.Choice(["text", "md", "json"]), default="text")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@_trust
+def ensemble(
+    directory: Path,
+    split: str,
+    chosen: tuple[str, ...],
+    allow_missing: bool,
+    variant: str | None,
+    task: str | None,
+    calibrate: bool,
+    select: Literal["greedy"] | None,
+    margin: tuple[str, ...],
+    level: float,
+    out: Path | None,
+    format_: str,
+    as_json: bool,
+    trust: bool,
+) -> int:
+    """Average the members' stored predictions, matched by example id, and score them side by side.
+
+    Says what the average gains beyond what averaging guarantees (calibrated against calibrated, paired), how
+    unsure it is of each example and why, how many members are enough, and which examples are disputed. Runs
+    nothing, except with --export, which rebuilds the models.
+    """
+    from sweep.report.worth import worth
+    from sweep.report.worth_text import markdown, next_commands, text
+
+    which: dict[str, Any] = {
+        "split": split, "variant": variant, "task": task, "members": labels(chosen), "allow_missing": allow_missing,
+    }  # fmt: skip
+    found = worth(
+        Store.open(directory), calibrate=calibrate, select=select, margin=margins(margin), level=level, **which
+    )
+    if out is not None:
+        _export(directory, out, which, trust)
+    if as_json or format_ == "json":
+        emit({**found.to_json(), "exported": None if out is None else str(out)})
+        return 0
+    if format_ == "md":
+        click.echo(markdown(found), nl=False)
+        return 0
+    from sweep.report import wants_color
+
+    width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
+    click.echo(text(found, width=width, color=wants_color(sys.stdout)))
+    for command in next_commands(found, None if out is None else str(out)):
+        click.echo(f"next: {command}")
+    return 0
+
+
+def _export(directory: Path, out: Path, which: dict[str, Any], trust: bool) -> None:
+    from sweep.ensemble.program import SUFFIXES, export
+
+    if out.suffix not in SUFFIXES:  # before the models are rebuilt
+        raise EnsembleError(
+            f"{out.name} says no format that can be written", where="--export",
+            hint=f"end it in {' or '.join(SUFFIXES)}",
+        )  # fmt: skip
+    loaded = _loaded(directory, trust, **which)
+    if loaded.rows is None:
+        raise EnsembleError(
+            "there are no inputs to verify a file with", where=str(directory),
+            hint="in Python: sweep.ensemble.program.export(ensemble, FILE, rows)",
+        )  # fmt: skip
+    export(loaded.ensemble, out, loaded.rows.inputs)
+    about = loaded.ensemble.about
+    _say(
+        f"wrote {out}: {len(about.labels)} members, a dynamic batch, calibrated and raw outputs; "
+        f"it repeats them on {len(loaded.rows.inputs)} examples of {which['split']}"
+    )
+    for note in about.notes:
+        _say(f"{out}: {note}")
+
+
+@click.command(short_help="Predict a file of new inputs with all members at once.")
+@_directory
+@click.argument("inputs", type=click.Path(path_type=Path), metavar="INPUT")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="An .npz or .npy to write.")
+@_members
+@_missing
+@_variant
+@_task
+@click.option("--batch", type=click.IntRange(1), help="Examples at a time; bounded memory unless given.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_trust
+def predict(
+    directory: Path,
+    inputs: Path,
+    out: Path,
+    chosen: tuple[str, ...],
+    allow_missing: bool,
+    variant: str | None,
+    task: str | None,
+    batch: int | None,
+    as_json: bool,
+    trust: bool,
+) -> int:
+    """Serve the ensemble of a directory on raw inputs, as they were before normalisation.
+
+    INPUT is an .npy file, or an .npz with an array `inputs` or `x` (its `ids` are kept). FILE gets mean and
+    calibrated predictions and the total, aleatoric and epistemic uncertainty of each example; as .npy the
+    calibrated predictions alone. The members are first checked against their stored predictions.
+    """
+    from sweep.ensemble.predict import predict_file
+
+    loaded = _loaded(directory, trust, variant=variant, task=task, members=labels(chosen), allow_missing=allow_missing)
+    told = predict_file(loaded.ensemble, inputs, out, batch=batch)
+    about = loaded.ensemble.about
+    if as_json:
+        emit({
+            "out": str(out), "examples": told.examples, "members": list(about.labels), "notes": list(about.notes),
+            "arrays": {name: list(shape) for name, shape in told.arrays.items()},
+        })  # fmt: skip
+        return 0
+    arrays = ", ".join(f"{name} {shape}" for name, shape in told.arrays.items())
+    click.echo(f"wrote {out}: {told.examples} examples by {len(about.labels)} members; {arrays}")
+    for note in about.notes:
+        click.echo(f"note: {note}")
+    entry = "" if out.suffix == ".npy" else "['calibrated']"
+    click.echo(f'next: python -c "import numpy; print(numpy.load({str(out)!r}){entry}[:3])"')
+    return 0
+
+
+def _loaded(directory: Path, trust: bool, **which: Any) -> Loaded:
+    """The served ensemble; what would be imported, and what could not be checked, are said on stderr."""
+    from sweep.ensemble.load import load
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        found = load(directory, trust=trust, say=_say, **which)
+    for one in caught:
+        _say(f"warning: {one.message}")
+    return found
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def labels(chosen: Sequence[str]) -> list[str | int] | None:
+    """Seeds as `--members` takes them, several times or once: "42,123", "0-4", "seed7". Raises: ConfigError."""
+    from sweep.seeds import parse_seeds
+
+    words = [word.strip().removeprefix("seed") for text in chosen for word in text.split(",")]
+    return list(parse_seeds(words, "--members")) if words else None
+
+
+def margins(asked: Sequence[str]) -> float | dict[str, float] | None:
+    """ "0.005", or a margin for each metric: "nll=0.005", "accuracy=0.002". Raises: ConfigError."""
+    pairs = [text.rpartition("=") for text in asked]
+    try:
+        found = {name: float(value) for name, _, value in pairs}
+    except ValueError:
+        raise ConfigError(f"{', '.join(asked)} is no margin", where="--margin", hint="0.005, or nll=0.005") from None
+    if "" in found:
+        if len(found) > 1:
+            raise ConfigError("name the metric of each margin", where="--margin", hint="nll=0.005")
+        return found[""]
+    return found or None

@@ -1,0 +1,139 @@
+"""Modules out of what a run directory says of them: built-in models, or those of a recipe that the user trusts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sweep.errors import ConfigError, EnsembleError
+from sweep.plan import RunSpec
+from sweep.store import Member, Store
+from sweep.target import bind, harmless, require_trust, resolve
+
+if TYPE_CHECKING:
+    from sweep.train.data import Dataset
+
+WEIGHTS, META = "model.safetensors", "model.json"
+DESCRIBED = frozenset({"model", "input_shape", "outputs"})  # what a built-in model is rebuilt from
+Build = Callable[[Mapping[str, Any]], nn.Module]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Raw inputs (examples, *input_shape) of one split, and the ids its stored predictions know them by."""
+
+    ids: npt.NDArray[Any]
+    inputs: npt.NDArray[Any]
+
+
+def meta_of(store: Store, member: Member) -> dict[str, Any]:
+    """What was stored beside a member's weights; empty where there is nothing."""
+    if not store.has(member, META):
+        return {}
+    meta = json.loads(store.file(member, META).read_text(encoding="utf-8"))
+    return meta if isinstance(meta, dict) else {}
+
+
+def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], build: Build | None) -> nn.Module:
+    """One member with its weights, in evaluation mode; torch's random state is left as it was.
+
+    Raises: EnsembleError when there is nothing to build it from, or the weights do not fit.
+    """
+    from safetensors.torch import load_file
+
+    assert member.record is not None
+    with torch.random.fork_rng(devices=[]):  # a new module draws its weights
+        if build is not None:
+            module = build(member.record.spec["params"])
+        elif set(meta) >= DESCRIBED:
+            from sweep.train import models
+
+            try:
+                module = models.build(meta["model"], meta["input_shape"], meta["outputs"])
+            except (ConfigError, ValueError) as error:
+                where = str(store.path)
+                raise EnsembleError(f"the model of {label} cannot be rebuilt: {error}", where=where) from error
+        else:
+            raise EnsembleError(
+                f"the model of {label} is not of a built-in recipe, and no code is taken from a run directory",
+                where=str(store.path),
+                hint="in Python: sweep.load_ensemble(DIR, build=...), a function of the run's parameters that "
+                "returns the module",
+            )
+    weights = load_file(store.file(member, WEIGHTS))
+    own = module.state_dict()
+    off = sorted(set(own) ^ set(weights)) or sorted(k for k in own if own[k].shape != weights[k].shape)
+    if off:
+        raise EnsembleError(
+            f"the weights of {label} do not fit the module: {off[0]} differs ({len(off)} in all)",
+            where=str(store.path),
+            hint="build the module as it was when it was saved",
+        )
+    module.load_state_dict(weights)
+    return module.eval()
+
+
+def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tuple[Build, Dataset] | None:
+    """How the recipe of a run builds its model, and the data it has; None for functions and commands.
+
+    A recipe that is not built in is said first and imported only if it is trusted. Raises: TargetError.
+    """
+    assert member.record is not None
+    target = RunSpec.from_json(member.record.spec).target
+    if target.kind != "recipe":
+        return None
+    if not harmless(target):
+        require_trust(target, trust, say)
+    _, function = resolve("recipe", target.reference)
+
+    def build(params: Mapping[str, Any]) -> nn.Module:
+        module: nn.Module = function(**bind(function, params, kind="recipe")).model(data)
+        return module
+
+    data: Dataset = function(**bind(function, member.record.spec["params"], kind="recipe")).data()
+    return build, data
+
+
+def about_data(data: Dataset) -> dict[str, Any]:
+    """What a built-in recipe would have stored of its data."""
+    return {
+        "input_shape": list(data.input_shape),
+        "classes": list(data.classes),
+        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "target": {"mean": data.target_mean, "std": data.target_std},
+    }
+
+
+def own_rows(member: Member, meta: Mapping[str, Any], split: str, most: int) -> Rows | None:
+    """A slice of the data that the built-in recipe had, as raw inputs; None when it is not at hand."""
+    assert member.record is not None
+    params = member.record.spec["params"]
+    if "model" not in meta or not isinstance(params.get("data"), Mapping):
+        return None
+    from sweep.train import data
+    from sweep.train.params import Data
+
+    try:
+        found = data.load(Data.model_validate(params["data"]), meta["task"])
+    except (ConfigError, ValueError, OSError):
+        return None
+    return rows_of(found, split, most)
+
+
+def rows_of(data: Dataset, split: str, most: int) -> Rows | None:
+    """The first rows of a split as they were before normalisation; None for a split that the data lack."""
+    part = getattr(data, split, None)
+    if part is None:
+        return None
+    inputs = part.inputs[:most]
+    if data.mean:
+        shape = (1, -1) + (1,) * (inputs.ndim - 2)
+        inputs = inputs * torch.tensor(data.std).reshape(shape) + torch.tensor(data.mean).reshape(shape)
+    return Rows(np.asarray(part.ids[:most]), np.asarray(inputs))
