@@ -93,7 +93,9 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     try:
         return _result(run, where, left)
     except SweepError as problem:
-        return Failure("returned", str(problem))
+        return Failure(
+            "returned", "; ".join(part for part in (problem.what, problem.hint) if part), where=problem.where or ""
+        )
 
 
 def _result(run: Run, where: Collect | None, left: collect.Left) -> Metrics:
