@@ -140,7 +140,7 @@ def test_case_18_the_head_is_lost_and_another_cluster_goes_on_from_disk(tmp_path
 
 
 @pytest.mark.ray
-def test_case_19_a_cluster_that_is_not_there_or_of_another_version_is_named(tmp_path: Path) -> None:
+def test_case_19_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     configured(tmp_path)
     process = kit.start(
         "run", "faults.yaml", "--seeds", "0", "--out", "runs", "--address", "127.0.0.1:9", folder=tmp_path,
@@ -234,3 +234,25 @@ def test_a_parcel_that_was_tampered_with_is_refused_and_nothing_counts(tmp_path:
     assert unpack(store, sent(tmp_path / "again")[1], parcel, "")
     assert [m.status for m in store.scan(verify=True)] == ["ok"]
     assert not unpack(store, sent(tmp_path / "third")[1], parcel, "")  # a late duplicate
+
+
+@pytest.mark.ray
+def test_case_19_a_cluster_of_another_version_is_refused_before_work_with_both_versions(tmp_path: Path) -> None:
+    configured(tmp_path)
+    cluster = Simulated(1)
+    pretend = (
+        "import sys, ray; ray.__version__ = '2.53.1'; from sweep.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["run", "faults.yaml", "--seeds", "0", "--out", "runs", "--address", cluster.address]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", pretend, *words], cwd=tmp_path, env=kit.environment(), text=True,
+            capture_output=True, timeout=240,
+        )  # fmt: skip
+    finally:
+        cluster.close()
+    assert done.returncode == 2, done.stderr
+    assert "2.53.1" in done.stderr
+    assert __import__("ray").__version__ in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs" / "members").exists()
