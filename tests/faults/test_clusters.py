@@ -246,7 +246,7 @@ def test_case_19_a_cluster_of_another_version_is_refused_before_work_with_both_v
     words = ["run", "faults.yaml", "--seeds", "0", "--out", "runs", "--address", cluster.address]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", pretend, *words], cwd=tmp_path, env=kit.environment(), text=True,
+            [sys.executable, "-c", code, *words], cwd=tmp_path, env=kit.environment(), text=True,
             capture_output=True, timeout=240,
         )  # fmt: skip
     finally:
