@@ -240,9 +240,7 @@ def test_a_parcel_that_was_tampered_with_is_refused_and_nothing_counts(tmp_path:
 def test_case_19_a_cluster_of_another_version_is_refused_before_work_with_both_versions(tmp_path: Path) -> None:
     configured(tmp_path)
     cluster = Simulated(1)
-    pretend = (
-        "import sys, ray; ray.__version__ = '2.53.1'; from sweep.cli.app import main; sys.exit(main(sys.argv[1:]))"
-    )
+    code = "import sys, ray; ray.__version__ = '2.53.1'; from sweep.cli.app import main; sys.exit(main(sys.argv[1:]))"
     words = ["run", "faults.yaml", "--seeds", "0", "--out", "runs", "--address", cluster.address]
     try:
         done = subprocess.run(
