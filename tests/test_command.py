@@ -317,7 +317,7 @@ time.sleep(600)
         words = ["run", "--engine", "inline", "--seeds", "1", "--", PYTHON, "-S", script(text), "{seed}"]
         launcher = subprocess.Popen([PYTHON, "-m", "sweep.cli", *words], stderr=subprocess.DEVNULL)
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 300  # on a loaded machine
             while not (Path("child").exists() and Path("child").read_text()) and time.monotonic() < until:
                 time.sleep(0.05)
             child = int(Path("child").read_text())
@@ -337,11 +337,11 @@ print('{"a": 1}')
 """
         words = ["run", "--engine", "inline", "--seeds", "1", "--", PYTHON, "-S", script(text), "{seed}"]
         launcher = subprocess.Popen([PYTHON, "-m", "sweep.cli", *words], stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300  # on a loaded machine
         while not (Path("begun").exists() and Path("begun").read_text()) and time.monotonic() < until:
             time.sleep(0.05)
         launcher.send_signal(signal.SIGINT)
-        assert launcher.wait(timeout=60) == 130
+        assert launcher.wait(timeout=300) == 130
         assert ends(int(Path("begun").read_text()))
         Path("go").touch()
         assert main(words) == 0
