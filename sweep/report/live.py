@@ -224,7 +224,7 @@ def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    room = max(1, height - 6 - min(len(view.interim), ARMS))
+    room = max(1, height - 7 - min(len(view.interim), ARMS))
     parts: list[Any] = []
     across = max(20, width - 4)
     lines = -(-len(view.marks) // across)
@@ -232,9 +232,10 @@ def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
         parts.append(_map(view.marks, across))
         room -= lines + 1
     table = Table.grid(padding=(0, 2))
+    fit = 2 + max(1, (width - 24) // 24)  # columns: a name and a number need some 24 cells
     some = view.running[: max(1, min(ROWS, room))]
     for row in some:
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells(row)))
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells(row)[:fit]))
     if some:
         parts.append(table)
     if view.flying > len(some) and some:

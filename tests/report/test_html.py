@@ -1,0 +1,198 @@
+"""The HTML report as text: whole, inert, honest about what it leaves out. What a browser makes of it is beside this."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from finished import accuracies, sweep_of
+from pages import HOSTILE, MESSAGE, hostile, ordinary
+
+from sweep import aggregate, comparison
+from sweep.cli.app import main
+from sweep.report.html import digest, page
+from sweep.report.svg import Scale, scale
+from sweep.report.thinned import MOST_POINTS, band, curves, level_strides
+from sweep.store import Store
+
+
+class Parsed(HTMLParser):
+    """Tags with their attributes, and the text of each kind of tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        self.texts.setdefault(self._open[-1] if self._open else "", []).append(data)
+
+    @property
+    def words(self) -> str:
+        shown = (text for tag, texts in self.texts.items() if tag not in ("style", "script") for text in texts)
+        return re.sub(r"\s+", " ", " ".join(shown))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    store = ordinary(tmp_path_factory.mktemp("a") / "run")
+    text = page(store, comparison=comparison.compare(store))
+    return text, Parsed(text)
+
+
+def test_every_section_is_there_and_says_what_was_asked(told):
+    words = told[1].words
+    for wanted in (
+        "12 planned = 11 ok + 1 failed + 0 lost + 0 pending", "Learning curves", "pointwise 95 % t band",
+        "Comparison of variants", "(Holm)", "failed A, B", "by number of members", "Reliability",
+        "predicted wrongly",
+        "diverged in train", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0", "How to cite",
+        "@software{", "sweep reproduce ", "over seeds, this split and test set", "of converged runs",
+    ):  # fmt: skip
+        assert wanted in words, wanted
+
+
+def test_nothing_is_loaded_from_anywhere(told):
+    for _tag, attributes in told[1].tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:,")), (name, attributes)
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    assert "http://" not in told[0]
+    assert "https://" not in told[0]
+    assert "@import" not in told[0]
+    assert "url(" not in told[0]
+
+
+def test_the_policy_allows_the_style_and_the_script_that_are_there_and_nothing_else(told):
+    text, parsed = told
+    policy = next(a["content"] for t, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    style, script = (re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[1] for tag in ("style", "script"))
+    assert text.count("<style>") == text.count("<script>") == 1
+    assert policy.startswith("default-src 'none'; ")
+    assert f"style-src {digest(style)};" in policy
+    assert f"script-src {digest(script)};" in policy
+    assert "unsafe" not in policy
+    assert digest(style + " ") not in policy
+
+
+def test_hostile_names_and_messages_are_text(tmp_path):
+    text = page(hostile(tmp_path / "<img src=x onerror=alert(1)>"))
+    parsed = Parsed(text)
+    assert [tag for tag, _ in parsed.tags].count("script") == 1
+    assert "img" not in [tag for tag, _ in parsed.tags]
+    assert not [a for _, a in parsed.tags if any(name.startswith("on") for name in a)]
+    assert "\u202e" not in text
+    assert "49" not in re.findall(r"\b49\b", text.partition("<main>")[0])
+    words = parsed.words
+    for name in (*HOSTILE[:4], *HOSTILE[7:8]):
+        assert name in words, name
+    assert MESSAGE[:30] in words
+    assert "loss\\n<b>x" in words
+
+
+def test_the_same_directory_gives_the_same_bytes(tmp_path):
+    store = ordinary(tmp_path / "run")
+    assert page(store) == page(Store.open(tmp_path / "run"))
+
+
+def test_a_directory_without_any_result_has_a_page(tmp_path):
+    words = Parsed(page(sweep_of(tmp_path / "run", lambda spec: None))).words
+    assert "no run has finished (0 of 3)" in words
+    assert "No run has reported a metric yet" in words
+
+
+def test_one_seed_has_no_interval_and_says_so(tmp_path):
+    words = Parsed(page(sweep_of(tmp_path / "run", accuracies({0: 0.5}), seeds=[0]))).words
+    assert "no interval: one seed has no spread" in words
+
+
+def test_the_command_writes_a_page_of_one_directory(tmp_path, capsys):
+    ordinary(tmp_path / "run")
+    target = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "run"), "--html", str(target)]) == 0
+    assert "Comparison of variants" in target.read_text(encoding="utf-8")
+    assert capsys.readouterr().out == ""
+    assert main(["report", str(tmp_path / "run"), str(tmp_path / "run"), "--html", str(target)]) == 2
+    assert "one page for each" in capsys.readouterr().err
+
+
+# Long histories.
+
+
+def long(path, steps, **options):
+    def outcome(spec):
+        rows = ({"step": s, "loss": 1 / s + spec.seed, **({"rare": float(s)} if s % 50 == 0 else {})}
+                for s in range(1, steps + 1))  # fmt: skip
+        return {"metrics": {"test/accuracy": 0.5}, "history": rows}
+
+    return sweep_of(path, outcome, **options)
+
+
+def test_a_long_history_is_thinned_in_sight_and_keeps_its_ends(tmp_path):
+    store = long(tmp_path / "run", 3000)
+    found = curves(store, store.scan())["loss"]["", ""]
+    assert all(run.steps.size <= 2 * MOST_POINTS + 1 for run in found)
+    runs, stride = level_strides(found)
+    assert stride > 1
+    assert max(run.steps.size for run in runs) <= MOST_POINTS + 1
+    assert {int(run.steps[0]) for run in runs} == {1}
+    assert {int(run.steps[-1]) for run in runs} == {3000}
+    assert f"every {stride}th value drawn" in Parsed(page(store)).words
+
+
+def test_a_metric_that_is_logged_rarely_is_not_lost_between_the_strides(tmp_path):
+    store = long(tmp_path / "run", 3000)
+    rare = curves(store, store.scan())["rare"]["", ""][0]
+    assert rare.steps.tolist() == list(range(50, 3001, 50))
+    assert rare.numbers.tolist() == [float(s) for s in range(50, 3001, 50)]
+
+
+def test_the_band_of_thinned_runs_is_that_of_the_whole_history_where_it_is_drawn(tmp_path):
+    store = long(tmp_path / "run", 700)
+    runs, _ = level_strides(curves(store, store.scan())["loss"]["", ""])
+    found = band(runs, 0.95)
+    whole = aggregate.band(aggregate.history(store, ["loss"]), "loss")
+    expected = whole[whole["step"].isin(found["step"])].reset_index(drop=True)
+    assert len(found) > 100
+    pd.testing.assert_frame_equal(found, expected)
+
+
+# Axes.
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.93, 0.94), (-3e-9, 2e-9), (1e12, 1e12 + 5), (-1e300, 1e299), (5, 5.0000001)]
+)
+def test_ticks_are_round_numbers_within_the_axis_and_told_apart(low, high):
+    axis = Scale(low, high)
+    ticks = axis.ticks()
+    assert 1 < len(ticks) <= 6
+    assert len({name for _, name in ticks}) == len(ticks)
+    for value, name in ticks:
+        assert float(name) == pytest.approx(value, abs=(high - low) / 50)
+        assert -0.01 <= axis.at(value) <= 100.01
+
+
+@pytest.mark.parametrize("numbers", [[2.0], [0.0, 0.0], [1e-320, 0.0], [np.inf, 1.0], [1e16, 1e16 + 2]])
+def test_an_axis_of_hardly_any_width_can_still_be_drawn(numbers):
+    axis = scale(numbers)
+    assert axis is not None
+    assert axis.high > axis.low
+    assert axis.ticks()
+
+
+def test_an_axis_of_nothing_finite_is_none():
+    assert scale([np.nan, np.inf]) is None

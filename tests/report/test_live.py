@@ -1,0 +1,170 @@
+"""What is seen of a running sweep: never taller than the screen, honest about what is interim."""
+
+from __future__ import annotations
+
+import io
+import math
+from types import SimpleNamespace
+
+import pytest
+from finished import accuracies, failure, sweep_of
+from pages import HOSTILE, hostile
+from rich.console import Console
+
+from sweep.report import build
+from sweep.report.live import Running, Tracker, duration, html, row_of, spark, steps_of, terminal
+from sweep.report.notebook import Cell, fragment
+from sweep.results import Results
+from sweep.stats import summarise
+
+
+def tracker(total: int, clock=lambda: 100.0, **options) -> Tracker:
+    made = Tracker("digits", "test/accuracy", clock=clock, **options)
+    made.plan(f"seed{seed}" for seed in range(total))
+    return made
+
+
+def drawn(view, width=80, height=24, notice="") -> list[str]:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, height=height, force_terminal=True, color_system=None)
+    console.print(terminal(view, width, height, notice))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def at(seed: int, step: int = 3, of: int | None = 10) -> Running:
+    return Running(f"seed{seed}", step, of, (("val/loss", 0.25), ("train/loss", 0.5)))
+
+
+def test_three_seeds_have_a_line_each():
+    lines = drawn(tracker(3).view([at(0), at(1), at(2)]))
+    assert [line.split()[0] for line in lines[:3]] == ["seed0", "seed1", "seed2"]
+    assert "epoch 3/10" in lines[0]
+    assert lines[-1].startswith("0/3 runs")
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 12), (200, 60)])
+@pytest.mark.parametrize("total", [3, 300, 5000])
+def test_it_fits_the_screen_whatever_runs(total, width, height):
+    found = tracker(total)
+    for seed in range(total // 2):
+        found.finished(f"seed{seed}", "ok", {"test/accuracy": 0.9 + seed * 1e-5})
+    running = [at(seed) for seed in range(total // 2, min(total, total // 2 + 64))]
+    lines = drawn(found.view(running), width, height, "stopping")
+    assert len(lines) < height
+    assert all(len(line) <= width for line in lines)
+    assert any(f"{total // 2}/{total} runs" in line for line in lines)
+
+
+def test_of_three_hundred_each_run_is_a_mark():
+    found = tracker(300)
+    found.finished("seed0", "ok", {"test/accuracy": 0.9})
+    found.finished("seed1", "failed", {})
+    marks = "".join(line for line in drawn(found.view([at(2)], 298)) if set(line) <= set("■×▸·"))
+    assert marks == "■×▸" + "·" * 297
+
+
+def test_the_interval_is_that_of_the_report_and_narrows():
+    found, values = tracker(6), [0.91, 0.93, 0.92, 0.95, 0.90, 0.92]
+    for seed, value in enumerate(values):
+        found.finished(f"seed{seed}", "ok", {"test/accuracy": value, "train/loss": 9.0})
+    one = found.view().interim[0]
+    expected = summarise(values)
+    assert (one.n, one.mean) == (6, pytest.approx(expected.mean))
+    assert one.half == pytest.approx((expected.high - expected.low) / 2)
+    assert len(one.widths) == 5
+    assert one.widths[0] > one.widths[-1]
+    text = "\n".join(drawn(found.view()))
+    assert "interim; not a reason to stop" in text
+    assert spark(one.widths) in text
+
+
+def test_repeats_are_averaged_and_variants_kept_apart():
+    found = Tracker("digits", "test/accuracy")
+    found.plan(["a/seed1", "a/seed1-r1", "a/seed2", "b/seed1"])
+    for key, value in (("a/seed1", 0.0), ("a/seed1-r1", 1.0), ("a/seed2", 1.5), ("b/seed1", 7.0)):
+        found.finished(key, "ok", {"test/accuracy": value})
+    a, b = found.view().interim
+    assert (a.label, a.n, a.mean) == ("a", 2, 1.0)
+    assert (b.label, b.n, b.half) == ("b", 1, None)
+
+
+def test_failures_are_counted_and_enter_no_mean():
+    found = tracker(3)
+    found.finished("seed0", "ok", {"test/accuracy": 0.5})
+    found.finished("seed1", "failed", {"test/accuracy": 0.0})
+    found.finished("seed2", "ok", {"test/accuracy": math.nan})
+    view = found.view()
+    assert (view.ok, view.failed, view.interim[0].n, view.left) == (2, 1, 1, None)
+    assert "1 failed" in drawn(view)[-1]
+
+
+def test_time_left_counts_what_running_seeds_have_done():
+    now = [0.0]
+    found = tracker(4, clock=lambda: now[0])
+    now[0] = 10.0
+    assert found.view([at(0, step=0)]).left is None
+    # Two seeds half done after ten seconds: four seeds take forty.
+    assert found.view([at(0, step=5), at(1, step=5)]).left == pytest.approx(30.0)
+    found.finished("seed0", "ok", {})
+    assert found.view([at(1, step=5)]).left == pytest.approx(10 / 1.5 * 2.5)
+    assert found.view().rate == pytest.approx(6.0)
+
+
+def test_runs_that_were_there_before_do_not_make_it_look_fast(tmp_path):
+    now = [0.0]
+    store = sweep_of(tmp_path / "run", accuracies(dict.fromkeys(range(8), 0.5)), seeds=range(10))
+    found = Tracker("x", None, clock=lambda: now[0])
+    assert len(found.seen(store.scan())) == 8
+    now[0] = 60.0
+    view = found.view()
+    assert (view.done, view.total, view.rate, view.left) == (8, 10, None, None)
+    assert found.seen(store.scan()) == []
+
+
+def test_what_a_run_is_doing_names_held_out_numbers_first():
+    member = SimpleNamespace(key="seed1")
+    row = row_of(member, {"step": 4, "lr": 0.1, "train/loss": 1.0, "val/loss": 2.0}, 9)
+    assert row == Running("seed1", 4, 9, (("val/loss", 2.0), ("train/loss", 1.0)))
+    assert row_of(member, None, None).step is None
+    assert (steps_of({"epochs": 5}), steps_of({"epochs": True}), steps_of({})) == (5, None, None)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3.4, "3 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_are_short(seconds, words):
+    assert duration(seconds) == words
+
+
+# A notebook.
+
+
+def test_a_cell_is_updated_in_place_and_escaped(monkeypatch):
+    import IPython.display
+
+    shown: list[str] = []
+    handle = SimpleNamespace(update=lambda made: shown.append(made.data))
+    monkeypatch.setattr(IPython.display, "display", lambda made, display_id: shown.append(made.data) or handle)
+    cell = Cell(HOSTILE[0], None, "starting")
+    cell.begin([])
+    cell.tracker.plan([HOSTILE[1]])
+    cell.ended(HOSTILE[1], "ok", {HOSTILE[0]: 1.0})
+    cell.close()
+    assert len(shown) >= 3
+    assert not any("<script" in text or "<img" in text for text in shown)
+    assert "1/1 runs" in shown[-1]
+    assert "&lt;script&gt;" in shown[-1]
+
+
+def test_results_have_a_display_for_notebooks_that_is_escaped(tmp_path):
+    made = Results(hostile(tmp_path / "run"))._repr_html_()
+    assert "<svg" in made
+    assert "<table>" in made
+    assert "<script" not in made
+    assert "<img" not in made
+    assert "5 planned = 4 ok + 1 failed + 0 lost + 0 pending" in made
+    assert "onerror=alert(1)&gt;" in made
+
+
+def test_results_without_any_run_have_one_too(tmp_path):
+    store = sweep_of(tmp_path / "run", lambda spec: {"failure": failure()} if spec.seed == 0 else None)
+    assert "no run has finished (0 of 3)" in fragment(build(store), list(store.scan()))
+    assert "0/1" in html(tracker(1).view())
