@@ -103,8 +103,7 @@ _DECIDES = (
     "gpu cuda cudnn cuda_libraries cuda_settings"
 )
 _MATTERS_TO_SOME = (
-    "interop_threads libc cpu_model python hash_seed numpy numpy_blas openblas "
-    "fill_uninitialized_memory driver"
+    "interop_threads libc cpu_model python hash_seed numpy numpy_blas openblas fill_uninitialized_memory driver"
 )
 FIELDS: Mapping[str, Answer] = MappingProxyType(
     {

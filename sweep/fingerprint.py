@@ -173,9 +173,7 @@ def _gpu(index: int) -> Mapping[str, Any]:
             "gpu": f"{properties.name}, {capability}, {properties.multi_processor_count} multiprocessors",
             "cuda": torch.version.cuda or f"hip {torch.version.hip}",
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-            "cuda_libraries": dict(
-                _versions(tuple(n for n in wanted if n.startswith(("nvidia-", "triton"))))
-            ),
+            "cuda_libraries": dict(_versions(tuple(n for n in wanted if n.startswith(("nvidia-", "triton"))))),
             "driver": version.group() if version else None,
         }
     )

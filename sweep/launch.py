@@ -23,8 +23,8 @@ from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import Cell, Plan, RunSpec, Target, cells_of, content_id, plan
 from sweep.store import Damaged, Failure, Manifest, Member, Owner, Record, Store
 from sweep.store.manifest import UNTIL
-from sweep.store.parcel import unpack
 from sweep.store.owner import this_process
+from sweep.store.parcel import unpack
 from sweep.target import check_params, resolve
 from sweep.task import Interval, Outcome, Place, Task
 

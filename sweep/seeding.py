@@ -291,8 +291,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
             lambda value: setattr(backends.cudnn, "allow_tf32", value),
         ),
         **{
-            f"float32 precision of {name}": switch(owner, "fp32_precision")
-            for name, owner in _PRECISION_OWNERS.items()
+            f"float32 precision of {name}": switch(owner, "fp32_precision") for name, owner in _PRECISION_OWNERS.items()
         },
         "numpy errors": (np.geterr, lambda value: np.seterr(**value)),
         "working directory": (_working_directory, os.chdir),

@@ -63,9 +63,7 @@ def find(reference: str) -> Callable[..., Any]:
     """
     module_name, _, name = reference.partition(":")
     if not module_name or not name:
-        raise TargetError(
-            f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train"
-        )
+        raise TargetError(f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -26,9 +26,7 @@ def kinds(cell):
 def execute(path, folder):
     """The notebook at `path`, executed in `folder`."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}}
-    )
+    client = NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}})
     client.execute()
     return notebook
 

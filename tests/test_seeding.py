@@ -265,9 +265,7 @@ class Draws(Dataset):
         ]
 
 
-def epochs(
-    workers: int, seed: int = 5, init=seeding.worker_init_fn, count: int = 1
-) -> list[list[list[float]]]:
+def epochs(workers: int, seed: int = 5, init=seeding.worker_init_fn, count: int = 1) -> list[list[list[float]]]:
     loader = DataLoader(
         Draws(),
         batch_size=2,
@@ -323,9 +321,7 @@ LEFT = {
     "anomaly detection": lambda: torch.set_anomaly_enabled(True),
     "flush denormals": lambda: torch.set_flush_denormal(True),
     "deterministic algorithms": lambda: torch.use_deterministic_algorithms(True, warn_only=True),
-    "fill uninitialized memory": lambda: setattr(
-        torch.utils.deterministic, "fill_uninitialized_memory", False
-    ),
+    "fill uninitialized memory": lambda: setattr(torch.utils.deterministic, "fill_uninitialized_memory", False),
     "cudnn enabled": lambda: setattr(torch.backends.cudnn, "enabled", False),
     "cudnn deterministic": lambda: setattr(torch.backends.cudnn, "deterministic", True),
     "cudnn benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", True),
@@ -337,9 +333,7 @@ LEFT = {
     "float32 precision of cuda.matmul": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
     "float32 precision of cudnn": lambda: setattr(torch.backends.cudnn, "fp32_precision", "ieee"),
     "float32 precision of cudnn.conv": lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
-    "float32 precision of mkldnn.matmul": lambda: setattr(
-        torch.backends.mkldnn.matmul, "fp32_precision", "bf16"
-    ),
+    "float32 precision of mkldnn.matmul": lambda: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
     "numpy errors": lambda: np.seterr(all="raise"),
     "working directory": lambda: os.chdir("/"),
 }

@@ -36,8 +36,11 @@ _out = click.option("--out", type=click.Path(path_type=Path), help="The run dire
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--seeds", help="42,123,456 or 0-9 or both; @FILE for a file of them.")
 @_mode
-@click.option("--vary", metavar="STREAMS",
-              help="Let only these differ between seeds: init, order, augment, dropout, split; order,dropout say.")
+@click.option(
+    "--vary",
+    metavar="STREAMS",
+    help="Let only these differ between seeds: init, order, augment, dropout, split; order,dropout say.",
+)
 @_metrics
 @_out
 @click.option("--until", metavar="RULE", help='Add seeds until "test/accuracy +- 0.005" or "test/accuracy: A > B".')

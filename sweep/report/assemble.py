@@ -97,8 +97,13 @@ def build(
             spreads(store, members, primary, label, goal=goals.direction(primary, declared), vary=vary, level=level)
         ),
         across=tuple(
-            across(table, primary, config.get("references") or {}, {v: n for (_, v), n in variant_label.items()},
-                   level=level)
+            across(
+                table,
+                primary,
+                config.get("references") or {},
+                {v: n for (_, v), n in variant_label.items()},
+                level=level,
+            )
         ),
         group_by=tuple(group_by),
     )

@@ -72,14 +72,10 @@ def compare_lanes(spec: RunSpec, place: Place, count: int) -> LaneProof:
         if notes:
             return LaneProof((), notes[0])
         solo = _chains(loop.train, recipe, specs, Path(scratch) / "solo")
-    return LaneProof(
-        tuple(_compared(run.seed, a, b) for (run, a), (_, b) in zip(packed, solo, strict=True))
-    )
+    return LaneProof(tuple(_compared(run.seed, a, b) for (run, a), (_, b) in zip(packed, solo, strict=True)))
 
 
-def _chains(
-    trainer: Any, recipe: Any, specs: Sequence[RunSpec], folder: Path
-) -> list[tuple[Run, Mapping[str, str]]]:
+def _chains(trainer: Any, recipe: Any, specs: Sequence[RunSpec], folder: Path) -> list[tuple[Run, Mapping[str, str]]]:
     seeding.set_threads(specs[0].threads)
     seeding.seed_everything(specs[0].seed, deterministic=True)
     runs = []
