@@ -1,0 +1,342 @@
+"""`sweep ensemble` and `sweep predict`: ten digits seeds become one model, and members that do not fit are refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from finished import failure, sweep_of
+from predicted import classes, values
+from sklearn.datasets import load_digits
+
+mpl.use("Agg")
+
+import sweep
+from sweep.cli.app import main
+from sweep.errors import EnsembleError, TargetError
+from sweep.report import ensemble_figures as figures
+from sweep.store import Predictions
+
+TEN = {"name": "ten", "params": {"data": {"name": "digits", "limit": 500}, "model": {"hidden": [24]}, "epochs": 6}}
+
+
+@pytest.fixture(scope="session")
+def ten(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "ten"
+    config = {"recipe": "sweep.train.recipes:classifier", **TEN}
+    sweep.run(config, seeds=range(10), out=out, engine="inline", on_event=lambda event: None)
+    return out
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    return load_digits().images.astype(np.float32)
+
+
+def made_up(path, *, seeds=range(4), change=lambda seed, split, given: given, splits=("test", "val"), failed=()):
+    """Members of which `change` may spoil what they saved."""
+    splits = {name: classes(max(seeds) + 1, 60, 3, seed=i) for i, name in enumerate(splits)}
+
+    def outcome(spec):
+        if spec.seed in failed:
+            return {"failure": failure("diverged", "nan")}
+        given = {
+            name: change(spec.seed, name, {"ids": np.arange(60), "targets": targets, "probs": probs[spec.seed]})
+            for name, (probs, targets) in splits.items()
+        }
+        kept = {name: Predictions(**arrays) for name, arrays in given.items() if arrays is not None}
+        return {"metrics": {"test/accuracy": 0.8}, "predictions": kept}
+
+    sweep_of(path, outcome, seeds=seeds)
+    return str(path)
+
+
+def spoiled(seed, name, values):
+    return lambda its, split, given: given | {name: values(given[name])} if (its, split) == (seed, "test") else given
+
+
+def flat(text):
+    return re.sub(r"\s+", " ", text)
+
+
+def test_ten_seeds_give_the_table_with_the_calibrated_difference_and_its_interval(ten, capsys):
+    assert main(["ensemble", str(ten), "--margin", "0.01"]) == 0
+    out = flat(capsys.readouterr().out)
+    assert out.startswith("ten: an ensemble of 10 members on test, 450 examples The calibrated ensemble is at NLL")
+    one = next(d for d in sweep.open(ten).ensemble().assessment.differences if d.metric == "nll")
+    assert one.calibrated
+    low, high = one.examples
+    said = re.search(r"single members at .*?: (\S+) \(95 % CI (\S+) to (\S+) over examples", out)
+    assert [float(text) for text in said.groups()] == pytest.approx([one.value, low, high], abs=(high - low) / 40)
+    assert "over examples, given these members" in out
+    assert "chosen after the fact" in out
+    assert "never negative by construction" in out
+    assert "over seeds, this split and test set" in out
+    assert "of 10 are enough to stay within 0.01 of all 10 in NLL" in out
+    assert f"next: sweep ensemble {ten} --calibrate --export ensemble.onnx" in out
+
+
+def test_json_has_the_numbers_of_python_and_markdown_the_same_tables(ten, capsys):
+    worth = sweep.open(ten).ensemble(calibrate=True, margin={"accuracy": 0.01})
+    assert main(["ensemble", str(ten), "--calibrate", "--margin", "accuracy=0.01", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["members"] == [f"seed{seed}" for seed in range(10)]
+    assert found["calibration"]["source"] == "fitted on val"
+    assert found["enough"] == [{"metric": "accuracy", "margin": 0.01, "members": worth.enough[0][2]}]
+    by = {row["metric"]: row for row in found["scores"]}
+    assert by["nll"]["ensemble"] == worth.scores.loc["nll", "ensemble"]
+    assert main(["ensemble", str(ten), "--format", "md"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("## ten: an ensemble of 10 members")
+    assert "| evidence | ensemble | members | difference | 95 % CI, examples | 95 % CI, seeds |" in out
+
+
+def test_the_frame_has_a_row_an_example_and_its_parts_add_up(ten):
+    worth = sweep.open(ten).ensemble()
+    frame = worth.frame
+    assert list(frame)[:3] == ["id", "target", "prediction"]
+    assert list(frame)[-4:] == ["total", "aleatoric", "epistemic", "variation_ratio"]
+    assert len(frame) == 450
+    assert np.abs(frame["total"] - frame["aleatoric"] - frame["epistemic"]).max() < 1e-12
+    assert frame[[f"p{k}" for k in range(10)]].sum(axis=1).to_numpy() == pytest.approx(1.0)
+    assert frame["prediction"].eq(frame["target"]).mean() == worth.scores.loc["accuracy", "ensemble"]
+    assert repr(worth).startswith("ten: an ensemble of 10 members")
+
+
+def test_the_order_of_members_never_changes_a_byte(ten, capsys):
+    said = []
+    for members in (["7,3,5,9"], ["9", "5,3", "seed7"], ["3,5", "7-7,9"]):
+        options = [word for one in members for word in ("--members", one)]
+        assert main(["ensemble", str(ten), "--json", *options]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2]
+    assert main(["ensemble", str(ten), "--json", "--members", "7,3,5"]) == 0
+    assert capsys.readouterr().out != said[0]
+
+
+def test_the_onnx_file_runs_elsewhere_to_the_same_probabilities_at_two_batch_sizes(ten, images, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "ten.onnx"
+    assert main(["ensemble", str(ten), "--calibrate", "--export", str(path)]) == 0
+    said = capsys.readouterr()
+    assert f"wrote {path}: 10 members" in said.err
+    assert "next: sweep predict" in said.out
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    served = sweep.load_ensemble(ten)
+    frame = sweep.open(ten).ensemble(calibrate=True).frame.set_index("id")
+    probs = frame.loc[:, "p0":"p9"]
+    for ids in (probs.index[:1], probs.index[:100]):
+        mean, calibrated = session.run(["mean", "calibrated"], {"inputs": images[ids][:, None]})
+        assert mean == pytest.approx(served(torch.from_numpy(images[ids])).mean.numpy(), abs=1e-5)
+        assert calibrated == pytest.approx(probs.loc[ids].to_numpy(), abs=1e-5)
+
+
+def test_predict_serves_a_file_in_batches(ten, images, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = sweep.open(ten).ensemble(calibrate=True).frame
+    ids = frame["id"].to_numpy()
+    np.savez("in.npz", inputs=images[ids], ids=ids)
+    assert main(["predict", str(ten), "in.npz", "--out", "out.npz", "--batch", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "wrote out.npz: 450 examples by 10 members; mean (450, 10)" in out
+    assert "next: python -c" in out
+    with np.load("out.npz") as found:
+        assert found["ids"].tolist() == ids.tolist()
+        assert found["calibrated"] == pytest.approx(frame.loc[:, "p0":"p9"].to_numpy(), abs=1e-5)
+        assert found["epistemic"] == pytest.approx(frame["epistemic"].to_numpy(), abs=1e-5)
+    np.save("in.npy", images[:3])
+    assert main(["predict", str(ten), "in.npy", "--out", "out.npy", "--members", "1,2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["members"] == ["seed1", "seed2"]
+    assert np.load("out.npy").shape == (3, 10)
+    assert main(["predict", str(ten), "gone.npy", "--out", "out.npy"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (spoiled(2, "ids", lambda ids: ids + 1), r"seed2 has other examples in test than seed0: it lacks 0"),
+        (spoiled(2, "targets", lambda t: (t + (np.arange(60) == 7)) % 3), "seed2 has the target .* for the example 7"),
+        (spoiled(2, "probs", lambda p: p[:, :2] / p[:, :2].sum(1, keepdims=True)), "seed2 has probs of shape"),
+        (spoiled(2, "probs", lambda p: np.log(p)), "seed2 .*(row|example)"),
+        (spoiled(2, "probs", lambda p: p * np.where(np.arange(60) == 9, 0.9, 1)[:, None]), "seed2 .*9"),
+        (spoiled(2, "probs", lambda p: p + np.where(np.arange(60) == 9, np.nan, 0)[:, None]), "seed2 .*9"),
+    ],
+    ids=["ids", "targets", "classes", "logits", "sums", "nan"],
+)
+def test_members_that_do_not_fit_are_refused_by_name_and_row(tmp_path, capsys, change, said):
+    assert main(["ensemble", made_up(tmp_path / "d", change=change)]) == 2
+    stopped = capsys.readouterr()
+    assert re.search(said, stopped.err)
+    assert stopped.out == ""
+
+
+def test_rows_in_another_order_are_matched_by_id(tmp_path, capsys):
+    def shuffled(seed, split, given):
+        order = np.random.default_rng(seed).permutation(60)
+        return {name: array[order] for name, array in given.items()}
+
+    outputs = []
+    for name, change in (("a", lambda seed, split, given: given), ("b", shuffled)):
+        assert main(["ensemble", made_up(tmp_path / name, change=change), "--json"]) == 0
+        outputs.append({**json.loads(capsys.readouterr().out), "directory": ""})
+    assert outputs[0] == outputs[1]
+
+
+def test_absent_members_need_leave_and_every_output_says_so(tmp_path, capsys):
+    path = made_up(tmp_path / "d", failed={1})
+    assert main(["ensemble", path]) == 2
+    assert "seed1 (failed: diverged)" in capsys.readouterr().err
+    note = "built without seed1 (failed: diverged)"
+    for format_ in ("text", "md", "json"):
+        assert main(["ensemble", path, "--allow-missing", "--format", format_]) == 0
+        assert note in capsys.readouterr().out.replace("\n", " ")
+    assert note in repr(sweep.open(path).ensemble(allow_missing=True))
+    assert main(["ensemble", path, "--allow-missing"]) == 0
+    assert "3 of 4 members" in capsys.readouterr().out
+
+
+def test_further_test_sets_are_scored_beside_and_gaps_are_said(tmp_path, capsys):
+    def partly(seed, split, given):
+        return None if (seed, split) == (3, "night") else given
+
+    path = made_up(tmp_path / "d", change=partly, splits=("test", "val", "shift", "night", "train"))
+    assert main(["ensemble", path]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^  shift +60 ", out, re.MULTILINE)
+    assert "night is not scored: seed3 saved no predictions for it" in out
+    assert "train" not in out
+
+
+def test_without_val_calibration_is_cross_fitted_and_selection_refused(tmp_path, capsys):
+    path = made_up(tmp_path / "d", splits=("test",))
+    assert main(["ensemble", path]) == 0
+    assert "cross-fitted in 5 folds of test" in capsys.readouterr().out
+    assert main(["ensemble", path, "--select", "greedy"]) == 2
+    assert "greedy selection needs predictions for val" in capsys.readouterr().err
+
+
+def test_selection_stands_beside_the_uniform_average(ten, capsys):
+    assert main(["ensemble", str(ten), "--select", "greedy"]) == 0
+    out = capsys.readouterr().out
+    assert "uniform" in out
+    assert "greedy with replacement, by NLL on val, took seed" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--members", "3,99"], "no member 'seed99' is planned here"),
+        (["--members", "3"], "needs 2 members or more"),
+        (["--split", "shift"], "no finished run has predictions for 'shift'"),
+        (["--margin", "a lot"], "a lot is no margin"),
+        (["--margin", "ece=0.1"], "there is no size curve of 'ece'"),
+        (["--export", "ten.bin"], "end it in .onnx or .pt2"),
+    ],
+)
+def test_what_cannot_be_answered_says_what_can(ten, capsys, options, said):
+    assert main(["ensemble", str(ten), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+RECIPE = """
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from sweep.train.recipes import classifier
+
+
+def mine(*, width: int = 8):
+    Path("imported").touch()
+    made = classifier(data={"name": "digits", "limit": 300}, epochs=1)
+    model = lambda data: nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10))
+    return replace(made, model=model, meta=lambda data: {})
+"""
+
+
+def test_a_recipe_that_is_not_built_in_is_imported_only_when_trusted(tmp_path, monkeypatch, capsys, images):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("a_recipe_of_mine.py").write_text(RECIPE)
+    config = {"name": "mine", "recipe": "a_recipe_of_mine:mine", "params": {"width": 5}}
+    sweep.run(config, seeds=[1, 2], out="d", engine="inline", on_event=lambda event: None)
+    Path("imported").unlink()
+    np.save("in.npy", images[:4])
+    assert main(["predict", "d", "in.npy", "--out", "out.npz"]) == 2
+    said = capsys.readouterr().err
+    assert "this directory asks to import and call 'a_recipe_of_mine:mine'" in said
+    assert "--trust" in said
+    with pytest.raises(TargetError, match="not part of sweep"):
+        sweep.load_ensemble("d")
+    assert not Path("imported").exists()
+    assert main(["predict", "d", "in.npy", "--out", "out.npz", "--trust"]) == 0
+    assert Path("imported").exists()
+    expected = sweep.open("d").ensemble().frame.set_index("id")
+    known = expected.index[:4]
+    found = sweep.load_ensemble("d", trust=True)(torch.from_numpy(images[known][:, None]))
+    assert found.mean.numpy() == pytest.approx(expected.loc[known, "p0":"p9"].to_numpy(), abs=1e-5)
+
+
+def test_values_have_their_own_scores_and_variances(tmp_path, capsys):
+    means, variances, targets = values(4, 60)
+
+    def outcome(spec):
+        own = {"ids": np.arange(60), "targets": targets, "mean": means[spec.seed], "var": variances[spec.seed]}
+        return {"metrics": {"test/rmse": 1.0}, "predictions": {"test": Predictions(**own)}}
+
+    sweep_of(tmp_path / "d", outcome, seeds=range(4))
+    assert main(["ensemble", str(tmp_path / "d"), "--margin", "rmse=0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "CRPS" in out
+    assert "mean total variance" in out
+    worth = sweep.open(tmp_path / "d").ensemble()
+    assert {"std", "total", "aleatoric", "epistemic"} <= set(worth.frame)
+    figures.size_curve(worth.assessment)
+    figures.disagreement(worth.assessment)
+    for draw in (figures.reliability, figures.risk_coverage, figures.uncertainty):
+        with pytest.raises(sweep.SweepError, match="predict values"):
+            draw(worth.assessment)
+
+
+def test_pictures_hold_the_numbers_they_show(ten):
+    from matplotlib import pyplot as plt
+
+    made = sweep.open(ten).ensemble().assessment
+    _, ax = plt.subplots()
+    assert figures.size_curve(made, "accuracy", ax=ax) is ax
+    curve = next(one for one in made.curves if one.metric == "accuracy")
+    assert list(ax.lines[0].get_ydata()) == list(curve.value)
+    risk = figures.risk_coverage(made)
+    assert list(risk.lines[0].get_ydata()) == list(made.risk.risk)
+    diagram = figures.reliability(made)
+    assert f"raw: ECE {made.calibration.diagram_before.ece:.4f}" in [
+        text.get_text() for text in diagram.get_legend().get_texts()
+    ]
+    matrix = figures.disagreement(made)
+    assert len(matrix.texts) == 90
+    right = int((made.prediction == made.targets).sum())
+    histogram = figures.uncertainty(made, "epistemic")
+    assert histogram.get_legend().get_texts()[0].get_text().startswith(f"right: {right} examples")
+    plt.close("all")
+
+
+def test_reading_loads_no_torch(ten):
+    import subprocess
+    import sys
+
+    code = (
+        f"import sys; from sweep.cli.app import main; main(['ensemble', {str(ten)!r}, '--json']); "
+        "assert 'torch' not in sys.modules and 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_an_error_of_an_ensemble_is_an_error_of_sweep(tmp_path):
+    with pytest.raises(EnsembleError):
+        sweep.open(made_up(tmp_path / "d")).ensemble(split="nowhere")
