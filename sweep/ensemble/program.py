@@ -76,6 +76,7 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
         "classes": json.dumps(list(about.classes)),
         "calibration": repr(about.temperature),
         "outputs": json.dumps(Prediction._fields),
+        "notes": json.dumps(list(about.notes)),
     }
 
 

@@ -227,6 +227,36 @@ def test_selection_stands_beside_the_uniform_average(ten, capsys):
     assert "greedy with replacement, by NLL on val, took seed" in out
 
 
+@pytest.mark.parametrize("command", ["ensemble", "predict"])
+def test_help_is_as_agreed(command, snapshot, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([command, "--help"]) == 0
+    snapshot(f"cli/help-{command}.txt", capsys.readouterr().out)
+
+
+def test_a_file_of_some_members_says_so_wherever_it_goes(ten, tmp_path, capsys, images):
+    import shutil
+
+    import torch.export
+
+    copy = tmp_path / "copy"
+    shutil.copytree(ten, copy)
+    shutil.rmtree(copy / "members" / "seed4")
+    path = tmp_path / "some.pt2"
+    assert main(["ensemble", str(copy), "--export", str(path)]) == 2
+    assert not path.exists()
+    assert main(["ensemble", str(copy), "--export", str(path), "--allow-missing"]) == 0
+    assert "built without seed4 (pending)" in capsys.readouterr().err
+    files = {"about.json": ""}
+    torch.export.load(str(path), extra_files=files)
+    assert "built without seed4 (pending)" in json.loads(files["about.json"])["notes"]
+    np.save(tmp_path / "in.npy", images[:2])
+    words = ["predict", str(copy), str(tmp_path / "in.npy"), "--out", str(tmp_path / "out.npz")]
+    assert main(words) == 2
+    assert main([*words, "--allow-missing"]) == 0
+    assert "note: built without seed4 (pending)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
