@@ -103,7 +103,7 @@ def across(x: Scale, y: str, *, below: bool = True, most: int = 5) -> Markup:
     return join(parts)
 
 
-def upright(x: Scale, *, most: int = 8) -> Markup:
+def upright(x: Scale, *, most: int = 5) -> Markup:
     """Fine vertical lines at the ticks."""
     return join(rule(x.at(value), "0", x.at(value), "100%") for value, _ in x.ticks(most))
 
