@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -70,6 +71,7 @@ class RayEngine:
                 os.environ.update(self.environment)
                 settings |= {"address": "local", "include_dashboard": False, "num_cpus": self.cpus or real_cores()}
             else:
+                _require_answer(self.address)
                 settings |= {"address": self.address}
                 if self.environment:
                     settings |= {"runtime_env": {"env_vars": self.environment}}
@@ -147,6 +149,13 @@ def _this_host_only() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _require_answer(address: str) -> None:
+    """Find out in seconds, where Ray would try for minutes. Raises: OSError."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _put_handlers_back() -> None:
