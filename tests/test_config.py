@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -376,7 +377,7 @@ def test_refuses_names_that_are_no_safe_folder(name: str) -> None:
         {"checkpoint": "best"},
         {"nothing": 1},
     ],
-    ids=str,
+    ids=lambda settings: re.sub(r" at 0x[0-9a-f]+", "", str(settings)),
 )
 def test_refuses_arguments(settings: dict[str, Any]) -> None:
     text = refusal(**settings)
