@@ -136,7 +136,7 @@ def run(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
         more=more, prove=prover(prepared, local=address is None),
     )  # fmt: skip
-    show, end = (on_event, lambda: None) if on_event is not None else _shown(launch)
+    show, end = (on_event, _nothing) if on_event is not None else _shown(launch)
     try:
         for event in launch:
             show(event)
@@ -144,6 +144,10 @@ def run(
         close()
         end()
     return open(target)
+
+
+def _nothing() -> None:
+    """The end of a show that leaves nothing behind."""
 
 
 def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]:
@@ -157,7 +161,7 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
     ipython: Any = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython is not None else None
     if not hasattr(shell, "kernel"):
-        return quiet, lambda: None
+        return quiet, _nothing
     from sweep.report.live import ROWS, running
     from sweep.report.notebook import Cell
 

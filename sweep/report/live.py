@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROWS = 12  # running seeds with a line of their own
 ARMS = 8  # variants with a line of their own
 MAP = 1200  # runs of which each is a mark on the map; of more, the bar alone
-WIDTHS = 16  # newest half-widths that are drawn
+WIDTHS = 16  # half-widths that are drawn, of all since the second seed
 PEEKING = "interim; not a reason to stop"
 
 MARKS = {"ok": ("■", "green"), "failed": ("×", "red"), "running": ("▸", "cyan"), "lost": ("?", "magenta")}
@@ -157,7 +157,7 @@ def _interim(arm: str, metric: str, values: Sequence[float], before: Interim | N
     found = summarise(values)
     half = None if found.low is None or found.high is None else (found.high - found.low) / 2
     widths = (before.widths if before else ()) + ((half,) if half is not None else ())
-    return Interim(arm, metric, found.n, found.mean, half, widths[-WIDTHS:])
+    return Interim(arm, metric, found.n, found.mean, half, widths)
 
 
 def steps_of(params: Mapping[str, Any]) -> int | None:
@@ -190,7 +190,10 @@ def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
 
 
 def spark(widths: Sequence[float]) -> str:
-    """Half-widths as a row of blocks, the widest highest."""
+    """Half-widths as a row of blocks, the widest highest; of many, some at equal ratios of n, the last among them."""
+    if len(widths) > WIDTHS:
+        ratio = len(widths) ** (1 / (WIDTHS - 1))
+        widths = [widths[i] for i in sorted({round(ratio**k) - 1 for k in range(WIDTHS)})]
     top = max(widths, default=0.0)
     if len(widths) < 2 or not top > 0:
         return ""

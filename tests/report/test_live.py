@@ -78,6 +78,16 @@ def test_the_interval_is_that_of_the_report_and_narrows():
     assert spark(one.widths) in text
 
 
+def test_of_many_half_widths_the_first_and_the_last_are_drawn():
+    widths = [1 / n**0.5 for n in range(1, 400)]
+    drawn_ = spark(widths)
+    assert len(drawn_) <= 16
+    assert drawn_[0] == "█"
+    assert drawn_[-1] == "▁"
+    assert sorted(drawn_, reverse=True) == list(drawn_)
+    assert spark([0.5]) == spark([]) == spark([0.0, 0.0]) == ""
+
+
 def test_repeats_are_averaged_and_variants_kept_apart():
     found = Tracker("digits", "test/accuracy")
     found.plan(["a/seed1", "a/seed1-r1", "a/seed2", "b/seed1"])
