@@ -368,15 +368,14 @@ def case_jax(model: str, data: str, precision: str, count: int = 64, steps: int 
 def cases(models: Sequence[str]) -> list[tuple[str, ...]]:
     """The words of each case, the longest-awaited first."""
     found: list[tuple[str, ...]] = [("ceilings", "")]
-    for model in models:
-        found += [("torch", model, "fp32", "0"), ("torch", model, "fp32", "1")]
+    plain = [model for model in models if model != "resnet"]  # batch norm under vmap is another program
+    found += [("torch", model, "fp32", "0") for model in models]
+    found += [("torch", model, "fp32", "1") for model in plain]
     found += [("processes", model) for model in models]
-    for model in models:
-        if model != "resnet":
-            found += [("torch", model, "tf32", "0"), ("torch", model, "tf32", "1")]
-    for model in models:
-        if model != "resnet":  # batch norm's statistics make these another program
-            found += [("vmap", model), ("jax", model, "fp32"), ("jax", model, "default")]
+    found += [("jax", model, precision) for precision in ("fp32", "default") for model in plain]
+    found += [("torch", model, "tf32", compiled) for compiled in ("0", "1") for model in plain]
+    found += [("vmap", model) for model in plain]
+    found += [("torch", model, "fp32", "1") for model in models if model not in plain]
     return found
 
 
