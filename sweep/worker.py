@@ -14,6 +14,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, float]
 _NOT_THE_USERS = (os.path.dirname(__file__), sysconfig.get_path("stdlib"), "<frozen")
+Seen = tuple[dict[str, Any], dict[str, Any]]
+WRITERS = 8  # threads that write the records of a pack
 Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, "Metrics | Failure"]]]
 
 
@@ -79,8 +82,11 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
     runs = [Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)]
     begun = time.monotonic()
     open_: set[int] = set(range(len(task)))
+    # The lanes of a pack end together, and most of a record is waiting for the disk.
+    hands = ThreadPoolExecutor(WRITERS)
+    writing: dict[int, Future[Outcome]] = {}
     try:
-        with _captured(attempts), seeding.restored() as left:
+        with _captured(attempts), seeding.restored() as left, hands:
             for index, result in attempted(runs, place):
                 if isinstance(result, (Interrupted, Unpacked)):
                     interrupted = isinstance(result, Interrupted)
@@ -91,11 +97,22 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
                     )
                     attempts[index].abandon()
                 else:
-                    outcome = _commit(store, runs[index], result, time.monotonic() - begun)
+                    # The environment is read here and now: the switches are those that training left.
+                    seen = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
+                    seconds = time.monotonic() - begun
+                    if len(task) > 1:
+                        writing[index] = hands.submit(_commit, store, runs[index], result, seconds, seen)
+                        continue
+                    outcome = _commit(store, runs[index], result, seconds, seen)
+                open_.discard(index)
+                yield outcome
+            for index, written in writing.items():
+                outcome = written.result()
                 open_.discard(index)
                 yield outcome
     finally:
         # This process may live on: what it leaves without a record must not look like work in progress.
+        open_ -= {index for index, written in writing.items() if not written.cancelled() and not written.exception()}
         for index in open_:
             attempts[index].abandon()
         for attempt in attempts:
@@ -269,11 +286,11 @@ def _text(error: BaseException) -> str:
         return "its message cannot be read"
 
 
-def _commit(store: Store, run: Run, result: Metrics | Failure, seconds: float) -> Outcome:
-    """Write the record; the first attempt to do so is the one that counts."""
+def _commit(store: Store, run: Run, result: Metrics | Failure, seconds: float, seen: Seen) -> Outcome:
+    """Write the record; the first attempt to do so is the one that counts. seen: the environment training left."""
     failure = result if isinstance(result, Failure) else None
     metrics = result if not isinstance(result, Failure) else _kept(run, result)
-    numeric, context = fingerprint.collect(run.spec.threads, device=run.spec.device)
+    numeric, context = seen
     if run.deterministic and not failure and not switches_stood(numeric):
         run.note("not deterministic: the training code had turned a switch back when it ended")
     if failure is not None:

@@ -156,7 +156,7 @@ def handle(
     folder.mkdir(parents=True)
     spec = RunSpec(
         # What is found out about a recipe is kept by its spec: no two of these are one.
-        target=Target("recipe", "tests:recipe"), params={"folder": str(folder)}, variant="", task="", seed=seed,
+        target=Target("recipe", "tests:recipe"), params={"folder": str(folder.parent)}, variant="", task="", seed=seed,
         streams={name: stream_seed(seed, name) for name in STREAMS}, repeat=0, deterministic=deterministic,
         device="cuda", threads=1, data="",
     )  # fmt: skip

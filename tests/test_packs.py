@@ -1,0 +1,63 @@
+"""Which runs share a GPU: whole cells, evenly, in order, each run once; and what becomes of a pack that breaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.config import from_dict
+from sweep.packs import AUTO, lanes_of, packs
+from sweep.plan import Cell, Plan, Target, plan
+
+
+def planned(seeds: int, variants: int = 1, device: str = "cuda", kind: str = "recipe", lanes: object = "auto") -> Plan:
+    config = from_dict({"seeds": list(range(seeds)), "lanes": lanes})
+    cells = [Cell(variant=f"v{i}" if i else "", task="", params={"i": i}) for i in range(variants)]
+    return plan(config, Target(kind, "m:f"), cells, device)  # type: ignore[arg-type]
+
+
+@given(seeds=st.integers(1, 200), variants=st.integers(1, 4), most=st.integers(1, 70), gpus=st.integers(1, 8))
+def test_every_run_is_in_one_pack_of_its_own_cell(seeds: int, variants: int, most: int, gpus: int) -> None:
+    specs = list(planned(seeds, variants))
+    made = packs(specs, most, gpus)
+    assert Counter(spec.key for task in made for spec in task) == Counter(spec.key for spec in specs)
+    for task in made:
+        assert 1 <= len(task) <= most
+        assert len({spec.variant for spec in task}) == 1
+        assert [spec.seed for spec in task] == sorted(spec.seed for spec in task)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "most", "gpus", "sizes"),
+    [
+        (100, 64, 1, [50, 50]),
+        (64, 64, 1, [64]),
+        (10, 64, 4, [2, 3, 3, 2]),
+        (1000, 64, 1, [62, 63] * 8),
+        (3, 64, 8, [1, 1, 1]),
+        (5, 1, 2, [1] * 5),
+    ],
+)
+def test_packs_are_even_and_keep_every_gpu_busy(seeds: int, most: int, gpus: int, sizes: list[int]) -> None:
+    found = [len(task) for task in packs(list(planned(seeds)), most, gpus)]
+    assert sorted(found) == sorted(sizes)
+    assert max(found) - min(found) <= 1
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "lanes", "most"),
+    [
+        ("cuda", "recipe", "auto", AUTO),
+        ("cuda", "recipe", 16, 16),
+        ("cuda", "recipe", "off", 1),
+        ("cuda", "recipe", 1, 1),
+        ("cpu", "recipe", 16, 1),
+        ("cuda", "function", 16, 1),
+    ],
+)
+def test_only_recipes_on_a_gpu_are_packed(device: str, kind: str, lanes: object, most: int) -> None:
+    config = from_dict({"seeds": [0, 1], "lanes": lanes})
+    assert lanes_of(config, planned(2, device=device, kind=kind)) == most
