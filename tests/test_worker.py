@@ -34,6 +34,7 @@ class Trained:
         self.plan = plan or planned()
         self.store = Store.create(folder, Manifest("w", {}, self.plan.experiment(), self.plan.seeds))
         self.place = Place(path=os.fspath(folder), function=cloudpickle.dumps(function), **place)
+        self.store.token_file(self.place.launch).touch()  # as a launch that shares its directory with the worker
         self.outcomes: list[Outcome] = []
 
     def go(self) -> Trained:
@@ -116,7 +117,7 @@ def _raise(error: BaseException) -> Callable[[Any], Any]:
         (_raise(RuntimeError()), "raised", "no message"),
         (_raise(OSError("no file 'a\udcff'")), "raised", "no file"),
         (_raise(MemoryError("much")), "out of memory", "--jobs"),
-        (_raise(RuntimeError("x does not have a deterministic implementation, but")), "nondeterministic", "x does"),
+        (_raise(RuntimeError("x does not have a deterministic implementation, but")), "nondeterministic", "x has no"),
         (lambda run: None, "returned", "NoneType None"),
         (lambda run: 0.93, "returned", "float 0.93"),
         (lambda run: {}, "returned", "gave no metrics"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sweep.cli.output import headline
-from sweep.cli.progress import Screen
-from sweep.report.live import ROWS, Tracker, View, row_of, steps_of
 from sweep.store import Member, Store
+
+if TYPE_CHECKING:
+    from sweep.cli.progress import Screen
+    from sweep.report.live import Tracker, View
 
 EVERY = 1.0  # seconds between two scans, more where a scan takes long
 
@@ -25,6 +28,9 @@ def watch(directory: Path, every: float) -> int:
     Reads only; ends when the run ends, or at Ctrl-C, which does not touch the run. Where nothing is at work
     it says how things stand.
     """
+    from sweep.cli.progress import Screen
+    from sweep.report.live import Tracker
+
     store = Store.open(directory)
     tracker = Tracker(store.manifest.name, store.manifest.config.get("primary"))
     screen = Screen(sys.stderr, lambda: view[0])
@@ -62,6 +68,8 @@ def at_work(store: Store, members: list[Member]) -> bool:
 
 
 def _view(store: Store, tracker: Tracker, members: list[Member]) -> View:
+    from sweep.report.live import ROWS, row_of, steps_of
+
     steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
     at = [member for member in members if member.status == "running"]
     rows = [row_of(m, store.last_row(m), steps.get(m.key.rpartition("/")[0])) for m in at[:ROWS]]

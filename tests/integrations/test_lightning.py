@@ -109,6 +109,7 @@ def test_a_trainer_that_was_told_otherwise_does_not_turn_deterministic_mode_off(
 
     fit([SweepCallback(run), Look()])
     fit([Look()])
+    run.attempt.close()
     assert seen == [True, False]  # without the callback it does
 
 
