@@ -58,14 +58,37 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
     if place.folder and os.path.isdir(place.folder):
         os.chdir(place.folder)
     try:
-        if shared(place.path, place.launch):
-            yield from _recorded(Store.open(place.path), task, place)
-        else:
-            yield from _sent(task, place)
+        with _ended_from_outside(place):
+            yield from _placed(task, place)
     except (OSError, CannotWrite) as error:
         # Whatever was committed counts; the launch is told once for each run, and asks the disk for the rest.
         for spec in task:
             yield Outcome(spec.key, "unwritten", failure=Failure("storage", _text(error), "write"))
+
+
+def _placed(task: Task, place: Place) -> Iterator[Outcome]:
+    if shared(place.path, place.launch):
+        yield from _recorded(Store.open(place.path), task, place)
+    else:
+        yield from _sent(task, place)
+
+
+@contextlib.contextmanager
+def _ended_from_outside(place: Place) -> Iterator[None]:
+    """A worker told to terminate ends its run without an outcome: Ray's own handler would raise SystemExit in
+    the user's code, which would then count as that code's failure."""
+    if not place.own_process or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise Cancelled
+
+    before = signal.signal(signal.SIGTERM, over)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sent(task: Task, place: Place) -> Iterator[Outcome]:

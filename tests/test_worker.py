@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -252,3 +253,17 @@ def test_what_is_printed_stays_off_the_screen(train: Train, capsys: pytest.Captu
 
     assert "loud" in train(function).log
     assert capsys.readouterr().out == ""
+
+
+def test_a_worker_told_to_terminate_leaves_no_outcome(tmp_path: Path) -> None:
+    def function(run: Any) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        return {"a": 1.0}
+
+    before = signal.getsignal(signal.SIGTERM)
+    trained = Trained(tmp_path / "runs", function, own_process=True)
+    with pytest.raises(Cancelled):
+        trained.go()
+    assert (trained.member.status, trained.member.record) == ("lost", None)
+    assert signal.getsignal(signal.SIGTERM) is before
