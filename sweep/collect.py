@@ -14,8 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sweep.argv import fill
 from sweep.config.schema import Collect
 from sweep.errors import EnvironmentRefused, SweepError
@@ -89,7 +87,11 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
 
     Raises: NotFound, SweepError.
     """
-    for split, name in (collect.predictions if collect else {}).items():
+    if collect is None or not collect.predictions:
+        return
+    import numpy as np  # here: every launch reads this module, and most have no use for it
+
+    for split, name in collect.predictions.items():
         where = f"collect.predictions.{split}"
         path = located(name, left, where)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import ConfigError
 from sweep.launch import Begun, Event, Finished, Launch, Prepared, Prover, Retried, Said, prepare
 from sweep.store import Store
-from sweep.until import waves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +129,7 @@ def run(
     prepared = prepare(checked, function)
     target = Path(out) if out is not None else default_out(checked)
     Store.check(target, prepared.manifest)
-    more = waves(checked, prepared.plan, target)
+    more = waves(checked, prepared, target)
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
@@ -144,6 +143,15 @@ def run(
         close()
         end()
     return open(target)
+
+
+def waves(config: Config, prepared: Prepared, out: Path) -> Callable[[Store], Sequence[int]] | None:
+    """The seeds that `until` asks for beyond those named; the statistics are loaded where there is a rule."""
+    if config.until is None:
+        return None
+    from sweep.until import waves
+
+    return waves(config, prepared.plan, out)
 
 
 def _nothing() -> None:

@@ -37,8 +37,10 @@ def apply_mode(deterministic: bool, *, fill_memory: bool = True) -> None:
     counts in deterministic mode: torch then fills memory that was not written, at a cost; turn it off only
     where the bits have been shown to be the same.
     """
-    # The second call also ends a warn-only mode that someone left on.
-    torch.use_deterministic_algorithms(deterministic, warn_only=False)
+    wrong = torch.are_deterministic_algorithms_enabled() != deterministic
+    # Set only where it would change something: torch loads its compiler to set it, two seconds in every worker.
+    if wrong or torch.is_deterministic_algorithms_warn_only_enabled():
+        torch.use_deterministic_algorithms(deterministic, warn_only=False)
     torch_deterministic.fill_uninitialized_memory = fill_memory or not deterministic  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

@@ -26,24 +26,28 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
     """Run a launch to its end and print its report; returns the exit code of DESIGN's table."""
     cancelled = False
     progress = Progress(launch, single=single)
-    with _signals(launch, progress.warn) as seen:
-        try:
-            with progress:
-                for event in launch:
-                    progress.show(event)
-        except Cancelled:
-            cancelled = True
-        finally:
-            close()
-    store = launch.store
-    if store is None:
-        return _EXIT[seen[0]]
-    if seen:
-        done = sum(member.record is not None for member in store.scan())
-        how = "cancelled" if cancelled else "stopped at a checkpoint"
-        click.echo(f"{how}; {done} runs are complete. To go on: {again(store)}", err=True)
-        return _EXIT[seen[0]]
-    return finish(store, as_json=as_json, single=single, only=launch.only)
+    closing = threading.Thread(target=close, name="closing")
+    try:
+        with _signals(launch, progress.warn) as seen:
+            try:
+                with progress:
+                    for event in launch:
+                        progress.show(event)
+            except Cancelled:
+                cancelled = True
+            finally:
+                closing.start()
+        store = launch.store
+        if store is None:
+            return _EXIT[seen[0]]
+        if seen:
+            done = sum(member.record is not None for member in store.scan())
+            how = "cancelled" if cancelled else "stopped at a checkpoint"
+            click.echo(f"{how}; {done} runs are complete. To go on: {again(store)}", err=True)
+            return _EXIT[seen[0]]
+        return finish(store, as_json=as_json, single=single, only=launch.only)
+    finally:
+        closing.join()  # a local Ray takes a second or two to end: the report is made meanwhile
 
 
 def finish(store: Store, *, as_json: bool, single: bool, only: object = None) -> int:

@@ -90,7 +90,7 @@ def run(
     After -- comes any program, unmodified. {seed}, {dir} (the run's own folder), {device}, {run_id} and
     {params.NAME} are replaced in its words.
     """
-    from sweep.results import default_out, make_engine, prover
+    from sweep.results import default_out, make_engine, prover, waves
 
     command = ctx.obj["command"]
     if vary is not None:
@@ -103,11 +103,10 @@ def run(
     target = out if out is not None else default_out(checked)
     from sweep.launch import Launch, prepare
     from sweep.store import Store
-    from sweep.until import waves
 
     prepared = prepare(checked, origin=origin(config, overrides, deterministic, command, metrics))
     Store.check(target, prepared.manifest)  # before Ray is started
-    more = waves(checked, prepared.plan, target)
+    more = waves(checked, prepared, target)
     if dry_run:
         _dry(prepared, target, as_json)
         return 0

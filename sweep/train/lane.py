@@ -160,7 +160,8 @@ def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
     loss = lane.objective(lane.model, inputs, targets)
     loss.backward()  # type: ignore[no-untyped-call]
     lane.optimizer.step()
-    lane.optimizer.zero_grad(set_to_none=True)
+    for parameter in lane.model.parameters():
+        parameter.grad = None
     lane.loss_sum.add_(loss.detach(), alpha=len(targets))
 
 
