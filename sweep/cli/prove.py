@@ -66,7 +66,9 @@ def verify(
     from sweep.verify.prove import prove
     from sweep.verify.stamp import stamp_of
 
-    proof = prove(subject.spec, subject.place, steps=steps, record=subject.record)
+    # A record made without the fill of new memory is compared with a training made without it.
+    unfilled = not subject.place.fill_memory
+    proof = prove(subject.spec, subject.place, steps=steps, record=subject.record, unfilled=unfilled)
     store = subject.store
     if store is not None and subject.spec.deterministic and proof.status in ("proven", "differs"):
         if os.access(store.path, os.W_OK):

@@ -89,6 +89,16 @@ def test_a_copied_directory_is_reproduced(copied: Path, capsys: pytest.CaptureFi
     assert "verdict: M" in said
 
 
+def test_verify_compares_a_record_that_was_made_without_the_fill(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    altered(copied, 1, lambda r: replace(r, environment={**r.environment, "hash_seed": "0"}))
+    assert main(["verify", str(copied)]) == 0
+    assert "proven (2 processes and this one and the record, 3 epochs" in capsys.readouterr().out
+    stamp = Store.open(copied).manifest.stamp
+    assert (stamp["how"], stamp["fill_memory"]) == ("verify", False)  # so that more seeds are trained alike
+
+
 def test_a_broken_promise_is_told_from_none(copied: Path) -> None:
     """Negative control: the record claims other weights after epoch 2."""
     lie = {"epoch/2": "0" * 64, "epoch/3": "0" * 64}
