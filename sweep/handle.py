@@ -48,6 +48,7 @@ class Run:
     _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
     _epochs_since: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
+    unseedable: bool | None = None  # uses a random stream that no seed reaches; None: not yet looked
 
     @property
     def seed(self) -> int:
@@ -90,6 +91,7 @@ class Run:
         row = as_metrics(metrics, where=where)
         if "step" in row:
             raise SweepError("'step' is no name for a metric", where=where, hint="run.log({...}, step=3)")
+        self._look()
         self.attempt.log_row(int(step), row)
         self._rows += 1
         self.last.update(row)
@@ -136,6 +138,11 @@ class Run:
         the checkpoint before. Raises: Interrupted, after writing, when a stop was asked for.
         """
         self._saves = True
+        self._look()
+        if self.unseedable:
+            if self.stopping():
+                raise Interrupted
+            return
         body = {
             "state": dict(state),
             "rng": seeding.get_rng_state(),
@@ -155,6 +162,18 @@ class Run:
         self._epochs_since, self._saved_at = 0, time.monotonic()
         if self.stopping():
             raise Interrupted
+
+    def _look(self) -> None:
+        """Once, while the model is there: whether it draws from a stream that no seed reaches."""
+        if self.unseedable is not None:
+            return
+        own = self.spec.target.kind == "function"  # no built-in recipe has such a layer
+        self.unseedable = own and self.device == "cuda" and seeding.unseedable()
+        if self.unseedable:
+            self.note(
+                "cuDNN keeps the stream of dropout between recurrent layers to itself: no checkpoint can hold it, so "
+                "an interrupted run starts from zero, and its bits repeat only in a process of its own"
+            )
 
     def restore(self) -> dict[str, Any] | None:
         """The newest checkpoint that holds, this attempt's or an earlier one's; None: start from zero.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -63,6 +64,21 @@ def read_back() -> dict[str, bool]:
         "mkldnn_enabled": bool(torch.backends.mkldnn.enabled),
         "mkldnn_deterministic": bool(torch.backends.mkldnn.deterministic),
     }
+
+
+def unseedable() -> bool:
+    """Whether this process has a recurrent layer with dropout on a CUDA device.
+
+    cuDNN draws that dropout from a stream of its own, one a process: begun once, it can be neither seeded again,
+    nor saved, nor put back.
+    """
+    return bool(torch.backends.cudnn.enabled) and any(
+        issubclass(type(each), torch.nn.RNNBase)
+        and each.dropout > 0
+        and each.num_layers > 1
+        and any(parameter.is_cuda for parameter in each.parameters())
+        for each in gc.get_objects()
+    )
 
 
 def set_threads(threads: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from training import handle
 
+from sweep import seeding
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Interval, Run, as_metrics
 from sweep.store import history
@@ -191,3 +193,24 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(run: Run, monkeypatch: p
     monkeypatch.setattr(atomic, "_write", full)
     run.checkpoint({"epoch": 1}, step=1)
     assert any("No space left" in note for note in run.notes)
+
+
+def test_a_run_that_cannot_be_restored_keeps_no_checkpoint_and_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU cuDNN may hold a random stream (tests/gpu/test_recurrent.py); here only what follows from it."""
+    monkeypatch.setattr("sweep.seeding.unseedable", lambda: True)
+    run.spec = replace(run.spec, device="cuda", target=replace(run.spec.target, kind="function"))
+    run.checkpoint({"w": torch.ones(2)}, step=1)
+    run.checkpoint({"w": torch.ones(2)}, step=2)
+    assert list(run.attempt.checkpoints()) == []
+    assert [note for note in run.notes if "starts from zero" in note] == run.notes
+    run.stopping = lambda: True
+    with pytest.raises(Interrupted):
+        run.checkpoint({"w": torch.ones(2)}, step=3)
+
+
+def test_no_layer_on_a_cpu_has_a_stream_of_its_own() -> None:
+    kept = torch.nn.LSTM(4, 8, num_layers=2, dropout=0.5)
+    assert kept.dropout
+    assert not seeding.unseedable()
