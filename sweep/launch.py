@@ -25,6 +25,7 @@ from sweep.store import Damaged, Failure, Manifest, Member, Owner, Record, Store
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
 from sweep.store.parcel import unpack
+from sweep.store.remote import Remote
 from sweep.target import check_params, resolve
 from sweep.task import Interval, Outcome, Place, Task
 
@@ -230,6 +231,8 @@ class Launch:
     prove: Prover | None = None
     store: Store | None = None
     stopped: str = ""  # why nothing new is started
+    remote: Remote | None = None  # where `out` is copied, run by run
+    uncopied: str = ""  # why not all of it is there
 
     def __post_init__(self) -> None:
         self._queue: deque[Task] = deque()
@@ -260,9 +263,14 @@ class Launch:
             else:
                 owner = _beside_others(self.out)
             self._nonce = owner.nonce
+            if self.remote is not None:
+                held.enter_context(self.remote.held(owner, break_lock=self.break_lock))
+                yield from self._refreshed(self.remote)
             existed = Store.exists(self.out)
             before = Store.open(self.out).manifest.seeds if existed else ()
             store = self.store = Store.create(self.out, self.prepared.manifest)
+            if self.remote is not None:
+                store.shown = self.remote.url
             held.callback(lambda: store.stop_file(self._nonce).unlink(missing_ok=True))
             held.callback(lambda: store.token_file(self._nonce).unlink(missing_ok=True))
             members = [m for m in store.scan(verify=True) if self._seeds is None or m.seed in self._seeds]
@@ -272,9 +280,31 @@ class Launch:
             missing = [m for m in members if m.status not in ("ok", "failed") or self._again(store, m)]
             self._fill(missing)
             new = tuple(seed for seed in store.manifest.seeds if seed not in before) if existed else ()
+            if self.remote is not None:
+                self.remote.settle()
             yield Begun(store, len(members), len(members) - len(missing), len(missing), new)
             if missing or self.more is not None:
                 yield from self._work(store)
+            if self.remote is not None:
+                yield from self._copied(self.remote)
+
+    def _refreshed(self, remote: Remote) -> Iterator[Event]:
+        former = remote.refresh()
+        if former is not None:
+            yield Said(f"{remote.url} holds no sweep any more: it begins anew, and what was here is now {former}")
+
+    def _copied(self, remote: Remote, key: str = "") -> Iterator[Event]:
+        """Copy a run, or whatever is not there yet. A network that is away costs no training, and is told once."""
+        try:
+            if key and not remote.push(key):
+                yield Said(f"{key}: another launch had recorded it first at {remote.url}; that one counts")
+            elif not key:
+                remote.push_all()
+                self.uncopied = ""
+        except StoreError as error:
+            if not self.uncopied:
+                yield Said(f"{error}\n  training goes on; what is not copied is in {remote.mirror}")
+            self.uncopied = str(error)
 
     def _look(self, store: Store, members: Sequence[Member]) -> Iterator[Event]:
         """What earlier commands left, said aloud; damaged records are moved aside, never trained over."""
@@ -384,6 +414,8 @@ class Launch:
         if outcome.status == "unpacked":
             yield from self._unpacked(store, outcome)
             return
+        if self.remote is not None and outcome.status != "interrupted":
+            yield from self._copied(self.remote, outcome.key)
         yield Finished(outcome)
         if outcome.status == "failed" and outcome.failure is not None:
             if self.fail_fast:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, StoreError
 from sweep.launch import Begun, Event, Finished, Launch, Prepared, Prover, Retried, Said, prepare
 from sweep.store import Store
+from sweep.store.remote import located
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,8 @@ def run(
 
     config: a YAML file, a mapping of its keys, a training function `train(run, **params)`, or None for the
     embedded example. overrides: "params.optimizer.lr=0.01". settings: any key of a config, e.g.
-    deterministic=True or params={"lr": 0.1}. engine: "ray" or "inline".
+    deterministic=True or params={"lr": 0.1}. out: the run directory, or a URL to keep it at. engine: "ray" or
+    "inline".
 
     Raises: ConfigError, TargetError, StoreError before anything is started. A run that fails does not raise:
     see `results.frame.status`.
@@ -127,13 +129,15 @@ def run(
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
     checked = _config(config, overrides, settings, function)
     prepared = prepare(checked, function)
-    target = Path(out) if out is not None else default_out(checked)
+    target, remote = located(out if out is not None else default_out(checked))
+    if remote is not None:
+        remote.refresh()
     Store.check(target, prepared.manifest)
     more = waves(checked, prepared, target)
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
-        more=more, prove=prover(prepared, local=address is None),
+        more=more, prove=prover(prepared, local=address is None), remote=remote,
     )  # fmt: skip
     show, end = (on_event, _nothing) if on_event is not None else _shown(launch)
     try:
@@ -142,7 +146,9 @@ def run(
     finally:
         close()
         end()
-    return open(target)
+    if launch.uncopied:
+        raise StoreError(f"trained, and not all copied: {launch.uncopied}", where=os.fspath(target))
+    return open(target if remote is None or out is None else out)
 
 
 def waves(config: Config, prepared: Prepared, out: Path) -> Callable[[Store], Sequence[int]] | None:

@@ -45,7 +45,11 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
             how = "cancelled" if cancelled else "stopped at a checkpoint"
             click.echo(f"{how}; {done} runs are complete. To go on: {again(store)}", err=True)
             return _EXIT[seen[0]]
-        return finish(store, as_json=as_json, single=single, only=launch.only)
+        code = finish(store, as_json=as_json, single=single, only=launch.only)
+        if launch.uncopied:
+            click.echo(f"not all of it is copied: {launch.uncopied}", err=True)
+            return max(code, 1)
+        return code
     finally:
         closing.join()  # a local Ray takes a second or two to end: the report is made meanwhile
 

@@ -74,7 +74,7 @@ class Progress:
         if event.extended:
             self.screen.say(f"{len(event.extended)} seeds join those that are here; the extension is logged")
         if not event.todo and self.launch.more is None:
-            self.screen.say(f"nothing to train: all {event.planned} runs are in {event.store.path}")
+            self.screen.say(f"nothing to train: all {event.planned} runs are in {event.store.shown}")
             return
         if event.done:
             self.screen.say(f"{event.done} of {event.planned} runs are here already; {event.todo} to train")

@@ -71,7 +71,9 @@ def verify(
     proof = prove(subject.spec, subject.place, steps=steps, record=subject.record, unfilled=unfilled)
     store = subject.store
     if store is not None and subject.spec.deterministic and proof.status in ("proven", "differs"):
-        if os.access(store.path, os.W_OK):
+        if store.shown != os.fspath(store.path):
+            _say(f"{store.shown} is read as a copy: it is not stamped")
+        elif os.access(store.path, os.W_OK):
             store.stamp(stamp_of(proof, how="verify"))
         else:
             _say(f"{store.path} is not writable: it is not stamped")
@@ -82,7 +84,7 @@ def verify(
         if proof.recorded is not None and proof.recorded.answer != "MUST_MATCH":
             click.echo(f"the record was not compared: its environment answers {proof.recorded}")
         if proof.status == "proven" and store is not None:
-            click.echo(f"next: sweep report {store.path}")
+            click.echo(f"next: sweep report {store.shown}")
     return {"proven": 0, "fast": 0, "differs": 3, "failed": 1}[proof.status]
 
 

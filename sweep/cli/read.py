@@ -32,17 +32,17 @@ def status(directory: Path, as_json: bool) -> int:
     owner = store.owner()
     if as_json:
         emit({
-            "directory": str(directory), "name": store.manifest.name, "counts": counts,
+            "directory": store.shown, "name": store.manifest.name, "counts": counts,
             "owner": owner.to_json() if owner else None,
             "runs": [{"key": m.key, "status": m.status, "attempts": m.attempts, "note": m.note} for m in members],
         })  # fmt: skip
         return 0
-    click.echo(f"{store.manifest.name} in {directory}: {sentence(counts)}")
+    click.echo(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
     if owner is not None:
         click.echo(f"at work: {owner}")
     for member in members if len(members) <= 60 else [m for m in members if m.status != "ok"][:60]:
         click.echo(f"  {member.key:<32} {member.status:<8}{visible(_detail(store, member))}")
-    click.echo(f"next: sweep report {directory}")
+    click.echo(f"next: sweep report {store.shown}")
     return 0
 
 
@@ -210,5 +210,5 @@ def show_single(store: Store, only: Any) -> int:
             click.echo(f"  {name:<20} {value:.6g}")
         if "final" in found.digests:
             click.echo(f"  weights              sha256 {found.digests['final'][:16]}…")
-    click.echo(f"next: sweep report {store.path}")
+    click.echo(f"next: sweep report {store.shown}")
     return code

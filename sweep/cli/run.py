@@ -25,7 +25,10 @@ _metrics = click.option(
     help="Where a program's metrics are found: FILE.json, FILE.csv, tensorboard:FOLDER, or a regular expression "
     "with named groups for its output. Without it: metrics.json in {dir}, or its last line of JSON.",
 )  # fmt: skip
-_out = click.option("--out", type=click.Path(path_type=Path), help="The run directory; runs/NAME by default.")
+_out = click.option(
+    "--out", metavar="PATH",
+    help="The run directory; runs/NAME by default. A URL (s3://..., memory://...) is copied to as each run ends.",
+)  # fmt: skip
 
 
 @click.command(
@@ -63,7 +66,7 @@ def run(
     deterministic: bool | None,
     vary: str | None,
     metrics: str | None,
-    out: Path | None,
+    out: str | None,
     until: str | None,
     max_seeds: int | None,
     engine: str,
@@ -100,11 +103,14 @@ def run(
         max_seeds=max_seeds, lanes=int(lanes) if lanes and lanes.isascii() and lanes.isdecimal() else lanes,
     )  # fmt: skip
     rebirth(checked.deterministic and engine == "inline")
-    target = out if out is not None else default_out(checked)
     from sweep.launch import Launch, prepare
     from sweep.store import Store
+    from sweep.store.remote import located
 
+    target, remote = located(out if out is not None else default_out(checked))
     prepared = prepare(checked, origin=origin(config, overrides, deterministic, command, metrics))
+    if remote is not None:
+        remote.refresh()
     Store.check(target, prepared.manifest)  # before Ray is started
     more = waves(checked, prepared, target)
     if dry_run:
@@ -114,6 +120,7 @@ def run(
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, fail_fast=fail_fast,
         retry_failed=retry_failed, break_lock=break_lock, more=more, prove=prover(prepared, local=address is None),
+        remote=remote,
     )  # fmt: skip
     from sweep.cli.conduct import conduct
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 SHORT = {
@@ -19,7 +17,7 @@ SHORT = {
 @click.option("--seed", help="The seed; 42 unless the config says otherwise.")
 @click.option("--deterministic/--fast", "deterministic", default=None,
               help="Bit-exact on the same software and hardware; or fast (the default).")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="The run directory; runs/NAME by default.")
+@click.option("--out", metavar="PATH", help="The run directory; runs/NAME by default.")
 @click.option("--lr", help="Short for params.optimizer.lr=…")
 @click.option("--batch_size", "--batch-size", "batch_size", help="Short for params.batch_size=…")
 @click.option("--num_epochs", "--num-epochs", "num_epochs", help="Short for params.epochs=…")
@@ -33,7 +31,7 @@ def ml_train(
     overrides: tuple[str, ...],
     seed: str | None,
     deterministic: bool | None,
-    out: Path | None,
+    out: str | None,
     lr: str | None,
     batch_size: str | None,
     num_epochs: str | None,
@@ -47,9 +45,11 @@ def ml_train(
     """
     from sweep.cli.conduct import conduct
     from sweep.cli.run import configured, origin, rebirth
+    from sweep.errors import StoreError
     from sweep.launch import Launch, prepare
     from sweep.results import default_out, make_engine
     from sweep.store import Store
+    from sweep.store.remote import located
 
     given = {"lr": lr, "batch_size": batch_size, "num_epochs": num_epochs}
     short = tuple(f"{SHORT[name]}={value}" for name, value in given.items() if value is not None)
@@ -61,7 +61,12 @@ def ml_train(
     )
     rebirth(checked.deterministic)
     prepared = prepare(checked, origin=origin(config, (*overrides, *short), deterministic, command, metrics))
-    target = out if out is not None else default_out(checked)
+    target, remote = located(out if out is not None else default_out(checked))
+    if remote is not None:
+        raise StoreError(
+            "ml-train writes to a directory, not to a URL", where=remote.url,
+            hint=f"sweep run --seeds {first.seed} --out {remote.url} trains the same model",
+        )  # fmt: skip
     Store.check(target, prepared.manifest)
     made, close = make_engine("inline")
     launch = Launch(prepared, target, made, own_process=False, retry_failed=retry_failed, only=checked.seeds)

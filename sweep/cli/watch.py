@@ -39,7 +39,7 @@ def watch(directory: Path, every: float) -> int:
     view: list[View] = [_view(store, tracker, members)]
     try:
         if at_work(store, members):
-            screen.say(f"watching {store.manifest.name} in {directory}; Ctrl-C leaves it running")
+            screen.say(f"watching {store.manifest.name} in {store.shown}; Ctrl-C leaves it running")
             screen.start()
         while at_work(store, members):
             took = time.monotonic()
@@ -57,8 +57,8 @@ def watch(directory: Path, every: float) -> int:
         screen.stop()
     from sweep.cli.read import count, sentence
 
-    click.echo(f"{store.manifest.name} in {directory}: {sentence(count(members))}")
-    click.echo(f"next: sweep report {directory}")
+    click.echo(f"{store.manifest.name} in {store.shown}: {sentence(count(members))}")
+    click.echo(f"next: sweep report {store.shown}")
     return 0
 
 

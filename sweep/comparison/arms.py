@@ -103,7 +103,7 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
     cells = dict.fromkeys(sorted(cells, key=lambda cell: planned.get(cell, 0)))
     called = labels(cells)
-    words = " ".join(word for word in ("sweep run", manifest.origin, "--out", path_argument(store.path)) if word)
+    words = " ".join(word for word in ("sweep run", manifest.origin, "--out", path_argument(store.shown)) if word)
     for task, variant in cells:
         rows = ((table["task"] == task) & (table["variant"] == variant)).to_numpy()
         seeds, status = table["seed"].to_numpy()[rows], table["status"].to_numpy(dtype=str)[rows]

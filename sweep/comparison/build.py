@@ -168,7 +168,7 @@ def _warnings(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequenc
 
 
 def _next(stores: Sequence[Store]) -> tuple[str, ...]:
-    here = " ".join(path_argument(store.path) for store in stores)
+    here = " ".join(path_argument(store.shown) for store in stores)
     return (f"sweep report {here} --format latex",)
 
 
@@ -190,5 +190,5 @@ def best(
             continue
         paired = all(arm.seeds == arms[0].seeds for arm in arms)
         kept = pairs_of.not_separated_of(arms, metric, goal, paired=paired, level=level)
-        found |= {(str(a.store.path), a.task, a.members[0].variant) for a in kept if a.store is not None}
+        found |= {(a.store.shown, a.task, a.members[0].variant) for a in kept if a.store is not None}
     return frozenset(found)

@@ -68,7 +68,7 @@ def build(
     environments = findings.environments(members)
     return Report(
         name=manifest.name,
-        directory=str(store.path),
+        directory=store.shown,
         headlines=tuple(row.headline for row in rows if row.primary) or (_silence(counts),),
         primary=primary,
         level=level,

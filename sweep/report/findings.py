@@ -138,7 +138,7 @@ def asked_again(origin: str, options: str) -> str:
 
 def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
     """What to type next, the most useful first."""
-    here = path_argument(store.path)
+    here = path_argument(store.shown)
     again = asked_again(store.manifest.origin, f"--out {here}")
     if counts.running:
         return (f"sweep watch {here}",)

@@ -224,7 +224,7 @@ def _yaml(config: Mapping[str, Any]) -> str:
 
 def _commands(store: Store, report: Report) -> list[tuple[str, str]]:
     """(what it does, the command)."""
-    here = path_argument(store.path)
+    here = path_argument(store.shown)
     found = []
     if store.manifest.origin or store.manifest.experiment.get("target", {}).get("kind") == "command":
         words = asked_again(store.manifest.origin, f"--seeds {format_seeds(report.seeds)}")

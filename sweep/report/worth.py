@@ -124,7 +124,7 @@ def worth(
     )  # fmt: skip
     return Worth(
         name=store.manifest.name,
-        directory=str(store.path),
+        directory=store.shown,
         planned=len(chosen.runs) + len(chosen.missing),
         assessment=made,
         enough=_enough(made, margin),

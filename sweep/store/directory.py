@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
-from sweep.store import atomic, history, lock, manifest, predictions, record
+from sweep.store import atomic, history, lock, manifest, predictions, record, remote
 from sweep.store.attempt import Attempt, is_checkpoint
 from sweep.store.history import Row
 from sweep.store.manifest import Manifest
@@ -82,17 +82,18 @@ def attempts_of(path: Path) -> list[Path]:
 class Store:
     """A run directory. `open` only reads; `create` and `begin` write."""
 
-    def __init__(self, path: Path, manifest_: Manifest) -> None:
+    def __init__(self, path: Path, manifest_: Manifest, shown: str = "") -> None:
         self.path = path
         self.manifest = manifest_
+        self.shown = shown or os.fspath(path)  # as people call it: the URL that it is a copy of
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
-        """Raises: StoreError when no readable sweep is at `path`."""
-        root = Path(path)
+        """What is at `path`, which may be a URL: then a copy of it. Raises: StoreError when no readable sweep is."""
+        root, url = remote.fetched(path)
         if root.exists() and not root.is_dir():
             raise StoreError("is a file, not a run directory", where=str(root))
-        return cls(root, manifest.read(root / MANIFEST))
+        return cls(root, manifest.read(root / MANIFEST), url)
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -407,11 +408,6 @@ def _alive(owner: Owner, live: Owner | None) -> bool:
 
 def _require_writable(root: Path) -> None:
     """Refuse before anything is trained. Raises: StoreError."""
-    if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(root)):
-        raise StoreError(
-            "is a URL, and runs are written to directories", where=os.fspath(root),
-            hint="name a directory, and copy it there when it is finished: it reads the same anywhere",
-        )  # fmt: skip
     there = root
     while not there.exists():
         if there.is_symlink():

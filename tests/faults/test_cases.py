@@ -294,12 +294,3 @@ def test_any_bytes_as_history_lock_checkpoint_or_predictions_end_no_reader(
     assert all(isinstance(about, str) for _, about in found)
     with pytest.raises(SweepError):
         predictions.read(folder / "predictions-test.npz")
-
-
-@pytest.mark.parametrize("out", ["s3://bucket/runs", "memory://runs", "gs://x", "file:///tmp/runs"])
-def test_case_41_a_url_is_no_directory_and_makes_none(nursery: Nursery, tmp_path: Path, out: str) -> None:
-    config(tmp_path)
-    trial = nursery.run([*RUN[:-1], out], tmp_path)
-    assert trial.code == 2, trial.output
-    assert "is a URL" in trial.output
-    assert sorted(os.listdir(tmp_path)) == ["faults.yaml", "output.txt"]

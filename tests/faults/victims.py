@@ -100,6 +100,14 @@ WAYS = {
 }  # fmt: skip
 
 
+def fails_once(run: Run, *, mark: str) -> Mapping[str, float]:
+    """Fails where it has not been before."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        raise ValueError("the first time")
+    return {"test/accuracy": 0.5}
+
+
 def secretive(run: Run, *, api_key: str = "", note: str = "") -> Mapping[str, float]:
     """Has been given a secret, and does not tell it."""
     return {"test/accuracy": len(api_key) / 100 + run.seed / 1000}
