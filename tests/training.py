@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sweep.handle import Interrupted, Interval, Run
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
-from sweep.seeding import seed_everything, set_threads
+from sweep.seeding import restored, seed_everything, set_threads
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.target import bind, check_params
@@ -71,4 +71,15 @@ def trained(folder: Path, params: Mapping[str, Any] | None = None, **options: An
     return run
 
 
-__all__ = ["SMALL", "Interrupted", "finish", "handle", "recipe_of", "trained"]
+def as_seeded(function: Callable[[Run], Any], run: Run) -> Run:
+    """The run, after a training function of a user's had it, seeded as a worker would."""
+    with restored():
+        seed_everything(run.seed, deterministic=run.deterministic)
+        try:
+            function(run)
+        finally:
+            run.attempt.close()
+    return run
+
+
+__all__ = ["SMALL", "Interrupted", "as_seeded", "finish", "handle", "recipe_of", "trained"]

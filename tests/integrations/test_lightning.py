@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
-from training import handle
+from training import as_seeded, handle
 
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run
@@ -61,13 +61,7 @@ def train(run: Run) -> None:
 
 
 def trained(run: Run) -> Run:
-    with restored():
-        seed_everything(run.seed, deterministic=run.deterministic)
-        try:
-            train(run)
-        finally:
-            run.attempt.close()
-    return run
+    return as_seeded(train, run)
 
 
 def test_metrics_arrive_as_split_and_metric_with_a_row_for_each_epoch(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from training import handle
+from training import as_seeded, handle
 
 from sweep.handle import Interrupted, Run
 from sweep.results import run as run_sweep
-from sweep.seeding import restored, seed_everything
 
 pytest.importorskip("transformers", reason="needs the extra [transformers]")
 pytest.importorskip("accelerate", reason="needs the extra [transformers]")
@@ -55,13 +54,7 @@ def train(run: Run, *, options: bool = True) -> dict[str, float]:
 
 
 def trained(run: Run) -> Run:
-    with restored():
-        seed_everything(run.seed, deterministic=run.deterministic)
-        try:
-            train(run)
-        finally:
-            run.attempt.close()
-    return run
+    return as_seeded(train, run)
 
 
 def test_stopped_and_gone_on_from_its_checkpoint_it_has_the_bits_of_one_that_never_stopped(tmp_path: Path) -> None:
