@@ -13,7 +13,8 @@ from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import ConfigError, StoreError
-from sweep.launch import Begun, Event, Finished, Launch, Prepared, Prover, Retried, Said, prepare
+from sweep.launch import Begun, Event, Finished, Launch, Prover, Retried, Said
+from sweep.prepare import Prepared, prepare
 from sweep.store import Store
 from sweep.store.remote import located
 

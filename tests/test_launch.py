@@ -12,7 +12,8 @@ from sweep.config import Config, load
 from sweep.engine import Done, Lost, Slots, Tick, inline
 from sweep.engine.event import Event as EngineEvent
 from sweep.errors import EnvironmentRefused, StoreError
-from sweep.launch import Begun, Event, Finished, Launch, Passed, Prepared, Retried, Said, prepare, resolve_device
+from sweep.launch import Begun, Event, Finished, Launch, Passed, Retried, Said
+from sweep.prepare import Prepared, prepare, resolve_device
 from sweep.store import Record, Store
 
 
@@ -162,7 +163,7 @@ def test_slots_ask_for_the_threads_a_run_has(tmp_path: Path) -> None:
 
 def test_a_device_is_resolved_before_anything_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("cpu") == "cpu"
-    monkeypatch.setattr("sweep.launch.os.path.exists", lambda path: False)
+    monkeypatch.setattr("sweep.prepare.os.path.exists", lambda path: False)
     assert resolve_device("auto") == "cpu"
     with pytest.raises(EnvironmentRefused, match="no CUDA device"):
         resolve_device("cuda")

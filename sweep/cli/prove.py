@@ -107,7 +107,7 @@ def _subject(
         subject = of_directory(Path(source), seed=seed, variant=variant, trust=trust, say=_say)
     else:
         from sweep.cli.run import configured
-        from sweep.launch import prepare
+        from sweep.prepare import prepare
 
         checked = configured(source, overrides, deterministic=deterministic)
         if deterministic is None and not checked.deterministic and (source is None or lanes):

@@ -14,7 +14,7 @@ from sweep.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweep.config import Config
-    from sweep.launch import Prepared
+    from sweep.prepare import Prepared
 
 _mode = click.option(
     "--deterministic/--fast", "deterministic", default=None,
@@ -103,7 +103,8 @@ def run(
         max_seeds=max_seeds, lanes=int(lanes) if lanes and lanes.isascii() and lanes.isdecimal() else lanes,
     )  # fmt: skip
     rebirth(checked.deterministic and engine == "inline")
-    from sweep.launch import Launch, prepare
+    from sweep.launch import Launch
+    from sweep.prepare import prepare
     from sweep.store import Store
     from sweep.store.remote import located
 

@@ -46,7 +46,8 @@ def ml_train(
     from sweep.cli.conduct import conduct
     from sweep.cli.run import configured, origin, rebirth
     from sweep.errors import StoreError
-    from sweep.launch import Launch, prepare
+    from sweep.launch import Launch
+    from sweep.prepare import prepare
     from sweep.results import default_out, make_engine
     from sweep.store import Store
     from sweep.store.remote import located

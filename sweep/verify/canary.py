@@ -8,8 +8,9 @@ from typing import Any
 
 from sweep.environment import Answer, verdict
 from sweep.errors import EnvironmentRefused, SweepError
-from sweep.launch import Event, Prepared, Said
+from sweep.launch import Event, Said
 from sweep.plan import RunSpec
+from sweep.prepare import Prepared
 from sweep.store import Record, Store
 from sweep.task import Place
 from sweep.verify.chain import first_difference, words

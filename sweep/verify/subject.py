@@ -11,8 +11,8 @@ from pathlib import Path
 from sweep.config import Collect
 from sweep.config.redaction import HIDDEN
 from sweep.errors import ConfigError, StoreError
-from sweep.launch import Prepared, data_digest_of
 from sweep.plan import Json, RunSpec
+from sweep.prepare import Prepared, data_digest_of
 from sweep.store import Member, Record, Store
 from sweep.target import require_trust, resolve
 from sweep.task import Place

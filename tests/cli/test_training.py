@@ -192,7 +192,7 @@ def test_what_is_wrong_is_two_with_a_clear_text_and_nothing_else(
     name: str, snapshot: Callable[[str, str], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "GPU" in name:
-        monkeypatch.setattr("sweep.launch.os.path.exists", lambda path: False)
+        monkeypatch.setattr("sweep.prepare.os.path.exists", lambda path: False)
     for file, content in CONFIGS.items():
         Path(file).write_bytes(content)
     before = sorted(os.listdir())

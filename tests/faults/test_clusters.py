@@ -22,8 +22,9 @@ from test_on_ray import configured, descendants, finish, starts, until
 from sweep.config import load
 from sweep.engine import Done, Slots, inline
 from sweep.errors import IntegrityError
-from sweep.launch import Launch, prepare
+from sweep.launch import Launch
 from sweep.plan import RunSpec
+from sweep.prepare import prepare
 from sweep.store import Store
 from sweep.store.parcel import Parcel, unpack
 

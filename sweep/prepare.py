@@ -1,0 +1,146 @@
+"""Prepare: a config becomes a plan and a manifest, with every reference found and checked; nothing is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+from sweep import argv
+from sweep.collect import require
+from sweep.config import Config, redact, to_dict
+from sweep.errors import ConfigError, EnvironmentRefused
+from sweep.plan import Cell, Plan, Target, cells_of, plan
+from sweep.store import Manifest
+from sweep.target import check_params, resolve
+
+MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A config whose references were found and checked: nothing was started, nothing written."""
+
+    config: Config
+    plan: Plan
+    manifest: Manifest
+    function: bytes | None = None
+
+
+def prepare(config: Config, function: Callable[..., Any] | None = None, *, origin: str = "") -> Prepared:
+    """Find the target, check its parameters, hash the data, resolve the device.
+
+    origin: the words of the command line that asked, kept so that a report can say what to type next.
+
+    Raises: ConfigError, TargetError, EnvironmentRefused.
+    """
+    device = resolve_device(config.device)
+    target, called = _target(config, function)
+    cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
+    made = plan(config, target, cells, device)
+    if len(made) > MOST:
+        raise ConfigError(
+            f"{len(made):,} runs are planned; a directory holds at most {MOST:,}", where="seeds",
+            hint="ask for fewer, or for several sweeps with an --out of their own",
+        )  # fmt: skip
+    shown = redact(to_dict(config))
+    if len(cells) == 1:
+        shown["params"] = redact(dict(cells[0].params))
+    manifest = Manifest(
+        name=config.name,
+        config=shown,
+        experiment=made.experiment(),
+        seeds=made.seeds,
+        versions=versions(),
+        origin=origin,
+    )
+    return Prepared(config, made, manifest, _pickled(function))
+
+
+def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target, Callable[..., Any] | None]:
+    if function is not None:
+        from sweep.target import source_digest
+
+        name = ":".join(getattr(function, part, "") for part in ("__module__", "__qualname__"))
+        return Target("function", name, digest=source_digest(function)), function
+    if config.command:
+        require(config.collect)
+        return argv.resolve(config), None
+    if config.train:
+        return resolve("function", config.train)
+    return resolve("recipe", config.recipe or "")
+
+
+def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config: Config) -> Cell:
+    if called is None:
+        return cell
+    params = dict(cell.params)
+    keep = config.checkpoint.keep
+    if target.kind == "recipe" and keep != "final" and params.setdefault("checkpoint", keep) != keep:
+        raise ConfigError(
+            f"checkpoint says {keep!r}, params.checkpoint says {params['checkpoint']!r}",
+            where="checkpoint", hint="say it once",
+        )  # fmt: skip
+    where = "params" + (f" of variant {cell.variant}" if cell.variant else "")
+    params = check_params(called, params, kind=target.kind, where=where)
+    return replace(cell, params=params, data=data_digest_of(target, params))
+
+
+def data_digest_of(target: Target, params: Mapping[str, Any]) -> str:
+    """The digest of the files that a built-in recipe trains on; "" where it is not known what they are."""
+    if target.kind != "recipe" or "data" not in params:
+        return ""
+    from sweep.train.files import data_digest
+    from sweep.train.params import Data
+
+    return data_digest(Data.model_validate(params["data"]))
+
+
+def _pickled(function: Callable[..., Any] | None) -> bytes | None:
+    """A function that workers cannot import travels by value."""
+    if function is None:
+        return None
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(function))
+    except Exception as error:
+        raise ConfigError(
+            f"the function cannot travel to a worker: {error}", where=function.__qualname__,
+            hint="open files, locks and the like belong inside the function",
+        ) from error  # fmt: skip
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes what is here; the driver's files are asked first, since importing torch costs a second.
+
+    Raises: EnvironmentRefused when cuda is asked for and absent.
+    """
+    if device == "cpu":
+        return "cpu"
+    there = any(os.path.exists(path) for path in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+    if there:
+        import torch
+
+        there = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if there else "cpu"
+    if not there:
+        raise EnvironmentRefused("no CUDA device is here", where=f"device: {device}", hint="use device: auto")
+    return device
+
+
+def versions() -> dict[str, str]:
+    """The packages that made a directory; read without importing them."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for name in ("seed-sweep", "torch", "numpy", "ray", "pandas", "scipy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "" if find_spec(name.replace("-", "_")) is None else "unknown"
+    return {name: version for name, version in found.items() if version}
