@@ -73,6 +73,19 @@ def test_fewer_seeds_take_nothing_away() -> None:
     assert results.store.manifest.seeds == (1, 2)
 
 
+def test_another_primary_metric_is_shown_and_said_to_come_late() -> None:
+    config = LINE
+    first, _ = trained(config, [1, 2])
+    metrics = [row.metric for row in first.report.rows]
+    assert len(metrics) > 1
+    other = next(metric for metric in metrics if metric != first.report.primary)
+    second, seeds = trained({**config, "primary": other}, [1, 2])
+    assert (second.report.primary, seeds) == (other, [])
+    assert "the primary metric was the default until results had been there to look at" in second.report.warnings
+    back, _ = trained(config, [1, 2])
+    assert (back.report.primary, back.report.warnings) == (first.report.primary, first.report.warnings)
+
+
 def test_another_config_is_refused_with_a_diff_and_changes_nothing() -> None:
     results, _ = trained(LINE, [1])
     before = bytes_of(results.path)

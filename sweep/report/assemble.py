@@ -89,7 +89,7 @@ def build(
         reproducibility=findings.reproducibility(manifest.stamp),
         environments=environments,
         versions=dict(manifest.versions),
-        warnings=findings.warnings(members, rows, environments, manifest.stamp),
+        warnings=findings.warnings(members, rows, environments, manifest),
         notes=findings.notes(members),
         next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles)),
         seconds=float(table["seconds"].sum()),

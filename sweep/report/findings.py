@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.report.model import Counts, Environment, Row
 from sweep.report.words import listed, path_argument, plural, shown
-from sweep.store import Member, Store
+from sweep.store import Manifest, Member, Store
 from sweep.store.manifest import differences
 
 
@@ -69,10 +69,13 @@ def _machine(fields: Mapping[str, Any]) -> str:
 
 
 def warnings(
-    members: Sequence[Member], rows: Sequence[Row], found: Sequence[Environment], stamp: Mapping[str, Any]
+    members: Sequence[Member], rows: Sequence[Row], found: Sequence[Environment], manifest: Manifest
 ) -> tuple[str, ...]:
     """What should make a reader hesitate, most serious first."""
-    return (*_broken(stamp), *_identical(members), *_mixed(found), *_flat(rows), *_retried(members), *_rules(members))
+    return (
+        *_broken(manifest.stamp), *_identical(members), *_mixed(found), *_moved(manifest), *_flat(rows),
+        *_retried(members), *_rules(members),
+    )  # fmt: skip
 
 
 def _broken(stamp: Mapping[str, Any]) -> Iterable[str]:
@@ -98,6 +101,11 @@ def _mixed(found: Sequence[Environment]) -> Iterable[str]:
         changed = sorted({line.partition(":")[0] for one in found[1:] for line in one.differences})
         runs = " + ".join(str(one.runs) for one in found)
         yield f"{len(found)} different environments ({runs} runs), differing in {listed(changed)}"
+
+
+def _moved(manifest: Manifest) -> Iterable[str]:
+    if manifest.primary_before not in ("", str(manifest.config.get("primary") or "the default")):
+        yield f"the primary metric was {shown(manifest.primary_before)} until results had been there to look at"
 
 
 def _flat(rows: Sequence[Row]) -> Iterable[str]:

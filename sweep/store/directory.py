@@ -139,6 +139,7 @@ class Store:
                 return store
             store = cls.open(root)
             store.require(manifest_)
+            store._present(manifest_)
             store._extend(manifest_.seeds)
             return store
 
@@ -159,6 +160,12 @@ class Store:
         with lock.briefly(self.path / MANIFEST_LOCK):
             self.manifest = manifest.read(self.path / MANIFEST)
             self._extend(seeds, note)
+
+    def _present(self, wanted: Manifest) -> None:
+        seen = any(member.record is not None for member in self.scan())
+        new = self.manifest.presenting(wanted, results_existed=seen)
+        if new is not self.manifest:
+            self._put(new)
 
     def _extend(self, seeds: Sequence[int], note: str = "") -> None:
         if set(seeds) <= set(self.manifest.seeds):

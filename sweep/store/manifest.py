@@ -15,6 +15,7 @@ from sweep.store.owner import now
 
 FORMAT = 1
 LIMIT = 1 << 30  # bytes that a manifest may have
+PRESENTED = ("primary", "goals")  # of a config: may be asked anew of a directory that is there
 UNTIL = "until"  # the note of seeds that a stopping rule asked for
 
 Json = Any
@@ -42,6 +43,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     stamp: Mapping[str, Json] = field(default_factory=dict)
     until: Mapping[str, Json] = field(default_factory=dict)  # the stopping rule, and where it stood at its last look
+    primary_before: str = ""  # the primary metric when results were first there, where another is asked for now
     origin: str = ""  # the words after `sweep run` that asked for it, secrets hidden
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
@@ -51,6 +53,15 @@ class Manifest:
             return self
         entry = SeedEntry(now(), new, results_existed, note)
         return replace(self, seeds=self.seeds + new, seed_log=(*self.seed_log, entry))
+
+    def presenting(self, wanted: Manifest, *, results_existed: bool) -> Manifest:
+        """With the primary metric and the goals of `wanted`: no part of the experiment, only of what is shown."""
+        asked = {key: wanted.config.get(key) for key in PRESENTED}
+        if asked == {key: self.config.get(key) for key in PRESENTED}:
+            return self
+        before = self.primary_before or str(self.config.get("primary") or "the default")
+        moved = results_existed and asked["primary"] != self.config.get("primary")
+        return replace(self, config={**self.config, **asked}, primary_before=before if moved else self.primary_before)
 
     @cached_property
     def planned(self) -> frozenset[int]:
