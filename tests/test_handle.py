@@ -16,7 +16,7 @@ from training import handle
 
 from sweep import seeding
 from sweep.errors import SweepError
-from sweep.handle import Interrupted, Interval, Run, as_metrics
+from sweep.handle import Interrupted, Interval, Run, as_metrics, stop_seen
 from sweep.store import history
 
 
@@ -214,3 +214,16 @@ def test_no_layer_on_a_cpu_has_a_stream_of_its_own() -> None:
     kept = torch.nn.LSTM(4, 8, num_layers=2, dropout=0.5)
     assert kept.dropout
     assert not seeding.unseedable()
+
+
+def test_a_stop_once_seen_stays_seen_and_is_looked_for_now_and_then(tmp_path: Path) -> None:
+    stop = stop_seen(tmp_path / "stop", every=0.0)
+    assert not stop()
+    (tmp_path / "stop").touch()
+    assert stop()
+    (tmp_path / "stop").unlink()
+    assert stop()
+    rarely = stop_seen(tmp_path / "stop", every=60.0)
+    assert not rarely()
+    (tmp_path / "stop").touch()
+    assert not rarely()
