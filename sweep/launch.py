@@ -13,7 +13,7 @@ from typing import Protocol
 
 from sweep.engine import Done, Engine, Lost, Slots
 from sweep.environment import Answer, Origin, Verdict, verdict
-from sweep.errors import StoreError, SweepError
+from sweep.errors import EnvironmentRefused, StoreError, SweepError
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec, content_id
 from sweep.prepare import Prepared
@@ -124,6 +124,7 @@ class Launch:
 
     def __iter__(self) -> Iterator[Event]:
         """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
+        made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         with ExitStack() as held:
             Store.claim(self.out)
             if self._seeds is None:
@@ -152,7 +153,16 @@ class Launch:
                 self.remote.settle()
             yield Begun(store, len(members), len(members) - len(missing), len(missing), new)
             if missing or self.more is not None:
-                yield from self._work(store)
+                try:
+                    yield from self._work(store)
+                except EnvironmentRefused:  # no Ray, or none that could hold a run: as if this had not been asked
+                    if not existed and self._seeds is None:
+                        store.withdraw(made)
+                        if self.remote is not None:
+                            self.remote.withdraw()
+                    raise
+                if self._losses and self._seeds is None:
+                    store.clean()  # a worker that was killed while it wrote has left half a file
             if self.remote is not None:
                 yield from self._copied(self.remote)
 

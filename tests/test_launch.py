@@ -15,6 +15,7 @@ from sweep.errors import EnvironmentRefused, StoreError
 from sweep.launch import Begun, Event, Finished, Launch, Passed, Retried, Said
 from sweep.prepare import Prepared, prepare, resolve_device
 from sweep.store import Record, Store
+from sweep.store.atomic import TEMPORARY
 
 
 def config(**changes: Any) -> Config:
@@ -103,6 +104,17 @@ def test_what_a_worker_committed_before_it_died_counts(tmp_path: Path) -> None:
     record = Store.open(tmp_path / "runs").member("seed2").record
     assert record is not None
     assert record.metrics == {"test/accuracy": 1}
+
+
+def test_half_a_file_of_a_killed_worker_is_gone_when_the_sweep_ends(tmp_path: Path) -> None:
+    def half(task: Any) -> None:
+        folder = tmp_path / "runs" / "members" / task[0].key
+        folder.mkdir(parents=True)
+        (folder / f"{TEMPORARY}0badf00d").write_text("{")
+
+    launched(tmp_path / "runs", dying(1, then=half), prepared=prepare(config()))
+    assert set(statuses(tmp_path / "runs").values()) == {"ok"}
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(TEMPORARY)]
 
 
 def test_fail_fast_and_stop_leave_the_rest_pending(tmp_path: Path) -> None:

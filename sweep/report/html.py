@@ -183,7 +183,8 @@ def _seed_values(table: pd.DataFrame, rows: Sequence[Row]) -> dict[tuple[str, st
 
 
 def _curve_cards(report: Report, store: Store, members: Sequence[Member]) -> tuple[list[Card], list[str]]:
-    found = curves(store, members)
+    refused: list[str] = []
+    found = curves(store, members, refused=refused)
     label = labels((m.task, m.variant) for m in members)
     wanted = preferred(list(found), report.primary)
     cards = []
@@ -194,6 +195,8 @@ def _curve_cards(report: Report, store: Store, members: Sequence[Member]) -> tup
             picture, legend, notes = charts.learning(drawn, label, metric, report.level)
             if len(cells) > len(drawn):
                 notes.append(f"{len(cells) - len(drawn)} more variants are not drawn")
+            if refused:
+                notes.append(f"not drawn, because a history is not the one that was recorded: {listed(refused)}")
             title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
             cards.append(Card(title, picture, tuple(legend), tuple(notes)))
     return cards, [shown(name) for name in wanted[MOST_CURVES:]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from sweep import aggregate
+from sweep.errors import IntegrityError
 from sweep.store import Member, Store
+from sweep.store.history import Row
 
 MOST_POINTS = 300  # of a curve that is drawn
 MOST_METRICS = 60  # that are followed; a sweep that logs more has its first ones drawn
@@ -58,8 +60,12 @@ class _Thinning:
         self.last = (step, value)
 
 
-def curves(store: Store, members: Iterable[Member], most: int = MOST_POINTS) -> Curves:
+def curves(
+    store: Store, members: Iterable[Member], most: int = MOST_POINTS, *, refused: list[str] | None = None
+) -> Curves:
     """Metric -> (task, variant) -> a curve a run, in the members' order.
+
+    refused: takes the names of runs whose history is not the one that was recorded; without it they raise.
 
     Memory holds twice `most` points a run and metric, however long the histories are. Strides are powers of
     two, so runs of unlike length share the steps of the coarsest.
@@ -67,7 +73,7 @@ def curves(store: Store, members: Iterable[Member], most: int = MOST_POINTS) -> 
     found: Curves = {}
     for member in members:
         kept: dict[str, _Thinning] = {}
-        for row in store.rows(member):
+        for row in _rows(store, member, refused):
             step = row[aggregate.STEP]
             for name, value in row.items():
                 if name == aggregate.STEP:
@@ -81,6 +87,15 @@ def curves(store: Store, members: Iterable[Member], most: int = MOST_POINTS) -> 
             made = _curve(member, thin)
             found.setdefault(name, {}).setdefault((member.task, member.variant), []).append(made)
     return found
+
+
+def _rows(store: Store, member: Member, refused: list[str] | None) -> Iterator[Row]:
+    try:
+        yield from store.rows(member)
+    except IntegrityError:
+        if refused is None:
+            raise
+        refused.append(member.key)
 
 
 def _curve(member: Member, thin: _Thinning) -> Curve:

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -295,17 +295,24 @@ class Store:
         return member.record is not None and name in member.record.artifacts
 
     def history(self, member: Member) -> list[Row]:
-        """The rows that were logged; of a run without a record, those of its newest attempt."""
-        if member.record is not None and HISTORY not in member.record.artifacts:
-            return []
-        folder = member.folder
-        return history.read(inside(self.path, folder / HISTORY))[0] if folder else []
+        """The rows that were logged; of a run without a record, those of its newest attempt.
+
+        Raises: IntegrityError when they are not those that a record answers for.
+        """
+        path = self._history(member)
+        return history.read(path)[0] if path is not None else []
 
     def rows(self, member: Member) -> Iterator[Row]:
-        """`history` row by row, of any length."""
+        """`history` row by row, of any length. Raises: IntegrityError, before the first."""
+        path = self._history(member)
+        if path is not None:
+            yield from history.stream(path)
+
+    def _history(self, member: Member) -> Path | None:
+        if member.record is not None:
+            return self.file(member, HISTORY) if HISTORY in member.record.artifacts else None
         folder = member.folder
-        if folder and (member.record is None or HISTORY in member.record.artifacts):
-            yield from history.stream(inside(self.path, folder / HISTORY))
+        return inside(self.path, folder / HISTORY) if folder else None
 
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder
@@ -368,6 +375,17 @@ class Store:
             atomic.move(path, member.path / f"{ATTEMPT}{member.record.attempt}" / RECORD)
         elif path.exists() or path.is_symlink():
             atomic.move(path, member.path / f"{CORRUPT}{secrets.token_hex(4)}.json")
+
+    def withdraw(self, made: Sequence[Path]) -> None:
+        """Take back a directory in which nothing was begun, and the folders, innermost first, made for it."""
+        if (self.path / MEMBERS).exists():
+            return
+        ours = [self.path / name for name in (MANIFEST, MANIFEST_LOCK, LOCK)]
+        for path in (*ours, *self.path.glob(f"{STOP}*"), *self.path.glob(f"{TOKEN}*")):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody has put something there meanwhile
+            for folder in made:
+                folder.rmdir()
 
     def event(self, **fields: Any) -> None:
         """One line in the driver's own log: retries, discarded duplicates, signals."""

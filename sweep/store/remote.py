@@ -151,6 +151,12 @@ class Remote:
                     self.files.rm_file(f"{self.root}/{name}")
             self._put_logs()
 
+    def withdraw(self) -> None:
+        """Take back the plan of a sweep in which nothing was begun."""
+        with self._answering():
+            if set(self._listing()) <= {MANIFEST, EVENTS}:
+                self.files.rm_file(f"{self.root}/{MANIFEST}")
+
     def push(self, key: str) -> bool:
         """Copy one run that has ended. False: another launch had recorded it there first; that one is now here."""
         with self._answering():

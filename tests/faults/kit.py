@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sweep as package
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.store import Store, atomic
 from sweep.store.names import ABOUT, ATTEMPT, CORRUPT, LOG, MANIFEST, RECORD
@@ -23,7 +24,8 @@ OF_THE_ATTEMPT = ("attempt", "attempts", "context", "seconds", "notes", "checksu
 
 def environment(**more: str) -> dict[str, str]:
     """The variables of a command that finds the training functions of this folder."""
-    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    # First the package that these tests import: another one may be installed.
+    path = os.pathsep.join([str(Path(package.__file__).parents[1]), str(HERE), str(HERE.parent)])
     return {**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", **ENVIRONMENT_FOR_DETERMINISM, **more}
 
 

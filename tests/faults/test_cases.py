@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import Nursery
 
-from sweep.errors import SweepError
+import sweep
+from sweep.errors import IntegrityError, SweepError
 from sweep.store import Store, history, lock, predictions
 from sweep.store.attempt import Attempt
 from sweep.store.owner import this_process
@@ -294,3 +295,26 @@ def test_any_bytes_as_history_lock_checkpoint_or_predictions_end_no_reader(
     assert all(isinstance(about, str) for _, about in found)
     with pytest.raises(SweepError):
         predictions.read(folder / "predictions-test.npz")
+
+
+def test_case_45_a_flipped_digit_of_a_recorded_history_is_shown_nowhere(nursery: Nursery, tmp_path: Path) -> None:
+    config(tmp_path)
+    assert nursery.run(RUN, tmp_path).code == 0
+    out = tmp_path / RUN[-1]
+    member = next(Store.open(out).scan())
+    assert member.folder is not None
+    path = member.folder / "history.jsonl"
+    text = path.read_text()
+    digit = next(i for i, c in enumerate(text) if c.isdigit() and i > text.index("train/loss"))
+    path.write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :])
+    with pytest.raises(IntegrityError, match=r"history.jsonl: its bytes are not those that were recorded"):
+        _ = sweep.open(out).history
+    trial = nursery.run(["export", str(out), "--to", "csv"], tmp_path)
+    assert trial.code == 3, trial.output
+    trial = nursery.run(["report", str(out), "--html", "page.html"], tmp_path)
+    assert trial.code == 0, trial.output
+    assert f"the one that was recorded: {member.key}" in (tmp_path / "page.html").read_text()
+    trial = nursery.run(RUN, tmp_path)
+    assert trial.code == 0, trial.output
+    assert "history.jsonl is not what was written; it is trained again" in trial.output
+    assert sweep.open(out).history["seed"].nunique() == len(list(Store.open(out).scan()))

@@ -21,7 +21,7 @@ from test_on_ray import configured, descendants, finish, starts, until
 
 from sweep.config import load
 from sweep.engine import Done, Slots, inline
-from sweep.errors import IntegrityError
+from sweep.errors import EnvironmentRefused, IntegrityError
 from sweep.launch import Launch
 from sweep.plan import RunSpec
 from sweep.prepare import prepare
@@ -154,6 +154,30 @@ def test_case_19_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "127.0.0.1:9" in said
     assert "Ray version is the same" in said
     assert "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def refused(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
+    """An engine that finds nothing to work with."""
+    raise EnvironmentRefused("one run needs 64 CPUs")
+    yield
+
+
+def test_what_is_refused_before_work_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentRefused):
+        events(tmp_path / "a" / "b" / "runs", refused)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EnvironmentRefused):
+        events(tmp_path / "empty", refused)
+    assert list((tmp_path / "empty").iterdir()) == []
+    events(tmp_path / "there", inline, seeds=[1])
+    before = kit.tree(tmp_path / "there")
+    with pytest.raises(EnvironmentRefused):
+        events(tmp_path / "there", refused, seeds=[1, 2])
+    members = list(Store.open(tmp_path / "there").scan(verify=True))
+    assert [m.status for m in members] == ["ok", "pending"]
+    assert {k: v for k, v in kit.tree(tmp_path / "there").items() if k != "sweep.json"}.items() <= before.items()
 
 
 def unshared(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
@@ -254,4 +278,4 @@ def test_case_19_a_cluster_of_another_version_is_refused_before_work_with_both_v
     assert "2.53.1" in done.stderr
     assert __import__("ray").__version__ in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "runs" / "members").exists()
+    assert not (tmp_path / "runs").exists()

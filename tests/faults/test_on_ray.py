@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,22 +99,33 @@ def undisturbed(tmp_path: Path) -> Callable[[str], dict[str, str]]:
     return make
 
 
-def kill_workers(tally: Path, kills: int, at_random: random.Random, over: threading.Event) -> Iterator[int]:
-    """Kill workers that are training, none of their seeds three times: that would be its failure."""
-    struck: dict[int, int] = {}
-    while sum(struck.values()) < kills and not over.wait(at_random.uniform(0.1, 0.6)):
-        candidates = [
-            (s, pids[-1]) for s, pids in starts(tally).items() if struck.get(s, 0) < 2 and not ended(pids[-1])
-        ]
+def kill_workers(out: Path, tally: Path, kills: int, at_random: random.Random, over: threading.Event) -> Iterator[int]:
+    """Kill workers at random, none of their seeds three times: that would be its failure.
+
+    Whom a kill hit is known once the launch has logged it: a worker may have moved on to a seed that left no sign.
+    """
+    last, struck = 0.0, 0
+    while struck < kills and not over.wait(at_random.uniform(0.1, 0.6)):
+        lost = losses(out)
+        unknown = struck > sum(lost.values()) and time.monotonic() - last < 10  # an idle worker is nobody's loss
+        again = [n for key, n in lost.items() if not (out / "members" / key / "record.json").exists()]
+        if max(again, default=0) + unknown >= 2:
+            continue
+        candidates = sorted({pids[-1] for pids in starts(tally).values() if not ended(pids[-1])})
         if candidates:
-            seed, pid = at_random.choice(candidates)
+            pid = at_random.choice(candidates)
             os.kill(pid, signal.SIGKILL)
-            struck[seed] = struck.get(seed, 0) + 1
-            # A worker that had moved on to another seed takes that one with it.
-            for other, pids in starts(tally).items():
-                if other != seed and pids[-1] == pid:
-                    struck[other] = struck.get(other, 0) + 1
+            last, struck = time.monotonic(), struck + 1
             yield pid
+
+
+def losses(out: Path) -> Counter[str]:
+    """How often each run was lost, as the launch has logged it."""
+    try:
+        lines = (out / "events.jsonl").read_text().splitlines()
+    except OSError:
+        return Counter()
+    return Counter(event["key"] for event in map(json.loads, lines) if event["kind"] == "lost")
 
 
 def workers_killed(folder: Path, seeds: int, kills: int, number: int) -> int:
@@ -122,7 +134,9 @@ def workers_killed(folder: Path, seeds: int, kills: int, number: int) -> int:
     process = run(folder, f"0-{seeds - 1}", out)
     over = threading.Event()
     struck: list[int] = []
-    killer = threading.Thread(target=lambda: struck.extend(kill_workers(tally, kills, random.Random(number), over)))
+    killer = threading.Thread(
+        target=lambda: struck.extend(kill_workers(folder / out, tally, kills, random.Random(number), over))
+    )
     killer.start()
     code, said = finish(process)
     over.set()
@@ -130,6 +144,7 @@ def workers_killed(folder: Path, seeds: int, kills: int, number: int) -> int:
     assert code == 0, said
     assert f"{seeds} planned = {seeds} ok + 0 failed + 0 lost + 0 pending" in said
     kit.whole(folder / out, range(seeds))
+    assert kit.leftovers(folder / out) == []
     for path in tally.iterdir():
         path.unlink()
     return len(struck)

@@ -135,6 +135,13 @@ def test_single_runs_are_not_for_urls(capsys: pytest.CaptureFixture[str]) -> Non
     assert names() == []
 
 
+def test_what_is_refused_before_work_leaves_nothing_at_the_url() -> None:
+    Path("c.yaml").write_text("name: steps\ntrain: victims:steps\n")
+    assert main(["run", "c.yaml", "--out", URL, "--address", "127.0.0.1:9"]) == 2
+    assert names() == []
+    assert not (located(URL)[0] / "sweep.json").exists()
+
+
 def test_a_url_that_holds_nothing_is_no_sweep() -> None:
     with pytest.raises(StoreError, match=r"no sweep is here.*"):
         sweep.open("memory://empty")
