@@ -31,7 +31,7 @@ def watched(words: list[str], folder: Path) -> dict[str, float]:
     with open(folder / "said.txt", "wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "sweep.cli", *words], cwd=folder, stdout=said, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(folder)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).resolve().parents[1])])},
         )  # fmt: skip
         while process.poll() is None:
             try:
