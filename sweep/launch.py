@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from sweep.engine import Done, Engine, Lost, Slots
+from sweep.engine import Done, Engine, Lost, RayEngine, Slots
 from sweep.environment import Answer, Origin, Verdict, verdict
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec, content_id
+from sweep.preflight import preflight
 from sweep.prepare import Prepared
 from sweep.store import Damaged, Failure, Member, Owner, Record, Store
 from sweep.store.manifest import UNTIL
@@ -250,6 +251,9 @@ class Launch:
             timeout=config.timeout, folder=os.getcwd(), function=self.prepared.function,
             collect=config.collect, own_process=self.own_process,
         )  # fmt: skip
+        if isinstance(self.engine, RayEngine):
+            deterministic = self.prepared.plan.deterministic
+            yield from map(Said, preflight(self.engine, place, deterministic=deterministic))
         if self.prove is not None:
             yield from self.prove.before(store, place)
         place = replace(place, fill_memory=bool(store.manifest.stamp.get("fill_memory", True)))

@@ -9,11 +9,12 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sweep.engine.event import Done, Event, Lost, Pull, Slots, Task, Tick, Work
+from sweep.engine.nodes import everywhere
 from sweep.errors import EnvironmentRefused
 
 POLL = 0.2  # seconds between ticks
@@ -118,6 +119,11 @@ class RayEngine:
                 for reference in ready:
                     yield _ended(ray, reference, running.pop(reference))
                 more = True
+
+    def everywhere(self, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
+        """Ask every node of a cluster the same: see `sweep.engine.nodes`. Nobody is asked on a local Ray."""
+        if self.address is not None:
+            yield from everywhere(self._ready(), function, seconds)
 
     def close(self) -> None:
         """Shut down what we started; workers and their children end with it."""

@@ -41,6 +41,12 @@ for line in sys.stdin:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
     elif word == "head":
         cluster.remove_node(cluster.head_node, allow_graceful=False)
+    elif word == "two":
+        import time, ray
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        while sum(n["Alive"] for n in ray.nodes()) < 2:
+            time.sleep(0.1)
+        ray.shutdown()
     elif word == "end":
         break
     print("done", flush=True)
@@ -155,6 +161,89 @@ def test_case_19_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "Ray version is the same" in said
     assert "Traceback" not in said
     assert not (tmp_path / "runs").exists()
+
+
+class Node:
+    """A node of a simulated cluster with a file system and packages of its own."""
+
+    def __init__(self, cluster: Simulated, *, hidden: Path | None = None, packages: Path | None = None) -> None:
+        join = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={cluster.address}", "--num-cpus=1",
+                "--disable-usage-stats", "--block"]  # fmt: skip
+        env = kit.environment()
+        if packages is not None:
+            env["PYTHONPATH"] = f"{packages}{os.pathsep}{env['PYTHONPATH']}"
+        if hidden is not None:
+            join = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(hidden), *join]
+        self.process = subprocess.Popen(
+            join, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        below = descendants(self.process.pid)
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def two_nodes(**other: Path) -> Iterator[Simulated]:
+    """A cluster of one node as this machine is, and one that is not."""
+    cluster = Simulated(1)
+    node = Node(cluster, **other)
+    try:
+        cluster.tell("two")
+        yield cluster
+    finally:
+        node.close()
+        cluster.close()
+
+
+def cannot_hide() -> bool:
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(cannot_hide(), reason="a mount of its own needs root")
+def test_a_node_without_the_directory_is_named_before_work_and_sends_its_files(tmp_path: Path) -> None:
+    configured(tmp_path, pause=0.2, epochs=3)
+    (tmp_path / "shared").mkdir()
+    words = ("run", "faults.yaml", "--seeds", "0-5", "--out")
+    with two_nodes(hidden=tmp_path / "shared") as cluster:
+        code, said = finish(kit.start(*words, "shared/runs", "--address", cluster.address, folder=tmp_path))
+    assert code == 0, said
+    assert said.count("does not see the run directory: the files of its runs are sent here") == 1
+    assert said.index("does not see") < said.index("[1/6]")
+    kit.whole(tmp_path / "shared" / "runs", range(6))
+    calm = kit.sweep(*words, "calm", "--engine", "inline", folder=tmp_path)
+    assert calm.returncode == 0
+    assert kit.tree(tmp_path / "shared" / "runs") == kit.tree(tmp_path / "calm")
+
+
+@pytest.mark.ray
+def test_a_node_with_another_torch_is_named_before_work(tmp_path: Path) -> None:
+    configured(tmp_path, pause=0.0, epochs=1)
+    fake = tmp_path / "packages" / "torch-1.0.dist-info"
+    fake.mkdir(parents=True)
+    (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
+    words = ("run", "faults.yaml", "--seeds", "0-1")
+    with two_nodes(packages=tmp_path / "packages") as cluster:
+        to = ("--address", cluster.address)
+        code, said = finish(kit.start(*words, "--out", "exact", "--deterministic", *to, folder=tmp_path))
+        assert code == 2, said
+        assert "has torch 1.0, here 2." in said
+        assert "install the same packages on every node" in said
+        assert "Traceback" not in said
+        assert not (tmp_path / "exact").exists()
+        code, said = finish(kit.start(*words, "--out", "fast", *to, folder=tmp_path))
+        assert code == 0, said
+        assert said.count("its runs will be of a mixed environment") == 1
 
 
 def refused(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:

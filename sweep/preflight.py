@@ -1,0 +1,70 @@
+"""Before work on a cluster: whether every node has the same packages, and sees the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sweep.engine import RayEngine
+from sweep.errors import EnvironmentRefused
+from sweep.prepare import versions
+from sweep.store.parcel import shared
+from sweep.task import Place
+
+PATIENCE = 60.0  # seconds: a node may have to start its first worker
+OF_THE_BITS = ("torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one node sees."""
+
+    shared: bool
+    versions: Mapping[str, str]
+
+
+def sight(path: str, launch: str) -> Sight:
+    """What this process sees of a launch's directory; the launch's token file must be there."""
+    return Sight(shared(path, launch), versions())
+
+
+def preflight(engine: RayEngine, place: Place, *, deterministic: bool) -> Iterator[str]:
+    """A line for every node whose runs will not be as those of the others.
+
+    Raises: EnvironmentRefused for nodes that cannot run this package, or another version of it; in deterministic mode
+    for those with another torch or NumPy.
+    """
+    ours = versions()
+    for node, answer in engine.everywhere(partial(sight, place.path, place.launch), PATIENCE):
+        if isinstance(answer, TimeoutError):
+            yield f"node {node}: {answer}; it was not checked"
+        elif isinstance(answer, Sight):
+            yield from _differences(node, ours, answer, deterministic)
+        else:
+            raise EnvironmentRefused(
+                f"cannot run sweep ({type(answer).__name__}: {_last_line(answer)})", where=f"node {node}",
+                hint="install the same packages on every node",
+            )  # fmt: skip
+
+
+def _differences(node: str, ours: Mapping[str, str], seen: Sight, deterministic: bool) -> Iterator[str]:
+    unlike = {
+        name: f"{name} {seen.versions.get(name, 'missing')}, here {ours.get(name, 'missing')}"
+        for name in ("seed-sweep", *OF_THE_BITS)
+        if seen.versions.get(name) != ours.get(name)
+    }
+    if unlike and (deterministic or "seed-sweep" in unlike):
+        raise EnvironmentRefused(
+            f"has {'; '.join(unlike.values())}", where=f"node {node}", hint="install the same packages on every node"
+        )
+    if unlike:
+        yield f"node {node} has {'; '.join(unlike.values())}: its runs will be of a mixed environment"
+    if not seen.shared:
+        yield f"node {node} does not see the run directory: the files of its runs are sent here"
+
+
+def _last_line(error: Any) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no message"
