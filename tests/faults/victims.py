@@ -100,6 +100,19 @@ WAYS = {
 }  # fmt: skip
 
 
+def soils(run: Run, *, tally: str, how: str = "") -> Mapping[str, float]:
+    """Says in which process each seed was trained; seed 1 leaves that process as no other seed may find it."""
+    (Path(tally) / f"{run.seed}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    if run.seed == 1 and how == "a setting":
+        torch.set_num_interop_threads(torch.get_num_interop_threads() + 1)  # torch lets nobody do it twice
+    if run.seed == 1 and how == "a CUDA error":
+        # As torch is after an illegal access: initialised, and every call raises the same error again.
+        torch.cuda.is_initialized = lambda: True
+        torch.cuda.synchronize = lambda device=None: _raise(RuntimeError("CUDA error: an illegal memory access"))
+        torch.cuda.synchronize()
+    return {"test/accuracy": 0.5}
+
+
 def fails_once(run: Run, *, mark: str) -> Mapping[str, float]:
     """Fails where it has not been before."""
     if not Path(mark).exists():
