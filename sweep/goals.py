@@ -10,7 +10,7 @@ from sweep.errors import ConfigError
 Goal = Literal["max", "min"]
 
 KNOWN: Mapping[str, Goal] = {
-    **dict.fromkeys(("accuracy", "balanced_accuracy", "auroc", "auprc", "f1", "precision", "recall"), "max"),
+    **dict.fromkeys(("accuracy", "acc", "balanced_accuracy", "auroc", "auprc", "f1", "precision", "recall"), "max"),
     **dict.fromkeys(("r2", "top5_accuracy", "coverage_gain", "log_likelihood"), "max"),
     **dict.fromkeys(("loss", "nll", "brier", "ece", "error", "perplexity"), "min"),
     **dict.fromkeys(("rmse", "mse", "mae", "crps"), "min"),

@@ -38,6 +38,16 @@ class Begun:
     done: int
     todo: int
     extended: tuple[int, ...] = ()
+    failed: int = 0  # of those done
+
+    @property
+    def nothing(self) -> str:
+        """What is said where nothing is to do."""
+        if self.planned == 1:
+            said = f"nothing to train: this run is in {self.store.shown} already"
+        else:
+            said = f"nothing to train: all {self.planned} runs are in {self.store.shown} already"
+        return f"{said}; {self.failed} failed, which --retry-failed trains again" if self.failed else said
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,8 @@ class Launch:
             new = tuple(seed for seed in store.manifest.seeds if seed not in before) if existed else ()
             if self.remote is not None:
                 self.remote.settle()
-            yield Begun(store, len(members), len(members) - len(missing), len(missing), new)
+            failed = sum(m.status == "failed" for m in members) - sum(m.status == "failed" for m in missing)
+            yield Begun(store, len(members), len(members) - len(missing), len(missing), new, failed)
             if missing or self.more is not None:
                 try:
                     yield from self._work(store)

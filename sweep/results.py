@@ -170,7 +170,7 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
 
     def quiet(event: Event) -> None:
         if isinstance(event, Begun) and event.todo == 0:
-            print(f"nothing to train: all {event.planned} runs are in {launch.out}")
+            print(event.nothing)
 
     # IPython is never imported to find out whether this is one of its kernels.
     ipython: Any = sys.modules.get("IPython")

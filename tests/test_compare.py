@@ -482,3 +482,24 @@ def test_results_compare_in_python(tmp_path):
     assert "lr-0.1 is better than lr-0.01" in repr(found)
     sweep_of(tmp_path / "other", accuracies({s: normal(s, 0.5) for s in range(10)}), seeds=range(10))
     assert len(results(tmp_path / "d").compare(tmp_path / "other").pairs) == 3
+
+
+def test_an_arm_that_hardly_varies_is_not_rounded_to_nothing(tmp_path):
+    def outcome(spec):
+        scale = 1.0 if spec.variant == A else 0.001
+        return {"metrics": {"test/loss": scale * (2 + spec.seed % 3)}}
+
+    store = grid(tmp_path / "d", outcome, config={"primary": "test/loss"})
+    table = comparison.text(comparison.compare(store)).splitlines()
+    line = next(line for line in table if line.startswith("  lr-0.01  "))
+    assert line.split() == ["lr-0.01", "10", "0.00290", "0.00088", "0", "of", "10", "0.00200"]
+
+
+def test_the_honest_command_of_a_program_puts_options_before_its_words(tmp_path):
+    from dataclasses import replace
+
+    store = grid(tmp_path / "d", variants=(B, C))
+    store.manifest = replace(store.manifest, origin="-- python train.py {seed}")
+    told = only(comparison.compare(store)).plan[1]
+    assert told.startswith(f"the honest way: sweep run --out {store.path} --until ")
+    assert told.endswith(" -- python train.py {seed}")

@@ -42,6 +42,12 @@ def test_the_embedded_default() -> None:
     assert config.train is config.command is None
 
 
+@pytest.mark.parametrize(("reference", "name"), [("forest:train", "forest"), ("pkg.sub.mod:fit", "mod")])
+def test_a_sweep_of_a_function_is_called_by_its_module(reference, name):
+    assert load(overrides=[f"train={reference}"]).name == name
+    assert load(overrides=[f"train={reference}", "name=mine"]).name == "mine"
+
+
 def test_a_file_overrides_and_arguments_in_this_order(file: Path) -> None:
     file.write_text("params: {epochs: 1, model: {name: mlp, hidden: [8, 8]}}\nthreads: 2\nseeds: 0-2\n")
     config = load(file, ["params.epochs=2", "params.model.hidden=[4]", "threads=3"], threads=4, seeds=None)

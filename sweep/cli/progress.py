@@ -29,6 +29,7 @@ class Progress:
         self.screen = Screen(sys.stderr, self._look)  # while a run trains in this process, sys.stderr is its log
         self.total = self.todo = self.done = 0
         self.last: View | None = None
+        self.causes: dict[str, str] = {}  # what went wrong -> the first run it happened to
 
     def __enter__(self) -> Progress:
         return self
@@ -58,9 +59,11 @@ class Progress:
         outcome = event.outcome
         self.done += 1
         self.total = self.todo + self.launch.added
-        self.tracker.finished(outcome.key, outcome.status, outcome.metrics)
+        self.tracker.finished(outcome.key, outcome.status, outcome.metrics, outcome.seconds)
         if outcome.failure is not None:
-            self.screen.say(f"{outcome.key}: {outcome.failure}")
+            # A mistake in the code fails every seed alike: told once, it can be read.
+            first = self.causes.setdefault(str(outcome.failure), outcome.key)
+            self.screen.say(f"{outcome.key}: " + (str(outcome.failure) if first == outcome.key else f"as {first}"))
         elif not self.screen.live and self._worth_a_line():
             head = "  ".join(f"{k} {v:.4g}" for k, v in headline(outcome.metrics))
             left = self.tracker.view().left
@@ -72,9 +75,10 @@ class Progress:
     def _begin(self, event: Begun) -> None:
         self.total = self.todo = event.todo
         if event.extended:
-            self.screen.say(f"{len(event.extended)} seeds join those that are here; the extension is logged")
+            join = "seed joins" if len(event.extended) == 1 else "seeds join"
+            self.screen.say(f"{len(event.extended)} {join} those that are here; the extension is logged")
         if not event.todo and self.launch.more is None:
-            self.screen.say(f"nothing to train: all {event.planned} runs are in {event.store.shown}")
+            self.screen.say(event.nothing)
             return
         if event.done:
             self.screen.say(f"{event.done} of {event.planned} runs are here already; {event.todo} to train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -40,10 +41,23 @@ def status(directory: Path, as_json: bool) -> int:
     click.echo(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
     if owner is not None:
         click.echo(f"at work: {owner}")
+    told: dict[str, str] = {}
     for member in members if len(members) <= 60 else [m for m in members if m.status != "ok"][:60]:
-        click.echo(f"  {member.key:<32} {member.status:<8}{visible(_detail(store, member))}")
-    click.echo(f"next: sweep report {store.shown}")
+        click.echo(f"  {member.key:<32} {member.status:<8}{visible(_detail(store, member, told))}")
+    click.echo(f"next: {go_on(store, counts)}")
     return 0
+
+
+def go_on(store: Store, counts: dict[str, int]) -> str:
+    """What to type next: watch what is at work, train what is missing, else read the report."""
+    from sweep.argv import asked_again
+
+    here = shlex.quote(store.shown)
+    if store.owner() is not None or counts["running"]:
+        return f"sweep watch {here}"
+    if counts["lost"] or counts["pending"]:
+        return asked_again(store.manifest.origin, f"--out {here}") + "   # trains what is lost or pending"
+    return f"sweep report {here}"
 
 
 def visible(text: str) -> str:
@@ -68,10 +82,12 @@ def sentence(counts: dict[str, int]) -> str:
     )
 
 
-def _detail(store: Store, member: Member) -> str:
+def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
+    """What is to say of a run; told: failures told before, with the first run they happened to."""
     if member.record is not None:
         if member.record.failure is not None:
-            return f" {member.record.failure}"
+            first = told.setdefault(str(member.record.failure), member.key)
+            return f" {member.record.failure}" if first == member.key else f" as {first}"
         shown = headline(member.record.metrics)
         return " " + "  ".join(f"{name} {value:.4g}" for name, value in shown)
     if member.status in ("running", "lost"):

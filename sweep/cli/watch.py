@@ -55,10 +55,11 @@ def watch(directory: Path, every: float) -> int:
         return 0
     finally:
         screen.stop()
-    from sweep.cli.read import count, sentence
+    from sweep.cli.read import count, go_on, sentence
 
-    click.echo(f"{store.manifest.name} in {store.shown}: {sentence(count(members))}")
-    click.echo(f"next: sweep report {store.shown}")
+    counts = count(members)
+    click.echo(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
+    click.echo(f"next: {go_on(store, counts)}")
     return 0
 
 

@@ -16,7 +16,6 @@ from sweep.cut import regrouped
 from sweep.errors import StatisticsError
 from sweep.report.findings import result_rule
 from sweep.report.sentence import labels
-from sweep.report.words import path_argument
 from sweep.store import Member, Store
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +38,8 @@ class Arm:
     extensions: int
     ordered: bool
     about: Mapping[str, str]  # what should be equal for a fair comparison: device, mode, data, rule
-    command: str  # the words that go on with its directory
+    origin: str  # the words after `sweep run` that asked for its directory
+    directory: str
     store: Store | None = field(default=None, repr=False, compare=False)
     members: tuple[Member, ...] = field(default=(), repr=False, compare=False)
 
@@ -103,7 +103,6 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
     cells = dict.fromkeys(sorted(cells, key=lambda cell: planned.get(cell, 0)))
     called = labels(cells)
-    words = " ".join(word for word in ("sweep run", manifest.origin, "--out", path_argument(store.shown)) if word)
     for task, variant in cells:
         rows = ((table["task"] == task) & (table["variant"] == variant)).to_numpy()
         seeds, status = table["seed"].to_numpy()[rows], table["status"].to_numpy(dtype=str)[rows]
@@ -120,7 +119,8 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
             extensions=0 if fresh else manifest.extensions,
             ordered=":" in str(manifest.until.get("rule", "")),
             about=_about(store, task, variant, mine),
-            command=words,
+            origin=manifest.origin,
+            directory=store.shown,
             store=store,
             members=mine,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
 from sweep.comparison.words import level_of, limits, p_value, scale, share, signed
 from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, aligned, paint, wrapped
-from sweep.report.words import number, percent, plural, shown
+from sweep.report.words import number, percent, places, plural, shown
 
 MOST_DETAILS = 3  # pairs that are told in full; more are a table
 MOST_SENTENCES = 12
@@ -74,10 +74,18 @@ def _pair(pair: Pair, found: Comparison, width: int) -> list[str]:
 
 
 def _side(side: Side, pair: Pair) -> list[str]:
-    places = scale(pair.interval) if pair.interval is not None else None
+    places = _column(pair)
     n = str(side.n) if side.n == side.planned else f"{side.n} of {side.planned}"
     failed = f"{side.failed} of {side.ok + side.failed}"
     return [shown(side.name), n, number(side.mean, places), number(side.sd, places), failed, number(side.best, places)]
+
+
+def _column(pair: Pair) -> int | None:
+    """Decimals of both arms: those of the difference, and more where the spread of one arm is far smaller."""
+    if pair.interval is None:
+        return None
+    spreads = (places(side.sd) for side in (pair.a, pair.b) if side.sd)
+    return max([scale(pair.interval) or 0, *(found for found in spreads if found is not None)])
 
 
 def _facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,11 @@ import math
 import shlex
 from collections.abc import Iterator
 
+from sweep.argv import asked_again
 from sweep.comparison.arms import Arm
 from sweep.comparison.model import Pair
 from sweep.errors import StatisticsError
-from sweep.report.words import shown
+from sweep.report.words import path_argument, shown
 from sweep.stats import seeds_for_difference, seeds_for_half_width
 from sweep.stats.interval import chi_square_quantile
 from sweep.stats.stopping import EXTRA
@@ -74,8 +75,11 @@ def _command(pair: Pair, a: Arm, b: Arm, n: int, wanted: float) -> str:
     # Groups of variants are no variants: a rule cannot name them.
     if a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real:
         return _until(a, f"{pair.metric}: {a.members[0].variant} > {b.members[0].variant}", SLACK * n)
-    return _until(a, f"{pair.metric} ± {wanted / 2:.2g}", n) + f"   and the same for {shown(b.name)}"
+    return _until(a, f"{pair.metric} ± {wanted / 2:.2g}", n, f", and the same for {shown(b.name)}")
 
 
-def _until(arm: Arm, rule: str, n: int) -> str:
-    return f"the honest way: {arm.command} --until {shlex.quote(rule)} --max-seeds {max(n + EXTRA, LEAST_CAP)}"
+def _until(arm: Arm, rule: str, n: int, also: str = "") -> str:
+    options = (
+        f"--out {path_argument(arm.directory)} --until {shlex.quote(rule)} --max-seeds {max(n + EXTRA, LEAST_CAP)}"
+    )
+    return f"the honest way{also}: {asked_again(arm.origin, options)}"

@@ -78,7 +78,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), **settin
     _overridden(merged, draft)
     _read_seeds(merged, draft, None if file is None else file.parent)
     if merged.get("name") is None:
-        merged["name"] = DEFAULT_NAME if file is None else safe_name(file.stem)
+        merged["name"] = _called(merged.get("train")) if file is None else safe_name(file.stem)
     return _checked(merged, draft, None if file is None else str(file))
 
 
@@ -127,6 +127,12 @@ def _merge(draft: _Draft) -> dict[str, Any]:
         hint = f"add {'.'.join(map(str, path))}=…"
         draft.add(ConfigError("is required (???) and was not given", hint=hint), path)
     return {**result, **written}
+
+
+def _called(train: Any) -> str:
+    """What a sweep is called that has no file: after the module of its training function, else as the example."""
+    module = train.partition(":")[0] if isinstance(train, str) else ""
+    return safe_name(module.rpartition(".")[2]) if module else DEFAULT_NAME
 
 
 def _into_list(merged: Any, path: Keys) -> bool:

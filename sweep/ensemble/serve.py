@@ -87,7 +87,8 @@ class Head(nn.Module):
             inputs = inputs.unsqueeze(1)  # images as they are stored, without their only channel
         if wanted is not None and tuple(inputs.shape[1:]) != wanted:
             raise EnsembleError(
-                f"inputs of shape {tuple(inputs.shape)}", hint=f"expected (batch, {', '.join(map(str, wanted))})"
+                f"inputs of shape {tuple(inputs.shape)}",
+                hint=f"the models take (batch, {', '.join(map(str, wanted))}): reshape the array before it is saved",
             )
         x = inputs.to(self.shift.dtype)
         if not self.about.mean:

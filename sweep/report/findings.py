@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sweep.argv import asked_again
 from sweep.report.model import Counts, Environment, Row
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.store import Manifest, Member, Store
@@ -138,12 +139,6 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
     return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
 
 
-def asked_again(origin: str, options: str) -> str:
-    """The words that go on with a directory; what follows ` -- ` belongs to another program."""
-    ours, mark, program = origin.partition("-- ") if origin.startswith("-- ") else origin.partition(" -- ")
-    return " ".join(word for word in ("sweep run", ours, options, mark.strip(), program) if word)
-
-
 def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
     """What to type next, the most useful first."""
     here = path_argument(store.shown)
@@ -154,6 +149,9 @@ def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -
         return (again,)
     if counts.failed:
         return (asked_again(store.manifest.origin, f"--out {here} --retry-failed"),)
+    of_a_notebook = not store.manifest.origin and store.manifest.experiment["target"]["kind"] == "function"
+    if len(store.manifest.seeds) == 1 and not of_a_notebook:  # without a spread there is nothing to compare or to print
+        return (asked_again(store.manifest.origin, f"--out {here} --seeds 0-9"),)
     if cells > 1:
         return (f"sweep compare {here}",)
     if store.manifest.experiment.get("deterministic") and not store.manifest.stamp:

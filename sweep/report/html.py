@@ -21,11 +21,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from sweep import aggregate
+from sweep.argv import asked_again
 from sweep.goals import ARROWS
 from sweep.report import charts
 from sweep.report.assemble import build
 from sweep.report.ensembles import pooled
-from sweep.report.findings import asked_again
 from sweep.report.model import Report, Row
 from sweep.report.sentence import at_most, labels
 from sweep.report.thinned import curves, preferred
@@ -33,6 +33,7 @@ from sweep.report.words import listed, number, path_argument, percent, places, p
 from sweep.seeds import format_seeds
 from sweep.stats import rounding
 from sweep.store import Member, Store
+from sweep.store.record import IN_WORDS
 
 if TYPE_CHECKING:
     from sweep.comparison import Comparison
@@ -85,6 +86,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "untabled": max(0, len(report.rows) - MOST_ROWS),
         "labelled": any(row.label for row in report.rows),
         "causes": report.causes[:MOST_CAUSES],
+        "in_words": IN_WORDS,
         "uncaused": max(0, len(report.causes) - MOST_CAUSES),
         "ensembles": list(pooled(store, report)),
         "comparison": comparison,
@@ -116,6 +118,8 @@ def _template() -> Any:
     made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {
         "shown": shown, "number": number, "percent": percent, "listed": listed, "plural": plural,
+        "places": places,
+        "finer": _finer,
         "signed": _signed,
     }  # fmt: skip
     return made.from_string(_asset("report.html"))
@@ -123,6 +127,11 @@ def _template() -> Any:
 
 def _signed(value: float | None, digits: int = 4) -> str:
     return number(value, digits) if value is None or not value > 0 else f"+{number(value, digits)}"
+
+
+def _finer(difference: float) -> int:
+    """Decimals that show a difference that is no zero as none, four at least."""
+    return min(max(places(difference) or 4, 4), 6)
 
 
 def _headline(text: str) -> tuple[str, str, str]:

@@ -99,7 +99,9 @@ class Tracker:
             before = self.statuses.get(member.key)
             if member.record is not None and before not in ("ok", "failed"):
                 self.known(member.key, member.record)
-                self.ended += before is not None
+                if before is not None:
+                    self._work_since(member.record.seconds)
+                    self.ended += 1
                 fresh.append(member)
             self.statuses[member.key] = member.status
         return fresh
@@ -108,10 +110,16 @@ class Tracker:
         """A run that had ended before anybody looked."""
         self._note(key, record.status, record.metrics)
 
-    def finished(self, key: str, status: str, metrics: Mapping[str, float]) -> None:
-        """A run that ended now."""
+    def finished(self, key: str, status: str, metrics: Mapping[str, float], seconds: float = math.inf) -> None:
+        """A run that ended now; seconds: how long it took, where that is known."""
+        self._work_since(seconds)
         self.ended += 1
         self._note(key, status, metrics)
+
+    def _work_since(self, seconds: float) -> None:
+        """Ray's start is no measure of how long seeds take: the first that ends says since when they are at work."""
+        if not self.ended:
+            self.begun = max(self.begun, self.clock() - seconds)
 
     def _note(self, key: str, status: str, metrics: Mapping[str, float]) -> None:
         self.statuses[key] = status

@@ -11,7 +11,7 @@ from typing import Literal
 from sweep.errors import StatisticsError
 from sweep.report.model import Report, Row
 from sweep.report.sentence import scope
-from sweep.report.words import listed, percent, shown
+from sweep.report.words import listed, percent, plural, shown
 from sweep.stats import rounding
 
 Spread = Literal["ci", "sd"]
@@ -184,7 +184,8 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         if report.until.get("summary"):
             yield f"{shown(called)}: a rule chose the number of seeds: {shown(str(report.until['summary']), 400)}."
     for report, called in zip(reports, _called(reports), strict=True):
-        extended = f"; seeds added {report.extensions} times after results existed" if report.extensions else ""
+        times = plural(report.extensions, "time")
+        extended = f"; seeds added {times} after results existed" if report.extensions else ""
         pending = report.counts.pending + report.counts.lost
         open_ = f"; {pending} of {report.counts.planned} runs have no result yet" if pending else ""
         yield (

@@ -11,10 +11,12 @@ from rich.cells import cell_len
 
 from sweep.goals import ARROWS
 from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, Line, aligned, paint, wrapped
-from sweep.report.model import Report, Row, Score, Together
+from sweep.report.model import Cause, Report, Row, Score, Together
 from sweep.report.plain_spread import across_lines, spread_lines
 from sweep.report.sentence import at_most
 from sweep.report.words import listed, number, percent, places, plural, shown
+from sweep.seeds import format_seeds
+from sweep.store.record import IN_WORDS
 
 MOST_ROWS = 60  # rows of the metrics table beyond which only the primary metric is shown
 MOST_CAUSES = 8
@@ -144,15 +146,28 @@ def _causes(report: Report, width: int) -> list[str]:
     lines = [INDENT + paint("without a result", BOLD)]
     for rate in dict.fromkeys(_rates(report)):
         lines += wrapped(rate, width, DIM)
-    for cause in report.causes[:MOST_CAUSES]:
-        what = f"{cause.exception}: {cause.message}" if cause.exception else cause.message
-        phase = f" in {shown(cause.phase)}" if cause.phase else ""
-        where = f" at {shown(cause.where, 120)}" if cause.where else ""
-        lines += wrapped(f"{paint(shown(cause.key), RED)} {shown(cause.kind)}{phase}{where}: {shown(what, 240)}", width)
-        if cause.log:
-            lines.append(f"{INDENT * 3}{paint('log ' + shown(cause.log, 300), DIM)}")
-    if len(report.causes) > MOST_CAUSES:
-        lines.append(f"{INDENT}… and {len(report.causes) - MOST_CAUSES} more: --format json has every one")
+    alike: dict[tuple[str, ...], list[Cause]] = {}
+    for cause in report.causes:
+        alike.setdefault((cause.kind, cause.phase, cause.where, cause.exception, cause.message), []).append(cause)
+    told = list(alike.values())[:MOST_CAUSES]
+    for its in told:
+        lines += _cause(its, width)
+    if more := len(report.causes) - sum(map(len, told)):
+        lines.append(f"{INDENT}… and {more} more: --format json has every one")
+    return lines
+
+
+def _cause(its: Sequence[Cause], width: int) -> list[str]:
+    """What went wrong, once for all runs that it happened to, and the log of the first."""
+    cause = its[0]
+    what = f"{cause.exception}: {cause.message}" if cause.exception else cause.message
+    phase = f" in {shown(cause.phase)}" if cause.phase not in ("", "train") else ""
+    where = f" at {shown(cause.where, 120)}" if cause.where else ""
+    who = paint(listed([shown(one.key) for one in its]), RED)
+    kind = shown(IN_WORDS.get(cause.kind, cause.kind))
+    lines = wrapped(f"{who} {kind}{phase}{where}: {shown(what, 240)}", width)
+    if cause.log:
+        lines.append(f"{INDENT * 3}{paint('log ' + shown(cause.log, 300), DIM)}")
     return lines
 
 
@@ -173,7 +188,7 @@ def _details(report: Report, width: int) -> list[str]:
     pairs = [
         ("result", report.result),
         ("mode", f"{report.mode}, {report.device}, {threads} a run"),
-        ("seeds", listed([str(seed) for seed in report.seeds], 12) + repeats + _extended(report)),
+        ("seeds", listed(format_seeds(report.seeds).split(","), 12) + repeats + _extended(report)),
         ("stopping", _stopping(report)),
         ("machine", _machine(report)),
         ("bit-exact", report.reproducibility),

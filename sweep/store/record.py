@@ -15,6 +15,9 @@ LIMIT = 64 << 20  # bytes: a larger file is no record of ours, and is not read i
 Json = Any
 
 
+IN_WORDS = {"returned": "no metrics"}  # kinds that say little to who has not read what they stand for
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a run has no result: an outcome, not an accident of the machine.
@@ -31,7 +34,7 @@ class Failure:
 
     def __str__(self) -> str:
         what = f"{self.exception}: {self.message}" if self.exception else self.message
-        return f"{self.kind}: {what}" + (f" ({self.where})" if self.where else "")
+        return f"{IN_WORDS.get(self.kind, self.kind)}: {what}" + (f" ({self.where})" if self.where else "")
 
 
 @dataclass(frozen=True)

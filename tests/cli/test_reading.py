@@ -141,3 +141,24 @@ def test_a_reader_that_goes_away_is_no_error(store: Store) -> None:
     command = f'"{sys.executable}" -m sweep.cli status "{store.path}" | head -c 10; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_status_ends_with_what_goes_on_where_it_was_left(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(store.path)]) == 0
+    assert f"next: sweep run --out {store.path}   # trains what is lost or pending" in capsys.readouterr().out
+
+
+def test_status_of_what_is_done_ends_with_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = sweep_of(tmp_path / "done", lambda spec: {"metrics": {"test/accuracy": 0.9}})
+    assert main(["status", str(done.path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: sweep report {done.path}"
+
+
+def test_after_one_seed_more_seeds_are_the_next_thing(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from sweep.report import build
+
+    one = sweep_of(tmp_path / "one", lambda spec: {"metrics": {"test/accuracy": 0.9}}, seeds=[42])
+    one.manifest = replace(one.manifest, origin="train=made:up")
+    assert build(one).next == (f"sweep run train=made:up --out {one.path} --seeds 0-9",)

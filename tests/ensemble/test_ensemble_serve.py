@@ -184,7 +184,7 @@ def test_other_architectures_and_other_inputs_are_refused():
     ensemble = Ensemble(networks(), About(input_shape=(1, 4, 4)))
     with pytest.raises(EnsembleError, match=r"inputs of shape \(2, 5, 5\)") as refused:
         ensemble(torch.zeros(2, 5, 5))
-    assert refused.value.hint == "expected (batch, 1, 4, 4)"
+    assert refused.value.hint == "the models take (batch, 1, 4, 4): reshape the array before it is saved"
     assert ensemble(torch.zeros(2, 4, 4)).mean.shape == (2, 3)  # images stored without their only channel
 
 

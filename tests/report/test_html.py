@@ -59,7 +59,7 @@ def test_every_section_is_there_and_says_what_was_asked(told):
         "12 planned = 11 ok + 1 failed + 0 lost + 0 pending", "Learning curves", "pointwise 95 % t band",
         "Comparison of variants", "(Holm)", "failed A, B", "by number of members", "Reliability",
         "predicted wrongly",
-        "diverged in train", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0", "How to cite",
+        "seed3: diverged", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0", "How to cite",
         "@software{", "sweep reproduce ", "over seeds, this split and test set", "of converged runs",
     ):  # fmt: skip
         assert wanted in words, wanted

@@ -178,3 +178,12 @@ def test_results_without_any_run_have_one_too(tmp_path):
     store = sweep_of(tmp_path / "run", lambda spec: {"failure": failure()} if spec.seed == 0 else None)
     assert "no run has finished (0 of 3)" in fragment(build(store), list(store.scan()))
     assert "0/1" in html(tracker(1).view())
+
+
+def test_the_start_of_ray_is_no_measure_of_how_long_seeds_take():
+    now = [0.0]
+    found = Tracker("d", "test/accuracy", clock=lambda: now[0])
+    found.plan(f"seed{seed}" for seed in range(11))
+    now[0] = 22.0  # twenty seconds until the first began, and two that it took
+    found.finished("seed0", "ok", {"test/accuracy": 0.9}, 2.0)
+    assert found.view().left == pytest.approx(20.0)

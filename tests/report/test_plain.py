@@ -114,3 +114,20 @@ def test_words():
     assert places(0.0996) == 2
     assert places(0.0) is None
     assert listed(["a", "b", "c"], 2) == "a, b and 1 more"
+
+
+def test_a_mistake_that_fails_every_seed_is_told_once(tmp_path):
+    def outcome(spec):
+        odd = "another" if spec.seed == 4 else "wrote no metrics"
+        return {"failure": failure("returned", odd, where="command")} if spec.seed else usual(spec)
+
+    store = sweep_of(tmp_path / "d", outcome, seeds=range(6))
+    text = report.text(report.build(store), width=100)
+    assert "seed1, seed2, seed3, seed5 no metrics at command: wrote no metrics" in text
+    assert "seed4 no metrics at command: another" in text
+    assert text.count("wrote no metrics") == 1
+
+
+def test_seeds_are_listed_as_they_are_typed(tmp_path):
+    store = sweep_of(tmp_path / "d", usual, seeds=[*range(10), 42, 123, 456])
+    assert "seeds      0-9, 42, 123, 456\n" in report.text(report.build(store))
