@@ -44,9 +44,9 @@ class Begun:
     def nothing(self) -> str:
         """What is said where nothing is to do."""
         if self.planned == 1:
-            said = f"nothing to train: this run is in {self.store.shown} already"
+            said = f"nothing to train: this run is in {self.store.shown}"
         else:
-            said = f"nothing to train: all {self.planned} runs are in {self.store.shown} already"
+            said = f"nothing to train: all {self.planned} runs are in {self.store.shown}"
         return f"{said}; {self.failed} failed, which --retry-failed trains again" if self.failed else said
 
 
