@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 BLOCK = re.compile(r"^<!-- example (\d+) (.+?) -->\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -148,7 +148,8 @@ def configured(
         overrides, config = (config, *overrides), None
     for text in overrides:
         if "=" not in text:
-            raise ConfigError(f"{text!r} is not of the form KEY=VALUE", hint="e.g. params.optimizer.lr=0.01")
+            first = f"a config stands first: sweep run {text} KEY=VALUE" if text.endswith((".yaml", ".yml")) else ""
+            raise ConfigError(f"{text!r} is not of the form KEY=VALUE", hint=first or "e.g. params.optimizer.lr=0.01")
     if command:
         settings["command"] = list(command)
         if config is None and not any(text.partition("=")[0].strip() == "name" for text in overrides):

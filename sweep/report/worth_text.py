@@ -43,6 +43,6 @@ def markdown(found: Worth) -> str:
 def next_commands(found: Worth, exported: str | None = None) -> tuple[str, ...]:
     """What to type next."""
     where = path_argument(found.directory)
-    first = "--export ensemble.onnx" if found.assessment.calibrated else "--calibrate --export ensemble.onnx"
+    first = "--export ensemble.pt2" if found.assessment.calibrated else "--calibrate --export ensemble.pt2"
     serve = f"sweep predict {where} inputs.npz --out predictions.npz"
     return (serve,) if exported else (f"sweep ensemble {where} {first}", serve)

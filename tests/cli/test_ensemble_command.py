@@ -78,7 +78,7 @@ def test_ten_seeds_give_the_table_with_the_calibrated_difference_and_its_interva
     assert "never negative by construction" in out
     assert "over seeds, this split and test set" in out
     assert "of 10 are enough to stay within 0.01 of all 10 in NLL" in out
-    assert f"next: sweep ensemble {ten} --calibrate --export ensemble.onnx" in out
+    assert f"next: sweep ensemble {ten} --calibrate --export ensemble.pt2" in out
 
 
 def test_json_has_the_numbers_of_python_and_markdown_the_same_tables(ten, capsys):

@@ -297,3 +297,8 @@ def test_the_resolved_config_is_in_the_directory() -> None:
     assert json.loads(Path("runs/line/sweep.json").read_text())["config"]["params"] == {
         "lr": 0.3, "epochs": 2, "fail": -1,
     }  # fmt: skip
+
+
+def test_a_config_behind_its_overrides_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "params.epochs=1", "line.yaml"]) == 2
+    assert "a config stands first: sweep run line.yaml KEY=VALUE" in capsys.readouterr().err
