@@ -15,7 +15,7 @@ LIMIT = 64 << 20  # bytes: a larger file is no record of ours, and is not read i
 Json = Any
 
 
-IN_WORDS = {"returned": "no metrics"}  # kinds that say little to who has not read what they stand for
+IN_WORDS = {"returned": "no usable metrics"}  # kinds that say little to who has not read what they stand for
 
 
 @dataclass(frozen=True)

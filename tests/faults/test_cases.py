@@ -56,9 +56,9 @@ def finished(nursery: Nursery, tmp_path: Path) -> Path:
         ("memory", "out of memory"),
         ("nan", "diverged"),
         ("inf", "diverged"),
-        ("a bool", "returned"),
-        ("a line in a name", "returned"),
-        ("a long name", "returned"),
+        ("a bool", "no usable metrics"),
+        ("a line in a name", "no usable metrics"),
+        ("a long name", "no usable metrics"),
         ("no deterministic kernel", "nondeterministic"),
     ],
 )

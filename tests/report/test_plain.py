@@ -123,8 +123,8 @@ def test_a_mistake_that_fails_every_seed_is_told_once(tmp_path):
 
     store = sweep_of(tmp_path / "d", outcome, seeds=range(6))
     text = report.text(report.build(store), width=100)
-    assert "seed1, seed2, seed3, seed5 no metrics at command: wrote no metrics" in text
-    assert "seed4 no metrics at command: another" in text
+    assert "seed1, seed2, seed3, seed5 no usable metrics at command: wrote no metrics" in text
+    assert "seed4 no usable metrics at command: another" in text
     assert text.count("wrote no metrics") == 1
 
 
