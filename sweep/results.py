@@ -132,7 +132,7 @@ def run(
     prepared = prepare(checked, function)
     target, remote = located(out if out is not None else default_out(checked))
     if remote is not None:
-        remote.refresh()
+        remote.look()
     Store.check(target, prepared.manifest)
     more = waves(checked, prepared, target)
     made, close = make_engine(engine, address=address, deterministic=checked.deterministic)

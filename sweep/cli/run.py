@@ -111,7 +111,7 @@ def run(
     target, remote = located(out if out is not None else default_out(checked))
     prepared = prepare(checked, origin=origin(config, overrides, deterministic, command, metrics))
     if remote is not None:
-        remote.refresh()
+        remote.look()
     Store.check(target, prepared.manifest)  # before Ray is started
     more = waves(checked, prepared, target)
     if dry_run:

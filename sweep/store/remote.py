@@ -11,8 +11,9 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -117,6 +118,11 @@ class Remote:
             # A name that stays while its content changes has to be looked at.
             self._each(self._fetch_whole, [n for n in there if Path(n).name in (MANIFEST, RECORD, EVENTS)])
 
+    def look(self) -> None:
+        """`refresh` for a command that has not begun, and may be about to hear that another is at work here."""
+        if not _at_work(self.mirror):
+            self.refresh()
+
     def refresh(self) -> Path | None:
         """Before a launch: `pull`, or begin anew where nothing is at the URL.
 
@@ -194,7 +200,7 @@ class Remote:
                         hint="wait for it, or use another --out; if that process is surely gone, "
                         "--break-lock takes over",
                     ) from None  # fmt: skip
-                self.files.pipe_file(path, data)
+                self._pipe(path, data)
         try:
             yield
         finally:
@@ -239,10 +245,10 @@ class Remote:
     def _put_logs(self) -> None:
         """The plan and the launches' log: written by one launch at a time, and replaced whole."""
         data = (self.mirror / MANIFEST).read_bytes()
-        self.files.pipe_file(f"{self.root}/{MANIFEST}", data)
+        self._pipe(f"{self.root}/{MANIFEST}", data)
         self._manifest = data
         if (self.mirror / EVENTS).exists():
-            self.files.pipe_file(f"{self.root}/{EVENTS}", (self.mirror / EVENTS).read_bytes())
+            self._pipe(f"{self.root}/{EVENTS}", (self.mirror / EVENTS).read_bytes())
 
     def _create(self, path: str, data: bytes) -> None:
         """Put an object where none is; only some file systems can make sure. Raises: FileExistsError."""
@@ -250,9 +256,20 @@ class Remote:
         if self.files.exists(path):
             raise FileExistsError(path)
         try:
-            self.files.pipe_file(path, data, mode="create")
+            self._pipe(path, data, mode="create")
         except (TypeError, NotImplementedError):
-            self.files.pipe_file(path, data)
+            self._pipe(path, data)
+
+    def _pipe(self, path: str, data: bytes, **how: str) -> None:
+        self._in_a_folder(path, partial(self.files.pipe_file, path, data, **how))
+
+    def _in_a_folder(self, path: str, put: Callable[[], Any]) -> None:
+        """Object stores have no folders to make; elsewhere it is found out by trying."""
+        try:
+            put()
+        except FileNotFoundError:
+            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            put()
 
     # Names and copies
 
@@ -289,8 +306,8 @@ class Remote:
             return list(hands.map(function, names))
 
     def _upload(self, name: str) -> None:
-        self.files.makedirs(f"{self.root}/{name}".rpartition("/")[0], exist_ok=True)
-        self.files.put_file(os.fspath(self.mirror / name), f"{self.root}/{name}")
+        path = f"{self.root}/{name}"
+        self._in_a_folder(path, partial(self.files.put_file, os.fspath(self.mirror / name), path))
 
     def _fetch(self, name: str) -> None:
         path = self._place(name)

@@ -12,14 +12,20 @@ from typing import Any
 import fsspec
 import kit
 import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 import sweep
 from sweep.cli.app import main
+from sweep.config import load
+from sweep.engine import inline
 from sweep.errors import StoreError
+from sweep.launch import Launch, Said
+from sweep.prepare import prepare
 from sweep.store import Store
 from sweep.store.owner import this_process
-from sweep.store.remote import located
+from sweep.store.remote import Remote, located
 
 MEMORY = fsspec.filesystem("memory")
 URL = "memory://bucket/runs/steps"
@@ -257,6 +263,27 @@ def test_two_launches_at_one_url_and_a_lock_that_stayed_behind() -> None:
     words = ["run", "c.yaml", "--seeds", "1", "--engine", "inline", "--out", URL]
     assert main(words) == 2
     assert main([*words, "--break-lock"]) == 0
+
+
+def test_a_second_command_of_this_machine_touches_nothing_of_the_first() -> None:
+    train("1")
+    mirror = located(URL)[0]
+    (mirror / "sweep.json").write_text("of the launch that is at work")
+    with Store.lock(mirror), pytest.raises(StoreError, match=r"cannot be read|at work here"):
+        train("1-2")
+    assert (mirror / "sweep.json").read_text() == "of the launch that is at work"
+
+
+def test_a_file_system_with_folders_to_be_made(tmp_path: Path) -> None:
+    """As behind sftp: nothing can be put where no folder is."""
+    (tmp_path / "far").mkdir()
+    files = DirFileSystem(str(tmp_path / "far"), LocalFileSystem())
+    remote = Remote("far://runs/steps", files, "runs/steps")
+    config = load(None, name="steps", train="victims:steps", params={"epochs": 2}, seeds=[1, 2])
+    events = list(Launch(prepare(config), remote.mirror, inline, own_process=False, remote=remote))
+    assert not [event for event in events if isinstance(event, Said)]
+    assert kit.whole(tmp_path / "far" / "runs" / "steps", [1, 2])
+    assert kit.tree(tmp_path / "far" / "runs" / "steps") == kit.tree(remote.mirror)
 
 
 def test_of_two_records_of_one_run_the_first_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
