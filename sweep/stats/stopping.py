@@ -21,7 +21,7 @@ from sweep.stats.interval import Interval, t_interval
 from sweep.stats.sample import Floats, check_level, mean, rounding, sample, sd
 
 FIRST_LOOK = 5
-EXTRA = 4  # Simons 1968: so many more after the rule is met restore the coverage that looking took
+EXTRA = 4  # Simons 1968: so many more after the width is met restore the coverage that looking took
 PRIOR = 0.715  # r: the prior variance of the mean difference is σ²/r
 
 
@@ -29,8 +29,8 @@ PRIOR = 0.715  # r: the prior variance of the mean difference is σ²/r
 class WidthState:
     """Where the fixed-width rule stands.
 
-    target: places of the seed list that are certain to be needed; met_at: place of the look that met the
-    width; used: places counted in `mean`, `n` of them converged; looks: how many were taken.
+    target: places of the seed list that are certain to be needed; met_at: place of the first of the looks
+    that met the width; used: places counted in `mean`, `n` of them converged; looks: how many were taken.
     """
 
     state: Literal["running", "met", "not reached", "incomplete"]
@@ -66,13 +66,20 @@ def width_rule(
     quantum: float = 0.0,
     lost: bool = False,
 ) -> WidthState:
-    """Fixed-width interval: stop at the first n >= 5 with a small enough t half-width, plus 4 (Simons 1968).
+    """Fixed-width interval: t half-width met with at least 5 seeds, and 4 more that leave it met (Simons 1968).
 
     values: the completed prefix in planned order, shape (k,), NaN or infinite for a failed seed. lost: the
     seed after it will never come. quantum: the step of the metric (1/examples for an accuracy); s is floored
-    at quantum/√12, the sd of its rounding. s = 0 never stops. The last look is at max_seeds - 4.
+    at quantum/√12, the sd of its rounding. s = 0 never stops. A look that first meets the width after
+    max_seeds - 4 comes too late: the four always run.
     The result is mean ± half_width over all places up to the stop; a rule that is not met by the cap says
     "not reached" and has the t interval only, as a description. StatisticsError for max_seeds < 9.
+
+    Measured coverage at 95 %, widths .15 to 3 sd (benchmarks/coverage.py): at least .95 for normal seeds, .92
+    for accuracies near 1 (Beta, skewness -1.6), .90 for exponential ones. Log-normal seeds (skewness 6) come
+    to .83: their mean hangs on the rarest, and a t interval of 60 that nobody looked at covers .90. With four
+    more of which nothing is asked it is .95, .91, .88 and .79: a lucky run of alike seeds ends the rule, and
+    the seed that shows it up is not heeded.
     """
     if max_seeds < FIRST_LOOK + EXTRA:
         raise StatisticsError(f"max_seeds {max_seeds}: the rule needs {FIRST_LOOK} and {EXTRA} more")
@@ -80,16 +87,15 @@ def width_rule(
         raise StatisticsError(f"half-width {half_width!r} is not a positive number")
     numbers = _prefix(values)[:max_seeds]
     done = numbers.size
-    last = max_seeds - EXTRA
-    met = np.flatnonzero(width_met(numbers[:last], half_width, level=level, quantum=quantum))
-    met_at = int(met[0]) + 1 if met.size else None
-    looks = max(0, (met_at or min(done, last)) - FIRST_LOOK + 1)
-    next_look = max(FIRST_LOOK, done + 1)
-    target = (met_at or min(next_look, last)) + EXTRA
+    met = width_met(numbers, half_width, level=level, quantum=quantum)
+    stops = np.flatnonzero(width_kept(met))
+    stop = int(stops[0]) + 1 if stops.size else None
+    in_a_row = done - 1 - int(np.flatnonzero(~met)[-1]) if not met.all() else done
+    target = stop or min(max_seeds, max(FIRST_LOOK + EXTRA, done + 1 + EXTRA - in_a_row))
     used = min(done, target)
     state: Literal["running", "met", "not reached", "incomplete"] = "running"
     if done >= target:
-        state = "met" if met_at else "not reached"
+        state = "met" if stop else "not reached"
     elif lost:
         state = "incomplete"
     kept = numbers[:used][np.isfinite(numbers[:used])]
@@ -99,6 +105,8 @@ def width_rule(
         method = f"fixed width, t rule and {EXTRA} more"
         interval = Interval(centre - half_width, centre + half_width, level, method)
     plain = t_interval(kept, level) if kept.size else None
+    met_at = stop - EXTRA if stop else None
+    looks = max(0, used - FIRST_LOOK + 1)
     return WidthState(state, target, looks, met_at, used, kept.size, centre, interval, plain)
 
 
@@ -112,6 +120,15 @@ def width_met(values: Floats, half_width: float, *, level: float = 0.95, quantum
     t = special.stdtrit(np.arange(values.shape[-1] + 1) - 1.0, 1 - alpha / 2)[n]
     met: npt.NDArray[np.bool_] = enough & (t * floored <= half_width * np.sqrt(np.maximum(n, 1)))
     return met
+
+
+def width_kept(met: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where `width_met` holds and held at the four places before: the rule may stop. Shape (…, n) to (…, n)."""
+    padded = np.concatenate([np.zeros((*met.shape[:-1], EXTRA), dtype=bool), met], axis=-1)
+    kept: npt.NDArray[np.bool_] = np.logical_and.reduce(
+        [padded[..., i:][..., : met.shape[-1]] for i in range(EXTRA + 1)]
+    )
+    return kept
 
 
 def prefix_moments(values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:

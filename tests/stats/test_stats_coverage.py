@@ -69,19 +69,31 @@ def test_dropping_failures_flatters_and_worst_rank_does_not() -> None:
     assert ranked == pytest.approx(0.608, abs=4 * 0.14 / math.sqrt(1500))
 
 
-@pytest.mark.parametrize("width", [0.15, 0.5, 3.0])
-def test_adaptive_widths_cover_at_least_945(width: float) -> None:
-    found, _ = STUDY.width_coverage(width, 2000, rng())
-    assert found >= 0.945 - 4 * math.sqrt(0.95 * 0.05 / 2000)
+@pytest.mark.parametrize(
+    ("draw", "width", "least"),
+    [
+        *(("normal", width, 0.945) for width in (0.15, 0.3, 0.5, 3.0)),
+        *(("near_ceiling", width, 0.91) for width in (0.15, 0.25, 0.3, 0.5, 3.0)),
+        *(("exponential", width, 0.90) for width in (0.15, 0.25, 0.3, 3.0)),  # .25 and .3 are its worst
+    ],
+)
+def test_adaptive_widths_cover_what_the_readme_says(draw: str, width: float, least: float) -> None:
+    found, _ = STUDY.width_coverage(width, 4000, rng(), getattr(STUDY, draw))
+    assert found >= least - 3 * math.sqrt(least * (1 - least) / 4000)
+
+
+def held(draw: str, width: float, more: int) -> float:
+    """Coverage of a rule that stops `more` seeds after the first look that meets the width, whatever they say."""
+    values = getattr(STUDY, draw)(rng(), (4000, 600))
+    stop = STUDY.stopping.width_met(values, width).argmax(axis=1) + more
+    means = np.cumsum(values, axis=1)[np.arange(4000), stop] / (stop + 1)
+    return float(np.mean(np.abs(means) <= width))
 
 
 def test_without_the_four_more_the_width_would_not_hold() -> None:
-    # The negative control of the rule: stopping at the first look that meets the width.
-    values = STUDY.normal(rng(), (2000, 600))
-    stop = STUDY.stopping.width_met(values, 0.25).argmax(axis=1)
-    means = np.cumsum(values, axis=1)[np.arange(2000), stop] / (stop + 1)
-    naive = float(np.mean(np.abs(means) <= 0.25))
-    assert naive < 0.945 < STUDY.width_coverage(0.25, 2000, rng())[0]
+    # The negative controls of the rule: stopping at once, and not heeding what the four say.
+    assert held("normal", 0.25, 0) < 0.945 < STUDY.width_coverage(0.25, 4000, rng())[0]
+    assert held("exponential", 0.25, 4) < 0.89 < STUDY.width_coverage(0.25, 4000, rng(), STUDY.exponential)[0]
 
 
 def test_the_confidence_sequence_survives_a_look_after_every_seed() -> None:
