@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from sweep.stats import per_seed, summarise
 from sweep.stats.interval import t_quantile
 
 if TYPE_CHECKING:
-    from sweep.store import Member, Store
+    from sweep.store import Member, Row, Store, Table
 
 Floats = npt.NDArray[np.float64]
 
@@ -190,36 +188,30 @@ def history(
     steps: list[npt.NDArray[np.int64]] = []
     chunks: list[dict[str, Floats]] = []
     for member in sorted(store.scan() if members is None else members, key=_order):
-        rows = _one_a_step(store.history(member))
-        if not rows:
-            continue
-        present = set().union(*rows) - {STEP}
-        keys.append(_order(member))
-        steps.append(np.array([row[STEP] for row in rows], dtype=np.int64))
-        chunks.append(_columns(rows, sorted(present if wanted is None else present & wanted)))
+        logged, columns = _by_step(store.table(member))
+        if logged.size:
+            keys.append(_order(member))
+            steps.append(logged)
+            chunks.append({name: columns[name] for name in columns if wanted is None or name in wanted})
     return _stacked(keys, steps, chunks)
 
 
-def _one_a_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows by ascending step, those of one step merged."""
-    steps = [row[STEP] for row in rows]
-    if all(a < b for a, b in pairwise(steps)):
-        return rows
-    merged: dict[int, dict[str, Any]] = {}
-    for row in rows:
+def _by_step(found: Table | list[Row]) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
+    """(steps ascending, one array a metric): rows of one step merged, NaN where a metric was not logged."""
+    if not isinstance(found, list):
+        if (found.steps[1:] > found.steps[:-1]).all():
+            return found.steps, found.metrics
+        # A metric's later value at a step stands, and here every row has every metric.
+        steps, last = np.unique(found.steps[::-1], return_index=True)
+        kept = found.steps.size - 1 - last
+        return steps, {name: values[kept] for name, values in found.metrics.items()}
+    merged: dict[int, Row] = {}
+    for row in found:
         merged.setdefault(row[STEP], {}).update(row)
-    return [merged[step] for step in sorted(merged)]
-
-
-def _columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, Floats]:
-    """Rows as one array a metric, NaN where a row lacks it."""
-    if not names:
-        return {}
-    try:
-        table = np.array([*map(itemgetter(STEP, *names), rows)], dtype=np.float64)
-    except KeyError:
-        return {name: np.array([row.get(name) for row in rows], dtype=np.float64) for name in names}
-    return dict(zip(names, table.T[1:], strict=True))
+    rows = [merged[step] for step in sorted(merged)]
+    names = sorted(set().union(*rows) - {STEP})
+    columns = {name: np.array([row.get(name) for row in rows], dtype=np.float64) for name in names}
+    return np.array(sorted(merged), dtype=np.int64), columns
 
 
 def _stacked(
@@ -277,16 +269,16 @@ def _at_step(numbers: Floats, level: float) -> tuple[int, float, float, float]:
 def _step_by_seed(curves: pd.DataFrame, metric: str) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """(values (steps, seeds), the steps, whether the seed has a row at the step)."""
     values = curves[metric].to_numpy(np.float64)
-    steps, at = np.unique(curves[STEP].to_numpy(), return_inverse=True)
-    seeds, who = np.unique(curves["seed"].to_numpy(), return_inverse=True)
+    at, steps = pd.factorize(curves[STEP].to_numpy(), sort=True)
+    who, seeds = pd.factorize(curves["seed"].to_numpy(), sort=True)
     shape = (steps.size, seeds.size)
-    present = np.zeros(shape, dtype=bool)
-    present[at, who] = True
+    cell = at * seeds.size + who
+    present = np.bincount(cell, minlength=steps.size * seeds.size).reshape(shape) > 0
     finite = np.isfinite(values)
-    total, count = np.zeros(shape), np.zeros(shape)
-    np.add.at(total, (at[finite], who[finite]), values[finite])
-    np.add.at(count, (at[finite], who[finite]), 1)
-    return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), steps, present
+    kept = cell[finite]
+    count = np.bincount(kept, minlength=steps.size * seeds.size).reshape(shape)
+    total = np.bincount(kept, weights=values[finite], minlength=steps.size * seeds.size).reshape(shape)
+    return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0), np.asarray(steps), present
 
 
 def _cause(member: Member) -> tuple[str, str]:

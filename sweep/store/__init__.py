@@ -2,6 +2,7 @@
 
 from sweep.store.attempt import Attempt
 from sweep.store.directory import Member, Status, Store
+from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest, SeedEntry
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
@@ -17,7 +18,9 @@ __all__ = [
     "Owner",
     "Predictions",
     "Record",
+    "Row",
     "SeedEntry",
     "Status",
     "Store",
+    "Table",
 ]

@@ -16,7 +16,7 @@ from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
 from sweep.store import atomic, history, lock, manifest, predictions, record, remote
 from sweep.store.attempt import Attempt, is_checkpoint
-from sweep.store.history import Row
+from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
 from sweep.store.names import (
     ABOUT,
@@ -301,6 +301,11 @@ class Store:
         """
         path = self._history(member)
         return history.read(path)[0] if path is not None else []
+
+    def table(self, member: Member) -> Table | list[Row]:
+        """`history` by column, which takes half the time, or by row where the rows are not alike."""
+        path = self._history(member)
+        return history.table(path) if path is not None else []
 
     def rows(self, member: Member) -> Iterator[Row]:
         """`history` row by row, of any length. Raises: IntegrityError, before the first."""

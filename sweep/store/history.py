@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic_core import from_json
 
 from sweep.store import atomic
 
 Row = dict[str, Any]  # {"step": int, metric: float, …}
+
+
+class Table(NamedTuple):
+    """Rows that all have the same metrics, by column: steps and each metric's values, (rows,), as logged."""
+
+    steps: npt.NDArray[np.int64]
+    metrics: dict[str, npt.NDArray[np.float64]]
 
 
 def line(step: int, metrics: Mapping[str, float]) -> str:
@@ -22,7 +34,7 @@ def parse(data: bytes) -> tuple[list[Row], str]:
     """(rows, note): every whole line; the note says what was dropped, or is empty."""
     lines = data.split(b"\n")
     torn = lines.pop()  # empty when the file ends as it should
-    rows = [row for found in _decoded(lines) if (row := _row(found)) is not None]
+    rows = [row for found in _together(lines) or map(_value, lines) if (row := _row(found)) is not None]
     bad = len(lines) - len(rows)
     notes = [f"{bad} unreadable history line{'s' * (bad > 1)} left out"] if bad else []
     if torn:
@@ -30,15 +42,39 @@ def parse(data: bytes) -> tuple[list[Row], str]:
     return rows, "; ".join(notes)
 
 
-def _decoded(lines: Sequence[bytes]) -> Sequence[Any]:
-    """The JSON value of each line, None for what is none; one call for all lines where they are sound."""
+def tabulate(data: bytes) -> Table | None:
+    """What `parse` finds, by column and in half the time, where every row is like the first; else None.
+
+    Nearly every history is such: one call logs all metrics, and all are finite.
+    """
+    *lines, torn = data.split(b"\n")
+    rows = [] if torn else _together(lines)
+    if not rows or {*map(type, rows)} != {dict} or "step" not in rows[0]:
+        return None
+    names = tuple(rows[0])
+    if [*map(tuple, rows)] != [names] * len(rows):
+        return None
+    values = [*chain.from_iterable(map(dict.values, rows))]
+    at = names.index("step")
+    logged = values[at :: len(names)]
+    # A bool is no number, and text may mean one: `parse` knows.
+    if {*map(type, logged)} != {int} or not {*map(type, values)} <= {int, float} or -(1 << 63) in logged:
+        return None
     try:
-        found: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")
-        if len(found) == len(lines):  # otherwise a line held several values, or half of one
-            return found
-    except (ValueError, RecursionError):
-        pass
-    return [_value(text) for text in lines]
+        columns = np.array(values, dtype=np.float64).reshape(len(rows), len(names))
+        steps = np.array(logged, dtype=np.int64)
+    except OverflowError:
+        return None
+    return Table(steps, {name: columns[:, i] for i, name in enumerate(names) if i != at})
+
+
+def _together(lines: Sequence[bytes]) -> list[Any]:
+    """The JSON value of each line by one call for all of them, or nothing where a line is not sound."""
+    try:
+        found: list[Any] = from_json(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        return []
+    return found if len(found) == len(lines) else []  # a line may hold several values, or half of one
 
 
 def _value(text: bytes) -> Any:
@@ -66,6 +102,16 @@ def read(path: Path) -> tuple[list[Row], str]:
         return parse(path.read_bytes())
     except FileNotFoundError:
         return [], ""
+
+
+def table(path: Path) -> Table | list[Row]:
+    """`tabulate` of a file where that is possible, else the rows of `read`."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    found = tabulate(data)
+    return parse(data)[0] if found is None else found
 
 
 def stream(path: Path, block: int = 1 << 20) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sweep.errors import StoreError
@@ -30,6 +31,8 @@ def inside(root: Path, path: Path) -> Path:
 
     Raises: StoreError.
     """
-    if not path.resolve().is_relative_to(root.resolve()):
+    # As text: pathlib does the same in thrice the time, once for each file of each run.
+    whole, top = os.path.realpath(path), os.path.realpath(root)
+    if whole != top and not whole.startswith(top.rstrip(os.sep) + os.sep):
         raise StoreError("leads out of the run directory", where=str(path))
     return path

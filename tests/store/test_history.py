@@ -54,6 +54,41 @@ def test_a_line_that_is_no_row_is_left_out_and_counted(bad: bytes) -> None:
     assert note == "1 unreadable history line left out"
 
 
+lines = st.one_of(
+    st.builds(lambda step, loss: history.line(step, {"loss": loss, "lr": 1.0}), st.integers(0, 9), st.floats()),
+    st.sampled_from([
+        '{"step": 1, "loss": 2, "lr": 0.5}\n', '{"loss": 0.5, "step": 1, "lr": 2}\n', '{"step": 1, "lr": 0.5}\n',
+        '{"step": 1, "loss": true, "lr": 0.5}\n', '{"step": 1.0, "loss": 0.5, "lr": 0.5}\n', "3\n", "[1\n", "2]\n",
+        '{"step": 1, "loss": "0.5", "lr": 0.5}\n', '{"step": 1, "step": 2, "loss": 0.5, "lr": 0.5}\n', "1, 2\n",
+        '{"step": -9223372036854775808, "loss": 1, "lr": 1}\n', '{"step": 1, "loss": 1e999, "lr": 1}\n', "{}\n",
+        '{"step": 1, "loss": 1%s, "lr": 1}\n' % ("0" * 400), '{"step": 1, "lo',
+    ]),
+)  # fmt: skip
+
+
+@given(st.lists(lines, max_size=4))
+def test_a_table_holds_what_the_rows_hold_or_there_is_none(texts: list[str]) -> None:
+    data = "".join(texts).encode()
+    (rows, note), table = history.parse(data), history.tabulate(data)
+    if table is not None:
+        assert not note
+        assert table.steps.tolist() == [row["step"] for row in rows]
+        by_row = [{name: row[name] for name in row if name != "step"} for row in rows]
+        found = zip(*table.metrics.values(), strict=True)
+        assert [dict(zip(table.metrics, values, strict=True)) for values in found] == by_row
+
+
+def test_a_history_as_it_is_logged_is_a_table() -> None:
+    data = "".join(history.line(step, {"loss": 1 / step, "é": 2.0}) for step in range(1, 4)).encode()
+    table = history.tabulate(data)
+    assert table is not None
+    assert table.steps.tolist() == [1, 2, 3]
+    assert {name: found.tolist() for name, found in table.metrics.items()} == {
+        "loss": [1, 1 / 2, 1 / 3],
+        "é": [2, 2, 2],
+    }
+
+
 def test_what_is_not_finite_is_a_number_again() -> None:
     (row,), _ = history.parse(history.line(1, {"loss": math.inf, "val/loss": math.nan}).encode())
     assert row["loss"] == math.inf
