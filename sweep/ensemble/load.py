@@ -27,7 +27,7 @@ from sweep.ensemble.rebuild import (
     rows_of,
 )
 from sweep.ensemble.serve import About, Ensemble
-from sweep.errors import EnsembleError
+from sweep.errors import EnsembleError, IntegrityError
 from sweep.store import Predictions, Store
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
@@ -62,8 +62,8 @@ def load_ensemble(
     others by `build`, which gets the run's parameters and returns the module. The temperature is fitted on
     the stored predictions for val, when there are any.
     A slice of the stored predictions for `split` is repeated, on `rows` or on the data of the recipe.
-    Raises EnsembleError when they differ, when planned members are absent (unless allow_missing), when there
-    are no weights, or when a model cannot be rebuilt; TargetError for a recipe that is neither built in nor
+    Raises IntegrityError when they differ; EnsembleError when planned members are absent (unless allow_missing),
+    when there are no weights, or when a model cannot be rebuilt; TargetError for a recipe that is neither built in nor
     trusted. Warns when there are no inputs to check with.
     """
     found = load(
@@ -210,7 +210,7 @@ def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: R
             allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
             if not float(gap.max()) <= allowed:
                 worst = ids[mine[int(np.unravel_index(gap.argmax(), gap.shape)[0])]].item()
-                raise EnsembleError(
+                raise IntegrityError(
                     f"{label} does not repeat its predictions for {split}: its {name} differs by {gap.max():.2g} "
                     f"for the example {worst!r}",
                     hint="its model, its input normalisation or its data are not those it was scored with",

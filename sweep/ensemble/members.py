@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sweep.ensemble.combine import Floats
 from sweep.ensemble.rows import class_indices, legal, numbers, show
+from sweep.ensemble.shapes import alike
 from sweep.errors import EnsembleError
 
 
@@ -114,26 +115,19 @@ def stack(
     ids, order = _ids(first_label, first, split)
     targets = np.asarray(first.targets)[order]
     kind = "probs" if first.probs is not None else "mean"
-    columns: dict[str, Floats] = {}
-    for row, (label, one) in enumerate(pairs):
+    orders: list[npt.NDArray[np.intp]] = []
+    values: list[tuple[str, dict[str, npt.NDArray[Any]]]] = []
+    for label, one in pairs:
         own, order = _ids(label, one, split)
         _same_ids(label, own, first_label, ids, split)
         _same_targets(label, np.asarray(one.targets)[order], first_label, targets, ids, split)
-        values = _values(label, one, len(ids), split)
-        if set(values) != set(columns) and columns:
-            raise EnsembleError(
-                f"{label} saved {' and '.join(values)} for {split}, {first_label} saved {' and '.join(columns)}",
-                hint="combine members of one recipe",
-            )
-        for name, array in values.items():
-            if row == 0:
-                columns[name] = np.empty((len(pairs), *array.shape), dtype=np.float64)
-            if array.shape != columns[name].shape[1:]:
-                raise EnsembleError(
-                    f"{label} has {name} of shape {array.shape} for {split}, "
-                    f"{first_label} of shape {columns[name].shape[1:]}",
-                    hint="combine members with the same classes",
-                )
+        orders.append(order)
+        values.append((label, _values(label, one, len(ids), split)))
+    alike(values, split)
+    shapes = {name: array.shape for name, array in values[0][1].items()}
+    columns = {name: np.empty((len(pairs), *shape), dtype=np.float64) for name, shape in shapes.items()}
+    for row, ((_, arrays), order) in enumerate(zip(values, orders, strict=True)):
+        for name, array in arrays.items():
             columns[name][row] = array[order]
     for row, label in enumerate(labels):
         legal(label, ids, {name: array[row] for name, array in columns.items()}, split)

@@ -73,7 +73,15 @@ REFUSED = {
     "float ids": ({"ids": np.linspace(0, 1, 8)}, "seed123 has ids of dtype float64 for test"),
     "fewer classes": (
         {"probs": np.full((8, 2), 0.5)},
-        "seed123 has probs of shape (8, 2) for test, seed7 of shape (8, 4)",
+        "seed123 saved probs (8, 2) float64 for test, seed7 saved probs (8, 4) float64\n"
+        "  seed7, seed42  probs (8, 4) float64\n"
+        "  seed123        probs (8, 2) float64",
+    ),
+    "another dtype": (
+        {"probs": np.full((8, 4), 0.25, dtype=np.float32)},
+        "seed123 saved probs (8, 4) float32 for test, seed7 saved probs (8, 4) float64\n"
+        "  seed7, seed42  probs (8, 4) float64\n"
+        "  seed123        probs (8, 4) float32",
     ),
     "one class": (
         {"probs": np.full((8, 1), 1.0)},
@@ -86,7 +94,9 @@ REFUSED = {
     "no predictions": ({"probs": None}, "seed123 saved neither probabilities nor means for test"),
     "another kind": (
         {"probs": None, "mean": np.zeros(8)},
-        "seed123 saved mean for test, seed7 saved probs",
+        "seed123 saved mean (8,) float64 for test, seed7 saved probs (8, 4) float64\n"
+        "  seed7, seed42  probs (8, 4) float64\n"
+        "  seed123        mean (8,) float64",
     ),
     "both kinds": ({"mean": np.zeros(8)}, "seed123 saved both probabilities and means for test"),
     "text": ({"probs": np.full((8, 4), "a")}, "seed123 has probs of dtype <U1 for test"),

@@ -214,8 +214,10 @@ def test_members_can_be_chosen_and_the_order_does_not_matter(directory):
 def test_members_that_do_not_repeat_their_predictions_are_refused(directory):
     ids = gather(Store.open(directory)).ids
     load_ensemble(directory, rows=Rows(ids, images(ids)))
-    with pytest.raises(EnsembleError, match=r"seed1 does not repeat its predictions for test: its probs differs by"):
+    broken = r"seed1 does not repeat its predictions for test: its probs differs by"
+    with pytest.raises(IntegrityError, match=broken) as refused:
         load_ensemble(directory, rows=Rows(ids, images(ids) + 1.0))
+    assert refused.value.exit_code == 3  # a promise about bits on disk is broken, not a command mistyped
     with pytest.raises(EnsembleError, match="none of the 3 rows has an id that seed1 predicted for test"):
         load_ensemble(directory, rows=Rows(np.array([-1, -2, -3]), images(ids[:3])))
 
