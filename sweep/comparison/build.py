@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sweep.comparison import pair as pairs_of
 from sweep.comparison.arms import Arm, arms_of, declared, metric_names
 from sweep.comparison.gate import checks
 from sweep.comparison.model import Comparison, Exploratory, Pair
+from sweep.comparison.plain import text
 from sweep.errors import ConfigError, StatisticsError
 from sweep.report.assemble import primary_metric
 from sweep.report.words import listed, path_argument, shown
@@ -20,6 +22,14 @@ from sweep.stats import bonferroni_level, difference, holm, parse_gate
 from sweep.store import Store
 
 SEED = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Told(Comparison):
+    """What `compare` returns: a Comparison that a prompt or a notebook shows as its text."""
+
+    def __repr__(self) -> str:
+        return text(self)
 
 
 def compare(
@@ -78,7 +88,7 @@ def compare(
         for pair, (a, b), p in zip(raw, wanted, holm([pairs_of.tested(pair) for pair in raw]), strict=True)
     ]
     others = [name for name in known if name != primary]
-    return Comparison(
+    return Told(
         metric=primary, goal=goal, level=level,
         paired=paired and all(a.seeds == b.seeds for a, b in wanted), why=_why(paired, wanted),
         arms=tuple(dict.fromkeys(arm.name for arm in arms)), pairs=tuple(made),

@@ -131,11 +131,6 @@ class Comparison:
         codes = {check.decision.code for check in self.checks}
         return 1 if 1 in codes else 4 if 4 in codes else 0
 
-    def __repr__(self) -> str:
-        from sweep.comparison.plain import text
-
-        return text(self)
-
 
 def to_json(found: Comparison) -> Mapping[str, Any]:
     """The comparison as plain data for strict JSON."""

@@ -25,13 +25,13 @@ def alike(values: Sequence[tuple[str, Mapping[str, npt.NDArray[Any]]]], split: s
     if len(groups) < 2:
         return
     (first, common), (other, differing), *_ = groups.items()
-    arrays = dict(values)
-    what = f"{differing[0]} saved {_described(arrays[differing[0]])} for {split}, "
-    what += f"{common[0]} saved {_described(arrays[common[0]])}"
+    saved = dict(values)
+    what = f"{differing[0]} saved {_described(saved[differing[0]])} for {split}, "
+    what += f"{common[0]} saved {_described(saved[common[0]])}"
     names = [_named(labels) for labels in groups.values()]
     width = max(map(len, names[:MOST_NAMED]))
     for name, labels in list(zip(names, groups.values(), strict=True))[:MOST_NAMED]:
-        what += f"\n  {name:<{width}}  {_described(arrays[labels[0]])}"
+        what += f"\n  {name:<{width}}  {_described(saved[labels[0]])}"
     if len(groups) > MOST_NAMED:
         what += f"\n  and {len(groups) - MOST_NAMED} more forms"
     same_kind = [name for name, *_ in first] == [name for name, *_ in other]
