@@ -108,9 +108,11 @@ def risk_coverage(found: Assessment, *, ax: Axes | None = None) -> Axes:
 def disagreement(found: Assessment, *, ax: Axes | None = None) -> Axes:
     """How much each two members differ: share of examples with other top classes, or RMS of the difference."""
     matrix = found.diversity.disagreement
-    name = "share of examples with different top classes"
+    name = "% of examples with different top classes"
     if matrix is None:
         matrix, name = found.diversity.rms_difference, "root mean square difference"
+    else:
+        matrix = 100 * matrix
     assert matrix is not None
     count = len(found.labels)
     drawn = np.where(np.eye(count, dtype=bool), np.nan, matrix)
@@ -127,14 +129,13 @@ def disagreement(found: Assessment, *, ax: Axes | None = None) -> Axes:
             top = float(np.nanmax(drawn)) or 1.0
             for i, j in zip(*np.nonzero(np.isfinite(drawn)), strict=True):
                 value = drawn[i, j]
-                text = f"{100 * value:.1f}" if found.kind == "classification" else f"{value:.2g}"
+                text = f"{value:.1f}" if found.kind == "classification" else f"{value:.2g}"
                 # Yellow under dark letters, blue under light ones.
                 axes.text(j, i, text, ha="center", va="center", fontsize=6.5, color="k" if value > top * 0.55 else "w")
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        unit = " (%)" if found.kind == "classification" and count <= MOST_LABELS else ""
-        axes.set_title(f"disagreement of members on {shown(found.split, 20)}{unit}")
+        axes.set_title(f"disagreement of members on {shown(found.split, 20)}")
     return axes
 
 

@@ -133,6 +133,8 @@ def curves(
     The band covers at each step for itself, not as a whole, and says so. StatisticsError when the metric was
     never logged.
     """
+    from matplotlib.ticker import MaxNLocator
+
     if metric not in history or not np.isfinite(history[metric].to_numpy(np.float64)).any():
         names = aggregate.metric_names(history)
         raise StatisticsError(
@@ -152,6 +154,7 @@ def curves(
             x = drawn[aggregate.STEP].to_numpy()
             axes.plot(x, drawn["mean"], color=color, label=_band_label(name, found), marker=_marker(x))
             axes.fill_between(x, drawn["low"], drawn["high"], color=color, alpha=0.22, lw=0)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there is no step 2.5
         axes.set_xlabel("step" + (f" (every {thinned}th drawn)" if thinned > 1 else ""))
         axes.set_ylabel(_metric_label(metric, goals))
         axes.set_title(f"mean over seeds, pointwise {percent(level)} t band (Student t at each step)")

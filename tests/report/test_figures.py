@@ -6,6 +6,7 @@ import math
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from finished import accuracies, failure, normal, sweep_of
 
@@ -147,3 +148,11 @@ def test_names_are_not_formulas(tmp_path, name):
 def test_a_metric_that_was_never_logged_names_those_that_were(store):
     with pytest.raises(StatisticsError, match="'val/loss' was never logged\n  logged: train/loss"):
         figures.curves(aggregate.history(store), "val/loss")
+
+
+def test_no_tick_stands_between_two_steps():
+    history = pd.DataFrame({
+        "task": "", "variant": "", "seed": 1, "repeat": 0, "step": range(1, 21), "val/loss": np.linspace(1, 0, 20),
+    })  # fmt: skip
+    ticks = figures.curves(history, "val/loss").get_xticks()
+    assert [float(tick).is_integer() for tick in ticks] == [True] * len(ticks)
