@@ -188,7 +188,7 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
         if isinstance(event, Begun):
             cell.begin(event.store.scan())
         elif isinstance(event, Finished) and event.outcome.status != "interrupted":
-            cell.ended(event.outcome.key, event.outcome.status, dict(event.outcome.metrics))
+            cell.ended(event.outcome.key, event.outcome.status, dict(event.outcome.metrics), event.outcome.seconds)
         elif isinstance(event, (Said, Retried)):
             print(event.text if isinstance(event, Said) else f"{event.key}: tried again ({event.cause})")
         elif launch.store is not None:

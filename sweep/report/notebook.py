@@ -16,6 +16,7 @@ from sweep.report.live import Running, Tracker, html
 from sweep.report.model import Report
 from sweep.report.words import percent, shown
 from sweep.store import Member
+from sweep.store.record import IN_WORDS
 
 MOST_ROWS = 30
 MOST_ARMS = 12
@@ -29,7 +30,7 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
     lines.append(Markup("<p>{}</p>").format(str(report.counts)))
     lines += [Markup("<p><strong>warning</strong>: {}</p>").format(text) for text in report.warnings]
     lines += [
-        Markup("<p>{}: {}</p>").format(shown(one.key), shown(f"{one.kind}: {one.message}", 300))
+        Markup("<p>{}: {}</p>").format(shown(one.key), shown(f"{IN_WORDS.get(one.kind, one.kind)}: {one.message}", 300))
         for one in report.causes[:8]
     ]
     rows = [row for row in report.primary_rows if row.n][:MOST_ARMS]
@@ -70,8 +71,8 @@ class Cell:
         self.tracker.begun = self.tracker.clock()
         self.update((), 0, now=True)
 
-    def ended(self, key: str, status: str, metrics: dict[str, float]) -> None:
-        self.tracker.finished(key, status, metrics)
+    def ended(self, key: str, status: str, metrics: dict[str, float], seconds: float) -> None:
+        self.tracker.finished(key, status, metrics, seconds)
         self.update((), 0)
 
     def update(self, rows: Sequence[Running], flying: int, *, now: bool = False) -> None:

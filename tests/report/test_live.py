@@ -156,7 +156,7 @@ def test_a_cell_is_updated_in_place_and_escaped(monkeypatch):
     cell = Cell(HOSTILE[0], None, "starting")
     cell.begin([])
     cell.tracker.plan([HOSTILE[1]])
-    cell.ended(HOSTILE[1], "ok", {HOSTILE[0]: 1.0})
+    cell.ended(HOSTILE[1], "ok", {HOSTILE[0]: 1.0}, 2.0)
     cell.close()
     assert len(shown) >= 3
     assert not any("<script" in text or "<img" in text for text in shown)
