@@ -73,7 +73,7 @@ def _view(store: Store, tracker: Tracker, members: list[Member]) -> View:
 
     steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
     at = [member for member in members if member.status == "running"]
-    rows = [row_of(m, store.last_row(m), steps.get(m.key.rpartition("/")[0])) for m in at[:ROWS]]
+    rows = [row_of(store, m, steps.get(m.key.rpartition("/")[0])) for m in at[:ROWS]]
     return tracker.view(rows, len(at), "no run has begun" if not tracker.ended else "between runs")
 
 

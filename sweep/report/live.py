@@ -7,8 +7,10 @@ are for watching: who stops when they look good has peeked, and the view says so
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ ROWS = 12  # running seeds with a line of their own
 ARMS = 8  # variants with a line of their own
 MAP = 1200  # runs of which each is a mark on the map; of more, the bar alone
 WIDTHS = 16  # half-widths that are drawn, of all since the second seed
+TAIL = 600  # bytes at the end of a log in which its last line is looked for
 PEEKING = "interim; not a reason to stop"
 
 MARKS = {"ok": ("■", "green"), "failed": ("×", "red"), "running": ("▸", "cyan"), "lost": ("?", "magenta")}
@@ -30,12 +33,16 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Running:
-    """A seed at work: its newest logged row; of: how many steps it will take, where that is known."""
+    """A seed at work: its newest logged row; of: how many steps it will take, where that is known.
+
+    said: what a run without a row printed last; a program's steps are only read when it has ended.
+    """
 
     key: str
     step: int | None
     of: int | None
     metrics: tuple[tuple[str, float], ...]
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,14 +181,27 @@ def steps_of(params: Mapping[str, Any]) -> int | None:
     return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0 else None
 
 
-def row_of(member: Member, row: Mapping[str, Any] | None, of: int | None) -> Running:
+def row_of(store: Store, member: Member, of: int | None) -> Running:
     """A running member with its newest row."""
+    row = store.last_row(member)
     if row is None:
-        return Running(member.key, None, of, ())
+        return Running(member.key, None, of, (), _last_words(store, member))
     metrics = tuple((k, float(v)) for k, v in row.items() if k not in ("step", "lr"))
     # Held-out numbers first: they say more than the loss that is being minimised.
     ordered = sorted(metrics, key=lambda pair: pair[0].startswith("train/"))
     return Running(member.key, int(row["step"]), of, tuple(ordered[:3]))
+
+
+def _last_words(store: Store, member: Member) -> str:
+    """The last line of a run's log; not the command that stands at its head."""
+    path = store.log(member)
+    tail = ""
+    if path is not None:
+        with suppress(OSError), path.open("rb") as file:
+            file.seek(-min(file.seek(0, os.SEEK_END), TAIL), os.SEEK_END)
+            tail = file.read().decode(errors="replace")
+    lines = [line.strip() for line in tail.replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith(("$ ", "# "))), "")
 
 
 def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
@@ -191,7 +211,7 @@ def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
     for key in sorted(keys):
         member = store.member(key)
         if member.status == "running":
-            found.append(row_of(member, store.last_row(member), steps.get(key.rpartition("/")[0])))
+            found.append(row_of(store, member, steps.get(key.rpartition("/")[0])))
         if len(found) == most:
             break
     return found
@@ -289,7 +309,7 @@ def _map(marks: Sequence[str], across: int) -> Any:
 def cells(row: Running) -> list[str]:
     """The words of a running seed's line."""
     if row.step is None:
-        return [shown(row.key), "starting"]
+        return [shown(row.key), shown(row.said) or "starting"]
     of = f"/{row.of}" if row.of is not None else ""
     return [shown(row.key), f"epoch {row.step}{of}", *(f"{shown(k, 24)} {v:.4g}" for k, v in row.metrics)]
 

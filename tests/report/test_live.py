@@ -7,12 +7,12 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from finished import accuracies, failure, sweep_of
+from finished import accuracies, failure, planned, sweep_of
 from pages import HOSTILE, hostile
 from rich.console import Console
 
 from sweep.report import build
-from sweep.report.live import Running, Tracker, duration, html, row_of, spark, steps_of, terminal
+from sweep.report.live import Running, Tracker, cells, duration, html, row_of, spark, steps_of, terminal
 from sweep.report.notebook import Cell, fragment
 from sweep.results import Results
 from sweep.stats import summarise
@@ -131,11 +131,14 @@ def test_runs_that_were_there_before_do_not_make_it_look_fast(tmp_path):
     assert found.seen(store.scan()) == []
 
 
-def test_what_a_run_is_doing_names_held_out_numbers_first():
-    member = SimpleNamespace(key="seed1")
-    row = row_of(member, {"step": 4, "lr": 0.1, "train/loss": 1.0, "val/loss": 2.0}, 9)
+def test_what_a_run_is_doing_names_held_out_numbers_first(tmp_path):
+    store = sweep_of(tmp_path / "run", lambda spec: None)
+    attempt = store.begin(next(spec for spec in planned([1], ("",), ("",), 1, deterministic=False)))
+    attempt.log_row(4, {"lr": 0.1, "train/loss": 1.0, "val/loss": 2.0})
+    attempt.close()
+    row = row_of(store, store.member("seed1"), 9)
     assert row == Running("seed1", 4, 9, (("val/loss", 2.0), ("train/loss", 1.0)))
-    assert row_of(member, None, None).step is None
+    assert row_of(store, store.member("seed2"), None).step is None
     assert (steps_of({"epochs": 5}), steps_of({"epochs": True}), steps_of({})) == (5, None, None)
 
 
@@ -187,3 +190,12 @@ def test_the_start_of_ray_is_no_measure_of_how_long_seeds_take():
     now[0] = 22.0  # twenty seconds until the first began, and two that it took
     found.finished("seed0", "ok", {"test/accuracy": 0.9}, 2.0)
     assert found.view().left == pytest.approx(20.0)
+
+
+def test_a_program_at_work_is_seen_by_what_it_printed_last(tmp_path):
+    store = sweep_of(tmp_path / "run", lambda spec: None)
+    attempt = store.begin(next(spec for spec in planned([1], ("",), ("",), 1, deterministic=False)))
+    attempt.log_text("$ python train.py\n# the program: /usr/bin/python\n")
+    assert cells(row_of(store, store.member("seed1"), None)) == ["seed1", "starting"]
+    attempt.log_text("epoch 1  loss 0.5\nepoch 2  loss 0.4\r\x1b[2J 40 %\n\n")
+    assert cells(row_of(store, store.member("seed1"), None)) == ["seed1", "\\x1b[2J 40 %"]
