@@ -78,6 +78,16 @@ def test_the_interval_is_that_of_the_report_and_narrows():
     assert spark(one.widths) in text
 
 
+def test_of_thousands_the_interval_is_made_anew_once_in_a_hundredth_of_them():
+    """It takes as long as there are runs: at each of them it was a quadratic step of ten thousand short seeds."""
+    found = Tracker("many", "test/accuracy")
+    for seed in range(5000):
+        found.finished(f"seed{seed}", "ok", {"test/accuracy": seed / 5000}, 0.1)
+    (interim,) = found.view().interim
+    assert 4950 <= interim.n <= 5000
+    assert len(interim.widths) < 1000
+
+
 def test_of_many_half_widths_the_first_and_the_last_are_drawn():
     widths = [1 / n**0.5 for n in range(1, 400)]
     drawn_ = spark(widths)
