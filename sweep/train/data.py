@@ -20,6 +20,7 @@ Task = Literal["classification", "regression"]
 TEST_SHARE = 0.25
 VAL_SHARE = 0.15  # of what is left for training
 VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
+ROOM = 0.5  # of a device's free memory: more the data may not take
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Split:
 
     def to(self, device: str | torch.device) -> Split:
         return Split(self.inputs.to(device), self.targets.to(device), self.ids.to(device))
+
+    def beside(self, device: str | torch.device) -> Split:
+        """Targets and ids on the device, the inputs where they are."""
+        return Split(self.inputs, self.targets.to(device), self.ids.to(device))
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,17 @@ class Dataset:
 
     def to(self, device: str | torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+    def placed(self, device: str, *, fed: bool) -> Dataset:
+        """The data for training on `device`; inputs that would fill it stay on the CPU, and all that learns copes.
+
+        fed: a loader brings the batches of train, so its inputs stay in any case.
+        """
+        splits = self.train, self.val, self.test
+        large = device == "cuda" and sum(s.inputs.nbytes for s in splits) > ROOM * torch.cuda.mem_get_info()[0]
+        stay = large or fed, large, large
+        train, val, test = (s.beside(device) if on else s.to(device) for s, on in zip(splits, stay, strict=True))
+        return replace(self, train=train, val=val, test=test)
 
 
 def load(data: Data, task: Task, split: int | None = None) -> Dataset:

@@ -20,7 +20,7 @@ def _outputs(lane: Lane, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
     run = forward(lane.recipe.precision, lane.device)
     batches = zip(torch.split(split.inputs, BATCH), torch.split(split.targets, BATCH), strict=True)
     for inputs, targets in batches:
-        yield run(lane.model, inputs), targets
+        yield run(lane.model, inputs.to(lane.device)), targets
 
 
 @torch.no_grad()

@@ -1,37 +1,51 @@
-"""Batches from a DataLoader: for data that workers prepare. The bits are those of gathering on the device."""
+"""Batches from a DataLoader, for data that workers prepare or that do not fit the device.
+
+The bits are those of gathering on the device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
 from sweep import seeding
 from sweep.train.augment import epoch_key, example_keys
-from sweep.train.data import Split
+from sweep.train.data import Dataset, Split
+from sweep.train.recipe import Recipe
 
 Augmenter = Callable[[Tensor, Tensor], Tensor]
-Item = tuple[int, list[int]]
+Item = tuple[int, Sequence[int], NDArray[np.int64]]
 
 
 class Batches(Indexed[tuple[Tensor, Tensor]]):
-    """A split whose items are whole batches, asked for as (epoch, positions)."""
+    """A split whose items are whole batches of several lanes, asked for as (epoch, streams, positions).
 
-    def __init__(self, split: Split, augment: Augmenter | None, stream: int) -> None:
-        self.split, self.augment, self.stream = split, augment, stream
+    streams: the seed of each lane's stream `augment`; positions: int64 (lanes, batch).
+    """
+
+    def __init__(self, split: Split, augment: Augmenter | None) -> None:
+        self.split, self.augment = split, augment
 
     def __getitem__(self, item: Item) -> tuple[Tensor, Tensor]:
-        epoch, positions = item
-        indices = torch.tensor(positions)
-        inputs = self.split.inputs.index_select(0, indices)
+        epoch, streams, positions = item
+        indices = torch.from_numpy(positions)
+        inputs = self.split.inputs.index_select(0, indices.flatten())
+        inputs = inputs.view(*indices.shape, *inputs.shape[1:])
+        targets = self.split.targets.index_select(0, indices.flatten()).view(indices.shape)
         if self.augment is not None:
-            key = torch.tensor(epoch_key(self.stream, epoch))
-            inputs = self.augment(inputs, example_keys(key, self.split.ids.index_select(0, indices)))
-        return inputs, self.split.targets.index_select(0, indices)
+            made = []
+            for stream, rows, images in zip(streams, indices, inputs, strict=True):
+                key = torch.tensor(epoch_key(stream, epoch))
+                made.append(self.augment(images, example_keys(key, self.split.ids.index_select(0, rows))))
+            inputs = torch.stack(made)
+        return inputs, targets
 
 
 class Plan:
@@ -48,22 +62,38 @@ class Plan:
 
 
 class Feed:
-    """The loader of one run."""
+    """The loader of a run, or of all lanes of a pack."""
 
-    def __init__(
-        self, split: Split, augment: Augmenter | None, streams: dict[str, int], workers: int, device: str
-    ) -> None:
+    def __init__(self, recipe: Recipe, split: Split, device: str, workers: int | None = None) -> None:
+        """split: on the CPU. workers: None takes the recipe's."""
         self.plan, self.device = Plan(), device
-        options: dict[str, Any] = {"persistent_workers": True} if workers else {}
+        count = (recipe.loader_workers or 0) if workers is None else workers
+        options: dict[str, Any] = {"persistent_workers": True} if count else {}
         self.loader: DataLoader[Any] = DataLoader(
-            Batches(split, augment, streams["augment"]), batch_size=None, sampler=self.plan,
-            num_workers=workers, pin_memory=device == "cuda",
+            Batches(split, recipe.augment), batch_size=None, sampler=self.plan,
+            num_workers=count, pin_memory=device == "cuda",
             # Making an iterator draws a number: from a generator of its own, or dropout would change.
-            generator=seeding.generator(streams["order"]), worker_init_fn=seeding.worker_init_fn, **options,
+            generator=seeding.generator(0), worker_init_fn=seeding.worker_init_fn, **options,
         )  # fmt: skip
 
-    def batches(self, epoch: int, indices: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of these positions, on the device."""
-        self.plan.items = [(epoch, batch.tolist()) for batch in indices]
-        for inputs, targets in self.loader:
-            yield inputs.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+    def batches(
+        self, epoch: int, streams: Sequence[int], positions: Iterable[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each of the positions (lanes, batch): inputs (lanes, batch, ...) and targets (lanes, batch).
+
+        streams: of augmentation, one a lane. They are on the CPU, pinned where a GPU is to get them.
+        """
+        self.plan.items = [(epoch, tuple(streams), each.numpy()) for each in positions]
+        yield from self.loader
+
+    def alone(self, epoch: int, stream: int, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one run at these positions, on the device."""
+        for inputs, targets in self.batches(epoch, [stream], (batch[None] for batch in batches)):
+            yield inputs[0].to(self.device, non_blocking=True), targets[0].to(self.device, non_blocking=True)
+
+
+def feed_of(recipe: Recipe, stored: Dataset, placed: Dataset, device: str) -> Feed | None:
+    """The feed that the recipe asks for or the data need, as they were placed; None: batches are gathered there."""
+    if recipe.loader_workers is None and placed.train.inputs.device.type == device:
+        return None
+    return Feed(recipe, stored.train, device)

@@ -13,6 +13,7 @@ from sweep import digest, seeding
 from sweep.handle import Run
 from sweep.train.augment import epoch_key, example_keys
 from sweep.train.data import Dataset
+from sweep.train.feed import Feed
 from sweep.train.precision import Objective
 from sweep.train.recipe import Recipe
 from sweep.train.scoring import Scoring
@@ -99,7 +100,7 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     return lane
 
 
-def rehearse(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> None:
+def rehearse(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: Feed | None) -> None:
     """A step of each batch size on a throwaway lane.
 
     Compiling draws from the random streams of the run in whose step it happens: let it be none. The ambient
@@ -108,7 +109,11 @@ def rehearse(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> N
     lane = fresh(recipe, run, data, objective)
     for batch in start_epoch(lane):
         if lane.offset == 0 or len(batch) != recipe.batch_size:
-            step(lane, batch.to(lane.device))
+            if feed is None:
+                step(lane, batch.to(lane.device))
+            else:
+                for inputs, targets in feed.alone(lane.epoch, run.streams["augment"], [batch]):
+                    update(lane, inputs, targets)
         lane.offset += 1
 
 
@@ -144,7 +149,8 @@ def rate_at(lane: Lane, offset: int) -> float:
 def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
     """The training batch of these positions (on the device), augmented."""
     train = lane.data.train
-    inputs = train.inputs.index_select(0, indices)
+    # The inputs may be on the CPU: then a feed brings the batches, and only the first is gathered.
+    inputs = train.inputs.index_select(0, indices.to(train.inputs.device)).to(indices.device)
     if lane.augment is not None:
         inputs = lane.augment(inputs, example_keys(lane.key, train.ids.index_select(0, indices)))
     return inputs, train.targets.index_select(0, indices)

@@ -19,9 +19,11 @@ from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.capture import drawing_from, streams, unfilled
 from sweep.train.data import Dataset
+from sweep.train.feed import Feed, feed_of
+from sweep.train.group import Seat
 from sweep.train.lane import begin, rehearse
 from sweep.train.loop import Metrics
-from sweep.train.pack import Form, Pack, Seat
+from sweep.train.pack import Form, Pack
 from sweep.train.precision import Objective, flags, objective
 from sweep.train.probe import Probe, probe
 from sweep.train.recipe import Recipe
@@ -42,10 +44,11 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
         yield from loop.train(recipe, runs)
         return
     data = recipe.data()
-    placed = data.to("cuda")
+    placed = data.placed("cuda", fed=recipe.loader_workers is not None)
+    feed = feed_of(recipe, data, placed, "cuda")
     loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
     with flags(recipe.precision):
-        known = _known(recipe, runs[0], placed, loss)
+        known = _known(recipe, runs[0], placed, loss, feed)
         found = known.probe
         if found.why:
             for index, run in enumerate(runs):
@@ -59,7 +62,7 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
             on = streams(min(most, len(runs)))
             if form is not None:
                 known = replace(known, form=form)
-            attempt = partial(_pack, recipe, runs, placed, loss, on, known)
+            attempt = partial(_pack, recipe, runs, placed, loss, feed, on, known)
             yield from packed(range(len(runs)), most, attempt)
         release()
 
@@ -76,13 +79,13 @@ class Known:
 _FOUND: dict[str, Known] = {}
 
 
-def _known(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> Known:
-    key = content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0})
+def _known(recipe: Recipe, run: Run, data: Dataset, loss: Objective, feed: Feed | None) -> Known:
+    key = content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0, "fed": feed is not None})
     if key not in _FOUND:
         if recipe.compile:
             with drawing_from(torch.Generator("cuda")):
-                rehearse(recipe, run, data, loss)
-        _FOUND[key] = Known(probe(recipe, run, data, loss))
+                rehearse(recipe, run, data, loss, feed)
+        _FOUND[key] = Known(probe(recipe, run, data, loss, feed))
     return _FOUND[key]
 
 
@@ -124,7 +127,7 @@ def release() -> None:
 
 
 def _pack(
-    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective,
+    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective, feed: Feed | None,
     on: Sequence[torch.cuda.Stream], known: Known, indices: Sequence[int],
 ) -> Iterator[tuple[int, Result]]:  # fmt: skip
     """Train these runs as one pack; lanes that go on from unlike checkpoints as a pack for each point."""
@@ -144,7 +147,7 @@ def _pack(
             for seat in group:
                 yield seat.index, loop.conclude(seat.lane)
             continue
-        pack = Pack(group, on, known.form)
+        pack = Pack(group, on, feed, known.form)
         yield from pack.results()
         known.form = pack.form if len(group) > 1 else known.form
     torch.cuda.synchronize()

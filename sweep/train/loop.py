@@ -15,7 +15,7 @@ from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train.data import Dataset
 from sweep.train.evaluate import outputs_of, validation_sums
-from sweep.train.feed import Feed
+from sweep.train.feed import Feed, feed_of
 from sweep.train.lane import (
     Lane,
     begin,
@@ -42,11 +42,11 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
     """
     data = recipe.data()
     device = runs[0].device
-    placed = data.to(device)
+    placed = data.placed(device, fed=recipe.loader_workers is not None)
     loss = objective(recipe.loss, recipe.precision, device, compiled=recipe.compile)
     if recipe.compile:
         with flags(recipe.precision):
-            rehearse(recipe, runs[0], placed, loss)
+            rehearse(recipe, runs[0], placed, loss, feed_of(recipe, data, placed, device))
     for index, run in enumerate(runs):
         # Whether new memory is filled has been decided by the caller, and proven where it is not.
         seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
@@ -57,9 +57,8 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
 
 
 def solo(recipe: Recipe, run: Run, stored: Dataset, lane: Lane) -> Metrics | Failure:
-    """Train a lane from where it stands to its end. stored: the data on the CPU, for loader workers."""
-    workers = recipe.loader_workers
-    feed = None if workers is None else Feed(stored.train, recipe.augment, dict(run.streams), workers, lane.device)
+    """Train a lane from where it stands to its end. stored: the data on the CPU, for a loader."""
+    feed = feed_of(recipe, stored, lane.data, lane.device)
     while not lane.over:
         train_epoch(lane, feed)
         row = end_epoch(lane, epoch_sums(lane).tolist())
@@ -84,7 +83,7 @@ def train_epoch(lane: Lane, feed: Feed | None = None) -> None:
             step(lane, batch)
             stepped(lane, len(batch), run)
     else:
-        for inputs, targets in feed.batches(lane.epoch, indices[start:]):
+        for inputs, targets in feed.alone(lane.epoch, run.streams["augment"], indices[start:]):
             set_rate(lane)
             update(lane, inputs, targets)
             stepped(lane, len(targets), run)

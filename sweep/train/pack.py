@@ -18,8 +18,11 @@ from torch import Tensor
 from sweep import seeding
 from sweep.handle import Interrupted
 from sweep.store import Failure
-from sweep.train.capture import Chain, capture, drawing_from, side_by_side
-from sweep.train.lane import Lane, rate_at, start_epoch, step
+from sweep.train.belt import Belt
+from sweep.train.capture import drawing_from
+from sweep.train.feed import Feed
+from sweep.train.group import Group, Seat
+from sweep.train.lane import rate_at, start_epoch
 from sweep.train.loop import (
     Metrics,
     conclude,
@@ -35,113 +38,25 @@ LOOK = 16  # steps between two looks at the clock and at whether a stop was aske
 WARM, TRIAL = 3, 24  # steps before a form is timed (the first is not yet a graph), and timed
 
 
-@dataclass
-class Seat:
-    """A lane in a pack: which of the task's runs it is, and the state of torch's CUDA generator for it."""
-
-    index: int
-    lane: Lane
-    generator: torch.Generator
-
-
-@dataclass
-class Section:
-    """The steps of an epoch that have one batch size: `first` .. `first + count - 1`.
-
-    orders: int64 (count, lanes, batch) positions; rates: float32 (count,); cursor: the step to do next,
-    from 0; batch: (1, lanes, batch) what `orders` holds at the cursor. All on the device, all in place.
-    """
-
-    first: int
-    count: int
-    orders: Tensor
-    rates: Tensor
-    cursor: Tensor
-    batch: Tensor
-    graph: torch.cuda.CUDAGraph | None = None
-    warm: bool = False
-
-
-@dataclass
-class Group:
-    """Lanes whose steps are one graph: in parallel on as many streams as it has, one after the other on each."""
-
-    seats: Sequence[Seat]
-    streams: Sequence[torch.cuda.Stream]
-    lr: Tensor
-    sections: list[Section] = field(default_factory=list)
-
-    @property
-    def root(self) -> torch.cuda.Stream:
-        return self.streams[0]
-
-    def go(self, position: int) -> None:
-        """The step at this position of the epoch, of every lane."""
-        section = next(s for s in self.sections if position < s.first + s.count)
-        if section.graph is None and section.warm:
-            pool = next((s.graph.pool() for s in self.sections if s.graph is not None), None)
-            generators = [seat.generator for seat in self.seats]
-            section.graph = capture(self.root, generators, partial(self._step, section), pool)
-        with torch.cuda.stream(self.root):
-            if section.graph is not None:
-                section.graph.replay()
-            else:
-                self._step(section)
-                section.warm = True
-
-    def _step(self, section: Section) -> None:
-        torch.index_select(section.orders, 0, section.cursor, out=section.batch)
-        torch.index_select(section.rates, 0, section.cursor, out=self.lr)
-        section.cursor.add_(1)
-        chains: list[list[Any]] = [[] for _ in self.streams]
-        for i, seat in enumerate(self.seats):
-            work = partial(step, seat.lane, section.batch[0, i])
-            chains[i % len(chains)].append((seat.generator, work))
-        side_by_side(self.root, [Chain(s, c) for s, c in zip(self.streams, chains, strict=True)])
-
-    def load(self, orders: Tensor, sizes: Sequence[int], rates: Sequence[float], start: int) -> None:
-        """The positions (lanes, examples) and rates of an epoch, to go on at its step `start`."""
-        if not self.sections:
-            self.sections = self._sections(sizes)
-        first = 0
-        for section in self.sections:
-            size = section.orders.shape[2]
-            rows = orders[:, first : first + section.count * size]
-            section.orders.copy_(rows.view(len(orders), section.count, size).transpose(0, 1))
-            span = slice(section.first, section.first + section.count)
-            section.rates.copy_(torch.tensor(rates[span], dtype=torch.float32))
-            section.cursor.fill_(max(0, start - section.first))
-            first += section.count * size
-
-    def _sections(self, sizes: Sequence[int]) -> list[Section]:
-        whole = list(sizes).count(sizes[0])
-        parts = [(0, whole)] + [(i, 1) for i in range(whole, len(sizes))]
-        k, on = len(self.seats), self.lr.device
-        return [
-            Section(
-                first, count,
-                orders=torch.zeros(count, k, sizes[first], dtype=torch.int64, device=on),
-                rates=torch.zeros(count, device=on), cursor=torch.zeros(1, dtype=torch.int64, device=on),
-                batch=torch.zeros(1, k, sizes[first], dtype=torch.int64, device=on),
-            )
-            for first, count in parts
-        ]  # fmt: skip
-
-
 Form = bool  # True: one graph of parallel branches; False: a graph for every stream
 
 
 @dataclass
 class Pack:
-    """Lanes of one recipe at one point of training. `form` is found by timing unless it is given."""
+    """Lanes of one recipe at one point of training. `form` is found by timing unless it is given.
+
+    feed: brings the batches; None where they are gathered on the device.
+    """
 
     seats: list[Seat]
     streams: Sequence[torch.cuda.Stream]
+    feed: Feed | None = None
     form: Form | None = None
     groups: list[Group] = field(default_factory=list)
     pace: float = float("nan")  # seconds of a step of all lanes, lately
     _queued: deque[torch.cuda.Event] = field(default_factory=deque)
     _pool: ThreadPoolExecutor = field(init=False)
+    _belt: Belt | None = None
 
     def results(self) -> Iterator[tuple[int, Metrics | Failure]]:
         """Train until every lane has ended; yields a lane's result as soon as it has one.
@@ -172,7 +87,8 @@ class Pack:
                 seat.lane.lr = lr[0]
                 for group in seat.lane.optimizer.param_groups:
                     group["lr"] = seat.lane.lr
-            self.groups.append(Group(seats, self.streams[:n] if together else [self.streams[i]], lr))
+            rows = slice(None) if together else slice(i, None, n)
+            self.groups.append(Group(seats, rows, self.streams[:n] if together else [self.streams[i]], lr))
 
     def _epoch(self) -> None:
         first = self.seats[0].lane
@@ -184,12 +100,12 @@ class Pack:
         if first.epoch == 1 and start == 0:
             for seat, each in zip(self.seats, batches, strict=True):
                 say_first_batch(seat.lane, each[0])
-        rows = {seat.index: row for row, seat in enumerate(self.seats)}
         seen = list(accumulate(sizes))
+        self._belt = None if self.feed is None else Belt(self._batches(self.feed, batches, start))
 
         def load(at: int) -> None:
             for group in self.groups:
-                group.load(orders[[rows[seat.index] for seat in group.seats]], sizes, rates, at)
+                group.load(orders[group.rows], sizes, rates, at)
             torch.cuda.synchronize()
 
         def run(positions: range) -> float:
@@ -217,11 +133,18 @@ class Pack:
                 load(start)
         run(range(start, total))
 
+    def _batches(self, feed: Feed, batches: Sequence[Sequence[Tensor]], start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the feed brings for the steps of this epoch; batches: positions, for each lane those of every step."""
+        lanes = [seat.lane for seat in self.seats]
+        positions = (torch.stack(each) for each in list(zip(*batches, strict=True))[start:])
+        return feed.batches(lanes[0].epoch, [lane.run.streams["augment"] for lane in lanes], positions)
+
     def _steps(self, positions: range, rates: Sequence[float], seen: Sequence[int]) -> None:
         """Do these steps; `seen`: examples of the epoch after each."""
         for position in positions:
+            load = None if self._belt is None else self._belt.load()
             for group in self.groups:
-                group.go(position)
+                group.go(position, load)
             # Alone, a run is watched step by step: that is how a few steps of it are proven.
             if len(self.seats) > 1 and position % LOOK and position != positions[-1]:
                 continue

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sweep import digest
 from sweep.handle import Run
+from sweep.train.belt import AHEAD
 from sweep.train.capture import capture, drawing_from, streams, unfilled
 from sweep.train.data import Dataset
-from sweep.train.lane import Lane, fresh, step
+from sweep.train.feed import Feed
+from sweep.train.lane import Lane, fresh, step, update
 from sweep.train.precision import Objective
 from sweep.train.recipe import Recipe
 
@@ -32,13 +36,17 @@ class Probe:
     filled: bool = False
 
 
-def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Probe:
+def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: Feed | None) -> Probe:
     """Try a throwaway lane of the recipe: three steps as they are, then again with the last two as a graph.
 
-    `run` gives seeds and device; nothing is written. data: on the device.
+    `run` gives seeds and device; nothing is written. data: on the device, or what a feed does not bring.
     """
     size = min(recipe.batch_size, len(data.train))
-    batches = [(torch.arange(size, device="cuda") + i * size) % len(data.train) for i in range(len(RATES))]
+    positions = [(torch.arange(size) + i * size) % len(data.train) for i in range(len(RATES))]
+    batches: list[tuple[Tensor, ...]] = [(each.to("cuda"),) for each in positions]
+    act: Callable[..., None] = step
+    if feed is not None:
+        batches, act = list(feed.alone(1, run.streams["augment"], positions)), update
 
     def plain() -> str:
         lane, generator, stream = _made(recipe, run, data, objective)
@@ -47,7 +55,7 @@ def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Prob
             for i, (rate, batch) in enumerate(zip(RATES, batches, strict=True)):
                 _set(lane, rate)
                 with nullcontext() if i == 0 else _no_sync():
-                    step(lane, batch)
+                    act(lane, *batch)
             if _host_draws() != before:
                 raise _Unfit("the step draws random numbers on the CPU, which a graph would repeat for ever")
         return _bits(lane, generator)
@@ -57,11 +65,12 @@ def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Prob
         torch.cuda.empty_cache()
         free = torch.cuda.mem_get_info()[0]
         lane, generator, stream = _made(recipe, run, data, objective)
-        batch = batches[0].clone()
+        batch = [each.clone() for each in batches[0]]
+        spare = [each.clone() for each in batch for _ in range(AHEAD)]  # what is on its way takes memory too
 
         def work() -> None:
             with drawing_from(generator):
-                step(lane, batch)
+                act(lane, *batch)
 
         _set(lane, RATES[0])
         torch.cuda.synchronize()
@@ -70,12 +79,15 @@ def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Prob
         graph = capture(stream, [generator], work)
         for rate, following in zip(RATES[1:], batches[1:], strict=True):
             _set(lane, rate)
-            batch.copy_(following)
+            for mine, new in zip(batch, following, strict=True):
+                mine.copy_(new)
             torch.cuda.synchronize()
             with torch.cuda.stream(stream):
                 graph.replay()
             torch.cuda.synchronize()
-        return _bits(lane, generator), free - torch.cuda.mem_get_info()[0]
+        taken = free - torch.cuda.mem_get_info()[0]
+        del spare
+        return _bits(lane, generator), taken
 
     try:
         bits = plain()

@@ -31,7 +31,8 @@ class Recipe:
         example and epoch: the only randomness it may use.
     epochs, batch_size: of training; drop_last leaves out the last, smaller batch of an epoch.
     precision: fp32, tf32 or bf16 (autocast); compile: the loss of a batch under torch.compile.
-    loader_workers: None gathers batches on the device; a number feeds them from a DataLoader.
+    loader_workers: None gathers batches on the device, or feeds them where the data would fill it; a number feeds
+        them from a DataLoader.
     best: the validation metric whose best epoch is the result; None for the final epoch.
     resplit: 32-bit seed -> this recipe on another split of the same data, for `vary: [split]`; None: it has one.
     meta: Dataset -> plain values stored beside the weights, enough to rebuild the model.

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from sweep.handle import Interrupted, Interval
 from sweep.plan import stream_seed
 from sweep.store import Failure
-from sweep.train import lanes, loop
+from sweep.train import data, lanes, loop
+from sweep.train.augment import build
+from sweep.train.belt import Belt
 from sweep.train.data import Dataset
-from sweep.train.params import StopEarly
+from sweep.train.params import Augment, StopEarly
 
 PLAIN = [(m, o, p, False) for m in kit.MODELS for o in ("sgd", "adamw") for p in ("fp32", "bf16")]
 COMPILED = [(m, o, p, True) for m, o, p, _ in PLAIN]
@@ -236,8 +238,51 @@ def test_fast_mode_trains_in_lanes(tmp_path: Path) -> None:
 
 
 def test_augmentation_and_tf32_run_in_lanes(tmp_path: Path) -> None:
-    from sweep.train.augment import build
-    from sweep.train.params import Augment
-
     made = kit.recipe(augment=build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1)), precision="tf32")
     assert kit.in_lanes(made, tmp_path / "lanes", range(3)) == kit.alone(made, tmp_path / "alone", range(3))
+
+
+@pytest.mark.parametrize("form", [True, False], ids=["one-graph", "many-graphs"])
+@pytest.mark.parametrize("workers", [None, 0, 2], ids=["too-large", "loader", "workers"])
+def test_batches_that_the_host_brings_have_the_bits_of_those_gathered_on_the_device(
+    tmp_path: Path, workers: int | None, form: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = kit.recipe(augment=build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1)))
+    wanted = kit.alone(made, tmp_path / "alone", range(5))
+    brought = kit.replace(made, loader_workers=workers)
+    if workers is None:
+        monkeypatch.setattr(data, "ROOM", 0.0)
+    loads: list[int] = []
+    load = Belt.load
+
+    def seen(self: Belt) -> Any:
+        loads.append(1)
+        return load(self)
+
+    monkeypatch.setattr(Belt, "load", seen)
+    assert kit.alone(brought, tmp_path / "fed", range(2)) == {seed: wanted[seed] for seed in range(2)}
+    assert not loads
+    assert kit.in_lanes(brought, tmp_path / "lanes", range(5), form) == wanted
+    assert len(loads) == 2 * 6  # steps of two epochs
+    # More steps than are under way at once, and the trial that finds the form.
+    small = kit.replace(made, batch_size=2)
+    wanted = kit.alone(small, tmp_path / "small", range(3))
+    assert kit.in_lanes(kit.replace(small, loader_workers=workers), tmp_path / "trial", range(3)) == wanted
+
+
+def test_an_interrupted_pack_whose_batches_the_host_brings_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    made, seeds = kit.recipe(batch_size=4, epochs=2, loader_workers=0), range(3)
+    wanted = kit.alone(made, tmp_path / "alone", seeds)
+    looks = []
+
+    def stopping() -> bool:
+        looks.append(1)
+        return len(looks) > 6
+
+    runs = [kit.handle(tmp_path / f"first{s}", s, stopping=stopping, interval=Interval(seconds=0)) for s in seeds]
+    with pytest.raises(Interrupted):
+        kit.train(lanes.train, made, runs)
+    again = [kit.handle(tmp_path / f"second{s}", s, previous=(tmp_path / f"first{s}",)) for s in seeds]
+    kit.train(lanes.train, made, again)
+    assert all("went on from step" in note for run in again for note in run.notes)
+    assert {run.seed: kit.chain(run) for run in again} == wanted
