@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sweep.errors import ConfigError
+from sweep.train.convolution import Bias, Conv2d
 from sweep.train.params import Model
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
@@ -54,9 +55,9 @@ def _cnn(model: Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
     channels, height, width = input_shape
     layers: list[nn.Module] = []
     for wider in model.channels:
-        layers.append(nn.Conv2d(channels, wider, 3, padding=1, bias=not model.batch_norm))
-        layers += [nn.BatchNorm2d(wider)] if model.batch_norm else []
-        layers += [ACTIVATIONS[model.activation](), nn.MaxPool2d(2)]
+        layers.append(Conv2d(channels, wider, 3, padding=1))
+        shift = nn.BatchNorm2d(wider) if model.batch_norm else Bias(wider, 9 * channels)
+        layers += _pooled(shift, model.activation)
         channels, height, width = wider, height // 2, width // 2
     if not height * width:
         raise ConfigError(
@@ -65,6 +66,17 @@ def _cnn(model: Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
         )  # fmt: skip
     head = _dense(channels * height * width, model.hidden or (), model, outputs)
     return nn.Sequential(*layers, nn.Flatten(), *head)
+
+
+def _pooled(shift: nn.Module, activation: str) -> list[nn.Module]:
+    """A pooling, and what comes after the convolution, in the order that works on the fewest numbers.
+
+    The larger of two numbers is the larger one after ReLU too, and after a bias; batch norm needs all of them.
+    """
+    pool, act = nn.MaxPool2d(2), ACTIVATIONS[activation]()
+    if activation != "relu":
+        return [shift, act, pool]
+    return [pool, shift, act] if isinstance(shift, Bias) else [shift, pool, act]
 
 
 class ResNet(nn.Module):
@@ -109,4 +121,4 @@ class Block(nn.Module):
 
 
 def _conv(width: int, wider: int, stride: int, size: int = 3) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(width, wider, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(wider))
+    return nn.Sequential(Conv2d(width, wider, size, stride, padding=size // 2), nn.BatchNorm2d(wider))

@@ -25,7 +25,7 @@ from sweep.train.params import (
 from sweep.train.recipe import Recipe
 
 # Part of a run's identity: raised whenever the built-in arithmetic changes, and only then.
-NUMERICS = 1
+NUMERICS = 2
 
 
 def _check_rule(rule: str) -> str:
@@ -64,8 +64,8 @@ def classifier(
 ) -> Recipe:
     """Classes by cross-entropy: test/accuracy, test/nll, test/brier and test/ece; probabilities are saved.
 
-    loader_workers: None holds the data on the device and gathers batches there; 0 or more feeds them from
-    a DataLoader with so many workers. The bits are the same.
+    loader_workers: None holds the data on the device, unless they would take half of its free memory, and
+    gathers batches there; 0 or more feeds them from a DataLoader with so many workers. The bits are the same.
     checkpoint: `final`, or `best(val/loss)` for the weights of the epoch that was best on val.
     """
     from sweep.train import build
