@@ -57,6 +57,11 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
     """Train every run of a task, commit its record, and say what became of it, as each ends."""
     if place.folder and os.path.isdir(place.folder):
         os.chdir(place.folder)
+    if not place.own_process and device_lost():
+        why = "an earlier run broke the GPU for this process: use --engine ray, which has one for each, or --lanes off"
+        for spec in task:
+            yield Outcome(spec.key, "unwritten", failure=Failure("device", why, "setup"))
+        return
     try:
         with _ended_from_outside(place):
             yield from _placed(task, place)
