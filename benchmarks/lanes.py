@@ -1,19 +1,22 @@
 """What lanes are worth: the same recipe, data and seeds by every way to train many seeds on one GPU.
 
-    python benchmarks/lanes.py [--data FOLDER] [--models mlp,cnn,resnet] [--out benchmarks/results/lanes]
+    python benchmarks/lanes.py [--data FOLDER] [--models mlp,cnn,resnet] [--ways torch,ray,vmap,jax] [--add]
+                               [--out benchmarks/results/lanes]
 
 Every case is a process of its own. In deterministic mode, batch 128, SGD with momentum and weight decay:
 
     eager      the plain loop, one seed after the other
-    processes  the plain loop in 4, 8 and 16 processes that share the GPU, as fractional-GPU tasks of Ray do
+    lanes      1, 4, 16 and 64 seeds; as they are, compiled, and with TF32; 16 in fast mode, and 16 whose batches
+               a loader brings from the host
+    Ray tasks  the plain loop in 4, 8 and 16 tasks at once, each with that fraction of the GPU
     vmap       parameters of 64 seeds stacked, torch.func
     jax        parameters of 64 seeds stacked, steps in a scan; in float32 and in what JAX takes by default
-    lanes      1, 4, 16 and 64 seeds; as they are, compiled, and with TF32
 
-ms: milliseconds per seed and step, once the steps are graphs. seeds/h: of 3 epochs, from that. bits: of a short
-run, all digests equal to those of the plain loop. GB: reserved on the device. FLOP and traffic: the share of the
-device's own measured rates (a large product in the same precision, a large copy) that the arithmetic of the
-step and an estimate of what it must move come to.
+--add keeps the rows that are there. ms: milliseconds per seed and step, once the steps are graphs; evaluation and
+files are not in it, nor deterministic mode's fill of new memory, which a sweep leaves out where its canary allows.
+seeds/h: of 3 epochs, from that. bits: of a short run, all digests equal to those of the plain loop. GB: reserved on
+the device. FLOP and traffic: the share of the device's own measured rates (a large product in the same precision, a
+large copy) that the arithmetic of the step and an estimate of what it must move come to.
 """
 
 from __future__ import annotations
@@ -41,24 +44,25 @@ MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"name": "cnn", "channels": [32, 64], "hidden": [128]},
     "resnet": {"name": "resnet", "channels": [16, 32, 64], "blocks": 2},
 }
-EXAMPLES = {"mlp": 60_000, "cnn": 16_000, "resnet": 12_000}  # fewer steps an epoch where they are longer
+EXAMPLES = {"mlp": 60_000, "cnn": 16_000, "resnet": 13_000}  # fewer steps an epoch where they are longer
 LANES = 1, 4, 16, 64
 SHARING = 4, 8, 16
+SOME = 16  # lanes of the rows that ask one thing more
 
 
-def recipe_of(model: str, data: str, precision: str, compiled: bool, limit: int) -> Any:
+def recipe_of(model: str, data: str, precision: str, compiled: bool, limit: int, epochs: int = EPOCHS) -> Any:
     from sweep.target import bind, check_params
     from sweep.train.recipes import classifier
 
     params = {
         "model": MODELS[model], "data": {"name": "idx", "folder": data, "limit": limit},
         "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
-        "epochs": EPOCHS, "batch_size": BATCH, "precision": precision, "compile": compiled,
+        "epochs": epochs, "batch_size": BATCH, "precision": precision, "compile": compiled,
     }  # fmt: skip
     return classifier(**bind(classifier, check_params(classifier, params, kind="recipe"), kind="recipe"))
 
 
-def runs_of(count: int, folder: Path, label: str) -> list[Any]:
+def runs_of(count: int, folder: Path, label: str, deterministic: bool = True) -> list[Any]:
     from sweep.handle import Run
     from sweep.plan import STREAMS, RunSpec, Target, stream_seed
     from sweep.store import Attempt
@@ -69,7 +73,7 @@ def runs_of(count: int, folder: Path, label: str) -> list[Any]:
         spec = RunSpec(
             target=Target("recipe", "sweep.train.recipes:classifier"), params={"label": label}, variant="",
             task="", seed=seed, streams={name: stream_seed(seed, name) for name in STREAMS}, repeat=0,
-            deterministic=True, device="cuda", threads=1, data="",
+            deterministic=deterministic, device="cuda", threads=1, data="",
         )  # fmt: skip
         path = folder / f"{label}-{seed}"
         path.mkdir(parents=True)
@@ -81,7 +85,7 @@ def chains(trainer: Callable[..., Iterator[Any]], recipe: Any, runs: Sequence[An
     from sweep import seeding
 
     seeding.set_threads(1)
-    seeding.seed_everything(runs[0].seed, deterministic=True)
+    seeding.seed_everything(runs[0].seed, deterministic=runs[0].deterministic)
     for index, _ in trainer(recipe, runs):
         runs[index].attempt.close()
     return {run.seed: dict(run.chain) for run in runs}
@@ -97,7 +101,7 @@ def case_torch(model: str, data: str, precision: str, compiled: bool) -> list[di
     rows: list[dict[str, Any]] = []
     kind = f"{precision}{', compiled' if compiled else ''}"
     short = recipe_of(model, data, precision, compiled, 2_000)
-    whole = recipe_of(model, data, precision, compiled, EXAMPLES[model])
+    whole = recipe_of(model, data, precision, compiled, EXAMPLES[model], epochs=2)  # in the second all are graphs
     packs: list[Any] = []
     results = Pack.results
 
@@ -109,18 +113,24 @@ def case_torch(model: str, data: str, precision: str, compiled: bool) -> list[di
     with tempfile.TemporaryDirectory() as scratch:
         wanted = chains(loop.train, short, runs_of(4, Path(scratch), "solo"))
         rows.append({"way": "eager", "kind": kind, "seeds": 1, "ms": eager(whole, Path(scratch)), "bits": "it is"})
-        sizes = LANES if precision == "fp32" else (1, 64)
-        for count in sizes:
-            found = chains(lanes.train, short, runs_of(count, Path(scratch), f"short{count}"))
-            same = all(found[seed] == wanted[seed] for seed in found if seed in wanted)
+        host = {"loader_workers": 0}
+        asked: list[tuple[str, int, bool, dict[str, Any]]] = [("lanes", count, True, {}) for count in LANES]
+        if precision != "fp32":
+            asked = [("lanes", count, True, {}) for count in (1, SOME)]
+        else:
+            asked.append(("lanes, fast mode", SOME, False, {}))
+            asked += [] if compiled else [("lanes, batches from the host", SOME, True, host)]
+        for i, (way, count, deterministic, parts) in enumerate(asked):
+            same = "not promised"
+            if deterministic:
+                found = chains(lanes.train, replace(short, **parts), runs_of(count, Path(scratch), f"short{i}"))
+                same = "yes" if all(found[seed] == wanted[seed] for seed in found if seed in wanted) else "NO"
             torch.cuda.reset_peak_memory_stats()
-            begun = time.perf_counter()
-            chains(lanes.train, whole, runs_of(count, Path(scratch), f"whole{count}"))
+            chains(lanes.train, replace(whole, **parts), runs_of(count, Path(scratch), f"whole{i}", deterministic))
             rows.append({
-                "way": "lanes", "kind": kind, "seeds": count, "ms": packs[-1].pace / count * 1e3,
-                "bits": "yes" if same else "NO", "gb": torch.cuda.max_memory_reserved() / 2**30,
+                "way": way, "kind": kind, "seeds": count, "ms": packs[-1].pace / count * 1e3, "bits": same,
+                "gb": torch.cuda.max_memory_reserved() / 2**30,
                 "form": "one graph" if packs[-1].form else "graph a stream",
-                "whole_seconds": time.perf_counter() - begun,
             })  # fmt: skip
             packs.clear()
     rows[0].update(cost_of(whole))
@@ -154,7 +164,7 @@ def lane_of(recipe: Any, scratch: Path, label: str) -> tuple[Any, list[Any]]:
     from sweep.train.precision import objective
 
     (run,) = runs_of(1, scratch, label)
-    seeding.seed_everything(0, deterministic=True)
+    seeding.seed_everything(0, deterministic=True, fill_memory=False)
     data = recipe.data().to("cuda")
     loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
     lane = fresh(recipe, run, data, loss)
@@ -214,169 +224,16 @@ def case_ceilings() -> list[dict[str, Any]]:
     return [row]
 
 
-def shared(model: str, data: str, index: int, most: int, start: Any, ended: Any, counts: Any) -> None:
-    """One of several processes: steps for some seconds in every phase that it takes part in."""
-    import torch
-
-    torch.set_num_threads(1)
-    from sweep.train.lane import set_rate, step
-    from sweep.train.precision import flags
-
-    with tempfile.TemporaryDirectory() as scratch, flags("fp32"):
-        lane, batches = lane_of(recipe_of(model, data, "fp32", False, 4_000), Path(scratch), "shared")
-        for i in range(20):
-            step(lane, batches[i % len(batches)])
-        torch.cuda.synchronize()
-        for phase, size in enumerate(SHARING):
-            start.wait()
-            begun, done = time.perf_counter(), 0
-            while index < size and time.perf_counter() - begun < 3:
-                set_rate(lane)
-                for _ in range(5):
-                    step(lane, batches[done % len(batches)])
-                    done += 1
-                torch.cuda.synchronize()
-            if done:
-                counts[phase * most + index] = done / (time.perf_counter() - begun)
-            ended.wait()
-
-
-def case_processes(model: str, data: str) -> list[dict[str, Any]]:
-    import multiprocessing
-
-    spawn = multiprocessing.get_context("spawn")
-    most = max(SHARING)
-    start, ended = spawn.Barrier(most), spawn.Barrier(most)
-    counts = spawn.Array("d", len(SHARING) * most)
-    workers = [spawn.Process(target=shared, args=(model, data, i, most, start, ended, counts)) for i in range(most)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    rows = []
-    for phase, size in enumerate(SHARING):
-        total = sum(counts[phase * most : (phase + 1) * most])
-        rows.append({"way": "processes", "kind": "fp32", "seeds": size, "ms": 1e3 / total, "bits": "yes"})
-    return rows
-
-
-def case_vmap(model: str, data: str, count: int = 64) -> list[dict[str, Any]]:
-    import torch
-    from torch.func import functional_call, grad_and_value, stack_module_state, vmap
-
-    from sweep import seeding
-    from sweep.train import models
-    from sweep.train.precision import flags
-
-    seeding.seed_everything(0, deterministic=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    train = recipe_of(model, data, "fp32", False, 4_000).data().to("cuda").train
-    nets = [models.build(MODELS[model], (1, 28, 28), 10).to("cuda") for _ in range(count)]
-    params, _ = stack_module_state(nets)
-    params = {name: p.detach() for name, p in params.items()}
-    momentum = {name: torch.zeros_like(p) for name, p in params.items()}
-
-    def loss(each: Any, x: Any, y: Any) -> Any:
-        return torch.nn.functional.cross_entropy(functional_call(nets[0], each, (x,)), y)
-
-    gradients = vmap(grad_and_value(loss), randomness="different")
-
-    def step(rows: Any) -> None:
-        found, _ = gradients(params, train.inputs[rows], train.targets[rows])
-        for name, p in params.items():
-            momentum[name].mul_(0.9).add_(found[name] + 5e-4 * p)
-            p.sub_(momentum[name], alpha=0.05)
-
-    with flags("fp32"), torch.no_grad():
-        batches = torch.randint(len(train), (13, count, BATCH), device="cuda")
-        for rows in batches[:3]:
-            step(rows)
-        torch.cuda.synchronize()
-        begun = time.perf_counter()
-        for rows in batches[3:]:
-            step(rows)
-        torch.cuda.synchronize()
-    ms = (time.perf_counter() - begun) / 10 / count * 1e3
-    gb = torch.cuda.max_memory_reserved() / 2**30
-    return [{"way": "vmap", "kind": "fp32", "seeds": count, "ms": ms, "bits": "no", "gb": gb}]
-
-
-def case_jax(model: str, data: str, precision: str, count: int = 64, steps: int = 60) -> list[dict[str, Any]]:
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    os.environ["XLA_FLAGS"] = "--xla_gpu_deterministic_ops=true"
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    if precision == "fp32":
-        jax.config.update("jax_default_matmul_precision", "highest")
-    train = recipe_of(model, data, "fp32", False, 4_000).data().train
-    images, labels = jnp.asarray(train.inputs.numpy()), jnp.asarray(train.targets.numpy())
-    widths = [784, 256, 256, 10] if model == "mlp" else [64 * 49, 128, 10]
-
-    def init(key: Any) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        shapes = [(b, a) for a, b in pairwise(widths)]
-        for i, shape in enumerate(shapes):
-            key, own = jax.random.split(key)
-            made[f"w{i}"] = jax.random.normal(own, shape) / shape[1] ** 0.5
-            made[f"b{i}"] = jnp.zeros(shape[0])
-        if model == "cnn":
-            for i, shape in enumerate([(32, 1, 3, 3), (64, 32, 3, 3)]):
-                key, own = jax.random.split(key)
-                made[f"c{i}"] = jax.random.normal(own, shape) / (shape[1] * 9) ** 0.5
-                made[f"d{i}"] = jnp.zeros((shape[0], 1, 1))
-        return made
-
-    def forward(p: Any, x: Any) -> Any:
-        if model == "cnn":
-            for i in range(2):
-                x = jax.lax.conv(x, p[f"c{i}"], (1, 1), "SAME") + p[f"d{i}"]
-                x = jax.lax.reduce_window(jax.nn.relu(x), -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
-        x = x.reshape(len(x), -1)
-        for i in range(len(widths) - 1):
-            x = x @ p[f"w{i}"].T + p[f"b{i}"]
-            x = jax.nn.relu(x) if i < len(widths) - 2 else x
-        return x
-
-    def loss(p: Any, rows: Any) -> Any:
-        logs = jax.nn.log_softmax(forward(p, images[rows]))
-        return -jnp.take_along_axis(logs, labels[rows][:, None], 1).mean()
-
-    def step(state: Any, rows: Any) -> Any:
-        p, m = state
-        value, g = jax.value_and_grad(loss)(p, rows)
-        m = jax.tree.map(lambda m, g, p: 0.9 * m + g + 5e-4 * p, m, g, p)
-        return (jax.tree.map(lambda p, m: p - 0.05 * m, p, m), m), value
-
-    @jax.jit
-    def many(state: Any, rows: Any) -> Any:
-        return jax.lax.scan(lambda s, r: jax.vmap(step)(s, r), state, rows)
-
-    p = jax.vmap(init)(jax.random.split(jax.random.key(0), count))
-    state = (p, jax.tree.map(jnp.zeros_like, p))
-    rows = jnp.asarray(np.random.default_rng(0).integers(0, len(labels), (steps, count, BATCH)))
-    jax.block_until_ready(many(state, rows))
-    begun = time.perf_counter()
-    jax.block_until_ready(many(state, rows))
-    ms = (time.perf_counter() - begun) / steps / count * 1e3
-    gb = jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**30
-    kind = "fp32" if precision == "fp32" else "JAX's default"
-    return [{"way": f"jax {jax.__version__}", "kind": kind, "seeds": count, "ms": ms, "bits": "no", "gb": gb}]
-
-
-def cases(models: Sequence[str]) -> list[tuple[str, ...]]:
+def cases(models: Sequence[str], ways: Sequence[str]) -> list[tuple[str, ...]]:
     """The words of each case, the longest-awaited first."""
-    found: list[tuple[str, ...]] = [("ceilings", "")]
     plain = [model for model in models if model != "resnet"]  # batch norm under vmap is another program
-    found += [("torch", model, "fp32", "0") for model in models]
-    found += [("torch", model, "fp32", "1") for model in plain]
-    found += [("processes", model) for model in models]
-    found += [("jax", model, precision) for precision in ("fp32", "default") for model in plain]
-    found += [("torch", model, "tf32", compiled) for compiled in ("0", "1") for model in plain]
+    found: list[tuple[str, ...]] = [("ceilings", "")] if "torch" in ways else []
+    found += [("torch", model, "fp32", compiled) for compiled in ("0", "1") for model in models]
+    found += [("torch", model, "tf32", compiled) for compiled in ("1", "0") for model in models if model != "mlp"]
+    found += [("ray", model, *map(str, SHARING)) for model in models]
     found += [("vmap", model) for model in plain]
-    found += [("torch", model, "fp32", "1") for model in models if model not in plain]
-    return found
+    found += [("jax", model, *how) for how in (("fp32", "1"), ("fp32", "0"), ("default", "0")) for model in plain]
+    return [words for words in found if words[0] in (*ways, "ceilings")]
 
 
 def run_case(words: Sequence[str], data: str) -> list[dict[str, Any]]:
@@ -385,34 +242,39 @@ def run_case(words: Sequence[str], data: str) -> list[dict[str, Any]]:
         return case_ceilings()
     if what == "torch":
         return case_torch(model, data, rest[0], rest[1] == "1")
-    if what == "processes":
-        return case_processes(model, data)
-    return case_vmap(model, data) if what == "vmap" else case_jax(model, data, rest[0])
+    import rivals
+
+    if what == "ray":
+        return rivals.case_ray(model, data, [int(size) for size in rest])
+    return rivals.case_vmap(model, data) if what == "vmap" else rivals.case_jax(model, data, rest[0], rest[1] == "1")
 
 
 def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--data", default=FASHION)
-    asked.add_argument("--models", default="mlp,cnn,resnet")
+    asked.add_argument("--models", default="cnn,mlp,resnet")
+    asked.add_argument("--ways", default="torch,ray,vmap,jax")
+    asked.add_argument("--add", action="store_true", help="to the rows that are there")
+    asked.add_argument("--run", default="1", help="what the rows of this run are called")
     asked.add_argument("--out", type=Path, default=HERE.parent / "results" / "lanes")
-    asked.add_argument("--limit", type=float, default=100.0, help="seconds of a case")
+    asked.add_argument("--limit", type=float, default=150.0, help="seconds of a case")
     asked.add_argument("--seconds", type=float, default=3600.0, help="after which no case is begun")
     asked.add_argument("--case", nargs="+")
     options = asked.parse_args()
     if options.case:
         print("RESULT " + json.dumps(run_case(options.case, options.data)))
         return
-    begun, rows = time.perf_counter(), []
-    for words in cases(options.models.split(",")):
+    begun, kept = time.perf_counter(), options.out.with_suffix(".json")
+    rows = json.loads(kept.read_text()) if options.add else []
+    for words in cases(options.models.split(","), options.ways.split(",")):
         if time.perf_counter() - begun > options.seconds:
             print("not run:", *words, file=sys.stderr)
             continue
         rows += in_a_process(words, options)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
-    text = table(rows)
-    options.out.with_suffix(".md").write_text(text)
-    print(text)
+        kept.write_text(json.dumps(rows, indent=1) + "\n")
+        options.out.with_suffix(".md").write_text(table(rows))
+    print(table(rows))
 
 
 def in_a_process(words: Sequence[str], options: Any) -> list[dict[str, Any]]:
@@ -426,11 +288,11 @@ def in_a_process(words: Sequence[str], options: Any) -> list[dict[str, Any]]:
         found, why = [], f"no result within {options.limit:g} s"
     print(f"{' '.join(words)}: {time.perf_counter() - begun:.0f} s {'' if found else why}", file=sys.stderr)
     rows = json.loads(found[0].removeprefix("RESULT ")) if found else [{"way": words[0], "failed": why}]
-    return [{"model": words[1] if len(words) > 1 else "", **row} for row in rows]
+    return [{"run": options.run, "model": words[1] if len(words) > 1 else "", **row} for row in rows]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: the device, then a row for each way of each model."""
+    """Markdown: the device, then a row for each way; speed-ups are over the plain loop of their run."""
     top: dict[str, Any] = next((r for r in rows if r["way"] == "ceilings" and "copy" in r), {})
     lines = []
     if top:
@@ -441,16 +303,17 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             "",
         ]
     lines += [
-        "| model | way | arithmetic | seeds at once | ms | speed-up | seeds/h | bits of solo | GB | FLOP | traffic |",
-        "|---|---|---|---:|---:|---:|---:|---|---:|---:|---:|",
+        "| run | model | way | arithmetic | seeds | ms | speed-up | seeds/h | bits of solo | GB | FLOP | traffic |",
+        "|---|---|---|---|---:|---:|---:|---:|---|---:|---:|---:|",
     ]
     for row in rows:
         if row["way"] == "ceilings":
             continue
         if "failed" in row:
-            lines.append(f"| {row['model']} | {row['way']} | failed: {row['failed'][:80]} |||||||||")
+            lines.append(f"| {row['run']} | {row['model']} | {row['way']} | failed: {row['failed'][:80]} |||||||||")
             continue
-        base = next((r for r in rows if r.get("model") == row["model"] and r["way"] == "eager" and "ms" in r), None)
+        beside = [r for r in rows if r["run"] == row["run"] and r.get("model") == row["model"]]
+        base = next((r for r in beside if r["way"] == "eager" and "ms" in r), None)
         cost = next((r for r in rows if r.get("model") == row["model"] and "flop" in r), None)
         precision = row["kind"].partition(",")[0]
         shares = ["", ""]
@@ -462,7 +325,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         speed = f"{base['ms'] / row['ms']:.1f}" if base else ""
         memory = f"{row['gb']:.1f}" if "gb" in row else ""
         lines.append(
-            f"| {row['model']} | {row['way']} | {row['kind']} | {row['seeds']} | {row['ms']:.4f} | {speed} "
+            f"| {row['run']} | {row['model']} | {row['way']} | {row['kind']} | {row['seeds']} | {row['ms']:.4f} "
+            f"| {speed} "
             f"| {3.6e6 / (row['ms'] * EPOCHS * WHOLE):,.0f} | {row['bits']} | {memory} | {' | '.join(shares)} |"
         )
     return "\n".join(lines) + "\n"
