@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Under nohup it would be ignored here, and so by every command that is started here to be hung up on.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 

@@ -26,7 +26,10 @@ def kinds(cell):
 def execute(path, folder):
     """The notebook at `path`, executed in `folder`."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}})
+    # What a slow machine prints in two breaths is one output all the same.
+    client = NotebookClient(
+        notebook, timeout=300, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": str(folder)}}
+    )
     client.execute()
     return notebook
 
