@@ -162,16 +162,16 @@ class Store:
             self._extend(seeds, note)
 
     def _present(self, wanted: Manifest) -> None:
-        seen = any(member.record is not None for member in self.scan())
-        new = self.manifest.presenting(wanted, results_existed=seen)
-        if new is not self.manifest:
-            self._put(new)
+        if wanted.presented != self.manifest.presented:
+            self._put(self.manifest.presenting(wanted.presented, results_existed=self._has_results()))
 
     def _extend(self, seeds: Sequence[int], note: str = "") -> None:
         if set(seeds) <= set(self.manifest.seeds):
             return
-        seen = any(member.record is not None for member in self.scan())
-        self._put(self.manifest.adding(seeds, results_existed=seen, note=note))
+        self._put(self.manifest.adding(seeds, results_existed=self._has_results(), note=note))
+
+    def _has_results(self) -> bool:
+        return any(member.record is not None for member in self.scan())
 
     def stamp(self, value: dict[str, Any]) -> None:
         """Keep the evidence for (or against) the claim that this sweep is bit-exact."""

@@ -54,11 +54,13 @@ class Manifest:
         entry = SeedEntry(now(), new, results_existed, note)
         return replace(self, seeds=self.seeds + new, seed_log=(*self.seed_log, entry))
 
-    def presenting(self, wanted: Manifest, *, results_existed: bool) -> Manifest:
-        """With the primary metric and the goals of `wanted`: no part of the experiment, only of what is shown."""
-        asked = {key: wanted.config.get(key) for key in PRESENTED}
-        if asked == {key: self.config.get(key) for key in PRESENTED}:
-            return self
+    @property
+    def presented(self) -> dict[str, Json]:
+        """The primary metric and the goals: no part of the experiment, only of what is shown."""
+        return {key: self.config.get(key) for key in PRESENTED}
+
+    def presenting(self, asked: Mapping[str, Json], *, results_existed: bool) -> Manifest:
+        """With what another manifest has `presented`."""
         before = self.primary_before or str(self.config.get("primary") or "the default")
         moved = results_existed and asked["primary"] != self.config.get("primary")
         return replace(self, config={**self.config, **asked}, primary_before=before if moved else self.primary_before)

@@ -54,7 +54,7 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
             for index, run in enumerate(runs):
                 run.note(f"{ALONE}{found.why}")
                 seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
-                yield index, loop.solo(recipe, run, data, begin(recipe, run, placed, loss))
+                yield index, loop.solo(begin(recipe, run, placed, loss), feed)
             return
         free, _ = torch.cuda.mem_get_info()
         most = max(1, int(SHARE * free / found.size))

@@ -13,7 +13,6 @@ from sweep.errors import ConfigError
 from sweep.goals import better
 from sweep.handle import Run
 from sweep.store import Failure
-from sweep.train.data import Dataset
 from sweep.train.evaluate import outputs_of, validation_sums
 from sweep.train.feed import Feed, feed_of
 from sweep.train.lane import (
@@ -43,29 +42,29 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
     data = recipe.data()
     device = runs[0].device
     placed = data.placed(device, fed=recipe.loader_workers is not None)
+    feed = feed_of(recipe, data, placed, device)
     loss = objective(recipe.loss, recipe.precision, device, compiled=recipe.compile)
     if recipe.compile:
         with flags(recipe.precision):
-            rehearse(recipe, runs[0], placed, loss, feed_of(recipe, data, placed, device))
+            rehearse(recipe, runs[0], placed, loss, feed)
     for index, run in enumerate(runs):
         # Whether new memory is filled has been decided by the caller, and proven where it is not.
         seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
         if recipe.precision == "tf32" and device == "cpu":
             run.note("tf32 means nothing on a CPU: this run is fp32")
         with flags(recipe.precision):
-            yield index, solo(recipe, run, data, begin(recipe, run, placed, loss))
+            yield index, solo(begin(recipe, run, placed, loss), feed)
 
 
-def solo(recipe: Recipe, run: Run, stored: Dataset, lane: Lane) -> Metrics | Failure:
-    """Train a lane from where it stands to its end. stored: the data on the CPU, for a loader."""
-    feed = feed_of(recipe, stored, lane.data, lane.device)
+def solo(lane: Lane, feed: Feed | None) -> Metrics | Failure:
+    """Train a lane from where it stands to its end. feed: brings its batches; None: they are gathered."""
     while not lane.over:
         train_epoch(lane, feed)
         row = end_epoch(lane, epoch_sums(lane).tolist())
         failure = diverged(row, f"epoch {lane.epoch - 1}")
         if failure is not None:
             return failure
-        if run.checkpoint_due(epoch_end=True):
+        if lane.run.checkpoint_due(epoch_end=True):
             save(lane)
     return conclude(lane)
 
