@@ -48,7 +48,7 @@ class Run:
     _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
     _epochs_since: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
-    unseedable: bool | None = None  # uses a random stream that no seed reaches; None: not yet looked
+    unsaveable: bool | None = None  # draws from a random stream that cannot be saved; None: not yet looked
 
     @property
     def seed(self) -> int:
@@ -139,7 +139,7 @@ class Run:
         """
         self._saves = True
         self._look()
-        if self.unseedable:
+        if self.unsaveable:
             if self.stopping():
                 raise Interrupted
             return
@@ -164,15 +164,15 @@ class Run:
             raise Interrupted
 
     def _look(self) -> None:
-        """Once, while the model is there: whether it draws from a stream that no seed reaches."""
-        if self.unseedable is not None:
+        """Once, while the model is there: whether it draws from a stream that cannot be saved."""
+        if self.unsaveable is not None:
             return
         own = self.spec.target.kind == "function"  # no built-in recipe has such a layer
-        self.unseedable = own and self.device == "cuda" and seeding.unseedable()
-        if self.unseedable:
+        self.unsaveable = own and self.device == "cuda" and seeding.unsaveable()
+        if self.unsaveable:
             self.note(
                 "cuDNN keeps the stream of dropout between recurrent layers to itself: no checkpoint can hold it, so "
-                "an interrupted run starts from zero, and its bits repeat only in a process of its own"
+                "an interrupted run starts from zero"
             )
 
     def restore(self) -> dict[str, Any] | None:

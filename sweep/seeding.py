@@ -66,11 +66,11 @@ def read_back() -> dict[str, bool]:
     }
 
 
-def unseedable() -> bool:
+def unsaveable() -> bool:
     """Whether this process has a recurrent layer with dropout on a CUDA device.
 
-    cuDNN draws that dropout from a stream of its own, one a process: begun once, it can be neither seeded again,
-    nor saved, nor put back.
+    cuDNN draws that dropout from a stream of its own. Seeding CUDA begins it anew, but no random state holds it, so
+    it can be neither saved nor put back.
     """
     return bool(torch.backends.cudnn.enabled) and any(
         issubclass(type(each), torch.nn.RNNBase)

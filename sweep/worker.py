@@ -145,8 +145,7 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
             attempts[index].abandon()
         for attempt in attempts:
             attempt.close()
-    spent = device_lost() or any(run.unseedable for run in runs)
-    if place.own_process and ((left and left.unrestored) or spent):
+    if place.own_process and ((left and left.unrestored) or device_lost()):
         os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
 
 

@@ -199,7 +199,7 @@ def test_a_run_that_cannot_be_restored_keeps_no_checkpoint_and_says_so(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU cuDNN may hold a random stream (tests/gpu/test_recurrent.py); here only what follows from it."""
-    monkeypatch.setattr("sweep.seeding.unseedable", lambda: True)
+    monkeypatch.setattr("sweep.seeding.unsaveable", lambda: True)
     run.spec = replace(run.spec, device="cuda", target=replace(run.spec.target, kind="function"))
     run.checkpoint({"w": torch.ones(2)}, step=1)
     run.checkpoint({"w": torch.ones(2)}, step=2)
@@ -213,7 +213,7 @@ def test_a_run_that_cannot_be_restored_keeps_no_checkpoint_and_says_so(
 def test_no_layer_on_a_cpu_has_a_stream_of_its_own() -> None:
     kept = torch.nn.LSTM(4, 8, num_layers=2, dropout=0.5)
     assert kept.dropout
-    assert not seeding.unseedable()
+    assert not seeding.unsaveable()
 
 
 def test_a_stop_once_seen_stays_seen_and_is_looked_for_now_and_then(tmp_path: Path) -> None:

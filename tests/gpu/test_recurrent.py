@@ -1,4 +1,4 @@
-"""The dropout that cuDNN draws between recurrent layers: no seed reaches it, so each run has its own process."""
+"""The dropout that cuDNN draws between recurrent layers: a seed reaches it, a checkpoint does not."""
 
 from __future__ import annotations
 
@@ -26,18 +26,27 @@ def _run(folder: Path) -> Run:
     return Run(_spec(1), Attempt(folder, "id", this_process(), 1))
 
 
-def _outputs() -> str:
-    """One training step's output of a two-layer LSTM with dropout, seeded as every run is."""
-    seeding.seed_everything(1, deterministic=True)
+def test_a_seed_reaches_it_and_a_saved_state_does_not() -> None:
+    """Why such a run needs no process of its own, but starts from zero when it was interrupted."""
+    torch.manual_seed(0)
     model = nn.LSTM(4, 8, num_layers=2, dropout=0.5).cuda()
-    out, _ = model(torch.ones(5, 3, 4, device="cuda"))
-    return digest.tensors({"out": out.detach()})
+    inputs = torch.ones(5, 3, 4, device="cuda")
 
+    def outputs(seed: int | None = None) -> str:
+        if seed is not None:
+            seeding.seed_everything(seed, deterministic=True)
+        return digest.tensors({"out": model(inputs)[0].detach()})
 
-def test_no_seed_reaches_it() -> None:
-    """Why the process has to end: seeded alike, the second run in it is another."""
     with seeding.restored():
-        assert _outputs() != _outputs()
+        first, following, other = outputs(1), outputs(), outputs(2)
+        assert len({first, following, other}) == 3
+        assert (outputs(1), outputs()) == (first, following)
+        outputs(1)
+        state = seeding.get_rng_state()
+        assert outputs() == following
+        outputs(5)
+        seeding.set_rng_state(state)
+        assert outputs() != following
 
 
 @pytest.mark.parametrize(("layers", "dropout", "found"), [(2, 0.5, True), (2, 0.0, False), (1, 0.0, False)])
@@ -48,6 +57,6 @@ def test_only_a_layer_that_draws_is_found(tmp_path: Path, layers: int, dropout: 
     kept = nn.LSTM(4, 8, num_layers=layers, dropout=dropout).cuda()
     run = _run(tmp_path)
     run.checkpoint({"w": kept.weight_hh_l0.detach().cpu()}, step=1)
-    assert run.unseedable is found
+    assert run.unsaveable is found
     assert bool(run.notes) is found
     assert bool(list(run.attempt.checkpoints())) is not found
