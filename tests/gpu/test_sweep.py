@@ -64,6 +64,13 @@ def packs(folder: Path) -> list[str]:
     return [line for log in logs for line in log.read_text().splitlines() if line.startswith("on GPU")]
 
 
+def process(folder: Path, seed: int) -> str:
+    """The id of the process in which a seed was trained last."""
+    *_, log = sorted(folder.glob(f"out/members/seed{seed}/attempt-*/log.txt"))
+    (line,) = (line for line in log.read_text().splitlines() if line.startswith("on GPU"))
+    return line.split()[-1]
+
+
 def test_a_lane_that_breaks_the_device_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # one pack
     done = sweep(tmp_path, "params.bad=1", "--seeds", "0-2", "device=cuda")
@@ -75,6 +82,26 @@ def test_a_lane_that_breaks_the_device_fails_alone(tmp_path: Path, monkeypatch: 
     again = {event["key"] for event in events if event["kind"] in ("lost", "unpacked")}
     assert again == {"seed0", "seed1", "seed2"}
     assert len(set(packs(tmp_path))) > 1  # the pack's process, and others
+
+
+def test_the_seeds_after_one_that_broke_the_device_have_new_processes_and_the_bits_of_their_solo_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    words = "device=cuda", "--deterministic", "--lanes", "off"
+    done = sweep(tmp_path, "params.bad=1", "--seeds", "0-3", "--jobs", "1", *words)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = records(tmp_path)
+    assert {seed: record["status"] for seed, record in found.items()} == {0: "ok", 1: "failed", 2: "ok", 3: "ok"}
+    assert "device-side assert" in found[1]["failure"]["message"]
+    broken = process(tmp_path, 1)
+    assert broken not in {process(tmp_path, seed) for seed in (2, 3)}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    done = sweep(alone, "--seeds", "0,2,3", "--engine", "inline", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    solo = {seed: record["digests"] for seed, record in records(alone).items()}
+    assert {seed: found[seed]["digests"] for seed in solo} == solo
 
 
 def test_a_broken_device_is_no_failure_of_the_runs_that_come_after_it(tmp_path: Path) -> None:
