@@ -4,8 +4,9 @@
 
 Writes into OUT: seeds.csv (a row a seed: metrics and the digest of the final weights), hits.npz (which test
 examples each seed got right, a bit each), curve.csv (what a random ensemble of k members is expected to score),
-study.json (times, versions, device, and whether the seeds that were trained again, one by one in the plain loop,
-have the same digests). --seconds ends the sweep at a checkpoint; the same command goes on.
+study.json (times, versions, device, and whether the seeds that were trained again, one by one in the plain loop of
+another process than the sweep's, have the same digests). --seconds ends the sweep at a checkpoint; the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -47,24 +48,32 @@ def main() -> None:
 
     store = Store.open(options.run)
     members = [m for m in store.scan() if m.record is not None and m.record.status == "ok"]
+    manifest = store.manifest
     about: dict[str, Any] = {
-        "exit_code": code,
+        "device": device(),
+        "versions": manifest.versions,
         "seconds": round(seconds, 1),
+        "exit_code": code,
         "planned": len(list(store.scan())),
         "ok": len(members),
-        "versions": store.manifest.versions,
-        "config": store.manifest.config,
-        "stamp": store.manifest.stamp,
+        "bit_exact": manifest.stamp.get("summary"),
+        "params": manifest.config["params"],
     }
     write_seeds(options.out / "seeds.csv", members)
     write_hits(options.out / "hits.npz", store, members)
     write_curve(options.out / "curve.csv", store, members[:MEMBERS])
-    write_json(options.out / "study.json", about)
     about["tables_seconds"] = round(time.perf_counter() - begun - seconds, 1)
-    if options.again:
-        about["again"] = train_again(members, options.again)
     write_json(options.out / "study.json", about)
-    print(json.dumps({k: v for k, v in about.items() if k not in ("config", "versions")}, indent=1)[:3000])
+    if options.again:
+        about["trained_again_alone"] = train_again(members, options.again)
+        write_json(options.out / "study.json", about)
+    print(json.dumps({k: v for k, v in about.items() if k not in ("params", "versions")}, indent=1))
+
+
+def device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
 def train(config: Path, overrides: Iterable[str], out: Path, seconds: float | None) -> int:
@@ -113,8 +122,6 @@ def write_curve(path: Path, store: Any, members: list[Any]) -> None:
 
 def train_again(members: list[Any], count: int) -> dict[str, Any]:
     """Some members, drawn at random, by the plain loop in this process; equal: their whole chains are."""
-    import torch
-
     from sweep import seeding
     from sweep.handle import Run
     from sweep.plan import RunSpec
@@ -148,7 +155,6 @@ def train_again(members: list[Any], count: int) -> dict[str, Any]:
         "of": len(equal),
         "links": len(drawn[0].record.digests),
         "seconds": round(time.perf_counter() - begun, 1),
-        "device": torch.cuda.get_device_name(),
     }
 
 
