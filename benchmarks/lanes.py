@@ -111,7 +111,7 @@ def eager(recipe: Any, scratch: Path, steps: int = 100) -> float:
     import torch
 
     lane, batches = lane_of(recipe, scratch, "eager")
-    from sweep.train.lane import set_rate, step
+    from sweep.train.lane import step
     from sweep.train.precision import flags
 
     taken = []
@@ -120,7 +120,6 @@ def eager(recipe: Any, scratch: Path, steps: int = 100) -> float:
             if i >= 20 and i % 10 == 0:
                 torch.cuda.synchronize()
                 taken.append(time.perf_counter())
-            set_rate(lane)
             step(lane, batches[i % len(batches)])
         torch.cuda.synchronize()
     taken.append(time.perf_counter())

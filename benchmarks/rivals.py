@@ -54,7 +54,7 @@ def steps_together(model: str, data: str, meeting: str, index: int) -> dict[str,
     import torch
 
     from sweep import digest
-    from sweep.train.lane import set_rate, step
+    from sweep.train.lane import step
     from sweep.train.precision import flags
 
     torch.set_num_threads(1)
@@ -63,7 +63,6 @@ def steps_together(model: str, data: str, meeting: str, index: int) -> dict[str,
 
         def go(steps: int) -> None:
             for i in range(steps):
-                set_rate(lane)
                 step(lane, batches[i % len(batches)])
             torch.cuda.synchronize()
 
