@@ -8,12 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import FrameType
 
 import click
 
 from sweep.cli.progress import Progress
-from sweep.launch import Launch
+from sweep.launch import Finished, Launch
 from sweep.store import Store
 from sweep.task import Cancelled
 
@@ -27,12 +28,16 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
     cancelled = False
     progress = Progress(launch, single=single)
     closing = threading.Thread(target=close, name="closing")
+    # The report's modules take a second to load: not while Ray starts, and not when all is done and somebody waits.
+    fetching = threading.Thread(target=import_module, args=("sweep.report.assemble",), daemon=True)
     try:
         with _signals(launch, progress.warn) as seen:
             try:
                 with progress:
                     for event in launch:
                         progress.show(event)
+                        if isinstance(event, Finished) and not fetching.ident:
+                            fetching.start()
             except Cancelled:
                 cancelled = True
             finally:

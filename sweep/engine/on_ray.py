@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sweep.engine.event import Done, Event, Lost, Pull, Slots, Task, Tick, Work
+from sweep.engine.local import lean
 from sweep.engine.nodes import everywhere
 from sweep.errors import EnvironmentRefused
 
@@ -76,7 +77,7 @@ class RayEngine:
                 settings |= {"address": self.address}
                 if self.environment:
                     settings |= {"runtime_env": {"env_vars": self.environment}}
-            with _this_host_only() if self.address is None else nullcontext():
+            with lean() if self.address is None else nullcontext():
                 ray.init(**settings)
             self._ours = True
         except BaseException as error:
@@ -138,23 +139,6 @@ class RayEngine:
         self._closing.set()
         self._thread.join()
         self._thread = None
-
-
-@contextmanager
-def _this_host_only() -> Iterator[None]:
-    """Have every server of a local Ray listen on the loopback address alone.
-
-    Ray replaces a loopback address by that of the host, so that others could join, except where it was told
-    that there are no others: its setting for laptops.
-    """
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _require_answer(address: str) -> None:

@@ -1,0 +1,55 @@
+"""The Ray that a sweep starts for itself has the servers it needs, and leaves Ray's own code as it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sweep.engine.local import lean
+
+STARTED = """
+import json, psutil, ray
+from sweep.engine.local import lean
+settings = dict(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
+with lean():
+    ray.init(**settings)
+children = psutil.Process().children(recursive=True)
+words = [" ".join(each.cmdline()) for each in children]
+
+@ray.remote
+def loaded():
+    import sys
+    return "sweep.worker" in sys.modules
+
+print(json.dumps({"words": words, "loaded": ray.get(loaded.remote())}))
+ray.shutdown()
+"""
+
+
+def parts() -> list[object]:
+    from ray._private import node, parameter, ray_constants
+
+    return [parameter.RayParams, node.Node.start_api_server, ray_constants.ENABLE_RAY_CLUSTER]
+
+
+def test_ray_itself_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_preload_python_modules", raising=False)
+    before = parts()
+    with pytest.raises(RuntimeError, match="no Ray today"), lean():
+        assert all(now is not then for now, then in zip(parts(), before, strict=True))
+        raise RuntimeError("no Ray today")
+    assert parts() == before
+
+
+@pytest.mark.ray
+def test_nobody_starts_what_nobody_asks() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True, timeout=120)
+    said = json.loads(done.stdout.splitlines()[-1])
+    for server in ("gcs_server", "raylet"):
+        assert any(server in words for words in said["words"])
+    for server in ("dashboard/dashboard.py", "log_monitor.py", "monitor.py"):
+        assert not any(server in words for words in said["words"])
+    assert said["loaded"], "a worker loads the trainer before its first task"
