@@ -35,6 +35,8 @@ class Lane:
     run: Run
     data: Dataset
     model: nn.Module
+    parameters: list[nn.Parameter]
+    weights: digest.Weights
     optimizer: torch.optim.Optimizer
     objective: Objective
     scoring: Scoring
@@ -77,7 +79,7 @@ def begin(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     lane = fresh(recipe, run, data, objective)
     state = run.restore()
     if state is None:
-        run.digest("initial", digest.module(lane.model))
+        run.digest("initial", lane.weights.digest())
     else:
         adopt(lane, state)
     return lane
@@ -89,9 +91,11 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     model = recipe.model(data).to(run.device)
     lr = torch.tensor(recipe.lr, dtype=torch.float32, device=run.device) if run.device == "cuda" else None
     order = seeding.generator(run.streams["order"])
+    parameters = list(model.parameters())
     lane = Lane(
-        recipe=recipe, run=run, data=data, model=model, objective=objective, scoring=recipe.scoring(data),
-        optimizer=recipe.optimizer(model.parameters(), recipe.lr if lr is None else lr), lr=lr,
+        recipe=recipe, run=run, data=data, model=model, parameters=parameters, weights=digest.Weights(model),
+        objective=objective, scoring=recipe.scoring(data),
+        optimizer=recipe.optimizer(parameters, recipe.lr if lr is None else lr), lr=lr,
         loss_sum=torch.zeros((), dtype=torch.float64, device=run.device),
         key=torch.zeros((), dtype=torch.int64, device=run.device),
         order=order, order_state=order.get_state(), augment=recipe.augment,
@@ -127,9 +131,8 @@ def start_epoch(lane: Lane) -> list[Tensor]:
     return list(torch.split(permutation, lane.recipe.batch_size)[: lane.batches])
 
 
-def set_rate(lane: Lane) -> None:
+def set_rate(lane: Lane, rate: float) -> None:
     """The learning rate of the next step, written where the optimizer reads it."""
-    rate = rate_at(lane, lane.offset)
     if rate == lane.rate:
         return
     lane.rate = rate
@@ -140,10 +143,11 @@ def set_rate(lane: Lane) -> None:
         group["lr"] = rate
 
 
-def rate_at(lane: Lane, offset: int) -> float:
-    """The learning rate of a step of this epoch."""
-    done = (lane.epoch - 1) * lane.batches + offset
-    return lane.recipe.lr * lane.recipe.schedule(done, lane.recipe.epochs * lane.batches)
+def epoch_rates(lane: Lane) -> list[float]:
+    """The learning rate of every step of this epoch."""
+    recipe, steps = lane.recipe, lane.batches
+    done = (lane.epoch - 1) * steps
+    return [recipe.lr * recipe.schedule(done + step, recipe.epochs * steps) for step in range(steps)]
 
 
 def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +170,7 @@ def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
     loss = lane.objective(lane.model, inputs, targets)
     loss.backward()  # type: ignore[no-untyped-call]
     lane.optimizer.step()
-    for parameter in lane.model.parameters():
+    for parameter in lane.parameters:
         parameter.grad = None
     lane.loss_sum.add_(loss.detach(), alpha=len(targets))
 

@@ -8,7 +8,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from sweep import digest, seeding
+from sweep import seeding
 from sweep.errors import ConfigError
 from sweep.goals import better
 from sweep.handle import Run
@@ -18,6 +18,7 @@ from sweep.train.feed import Feed, feed_of
 from sweep.train.lane import (
     Lane,
     begin,
+    epoch_rates,
     first_batch,
     gather,
     put_weights,
@@ -72,18 +73,18 @@ def solo(lane: Lane, feed: Feed | None) -> Metrics | Failure:
 def train_epoch(lane: Lane, feed: Feed | None = None) -> None:
     """The steps of an epoch that are not yet done."""
     run, start = lane.run, lane.offset
-    indices = start_epoch(lane)
+    indices, rates = start_epoch(lane), epoch_rates(lane)
     if lane.epoch == 1 and start == 0:
         say_first_batch(lane, indices[0])
     if feed is None:
         placed = torch.split(torch.cat(indices).to(lane.device), lane.recipe.batch_size)
         for batch in placed[start:]:
-            set_rate(lane)
+            set_rate(lane, rates[lane.offset])
             step(lane, batch)
             stepped(lane, len(batch), run)
     else:
         for inputs, targets in feed.alone(lane.epoch, run.streams["augment"], indices[start:]):
-            set_rate(lane)
+            set_rate(lane, rates[lane.offset])
             update(lane, inputs, targets)
             stepped(lane, len(targets), run)
 
@@ -126,7 +127,7 @@ def end_epoch(lane: Lane, sums: Sequence[float]) -> Metrics:
         **{f"val/{name}": value for name, value in lane.scoring.read(sums[1:], n).items()},
         "lr": lane.rate,
     }
-    lane.run.digest(f"epoch/{lane.epoch}", digest.module(lane.model))
+    lane.run.digest(f"epoch/{lane.epoch}", lane.weights.digest())
     lane.run.log(row, step=lane.epoch)
     remember(lane, row)
     lane.epoch, lane.offset, lane.seen = lane.epoch + 1, 0, 0
@@ -177,7 +178,7 @@ def conclude(lane: Lane) -> Metrics | Failure:
     for name, split in (("val", lane.data.val), ("test", lane.data.test)):
         scores, predictions[name] = lane.scoring.score(*outputs_of(lane, split), fitted)
         metrics.update({f"{name}/{key}": value for key, value in scores.items()})
-    run.digest("final", digest.module(lane.model))
+    run.digest("final", lane.weights.digest())
     run.result(rule, epoch)
     failure = diverged(metrics, f"epoch {epoch}")
     if failure is not None:

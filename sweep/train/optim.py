@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from inspect import unwrap
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +17,25 @@ from torch import Tensor, nn
 from sweep.train.params import Optimizer
 
 
+def _plain(step: Any) -> Any:
+    """A step without its wraps, marked as one that the base class need not wrap again for the profiler."""
+    bare: Any = torch.no_grad()(unwrap(step))
+    bare.hooked = True
+    return bare
+
+
 class SGD(torch.optim.SGD):
     """Torch's, without its compiler."""
 
     add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
-    step = torch.no_grad()(unwrap(torch.optim.SGD.step))
+    step = _plain(torch.optim.SGD.step)
 
 
 class AdamW(torch.optim.AdamW):
     """Torch's, without its compiler."""
 
     add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
-    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+    step = _plain(torch.optim.AdamW.step)
 
 
 def build(spec: Optimizer, parameters: Iterable[nn.Parameter], lr: float | Tensor) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ from sweep.train.belt import Belt
 from sweep.train.capture import drawing_from
 from sweep.train.feed import Feed
 from sweep.train.group import Group, Seat
-from sweep.train.lane import rate_at, start_epoch
+from sweep.train.lane import epoch_rates, start_epoch
 from sweep.train.loop import (
     Metrics,
     conclude,
@@ -93,7 +93,7 @@ class Pack:
     def _epoch(self) -> None:
         first = self.seats[0].lane
         start, total = first.offset, first.batches
-        rates = [rate_at(first, offset) for offset in range(total)]
+        rates = epoch_rates(first)
         batches = list(self._pool.map(lambda seat: start_epoch(seat.lane), self.seats))
         sizes = [len(batch) for batch in batches[0]]
         orders = torch.stack([torch.cat(each) for each in batches]).to("cuda")
