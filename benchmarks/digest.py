@@ -1,77 +1,102 @@
-"""What the digest chain costs: the digits MLP with a digest after every epoch, against its training.
+"""What the digest chain costs: the processor time of its links against the rest of a run, for the shipped configs.
 
-    python benchmarks/digest.py [EPOCHS]
+    python benchmarks/digest.py [--repeats 5]
 
-Per epoch, on one thread: the milliseconds of processor time (neighbours do not count) of its steps and
-validation, of its digest, and their ratio, as medians over the epochs; beside it what sha256 alone takes for as
-many bytes. Wanted: below 1 %.
+Each config is trained by `sweep.run(..., engine="inline")` with all its defaults, recorded like any other run. A row
+gives the processor time (neighbours do not count) of training, from the first weights to the last prediction, that of
+all digests made in it (initial weights, first batch, every epoch, final weights, predictions), and their ratio, as
+medians over the repeats. Wanted: below 1 %.
 """
 
 from __future__ import annotations
 
-import hashlib
+import argparse
 import statistics
-import sys
+import tempfile
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-import torch
-from sklearn.datasets import load_digits
-from torch import nn
+import sweep
+from sweep import digest
+from sweep.errors import SweepError
+from sweep.train import loop
 
-from sweep import digest, seeding
-
-BATCH, TRAIN, VAL = 64, 1147, 200
-
-
-def main(epochs: int) -> None:
-    seeding.set_threads(1)
-    print(f"{'hidden':>12} {'parameters':>10} {'epoch ms':>9} {'digest ms':>9} {'sha256 ms':>9} {'share':>7}")
-    for hidden in ((64, 64), (256, 256)):
-        model, training, hashing = train(hidden, epochs)
-        parameters = sum(each.numel() for each in model.parameters())
-        bare = milliseconds(lambda data=bytes(4 * parameters): hashlib.sha256(data))
-        row = f"{parameters:>10,} {training:>9.2f} {hashing:>9.3f} {bare:>9.3f} {hashing / training:>7.2%}"
-        print(f"{hidden!s:>12} {row}")
+CONFIGS = Path(__file__).parent.parent / "configs"
+RUNS = (
+    ("digits.yaml", ()),
+    ("digits.yaml", ("params.model.hidden=[64,64]",)),
+    ("digits_deterministic.yaml", ()),
+    ("diabetes.yaml", ()),
+    ("fashion_mnist_cnn.yaml", ("params.data.limit=6000", "params.epochs=1")),
+)
 
 
-def train(hidden: tuple[int, ...], epochs: int) -> tuple[nn.Module, float, float]:
-    """(the model, milliseconds of an epoch's training, milliseconds of its digest) in deterministic mode."""
-    seeding.seed_everything(42, deterministic=True)
-    inputs, targets = (torch.from_numpy(each) for each in load_digits(return_X_y=True))
-    inputs = inputs.float() / 16
-    layers: list[nn.Module] = []
-    for wide, narrow in pairwise([64, *hidden, 10]):
-        layers += [nn.Linear(wide, narrow), nn.ReLU()]
-    model = nn.Sequential(*layers[:-1])
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    order = seeding.generator(1)
-    training, hashing = [], []
-    for _ in range(epochs):
-        begun = time.process_time()
-        for rows in torch.randperm(TRAIN, generator=order).split(BATCH):  # type: ignore[no-untyped-call]
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        with torch.no_grad():
-            nn.functional.cross_entropy(model(inputs[TRAIN : TRAIN + VAL]), targets[TRAIN : TRAIN + VAL]).item()
-        middle = time.process_time()
-        digest.module(model)
-        training.append(middle - begun)
-        hashing.append(time.process_time() - middle)
-    return model, 1000 * statistics.median(training), 1000 * statistics.median(hashing)
+class Clock:
+    """Seconds of processor time spent in what is counted; what is called inside it counts once."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.inside = False
+
+    def counts(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*given: Any, **named: Any) -> Any:
+            if self.inside:
+                return function(*given, **named)
+            self.inside, begun = True, time.process_time()
+            try:
+                return function(*given, **named)
+            finally:
+                self.seconds += time.process_time() - begun
+                self.inside = False
+
+        return counted
 
 
-def milliseconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(50):
-        begun = time.process_time()
-        work()
-        times.append(time.process_time() - begun)
-    return 1000 * statistics.median(times)
+@contextmanager
+def counted(clock: Clock, owner: Any, *names: str) -> Iterator[None]:
+    before = {name: getattr(owner, name) for name in names}
+    for name, function in before.items():
+        setattr(owner, name, clock.counts(function))
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(owner, name, function)
+
+
+def share(config: str, overrides: tuple[str, ...], seed: int) -> tuple[float, float]:
+    """(seconds of training with its digests, seconds of the digests)"""
+    training, hashing = Clock(), Clock()
+    with (
+        tempfile.TemporaryDirectory() as room,
+        counted(training, loop, "solo"),
+        counted(hashing, digest, "module", "tensors", "arrays"),
+        counted(hashing, digest.Weights, "digest"),
+    ):
+        sweep.run(CONFIGS / config, *overrides, seeds=[seed], out=Path(room) / "run", engine="inline")
+    return training.seconds, hashing.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    print(f"{'config':<60} {'training s':>10} {'digests ms':>10} {'share':>7}")
+    for config, overrides in RUNS:
+        try:
+            found = [share(config, overrides, seed) for seed in range(asked.repeats + 1)][1:]  # the first one warms up
+        except SweepError as error:
+            print(f"{config:<60} {error}".splitlines()[0])
+            continue
+        training, hashing = (statistics.median(each) for each in zip(*found, strict=True))
+        name = " ".join([config, *overrides])
+        print(
+            f"{name:<60} {training:>10.2f} {1000 * hashing:>10.1f} {hashing / (training - hashing):>7.2%}", flush=True
+        )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
+    main()

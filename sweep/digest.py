@@ -48,6 +48,50 @@ def module(m: nn.Module) -> str:
     return hashlib.sha256(json.dumps([value, lazy]).encode("ascii")).hexdigest() if lazy else value
 
 
+class Weights:
+    """The same as `module` of one module on a CPU, again and again: what a training does after every epoch.
+
+    To find and name the tensors costs as much as to hash a small model's. It is done once, and again when a tensor is
+    no longer where it was.
+    """
+
+    def __init__(self, m: nn.Module) -> None:
+        self._module = m
+        self._entries: list[tuple[bytes, Any, str, Tensor, int, memoryview]] | None = None
+
+    def digest(self) -> str:
+        """sha256 (hex) of the parameters and buffers as they are now."""
+        if self._entries is None or not all(
+            owner.get(leaf) is tensor and tensor.data_ptr() == place
+            for _, owner, leaf, tensor, place, _ in self._entries
+        ):
+            self._entries = self._found()
+        if self._entries is None:
+            return module(self._module)
+        digest = hashlib.sha256()
+        for head, _, _, _, _, view in self._entries:
+            digest.update(head)
+            digest.update(view)
+        return digest.hexdigest()
+
+    def _found(self) -> list[tuple[bytes, Any, str, Tensor, int, memoryview]] | None:
+        """None where a view of the memory is not what is hashed: then there is no short way."""
+        entries = {}
+        for prefix, owner in self._module.named_modules(remove_duplicate=False):
+            for held in (owner._parameters, owner._buffers):
+                for leaf, tensor in held.items():
+                    if tensor is None:
+                        continue
+                    if is_lazy(tensor) or tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+                        return None
+                    if tensor.dtype not in _SHARED or sys.byteorder != "little" or not tensor.is_contiguous():
+                        return None
+                    name = f"{prefix}.{leaf}" if prefix else leaf
+                    head, view = _head(name, tensor.dtype, tensor.shape), tensor.numpy(force=True).data
+                    entries[name] = (head, held, leaf, tensor, tensor.data_ptr(), view)
+        return [entries[name] for name in sorted(entries)]
+
+
 def _named(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     # `named_parameters` and `named_buffers` say the same at five times the cost, which counts at every epoch.
     for name, tensor in chain(m._parameters.items(), m._buffers.items()):

@@ -177,3 +177,53 @@ def test_another_process_computes_the_same():
 def test_the_device_does_not_count():
     tensor = torch.randn(100, 7)
     assert digest.tensors({"w": tensor.cuda()}) == digest.tensors({"w": tensor})
+
+
+def small_net() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2, bias=False))
+
+
+def test_the_short_way_says_the_same_after_every_step():
+    m = small_net()
+    weights = digest.Weights(m)
+    optimizer = torch.optim.AdamW(m.parameters(), fused=True)
+    seen = set()
+    for _ in range(4):
+        m(torch.randn(5, 4)).square().sum().backward()
+        optimizer.step()
+        assert weights.digest() == digest.module(m)
+        seen.add(weights.digest())
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("change", ["data", "buffer", "parameter", "double", "none", "half"])
+def test_the_short_way_sees_that_a_tensor_is_another(change):
+    m = small_net()
+    weights = digest.Weights(m)
+    weights.digest()
+    with torch.no_grad():
+        if change == "data":
+            m[0].weight.data = torch.ones(3, 4)
+        elif change == "buffer":
+            m[1].running_mean = torch.ones(3)
+        elif change == "parameter":
+            m[0].weight = torch.nn.Parameter(torch.ones(3, 4))
+        elif change == "double":
+            m.double()
+        elif change == "none":
+            m[0].bias = None
+        else:
+            m.bfloat16()  # NumPy has no such numbers
+    assert weights.digest() == digest.module(m)
+    for tensor in m.parameters():
+        tensor.data.add_(1)
+    assert weights.digest() == digest.module(m)
+
+
+def test_the_short_way_of_tied_and_lazy_modules():
+    m = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.LazyLinear(2)})
+    m["c"] = m["a"]
+    weights = digest.Weights(m)
+    assert weights.digest() == digest.module(m)
+    m["b"](torch.ones(1, 2))
+    assert weights.digest() == digest.module(m)
