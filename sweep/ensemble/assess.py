@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,15 @@ def _of_classes(members: Members, val: Members | None, calibrated: bool, level: 
     p, t = members.probs, members.targets
     assert p is not None
     pool = combine.mean(p)
-    differences, calibration = evidence.of_classes(members, val, seed=seed, level=level)
-    unsure = uncertainty.entropy_split(p)
+    # The two long parts beside the short ones: each is arithmetic on whole arrays, which threads share well.
+    with ThreadPoolExecutor(2) as threads:
+        fitted = threads.submit(evidence.of_classes, members, val, seed=seed, level=level)
+        curves = threads.submit(curve.class_curves, p, t, seed=seed, level=level)
+        unsure = uncertainty.entropy_split(p)
+        scores = _class_rows(members, pool)
+        diversity = differing.of_classes(p)
+        identities = (differing.brier_identity(p, t), differing.nll_identity(p, t))
+    differences, calibration = fitted.result()
     if calibrated:
         pool_out = calibration.predicted
         assert pool_out is not None
@@ -111,13 +119,13 @@ def _of_classes(members: Members, val: Members | None, calibrated: bool, level: 
     return {
         "prediction": pool_out.argmax(axis=1),
         "probs": pool_out,
-        "scores": _class_rows(members, pool),
+        "scores": scores,
         "combinations": combinations,
         "differences": differences,
-        "curves": curve.class_curves(p, t, seed=seed, level=level),
+        "curves": curves.result(),
         "uncertainty": unsure,
-        "diversity": differing.of_classes(p),
-        "identities": (differing.brier_identity(p, t), differing.nll_identity(p, t)),
+        "diversity": diversity,
+        "identities": identities,
         "calibration": calibration,
         "risk": score.risk_coverage(pool, t),
     }

@@ -69,10 +69,11 @@ def class_curves(
 
     def value(state: tuple[Floats, Floats], size: int) -> tuple[float, ...]:
         right = settled + _won(state[0][contested], state[1], t[contested])
-        return right / len(t), math.log(size) - float(np.log(state[0]).mean())
+        with np.errstate(divide="ignore"):  # here: a thread has error states of its own
+            return right / len(t), math.log(size) - float(np.log(state[0]).mean())
 
+    walk = walked(len(p), add, value, seed)
     with np.errstate(divide="ignore"):
-        walk = walked(len(p), add, value, seed)
         own = np.stack([(top == t).mean(axis=1), -np.log(at).mean(axis=1)], axis=1)
     return (
         _walked("accuracy", walk, 0, own[:, 0], brier, level),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +18,7 @@ Bools = npt.NDArray[np.bool_]
 
 SUBSETS = 2000
 PERMUTATIONS = 128
+THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,24 @@ def walked(
     value: Callable[[State, int], tuple[float, ...]],
     seed: int,
 ) -> Walk:
-    exact = 2**count - 1 <= SUBSETS
-    if exact:
-        steps, method = _every(count, add), "all subsets"
+    """Score subsets of `count` members: all of them up to SUBSETS, else the prefixes of random orders.
+
+    add(state, i): the state with member i, which is not changed in place; value(state, size): its scores. Random
+    orders are walked in several threads at once, each order in one.
+    """
+    if 2**count - 1 <= SUBSETS:
+        method = "all subsets"
+        scored = [(members, value(state, len(members))) for members, state in _every(count, add)]
     else:
         orders = orders_of(count, seed)
-        steps, method = _prefixes(orders, add), f"{len(orders)} permutations"
-    chosen: list[Bools] = []
-    values: list[tuple[float, ...]] = []
-    for members, state in steps:
-        mask = np.zeros(count, dtype=bool)
-        mask[list(members)] = True
-        chosen.append(mask)
-        values.append(value(state, len(members)))
-    return Walk(np.stack(chosen), np.array(values, dtype=np.float64), method)
+        method = f"{len(orders)} permutations"
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
+            walks = threads.map(lambda order: _prefixes(order, add, value), orders)
+            scored = [each for walk in walks for each in walk]
+    chosen = np.zeros((len(scored), count), dtype=bool)
+    for row, (members, _) in enumerate(scored):
+        chosen[row, list(members)] = True
+    return Walk(chosen, np.array([scores for _, scores in scored], dtype=np.float64), method)
 
 
 def _every(
@@ -82,10 +89,13 @@ def orders_of(count: int, seed: int) -> list[tuple[int, ...]]:
 
 
 def _prefixes(
-    orders: list[tuple[int, ...]], add: Callable[[State | None, int], State]
-) -> Iterator[tuple[tuple[int, ...], State]]:
-    for order in orders:
-        state: State | None = None
-        for size, i in enumerate(order, start=1):
-            state = add(state, i)
-            yield order[:size], state
+    order: tuple[int, ...],
+    add: Callable[[State | None, int], State],
+    value: Callable[[State, int], tuple[float, ...]],
+) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    scored: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
+    state: State | None = None
+    for size, i in enumerate(order, start=1):
+        state = add(state, i)
+        scored.append((order[:size], value(state, size)))
+    return scored
