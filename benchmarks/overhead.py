@@ -4,7 +4,8 @@
 
 (a) a shell loop of `ml-train --seed S`; (b) the same, one a core at a time (`xargs -P`); (c) bare Ray tasks around
 the hand-written loop below, which keeps no records; (d) `sweep run`; (e) the ideal: the time of the hand-written
-loop's steps alone, for all seeds, over the cores. Also the built-in loop's step against the hand-written one.
+loop's steps alone, summed over all seeds and divided by the cores, with every core busy as in (d) and in the same
+minute. Also the built-in loop's step against the hand-written one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 BATCH = 64
@@ -65,6 +68,13 @@ def by_hand(seed: int, epochs: int) -> tuple[float, float]:
     with torch.no_grad():
         accuracy = (model(x[test]).argmax(1) == y[test]).double().mean().item()
     return accuracy, spent
+
+
+def ideal(seeds: int, epochs: int) -> float:
+    """Seconds of pure steps for all seeds over the cores, measured with all cores at work."""
+    with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as cores:
+        list(cores.map(by_hand, range(CORES), [2] * CORES))  # imports and warm-up
+        return sum(spent for _, spent in cores.map(by_hand, range(seeds), [epochs] * seeds)) / CORES
 
 
 def timed(action: list[str] | str, cwd: str, *, shell: bool = False) -> float:
@@ -142,9 +152,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--skip-loops", action="store_true", help="leave out (a) and (b), the slow ones")
     asked = parser.parse_args()
-    by_hand(0, 2)  # warm
-    step = statistics.median(by_hand(seed, asked.epochs)[1] for seed in range(3))
-    print(f"{CORES} cores; one seed is {asked.epochs} epochs, {step:.2f} s of pure steps\n")
+    print(f"{CORES} cores; one seed is {asked.epochs} epochs\n")
     print(f"{'N':>4} {'(a) loop':>9} {'(b) xargs':>9} {'(c) Ray':>9} {'(d) sweep':>9} {'(e) ideal':>9}"
           f" {'a/d':>6} {'b/d':>6} {'c/d':>6} {'(d-6)/e':>8}")  # fmt: skip
     for n in asked.seeds:
@@ -158,7 +166,7 @@ def main() -> None:
                 b = timed(pooled, room, shell=True)
             c = timed([sys.executable, __file__, "--bare-ray", str(n), str(asked.epochs)], room)
             d = timed([str(BIN / "sweep"), "run", f"params.epochs={asked.epochs}", "--seeds", f"0-{n - 1}"], room)
-        e = step * n / CORES
+        e = ideal(n, asked.epochs)
         print(f"{n:>4} {a:>9.1f} {b:>9.1f} {c:>9.1f} {d:>9.1f} {e:>9.1f}"
               f" {a / d:>6.2f} {b / d:>6.2f} {c / d:>6.2f} {(d - 6) / e:>8.2f}", flush=True)  # fmt: skip
     ours, theirs = step_ratio(asked.epochs)
