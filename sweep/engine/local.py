@@ -13,6 +13,7 @@ from typing import Any
 # its record). `ray start` has an option for each of these; `ray.init` has none.
 UNASKED: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False}
 # Ray starts its workers before the first task is there, and they import this meanwhile.
+PRELOADING = "RAY_preload_python_modules"
 PRELOAD = "sweep.worker,sweep.train.recipes"
 
 
@@ -25,7 +26,6 @@ def lean() -> Iterator[None]:
     """
     from ray._private import node, parameter, ray_constants
 
-    os.environ.setdefault("RAY_preload_python_modules", PRELOAD)
     # Ray replaces a loopback address by that of the host, so that others could join, except where it was told that
     # there are no others: its setting for laptops.
     ours: list[tuple[Any, str, Any]] = [(ray_constants, "ENABLE_RAY_CLUSTER", False)]
@@ -34,6 +34,7 @@ def lean() -> Iterator[None]:
     if hasattr(node.Node, "start_api_server"):
         ours.append((node.Node, "start_api_server", _not_started))
     theirs = [(owner, name, getattr(owner, name)) for owner, name, _ in ours]
+    preloading = os.environ.setdefault(PRELOADING, PRELOAD) == PRELOAD
     try:
         for change in ours:
             setattr(*change)
@@ -41,6 +42,8 @@ def lean() -> Iterator[None]:
     finally:
         for change in theirs:
             setattr(*change)
+        if preloading:
+            del os.environ[PRELOADING]
 
 
 def _not_started(node: Any, **_: Any) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
-from sweep.engine.local import lean
+from sweep.engine.local import PRELOAD, PRELOADING, lean
 
 STARTED = """
 import json, psutil, ray
@@ -35,13 +37,21 @@ def parts() -> list[object]:
     return [parameter.RayParams, node.Node.start_api_server, ray_constants.ENABLE_RAY_CLUSTER]
 
 
-def test_ray_itself_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_preload_python_modules", raising=False)
-    before = parts()
-    with pytest.raises(RuntimeError, match="no Ray today"), lean():
+def test_ray_itself_is_left_as_it_was() -> None:
+    before, environment = parts(), dict(os.environ)
+    with lean():
         assert all(now is not then for now, then in zip(parts(), before, strict=True))
+        assert os.environ[PRELOADING] == PRELOAD
+    assert parts() == before
+    assert dict(os.environ) == environment
+
+
+def test_a_failed_start_leaves_nothing_behind() -> None:
+    before = parts()
+    with suppress(RuntimeError), lean():
         raise RuntimeError("no Ray today")
     assert parts() == before
+    assert PRELOADING not in os.environ
 
 
 @pytest.mark.ray
