@@ -151,10 +151,13 @@ def epoch_rates(lane: Lane) -> list[float]:
 
 
 def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The training batch of these positions (on the device), augmented."""
+    """The training batch of these positions, augmented; all of it on the device."""
+    return augmented(lane, lane.data.train.inputs.index_select(0, indices), indices)
+
+
+def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The batch of these inputs, which lie at `indices`, as the model gets it."""
     train = lane.data.train
-    # The inputs may be on the CPU: then a feed brings the batches, and only the first is gathered.
-    inputs = train.inputs.index_select(0, indices.to(train.inputs.device)).to(indices.device)
     if lane.augment is not None:
         inputs = lane.augment(inputs, example_keys(lane.key, train.ids.index_select(0, indices)))
     return inputs, train.targets.index_select(0, indices)

@@ -17,10 +17,10 @@ from sweep.train.evaluate import outputs_of, validation_sums
 from sweep.train.feed import Feed, feed_of
 from sweep.train.lane import (
     Lane,
+    augmented,
     begin,
     epoch_rates,
     first_batch,
-    gather,
     put_weights,
     rehearse,
     set_rate,
@@ -91,9 +91,11 @@ def train_epoch(lane: Lane, feed: Feed | None = None) -> None:
 
 def say_first_batch(lane: Lane, indices: Tensor) -> None:
     """Add the first batch to the chain, as the model will get it."""
-    indices = indices.to(lane.device)
-    ids = lane.data.train.ids.index_select(0, indices)
-    lane.run.digest("first_batch", first_batch(*gather(lane, indices), ids))
+    train, placed = lane.data.train, indices.to(lane.device)
+    # Where a feed brings the batches, the inputs are still on the CPU.
+    inputs = train.inputs.index_select(0, indices.to(train.inputs.device)).to(lane.device)
+    ids = train.ids.index_select(0, placed)
+    lane.run.digest("first_batch", first_batch(*augmented(lane, inputs, placed), ids))
 
 
 def stepped(lane: Lane, examples: int, run: Run) -> None:
