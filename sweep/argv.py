@@ -70,12 +70,6 @@ def digest(words: Sequence[str]) -> str:
     return file_digest(path, root) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def asked_again(origin: str, options: str) -> str:
-    """The words that go on with a directory; what follows ` -- ` belongs to another program."""
-    ours, mark, program = origin.partition("-- ") if origin.startswith("-- ") else origin.partition(" -- ")
-    return " ".join(word for word in ("sweep run", ours, options, mark.strip(), program) if word)
-
-
 def name(words: Sequence[str]) -> str:
     """What a sweep of this command is called that was given no name: its script's stem."""
     found = script(words)

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import groupby
@@ -39,6 +40,7 @@ class Left:
     """What a program left behind: its folder, the words its paths may hold, the launch's folder, its stdout.
 
     begun: seconds since the epoch; a file of the launch's folder that is older is another run's.
+    at_work: it has not ended, so the last line of anything may be half of one.
     """
 
     folder: Path
@@ -46,6 +48,11 @@ class Left:
     beside: Path
     stdout: str
     begun: float
+    at_work: bool = False
+
+    def whole(self, text: str) -> str:
+        """The lines of a text that are surely whole."""
+        return text[: text.rfind("\n") + 1] if self.at_work else text
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,17 @@ def metrics(collect: Collect | None, left: Left) -> Found:
     _require_named(merged, collect)
     longest = max((each.history for each in found), key=len)
     return Found(merged, longest, tuple(note for each in found for note in each.notes))
+
+
+def so_far(collect: Collect | None, left: Left) -> tuple[tuple[int, dict[str, float]], ...]:
+    """The history of a program that is at work, or has failed, as far as it can be read; empty where it cannot."""
+    with suppress(SweepError, OSError, ValueError, csv.Error):
+        found = [
+            _settled(rows, collect or Collect(), where, last_row_only=only).history
+            for where, rows, only in _sources(collect, left)
+        ]
+        return max(found, key=len)
+    return ()
 
 
 def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -148,22 +166,22 @@ def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
     named = False
     if collect is not None and collect.json_file is not None:
         named = True
-        yield "collect.json", _json_rows(located(collect.json_file, left, "collect.json")), False
+        yield "collect.json", _json_rows(located(collect.json_file, left, "collect.json"), left), False
     if collect is not None and collect.csv is not None:
         named = True
-        yield "collect.csv", _csv_rows(located(collect.csv, left, "collect.csv")), not collect.names
+        yield "collect.csv", _csv_rows(located(collect.csv, left, "collect.csv"), left), not collect.names
     if collect is not None and collect.regex is not None:
         named = True
-        yield "collect.regex", _matches(collect.regex, left.stdout), False
+        yield "collect.regex", _matches(collect.regex, left.whole(left.stdout)), False
     if collect is not None and collect.tensorboard is not None:
         named = True
         yield "collect.tensorboard", _events(located(collect.tensorboard, left, "collect.tensorboard")), False
     if named:
         return
     if (left.folder / DEFAULT).is_file():
-        yield DEFAULT, _json_rows(left.folder / DEFAULT), False
+        yield DEFAULT, _json_rows(left.folder / DEFAULT, left), False
         return
-    rows = [row for row in map(_object, left.stdout.splitlines()) if row is not None]
+    rows = [row for row in map(_object, left.whole(left.stdout).splitlines()) if row is not None]
     if not rows:
         raise NotFound("the program ended well but gave no metrics", where="command", hint=HOW)
     yield "stdout", rows, False
@@ -232,14 +250,14 @@ def _number(raw: Any) -> float | None:
         return None
 
 
-def _json_rows(path: Path) -> list[Row]:
+def _json_rows(path: Path, left: Left) -> list[Row]:
     """The objects of a JSON file: one, a list of them, or one a line."""
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         whole: Json = json.loads(text)
     except (ValueError, RecursionError):
         rows = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(left.whole(text).splitlines(), 1):
             if not line.strip():
                 continue
             row = _object(line)
@@ -270,8 +288,8 @@ def _flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return out
 
 
-def _csv_rows(path: Path) -> list[Row]:
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+def _csv_rows(path: Path, left: Left) -> list[Row]:
+    text = left.whole(path.read_text(encoding="utf-8-sig", errors="replace"))
     header = text.partition("\n")[0]
     mark = max(",;\t", key=header.count)
     rows = csv.DictReader(text.splitlines(), delimiter=mark, skipinitialspace=True)

@@ -27,6 +27,8 @@ from sweep.store import Failure, atomic
 
 POLL = 0.2  # seconds between two looks at whether a stop was asked for
 GRACE = 5.0  # seconds between the request to end and the end
+LOOK = 1.0  # seconds between two looks at a program's metrics
+LOOKING = 0.02  # the share of its time that they may take
 KEPT = 16 << 20  # bytes of stdout in which metrics are looked for: the newest
 
 THREADS = (
@@ -81,27 +83,27 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     run.attempt.log_text(f"$ {shlex.join(redact(words))}\n# the program: {program}\n")
     if run.deterministic:
         run.note(NOT_FROM_OUTSIDE)
-    begun = time.time()
     heard = _Heard(run)
+    shown = _Shown(run, where, values, heard)
     with _started(words, environment(run), heard) as process:
-        _listen(process, heard, stopping=run.stopping)
+        _listen(process, heard, stopping=run.stopping, look=shown.look)
         code = process.wait()
     heard.close()
+    left = shown.left(at_work=False)
     if failure := failure_of(code, heard.last_words):
+        shown.settle(collect.so_far(where, left))
         return failure
-    left = collect.Left(run.dir, values, Path.cwd(), heard.stdout, begun)
     try:
-        return _result(run, where, left)
+        return _result(run, where, left, shown)
     except SweepError as problem:
         return Failure(
             "returned", "; ".join(part for part in (problem.what, problem.hint) if part), where=problem.where or ""
         )
 
 
-def _result(run: Run, where: Collect | None, left: collect.Left) -> Metrics:
+def _result(run: Run, where: Collect | None, left: collect.Left, shown: _Shown) -> Metrics:
     found = collect.metrics(where, left)
-    for step, row in found.history:
-        run.attempt.log_row(step, row)
+    shown.settle(found.history)
     for split, arrays, note in collect.predictions(where, left):
         run.save_predictions(split, **arrays)
         if note:
@@ -167,6 +169,48 @@ class _Heard:
         return self._last
 
 
+History = Sequence[tuple[int, Mapping[str, float]]]
+
+
+class _Shown:
+    """The history of a program as others see it: its newest steps while it is at work, the whole when it has ended."""
+
+    def __init__(self, run: Run, where: Collect | None, values: Mapping[str, str], heard: _Heard) -> None:
+        self.run, self.where, self.values, self.heard = run, where, values, heard
+        self._begun = time.time()
+        self._rows: list[tuple[int, Mapping[str, float]]] = []
+        self._next = time.monotonic() + LOOK
+
+    def left(self, *, at_work: bool) -> collect.Left:
+        return collect.Left(
+            self.run.dir, self.values, Path.cwd(), self.heard.stdout, self._begun, at_work=at_work
+        )  # fmt: skip
+
+    def look(self) -> None:
+        """Log the steps that are new. Rare where reading takes long: the program waits for it when its pipe is full."""
+        begun = time.monotonic()
+        if begun < self._next:
+            return
+        last = self._rows[-1][0] if self._rows else None
+        for step, row in collect.so_far(self.where, self.left(at_work=True)):
+            if last is None or step > last:
+                self._log(step, row)
+        now = time.monotonic()
+        self._next = now + max(LOOK, (now - begun) / LOOKING)
+
+    def settle(self, history: History) -> None:
+        """Log the rest; where an early look saw half a step or none of its kind, all of it anew."""
+        if self._rows != list(history[: len(self._rows)]):
+            self.run.attempt.forget_history()
+            self._rows.clear()
+        for step, row in history[len(self._rows) :]:
+            self._log(step, row)
+
+    def _log(self, step: int, row: Mapping[str, float]) -> None:
+        self.run.attempt.log_row(step, row)
+        self._rows.append((step, row))
+
+
 Process = subprocess.Popen[bytes]
 
 
@@ -212,7 +256,12 @@ def _signal(process: Process, number: int) -> None:
 
 
 def _listen(
-    process: Process, heard: _Heard, *, seconds: float | None = None, stopping: Callable[[], bool] | None = None
+    process: Process,
+    heard: _Heard,
+    *,
+    seconds: float | None = None,
+    stopping: Callable[[], bool] | None = None,
+    look: Callable[[], None] | None = None,
 ) -> None:
     """Take in what the program says until it has ended, or so many seconds have passed.
 
@@ -227,6 +276,8 @@ def _listen(
             _take_in(open_streams, heard, POLL)
             if stopping is not None and stopping():
                 raise Interrupted
+            if look is not None:
+                look()
             if until is not None and time.monotonic() > until:
                 return
         while _take_in(open_streams, heard, 0):

@@ -33,7 +33,7 @@ class Prepared:
 def prepare(config: Config, function: Callable[..., Any] | None = None, *, origin: str = "") -> Prepared:
     """Find the target, check its parameters, hash the data, resolve the device.
 
-    origin: the words of the command line that asked, kept so that a report can say what to type next.
+    origin: the words that asked (see `sweep.origin`), kept so that a report can say what to type next.
 
     Raises: ConfigError, TargetError, EnvironmentRefused.
     """

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import ConfigError, StoreError
 from sweep.launch import Begun, Event, Finished, Launch, Prover, Retried, Said
+from sweep.origin import of_call
 from sweep.prepare import Prepared, prepare
 from sweep.store import Store
 from sweep.store.remote import located
@@ -129,7 +131,8 @@ def run(
     if seeds is not None:
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
     checked = _config(config, overrides, settings, function)
-    prepared = prepare(checked, function)
+    words = of_call(config, overrides, settings, function=function, name=checked.name)
+    prepared = prepare(checked, function, origin=words)
     target, remote = located(out if out is not None else default_out(checked))
     if remote is not None:
         remote.look()
@@ -207,11 +210,21 @@ def _config(
         name = getattr(function, "__name__", "function").strip("<>")
         reference = f"{getattr(function, '__module__', '')}:{name}"
         return load(None, overrides, **{"name": name, "train": reference, **settings})
-    if isinstance(config, Mapping):
-        return load(None, overrides, **{**config, **settings})
-    if config is None or isinstance(config, (str, os.PathLike)):
-        return load(Path(config) if config is not None else None, overrides, **settings)
+    if config is None or isinstance(config, Mapping):
+        given = {**(config or {}), **settings}
+        if not any(word.partition("=")[0].strip() == "name" for word in overrides):
+            given = {**_named(given.get("command")), **given}
+        return load(None, overrides, **given)
+    if isinstance(config, (str, os.PathLike)):
+        return load(Path(config), overrides, **settings)
     raise ConfigError(f"a config is a file, a mapping or a function, not {type(config).__name__}")
+
+
+def _named(command: Any) -> dict[str, str]:
+    """What a sweep of a command is called that was given no name, as on the command line."""
+    words = command if isinstance(command, (list, tuple)) else ()
+    sound = bool(words) and all(isinstance(word, str) and word for word in words)
+    return {"name": name_of_command(words)} if sound else {}
 
 
 def prover(prepared: Prepared, *, local: bool) -> Prover | None:

@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from sweep.environment import Answer
 from sweep.errors import ConfigError, StoreError, SweepError, TargetError
 from sweep.launch import Finished, verdict_of
 from sweep.results import Results, run
-from sweep.store import Member, Record
+from sweep.store import Member, Record, Store
 
 PYTHON = sys.executable
 
@@ -212,6 +215,86 @@ with open(sys.argv[2] + "/log.jsonl", "w") as out:
         Path("r1.json").write_text('{"a": 1}')
         os.utime("r1.json", (1, 1))
         assert "older than this run" in failure(sweep_of("pass", collect={"json": "r{seed}.json"}))
+
+
+class TestAtWork:
+    """What others see of a program before it has ended."""
+
+    TEXT = """
+import sys, time
+from pathlib import Path
+way, folder = sys.argv[2:]
+row = {"regex": "epoch %d acc 0.%d5\\n", "csv": "%d,0.%d5\\n"}.get(way, '{"epoch": %d, "acc": 0.%d5}\\n')
+rows = [row % (epoch, epoch) for epoch in (1, 2, 3)]
+out = open(folder + "/log." + way, "w") if way in ("csv", "json") else sys.stdout
+out.write("epoch,acc\\n" * (way == "csv") + rows[0][:-2])
+for epoch, following in enumerate([*rows[1:], "  "], 1):
+    out.write(rows[epoch - 1][-2:] + following[:-2])  # half of the next is there, too
+    out.flush()
+    while not Path(f"go{epoch}").exists():
+        time.sleep(0.01)
+"""
+
+    @pytest.mark.parametrize("way", ["stdout", "regex", "csv", "json"])
+    def test_its_steps_are_seen_as_they_come(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sweep.command.LOOK", 0.02)
+        collect: dict[str, Any] = {
+            "stdout": {}, "regex": {"collect": {"regex": r"epoch (?P<epoch>\d+) acc (?P<acc>[0-9.]+)"}},
+        }.get(way, {"collect": {way: f"log.{way}"}})  # fmt: skip
+        rows = [{"step": epoch, "acc": epoch / 10 + 0.05} for epoch in (1, 2, 3)]
+        with seen_at_each_step(3) as seen:
+            results = sweep_of(self.TEXT, "{seed}", way, "{dir}", **collect)
+        assert seen == [pytest.approx(row) for row in rows]
+        assert record(results).metrics == pytest.approx({"acc": 0.35})
+        assert results.store.history(members(results)[0]) == [pytest.approx(row) for row in rows]
+
+    def test_a_step_that_was_seen_by_halves_is_whole_in_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sweep.command.LOOK", 0.02)
+        text = """
+import time
+from pathlib import Path
+print('{"epoch": 1, "loss": 0.5}', flush=True)
+while not Path("go1").exists():
+    time.sleep(0.01)
+print('{"epoch": 1, "acc": 0.75}')
+"""
+        with seen_at_each_step(1) as seen:
+            results = sweep_of(text)
+        assert seen == [{"step": 1, "loss": 0.5}]
+        assert results.store.history(members(results)[0]) == [{"step": 1, "loss": 0.5, "acc": 0.75}]
+
+    def test_the_curve_of_a_program_that_fails_is_kept(self) -> None:
+        results = sweep_of('for e in (1, 2): print(f\'{{"epoch": {e}, "loss": {e / 4}}}\')\nraise SystemExit(3)')
+        assert failure(results).startswith("raised: exit code 3")
+        assert results.store.history(members(results)[0]) == [{"step": s, "loss": s / 4} for s in (1, 2)]
+
+
+@contextmanager
+def seen_at_each_step(steps: int) -> Iterator[list[dict[str, Any]]]:
+    """What another reader sees of seed 1 in `out` at each step; it then lets the program go on to the next."""
+    seen: list[dict[str, Any]] = []
+
+    def newest(step: int) -> dict[str, Any] | None:
+        with suppress(StoreError):
+            store = Store.open("out")
+            row = store.last_row(store.member("seed1"))
+            return row if row is not None and row["step"] == step else None
+        return None
+
+    def watch() -> None:
+        give_up = time.monotonic() + 60
+        for step in range(1, steps + 1):
+            while (row := newest(step)) is None and time.monotonic() < give_up:
+                time.sleep(0.02)
+            seen.extend([row] if row is not None else [])
+            Path(f"go{step}").touch()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        watcher.join()
 
 
 class TestPredictions:

@@ -501,5 +501,5 @@ def test_the_honest_command_of_a_program_puts_options_before_its_words(tmp_path)
     store = grid(tmp_path / "d", variants=(B, C))
     store.manifest = replace(store.manifest, origin="-- python train.py {seed}")
     told = only(comparison.compare(store)).plan[1]
-    assert told.startswith(f"the honest way: sweep run --out {store.path} --until ")
-    assert told.endswith(" -- python train.py {seed}")
+    assert told.startswith(f"the honest way: sweep run --out {store.path} --seeds 0-9 --until ")
+    assert told.endswith(" -- python train.py '{seed}'")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import click
@@ -29,7 +31,8 @@ def export(directory: Path, kind: str, out: Path | None) -> int:
     if len(made) > 12:
         click.echo(f"and {len(made) - 6} more")
     if kind == "tensorboard":
-        click.echo(f"next: tensorboard --logdir {folder}")
+        click.echo(f"next: tensorboard --logdir {shlex.quote(str(folder))}")
     else:
-        click.echo(f"next: python -c \"import pandas; print(pandas.read_{kind}('{folder}/summary.{kind}'))\"")
+        summary = json.dumps(str(folder / f"summary.{kind}"), ensure_ascii=False)
+        click.echo(f"next: python -c {shlex.quote(f'import pandas; print(pandas.read_{kind}({summary}))')}")
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +59,13 @@ def verify(
     if sum((price, look, lanes is not None)) > 1:
         raise ConfigError("--cost, --audit and --lanes are three questions", hint="ask one at a time")
     subject = _subject(source, overrides, seed, variant, deterministic, trust, lanes is not None)
+    again = ["sweep", "verify", *((source,) if source is not None else ()), *overrides, *(["--trust"] if trust else [])]
     if price:
-        return _cost(subject, steps, as_json)
+        return _cost(subject, steps, as_json, again)
     if look:
-        return _audit(subject, as_json)
+        return _audit(subject, as_json, again)
     if lanes is not None:
-        return _lanes(subject, lanes, as_json)
+        return _lanes(subject, lanes, as_json, again)
     from sweep.verify.prove import prove
     from sweep.verify.stamp import stamp_of
 
@@ -83,8 +86,10 @@ def verify(
         click.echo(f"{proof.spec.key}: {proof}")
         if proof.recorded is not None and proof.recorded.answer != "MUST_MATCH":
             click.echo(f"the record was not compared: its environment answers {proof.recorded}")
-        if proof.status == "proven" and store is not None:
-            click.echo(f"next: sweep report {store.shown}")
+        if proof.status == "differs":
+            _next([*again, "--audit"])
+        elif proof.status == "proven":
+            _next(["sweep", "report", store.shown] if store is not None else [*_run(again), "--deterministic"])
     return {"proven": 0, "fast": 0, "differs": 3, "failed": 1}[proof.status]
 
 
@@ -119,23 +124,41 @@ def _subject(
     return subject
 
 
-def _cost(subject: Subject, steps: int | None, as_json: bool) -> int:
+def _next(words: Sequence[str]) -> None:
+    """What to type next."""
+    click.echo(f"next: {shlex.join(words)}")
+
+
+def _run(verify: Sequence[str]) -> list[str]:
+    """`sweep verify CONFIG …` as `sweep run CONFIG …`."""
+    return ["sweep", "run", *(word for word in verify[2:] if word != "--trust")]
+
+
+def _cost(subject: Subject, steps: int | None, as_json: bool, again: Sequence[str]) -> int:
     from sweep.verify.cost import cost
 
     found = cost(subject.spec, subject.place, steps=steps)
-    emit(found.to_json()) if as_json else click.echo(str(found))
+    if as_json:
+        emit(found.to_json())
+    else:
+        click.echo(str(found))
+        _next(again)
     return 0
 
 
-def _audit(subject: Subject, as_json: bool) -> int:
+def _audit(subject: Subject, as_json: bool, again: Sequence[str]) -> int:
     from sweep.verify.audit import audit
 
     found = audit(subject.spec, subject.place)
-    emit(found.to_json()) if as_json else click.echo(str(found))
+    if as_json:
+        emit(found.to_json())
+    else:
+        click.echo(str(found))
+        _next([*again, "--audit"] if found.findings else again)
     return 3 if found.findings else 0
 
 
-def _lanes(subject: Subject, lanes: int, as_json: bool) -> int:
+def _lanes(subject: Subject, lanes: int, as_json: bool, again: Sequence[str]) -> int:
     from importlib import import_module
 
     compare: Any = getattr(import_module("sweep.train.proof"), "compare_lanes", None)
@@ -146,6 +169,8 @@ def _lanes(subject: Subject, lanes: int, as_json: bool) -> int:
         emit({"lanes": lanes, "equal": bool(found.equal), "summary": str(found)})
     else:
         click.echo(str(found))
+        if subject.store is None and found.equal:
+            _next([*_run(again), "--lanes", str(lanes)])
     return 0 if found.equal else 3
 
 
@@ -173,4 +198,5 @@ def reproduce(directory: Path, seed: int | None, repeat: int, variant: str | Non
         emit(found.to_json())
     else:
         click.echo(str(found))
+        _next(["sweep", "report" if found.equal else "verify", os.fspath(directory)])
     return 0 if found.equal else 3 if found.broken else 1

@@ -50,13 +50,15 @@ def status(directory: Path, as_json: bool) -> int:
 
 def go_on(store: Store, counts: dict[str, int]) -> str:
     """What to type next: watch what is at work, train what is missing, else read the report."""
-    from sweep.argv import asked_again
+    from sweep.origin import resumed
 
     here = shlex.quote(store.shown)
     if store.owner() is not None or counts["running"]:
         return f"sweep watch {here}"
     if counts["lost"] or counts["pending"]:
-        return asked_again(store.manifest.origin, f"--out {here}") + "   # trains what is lost or pending"
+        asked = store.manifest
+        words = resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds)
+        return f"{words}   # trains what is lost or pending"
     return f"sweep report {here}"
 
 
@@ -226,5 +228,5 @@ def show_single(store: Store, only: Any) -> int:
             click.echo(f"  {name:<20} {value:.6g}")
         if "final" in found.digests:
             click.echo(f"  weights              sha256 {found.digests['final'][:16]}…")
-    click.echo(f"next: sweep report {store.shown}")
+    click.echo(f"next: sweep report {shlex.quote(store.shown)}")
     return code

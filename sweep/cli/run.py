@@ -104,12 +104,13 @@ def run(
     )  # fmt: skip
     rebirth(checked.deterministic and engine == "inline")
     from sweep.launch import Launch
+    from sweep.origin import of_command_line
     from sweep.prepare import prepare
     from sweep.store import Store
     from sweep.store.remote import located
 
     target, remote = located(out if out is not None else default_out(checked))
-    prepared = prepare(checked, origin=origin(config, overrides, deterministic, command, metrics))
+    prepared = prepare(checked, origin=of_command_line(config, overrides, deterministic, command, metrics))
     if remote is not None:
         remote.look()
     Store.check(target, prepared.manifest)  # before Ray is started
@@ -177,26 +178,6 @@ def where_metrics(text: str) -> dict[str, str]:
         f"{text!r} is no place for metrics", where="--metrics",
         hint="FILE.json, FILE.csv, tensorboard:FOLDER or a pattern such as 'acc=(?P<acc>[0-9.]+)'",
     )  # fmt: skip
-
-
-def origin(
-    config: str | None,
-    overrides: tuple[str, ...],
-    deterministic: bool | None,
-    command: Sequence[str] = (),
-    metrics: str | None = None,
-) -> str:
-    """The words that ask for this experiment again; its seeds are known to its directory."""
-    import shlex
-
-    from sweep.config import redact
-
-    words = [word for word in (config, *overrides) if word and not word.startswith("seeds=")]
-    mode = {True: ["--deterministic"], False: ["--fast"], None: []}[deterministic]
-    hidden = [f"{key}={redact({key: value})[key]}" for key, _, value in (w.partition("=") for w in words) if value]
-    plain = [word for word in words if "=" not in word]
-    where = ["--metrics", metrics] if metrics is not None else []
-    return shlex.join([*plain, *hidden, *mode, *where, *(("--", *redact(list(command))) if command else ())])
 
 
 def rebirth(needed: bool) -> None:

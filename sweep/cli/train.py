@@ -44,9 +44,10 @@ def ml_train(
     `ml-train --seed 42`, `ml-train --seed 123`, … and `sweep report` make the sweep one by one.
     """
     from sweep.cli.conduct import conduct
-    from sweep.cli.run import configured, origin, rebirth
+    from sweep.cli.run import configured, rebirth
     from sweep.errors import StoreError
     from sweep.launch import Launch
+    from sweep.origin import of_command_line
     from sweep.prepare import prepare
     from sweep.results import default_out, make_engine
     from sweep.store import Store
@@ -61,7 +62,8 @@ def ml_train(
         config, (*overrides, *short), command, metrics=metrics, deterministic=deterministic, seeds=str(first.seed)
     )
     rebirth(checked.deterministic)
-    prepared = prepare(checked, origin=origin(config, (*overrides, *short), deterministic, command, metrics))
+    words = of_command_line(config, (*overrides, *short), deterministic, command, metrics)
+    prepared = prepare(checked, origin=words)
     target, remote = located(out if out is not None else default_out(checked))
     if remote is not None:
         raise StoreError(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator
 
-from sweep.argv import asked_again
 from sweep.comparison.arms import Arm
 from sweep.comparison.model import Pair
 from sweep.errors import StatisticsError
-from sweep.report.words import path_argument, shown
+from sweep.origin import asked_again
+from sweep.report.words import shown
 from sweep.stats import seeds_for_difference, seeds_for_half_width
 from sweep.stats.interval import chi_square_quantile
 from sweep.stats.stopping import EXTRA
@@ -79,7 +78,6 @@ def _command(pair: Pair, a: Arm, b: Arm, n: int, wanted: float) -> str:
 
 
 def _until(arm: Arm, rule: str, n: int, also: str = "") -> str:
-    options = (
-        f"--out {path_argument(arm.directory)} --until {shlex.quote(rule)} --max-seeds {max(n + EXTRA, LEAST_CAP)}"
-    )
-    return f"the honest way{also}: {asked_again(arm.origin, options)}"
+    most = max(n + EXTRA, LEAST_CAP, len(arm.seeds))
+    words = asked_again(arm.origin, out=arm.directory, seeds=arm.seeds, until=rule, max_seeds=most)
+    return f"the honest way{also}: {words}"

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sweep.argv import asked_again
+from sweep.origin import asked_again, resumed
 from sweep.report.model import Counts, Environment, Row
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.store import Manifest, Member, Store
@@ -141,20 +141,18 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
 
 def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
     """What to type next, the most useful first."""
-    here = path_argument(store.shown)
-    again = asked_again(store.manifest.origin, f"--out {here}")
+    here, asked = path_argument(store.shown), store.manifest
     if counts.running:
         return (f"sweep watch {here}",)
     if counts.lost or counts.pending:
-        return (again,)
+        return (resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds),)
     if counts.failed:
-        return (asked_again(store.manifest.origin, f"--out {here} --retry-failed"),)
-    of_a_notebook = not store.manifest.origin and store.manifest.experiment["target"]["kind"] == "function"
-    if len(store.manifest.seeds) == 1 and not of_a_notebook:  # without a spread there is nothing to compare or to print
-        return (asked_again(store.manifest.origin, f"--out {here} --seeds 0-9"),)
+        return (resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds, retry_failed=True),)
+    if len(asked.seeds) == 1:  # without a spread there is nothing to compare or to print
+        return (asked_again(asked.origin, out=store.shown, seeds=range(10)),)
     if cells > 1:
         return (f"sweep compare {here}",)
-    if store.manifest.experiment.get("deterministic") and not store.manifest.stamp:
+    if asked.experiment.get("deterministic") and not asked.stamp:
         return (f"sweep verify {here}",)
     ensemble = (f"sweep ensemble {here}",) if together else ()
     return (*ensemble, f"sweep report {here} --format latex")

@@ -21,8 +21,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from sweep import aggregate
-from sweep.argv import asked_again
 from sweep.goals import ARROWS
+from sweep.origin import asked_again
 from sweep.report import charts
 from sweep.report.assemble import build
 from sweep.report.ensembles import pooled
@@ -237,10 +237,7 @@ def _yaml(config: Mapping[str, Any]) -> str:
 def _commands(store: Store, report: Report) -> list[tuple[str, str]]:
     """(what it does, the command)."""
     here = path_argument(store.shown)
-    found = []
-    if store.manifest.origin or store.manifest.experiment.get("target", {}).get("kind") == "command":
-        words = asked_again(store.manifest.origin, f"--seeds {format_seeds(report.seeds)}")
-        found.append(("Run the whole sweep again", words))
+    found = [("Run the whole sweep again", asked_again(store.manifest.origin, seeds=report.seeds))]
     first = min(report.seeds, default=0)
     found.append(("Train one seed again and compare every recorded digest", f"sweep reproduce {here} --seed {first}"))
     if report.mode == "deterministic":

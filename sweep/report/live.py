@@ -35,7 +35,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 class Running:
     """A seed at work: its newest logged row; of: how many steps it will take, where that is known.
 
-    said: what a run without a row printed last; a program's steps are only read when it has ended.
+    said: what a run without a row printed last, such as a program that names no steps.
     """
 
     key: str

@@ -47,6 +47,11 @@ class Attempt:
         self._history.write(history.line(step, metrics).encode())
         self._history.flush()
 
+    def forget_history(self) -> None:
+        """Begin history.jsonl anew."""
+        self.close()
+        (self.path / HISTORY).unlink(missing_ok=True)
+
     def close(self) -> None:
         if self._history is not None:
             self._history.close()

@@ -145,7 +145,8 @@ def test_a_reader_that_goes_away_is_no_error(store: Store) -> None:
 
 def test_status_ends_with_what_goes_on_where_it_was_left(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(store.path)]) == 0
-    assert f"next: sweep run --out {store.path}   # trains what is lost or pending" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"next: sweep run --out {store.path} --seeds 0-5   # trains what is lost or pending" in said
 
 
 def test_status_of_what_is_done_ends_with_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

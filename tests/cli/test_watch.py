@@ -22,7 +22,8 @@ def _start(*words: str) -> subprocess.Popen[str]:
     def restore() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have started the tests with it ignored
 
-    environment = {**os.environ, "PYTHONPATH": str(Path(toys.__file__).parent)}
+    paths = [str(Path(toys.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return subprocess.Popen([*SWEEP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             preexec_fn=restore, env=environment)  # fmt: skip
 
@@ -58,7 +59,7 @@ def test_it_ends_with_the_run_and_says_how_things_stand(at_work):
         out, _ = watching.communicate(timeout=120)
     assert watching.returncode == 0
     assert out.startswith("patient in runs/patient: 2 planned = ")
-    assert "next: sweep run patient.yaml --out runs/patient " in out
+    assert "next: sweep run patient.yaml --out runs/patient --seeds 1,2 " in out
 
 
 def test_an_interrupt_ends_the_watching_and_not_the_run(at_work):

@@ -57,6 +57,21 @@ except Exception:
 """
 
 
+def end(process: subprocess.Popen[Any], word: str | None = None) -> None:
+    """Have a process end at a word or at SIGTERM, or else by force, and with it all that it started."""
+    below = descendants(process.pid)
+    if word is None:
+        process.terminate()
+    try:
+        process.communicate(word, timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 class Simulated:
     """A cluster in a process of its own, so that its end is no end of the test."""
 
@@ -76,15 +91,7 @@ class Simulated:
         self.process.stdout.readline()
 
     def close(self) -> None:
-        below = descendants(self.process.pid)
-        try:
-            self.process.communicate("end\n", timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
-        for pid in below:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end(self.process, "end\n")
 
 
 @pytest.fixture
@@ -180,16 +187,7 @@ class Node:
         )  # fmt: skip
 
     def close(self) -> None:
-        below = descendants(self.process.pid)
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        for pid in below:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end(self.process)
 
 
 @contextlib.contextmanager

@@ -65,6 +65,11 @@ def test_every_section_is_there_and_says_what_was_asked(told):
         assert wanted in words, wanted
 
 
+def test_it_says_how_to_run_the_whole_sweep_again(told):
+    assert "Run the whole sweep again" in told[1].words
+    assert "sweep run --seeds 0-5" in told[1].words
+
+
 def test_nothing_is_loaded_from_anywhere(told):
     for _tag, attributes in told[1].tags:
         for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):

@@ -157,6 +157,24 @@ def test_a_phone_scrolls_down_and_never_sideways(browser, pages, name):
         assert small == []
 
 
+def test_no_table_of_a_phone_scrolls_sideways_and_each_number_says_what_it_is(browser, pages):
+    wide = (
+        "[...document.querySelectorAll('table.stack')].filter(e => e.checkVisibility())"
+        ".map(e => [e.parentElement.scrollWidth - e.parentElement.clientWidth,"
+        " getComputedStyle(e.querySelector('td[data-of]'), '::before').content])"
+    )
+    for name, tables in (("ordinary", 4), ("hostile", 1)):
+        with Opened(browser, pages / f"{name}.html", width=360) as opened:
+            opened.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+            found = opened.page.evaluate(wide)
+            assert len(found) == tables
+            assert all(over <= 0 for over, _ in found), found
+            assert all(label != "none" for _, label in found)
+    with Opened(browser, pages / "ordinary.html") as opened:
+        labels = [label for _, label in opened.page.evaluate(wide)]
+        assert set(labels) == {"none"}
+
+
 def test_every_link_button_and_scrolled_part_is_reached_by_the_tab_key_and_seen(browser, pages):
     with Opened(browser, pages / "ordinary.html") as opened:
         wanted = opened.page.evaluate(
@@ -184,7 +202,7 @@ def test_the_keyboard_copies_a_command_and_is_told_so(browser, pages):
         opened.page.wait_for_function("document.getElementById('said').textContent === 'Copied'")
         copied = opened.page.evaluate("navigator.clipboard.readText()")
         assert copied == opened.page.locator("#command-1").text_content()
-        assert copied.startswith("sweep reproduce ")
+        assert copied == "sweep run --seeds 0-5"
 
 
 def test_structure_for_a_screen_reader(browser, pages):
