@@ -113,10 +113,10 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
         where = f"collect.predictions.{split}"
         path = located(name, left, where)
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
                 arrays = {key: data[key] for key in ("ids", "targets", "probs", "mean", "var") if key in data.files}
                 names = ", ".join(data.files)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
             raise SweepError(f"{path.name} cannot be read as .npz ({error})", where=where) from None
         if "targets" not in arrays:
             raise SweepError(

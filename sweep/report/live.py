@@ -11,9 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sweep.report.sentence import labels
 from sweep.report.words import plural, shown
 from sweep.store import Member, Record, Store
 
@@ -161,11 +162,18 @@ class Tracker:
             name=self.name, total=len(states), ok=ok, failed=failed,
             marks=marks if len(marks) <= MAP else (),
             running=tuple(running), flying=len(running) if flying is None else flying,
-            interim=tuple(self.interims.values()),
+            interim=self._interim_by_name(),
             left=elapsed / gone * (todo - share) if gone > 0.02 and todo else None,
             rate=60 * self.ended / elapsed if self.ended and elapsed > 0 else None,
             phase="" if running else phase,
         )  # fmt: skip
+
+    def _interim_by_name(self) -> tuple[Interim, ...]:
+        """The variants as the report calls them: without the hash of their folder where names stay distinct."""
+        arms = dict.fromkeys(key.rpartition("/")[0] for key in list(self.statuses))
+        cells = {arm: (arm.rpartition("/")[0], arm.rpartition("/")[2]) for arm in arms}
+        called = labels(cells.values())
+        return tuple(replace(found, label=called[cells[arm]]) for arm, found in self.interims.items())
 
 
 def _interim(arm: str, metric: str, values: Sequence[float], before: Interim | None) -> Interim:

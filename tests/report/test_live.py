@@ -108,6 +108,15 @@ def test_repeats_are_averaged_and_variants_kept_apart():
     assert (b.label, b.n, b.half) == ("b", 1, None)
 
 
+def test_variants_are_called_as_in_the_report():
+    found = Tracker("digits", "test/accuracy")
+    found.plan(["lr-0.1-f41960/seed1", "lr-0.3-fc5251/seed1"])
+    found.finished("lr-0.3-fc5251/seed1", "ok", {"test/accuracy": 0.5})
+    assert [one.label for one in found.view().interim] == ["lr-0.3"]
+    found.plan(["lr-0.3-aaaaaa/seed1"])
+    assert [one.label for one in found.view().interim] == ["lr-0.3-fc5251"]
+
+
 def test_failures_are_counted_and_enter_no_mean():
     found = tracker(3)
     found.finished("seed0", "ok", {"test/accuracy": 0.5})
