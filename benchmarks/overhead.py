@@ -1,6 +1,6 @@
 """What orchestration costs: N seeds of about a second each, five ways, one table.
 
-    python benchmarks/overhead.py [--seeds 3 10 50] [--epochs 30]
+    python benchmarks/overhead.py [--seeds 3 10 50] [--epochs 30] [--rounds 3]
 
 (a) a shell loop of `ml-train --seed S`; (b) the same, one a core at a time (`xargs -P`); (c) bare Ray tasks around
 the hand-written loop below, which keeps no records; (d) `sweep run`; (e) the ideal: the time of the hand-written
@@ -94,6 +94,15 @@ def bare_ray(seeds: int, epochs: int) -> None:
     ray.shutdown()
 
 
+def round_of(n: int, epochs: int, room: str, number: int) -> tuple[float, float, float]:
+    """Seconds of (c), (d) and (e); half of (e) before and half after (d), since machines change their speed."""
+    c = timed([sys.executable, __file__, "--bare-ray", str(n), str(epochs)], room)
+    before = ideal(n // 2, epochs)
+    sweep = [str(BIN / "sweep"), "run", f"params.epochs={epochs}", "--seeds", f"0-{n - 1}", "--out", f"swept{number}"]
+    d = timed(sweep, room)
+    return c, d, before + ideal(n - n // 2, epochs)
+
+
 def step_ratio(epochs: int) -> tuple[float, float]:
     """(seconds of the built-in loop's epochs, of the hand-written one's), medians of interleaved runs."""
     import torch
@@ -150,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 10, 50])
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=1, help="of (c), (d) and (e); their medians are shown")
     parser.add_argument("--skip-loops", action="store_true", help="leave out (a) and (b), the slow ones")
     asked = parser.parse_args()
     print(f"{CORES} cores; one seed is {asked.epochs} epochs\n")
@@ -164,11 +174,11 @@ def main() -> None:
             if not asked.skip_loops:
                 a = timed(loop, room, shell=True)
                 b = timed(pooled, room, shell=True)
-            c = timed([sys.executable, __file__, "--bare-ray", str(n), str(asked.epochs)], room)
-            d = timed([str(BIN / "sweep"), "run", f"params.epochs={asked.epochs}", "--seeds", f"0-{n - 1}"], room)
-        e = ideal(n, asked.epochs)
+            rounds = [round_of(n, asked.epochs, room, number) for number in range(asked.rounds)]
+        c, d, e = (statistics.median(each) for each in zip(*rounds, strict=True))
+        over = statistics.median((one - 6) / ideal for _, one, ideal in rounds)
         print(f"{n:>4} {a:>9.1f} {b:>9.1f} {c:>9.1f} {d:>9.1f} {e:>9.1f}"
-              f" {a / d:>6.2f} {b / d:>6.2f} {c / d:>6.2f} {(d - 6) / e:>8.2f}", flush=True)  # fmt: skip
+              f" {a / d:>6.2f} {b / d:>6.2f} {c / d:>6.2f} {over:>8.2f}", flush=True)  # fmt: skip
     ours, theirs = step_ratio(asked.epochs)
     print(f"\nsteps of the built-in loop / hand-written: {ours / theirs:.3f}  ({ours:.2f} s / {theirs:.2f} s)")
 
