@@ -24,7 +24,7 @@ OURS = (*RUN, "status", "failure", "message", "attempts", "seconds")
 STEP = "step"
 
 # The order in which the states of a seed's repeats decide the state of the seed.
-STATES = ("failed", "ok", "lost", "running", "pending")
+STATES = ("failed", "ok", "lost", "running", "stopped", "pending")
 
 
 def frame(store: Store) -> pd.DataFrame:
@@ -152,7 +152,7 @@ def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt
 
 
 def state_counts(states: Iterable[str]) -> dict[str, int]:
-    """planned = ok + failed + lost + pending; what is running counts as pending, to keep the sum."""
+    """planned = ok + failed + lost + pending; what runs or was stopped counts as pending, to keep the sum."""
     found = list(states)
     counts = {name: found.count(name) for name in ("ok", "failed", "lost")}
     return {"planned": len(found), **counts, "pending": len(found) - sum(counts.values())}

@@ -48,6 +48,8 @@ class Run:
     _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
     _epochs_since: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
+    looked_back: bool = False  # its code asked for a checkpoint to go on from
+    resumed: bool = False  # and there was one
     unsaveable: bool | None = None  # draws from a random stream that cannot be saved; None: not yet looked
 
     @property
@@ -180,7 +182,7 @@ class Run:
 
         Sets the ambient random streams back and cuts the history to the moment of the checkpoint.
         """
-        self._saves = True
+        self._saves = self.looked_back = True
         for path, about in self.attempt.checkpoints():
             if isinstance(about, str):
                 self.note(f"{path.name} passed over: {about}")
@@ -195,6 +197,7 @@ class Run:
             self._rows = len(self.attempt.adopt_history(path.parent, about["rows"]))
             self.chain = dict(chain)
             self.last = dict(body["last"])
+            self.resumed = True
             self.note(f"went on from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
             return dict(state)
         if self._rows:  # a pack that did not fit begins again within its attempt

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 from sweep.engine import Done, Engine, Lost, RayEngine, Slots
-from sweep.environment import Answer, Origin, Verdict, verdict
+from sweep.environment import Answer
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
 from sweep.packs import gpus_here, lanes_of, packs
-from sweep.plan import RunSpec, content_id
+from sweep.plan import RunSpec
 from sweep.preflight import preflight
 from sweep.prepare import Prepared
 from sweep.store import Damaged, Failure, Member, Owner, Record, Store
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
 from sweep.store.parcel import unpack
+from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
 from sweep.task import Interval, Outcome, Place, Task
 
@@ -59,11 +60,12 @@ class Finished:
 
 @dataclass(frozen=True)
 class Retried:
-    """A run's worker died; it starts again from its newest checkpoint."""
+    """A run's worker died; it starts again, from its newest checkpoint if it has one (step), else from zero."""
 
     key: str
     cause: str
     attempt: int
+    checkpoint: int | None = None
 
 
 @dataclass(frozen=True)
@@ -355,7 +357,7 @@ class Launch:
                 yield Said(f"{spec.key}: lost {LOSSES} times ({event.cause}); left for the next command")
             elif not self.stopped:
                 self._queue.appendleft((spec,))
-                yield Retried(spec.key, event.cause, self._losses[spec.key] + 1)
+                yield Retried(spec.key, event.cause, self._losses[spec.key] + 1, store.checkpoint(member))
 
 
 def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outcome:
@@ -391,16 +393,6 @@ def _environments(members: Sequence[Member], prepared: Prepared) -> Iterator[Eve
             fields = ", ".join(name for name, *_ in answer.fields)
             yield Said(f"mixed environments in this directory: {fields}")
             return
-
-
-def verdict_of(a: Record, b: Record) -> Verdict:
-    """What the environments of two records promise, their seeds set aside."""
-    return verdict(_origin(a), _origin(b))
-
-
-def _origin(record: Record) -> Origin:
-    spec = {**record.spec, "seed": 0, "streams": {}, "repeat": 0}
-    return Origin(content_id(spec), record.environment, bool(record.spec["deterministic"]), spec)
 
 
 def _beside_others(path: Path) -> Owner:

@@ -129,7 +129,7 @@ def waves(config: Config, plan: Plan, out: Path) -> Callable[[Store], Sequence[i
         target = max(one.state.target for one in looks if one.state.state == "running")
         if target > len(seeds):
             return more_seeds(seeds, target - len(seeds))
-        at_work = any(m.status in ("running", "pending") for m in members)
+        at_work = any(m.status in ("running", "stopped", "pending") for m in members)
         done = max((one.state.used for one in looks), default=0)
         room = min(rule.max_seeds, 2 * max(done, FIRST_LOOK + EXTRA))
         return more_seeds(seeds, 1) if at_work and len(seeds) < room else []

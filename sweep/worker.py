@@ -25,6 +25,7 @@ from sweep.environment import environment_id, switches_stood
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics, stop_seen
 from sweep.plan import SPLIT, RunSpec
+from sweep.steps import weighed
 from sweep.store import Attempt, Failure, Record, Store
 from sweep.store.names import LOG
 from sweep.store.parcel import elsewhere, pack, shared
@@ -113,6 +114,7 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
     # The lanes of a pack end together, and most of a record is waiting for the disk.
     hands = ThreadPoolExecutor(WRITERS)
     writing: dict[int, Future[Outcome]] = {}
+    cancelled = False
     try:
         with _captured(attempts), seeding.restored() as left, hands:
             for index, result in attempted(runs, place):
@@ -123,7 +125,7 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
                         "interrupted" if interrupted else "unpacked",
                         notes=() if interrupted else (str(result),),
                     )
-                    attempts[index].abandon()
+                    attempts[index].abandon(stopped=interrupted)
                 else:
                     # The environment is read here and now: the switches are those that training left.
                     seen = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
@@ -138,11 +140,14 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
                 outcome = written.result()
                 open_.discard(index)
                 yield outcome
+    except (Cancelled, KeyboardInterrupt):
+        cancelled = True
+        raise
     finally:
         # This process may live on: what it leaves without a record must not look like work in progress.
         open_ -= {index for index, written in writing.items() if not written.cancelled() and not written.exception()}
         for index in open_:
-            attempts[index].abandon()
+            attempts[index].abandon(stopped=cancelled)
         for attempt in attempts:
             attempt.close()
     if place.own_process and ((left and left.unrestored) or device_lost()):
@@ -225,7 +230,8 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
 
     def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
         for index, run in enumerate(runs):
-            returned = function(run, **arguments)
+            with weighed(run):
+                returned = function(run, **arguments)
             where = f"{spec.target.reference} with seed {run.seed}"
             if returned is None and run.last:
                 returned = run.last
@@ -321,6 +327,8 @@ def _commit(store: Store, run: Run, result: Metrics | Failure, seconds: float, s
     numeric, context = seen
     if run.deterministic and not failure and not switches_stood(numeric):
         run.note("not deterministic: the training code had turned a switch back when it ended")
+    if run.attempt.number > 1 and not run.looked_back:
+        run.note(f"attempt {run.attempt.number}: started from zero; the training code keeps no checkpoint")
     if failure is not None:
         failure = Failure(failure.kind, failure.message, failure.phase, failure.exception, failure.where)
     record = Record(

@@ -40,7 +40,8 @@ def sweep_of(
 ) -> Store:
     """A directory whose runs became what `outcome` says: fields of a Record, and `history`, `predictions`.
 
-    None leaves a run pending; {"lost": True} begins an attempt of a process that is no longer there.
+    None leaves a run pending; {"lost": True} begins an attempt of a process that is no longer there,
+    {"stopped": True} one that ended because that was asked for.
     """
     plan = planned(seeds, variants, tasks, repeats, deterministic=deterministic)
     config = {"primary": "test/accuracy", "deterministic": deterministic, **(config or {})}
@@ -57,6 +58,9 @@ def put(store: Store, spec: RunSpec, made: Outcome) -> None:
     fields = dict(made)
     if fields.pop("lost", False):
         (attempt.path / "attempt.json").unlink()
+        return
+    if fields.pop("stopped", False):
+        attempt.abandon(stopped=True)
         return
     for row in fields.pop("history", ()):
         attempt.log_row(row["step"], {k: v for k, v in row.items() if k != "step"})

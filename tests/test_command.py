@@ -23,9 +23,10 @@ from sweep.command import failure_of
 from sweep.config import load
 from sweep.environment import Answer
 from sweep.errors import ConfigError, StoreError, SweepError, TargetError
-from sweep.launch import Finished, verdict_of
+from sweep.launch import Finished
 from sweep.results import Results, run
 from sweep.store import Member, Record, Store
+from sweep.store.record import verdict_of
 
 PYTHON = sys.executable
 

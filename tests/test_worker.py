@@ -218,12 +218,14 @@ def test_a_stop_leaves_no_record_and_nobody_at_work(train: Train, tmp_path: Path
     stop = str(tmp_path / "runs" / "stop-abc")
     done = train(function, launch="abc")
     assert done.outcomes == [Outcome("seed7", "interrupted")]
-    assert (done.member.status, done.member.record) == ("lost", None)
+    assert (done.member.status, done.member.record) == ("stopped", None)
 
 
-@pytest.mark.parametrize("error", [Cancelled(), RuntimeError("a mistake of ours")], ids=repr)
+@pytest.mark.parametrize(
+    ("error", "status"), [(Cancelled(), "stopped"), (RuntimeError("a mistake of ours"), "lost")], ids=repr
+)
 def test_what_ends_the_worker_itself_leaves_nobody_at_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
 ) -> None:
     def fail(*_: object) -> bool:
         raise error
@@ -232,7 +234,7 @@ def test_what_ends_the_worker_itself_leaves_nobody_at_work(
     trained = Trained(tmp_path / "runs", lambda run: {"a": 1.0})
     with pytest.raises(type(error)):
         trained.go()
-    assert trained.member.status == "lost"
+    assert trained.member.status == status
 
 
 def test_a_second_attempt_is_late_and_changes_nothing(train: Train) -> None:
@@ -265,5 +267,5 @@ def test_a_worker_told_to_terminate_leaves_no_outcome(tmp_path: Path) -> None:
     trained = Trained(tmp_path / "runs", function, own_process=True)
     with pytest.raises(Cancelled):
         trained.go()
-    assert (trained.member.status, trained.member.record) == ("lost", None)
+    assert (trained.member.status, trained.member.record) == ("stopped", None)
     assert signal.getsignal(signal.SIGTERM) is before

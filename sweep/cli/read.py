@@ -68,19 +68,20 @@ def visible(text: str) -> str:
 
 
 def count(members: list[Member]) -> dict[str, int]:
-    """planned = ok + failed + lost + pending; running ones are pending until they end."""
+    """planned = ok + failed + lost + pending; running and stopped ones are pending until they end."""
     by = Counter(member.status for member in members)
     return {
         "planned": len(members), "ok": by["ok"], "failed": by["failed"], "lost": by["lost"],
-        "pending": by["pending"] + by["running"], "running": by["running"],
+        "pending": by["pending"] + by["running"] + by["stopped"], "running": by["running"],
+        "stopped": by["stopped"],
     }  # fmt: skip
 
 
 def sentence(counts: dict[str, int]) -> str:
-    running = f" ({counts['running']} running)" if counts["running"] else ""
+    parts = [f"{counts[name]} {name}" for name in ("running", "stopped") if counts[name]]
     return (
         f"{counts['planned']} planned = {counts['ok']} ok + {counts['failed']} failed + {counts['lost']} lost "
-        f"+ {counts['pending']} pending{running}"
+        f"+ {counts['pending']} pending" + (f" ({', '.join(parts)})" if parts else "")
     )
 
 
@@ -92,10 +93,12 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
             return f" {member.record.failure}" if first == member.key else f" as {first}"
         shown = headline(member.record.metrics)
         return " " + "  ".join(f"{name} {value:.4g}" for name, value in shown)
-    if member.status in ("running", "lost"):
-        row = store.last_row(member)
-        said = f" step {row['step']}" if row else ""
-        return said + (f" {member.note}" if member.note else "")
+    if member.status in ("running", "lost", "stopped"):
+        row, kept = store.last_row(member), store.checkpoint(member)
+        parts = [f"step {row['step']}"] if row else []
+        if member.status != "running":
+            parts.append("goes on from its checkpoint" if kept is not None else "no checkpoint: begins again")
+        return " " + "; ".join([*parts, *([member.note] if member.note else [])])
     return ""
 
 

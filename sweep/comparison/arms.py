@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 class Arm:
     """One configuration on one task.
 
-    states: planned seed, ascending -> ok, failed, lost, running or pending. values: metric -> seed -> its
+    states: planned seed, ascending -> ok, failed, lost, running, stopped or pending. values: metric -> seed -> its
     number, for converged seeds that have a finite one. extensions: how often seeds were added after results
     existed, other than by a stopping rule. ordered: its number of seeds was chosen by a rule that compares.
     """

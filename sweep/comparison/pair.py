@@ -185,7 +185,7 @@ def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
     best = None if made is None or goal is None else made.max if goal == "max" else made.min
     return Side(
         name=arm.name, planned=len(arm.states), ok=arm.count("ok"), failed=arm.failed, lost=arm.count("lost"),
-        pending=arm.count("pending", "running"), missing=arm.missing(metric), n=values.size,
+        pending=arm.count("pending", "running", "stopped"), missing=arm.missing(metric), n=values.size,
         mean=made.mean if made else None, sd=made.sd if made else None, best=best, extensions=arm.extensions,
     )  # fmt: skip
 

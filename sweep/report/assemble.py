@@ -122,7 +122,8 @@ def counts_of(members: Iterable[Member]) -> Counts:
     found = Counter(member.status for member in members)
     return Counts(
         planned=found.total(), ok=found["ok"], failed=found["failed"], lost=found["lost"],
-        pending=found["pending"] + found["running"], running=found["running"],
+        pending=found["pending"] + found["running"] + found["stopped"],
+        running=found["running"], stopped=found["stopped"],
     )  # fmt: skip
 
 

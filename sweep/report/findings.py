@@ -9,8 +9,9 @@ from typing import Any
 from sweep.origin import asked_again, resumed
 from sweep.report.model import Counts, Environment, Row
 from sweep.report.words import listed, path_argument, plural, shown
-from sweep.store import Manifest, Member, Store
+from sweep.store import Manifest, Member, Record, Store
 from sweep.store.manifest import differences
+from sweep.store.record import verdict_of
 
 
 def result_rule(members: Iterable[Member]) -> str:
@@ -45,18 +46,20 @@ def reproducibility(stamp: Mapping[str, Any]) -> str:
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
     """The distinct machines and software that finished runs report, the most used first."""
     runs: Counter[str] = Counter()
-    fields: dict[str, Mapping[str, Any]] = {}
+    records: dict[str, Record] = {}
     for member in members:
         if member.record is not None and member.record.environment_id:
             runs[member.record.environment_id] += 1
-            fields.setdefault(member.record.environment_id, member.record.environment)
+            records.setdefault(member.record.environment_id, member.record)
     ordered = sorted(runs, key=lambda found: (-runs[found], found))
-    return tuple(
-        Environment(
-            id=found, runs=runs[found], summary=_machine(fields[found]),
-            differences=tuple(differences(fields[ordered[0]], fields[found])), fields=fields[found],
-        )
-        for found in ordered
+    return tuple(_environment(records[found], runs[found], records[ordered[0]]) for found in ordered)
+
+
+def _environment(record: Record, runs: int, most_used: Record) -> Environment:
+    fields, common = record.environment, most_used.environment
+    return Environment(
+        id=record.environment_id, runs=runs, summary=_machine(fields), differences=tuple(differences(common, fields)),
+        fields=fields, verdict={} if record is most_used else verdict_of(most_used, record).to_json(),
     )  # fmt: skip
 
 
@@ -101,7 +104,8 @@ def _mixed(found: Sequence[Environment]) -> Iterable[str]:
     if len(found) > 1:
         changed = sorted({line.partition(":")[0] for one in found[1:] for line in one.differences})
         runs = " + ".join(str(one.runs) for one in found)
-        yield f"{len(found)} different environments ({runs} runs), differing in {listed(changed)}"
+        answers = listed(sorted({str(one.verdict["answer"]) for one in found[1:]}))
+        yield f"{len(found)} different environments ({runs} runs), differing in {listed(changed)} (verdict: {answers})"
 
 
 def _moved(manifest: Manifest) -> Iterable[str]:

@@ -28,7 +28,10 @@ WIDTHS = 16  # half-widths that are drawn, of all since the second seed
 TAIL = 600  # bytes at the end of a log in which its last line is looked for
 PEEKING = "interim; not a reason to stop"
 
-MARKS = {"ok": ("■", "green"), "failed": ("×", "red"), "running": ("▸", "cyan"), "lost": ("?", "magenta")}
+MARKS = {
+    "ok": ("■", "green"), "failed": ("×", "red"), "running": ("▸", "cyan"), "stopped": ("‖", "yellow"),
+    "lost": ("?", "magenta"),
+}  # fmt: skip
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 

@@ -14,7 +14,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Counts:
-    """Runs. planned = ok + failed + lost + pending; `running` is how many of the pending are at work now."""
+    """Runs. planned = ok + failed + lost + pending.
+
+    Of the pending, `running` are at work now, and `stopped` were until somebody asked them to end.
+    """
 
     planned: int
     ok: int
@@ -22,13 +25,19 @@ class Counts:
     lost: int
     pending: int
     running: int = 0
+    stopped: int = 0
 
     def __str__(self) -> str:
-        running = f" ({self.running} running)" if self.running else ""
         return (
             f"{self.planned} planned = {self.ok} ok + {self.failed} failed"
-            f" + {self.lost} lost + {self.pending} pending{running}"
+            f" + {self.lost} lost + {self.pending} pending{of_pending(self.running, self.stopped)}"
         )
+
+
+def of_pending(running: int, stopped: int) -> str:
+    """ " (2 running, 1 stopped)", or nothing."""
+    parts = [f"{count} {word}" for count, word in ((running, "running"), (stopped, "stopped")) if count]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 @dataclass(frozen=True)
@@ -180,13 +189,18 @@ class Across:
 
 @dataclass(frozen=True)
 class Environment:
-    """A machine and its software that runs were made on; `differences` are from the most used one."""
+    """A machine and its software that runs were made on; `differences` are from the most used one.
+
+    verdict: what may be expected of equal runs here and there ("answer"), and the "fields" that decided; of the
+    most used one, nothing.
+    """
 
     id: str
     runs: int
     summary: str
     differences: tuple[str, ...]
     fields: Mapping[str, Any]
+    verdict: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

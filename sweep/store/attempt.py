@@ -67,10 +67,15 @@ class Attempt:
         self.write(name, lambda stream: predictions.write(stream, made))
         return atomic.file_digest(self.path / name)
 
-    def abandon(self) -> None:
-        """End without a record: whoever looks sees at once that nobody is at work on it."""
+    def abandon(self, *, stopped: bool = False) -> None:
+        """End without a record: whoever looks sees at once that nobody is at work on it.
+
+        stopped: because a stop was asked for, which is told apart from a worker that died.
+        """
         self.close()
-        about = {**self.owner.to_json(), "pid": 0, "number": self.number, "spec_id": self.spec_id}
+        about = {
+            **self.owner.to_json(), "pid": 0, "number": self.number, "spec_id": self.spec_id, "stopped": stopped,
+        }  # fmt: skip
         try:
             atomic.write(self.path / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
         except OSError:  # a full disk still lets go of a file: without it nobody is at work here either

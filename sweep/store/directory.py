@@ -21,6 +21,7 @@ from sweep.store.manifest import Manifest
 from sweep.store.names import (
     ABOUT,
     ATTEMPT,
+    CHECKPOINT,
     CORRUPT,
     EVENTS,
     HISTORY,
@@ -39,12 +40,15 @@ from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
 from sweep.store.record import Record
 
-Status = Literal["ok", "failed", "lost", "running", "pending"]
+Status = Literal["ok", "failed", "lost", "stopped", "running", "pending"]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One planned run, as the directory tells it."""
+    """One planned run, as the directory tells it.
+
+    status: "lost" when its worker or its node died, "stopped" when it ended because that was asked for.
+    """
 
     key: str
     variant: str
@@ -245,7 +249,8 @@ class Store:
         owner = lock.read_owner(tries[0] / ABOUT) if at_work else None
         if not reason and owner is not None and _alive(owner, live):
             return replace(member, status="running")
-        return replace(member, status="lost", note=reason)
+        stopped = at_work and not reason and _about(tries[0]).get("stopped") is True
+        return replace(member, status="stopped" if stopped else "lost", note=reason)
 
     def _disbelieve(self, member: Member, found: Record, verify: bool) -> str:
         """Why a record that parses does not count, or nothing."""
@@ -322,6 +327,12 @@ class Store:
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder
         return history.last(inside(self.path, folder / HISTORY)) if folder else None
+
+    def checkpoint(self, member: Member) -> int | None:
+        """The step of the newest checkpoint that an unfinished run could go on from; it is not opened."""
+        names = (path.stem for each in attempts_of(member.path) for path in each.glob(f"{CHECKPOINT}*.pt"))
+        steps = [name.removeprefix(CHECKPOINT) for name in names]
+        return max((int(step) for step in steps if step.isascii() and step.isdecimal()), default=None)
 
     def splits(self, member: Member) -> list[str]:
         """The splits that a finished run has predictions for."""
@@ -418,9 +429,18 @@ class Store:
 
 def _number(attempt: Path) -> int:
     try:
-        return int(atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))["number"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(_about(attempt).get("number", 0))
+    except (ValueError, TypeError):
         return 0
+
+
+def _about(attempt: Path) -> dict[str, Any]:
+    """What an attempt says of itself; nothing where that cannot be read."""
+    try:
+        found = atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _names(path: Path) -> set[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from sweep.environment import Origin, Verdict, verdict
 from sweep.plan import RunSpec, content_id
 from sweep.store import atomic
 
@@ -64,6 +65,17 @@ class Record:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+
+def verdict_of(a: Record, b: Record) -> Verdict:
+    """What the environments of two records promise each other, whatever else was asked of the runs."""
+    return verdict(_origin(a), _origin(b))
+
+
+def _origin(record: Record) -> Origin:
+    # Equal for both: other seeds and variants are other experiments, in what may be the same environment.
+    spec = {"target": {"kind": record.spec["target"]["kind"]}}
+    return Origin("set aside", record.environment, bool(record.spec["deterministic"]), spec)
 
 
 class Damaged(ValueError):

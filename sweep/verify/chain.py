@@ -71,6 +71,16 @@ def first_difference(
     return None
 
 
+def unlike_metric(
+    a: Mapping[str, float], b: Mapping[str, float], *, between: tuple[str, str] = ("", "")
+) -> Difference | None:
+    """The first metric, by name, of which both have a value and not the same one."""
+    for name in sorted(a):
+        if name in b and a[name] != b[name]:
+            return Difference(f"metrics/{name}", repr(a[name]), repr(b[name]), between)
+    return None
+
+
 def epochs(chain: Mapping[str, str]) -> int:
     """How many epochs a chain covers."""
     return sum(link.startswith("epoch/") for link in chain)

@@ -17,7 +17,7 @@ from sweep.errors import SweepError
 from sweep.plan import RunSpec
 from sweep.store import Failure, Record, atomic
 from sweep.task import Place
-from sweep.verify.chain import Difference, epochs, first_difference
+from sweep.verify.chain import Difference, epochs, first_difference, unlike_metric
 from sweep.verify.distance import Distance, distance
 from sweep.verify.locate import Culprit, locate
 from sweep.verify.process import Process
@@ -172,9 +172,10 @@ def _judged(
     chains = [(each.where, each.chain) for each in trained]
     found = _first_of(chains)
     if found is None and record is not None and promised is not None and promised.answer is Answer.MUST_MATCH:
-        found = first_difference(
-            record.digests, trained[0].chain, common=True, between=("the record", trained[0].where)
-        )
+        between = ("the record", trained[0].where)
+        found = first_difference(record.digests, trained[0].chain, common=True, between=between)
+        if found is None and not trained[0].stopped:
+            found = unlike_metric(record.metrics, trained[0].metrics, between=between)
     if not spec.deterministic:
         pair = [t for t in trained if t.where.startswith("process")][:2]
         apart = distance(pair[0].metrics, pair[1].metrics, Path(pair[0].folder), Path(pair[1].folder))

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from sweep import digest, fingerprint, seeding, worker
 from sweep.handle import Interrupted, Run
+from sweep.steps import Steps
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.task import Interval
 from sweep.train import lanes, loop
 from sweep.verify.request import Request, Trained
-from sweep.verify.watch import Steps, Watch
+from sweep.verify.watch import Watch
 
 NEVER = Interval(epochs=0, seconds=0)
 
@@ -86,7 +87,7 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
         stack.enter_context(contextlib.redirect_stdout(heard))
         stack.enter_context(contextlib.redirect_stderr(heard))
         stack.enter_context(seeding.restored())
-        steps = stack.enter_context(_steps(run, request))
+        stack.enter_context(_steps(run, request))
         if request.trace:
             stack.enter_context(_trace(request.trace))
         for _, result in worker.attempted([run], request.place):
@@ -98,8 +99,6 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
                 metrics = result
             if run.environment is None:
                 run.look_around()
-        if steps is not None and steps.count and not stopped and "final" not in run.chain:
-            run.digest("final", steps.weights())
     attempt.close()
     numeric, context = run.environment or ({}, {})
     if not recipe and not stopped and failure is None:
@@ -114,14 +113,12 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
 
 
 def _steps(run: Rehearsal, request: Request) -> AbstractContextManager[Steps | None]:
-    """The built-in loop says itself what it does; a user's function is seen at its optimizers."""
+    """The built-in loop says itself what it does; a user's function is seen at its optimizers, step by step here."""
     if run.spec.target.kind != "function":
         return contextlib.nullcontext()
 
     def link(name: str, value: Callable[[], str]) -> None:
-        if (name == "initial" and name not in run.chain) or (
-            name != "initial" and request.steps is not None and run.each
-        ):
+        if name != "initial" and request.steps is not None and run.each:
             run.digest(name, value())
 
     def after(count: int) -> None:

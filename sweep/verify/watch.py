@@ -16,55 +16,7 @@ from torch.nn.modules import module as hooks
 from torch.optim import Optimizer, optimizer
 
 from sweep import digest
-
-
-class Steps:
-    """Counts optimizer steps; digests what is optimized before the first step and after each.
-
-    link: called with "initial" or "step/k" and a function that makes the digest. after: called with the count.
-    """
-
-    def __init__(self, link: Callable[[str, Callable[[], str]], None], after: Callable[[int], None]) -> None:
-        self.link, self.after, self.count = link, after, 0
-        self.optimizers: dict[Optimizer, None] = {}  # kept: their weights are asked for when the function has returned
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Steps:
-        for register, hook in (
-            (optimizer.register_optimizer_step_pre_hook, self._before),
-            (optimizer.register_optimizer_step_post_hook, self._after),
-        ):
-            self._stack.callback(register(hook).remove)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def weights(self) -> str:
-        """The digest of everything that any optimizer changes; "" before the first step."""
-        found = {
-            f"{i}/{g}/{p}": tensor.detach()
-            for i, each in enumerate(self.optimizers)
-            for g, group in enumerate(each.param_groups)
-            for p, tensor in enumerate(group["params"])
-        }
-        return digest.tensors(found) if found else ""
-
-    def _before(self, which: Optimizer, *_: Any) -> None:
-        self.optimizers[which] = None
-        if self.count == 0 and not _captured():
-            self.link("initial", self.weights)
-
-    def _after(self, which: Optimizer, *_: Any) -> None:
-        if not _captured():
-            self.count += 1
-            self.link(f"step/{self.count}", self.weights)
-            self.after(self.count)
-
-
-def _captured() -> bool:
-    """Within the capture of a CUDA graph nothing can be read back."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+from sweep.steps import captured
 
 
 class Watch:
@@ -150,7 +102,7 @@ class Watch:
                 yield where, kind, parameter
 
     def _tell(self, what: str, where: str, kind: str, tensor: Tensor) -> None:
-        if not _captured():
+        if not captured():
             self.say(self.step, what, where, kind, lambda: digest.tensors({"": tensor.detach()}))
 
 

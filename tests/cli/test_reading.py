@@ -88,6 +88,24 @@ def test_status_counts_every_planned_run_once(store: Store, capsys: pytest.Captu
     }  # fmt: skip
 
 
+def test_what_was_stopped_is_not_called_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fates = [{"metrics": {"test/accuracy": 0.9}}, {"stopped": True}, {"lost": True}]
+    store = sweep_of(tmp_path / "runs", lambda spec: fates[spec.seed], seeds=range(3))
+    said = "3 planned = 1 ok + 0 failed + 1 lost + 1 pending (1 stopped)"
+    assert main(["status", str(store.path)]) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert [line.split() for line in out.splitlines() if "seed1" in line] == [
+        ["seed1", "stopped", "no", "checkpoint:", "begins", "again"]
+    ]
+    assert "trains what is lost or pending" in out
+    assert main(["report", str(store.path)]) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert "seed2 lost: its process ended without a record" in out
+    assert "seed1" not in out
+
+
 def test_status_shows_a_launch_at_work(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with Store.lock(store.path) as owner:
         assert main(["status", str(store.path)]) == 0

@@ -272,7 +272,7 @@ def test_an_interrupt_stops_at_a_log_says_so_and_the_next_command_goes_on() -> N
     assert "Traceback" not in err
     assert os.listdir(tally) == ["1"]
     statuses = {m.key: m.status for m in Store.open("runs/patient").scan()}
-    assert statuses == {"seed1": "lost", "seed2": "pending"}
+    assert statuses == {"seed1": "stopped", "seed2": "pending"}
     assert not list(Path("runs/patient").glob("stop-*"))
 
 

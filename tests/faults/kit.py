@@ -95,7 +95,7 @@ def credible(path: Path) -> Mapping[int, str]:
         return {}
     out = {}
     for member in Store.open(path).scan(verify=True):
-        assert member.status in ("ok", "lost", "pending", "running"), (member.key, member.record)
+        assert member.status in ("ok", "lost", "stopped", "pending", "running"), (member.key, member.record)
         assert not member.note, member.note
         assert (member.record is not None) == (member.status == "ok")
         out[member.seed] = member.status

@@ -107,7 +107,10 @@ def test_mixed_environments_are_reported_with_what_differs(tmp_path):
     found = told(tmp_path, outcome)
     assert [e.runs for e in found.environments] == [2, 1]
     assert found.environments[1].differences == ("threads: 1 -> 2",)
-    assert found.warnings == ("2 different environments (2 + 1 runs), differing in threads",)
+    assert found.warnings == ("2 different environments (2 + 1 runs), differing in threads (verdict: NOT_EXPECTED)",)
+    assert [one.verdict for one in found.environments] == [
+        {}, {"answer": "NOT_EXPECTED", "fields": [["threads", 1, 2]]}
+    ]  # fmt: skip
 
 
 def test_the_rule_of_the_result_and_its_epochs_are_told(tmp_path):

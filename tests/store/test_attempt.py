@@ -137,6 +137,23 @@ def test_an_abandoned_attempt_is_at_once_nobodys(store: Store) -> None:
     assert store.member(SPEC.key).status == "lost"
 
 
+def test_a_stop_that_was_asked_for_is_told_from_a_death(store: Store) -> None:
+    first = store.begin(SPEC)
+    checkpoint(first, 5, b"five")
+    first.abandon(stopped=True)
+    member = store.member(SPEC.key)
+    assert (member.status, store.checkpoint(member)) == ("stopped", 5)
+    second = store.begin(SPEC)
+    second.abandon()  # the newest attempt tells
+    assert store.member(SPEC.key).status == "lost"
+    third = store.begin(SPEC)
+    third.abandon(stopped=True)
+    (third.path.parent / "record.json").write_text("{")  # damage outweighs how it ended
+    member = store.member(SPEC.key)
+    assert (member.status, store.checkpoint(member)) == ("lost", 5)
+    assert "damaged" in member.note
+
+
 def test_only_the_first_commit_counts(store: Store) -> None:
     def record(attempt: Attempt, accuracy: float) -> Record:
         return Record(spec=SPEC.to_json(), spec_id=SPEC.id, status="ok", attempt=attempt.nonce, metrics={"a": accuracy})

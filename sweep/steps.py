@@ -1,0 +1,118 @@
+"""Steps: the optimizer steps of training code that does not know it is seen, and the weights they change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer, optimizer
+
+from sweep import digest
+from sweep.handle import Run
+
+MOST = 64  # optimizers of one run; of code that makes one for every step, nothing is said
+
+
+class Steps:
+    """Counts optimizer steps; digests what is optimized before the first step and after each.
+
+    link: called with "initial" or "step/k" and a function that makes the digest. after: called with the count.
+    """
+
+    def __init__(
+        self, link: Callable[[str, Callable[[], str]], None], after: Callable[[int], None] = lambda count: None
+    ) -> None:
+        self.link, self.after, self.count = link, after, 0
+        # Kept: their weights are asked for when the function has returned. Not for ever: of code that makes a model
+        # after the other, those that stepped since the newest optimizer came, and of the others the digest.
+        self._held: dict[Optimizer, int] = {}
+        self._let_go: dict[int, str] = {}
+        self._numbers: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+        self._seen = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Steps:
+        for register, hook in (
+            (optimizer.register_optimizer_step_pre_hook, self._before),
+            (optimizer.register_optimizer_step_post_hook, self._after),
+        ):
+            self._stack.callback(register(hook).remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def weights(self) -> str:
+        """The digest of everything that any optimizer changes; "" before the first step.
+
+        Raises: TypeError for weights without plain bytes (see `sweep.digest`).
+        """
+        if not self._seen or self._seen > MOST:
+            return ""
+        here = digest.tensors(dict(_weights(self._held)))
+        gone = sorted(self._let_go.items())
+        return hashlib.sha256(json.dumps([here, gone]).encode()).hexdigest() if gone else here
+
+    def _before(self, which: Optimizer, *_: Any) -> None:
+        if which not in self._held and self._seen <= MOST:
+            self._hold(which)
+        if self.count == 0 and not captured():
+            self.link("initial", self.weights)
+
+    def _hold(self, which: Optimizer) -> None:
+        number = self._numbers.get(which)
+        if number is None:
+            for other, its in self._held.items() if not captured() else ():
+                with suppress(TypeError):
+                    self._let_go[its] = digest.tensors(dict(_weights({other: its})))
+            self._held.clear()
+            number = self._numbers[which] = self._seen
+            self._seen += 1
+        self._let_go.pop(number, None)
+        self._held[which] = number
+
+    def _after(self, which: Optimizer, *_: Any) -> None:
+        if not captured():
+            self.count += 1
+            self.link(f"step/{self.count}", self.weights)
+            self.after(self.count)
+
+
+def _weights(held: Mapping[Optimizer, int]) -> Iterator[tuple[str, Tensor]]:
+    for each, number in held.items():
+        for g, group in enumerate(each.param_groups):
+            for p, tensor in enumerate(group["params"]):
+                yield f"{number}/{g}/{p}", tensor.detach()
+
+
+def captured() -> bool:
+    """Within the capture of a CUDA graph nothing can be read back."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+@contextmanager
+def weighed(run: Run) -> Iterator[None]:
+    """Add the weights at the first and after the last optimizer step to the run's chain, where its code has not.
+
+    Training code that says nothing of its weights has links to compare all the same; without an optimizer of torch
+    it has none.
+    """
+
+    def link(name: str, value: Callable[[], str]) -> None:
+        # Of a run that went on from a checkpoint these are not the initial ones.
+        if name == "initial" and name not in run.chain and not run.resumed:
+            with suppress(TypeError):
+                run.digest(name, value())
+
+    with Steps(link) as steps:
+        yield
+    if "final" not in run.chain and (steps.count or not run.resumed):
+        with suppress(TypeError):
+            if found := steps.weights():
+                run.digest("final", found)
