@@ -29,6 +29,8 @@ from sweep.verify.request import Request, Trained
 OTHER = 0x5EED5EED  # what a perturbed stream is given
 AMBIENT = ("random", "numpy", "torch")
 WORKERS = "workers.jsonl"
+# Of the module, not of one training: code that says `from numpy.random import default_rng` keeps what it was given.
+_HEARD: list[Mapping[str, Any]] = []
 _LIBRARIES = tuple(
     {os.path.dirname(os.path.dirname(__file__)), *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib"))}
 )
@@ -72,31 +74,8 @@ def _probed(request: Request, perturb: str, where: str) -> tuple[Trained, list[M
 @contextmanager
 def _probing(folder: Path, perturb: str) -> Iterator[list[Mapping[str, Any]]]:
     """Hear the calls that draw from elsewhere than the seed, or seed again; give one ambient stream another seed."""
-    heard: list[Mapping[str, Any]] = []
     folder.mkdir(parents=True, exist_ok=True)
-
-    def hear(kind: str, what: str, argument: Any = None) -> None:
-        place = _user_line()
-        entry = {"kind": kind, "what": what, "where": place, "argument": repr(argument)[:60]}
-        if place and entry not in heard:
-            heard.append(entry)
-
-    def seeds(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(call)
-        def heard_call(*arguments: Any, **named: Any) -> Any:
-            given = arguments[0] if arguments else next(iter(named.values()), None)
-            hear("unseeded" if given is None else "seeded", name, given)
-            return call(*arguments, **named)
-
-        return heard_call
-
-    def draws(kind: str, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(call)
-        def heard_call(*arguments: Any, **named: Any) -> Any:
-            hear(kind, name)
-            return call(*arguments, **named)
-
-        return heard_call
+    _HEARD.clear()
 
     def seeded_and_perturbed(*arguments: Any, **named: Any) -> None:
         seed_everything(*arguments, **named)
@@ -109,24 +88,64 @@ def _probing(folder: Path, perturb: str) -> Iterator[list[Mapping[str, Any]]]:
         self.worker_init_fn = _Reporting(self.worker_init_fn, str(folder / WORKERS))
 
     with ExitStack() as stack:
+        stack.enter_context(patch.object(random.Random, "__init__", _own_generator(random.Random.__init__)))
         for owner, name, wrapped in [
-            (np.random, "default_rng", partial(seeds, "numpy.random.default_rng")),
-            (np.random, "seed", partial(seeds, "numpy.random.seed")),
-            (random, "seed", partial(seeds, "random.seed")),
-            (torch, "manual_seed", partial(seeds, "torch.manual_seed")),
-            (torch, "seed", partial(draws, "unseeded", "torch.seed")),
-            (os, "urandom", partial(draws, "unseeded", "os.urandom")),
-            (time, "time", partial(draws, "clock", "time.time")),
-            (time, "time_ns", partial(draws, "clock", "time.time_ns")),
-            (time, "perf_counter", partial(draws, "clock", "time.perf_counter")),
-            (time, "perf_counter_ns", partial(draws, "clock", "time.perf_counter_ns")),
-            (time, "monotonic", partial(draws, "clock", "time.monotonic")),
+            (np.random, "default_rng", partial(_seeds, "numpy.random.default_rng")),
+            (np.random, "seed", partial(_seeds, "numpy.random.seed")),
+            (random, "seed", partial(_seeds, "random.seed")),
+            (torch, "manual_seed", partial(_seeds, "torch.manual_seed")),
+            (torch, "seed", partial(_draws, "unseeded", "torch.seed")),
+            (os, "urandom", partial(_draws, "unseeded", "os.urandom")),
+            (time, "time", partial(_draws, "clock", "time.time")),
+            (time, "time_ns", partial(_draws, "clock", "time.time_ns")),
+            (time, "perf_counter", partial(_draws, "clock", "time.perf_counter")),
+            (time, "perf_counter_ns", partial(_draws, "clock", "time.perf_counter_ns")),
+            (time, "monotonic", partial(_draws, "clock", "time.monotonic")),
         ]:
             stack.enter_context(patch.object(owner, name, wrapped(getattr(owner, name))))
         stack.enter_context(patch.object(DataLoader, "__init__", loader))
         if perturb:
             stack.enter_context(patch.object(seeding, "seed_everything", seeded_and_perturbed))
-        yield heard
+        yield _HEARD
+
+
+def _hear(kind: str, what: str, argument: Any = None) -> None:
+    place = _user_line()
+    entry = {"kind": kind, "what": what, "where": place, "argument": repr(argument)[:60]}
+    if place and entry not in _HEARD:
+        _HEARD.append(entry)
+
+
+def _seeds(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def heard(*arguments: Any, **named: Any) -> Any:
+        given = arguments[0] if arguments else next(iter(named.values()), None)
+        _hear("unseeded" if given is None else "seeded", name, given)
+        return call(*arguments, **named)
+
+    return heard
+
+
+def _draws(kind: str, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def heard(*arguments: Any, **named: Any) -> Any:
+        _hear(kind, name)
+        return call(*arguments, **named)
+
+    return heard
+
+
+def _own_generator(call: Callable[..., None]) -> Callable[..., None]:
+    """`random.Random()`, where the training code makes one: the standard library has its own, for file names."""
+
+    @wraps(call)
+    def heard(self: Any, *arguments: Any, **named: Any) -> None:
+        if not sys._getframe(1).f_code.co_filename.startswith(_LIBRARIES):
+            given = arguments[0] if arguments else next(iter(named.values()), None)
+            _hear("unseeded" if given is None else "seeded", "random.Random", given)
+        call(self, *arguments, **named)
+
+    return heard
 
 
 def _reseed(stream: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.random import default_rng
+from torch import Tensor, manual_seed, nn
 from torch.utils.data import DataLoader, Dataset
 
 from sweep.handle import Run
@@ -112,4 +114,19 @@ def careless(run: Run) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
     run.save_model(model)
+    return {"test/loss": loss.item()}
+
+
+def by_name(run: Run) -> dict[str, float]:
+    """What `careless` does, with functions that were imported by their names, and a generator nobody seeded."""
+    manual_seed(0)
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loss = torch.zeros(())
+    for _ in range(3):
+        noise = default_rng().normal() + random.Random().random() + random.Random(7).random()
+        loss = (model(torch.ones(4, 8)) + noise).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
     return {"test/loss": loss.item()}

@@ -23,6 +23,15 @@ def test_a_careless_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found.streams["the seed"] == "nothing"
 
 
+def test_functions_that_were_imported_by_their_names_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "\n".join(audit(spec_of("planted:by_name"), here()).findings)
+    assert "numpy.random.default_rng without a seed at planted.py:" in text
+    assert "random.Random without a seed at planted.py:" in text
+    assert "random.Random(7) at planted.py:" in text
+    assert "torch.manual_seed(0) at planted.py:" in text
+
+
 @pytest.mark.slow
 def test_a_generator_that_nobody_seeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
