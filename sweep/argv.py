@@ -17,7 +17,7 @@ from sweep.config import Config
 from sweep.config.rules import flatten, safe_name
 from sweep.errors import ConfigError, TargetError
 from sweep.plan import Json, Target, canonical
-from sweep.target import file_digest
+from sweep.source import file_digest
 
 PLACEHOLDERS = ("seed", "dir", "device", "run_id")
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it

@@ -14,6 +14,7 @@ from sweep.collect import require
 from sweep.config import Config, redact, to_dict
 from sweep.errors import ConfigError, EnvironmentRefused
 from sweep.plan import Cell, Plan, Target, cells_of, plan
+from sweep.source import mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.target import check_params, resolve
 
@@ -39,6 +40,7 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
     """
     device = resolve_device(config.device)
     target, called = _target(config, function)
+    _require_sense(config, target, called)
     cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
     made = plan(config, target, cells, device)
     if len(made) > MOST:
@@ -56,14 +58,13 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
         seeds=made.seeds,
         versions=versions(),
         origin=origin,
+        source=source_text(function) if function is not None else "",
     )
     return Prepared(config, made, manifest, _pickled(function))
 
 
 def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target, Callable[..., Any] | None]:
     if function is not None:
-        from sweep.target import source_digest
-
         name = ":".join(getattr(function, part, "") for part in ("__module__", "__qualname__"))
         return Target("function", name, digest=source_digest(function)), function
     if config.command:
@@ -72,6 +73,28 @@ def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target
     if config.train:
         return resolve("function", config.train)
     return resolve("recipe", config.recipe or "")
+
+
+def _require_sense(config: Config, target: Target, called: Callable[..., Any] | None) -> None:
+    """Refuse what would be passed over in silence, and then stand in the report as if it had been done.
+
+    Raises: ConfigError.
+    """
+    if target.kind != "recipe" and config.checkpoint.best:
+        raise ConfigError(
+            f"best({config.checkpoint.best}) chooses an epoch, which sweep does for recipes only",
+            where="checkpoint", hint="let the training code keep its best epoch, chosen on val, and report that one",
+        )  # fmt: skip
+    if config.vary and target.kind == "command":
+        raise ConfigError(
+            "a program is given its seed alone, so no stream of it can be held", where="vary",
+            hint="vary is for recipes, and for functions that use run.streams",
+        )  # fmt: skip
+    if config.vary and target.kind == "function" and called is not None and not mentions(called, "streams"):
+        raise ConfigError(
+            f"{target.reference} never asks for run.streams, so all of it would vary", where="vary",
+            hint='seed each part with its stream, e.g. torch.manual_seed(run.streams["init"])',
+        )  # fmt: skip
 
 
 def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config: Config) -> Cell:

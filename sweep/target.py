@@ -1,9 +1,7 @@
-"""What a config names: found, its parameters checked against its signature, its source digested."""
+"""What a config names: found, and its parameters checked against its signature."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -11,7 +9,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -20,16 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from sweep.config import explain
 from sweep.errors import ConfigError, TargetError
 from sweep.plan import Json, Target, canonical
+from sweep.source import source_digest
 
-BUILT_IN = "sweep."
 # All that a stranger's directory may have run: anything else in this package, called with a stranger's
 # parameters, could write files.
 BUILT_IN_RECIPES = ("sweep.train.recipes:classifier", "sweep.train.recipes:regressor")
-
-
-def built_in(reference: str) -> bool:
-    """Whether a reference is part of this package."""
-    return reference.startswith(BUILT_IN)
 
 
 def harmless(target: Target) -> bool:
@@ -47,7 +40,7 @@ def require_trust(target: Target, trust: bool, say: Callable[[str], None]) -> No
     if target.kind == "function" and target.reference.startswith("__main__:"):
         raise TargetError(
             "it was defined in a notebook or script, not in a module", where=target.reference,
-            hint="only its text was recorded; move it into a module and train again",
+            hint="its text stands in sweep.json, to be read; to run it, move it into a module and train again",
         )  # fmt: skip
     if not trust:
         raise TargetError(
@@ -200,76 +193,3 @@ def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:
                 hint="write it as: def train(run, *, lr=1e-3): ...",
             )  # fmt: skip
     return Target(kind=kind, reference=reference, digest=source_digest(function)), function  # type: ignore[arg-type]
-
-
-def source_digest(function: Callable[..., Any]) -> str:
-    """sha256 over the normalised syntax trees of the defining file and of what it imports beside it.
-
-    Comments and layout do not count. Built-ins answer with the integer NUMERICS of their module, which is
-    raised when their arithmetic changes: otherwise every upgrade would orphan directories.
-    """
-    module = sys.modules.get(function.__module__)
-    numerics = getattr(module, "NUMERICS", None)
-    if numerics is not None and built_in(function.__module__):
-        return f"numerics-{numerics}"
-    path = getattr(module, "__file__", None)
-    if not path or function.__module__ == "__main__":
-        return hashlib.sha256(_normal(_source(function)).encode()).hexdigest()
-    root = Path(path).resolve().parent
-    for _ in function.__module__.split(".")[1:]:
-        root = root.parent
-    return file_digest(Path(path).resolve(), root)
-
-
-def file_digest(path: Path, root: Path) -> str:
-    """sha256 over the normalised syntax trees of a Python file and of what it imports below `root`, both absolute."""
-    digest = hashlib.sha256()
-    for file in _closure(path, root):
-        digest.update(str(file.relative_to(root)).encode() + b"\0")
-        digest.update(_normal(file.read_text(encoding="utf-8", errors="replace")).encode() + b"\0")
-    return digest.hexdigest()
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.cleandoc("\n" + inspect.getsource(function))
-    except (OSError, TypeError):
-        return repr(getattr(function, "__code__", None) and function.__code__.co_code)
-
-
-def _normal(source: str) -> str:
-    try:
-        return ast.dump(ast.parse(source))
-    except SyntaxError:
-        return source
-
-
-def _closure(start: Path, root: Path) -> list[Path]:
-    """The file and every module below `root` that it imports, directly or not; sorted."""
-    seen: set[Path] = set()
-    todo = [start]
-    while todo:
-        file = todo.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        for name in _imports(file, root):
-            base = root.joinpath(*name.split("."))
-            todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    return sorted(seen)
-
-
-def _imports(file: Path, root: Path) -> Iterator[str]:
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError):
-        return
-    package = file.relative_to(root).parent.parts
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)

@@ -231,7 +231,7 @@ def _metrics(report: Any) -> list[dict[str, Any]]:
 
 
 def test_ml_train_joins_a_sweep_that_varies_one_stream() -> None:
-    Path("vary.yaml").write_text("name: vary\ntrain: toys:line\nvary: [order]\n")
+    Path("vary.yaml").write_text("name: vary\ntrain: toys:streamed\nvary: [order]\n")
     assert main(["run", "vary.yaml", "--engine", "inline", "--seeds", "1,2"]) == 0
     assert main(["ml-train", "vary.yaml", "--seed", "3"], program="ml-train") == 0
     streams = [m.record.spec["streams"] for m in sweep.open("runs/vary").store.scan() if m.record]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from sweep.errors import ConfigError, TargetError
-from sweep.target import bind, built_in, check_params, find, resolve, source_digest, user_traceback
+from sweep.target import bind, check_params, find, resolve, user_traceback
 
 
 @pytest.fixture
@@ -149,41 +149,3 @@ def test_a_function_that_takes_no_run_is_refused(folder: Path) -> None:
         with pytest.raises(TargetError, match="first parameter must take the run"):
             resolve("function", f"mine_d:{name}")
     assert resolve("function", "mine_d:fine")[0].reference == "mine_d:fine"
-
-
-def digest(folder: Path, name: str, **files: str) -> str:
-    for file, text in files.items():
-        path = folder / f"{file.replace('__', '/')}.py"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    for module in [m for m in sys.modules if m.split(".")[0] == name.split(".")[0]]:
-        del sys.modules[module]
-    return source_digest(find(f"{name}:train"))
-
-
-def test_a_digest_follows_the_meaning_of_the_source_and_what_it_imports(folder: Path) -> None:
-    text = "import mine_f\ndef train(run):\n    return mine_f.x\n"
-    first = digest(folder, "mine_e", mine_e=text, mine_f="x = 1\n", mine_g="y = 1\n")
-    assert first == digest(folder, "mine_e", mine_e="# said\n" + text.replace("    ", "  "))
-    assert first == digest(folder, "mine_e", mine_g="y = 2\n")  # nobody imports it
-    assert first != digest(folder, "mine_e", mine_f="x = 2\n")
-    assert first == digest(folder, "mine_e", mine_f="x = 1\n")
-    assert first != digest(folder, "mine_e", mine_e=text.replace("mine_f.x", "-mine_f.x"))
-
-
-def test_relative_imports_count(folder: Path) -> None:
-    (folder / "mine_p").mkdir()
-    (folder / "mine_p" / "__init__.py").write_text("")
-    text = "from .helper import x\nfrom . import other\ndef train(run): return x\n"
-    files = {"mine_p__main": text, "mine_p__helper": "x = 1\n", "mine_p__other": "y = 1\n"}
-    first = digest(folder, "mine_p.main", **files)
-    assert first != digest(folder, "mine_p.main", mine_p__helper="x = 2\n")
-    assert first != digest(folder, "mine_p.main", mine_p__helper="x = 1\n", mine_p__other="y = 2\n")
-    assert first == digest(folder, "mine_p.main", **files)
-
-
-def test_built_ins_answer_with_their_numerics() -> None:
-    target, _ = resolve("recipe", "sweep.train.recipes:classifier")
-    assert target.digest.startswith("numerics-")
-    assert built_in(target.reference)
-    assert not built_in("sweeping:train")

@@ -23,6 +23,11 @@ def line(run: Run, *, lr: float = 0.1, epochs: int = 2, fail: int = -1) -> dict[
     return {"test/accuracy": 0.9 + run.seed / 10_000, "test/loss": float(torch.rand(()))}
 
 
+def streamed(run: Run) -> dict[str, float]:
+    """A number of each of two streams."""
+    return {f"test/{name}": run.streams[name] / 2**32 for name in ("init", "order")}
+
+
 def weights(run: Run, *, epochs: int = 3) -> dict[str, float]:
     """A real if tiny training run, whose final weights are digested."""
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))

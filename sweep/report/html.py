@@ -94,6 +94,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "seeds": format_seeds(report.seeds),
         "seed_log": [{**entry, "added": format_seeds(entry["added"])} for entry in report.seed_log],
         "config": _yaml(store.manifest.config),
+        "source": store.manifest.source,
         "commands": _commands(store, report),
         "citation": _citation(report),
         "bibtex": _bibtex(report),

@@ -1,0 +1,313 @@
+"""Source: the code that a run is trained with, as a digest of what it means, and as text where no file holds it."""
+
+from __future__ import annotations
+
+import ast
+import dis
+import hashlib
+import inspect
+import linecache
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from sweep.config.redaction import HIDDEN, is_secret, redact
+
+BUILT_IN = "sweep."
+DEEPEST = 32  # levels of a value that is looked into
+LONGEST = 1 << 20  # characters of a text that is kept, and of a value that is written out in it
+
+
+def built_in(reference: str) -> bool:
+    """Whether a reference is part of this package."""
+    return reference.startswith(BUILT_IN)
+
+
+def source_digest(function: Callable[..., Any]) -> str:
+    """sha256 over the normalised syntax trees of the defining file and of what it imports beside it.
+
+    Comments and layout do not count. Of a function that no file holds whole (of a notebook, a script, or made
+    within another function), what it uses of the session counts, too. Built-ins answer with the integer NUMERICS
+    of their module, which is raised when their arithmetic changes: otherwise every upgrade would orphan directories.
+    """
+    module = sys.modules.get(_module_of(function))
+    numerics = getattr(module, "NUMERICS", None)
+    if numerics is not None and built_in(_module_of(function)):
+        return f"numerics-{numerics}"
+    place = _file(function)
+    parts = list(_parts(function))
+    if place is None:
+        digest = hashlib.sha256(_normal(parts[0]).encode())
+    elif len(parts) < 2:
+        return file_digest(*place)
+    else:
+        digest = hashlib.sha256(file_digest(*place).encode())
+    for part in parts[1:]:
+        digest.update(b"\0" + _normal(part).encode())
+    return digest.hexdigest()
+
+
+def source_text(function: Callable[..., Any]) -> str:
+    """The text of a function that no importable file holds, and of what it uses of its session; else "".
+
+    For people to read, never to be run. Text under the name of a secret is hidden; text that is too long is cut.
+    """
+    if _file(function) is not None:
+        return ""
+    text = "\n\n".join(part.rstrip() for part in _parts(function)) + "\n"
+    return text if len(text) <= LONGEST else text[:LONGEST] + "\n# [... cut ...]\n"
+
+
+def mentions(function: Callable[..., Any], word: str) -> bool:
+    """Whether a word stands anywhere in the source that `source_digest` covers."""
+    place = _file(function)
+    files = _closure(*place) if place is not None else []
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
+    return any(word in text for text in (*_parts(function), *texts))
+
+
+def file_digest(path: Path, root: Path) -> str:
+    """sha256 over the normalised syntax trees of a Python file and of what it imports below `root`, both absolute."""
+    digest = hashlib.sha256()
+    for file in _closure(path, root):
+        digest.update(str(file.relative_to(root)).encode() + b"\0")
+        digest.update(_normal(file.read_text(encoding="utf-8", errors="replace")).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _module_of(value: Any) -> str:
+    if isinstance(value, partial):
+        return _module_of(value.func)
+    return str(getattr(value, "__module__", None) or "")
+
+
+def _file(function: Callable[..., Any]) -> tuple[Path, Path] | None:
+    """(the file that defines it, the folder its imports start from), both absolute; None of a session's own."""
+    name = _module_of(function)
+    path = getattr(sys.modules.get(name), "__file__", None)
+    if not path or name == "__main__":
+        return None
+    file = Path(path).resolve()
+    root = file.parent
+    for _ in name.split(".")[1:]:
+        root = root.parent
+    return file, root
+
+
+def _parts(function: Callable[..., Any]) -> Iterator[str]:
+    """The source of a function, then of what it uses: of a session all, of a file only what it closes over."""
+    module = _module_of(function)
+    whole = _file(function) is None
+    todo: list[tuple[str, Any]] = [("", function)]
+    seen: set[str] = set()
+    while todo:
+        name, value = todo.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        text = _described(name, value, module)
+        if text is not None:
+            yield _without_secrets(text)
+        todo += _used(value, module, whole)
+
+
+def _used(value: Any, module: str, whole: bool) -> list[tuple[str, Any]]:
+    """(name, value) of everything that a function or class of the session names."""
+    if isinstance(value, partial):
+        bound = {**{str(place): each for place, each in enumerate(value.args)}, **value.keywords}
+        return [("partial of", value.func), *((f"partial.{name}", each) for name, each in bound.items())]
+    if isinstance(value, type):
+        if value.__module__ != module or not whole:
+            return []
+        methods = [each for each in vars(value).values() if isinstance(each, FunctionType)]
+        bases = [(base.__qualname__, base) for base in value.__bases__]
+        return [*bases, *(found for method in methods for found in _used(method, module, whole))]
+    if not isinstance(value, FunctionType):
+        inside = getattr(value, "__dict__", None) if callable(value) and _module_of(value) == module else None
+        if not isinstance(inside, dict):
+            return []
+        kind = type(value).__qualname__
+        return [(kind, type(value)), *((f"{kind}.{name}", each) for name, each in inside.items())]
+    if value.__module__ != module:
+        return []
+    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+    closed = [(f"{value.__qualname__}.{name}", cell.cell_contents) for name, cell in cells if _filled(cell)]
+    if not whole:
+        return closed
+    names = dict.fromkeys(_globals_of(value.__code__))
+    return [*closed, *((name, value.__globals__[name]) for name in names if name in value.__globals__)]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  asking is the test
+    except ValueError:
+        return False
+    return True
+
+
+def _globals_of(code: CodeType) -> Iterator[str]:
+    yield from (str(each.argval) for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals_of(constant)
+
+
+def _described(name: str, value: Any, module: str) -> str | None:
+    """What stands for a value: its source, its digest or itself; None of what is not looked into."""
+    if isinstance(value, partial):
+        return "partial"
+    if isinstance(value, (FunctionType, type)):
+        return _source(value) if value.__module__ == module else _beside(value.__module__)
+    if isinstance(value, ModuleType):
+        return _beside(value.__name__)
+    if _is_plain(value):
+        shown = redact({name: value})[name]
+        return f"{name} = {shown!r}" if len(repr(shown)) <= LONGEST else f"{name} = <{_sha(repr(shown).encode())}>"
+    found = _array(value)
+    if found is not None:
+        return f"{name} = <{found}>"
+    return _source(value) if name == "" else None
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if depth > DEEPEST:
+        return False
+    if type(value) is dict:
+        return all(isinstance(key, str) and _is_plain(each, depth + 1) for key, each in value.items())
+    if type(value) in (list, tuple):
+        return all(_is_plain(each, depth + 1) for each in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _array(value: Any) -> str | None:
+    """Of a NumPy array or a torch tensor its dtype, shape and digest; neither library is imported for it."""
+    try:
+        array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+        if type(array).__module__ == "numpy" and hasattr(array, "tobytes") and not array.dtype.hasobject:
+            return f"{array.dtype} {array.shape} {_sha(array.tobytes())}"
+    except (TypeError, RuntimeError, AttributeError):
+        return None
+    return None
+
+
+def _sha(data: bytes) -> str:
+    return f"sha256 {hashlib.sha256(data).hexdigest()}"
+
+
+def _beside(name: str) -> str | None:
+    """The digest of a module in the current folder or below it; None of an installed one."""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    file, here = Path(path or "").resolve(), Path.cwd().resolve()
+    if not path or name == "__main__" or file.suffix != ".py" or "site-packages" in file.parts:
+        return None
+    return f"<module {name} {file_digest(file, here)}>" if file.is_relative_to(here) else None
+
+
+def _source(value: Any) -> str:
+    try:
+        return inspect.cleandoc("\n" + inspect.getsource(value))
+    except (OSError, TypeError):
+        pass
+    if isinstance(value, type) and (text := _of_a_class(value)):
+        return text
+    code = getattr(value, "__code__", None)
+    return repr(code and code.co_code)
+
+
+def _of_a_class(value: type) -> str:
+    """The text of a class of a notebook, which only its methods can tell the place of."""
+    codes = [each.__code__ for each in vars(value).values() if isinstance(each, FunctionType)]
+    text = "".join(linecache.getlines(codes[0].co_filename)) if codes else ""
+    try:
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    except SyntaxError:
+        return ""
+    mine = [node for node in nodes if node.name == value.__name__]
+    return textwrap.dedent(ast.get_source_segment(text, mine[-1]) or "") if mine else ""
+
+
+def _without_secrets(text: str) -> str:
+    """The text with `***` for every text constant that is given to the name of a secret."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return text
+    lines = text.encode().split(b"\n")
+    spots = {
+        (value.lineno, value.col_offset, value.end_col_offset or 0)
+        for node in ast.walk(tree)
+        for name, value in _given(node)
+        if name and is_secret(name) and isinstance(value, ast.Constant) and isinstance(value.value, str)
+        and value.lineno == value.end_lineno
+    }  # fmt: skip
+    for line, start, end in sorted(spots, reverse=True):
+        lines[line - 1] = lines[line - 1][:start] + repr(HIDDEN).encode() + lines[line - 1][end:]
+    return b"\n".join(lines).decode()
+
+
+def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
+    """(name, value) wherever a piece of syntax gives a value to a name."""
+    if isinstance(node, ast.Assign):
+        yield from ((_called(target), node.value) for target in node.targets)
+    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
+        yield _called(node.target), node.value
+    elif isinstance(node, ast.keyword):
+        yield node.arg or "", node.value
+    elif isinstance(node, ast.Dict):
+        yield from ((_called(key), value) for key, value in zip(node.keys, node.values, strict=True))
+    elif isinstance(node, ast.arguments):
+        plain = [*node.posonlyargs, *node.args]
+        pairs = [*zip(plain[len(plain) - len(node.defaults) :], node.defaults, strict=True)]
+        yield from ((argument.arg, value) for argument, value in pairs)
+        yield from ((a.arg, value) for a, value in zip(node.kwonlyargs, node.kw_defaults, strict=True))
+
+
+def _called(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Subscript):
+        return _called(node.slice)
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return str(getattr(node, "id", getattr(node, "attr", "")))
+
+
+def _normal(source: str) -> str:
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:
+        return source
+
+
+def _closure(start: Path, root: Path) -> list[Path]:
+    """The file and every module below `root` that it imports, directly or not; sorted."""
+    seen: set[Path] = set()
+    todo = [start]
+    while todo:
+        file = todo.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for name in _imports(file, root):
+            base = root.joinpath(*name.split("."))
+            todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+    return sorted(seen)
+
+
+def _imports(file: Path, root: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return
+    package = file.relative_to(root).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
