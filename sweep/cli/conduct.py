@@ -46,9 +46,7 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
         if store is None:
             return _EXIT[seen[0]]
         if seen:
-            done = sum(member.record is not None for member in store.scan())
-            how = "cancelled" if cancelled else "stopped at a checkpoint"
-            click.echo(f"{how}; {done} runs are complete. To go on: {again(store)}", err=True)
+            click.echo(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(store)}", err=True)
             return _EXIT[seen[0]]
         code = finish(store, as_json=as_json, single=single, only=launch.only)
         if launch.uncopied:
@@ -69,6 +67,18 @@ def finish(store: Store, *, as_json: bool, single: bool, only: object = None) ->
         return show_single(store, only)
     code = show_report(store, "json" if as_json else "text")
     return 3 if code == 0 and store.manifest.stamp.get("status") == "differs" else code
+
+
+def left(store: Store) -> str:
+    """What a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with a checkpoint to go on from"."""
+    members = list(store.scan())
+    done = sum(member.record is not None for member in members)
+    begun = [store.checkpoint(member) for member in members if member.record is None and member.attempts]
+    kept = sum(step is not None for step in begun)
+    said = f"{done} {'run is' if done == 1 else 'runs are'} complete"
+    if not begun:
+        return said
+    return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with a checkpoint to go on from"
 
 
 def again(store: Store) -> str:
