@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import toys
 from finished import accuracies, sweep_of
+from markupsafe import escape
 
 import sweep
 from sweep.cli.app import main
@@ -16,6 +17,7 @@ from sweep.cli.run import configured
 from sweep.config import Config, from_dict, load, to_dict
 from sweep.origin import asked_again, of_call, of_command_line
 from sweep.report import build
+from sweep.report.html import page
 from sweep.results import _config
 
 
@@ -97,6 +99,9 @@ def test_a_function_of_a_script_is_told_how_its_failed_seeds_are_tried_again() -
     results = sweep.run(train, seeds=[1, 2, 3], engine="inline", out="runs/mine")
     assert results.report.next == ("sweep.run(train, out='runs/mine', seeds='1-3', retry_failed=True)",)
     assert results.report.next[0] in repr(results)
+    text = page(results.store)
+    assert escape("sweep.run(train, seeds='1-3')") in text
+    assert "sweep reproduce" not in text  # it would refuse: only the text of the function was recorded
 
 
 def test_what_goes_on_with_a_directory_adds_no_seed_to_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,6 +143,12 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
     return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
 
 
+def repeatable(target: Mapping[str, Any]) -> bool:
+    """Whether a command can train a run again: what a notebook or a script defined is only there as text."""
+    reference = str(target.get("reference", ""))
+    return not (target.get("kind") == "function" and (reference.startswith("__main__:") or "<" in reference))
+
+
 def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
     """What to type next, the most useful first."""
     here, asked = path_argument(store.shown), store.manifest
@@ -156,7 +162,7 @@ def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -
         return (asked_again(asked.origin, out=store.shown, seeds=range(10)),)
     if cells > 1:
         return (f"sweep compare {here}",)
-    if asked.experiment.get("deterministic") and not asked.stamp:
+    if asked.experiment.get("deterministic") and not asked.stamp and repeatable(asked.experiment["target"]):
         return (f"sweep verify {here}",)
     ensemble = (f"sweep ensemble {here}",) if together else ()
     return (*ensemble, f"sweep report {here} --format latex")

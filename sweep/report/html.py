@@ -26,6 +26,7 @@ from sweep.origin import asked_again
 from sweep.report import charts
 from sweep.report.assemble import build
 from sweep.report.ensembles import pooled
+from sweep.report.findings import repeatable
 from sweep.report.model import Report, Row
 from sweep.report.sentence import at_most, labels
 from sweep.report.thinned import curves, preferred
@@ -239,7 +240,10 @@ def _commands(store: Store, report: Report) -> list[tuple[str, str]]:
     """(what it does, the command)."""
     here = path_argument(store.shown)
     found = [("Run the whole sweep again", asked_again(store.manifest.origin, seeds=report.seeds))]
-    first = min(report.seeds, default=0)
+    if not repeatable(store.manifest.experiment["target"]):
+        return found
+    lacking = {cause.seed for cause in report.causes}
+    first = min(sorted(set(report.seeds) - lacking) or report.seeds, default=0)
     found.append(("Train one seed again and compare every recorded digest", f"sweep reproduce {here} --seed {first}"))
     if report.mode == "deterministic":
         found.append(("Prove that a run repeats its bits", f"sweep verify {here}"))
