@@ -313,10 +313,14 @@ class Launch:
             yield from self._copied(self.remote, outcome.key)
         yield Finished(outcome)
         if outcome.status == "failed" and outcome.failure is not None:
+            why = ""
             if self.fail_fast:
-                self.stop(f"{outcome.key} failed and --fail-fast was given")
+                why = f"{outcome.key} failed and --fail-fast was given"
             elif outcome.failure.kind == "nondeterministic":
-                self.stop("an operation has no deterministic kernel, which no other seed will change")
+                why = "an operation has no deterministic kernel, which no other seed will change"
+            if why and not self.stopped:
+                self.stop(why)
+                yield Said(f"nothing more is started: {why}")
 
     def _unpacked(self, store: Store, outcome: Outcome) -> Iterator[Event]:
         """A run whose pack ended in an error: trained again on its own, so that only the guilty one fails."""

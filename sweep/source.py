@@ -104,11 +104,13 @@ def _parts(function: Callable[..., Any]) -> Iterator[str]:
     whole = _file(function) is None
     todo: list[tuple[str, Any]] = [("", function)]
     seen: set[str] = set()
+    code: list[Any] = []  # one piece of it may have several names: `super()` gives a class another one
     while todo:
         name, value = todo.pop(0)
-        if name in seen:
+        if name in seen or any(value is each for each in code):
             continue
         seen.add(name)
+        code += [value] if isinstance(value, (FunctionType, type)) else []
         text = _described(name, value, module)
         if text is not None:
             yield _without_secrets(text)

@@ -89,7 +89,8 @@ class Notebook:
 
 TRAIN = "def train(run):\n    return {'test/accuracy': helper(run.seed) + SHIFT + len(TABLE)}\n"
 HELPER = "def helper(seed):\n    return Scale().of(seed)\n"
-SCALE = "class Scale:\n    def of(self, seed):\n        return seed * FACTOR['by']\n"
+INIT = "    def __init__(self):\n        super().__init__()\n"
+SCALE = f"class Scale:\n{INIT}    def of(self, seed):\n        return seed * FACTOR['by']\n"
 VALUES = "SHIFT, TABLE, FACTOR, UNUSED = 0.5, np.zeros(3), {'by': 2}, 1\n"
 
 
@@ -133,6 +134,7 @@ def test_the_text_of_a_notebooks_function_is_kept_with_what_it_uses() -> None:
     text = source_text(session()["train"])
     assert text.index("def train(run):") < text.index("def helper(seed):") < text.index("class Scale:")
     assert "SHIFT = 0.5" in text
+    assert text.count("class Scale") == 1
     assert "FACTOR = {'by': 2}" in text
     assert "TABLE = <float64 (3,) sha256 " in text
     assert "UNUSED" not in text

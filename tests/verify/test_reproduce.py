@@ -124,6 +124,20 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "theirs"
 
 
+def test_of_a_function_the_weights_and_the_metrics_are_compared(strangers: Path) -> None:
+    (member,) = Store.open(strangers).scan()
+    assert member.record is not None
+    assert set(member.record.digests) == {"initial", "final"}  # its code says nothing of them itself
+    subject = of_directory(strangers, trust=True)
+    found = reproduce(subject)
+    assert (found.equal, found.compared) == (True, 2)
+    other = replace(member.record, metrics={"test/loss": 0.125})
+    found = reproduce(replace(subject, record=other))
+    assert found.difference is not None
+    assert (found.equal, found.difference.link) == (False, "metrics/test/loss")
+    assert "differs first at metric test/loss between the record and this training" in str(found)
+
+
 def test_a_strangers_code_runs_only_when_trusted(
     strangers: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
