@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from finished import accuracies, failure, normal, put, sweep_of
 
 from sweep import comparison, report
 from sweep.cli.app import main
+from sweep.comparison.words import limits
 from sweep.errors import ConfigError, StatisticsError
 from sweep.stats import (
     all_pairs_superiority,
@@ -112,6 +114,19 @@ def test_holm_and_bonferroni_are_over_all_pairs(tmp_path):
         assert pair.simultaneous.half_width > pair.interval.half_width
     smallest = min(found.pairs, key=lambda p: p.difference.p)
     assert smallest.p_holm == pytest.approx(3 * smallest.difference.p)
+
+
+def test_tables_of_several_pairs_set_bonferroni_beside_holm(tmp_path):
+    found = comparison.compare(grid(tmp_path / "d", variants=(A, B, C)))
+    pair = found.pairs[0]
+    sure, alone = (limits(one, 4, sign=True) for one in (pair.simultaneous, pair.interval))
+    assert sure != alone  # the negative control
+    for told in (comparison.markdown(found), comparison.latex(found).replace("\\%", "%"), comparison.text(found)):
+        assert "Bonferroni 98.33 % CI" in told
+        assert sure in told
+    assert alone not in comparison.markdown(found)
+    assert "hold for all of them together at 95 %" in comparison.markdown(found)
+    assert "Bonferroni" not in comparison.markdown(comparison.compare(grid(tmp_path / "two")))
 
 
 def test_one_pair_that_alone_would_pass_does_not_pass_among_many(tmp_path):
@@ -268,6 +283,33 @@ def test_seeds_added_after_a_look_are_paid_for_by_the_sequence(tmp_path):
     assert pair.interval.half_width > pair.difference.interval.half_width  # the negative control
     assert pair.p_holm is None
     assert "confidence sequence" in pair.sentence
+
+
+def test_what_the_sequence_does_not_cover_is_stamped(tmp_path):
+    store = extended(tmp_path / "d")
+    pair = only(comparison.compare(store, margin=0.5))
+    assert not pair.stamp
+    assert pair.others == "unadjusted for 1 extension"
+    text = re.sub(r"\s+", " ", comparison.text(comparison.compare(store)))
+    assert "looks every p value and interval here but the sequence is unadjusted for 1 extension" in text
+    assert "significant and meaningful (unadjusted for 1 extension)" in text
+    assert "P and g are unadjusted for 1 extension" in comparison.markdown(comparison.compare(store))
+    fresh = comparison.compare(store, fresh=True)
+    assert only(fresh).others == ""
+    assert "unadjusted for" not in comparison.text(fresh)
+    same = extended(
+        tmp_path / "e",
+        lambda spec: {"metrics": {"test/accuracy": value(spec.seed, B, 0.004 + 1e-5 * (spec.variant == A))}},
+    )
+    equal = only(comparison.compare(same, margin=0.1))
+    assert equal.sentence.endswith("equivalent within ± 0.1 (unadjusted for 1 extension).")
+
+
+def test_a_gate_over_seeds_that_a_comparing_rule_chose_is_stamped(tmp_path):
+    store = grid(tmp_path / "d", seeds=range(6))
+    store.keep_until({"rule": "test/accuracy: A > B", "state": "A > B", "cells": []})
+    found = comparison.compare(Store.open(tmp_path / "d"), baseline="lr-0.01", require=["test/accuracy >= base"])
+    assert found.checks[0].stamp == "unadjusted for the looks of a stopping rule"
 
 
 def test_without_pairs_the_interval_is_stamped(tmp_path):

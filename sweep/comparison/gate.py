@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sweep.comparison.arms import Arm
 from sweep.comparison.model import Check
-from sweep.comparison.pair import finished
-from sweep.report.words import plural
+from sweep.comparison.pair import finished, peeked_of
 from sweep.stats import Gate, decide
 
 
@@ -34,12 +33,11 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
     old, new = finished(base, candidate, gate.metric, paired=paired)
     held = [candidate] if fixed else [base, candidate]
     unfinished = sum(arm.unfinished + arm.missing(gate.metric) for arm in held)
-    looks = max(arm.extensions for arm in held)
     made = decide(
         gate, old, new, paired=paired, deterministic=all(arm.deterministic for arm in held),
         unfinished=unfinished, max_failures=max_failures, level=level,
     )  # fmt: skip
     return Check(
         requirement=str(gate), base=base.name, candidate=candidate.name, task=candidate.task, paired=paired,
-        decision=made, stamp=f"unadjusted for {plural(looks, 'extension')}" if looks else "",
+        decision=made, stamp=peeked_of(held[0], held[-1]),
     )  # fmt: skip

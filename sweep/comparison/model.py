@@ -56,7 +56,8 @@ class Pair:
     the comparison's level: that of `difference`, or the confidence sequence where seeds were added after
     results existed and the design is paired. simultaneous: the same at Bonferroni's level over all pairs.
     p_holm: over all pairs; None with the sequence, whose looks no p value has paid for. stamp: what the
-    interval does not account for. verdict: "a" or "b" where a mean is shown to be larger, else "none".
+    interval does not account for. others: what all that stands beside `interval` does not account for: "" unless
+    seeds were added after results existed. verdict: "a" or "b" where a mean is shown to be larger, else "none".
     """
 
     metric: str
@@ -78,6 +79,7 @@ class Pair:
     failures: RateDifference | None
     examples: TwoWay | None
     stamp: str
+    others: str
     verdict: str
     sentence: str
     plan: tuple[str, ...]

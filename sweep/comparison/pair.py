@@ -17,7 +17,6 @@ from sweep.goals import Goal
 from sweep.report.examples import Examples, examples_of
 from sweep.report.words import plural
 from sweep.stats import (
-    Interval,
     Superiority,
     TwoWay,
     WinRate,
@@ -87,9 +86,11 @@ def pair(
     both = there and min(first.size, second.size) > 1
     found = difference(first, second, paired=paired, level=level) if there else None
     again = difference(first, second, paired=paired, level=each).interval if there else None
-    interval, simultaneous, stamp = _counting(
-        a, b, first, second, found.interval if found else None, again, paired, level, each
-    )
+    peeked = peeked_of(a, b)
+    interval, simultaneous, stamp = found.interval if found else None, again, peeked
+    if peeked and paired and first.size:
+        gaps = differences(first, second)
+        interval, simultaneous, stamp = sequence_interval(gaps, level), sequence_interval(gaps, each), ""
     superiority, wins = _orders(a, b, metric, goal, paired, level)
     failing = a.failed + b.failed > 0
     permutation = None
@@ -104,7 +105,7 @@ def pair(
         failures=failure_difference(a.failed, a.finished, b.failed, b.finished, level)
         if failing and a.finished and b.finished else None,
         examples=_examples(a, b, metric, paired, level) if permute and both else None,
-        stamp=stamp, verdict="none", sentence="", plan=(),
+        stamp=stamp, others=peeked, verdict="none", sentence="", plan=(),
     )  # fmt: skip
 
 
@@ -132,20 +133,12 @@ def _verdict(pair: Pair, level: float) -> str:
     return ("a" if found.estimate > 0 else "b") if shown else "none"
 
 
-def _counting(
-    a: Arm, b: Arm, first: Floats, second: Floats, plain: Interval | None, again: Interval | None,
-    paired: bool, level: float, each: float,
-) -> tuple[Interval | None, Interval | None, str]:  # fmt: skip
-    """(interval, simultaneous interval, stamp): the sequence where looks were taken and it exists."""
+def peeked_of(a: Arm, b: Arm) -> str:
+    """What a plain interval of these arms does not account for; "" where nobody looked before the last seed."""
     looks = max(a.extensions, b.extensions) if a.store is b.store else a.extensions + b.extensions
-    ruled = a.ordered or b.ordered
-    if not looks and not ruled:
-        return plain, again, ""
-    if paired and first.size:
-        gaps = differences(first, second)
-        return sequence_interval(gaps, level), sequence_interval(gaps, each), ""
-    peeked = f"unadjusted for {plural(looks, 'extension')}" if looks else "unadjusted for the looks of a stopping rule"
-    return plain, again, peeked
+    if looks:
+        return f"unadjusted for {plural(looks, 'extension')}"
+    return "unadjusted for the looks of a stopping rule" if a.ordered or b.ordered else ""
 
 
 def _orders(

@@ -9,6 +9,7 @@ from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
 from sweep.comparison.words import level_of, limits, p_value, scale, share, signed
 from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, aligned, paint, wrapped
 from sweep.report.words import number, percent, places, plural, shown
+from sweep.stats import bonferroni_level
 
 MOST_DETAILS = 3  # pairs that are told in full; more are a table
 MOST_SENTENCES = 12
@@ -90,17 +91,17 @@ def _column(pair: Pair) -> int | None:
 
 def _facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
     made, places = pair.difference, scale(pair.interval)
+    sequenced = pair.interval is not None and "sequence" in pair.interval.method
     if made is not None:
         plain = made.interval
         related = "" if made.correlation is None else f", correlation {made.correlation:.2f}"
         how = f"{made.method.removesuffix(' over seeds')} over {pair.over}{related}"
         ci = "no interval" if plain is None else f"{level_of(plain)} CI {limits(plain, places, sign=True)}"
         stamp = f"; {pair.stamp}" if pair.stamp else ""
-        sequenced = pair.interval is not None and "sequence" in pair.interval.method
         descriptive = "; descriptive, looks were taken" if sequenced or (pair.interval is None and plain) else ""
         p = f"; {p_value(made.p)}" if made.p is not None else ""
         yield "difference", f"{signed(made.estimate, places)}, {ci} ({how}){p}{stamp}{descriptive}"
-    if pair.interval is not None and "sequence" in pair.interval.method:
+    if pair.interval is not None and sequenced:
         looked = f"{level_of(pair.interval)} {limits(pair.interval, places, sign=True)}, valid at every look"
         yield "sequence", looked
     if len(found.pairs) > 1 and pair.simultaneous is not None:
@@ -114,7 +115,7 @@ def _facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
         s = pair.superiority
         better = "P(A > B)" if found.goal != "min" else "P(A < B)"
         how = "failed seeds ranked worst" if pair.failures else "independent seeds"
-        reading = f"{pair.reading}" if not pair.stamp else f"{pair.reading} ({pair.stamp})"
+        reading = f"{pair.reading} ({pair.others})" if pair.others else pair.reading
         yield better, f"{share(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {reading}"
     if pair.wins is not None:
         w = pair.wins
@@ -135,6 +136,9 @@ def _facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
         gap = pair.examples.interval
         over = f"over seeds and {pair.examples.examples} shared examples"
         yield "true gap", f"{level_of(gap)} CI {limits(gap, scale(gap), sign=True)} {over}"
+    if pair.others:
+        but = " but the sequence" if sequenced else ""
+        yield "looks", f"every p value and interval here{but} is {pair.others}"
 
 
 def _flattery(pair: Pair, width: int) -> list[str]:
@@ -152,8 +156,7 @@ def _fact(name: str, value: str, width: int) -> list[str]:
 
 
 def _table(found: Comparison, width: int) -> list[str]:
-    each = found.pairs[0].simultaneous
-    sure = "simultaneous CI" if each is None else f"Bonferroni {percent(each.level, 4)} CI"
+    sure = f"Bonferroni {percent(bonferroni_level(found.level, len(found.pairs)), 4)} CI"
     better = "P(A > B)" if found.goal != "min" else "P(A < B)"
     rows: list[Sequence[str]] = [["pair (A - B)", "difference", sure, "p (Holm)", better]]
     for pair in found.pairs:

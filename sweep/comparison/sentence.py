@@ -65,7 +65,8 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
         return f"{first} is better than {second} in {metric} by {size} ({how})."
     text = f"no difference in {metric} between {a} and {b} is shown: {signed(found.estimate, places)} ({how})."
     if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
-        text += f" They are equivalent within ± {pair.equivalence.margin:g}."
+        looks = f" ({pair.others})" if pair.others else ""
+        text += f" They are equivalent within ± {pair.equivalence.margin:g}{looks}."
     elif 0 not in pair.interval and family > 1:
         text += " Alone it would be; among so many pairs it is not."
     return text

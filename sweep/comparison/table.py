@@ -9,6 +9,7 @@ from sweep.comparison.plain import pair_label
 from sweep.comparison.words import limits, p_value, scale, share, signed
 from sweep.report.paper import Table, as_latex, as_markdown
 from sweep.report.words import percent, shown
+from sweep.stats import Interval, bonferroni_level
 
 
 def markdown(found: Comparison) -> str:
@@ -23,22 +24,25 @@ def latex(found: Comparison) -> str:
 
 def _table(found: Comparison) -> Table:
     sign = ">" if found.goal != "min" else "<"
+    several = len(found.pairs) > 1
+    each = bonferroni_level(found.level, max(1, len(found.pairs)))
+    interval = f"Bonferroni {percent(each, 4)} CI" if several else f"{percent(found.level)} CI"
     header = (
-        "A - B", f"{shown(found.metric)} difference", f"{percent(found.level)} CI",
-        "p" if len(found.pairs) == 1 else "p (Holm)", f"P(A {sign} B)", "g", "n", "failed",
+        "A - B", f"{shown(found.metric)} difference", interval,
+        "p (Holm)" if several else "p", f"P(A {sign} B)", "g", "n", "failed",
     )  # fmt: skip
-    rows = tuple(_row(pair) for pair in found.pairs)
+    rows = tuple(_row(pair, pair.simultaneous if several else pair.interval) for pair in found.pairs)
     bold = frozenset((i, 1) for i, pair in enumerate(found.pairs) if pair.verdict != "none")
     return Table(header, rows, bold, tuple(_notes(found)))
 
 
-def _row(pair: Pair) -> tuple[str, ...]:
-    made, places = pair.difference, scale(pair.interval)
+def _row(pair: Pair, interval: Interval | None) -> tuple[str, ...]:
+    made, places = pair.difference, scale(interval)
     n = f"{pair.a.n}, {pair.b.n}" if made is None or not made.paired else f"{made.n_a} pairs"
     return (
         pair_label(pair),
         "—" if made is None else signed(made.estimate, places),
-        "none" if pair.interval is None else limits(pair.interval, places, sign=True),
+        "none" if interval is None else limits(interval, places, sign=True),
         "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p "),
         "—" if pair.superiority is None else share(pair.superiority.probability),
         "—" if pair.effect is None else f"{pair.effect.g:+.2f}",
@@ -52,11 +56,16 @@ def _notes(found: Comparison) -> Iterator[str]:
     over = sorted({pair.over for pair in found.pairs})
     yield f"{found.why}; intervals: {', '.join(methods) or 'none'} ({', '.join(over)})."
     if len(found.pairs) > 1:
-        yield f"p values are Holm's over {len(found.pairs)} pairs; each interval is for its pair alone."
+        yield (
+            f"p values are Holm's over {len(found.pairs)} pairs; Bonferroni intervals hold for all of them together at"
+            f" {percent(found.level)}."
+        )
     if any(pair.failures for pair in found.pairs):
         yield "With failures P ranks a failed seed worst; means and intervals are of those that converged."
     for stamp in sorted({pair.stamp for pair in found.pairs if pair.stamp}):
         yield f"Intervals are {stamp}."
+    for others in sorted({pair.others for pair in found.pairs if pair.others and not pair.stamp}):
+        yield f"P and g are {others}; the confidence sequence needs no adjustment."
     if any(pair.verdict != "none" for pair in found.pairs):
         yield "Bold: shown to differ."
     for warning in found.warnings:
