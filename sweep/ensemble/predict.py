@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -45,8 +45,9 @@ def predict_file(
 ) -> Predicted:
     """Read raw inputs from `.npy` or `.npz` (its array `inputs` or `x`, or its only one) and write `out`.
 
-    An `.npz` gets the fields of Prediction, and `ids` when the source has them; an `.npy` gets `calibrated`
-    alone. Neither file is ever held in memory whole; `out` appears complete or not at all.
+    An `.npz` gets the fields of Prediction, `ids` when the source has them, and `notes` (sentences, such as which
+    members are absent) when there are any; an `.npy` gets `calibrated` alone. Neither file is ever held in memory
+    whole; `out` appears complete or not at all.
     Raises EnsembleError for files that are no arrays of inputs, or have the wrong shape.
     """
     there, target = Path(source), Path(out)
@@ -74,7 +75,7 @@ def predict_file(
             shapes = {"calibrated": shapes["calibrated"]}
             os.replace(work / "calibrated.npy", target)
         else:
-            shapes |= _zip(work, there, target)
+            shapes |= _zip(work, there, target, ensemble.about.notes)
     except OSError as error:
         raise EnsembleError(f"{error.strerror}", where=str(error.filename or there)) from error
     finally:
@@ -151,12 +152,15 @@ def _read(
         yield np.frombuffer(data, dtype=dtype).reshape(count, *shape[1:])
 
 
-def _zip(work: Path, source: Path, target: Path) -> dict[str, tuple[int, ...]]:
+def _zip(work: Path, source: Path, target: Path, notes: Sequence[str]) -> dict[str, tuple[int, ...]]:
     draft = work / "whole.npz"
     extra: dict[str, tuple[int, ...]] = {}
     with zipfile.ZipFile(draft, "w", allowZip64=True) as archive:
         for name in Prediction._fields:
             archive.write(work / f"{name}.npy", f"{name}.npy")
+        if notes:
+            np.save(work / "notes.npy", np.array(notes, dtype=np.str_))
+            archive.write(work / "notes.npy", "notes.npy")
         if source.suffix == ".npz":
             with zipfile.ZipFile(source) as given:
                 if "ids.npy" in given.namelist():

@@ -13,7 +13,7 @@ from sweep import aggregate
 from sweep.errors import StatisticsError
 from sweep.plan import folder_name
 from sweep.report.model import Across
-from sweep.report.words import listed, plural
+from sweep.report.words import listed, number, percent, plural, shown
 from sweep.stats import iqm, normalise, stratified_interval
 from sweep.stats.bootstrap import average
 from sweep.stats.tasks import LEAST_TASKS, interquartile_mean
@@ -85,3 +85,19 @@ def over(found: Across) -> str:
     left = found.planned - found.seeds
     converged = f" that converged in every task ({left} did not)" if left else ""
     return f"these {plural(found.tasks, 'task')}, {plural(found.seeds, 'seed')}{converged}"
+
+
+def sentence(found: Across) -> str:
+    """What the tasks say together, or why they say nothing, in a sentence."""
+    of = f"{shown(found.label)}: " if found.label else ""
+    if found.reason:
+        return f"{of}{found.reason}"
+    mean = _with(found.mean, found.mean_low, found.mean_high, found.level)
+    middle = _with(found.iqm, found.iqm_low, found.iqm_high, found.level)
+    return f"{of}normalised mean {mean}, interquartile mean {middle} over {over(found)}; {found.method}"
+
+
+def _with(value: float | None, low: float | None, high: float | None, level: float) -> str:
+    if low is None or high is None:
+        return number(value, 3)
+    return f"{number(value, 3)} ({percent(level)} CI {number(low, 3)} to {number(high, 3)})"

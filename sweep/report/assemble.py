@@ -13,6 +13,7 @@ from sweep import aggregate, goals
 from sweep.cut import regrouped
 from sweep.report import findings
 from sweep.report.across import across
+from sweep.report.medians import medians
 from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
 from sweep.report.sentence import headline, labels, scope, stopped_headline
 from sweep.report.spread import spreads
@@ -96,6 +97,7 @@ def build(
         spreads=tuple(
             spreads(store, members, primary, label, goal=goals.direction(primary, declared), vary=vary, level=level)
         ),
+        medians=tuple(medians(members, primary, label, goal=goals.direction(primary, declared), level=level)),
         across=tuple(
             across(
                 table,

@@ -16,13 +16,16 @@ from sweep.report.thinned import Curve, band, level_strides
 from sweep.report.words import number, percent, places, plural, shown
 
 if TYPE_CHECKING:
-    from sweep.ensemble import Reliability, SizeCurve
+    from sweep.ensemble import Reliability, RiskCoverage, SizeCurve
 
 Floats = npt.NDArray[np.float64]
 
 MOST_DOTS = 400  # seeds of a row drawn one by one; of more, every so many, and the row says so
 MOST_RUNS = 64  # members' own curves; beyond, the band alone
 ROW = 62  # pixels of a row of a distribution
+MOST_POINTS = 400  # of a risk-coverage curve
+MOST_NUMBERED = 10  # members whose matrix has room for its numbers
+MOST_MATRIX = 40  # members whose matrix is drawn
 
 
 def distribution(rows: Sequence[Row], values: Mapping[tuple[str, str], tuple[Sequence[int], Floats]]) -> Markup:
@@ -138,7 +141,6 @@ def size_curve(found: SizeCurve) -> Markup:
     if up is None:
         return Markup("")
     drawn = [(float(i), float(v)) for i, v in zip(k, found.value, strict=True) if math.isfinite(v)]
-    drawn = [(float(i), float(v)) for i, v in zip(k, found.value, strict=True) if math.isfinite(v)]
     hints = [
         svg.dot(over.at(i), f"{100 - up.at(v)}%", radius=3, series=0, hint=f"{plural(int(i), 'member')}: {v:.5g}")
         for i, v in (drawn if found.members <= 40 else [])
@@ -167,6 +169,46 @@ def reliability(before: Reliability, after: Reliability | None) -> Markup:
         ]  # fmt: skip
     parts.insert(1, svg.inner(svg.join(lines)))
     return svg.drawing(230, "accuracy by confidence", svg.join(parts))
+
+
+def risk_coverage(found: RiskCoverage) -> Markup:
+    """The error rate among the examples answered, the surest first, for every share of them."""
+    kept = np.unique(np.linspace(0, found.risk.size - 1, min(found.risk.size, MOST_POINTS)).round().astype(np.int64))
+    x, y = found.coverage[kept], found.risk[kept]
+    over, up = svg.Scale(0.0, 1.0), svg.Scale(0.0, (float(y.max()) or 1.0) * 1.06)
+    lines = svg.join([svg.band(x, np.zeros(x.size), y, over, up), svg.line(x, y, over, up, kind="mean")])
+    body = svg.join([svg.frame(over, up), svg.inner(lines)])
+    return svg.drawing(190, "error rate by share of examples answered", body)
+
+
+def matrix(values: Floats, labels: Sequence[str], label: str, *, in_percent: bool) -> Markup:
+    """How far every two members are apart, as the half of a table below its diagonal; values: (members, members)."""
+    count = len(labels)
+    if not 1 < count <= MOST_MATRIX:
+        return Markup("")
+    pairs = values[np.tril_indices(count, -1)]
+    if not np.isfinite(pairs).all():
+        return Markup("")
+    low, wide = float(pairs.min()), float(pairs.max() - pairs.min())
+    digits = 1 if in_percent else places(wide)
+    step, names = 100 / (count - 1), [shown(name, 7) for name in labels]
+    short = [name.removeprefix("seed") for name in names]
+    parts = []
+    for i in range(1, count):
+        parts.append(svg.aside(names[i], (i - 0.5) * step))
+        for j in range(i):
+            value = 100 * float(values[i, j]) if in_percent else float(values[i, j])
+            strength = (float(values[i, j]) - low) / wide if wide else 0.0
+            said = f"{number(value, digits)}{' %' if in_percent else ''}"
+            hint = f"{shown(labels[i])} and {shown(labels[j])}: {said}"
+            parts.append(svg.cell(j * step, (j + 1) * step, (i - 1) * step, i * step, strength=strength, hint=hint))
+            if count <= MOST_NUMBERED:
+                at = (j + 0.5) * step
+                parts.append(svg.text(number(value, digits), at, f"{(i - 0.5) * step:.3f}%", anchor="middle",
+                                      kind="name", dy=4))  # fmt: skip
+    if max(map(len, short)) * 8 * count <= 230:  # pixels that a narrow card has
+        parts += [svg.text(short[j], (j + 0.5) * step, "100%", anchor="middle", dy=16) for j in range(count - 1)]
+    return svg.drawing(max(120, min(300, 25 * (count - 1))), label, svg.join(parts))
 
 
 def histogram(values: Floats, wrong: npt.NDArray[np.bool_] | None, label: str, bins: int = 24) -> Markup:

@@ -31,6 +31,10 @@ class Pooled:
     reliability: Markup | None = None
     legend: tuple[tuple[int, str], ...] = ()
     calibrated: str = ""
+    risk: Markup | None = None
+    area: str = ""
+    matrix: Markup | None = None
+    apart: str = ""
     histograms: tuple[tuple[str, Markup], ...] = ()
     classes: bool = True
     notes: tuple[str, ...] = ()
@@ -82,6 +86,10 @@ def _assessed(store: Store, one: Together, level: float) -> Pooled:
             f"{name} {number(value, 4)} → {number(calibration.after[name], 4)}"
             for name, value in calibration.before.items() if name in calibration.after
         ),
+        risk=charts.risk_coverage(found.risk) if found.risk is not None else None,
+        area=number(found.risk.area, 4) if found.risk is not None else "",
+        matrix=_matrix(found),
+        apart=_apart(found),
         histograms=tuple(
             (name, charts.histogram(values, wrong, f"{name} uncertainty of {plural(values.size, 'example')}"))
             for name, values in named if values is not None
@@ -89,3 +97,21 @@ def _assessed(store: Store, one: Together, level: float) -> Pooled:
         classes=found.kind == "classification",
         notes=(*found.notes, *((f"{percent(level)} bands and intervals",) if found.curves else ())),
     )  # fmt: skip
+
+
+def _matrix(found: Assessment) -> Markup | None:
+    shares, gaps = found.diversity.disagreement, found.diversity.rms_difference
+    values = gaps if shares is None else shares
+    assert values is not None
+    return charts.matrix(values, found.labels, "how far every two members are apart", in_percent=shares is not None)
+
+
+def _apart(found: Assessment) -> str:
+    """What the matrix shows, and its mean over the pairs."""
+    made = found.diversity
+    if made.disagreement is None:
+        assert made.rms_difference is not None
+        return f"root mean square difference of two members, {number(made.mean_of(made.rms_difference), 4)} on average"
+    share = percent(made.mean_of(made.disagreement))
+    kappa = "" if made.kappa is None else f" (kappa {number(made.mean_of(made.kappa), 3)})"
+    return f"% of examples for which two members name different classes: {share} on average{kappa}"

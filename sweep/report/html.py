@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from sweep import aggregate
-from sweep.goals import ARROWS
+from sweep.goals import ARROWS, Goal
 from sweep.origin import asked_again
-from sweep.report import charts
+from sweep.report import across, charts
 from sweep.report.assemble import build
 from sweep.report.ensembles import pooled
 from sweep.report.findings import repeatable
 from sweep.report.model import Report, Row
+from sweep.report.plain_spread import training
 from sweep.report.sentence import at_most, labels
 from sweep.report.thinned import curves, preferred
 from sweep.report.words import listed, number, path_argument, percent, places, plural, shown
@@ -36,14 +37,28 @@ from sweep.stats import rounding
 from sweep.store import Member, Store
 from sweep.store.record import IN_WORDS
 
-if TYPE_CHECKING:
-    from sweep.comparison import Comparison
-
 MOST_CARDS = 24  # metrics with a picture; every one is in the table
 MOST_ARMS = 24  # variants in a picture
 MOST_CURVES = 8  # metrics whose learning curves are drawn
 MOST_ROWS = 400  # of the table of metrics
 MOST_CAUSES = 200
+
+
+class Compared(Protocol):
+    """What the page shows of a comparison of its variants, which is made a layer above."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def goal(self) -> Goal | None: ...
+    @property
+    def level(self) -> float: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def pairs(self) -> Sequence[Any]: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Card:
     value: str = ""
 
 
-def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | None = None) -> str:
+def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None = None) -> str:
     """The whole report of a run directory as HTML text.
 
     comparison: of its variants, or why there is none. Histories are read in one pass and thinned, visibly.
@@ -68,7 +83,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     return render(report, store, members, comparison)
 
 
-def render(report: Report, store: Store, members: Sequence[Member], comparison: Comparison | str | None) -> str:
+def render(report: Report, store: Store, members: Sequence[Member], comparison: Compared | str | None) -> str:
     style, script = _asset("report.css"), _asset("report.js")
     answers: dict[str, Any] = {
         "report": report,
@@ -81,6 +96,8 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "headlines": [_headline(text) for text in report.headlines],
         "counts": charts.counts([(s, getattr(report.counts, s)) for s in ("ok", "failed", "lost", "pending")]),
         "rates": list(dict.fromkeys(at_most(row) for row in report.primary_rows if row.ok + row.failed)),
+        "across": [across.sentence(one) for one in report.across],
+        "medians": [one.sentence for one in report.medians if one.failed],
         "cards": list(_metric_cards(report, members)),
         "unpictured": max(0, len(report.metrics) - MOST_CARDS),
         "table": [numbers_of(row) for row in report.rows[:MOST_ROWS]],
@@ -123,6 +140,7 @@ def _template() -> Any:
         "places": places,
         "finer": _finer,
         "signed": _signed,
+        "training": training,
     }  # fmt: skip
     return made.from_string(_asset("report.html"))
 

@@ -167,6 +167,28 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Median:
+    """The primary metric in the middle of all finished seeds of one variant and task, failed ones ranked worst.
+
+    seeds: those that converged with a value or failed. median, low and high are infinite on the bad side where
+    they fall on a failed seed; low and high are None where no exact interval exists. `sentence` says it.
+    """
+
+    task: str
+    variant: str
+    label: str
+    metric: str
+    seeds: int
+    failed: int
+    median: float
+    low: float | None
+    high: float | None
+    level: float
+    method: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Across:
     """Normalised scores of one variant over these tasks; without numbers, `reason` says why."""
 
@@ -234,6 +256,7 @@ class Report:
     next: tuple[str, ...]
     seconds: float
     spreads: tuple[Spread, ...] = ()
+    medians: tuple[Median, ...] = ()
     across: tuple[Across, ...] = ()
     group_by: tuple[str, ...] = ()
     format: int = field(default=FORMAT)

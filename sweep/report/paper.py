@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sweep.errors import StatisticsError
+from sweep.report import across
 from sweep.report.model import Report, Row
 from sweep.report.sentence import scope
 from sweep.report.words import listed, percent, plural, shown
@@ -175,6 +176,12 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     yield f"Mean ± {interval} {scope(first.primary)}; n counts seeds that finished."
     if any(row.failed for report in reports for row in report.rows):
         yield "Means are over converged seeds only; failed seeds are counted in the last column."
+    for report, called in zip(reports, _called(reports), strict=True):
+        of = f"{shown(called)}: " if len(reports) > 1 else ""
+        yield from (f"{of}{one.sentence}." for one in report.medians if one.failed)
+    for report, called in zip(reports, _called(reports), strict=True):
+        of = f"{shown(called)}: " if len(reports) > 1 else ""
+        yield from (f"Across tasks, {of}{across.sentence(one)}." for one in report.across)
     others = [shown(name) for name in names if name != first.primary]
     if others:
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
@@ -182,7 +189,9 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         yield "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared)."
     for report, called in zip(reports, _called(reports), strict=True):
         if report.until.get("summary"):
-            yield f"{shown(called)}: a rule chose the number of seeds: {shown(str(report.until['summary']), 400)}."
+            late = "; it was named after results existed" if report.until.get("named_late") else ""
+            said = shown(str(report.until["summary"]), 400)
+            yield f"{shown(called)}: a rule chose the number of seeds: {said}{late}."
     for report, called in zip(reports, _called(reports), strict=True):
         times = plural(report.extensions, "time")
         extended = f"; seeds added {times} after results existed" if report.extensions else ""

@@ -146,6 +146,8 @@ def _causes(report: Report, width: int) -> list[str]:
     lines = [INDENT + paint("without a result", BOLD)]
     for rate in dict.fromkeys(_rates(report)):
         lines += wrapped(rate, width, DIM)
+    for one in [one for one in report.medians if one.failed][:MOST_CAUSES]:
+        lines += wrapped(one.sentence, width, DIM)
     alike: dict[tuple[str, ...], list[Cause]] = {}
     for cause in report.causes:
         alike.setdefault((cause.kind, cause.phase, cause.where, cause.exception, cause.message), []).append(cause)

@@ -52,7 +52,7 @@ def _sentences(found: Sequence[Spread]) -> Iterator[str]:
         limits = f"{number(one.true_low, scale)} to {number(one.true_high, scale)}"
         yield (
             f"{name}true {shown(one.metric)}, over seeds and {one.examples} examples: {number(one.true_mean, scale)},"
-            f" {percent(one.level)} CI {limits}; {_training(one)}"
+            f" {percent(one.level)} CI {limits}; {training(one)}"
         )
     chance = [one for one in found if one.sentence]
     if chance:
@@ -60,7 +60,8 @@ def _sentences(found: Sequence[Spread]) -> Iterator[str]:
         yield (f"{which}: " if which else "") + chance[0].sentence
 
 
-def _training(one: Spread) -> str:
+def training(one: Spread) -> str:
+    """What training alone would leave of the spread, in words; negative estimates as they are."""
     raw = one.training_variance or 0.0
     if raw <= 0:
         return f"training alone would give no spread that can be seen (variance {raw:.2g})"

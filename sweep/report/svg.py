@@ -173,6 +173,16 @@ def bar(x1: float, x2: float, low: float, high: float, *, kind: str, hint: str =
     return made.format(kind, round(x1, 3), round(100 - high, 3), round(x2 - x1, 3), round(high - low, 3), hint)
 
 
+def cell(x1: float, x2: float, y1: float, y2: float, *, strength: float, hint: str) -> Markup:
+    """A field of a matrix between places in percent, y from the top; pale enough for text at any strength."""
+    made = Markup(
+        '<rect class="cell" x="{}%" y="{}%" width="{}%" height="{}%" fill="currentColor" fill-opacity="{}">'
+        "<title>{}</title></rect>"
+    )
+    share = 0.06 + 0.39 * strength
+    return made.format(round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3), round(share, 3), hint)
+
+
 def dot(x: float, y: str | float, *, radius: float, series: int, hint: str) -> Markup:
     made = Markup(
         '<circle class="dot c{}" cx="{}%" cy="{}" r="{}" fill="currentColor" fill-opacity=".6">'

@@ -4,86 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sweep import ensemble
 from sweep.ensemble import Assessment, Members
 from sweep.ensemble.gather import choose, gather
 from sweep.ensemble.select import Metric
 from sweep.errors import EnsembleError, SweepError
+from sweep.report.worth_model import Worth
+from sweep.report.worth_text import text
 from sweep.store import Member, Store
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Of these one is trained or chosen on; any other split in the members is a test set.
 OWN_SPLITS = frozenset({"train", "val", "test"})
 
 
 @dataclass(frozen=True, repr=False)
-class Worth:
-    """The ensemble of one variant and task on one split.
-
-    planned: members asked for, absent ones included. enough: (metric, margin, k): k members are within the
-    margin of all. notes: sentences that every output prints.
-    """
-
-    name: str
-    directory: str
-    variant: str
-    task: str
-    planned: int
-    assessment: Assessment
-    enough: tuple[tuple[str, float, int], ...]
-    notes: tuple[str, ...]
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """A row an example, by id: id, target, prediction, probabilities (p0, …) or std, total, aleatoric, epistemic.
-
-        Uncertainties are entropies in nats, or variances in squared units of the target; classification has
-        the variation ratio as well.
-        """
-        import pandas as pd
-
-        return pd.DataFrame(self.assessment.columns())
-
-    @property
-    def scores(self) -> pd.DataFrame:
-        """A row a metric: members_mean, best (chosen after the fact), best_member, ensemble, difference, label."""
-        import pandas as pd
-
-        rows = [vars(row) for row in self.assessment.scores]
-        return pd.DataFrame(rows).set_index("metric")
-
-    @property
-    def differences(self) -> pd.DataFrame:
-        """A row a metric: the (calibrated) ensemble minus its single members, with both intervals."""
-        import pandas as pd
-
-        rows = [
-            {
-                "metric": one.metric, "calibrated": one.calibrated, "ensemble": one.ensemble,
-                "members_mean": one.members_mean, "difference": one.value,
-                "low": _end(one.examples, 0), "high": _end(one.examples, 1),
-                "low_seeds": _end(one.seeds, 0), "high_seeds": _end(one.seeds, 1),
-            }
-            for one in self.assessment.differences
-        ]  # fmt: skip
-        return pd.DataFrame(rows).set_index("metric")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data without the rows of examples; floats may be NaN or infinite."""
-        body = self.assessment.to_json()
-        return {
-            "name": self.name, "directory": self.directory, "variant": self.variant, "task": self.task,
-            "planned": self.planned, **body, "notes": list(self.notes),
-            "enough": [{"metric": m, "margin": margin, "members": k} for m, margin, k in self.enough],
-        }  # fmt: skip
+class Told(Worth):
+    """What `worth` returns: a Worth that a prompt or a notebook shows as its text."""
 
     def __repr__(self) -> str:
-        from sweep.report.worth_text import text
-
         return text(self, width=100)
 
 
@@ -122,7 +62,7 @@ def worth(
         found, val=val, extra=extra, calibrated=calibrate,
         select="nll" if select == "greedy" else select, level=level, disputed=disputed,
     )  # fmt: skip
-    return Worth(
+    return Told(
         name=store.manifest.name,
         directory=store.shown,
         planned=len(chosen.runs) + len(chosen.missing),
@@ -171,7 +111,3 @@ def _enough(made: Assessment, margin: float | Mapping[str, float] | None) -> tup
     if unknown:
         raise EnsembleError(f"there is no size curve of {unknown[0]!r}", hint=f"choose one of {', '.join(curves)}")
     return tuple((name, float(value), ensemble.enough(curves[name], value)) for name, value in asked.items())
-
-
-def _end(interval: tuple[float, float] | None, which: int) -> float:
-    return float("nan") if interval is None else interval[which]

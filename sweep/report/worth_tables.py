@@ -10,7 +10,8 @@ import numpy as np
 from sweep.ensemble import Assessment, Difference, ScoreRow, SizeCurve
 from sweep.goals import ARROWS, direction
 from sweep.report.words import listed, number, percent, places, plural, shown
-from sweep.report.worth import Worth
+from sweep.report.worth_model import Worth
+from sweep.stats.planning import expected_best
 
 MARKS = {"never negative": "*", "biased": "†"}
 GOALS = {"aurc": "min"}
@@ -81,6 +82,11 @@ def _scores(made: Assessment) -> Block:
         notes.append("* never negative by construction: a gain over the members' mean here is no evidence")
     if "†" in present:
         notes.append("† biased on few examples, so it has no interval")
+    count = len(made.labels)
+    notes.append(
+        f"the best of {count} lies {number(expected_best(count), 2)} sd of the members from their mean by chance alone:"
+        " nothing here selects by it"
+    )
     rules = {"geometric": "geometric mean", "vote": "majority vote"}
     others = [
         f"{rules[rule]} " + ", ".join(f"{_name(name)} {number(value, 4)}" for name, value in values.items())

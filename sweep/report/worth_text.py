@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweep.report.layout import BOLD, DIM, INDENT, STYLE, YELLOW, Line, aligned, paint, wrapped
 from sweep.report.paper import Table, as_markdown, escaped
 from sweep.report.words import path_argument, shown
-from sweep.report.worth import Worth
+from sweep.report.worth_model import Worth
 from sweep.report.worth_tables import Block, blocks, headline, title
 
 

@@ -75,6 +75,7 @@ def test_ten_seeds_give_the_table_with_the_calibrated_difference_and_its_interva
     assert [float(text) for text in said.groups()] == pytest.approx([one.value, low, high], abs=(high - low) / 40)
     assert "over examples, given these members" in out
     assert "chosen after the fact" in out
+    assert "the best of 10 lies 1.54 sd of the members from their mean by chance alone" in out
     assert "never negative by construction" in out
     assert "over seeds, this split and test set" in out
     assert "of 10 are enough to stay within 0.01 of all 10 in NLL" in out
@@ -87,6 +88,7 @@ def test_json_has_the_numbers_of_python_and_markdown_the_same_tables(ten, capsys
     found = json.loads(capsys.readouterr().out)
     assert found["members"] == [f"seed{seed}" for seed in range(10)]
     assert found["calibration"]["source"] == "fitted on val"
+    assert found["best_inflation_sd"] == pytest.approx(1.5388, abs=1e-4)
     assert found["enough"] == [{"metric": "accuracy", "margin": 0.01, "members": worth.enough[0][2]}]
     by = {row["metric"]: row for row in found["scores"]}
     assert by["nll"]["ensemble"] == worth.scores.loc["nll", "ensemble"]
@@ -195,7 +197,10 @@ def test_absent_members_need_leave_and_every_output_says_so(tmp_path, capsys):
     for format_ in ("text", "md", "json"):
         assert main(["ensemble", path, "--allow-missing", "--format", format_]) == 0
         assert note in capsys.readouterr().out.replace("\n", " ")
-    assert note in repr(sweep.open(path).ensemble(allow_missing=True))
+    made = sweep.open(path).ensemble(allow_missing=True)
+    assert note in repr(made)
+    for frame in (made.frame, made.scores, made.differences):
+        assert frame.attrs["notes"][0] == note
     assert main(["ensemble", path, "--allow-missing"]) == 0
     assert "3 of 4 members" in capsys.readouterr().out
 
@@ -255,6 +260,8 @@ def test_a_file_of_some_members_says_so_wherever_it_goes(ten, tmp_path, capsys, 
     assert main(words) == 2
     assert main([*words, "--allow-missing"]) == 0
     assert "note: built without seed4 (pending)" in capsys.readouterr().out
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as found:
+        assert found["notes"].tolist() == ["built without seed4 (pending)"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from finished import accuracies, sweep_of
+from finished import accuracies, normal, sweep_of
 from pages import HOSTILE, MESSAGE, hostile, ordinary
 
 from sweep import aggregate, comparison
@@ -58,7 +58,8 @@ def test_every_section_is_there_and_says_what_was_asked(told):
     for wanted in (
         "12 planned = 11 ok + 1 failed + 0 lost + 0 pending", "Learning curves", "pointwise 95 % t band",
         "Comparison of variants", "(Holm)", "failed A, B", "by number of members", "Reliability",
-        "predicted wrongly",
+        "predicted wrongly", "Risk by coverage", "Disagreement of members", "% of examples for which two members",
+        "median test/accuracy of all 6 finished seeds, 1 failed ranked worst", "; training alone would give no spread",
         "seed3: diverged", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0", "How to cite",
         "@software{", "sweep reproduce ", "over seeds, this split and test set", "of converged runs",
     ):  # fmt: skip
@@ -68,6 +69,22 @@ def test_every_section_is_there_and_says_what_was_asked(told):
 def test_it_says_how_to_run_the_whole_sweep_again(told):
     assert "Run the whole sweep again" in told[1].words
     assert "sweep run --seeds 0-5" in told[1].words
+
+
+def test_a_comparison_of_several_variants_sets_bonferroni_beside_holm_and_losses_the_right_way_round(tmp_path):
+    def outcome(spec):
+        shift = {"a-00000a": 0.1, "b-00000b": 0.2}.get(spec.variant, 0)
+        return {"metrics": {"test/loss": 1 + shift + normal(spec.seed + ord(spec.variant[0]))}}
+
+    variants = ("a-00000a", "b-00000b", "c-00000c")
+    store = sweep_of(tmp_path / "d", outcome, seeds=range(6), variants=variants, config={"primary": "test/loss"})
+    made = comparison.compare(store)
+    text = page(store, comparison=made)
+    words = Parsed(text).words
+    assert "P(A < B)" in words
+    assert "the table's intervals (Bonferroni) hold for all of them together at 95 %" in words
+    sure = made.pairs[0].simultaneous
+    assert f"{sure.low:+.4f} to {sure.high:+.4f}" in words
 
 
 def test_nothing_is_loaded_from_anywhere(told):

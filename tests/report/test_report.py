@@ -49,6 +49,39 @@ def test_failures_stand_beside_the_mean_of_converged_runs(tmp_path):
     assert [(c.key, c.kind, c.message) for c in found.causes] == [("seed3", "diverged", "loss is nan")]
 
 
+def test_the_median_of_all_seeds_ranks_failed_ones_worst(tmp_path):
+    def outcome(spec):
+        bad = {"failure": failure("diverged")}
+        return bad if spec.seed in (3, 4) else {"metrics": {"test/accuracy": TEN[spec.seed]}}
+
+    found = told(tmp_path, outcome, seeds=range(10))
+    kept = sorted(v for s, v in TEN.items() if s not in (3, 4))
+    (one,) = found.medians
+    assert (one.seeds, one.failed) == (10, 2)
+    assert one.median == pytest.approx((kept[2] + kept[3]) / 2)  # of ten, the two worst are failed
+    assert (one.low, one.high) == (-math.inf, kept[6])
+    assert "order statistics 2 and 9 of 10" in one.method
+    text = " ".join(report.text(found).split())
+    said = f"median test/accuracy of all 10 finished seeds, 2 failed ranked worst: {one.median:.4f}"
+    assert f"{said} (95 % CI a failed seed to {one.high:.4f})" in text
+    assert "2 failed ranked worst" in report.markdown(found)
+    assert report.to_json(found)["medians"][0]["low"] == "-inf"
+
+
+def test_a_median_without_failures_is_plain_and_without_a_direction_there_is_none(tmp_path):
+    found = told(tmp_path, accuracies(TEN), seeds=range(5))
+    (one,) = found.medians
+    assert one.median == np.median([TEN[s] for s in range(5)])
+    assert one.low is None
+    assert one.method == "no interval exists for 5 seeds"
+    assert "median test" not in report.text(found)
+
+    def odd(spec):
+        return {"failure": failure()} if spec.seed == 0 else {"metrics": {"x": 1.0 + spec.seed}}
+
+    assert report.build(sweep_of(tmp_path / "odd", odd, config={"primary": "x"})).medians == ()
+
+
 def test_every_planned_run_is_counted_once(tmp_path):
     fates = [{"metrics": {"test/accuracy": 0.9}}, {"failure": failure()}, {"lost": True}, None]
     found = told(tmp_path, lambda s: fates[s.seed % 4], seeds=range(11))

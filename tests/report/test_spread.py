@@ -11,8 +11,9 @@ from finished import accuracies, failure, normal, sweep_of
 from sweep import report
 from sweep.plan import folder_name
 from sweep.report.examples import examples_of
+from sweep.report.html import page
 from sweep.stats import expected_best, iqm, sd_interval, stratified_interval, training_variance, two_way_interval
-from sweep.store import Predictions
+from sweep.store import Predictions, Store
 
 EXAMPLES = 200
 TARGETS = np.arange(EXAMPLES) % 2
@@ -123,6 +124,7 @@ def test_repeats_show_the_noise_of_the_implementation_and_add_no_seeds(tmp_path)
     assert found.repeat_sd == pytest.approx(0.001, rel=0.6)
     assert found.repeat_low < found.repeat_sd < found.repeat_high < found.sd
     assert "repeats of one seed" in report.text(made)
+    assert "Repeats of one seed have an sd of" in page(Store.open(tmp_path / "d"))
 
 
 def test_one_seed_has_no_spread(tmp_path):
@@ -170,6 +172,10 @@ def test_ten_tasks_have_an_interval_of_normalised_scores(tmp_path):
     assert found.iqm == pytest.approx(iqm(scores))
     assert (found.iqm_low, found.iqm_high) == pytest.approx((expected.low, expected.high))
     assert "these 10 tasks" in report.text(made)
+    low, high = (f"{limit:.3f}" for limit in (found.iqm_low, found.iqm_high))
+    said = f"interquartile mean {found.iqm:.3f} (95 % CI {low} to {high}) over these 10 tasks, 4 seeds"
+    assert said in report.markdown(made)
+    assert said in page(Store.open(tmp_path / "d"))
     assert len(made.primary_rows) == 10  # the table of each task stays
 
 
