@@ -112,7 +112,9 @@ def waves(config: Config, plan: Plan, out: Path) -> Callable[[Store], Sequence[i
     if rule is None:
         return None
     before = Store.open(out) if Store.exists(out) else None
-    seen = before is not None and any(m.record is not None for m in before.scan())
+    # A launch may have ended before its first look: what the directory was made with was named in time.
+    named = before is not None and before.manifest.config.get("until") == rule.text
+    seen = before is not None and not named and any(m.record is not None for m in before.scan())
     earlier = dict(before.manifest.until) if before is not None else {}
     about = _history(rule, earlier, seen)
 

@@ -95,6 +95,28 @@ def test_a_rule_named_after_results_existed_says_so(tmp_path):
     sweep.run(noisy, seeds=[0, 1, 2], out=tmp_path / "d", engine="inline", on_event=lambda event: None)
     store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.006", seeds=[0, 1, 2]).store
     assert store.manifest.until["named_late"]
+    said = "the stopping rule was named after results existed: what it reports does not pay for that look"
+    assert said in " ".join(report.text(report.build(store)).split())
+    assert "it was named after results existed" in report.markdown(report.build(store))
+
+
+def test_a_launch_that_died_before_its_first_look_had_named_its_rule_in_time(tmp_path):
+    rule = "test/accuracy ± 0.006"
+    config = {"seeds": [0, 1, 2], "until": rule, "max_seeds": 40, "primary": "test/accuracy"}
+
+    def dies(event):
+        if type(event).__name__ == "Finished":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(noisy, out=tmp_path / "d", engine="inline", on_event=dies, **config)
+    stopped = Store.open(tmp_path / "d")
+    assert any(member.record is not None for member in stopped.scan())
+    assert not stopped.manifest.until
+    store = trained(noisy, tmp_path / "d", rule, seeds=[0, 1, 2]).store
+    assert store.manifest.until["state"] == "met"
+    assert not store.manifest.until["named_late"]
+    assert not any("named after" in said for said in report.build(store).warnings)
 
 
 def test_another_rule_later_is_on_the_record(tmp_path):

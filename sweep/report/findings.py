@@ -77,8 +77,8 @@ def warnings(
 ) -> tuple[str, ...]:
     """What should make a reader hesitate, most serious first."""
     return (
-        *_broken(manifest.stamp), *_identical(members), *_mixed(found), *_moved(manifest), *_flat(rows),
-        *_retried(members), *_rules(members),
+        *_broken(manifest.stamp), *_identical(members), *_mixed(found), *_moved(manifest), *_late(manifest),
+        *_flat(rows), *_retried(members), *_rules(members),
     )  # fmt: skip
 
 
@@ -111,6 +111,13 @@ def _mixed(found: Sequence[Environment]) -> Iterable[str]:
 def _moved(manifest: Manifest) -> Iterable[str]:
     if manifest.primary_before not in ("", str(manifest.config.get("primary") or "the default")):
         yield f"the primary metric was {shown(manifest.primary_before)} until results had been there to look at"
+
+
+def _late(manifest: Manifest) -> Iterable[str]:
+    if manifest.until.get("named_late"):
+        before = [shown(str(rule)) for rule in manifest.until.get("before") or ()]
+        others = f", after {listed(before)}" if before else ""
+        yield f"the stopping rule was named after results existed{others}: what it reports does not pay for that look"
 
 
 def _flat(rows: Sequence[Row]) -> Iterable[str]:
