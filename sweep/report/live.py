@@ -323,8 +323,8 @@ def cells(row: Running) -> list[str]:
     """The words of a running seed's line."""
     if row.step is None:
         return [shown(row.key), shown(row.said) or "starting"]
-    of = f"/{row.of}" if row.of is not None else ""
-    return [shown(row.key), f"epoch {row.step}{of}", *(f"{shown(k, 24)} {v:.4g}" for k, v in row.metrics)]
+    at = f"step {row.step}" if row.of is None else f"epoch {row.step}/{row.of}"
+    return [shown(row.key), at, *(f"{shown(k, 24)} {v:.4g}" for k, v in row.metrics)]
 
 
 def html(view: View) -> str:

@@ -158,6 +158,7 @@ def test_what_a_run_is_doing_names_held_out_numbers_first(tmp_path):
     row = row_of(store, store.member("seed1"), 9)
     assert row == Running("seed1", 4, 9, (("val/loss", 2.0), ("train/loss", 1.0)))
     assert row_of(store, store.member("seed2"), None).step is None
+    assert (cells(row)[1], cells(at(1, 4, None))[1]) == ("epoch 4/9", "step 4")
     assert (steps_of({"epochs": 5}), steps_of({"epochs": True}), steps_of({})) == (5, None, None)
 
 
