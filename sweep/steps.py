@@ -93,7 +93,8 @@ def _weights(held: Mapping[Optimizer, int]) -> Iterator[tuple[str, Tensor]]:
 
 def captured() -> bool:
     """Within the capture of a CUDA graph nothing can be read back."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    # Not `is_available`: it is asked at every step, and would wake the driver of a machine whose GPU is not used.
+    return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
