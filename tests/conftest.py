@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-# Under nohup it would be ignored here, and so by every command that is started here to be hung up on.
+# Under nohup, or in the background of a script, these would be ignored here, and so by every command that is started
+# here to be stopped by them.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
