@@ -42,7 +42,7 @@ def search_path() -> str:
     Who calls `.venv/bin/sweep` without activating anything means the packages beside it.
     """
     ours, theirs = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
-    activated = "VIRTUAL_ENV" in os.environ or "CONDA_PREFIX" in os.environ
+    activated = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
     return os.pathsep.join([theirs, ours] if activated else [ours, theirs])
 
 

@@ -264,6 +264,27 @@ print('{"epoch": 1, "acc": 0.75}')
         assert seen == [{"step": 1, "loss": 0.5}]
         assert results.store.history(members(results)[0]) == [{"step": 1, "loss": 0.5, "acc": 0.75}]
 
+    def test_event_files_that_are_cut_are_looked_at_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
+        from torch.utils.tensorboard import SummaryWriter
+
+        monkeypatch.setattr("sweep.command.LOOK", 0.02)
+        with SummaryWriter("written") as writer:
+            for step in range(1, 5):
+                writer.add_scalar("acc", step / 8, step)
+        text = """
+import pathlib, sys, time
+(source,) = pathlib.Path("written").iterdir()
+data, out = source.read_bytes(), open(sys.argv[2] + "/" + source.name, "wb")
+for start in range(0, len(data), 37):
+    out.write(data[start : start + 37])
+    out.flush()
+    time.sleep(0.05)
+"""
+        results = sweep_of(text, "{seed}", "{dir}", collect={"tensorboard": "."})
+        assert record(results).metrics == {"acc": 0.5}
+        assert [row["step"] for row in results.store.history(members(results)[0])] == [1, 2, 3, 4]
+
     def test_the_curve_of_a_program_that_fails_is_kept(self) -> None:
         results = sweep_of('for e in (1, 2): print(f\'{{"epoch": {e}, "loss": {e / 4}}}\')\nraise SystemExit(3)')
         assert failure(results).startswith("raised: exit code 3")
