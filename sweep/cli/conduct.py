@@ -36,7 +36,7 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
                 with progress:
                     for event in launch:
                         progress.show(event)
-                        if isinstance(event, Finished) and not fetching.ident:
+                        if isinstance(event, Finished) and not seen and not fetching.ident:
                             fetching.start()
             except Cancelled:
                 cancelled = True
