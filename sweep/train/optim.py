@@ -13,15 +13,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import optimizer
 
 from sweep.train.params import Optimizer
 
 
 def _plain(step: Any) -> Any:
-    """A step without its wraps, marked as one that the base class need not wrap again for the profiler."""
-    bare: Any = torch.no_grad()(unwrap(step))
-    bare.hooked = True
-    return bare
+    """A step without its wraps; with the one for hooks only while somebody listens, as `sweep verify` does."""
+    bare = torch.no_grad()(unwrap(step))
+    heard = torch.optim.Optimizer.profile_hook_step(bare)
+    listeners = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
+
+    def stepped(self: torch.optim.Optimizer) -> None:
+        own = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks)
+        (heard if any(listeners) or any(own) else bare)(self)
+
+    stepped.hooked = True  # type: ignore[attr-defined]
+    return stepped
 
 
 class SGD(torch.optim.SGD):
