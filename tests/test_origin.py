@@ -53,7 +53,7 @@ def typed(text: str) -> Config:
         ({"command": ["python", "noisy.py", "{seed}"], "collect": {"regex": "(?P<a>[0-9.]+), *x"}}, (), {}),
         (from_dict(to_dict(load(None, ("params.epochs=2",), vary=["order"]))), (), {}),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_the_words_ask_for_what_the_call_asked_for(config: Any, overrides: tuple[str, ...], settings: Any) -> None:
     function = config if callable(config) else None
