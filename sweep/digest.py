@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def module(m: nn.Module) -> str:
 
     Tied parameters count under each of their names. Lazy parameters without a shape yet count by name only.
     """
-    named = dict(_named(m))
+    named = {name: held[leaf] for name, held, leaf in _places(m)}
     lazy = sorted(name for name, tensor in named.items() if is_lazy(tensor))
     value = tensors({name: tensor for name, tensor in named.items() if not is_lazy(tensor)})
     return hashlib.sha256(json.dumps([value, lazy]).encode("ascii")).hexdigest() if lazy else value
@@ -77,29 +76,28 @@ class Weights:
     def _found(self) -> list[tuple[bytes, Any, str, Tensor, int, memoryview]] | None:
         """None where a view of the memory is not what is hashed: then there is no short way."""
         entries = {}
-        for prefix, owner in self._module.named_modules(remove_duplicate=False):
-            for held in (owner._parameters, owner._buffers):
-                for leaf, tensor in held.items():
-                    if tensor is None:
-                        continue
-                    if is_lazy(tensor) or tensor.device.type != "cpu" or tensor.layout is not torch.strided:
-                        return None
-                    if tensor.dtype not in _SHARED or sys.byteorder != "little" or not tensor.is_contiguous():
-                        return None
-                    name = f"{prefix}.{leaf}" if prefix else leaf
-                    head, view = _head(name, tensor.dtype, tensor.shape), tensor.numpy(force=True).data
-                    entries[name] = (head, held, leaf, tensor, tensor.data_ptr(), view)
+        for name, held, leaf in _places(self._module):
+            tensor = held[leaf]
+            if is_lazy(tensor) or tensor.layout is not torch.strided or not tensor.is_contiguous():
+                return None
+            if tensor.device.type != "cpu" or tensor.dtype not in _SHARED or sys.byteorder != "little":
+                return None
+            view = tensor.numpy(force=True).data
+            entries[name] = (_head(name, tensor.dtype, tensor.shape), held, leaf, tensor, tensor.data_ptr(), view)
         return [entries[name] for name in sorted(entries)]
 
 
-def _named(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _places(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
+    """The name of every parameter and buffer, and the mapping and key that hold it."""
     # `named_parameters` and `named_buffers` say the same at five times the cost, which counts at every epoch.
-    for name, tensor in chain(m._parameters.items(), m._buffers.items()):
-        if tensor is not None:
-            yield prefix + name, tensor
+    held: dict[str, Any]
+    for held in (m._parameters, m._buffers):
+        for leaf, tensor in held.items():
+            if tensor is not None:
+                yield prefix + leaf, held, leaf
     for name, child in m._modules.items():
         if child is not None:
-            yield from _named(child, f"{prefix}{name}.")
+            yield from _places(child, f"{prefix}{name}.")
 
 
 def arrays(mapping: Mapping[str, np.ndarray[Any, Any]]) -> str:

@@ -28,7 +28,9 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
     cancelled = False
     progress = Progress(launch, single=single)
     closing = threading.Thread(target=close, name="closing")
-    # The report's modules take a second to load: not while Ray starts, and not when all is done and somebody waits.
+    # The report's modules take a second to load: not while Ray starts, not when all is done and somebody waits, and
+    # not for what a single run prints.
+    reported = as_json or not single
     fetching = threading.Thread(target=import_module, args=("sweep.report.assemble",), daemon=True)
     try:
         with _signals(launch, progress.warn) as seen:
@@ -36,7 +38,7 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
                 with progress:
                     for event in launch:
                         progress.show(event)
-                        if isinstance(event, Finished) and not seen and not fetching.ident:
+                        if reported and isinstance(event, Finished) and not seen and not fetching.ident:
                             fetching.start()
             except Cancelled:
                 cancelled = True
