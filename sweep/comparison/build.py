@@ -26,10 +26,15 @@ SEED = 0
 
 @dataclass(frozen=True, repr=False)
 class Told(Comparison):
-    """What `compare` returns: a Comparison that a prompt or a notebook shows as its text."""
+    """What `compare` returns: a Comparison that a prompt shows as its text, and a notebook as HTML."""
 
     def __repr__(self) -> str:
         return text(self)
+
+    def _repr_html_(self) -> str:
+        from sweep.comparison.cell import fragment
+
+        return fragment(self)
 
 
 def compare(

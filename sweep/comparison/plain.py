@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-
-from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
-from sweep.comparison.words import level_of, limits, p_value, scale, share, signed
+from sweep.comparison import facts
+from sweep.comparison.model import Check, Comparison, Pair
 from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, aligned, paint, wrapped
-from sweep.report.words import number, percent, places, plural, shown
-from sweep.stats import bonferroni_level
 
-MOST_DETAILS = 3  # pairs that are told in full; more are a table
-MOST_SENTENCES = 12
-MOST_EXPLORATORY = 40
-VERDICT = {0: ("passed", BOLD), 1: ("contradicted", RED), 4: ("undecided", YELLOW)}
+STYLES = {0: BOLD, 1: RED, 4: YELLOW}
 
 
 def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
     """The comparison as text for a terminal of `width` columns, ending in a newline."""
+    full = facts.told_in_full(found)
     blocks = [
-        _head(found, width),
-        _sentences(found, width),
-        *([] if len(found.pairs) > MOST_DETAILS else (_pair(pair, found, width) for pair in found.pairs)),
-        _table(found, width) if len(found.pairs) > MOST_DETAILS else [],
+        [paint(facts.title(found), BOLD), *wrapped(found.why, width)],
+        [line for sentence in facts.sentences(found) for line in wrapped(sentence, width)],
+        *(_pair(pair, found, width) for pair in full),
+        _overview(found, width) if len(found.pairs) > len(full) else [],
         _exploratory(found, width),
-        _checks(found, width),
+        [line for check in found.checks for line in _check(check, width)],
         [line for warning in found.warnings for line in wrapped(f"{paint('warning', YELLOW)}: {warning}", width)],
         [INDENT + paint("next       ", DIM) + command for command in found.next],
     ]
@@ -33,120 +26,16 @@ def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
     return told if color else STYLE.sub("", told)
 
 
-def task_label(task: str) -> str:
-    """A task without the hash of its folder."""
-    return shown(re.sub(r"-[0-9a-f]{6}$", "", task))
-
-
-def pair_label(pair: Pair | Exploratory) -> str:
-    """ "A - B", with its task."""
-    a, b = (side.name if isinstance(side, Side) else side for side in (pair.a, pair.b))
-    task = f"{task_label(pair.task)}: " if pair.task else ""
-    return f"{task}{shown(a)} - {shown(b)}"
-
-
-def _head(found: Comparison, width: int) -> list[str]:
-    lines = [paint(f"comparison of {shown(found.metric)}", BOLD)]
-    return lines + wrapped(found.why, width)
-
-
-def _sentences(found: Comparison, width: int) -> list[str]:
-    lines = []
-    # What is shown comes before what is not.
-    ordered = sorted(found.pairs, key=lambda pair: pair.verdict == "none")
-    for pair in ordered[:MOST_SENTENCES]:
-        task = f"{task_label(pair.task)}: " if pair.task else ""
-        lines += wrapped(task + pair.sentence, width)
-    if len(ordered) > MOST_SENTENCES:
-        lines.append(f"{INDENT}… and {len(ordered) - MOST_SENTENCES} more pairs in the table")
-    return lines
-
-
 def _pair(pair: Pair, found: Comparison, width: int) -> list[str]:
-    lines = [INDENT + paint(pair_label(pair), BOLD)] if len(found.pairs) > 1 else []
-    table = [["", "n", "mean", "sd", "failed", "best"], _side(pair.a, pair), _side(pair.b, pair)]
-    lines += aligned(table, width)
-    for name, value in _facts(pair, found):
+    lines = [INDENT + paint(facts.pair_label(pair), BOLD)] if len(found.pairs) > 1 else []
+    lines += aligned(facts.sides(pair), width)
+    for name, value in facts.facts(pair, found):
         lines += _fact(name, value, width)
-    lines += _flattery(pair, width)
+    if best := facts.flattery(pair):
+        lines += wrapped(best, width, DIM)
     for line in pair.plan:
         lines += [INDENT + line] if line.startswith("the honest way") else wrapped(line, width)
     return lines
-
-
-def _side(side: Side, pair: Pair) -> list[str]:
-    places = _column(pair)
-    n = str(side.n) if side.n == side.planned else f"{side.n} of {side.planned}"
-    failed = f"{side.failed} of {side.ok + side.failed}"
-    return [shown(side.name), n, number(side.mean, places), number(side.sd, places), failed, number(side.best, places)]
-
-
-def _column(pair: Pair) -> int | None:
-    """Decimals of both arms: those of the difference, and more where the spread of one arm is far smaller."""
-    if pair.interval is None:
-        return None
-    spreads = (places(side.sd) for side in (pair.a, pair.b) if side.sd)
-    return max([scale(pair.interval) or 0, *(found for found in spreads if found is not None)])
-
-
-def _facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
-    made, places = pair.difference, scale(pair.interval)
-    sequenced = pair.interval is not None and "sequence" in pair.interval.method
-    if made is not None:
-        plain = made.interval
-        related = "" if made.correlation is None else f", correlation {made.correlation:.2f}"
-        how = f"{made.method.removesuffix(' over seeds')} over {pair.over}{related}"
-        ci = "no interval" if plain is None else f"{level_of(plain)} CI {limits(plain, places, sign=True)}"
-        stamp = f"; {pair.stamp}" if pair.stamp else ""
-        descriptive = "; descriptive, looks were taken" if sequenced or (pair.interval is None and plain) else ""
-        p = f"; {p_value(made.p)}" if made.p is not None else ""
-        yield "difference", f"{signed(made.estimate, places)}, {ci} ({how}){p}{stamp}{descriptive}"
-    if pair.interval is not None and sequenced:
-        looked = f"{level_of(pair.interval)} {limits(pair.interval, places, sign=True)}, valid at every look"
-        yield "sequence", looked
-    if len(found.pairs) > 1 and pair.simultaneous is not None:
-        holm = f"{p_value(pair.p_holm)} after Holm; " if pair.p_holm is not None else ""
-        sure = limits(pair.simultaneous, places, sign=True)
-        yield "all pairs", f"{holm}Bonferroni {percent(pair.simultaneous.level, 4)} CI {sure}"
-    if pair.permutation is not None:
-        test = pair.permutation
-        yield "permutation", f"{p_value(test.p)} ({test.method}; no less than {test.floor:.2g} is possible)"
-    if pair.superiority is not None:
-        s = pair.superiority
-        better = "P(A > B)" if found.goal != "min" else "P(A < B)"
-        how = "failed seeds ranked worst" if pair.failures else "independent seeds"
-        reading = f"{pair.reading} ({pair.others})" if pair.others else pair.reading
-        yield better, f"{share(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {reading}"
-    if pair.wins is not None:
-        w = pair.wins
-        ties = f", {plural(w.ties, 'tie')}" if w.ties else ""
-        yield (
-            "same seed",
-            f"A ahead on {w.wins} of {w.wins + w.losses}{ties} ({level_of(w.interval)} CI {limits(w.interval, 2)})",
-        )
-    if pair.effect is not None:
-        g = pair.effect.interval
-        ci = "" if g is None else f", {level_of(g)} CI {limits(g, 2, sign=True)}"
-        yield "Hedges' g", f"{pair.effect.g:+.2f} sd{ci}"
-    if pair.equivalence is not None:
-        e = pair.equivalence
-        ci = "" if e.interval is None else f" ({level_of(e.interval)} CI {limits(e.interval, places, sign=True)})"
-        yield "equivalence", f"{e.verdict} within ± {e.margin:g}{ci}"
-    if pair.examples is not None:
-        gap = pair.examples.interval
-        over = f"over seeds and {pair.examples.examples} shared examples"
-        yield "true gap", f"{level_of(gap)} CI {limits(gap, scale(gap), sign=True)} {over}"
-    if pair.others:
-        but = " but the sequence" if sequenced else ""
-        yield "looks", f"every p value and interval here{but} is {pair.others}"
-
-
-def _flattery(pair: Pair, width: int) -> list[str]:
-    known = [side for side in (pair.a, pair.b) if side.best is not None and side.inflation]
-    if not known:
-        return []
-    said = "; ".join(f"of {side.n}: {number(side.inflation, scale(pair.interval))}" for side in known)
-    return wrapped(f"the best seed flatters by chance alone ({said}): nothing here selects by it", width, DIM)
 
 
 def _fact(name: str, value: str, width: int) -> list[str]:
@@ -155,59 +44,19 @@ def _fact(name: str, value: str, width: int) -> list[str]:
     return lines + [INDENT + " " * 12 + line.strip() for line in rest]
 
 
-def _table(found: Comparison, width: int) -> list[str]:
-    sure = f"Bonferroni {percent(bonferroni_level(found.level, len(found.pairs)), 4)} CI"
-    better = "P(A > B)" if found.goal != "min" else "P(A < B)"
-    rows: list[Sequence[str]] = [["pair (A - B)", "difference", sure, "p (Holm)", better]]
-    for pair in found.pairs:
-        places = scale(pair.interval)
-        estimate = "—" if pair.difference is None else signed(pair.difference.estimate, places)
-        interval = "none" if pair.simultaneous is None else limits(pair.simultaneous, places, sign=True)
-        p = "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p ")
-        chance = "—" if pair.superiority is None else share(pair.superiority.probability)
-        rows.append([pair_label(pair), estimate, interval, p, chance])
-    lines = aligned(rows, width)
-    stamps = sorted({pair.stamp for pair in found.pairs if pair.stamp})
-    lines += [line for stamp in stamps for line in wrapped(f"intervals {stamp}", width, DIM)]
-    return lines + wrapped("--baseline NAME compares each with one; --format json has every number", width, DIM)
+def _overview(found: Comparison, width: int) -> list[str]:
+    notes = [*facts.stamps(found), "--baseline NAME compares each with one; --format json has every number"]
+    return aligned(facts.overview(found), width) + [line for note in notes for line in wrapped(note, width, DIM)]
 
 
 def _exploratory(found: Comparison, width: int) -> list[str]:
     if not found.exploratory:
         return []
-    rows: list[Sequence[str] | str] = [["exploratory, unadjusted", "difference", f"{percent(found.level)} CI"]]
-    several = len(found.pairs) > 1
-    for one in found.exploratory[:MOST_EXPLORATORY]:
-        places = scale(one.difference.interval)
-        interval = "none" if one.difference.interval is None else limits(one.difference.interval, places, sign=True)
-        name = f"{shown(one.metric)} ({pair_label(one)})" if several else shown(one.metric)
-        rows.append([name, signed(one.difference.estimate, places), interval])
-    lines = aligned(rows, width)
-    more = len(found.exploratory) - MOST_EXPLORATORY
-    return lines + ([f"{INDENT}… and {more} more: --format json has every one"] if more > 0 else [])
-
-
-def _checks(found: Comparison, width: int) -> list[str]:
-    return [line for check in found.checks for line in _check(check, width)]
+    more = facts.unlisted(found)
+    return aligned(facts.exploratory(found), width) + ([INDENT + more] if more else [])
 
 
 def _check(check: Check, width: int) -> list[str]:
-    made = check.decision
-    word, style = VERDICT[made.code]
-    of = f"{task_label(check.task)}: " if check.task else ""
-    against = "" if check.base == check.candidate else f" (base {shown(check.base)})"
-    lines = wrapped(f"{paint(word, style)}: {of}{shown(check.candidate)}{against}: {check.requirement}", width)
-    said = made.reason
-    if made.interval is not None:
-        places = scale(made.interval)
-        what = "candidate" if check.base == check.candidate else "candidate - bound" if "*" in check.requirement else ""
-        what = what or ("candidate" if " base" not in check.requirement else "candidate - base")
-        said += f"; {what}: {level_of(made.interval)} CI {limits(made.interval, places, sign=True)}"
-        said += f" against {number(made.threshold, places)}"
-    if check.stamp:
-        said += f"; {check.stamp}"
-    lines += wrapped(said, width)
-    if made.identical_passes is not None:
-        chance = share(made.identical_passes)
-        lines += wrapped(f"a candidate no different from the base would pass with probability {chance}", width)
-    return lines
+    verdict = paint(facts.VERDICT[check.decision.code], STYLES[check.decision.code])
+    first, *rest = facts.judged(check)
+    return [line for words in (f"{verdict}: {first}", *rest) for line in wrapped(words, width)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweep.comparison.facts import pair_label
 from sweep.comparison.model import Comparison, Pair
-from sweep.comparison.plain import pair_label
 from sweep.comparison.words import limits, p_value, scale, share, signed
 from sweep.report.paper import Table, as_latex, as_markdown
 from sweep.report.words import percent, shown

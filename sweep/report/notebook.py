@@ -23,14 +23,44 @@ MOST_ARMS = 12
 BETWEEN = 0.5  # seconds between two updates of a cell
 
 
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+    """Rows of numbers behind a name, in the notebook's own look."""
+    lines = (_line("th", header), *(_line("td", row) for row in rows))
+    return Markup("<table>{}</table>").format(Markup("").join(lines))
+
+
+def _line(tag: str, cells: Sequence[str]) -> Markup:
+    made = (Markup("<{0}>{1}</{0}>").format(Markup(tag), cell) for cell in cells)
+    return Markup("<tr>{}</tr>").format(Markup("").join(made))
+
+
+def paragraph(text: str, label: str = "") -> Markup:
+    """A sentence, behind a word in bold where there is one."""
+    said = Markup("<strong>{}</strong>: {}").format(label, text) if label else text
+    return Markup("<p>{}</p>").format(said)
+
+
+def bold(text: str) -> Markup:
+    return Markup("<p><strong>{}</strong></p>").format(text)
+
+
+def headline(text: str) -> Markup:
+    """A sentence that is read first."""
+    return Markup("<p style='font-size:1.15em'>{}</p>").format(text)
+
+
+def block(parts: Iterable[Markup]) -> str:
+    """What a cell shows, of its parts."""
+    return str(Markup("<div>{}</div>").format(Markup("").join(parts)))
+
+
 def fragment(report: Report, members: Sequence[Member]) -> str:
     """The report as a few lines, a picture of the headline metric and a table; everything foreign is escaped."""
-    lines = [Markup("<p><strong>{}</strong></p>").format(shown(report.name))]
-    lines += [Markup("<p style='font-size:1.15em'>{}</p>").format(text) for text in report.headlines[:MOST_ARMS]]
-    lines.append(Markup("<p>{}</p>").format(str(report.counts)))
-    lines += [Markup("<p><strong>warning</strong>: {}</p>").format(text) for text in report.warnings]
+    lines = [bold(shown(report.name)), *(headline(text) for text in report.headlines[:MOST_ARMS])]
+    lines.append(paragraph(str(report.counts)))
+    lines += [paragraph(text, "warning") for text in report.warnings]
     lines += [
-        Markup("<p>{}: {}</p>").format(shown(one.key), shown(f"{IN_WORDS.get(one.kind, one.kind)}: {one.message}", 300))
+        paragraph(f"{shown(one.key)}: {shown(f'{IN_WORDS.get(one.kind, one.kind)}: {one.message}', 300)}")
         for one in report.causes[:8]
     ]
     rows = [row for row in report.primary_rows if row.n][:MOST_ARMS]
@@ -40,20 +70,19 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
     lines.append(_table(report))
     lines.append(Markup("<p>bit-exact: {}; next: <code>{}</code></p>").format(
         report.reproducibility, report.next[0] if report.next else ""))  # fmt: skip
-    return str(Markup("<div>{}</div>").format(Markup("").join(lines)))
+    return block(lines)
 
 
 def _table(report: Report) -> Markup:
     head = ["metric", "n", "mean", "sd", f"{percent(report.level)} CI (Student t)", "min", "max"]
-    rows = [Markup("<tr>{}</tr>").format(Markup("").join(Markup("<th>{}</th>").format(name) for name in head))]
+    rows = []
     for row in report.rows[:MOST_ROWS]:
         cells = numbers_of(row)
         name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
-        words = [f"{name} {ARROWS[row.goal]}", *(cells[k] for k in ("n", "mean", "sd", "interval", "min", "max"))]
-        rows.append(Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(word) for word in words)))
+        rows.append([f"{name} {ARROWS[row.goal]}", *(cells[k] for k in ("n", "mean", "sd", "interval", "min", "max"))])
     more = len(report.rows) - MOST_ROWS
-    said = Markup("<p>… and {} more rows</p>").format(more) if more > 0 else Markup("")
-    return Markup("<table>{}</table>{}").format(Markup("").join(rows), said)
+    said = paragraph(f"… and {more} more rows") if more > 0 else Markup("")
+    return table(head, rows) + said
 
 
 class Cell:

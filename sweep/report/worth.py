@@ -21,10 +21,15 @@ OWN_SPLITS = frozenset({"train", "val", "test"})
 
 @dataclass(frozen=True, repr=False)
 class Told(Worth):
-    """What `worth` returns: a Worth that a prompt or a notebook shows as its text."""
+    """What `worth` returns: a Worth that a prompt shows as its text, and a notebook as HTML."""
 
     def __repr__(self) -> str:
         return text(self, width=100)
+
+    def _repr_html_(self) -> str:
+        from sweep.report.worth_cell import fragment
+
+        return fragment(self)
 
 
 def worth(
