@@ -6,6 +6,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -219,7 +220,8 @@ class Run:
     def note(self, text: str) -> None:
         """Say something aloud: in the log, the record and the report."""
         self.notes.append(text)
-        self.attempt.log_text(text + "\n")
+        with suppress(OSError):  # of a full disk, which is often what the note is about; the record has it too
+            self.attempt.log_text(text + "\n")
 
 
 def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec
 from sweep.preflight import preflight
 from sweep.prepare import Prepared
-from sweep.store import Damaged, Failure, Member, Owner, Record, Store
+from sweep.store import Damaged, Failure, Member, Owner, Record, Store, atomic
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
 from sweep.store.parcel import unpack
@@ -133,7 +133,7 @@ class Launch:
         self._queue.clear()
         if self.store is not None:
             with suppress(OSError):  # of a full disk, say; what runs meets that itself
-                self.store.stop_file(self._nonce).touch()
+                atomic.touch(self.store.stop_file(self._nonce))
 
     def __iter__(self) -> Iterator[Event]:
         """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
@@ -256,7 +256,7 @@ class Launch:
         return list(self._flying)
 
     def _work(self, store: Store) -> Iterator[Event]:
-        store.token_file(self._nonce).touch()
+        atomic.touch(store.token_file(self._nonce))
         config = self.prepared.config
         place = Place(
             path=os.fspath(store.path.resolve()), launch=self._nonce,

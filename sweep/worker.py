@@ -13,10 +13,12 @@ import sys
 import sysconfig
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics, stop_seen
 from sweep.plan import SPLIT, RunSpec
 from sweep.steps import weighed
-from sweep.store import Attempt, Failure, Record, Store
+from sweep.store import Attempt, Failure, Record, Store, atomic
 from sweep.store.names import LOG
 from sweep.store.parcel import elsewhere, pack, shared
 from sweep.target import bind, find, user_traceback
@@ -39,6 +41,7 @@ Metrics = dict[str, float]
 _NOT_THE_USERS = (os.path.dirname(__file__), sysconfig.get_path("stdlib"), "<frozen")
 Seen = tuple[dict[str, Any], dict[str, Any]]
 WRITERS = 8  # threads that write the records of a pack
+DEPTH = 100  # calls of a thread that are told when its time is over
 Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, "Metrics | Failure"]]]
 
 
@@ -376,24 +379,36 @@ def _time_limit(place: Place, attempt: Attempt, until: float) -> Iterator[None]:
     if not place.timeout or threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Opened before: what runs on a signal should not have to, and stderr is no file while runs are captured.
-    with open(attempt.path / LOG, "a") as log:
+    # Open for the watchdog below, which can open nothing; stderr is no file while runs are captured.
+    with atomic.append(attempt.path / LOG) as log:
 
         def over(*_: object) -> None:
-            faulthandler.dump_traceback(log, all_threads=True)
+            with contextlib.suppress(OSError):  # the record will say the same
+                attempt.log_text(_stacks())
             raise TimeLimit(f"still running after {place.timeout:g} s")
 
         left = max(until - time.monotonic(), 0.001)
         before = signal.signal(signal.SIGALRM, over)
         signal.setitimer(signal.ITIMER_REAL, left)
         if place.own_process:
-            faulthandler.dump_traceback_later(left + 30, exit=True, file=log)
+            # Of a process in which no Python runs any more, nobody else can write the stacks.
+            faulthandler.dump_traceback_later(left + 30, exit=True, file=log.fd)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
             faulthandler.cancel_dump_traceback_later()
+
+
+def _stacks() -> str:
+    """Where each thread is, innermost call first, without a look at any source file."""
+    said = []
+    for thread, frame in sys._current_frames().items():
+        said.append(f"Thread {thread:#x} (most recent call first):")
+        for each, line in islice(traceback.walk_stack(frame), DEPTH):
+            said.append(f'  File "{each.f_code.co_filename}", line {line} in {each.f_code.co_name}')
+    return "\n".join(said) + "\n"
 
 
 class _Log(io.TextIOBase):

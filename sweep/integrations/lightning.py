@@ -32,6 +32,7 @@ except ModuleNotFoundError as error:
 from sweep import digest, seeding
 from sweep.handle import Interrupted, Run
 from sweep.integrations import named, require_device
+from sweep.store import atomic
 
 _FILE = "lightning.ckpt"
 
@@ -62,7 +63,7 @@ class SweepCallback(Callback):
         if state is None:
             return None
         path = self.run.dir / _FILE
-        path.write_bytes(state["lightning"].numpy().tobytes())
+        atomic.write(path, state["lightning"].numpy().tobytes(), durable=False)
         return path
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -42,6 +42,7 @@ except ModuleNotFoundError as error:
 
 from sweep import digest, integrations, seeding
 from sweep.handle import Interrupted, Run
+from sweep.store import atomic
 
 _CHECKPOINT = "checkpoint"
 _OURS = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "lr"}
@@ -85,7 +86,7 @@ class SweepCallback(TrainerCallback):
         for name, content in state["files"].items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.numpy().tobytes())
+            atomic.write(path, content.numpy().tobytes(), durable=False)
         return os.fspath(folder)
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

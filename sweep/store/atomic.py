@@ -1,8 +1,9 @@
 """Every write of a run directory goes through here: whole and durable, or not there at all.
 
 A file is written beside its place, flushed, fsynced, moved over its name, and the directory fsynced, so that
-a crash at any instant leaves the old file or the new one. The small functions at the top are the only calls
-into the operating system that change a disk: tests make each of them fail or die in turn.
+a crash at any instant leaves the old file or the new one. Logs and histories grow by whole lines. The small
+functions at the top are the only calls into the operating system that write to a disk: tests make each of them fail
+or die in turn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +44,10 @@ def _replace(source: Path, target: Path) -> None:
 
 def _link(source: Path, target: Path) -> None:
     os.link(source, target)
+
+
+def _truncate(fd: int, size: int) -> None:
+    os.ftruncate(fd, size)
 
 
 def fsync_directory(path: Path) -> None:
@@ -81,6 +86,9 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.close(self.fd)
 
     def write(self, data: bytes | memoryview) -> int:
@@ -131,14 +139,55 @@ def move(source: Path, target: Path) -> None:
         fsync_directory(source.parent)
 
 
+class Appender(_Writer):
+    """The end of a file, for as long as it is open: readers see at once what is added, fsync is the record's.
+
+    What a disk refuses in the middle is taken back, so that it does not spoil what is added after it. Only a death
+    leaves half a line, as the last one: the reader's to drop.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._end = os.fstat(fd).st_size
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            count = super().write(data)
+        except OSError:
+            with suppress(OSError):  # the reason why it was refused is the one to tell
+                _truncate(self.fd, self._end)
+            raise
+        self._end += count
+        return count
+
+
+def append(path: Path) -> Appender:
+    """Open a file to add to its end; close it, or use it in `with`."""
+    return Appender(_open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+
+
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a log of the driver's own; a torn last line is the reader's to drop."""
-    fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
-        _write(fd, line.encode() + b"\n")
-        _fsync(fd)
-    finally:
-        os.close(fd)
+    """Add one line to a log of the driver's own, durably."""
+    with append(path) as stream:
+        stream.write(line.encode() + b"\n")
+        _fsync(stream.fd)
+
+
+def touch(path: Path) -> None:
+    """A file whose being there is all it says."""
+    os.close(_open(path, os.O_WRONLY | os.O_CREAT))
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor to lock, and to `overwrite`; os.close it."""
+    return _open(path, os.O_RDWR | os.O_CREAT)
+
+
+def overwrite(fd: int, data: bytes) -> None:
+    """All that a lock file says. Not whole or nothing: what cannot be read names nobody."""
+    _truncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    _write(fd, data)
 
 
 def make_durable(path: Path) -> None:

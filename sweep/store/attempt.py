@@ -34,7 +34,7 @@ class Attempt:
     owner: Owner
     number: int
     previous: tuple[Path, ...] = ()
-    _history: IO[bytes] | None = field(default=None, repr=False)
+    _history: atomic.Appender | None = field(default=None, repr=False)
 
     @property
     def nonce(self) -> str:
@@ -43,9 +43,8 @@ class Attempt:
     def log_row(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a row to history.jsonl; seen at once by readers, durable with the record."""
         if self._history is None:
-            self._history = open(self.path / HISTORY, "ab")  # noqa: SIM115  # lives as long as the attempt
+            self._history = atomic.append(self.path / HISTORY)  # open for as long as the attempt lives
         self._history.write(history.line(step, metrics).encode())
-        self._history.flush()
 
     def forget_history(self) -> None:
         """Begin history.jsonl anew."""
@@ -90,8 +89,8 @@ class Attempt:
             if len(old) > half:
                 atomic.write(path, old[: half // 2] + b"\n[... cut ...]\n" + old[-half // 2 :], durable=False)
             text = text[-half:]
-        with open(path, "a", encoding="utf-8", errors="replace") as stream:
-            stream.write(text)
+        with atomic.append(path) as stream:
+            stream.write(text.encode(errors="replace"))
 
     def artifacts(self) -> dict[str, Artifact]:
         """Every file that the record will answer for, made durable and hashed; checkpoints are not kept."""
@@ -109,7 +108,6 @@ class Attempt:
 
     def write_checkpoint(self, step: int, fill: Callable[[IO[bytes]], None], *, rows: int) -> None:
         """A checkpoint and beside it what makes it believable; the one before stays until this one holds."""
-        self.close()
         if (self.path / HISTORY).exists():
             atomic.make_durable(self.path / HISTORY)
         path = self.path / f"{CHECKPOINT}{step:09d}.pt"

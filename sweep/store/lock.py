@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sweep.errors import StoreError
@@ -31,7 +31,7 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
 
     Raises: StoreError naming host, pid and start of the owner.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = atomic.open_lock(path)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,11 +41,12 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
         if previous is not None and previous.dead() is None and not break_lock:
             raise _in_use(path, previous)
         owner = this_process()
-        _fill(fd, (atomic.dumps(owner.to_json()) + "\n").encode())
+        atomic.overwrite(fd, (atomic.dumps(owner.to_json()) + "\n").encode())
         try:
             yield owner
         finally:
-            _fill(fd, b"")
+            with suppress(OSError):  # the kernel lets go of it all the same, and its owner will be dead
+                atomic.overwrite(fd, b"")
     finally:
         os.close(fd)
 
@@ -53,7 +54,7 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
 @contextmanager
 def briefly(path: Path, seconds: float = 30.0) -> Iterator[None]:
     """Wait for a lock that others hold only for the length of one write."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = atomic.open_lock(path)
     try:
         give_up = time.monotonic() + seconds
         while True:
@@ -67,11 +68,6 @@ def briefly(path: Path, seconds: float = 30.0) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _fill(fd: int, data: bytes) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, data, 0)
 
 
 def _in_use(path: Path, owner: Owner | None) -> StoreError:

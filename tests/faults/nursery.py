@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-CALLS = ("_open", "_write", "_fsync", "_replace", "_link")
+CALLS = ("_open", "_write", "_fsync", "_replace", "_link", "_truncate")
 
 
 def inject(fault: dict[str, Any], seen: list[str]) -> None:

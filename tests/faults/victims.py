@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ def steps(run: Run, *, epochs: int = 3, pause: float = 0.0, tally: str = "") -> 
     for epoch in range(first, epochs):
         weights = weights * 0.5 + torch.randn(4, 2)
         run.log({"train/loss": float(weights.square().mean())}, step=epoch + 1)
+        print(f"epoch {epoch + 1} of {epochs}")
         if pause:
             time.sleep(pause)
         run.checkpoint({"epoch": epoch + 1, "weights": weights}, step=epoch + 1)
@@ -139,3 +142,30 @@ def talks(run: Run) -> Mapping[str, float]:
     for number in range(40_000):
         print(f"line {number} {'x' * 1000}")
     return {"test/accuracy": 1.0}
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """A disk that takes the beginning of a write and refuses the rest, as a full one does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def runs_out_of_room(run: Run, *, mark: str, goes_on: bool, epoch: int = 3) -> Mapping[str, float]:
+    """Five rows, a checkpoint after each; the disk takes half of one of them, where it has not been so before."""
+    state = run.restore() or {"epoch": 0}
+    for now in range(int(state["epoch"]) + 1, 6):
+        if now == epoch and not Path(mark).exists():
+            Path(mark).touch()
+            history = run.dir / "history.jsonl"
+            size = history.stat().st_size if history.exists() else 0
+            with suppress(*([OSError] if goes_on else [])), files_end_at(size + 9):
+                run.log({"train/loss": 1 / now}, step=now)
+        else:
+            run.log({"train/loss": 1 / now}, step=now)
+        run.checkpoint({"epoch": now}, step=now)
+    return {"test/accuracy": 0.5 + run.seed / 100}
