@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
+import psutil
 import pytest
 
 from sweep.engine.local import PRELOAD, PRELOADING, lean
@@ -32,9 +34,10 @@ ray.shutdown()
 
 
 def parts() -> list[object]:
-    from ray._private import node, parameter, ray_constants
+    from ray._private import node, parameter, ray_constants, services
 
-    return [parameter.RayParams, node.Node.start_api_server, ray_constants.ENABLE_RAY_CLUSTER]
+    started = services.start_ray_process
+    return [parameter.RayParams, node.Node.start_api_server, ray_constants.ENABLE_RAY_CLUSTER, started]
 
 
 def test_ray_itself_is_left_as_it_was() -> None:
@@ -60,6 +63,42 @@ def test_nobody_starts_what_nobody_asks() -> None:
     said = json.loads(done.stdout.splitlines()[-1])
     for server in ("gcs_server", "raylet"):
         assert any(server in words for words in said["words"])
-    for server in ("dashboard/dashboard.py", "log_monitor.py", "monitor.py"):
-        assert not any(server in words for words in said["words"])
+    for server in (
+        "dashboard/dashboard.py",
+        "dashboard/agent.py",
+        "ray::DashboardAgent",
+        "log_monitor.py",
+        "monitor.py",
+    ):
+        # The raylet's own words still name the agent: they are a command, not a process.
+        assert not any(server in words for words in said["words"] if "raylet_socket_name" not in words)
     assert said["loaded"], "a worker loads the trainer before its first task"
+
+
+ORPHANED = """
+import os, psutil, ray
+from sweep.engine.local import lean
+with lean():
+    ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
+(raylet,) = [each for each in psutil.Process().children() if "raylet/raylet" in each.cmdline()[0]]
+(agent,) = [each for each in raylet.children() if any(word.endswith("idle_agent.py") for word in each.cmdline())]
+raylet.kill()
+print(agent.pid, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.ray
+def test_the_idle_agent_leaves_with_the_raylet() -> None:
+    done = subprocess.run([sys.executable, "-c", ORPHANED], capture_output=True, text=True, check=True, timeout=120)
+    agent = int(done.stdout.split()[-1])
+    until = time.monotonic() + 20
+    while _alive(agent) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not _alive(agent)
+
+
+def _alive(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
