@@ -56,24 +56,32 @@ class Weights:
 
     def __init__(self, m: nn.Module) -> None:
         self._module = m
-        self._entries: list[tuple[bytes, Any, str, Tensor, int, memoryview]] | None = None
+        self._entries: list[tuple[bytes, Tensor, torch.Size, int, memoryview]] | None = None
+        self._slots: list[tuple[Mapping[str, Any], dict[str, Any], list[int]]] = []
+        self._empty: list[Mapping[str, Any]] = []
 
     def digest(self) -> str:
         """sha256 (hex) of the parameters and buffers as they are now."""
-        if self._entries is None or not all(
-            owner.get(leaf) is tensor and tensor.data_ptr() == place
-            for _, owner, leaf, tensor, place, _ in self._entries
-        ):
+        if self._entries is None or not self._unmoved(self._entries):
             self._entries = self._found()
         if self._entries is None:
             return module(self._module)
         digest = hashlib.sha256()
-        for head, _, _, _, _, view in self._entries:
+        for head, _, _, _, view in self._entries:
             digest.update(head)
             digest.update(view)
         return digest.hexdigest()
 
-    def _found(self) -> list[tuple[bytes, Any, str, Tensor, int, memoryview]] | None:
+    def _unmoved(self, entries: list[tuple[bytes, Tensor, torch.Size, int, memoryview]]) -> bool:
+        """Whether every module holds what it held, and every tensor lies where it lay and as it lay."""
+        if any(self._empty) or any(list(map(id, held.values())) != ids for held, _, ids in self._slots):
+            return False
+        return all(
+            tensor.data_ptr() == place and tensor.is_contiguous() and tensor.shape == shape
+            for _, tensor, shape, place, _ in entries
+        )
+
+    def _found(self) -> list[tuple[bytes, Tensor, torch.Size, int, memoryview]] | None:
         """None where a view of the memory is not what is hashed: then there is no short way."""
         entries = {}
         for name, held, leaf in _places(self._module):
@@ -83,7 +91,13 @@ class Weights:
             if tensor.device.type != "cpu" or tensor.dtype not in _SHARED or sys.byteorder != "little":
                 return None
             view = tensor.numpy(force=True).data
-            entries[name] = (_head(name, tensor.dtype, tensor.shape), held, leaf, tensor, tensor.data_ptr(), view)
+            entries[name] = (_head(name, tensor.dtype, tensor.shape), tensor, tensor.shape, tensor.data_ptr(), view)
+        mappings: list[Mapping[str, Any]] = [
+            one for m in self._module.modules() for one in (m._parameters, m._buffers, m._modules)
+        ]
+        # The copy keeps what was there alive, so that nothing else can come to have its id.
+        self._slots = [(one, dict(one), list(map(id, one.values()))) for one in mappings if one]
+        self._empty = [one for one in mappings if not one]
         return [entries[name] for name in sorted(entries)]
 
 

@@ -196,9 +196,14 @@ def test_the_short_way_says_the_same_after_every_step():
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize("change", ["data", "buffer", "parameter", "double", "none", "half"])
+@pytest.mark.parametrize("change", [
+    "data", "buffer", "parameter", "double", "none", "half",
+    "module", "turned", "added", "filled", "child",
+])  # fmt: skip
 def test_the_short_way_sees_that_a_tensor_is_another(change):
     m = small_net()
+    m.append(torch.nn.Linear(3, 3))
+    m[0].register_buffer("late", None)
     weights = digest.Weights(m)
     weights.digest()
     with torch.no_grad():
@@ -212,6 +217,16 @@ def test_the_short_way_sees_that_a_tensor_is_another(change):
             m.double()
         elif change == "none":
             m[0].bias = None
+        elif change == "module":
+            m[0] = torch.nn.Linear(4, 3)
+        elif change == "turned":
+            m[-1].weight.data = m[-1].weight.data.t()
+        elif change == "added":
+            m[0].register_buffer("more", torch.ones(1))
+        elif change == "filled":
+            m[0].late = torch.ones(1)
+        elif change == "child":
+            m.append(torch.nn.Linear(1, 1))
         else:
             m.bfloat16()  # NumPy has no such numbers
     assert weights.digest() == digest.module(m)
