@@ -167,7 +167,7 @@ def _reference(function: Callable[..., Any]) -> str:
 
 def _redacted(words: Iterable[str]) -> list[str]:
     """`KEY=VALUE` words with the values of secret keys hidden, wherever in the path or the value such a key stands."""
-    return [f"{key}={_hidden(key, value)}" for key, _, value in (word.partition("=") for word in words) if value]
+    return [f"{key}={_hidden(key, value)}" for key, _, value in (word.partition("=") for word in words)]
 
 
 def _hidden(key: str, value: str) -> str:

@@ -70,6 +70,11 @@ def test_no_secret_is_kept() -> None:
     assert of_command_line("small.yaml", given, None) == "small.yaml 'params.token=***' 'params.hub=***' params.n=1"
 
 
+def test_a_setting_that_is_emptied_stays_one() -> None:
+    assert of_command_line("small.yaml", ["primary=", "params.lr=1"], None) == "small.yaml primary= params.lr=1"
+    assert of_call("small.yaml", ("primary=",), {}, function=None, name="small") == "small.yaml primary="
+
+
 def test_what_only_python_can_ask_for_is_a_call_that_python_takes() -> None:
     def train(run: Any, *, lr: float = 0.1) -> dict[str, float]:
         return {"test/accuracy": lr}
