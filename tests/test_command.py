@@ -173,12 +173,7 @@ with open(sys.argv[2] + "/log.jsonl", "w") as out:
         assert results.store.history(members(results)[0]) == [{"step": 1, "loss": 0.25}, {"step": 2, "loss": 0.5}]
 
     def test_tensorboard_files_as_torch_writes_them(self) -> None:
-        pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter("written") as writer:
-            for step in range(1, 5):
-                writer.add_scalar("test/accuracy", step / 8, step)
+        event_files("written", "test/accuracy")
         text = 'import shutil, sys; shutil.copytree("written", sys.argv[2] + "/tb")'
         results = sweep_of(text, "{seed}", "{dir}", collect={"tensorboard": "tb"})
         assert record(results).metrics == {"test/accuracy": 0.5}
@@ -216,6 +211,16 @@ with open(sys.argv[2] + "/log.jsonl", "w") as out:
         Path("r1.json").write_text('{"a": 1}')
         os.utime("r1.json", (1, 1))
         assert "older than this run" in failure(sweep_of("pass", collect={"json": "r{seed}.json"}))
+
+
+def event_files(folder: str, tag: str) -> None:
+    """Four steps of a metric, 0.125 to 0.5, as torch writes them."""
+    pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as writer:
+        for step in range(1, 5):
+            writer.add_scalar(tag, step / 8, step)
 
 
 class TestAtWork:
@@ -265,13 +270,8 @@ print('{"epoch": 1, "acc": 0.75}')
         assert results.store.history(members(results)[0]) == [{"step": 1, "loss": 0.5, "acc": 0.75}]
 
     def test_event_files_that_are_cut_are_looked_at_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
-        from torch.utils.tensorboard import SummaryWriter
-
+        event_files("written", "acc")
         monkeypatch.setattr("sweep.command.LOOK", 0.02)
-        with SummaryWriter("written") as writer:
-            for step in range(1, 5):
-                writer.add_scalar("acc", step / 8, step)
         text = """
 import pathlib, sys, time
 (source,) = pathlib.Path("written").iterdir()

@@ -331,9 +331,6 @@ def html(view: View) -> str:
     """The view for a notebook: escaped, no script, in the notebook's own colours."""
     from markupsafe import Markup
 
-    def line(text: str, **style: Any) -> Markup:
-        return Markup("<div>{}</div>").format(text)
-
     state = [plural(view.flying, "run") + " at work"] if view.flying else [view.phase] if view.phase else []
     state += [f"{view.failed} failed"] if view.failed else []
     state += [f"{duration(view.left)} left"] if view.left is not None else []
@@ -356,6 +353,7 @@ def html(view: View) -> str:
     ).format(
         shown(view.name), bar, view.done, view.total, "".join(f", {part}" for part in state if part),
         Markup("").join(rows),
-        line(f"95 % CI over the seeds so far ({PEEKING})") if view.interim and view.done < view.total else "",
+        Markup("<div>{}</div>").format(f"95 % CI over the seeds so far ({PEEKING})")
+        if view.interim and view.done < view.total else "",
     )  # fmt: skip
     return str(made)
