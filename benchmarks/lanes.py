@@ -2,6 +2,7 @@
 
     python benchmarks/lanes.py [--data FOLDER] [--models cnn,mlp,resnet] [--ways torch,ray,vmap,jax] [--add]
                                [--out benchmarks/results/lanes]
+    python benchmarks/lanes.py --case price cnn 0        # what deterministic lanes cost over fast ones, in turns
 
 Every case is a process of its own. In deterministic mode, batch 128, SGD with momentum and weight decay:
 
@@ -106,6 +107,39 @@ def case_torch(model: str, data: str, precision: str, compiled: bool) -> list[di
     return rows
 
 
+def case_price(model: str, data: str, compiled: bool, rounds: int = 5) -> list[dict[str, Any]]:
+    """Deterministic lanes and lanes in fast mode, in turns: the times of one and of the other, and their ratios.
+
+    In fast mode cuDNN looks for its kernels anew in every round, as it does in every process.
+    """
+    from sweep.train import lanes
+    from sweep.train.pack import Pack
+
+    whole = replace(recipe_of(model, data, "fp32", compiled, EXAMPLES[model]), epochs=4)
+    paces: list[float] = []
+    epoch = Pack._epoch
+
+    def timed(self: Any) -> None:
+        epoch(self)
+        paces.append(self.pace)
+
+    Pack._epoch = timed  # type: ignore[method-assign]
+    taken: dict[bool, list[float]] = {True: [], False: []}
+    with tempfile.TemporaryDirectory() as scratch:
+        for i in range(2 * rounds):
+            deterministic = i % 2 == 0
+            lanes.release()
+            paces.clear()
+            chains(lanes.train, whole, runs_of(SOME, Path(scratch), f"price{i}", deterministic))
+            taken[deterministic].append(statistics.median(paces[2:]) / SOME * 1e3)
+    ratios = [a / b for a, b in zip(taken[True], taken[False], strict=True)]
+    kind = "fp32" + (", compiled" if compiled else "")
+    return [{
+        "way": "price", "kind": kind, "seeds": SOME, "deterministic": taken[True], "fast": taken[False],
+        "ratios": ratios, "median": statistics.median(ratios),
+    }]  # fmt: skip
+
+
 def eager(recipe: Any, scratch: Path, steps: int = 100) -> float:
     """Median milliseconds of a step of the plain loop, the device waited for every ten."""
     import torch
@@ -196,6 +230,8 @@ def run_case(words: Sequence[str], data: str) -> list[dict[str, Any]]:
         return case_ceilings()
     if what == "torch":
         return case_torch(model, data, rest[0], rest[1] == "1")
+    if what == "price":
+        return case_price(model, data, rest[0] == "1")
     if what == "jax":
         import in_jax
 
@@ -280,7 +316,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
                 f"{cost['flop'] / (row['ms'] / 1e3) / top[precision]:.0%}",
                 f"{cost['bytes'] / (row['ms'] / 1e3) / top['copy']:.0%}",
             ]
-        speed = f"{base['ms'] / row['ms']:.1f}" if base else ""
+        # Rows that were taken on another machine of the kind keep the time of the plain loop there.
+        speed = f"{row.get('base', base['ms']) / row['ms']:.1f}" if base else ""
         memory = f"{row['gb']:.1f}" if "gb" in row else ""
         lines.append(
             f"| {row['model']} | {row['way']} | {row['kind']} | {row['seeds']} | {row['ms']:.4f} | {speed} "
