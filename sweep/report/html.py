@@ -113,7 +113,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "seed_log": [{**entry, "added": format_seeds(entry["added"])} for entry in report.seed_log],
         "config": _yaml(store.manifest.config),
         "source": store.manifest.source,
-        "commands": _commands(store, report),
+        "commands": _commands(store, report, members),
         "citation": _citation(report),
         "bibtex": _bibtex(report),
         "version": report.versions.get("seed-sweep", ""),
@@ -254,15 +254,15 @@ def _yaml(config: Mapping[str, Any]) -> str:
     return text.rstrip()
 
 
-def _commands(store: Store, report: Report) -> list[tuple[str, str]]:
+def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[tuple[str, str]]:
     """(what it does, the command)."""
     here = path_argument(store.shown)
     found = [("Run the whole sweep again", asked_again(store.manifest.origin, seeds=report.seeds))]
     if not repeatable(store.manifest.experiment["target"]):
         return found
-    lacking = {cause.seed for cause in report.causes}
-    first = min(sorted(set(report.seeds) - lacking) or report.seeds, default=0)
-    found.append(("Train one seed again and compare every recorded digest", f"sweep reproduce {here} --seed {first}"))
+    if recorded := [member.seed for member in members if member.status == "ok"]:
+        once_more = f"sweep reproduce {here} --seed {min(recorded)}"
+        found.append(("Train one seed again and compare every recorded digest", once_more))
     if report.mode == "deterministic":
         found.append(("Prove that a run repeats its bits", f"sweep verify {here}"))
     return found

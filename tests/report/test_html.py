@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from finished import accuracies, normal, sweep_of
+from finished import accuracies, failure, normal, sweep_of
 from pages import HOSTILE, MESSAGE, hostile, ordinary
 
 from sweep import aggregate, comparison
@@ -69,6 +69,13 @@ def test_every_section_is_there_and_says_what_was_asked(told):
 def test_it_says_how_to_run_the_whole_sweep_again(told):
     assert "Run the whole sweep again" in told[1].words
     assert "sweep run --seeds 0-5" in told[1].words
+
+
+def test_the_seed_to_train_once_more_has_a_record(tmp_path):
+    fates = [None, {"failure": failure()}, {"lost": True}, {"metrics": {"test/accuracy": 0.9}}]
+    assert "--seed 3" in Parsed(page(sweep_of(tmp_path / "one", lambda s: fates[s.seed], seeds=range(4)))).words
+    none = Parsed(page(sweep_of(tmp_path / "none", lambda s: fates[s.seed], seeds=range(3))))
+    assert "sweep reproduce" not in none.words
 
 
 def test_a_comparison_of_several_variants_sets_bonferroni_beside_holm_and_losses_the_right_way_round(tmp_path):
