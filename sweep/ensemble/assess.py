@@ -14,8 +14,9 @@ from sweep.ensemble import calibrate, combine, curve, evidence, score, uncertain
 from sweep.ensemble import diversity as differing
 from sweep.ensemble import select as selection
 from sweep.ensemble.assessment import Assessment, Disputed, ExtraSet, ScoreRow
-from sweep.ensemble.combine import Floats
+from sweep.ensemble.combine import Floats, Ints
 from sweep.ensemble.members import Members
+from sweep.ensemble.shared import Shared, shared
 from sweep.errors import EnsembleError
 
 BY_CONSTRUCTION = "gain never negative by construction"
@@ -91,24 +92,25 @@ def _same(members: Members, other: Members, name: str) -> None:
 def _of_classes(members: Members, val: Members | None, calibrated: bool, level: float, seed: int) -> dict[str, Any]:
     p, t = members.probs, members.targets
     assert p is not None
-    pool = combine.mean(p)
+    of = shared(p)
+    pool = of.pool
     # The two long parts beside the short ones: each is arithmetic on whole arrays, which threads share well.
     with ThreadPoolExecutor(2) as threads:
-        fitted = threads.submit(evidence.of_classes, members, val, seed=seed, level=level)
-        curves = threads.submit(curve.class_curves, p, t, seed=seed, level=level)
-        unsure = uncertainty.entropy_split(p)
-        scores = _class_rows(members, pool)
-        diversity = differing.of_classes(p)
-        identities = (differing.brier_identity(p, t), differing.nll_identity(p, t))
+        fitted = threads.submit(evidence.of_classes, members, val, of=of, seed=seed, level=level)
+        curves = threads.submit(curve.curves, of, t, seed=seed, level=level)
+        unsure = uncertainty.split(of)
+        scores = _class_rows(members.labels, of, t)
+        diversity = differing.of_votes(of.top, pool.shape[1])
+        identities = (differing.brier_gap(of, t), differing.nll_gap(of, t))
     differences, calibration = fitted.result()
     if calibrated:
         pool_out = calibration.predicted
         assert pool_out is not None
     else:
         pool_out = pool
-    combinations = {"vote": {"accuracy": score.accuracy(combine.vote(p), t)}}
+    combinations = {"vote": {"accuracy": score.accuracy(combine.shares(of.top, pool.shape[1]), t)}}
     try:
-        folded = combine.geometric(p)
+        folded = combine.folded(combine.member_mean(of.logs).T)
         combinations["geometric"] = {
             "accuracy": score.accuracy(folded, t),
             "nll": score.nll(folded, t),
@@ -152,20 +154,33 @@ def _of_values(members: Members, val: Members | None, calibrated: bool, level: f
     }
 
 
-def _class_rows(members: Members, pool: Floats) -> tuple[ScoreRow, ...]:
-    p, t = members.probs, members.targets
-    assert p is not None
+def _class_rows(labels: tuple[str, ...], of: Shared, t: Ints) -> tuple[ScoreRow, ...]:
+    pool, at, right = of.pool, of.at(t), of.top == t
 
-    def row(metric: str, of: Callable[[Floats, npt.NDArray[Any]], float], label: str) -> ScoreRow:
-        return _row(metric, members.labels, lambda i: of(p[i], t), lambda: of(pool, t), label)
+    def nll(i: int) -> float:
+        with np.errstate(divide="ignore"):
+            return float(-np.log(at[i]).mean())
+
+    def row(metric: str, single: Callable[[int], float], whole: Callable[..., float], label: str) -> ScoreRow:
+        return _row(metric, labels, single, lambda: whole(pool, t), label)
 
     return (
-        row("accuracy", score.accuracy, "higher is better"),
-        row("nll", score.nll, BY_CONSTRUCTION),
-        row("brier", score.brier, BY_CONSTRUCTION),
-        row("ece", score.ece, BIASED),
-        row("auroc", score.auroc, "higher is better; one against the rest, macro"),
-        row("aurc", lambda a, b: score.risk_coverage(a, b).area, "area under risk-coverage"),
+        row("accuracy", lambda i: float(right[i].mean()), score.accuracy, "higher is better"),
+        row("nll", nll, score.nll, BY_CONSTRUCTION),
+        row("brier", lambda i: float(score.brier_by_class(of.by_class[i], at[i]).mean()), score.brier, BY_CONSTRUCTION),
+        row("ece", lambda i: score.reliability_of(of.confidence[i], right[i]).ece, score.ece, BIASED),
+        row(
+            "auroc",
+            lambda i: score.auroc_by_class(of.by_class[i], t),
+            score.auroc,
+            "higher is better; one against the rest, macro",
+        ),
+        row(
+            "aurc",
+            lambda i: score.risk_of(of.confidence[i], right[i]).area,
+            lambda probs, targets: score.risk_coverage(probs, targets).area,
+            "area under risk-coverage",
+        ),
     )
 
 
@@ -229,11 +244,12 @@ def _select(members: Members, val: Members | None, metric: selection.Metric) -> 
 
 def _extra(name: str, members: Members, served: float | None) -> ExtraSet:
     if members.probs is not None:
-        pool = combine.mean(members.probs)
-        unsure = uncertainty.entropy_split(members.probs)
+        of = shared(members.probs)
+        pool = of.pool
+        unsure = uncertainty.split(of)
         tempered = pool if served is None else calibrate.scaled(pool, served)
         after = {"nll": score.nll(tempered, members.targets), "ece": score.ece(tempered, members.targets)}
-        rows = _class_rows(members, pool)
+        rows = _class_rows(members.labels, of, members.targets)
     else:
         assert members.mean is not None
         unsure = uncertainty.variance_split(members.mean, members.var)

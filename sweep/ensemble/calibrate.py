@@ -14,6 +14,9 @@ from sweep.ensemble.combine import Floats, Ints
 from sweep.errors import EnsembleError
 
 FLOOR = -700.0  # log of the smallest probability told from zero; keeps 0 · log 0 out of the arithmetic
+STEPS = 6  # of Newton's before L-BFGS is asked
+CACHED = 2**14  # logits that are summed up at a time: with what comes of them, they stay in the cache of a core
+CLEAR = 1e-6  # the least curvature of a minimum, per unit of log T squared
 RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE: without errors in the data the best one is 0
 
 
@@ -21,21 +24,79 @@ def temperature(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     """T that minimises the NLL of softmax(log p / T) (Guo 2017, sec. 4.2), by L-BFGS on 1/T.
 
     probs (examples, classes), targets (examples,). Above 1 the predictions were overconfident. The problem is
-    convex in 1/T; T is held within 1/100 and 100.
+    convex in 1/T; T is held within 1/100 and 100. Where the minimum is a clear one, Newton's steps bring what
+    L-BFGS found to rounding.
     """
     p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
     with np.errstate(divide="ignore"):
-        logits = np.ascontiguousarray(np.maximum(np.log(p), FLOOR).T)
-    logits -= logits.max(axis=0)
-    at = float(logits[t, np.arange(len(t))].mean())
+        logits = shifted(np.log(p.T))
+    return _by_lbfgs(logits, float(logits[t, np.arange(len(t))].mean()))
 
+
+def temperature_near(start: float, logits: Floats, targets: Ints) -> float:
+    """The same T from `shifted` logits (classes, examples), when one is known to lie near: in two or three passes.
+
+    L-BFGS is asked where Newton's steps from there do not meet a minimum soon.
+    """
+    at = float(logits[targets, np.arange(len(targets))].mean())
+    found = _by_newton(logits, at, 1.0 / start)
+    return _by_lbfgs(logits, at) if found is None else 1.0 / found
+
+
+def shifted(logs: Floats) -> Floats:
+    """Log-probabilities (classes, examples) as logits whose largest is 0 in every example, contiguous, a copy."""
+    logits = np.maximum(logs, FLOOR, order="C")
+    logits -= logits.max(axis=0)
+    return logits
+
+
+def _by_lbfgs(logits: Floats, at: float) -> float:
     def loss(inverse: float) -> tuple[float, float]:
         power = np.exp(inverse * logits)
         total = power.sum(axis=0)
         slope = np.einsum("ce,ce->e", power, logits) / total
         return float(np.log(total).mean()) - inverse * at, float(slope.mean()) - at
 
-    return 1.0 / _minimise(loss)
+    found = _minimise(loss)
+    polished = _by_newton(logits, at, found)
+    return 1.0 / (found if polished is None else polished)
+
+
+def _by_newton(logits: Floats, at: float, inverse: float) -> float | None:
+    """1/T from a start, by Halley's rule on the slope of the NLL; None without a clear minimum near by."""
+    step = max(1, CACHED // len(logits))
+    parts = [logits[:, start : start + step] for start in range(0, logits.shape[1], step)]
+    for _ in range(STEPS):
+        mean, bend, twist = np.sum([_moments(part, inverse) for part in parts], axis=0) / logits.shape[1]
+        slope = mean - at
+        if not bend * inverse**2 > CLEAR:
+            return None
+        move = -2.0 * slope * bend / (2.0 * bend**2 - slope * twist)
+        if not abs(move) < inverse / 2:
+            return None
+        inverse += move
+        if not 1.0 / RANGE < inverse < RANGE:
+            return None
+        if abs(move) < 1e-5 * inverse:  # each step cubes the error
+            return float(inverse)
+    return None
+
+
+def _moments(logits: Floats, inverse: float) -> tuple[float, float, float]:
+    """Sums over examples of the mean and the second and third central moment of logits under softmax.
+
+    Those around zero would cancel where an example is almost certain.
+    """
+    power = logits * inverse
+    np.exp(power, out=power)
+    total = power.sum(axis=0)
+    mean = np.einsum("ce,ce->e", power, logits) / total
+    apart = logits - mean
+    power *= apart
+    second = np.einsum("ce,ce->e", power, apart)
+    apart *= apart
+    third = np.einsum("ce,ce->e", power, apart)
+    return float(mean.sum()), float((second / total).sum()), float((third / total).sum())
 
 
 def scaled(probs: npt.ArrayLike, temperature: float) -> Floats:
@@ -81,6 +142,16 @@ def _minimise(loss: Callable[[float], tuple[float, float]]) -> float:
         options={"ftol": 1e-13, "gtol": 1e-8, "maxcor": 1},
     )
     return float(found.x[0])
+
+
+def losses(logits: Floats, targets: Ints, inverse: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """(examples,) NLL and Brier score of softmax(inverse * logits): `shifted` logits, 1/T alone or an example."""
+    power: Floats = np.multiply(logits, inverse)
+    np.exp(power, out=power)
+    power /= power.sum(axis=0)
+    at = power[targets, np.arange(len(targets))]
+    with np.errstate(divide="ignore"):
+        return -np.log(at), score.brier_by_class(power, at)
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,12 @@ def geometric(probs: npt.ArrayLike) -> Floats:
 
     A probability of exactly zero is a veto. Raises EnsembleError when vetoes leave a row without any class.
     """
-    array = _three(probs)
     with np.errstate(divide="ignore"):
-        logs = member_mean(np.log(array))
+        return folded(member_mean(np.log(_three(probs))))
+
+
+def folded(logs: Floats) -> Floats:
+    """(examples, classes) mean log-probabilities to the geometric mean; see `geometric`."""
     empty = np.flatnonzero(~(logs > -np.inf).any(axis=1))
     if empty.size:
         raise EnsembleError(
@@ -56,11 +59,15 @@ def vote(probs: npt.ArrayLike) -> Floats:
     A member's tie and a tied vote both go to the lowest class, as in `numpy.argmax`.
     """
     array = _three(probs)
-    top = array.argmax(axis=2)
-    shares = np.zeros(array.shape[1:], dtype=np.float64)
-    for cls in range(array.shape[2]):
-        shares[:, cls] = (top == cls).sum(axis=0)
-    return np.asarray(shares / array.shape[0], dtype=np.float64)
+    return shares(array.argmax(axis=2), array.shape[2])
+
+
+def shares(top: Ints, classes: int) -> Floats:
+    """(members, examples) top classes to (examples, classes): the share of members that chose each."""
+    members, examples = top.shape
+    cells = top + classes * np.arange(examples)
+    votes = np.bincount(cells.ravel(), minlength=examples * classes).reshape(examples, classes)
+    return np.asarray(votes / members, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ closed form; the others are averaged over subsets that are walked by adding one 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,10 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from sweep.ensemble import score
-from sweep.ensemble.combine import Floats
-from sweep.ensemble.subsets import Bools, Walk, walked
+from sweep.ensemble.combine import Floats, Ints
+from sweep.ensemble.contest import contests
+from sweep.ensemble.shared import Shared, shared
+from sweep.ensemble.subsets import Bools, Walk, columns, walked
 from sweep.errors import EnsembleError
 
 
@@ -52,29 +53,19 @@ def class_curves(
     probs: npt.ArrayLike, targets: npt.ArrayLike, *, seed: int = 0, level: float = 0.95
 ) -> tuple[SizeCurve, ...]:
     """Accuracy, NLL and Brier of averaged probabilities (members, examples, classes)."""
-    p = np.asarray(probs, dtype=np.float64)
-    t = np.asarray(targets)
-    rows = np.arange(p.shape[1])
-    brier = _brier_products(p, t)
-    at = p[:, rows, t]
-    # Where all members vote alike, so does every average of them: only the contested rows are averaged.
-    top = p.argmax(axis=2)
-    contested = np.flatnonzero((top != top[0]).any(axis=0))
-    settled = int((top[0] == t).sum() - (top[0, contested] == t[contested]).sum())
-    rivals = np.ascontiguousarray(p[:, contested].transpose(0, 2, 1))
-    rivals[:, t[contested], np.arange(len(contested))] = -1.0
+    return curves(shared(probs), np.asarray(targets), seed=seed, level=level)
 
-    def add(state: tuple[Floats, Floats] | None, i: int) -> tuple[Floats, Floats]:
-        return (at[i], rivals[i]) if state is None else (state[0] + at[i], state[1] + rivals[i])
 
-    def value(state: tuple[Floats, Floats], size: int) -> tuple[float, ...]:
-        right = settled + _won(state[0][contested], state[1], t[contested])
-        with np.errstate(divide="ignore"):  # here: a thread has error states of its own
-            return right / len(t), math.log(size) - float(np.log(state[0]).mean())
-
-    walk = walked(len(p), add, value, seed)
+def curves(of: Shared, targets: Ints, *, seed: int = 0, level: float = 0.95) -> tuple[SizeCurve, ...]:
+    """The same from what is shared with other parts of an assessment."""
+    brier = _brier_products(of, targets)
+    parts, settled = contests(of, targets, columns(of.count))
+    raw = walked([(one.rows, one.score) for one in parts], np.add, of.count, 2, seed)
+    right = (settled + raw.values[:, 0]) / len(targets)
+    nll = np.log(raw.chosen.sum(axis=1)) - raw.values[:, 1] / len(targets)
+    walk = Walk(raw.chosen, np.stack([right, nll], axis=1), raw.method)
     with np.errstate(divide="ignore"):
-        own = np.stack([(top == t).mean(axis=1), -np.log(at).mean(axis=1)], axis=1)
+        own = np.stack([(of.top == targets).mean(axis=1), -np.log(of.at(targets)).mean(axis=1)], axis=1)
     return (
         _walked("accuracy", walk, 0, own[:, 0], brier, level),
         _walked("nll", walk, 1, own[:, 1], brier, level),
@@ -97,15 +88,9 @@ def value_curves(
     crps = _crps_products(m, np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64), t)
     logs = None if var is None else score.log_density(m, var, t)
 
-    def add(state: Floats | None, i: int) -> Floats:
-        if logs is None:
-            return np.zeros(0)
-        return logs[i] if state is None else np.asarray(np.logaddexp(state, logs[i]))
-
-    def value(state: Floats, size: int) -> tuple[float, ...]:
-        return () if logs is None else (math.log(size) - float(state.mean()),)
-
-    walk = walked(len(m), add, value, seed)
+    step = columns(len(m))
+    parts = [] if logs is None else [(logs[:, at : at + step].T, _summed) for at in range(0, len(t), step)]
+    walk = walked(parts, np.logaddexp, len(m), 1, seed)
     root = Walk(walk.chosen, np.sqrt(_quadratic(square, walk.chosen))[:, None], walk.method)
     curves = [
         _walked("rmse", root, 0, np.sqrt(np.diag(square)), square, level),
@@ -113,31 +98,25 @@ def value_curves(
         _closed("crps", crps, level),
     ]
     if logs is not None:
-        curves.append(_walked("nll", walk, 0, -logs.mean(axis=1), crps, level))
+        nll = np.log(walk.chosen.sum(axis=1))[:, None] - walk.values / len(t)
+        curves.append(_walked("nll", Walk(walk.chosen, nll, walk.method), 0, -logs.mean(axis=1), crps, level))
     return tuple(curves)
 
 
-def _won(at: Floats, rivals: Floats, targets: npt.NDArray[np.int64]) -> int:
-    """How many targets (examples,) win against the other classes (classes, examples); ties as in argmax.
-
-    Four times as fast as argmax over the classes, and it is called once a subset.
-    """
-    best = rivals.max(axis=0, initial=-1.0)
-    wins = int(np.count_nonzero(at > best))
-    tied = np.flatnonzero(at == best)
-    return wins + int((rivals[:, tied].argmax(axis=0) > targets[tied]).sum()) if tied.size else wins
+def _summed(rows: Floats) -> Floats:
+    return np.asarray(rows.sum(axis=0, keepdims=True))
 
 
-def _brier_products(p: Floats, t: npt.NDArray[np.int64]) -> Floats:
+def _brier_products(of: Shared, targets: Ints) -> Floats:
     """(members, members): mean over examples of (p_i - y)·(p_j - y); a subset's Brier averages its pairs."""
-    products = np.zeros((len(p), len(p)))
-    step = max(1, 2**20 // (len(p) * p.shape[2]))  # a bounded copy, not a second array of the input's size
-    for start in range(0, len(t), step):
-        part = p[:, start : start + step].copy()
-        part[:, np.arange(part.shape[1]), t[start : start + step]] -= 1.0
-        flat = part.reshape(len(p), -1)
+    products = np.zeros((of.count, of.count))
+    step = max(1, 2**20 // (of.count * of.by_class.shape[1]))  # a bounded copy, not a second array of the input's size
+    for start in range(0, len(targets), step):
+        part = of.by_class[:, :, start : start + step].copy()
+        part[:, targets[start : start + step], np.arange(part.shape[2])] -= 1.0
+        flat = part.reshape(of.count, -1)
         products += flat @ flat.T
-    return products / len(t)
+    return products / len(targets)
 
 
 def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.ensemble import score
-from sweep.ensemble.combine import Floats, Ints, mean, member_mean
+from sweep.ensemble.combine import Floats, Ints, member_mean
+from sweep.ensemble.shared import Shared, shared
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,20 @@ class Diversity:
 def of_classes(probs: npt.ArrayLike) -> Diversity:
     """(members, examples, classes): disagreement and kappa of the top classes (Cohen 1960)."""
     array = np.asarray(probs)
-    members, examples, classes = array.shape
-    top: Ints = array.argmax(axis=2)
+    return of_votes(array.argmax(axis=2), array.shape[2])
+
+
+def of_votes(top: Ints, classes: int) -> Diversity:
+    """(members, examples) top classes: the same."""
+    members, examples = top.shape
     same = np.zeros((members, members))
     chance = np.zeros((members, members))
+    kind = np.float32 if examples < 2**24 else np.float64  # either counts without rounding
     for cls in range(classes):
-        said = (top == cls).astype(np.float64)
-        same += said @ said.T
-        share = said.sum(axis=1) / examples
+        said = top == cls
+        each = said.astype(kind)
+        same += each @ each.T
+        share = np.count_nonzero(said, axis=1) / examples
         chance += np.outer(share, share)
     same /= examples
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -71,21 +78,33 @@ class Identity:
 
 def brier_identity(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Identity:
     """Brier(mean) = mean Brier - mean squared distance of members from their mean (Krogh & Vedelsby 1995)."""
-    array = np.asarray(probs, dtype=np.float64)
-    centre = mean(array)
-    singles = np.array([score.brier(one, targets) for one in array])
-    spread = np.array([float(((one - centre) ** 2).sum(axis=1).mean()) for one in array])
-    return Identity("brier", float(member_mean(singles)), float(member_mean(spread)), score.brier(centre, targets))
+    return brier_gap(shared(probs), np.asarray(targets))
+
+
+def brier_gap(of: Shared, targets: Ints) -> Identity:
+    """The same from what is shared with other parts of an assessment."""
+    centre = np.ascontiguousarray(of.pool.T)
+    singles, spread = np.empty(of.count), np.empty(of.count)
+    apart = np.empty(centre.shape)
+    for i, (one, at) in enumerate(zip(of.by_class, of.at(targets), strict=True)):
+        singles[i] = score.brier_by_class(one, at).mean()
+        np.subtract(one, centre, out=apart)
+        spread[i] = np.einsum("ce,ce->e", apart, apart).mean()
+    return Identity("brier", float(member_mean(singles)), float(member_mean(spread)), score.brier(of.pool, targets))
 
 
 def nll_identity(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Identity:
     """NLL(mean) = mean NLL - Jensen gap: the mean of log(mean p) - mean(log p) at the targets."""
-    array = np.asarray(probs, dtype=np.float64)
-    at = array[:, np.arange(array.shape[1]), np.asarray(targets)]
+    return nll_gap(shared(probs), np.asarray(targets))
+
+
+def nll_gap(of: Shared, targets: Ints) -> Identity:
+    """The same from what is shared with other parts of an assessment."""
+    at = of.at(targets)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = float((np.log(member_mean(at)) - member_mean(np.log(at))).mean())
-    singles = np.array([score.nll(one, targets) for one in array])
-    return Identity("nll", float(member_mean(singles)), gap, score.nll(mean(array), targets))
+        logs = np.log(at)
+        gap = float((np.log(member_mean(at)) - member_mean(logs)).mean())
+    return Identity("nll", float(member_mean(-logs.mean(axis=1))), gap, score.nll(of.pool, targets))
 
 
 def mse_identity(means: npt.ArrayLike, targets: npt.ArrayLike) -> Identity:

@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from sweep.ensemble import calibrate, curve, score
 from sweep.ensemble.combine import Floats, Ints, mean
 from sweep.ensemble.members import Members
+from sweep.ensemble.shared import Shared, shared, tops
 from sweep.errors import EnsembleError
 
 GIVEN = "over examples, given these members"
@@ -89,38 +90,50 @@ def _difference(
 
 
 def of_classes(
-    members: Members, val: Members | None, *, seed: int = 0, level: float = 0.95
+    members: Members, val: Members | None, *, of: Shared | None = None, seed: int = 0, level: float = 0.95
 ) -> tuple[tuple[Difference, ...], calibrate.Calibration]:
     """Accuracy, and NLL and Brier of the calibrated ensemble against calibrated single members.
 
     The temperatures come from val, else from cross-fitting on the scored split: one for the pool and one for
-    each member. In the jackknife's replicas the pool's temperature is held: the NLL is stationary there, so
-    that refitting it would change a replica to second order only.
+    each member. of: what is shared with other parts of an assessment. In the jackknife's replicas the pool's
+    temperature is held: the NLL is stationary there, so that refitting it would change a replica to second order
+    only.
     """
     if members.probs is None:
         raise EnsembleError("these members predict values, not classes", hint="use of_values")
-    p, t = members.probs, members.targets
-    count = len(p)
-    fit = None if val is None or val.probs is None else (mean(val.probs), val.targets, val.probs)
+    of, t = (shared(members.probs) if of is None else of), members.targets
+    count, pool = of.count, of.pool
+    fit = None if val is None or val.probs is None else (mean(val.probs), val.targets)
     parts = calibrate.folds(len(t), seed=seed) if fit is None else None
-    pool = mean(p)
-    tempered, used = calibrate.temper(pool, t, val=None if fit is None else fit[:2], parts=parts)
+    tempered, used = calibrate.temper(pool, t, val=fit, parts=parts)
     served = used[0] if fit is not None else calibrate.temperature(pool, t)
     losses = np.empty((2, count, len(t)))
-    right = np.empty((count, len(t)))
+    right = of.top == t
     without = np.empty((3, count))
+    rows = ((slice(None), used[0]),) if parts is None else zip([fold.apply for fold in parts], used, strict=True)
+    inverse, own = np.empty(len(t)), np.empty(len(t))
+    for where, value in rows:
+        inverse[where] = 1.0 / value
+    summed = np.ascontiguousarray(pool.T) * count
     for i in range(count):
-        own = None if fit is None else (fit[2][i], fit[1])
-        single, _ = calibrate.temper(p[i], t, val=own, parts=parts)
-        losses[0, i], losses[1, i] = score.nll_each(single, t), score.brier_each(single, t)
-        right[i] = p[i].argmax(axis=1) == t
+        logits = calibrate.shifted(of.logs[i])
+        if val is not None and val.probs is not None:
+            with np.errstate(divide="ignore"):
+                other = calibrate.shifted(np.log(val.probs[i].T))
+            own[:] = 1.0 / calibrate.temperature_near(used[0], other, val.targets)
+        for fold, value in zip(parts or (), used, strict=False):
+            own[fold.apply] = 1.0 / calibrate.temperature_near(value, logits[:, fold.fit], t[fold.fit])
+        losses[:, i] = calibrate.losses(logits, t, own)
         if count > 1:
-            rest = np.maximum((pool * count - p[i]) / (count - 1), 0.0)
-            lacking = _apply(rest, used, parts)
-            without[:, i] = score.accuracy(rest, t), score.nll(lacking, t), score.brier(lacking, t)
+            rest = np.maximum((summed - of.by_class[i]) / (count - 1), 0.0)
+            without[0, i] = (tops(rest)[0] == t).mean()
+            with np.errstate(divide="ignore"):
+                np.log(rest, out=rest)
+            nll, brier = calibrate.losses(calibrate.shifted(rest), t, inverse)
+            without[1:, i] = nll.mean(), brier.mean()
     won = (pool.argmax(axis=1) == t).astype(np.float64)
     differences = (
-        _difference("accuracy", won, right, without[0], False, level),
+        _difference("accuracy", won, right.astype(np.float64), without[0], False, level),
         _difference("nll", score.nll_each(tempered, t), losses[0], without[1], True, level),
         _difference("brier", score.brier_each(tempered, t), losses[1], without[2], True, level),
     )
@@ -136,15 +149,6 @@ def of_classes(
         tempered,
     )
     return differences, calibration
-
-
-def _apply(probs: Floats, used: tuple[float, ...], parts: tuple[calibrate.Fold, ...] | None) -> Floats:
-    if parts is None:
-        return calibrate.scaled(probs, used[0])
-    out = np.empty_like(probs)
-    for fold, value in zip(parts, used, strict=True):
-        out[fold.apply] = calibrate.scaled(probs[fold.apply], value)
-    return out
 
 
 def of_values(

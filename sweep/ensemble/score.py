@@ -41,8 +41,12 @@ def nll(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
 def brier_each(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
     """(examples,): squared distance to the one-hot target, summed over classes (Brier 1950): 0 to 2."""
     p, t = _pair(probs, targets)
-    at = p[np.arange(len(t)), t]
-    return np.asarray((p * p).sum(axis=1) - at * at + (1.0 - at) ** 2, dtype=np.float64)
+    return brier_by_class(p.T, p[np.arange(len(t)), t])
+
+
+def brier_by_class(by_class: Floats, at: Floats) -> Floats:
+    """(examples,): the same from (classes, examples) and the target's probabilities (examples,)."""
+    return np.asarray(np.einsum("ce,ce->e", by_class, by_class) - at * at + (1.0 - at) ** 2, dtype=np.float64)
 
 
 def brier(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
@@ -70,14 +74,17 @@ class Reliability:
 def reliability(probs: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) -> Reliability:
     """The reliability diagram's numbers: a confidence on an edge belongs to the bin below it."""
     p, t = _pair(probs, targets)
-    confidence = p.max(axis=1)
-    right = (p.argmax(axis=1) == t).astype(np.float64)
+    return reliability_of(p.max(axis=1), p.argmax(axis=1) == t, bins)
+
+
+def reliability_of(confidence: Floats, right: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:
+    """(examples,) twice: the top class's probability, and whether that class is the target."""
     edges = np.linspace(0.0, 1.0, bins + 1)
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins).astype(np.int64)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(index, confidence, minlength=bins) / count
-        mean_accuracy = np.bincount(index, right, minlength=bins) / count
+        mean_accuracy = np.bincount(index[right], minlength=bins) / count
     return Reliability(edges, count, mean_confidence, mean_accuracy)
 
 
@@ -92,18 +99,26 @@ def auroc(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     Raises EnsembleError when a class has no example, or every example is of one class.
     """
     p, t = _pair(probs, targets)
-    counts = np.bincount(t, minlength=p.shape[1])
+    return auroc_by_class(np.ascontiguousarray(p.T), t)
+
+
+def auroc_by_class(by_class: Floats, targets: Ints) -> float:
+    """The same from (classes, examples)."""
+    t = targets
+    counts = np.bincount(t, minlength=len(by_class))
     absent = np.flatnonzero((counts == 0) | (counts == len(t)))
     if absent.size:
         kind = "has no example" if counts[absent[0]] == 0 else "is the only class"
         raise EnsembleError(f"no AUROC: class {absent[0]} {kind} in this split")
     areas = []
-    for cls in range(p.shape[1]):
+    for cls, values in enumerate(by_class):
         positive = t == cls
-        rest = np.sort(p[~positive, cls])
-        mine = p[positive, cls]
-        below = np.searchsorted(rest, mine, side="left") + np.searchsorted(rest, mine, side="right")
-        areas.append(float(below.sum()) / (2.0 * mine.size * rest.size))
+        mine, rest = np.sort(values[positive]), values[~positive]
+        # What lies below all positives is counted, not sorted: with good models that is most of the rest.
+        near = np.sort(rest[rest >= mine[0]])
+        below = np.searchsorted(near, mine, side="left") + np.searchsorted(near, mine, side="right")
+        pairs = mine.size * rest.size
+        areas.append((float(below.sum()) + 2.0 * mine.size * (rest.size - near.size)) / (2.0 * pairs))
     return math.fsum(areas) / len(areas)
 
 
@@ -123,13 +138,17 @@ class RiskCoverage:
 def risk_coverage(probs: npt.ArrayLike, targets: npt.ArrayLike) -> RiskCoverage:
     """Abstain on the least confident first. Tied confidences enter in expectation over their order."""
     p, t = _pair(probs, targets)
-    confidence = p.max(axis=1)
-    wrong = (p.argmax(axis=1) != t).astype(np.float64)
-    order = np.argsort(-confidence, kind="stable")
-    _, group, size = np.unique(-confidence[order], return_inverse=True, return_counts=True)
-    expected = (np.bincount(group, wrong[order]) / size)[group]
-    rank = np.arange(1, len(t) + 1, dtype=np.float64)
-    return RiskCoverage(rank / len(t), np.cumsum(expected) / rank)
+    return risk_of(p.max(axis=1), p.argmax(axis=1) == t)
+
+
+def risk_of(confidence: Floats, right: npt.NDArray[np.bool_]) -> RiskCoverage:
+    """(examples,) twice: the top class's probability, and whether that class is the target."""
+    order = np.argsort(-confidence)  # in whatever order tied ones come: they share one expectation
+    falling = confidence[order]
+    group = np.concatenate([[0], np.cumsum(falling[1:] != falling[:-1])])
+    expected = (np.bincount(group, ~right[order]) / np.bincount(group))[group]
+    rank = np.arange(1, len(order) + 1, dtype=np.float64)
+    return RiskCoverage(rank / len(order), np.cumsum(expected) / rank)
 
 
 def mse(mean: npt.ArrayLike, targets: npt.ArrayLike) -> float:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import entr, rel_entr
+from scipy.special import entr
 
-from sweep.ensemble.combine import Floats, Ints, member_mean, mixture
+from sweep.ensemble.combine import Floats, Ints, member_mean, mixture, shares, vote
+from sweep.ensemble.shared import Shared, shared
+
+FLOOR = -745.0  # below the log of the smallest positive number: 0 · log 0 is 0
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,26 @@ def entropy_split(probs: npt.ArrayLike) -> Uncertainty:
     The mutual information is computed on its own, as the mean divergence of members from their mean, so that
     the identity is a check and the difference of two close numbers cannot turn negative.
     """
-    array = np.sort(np.asarray(probs, dtype=np.float64), axis=0)
-    centre = member_mean(array)
-    total: Floats = entr(centre).sum(axis=1)
-    aleatoric = np.zeros(len(centre))
-    epistemic = np.zeros(len(centre))
-    for member in array:  # one member at a time keeps the peak memory at the input's size
-        aleatoric += entr(member).sum(axis=1)
-        epistemic += rel_entr(member, centre).sum(axis=1)
-    members = array.shape[0]
-    return Uncertainty(total, aleatoric / members, np.maximum(epistemic / members, 0.0), variation_ratio(probs))
+    return split(shared(probs))
+
+
+def split(of: Shared) -> Uncertainty:
+    """The same from what is shared with other parts of an assessment."""
+    with np.errstate(divide="ignore"):
+        centre = np.maximum(np.log(of.pool.T), FLOOR)
+    entropy, divergence = np.empty(of.top.shape), np.empty(of.top.shape)
+    logs = np.empty(centre.shape)
+    for i, one in enumerate(of.by_class):  # one member at a time: its numbers stay in the cache
+        np.maximum(of.logs[i], FLOOR, out=logs)
+        np.einsum("ce,ce->e", one, logs, out=entropy[i])
+        logs -= centre
+        np.einsum("ce,ce->e", one, logs, out=divergence[i])
+    return Uncertainty(
+        entr(of.pool).sum(axis=1),
+        np.maximum(-member_mean(entropy), 0.0),
+        np.maximum(member_mean(divergence), 0.0),
+        1.0 - shares(of.top, of.pool.shape[1]).max(axis=1),
+    )
 
 
 def variance_split(mean: npt.ArrayLike, var: npt.ArrayLike | None) -> Uncertainty:
@@ -51,10 +64,7 @@ def variance_split(mean: npt.ArrayLike, var: npt.ArrayLike | None) -> Uncertaint
 
 def variation_ratio(probs: npt.ArrayLike) -> Floats:
     """(members, examples, classes) to (examples,): 1 - share of the most voted class (Freeman 1965)."""
-    array = np.asarray(probs)
-    top = array.argmax(axis=2)
-    votes = np.stack([(top == cls).sum(axis=0) for cls in range(array.shape[2])])
-    return np.asarray(1.0 - votes.max(axis=0) / array.shape[0], dtype=np.float64)
+    return np.asarray(1.0 - vote(probs).max(axis=1), dtype=np.float64)
 
 
 def most_disputed(epistemic: npt.ArrayLike, most: int = 10) -> Ints:
