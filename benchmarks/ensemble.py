@@ -70,7 +70,12 @@ def small_cnn(shape: tuple[int, int, int]) -> nn.Module:
 
 
 def serving(shape: tuple[int, int, int], batch: int, device: str) -> tuple[float, float]:
-    """Seconds a batch: a loop over the members and their average, and the served ensemble."""
+    """Seconds a batch: a loop over the members, and the served ensemble.
+
+    Both give all of a Prediction, by the same arithmetic: the loop is over plain modules, with their weights and
+    inputs as torch lays them out, normalises its inputs once and ends in the ensemble's own head. What is
+    compared is how the members' outputs are come by.
+    """
     from sweep.ensemble.serve import About, Ensemble
 
     torch.manual_seed(0)

@@ -15,7 +15,8 @@ from sweep.ensemble.graph import Graphs
 from sweep.errors import EnsembleError
 
 # Up to this many input values in a batch, a CPU gains from one call for all members (up to 4x: the calls cost
-# more than the arithmetic); beyond it the members' intermediate values leave the cache, and a loop is faster.
+# more than the arithmetic); beyond it the members' intermediate values leave the cache, and a loop is faster,
+# the more so over images that are laid out as a CPU convolves them.
 SMALL = 4096
 TINY = 1e-300
 
@@ -161,6 +162,7 @@ class Ensemble(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(_flat(name), value.detach())
         self._views: list[nn.Module] | None = None
+        self._pixels = True
         self._graphs: Graphs | None = None
         # In a list, so that it is no submodule: it lends its code, the weights are the stacked ones.
         self._skeleton = [copy.deepcopy(modules[0]).to("meta")]
@@ -207,7 +209,15 @@ class Ensemble(nn.Module):
     def _looped(self, x: Tensor) -> Tensor:
         if self._views is None:
             self._views = [self._filled(i) for i in range(self.count)]
-        return torch.stack([one(x) for one in self._views])
+        if not (self._pixels and x.device.type == "cpu" and x.ndim == 4):
+            return torch.stack([one(x) for one in self._views])
+        try:
+            pixels = by_pixel(x)
+            return torch.stack([one(pixels) for one in self._views])
+        except RuntimeError:  # a module that views its features as rows in the order of channels
+            out = torch.stack([one(x) for one in self._views])
+            self._pixels = False
+            return out
 
     def _filled(self, member: int) -> nn.Module:
         """One member as a module whose weights are its part of the stacked ones, without a copy."""
@@ -249,6 +259,17 @@ class Loop(nn.Module):
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         x = self.head.normalised(inputs)
         return tuple(self.head(torch.stack([one(x) for one in self.members])))
+
+
+def by_pixel(images: Tensor) -> Tensor:
+    """The same (batch, channels, height, width) with a pixel's channels side by side in memory.
+
+    A CPU convolves and pools that up to twice as fast. Of one channel both layouts have the same bytes, and only
+    strides that are set by hand say which of the two is meant.
+    """
+    batch, channels, height, width = images.shape
+    rows = images.permute(0, 2, 3, 1).contiguous()
+    return rows.as_strided((batch, channels, height, width), (height * width * channels, 1, width * channels, channels))
 
 
 def _flat(name: str) -> str:

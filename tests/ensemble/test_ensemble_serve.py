@@ -19,7 +19,7 @@ from sweep.ensemble.gather import choose, gather
 from sweep.ensemble.load import Rows, load_ensemble
 from sweep.ensemble.predict import predict, predict_file
 from sweep.ensemble.program import export
-from sweep.ensemble.serve import SMALL, About, Ensemble, Loop, Prediction
+from sweep.ensemble.serve import SMALL, About, Ensemble, Loop, Prediction, by_pixel
 from sweep.errors import EnsembleError, IntegrityError
 from sweep.store import Store
 
@@ -106,6 +106,40 @@ def test_large_batches_give_what_small_ones_give():
     x = torch.randn(rows, 1, 4, 4)
     small = torch.cat([ensemble(part).mean for part in x.split(8)])
     assert ensemble(x).mean.numpy() == pytest.approx(small.numpy(), abs=1e-6)
+
+
+class Viewed(nn.Module):
+    """A convolution whose features are viewed as rows, which only one layout in memory allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(2, 3, 3)
+
+    def forward(self, x):
+        return self.inner(x).view(len(x), -1)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_images_are_looped_by_pixel_and_come_out_the_same(channels):
+    torch.manual_seed(0)
+    modules = [nn.Sequential(nn.Conv2d(channels, 3, 3), nn.MaxPool2d(2), nn.Flatten()) for _ in range(3)]
+    x = torch.randn(SMALL // 36 + 1, channels, 6, 6)
+    assert by_pixel(x).stride() == (36 * channels, 1, 6 * channels, channels)
+    assert torch.equal(by_pixel(x), x)
+    with torch.no_grad():
+        plain = torch.stack([one(x) for one in modules])
+    assert Ensemble(modules).outputs(x).numpy() == pytest.approx(plain.numpy(), abs=1e-6)
+
+
+def test_a_module_that_needs_the_usual_layout_gets_it():
+    torch.manual_seed(0)
+    modules = [Viewed() for _ in range(3)]
+    ensemble, x = Ensemble(modules), torch.randn(SMALL // 18 + 1, 2, 3, 6)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="view"):
+        modules[0](by_pixel(x))
+    with torch.no_grad():
+        plain = torch.stack([one(x) for one in modules])
+    assert ensemble.outputs(x).numpy() == pytest.approx(plain.numpy(), abs=1e-6)
 
 
 def test_dropout_and_batch_norm_stay_in_evaluation_mode():
