@@ -48,6 +48,18 @@ def test_temperature_one_gives_the_input_back_and_never_changes_the_top_class():
     assert (calibrate.scaled(probs, 7.0).argmax(2) == probs.argmax(2)).all()
 
 
+@pytest.mark.parametrize("start", [0.3, 1.0, 5.0])
+def test_newtons_steps_from_a_start_meet_what_lbfgs_finds(start):
+    probs, targets = overconfident(1, 400)
+    logits = calibrate.shifted(np.log(probs[0].T))
+    found = calibrate.temperature_near(start, logits, targets)
+    assert found == pytest.approx(calibrate.temperature(probs[0], targets), rel=1e-10)
+    slope = [calibrate.losses(logits, targets, 1 / (found + h))[0].mean() for h in (-1e-4, 1e-4)]
+    assert abs(slope[1] - slope[0]) / 2e-4 < 1e-7
+    right = calibrate.shifted(np.log(np.array([[0.9, 0.1], [0.1, 0.9]])))
+    assert 0.01 <= calibrate.temperature_near(start, right, np.array([0, 1])) < 0.2
+
+
 def test_data_without_errors_still_have_a_finite_temperature():
     found = calibrate.temperature(np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0, 1]))
     assert 0.01 <= found < 0.2

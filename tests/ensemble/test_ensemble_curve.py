@@ -136,6 +136,14 @@ def test_an_impossible_target_makes_the_nll_infinite_and_leaves_the_rest():
     assert np.isfinite(found["accuracy"].error).all()
 
 
+def test_tiny_probabilities_do_not_underflow_in_the_products_of_a_walk():
+    probs, targets = classes(12, 20, 3)
+    tiny = probs.copy()
+    tiny[:, np.arange(20), targets] = 1e-120
+    found = named(curve.class_curves(tiny, targets))["nll"].value
+    assert found == pytest.approx(120 * np.log(10), rel=1e-12)
+
+
 def test_enough_is_the_smallest_size_that_stays_within_the_margin():
     def of(*points):
         array = np.array(points)
