@@ -184,7 +184,8 @@ def _banded(metric: str, full: Floats, without: Floats, method: str, level: floa
 def _quadratic(products: Floats, chosen: Bools) -> Floats:
     """(subsets,): each subset's mean over its pairs."""
     weights = chosen / chosen.sum(axis=1, keepdims=True)
-    return np.asarray(np.maximum(((weights @ products) * weights).sum(axis=1), 0.0))
+    # No product of BLAS: how that rounds depends on how many threads share it.
+    return np.asarray(np.maximum((np.einsum("si,ij->sj", weights, products) * weights).sum(axis=1), 0.0))
 
 
 def _walked(metric: str, walk: Walk, column: int, own: Floats, products: Floats, level: float) -> SizeCurve:
