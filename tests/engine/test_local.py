@@ -21,7 +21,9 @@ settings = dict(address="local", include_dashboard=False, num_cpus=1, log_to_dri
 with lean():
     ray.init(**settings)
 children = psutil.Process().children(recursive=True)
-words = [" ".join(each.cmdline()) for each in children]
+# What the raylet and the idle agents would start is among their own words.
+words = [" ".join(each.cmdline()).partition(" --")[0] for each in children]
+words = [each for each in words if "ray::IDLE" not in each and "default_worker" not in each]
 
 @ray.remote
 def loaded():
@@ -81,21 +83,43 @@ from sweep.engine.local import lean
 with lean():
     ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
 (raylet,) = [each for each in psutil.Process().children() if "raylet/raylet" in each.cmdline()[0]]
-(agent,) = [each for each in raylet.children() if any(word.endswith("idle_agent.py") for word in each.cmdline())]
+agents = [each for each in raylet.children() if any(word.endswith("idle_agent.py") for word in each.cmdline())]
 raylet.kill()
-print(agent.pid, flush=True)
+print(*(each.pid for each in agents), flush=True)
 os._exit(0)
 """
 
 
 @pytest.mark.ray
-def test_the_idle_agent_leaves_with_the_raylet() -> None:
+def test_the_idle_agents_leave_with_the_raylet() -> None:
     done = subprocess.run([sys.executable, "-c", ORPHANED], capture_output=True, text=True, check=True, timeout=120)
-    agent = int(done.stdout.split()[-1])
+    agents = [int(word) for word in done.stdout.splitlines()[-1].split()]
+    assert len(agents) == 2
     until = time.monotonic() + 20
-    while _alive(agent) and time.monotonic() < until:
+    while any(map(_alive, agents)) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not _alive(agent)
+    assert not any(map(_alive, agents))
+
+
+ASKED = """
+import os, ray
+from sweep.engine.local import lean
+with lean():
+    ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
+
+@ray.remote
+def told():
+    return os.environ.get("TOLD")
+
+print(ray.get(told.remote(), timeout=60))
+print(ray.get(told.options(runtime_env={"env_vars": {"TOLD": "this"}}).remote(), timeout=60))
+"""
+
+
+@pytest.mark.ray
+def test_a_task_with_an_environment_of_its_own_wakes_the_agent_for_it() -> None:
+    done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, check=True, timeout=150)
+    assert done.stdout.split() == ["None", "this"]
 
 
 def _alive(pid: int) -> bool:
