@@ -192,7 +192,7 @@ def test_cases_10_12_the_driver_killed_leaves_no_child_and_the_next_command_goes
     assert code == 0, said
     kit.whole(tmp_path / "killed", range(5))
     assert kit.tree(tmp_path / "killed") == want
-    until(lambda: nobody_left(below))  # Ray's own agents look for their parent now and then only
+    until(lambda: nobody_left(below))  # they look for their parent now and then only
 
 
 @pytest.mark.parametrize(
