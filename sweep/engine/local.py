@@ -35,7 +35,8 @@ def lean() -> Iterator[None]:
     """While a local Ray starts: its servers listen on the loopback address, and only the needed ones are there.
 
     Measured on two cores, before the agents were idle: 7.1 s from `import ray` to the end of `ray.shutdown` with a
-    first task that imports torch, against 11.0 s; since then `ray.init` takes 1.2 s instead of 2.1 s. Where a version of Ray has no such inner part, that saving is left out.
+    first task that imports torch, against 11.0 s; since then `ray.init` takes 1.2 s instead of 2.1 s. Where a version
+    of Ray has no such inner part, that saving is left out.
     """
     from ray import _raylet
     from ray._private import node, parameter, ray_constants, services
