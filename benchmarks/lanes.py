@@ -56,25 +56,32 @@ def chains(trainer: Callable[..., Iterator[Any]], recipe: Any, runs: Sequence[An
     return {run.seed: dict(run.chain) for run in runs}
 
 
+def epochs_seen() -> list[tuple[float, bool | None]]:
+    """Filled by every pack of this process from now on: seconds of a step of all lanes, and the form, an epoch each."""
+    from sweep.train.pack import Pack
+
+    seen: list[tuple[float, bool | None]] = []
+    epoch = Pack._epoch
+
+    def timed(self: Any) -> None:
+        epoch(self)
+        seen.append((self.pace, self.form))
+
+    Pack._epoch = timed  # type: ignore[method-assign]
+    return seen
+
+
 def case_torch(model: str, data: str, precision: str, compiled: bool) -> list[dict[str, Any]]:
     """The plain loop, then lanes of every size, in one process."""
     import torch
 
     from sweep.train import lanes, loop
-    from sweep.train.pack import Pack
 
     rows: list[dict[str, Any]] = []
     kind = f"{precision}{', compiled' if compiled else ''}"
     short = recipe_of(model, data, precision, compiled, 2_000)
     whole = recipe_of(model, data, precision, compiled, EXAMPLES[model])
-    epochs: list[tuple[float, bool | None]] = []
-    epoch = Pack._epoch
-
-    def timed(self: Any) -> None:
-        epoch(self)
-        epochs.append((self.pace, self.form))
-
-    Pack._epoch = timed  # type: ignore[method-assign]
+    epochs = epochs_seen()
     with tempfile.TemporaryDirectory() as scratch:
         wanted = chains(loop.train, short, runs_of(4, Path(scratch), "solo"))
         rows.append({"way": "eager", "kind": kind, "seeds": 1, "ms": eager(whole, Path(scratch)), "bits": "it is"})
@@ -113,25 +120,17 @@ def case_price(model: str, data: str, compiled: bool, rounds: int = 5) -> list[d
     In fast mode cuDNN looks for its kernels anew in every round, as it does in every process.
     """
     from sweep.train import lanes
-    from sweep.train.pack import Pack
 
     whole = replace(recipe_of(model, data, "fp32", compiled, EXAMPLES[model]), epochs=4)
-    paces: list[float] = []
-    epoch = Pack._epoch
-
-    def timed(self: Any) -> None:
-        epoch(self)
-        paces.append(self.pace)
-
-    Pack._epoch = timed  # type: ignore[method-assign]
+    epochs = epochs_seen()
     taken: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as scratch:
         for i in range(2 * rounds):
             deterministic = i % 2 == 0
             lanes.release()
-            paces.clear()
+            epochs.clear()
             chains(lanes.train, whole, runs_of(SOME, Path(scratch), f"price{i}", deterministic))
-            taken[deterministic].append(statistics.median(paces[2:]) / SOME * 1e3)
+            taken[deterministic].append(statistics.median(pace for pace, _ in epochs[2:]) / SOME * 1e3)
     ratios = [a / b for a, b in zip(taken[True], taken[False], strict=True)]
     kind = "fp32" + (", compiled" if compiled else "")
     return [{

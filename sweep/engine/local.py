@@ -20,14 +20,14 @@ UNASKED: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False}
 # Ray starts its workers before the first task is there, and they import this meanwhile.
 PRELOADING = "RAY_preload_python_modules"
 PRELOAD = "sweep.worker,sweep.train.recipes"
+LATER = "--runtime_env_agent_command="  # of the agent that a task with a `runtime_env` may ask
 # The words with which the raylet is told how to start its agents, and what it waits for each of them to say.
 AGENTS = {
     "--dashboard_agent_command=": (
         "METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME",
     ),
-    "--runtime_env_agent_command=": ("RUNTIME_ENV_AGENT_PORT_NAME",),
+    LATER: ("RUNTIME_ENV_AGENT_PORT_NAME",),
 }  # fmt: skip
-LATER = "--runtime_env_agent_command="  # a task with a `runtime_env` may ask for this one
 
 
 @contextmanager
