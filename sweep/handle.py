@@ -116,9 +116,19 @@ class Run:
         self.digest(f"predictions/{split}", digest.arrays(made.arrays()))
 
     def save_model(self, module: nn.Module, *, meta: Mapping[str, Json] | None = None) -> None:
-        """Keep the weights (safetensors: no code in it) and what is needed to serve them."""
+        """Keep the weights (safetensors: no code in it) and what is needed to serve them.
+
+        Raises: SweepError when the module's state holds something other than tensors.
+        """
         from safetensors.torch import save
 
+        for name, value in module.state_dict().items():
+            if not isinstance(value, torch.Tensor):
+                raise SweepError(
+                    f"{name} is {_described(value)}, and a safetensors file holds tensors alone",
+                    where=f"save_model of seed {self.seed}",
+                    hint="let get_extra_state return a tensor, or save a module without it",
+                )
         # Contiguous copies: safetensors refuses views that share memory.
         state = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
         self.attempt.write(MODEL, save(state))

@@ -26,12 +26,13 @@ from sweep.ensemble.rebuild import (
     rebuilt,
     rows_of,
 )
-from sweep.ensemble.serve import About, Ensemble
+from sweep.ensemble.serve import About, Ensemble, as_inputs
 from sweep.errors import EnsembleError, IntegrityError
 from sweep.store import Predictions, Store
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
 TOLERANCE = 1e-4
+COARSE = 0.03  # of weights in 16 bits, whose products round by the shape of the batch
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,23 @@ def load(
         rows = rows if rows is not None else rows_of(data, split, SLICE)
     modules = [rebuilt(store, label, one, meta, build) for (label, one), meta in zip(runs, metas, strict=True)]
     stored = {label: store.predictions(one, split) for label, one in runs}
-    ensemble = Ensemble(modules, _about(store, found, metas, stored))
     rows = rows if rows is not None else own_rows(runs[0][1], metas[0], split, SLICE)
-    if rows is None or all(one is None for one in stored.values()):
+    unchecked = [label for label, one in stored.items() if rows is None or one is None]
+    ensemble = Ensemble(modules, _about(store, found, metas, stored, _unchecked(unchecked, split)))
+    if unchecked:
         warnings.warn(
-            f"{store.path}: the served members were not checked against their predictions for {split}: "
-            "pass rows=Rows(ids, inputs) to check them",
+            f"{store.path}: {_unchecked(unchecked, split)}: pass rows=Rows(ids, inputs), and save predictions for "
+            f"{split} in training, to check them",
             stacklevel=3,
         )
-    else:
+    if rows is not None:
         _check(ensemble, stored, rows, split)
     return Loaded(ensemble, rows)
+
+
+def _unchecked(labels: Sequence[str], split: str) -> str:
+    named = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    return f"not checked against their predictions for {split}: {named}" if labels else ""
 
 
 def _about(
@@ -133,6 +140,7 @@ def _about(
     chosen: Chosen,
     metas: Sequence[Mapping[str, Any]],
     stored: Mapping[str, Predictions | None],
+    unchecked: str,
 ) -> About:
     first = metas[0]
     same = ("task", "classes", "input_shape", "normalisation", "target", "variance", "outputs")
@@ -147,7 +155,7 @@ def _about(
     said = next((one for one in stored.values() if one is not None), None)
     values = first.get("task") == "regression" or (said is not None and said.probs is None)
     normal, target = first.get("normalisation") or {}, first.get("target") or {}
-    notes = []
+    notes = [unchecked] if unchecked else []
     if chosen.missing:
         notes.append("built without " + ", ".join(f"{label} ({why})" for label, why in chosen.missing))
     temperature = _temperature(store, chosen, values)
@@ -184,9 +192,9 @@ def _temperature(store: Store, chosen: Chosen, values: bool) -> float | None:
 
 def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: Rows, split: str) -> None:
     """Refuse members that do not repeat their stored predictions to float tolerance."""
-    ids, inputs = np.asarray(rows.ids)[:SLICE], np.asarray(rows.inputs)[:SLICE]
+    ids, inputs = np.asarray(rows.ids)[:SLICE], rows.inputs[:SLICE]
     with torch.no_grad():
-        outputs = ensemble.outputs(torch.from_numpy(np.array(inputs, dtype=np.float32)))
+        outputs = ensemble.outputs(as_inputs(inputs))
         if ensemble.about.kind == "classification":
             said = {"probs": ensemble.head.probs(outputs).numpy()}
         else:
@@ -207,7 +215,7 @@ def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: R
         for name, values in said.items():
             expected = np.asarray(getattr(one, name), dtype=np.float64)[its].reshape(values[index][mine].shape)
             gap = np.abs(values[index][mine] - expected)
-            allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+            allowed = (COARSE if ensemble.kind.itemsize < 4 else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
             if not float(gap.max()) <= allowed:
                 worst = ids[mine[int(np.unravel_index(gap.argmax(), gap.shape)[0])]].item()
                 raise IntegrityError(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sweep.ensemble.serve import Ensemble, Prediction
+from sweep.ensemble.serve import Ensemble, Prediction, as_inputs
 from sweep.errors import EnsembleError
 
 BUDGET = 64 << 20  # bytes of inputs and first outputs in flight; members multiply what a batch costs
@@ -85,7 +85,7 @@ def predict_file(
 
 def _served(ensemble: Ensemble, rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     with torch.inference_mode():
-        inputs = torch.from_numpy(np.array(rows, dtype=np.float32)).to(ensemble.head.shift.device)
+        inputs = as_inputs(rows).to(ensemble.head.shift.device)
         return [value.cpu().numpy() for value in ensemble(inputs)]
 
 

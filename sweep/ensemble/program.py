@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sweep.ensemble.serve import Ensemble, Loop, Prediction
+from sweep.ensemble.serve import Ensemble, Loop, Prediction, as_inputs
 from sweep.errors import EnsembleError
 
 TOLERANCE = 1e-5
@@ -39,12 +39,13 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
         raise EnsembleError(
             f"{target.name} says no format that can be written", hint=f"end it in {' or '.join(SUFFIXES)}"
         )
-    inputs = torch.as_tensor(rows).detach().cpu()
+    inputs = as_inputs(rows)
     if inputs.ndim < 2 or len(inputs) < 2:
         raise EnsembleError(
             f"rows of shape {tuple(inputs.shape)} cannot check an export", hint="give 2 raw inputs or more"
         )
-    inputs = inputs.to(torch.float32)
+    with torch.no_grad():
+        ensemble(inputs.to(ensemble.head.shift.device))  # finds out in which dtype the members take these inputs
     if target.suffix == ".onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if importlib.util.find_spec(package) is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
@@ -91,9 +93,9 @@ class Head(nn.Module):
                 f"inputs of shape {tuple(inputs.shape)}",
                 hint=f"the models take (batch, {', '.join(map(str, wanted))}): reshape the array before it is saved",
             )
-        x = inputs.to(self.shift.dtype)
         if not self.about.mean:
-            return x
+            return inputs
+        x = inputs.to(self.shift.dtype)
         shape = (1, -1) + (1,) * (x.ndim - 2)
         return (x - self.shift.reshape(shape)) / self.scale.reshape(shape)
 
@@ -133,9 +135,12 @@ class Ensemble(nn.Module):
     """All members as one module in evaluation mode: stacked weights, one call for all of them.
 
     Call it with raw inputs (batch, *input_shape), as they were stored before normalisation, for a Prediction.
+    Integers (token ids) reach a model as they are when nothing normalises them and the model takes them.
     It moves with `.to(device)`; on a GPU, a batch whose shape came before is replayed as a CUDA graph. form:
-    "stacked" (torch.func.vmap) or "loop" (a module that vmap refuses); on a CPU large batches are looped too.
-    Raises EnsembleError when the modules are not alike, or inputs do not have the members' shape.
+    "stacked" (torch.func.vmap) or "loop" (one module a member: what vmap refuses, or cannot be stacked exactly;
+    refusal says why); on a CPU large batches are looped too.
+    Raises EnsembleError when the modules are not alike, inputs do not have the members' shape, or a member returns
+    neither one tensor nor logits.
     """
 
     def __init__(self, modules: Sequence[nn.Module], about: About | None = None) -> None:
@@ -149,12 +154,17 @@ class Ensemble(nn.Module):
                     f"member {index} has other weights than member 0", hint="serve members of one architecture"
                 )
         modules = [one.eval() for one in modules]
-        with torch.no_grad():
-            parameters, buffers = stack_module_state(list(modules))
         self.head = Head(about if about is not None else About(labels=tuple(map(str, range(len(modules))))))
         self.count = len(modules)
-        self.form: Literal["stacked", "loop"] = "stacked"
-        self.refusal = ""
+        self.refusal = unstackable(modules)
+        self.form: Literal["stacked", "loop"] = "loop" if self.refusal else "stacked"
+        self.own = nn.ModuleList(copy.deepcopy(one).requires_grad_(False) for one in modules if self.refusal)
+        self.taken: dict[torch.dtype, torch.dtype] = {}  # the dtype in which the members take integers of a dtype
+        parameters: dict[str, Any] = {}
+        buffers: dict[str, Any] = {}
+        if not self.refusal:
+            with torch.no_grad():
+                parameters, buffers = stack_module_state(list(modules))
         self._parameter_names = tuple(parameters)
         self._buffer_names = tuple(buffers)
         for name, value in parameters.items():
@@ -165,11 +175,16 @@ class Ensemble(nn.Module):
         self._pixels = True
         self._graphs: Graphs | None = None
         # In a list, so that it is no submodule: it lends its code, the weights are the stacked ones.
-        self._skeleton = [copy.deepcopy(modules[0]).to("meta")]
+        self._skeleton = [] if self.refusal else [copy.deepcopy(modules[0]).to("meta")]
 
     @property
     def about(self) -> About:
         return self.head.about
+
+    @property
+    def kind(self) -> torch.dtype:
+        """The dtype of the members' weights, in which they take numbers."""
+        return next((one.dtype for one in self.parameters() if one.is_floating_point()), torch.float32)
 
     def train(self, mode: bool = True) -> Ensemble:
         """Members stay in evaluation mode: what is served was scored that way."""
@@ -189,6 +204,16 @@ class Ensemble(nn.Module):
     def outputs(self, inputs: Tensor) -> Tensor:
         """(members, batch, outputs): what each member's network says of raw inputs."""
         x = self.head.normalised(inputs)
+        if not x.is_floating_point() and x.dtype not in self.taken:
+            try:
+                out = self._of(x)  # token ids, say
+                self.taken[x.dtype] = x.dtype
+                return out
+            except (RuntimeError, TypeError):
+                self.taken[x.dtype] = self.kind
+        return self._of(x.to(self.taken.get(x.dtype, self.kind)))
+
+    def _of(self, x: Tensor) -> Tensor:
         if self.form == "loop" or (x.device.type == "cpu" and x.numel() > SMALL):
             return self._looped(x)
         try:
@@ -200,22 +225,22 @@ class Ensemble(nn.Module):
 
     def _at_once(self, x: Tensor) -> Tensor:
         def call(state: dict[str, Tensor], x: Tensor) -> Tensor:
-            out: Tensor = functional_call(self._skeleton[0], state, (x,))
-            return out
+            return logits(functional_call(self._skeleton[0], state, (x,)))
 
         out: Tensor = torch.func.vmap(call, in_dims=(0, None))(self._state(), x)
         return out
 
     def _looped(self, x: Tensor) -> Tensor:
-        if self._views is None:
-            self._views = [self._filled(i) for i in range(self.count)]
+        views = self.own if len(self.own) else self._views
+        if views is None:
+            views = self._views = [self._filled(i) for i in range(self.count)]
         if not (self._pixels and x.device.type == "cpu" and x.ndim == 4):
-            return torch.stack([one(x) for one in self._views])
+            return torch.stack([logits(one(x)) for one in views])
         try:
             pixels = by_pixel(x)
-            return torch.stack([one(pixels) for one in self._views])
+            return torch.stack([logits(one(pixels)) for one in views])
         except RuntimeError:  # a module that views its features as rows in the order of channels
-            out = torch.stack([one(x) for one in self._views])
+            out = torch.stack([logits(one(x)) for one in views])
             self._pixels = False
             return out
 
@@ -241,7 +266,7 @@ class Ensemble(nn.Module):
 
     def members(self) -> list[nn.Module]:
         """The members again as modules of their own, on the CPU."""
-        return [copy.deepcopy(self._filled(i)).cpu() for i in range(self.count)]
+        return [copy.deepcopy(one).cpu() for one in (self.own or map(self._filled, range(self.count)))]
 
     def extra_repr(self) -> str:
         return f"{self.count} members, {self.about.kind}, form={self.form}, temperature={self.about.temperature:.4g}"
@@ -254,11 +279,95 @@ class Loop(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(ensemble.members())
         self.head = copy.deepcopy(ensemble.head).cpu()
+        self.kind, self.taken = ensemble.kind, dict(ensemble.taken)
         self.eval()
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         x = self.head.normalised(inputs)
-        return tuple(self.head(torch.stack([one(x) for one in self.members])))
+        x = x.to(self.taken.get(x.dtype, self.kind))
+        return tuple(self.head(torch.stack([logits(one(x)) for one in self.members])))
+
+
+def unstackable(modules: Sequence[nn.Module]) -> str:
+    """Return why one call for all members would not repeat each of them exactly, or "" when it does.
+
+    Stacking sees parameters and buffers, each by one name, and runs the code of the first member.
+    """
+    for one in modules:
+        named = [*one.named_parameters(remove_duplicate=False), *one.named_buffers(remove_duplicate=False)]
+        places: dict[int, str] = {}
+        for name, value in named:
+            if not value.numel():
+                continue
+            holder = places.setdefault(value.untyped_storage().data_ptr(), name)
+            if holder != name:
+                return f"{name} shares memory with {holder}"
+            if value.is_floating_point() and value.dtype not in (torch.float32, torch.float64):
+                return f"{name} is {value.dtype}, which rounds by the shape of a product"
+    first, *rest = modules
+    for path, module in first.named_modules():
+        if type(module).get_extra_state is not nn.Module.get_extra_state:
+            return f"{path or 'the module'} keeps extra state"
+        for other in rest:
+            twin = other.get_submodule(path)
+            if type(twin) is not type(module):
+                return f"{path or 'the module'} is another class in another member"
+            theirs = _attributes(twin)
+            for name, value in _attributes(module).items():
+                if name not in theirs or not _same(value, theirs[name]):
+                    return f"{'.'.join(filter(None, (path, name)))} may differ between members"
+    return ""
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module holds beside its parameters, buffers and submodules, and beside the machinery of hooks."""
+    return {name: value for name, value in vars(module).items() if name not in _MACHINERY and "_hooks" not in name}
+
+
+_MACHINERY = frozenset(vars(nn.Module()))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Return whether two attributes are surely the same; a tensor or an object of its own is not."""
+    if a is b and not isinstance(a, Tensor):
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return isinstance(a, (bool, int, float, complex, str, bytes, set, frozenset, torch.dtype, torch.Size)) and a == b
+
+
+def logits(output: Any) -> Tensor:
+    """Return the one tensor in what a member's forward gave: itself, `logits` of a mapping, or the only one there.
+
+    Raises: EnsembleError naming what was given instead.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        found = [output["logits"]] if "logits" in output else [v for v in output.values() if isinstance(v, Tensor)]
+        inside = f"a mapping with {', '.join(map(str, output))}"
+    else:
+        found = [v for v in output if isinstance(v, Tensor)] if isinstance(output, (tuple, list)) else []
+        inside = f"{type(output).__name__} with {len(found)} tensors"
+    if len(found) != 1:
+        raise EnsembleError(
+            f"the forward of a member returns {inside}, not one tensor (batch, outputs)",
+            hint='let build= return a module whose forward returns its logits, or a mapping that holds "logits"',
+        )
+    one: Tensor = found[0]
+    return one
+
+
+def as_inputs(rows: npt.ArrayLike | Tensor) -> Tensor:
+    """Return raw inputs as a tensor on the CPU: integers as int64, everything else as float32."""
+    if isinstance(rows, Tensor):
+        return rows.detach().cpu().to(torch.float32 if rows.is_floating_point() else torch.int64)
+    array = np.asarray(rows)
+    return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iub" else np.float32))
 
 
 def by_pixel(images: Tensor) -> Tensor:

@@ -313,7 +313,7 @@ def test_models_of_a_function_need_build_and_rows_to_be_checked(tmp_path):
     ensemble = load_ensemble(tmp_path / "f", build=lambda params: nn.Linear(3, params["width"]), rows=rows)
     assert ensemble.about.kind == "classification"
     assert ensemble.about.notes == ("not calibrated: no predictions for val are stored",)
-    with pytest.warns(UserWarning, match="were not checked against their predictions for test"):
+    with pytest.warns(UserWarning, match="not checked against their predictions for test"):
         load_ensemble(tmp_path / "f", build=lambda params: nn.Linear(3, 5))
     with pytest.raises(EnsembleError, match="the weights of seed0 do not fit the module: bias differs"):
         load_ensemble(tmp_path / "f", build=lambda params: nn.Linear(3, 6))
