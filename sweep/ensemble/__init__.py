@@ -11,13 +11,14 @@ from sweep.ensemble.diversity import Diversity, Identity
 from sweep.ensemble.evidence import Difference
 from sweep.ensemble.headline import brief
 from sweep.ensemble.members import Members, stack
-from sweep.ensemble.score import Reliability, RiskCoverage
+from sweep.ensemble.score import Diagram, Reliability, RiskCoverage
 from sweep.ensemble.select import Selection
 from sweep.ensemble.uncertainty import Uncertainty, entropy_split, variance_split
 
 __all__ = [
     "Assessment",
     "Calibration",
+    "Diagram",
     "Difference",
     "Disputed",
     "Diversity",

@@ -50,8 +50,15 @@ def assess(
     notes = [members.note] if members.note else []
     if members.count < 3:
         notes.append("2 members: no interval over seeds")
+    if members.probs is not None:
+        notes += _impossible(members)
     build = _of_classes if members.kind == "classification" else _of_values
     parts = build(members, val, calibrated, level, seed)
+    if parts["calibration"] is not None and parts["calibration"].at_bound:
+        notes.append(
+            f"{parts['calibration'].parameter} at the end of its range: the scores have no minimum within it, so the "
+            "calibrated predictions are not to be relied on"
+        )
     chosen = None
     if select is not None:
         chosen = _select(members, val, select)
@@ -75,6 +82,22 @@ def assess(
         level=level,
         **parts,
     )
+
+
+def _impossible(members: Members) -> list[str]:
+    """A note that names the members whose NLL is infinite."""
+    assert members.probs is not None
+    zero = members.probs[:, np.arange(len(members.targets)), members.targets] == 0
+    if not zero.any():
+        return []
+    named = [label for label, some in zip(members.labels, zero.any(axis=1), strict=True) if some]
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+    some, every = int(zero.any(axis=0).sum()), int(zero.all(axis=0).sum())
+    pooled = f", the ensemble as a whole to that of {every}" if every else ""
+    return [
+        f"NLL is infinite: {', '.join(named[:5])}{more} gave probability 0 to the target of {some} of "
+        f"{len(members.targets)} examples{pooled}; compare by accuracy and Brier"
+    ]
 
 
 def _same(members: Members, other: Members, name: str) -> None:
@@ -103,11 +126,15 @@ def _of_classes(members: Members, val: Members | None, calibrated: bool, level: 
         diversity = differing.of_votes(of.top, pool.shape[1])
         identities = (differing.brier_gap(of, t), differing.nll_gap(of, t))
     differences, calibration = fitted.result()
+    pool_out = pool
     if calibrated:
+        if calibration is None or calibration.predicted is None:
+            raise EnsembleError(
+                "there is no calibrated prediction: the ensemble gives probability 0 to a target, so its NLL is "
+                "infinite and no temperature was fitted",
+                hint="leave --calibrate out, or let the members predict probabilities that are not 0",
+            )
         pool_out = calibration.predicted
-        assert pool_out is not None
-    else:
-        pool_out = pool
     combinations = {"vote": {"accuracy": score.accuracy(combine.shares(of.top, pool.shape[1]), t)}}
     try:
         folded = combine.folded(combine.member_mean(of.logs).T)

@@ -198,7 +198,7 @@ class Calibration:
     """What calibrating the pooled ensemble did, on examples it was not fitted on.
 
     parameter: "temperature" or "variance scale"; served: the value a deployed ensemble uses; used:
-    those behind the scores (one from val, or one a fold). before, after: metric to value;
+    those behind the scores (one from val, or one a fold). before, after: metric to value, smaller is better;
     predicted: the calibrated probabilities (examples, classes). The last three are None in regression.
     """
 
@@ -208,6 +208,16 @@ class Calibration:
     used: tuple[float, ...]
     before: dict[str, float]
     after: dict[str, float]
-    diagram_before: score.Reliability | None = None
-    diagram_after: score.Reliability | None = None
+    diagram_before: score.Diagram | None = None
+    diagram_after: score.Diagram | None = None
     predicted: Floats | None = None
+
+    @property
+    def helps(self) -> bool:
+        """Whether no score is worse for it."""
+        return all(self.after[name] <= value for name, value in self.before.items())
+
+    @property
+    def at_bound(self) -> bool:
+        """Whether a fit ended at the end of its range, where no minimum was found."""
+        return any(not 1.001 / RANGE < value < RANGE / 1.001 for value in (self.served, *self.used))

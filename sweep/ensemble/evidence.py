@@ -91,8 +91,11 @@ def _difference(
 
 def of_classes(
     members: Members, val: Members | None, *, of: Shared | None = None, seed: int = 0, level: float = 0.95
-) -> tuple[tuple[Difference, ...], calibrate.Calibration]:
+) -> tuple[tuple[Difference, ...], calibrate.Calibration | None]:
     """Accuracy, and NLL and Brier of the calibrated ensemble against calibrated single members.
+
+    A member that gives probability 0 to a target has an infinite NLL, and no temperature mends that: then NLL is not
+    compared and Brier scores are those of raw probabilities. Where the pool itself has one, nothing is fitted.
 
     The temperatures come from val, else from cross-fitting on the scored split: one for the pool and one for
     each member. of: what is shared with other parts of an assessment. In the jackknife's replicas the pool's
@@ -104,9 +107,28 @@ def of_classes(
     of, t = (shared(members.probs) if of is None else of), members.targets
     count, pool = of.count, of.pool
     fit = None if val is None or val.probs is None else (mean(val.probs), val.targets)
+    sets = [(pool, of.at(t), t)]
+    if fit is not None and val is not None and val.probs is not None:
+        sets.append((fit[0], val.probs[:, np.arange(len(fit[1])), fit[1]], fit[1]))
+    if not all((one[np.arange(len(of_it)), of_it] > 0).all() for one, _, of_it in sets):
+        return _raw(of, t, level), None
+    finite = all((own > 0).all() for _, own, _ in sets)
     parts = calibrate.folds(len(t), seed=seed) if fit is None else None
     tempered, used = calibrate.temper(pool, t, val=fit, parts=parts)
     served = used[0] if fit is not None else calibrate.temperature(pool, t)
+    calibration = calibrate.Calibration(
+        "temperature",
+        f"fitted on {val.split}" if val is not None else f"cross-fitted in {len(used)} folds of {members.split}",
+        served,
+        used,
+        {"nll": score.nll(pool, t), "brier": score.brier(pool, t), "ece": score.ece(pool, t)},
+        {"nll": score.nll(tempered, t), "brier": score.brier(tempered, t), "ece": score.ece(tempered, t)},
+        score.diagram(pool, t, level=level),
+        score.diagram(tempered, t, level=level),
+        tempered,
+    )
+    if not finite:
+        return _raw(of, t, level), calibration
     losses = np.empty((2, count, len(t)))
     right = of.top == t
     without = np.empty((3, count))
@@ -137,18 +159,25 @@ def of_classes(
         _difference("nll", score.nll_each(tempered, t), losses[0], without[1], True, level),
         _difference("brier", score.brier_each(tempered, t), losses[1], without[2], True, level),
     )
-    calibration = calibrate.Calibration(
-        "temperature",
-        f"fitted on {val.split}" if val is not None else f"cross-fitted in {len(used)} folds of {members.split}",
-        served,
-        used,
-        {"nll": score.nll(pool, t), "brier": score.brier(pool, t), "ece": score.ece(pool, t)},
-        {"nll": score.nll(tempered, t), "brier": score.brier(tempered, t), "ece": score.ece(tempered, t)},
-        score.reliability(pool, t),
-        score.reliability(tempered, t),
-        tempered,
-    )
     return differences, calibration
+
+
+def _raw(of: Shared, t: Ints, level: float) -> tuple[Difference, ...]:
+    """Accuracy and Brier of probabilities as they are. A gain in Brier is never negative by construction."""
+    count, rows = of.count, np.arange(len(t))
+    right = of.top == t
+    own = np.stack([score.brier_by_class(of.by_class[i], of.by_class[i][t, rows]) for i in range(count)])
+    without = np.full((2, count), np.nan)
+    summed = of.pool.T * count
+    for i in range(count if count > 1 else 0):
+        rest = np.maximum((summed - of.by_class[i]) / (count - 1), 0.0)
+        without[0, i] = (tops(rest)[0] == t).mean()
+        without[1, i] = score.brier_by_class(rest, rest[t, rows]).mean()
+    won = (of.pool.argmax(axis=1) == t).astype(np.float64)
+    return (
+        _difference("accuracy", won, right.astype(np.float64), without[0], False, level),
+        _difference("brier", score.brier_each(of.pool, t), own, without[1], False, level),
+    )
 
 
 def of_values(

@@ -159,8 +159,8 @@ def _about(
     if chosen.missing:
         notes.append("built without " + ", ".join(f"{label} ({why})" for label, why in chosen.missing))
     temperature = _temperature(store, chosen, values)
-    if temperature is None:
-        notes.append("not calibrated: no predictions for val are stored")
+    if isinstance(temperature, str):
+        notes.append(f"not calibrated: {temperature}")
     return About(
         kind="regression" if values else "classification",
         labels=tuple(label for label, _ in chosen.runs),
@@ -168,7 +168,7 @@ def _about(
         input_shape=tuple(first["input_shape"]) if first.get("input_shape") else None,
         mean=tuple(normal.get("mean") or ()),
         std=tuple(normal.get("std") or ()),
-        temperature=1.0 if temperature is None else temperature,
+        temperature=1.0 if isinstance(temperature, str) else temperature,
         target_mean=float(target.get("mean", 0.0)),
         target_std=float(target.get("std", 1.0)),
         variance=first.get("variance"),
@@ -177,17 +177,21 @@ def _about(
     )
 
 
-def _temperature(store: Store, chosen: Chosen, values: bool) -> float | None:
+def _temperature(store: Store, chosen: Chosen, values: bool) -> float | str:
+    """The temperature fitted on val, or why there is none."""
     val = [(label, store.predictions(one, "val")) for label, one in chosen.runs]
     kept = [(label, one) for label, one in val if one is not None]
     if len(kept) < max(len(val), 2):
-        return None
+        return "no predictions for val are stored"
     members = stack(kept, split="val")
     if members.probs is not None and not values:
-        return calibrate.temperature(combine.mean(members.probs), members.targets)
+        pool = combine.mean(members.probs)
+        if not (pool[np.arange(len(pool)), members.targets] > 0).all():
+            return "the ensemble gives probability 0 to a target of val"
+        return calibrate.temperature(pool, members.targets)
     if members.mean is not None and members.var is not None:
         return calibrate.variance_scale(members.mean, members.var, members.targets)
-    return None
+    return "the predictions for val have no variances"
 
 
 def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: Rows, split: str) -> None:

@@ -16,8 +16,10 @@ from scipy.special import logsumexp, ndtr
 
 from sweep.ensemble.combine import Floats, Ints, member_mean
 from sweep.errors import EnsembleError
+from sweep.stats import clopper_pearson
 
 BINS = 15
+DIAGRAM_BINS = 10
 
 
 def accuracy(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
@@ -120,6 +122,41 @@ def auroc_by_class(by_class: Floats, targets: Ints) -> float:
         pairs = mine.size * rest.size
         areas.append((float(below.sum()) + 2.0 * mine.size * (rest.size - near.size)) / (2.0 * pairs))
     return math.fsum(areas) / len(areas)
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A reliability diagram over bins of equal mass: confidence and accuracy in each, and its interval.
+
+    edges (bins + 1,): right-closed, quantiles of the confidences; count, confidence, accuracy, low, high (bins,):
+    low to high is the Clopper-Pearson interval of the accuracy. Tied confidences share a bin, so there may be
+    fewer bins than were asked for, and none is empty.
+    """
+
+    edges: Floats
+    count: Ints
+    confidence: Floats
+    accuracy: Floats
+    low: Floats
+    high: Floats
+    level: float
+
+
+def diagram(probs: npt.ArrayLike, targets: npt.ArrayLike, bins: int = DIAGRAM_BINS, level: float = 0.95) -> Diagram:
+    """Return the reliability diagram of the top class: probs (examples, classes), targets (examples,)."""
+    p, t = _pair(probs, targets)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == t
+    edges = np.unique(np.quantile(confidence, np.linspace(0.0, 1.0, bins + 1), method="inverted_cdf"))
+    if len(edges) < 2:
+        edges = np.array([0.0, edges[0]])
+    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+    count = np.bincount(index, minlength=len(edges) - 1).astype(np.int64)
+    hits = np.bincount(index[right], minlength=len(count)).astype(np.int64)
+    limits = [clopper_pearson(int(k), int(n), level) for k, n in zip(hits, count, strict=True)]
+    return Diagram(
+        edges, count, np.bincount(index, confidence, minlength=len(count)) / count, hits / count,
+        np.array([one.low for one in limits]), np.array([one.high for one in limits]), level,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

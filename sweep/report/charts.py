@@ -16,7 +16,7 @@ from sweep.report.thinned import Curve, band, level_strides
 from sweep.report.words import number, percent, places, plural, shown
 
 if TYPE_CHECKING:
-    from sweep.ensemble import Reliability, RiskCoverage, SizeCurve
+    from sweep.ensemble import Diagram, RiskCoverage, SizeCurve
 
 Floats = npt.NDArray[np.float64]
 
@@ -153,20 +153,22 @@ def size_curve(found: SizeCurve) -> Markup:
     )
 
 
-def reliability(before: Reliability, after: Reliability | None) -> Markup:
-    """Accuracy by confidence: on the diagonal a confidence means what it says."""
+CALIBRATED = 2  # the colour of what was calibrated, wherever it is drawn; that of the ensemble as it is, is 0
+
+
+def reliability(before: Diagram, after: Diagram | None) -> Markup:
+    """Draw accuracy by confidence in bins of equal mass, with intervals: on the diagonal it means what it says."""
     whole = svg.Scale(0.0, 1.0)
     parts = [svg.frame(whole, whole)]
     lines = [svg.line([0, 1], [0, 1], whole, whole, kind="ideal", series=6)]
-    for series, one in enumerate(found for found in (before, after) if found is not None):
-        filled = one.count > 0
-        x, y, n = one.confidence[filled], one.accuracy[filled], one.count[filled]
-        lines.append(svg.line(x, y, whole, whole, kind="mean", series=series))
-        parts += [
-            svg.dot(whole.at(float(a)), f"{100 - whole.at(float(b))}%", radius=2.5 + 4 * math.sqrt(c / n.max()),
-                    series=series, hint=f"confidence {a:.3f}, accuracy {b:.3f}, {plural(int(c), 'example')}")
-            for a, b, c in zip(x, y, n, strict=True)
-        ]  # fmt: skip
+    for series, one in ((0, before), (CALIBRATED, after)):
+        if one is None:
+            continue
+        rows = zip(one.confidence, one.accuracy, one.low, one.high, one.count, strict=True)
+        for a, b, low, high, n in (tuple(map(float, row)) for row in rows):
+            lines.append(svg.line([a, a], [low, high], whole, whole, kind="run", series=series))
+            hint = f"confidence {a:.3f}, accuracy {b:.3f} ({low:.3f} to {high:.3f}), {plural(int(n), 'example')}"
+            parts.append(svg.dot(whole.at(a), f"{100 - whole.at(b)}%", radius=3.5, series=series, hint=hint))
     parts.insert(1, svg.inner(svg.join(lines)))
     return svg.drawing(230, "accuracy by confidence", svg.join(parts))
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sweep.ensemble import Assessment, Reliability
+from sweep.ensemble import Assessment
 from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, direction
-from sweep.report.figures import COLORS, RC, style
+from sweep.report.figures import COLORS, FAILED, RC, style
 from sweep.report.words import percent, shown
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 12  # members beyond which a matrix shows colours without names and numbers
 SQUARE = 3.6  # inches
+CALIBRATED = COLORS[2]  # of what was calibrated, wherever it is drawn
 
 
 def size_curve(found: Assessment, metric: str = "", *, ax: Axes | None = None) -> Axes:
@@ -48,45 +49,32 @@ def size_curve(found: Assessment, metric: str = "", *, ax: Axes | None = None) -
 
 
 def reliability(found: Assessment, *, ax: Axes | None = None) -> Axes:
-    """Accuracy against confidence in each bin, before and after calibration; larger marks hold more examples."""
+    """Draw accuracy against confidence in bins of equal mass, before and after calibration, with intervals."""
     made = found.calibration
-    if made is None or made.diagram_before is None or made.diagram_after is None:
+    if found.kind != "classification":
         raise StatisticsError("a reliability diagram is of classes, and these members predict values")
+    if made is None or made.diagram_before is None or made.diagram_after is None:
+        raise StatisticsError("nothing was calibrated: the ensemble gives probability 0 to a target")
     with style():
         axes = _axes(ax, square=True)
         axes.plot([0, 1], [0, 1], color="0.5", lw=0.8, ls=":")
-        for name, diagram, color, mark in (
-            ("raw", made.diagram_before, COLORS[1], "s"),
-            ("calibrated", made.diagram_after, COLORS[0], "o"),
+        for name, diagram, ece, color, mark in (
+            ("raw", made.diagram_before, made.before["ece"], COLORS[0], "s"),
+            ("calibrated", made.diagram_after, made.after["ece"], CALIBRATED, "o"),
         ):
-            _bins(axes, diagram, color, mark, f"{name}: ECE {diagram.ece:.4f}")
+            axes.errorbar(
+                diagram.confidence, diagram.accuracy, (diagram.accuracy - diagram.low, diagram.high - diagram.accuracy),
+                fmt=mark, color=color, ms=5, mec="white", mew=0.6, elinewidth=1.0, alpha=0.8, clip_on=False,
+                label=f"{name}: ECE {ece:.4f}",
+            )  # fmt: skip
         axes.set_xlim(0, 1.03)
         axes.set_ylim(0, 1.03)
         axes.set_aspect("equal")
         axes.set_xlabel("confidence of the top class")
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel(f"accuracy, {percent(found.level)} CI")
         axes.set_title(f"reliability on {shown(found.split, 20)}\n{made.parameter} {made.served:.3f}, {made.source}")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # marks may be anywhere above
     return axes
-
-
-def _bins(axes: Axes, diagram: Reliability, color: str, mark: str, label: str) -> None:
-    filled = diagram.count > 0
-    x, y = diagram.confidence[filled], diagram.accuracy[filled]
-    axes.plot(x, y, color=color, lw=1.0, alpha=0.4)
-    share = diagram.count[filled] / diagram.count.sum()
-    axes.scatter(
-        x,
-        y,
-        s=14 + 110 * np.sqrt(share),
-        color=color,
-        marker=mark,
-        alpha=0.75,
-        lw=0.6,
-        ec="white",
-        clip_on=False,
-        label=label,
-    )
 
 
 def risk_coverage(found: Assessment, *, ax: Axes | None = None) -> Axes:
@@ -151,7 +139,7 @@ def uncertainty(
     with style():
         axes = _axes(ax)
         looks: Any = {"right": {"histtype": "stepfilled", "alpha": 0.35}, "wrong": {"histtype": "step", "lw": 1.8}}
-        for which, name, color in ((right, "right", COLORS[0]), (~right, "wrong", COLORS[1])):
+        for which, name, color in ((right, "right", COLORS[0]), (~right, "wrong", FAILED)):
             if which.any():
                 share = np.full(int(which.sum()), 100 / which.sum())
                 label = f"{name}: {int(which.sum())} examples, mean {values[which].mean():.3f}"

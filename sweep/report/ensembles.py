@@ -80,7 +80,10 @@ def _assessed(store: Store, one: Together, level: float) -> Pooled:
         found,
         sizes=tuple((c.metric, charts.size_curve(c)) for c in found.curves[:2] if np.isfinite(c.value).any()),
         reliability=charts.reliability(before, calibration.diagram_after) if calibration and before else None,
-        legend=((0, "ensemble"), (1, f"calibrated: temperature {number(calibration.served, 2)}, {calibration.source}"))
+        legend=(
+            (0, "ensemble"),
+            (charts.CALIBRATED, f"calibrated: temperature {number(calibration.served, 2)}, {calibration.source}"),
+        )
         if calibration and before else (),
         calibrated="" if not calibration else ", ".join(
             f"{name} {number(value, 4)} → {number(calibration.after[name], 4)}"

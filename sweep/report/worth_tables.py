@@ -38,9 +38,11 @@ def title(found: Worth) -> str:
 
 
 def headline(found: Worth) -> str:
-    """What the evidence says in a sentence."""
+    """Say in a sentence what the evidence is; of the calibrated ensemble only where no score is worse for it."""
     made = found.assessment
-    one = next((d for d in made.differences if d.metric == "nll" and d.calibrated), made.differences[0])
+    fitted = made.calibration
+    honest = fitted is not None and fitted.helps and not fitted.at_bound
+    one = next((d for d in made.differences if d.metric == "nll" and d.calibrated and honest), made.differences[0])
     scale = places(_half(one))
     kind = "The calibrated ensemble is at" if one.calibrated else "The ensemble is at"
     against = "calibrated single members" if one.calibrated else "single members"
@@ -48,11 +50,23 @@ def headline(found: Worth) -> str:
         f"{kind} {_name(one.metric)} {number(one.ensemble, scale)}, {against} at {number(one.members_mean, scale)}: "
         f"{_signed(one.value, scale)}"
     )
+    worse = [name for name, value in fitted.before.items() if fitted.after[name] > value] if fitted else []
+    if worse:
+        assert fitted is not None
+        shown_ = ", ".join(
+            f"{_name(name)} {number(fitted.before[name], 4)} → {number(fitted.after[name], 4)}" for name in worse
+        )
+        aside = f". Calibration makes it worse ({shown_}): use it as it is"
+    else:
+        aside = ""
     if one.examples is None:
-        return f"{said} (no interval)"
+        return f"{said} (no interval){aside}"
     low, high = one.examples
+    up = direction(one.metric, GOALS) == "max"
+    better, worse_ = (low > 0, high < 0) if up else (high < 0, low > 0)
+    verdict = "better" if better else "worse" if worse_ else "not separated from 0"
     return f"{said} ({percent(one.level)} CI {_limits(one.examples, scale)} over examples, given these members): " + (
-        "better" if high < 0 else "worse" if low > 0 else "not separated from 0"
+        verdict + aside
     )
 
 
@@ -116,7 +130,10 @@ def _evidence(made: Assessment) -> Block:
         ))  # fmt: skip
     ci = f"{percent(made.level)} CI"
     header = ("evidence", "ensemble", "members", "difference", f"{ci}, examples", f"{ci}, seeds")
-    fitted = "both sides calibrated, each on examples it is not scored on; " if made.calibration else ""
+    both = any(one.calibrated for one in made.differences)
+    fitted = "both sides calibrated, each on examples it is not scored on; " if both else ""
+    if made.kind == "classification" and not both:
+        fitted = "a gain in Brier is never negative by construction; "
     how = (
         f"{fitted}examples: paired, over examples, given these members; "
         "seeds: delete-one jackknife, over seeds, this split and test set"

@@ -352,7 +352,7 @@ def test_pictures_hold_the_numbers_they_show(ten):
     risk = figures.risk_coverage(made)
     assert list(risk.lines[0].get_ydata()) == list(made.risk.risk)
     diagram = figures.reliability(made)
-    assert f"raw: ECE {made.calibration.diagram_before.ece:.4f}" in [
+    assert f"raw: ECE {made.calibration.before['ece']:.4f}" in [
         text.get_text() for text in diagram.get_legend().get_texts()
     ]
     matrix = figures.disagreement(made)

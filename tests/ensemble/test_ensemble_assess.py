@@ -94,7 +94,7 @@ def test_calibration_prefers_val_and_helps_the_overconfident():
     assert crossed.source == "cross-fitted in 5 folds of test"
     assert crossed.after["nll"] < crossed.before["nll"]
     assert crossed.after["ece"] < crossed.before["ece"]
-    assert crossed.diagram_before.ece == crossed.before["ece"]
+    assert crossed.diagram_before.count.sum() == len(members.targets)
 
 
 def test_the_difference_is_calibrated_against_calibrated():
@@ -313,16 +313,79 @@ def test_the_order_of_members_and_rows_never_changes_a_byte():
     assert all(ours.columns()[name].tobytes() == theirs.columns()[name].tobytes() for name in ours.columns())
 
 
-def test_impossible_targets_are_reported_as_infinite():
+def test_an_infinite_nll_is_named_and_not_compared():
     probs, targets = classes(4, 40, 3)
-    for members in ([0], [0, 1, 2, 3]):
-        broken = probs.copy()
-        broken[members, 0] = np.eye(3)[(targets[0] + 1) % 3]
-        found = assess(together(broken, targets))
-        nll = next(row for row in found.scores if row.metric == "nll")
-        assert nll.members_mean == np.inf
-        assert np.isfinite(nll.ensemble) == (len(members) == 1)
-        assert found.calibration.after["nll"] < np.inf
+    broken = probs.copy()
+    broken[0, 0] = np.eye(3)[(targets[0] + 1) % 3]
+    found = assess(together(broken, targets))
+    nll = next(row for row in found.scores if row.metric == "nll")
+    assert nll.members_mean == np.inf
+    assert np.isfinite(nll.ensemble)
+    # The pool can be calibrated; its members cannot, so nothing calibrated is compared with them.
+    assert found.calibration.after["nll"] < np.inf
+    assert [(one.metric, one.calibrated) for one in found.differences] == [("accuracy", False), ("brier", False)]
+    (note,) = found.notes
+    assert "seed0" in note
+    assert "1 of 40" in note
+
+
+def one_hot(wrong: float = 0.2, members: int = 5, examples: int = 60):
+    """Members that vote and give no probabilities: some example is missed by all of them."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, examples)
+    votes = np.where(rng.random((members, examples)) < wrong, (targets + 1) % 3, targets)
+    votes[:, 0] = (targets[0] + 1) % 3
+    return np.eye(3)[votes], targets
+
+
+def test_nothing_is_fitted_to_probabilities_of_zero():
+    from sweep.report.worth_model import Worth
+    from sweep.report.worth_tables import headline
+    from sweep.report.worth_text import next_commands
+
+    probs, targets = one_hot()
+    for val in (None, together(probs, targets, "val")):
+        found = assess(together(probs, targets), val=val)
+        assert found.calibration is None
+        accuracy, brier = found.differences
+        assert (accuracy.metric, brier.metric) == ("accuracy", "brier")
+        assert accuracy.ensemble == (probs.mean(0).argmax(1) == targets).mean()
+        assert brier.members_mean == pytest.approx((2.0 * (probs.argmax(2) != targets)).mean())
+        worth = Worth("one", "d", "", "", 5, found, (), found.notes)
+        assert headline(worth).startswith("The ensemble is at accuracy")
+        assert "--calibrate" not in " ".join(next_commands(worth))
+        with pytest.raises(EnsembleError, match="probability 0"):
+            assess(together(probs, targets), val=val, calibrated=True)
+
+
+def test_a_calibration_that_makes_a_score_worse_is_not_led_with_nor_recommended():
+    from sweep.report.worth_model import Worth
+    from sweep.report.worth_tables import headline
+    from sweep.report.worth_text import next_commands
+
+    probs, targets = classes(4, 300, 3, seed=1)
+    # What was fitted on says the opposite of what is scored.
+    confident = probs**4 / (probs**4).sum(axis=2, keepdims=True)
+    harmed = assess(together(probs, targets), val=together(confident, (targets + 1) % 3, "val"))
+    assert not harmed.calibration.helps
+    worth = Worth("one", "d", "", "", 4, harmed, (), harmed.notes)
+    assert headline(worth).startswith("The ensemble is at accuracy")
+    assert "Calibration makes it worse" in headline(worth)
+    assert "--calibrate" not in " ".join(next_commands(worth))
+    # The control: where calibration helps it leads, and is recommended.
+    helped = assess(together(confident, targets), val=together(confident, targets, "val"))
+    assert helped.calibration.helps
+    worth = Worth("one", "d", "", "", 4, helped, (), helped.notes)
+    assert headline(worth).startswith("The calibrated ensemble is at NLL")
+    assert "--calibrate" in next_commands(worth)[0]
+
+
+def test_a_temperature_at_the_end_of_its_range_is_noted():
+    probs, targets = classes(4, 60, 3)
+    found = assess(together(probs, targets), val=together(probs, (targets + 1) % 3, "val"))  # says the opposite
+    assert found.calibration.at_bound
+    assert any("range" in note for note in found.notes)
+    assert not any("range" in note for note in assess(together(probs, targets)).notes)
 
 
 def test_missing_members_are_said_in_the_output():

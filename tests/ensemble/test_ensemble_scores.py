@@ -131,3 +131,19 @@ def test_brief_says_the_same_as_the_scores_in_any_order():
     assert set(regression["members_mean"]) == {"rmse", "nll"}
     assert brief(None, numbers, mean=mean[::-1], var=var[::-1]) == regression
     assert set(brief(None, numbers, mean=mean)["ensemble"]) == {"rmse"}
+
+
+def test_a_reliability_diagram_has_bins_of_equal_mass_with_intervals():
+    rng = np.random.default_rng(0)
+    confidence = np.concatenate([rng.uniform(0.5, 0.99, 200), np.full(300, 1.0)])
+    probs = np.stack([confidence, 1 - confidence], axis=1)
+    targets = (rng.random(500) > confidence).astype(int)
+    found = score.diagram(probs, targets)
+    assert found.count.sum() == 500
+    assert found.count.min() >= 40  # equal-width bins would hold single examples here
+    assert (found.low <= found.accuracy).all()
+    assert (found.accuracy <= found.high).all()
+    assert (found.high - found.low > 0).all()
+    top = confidence > found.edges[-2]
+    assert found.accuracy[-1] == (targets[top] == 0).mean()
+    assert len(score.diagram(np.tile([0.7, 0.3], (10, 1)), np.zeros(10, int)).count) == 1
