@@ -24,6 +24,7 @@ from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
+from sweep.task import Accident
 
 POLL = 0.2  # seconds between two looks at whether a stop was asked for
 GRACE = 5.0  # seconds between the request to end and the end
@@ -31,6 +32,8 @@ LOOK = 1.0  # seconds between two looks at a program's metrics
 LOOKING = 0.02  # the share of its time that they may take
 KEPT = 16 << 20  # bytes of stdout in which metrics are looked for: the newest
 
+# Signals that come from a person, or a system short of memory: a program does not crash by them.
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
@@ -92,6 +95,8 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     left = shown.left(at_work=False)
     if failure := failure_of(code, heard.last_words):
         shown.settle(collect.so_far(where, left))
+        if _ended_by(code) in FROM_OUTSIDE:
+            raise Accident(failure.message)
         return failure
     try:
         return _result(run, where, left, shown)
@@ -122,7 +127,7 @@ def failure_of(code: int, last_words: str) -> Failure | None:
         return None
     lines = [line.strip() for line in last_words.replace("\r", "\n").splitlines() if line.strip()]
     said = f": {lines[-1][:300]}" if lines else ""
-    number = -code if code < 0 else code - 128  # a shell reports a signal as 128 + its number
+    number = _ended_by(code)
     if code < 0 or number in set(signal.Signals):
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         how = f"ended by {name}" if code < 0 else f"exit code {code} (128 + {name})"
@@ -134,6 +139,11 @@ def failure_of(code: int, last_words: str) -> Failure | None:
     if "does not have a deterministic implementation" in last_words:
         return Failure("nondeterministic", message)
     return Failure("raised", message)
+
+
+def _ended_by(code: int) -> int:
+    """The number of the signal that an exit code stands for, if it does."""
+    return -code if code < 0 else code - 128  # a shell reports a signal as 128 + its number
 
 
 class _Heard:

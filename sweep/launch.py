@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from sweep import forked, nursery
 from sweep.engine import Done, Engine, Lost, RayEngine, Slots
 from sweep.environment import Answer
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
@@ -24,7 +25,7 @@ from sweep.store.owner import this_process
 from sweep.store.parcel import unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
-from sweep.task import Interval, Outcome, Place, Task
+from sweep.task import Interval, Outcome, Place, Task, outcome_of
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 LOSSES = 10  # a run that was lost so often, for whatever reason, is no longer retried by this command
@@ -139,6 +140,7 @@ class Launch:
         """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
         made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         with ExitStack() as held:
+            held.callback(nursery.dismiss)
             Store.claim(self.out)
             if self._seeds is None:
                 owner = held.enter_context(Store.lock(self.out, break_lock=self.break_lock))
@@ -279,9 +281,14 @@ class Launch:
             if isinstance(event, Done):
                 specs = {spec.key: spec for spec in event.task}
                 for outcome in event.outcomes:
-                    yield from self._ended(store, self._received(store, specs[outcome.key], outcome))
+                    spec = specs[outcome.key]
+                    if outcome.status == "lost":
+                        yield from self._lost(store, Lost((spec,), " ".join(outcome.notes), outcome.poison))
+                    else:
+                        yield from self._ended(store, self._received(store, spec, outcome))
             elif isinstance(event, Lost):
-                yield from self._lost(store, event)
+                # The code of a run that has a process of its own cannot be why its worker died.
+                yield from self._lost(store, replace(event, poison=event.poison and not forked.wanted(event.task)))
             else:
                 yield Passed(event.running)
         if self.prove is not None and not self.stopped:
@@ -334,7 +341,7 @@ class Launch:
         """The disk refused: what it holds counts, and nothing more is started that it would refuse as well."""
         member = store.member(outcome.key)
         if member.record is not None:
-            yield from self._ended(store, _outcome(member.record, outcome.key))
+            yield from self._ended(store, outcome_of(member.record, outcome.key))
             return
         reason = outcome.failure.message if outcome.failure else "it could not be written"
         if not self.stopped:
@@ -347,7 +354,7 @@ class Launch:
         for spec in event.task:
             member = store.member(spec.key)
             if member.record is not None:
-                yield from self._ended(store, _outcome(member.record, spec.key))
+                yield from self._ended(store, outcome_of(member.record, spec.key))
                 continue
             self._kills[spec.key] = self._kills.get(spec.key, 0) + event.poison
             self._losses[spec.key] = self._losses.get(spec.key, 0) + 1
@@ -374,14 +381,12 @@ def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outco
     )  # fmt: skip
     if not store.commit(attempt, made):
         made = store.member(spec.key).record or made  # it was not dead after all: what it committed counts
-    return _outcome(made, spec.key)
-
-
-def _outcome(record: Record, key: str) -> Outcome:
-    return Outcome(key, record.status, dict(record.metrics), record.failure, record.seconds, tuple(record.notes))
+    return outcome_of(made, spec.key)
 
 
 def _on_worker(task: Task, place: Place) -> list[Outcome]:
+    if forked.wanted(task):
+        return forked.work(task, place)
     # Only the process that trains loads torch; the launcher's own may never need it.
     from sweep.worker import work
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweep.plan import RunSpec
 from sweep.store.parcel import Parcel
-from sweep.store.record import Failure
+from sweep.store.record import Failure, Record
 
 Task = tuple[RunSpec, ...]  # one run, or a pack of lanes
 
 
 class Cancelled(BaseException):
     """The user asked twice, or waited long enough: everything ends now."""
+
+
+class Accident(Exception):
+    """A part of a run was ended by a signal that need not be its own doing: the run is lost, and tried again."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Place:
     collect: Any = None  # how a command's metrics are found
     fill_memory: bool = True  # of deterministic mode: turned off only where the bits were shown to be the same
     own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
+    forked: bool = False  # the process was made for this task alone (see `sweep.forked`)
+    until: float = math.inf  # of such a process: when, by the monotonic clock, it is ended from outside
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,15 @@ class Outcome:
     """What the launch is told of one run; the record on disk is what counts."""
 
     key: str
-    status: Literal["ok", "failed", "interrupted", "late", "unwritten", "unpacked"]
+    status: Literal["ok", "failed", "interrupted", "late", "unwritten", "unpacked", "lost"]
     metrics: dict[str, float] = field(default_factory=dict)
     failure: Failure | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    poison: bool = True  # of a lost run: its own code may be why
     parcel: Parcel | None = field(default=None, repr=False)  # of a machine that does not share the directory
+
+
+def outcome_of(record: Record, key: str) -> Outcome:
+    """The outcome that a record on disk stands for."""
+    return Outcome(key, record.status, dict(record.metrics), record.failure, record.seconds, tuple(record.notes))

@@ -8,6 +8,7 @@ import faulthandler
 import io
 import math
 import os
+import re
 import signal
 import sys
 import sysconfig
@@ -22,17 +23,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import fingerprint, kernels, seeding
+from sweep import fingerprint, kernels, nursery, seeding
 from sweep.environment import environment_id, switches_stood
 from sweep.errors import SweepError
+from sweep.forked import ended_from_outside
 from sweep.handle import Interrupted, Run, as_metrics, stop_seen
 from sweep.plan import SPLIT, RunSpec
 from sweep.steps import weighed
-from sweep.store import Attempt, Failure, Record, Store, atomic
+from sweep.store import Attempt, Failure, Manifest, Record, Store, atomic
 from sweep.store.names import LOG
 from sweep.store.parcel import elsewhere, pack, shared
 from sweep.target import bind, find, user_traceback
-from sweep.task import Cancelled, Outcome, Place, Task
+from sweep.task import Accident, Cancelled, Outcome, Place, Task
 
 if TYPE_CHECKING:
     from sweep.train.recipe import Recipe
@@ -67,12 +69,29 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
             yield Outcome(spec.key, "unwritten", failure=Failure("device", why, "setup"))
         return
     try:
-        with _ended_from_outside(place):
+        with ended_from_outside(place):
             yield from _placed(task, place)
     except (OSError, CannotWrite) as error:
-        # Whatever was committed counts; the launch is told once for each run, and asks the disk for the rest.
-        for spec in task:
-            yield Outcome(spec.key, "unwritten", failure=Failure("storage", _text(error), "write"))
+        yield from _unwritten(task, error)
+
+
+def in_child(task: Task, attempts: Sequence[Attempt], place: Place, begun: float) -> list[Outcome]:
+    """Train a task in this process, which was forked for it alone and is ended with it (see `sweep.forked`).
+
+    begun: when, by the monotonic clock, it was forked.
+    """
+    store = Store(Path(place.path), Manifest(name="", config={}, experiment={}, seeds=()))
+    until = begun + (place.timeout or math.inf) * len(task)
+    try:
+        return list(_trained(store, task, attempts, replace(place, forked=True, until=until)))
+    except (OSError, CannotWrite) as error:
+        return list(_unwritten(task, error))
+
+
+def _unwritten(task: Task, error: Exception) -> Iterator[Outcome]:
+    """Whatever was committed counts; the launch is told once for each run, and asks the disk for the rest."""
+    for spec in task:
+        yield Outcome(spec.key, "unwritten", failure=Failure("storage", _text(error), "write"))
 
 
 def _placed(task: Task, place: Place) -> Iterator[Outcome]:
@@ -80,24 +99,6 @@ def _placed(task: Task, place: Place) -> Iterator[Outcome]:
         yield from _recorded(Store.open(place.path), task, place)
     else:
         yield from _sent(task, place)
-
-
-@contextlib.contextmanager
-def _ended_from_outside(place: Place) -> Iterator[None]:
-    """A worker told to terminate ends its run without an outcome: Ray's own handler would raise SystemExit in
-    the user's code, which would then count as that code's failure."""
-    if not place.own_process or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(*_: object) -> None:
-        raise Cancelled
-
-    before = signal.signal(signal.SIGTERM, over)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _sent(task: Task, place: Place) -> Iterator[Outcome]:
@@ -110,6 +111,14 @@ def _sent(task: Task, place: Place) -> Iterator[Outcome]:
 
 def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
     attempts = [store.begin(spec, place.launch) for spec in task]
+    with _captured(attempts), seeding.restored() as left:
+        yield from _trained(store, task, attempts, place)
+    if place.own_process and (left.unrestored or device_lost()):
+        os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
+
+
+def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place) -> Iterator[Outcome]:
+    process = _process(task, place)
     stopping = stop_seen(store.stop_file(place.launch))
     runs = [Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)]
     begun = time.monotonic()
@@ -119,19 +128,22 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
     writing: dict[int, Future[Outcome]] = {}
     cancelled = False
     try:
-        with _captured(attempts), seeding.restored() as left, hands:
+        with hands:
             for index, result in attempted(runs, place):
-                if isinstance(result, (Interrupted, Unpacked)):
+                if isinstance(result, (Interrupted, Unpacked, Accident)):
                     interrupted = isinstance(result, Interrupted)
                     outcome = Outcome(
                         task[index].key,
-                        "interrupted" if interrupted else "unpacked",
+                        "interrupted" if interrupted else "unpacked" if isinstance(result, Unpacked) else "lost",
                         notes=() if interrupted else (str(result),),
                     )
                     attempts[index].abandon(stopped=interrupted)
                 else:
                     # The environment is read here and now: the switches are those that training left.
-                    seen = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
+                    numeric, context = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
+                    seen = numeric, {**context, **process}
+                    if place.forked and len(task) == 1:
+                        nursery.at_exit()  # what it writes belongs to the run
                     seconds = time.monotonic() - begun
                     if len(task) > 1:
                         writing[index] = hands.submit(_commit, store, runs[index], result, seconds, seen)
@@ -153,8 +165,18 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
             attempts[index].abandon(stopped=cancelled)
         for attempt in attempts:
             attempt.close()
-    if place.own_process and ((left and left.unrestored) or device_lost()):
-        os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
+
+
+_trained_here = False
+
+
+def _process(task: Task, place: Place) -> dict[str, str | bool]:
+    """In what process runs are trained: "forked" for one, its "own", or "shared"; and whether as the first there."""
+    global _trained_here
+    if task[0].target.kind == "command":
+        return {"process": "own", "first_in_process": True}
+    before, _trained_here = _trained_here, True
+    return {"process": "forked" if place.forked and len(task) == 1 else "shared", "first_in_process": not before}
 
 
 def device_lost() -> bool:
@@ -169,7 +191,10 @@ def device_lost() -> bool:
     return False
 
 
-def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics | Failure | Interrupted | Unpacked]]:
+Ended = Metrics | Failure | Interrupted | Unpacked | Accident
+
+
+def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Ended]]:
     """What the trainer yields, every exception of the user's code turned into that run's failure."""
     pending = list(range(len(runs)))
     phase = "setup"
@@ -183,7 +208,7 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics 
         phase = "train"
         for index, result in _in_time(trainer(runs), place, runs):
             pending.remove(index)
-            yield index, result if isinstance(result, Failure) else _finite(result)
+            yield index, _late(place) or (result if isinstance(result, Failure) else _finite(result))
     except Interrupted as stop:
         for index in pending:
             yield index, stop
@@ -194,6 +219,11 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics 
             raise
         if reason := of_the_disk(error, runs[0].dir):
             raise CannotWrite(reason) from error
+        if reason := of_an_accident(error):
+            for index in pending:
+                runs[index].attempt.log_text(f"{user_traceback(error)}\n")
+                yield index, Accident(reason)
+            return
         if len(pending) > 1 and phase == "train" and not isinstance(error, TimeLimit):
             for index in pending:
                 runs[index].attempt.log_text(f"{user_traceback(error)}\n")
@@ -201,13 +231,20 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Metrics 
             return
         for index in pending:
             runs[index].attempt.log_text(f"{user_traceback(error)}\n")
-            failure = failure_of(error, phase)
+            failure = _late(place) or failure_of(error, phase)
             if failure.kind == "nondeterministic" and phase == "train":
                 failure = kernels.explained(failure, error, runs[index], trainer)
             yield index, failure
     else:
         for index in pending:
             yield index, Failure("returned", "the trainer ended without a result for this run", phase)
+
+
+def _late(place: Place) -> Failure | None:
+    """The failure of a run that is only now done: it was told to end, and whatever it says is what came of that."""
+    if time.monotonic() <= place.until:
+        return None
+    return Failure("timeout", f"still running after {place.timeout:g} s")
 
 
 def _from_the_keyboard(error: BaseException, place: Place) -> bool:
@@ -298,6 +335,8 @@ def failure_of(error: BaseException, phase: str) -> Failure:
         return Failure("out of memory", hint, phase, name, where)
     if kernels.missing(error):
         return Failure("nondeterministic", text, phase, name, where)
+    if name == "BdbQuit" or (isinstance(error, EOFError) and "reading a line" in text):
+        text = f"{text}; a run has no keyboard to read from"
     if isinstance(error, SweepError):
         return Failure("returned" if "metric" in text else "raised", str(error), phase, "", where)
     return Failure("raised", text, phase, name, where)
@@ -313,6 +352,25 @@ def of_the_disk(error: BaseException, folder: Path) -> str:
     if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in (text := _text(error)):
         return f"torch could not write a file ({text.splitlines()[0][:200]})"  # it hides the system's reason
     return ""
+
+
+_CHILDREN_ENDED = ("BrokenProcessPool", "TerminatedWorkerError")  # of concurrent.futures and of joblib
+_LOADER_ENDED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
+
+
+def of_an_accident(error: BaseException) -> str:
+    """Why an exception need not be the doing of the code that it came out of, or nothing.
+
+    The system, short of memory, or a person may have ended a program, or a child of the training code.
+    """
+    why = ""
+    each: BaseException | None = error
+    while each is not None:
+        ended = isinstance(each, RuntimeError) and _LOADER_ENDED.match(_text(each))
+        if isinstance(each, Accident) or ended or type(each).__name__ in _CHILDREN_ENDED:
+            why = _text(each).splitlines()[0][:300]  # the first cause tells the signal
+        each = each.__cause__ or each.__context__
+    return why
 
 
 def _text(error: BaseException) -> str:
@@ -365,7 +423,8 @@ def _in_time(
     while True:
         with _time_limit(place, runs[0].attempt, until):
             try:
-                result = next(results, None)
+                with nursery.alone():
+                    result = next(results, None)
             except GeneratorExit as error:  # raised by the user's code; passed on, it would end us in silence
                 raise RuntimeError("the training code raised GeneratorExit") from error
         if result is None:
@@ -376,7 +435,7 @@ def _in_time(
 @contextlib.contextmanager
 def _time_limit(place: Place, attempt: Attempt, until: float) -> Iterator[None]:
     """After the run's time: its stacks into its log, then an exception; a process of its own is ended if deaf."""
-    if not place.timeout or threading.current_thread() is not threading.main_thread():
+    if not place.timeout or place.forked or threading.current_thread() is not threading.main_thread():
         yield
         return
     # Open for the watchdog below, which can open nothing; stderr is no file while runs are captured.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sweep import nursery
 from sweep.config import Config, load
 from sweep.engine import Done, Lost, Slots, Tick, inline
 from sweep.engine.event import Event as EngineEvent
@@ -61,6 +62,13 @@ def test_every_run_is_begun_and_finished_once(tmp_path: Path) -> None:
     assert (again.planned, again.done, again.todo) == (3, 3, 0)
 
 
+@pytest.fixture
+def unforked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a system on which a run of the user's code shares the process of its worker."""
+    monkeypatch.setattr(nursery, "POSSIBLE", False)
+
+
+@pytest.mark.usefixtures("unforked")
 @pytest.mark.parametrize(("times", "status"), [(1, "ok"), (2, "ok"), (3, "failed"), (9, "failed")])
 def test_three_kills_are_a_failure_and_fewer_are_not(tmp_path: Path, times: int, status: str) -> None:
     events = launched(tmp_path / "runs", dying(times))
@@ -69,6 +77,12 @@ def test_three_kills_are_a_failure_and_fewer_are_not(tmp_path: Path, times: int,
     assert len([e for e in events if isinstance(e, Retried)]) == min(times, 2)
 
 
+def test_a_worker_that_dies_is_not_the_doing_of_a_run_that_has_a_process_of_its_own(tmp_path: Path) -> None:
+    launched(tmp_path / "runs", dying(5))
+    assert statuses(tmp_path / "runs") == {1: "ok", 2: "ok", 3: "ok"}
+
+
+@pytest.mark.usefixtures("unforked")
 def test_retries_can_be_fewer(tmp_path: Path) -> None:
     events = launched(tmp_path / "runs", dying(1), prepared=prepare(config(retries=0)))
     assert statuses(tmp_path / "runs")[2] == "failed"

@@ -82,15 +82,25 @@ class Attempt:
                 (self.path / ABOUT).unlink(missing_ok=True)
 
     def log_text(self, text: str) -> None:
+        with atomic.append(self.path / LOG) as stream:
+            stream.write(text[-LOG_LIMIT // 2 :].encode(errors="replace"))
+        self.cut_log()
+
+    def cut_log(self) -> None:
+        """Keep the beginning and the newest lines of a log that is too long; in place, for writers hold it open."""
         path = self.path / LOG
-        if path.exists() and path.stat().st_size + len(text) > LOG_LIMIT:
-            old = path.read_bytes()
-            half = LOG_LIMIT // 2
-            if len(old) > half:
-                atomic.write(path, old[: half // 2] + b"\n[... cut ...]\n" + old[-half // 2 :], durable=False)
-            text = text[-half:]
-        with atomic.append(path) as stream:
-            stream.write(text.encode(errors="replace"))
+        if not path.exists() or path.stat().st_size <= LOG_LIMIT:
+            return
+        quarter = LOG_LIMIT // 4
+        with path.open("rb") as stream:
+            head = stream.read(quarter)
+            stream.seek(-quarter, os.SEEK_END)
+            tail = stream.read()
+        fd = atomic.open_lock(path)
+        try:
+            atomic.overwrite(fd, head + b"\n[... cut ...]\n" + tail)
+        finally:
+            os.close(fd)
 
     def artifacts(self) -> dict[str, Artifact]:
         """Every file that the record will answer for, made durable and hashed; checkpoints are not kept."""

@@ -75,6 +75,10 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # The fault is in this process, and so must the run be: as on a system whose processes cannot be forked.
+    from sweep import nursery
+
+    nursery.POSSIBLE = False
     from sweep.cli.app import main as command
 
     # A whole sweep and its report, so that a fork finds everything imported and cached.

@@ -63,19 +63,13 @@ def test_case_25_a_run_that_hangs_is_ended_with_its_stack_in_its_log() -> None:
     assert "victims.py" in log.read_text()
 
 
-@pytest.mark.parametrize(
-    ("how", "status", "processes"), [("", "ok", 1), ("a setting", "ok", 2), ("a CUDA error", "failed", 2)]
-)
-def test_cases_24_92_the_seed_after_one_that_soiled_its_process_has_a_new_one(
-    tmp_path: Path, how: str, status: str, processes: int
-) -> None:
+@pytest.mark.parametrize(("how", "status"), [("", "ok"), ("a setting", "ok"), ("a CUDA error", "failed")])
+def test_cases_24_92_no_seed_sees_what_another_has_made_of_its_process(tmp_path: Path, how: str, status: str) -> None:
     tally = tmp_path / "tally"
     tally.mkdir()
     config = {"name": "soils", "train": "victims:soils", "params": {"tally": str(tally), "how": how}}
     results = sweep.run(config, seeds=[1, 2, 3], engine="ray", jobs=1)
     assert results.frame["status"].tolist() == [status, "ok", "ok"]
     assert results.frame["attempts"].tolist() == [1, 1, 1]
-    pids = {int(seed): pid for seed, pid, _ in (path.name.split("-") for path in tally.iterdir())}
     assert len(list(tally.iterdir())) == 3  # what was committed was not trained again
-    assert pids[2] == pids[3]
-    assert len({pids[1], pids[2]}) == processes
+    assert len({path.name.split("-")[1] for path in tally.iterdir()}) == 3
