@@ -179,7 +179,9 @@ def _ended(ray: Any, reference: Any, task: Task) -> Event:
     except ray.exceptions.WorkerCrashedError as error:
         return Lost(task, _first_line(error))
     except ray.exceptions.OutOfMemoryError as error:
-        return Lost(task, f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})")
+        # Ray ends whom it finds, whoever has filled the memory.
+        why = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
+        return Lost(task, why, poison=False)
     except ray.exceptions.NodeDiedError as error:
         return Lost(task, _first_line(error), poison=False)
     except ray.exceptions.TaskCancelledError:
