@@ -25,7 +25,8 @@ class SizeCurve:
     """Entry k - 1 is for k members: value, its standard error over seeds, and the band low to high.
 
     The band is the delete-one jackknife with Student's t on M - 1 degrees of freedom; at k = M it uses the
-    ensembles of all members but one. It is NaN below 3 members. method says how the expectation was taken.
+    ensembles of all members but one. It is NaN below 3 members. method says how the expectation was taken; noise is
+    the standard error of value that comes of scoring some subsets only, 0 where it is the exact expectation.
     """
 
     metric: str
@@ -35,6 +36,7 @@ class SizeCurve:
     high: Floats
     method: str
     level: float
+    noise: Floats
 
     @property
     def members(self) -> int:
@@ -42,9 +44,19 @@ class SizeCurve:
 
 
 def enough(curve: SizeCurve, margin: float) -> int:
-    """The smallest k from which on the curve stays within margin (in the metric's unit) of all M members."""
+    """Return the smallest k from which on the curve stays within margin (in the metric's unit) of all M members.
+
+    Raises: EnsembleError for a margin that is negative, or that twice the noise of the sampled sizes exceeds.
+    """
     if not margin >= 0:
         raise EnsembleError(f"the margin is {margin}", hint="give a margin of 0 or more, in the metric's unit")
+    least = 2.0 * float(np.max(curve.noise, initial=0.0))
+    if margin < least:
+        raise EnsembleError(
+            f"the margin {margin:g} is below what the sampled subsets can tell in {curve.metric}: "
+            f"{least:.2g}, twice their standard error",
+            hint=f"give a margin of {least:.1g} or more",
+        )
     far = np.flatnonzero(~(np.abs(curve.value - curve.value[-1]) <= margin))
     return int(far[-1]) + 2 if far.size else 1
 
@@ -63,7 +75,7 @@ def curves(of: Shared, targets: Ints, *, seed: int = 0, level: float = 0.95) -> 
     raw = walked([(one.rows, one.score) for one in parts], np.add, of.count, 2, seed)
     right = (settled + raw.values[:, 0]) / len(targets)
     nll = np.log(raw.chosen.sum(axis=1)) - raw.values[:, 1] / len(targets)
-    walk = Walk(raw.chosen, np.stack([right, nll], axis=1), raw.method)
+    walk = Walk(raw.chosen, np.stack([right, nll], axis=1), raw.method, raw.exact)
     with np.errstate(divide="ignore"):
         own = np.stack([(of.top == targets).mean(axis=1), -np.log(of.at(targets)).mean(axis=1)], axis=1)
     return (
@@ -91,7 +103,7 @@ def value_curves(
     step = columns(len(m))
     parts = [] if logs is None else [(logs[:, at : at + step].T, _summed) for at in range(0, len(t), step)]
     walk = walked(parts, np.logaddexp, len(m), 1, seed)
-    root = Walk(walk.chosen, np.sqrt(_quadratic(square, walk.chosen))[:, None], walk.method)
+    root = Walk(walk.chosen, np.sqrt(_quadratic(square, walk.chosen))[:, None], walk.method, walk.exact)
     curves = [
         _walked("rmse", root, 0, np.sqrt(np.diag(square)), square, level),
         _closed("mse", square, level),
@@ -99,7 +111,9 @@ def value_curves(
     ]
     if logs is not None:
         nll = np.log(walk.chosen.sum(axis=1))[:, None] - walk.values / len(t)
-        curves.append(_walked("nll", Walk(walk.chosen, nll, walk.method), 0, -logs.mean(axis=1), crps, level))
+        curves.append(
+            _walked("nll", Walk(walk.chosen, nll, walk.method, walk.exact), 0, -logs.mean(axis=1), crps, level)
+        )
     return tuple(curves)
 
 
@@ -162,10 +176,10 @@ def _blend(own: npt.ArrayLike, between: npt.ArrayLike, size: npt.NDArray[np.int6
 
 def _closed(metric: str, products: Floats, level: float) -> SizeCurve:
     full, without = _expected(products)
-    return _banded(metric, full, without, "closed form over all subsets", level)
+    return _banded(metric, full, without, "closed form over all subsets", level, np.zeros(len(full)))
 
 
-def _banded(metric: str, full: Floats, without: Floats, method: str, level: float) -> SizeCurve:
+def _banded(metric: str, full: Floats, without: Floats, method: str, level: float, noise: Floats) -> SizeCurve:
     count = len(full)
     replicas = without.copy()
     if count > 1:
@@ -178,7 +192,7 @@ def _banded(metric: str, full: Floats, without: Floats, method: str, level: floa
             error = np.sqrt((count - 1) / count * (spread**2).sum(axis=0))
     with np.errstate(invalid="ignore"):
         half = error * float(stdtrit(count - 1, 0.5 + level / 2)) if count >= 3 else error
-        return SizeCurve(metric, full, error, full - half, full + half, method, level)
+        return SizeCurve(metric, full, error, full - half, full + half, method, level, noise)
 
 
 def _quadratic(products: Floats, chosen: Bools) -> Floats:
@@ -197,27 +211,29 @@ def _walked(metric: str, walk: Walk, column: int, own: Floats, products: Floats,
     count = walk.chosen.shape[1]
     values = walk.values[:, column]
     sizes = walk.chosen.sum(axis=1)
-    full, without = np.full(count, np.nan), np.full((count, count), np.nan)
+    full, without, noise = np.full(count, np.nan), np.full((count, count), np.nan), np.zeros(count)
     with np.errstate(invalid="ignore"):
         known, known_without = _known(own, products)
     controls = None
-    if not walk.exact and bool(np.isfinite(values).all() and np.isfinite(own).all()):
+    if not walk.exact.all() and bool(np.isfinite(values).all() and np.isfinite(own).all()):
         controls = np.stack([walk.chosen @ own / sizes, _quadratic(products, walk.chosen)], axis=1)
     with np.errstate(invalid="ignore"):
         for size in range(1, count + 1):
             rows = np.flatnonzero(sizes == size)
             adjusted, shift = values[rows], np.zeros(count)
-            if controls is not None and size < count:
+            if controls is not None and not walk.exact[size - 1]:
                 luck = controls[rows] - known[size - 1]
                 slope = np.linalg.lstsq(luck - luck.mean(axis=0), adjusted - adjusted.mean(), rcond=1e-9)[0]
                 adjusted = adjusted - luck @ slope
                 shift = (known_without[:, size - 1] - known[size - 1]) @ slope
             full[size - 1] = adjusted.mean()
+            if not walk.exact[size - 1]:
+                noise[size - 1] = adjusted.std(ddof=1) / np.sqrt(len(rows))
             outside = ~walk.chosen[rows]
             taken = outside.sum(axis=0)
             sums = np.where(outside, adjusted[:, None], 0.0).sum(axis=0)
             without[:, size - 1] = np.where(taken > 0, sums / np.maximum(taken, 1) + shift, np.nan)
-    return _banded(metric, full, without, walk.method, level)
+    return _banded(metric, full, without, walk.method, level, noise)
 
 
 def _known(own: Floats, products: Floats) -> tuple[Floats, Floats]:

@@ -1,9 +1,11 @@
-"""Which subsets of members are scored: every one of few, else the prefixes of balanced random orders."""
+"""Which subsets of members are scored: every one of a size that has few, else prefixes of balanced random orders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +15,33 @@ from sweep.ensemble.combine import Floats, Ints
 Bools = npt.NDArray[np.bool_]
 Part = tuple[Floats, Callable[[Floats], Floats]]
 
-SUBSETS = 2000
+SUBSETS = 2**13  # up to this many in all are scored, every one
+OF_A_SIZE = 500  # subsets of a size up to which every one of them is scored
 PERMUTATIONS = 128
 CACHED = 2**15  # numbers that are joined at once for all subsets of one size: they stay in the cache of a core
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Subsets that were scored: chosen (subsets, members), values (subsets, metrics)."""
+    """Subsets that were scored: chosen (subsets, members), values (subsets, metrics).
+
+    exact (members,): whether every subset of the size k, at entry k - 1, counts alike, so that its mean has no noise.
+    """
 
     chosen: Bools
     values: Floats
     method: str
-
-    @property
-    def exact(self) -> bool:
-        return self.method == "all subsets"
+    exact: Bools
 
 
 def all_of(count: int) -> bool:
     """Whether every subset of so many members is scored."""
     return bool(2**count - 1 <= SUBSETS)
+
+
+def enumerated(count: int) -> list[int]:
+    """The sizes of which every subset is scored beside the orders; those make 1, count - 1 and count exact as it is."""
+    return [size for size in range(2, count - 1) if comb(count, size) <= OF_A_SIZE]
 
 
 def columns(count: int) -> int:
@@ -42,7 +50,8 @@ def columns(count: int) -> int:
 
 
 def walked(parts: Iterable[Part], join: np.ufunc, count: int, metrics: int, seed: int) -> Walk:
-    """Score subsets of `count` members: all of them up to SUBSETS, else the prefixes of random orders.
+    """Score subsets of `count` members: all of them up to SUBSETS, else all of a size up to OF_A_SIZE, and for the
+    sizes between them the prefixes of random orders.
 
     A part is numbers (columns, members) about some of the examples, and what they, joined (columns, subsets), add
     to the scores (metrics, subsets). join: what makes one number of two, np.add or np.logaddexp.
@@ -52,9 +61,12 @@ def walked(parts: Iterable[Part], join: np.ufunc, count: int, metrics: int, seed
         values = np.zeros((metrics, len(chosen)))
         for rows, score in parts:
             values += score(_every(rows, join))
-        return Walk(chosen, values.T, "all subsets")
+        return Walk(chosen, values.T, "all subsets", np.ones(count, dtype=bool))
     bases, starts = rotations(count, seed)
     values = np.zeros((count, metrics, len(bases) * len(starts)))
+    sizes = enumerated(count)
+    whole = {size: np.array(list(combinations(range(count), size))) for size in sizes}
+    every = {size: np.zeros((metrics, len(rows))) for size, rows in whole.items()}
     for rows, score in parts:
         # Every order is a window of one that is written down twice: a size more is the window one further on.
         twice = [rows[:, np.concatenate([base, base])] for base in bases]
@@ -66,10 +78,46 @@ def walked(parts: Iterable[Part], join: np.ufunc, count: int, metrics: int, seed
                     join(joined[:, which], window, out=joined[:, which])
                 else:
                     joined[:, which] = window
-            values[size] += score(joined.reshape(len(rows), -1))
-    chosen = (np.argsort(orders_of(count, seed), axis=1) <= np.arange(count)[:, None, None]).reshape(-1, count)
+            if size + 1 not in whole:
+                values[size] += score(joined.reshape(len(rows), -1))
+        for size, members in whole.items():
+            every[size] += score(_joined(rows, members, join))
+    sizes_walked = [k for k in range(1, count + 1) if k not in whole]
+    places = np.argsort(orders_of(count, seed), axis=1)
+    masks = [places < k for k in sizes_walked]
+    scored = [values[k - 1].T for k in sizes_walked]
+    for size, members in whole.items():
+        masks.append((members[:, :, None] == np.arange(count)).any(axis=1))
+        scored.append(every[size].T)
+    sampled = [k for k in sizes_walked if k not in (1, count - 1, count)]
     method = f"{len(bases) * len(starts)} permutations"
-    return Walk(chosen, values.transpose(0, 2, 1).reshape(-1, metrics), method)
+    if sizes:
+        method = f"all subsets of up to {sampled[0] - 1} and from {sampled[-1] + 1} members on, {method} between"
+    exact = np.array([k not in sampled for k in range(1, count + 1)])
+    return Walk(np.concatenate(masks), np.concatenate(scored), method, exact)
+
+
+def _joined(rows: Floats, members: Ints, join: np.ufunc) -> Floats:
+    """(columns, subsets): the members (subsets, size) of each subset joined, by what is left out where that is less."""
+    count, size = rows.shape[1], members.shape[1]
+    if 2 * size <= count:
+        made = rows[:, members[:, 0]]
+        for place in range(1, size):
+            join(made, rows[:, members[:, place]], out=made)
+        return made
+    # [:, a, b]: the members a to b - 1 joined; what stays between those left out is such a span.
+    spans = np.full((len(rows), count + 1, count + 1), float(join.identity))
+    for a in range(count):
+        for b in range(a, count):
+            join(spans[:, a, b], rows[:, b], out=spans[:, a, b + 1])
+    absent = ~(members[:, :, None] == np.arange(count)).any(axis=1)
+    gone = np.nonzero(absent)[1].reshape(len(members), count - size)
+    starts = np.concatenate([np.zeros((len(gone), 1), dtype=np.int64), gone + 1], axis=1)
+    ends = np.concatenate([gone, np.full((len(gone), 1), count)], axis=1)
+    made = spans[:, starts[:, 0], ends[:, 0]]
+    for place in range(1, starts.shape[1]):
+        join(made, spans[:, starts[:, place], ends[:, place]], out=made)
+    return made
 
 
 def _every(rows: Floats, join: np.ufunc) -> Floats:

@@ -239,6 +239,10 @@ def _sizes(found: Worth) -> Block:
             rows.append((f"  ± {percent(one.level)} CI", *(number(float(half[k - 1]), scale) for k in sizes)))
     methods = listed(list(dict.fromkeys(f"{_name(one.metric)}: {one.method}" for one in made.curves)))
     notes = [f"expected score of a random ensemble of so many of these members, ± over seeds ({methods})"]
+    noise = [(one.metric, float(np.nanmax(one.noise))) for one in made.curves if np.nanmax(one.noise) > 0]
+    if noise:
+        told = ", ".join(f"{_name(metric)} {most:.1g}" for metric, most in noise)
+        notes.append(f"standard error of the sampled sizes at most: {told}")
     notes += [
         f"{k} of {count} are enough to stay within {margin:g} of all {count} in {_name(metric)}"
         for metric, margin, k in found.enough

@@ -91,15 +91,57 @@ def test_permutations_come_close_to_enumeration_and_hit_the_ends(monkeypatch):
     probs, targets = classes(9, 120, 4)
     exact = named(curve.class_curves(probs, targets))
     monkeypatch.setattr(subsets, "SUBSETS", 10)
+    monkeypatch.setattr(subsets, "OF_A_SIZE", 10)
     sampled = named(curve.class_curves(probs, targets))
     again = named(curve.class_curves(probs, targets))
     for metric in ("accuracy", "nll"):
         assert sampled[metric].method == "126 permutations"
         assert sampled[metric].value == pytest.approx(exact[metric].value, abs=8e-3)
+        gap = np.abs(sampled[metric].value - exact[metric].value)
+        assert (gap <= 5 * sampled[metric].noise + 1e-12).all()
+        assert (sampled[metric].noise[1:-2] > 0).all()
+        assert not exact[metric].noise.any()
         assert sampled[metric].error == pytest.approx(exact[metric].error, rel=0.35)
         for end in (0, -2, -1):
             assert sampled[metric].value[end] == pytest.approx(exact[metric].value[end], abs=1e-12)
         assert sampled[metric].value.tobytes() == again[metric].value.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["classes", "values"])
+def test_a_size_with_few_subsets_is_enumerated_among_sampled_ones(kind, monkeypatch):
+    monkeypatch.setattr(subsets, "SUBSETS", 10)
+    monkeypatch.setattr(subsets, "OF_A_SIZE", 40)  # sizes 2 and 7 of 9 have 36
+    if kind == "classes":
+        probs, targets = classes(9, 60, 4)
+        found = named(curve.class_curves(probs, targets))
+        scores = {"accuracy": score.accuracy, "nll": score.nll}
+        expected = {
+            metric: enumerated(9, lambda s, of=of: of(combine.mean(probs[s]), targets)) for metric, of in scores.items()
+        }
+    else:
+        mean, var, targets = values(9, 30)
+        found = named(curve.value_curves(mean, var, targets))
+        expected = {
+            "nll": enumerated(9, lambda s: score.mixture_nll(mean[s], var[s], targets)),
+            "rmse": enumerated(9, lambda s: score.rmse(mean[s].mean(0), targets)),
+        }
+    for metric, exact in expected.items():
+        few = [0, 1, 6, 7, 8]
+        assert found[metric].value[few] == pytest.approx(np.array(exact)[few], abs=1e-12)
+        assert not found[metric].noise[few].any()
+        assert (found[metric].noise[2:6] > 0).all()
+        assert found[metric].method.startswith("all subsets of up to 2 and from 7 members on, 126 permutations")
+
+
+def test_twenty_members_have_their_190_pairs():
+    probs, targets = classes(20, 40, 3)
+    found = named(curve.class_curves(probs, targets))["nll"]
+    pairs = [score.nll(combine.mean(probs[list(two)]), targets) for two in itertools.combinations(range(20), 2)]
+    assert found.value[1] == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert [k + 1 for k in np.flatnonzero(found.noise)] == list(range(3, 18))
+    with pytest.raises(EnsembleError, match="below what the sampled subsets can tell"):
+        enough(found, 0.5 * found.noise.max())
+    assert enough(found, 4 * found.noise.max()) > 1
 
 
 def test_at_most_200_permutations_are_walked():
@@ -167,7 +209,7 @@ def test_the_number_of_threads_changes_no_byte():
 def test_enough_is_the_smallest_size_that_stays_within_the_margin():
     def of(*points):
         array = np.array(points)
-        return curve.SizeCurve("nll", array, array, array, array, "", 0.95)
+        return curve.SizeCurve("nll", array, array, array, array, "", 0.95, 0.0 * array)
 
     assert enough(of(0.5, 0.3, 0.21, 0.2), 0.02) == 3
     assert enough(of(0.5, 0.2, 0.3, 0.2), 0.05) == 4
