@@ -1,14 +1,18 @@
-"""Which direction of a metric is better: known for the usual ones, declared for others, else unknown."""
+"""The direction of a metric, its split, and whether it is one at all: read from its name, or declared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from sweep.errors import ConfigError
 
 Goal = Literal["max", "min"]
+Split = Literal["test", "val", "train", ""]
 
+# In the order in which a headline is chosen among them.
 KNOWN: Mapping[str, Goal] = {
     **dict.fromkeys(("accuracy", "acc", "balanced_accuracy", "auroc", "auprc", "f1", "precision", "recall"), "max"),
     **dict.fromkeys(("r2", "top5_accuracy", "coverage_gain", "log_likelihood"), "max"),
@@ -16,13 +20,50 @@ KNOWN: Mapping[str, Goal] = {
     **dict.fromkeys(("rmse", "mse", "mae", "crps"), "min"),
 }  # fmt: skip
 
+# Other usual names; a name of several words is known by its last ones: `mean_squared_error`, `binary_logloss`.
+_MORE = """
+    auc aucpr rocauc prauc auc_roc auc_pr ap map ndcg mrr average_precision fscore fbeta mcc matthews_corrcoef kappa
+    iou miou dice jaccard hit hits hit_rate success success_rate win_rate pass pass_rate exact_match bleu sacrebleu
+    chrf meteor rouge rougel rougelsum psnr ssim elbo likelihood reward rewards rew return returns sensitivity
+    specificity tpr tnr spearman spearmanr pearson pearsonr correlation explained_variance top purity nmi ari
+"""
+_LESS = """
+    logloss mlogloss merror err error_rate wer cer ter eer ppl bpc bpb bits_per_byte bits_per_character crossentropy
+    cross_entropy xent bce hinge mape smape mase msle rmsle fid kid lpips regret fpr fnr kl divergence deviance
+    misclassification misclassification_rate
+"""
+_USUAL: Mapping[str, Goal] = {**KNOWN, **dict.fromkeys(_MORE.split(), "max"), **dict.fromkeys(_LESS.split(), "min")}
+
+_SPLITS: Mapping[str, Split] = {
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev"), "val"),
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+}  # fmt: skip
+
+# What says how a metric was averaged, when it was taken, or that it is one: nothing about its direction.
+_ASIDE = frozenset({
+    "mean", "avg", "average", "averaged", "macro", "micro", "weighted", "overall", "total", "final", "last", "best",
+    "running", "smoothed", "epoch", "step", "score", "value", "metric", "median", "at", "k", "ep", "episode", "sum",
+})  # fmt: skip
+
+_NOT_SCORES = frozenset({
+    "epoch", "epochs", "step", "steps", "global_step", "iteration", "iterations", "iter", "batch", "batch_size",
+    "batch_idx", "lr", "learning_rate", "weight_decay", "momentum", "seed", "rank", "fold", "time", "wall_time",
+    "walltime", "timestamp", "date", "elapsed", "time_elapsed", "runtime", "seconds", "duration", "eta", "fps", "sps",
+    "samples_per_second", "steps_per_second", "tokens_per_second", "samples_per_sec", "it_per_sec", "total_flos",
+    "flops", "grad_norm", "hp_metric", "total_timesteps", "timesteps", "n_updates", "num_params", "n_params",
+    "parameters", "params", "memory", "gpu", "version", "pid", "epoch_time", "step_time", "loss_scale",
+    "samples", "num_samples", "n_samples", "num_input_tokens_seen", "ep_len_mean", "preparation_time",
+})  # fmt: skip
+
 ARROWS: Mapping[Goal | None, str] = {"max": "↑", "min": "↓", None: ""}
 
 
 def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | None:
-    """ "max", "min", or None where nobody said; `goals` (the config's) come first, by full name or last part.
+    """Return "max", "min", or None where it is not known; `goals` (the config's) come first.
 
-    metric: `split/metric` or a bare name. ConfigError when a goal is neither max nor min.
+    metric: `split/metric`, `split_metric` or a bare name, in any case. A goal is looked up by the full name, then by
+    its last part. ConfigError when a goal is neither max nor min.
     """
     leaf = metric.rpartition("/")[2]
     for name in (metric, leaf):
@@ -33,16 +74,93 @@ def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | Non
             return "min"
         if declared is not None:
             raise ConfigError(f"goal {declared!r} is neither max nor min", where=f"goals.{name}")
-    return KNOWN.get(leaf)
+    return _named(metric)
 
 
 def better(metric: str, a: float, b: float, goals: Mapping[str, str] | None = None) -> bool:
-    """Whether `a` is better than `b`. ConfigError when the direction of the metric is unknown."""
+    """Return whether `a` is better than `b`. ConfigError when the direction of the metric is unknown."""
     goal = direction(metric, goals)
     if goal is None:
         raise ConfigError(
-            f"whether more or less of {metric!r} is better is not known",
+            f"it is not known whether more or less of {metric!r} is better",
             where="goals",
             hint=f"say so in the config: goals: {{{metric.rpartition('/')[2]}: max}}",
         )
     return a > b if goal == "max" else a < b
+
+
+@lru_cache(4096)
+def split_of(metric: str) -> Split:
+    """Return the split that a name mentions: `test_acc` and `Test/Accuracy` are "test", `eval_loss` is "val"."""
+    found = [split for word in _words(metric) if (split := _SPLITS.get(word))]
+    return found[0] if found else ""
+
+
+@lru_cache(4096)
+def is_score(metric: str) -> bool:
+    """Return whether a name may be a headline: steps, rates, clocks, counts and Lightning's `hp_metric` may not."""
+    words = [word for word in _words(metric) if word not in _SPLITS]
+    if not words or "_".join(words) in _NOT_SCORES:
+        return False
+    # Lightning's `val_loss_epoch` is a loss, `best_epoch` is none.
+    return bool(_stem(metric)) or not any("_".join(words[start:]) in _NOT_SCORES for start in range(len(words)))
+
+
+def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -> str:
+    """Return the headline among metrics of which none was named: test before val before train, scores alone.
+
+    Within a split a metric whose direction is known comes first, in the order of `KNOWN`. "" where there is none.
+    """
+    order = list(_USUAL)
+
+    def rank(metric: str) -> tuple[int, int, int, str]:
+        known = direction(metric, goals) is not None
+        place = {"test": 0, "": 1 if known else 3, "val": 2, "train": 4}[split_of(metric)]
+        stem = _stem(metric)
+        return place, not known, order.index(stem) if stem in order else len(order), metric
+
+    return min((m for m in metrics if is_score(m)), key=rank, default=next(iter(sorted(metrics)), ""))
+
+
+@lru_cache(4096)
+def _named(metric: str) -> Goal | None:
+    words = [word for word in _words(metric) if word not in _SPLITS]
+    if not is_score(metric):
+        return None
+    goal = _USUAL.get(_stem(metric))
+    negated = goal is not None and any(word in ("neg", "negative", "minus") for word in words)
+    if negated and goal is not None:
+        return "min" if goal == "max" else "max"  # `neg_log_loss`, as scikit-learn scores
+    return goal
+
+
+@lru_cache(4096)
+def _stem(metric: str) -> str:
+    """Return the usual name at the end of a metric's, or ""."""
+    words = [word for word in _words(metric) if word not in _SPLITS]
+    for cut in (words, [re.sub(r"@?\d+$", "", word) or word for word in words if not word.isdigit()]):
+        for kept in (cut, _without_aside(cut)):
+            for start in range(len(kept)):
+                for joint in ("_", ""):
+                    if (name := joint.join(kept[start:])) in _USUAL:
+                        return name
+    return ""
+
+
+def _without_aside(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in _ASIDE]
+
+
+@lru_cache(4096)
+def _words(metric: str) -> tuple[str, ...]:
+    """The words of a name in lower case: `valLoss`, `val_loss`, `val/loss`, `val.loss` and `Val Loss` are alike."""
+    parts = re.split(r"[\s_/.:|()\[\]-]+", metric)
+    found: list[str] = []
+    for part in parts:
+        whole = part.lower()
+        # `mIoU`, `mAP` and `AUROC` are names as they stand; `valLoss` and `TestAccuracy` are two words.
+        if whole in _USUAL or re.sub(r"@?\d+$", "", whole) in _USUAL or part.isupper() or part.islower():
+            found.append(whole)
+        else:
+            found += [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])[0-9@]*|[A-Z]?[^A-Z]+|[A-Z]+", part)]
+    return tuple(word for word in found if word)

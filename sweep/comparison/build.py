@@ -116,7 +116,10 @@ def _primary(stores: Sequence[Store], known: Sequence[str]) -> str:
             f"the directories name different primary metrics: {listed(sorted(asked))}",
             hint="say which one: --metric test/accuracy",
         )
-    return primary_metric(next(iter(asked), None), known)
+    declared: dict[str, str] = {}
+    for store in stores:
+        declared |= store.manifest.config.get("goals") or {}
+    return primary_metric(next(iter(asked), None), known, declared)
 
 
 def _named(arms: Sequence[Arm], name: str) -> str:

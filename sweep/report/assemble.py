@@ -46,7 +46,7 @@ def build(
     table = aggregate.frame_of(members)
     declared = config.get("goals") or {}
     names = aggregate.metric_names(table)
-    primary = primary_metric(config.get("primary"), names)
+    primary = primary_metric(config.get("primary"), names, declared)
     label = labels((m.task, m.variant) for m in members)
     rows = _rows(table, by_split(names, primary), primary, label, declared, level)
     marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
@@ -91,7 +91,10 @@ def build(
         environments=environments,
         versions=dict(manifest.versions),
         warnings=findings.warnings(members, rows, environments, manifest),
-        notes=findings.notes(members),
+        notes=(
+            *findings.choices(manifest, names, primary, cells=len(variant_label), failed=counts.failed),
+            *findings.notes(members),
+        ),
         next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles)),
         seconds=float(table["seconds"].sum()),
         spreads=tuple(
@@ -111,13 +114,9 @@ def build(
     )
 
 
-def primary_metric(asked: Any, names: Sequence[str]) -> str:
-    """The headline: the one the config names, else the best known of the test metrics, else the first."""
-    if asked:
-        return aggregate.column_name(str(asked))
-    known = [f"{split}{name}" for split in ("test/", "") for name in (*goals.KNOWN,)]
-    found = [name for name in known if name in names]
-    return (found or by_split(names, "") or [""])[0]
+def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
+    """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
+    return aggregate.column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
 def counts_of(members: Iterable[Member]) -> Counts:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sweep.goals import direction, is_score
 from sweep.origin import asked_again, resumed
 from sweep.report.model import Counts, Environment, Row
 from sweep.report.words import listed, path_argument, plural, shown
@@ -148,6 +149,23 @@ def notes(members: Iterable[Member]) -> tuple[str, ...]:
             said[note].append(member.key)
     said.pop("", None)
     return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
+
+
+def choices(manifest: Manifest, names: Sequence[str], primary: str, *, cells: int, failed: int) -> Iterable[str]:
+    """Say which metric was chosen as the primary one where nobody chose, and what an unknown direction costs."""
+    config, kind = manifest.config, manifest.experiment.get("target", {}).get("kind")
+    others = [name for name in names if name != primary and is_score(name)]
+    plain = primary.startswith("test/") and direction(primary, config.get("goals") or {}) is not None
+    if primary and kind != "recipe" and not plain and not config.get("primary") and others:
+        other = shown(path_argument(others[0]))
+        yield f"{shown(primary)} was taken as the primary metric; choose another with primary={other}"
+    if primary and direction(primary, config.get("goals") or {}) is None and (cells > 1 or failed):
+        lost = "which variant is better" if cells > 1 else "how the failed runs rank"
+        told = shown(path_argument(f"goals.{primary}=max"))
+        yield (
+            f"the report does not say {lost}: it is not known whether more or less of {shown(primary)} is better; "
+            f"add {told}, or =min, to the same command"
+        )
 
 
 def repeatable(target: Mapping[str, Any]) -> bool:

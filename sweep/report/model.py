@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sweep.goals import Goal
+from sweep.goals import Goal, split_of
 from sweep.store import atomic
 
 FORMAT = 1
@@ -284,5 +284,5 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def by_split(metrics: Sequence[str], primary: str) -> list[str]:
     """`metrics` with the primary one first, then by split (test, val, train, others) and name."""
-    order = {"test": 0, "val": 1, "train": 2}
-    return sorted(metrics, key=lambda m: (m != primary, order.get(m.partition("/")[0], 3), m))
+    order = ("test", "val", "train", "")
+    return sorted(metrics, key=lambda m: (m != primary, order.index(split_of(m)), m))
