@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from sweep import collect
+from sweep import metrics as reading
 from sweep.argv import VARIABLE, fill, params_by_name, search_path
 from sweep.config import redact
 from sweep.config.schema import Collect
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics
+from sweep.metrics import output
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
 from sweep.task import Accident
@@ -30,7 +31,6 @@ POLL = 0.2  # seconds between two looks at whether a stop was asked for
 GRACE = 5.0  # seconds between the request to end and the end
 LOOK = 1.0  # seconds between two looks at a program's metrics
 LOOKING = 0.02  # the share of its time that they may take
-KEPT = 16 << 20  # bytes of stdout in which metrics are looked for: the newest
 
 # Signals that come from a person, or a system short of memory: a program does not crash by them.
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -94,7 +94,7 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     heard.close()
     left = shown.left(at_work=False)
     if failure := failure_of(code, heard.last_words):
-        shown.settle(collect.so_far(where, left))
+        shown.settle(reading.so_far(where, left))
         if _ended_by(code) in FROM_OUTSIDE:
             raise Accident(failure.message)
         return failure
@@ -106,10 +106,10 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
         )
 
 
-def _result(run: Run, where: Collect | None, left: collect.Left, shown: _Shown) -> Metrics:
-    found = collect.metrics(where, left)
+def _result(run: Run, where: Collect | None, left: reading.Left, shown: _Shown) -> Metrics:
+    found = reading.metrics(where, left)
     shown.settle(found.history)
-    for split, arrays, note in collect.predictions(where, left):
+    for split, arrays, note in reading.predictions(where, left):
         run.save_predictions(split, **arrays)
         if note:
             run.note(note)
@@ -147,31 +147,25 @@ def _ended_by(code: int) -> int:
 
 
 class _Heard:
-    """What a program says: all of it into its run's log as it comes, the newest of stdout kept for metrics."""
+    """What a program says: all of it into its run's log as it comes, and each stream raw into a file of its own."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._out = bytearray()
+        self.kept = {stream: output.Kept(run.dir / output.FILES[stream]) for stream in output.FILES}
         self._last = ""
         utf8 = codecs.getincrementaldecoder("utf-8")
-        self._decoders = {"stdout": utf8("replace"), "stderr": utf8("replace")}
+        self._decoders = {stream: utf8("replace") for stream in output.FILES}
 
     def take(self, stream: str, data: bytes) -> None:
-        if stream == "stdout":
-            self._out += data
-            if len(self._out) > 2 * KEPT:
-                del self._out[:-KEPT]
+        self.kept[stream].take(data)
         text = self._decoders[stream].decode(data)
         self._last = (self._last + text)[-8192:]
         self.run.attempt.log_text(text)
 
     def close(self) -> None:
-        for decoder in self._decoders.values():
+        for stream, decoder in self._decoders.items():
             self.run.attempt.log_text(decoder.decode(b"", final=True))
-
-    @property
-    def stdout(self) -> str:
-        return self._out.decode("utf-8", errors="replace")
+            self.kept[stream].close()
 
     @property
     def last_words(self) -> str:
@@ -187,13 +181,15 @@ class _Shown:
 
     def __init__(self, run: Run, where: Collect | None, values: Mapping[str, str], heard: _Heard) -> None:
         self.run, self.where, self.values, self.heard = run, where, values, heard
-        self._begun = time.time()
+        self._before = reading.look(where, run.dir, values, Path.cwd())
         self._rows: list[tuple[int, Mapping[str, float]]] = []
         self._next = time.monotonic() + LOOK
 
-    def left(self, *, at_work: bool) -> collect.Left:
-        return collect.Left(
-            self.run.dir, self.values, Path.cwd(), self.heard.stdout, self._begun, at_work=at_work
+    def left(self, *, at_work: bool) -> reading.Left:
+        kept = self.heard.kept
+        return reading.Left(
+            self.run.dir, self.values, Path.cwd(), kept["stdout"].text(), kept["stderr"].text(), self._before,
+            cut={stream: each.lost for stream, each in kept.items()}, at_work=at_work,
         )  # fmt: skip
 
     def look(self) -> None:
@@ -202,7 +198,7 @@ class _Shown:
         if begun < self._next:
             return
         last = self._rows[-1][0] if self._rows else None
-        for step, row in collect.so_far(self.where, self.left(at_work=True)):
+        for step, row in reading.so_far(self.where, self.left(at_work=True)):
             if last is None or step > last:
                 self._log(step, row)
         now = time.monotonic()

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from sweep import argv
-from sweep.collect import require
 from sweep.config import Config, redact, to_dict
 from sweep.errors import ConfigError, EnvironmentRefused
+from sweep.metrics import require
 from sweep.plan import Cell, Plan, Target, cells_of, plan
 from sweep.source import mentions, source_digest, source_text
 from sweep.store import Manifest

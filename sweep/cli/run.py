@@ -22,8 +22,10 @@ _mode = click.option(
 )  # fmt: skip
 _metrics = click.option(
     "--metrics", metavar="WHERE",
-    help="Where a program's metrics are found: FILE.json, FILE.csv, tensorboard:FOLDER, or a regular expression "
-    "with named groups for its output. Without it: metrics.json in {dir}, or its last line of JSON.",
+    help="Where a program's metrics are found: FILE.json, FILE.csv, tensorboard:FOLDER, or a pattern for its output "
+    "such as 'val_acc={number}' or one with named groups. auto, the default: metrics.json in {dir}, or all objects it "
+    "prints (JSON or Python's dicts, merged; the last value of a name counts), or the only file in {dir} that holds "
+    "metrics. For runs that are there the metrics are read again, without training.",
 )  # fmt: skip
 _out = click.option(
     "--out", metavar="PATH",
@@ -167,7 +169,9 @@ def where_metrics(text: str) -> dict[str, str]:
 
     Raises: ConfigError.
     """
-    if "(?P<" in text:
+    if text == "auto":
+        return {}
+    if "(?P<" in text or "{number}" in text:
         return {"regex": text}
     if text.startswith("tensorboard:"):
         return {"tensorboard": text.removeprefix("tensorboard:") or "."}
@@ -176,7 +180,7 @@ def where_metrics(text: str) -> dict[str, str]:
             return {key: text}
     raise ConfigError(
         f"{text!r} is no place for metrics", where="--metrics",
-        hint="FILE.json, FILE.csv, tensorboard:FOLDER or a pattern such as 'acc=(?P<acc>[0-9.]+)'",
+        hint="FILE.json, FILE.csv, tensorboard:FOLDER or a pattern such as 'acc={number}'",
     )  # fmt: skip
 
 

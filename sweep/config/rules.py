@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
+from sweep.config.pattern import expand
 from sweep.config.scalar import short, show
 from sweep.errors import ConfigError
 from sweep.seeds import parse_seed, parse_seeds
@@ -161,11 +162,11 @@ def file_name(raw: Any) -> Any:
 def pattern(raw: Any) -> Any:
     if isinstance(raw, str):
         try:
-            groups = re.compile(raw).groupindex
+            groups = expand(raw)[1]
         except (re.error, RecursionError, OverflowError) as error:
             wrong(f"{show(raw)} is not a regular expression: {error}")
         if not groups:
-            wrong(f"{show(raw)} names no metric", r"name a group: accuracy=(?P<accuracy>[0-9.]+)")
+            wrong(f"{show(raw)} names no metric", "write accuracy={number}, or name a group: (?P<accuracy>{number})")
     return raw
 
 

@@ -69,8 +69,8 @@ class Collect(Part):
     """Where the metrics of a command are found after it ended: the last value counts, never an extremum."""
 
     json_file: File | None = Field(default=None, alias="json", description="a JSON file, or JSON lines")
-    csv: File | None = Field(default=None, description="a CSV file with a header; its last row counts")
-    regex: Pattern | None = Field(default=None, description="over stdout; named groups are metrics")
+    csv: File | None = Field(default=None, description="a CSV file with a header; each column's last value counts")
+    regex: Pattern | None = Field(default=None, description="for the output: acc={number}, or named groups")
     tensorboard: File | None = Field(default=None, description="a folder of TensorBoard event files")
     step: str | None = Field(default=None, description="the name of the step or epoch among them")
     names: dict[str, str] = Field(

@@ -23,6 +23,7 @@ MODEL = "model.safetensors"
 MODEL_ABOUT = "model.json"
 CHECKPOINT = "checkpoint-"
 LOG = "log.txt"
+STDOUT, STDERR = "raw-stdout.txt", "raw-stderr.txt"  # of a command, as it came
 EVENTS = "events.jsonl"
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from sweep import collect
+from sweep import metrics as collect
 from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.export import guarded
@@ -89,7 +89,7 @@ def test_any_bytes_as_what_a_program_wrote(tmp_path_factory: pytest.TempPathFact
     folder.mkdir(exist_ok=True)
     text = data.decode(errors="replace")
     for at_work in (False, True):
-        left = collect.Left(folder, {"seed": "1"}, folder, text, 0.0, at_work=at_work)
+        left = collect.Left(folder, {"seed": "1"}, folder, text, at_work=at_work)
         for name, where in WHERE.items():
             (folder / name).write_bytes(data)
             expected(lambda where=where, left=left: collect.metrics(where, left))
@@ -107,7 +107,7 @@ def test_any_bytes_as_the_predictions_a_program_wrote(tmp_path_factory: pytest.T
     folder = tmp_path_factory.getbasetemp() / "predicted"
     folder.mkdir(exist_ok=True)
     (folder / "p.npz").write_bytes(data)
-    left = collect.Left(folder, {}, folder, "", 0.0)
+    left = collect.Left(folder, {}, folder, "")
     expected(lambda: list(collect.predictions(Collect(predictions={"test": "p.npz"}), left)))
 
 

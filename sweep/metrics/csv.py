@@ -1,0 +1,104 @@
+"""Tables as programs write them: csv.writer, pandas, Lightning, stable-baselines3, spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sweep.config.schema import Collect
+from sweep.metrics.rows import NO_METRICS, NotFound, Row, number
+
+_EPISODES = {"r": "reward", "l": "episode_length", "t": "time"}  # stable-baselines3's monitor.csv
+
+
+def rows(text: str, collect: Collect) -> list[Row]:
+    """Return the rows of a table with a header, numbers as numbers, what its program left empty as nothing or NaN.
+
+    Raises: NotFound when there is no header, a name stands twice in it, or a row does not fit it.
+    """
+    lines = text.removeprefix("\ufeff").splitlines()
+    comments = [line for line in lines if line.startswith("#")]
+    kept = [line for line in lines if line.strip() and not line.startswith("#")]
+    if not kept:
+        raise NotFound("the table is empty", where="collect.csv")
+    mark = max(",;\t", key=kept[0].count)
+    table = [[cell.strip() for cell in row] for row in csv.reader(kept, delimiter=mark, skipinitialspace=True)]
+    header = table.pop(0)
+    if all(_value(cell, mark) is not None for cell in header):
+        above = [cell.strip() for cell in comments[-1].lstrip("# ").split(mark)] if comments else []
+        if len(above) != len(header):
+            raise NotFound(
+                f"the table has no header; its first row is {_shown(header)}", where="collect.csv",
+                hint="let the program write the names of the columns first",
+            )  # fmt: skip
+        table.insert(0, header)
+        header = above
+    if twice := [name for at, name in enumerate(header) if name and name in header[:at]]:
+        raise NotFound(f"the column {twice[0]!r} stands twice in the header {_shown(header)}", where="collect.csv")
+    if header == list(_EPISODES):
+        header = list(_EPISODES.values())
+    for at, row in enumerate(table, 1):
+        if row == header:
+            raise NotFound(
+                f"row {at} repeats the header: {_shown(row)}", where="collect.csv",
+                hint="two runs wrote into one file; let each begin a new one",
+            )  # fmt: skip
+        if any(row[len(header) :]):
+            raise NotFound(f"row {at} has more cells than the header names: {_shown(row)}", where="collect.csv")
+    named = [(at, name) for at, name in enumerate(header) if name]
+    columns = {name: [row[at] if at < len(row) else "" for row in table] for at, name in named}
+    made = {name: _column(name, cells, mark, collect) for name, cells in columns.items()}
+    _empty_ends(made, collect)
+    return [
+        {name: cells[at] for name, cells in made.items() if cells[at] not in (None, "")} for at in range(len(table))
+    ]
+
+
+def _column(name: str, cells: Sequence[str], mark: str, collect: Collect) -> list[Any]:
+    """The values of a column, text where it holds none. Raises: NotFound where numbers and text are mixed."""
+    values = [_value(cell, mark) for cell in cells]
+    odd = [cell for cell, value in zip(cells, values, strict=True) if cell and value is None]
+    wanted = name in collect.names or (not collect.names and name not in NO_METRICS)
+    if wanted and odd and (any(value is not None for value in values) or re.fullmatch(r"[-+]?[\d.,]+ ?%", odd[0])):
+        raise NotFound(
+            f"the column {name!r} holds {odd[-1][:40]!r}, which is no number", where="collect.csv",
+            hint="write numbers alone, e.g. 91.5 and not 91.5%",
+        )  # fmt: skip
+    return list(cells) if odd else values
+
+
+def _empty_ends(columns: dict[str, list[Any]], collect: Collect) -> None:
+    """Put NaN where a column that was filled in every row ends in empty cells: so pandas writes NaN.
+
+    Not in a table whose rows have some of the columns each, as Lightning's: there a column's last value counts.
+    """
+    metrics = {
+        name: cells
+        for name, cells in columns.items()
+        if name not in NO_METRICS and name != collect.step and any(isinstance(cell, float) for cell in cells)
+    }
+    filled: dict[str, int] = {}
+    for name, cells in metrics.items():
+        there = [cell is not None for cell in cells]
+        filled[name] = there.index(False) if False in there else len(there)
+        if any(there[filled[name] :]):
+            return
+    for name, upto in filled.items():
+        if upto < len(metrics[name]):
+            columns[name] = [*metrics[name][:upto], *[math.nan] * (len(metrics[name]) - upto)]
+
+
+def _value(cell: str, mark: str) -> float | None:
+    """The number in a cell: `0,93` where another mark parts the cells, `1,234.5` where it is quoted."""
+    if mark != "," and "," in cell:
+        if cell.rfind(",") < cell.rfind("."):
+            return number(cell)
+        cell = cell.replace(".", "").replace(",", ".")
+    return number(cell)
+
+
+def _shown(row: Sequence[str]) -> str:
+    return repr(", ".join(row))[:120]

@@ -1,0 +1,113 @@
+"""A run's files: where they are, and whether this run wrote them, decided by what was there before and by no clock."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sweep.argv import fill
+from sweep.config.schema import Collect
+from sweep.metrics.rows import NotFound
+from sweep.metrics.tensorboard import event_files
+from sweep.store.names import ABOUT, HISTORY, LOG, STDERR, STDOUT
+
+OURS = (LOG, ABOUT, HISTORY, STDOUT, STDERR)
+_HASHED = 1 << 20  # bytes of a file up to which its content is compared, not its size and time alone
+
+Stamp = tuple[int, int, int, str]  # size, time in ns, inode, digest
+Before = Mapping[str, Stamp]
+
+
+@dataclass(frozen=True)
+class Left:
+    """A program's traces: its folder, the words its paths may hold, the launch's folder, its output.
+
+    before: the files outside its folder as they were when it started, as `look` found them.
+    cut: bytes of stdout and stderr that were not kept. at_work: it has not ended, so the last line of anything may be
+    half of one.
+    """
+
+    folder: Path
+    values: Mapping[str, str]
+    beside: Path | None
+    stdout: str
+    stderr: str = ""
+    before: Before = field(default_factory=dict)
+    cut: Mapping[str, int] = field(default_factory=dict)
+    at_work: bool = False
+
+    def whole(self, text: str) -> str:
+        """Return the lines of a text that are surely whole."""
+        return text[: text.rfind("\n") + 1] if self.at_work else text
+
+    def fresh(self, path: Path) -> bool:
+        """Return whether the run made or changed a file: one in its own folder is always its own."""
+        known = self.before.get(os.path.realpath(path))
+        return known is None or known != _stamp(path)
+
+
+def look(collect: Collect | None, folder: Path, values: Mapping[str, str], beside: Path) -> Before:
+    """Return the files outside a run's folder that it is to write, as they are before it has started."""
+    return {
+        os.path.realpath(path): _stamp(path)
+        for name in _named(collect)
+        if (there := _outside(name, folder, values, beside)) is not None
+        for path in (event_files(there) if there.is_dir() else [there])
+    }
+
+
+def _named(collect: Collect | None) -> Iterator[str]:
+    if collect is not None:
+        yield from filter(None, (collect.json_file, collect.csv, collect.tensorboard))
+        yield from collect.predictions.values()
+
+
+def _outside(name: str, folder: Path, values: Mapping[str, str], beside: Path) -> Path | None:
+    there = beside / fill(name, values)
+    return there if there.exists() and not _within(there, folder) else None
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _stamp(path: Path) -> Stamp:
+    found = path.stat()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if found.st_size <= _HASHED else ""
+    return found.st_size, found.st_mtime_ns, found.st_ino, digest
+
+
+def located(name: str, left: Left, where: str) -> Path:
+    """Return the file or folder that a path of the config means.
+
+    A relative one is looked for in the run's own folder; in the launch's folder only where its name holds
+    {seed} or {run_id}: any other is written by all seeds alike, and the last one would stand for them all.
+
+    Raises: NotFound.
+    """
+    own = "{seed}" in name or "{run_id}" in name
+    path = Path(fill(name, left.values))
+    inside = left.folder / path
+    if inside.exists() and _within(inside, left.folder):
+        return inside
+    there = left.beside / path if left.beside is not None else inside
+    if there.exists():
+        if not own:
+            raise NotFound(
+                f"{path} is not in the run's folder; the one in {there.parent} is written by every seed",
+                where=where, hint="tell the program to write into {dir}, or put {seed} into the name",
+            )  # fmt: skip
+        if there.is_file() and not left.fresh(there):
+            raise NotFound(f"{path} was there before this run, which did not write it", where=where)
+        return there
+    kept = " (files outside the run's folder are not kept)" if left.beside is None else ""
+    raise NotFound(f"the program did not write {path}{kept}", where=where, hint=instead(left.folder))
+
+
+def instead(folder: Path) -> str:
+    """Say what is in the run's folder."""
+    own = sorted(p.name for p in folder.iterdir() if p.name not in OURS)
+    return f"it wrote {', '.join(own[:8])}" if own else "it wrote nothing into {dir}"

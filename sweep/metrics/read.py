@@ -1,0 +1,214 @@
+"""Where a program's metrics are looked for, in which order, and what is read there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep.config.schema import Collect
+from sweep.errors import SweepError
+from sweep.goals import direction
+from sweep.metrics import csv, json, tensorboard, text
+from sweep.metrics.files import OURS, Left, located
+from sweep.metrics.rows import Found, History, NotFound, Row, number, settle
+
+DEFAULT = "metrics.json"
+HOW = (
+    f'let it write {DEFAULT} into {{dir}}, or print a last line such as {{"test/accuracy": 0.93}}, '
+    "or say where they are: --metrics results.csv, --metrics 'accuracy={number}'"
+)
+JSON = (".json", ".jsonl", ".ndjson")
+CSV = (".csv", ".tsv")
+_MOST = 500  # entries of a run's folder in which metrics are looked for by themselves
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows, and where they are from. output: lines that a program printed. note: to say where they are taken."""
+
+    where: str
+    rows: list[Row]
+    output: bool = False
+    note: str = ""
+
+
+def require(collect: Collect | None) -> None:
+    """Raises: EnvironmentRefused when what is needed to read the metrics is not installed."""
+    if collect is not None and collect.tensorboard is not None:
+        tensorboard.require()
+
+
+def automatic(collect: Collect | None) -> bool:
+    """Return whether nobody said where the metrics are."""
+    return collect is None or not (collect.json_file or collect.csv or collect.regex or collect.tensorboard)
+
+
+def metrics(collect: Collect | None, left: Left) -> Found:
+    """Return the last value of every metric, and the way there where steps are named.
+
+    Raises: NotFound saying what was looked for, where, and what was there instead.
+    """
+    sources = list(_sources(collect, left))
+    found = [settle(each.rows, collect or Collect(), each.where, output=each.output) for each in sources]
+    merged: dict[str, float] = {}
+    for each in found:
+        merged |= each.metrics
+    for name in merged:
+        if not name.strip() or len(name) > 200 or not name.isprintable():
+            raise NotFound(f"{name[:60]!r} is an invalid metric name", where="command")
+    _require_named(merged, collect)
+    longest = max((each.history for each in found), key=len)
+    notes = [*(each.note for each in sources if each.note), *(note for each in found for note in each.notes)]
+    return Found(merged, longest, tuple(dict.fromkeys(notes)))
+
+
+def so_far(collect: Collect | None, left: Left) -> History:
+    """Return the history of a program at work, or failed, as far as it can be read; empty where it cannot."""
+    with suppress(Exception):  # what is being written may be anything, and a look at it fails no run
+        found = [
+            settle(each.rows, collect or Collect(), each.where, output=each.output).history
+            for each in _sources(collect, left)
+        ]
+        return max(found, key=len)
+    return ()
+
+
+def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield (split, keyword arguments of `save_predictions`, a note or "") of every file that was named.
+
+    Raises: NotFound, SweepError.
+    """
+    if collect is None or not collect.predictions:
+        return
+    import numpy as np  # here: every launch reads this module, and most have no use for it
+
+    for split, name in collect.predictions.items():
+        where = f"collect.predictions.{split}"
+        path = located(name, left, where)
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+                arrays = {key: data[key] for key in ("ids", "targets", "probs", "mean", "var") if key in data.files}
+                names = ", ".join(data.files)
+        except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
+            raise SweepError(f"{path.name} cannot be read as .npz ({error})", where=where) from None
+        if "targets" not in arrays:
+            raise SweepError(
+                f"{path.name} holds {names or 'nothing'}, no targets", where=where,
+                hint="save ids, targets, and probs (classes) or mean (regression)",
+            )  # fmt: skip
+        note = ""
+        if "ids" not in arrays:
+            arrays["ids"] = np.arange(len(arrays["targets"]))
+            note = f"{path.name} has no ids: rows are taken to be in the same order in every run"
+        yield split, arrays, note
+
+
+def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
+    """Yield the rows of each place that was named, else of the first that holds metrics by itself."""
+    if collect is None or automatic(collect):
+        yield from _found(left)
+        return
+    if collect.json_file is not None:
+        yield from _file(located(collect.json_file, left, "collect.json"), left, collect)
+    if collect.csv is not None:
+        yield from _file(located(collect.csv, left, "collect.csv"), left, collect, table=True)
+    if collect.regex is not None:
+        yield from _matched(collect.regex, left)
+    if collect.tensorboard is not None:
+        yield _events(located(collect.tensorboard, left, "collect.tensorboard"), left)
+
+
+def _found(left: Left) -> Iterator[Source]:
+    """What is taken where nobody said: metrics.json, what the program printed, the only file that holds metrics."""
+    if (left.folder / DEFAULT).is_file():
+        yield from _file(left.folder / DEFAULT, left, Collect(), where=DEFAULT)
+        return
+    printed = list(_printed(left))
+    if printed:
+        yield from printed
+        return
+    files = list(candidates(left))
+    if len(files) != 1:
+        raise NotFound("the program ended well but gave no metrics", where="command", hint=HOW)
+    name, source = files[0]
+    yield Source(source.where, source.rows, note=f"metrics were read from {name}, the only file that holds any")
+
+
+def _printed(left: Left) -> Iterator[Source]:
+    """What is printed to stderr (logging writes there), then to stdout, whose values count where both name one."""
+    for stream, raw in (("stderr", left.stderr), ("stdout", left.stdout)):
+        rows = text.objects(text.clean(left.whole(raw))) if "{" in raw else []
+        if any(number(value) is not None for row in rows for value in row.values()):
+            yield Source(stream, rows, output=True, note=_cut(left, stream))
+
+
+def _matched(pattern: str, left: Left) -> Iterator[Source]:
+    found = False
+    for stream, raw in (("stderr", left.stderr), ("stdout", left.stdout)):
+        rows = text.matches(pattern, text.clean(left.whole(raw)))
+        if rows:
+            found = True
+            yield Source("collect.regex", rows, note=_cut(left, stream))
+    if not found:
+        lines = [line for line in text.clean(left.stdout or left.stderr).splitlines() if line.strip()]
+        seen = f"its last line was {lines[-1][:80]!r}" if lines else "it printed nothing"
+        raise NotFound(f"{pattern!r} matches nothing in the output", where="collect.regex", hint=seen)
+
+
+def _cut(left: Left, stream: str) -> str:
+    lost = left.cut.get(stream, 0)
+    return f"{stream} was longer than is kept: {lost >> 20} MiB in its middle were not read" if lost else ""
+
+
+def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, where: str = "") -> Iterator[Source]:
+    content = path.read_text(encoding="utf-8", errors="replace")
+    if table or path.suffix.lower() in CSV:
+        yield Source("collect.csv", csv.rows(left.whole(content), collect))
+        return
+    yield Source(where or "collect.json", json.rows(content, left.whole(content), path.name))
+
+
+def _events(folder: Path, left: Left) -> Source:
+    made = tensorboard.rows(folder, left.fresh, seed=left.values.get("seed", ""), at_work=left.at_work)
+    return Source("collect.tensorboard", made)
+
+
+def candidates(left: Left) -> Iterator[tuple[str, Source]]:
+    """Yield (name as `--metrics` takes it, its rows) of each place in a run's folder that holds usual metrics."""
+    events: list[Path] = []
+    for path in _inside(left.folder):
+        name = path.relative_to(left.folder).as_posix()
+        if "tfevents" in path.name:
+            events.append(path)
+        elif path.suffix.lower() in (*JSON, *CSV):
+            with suppress(SweepError, OSError, ValueError):
+                for source in _file(path, left, Collect()):
+                    if any(direction(metric) is not None for metric in settle(source.rows, Collect(), name).metrics):
+                        yield name, source
+    if events:
+        with suppress(SweepError, OSError, ValueError, ImportError):
+            top = Path(os.path.commonpath([path.parent for path in events]))
+            yield f"tensorboard:{top.relative_to(left.folder).as_posix()}", _events(top, left)
+
+
+def _inside(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for top, folders, files in os.walk(folder):
+        folders.sort()
+        found += [Path(top, file) for file in sorted(files) if top != os.fspath(folder) or file not in OURS]
+        if len(found) > _MOST:
+            break
+    return [path for path in found[:_MOST] if path.is_file() and not path.is_symlink()]
+
+
+def _require_named(found: Mapping[str, float], collect: Collect | None) -> None:
+    missing = [theirs for theirs, ours in (collect.names if collect else {}).items() if ours not in found]
+    if missing:
+        raise NotFound(
+            f"the program reported no {missing[0]!r}", where="collect.names",
+            hint=f"found: {', '.join(found) or 'none of the named metrics'}",
+        )  # fmt: skip

@@ -1,0 +1,134 @@
+"""Rows of named values as programs write them, and the metrics that they end with."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweep.config.schema import Collect
+from sweep.errors import SweepError
+from sweep.goals import direction
+
+STEPS = ("step", "global_step", "epoch", "iteration")  # what a step is called when nobody says
+NO_METRICS = frozenset({*STEPS, "seed", "hp_metric"})
+
+Row = Mapping[str, Any]
+History = tuple[tuple[int, dict[str, float]], ...]
+
+
+class NotFound(SweepError):
+    """The program ended well and left no metrics where they were looked for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """metrics by our names, the last value of each; history: (step, metrics), steps growing; notes to say."""
+
+    metrics: dict[str, float]
+    history: History = ()
+    notes: tuple[str, ...] = ()
+
+
+def number(raw: Any) -> float | None:
+    """Return a number, or what the text of one says; None for all else. JSON's booleans are no metrics."""
+    if isinstance(raw, bool) or raw is None:
+        return None
+    if isinstance(raw, (int, float)):
+        return float(raw) if abs(raw) < 1e308 or isinstance(raw, float) else math.inf
+    if not isinstance(raw, str):
+        return None
+    text = raw.strip().replace("\N{MINUS SIGN}", "-")
+    if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?", text):
+        text = text.replace(",", "")
+    if "_" in text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def settle(rows: Sequence[Row], collect: Collect, where: str, *, output: bool = False) -> Found:
+    """Return the last value of each name, and the way there where steps are named.
+
+    output: the rows are lines of a program's output, among which the one that prints its options is no result.
+
+    Raises: NotFound.
+    """
+    names = collect.names
+    step = collect.step or next((name for name in STEPS if any(name in row for row in rows)), None)
+    aside = _options(rows, step) if output and not names else frozenset()
+    last: dict[str, float] = {}
+    behind: dict[str, int] = {}
+    history: list[tuple[int, dict[str, float]]] = []
+    for index, row in enumerate(rows):
+        values: dict[str, float] = {}
+        for key, raw in row.items():
+            if key not in names if names else key in aside or key == step or key in NO_METRICS:
+                continue
+            name = names.get(key, key)
+            value = number(raw)
+            if raw is None and (name in last or direction(name) is not None):
+                value = math.nan  # JSON has no NaN, so programs write null
+            if value is not None:
+                values[name] = value
+        last |= values
+        behind |= dict.fromkeys(values, len(rows) - 1 - index)
+        at = number(row.get(step)) if step else None
+        if values and at is not None and at.is_integer():
+            history.append((int(at), values))
+    notes = [
+        f"{name}: the last value stands {late} row{'s' * (late > 1)} before the end of the table"
+        for name, late in sorted(behind.items())
+        if late and where == "collect.csv"
+    ]
+    if aside:
+        notes.append(f"not taken for metrics, as one line names them that is not the last: {', '.join(sorted(aside))}")
+    if not last and not names:
+        seen = ", ".join(f"{key}={str(raw)[:30]}" for key, raw in (rows[-1] if rows else {}).items()) or "nothing"
+        raise NotFound(f"no numbers in {len(rows)} rows", where=where, hint=f"the last row is {seen[:200]}")
+    growing, again = _growing(history)
+    if again:
+        notes.append(
+            f"steps begin again after step {', '.join(map(str, again[:5]))}: the learning curve counts on from there"
+        )
+    return Found(last, growing, tuple(notes))
+
+
+def _options(rows: Sequence[Row], step: str | None) -> frozenset[str]:
+    """The names that a single line has which is neither the last nor one of a log: a program's options, printed."""
+    lines: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        for key, raw in row.items():
+            if number(raw) is not None:
+                lines.setdefault(key, []).append(index)
+    return frozenset(
+        key for key, at in lines.items()
+        if len(at) == 1 and at[0] != len(rows) - 1 and not (step and step in rows[at[0]])
+        and direction(key) is None and key not in NO_METRICS
+    )  # fmt: skip
+
+
+def _growing(history: Sequence[tuple[int, dict[str, float]]]) -> tuple[History, list[int]]:
+    """The rows of each step as one, steps growing, and after which of them they had begun again.
+
+    A step that falls back a little belongs to its row (a program that went on from a checkpoint, an evaluation that
+    was logged late); one that falls back to the first begins a new phase, which is counted on from the one before.
+    """
+    out: dict[int, dict[str, float]] = {}
+    again: list[int] = []
+    first: int | None = None
+    newest, offset = 0, 0
+    for step, values in history:
+        if first is None:
+            first = newest = step
+        elif step < newest and step <= first:
+            again.append(newest + offset)
+            offset = newest + offset + (step <= 0)
+            first = newest = step
+        newest = max(newest, step)
+        out.setdefault(step + offset, {}).update(values)
+    return tuple(sorted(out.items())), again

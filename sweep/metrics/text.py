@@ -1,0 +1,153 @@
+"""A program's output: its lines without colours, the objects it prints, and what a pattern finds in it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sweep.config.pattern import NUMBER, expand
+from sweep.goals import direction
+from sweep.metrics.rows import STEPS, NotFound, Row, number
+
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
+_TOKEN = re.compile(rf"(?<![\w.])(?:{NUMBER})|(?<=[\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_LONGEST = 1 << 20  # characters of one printed object
+_DECODER = json.JSONDecoder()
+
+
+def clean(text: str) -> str:
+    """Return the text as a terminal would show it: no colours, and a carriage return ends a line."""
+    text = text.removeprefix("\ufeff")
+    if "\x1b" in text:
+        text = _COLOURS.sub("", text)
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def objects(text: str) -> list[Row]:
+    """Return every object that is printed in a cleaned text: JSON on one line or several, or Python's own form."""
+    rows: list[Row] = []
+    at = 0
+    while (at := text.find("{", at)) >= 0:
+        begun = text.rfind("\n", 0, at) + 1
+        end_of_line = text.find("\n", at)
+        line_end = len(text) if end_of_line < 0 else end_of_line
+        found, end = _object(text, at, line_end, alone=not text[begun:at].strip())
+        if found is not None:
+            rows.append(flat(found))
+            at = end
+        else:
+            at = line_end
+    return rows
+
+
+def _object(text: str, at: int, line_end: int, *, alone: bool) -> tuple[dict[str, Any] | None, int]:
+    """The object that begins at `at` and what follows it; after other words on its line, only one that ends there."""
+    line = text[at:line_end].rstrip()
+    if not line.endswith("}") and not alone:
+        return None, line_end
+    try:
+        value, end = _DECODER.raw_decode(text, at)
+        rest = text.find("\n", end)
+        if isinstance(value, dict) and not text[end : len(text) if rest < 0 else rest].strip():
+            return value, end
+    except (ValueError, RecursionError):
+        pass
+    if line.endswith("}"):
+        return _literal(line), line_end
+    close = re.compile(r"^.*\}[ \t]*$", re.MULTILINE).search(text, line_end, at + _LONGEST)
+    return (_literal(text[at : close.end()]), close.end()) if close else (None, line_end)
+
+
+def _literal(text: str) -> dict[str, Any] | None:
+    """A dict as Python prints it, nan, inf and `tensor(0.5)` in it; nothing is evaluated."""
+    if len(text) > _LONGEST:
+        return None
+    try:
+        value = _plain(ast.parse(text.strip(), mode="eval").body)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _plain(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Dict(keys=keys, values=values):
+            return {str(_plain(k)): _plain(v) for k, v in zip(keys, values, strict=True) if k is not None}
+        case ast.List(elts=elts) | ast.Tuple(elts=elts):
+            return [_plain(each) for each in elts]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value = _plain(operand)
+            return -value if isinstance(value, (int, float)) else None
+        case ast.Name(id="nan" | "inf" as name):
+            return float(name)
+        case ast.Call(args=[only, *_]):
+            return _plain(only)
+    return None if isinstance(node, ast.Name | ast.Attribute | ast.Call) else str(type(node).__name__)
+
+
+def flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"test": {"accuracy": 0.9}} -> {"test/accuracy": 0.9}"""
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        name = f"{above}/{key}" if above else str(key)
+        out |= flat(inner, name) if isinstance(inner, dict) else {name: inner}
+    return out
+
+
+def matches(pattern: str, text: str) -> list[Row]:
+    """Return the named groups of every match in a cleaned text; `^` and `$` stand for the ends of a line.
+
+    A group that took a part of a number is given the whole of it.
+
+    Raises: NotFound when a group matched something that is no number.
+    """
+    searched, names = expand(pattern)
+    rows: list[Row] = []
+    for match in searched.finditer(text):
+        row = {
+            names.get(group, group): _whole(text, *match.span(group), names.get(group, group))
+            for group, value in match.groupdict().items()
+            if value is not None
+        }
+        # A step that was printed before its metrics holds for them.
+        carried = {name: rows[-1][name] for name in STEPS if rows and name in rows[-1] and name not in row}
+        rows.append({**carried, **row})
+    return rows
+
+
+def _whole(text: str, start: int, end: int, name: str) -> float:
+    """The number that stands where a group matched, all of it. Raises: NotFound."""
+    said = text[start:end].strip().rstrip(".,;:)%")
+    begun = text.rfind("\n", 0, start) + 1
+    until = text.find("\n", end)
+    line = text[begun : len(text) if until < 0 else until]
+    low, high = start - begun, end - begun
+    near = [t for t in _TOKEN.finditer(line) if t.start() < high and t.end() > low]
+    taken = number(said)
+    if taken is None or not near:
+        raise NotFound(f"the group {name!r} matched {text[start:end][:40]!r}, not a number", where="collect.regex")
+    token = near[0]
+    whole = number(token[0])
+    if len(near) > 1 or whole is None or (taken != whole and "," in token[0] and "." not in token[0]):
+        raise NotFound(
+            f"the group {name!r} cuts a number: it matched {said[:40]!r} of {line.strip()[:80]!r}",
+            where="collect.regex", hint=f"let it take the whole number: (?P<{name}>{{number}})",
+        )  # fmt: skip
+    return whole
+
+
+def assignments(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, a pattern that reads it) of what a cleaned text prints as `name=0.5`, `name: 0.5` or `name 0.5`."""
+    seen: set[str] = set()
+    strong = re.compile(rf"(?<![\w/.@-])([A-Za-z][\w/.@-]*)[\"']?( ?[=:] ?| +)({NUMBER})(?![\w:/])")
+    for found in strong.finditer(text):
+        name, mark = found[1].rstrip("."), found[2]
+        if name in seen or (not mark.strip() and direction(name) is None and name not in STEPS):
+            continue
+        seen.add(name)
+        yield name, f"{re.escape(name)}{' +' if not mark.strip() else mark}{{number}}"
