@@ -13,6 +13,7 @@ import pandas as pd
 from sweep.errors import StatisticsError
 from sweep.stats import per_seed, summarise
 from sweep.stats.interval import t_quantile
+from sweep.stats.sample import unit
 
 if TYPE_CHECKING:
     from sweep.store import Member, Row, Store, Table
@@ -259,10 +260,11 @@ def band(curves: pd.DataFrame, metric: str, level: float = 0.95) -> pd.DataFrame
 
 
 def _at_step(numbers: Floats, level: float) -> tuple[int, float, float, float]:
-    n, centre = numbers.size, float(np.mean(numbers))
+    n, scale = numbers.size, unit(numbers)
+    centre = float(np.mean(numbers / scale)) * scale
     if n == 1:
         return n, centre, math.nan, math.nan
-    half = t_quantile(n - 1, (1 + level) / 2) * float(np.std(numbers, ddof=1)) / math.sqrt(n)
+    half = t_quantile(n - 1, (1 + level) / 2) * float(np.std(numbers / scale, ddof=1)) / math.sqrt(n) * scale
     return n, centre, centre - half, centre + half
 
 

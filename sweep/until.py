@@ -12,6 +12,7 @@ import numpy as np
 
 from sweep.config import Config
 from sweep.errors import ConfigError
+from sweep.number import around, limits, number, places
 from sweep.plan import Cell, Plan
 from sweep.stats import (
     Interval,
@@ -22,7 +23,6 @@ from sweep.stats import (
     more_seeds,
     order_rule,
     parse_until,
-    rounding,
     width_rule,
 )
 from sweep.stats.stopping import EXTRA, FIRST_LOOK
@@ -248,23 +248,23 @@ def _sentence(rule: Rule, state: WidthState | OrderState) -> str:
     metric = rule.asked.metric
     if isinstance(state, WidthState) and isinstance(rule.asked, UntilWidth):
         wanted = rule.asked.half_width
+        asked_for = f"{metric} ± {number(wanted, digits=12)}"
         plain = state.descriptive
-        around = f"; the plain t interval, ± {plain.half_width:.2g}, is only descriptive" if plain else ""
+        told = f"; the plain t interval, ± {number(plain.half_width, digits=2)}, is only descriptive" if plain else ""
         if state.state == "met" and state.mean is not None:
-            value = rounding.paper(state.mean, wanted)
-            return f"{metric} {value} (95 % CI of the fixed-width rule; {counted}, {looks}{around})"
+            value = around(state.mean, wanted)
+            return f"{metric} {value} (95 % CI of the fixed-width rule; {counted}, {looks}{told})"
         if state.state == "not reached":
-            return f"{metric} ± {wanted:g} not reached with {rule.max_seeds} seeds ({counted}, {looks}{around})"
+            return f"{asked_for} not reached with {rule.max_seeds} seeds ({counted}, {looks}{told})"
         if state.state == "incomplete":
-            return f"{metric} ± {wanted:g} incomplete after {looks} ({counted}{around})"
-        return f"{metric} ± {wanted:g} not yet known after {looks} ({counted}); the same command goes on"
+            return f"{asked_for} incomplete after {looks} ({counted}{told})"
+        return f"{asked_for} not yet known after {looks} ({counted}); the same command goes on"
     asked = rule.asked
     names = (asked.first, asked.second) if isinstance(asked, UntilOrder) else ("A", "B")
-    sequence = (
-        f"95 % confidence sequence of the difference {state.interval.low:.3g} to {state.interval.high:.3g}"
-        if (state.interval is not None)
-        else "no confidence sequence yet"
-    )
+    found, sequence = state.interval, "no confidence sequence yet"
+    if found is not None:
+        between = limits(found.low, found.high, places(found.half_width))
+        sequence = f"95 % confidence sequence of the difference {between}"
     said = {
         "A > B": f"{names[0]} > {names[1]}",
         "B > A": f"{names[1]} > {names[0]}",

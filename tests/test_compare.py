@@ -135,7 +135,7 @@ def test_one_pair_that_alone_would_pass_does_not_pass_among_many(tmp_path):
     found = comparison.compare(grid(tmp_path / "d", variants=variants, seeds=range(8)))
     assert any(pair.difference.p < 0.05 for pair in found.pairs)  # the negative control
     assert all(pair.verdict == "none" for pair in found.pairs)
-    assert "among so many pairs it is not" in " ".join(pair.sentence for pair in found.pairs)
+    assert "not significant after Holm correction" in " ".join(pair.sentence for pair in found.pairs)
 
 
 @pytest.mark.parametrize("name", ["lr-0.01", B, "0.01", "2"])
@@ -467,7 +467,7 @@ def test_the_command_prints_and_answers(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "lr-0.1 is better than lr-0.01 in test/accuracy" in text
     assert "permutation p = " in text
-    assert "no less than" in text
+    assert "minimum attainable p" in text
     assert main(["compare", path, "--require", "test/accuracy >= base + 0.1"]) == 1
     assert "contradicted" in capsys.readouterr().out
     assert main(["compare", path, "--require", "test/accuracy >= base + 0.02"]) == 4
@@ -543,5 +543,5 @@ def test_the_honest_command_of_a_program_puts_options_before_its_words(tmp_path)
     store = grid(tmp_path / "d", variants=(B, C))
     store.manifest = replace(store.manifest, origin="-- python train.py {seed}")
     told = only(comparison.compare(store)).plan[1]
-    assert told.startswith(f"the honest way: sweep run --out {store.path} --seeds 0-9 --until ")
+    assert told.startswith(f"valid sequential design: sweep run --out {store.path} --seeds 0-9 --until ")
     assert told.endswith(" -- python train.py '{seed}'")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sweep.number import number
 from sweep.store import atomic
 
 
@@ -15,6 +16,7 @@ def emit(value: Any) -> None:
     click.echo(atomic.dumps(value, indent=2))
 
 
-def headline(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The few metrics that a line has room for: those of the test split before the others."""
-    return sorted(metrics.items(), key=lambda item: not item[0].startswith("test/"))[:3]
+def in_short(metrics: Mapping[str, float]) -> str:
+    """Return the few metrics that a line has room for, those of the test split before the others."""
+    chosen = sorted(metrics.items(), key=lambda item: not item[0].startswith("test/"))[:3]
+    return "  ".join(f"{name} {number(value, digits=4)}" for name, value in chosen)

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from sweep.cli.output import headline
+from sweep.cli.output import in_short
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.report.live import ROWS, Tracker, View, duration, running, terminal
 
@@ -63,7 +63,7 @@ class Progress:
             first = self.causes.setdefault(str(outcome.failure), outcome.key)
             self.screen.say(f"{outcome.key}: " + (str(outcome.failure) if first == outcome.key else f"as {first}"))
         elif not self.screen.live and self._worth_a_line():
-            head = "  ".join(f"{k} {v:.4g}" for k, v in headline(outcome.metrics))
+            head = in_short(outcome.metrics)
             left = self.tracker.view().left
             still = f", {duration(left)} left" if left and self.done < self.total else ""
             self.screen.say(f"[{self.done}/{self.total}] {outcome.key}  {head}  {outcome.seconds:.1f} s{still}")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, headline
+from sweep.cli.output import emit, in_short
 from sweep.errors import ConfigError, StatisticsError, SweepError
+from sweep.number import number
 from sweep.store import Member, Store, atomic
 
 if TYPE_CHECKING:
@@ -91,8 +92,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
         if member.record.failure is not None:
             first = told.setdefault(str(member.record.failure), member.key)
             return f" {member.record.failure}" if first == member.key else f" as {first}"
-        shown = headline(member.record.metrics)
-        return " " + "  ".join(f"{name} {value:.4g}" for name, value in shown)
+        return f" {in_short(member.record.metrics)}"
     if member.status in ("running", "lost", "stopped"):
         row, kept = store.last_row(member), store.checkpoint(member)
         parts = [f"step {row['step']}"] if row else []
@@ -228,7 +228,7 @@ def show_single(store: Store, only: Any) -> int:
             click.echo(f"  {found.failure}\n  its log: {store.log(member)}")
             code = 1
         for name, value in found.metrics.items():
-            click.echo(f"  {name:<20} {value:.6g}")
+            click.echo(f"  {name:<20} {number(value, digits=6)}")
         if "final" in found.digests:
             click.echo(f"  weights              sha256 {found.digests['final'][:16]}…")
     click.echo(f"next: sweep report {shlex.quote(store.shown)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweep.cli.output import headline
+from sweep.cli.output import in_short
 from sweep.store import Member, Store
 
 if TYPE_CHECKING:
@@ -83,4 +83,4 @@ def _tell(screen: Screen, member: Member) -> None:
     if member.record.failure is not None:
         screen.say(f"{member.key}: {member.record.failure}")
     elif screen.live is None:
-        screen.say(f"{member.key}  " + "  ".join(f"{k} {v:.4g}" for k, v in headline(member.record.metrics)))
+        screen.say(f"{member.key}  {in_short(member.record.metrics)}")

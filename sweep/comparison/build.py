@@ -16,9 +16,11 @@ from sweep.comparison.gate import checks
 from sweep.comparison.model import Comparison, Exploratory, Pair
 from sweep.comparison.plain import text
 from sweep.errors import ConfigError, StatisticsError
+from sweep.number import number
 from sweep.report.assemble import primary_metric
 from sweep.report.words import listed, path_argument, shown
 from sweep.stats import bonferroni_level, difference, holm, parse_gate
+from sweep.stats.sample import unit
 from sweep.store import Store
 
 SEED = 0
@@ -79,6 +81,8 @@ def compare(
     for name in (primary, *(gate.metric for gate in gates)):
         if name not in known and any(arm.count("ok") for arm in arms):
             raise ConfigError(f"no run reports {name!r}", where="metric", hint=f"reported: {listed(known, 20)}")
+    for name in dict.fromkeys((primary, *(gate.metric for gate in gates))):
+        _comparable([arm for found in by_task.values() for arm in found], name)
     wanted = [(a, b) for found in by_task.values() for a, b in _pairs(found, base)]
     rng = np.random.default_rng(seed)
     each = bonferroni_level(level, max(1, len(wanted)))
@@ -101,6 +105,18 @@ def compare(
         checks=tuple(checks(gates, by_task.values(), base, paired=paired, max_failures=max_failures, level=level)),
         warnings=tuple(_warnings(by_task, len(arms), made)), next=_next(stores), seed=seed,
     )  # fmt: skip
+
+
+def _comparable(arms: Sequence[Arm], metric: str) -> None:
+    for arm in arms:
+        found = arm.values.get(metric, {})
+        if unit([*found.values()]) != 1:
+            seed = max(found, key=lambda seed: abs(found[seed]))
+            of = f" of {shown(arm.name)}" if arm.name else ""
+            raise StatisticsError(
+                f"{metric}{of} is {number(found[seed])} at seed {seed}: its variance is no number that a float holds",
+                hint="compare another metric with --metric, or log its logarithm",
+            )
 
 
 def _alone(arms: Sequence[Arm]) -> str:
@@ -164,7 +180,7 @@ def _exploratory(
         for a, b in wanted:
             design = paired and a.seeds == b.seeds
             first, second = pairs_of.converged(a, b, name, paired=design)
-            if first.size and second.size:
+            if first.size and second.size and unit(first) == unit(second) == 1:
                 made = difference(first, second, paired=design, level=level)
                 yield Exploratory(name, a.task, a.name, b.name, goals.direction(name, goal_of), made)
 
@@ -203,7 +219,11 @@ def best(
         by_task.setdefault(arm.task, []).append(arm)
     found: set[tuple[str, str, str]] = set()
     for arms in by_task.values():
-        whole = all(len(arm.values.get(metric, {})) == len(arm.states) > 1 for arm in arms)
+        values = [arm.values.get(metric, {}) for arm in arms]
+        whole = all(
+            len(its) == len(arm.states) > 1 and unit([*its.values()]) == 1
+            for arm, its in zip(arms, values, strict=True)
+        )
         if goal is None or not whole or not 1 < len(arms) <= pairs_of.MOST_PERMUTED:
             continue
         paired = all(arm.seeds == arms[0].seeds for arm in arms)

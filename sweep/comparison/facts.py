@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
-from sweep.comparison.words import level_of, limits, p_value, scale, share, signed
-from sweep.report.words import number, percent, places, plural, shown
+from sweep.comparison.words import level_of, limits, scale
+from sweep.number import number, p_value, percent, places, probability, signed
+from sweep.report.words import plural, shown
 from sweep.stats import bonferroni_level
 
 MOST_DETAILS = 3  # pairs that are told in full; more are a table
@@ -62,10 +63,9 @@ def _side(side: Side, pair: Pair) -> list[str]:
 
 def _column(pair: Pair) -> int | None:
     """Decimals of both arms: those of the difference, and more where the spread of one arm is far smaller."""
-    if pair.interval is None:
-        return None
     spreads = (places(side.sd) for side in (pair.a, pair.b) if side.sd)
-    return max([scale(pair.interval) or 0, *(found for found in spreads if found is not None)])
+    known = [found for found in (scale(pair.interval), *spreads) if found is not None]
+    return max(known, default=None)
 
 
 def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
@@ -74,7 +74,7 @@ def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
     sequenced = pair.interval is not None and "sequence" in pair.interval.method
     if made is not None:
         plain = made.interval
-        related = "" if made.correlation is None else f", correlation {made.correlation:.2f}"
+        related = "" if made.correlation is None else f", correlation {number(made.correlation, 2)}"
         how = f"{made.method.removesuffix(' over seeds')} over {pair.over}{related}"
         ci = "no interval" if plain is None else f"{level_of(plain)} CI {limits(plain, places, sign=True)}"
         stamp = f"; {pair.stamp}" if pair.stamp else ""
@@ -90,32 +90,34 @@ def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
         yield "all pairs", f"{holm}Bonferroni {percent(pair.simultaneous.level, 4)} CI {sure}"
     if pair.permutation is not None:
         test = pair.permutation
-        yield "permutation", f"{p_value(test.p)} ({test.method}; no less than {test.floor:.2g} is possible)"
+        least = number(test.floor, digits=2)
+        yield "permutation", f"{p_value(test.p)} ({test.method}; minimum attainable p = {least})"
     if pair.superiority is not None:
         s = pair.superiority
         better = "P(A > B)" if found.goal != "min" else "P(A < B)"
         how = "failed seeds ranked worst" if pair.failures else "independent seeds"
         reading = f"{pair.reading} ({pair.others})" if pair.others else pair.reading
-        yield better, f"{share(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {reading}"
+        yield (
+            better,
+            f"{probability(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {reading}",
+        )
     if pair.wins is not None:
         w = pair.wins
         ties = f", {plural(w.ties, 'tie')}" if w.ties else ""
-        yield (
-            "same seed",
-            f"A ahead on {w.wins} of {w.wins + w.losses}{ties} ({level_of(w.interval)} CI {limits(w.interval, 2)})",
-        )
+        ci = f"{level_of(w.interval)} CI {limits(w.interval, 2)}"
+        yield "same seed", f"A wins {w.wins} of {w.wins + w.losses} paired seeds{ties} ({ci})"
     if pair.effect is not None:
         g = pair.effect.interval
         ci = "" if g is None else f", {level_of(g)} CI {limits(g, 2, sign=True)}"
-        yield "Hedges' g", f"{pair.effect.g:+.2f} sd{ci}"
+        yield "Hedges' g", f"{signed(pair.effect.g, 2)} sd{ci}"
     if pair.equivalence is not None:
         e = pair.equivalence
         ci = "" if e.interval is None else f" ({level_of(e.interval)} CI {limits(e.interval, places, sign=True)})"
-        yield "equivalence", f"{e.verdict} within ± {e.margin:g}{ci}"
+        yield "equivalence", f"{e.verdict} within ± {number(e.margin, digits=12)}{ci}"
     if pair.examples is not None:
         gap = pair.examples.interval
-        over = f"over seeds and {pair.examples.examples} shared examples"
-        yield "true gap", f"{level_of(gap)} CI {limits(gap, scale(gap), sign=True)} {over}"
+        over = f"of the difference over seeds and {pair.examples.examples} shared examples"
+        yield "examples", f"{level_of(gap)} CI {limits(gap, scale(gap), sign=True)} {over}"
     if pair.others:
         but = " but the sequence" if sequenced else ""
         yield "looks", f"every p value and interval here{but} is {pair.others}"
@@ -140,7 +142,7 @@ def overview(found: Comparison) -> Rows:
         estimate = "—" if pair.difference is None else signed(pair.difference.estimate, places)
         interval = "none" if pair.simultaneous is None else limits(pair.simultaneous, places, sign=True)
         p = "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p ")
-        chance = "—" if pair.superiority is None else share(pair.superiority.probability)
+        chance = "—" if pair.superiority is None else probability(pair.superiority.probability)
         rows.append([pair_label(pair), estimate, interval, p, chance])
     return rows
 
@@ -185,5 +187,5 @@ def judged(check: Check) -> Iterator[str]:
         said += f"; {check.stamp}"
     yield said
     if made.identical_passes is not None:
-        chance = share(made.identical_passes)
+        chance = probability(made.identical_passes)
         yield f"a candidate no different from the base would pass with probability {chance}"

@@ -34,7 +34,7 @@ def _pair(pair: Pair, found: Comparison, width: int) -> list[str]:
     if best := facts.flattery(pair):
         lines += wrapped(best, width, DIM)
     for line in pair.plan:
-        lines += [INDENT + line] if line.startswith("the honest way") else wrapped(line, width)
+        lines += [INDENT + line] if line.startswith("valid sequential design") else wrapped(line, width)
     return lines
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sweep.comparison.arms import Arm
 from sweep.comparison.model import Pair
 from sweep.errors import StatisticsError
+from sweep.number import number, percent
 from sweep.origin import asked_again
 from sweep.report.words import shown
 from sweep.stats import seeds_for_difference, seeds_for_half_width
@@ -28,7 +29,7 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
     spread = _upper(pair)
     if spread is None:
         return
-    sd = f"{spread:.3g}"
+    sd = number(spread, digits=3)
     try:
         if pair.verdict == "none":
             wanted = pair.equivalence.margin if pair.equivalence is not None else abs(found.estimate)
@@ -38,18 +39,18 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
             what = "the margin" if pair.equivalence is not None else "as large as the one observed"
             each = "seeds" if found.paired else "seeds each"
             yield (
-                f"planning estimate, not evidence: {n} {each} would show a difference of {wanted:.3g} ({what})"
-                f" with {POWER:.0%} power, for an sd of {sd} (upper {UPPER:.0%} limit)"
-            ).replace("%", " %")
+                f"planning estimate, not evidence: {n} {each} would show a difference of {number(wanted, digits=3)}"
+                f" ({what}) with {percent(POWER)} power, for an sd of {sd} (upper {percent(UPPER)} limit)"
+            )
             yield _command(pair, a, b, n, wanted)
         elif pair.interval is not None and not found.paired:
             width = pair.interval.half_width / 2
             n = seeds_for_half_width(spread, width, level)
             yield (
-                f"planning estimate, not evidence: {n} seeds would give each mean a half-width of {width:.3g},"
-                f" for an sd of {sd} (upper {UPPER:.0%} limit)"
-            ).replace("%", " %")
-            yield _until(a, f"{pair.metric} ± {width:.2g}", n)
+                f"planning estimate, not evidence: {n} seeds would give each mean a half-width of"
+                f" {number(width, digits=3)}, for an sd of {sd} (upper {percent(UPPER)} limit)"
+            )
+            yield _until(a, f"{pair.metric} ± {number(width, digits=2)}", n)
     except StatisticsError:
         yield "planning estimate, not evidence: more than a million seeds would be needed"
 
@@ -74,10 +75,10 @@ def _command(pair: Pair, a: Arm, b: Arm, n: int, wanted: float) -> str:
     # Groups of variants are no variants: a rule cannot name them.
     if a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real:
         return _until(a, f"{pair.metric}: {a.members[0].variant} > {b.members[0].variant}", SLACK * n)
-    return _until(a, f"{pair.metric} ± {wanted / 2:.2g}", n, f", and the same for {shown(b.name)}")
+    return _until(a, f"{pair.metric} ± {number(wanted / 2, digits=2)}", n, f", and the same for {shown(b.name)}")
 
 
 def _until(arm: Arm, rule: str, n: int, also: str = "") -> str:
     most = max(n + EXTRA, LEAST_CAP, len(arm.seeds))
     words = asked_again(arm.origin, out=arm.directory, seeds=arm.seeds, until=rule, max_seeds=most)
-    return f"the honest way{also}: {words}"
+    return f"valid sequential design{also}: {words}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from sweep import number as numbers
 from sweep.comparison.model import Pair
-from sweep.comparison.words import level_of, limits, negated, p_value, scale, share, signed
+from sweep.comparison.words import level_of, limits, negated, scale
 from sweep.goals import Goal
-from sweep.report.words import number, plural, shown
+from sweep.number import number, p_value, probability, signed
+from sweep.report.words import plural, shown
 
 
 def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
@@ -21,13 +23,13 @@ def _failing(pair: Pair) -> str:
         return ""
     a, b = shown(pair.a.name), shown(pair.b.name)
     counts = f"{a} failed {found.failed_a} of {found.n_a} and {b} {found.failed_b} of {found.n_b}"
-    low, high = 100 * found.interval.low, 100 * found.interval.high
-    rate = f"{100 * found.estimate:+.0f} points, {level_of(found.interval)} CI {low:+.0f} to {high:+.0f}"
+    between = numbers.limits(100 * found.interval.low, 100 * found.interval.high, 0, sign=True)
+    rate = f"{signed(100 * found.estimate, 0)} points, {level_of(found.interval)} CI {between}"
     text = f"{counts} ({rate}; Fisher's exact {p_value(found.p)})."
     if pair.superiority is not None:
         text += (
             f" A seed of {a} does better than one of {b}, failed ones ranked worst, with probability"
-            f" {share(pair.superiority.probability)} ({limits(pair.superiority.interval, 2)})."
+            f" {probability(pair.superiority.probability)} ({limits(pair.superiority.interval, 2)})."
         )
     return text
 
@@ -66,9 +68,9 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
     text = f"no difference in {metric} between {a} and {b} is shown: {signed(found.estimate, places)} ({how})."
     if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
         looks = f" ({pair.others})" if pair.others else ""
-        text += f" They are equivalent within ± {pair.equivalence.margin:g}{looks}."
+        text += f" They are equivalent within ± {number(pair.equivalence.margin, digits=12)}{looks}."
     elif 0 not in pair.interval and family > 1:
-        text += " Alone it would be; among so many pairs it is not."
+        text += " It is not significant after Holm correction."
     return text
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from sweep.comparison.facts import pair_label
 from sweep.comparison.model import Comparison, Pair
-from sweep.comparison.words import limits, p_value, scale, share, signed
+from sweep.comparison.words import limits, scale
+from sweep.number import p_value, percent, probability, signed
 from sweep.report.paper import Table, as_latex, as_markdown
-from sweep.report.words import percent, shown
+from sweep.report.words import shown
 from sweep.stats import Interval, bonferroni_level
 
 
@@ -44,8 +45,8 @@ def _row(pair: Pair, interval: Interval | None) -> tuple[str, ...]:
         "—" if made is None else signed(made.estimate, places),
         "none" if interval is None else limits(interval, places, sign=True),
         "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p "),
-        "—" if pair.superiority is None else share(pair.superiority.probability),
-        "—" if pair.effect is None else f"{pair.effect.g:+.2f}",
+        "—" if pair.superiority is None else probability(pair.superiority.probability),
+        "—" if pair.effect is None else signed(pair.effect.g, 2),
         n,
         f"{pair.a.failed} of {pair.a.ok + pair.a.failed}, {pair.b.failed} of {pair.b.ok + pair.b.failed}",
     )

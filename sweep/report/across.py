@@ -11,9 +11,10 @@ import pandas as pd
 
 from sweep import aggregate
 from sweep.errors import StatisticsError
+from sweep.number import limits, number, percent
 from sweep.plan import folder_name
 from sweep.report.model import Across
-from sweep.report.words import listed, number, percent, plural, shown
+from sweep.report.words import listed, plural, shown
 from sweep.stats import iqm, normalise, stratified_interval
 from sweep.stats.bootstrap import average
 from sweep.stats.tasks import LEAST_TASKS, interquartile_mean
@@ -100,4 +101,4 @@ def sentence(found: Across) -> str:
 def _with(value: float | None, low: float | None, high: float | None, level: float) -> str:
     if low is None or high is None:
         return number(value, 3)
-    return f"{number(value, 3)} ({percent(level)} CI {number(low, 3)} to {number(high, 3)})"
+    return f"{number(value, 3)} ({percent(level)} CI {limits(low, high, 3)})"

@@ -20,6 +20,7 @@ from sweep.report.spread import spreads
 from sweep.report.together import together
 from sweep.stats import clopper_pearson
 from sweep.stats.multiple import not_separated
+from sweep.stats.sample import unit
 from sweep.store import Member, Store
 
 MOST_COMPARED = 30  # variants: 435 pairs
@@ -176,6 +177,8 @@ def _best(table: pd.DataFrame, rows: Sequence[Row], task: str) -> Iterable[tuple
         for row in arms
         for of in [((table["task"] == task) & (table["variant"] == row.variant)).to_numpy()]
     }
+    if any(unit(numbers) != 1 for numbers in values.values()):
+        return []
     kept = not_separated(values, higher_is_better=arms[0].goal == "max", paired=True, level=arms[0].level)
     return [(task, variant) for variant in kept]
 

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from sweep.number import number, percent, places
 from sweep.report import svg
 from sweep.report.model import Row
 from sweep.report.thinned import Curve, band, level_strides
-from sweep.report.words import number, percent, places, plural, shown
+from sweep.report.words import plural, shown
 
 if TYPE_CHECKING:
     from sweep.ensemble import Diagram, RiskCoverage, SizeCurve

@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from sweep import aggregate
 from sweep.goals import ARROWS, Goal
+from sweep.number import around, limits, number, p_value, percent, places, probability, signed
 from sweep.origin import asked_again
 from sweep.report import across, charts
 from sweep.report.assemble import build
@@ -29,11 +30,10 @@ from sweep.report.ensembles import pooled
 from sweep.report.findings import repeatable
 from sweep.report.model import Report, Row
 from sweep.report.plain_spread import training
-from sweep.report.sentence import at_most, labels
+from sweep.report.sentence import labels, rates
 from sweep.report.thinned import curves, preferred
-from sweep.report.words import listed, number, path_argument, percent, places, plural, shown
+from sweep.report.words import listed, path_argument, plural, shown
 from sweep.seeds import format_seeds
-from sweep.stats import rounding
 from sweep.store import Member, Store
 from sweep.store.record import IN_WORDS
 
@@ -95,12 +95,12 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         ]),
         "headlines": [_headline(text) for text in report.headlines],
         "counts": charts.counts([(s, getattr(report.counts, s)) for s in ("ok", "failed", "lost", "pending")]),
-        "rates": list(dict.fromkeys(at_most(row) for row in report.primary_rows if row.ok + row.failed)),
+        "rates": list(rates(report.primary_rows)),
         "across": [across.sentence(one) for one in report.across],
         "medians": [one.sentence for one in report.medians if one.failed],
         "cards": list(_metric_cards(report, members)),
         "unpictured": max(0, len(report.metrics) - MOST_CARDS),
-        "table": [numbers_of(row) for row in report.rows[:MOST_ROWS]],
+        "table": [{**numbers_of(row), "rank": _rank(row, report.rows)} for row in report.rows[:MOST_ROWS]],
         "untabled": max(0, len(report.rows) - MOST_ROWS),
         "labelled": any(row.label for row in report.rows),
         "causes": report.causes[:MOST_CAUSES],
@@ -139,14 +139,20 @@ def _template() -> Any:
         "shown": shown, "number": number, "percent": percent, "listed": listed, "plural": plural,
         "places": places,
         "finer": _finer,
-        "signed": _signed,
+        "signed": signed, "p_value": p_value, "probability": probability,
+        "half_width": lambda interval: None if interval is None else interval.half_width,
+        "winner": _winner,
         "training": training,
     }  # fmt: skip
+    made.globals |= {"limits": limits}
     return made.from_string(_asset("report.html"))
 
 
-def _signed(value: float | None, digits: int = 4) -> str:
-    return number(value, digits) if value is None or not value > 0 else f"+{number(value, digits)}"
+def _winner(pair: Any, goal: Goal | None) -> str:
+    """The arm with the better mean, or of a metric without a goal the larger, where that is shown."""
+    if pair.verdict == "none":
+        return "not shown"
+    return "A" if (pair.verdict == "a") == (goal != "min") else "B"
 
 
 def _finer(difference: float) -> int:
@@ -190,7 +196,7 @@ def _metric_cards(report: Report, members: Sequence[Member]) -> Iterator[Card]:
 
 
 def _value(row: Row) -> str:
-    return "no value" if row.mean is None else rounding.paper(row.mean, row.half_width)
+    return "no value" if row.mean is None else around(row.mean, row.half_width)
 
 
 def values_of(rows: Sequence[Row], members: Sequence[Member]) -> dict[tuple[str, str], tuple[list[int], Any]]:
@@ -238,7 +244,16 @@ def numbers_of(row: Row) -> Mapping[str, Any]:
     count = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
     return {"metric": shown(row.metric), "arrow": ARROWS[row.goal], "label": shown(row.label), "primary": row.primary,
             "best": row.best, "failed": row.failed, **numbers, "n": count,
-            "interval": "none" if row.low is None else f"{numbers['low']} to {numbers['high']}"}  # fmt: skip
+            "interval": "none" if row.low is None else limits(row.low, row.high, scale)}  # fmt: skip
+
+
+def _rank(row: Row, rows: Sequence[Row]) -> str:
+    """How a row stands among those that Holm over all pairs does not separate from the best mean of their task."""
+    if not row.best or row.mean is None:
+        return ""
+    kept = [one.mean for one in rows if one.best and (one.metric, one.task) == (row.metric, row.task)]
+    leads = row.mean == (max if row.goal == "max" else min)(mean for mean in kept if mean is not None)
+    return "best" if leads else "not separated from the best"
 
 
 def _plain(value: Any) -> str:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sweep.number import around, number
 from sweep.report.sentence import labels
 from sweep.report.words import plural, shown
 from sweep.store import Member, Record, Store
@@ -243,9 +244,7 @@ def spark(widths: Sequence[float]) -> str:
 
 def value_of(found: Interim) -> str:
     """ "0.9681 ± 0.0042"."""
-    from sweep.stats import rounding
-
-    return rounding.paper(found.mean, found.half)
+    return around(found.mean, found.half)
 
 
 def duration(seconds: float) -> str:
@@ -324,7 +323,7 @@ def cells(row: Running) -> list[str]:
     if row.step is None:
         return [shown(row.key), shown(row.said) or "starting"]
     at = f"step {row.step}" if row.of is None else f"epoch {row.step}/{row.of}"
-    return [shown(row.key), at, *(f"{shown(k, 24)} {v:.4g}" for k, v in row.metrics)]
+    return [shown(row.key), at, *(f"{shown(k, 24)} {number(v, digits=4)}" for k, v in row.metrics)]
 
 
 def html(view: View) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from sweep import aggregate
+from sweep.number import number, percent, places
 from sweep.report.model import Median
-from sweep.report.words import number, percent, places, plural, shown
-from sweep.stats import worst_rank_median
-from sweep.stats.sample import sd
+from sweep.report.words import plural, shown
+from sweep.stats import summarise, worst_rank_median
 from sweep.store import Member
 
 
@@ -49,7 +49,7 @@ def _sentence(
     label: str, metric: str, failed: int, estimate: float, numbers: aggregate.Floats,
     limits: tuple[float, float] | None, level: float, seeds: int,
 ) -> str:  # fmt: skip
-    scale = places(sd(numbers)) if numbers.size > 1 else None
+    scale = places(summarise(numbers).sd) if numbers.size else None
 
     def said(value: float) -> str:
         return number(value, scale) if math.isfinite(value) else "a failed seed"

@@ -133,11 +133,11 @@ class Together:
 class Spread:
     """How far the seeds of one variant and task lie apart in the primary metric, and why.
 
-    source: what the seeds vary. sd_low, sd_high: chi-square. best, inflation: the best seed, and by how much
-    the best of so many exceeds their mean by chance alone. training_variance: Jordan's estimate of what of
-    observed_variance would remain on endless test data, raw, so sometimes negative. true_*: the mean over
-    seeds AND examples. repeat_*: spread of repeats of one seed. None where there is nothing to tell it from;
-    `reason` says why there is nothing about single examples.
+    source: what the seeds vary. sd_low, sd_high: chi-square. best: the best seed. inflation: by how much the best
+    of so many is better than their mean by chance; expected: the mean and that, to hold `best` against.
+    training_variance: Jordan's estimate of what of observed_variance would remain on endless test data, raw, so
+    sometimes negative. true_*: the mean over seeds AND examples. repeat_*: spread of repeats of one seed. None
+    where there is nothing to tell it from; `reason` says why there is nothing about single examples.
     """
 
     task: str
@@ -152,6 +152,7 @@ class Spread:
     level: float
     best: float | None
     inflation: float
+    expected: float | None = None
     examples: int | None = None
     observed_variance: float | None = None
     training_variance: float | None = None

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from sweep.errors import StatisticsError
+from sweep.number import around, number, percent
 from sweep.report import across
 from sweep.report.model import Report, Row
 from sweep.report.sentence import scope
-from sweep.report.words import listed, percent, plural, shown
-from sweep.stats import rounding
+from sweep.report.words import listed, plural, shown
 
 Spread = Literal["ci", "sd"]
 Best = Set[tuple[str, str, str]]  # (directory, task, variant) of what may be set in bold
@@ -102,6 +102,7 @@ def _table(
     if not reports:
         raise StatisticsError("no report to make a table of")
     names = _metrics(reports, metrics)
+    scaled = {name for name in names if in_percent and _is_share(name) and not _beyond_one(name, reports)}
     rows: list[tuple[str, ...]] = []
     bold: set[tuple[int, int]] = set()
     for report, called in zip(reports, _called(reports), strict=True):
@@ -109,14 +110,19 @@ def _table(
         for task, variant in dict.fromkeys((row.task, row.variant) for row in report.rows):
             mine = [of.get((task, variant, name)) for name in names]
             counted = next(row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant))
-            cells = [_cell(row, counted.ok, in_percent, spread) for row in mine]
+            cells = [_cell(row, counted.ok, scaled, spread) for row in mine]
             bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _bold(report, row, reports, best)}
             failed = f"{counted.failed} of {counted.ok + counted.failed}"
             rows.append((_name(called, counted, len(reports)), *cells, str(counted.ok), failed))
     what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
-    columns = [f"{shown(name)}{_unit(name, in_percent)} {what}" for name in names]
+    columns = [f"{shown(name)}{' (%)' if name in scaled else ''} {what}" for name in names]
     header = ("", *columns, "n", "failed")
-    return Table(header, tuple(rows), frozenset(bold), tuple(_notes(reports, names, spread, bool(bold))))
+    return Table(
+        header,
+        tuple(rows),
+        frozenset(bold),
+        (*_notes(reports, names, spread, bool(bold)), *_unscaled(reports, names if in_percent else ())),
+    )
 
 
 def _bold(report: Report, row: Row, reports: Sequence[Report], best: Best | None) -> bool:
@@ -152,19 +158,21 @@ def _name(called: str, row: Row, reports: int) -> str:
     return shown(f"{called}: {row.label}" if row.label else called)
 
 
-def _unit(metric: str, in_percent: bool) -> str:
-    return " (%)" if in_percent and _is_share(metric) else ""
-
-
 def _is_share(metric: str) -> bool:
     return metric.rpartition("/")[2] in SHARES
 
 
-def _cell(row: Row | None, ok: int, in_percent: bool, spread: Spread) -> str:
+def _beyond_one(metric: str, reports: Sequence[Report]) -> list[float]:
+    """The values of a metric that no share of one can have."""
+    ends = (v for report in reports for row in report.rows if row.metric == metric for v in (row.min, row.max))
+    return [v for v in ends if v is not None and not 0 <= v <= 1]
+
+
+def _cell(row: Row | None, ok: int, scaled: Set[str], spread: Spread) -> str:
     if row is None or row.mean is None:
         return "—"
-    around = row.half_width if spread == "ci" else row.sd
-    text = rounding.paper(row.mean, around, percent=in_percent and _is_share(row.metric))
+    spread_ = row.half_width if spread == "ci" else row.sd
+    text = around(row.mean, spread_, percent=row.metric in scaled)
     return text if row.n == ok else f"{text} (n = {row.n})"
 
 
@@ -201,6 +209,14 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
             f"{shown(called)}: {report.mode} mode; result: {report.result or 'none'};"
             f" bit-exact: {report.reproducibility}{extended}{open_}."
         )
+
+
+def _unscaled(reports: Sequence[Report], names: Sequence[str]) -> Iterator[str]:
+    """Which shares were asked for in percent and are no shares of one."""
+    for name in names:
+        beyond = _beyond_one(name, reports)
+        if _is_share(name) and beyond:
+            yield f"{shown(name)} reaches {number(beyond[-1])}, so it is no share of one: printed as it was reported."
 
 
 def escaped(text: str) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.cells import cell_len
 
 from sweep.goals import ARROWS
+from sweep.number import limits as between
+from sweep.number import number, percent, places, signed
 from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, Line, aligned, paint, wrapped
 from sweep.report.model import Cause, Report, Row, Score, Together
 from sweep.report.plain_spread import across_lines, spread_lines
-from sweep.report.sentence import at_most
-from sweep.report.words import listed, number, percent, places, plural, shown
+from sweep.report.sentence import rates
+from sweep.report.words import listed, plural, shown
 from sweep.seeds import format_seeds
 from sweep.store.record import IN_WORDS
 
@@ -97,7 +99,7 @@ def _numbers(row: Row) -> list[str]:
     # With many seeds the interval is finer than the spread.
     scale = places(min(row.sd, row.half_width)) if row.sd is not None and row.half_width is not None else None
     n = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
-    limits = f"{number(row.low, scale)} to {number(row.high, scale)}"
+    limits = between(row.low, row.high, scale)
     interval = "none (n < 2)" if row.low is None else limits
     mean, sd, low, high = (number(value, scale) for value in (row.mean, row.sd, row.min, row.max))
     return [n, mean, sd, interval, low, high]
@@ -135,16 +137,14 @@ def _score(score: Score) -> Line:
     mark = "*" if score.by_construction else ""
     name = f"{INDENT}{shown(score.metric)} {ARROWS[score.goal]}".rstrip() + mark
     values = (number(value, scale) for value in (score.ensemble, score.members_mean))
-    difference = number(score.difference, scale)
-    sign = "+" if score.difference > 0 and difference.strip("0.") else ""
-    return [name, *values, sign + difference]
+    return [name, *values, signed(score.difference, scale)]
 
 
 def _causes(report: Report, width: int) -> list[str]:
     if not report.causes:
         return []
     lines = [INDENT + paint("without a result", BOLD)]
-    for rate in dict.fromkeys(_rates(report)):
+    for rate in rates(report.primary_rows, clean=False):
         lines += wrapped(rate, width, DIM)
     for one in [one for one in report.medians if one.failed][:MOST_CAUSES]:
         lines += wrapped(one.sentence, width, DIM)
@@ -171,12 +171,6 @@ def _cause(its: Sequence[Cause], width: int) -> list[str]:
     if cause.log:
         lines.append(f"{INDENT * 3}{paint('log ' + shown(cause.log, 300), DIM)}")
     return lines
-
-
-def _rates(report: Report) -> Iterator[str]:
-    for row in report.primary_rows:
-        if row.failed:
-            yield (f"{shown(row.label)}: " if row.label else "") + at_most(row)
 
 
 def _warnings(report: Report, width: int) -> list[str]:

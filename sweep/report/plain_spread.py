@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from sweep.number import limits as between
+from sweep.number import number, percent, places
 from sweep.report.across import over
 from sweep.report.layout import DIM, Line, aligned, wrapped
 from sweep.report.model import Across, Report, Spread
-from sweep.report.words import number, percent, places, shown
+from sweep.report.words import shown
 
 MOST_CELLS = 8
 
@@ -19,25 +21,21 @@ def spread_lines(found: Sequence[Spread], width: int) -> list[str]:
     if not told:
         return []
     level = percent(told[0].level)
-    table: list[Line | str] = [["spread between seeds", "sd", f"{level} CI of the sd", "best", "by chance"]]
+    table: list[Line | str] = [["spread between seeds", "sd", f"{level} CI of the sd", "best", "expected by chance"]]
     for one in told:
         scale = places(min(one.sd, (one.sd_high - one.sd_low) / 2))  # with many seeds the interval is the finer
-        limits = f"{number(one.sd_low, scale)} to {number(one.sd_high, scale)}"
+        limits = between(one.sd_low, one.sd_high, scale)
         best = "—" if one.best is None else number(one.best, scale)
-        table.append(
-            [shown(one.label or one.metric), number(one.sd, scale), limits, best, number(one.inflation, scale)]
-        )
+        table.append([shown(one.label or one.metric), number(one.sd, scale), limits, best, number(one.expected, scale)])
         if one.repeat_sd is not None:
-            limits = f"{number(one.repeat_low, scale)} to {number(one.repeat_high, scale)}"
+            limits = between(one.repeat_low, one.repeat_high, scale)
             table.append(["  repeats of one seed", number(one.repeat_sd, scale), limits, "", ""])
     lines = aligned(table, width)
     if len(found) > len(told):
         lines.append(f"  … and {len(found) - len(told)} more: --format json has every one")
     counts = sorted({one.seeds for one in told})
     of = f"{counts[0]}" if len(counts) == 1 else "so many"
-    lines += wrapped(
-        f"by chance: how far the best of {of} seeds lies from their mean when nothing is better about it", width, DIM
-    )
+    lines += wrapped(f"expected by chance: the expected best of {of} seeds when they differ by chance only", width, DIM)
     for text in _sentences(told):
         lines += wrapped(text, width)
     return lines
@@ -49,7 +47,7 @@ def _sentences(found: Sequence[Spread]) -> Iterator[str]:
             continue
         name = f"{shown(one.label)}: " if one.label else ""
         scale = places((one.true_high - one.true_low) / 2)
-        limits = f"{number(one.true_low, scale)} to {number(one.true_high, scale)}"
+        limits = between(one.true_low, one.true_high, scale)
         yield (
             f"{name}true {shown(one.metric)}, over seeds and {one.examples} examples: {number(one.true_mean, scale)},"
             f" {percent(one.level)} CI {limits}; {training(one)}"
@@ -64,7 +62,7 @@ def training(one: Spread) -> str:
     """What training alone would leave of the spread, in words; negative estimates as they are."""
     raw = one.training_variance or 0.0
     if raw <= 0:
-        return f"training alone would give no spread that can be seen (variance {raw:.2g})"
+        return f"training alone would give no spread that can be seen (variance {number(raw, digits=2)})"
     return f"on endless test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
 
 
@@ -94,7 +92,7 @@ def across_lines(found: Sequence[Across], width: int) -> list[str]:
 
 
 def _limits(low: float | None, high: float | None) -> str:
-    return "none" if low is None else f"{number(low, 3)} to {number(high, 3)}"
+    return "none" if low is None else between(low, high, 3)
 
 
 def side_by_side(reports: Sequence[Report], *, width: int = 80) -> str:
@@ -110,7 +108,7 @@ def side_by_side(reports: Sequence[Report], *, width: int = 80) -> str:
     for name, one in found:
         scale = places(one.sd)
         label = f"{one.source} ({shown(name)}{': ' + shown(one.label) if one.label else ''})"
-        limits = f"{number(one.sd_low, scale)} to {number(one.sd_high, scale)}"
+        limits = between(one.sd_low, one.sd_high, scale)
         table.append([label, str(one.seeds), number(one.sd, scale), limits])
     metrics = sorted({one.metric for _, one in found})
     lines = aligned(table, width) + wrapped(f"sd of {', '.join(map(shown, metrics))}", width, DIM)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sweep.number import around, percent
 from sweep.report.model import Row
-from sweep.report.words import percent, plural, shown
-from sweep.stats import rounding
+from sweep.report.words import listed, plural, shown
 
 
 def scope(metric: str, vary: Sequence[str] = ()) -> str:
@@ -50,7 +50,7 @@ def headline(row: Row, *, over: str, extensions: int = 0, stopped: bool = False)
         name += " of converged runs"
         over = over.replace("over seeds", "over converged seeds", 1)
     counted = f"n = {row.n}{_out_of(row)}, {_failures(row)}"
-    value = rounding.paper(row.mean or 0.0, row.half_width)
+    value = around(row.mean or 0.0, row.half_width)
     if row.half_width is None:
         return f"{name} {value} (no interval: one seed has no spread; {counted})"
     if row.half_width == 0:
@@ -76,7 +76,7 @@ def stopped_headline(row: Row, cell: Mapping[str, Any] | None, *, over: str) -> 
     width = (interval["high"] - interval["low"]) / 2
     counted = f"n = {cell['n']}, {failed} of {cell['used']} failed" if failed else f"n = {cell['n']}, 0 failed"
     looked = f"fixed-width rule, {plural(cell['looks'], 'look')}"
-    value = rounding.paper(cell["mean"], width)
+    value = around(cell["mean"], width)
     return f"{name} {value} ({percent(interval['level'])} CI {over}; {looked}; {counted})"
 
 
@@ -109,8 +109,24 @@ def _nothing(row: Row) -> str:
     return f"no seed has finished (0 of {row.planned})"
 
 
+def rates(rows: Sequence[Row], *, clean: bool = True) -> Iterator[str]:
+    """Return what is known of each variant's failure rate, named where there are several.
+
+    clean: also of the variants without a failure, which share a line where it is the same.
+    """
+    several = any(row.label for row in rows)
+    for row in rows:
+        if row.failed:
+            yield (f"{shown(row.label)}: " if several else "") + at_most(row)
+    others = [row for row in rows if not row.failed and row.ok] if clean else []
+    alike = dict.fromkeys(at_most(row) for row in others)
+    for text in alike:
+        names = [shown(row.label) for row in others if at_most(row) == text]
+        yield (f"{listed(names)}: " if (several and len(others) < len(rows)) or len(alike) > 1 else "") + text
+
+
 def at_most(row: Row) -> str:
-    """ "0 of 5 failed: the true rate may be as high as 52 %"."""
+    """Return "0 of 5 failed: failure rate at most 52 %"."""
     finished = row.ok + row.failed
     if row.failed:
         return f"{row.failed} of {finished} failed: {_failures(row).partition('(')[2].rstrip(')')}"

@@ -14,7 +14,7 @@ from sweep.report.examples import examples_of
 from sweep.report.model import Spread
 from sweep.stats import TEST_SET_CHANCE, implementation_noise, sd_interval, training_variance, two_way_interval
 from sweep.stats.planning import expected_best
-from sweep.stats.sample import sd
+from sweep.stats.sample import mean, sd, unit
 from sweep.store import Member, Store
 
 MOST = 24  # variants x tasks beyond which reading every member's predictions is not for a report
@@ -58,16 +58,18 @@ def _of_seeds(
 ) -> Spread | None:
     seeds, values = _runs(members, metric)
     _, numbers = aggregate.values_by_seed(seeds, np.array(values, dtype=np.float64))
-    interval = sd_interval(numbers, level) if numbers.size > 1 else None
+    interval = sd_interval(numbers, level) if numbers.size > 1 and unit(numbers) == 1 else None
     if interval is None:
         return None
     spread = sd(numbers)
+    gain = expected_best(numbers.size) * spread
     best = None if goal is None else float(numbers.max() if goal == "max" else numbers.min())
     return Spread(
         task=members[0].task, variant=members[0].variant, label=label, metric=metric,
         source=f"{', '.join(vary)} only" if vary else "everything a seed decides",
         seeds=numbers.size, sd=spread, sd_low=interval.low, sd_high=interval.high, level=level,
-        best=best, inflation=expected_best(numbers.size) * spread,
+        best=best, inflation=gain,
+        expected=None if goal is None else mean(numbers) + (gain if goal == "max" else -gain),
     )  # fmt: skip
 
 

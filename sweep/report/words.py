@@ -1,12 +1,13 @@
-"""Numbers and foreign names as text: rounded to what the spread supports, and harmless to print."""
+"""Foreign names as text that is harmless to print, and small words around numbers."""
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 
-from sweep.stats import rounding
+from sweep.number import number as number
+from sweep.number import percent as percent
+from sweep.number import places as places
 
 LIMIT = 60  # cells that a name or a message may take before it is cut
 
@@ -23,26 +24,6 @@ def shown(text: str, limit: int = LIMIT) -> str:
 
 def _escaped(character: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or ascii(character)[1:-1]
-
-
-def places(spread: float | None) -> int | None:
-    """Decimal places that show two significant digits of `spread`; None where it is no scale at all."""
-    found = None if spread is None else rounding.decimals(spread)
-    return None if found is None else max(0, found)
-
-
-def number(value: float | None, decimals: int | None) -> str:
-    """`value` with so many decimals, or five significant digits for None; a dash where it is no number."""
-    if value is None or math.isnan(value):
-        return "—"
-    if decimals is None or decimals > 12 or abs(value) >= 1e15 or math.isinf(value):
-        return f"{value:.5g}"
-    return rounding.fixed(value, decimals)
-
-
-def percent(share: float, digits: int = 3) -> str:
-    """0.95 as "95 %"."""
-    return f"{100 * share:.{digits}g} %"
 
 
 def plural(count: int, noun: str) -> str:

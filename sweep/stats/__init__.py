@@ -31,7 +31,6 @@ from sweep.stats.interval import (
 from sweep.stats.multiple import Pair, all_pairs, bonferroni_level, holm, not_separated
 from sweep.stats.permutation import Permutation, permutation_test, sign_flip_test
 from sweep.stats.planning import expected_best, seeds_for_difference, seeds_for_half_width, upper_sd
-from sweep.stats.rounding import decimals, fixed, paper
 from sweep.stats.sample import per_seed
 from sweep.stats.stopping import (
     OrderState,
@@ -92,12 +91,10 @@ __all__ = [
     "bootstrap_interval",
     "clopper_pearson",
     "decide",
-    "decimals",
     "difference",
     "equivalence",
     "expected_best",
     "failure_difference",
-    "fixed",
     "hedges_g",
     "holm",
     "implementation_noise",
@@ -109,7 +106,6 @@ __all__ = [
     "not_separated",
     "order_rule",
     "paired_t",
-    "paper",
     "parse_gate",
     "parse_until",
     "per_seed",

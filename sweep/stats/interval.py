@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.sample import Floats, check_level, mean, sample, sd
+from sweep.stats.sample import Floats, check_level, mean, sample, sd, unit
 
 
 @dataclass(frozen=True)
@@ -148,18 +148,29 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
 def summarise(values: npt.ArrayLike, level: float = 0.95) -> Summary:
     """n, mean, sd (divisor n - 1), t interval and extremes of one metric over seeds.
 
-    values: shape (n,). At n = 1 sd, low and high are None. StatisticsError for NaN, infinities or no values.
+    values: shape (n,), of any finite size. At n = 1 sd, low and high are None, and so is each of them that is
+    too large for a float. StatisticsError for NaN, infinities or no values.
     """
-    numbers = sample(values)
+    scale = unit(values)
+    numbers = sample(np.asarray(values, dtype=np.float64) / scale)
     found = t_interval(numbers, level)
+    method = found.method if found else "no interval: one seed has no spread"
+    low, high = (_within(found.low, scale), _within(found.high, scale)) if found else (None, None)
+    if found and (low is None or high is None):
+        low, high, method = None, None, "no interval: its limits are too large for a float"
     return Summary(
         n=numbers.size,
-        mean=mean(numbers),
-        sd=sd(numbers) if numbers.size > 1 else None,
-        low=found.low if found else None,
-        high=found.high if found else None,
-        min=float(numbers.min()),
-        max=float(numbers.max()),
+        mean=mean(numbers) * scale,
+        sd=_within(sd(numbers), scale) if numbers.size > 1 else None,
+        low=low,
+        high=high,
+        min=float(numbers.min()) * scale,
+        max=float(numbers.max()) * scale,
         level=level,
-        method=found.method if found else "no interval: one seed has no spread",
+        method=method,
     )
+
+
+def _within(value: float, scale: float) -> float | None:
+    """`value` in units of 1 again, unless it is too large for a float."""
+    return value * scale if math.isfinite(value * scale) else None

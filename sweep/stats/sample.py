@@ -38,6 +38,16 @@ def sample(values: npt.ArrayLike, *, name: str = "values") -> Floats:
     return array
 
 
+def unit(values: npt.ArrayLike) -> float:
+    """Return the power of two to divide by before squares are taken: 1 unless they are huge or tiny.
+
+    Dividing by it changes no digit.
+    """
+    array = np.abs(np.asarray(values, dtype=np.float64))
+    largest = float(array.max()) if array.size and np.isfinite(array).all() else 0.0
+    return 1.0 if largest == 0 or 1 / LARGEST < largest <= LARGEST else 2.0 ** (math.frexp(largest)[1] - 1)
+
+
 def per_seed(values: npt.ArrayLike, seeds: npt.ArrayLike) -> tuple[Ints, Floats]:
     """Average repeats and folds within their seed: (distinct seeds ascending, one mean each).
 

@@ -13,6 +13,7 @@ from pages import HOSTILE, MESSAGE, hostile, ordinary
 
 from sweep import aggregate, comparison
 from sweep.cli.app import main
+from sweep.number import limits, places
 from sweep.report.html import digest, page
 from sweep.report.svg import Scale, scale
 from sweep.report.thinned import MOST_POINTS, band, curves, level_strides
@@ -91,7 +92,8 @@ def test_a_comparison_of_several_variants_sets_bonferroni_beside_holm_and_losses
     assert "P(A < B)" in words
     assert "the table's intervals (Bonferroni) hold for all of them together at 95 %" in words
     sure = made.pairs[0].simultaneous
-    assert f"{sure.low:+.4f} to {sure.high:+.4f}" in words
+    half = made.pairs[0].interval.half_width
+    assert limits(sure.low, sure.high, places(half), sign=True) in words
 
 
 def test_nothing_is_loaded_from_anywhere(told):

@@ -9,7 +9,8 @@ from finished import accuracies, failure, normal, sweep_of
 
 from sweep import report
 from sweep.errors import StatisticsError
-from sweep.stats import rounding, summarise
+from sweep.number import around
+from sweep.stats import summarise
 
 SEEDS = range(10)
 
@@ -28,10 +29,10 @@ def compared(tmp_path):
 def test_a_row_is_rounded_as_papers_do(compared):
     row = compared.primary_rows[0]
     line = next(line for line in report.markdown(compared).splitlines() if line.startswith("| bad"))
-    assert rounding.paper(row.mean, row.half_width) in line
+    assert around(row.mean, row.half_width) in line
     assert line.endswith("| 10 | 0 of 10 |")
     sd = next(line for line in report.markdown(compared, spread="sd").splitlines() if line.startswith("| bad"))
-    assert rounding.paper(row.mean, row.sd) in sd
+    assert around(row.mean, row.sd) in sd
 
 
 def test_the_header_says_ci_or_sd(compared):
@@ -45,7 +46,7 @@ def test_percent_is_for_shares_only(compared):
     row = next(r for r in compared.primary_rows if r.label == "good")
     assert "test/accuracy (%) ± 95 % CI" in text
     assert "test/nll ± 95 % CI" in text
-    assert rounding.paper(row.mean, row.half_width, percent=True) in text
+    assert around(row.mean, row.half_width, percent=True) in text
 
 
 def test_bold_is_what_holm_does_not_separate(compared):

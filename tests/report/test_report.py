@@ -14,8 +14,9 @@ import pytest
 from finished import accuracies, failure, normal, sweep_of
 
 from sweep import report
+from sweep.number import around
 from sweep.report.sentence import labels, scope
-from sweep.stats import clopper_pearson, rounding, t_interval
+from sweep.stats import clopper_pearson, t_interval
 from sweep.store import Predictions, Store
 
 TEN = {seed: normal(seed) for seed in range(10)}
@@ -28,7 +29,7 @@ def told(path, outcome, **options):
 def test_the_headline_is_the_sentence_a_paper_prints(tmp_path):
     found = told(tmp_path, accuracies(TEN), seeds=TEN)
     interval = t_interval(list(TEN.values()))
-    number = rounding.paper(float(np.mean(list(TEN.values()))), interval.half_width)
+    number = around(float(np.mean(list(TEN.values()))), interval.half_width)
     assert found.headline == (f"test/accuracy {number} (95 % CI over seeds, this split and test set; n = 10, 0 failed)")
     assert found.rows[0].low == interval.low
 

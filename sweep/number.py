@@ -1,0 +1,138 @@
+"""Numbers as text: one rounding for every table, sentence, figure and progress line.
+
+A group of numbers that belong together (a mean, its sd, its interval) shares its decimal places: those that show
+two significant digits of the spread. Rounding is half to even, of the shortest decimal text that gives the float
+back, so the same number looks the same everywhere. Numbers that would be long are written with an exponent.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+ALONE = 5  # significant digits of a number that nothing says how to round
+MOST_DIGITS = 17  # what a float holds
+LONGEST = 10  # characters from which on an exponent is used where that is shorter
+_EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
+
+
+def places(spread: float | None, *, percent: bool = False) -> int | None:
+    """Return the decimal places that show two significant digits of `spread` (negative: tens, hundreds).
+
+    None for None, 0, NaN or infinity, which have no significant digits. .0995 rounds to .10: two places, not three.
+    """
+    if spread is None or not math.isfinite(spread) or spread == 0:
+        return None
+    exact = _decimal(abs(spread), percent)
+    return 1 - _rounded(exact, 1 - exact.adjusted()).adjusted()
+
+
+def number(value: float | None, decimals: int | None = None, *, digits: int = ALONE, percent: bool = False) -> str:
+    """Return `value` with so many decimal places, or for None with up to `digits` significant digits.
+
+    A dash for None and NaN. Zero has no sign.
+    """
+    if value is None or math.isnan(value):
+        return "—"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    exact = _decimal(value, percent)
+    if decimals is None:
+        return _stripped(_written(exact, digits - 1 - exact.adjusted())) if exact else "0"
+    return _written(exact, decimals)
+
+
+def signed(value: float | None, decimals: int | None = None) -> str:
+    """Return `number` with a plus sign before what is shown as more than zero."""
+    text = number(value, decimals)
+    return f"+{text}" if value is not None and value > 0 and not _is_zero(text) else text
+
+
+def limits(low: float | None, high: float | None, decimals: int | None = None, *, sign: bool = False) -> str:
+    """Return "0.004 to 0.020". A limit that is not zero is never shown as zero: it keeps one significant digit."""
+    return f"{_limit(low, decimals, sign)} to {_limit(high, decimals, sign)}"
+
+
+def _limit(value: float | None, decimals: int | None, sign: bool) -> str:
+    text = number(value, decimals)
+    if value and _is_zero(text):
+        text = number(value, digits=1)
+    return f"+{text}" if sign and value is not None and value > 0 else text
+
+
+def around(mean: float, half_width: float | None, *, percent: bool = False) -> str:
+    """Return "0.921 ± 0.013", with percent "92.1 ± 1.3". Without a half-width the mean to four digits.
+
+    A half-width of 0 (equal values) is printed as "± 0" beside the mean to four digits.
+    """
+    decimals = places(half_width, percent=percent)
+    if decimals is not None:
+        return f"{number(mean, decimals, percent=percent)} ± {number(half_width, decimals, percent=percent)}"
+    alone = _alone(mean, percent)
+    return alone if half_width is None else f"{alone} ± {number(half_width, percent=percent)}"
+
+
+def _alone(value: float, percent: bool) -> str:
+    if not math.isfinite(value):
+        return number(value)
+    exact = _decimal(value, percent)
+    return _written(exact, 3 - exact.adjusted()) if exact else "0"
+
+
+def percent(share: float, digits: int = 3) -> str:
+    """Return 0.95 as "95 %". Only 1 is 100 %, and only 0 is 0 %."""
+    exact = _decimal(share, True)
+    shown = exact
+    for more in range(MOST_DIGITS):
+        shown = _rounded(exact, max(digits - 1 - exact.adjusted(), 0) + more) if exact else exact
+        if exact == 100 or shown != 100:
+            break
+    return f"{_stripped(f'{abs(shown) if shown == 0 else shown:f}')} %"
+
+
+def probability(value: float) -> str:
+    """Return a probability to two decimals, "0.87"; never 0 or 1 where it is neither."""
+    text = number(value, 2)
+    if text == "1.00" and value < 1:
+        return "> 0.99"
+    return "< 0.01" if text == "0.00" and value > 0 else text
+
+
+def p_value(p: float) -> str:
+    """Return "p = 0.012", or "p < 0.0001"."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {number(p, digits=2)}"
+
+
+def _is_zero(text: str) -> bool:
+    return not text.strip("-0.")
+
+
+def _stripped(text: str) -> str:
+    """`text` without zeros that end its decimals."""
+    mantissa, e, exponent = text.partition("e")
+    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + e + exponent
+
+
+def _decimal(value: float, percent: bool) -> Decimal:
+    # The shortest text that gives this float back: what the user wrote, not its binary neighbour.
+    exact = Decimal(repr(float(value)))
+    return exact.scaleb(2, _EXACT) if percent else exact
+
+
+def _rounded(exact: Decimal, decimals: int) -> Decimal:
+    return exact.quantize(Decimal(1).scaleb(-decimals, _EXACT), rounding=ROUND_HALF_EVEN, context=_EXACT)
+
+
+def _written(exact: Decimal, decimals: int) -> str:
+    if exact:
+        decimals = min(decimals, MOST_DIGITS - 1 - exact.adjusted())
+    rounded = _rounded(exact, decimals)
+    if not rounded:
+        return f"{0:.{decimals}f}" if 0 < decimals < LONGEST - 1 else "0"
+    fixed = f"{rounded:f}"
+    if len(fixed.lstrip("-")) <= LONGEST:
+        return fixed
+    exponent = rounded.adjusted()
+    mantissa = rounded.scaleb(-exponent, _EXACT)
+    short = f"{mantissa:.{max(0, exponent + decimals)}f}e{exponent:+03d}"
+    return short if len(short) < len(fixed) else fixed
