@@ -82,6 +82,13 @@ def collect(threads: int, *, device: str) -> tuple[dict[str, Any], dict[str, Any
     return numeric, context
 
 
+def remember() -> None:
+    """Read what no run of this machine changes, so that the processes forked from this one need not read it again."""
+    _machine(), _software(), _versions(_PACKAGES)
+    if torch.version.cuda:
+        _cuda_libraries()
+
+
 _NO_CUDA = ("gpu", "cuda", "cudnn", "cuda_libraries", "cuda_settings", "driver")
 
 
@@ -166,17 +173,22 @@ def _gpu(index: int) -> Mapping[str, Any]:
         version = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", driver)
     except OSError:
         version = None
-    wanted = (re.split(r"[^\w.-]", line)[0] for line in importlib.metadata.requires("torch") or ())
     return MappingProxyType(
         {
             # A slice of a GPU keeps the model's name and has fewer multiprocessors.
             "gpu": f"{properties.name}, {capability}, {properties.multi_processor_count} multiprocessors",
             "cuda": torch.version.cuda or f"hip {torch.version.hip}",
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-            "cuda_libraries": dict(_versions(tuple(n for n in wanted if n.startswith(("nvidia-", "triton"))))),
+            "cuda_libraries": dict(_cuda_libraries()),
             "driver": version.group() if version else None,
         }
     )
+
+
+@cache
+def _cuda_libraries() -> Mapping[str, str]:
+    wanted = (re.split(r"[^\w.-]", line)[0] for line in importlib.metadata.requires("torch") or ())
+    return _versions(tuple(name for name in wanted if name.startswith(("nvidia-", "triton"))))
 
 
 @cache

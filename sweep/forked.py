@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep import nursery
+from sweep.config import Config
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.plan import RunSpec
 from sweep.store import Attempt, Damaged, Failure, Record, Store
@@ -25,15 +26,23 @@ from sweep.store.parcel import elsewhere, pack, shared
 from sweep.store.record import decode
 from sweep.task import Cancelled, Outcome, Place, Task, outcome_of
 
-# What a first optimizer step would import, a second of every run, is loaded once.
-PRELOAD = ("sweep.worker", "torch._dynamo")
+# What a first optimizer step, weights and checkpoints would import, a second of every run, is loaded once.
+PRELOAD = (
+    "sweep.worker", "torch._dynamo", "torch.profiler._cupti_monitor", "torch.utils.serialization", "safetensors.torch",
+    "cloudpickle", "sweep.worker:ready",
+)  # fmt: skip
 
 
 def wanted(task: Task) -> bool:
     """Whether a task runs code of the user in our process: a function, or a recipe that is not one of ours."""
     target = task[0].target
-    users = target.kind == "function" or (target.kind == "recipe" and not target.reference.startswith("sweep."))
-    return users and nursery.POSSIBLE
+    return target.kind != "command" and not target.reference.startswith("sweep.") and nursery.POSSIBLE
+
+
+def planned(config: Config) -> bool:
+    """Whether a config asks for such tasks."""
+    reference = config.train or config.recipe
+    return bool(reference) and not str(reference).startswith("sweep.") and nursery.POSSIBLE
 
 
 def start(*, deterministic: bool) -> None:

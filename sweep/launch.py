@@ -61,7 +61,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Retried:
-    """A run's worker died; it starts again, from its newest checkpoint if it has one (step), else from zero."""
+    """A run was lost; it is trained again, from its newest checkpoint if it has one (step), else from zero."""
 
     key: str
     cause: str
@@ -350,7 +350,7 @@ class Launch:
         yield Said(f"{outcome.key}: not recorded ({reason})")
 
     def _lost(self, store: Store, event: Lost) -> Iterator[Event]:
-        """The worker died: what it committed counts, the rest is queued again or, three kills on, failed."""
+        """Queue again what a process that died had not committed; after three kills the run has failed."""
         for spec in event.task:
             member = store.member(spec.key)
             if member.record is not None:
@@ -362,7 +362,7 @@ class Launch:
             limit = min(KILLS, 1 + self.prepared.config.retries)
             if self._kills[spec.key] >= limit:
                 times = f"{self._kills[spec.key]} times" if limit > 1 else "once"
-                failure = Failure("killed", f"it ended its worker {times}: {event.cause}")
+                failure = Failure("killed", f"it ended {times} without a result: {event.cause}")
                 yield from self._ended(store, _condemn(store, spec, failure, self._nonce))
             elif self._losses[spec.key] >= LOSSES:
                 yield Said(f"{spec.key}: lost {LOSSES} times ({event.cause}); left for the next command")

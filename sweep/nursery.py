@@ -24,6 +24,7 @@ import tempfile
 import time
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -131,11 +132,15 @@ class Nursery:
     def close(self) -> None:
         """End it, with all that it has forked."""
         self._link.close()
-        try:
-            self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(2 * GRACE)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it where it has forked nothing, or would not end by itself."""
+        self._link.close()
+        self._process.kill()
+        self._process.wait()
         self._said.close()
 
 
@@ -169,7 +174,7 @@ def dismiss() -> None:
     while _idle:
         nursery = _idle.pop()
         if nursery.owner == os.getpid():  # a fork of ours has the list as well
-            nursery.close()
+            nursery.kill()
 
 
 def named(code: int) -> str:
@@ -210,12 +215,19 @@ def main() -> NoReturn:
     link, preload, parent = socket.socket(fileno=int(sys.argv[1])), sys.argv[3:], os.getppid()
     try:
         for name in preload:
-            importlib.import_module(name)
+            module, _, function = name.partition(":")
+            with suppress(ModuleNotFoundError):  # a module of another version
+                loaded = importlib.import_module(module)
+                if function:
+                    getattr(loaded, function)()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(LOADING)
     sys.argv = sys.argv[:1]
+    # Left to `at_exit`, those of torch would take a tenth of a second of every call, and torch apart while it is used.
+    for each in list(getattr(weakref.finalize, "_registry", ())):
+        each.atexit = False
     gc.collect()
     gc.freeze()  # so that a fork does not copy it all at its first collection
     guard = _guard()

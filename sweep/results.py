@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep import forked
 from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
@@ -138,7 +139,7 @@ def run(
         remote.look()
     Store.check(target, prepared.manifest)
     more = waves(checked, prepared, target)
-    made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
+    made, close = make_engine(checked, engine, address=address)
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
         more=more, prove=prover(prepared, local=address is None), remote=remote,
@@ -241,14 +242,16 @@ def default_out(config: Config) -> Path:
     return Path("runs") / config.name
 
 
-def make_engine(
-    name: str, *, address: str | None = None, deterministic: bool = False
-) -> tuple[Engine, Callable[[], None]]:
+def make_engine(config: Config, name: str, *, address: str | None = None) -> tuple[Engine, Callable[[], None]]:
     """An engine by name, already starting, and what closes it."""
+    forks = forked.planned(config)
     if name == "inline":
+        if forks:
+            forked.start(deterministic=config.deterministic)
         return inline, lambda: None
     if name != "ray":
         raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
-    made = RayEngine(address, environment=ENVIRONMENT_FOR_DETERMINISM if deterministic else {})
+    environment = ENVIRONMENT_FOR_DETERMINISM if config.deterministic else {}
+    made = RayEngine(address, environment=environment, forks=forks)
     made.start()
     return made, made.close

@@ -6,8 +6,10 @@ import contextlib
 import errno
 import faulthandler
 import io
+import linecache
 import math
 import os
+import random
 import re
 import signal
 import sys
@@ -22,6 +24,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from sweep import fingerprint, kernels, nursery, seeding
 from sweep.environment import environment_id, switches_stood
@@ -73,6 +77,13 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
             yield from _placed(task, place)
     except (OSError, CannotWrite) as error:
         yield from _unwritten(task, error)
+
+
+def ready() -> None:
+    """Do once, before any run is forked, what each would do again, and what leaves no trace but caches."""
+    fingerprint.remember()
+    for module in (random, torch.random, torch.cuda, seeding, sys.modules[__name__]):
+        linecache.getlines(module.__file__ or "")  # torch notes the lines from which it was seeded
 
 
 def in_child(task: Task, attempts: Sequence[Attempt], place: Place, begun: float) -> list[Outcome]:

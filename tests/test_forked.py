@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -317,6 +318,40 @@ def test_nothing_that_a_run_has_started_outlives_it(folder: Path, how: str) -> N
     assert all(gone(int(pid)) for pid in (*frame["test/pid"], *frame["test/own"]))
 
 
+@pytest.mark.parametrize("victim", ["the launch", "the nursery"])
+def test_nothing_is_left_where_what_would_end_it_was_killed(folder: Path, victim: str) -> None:
+    (folder / "sleepy.py").write_text(
+        "import os, subprocess, time\n"
+        "def train(run):\n"
+        "    if (run.dir.parents[3] / 'pids').exists():\n"
+        "        return {'test/x': 1}\n"
+        "    child = subprocess.Popen(['sleep', '600'])\n"
+        "    (run.dir.parents[3] / 'pids.tmp').write_text(f'{os.getppid()} {os.getpid()} {child.pid}')\n"
+        "    os.rename(run.dir.parents[3] / 'pids.tmp', run.dir.parents[3] / 'pids')\n"
+        "    time.sleep(600)\n"
+    )
+    words = ["run", "train=sleepy:train", "--engine", "inline", "--seeds", "1", "--out", "runs", "retries=0"]
+    launch = subprocess.Popen([sys.executable, "-m", "sweep.cli", *words], stdout=subprocess.DEVNULL)
+    try:
+        until((folder / "pids").exists)
+        of_the_nursery, *below = map(int, (folder / "pids").read_text().split())
+        os.kill(launch.pid if victim == "the launch" else of_the_nursery, signal.SIGKILL)
+        until(lambda: all(gone(pid) for pid in (of_the_nursery, *below)))
+        if victim == "the nursery":
+            assert launch.wait(120) == 0
+            assert members(sweep.open("runs"))[1].attempts == 2
+    finally:
+        launch.kill()
+        launch.wait()
+
+
+def until(true: Callable[[], Any], seconds: float = 120) -> None:
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, "it did not happen in time"
+        time.sleep(0.02)
+
+
 def killed(how: str, mark: str) -> Function:
     def train(run: Any) -> Any:
         if not Path(mark, str(run.seed)).exists():
@@ -346,6 +381,35 @@ def test_a_run_killed_once_is_lost_and_trained_again(folder: Path, how: str) -> 
     causes = [event.cause for event in events if isinstance(event, Retried)]
     assert len(causes) == 2
     assert all(("killed by signal: Killed" if how[0] == "a" else how) in cause for cause in causes)
+
+
+def test_a_loader_worker_of_a_built_in_recipe_that_was_killed_costs_a_retry(folder: Path) -> None:
+    events: list[Event] = []
+    over = threading.Event()
+
+    def forks() -> list[int]:
+        """The children of this process that run its own program: the loader's workers."""
+        mine = Path("/proc/self/cmdline").read_bytes()
+        return [pid for pid in nursery._children() if Path(f"/proc/{pid}/cmdline").read_bytes() == mine]
+
+    def kill_one() -> None:
+        while not over.wait(0.01):
+            for pid in forks():
+                os.kill(pid, signal.SIGKILL)
+                return
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    config = {"name": "loaded", "params": {"epochs": 3, "loader_workers": 1}}
+    results = sweep.run(config, seeds=[1], engine="inline", out="runs", on_event=events.append)
+    over.set()
+    killer.join()
+    assert results.frame["status"].tolist() == ["ok"]
+    assert ["killed by signal: Killed" in event.cause for event in events if isinstance(event, Retried)] == [True]
+    calm = sweep.run(config, seeds=[1], engine="inline", out="calm")
+    assert [m.record and m.record.digests for m in results.store.scan()] == [
+        m.record and m.record.digests for m in calm.store.scan()
+    ]
 
 
 def test_a_run_killed_every_time_has_failed_with_the_signal_in_its_cause(folder: Path) -> None:

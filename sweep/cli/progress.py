@@ -44,8 +44,8 @@ class Progress:
         elif isinstance(event, Finished) and event.outcome.status != "interrupted":
             self._ended(event)
         elif isinstance(event, Retried):
-            begins = "begins again" if event.checkpoint is None else f"goes on from step {event.checkpoint}"
-            self.screen.say(f"{event.key}: its worker died ({event.cause}); attempt {event.attempt} {begins}")
+            begins = "starts from zero" if event.checkpoint is None else f"resumes from step {event.checkpoint}"
+            self.screen.say(f"{event.key}: lost ({event.cause}); attempt {event.attempt} {begins}")
         elif isinstance(event, Said):
             self.screen.say(event.text)
 

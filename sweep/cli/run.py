@@ -105,6 +105,10 @@ def run(
         max_seeds=max_seeds, lanes=int(lanes) if lanes and lanes.isascii() and lanes.isdecimal() else lanes,
     )  # fmt: skip
     rebirth(checked.deterministic and engine == "inline")
+    from sweep import forked
+
+    if engine == "inline" and forked.planned(checked) and not dry_run:
+        forked.start(deterministic=checked.deterministic)  # it loads while what it will train is found
     from sweep.launch import Launch
     from sweep.origin import of_command_line
     from sweep.prepare import prepare
@@ -120,7 +124,7 @@ def run(
     if dry_run:
         _dry(prepared, target, as_json)
         return 0
-    made, close = make_engine(engine, address=address, deterministic=checked.deterministic)
+    made, close = make_engine(checked, engine, address=address)
     launch = Launch(
         prepared, target, made, own_process=engine == "ray", jobs=jobs, fail_fast=fail_fast,
         retry_failed=retry_failed, break_lock=break_lock, more=more, prove=prover(prepared, local=address is None),

@@ -43,6 +43,7 @@ def ml_train(
 
     `ml-train --seed 42`, `ml-train --seed 123`, … and `sweep report` make the sweep one by one.
     """
+    from sweep import forked
     from sweep.cli.conduct import conduct
     from sweep.cli.run import configured, rebirth
     from sweep.errors import StoreError
@@ -62,6 +63,8 @@ def ml_train(
         config, (*overrides, *short), command, metrics=metrics, deterministic=deterministic, seeds=str(first.seed)
     )
     rebirth(checked.deterministic)
+    if forked.planned(checked):
+        forked.start(deterministic=checked.deterministic)  # it loads while what it will train is found
     words = of_command_line(config, (*overrides, *short), deterministic, command, metrics)
     prepared = prepare(checked, origin=words)
     target, remote = located(out if out is not None else default_out(checked))
@@ -71,6 +74,6 @@ def ml_train(
             hint=f"sweep run --seeds {first.seed} --out {remote.url} trains the same model",
         )  # fmt: skip
     Store.check(target, prepared.manifest)
-    made, close = make_engine("inline")
+    made, close = make_engine(checked, "inline")
     launch = Launch(prepared, target, made, own_process=False, retry_failed=retry_failed, only=checked.seeds)
     return conduct(launch, close, as_json=as_json, single=True)

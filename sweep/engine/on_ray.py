@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sweep.engine.event import Done, Event, Lost, Pull, Slots, Task, Tick, Work
-from sweep.engine.local import lean
+from sweep.engine.local import FORKING, PRELOAD, lean
 from sweep.engine.nodes import everywhere
 from sweep.errors import EnvironmentRefused
 
@@ -26,7 +26,8 @@ class RayEngine:
     """Start Ray early (`start`), use it as an engine, `close` it: nothing of ours survives.
 
     address: None starts a private local instance; "auto" or host:port joins a cluster. environment: variables
-    that every worker's interpreter must have from its start.
+    that every worker's interpreter must have from its start. forks: its tasks are of the user's code, for which
+    workers fork (see `sweep.forked`).
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class RayEngine:
         *,
         environment: Mapping[str, str] | None = None,
         cpus: int | None = None,
+        forks: bool = False,
     ) -> None:
         self.address, self.environment, self.cpus = address, dict(environment or {}), cpus
+        self._preload = FORKING if forks else PRELOAD
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
         self._closing = threading.Event()
@@ -77,7 +80,7 @@ class RayEngine:
                 settings |= {"address": self.address}
                 if self.environment:
                     settings |= {"runtime_env": {"env_vars": self.environment}}
-            with lean() if self.address is None else nullcontext():
+            with lean(self._preload) if self.address is None else nullcontext():
                 ray.init(**settings)
             self._ours = True
         except BaseException as error:

@@ -20,7 +20,7 @@ from sweep.handle import Interrupted, Run
 from sweep.steps import Steps
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
-from sweep.task import Interval
+from sweep.task import Accident, Interval
 from sweep.train import lanes, loop
 from sweep.verify.request import Request, Trained
 from sweep.verify.watch import Watch
@@ -95,6 +95,8 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
                 stopped = True
             elif isinstance(result, Failure):
                 failure = Failure(result.kind, result.message, result.phase, result.exception, result.where)
+            elif isinstance(result, Accident):
+                failure = Failure("killed", str(result))
             elif isinstance(result, dict):
                 metrics = result
             if run.environment is None:
