@@ -393,14 +393,17 @@ def test_a_loader_worker_of_a_built_in_recipe_that_was_killed_costs_a_retry(fold
         return [pid for pid in nursery._children() if Path(f"/proc/{pid}/cmdline").read_bytes() == mine]
 
     def kill_one() -> None:
-        while not over.wait(0.01):
-            for pid in forks():
+        before: list[int] = []  # what has just been forked may be about to become another program
+        while not over.wait(0.05):
+            now = forks()
+            for pid in set(before) & set(now):
                 os.kill(pid, signal.SIGKILL)
                 return
+            before = now
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    config = {"name": "loaded", "params": {"epochs": 3, "loader_workers": 1}}
+    config = {"name": "loaded", "params": {"epochs": 30, "loader_workers": 1}}
     results = sweep.run(config, seeds=[1], engine="inline", out="runs", on_event=events.append)
     over.set()
     killer.join()
