@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from sweep.errors import EnvironmentRefused, SweepError
+from sweep.store import atomic
 
 POSSIBLE = sys.platform == "linux"  # elsewhere a fork of a process that has loaded torch is not safe
 DUMP = (
@@ -397,10 +398,9 @@ def _begin(call: Call) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
-    log = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    with atomic.append(Path(call.log)) as log:
+        os.dup2(log.fd, 1)
+        os.dup2(log.fd, 2)
     # Line by line, so that what is said through Python, by children and by C code keeps its order.
     sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
