@@ -23,6 +23,8 @@ from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics
 from sweep.metrics import output
+from sweep.metrics.read import HOW
+from sweep.metrics.seen import seen
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
 from sweep.task import Accident
@@ -93,6 +95,7 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
         code = process.wait()
     heard.close()
     left = shown.left(at_work=False)
+    run.collected = {"id": reading.identity(where)}
     if failure := failure_of(code, heard.last_words):
         shown.settle(reading.so_far(where, left))
         if _ended_by(code) in FROM_OUTSIDE:
@@ -101,24 +104,32 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     try:
         return _result(run, where, left, shown)
     except SweepError as problem:
-        return Failure(
-            "returned", "; ".join(part for part in (problem.what, problem.hint) if part), where=problem.where or ""
-        )
+        with suppress(SweepError):  # another reading may find its metrics; predictions are taken now or never
+            _predictions(run, where, left)
+        found = [each.what + f": --metrics {shlex.quote(each.metrics)}" * bool(each.metrics) for each in seen(left)]
+        hint = [problem.hint] if problem.hint and not (found and problem.hint == HOW) else []
+        said = [problem.what, *hint, *found]
+        return Failure("returned", "; ".join(said), where=problem.where or "")
 
 
 def _result(run: Run, where: Collect | None, left: reading.Left, shown: _Shown) -> Metrics:
     found = reading.metrics(where, left)
     shown.settle(found.history)
-    for split, arrays, note in reading.predictions(where, left):
-        run.save_predictions(split, **arrays)
-        if note:
-            run.note(note)
+    _predictions(run, where, left)
+    run.collected["notes"] = list(found.notes)
     for note in found.notes:
         run.note(note)
     metrics = as_metrics(found.metrics, where="command")
     run.result("last reported", found.history[-1][0] if found.history else None)
     run.digest("metrics", content_id(atomic.strict(metrics)))
     return metrics
+
+
+def _predictions(run: Run, where: Collect | None, left: reading.Left) -> None:
+    for split, arrays, note in reading.predictions(where, left):
+        run.save_predictions(split, **arrays)
+        if note:
+            run.note(note)
 
 
 def failure_of(code: int, last_words: str) -> Failure | None:

@@ -45,6 +45,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     last: dict[str, float] = field(default_factory=dict)
     outcome: dict[str, Json] = field(default_factory=dict)
+    collected: dict[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read
     _rows: int = 0
     _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
     _epochs_since: int = 0

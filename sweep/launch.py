@@ -15,10 +15,12 @@ from sweep import forked, nursery
 from sweep.engine import Done, Engine, Lost, RayEngine, Slots
 from sweep.environment import Answer
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
+from sweep.origin import asked_again, read_by
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec
 from sweep.preflight import preflight
 from sweep.prepare import Prepared
+from sweep.recollect import collect_of, needed, recollect, suggestions
 from sweep.store import Damaged, Failure, Member, Owner, Record, Store, atomic
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
@@ -123,6 +125,7 @@ class Launch:
         self._flying: set[str] = set()
         self._seeds: frozenset[int] | None = frozenset(self.only) if self.only is not None else None
         self._nonce = ""
+        self._read_one = False  # whether any run has metrics
         self._ended_since = True  # whether a run has ended since `more` was last asked
         self.added = 0  # runs that `more` asked for
         self._lanes = lanes_of(self.prepared.config, self.prepared.plan)
@@ -155,6 +158,7 @@ class Launch:
             store = self.store = Store.create(self.out, self.prepared.manifest)
             if self.remote is not None:
                 store.shown = self.remote.url
+            yield from self._read_again(store)
             held.callback(lambda: store.stop_file(self._nonce).unlink(missing_ok=True))
             held.callback(lambda: store.token_file(self._nonce).unlink(missing_ok=True))
             members = [m for m in store.scan(verify=True) if self._seeds is None or m.seed in self._seeds]
@@ -163,6 +167,7 @@ class Launch:
                 store.clean()  # nobody else is writing here: an `ml-train` at work would have been seen
             missing = [m for m in members if m.status not in ("ok", "failed") or self._again(store, m)]
             self._fill(missing)
+            self._read_one = any(m.status == "ok" for m in members)
             new = tuple(seed for seed in store.manifest.seeds if seed not in before) if existed else ()
             if self.remote is not None:
                 self.remote.settle()
@@ -181,6 +186,27 @@ class Launch:
                     store.clean()  # a worker that was killed while it wrote has left half a file
             if self.remote is not None:
                 yield from self._copied(self.remote)
+
+    def _read_again(self, store: Store) -> Iterator[Event]:
+        """Read all runs of a command as this launch asks, or go on as its directory reads them where nothing is asked.
+
+        Raises: StoreError where that cannot be done without training.
+        """
+        if self.prepared.plan.target.kind != "command":
+            return
+        config, theirs = self.prepared.config, collect_of(store.manifest.config.get("collect"))
+        if config.collect is None and theirs is not None:
+            config = config.model_copy(update={"collect": theirs})
+            self.prepared = replace(self.prepared, config=config)
+            yield Said("metrics are read as this directory reads them; --metrics auto, or another, changes it for all")
+        if not needed(store, config.collect):
+            return
+        if self._seeds is not None or self.remote is not None:
+            raise StoreError(
+                "its metrics were read in another way, and two ways in one mean would be no mean", where=store.shown,
+                hint=f"read them again first: sweep collect {store.shown} --metrics …",
+            )  # fmt: skip
+        yield from map(Said, recollect(store, config.collect, self.prepared.manifest.origin))
 
     def _refreshed(self, remote: Remote) -> Iterator[Event]:
         former = remote.refresh()
@@ -319,6 +345,8 @@ class Launch:
         if self.remote is not None and outcome.status != "interrupted":
             yield from self._copied(self.remote, outcome.key)
         yield Finished(outcome)
+        self._read_one |= outcome.status == "ok"
+        yield from self._unreadable(store, outcome)
         if outcome.status == "failed" and outcome.failure is not None:
             why = ""
             if self.fail_fast:
@@ -328,6 +356,28 @@ class Launch:
             if why and not self.stopped:
                 self.stop(why)
                 yield Said(f"nothing more is started: {why}")
+
+    def _unreadable(self, store: Store, outcome: Outcome) -> Iterator[Event]:
+        """The first program to end well and without metrics: start no other, say what was seen and how to read it.
+
+        Those that run go on to their end: what they leave is read without training.
+        """
+        found = outcome.failure
+        if self.prepared.plan.target.kind != "command" or found is None or found.kind != "returned":
+            return
+        if self._read_one or self.stopped:
+            return
+        self.stopped = f"{outcome.key} ended well and gave no metrics"
+        self._queue.clear()
+        lines = [f"nothing more is started: {self.stopped}"]
+        for each in suggestions(store, store.member(outcome.key)):
+            lines.append(f"  {each.what}")
+            if each.metrics:
+                origin = read_by(store.manifest.origin, each.metrics)
+                lines.append(f"    {asked_again(origin, out=store.shown, seeds=store.manifest.seeds)}")
+        if len(lines) == 1:
+            lines.append(f"  {found.message}")
+        yield Said("\n".join(lines))
 
     def _unpacked(self, store: Store, outcome: Outcome) -> Iterator[Event]:
         """A run whose pack ended in an error: trained again on its own, so that only the guilty one fails."""

@@ -64,6 +64,21 @@ def resumed(
     return asked_again(origin, out=out, seeds=seeds, until=rule, max_seeds=most, retry_failed=retry_failed)
 
 
+def read_by(origin: str, metrics: str) -> str:
+    """Return the words of `origin` with another `--metrics`; a call in Python stays as it is."""
+    if origin.startswith(_CALL):
+        return origin
+    words = _split(origin)
+    at = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    skip = False
+    for word in words[:at]:
+        if not skip and word != "--metrics" and not word.startswith(("collect.", "collect=", "--metrics=")):
+            kept.append(word)
+        skip = word == "--metrics"
+    return shlex.join([*kept, *(["--metrics", metrics] if metrics != "auto" else []), *words[at:]])
+
+
 def _split(origin: str) -> list[str]:
     """The words, whatever stands between them: a received directory's may hold more than a command's."""
     try:

@@ -408,6 +408,7 @@ def _commit(store: Store, run: Run, result: Metrics | Failure, seconds: float, s
         attempt=run.attempt.nonce, attempts=run.attempt.number, failure=failure, metrics=metrics,
         result=run.outcome, digests=run.chain, environment=numeric, environment_id=environment_id(numeric),
         context=context, artifacts=run.attempt.artifacts(), seconds=round(seconds, 3), notes=tuple(run.notes),
+        collected=run.collected,
     )  # fmt: skip
     won = store.commit(run.attempt, record)
     if won:

@@ -17,6 +17,7 @@ COMMANDS = {
     "status": "sweep.cli.read",
     "watch": "sweep.cli.watch",
     "report": "sweep.cli.read",
+    "collect": "sweep.cli.collect",
     "compare": "sweep.cli.compare",
     "ensemble": "sweep.cli.ensemble",
     "predict": "sweep.cli.ensemble",

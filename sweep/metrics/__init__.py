@@ -1,7 +1,7 @@
 """The metrics of a program that knows nothing of sweep: read from its files or its output after it has ended."""
 
 from sweep.metrics.files import Left, look
-from sweep.metrics.read import metrics, predictions, require, so_far
+from sweep.metrics.read import identity, metrics, predictions, require, so_far
 from sweep.metrics.rows import Found, NotFound
 
-__all__ = ["Found", "Left", "NotFound", "look", "metrics", "predictions", "require", "so_far"]
+__all__ = ["Found", "Left", "NotFound", "identity", "look", "metrics", "predictions", "require", "so_far"]

@@ -15,6 +15,7 @@ from sweep.goals import direction
 from sweep.metrics import csv, json, tensorboard, text
 from sweep.metrics.files import OURS, Left, located
 from sweep.metrics.rows import Found, History, NotFound, Row, number, settle
+from sweep.plan import content_id
 
 DEFAULT = "metrics.json"
 HOW = (
@@ -45,6 +46,12 @@ def require(collect: Collect | None) -> None:
 def automatic(collect: Collect | None) -> bool:
     """Return whether nobody said where the metrics are."""
     return collect is None or not (collect.json_file or collect.csv or collect.regex or collect.tensorboard)
+
+
+def identity(collect: Collect | None) -> str:
+    """Return the identity of a way to read metrics; all that chooses by itself is one way."""
+    stored = {} if collect is None else collect.model_dump(mode="json", by_alias=True)
+    return content_id({key: value for key, value in stored.items() if value})
 
 
 def metrics(collect: Collect | None, left: Left) -> Found:

@@ -31,6 +31,7 @@ from sweep.store.names import (
     MANIFEST_LOCK,
     MEMBERS,
     PREDICTIONS,
+    READ_BEFORE,
     RECORD,
     STOP,
     TOKEN,
@@ -320,13 +321,15 @@ class Store:
 
     def _history(self, member: Member) -> Path | None:
         if member.record is not None:
-            return self.file(member, HISTORY) if HISTORY in member.record.artifacts else None
+            name = _history_of(member.record)
+            return self.file(member, name) if name in member.record.artifacts else None
         folder = member.folder
         return inside(self.path, folder / HISTORY) if folder else None
 
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder
-        return history.last(inside(self.path, folder / HISTORY)) if folder else None
+        name = HISTORY if member.record is None else _history_of(member.record)
+        return history.last(inside(self.path, folder / name)) if folder else None
 
     def checkpoint(self, member: Member) -> int | None:
         """The step of the newest checkpoint that an unfinished run could go on from; it is not opened."""
@@ -392,6 +395,23 @@ class Store:
         elif path.exists() or path.is_symlink():
             atomic.move(path, member.path / f"{CORRUPT}{secrets.token_hex(4)}.json")
 
+    def reading(self, collect: dict[str, Any] | None, identity: str, origin: str = "") -> None:
+        """Keep how metrics are read from now on; records that were read in another way are to be replaced."""
+        with lock.briefly(self.path / MANIFEST_LOCK):
+            old = manifest.read(self.path / MANIFEST)
+            config = {**old.config, "collect": collect}
+            self._put(replace(old, config=config, collected=identity, origin=origin or old.origin))
+        self.event(kind="collected", collect=collect, identity=identity)
+
+    def reread(self, member: Member, made: Record, rows: bytes) -> None:
+        """Put another reading of the same attempt in place of a run's record, which is kept in its attempt."""
+        if member.record is None or made.attempt != member.record.attempt:
+            raise StoreError("only another reading of the same attempt can replace a record", where=member.key)
+        folder = inside(self.path, member.path / f"{ATTEMPT}{made.attempt}")
+        atomic.write(folder / _history_of(made), rows)
+        atomic.write(folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json", record.encode(member.record))
+        atomic.write(member.path / RECORD, record.encode(made))
+
     def withdraw(self, made: Sequence[Path]) -> None:
         """Take back a directory in which nothing was begun, and the folders, innermost first, made for it."""
         if (self.path / MEMBERS).exists():
@@ -425,6 +445,12 @@ class Store:
     def token_file(self, launch: str) -> Path:
         """Its existence tells a worker that it sees the very directory of the launch."""
         return self.path / f"{TOKEN}{launch}"
+
+
+def _history_of(found: Record) -> str:
+    """The file of a run's learning curve, by the reading that counts."""
+    name = found.collected.get("history")
+    return name if isinstance(name, str) and re.fullmatch(r"history-[0-9a-f]{8}\.jsonl", name) else HISTORY
 
 
 def _number(attempt: Path) -> int:

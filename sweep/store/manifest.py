@@ -45,6 +45,7 @@ class Manifest:
     until: Mapping[str, Json] = field(default_factory=dict)  # the stopping rule, and where it stood at its last look
     primary_before: str = ""  # the primary metric when results were first there, where another is asked for now
     origin: str = ""  # the words after `sweep run` that asked for it, or the call in Python; secrets hidden
+    collected: str = ""  # the identity of how metrics are read, once they were read again
     source: str = ""  # the text of a function that no file holds, as of a notebook: to be read, never run
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:

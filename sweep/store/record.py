@@ -65,6 +65,7 @@ class Record:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    collected: Mapping[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read, and notes
 
 
 def verdict_of(a: Record, b: Record) -> Verdict:

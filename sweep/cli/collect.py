@@ -1,0 +1,52 @@
+"""`sweep collect`: read a program's metrics again, from what it left."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Read a program's metrics again, without training.", options_metavar="[OPTIONS]")
+@click.argument("directory")
+@click.option(
+    "--metrics", metavar="WHERE",
+    help="Where the metrics are found, as for sweep run; without it, as this directory reads them.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
+def collect(directory: str, metrics: str | None, as_json: bool) -> int:
+    """Read the metrics of all finished runs of a program again, from its kept output and its files.
+
+    \b
+      sweep collect runs/train --metrics 'val_acc={number}'
+      sweep collect runs/train --metrics metrics.csv
+
+    Nothing is trained. A run that had failed for want of metrics becomes ok where they are found. The old records are
+    kept. Runs of which not enough was kept are named, and then nothing is changed.
+    """
+    from pathlib import Path
+
+    from sweep.cli.read import show_report
+    from sweep.cli.run import where_metrics
+    from sweep.config.schema import Collect
+    from sweep.errors import StoreError
+    from sweep.origin import read_by
+    from sweep.recollect import collect_of, recollect
+    from sweep.store import Store
+
+    store = Store.open(directory)
+    if store.manifest.experiment.get("target", {}).get("kind") != "command":
+        raise StoreError(
+            "its runs are no program's: a recipe and a function report their metrics themselves", where=directory
+        )
+    if Path(store.shown) != store.path:
+        raise StoreError("metrics are read again in a directory of this machine", where=store.shown)
+    wanted, origin = collect_of(store.manifest.config.get("collect")), ""
+    if metrics is not None:
+        named = where_metrics(metrics)
+        kept = {"predictions": dict(wanted.predictions)} if wanted is not None and wanted.predictions else {}
+        made = {**named, **kept}
+        wanted = Collect.model_validate(made) if made else None
+        origin = read_by(store.manifest.origin, metrics)
+    with Store.lock(store.path):
+        for said in recollect(store, wanted, origin):
+            click.echo(said, err=True)
+    return show_report(Store.open(directory), "json" if as_json else "text")

@@ -1,0 +1,145 @@
+"""The metrics of a directory's commands, read again from what their programs left: nothing is trained."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sweep.argv import params_by_name
+from sweep.config.schema import Collect
+from sweep.errors import StoreError, SweepError
+from sweep.metrics import Found, Left, identity, metrics, output, so_far
+from sweep.metrics.read import DEFAULT, automatic
+from sweep.metrics.seen import Seen, seen
+from sweep.plan import RunSpec, content_id
+from sweep.store import Failure, Member, Record, Store, atomic, history
+from sweep.store.names import HISTORY_AGAIN
+from sweep.store.record import Artifact
+
+READABLE = ("returned", "diverged")  # kinds of failure that another reading may find to be none
+
+
+def collect_of(stored: Mapping[str, Any] | None) -> Collect | None:
+    """Return how a directory's metrics are read, out of its manifest's config."""
+    return Collect.model_validate({k: v for k, v in stored.items() if v}) if stored and any(stored.values()) else None
+
+
+def needed(store: Store, collect: Collect | None) -> bool:
+    """Return whether the directory's metrics were read in another way, or an earlier rereading was cut short."""
+    wanted = identity(collect)
+    if wanted != identity(collect_of(store.manifest.config.get("collect"))):
+        return True
+    return bool(store.manifest.collected) and any(
+        m.record is not None and m.record.collected.get("id") != wanted for m in store.scan()
+    )
+
+
+def recollect(store: Store, collect: Collect | None, origin: str = "") -> Iterator[str]:
+    """Read the metrics of every finished run again and put the new records in place of the old, which are kept.
+
+    Under the directory's lock. Each run's record changes at once or not at all; where the launch dies between two of
+    them, the next command reads the rest.
+
+    Raises: StoreError before anything is changed: naming the runs of which not enough was kept, and where the new way
+    finds no metrics in any run.
+    """
+    before = collect_of(store.manifest.config.get("collect"))
+    if (before.predictions if before else {}) != (collect.predictions if collect else {}):
+        raise StoreError(
+            "predictions are kept when a run ends, and cannot be collected again", where=str(store.path),
+            hint="leave collect.predictions as it is, or choose another --out",
+        )  # fmt: skip
+    members = [m for m in store.scan(verify=True) if m.record is not None]
+    lacking = [f"{m.key} ({why})" for m in members if (why := _lacking(m, collect))]
+    if lacking:
+        raise StoreError(
+            f"not enough was kept to read these runs again: {', '.join(lacking[:5])}"
+            + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""),
+            where=str(store.path), hint="choose another --out, which trains them again",
+        )  # fmt: skip
+    made = [(member, *_read(member, collect)) for member in members]
+    if made and not any(record.status == "ok" or record.metrics for _, record, _ in made):
+        first = next((r.failure for _, r, _ in made if r.failure and r.failure.kind == "returned"), None)
+        if first is not None:
+            raise StoreError(
+                f"no run has metrics there: {first.message}", where=str(store.path), hint="nothing was changed",
+            )  # fmt: skip
+    stored = None if collect is None else collect.model_dump(mode="json", by_alias=True)
+    store.reading(stored, identity(collect), origin)
+    for member, record, rows in made:
+        store.reread(member, record, rows)
+    if made:
+        ok = sum(record.status == "ok" for _, record, _ in made)
+        yield f"metrics of {len(made)} runs were read again, without training: {ok} ok"
+
+
+def suggestions(store: Store, member: Member) -> list[Seen]:
+    """Return what a run without metrics left to be read."""
+    record, folder = member.record, member.folder
+    return [] if record is None or folder is None else seen(_left(record, folder, beside=Path.cwd()))
+
+
+def _left(record: Record, folder: Path, *, beside: Path | None = None) -> Left:
+    spec = RunSpec.from_json(record.spec)
+    values = {
+        "seed": str(spec.seed), "dir": os.fspath(folder), "device": spec.device, "run_id": record.spec_id[:16],
+        **params_by_name(spec.params),
+    }  # fmt: skip
+    texts = {
+        stream: (folder / name).read_bytes().decode("utf-8", errors="replace") if (folder / name).is_file() else ""
+        for stream, name in output.FILES.items()
+    }
+    return Left(folder, values, beside, texts["stdout"], texts["stderr"])
+
+
+def _lacking(member: Member, collect: Collect | None) -> str:
+    """Why a run's output cannot be read again, where its output is to be read, or nothing."""
+    folder, record = member.folder, member.record
+    if folder is None or record is None or (record.failure is not None and record.failure.kind not in READABLE):
+        return ""
+    if not (collect.regex if collect is not None and not automatic(collect) else not (folder / DEFAULT).is_file()):
+        return ""
+    if not record.collected:
+        return "made by a version that kept no raw output"
+    lost = sum(output.lost(folder / name) for name in output.FILES.values())
+    return f"{lost >> 20} MiB of its output were over the limit" if lost else ""
+
+
+def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
+    """The record that another reading makes of a run, and its learning curve as it is stored."""
+    old, folder = member.record, member.folder
+    assert old is not None
+    assert folder is not None
+    left = _left(old, folder)
+    failure: Failure | None
+    if old.failure is not None and old.failure.kind not in READABLE:
+        found, failure = Found({}, so_far(collect, left)), old.failure
+    else:
+        try:
+            found = metrics(collect, left)
+            bad = [name for name, value in found.metrics.items() if not math.isfinite(value)]
+            failure = Failure("diverged", f"{bad[0]} is {found.metrics[bad[0]]}") if bad else None
+        except SweepError as problem:
+            found = Found({}, so_far(collect, left))
+            message = "; ".join(part for part in (problem.what, problem.hint) if part)
+            failure = Failure("returned", message, where=problem.where or "")
+    rows = "".join(history.line(step, row) for step, row in found.history).encode()
+    id_ = identity(collect)
+    name = HISTORY_AGAIN.format(id=secrets.token_hex(4))
+    said = old.collected.get("notes") or ()
+    artifacts = {**old.artifacts, name: Artifact(atomic.bytes_digest(rows), len(rows))}
+    digests = {key: value for key, value in old.digests.items() if key != "metrics"}
+    if found.metrics:
+        digests["metrics"] = content_id(atomic.strict(found.metrics))
+    made = replace(
+        old, status="failed" if failure else "ok", failure=failure, metrics=found.metrics, digests=digests,
+        result={"rule": "last reported", "epoch": found.history[-1][0] if found.history else None},
+        artifacts=artifacts, collected={"id": id_, "notes": list(found.notes), "history": name},
+        notes=(*(note for note in old.notes if note not in said), *found.notes),
+    )  # fmt: skip
+    return made, rows
