@@ -16,9 +16,8 @@ from sweep.metrics import require
 from sweep.plan import Cell, Plan, Target, cells_of, plan
 from sweep.source import mentions, source_digest, source_text
 from sweep.store import Manifest
+from sweep.store.manifest import MOST
 from sweep.target import check_params, resolve
-
-MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
 
 
 @dataclass(frozen=True)

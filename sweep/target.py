@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from sweep.config import explain
 from sweep.errors import ConfigError, TargetError
 from sweep.plan import Json, Target, canonical
-from sweep.source import source_digest
+from sweep.source import built_in, source_digest
 
 # All that a stranger's directory may have run: anything else in this package, called with a stranger's
 # parameters, could write files.
@@ -58,7 +58,7 @@ def find(reference: str) -> Callable[..., Any]:
     if not module_name or not name:
         raise TargetError(f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train")
     here = os.getcwd()
-    if here not in sys.path:
+    if not built_in(reference) and here not in sys.path:  # nothing of a working folder is imported without need
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)

@@ -14,10 +14,14 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
+
+from sweep.errors import StoreError
 
 Json = Any
 
@@ -25,7 +29,16 @@ TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: ignor
 
 
 def _open(path: Path, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o666)
+    # A link in the place of a file of ours would lead a writer out of the directory.
+    made = os.O_NOFOLLOW if flags & os.O_CREAT else 0
+    try:
+        return os.open(path, flags | made | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if made and error.errno == errno.ELOOP:
+            raise StoreError(
+                "is a link, and a run directory holds none", where=str(path), hint="remove it, or choose another --out"
+            ) from None
+        raise
 
 
 def _write(fd: int, data: bytes | memoryview) -> None:
@@ -209,9 +222,21 @@ def _filler(data: bytes | Callable[[IO[bytes]], None]) -> Callable[[IO[bytes]], 
     return fill
 
 
+def opened(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a plain file of a run directory to read it.
+
+    Neither a link is followed, nor a pipe waited for. Raises: OSError, for anything else than a plain file as well.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a plain file", os.fspath(path))
+    return os.fdopen(fd, "rb")
+
+
 def read(path: Path, limit: int) -> bytes:
-    """A file's bytes. Raises: ValueError when it is larger than `limit`, which nothing that we wrote is."""
-    with open(path, "rb") as stream:
+    """Return a plain file's bytes. Raises: ValueError when it is larger than `limit`: then we did not write it."""
+    with opened(path) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit >> 20} MiB")
@@ -224,7 +249,7 @@ def bytes_digest(data: bytes | memoryview) -> str:
 
 def file_digest(path: Path) -> str:
     """sha256 (hex) of a file's bytes."""
-    with open(path, "rb") as stream:
+    with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

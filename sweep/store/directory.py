@@ -36,6 +36,7 @@ from sweep.store.names import (
     STOP,
     TOKEN,
     inside,
+    is_ours,
 )
 from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
@@ -98,6 +99,7 @@ class Store:
         root, url = remote.fetched(path)
         if root.exists() and not root.is_dir():
             raise StoreError("is a file, not a run directory", where=str(root))
+        _require_plain(root / MEMBERS)
         return cls(root, manifest.read(root / MANIFEST), url)
 
     @staticmethod
@@ -111,6 +113,7 @@ class Store:
         Raises: StoreError.
         """
         _require_writable(path)
+        _require_own(path)
         if cls.exists(path):
             cls.open(path).require(wanted)
 
@@ -121,6 +124,7 @@ class Store:
         Raises: StoreError.
         """
         _require_writable(path)
+        _require_own(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -208,8 +212,12 @@ class Store:
         for task, variant, seed, repeat in self.members():
             parent = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part))
             if parent not in folders:
+                for part in (parent, *parent.parents):
+                    if part == self.path:
+                        break
+                    _require_plain(part)
                 folders[parent] = _names(parent)
-            leaf = f"seed{seed}" + (f"-r{repeat}" if repeat else "")
+            leaf = _leaf(seed, repeat)
             key = "/".join(part for part in (task, variant, leaf) if part)
             path = parent / leaf
             if leaf not in folders[parent]:
@@ -417,7 +425,7 @@ class Store:
         if (self.path / MEMBERS).exists():
             return
         ours = [self.path / name for name in (MANIFEST, MANIFEST_LOCK, LOCK)]
-        for path in (*ours, *self.path.glob(f"{STOP}*"), *self.path.glob(f"{TOKEN}*")):
+        for path in (*ours, *_marks(self.path)):
             path.unlink(missing_ok=True)
         with suppress(OSError):  # somebody has put something there meanwhile
             for folder in made:
@@ -428,15 +436,21 @@ class Store:
         atomic.append_line(self.path / EVENTS, atomic.dumps({"time": now(), **fields}, indent=None))
 
     def clean(self) -> None:
-        """Remove what killed writers left behind: temporary files, and checkpoints of runs that are recorded."""
-        for folder, _, names in os.walk(self.path):  # it follows no link
-            for path in (Path(folder, name) for name in names):
-                ended = is_checkpoint(path) and (path.parent.parent / RECORD).exists()
-                if ended or path.name.startswith(atomic.TEMPORARY):
-                    path.unlink(missing_ok=True)
-        for prefix in (STOP, TOKEN):
-            for path in self.path.glob(f"{prefix}*"):
-                path.unlink(missing_ok=True)
+        """Remove what killed writers left behind: temporary files, and checkpoints of runs that are recorded.
+
+        Only by names that we give, and only in the folders of planned runs and their attempts: whatever else there
+        is below, is somebody's.
+        """
+        for path in (*_marks(self.path), *_scraps(self.path)):
+            path.unlink(missing_ok=True)
+        for task, variant, seed, repeat in self.members():
+            path = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part), _leaf(seed, repeat))
+            for attempt in attempts_of(path):
+                ended = [*filter(is_checkpoint, attempt.iterdir())] if (path / RECORD).exists() else []
+                for scrap in (*ended, *_scraps(attempt)):
+                    scrap.unlink(missing_ok=True)
+            for scrap in _scraps(path):
+                scrap.unlink(missing_ok=True)
 
     def stop_file(self, launch: str) -> Path:
         """Its existence asks the runs of a launch to end at their next checkpoint."""
@@ -451,6 +465,32 @@ def _history_of(found: Record) -> str:
     """The file of a run's learning curve, by the reading that counts."""
     name = found.collected.get("history")
     return name if isinstance(name, str) and re.fullmatch(r"history-[0-9a-f]{8}\.jsonl", name) else HISTORY
+
+
+def _leaf(seed: int, repeat: int) -> str:
+    return f"seed{seed}" + (f"-r{repeat}" if repeat else "")
+
+
+def _scraps(folder: Path) -> Iterator[Path]:
+    """The temporary files of ours in a folder."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        yield from (path for path in list(folder.iterdir()) if is_ours(path.name, atomic.TEMPORARY))
+
+
+def _marks(root: Path) -> Iterator[Path]:
+    """The files by which launches ask their runs to stop, and tell them that this is their directory."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = list(root.iterdir())
+        yield from (path for path in names if is_ours(path.name, STOP) or is_ours(path.name, TOKEN))
+
+
+def _require_plain(folder: Path) -> None:
+    """Raises: StoreError for a link in the place of a folder of runs."""
+    if folder.is_symlink():
+        raise StoreError(
+            "is a link: a run directory holds its runs itself", where=str(folder),
+            hint="move the whole directory, and link to that",
+        )  # fmt: skip
 
 
 def _number(attempt: Path) -> int:
@@ -482,6 +522,35 @@ def _alive(owner: Owner, live: Owner | None) -> bool:
     return (live is not None and live.nonce == owner.nonce) if dead is None else not dead
 
 
+_OURS = frozenset({MANIFEST, LOCK, MANIFEST_LOCK, MEMBERS, EVENTS})
+
+
+def _require_own(root: Path) -> None:
+    """Refuse a place that is not for one sweep alone: all that is in a run directory is ours to replace.
+
+    Raises: StoreError for a directory that holds something else, or lies in another sweep.
+    """
+    for above in root.absolute().parents:
+        if (above / MANIFEST).is_file():
+            raise StoreError(
+                f"lies inside the sweep at {above}", where=str(root), hint="choose another --out, beside that one"
+            )
+    if (root / MANIFEST).exists():
+        return
+    with suppress(FileNotFoundError, NotADirectoryError):
+        others = sorted(path.name for path in root.iterdir() if path.name not in _OURS and not _is_mark(path.name))
+        if others:
+            listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise StoreError(
+                f"holds other files ({listed}), and a sweep has its directory to itself", where=str(root),
+                hint=f"name a new folder, e.g. --out {root / 'sweep'}",
+            )  # fmt: skip
+
+
+def _is_mark(name: str) -> bool:
+    return any(is_ours(name, prefix) for prefix in (STOP, TOKEN, atomic.TEMPORARY))
+
+
 def _require_writable(root: Path) -> None:
     """Refuse before anything is trained. Raises: StoreError."""
     there = root
@@ -492,4 +561,4 @@ def _require_writable(root: Path) -> None:
     if not there.is_dir():
         raise StoreError("is a file, not a directory", where=str(there), hint="choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise StoreError("is not writable", where=str(there), hint="choose another --out, or mend its permissions")
+        raise StoreError("is not writable", where=str(there), hint="choose another --out, or fix its permissions")

@@ -99,15 +99,20 @@ def _row(found: Any) -> Row | None:
 def read(path: Path) -> tuple[list[Row], str]:
     """`parse` of a file; an absent one is an empty history."""
     try:
-        return parse(path.read_bytes())
+        return parse(_whole(path))
     except FileNotFoundError:
         return [], ""
+
+
+def _whole(path: Path) -> bytes:
+    with atomic.opened(path) as stream:
+        return stream.read()
 
 
 def table(path: Path) -> Table | list[Row]:
     """`tabulate` of a file where that is possible, else the rows of `read`."""
     try:
-        data = path.read_bytes()
+        data = _whole(path)
     except FileNotFoundError:
         return []
     found = tabulate(data)
@@ -116,7 +121,7 @@ def table(path: Path) -> Table | list[Row]:
 
 def stream(path: Path, block: int = 1 << 20) -> Iterator[Row]:
     """The rows of `read`, `block` bytes at a time: for histories that memory cannot hold."""
-    with suppress(FileNotFoundError), open(path, "rb") as source:
+    with suppress(FileNotFoundError), atomic.opened(path) as source:
         rest = b""
         while chunk := source.read(block):
             whole, end, rest = (rest + chunk).rpartition(b"\n")
@@ -126,7 +131,7 @@ def stream(path: Path, block: int = 1 << 20) -> Iterator[Row]:
 def last(path: Path) -> Row | None:
     """The newest whole row, read from the end of the file only."""
     try:
-        with open(path, "rb") as stream:
+        with atomic.opened(path) as stream:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - 8192))
             rows, _ = parse(stream.read())

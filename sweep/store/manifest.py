@@ -11,10 +11,12 @@ from typing import Any
 from sweep.errors import StoreError
 from sweep.plan import content_id
 from sweep.store import atomic
+from sweep.store.names import is_folder
 from sweep.store.owner import now
 
 FORMAT = 1
-LIMIT = 1 << 30  # bytes that a manifest may have
+LIMIT = 256 << 20  # bytes that a manifest may have
+MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
 PRESENTED = ("primary", "goals")  # of a config: may be asked anew of a directory that is there
 UNTIL = "until"  # the note of seeds that a stopping rule asked for
 
@@ -117,6 +119,7 @@ def read(path: Path) -> Manifest:
         body["seed_log"] = tuple(
             SeedEntry(e["time"], tuple(e["added"]), e["results_existed"], e.get("note", "")) for e in body["seed_log"]
         )
+        _check(body)
         return Manifest(**body)
     except FileNotFoundError:
         raise StoreError(
@@ -127,6 +130,36 @@ def read(path: Path) -> Manifest:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"it cannot be read ({error})", where=where) from error
+
+
+def _check(body: Mapping[str, Json]) -> None:
+    """Refuse a plan that cannot be ours. Raises: ValueError, KeyError, TypeError."""
+    text = ("name", "primary_before", "origin", "source")
+    if not all(isinstance(body.get(key, ""), str) for key in text):
+        raise ValueError("a text in it is none")
+    tables = ("config", "experiment", "versions", "stamp", "until")
+    if not all(isinstance(body.get(key, {}), Mapping) for key in tables):
+        raise ValueError("a table in it is none")
+    experiment = body["experiment"]
+    if experiment:  # a directory of a worker's own has no plan
+        for cell in experiment["cells"]:
+            if not (is_folder(cell["task"]) and is_folder(cell["variant"])):
+                raise ValueError("a task or variant has no name of ours")
+            if not (isinstance(cell["params"], Mapping) and isinstance(cell["data"], str)):
+                raise ValueError("the parameters of a variant are none")
+        repeats = experiment["repeats"]
+        if type(repeats) is not int or repeats < 1:
+            raise ValueError("its repeats are no number")
+        if not isinstance(experiment["target"], Mapping):
+            raise ValueError("its target is none")
+        runs = repeats * len(experiment["cells"]) * len(body["seeds"])
+        if runs > MOST:
+            raise ValueError(f"it plans {runs:,} runs, a directory holds at most {MOST:,}")
+    logged = [seed for entry in body["seed_log"] for seed in entry.added]
+    if any(type(seed) is not int or not 0 <= seed < 1 << 32 for seed in (*body["seeds"], *logged)):
+        raise ValueError("a seed in it is none")
+    if len(set(body["seeds"])) != len(body["seeds"]):
+        raise ValueError("a seed is planned twice")
 
 
 def differences(old: Json, new: Json, path: str = "") -> Iterator[str]:

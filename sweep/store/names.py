@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from sweep.errors import StoreError
@@ -27,6 +28,25 @@ CHECKPOINT = "checkpoint-"
 LOG = "log.txt"
 STDOUT, STDERR = "raw-stdout.txt", "raw-stderr.txt"  # of a command, as it came
 EVENTS = "events.jsonl"
+
+
+_NONCE = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+def is_nonce(text: object) -> bool:
+    """Return whether it is the random part of a name, as we make it."""
+    return isinstance(text, str) and _NONCE.fullmatch(text) is not None
+
+
+def is_folder(text: object) -> bool:
+    """Return whether it can be the folder of a task or a variant; empty where there is only one."""
+    return isinstance(text, str) and (not text or _FOLDER.fullmatch(text) is not None)
+
+
+def is_ours(name: str, prefix: str) -> bool:
+    """Return whether a name is the prefix and a random part of ours, and not merely begins like one."""
+    return name.startswith(prefix) and is_nonce(name.removeprefix(prefix))
 
 
 def inside(root: Path, path: Path) -> Path:

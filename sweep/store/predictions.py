@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass, fields
 from io import BytesIO
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import IntegrityError, SweepError
+from sweep.store import atomic
 
 Array = NDArray[Any]
 LIMIT = 8 << 30  # bytes that one file may unpack to
+DENSE = 50  # times its own size that a file may unpack to: ours are stored as they are
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,12 @@ def read(path: Path) -> Predictions:
     Raises: IntegrityError for anything that is not such a file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(item.file_size for item in archive.infolist()) > LIMIT:
-                raise ValueError(f"unpacks to more than {LIMIT >> 30} GiB")
+        with atomic.opened(path) as stream, zipfile.ZipFile(stream) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+        if size > LIMIT:
+            raise ValueError(f"unpacks to more than {LIMIT >> 30} GiB")
+        if size > DENSE * os.path.getsize(path) + (1 << 20):
+            raise ValueError(f"unpacks to {size / (1 << 20):,.0f} MiB, more than numbers of a model would")
         known = {f.name for f in fields(Predictions)}
         with np.load(path, allow_pickle=False) as data:
             return Predictions(**{name: data[name] for name in data.files if name in known})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from sweep.environment import Origin, Verdict, verdict
 from sweep.plan import RunSpec, content_id
 from sweep.store import atomic
+from sweep.store.names import is_folder, is_nonce
 
 FORMAT = 1
 LIMIT = 64 << 20  # bytes: a larger file is no record of ours, and is not read into memory
@@ -105,7 +107,13 @@ def decode(data: bytes) -> Record:
             raise Damaged("its spec does not match its identity")
         if body["status"] not in ("ok", "failed") or (body["status"] == "failed") != bool(body["failure"]):
             raise Damaged(f"its status is {body['status']!r}")
-        RunSpec.from_json(body["spec"])
+        spec = RunSpec.from_json(body["spec"])
+        if not is_nonce(body["attempt"]):
+            raise Damaged("its attempt has no name of ours")
+        if not (is_folder(spec.task) and is_folder(spec.variant)):
+            raise Damaged("its task or variant has no name of ours")
+        if bad := [name for name in body["artifacts"] if Path(name).name != name or name.startswith(".")]:
+            raise Damaged(f"it names a file outside its attempt ({bad[0][:60]!r})")
         known = {f.name for f in fields(Record)}
         body = {key: value for key, value in body.items() if key in known}
         body["failure"] = Failure(**body["failure"]) if body["failure"] else None

@@ -14,12 +14,18 @@ from types import TracebackType
 
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
+from sweep.source import built_in
 from sweep.store import Failure, atomic
 from sweep.task import Place
 from sweep.verify.request import Request, Trained
 
 ANSWER = "answer.json"
 STARTED = "started"
+
+
+# Without the working folder, which may hold a stranger's modules, on the path.
+_START = "import sys; sys.path += [sys.argv[1]]; from sweep.verify.process import main; main()"
+_ROOT = os.fspath(Path(__file__).parents[2])
 
 
 class Process:
@@ -32,7 +38,7 @@ class Process:
         self._output = self.folder / "output.txt"
         with self._output.open("wb") as output:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", "from sweep.verify.process import main; main()"],
+                [sys.executable, "-P", "-c", _START, _ROOT],
                 stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                 env=_environment(request.spec.deterministic),
             )  # fmt: skip
@@ -99,7 +105,7 @@ def main() -> None:
     path, request, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
     os.nice(request.nice)
-    _enter_folder(request.place)
+    _enter_folder(request.place, built_in(request.spec.target.reference))
     module, _, name = _TASKS[request.task].partition(":")
     try:
         task = getattr(import_module(module), name)
@@ -110,9 +116,9 @@ def main() -> None:
     atomic.write_json(Path(request.path) / ANSWER, made.to_json())
 
 
-def _enter_folder(place: Place) -> None:
-    """Where the launch found the user's functions."""
+def _enter_folder(place: Place, ours: bool) -> None:
+    """Go to where the launch found the user's functions; a recipe of ours imports nothing from there."""
     if place.folder and os.path.isdir(place.folder):
         os.chdir(place.folder)
-        if place.folder not in sys.path:
+        if not ours and place.folder not in sys.path:
             sys.path.insert(0, place.folder)

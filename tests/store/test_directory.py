@@ -193,12 +193,18 @@ def test_litter_changes_nothing(store: Store) -> None:
     (members / "seed3").write_text("a file where a folder belongs")
     (members / "seed0" / "attempt-zzz").write_text("a file")
     (members / "seed0" / "attempt-yyy").symlink_to(store.path.parent)
-    (members / "seed0" / ".tmp-123").write_text("of a killed writer")
-    (store.path / "stop-abc").touch()
+    (members / "seed0" / ".tmp-01234567").write_text("of a killed writer")
+    (store.path / "stop-89abcdef").touch()
+    theirs = [store.path / "stop-words.txt", store.path / "launch-plan", members / "seed0" / ".tmp-notes"]
+    theirs += [members / "seed99" / ".tmp-01234567"]
+    for path in theirs:
+        path.write_text("somebody's")
     assert statuses(store) == before
     store.clean()
-    assert not list(store.path.rglob(".tmp-*"))
-    assert not list(store.path.glob("stop-*"))
+    assert not list((members / "seed0").glob(".tmp-0*"))
+    assert not (store.path / "stop-89abcdef").exists()
+    # What only begins like a name of ours, or lies where no planned run is, stays.
+    assert all(path.exists() for path in theirs)
 
 
 def test_a_member_that_is_a_link_out_is_not_followed(store: Store, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ numbers = st.floats(allow_nan=True, allow_infinity=True)
 failures = st.builds(Failure, kind=texts, message=texts, phase=texts, exception=texts, where=texts)
 records = st.builds(
     Record,
-    spec=st.just(SPEC.to_json()), spec_id=st.just(SPEC.id), attempt=texts, attempts=st.integers(1, 9),
+    spec=st.just(SPEC.to_json()), spec_id=st.just(SPEC.id), attempt=st.integers(0, 2**32 - 1).map("{:08x}".format),
+    attempts=st.integers(1, 9),
     status=st.just("ok"), metrics=st.dictionaries(texts, numbers, max_size=4),
     result=st.fixed_dictionaries({"rule": texts, "epoch": st.none() | st.integers()}),
     digests=st.dictionaries(texts, texts, max_size=3), environment_id=texts,

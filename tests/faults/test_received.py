@@ -1,0 +1,213 @@
+"""A directory that somebody sent, or that is not ours, is read, never obeyed: nothing runs, leaves it, or is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from finished import accuracies, failure, sweep_of
+
+import sweep
+from sweep.cli.app import main
+from sweep.errors import IntegrityError, StoreError
+from sweep.plan import content_id
+from sweep.store import Store, atomic, predictions, record
+
+SHADOWED = ("torch", "numpy", "pandas", "scipy", "sklearn", "ray", "safetensors", "json")
+
+
+def resealed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a sealed JSON file and seal it again, as a stranger would."""
+    body = json.loads(path.read_text())
+    body.pop("checksum")
+    change(body)
+    path.write_text(json.dumps({**body, "checksum": content_id(body)}))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Store:
+    return sweep_of(tmp_path / "runs", accuracies({0: 0.9, 1: 0.8, 2: 0.85}))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sent") / "d"
+    config = {
+        "recipe": "sweep.train.recipes:classifier",
+        "params": {"data": {"name": "digits", "limit": 200}, "epochs": 1},
+    }
+    sweep.run(config, seeds=[1, 2], out=out, engine="inline", on_event=lambda event: None)
+    return out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "."],
+        ["reproduce", ".", "--seed", "1"],
+        ["predict", ".", "{inputs}", "--out", "{out}"],
+        ["ensemble", ".", "--export", "{program}"],
+    ],
+)
+def test_no_command_imports_from_the_directory_it_stands_in(trained: Path, tmp_path: Path, words: list[str]) -> None:
+    marker = tmp_path / "ran"
+    for name in SHADOWED:
+        (trained / f"{name}.py").write_text(f"open({str(marker)!r}, 'w').close()\nraise ImportError('not yours')\n")
+    np.savez(tmp_path / "in.npz", inputs=np.zeros((2, 8, 8)))
+    places = {"inputs": tmp_path / "in.npz", "out": tmp_path / "out.npz", "program": tmp_path / "e.pt2"}
+    code = "import sys; from sweep.cli import sweep; sweep()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *(word.format(**places) for word in words)],
+        cwd=trained, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not marker.exists()
+
+
+def test_a_directory_that_holds_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    theirs = ["thesis.tex", ".tmp-01234567", "launch-plan.txt", "stop-words.txt", "other/checkpoint-000000001.pt"]
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    with pytest.raises(StoreError, match="holds other files") as refused:
+        Store.claim(tmp_path)
+    assert "--out" in refused.value.hint
+    assert [(tmp_path / name).read_text() for name in theirs] == theirs
+    Store.claim(tmp_path / "new" / "one")  # the way out
+    (tmp_path / "empty").mkdir()
+    Store.claim(tmp_path / "empty")
+
+
+def test_a_sweep_in_or_around_another_is_refused(finished: Store) -> None:
+    with pytest.raises(StoreError, match="inside the sweep"):
+        Store.claim(finished.path / "members" / "new")
+    with pytest.raises(StoreError, match="holds other files"):
+        Store.claim(finished.path.parent)
+    Store.claim(finished.path)  # the sweep itself goes on
+
+
+@pytest.mark.parametrize("name", ["lock", "events.jsonl", "sweep.json.lock"])
+def test_a_link_in_the_place_of_a_file_of_ours_is_not_written_through(
+    finished: Store, tmp_path: Path, name: str
+) -> None:
+    victim = tmp_path / "profile"
+    victim.write_text("mine\n")
+    (finished.path / name).unlink(missing_ok=True)
+    (finished.path / name).symlink_to(victim)
+
+    def write() -> None:
+        if name == "lock":
+            with Store.lock(finished.path):
+                pass
+        elif name == "events.jsonl":
+            finished.event(kind="lost", key="x")
+        else:
+            finished.stamp({})
+
+    with pytest.raises(StoreError, match="is a link"):
+        write()
+    assert victim.read_text() == "mine\n"
+
+
+def test_runs_behind_a_link_are_refused_and_not_renamed(finished: Store, tmp_path: Path) -> None:
+    moved = tmp_path / "other-disk"
+    (finished.path / "members").rename(moved)
+    (finished.path / "members").symlink_to(moved)
+    before = sorted(str(path) for path in moved.rglob("*"))
+    with pytest.raises(StoreError, match="is a link"):
+        Store.open(finished.path)
+    assert main(["report", str(finished.path)]) == 2
+    assert sorted(str(path) for path in moved.rglob("*")) == before
+
+
+@pytest.mark.parametrize("attempt", ["x/../../..", "../../elsewhere", "", "ABCDEF01", 7, "0123456"])
+def test_an_attempt_that_is_no_name_of_ours_is_damage(finished: Store, attempt: Any) -> None:
+    path = finished.path / "members" / "seed0" / "record.json"
+    resealed(path, lambda body: body.update(attempt=attempt))
+    with pytest.raises(record.Damaged):
+        record.decode(path.read_bytes())
+
+
+def test_a_failed_record_moves_nothing_outside_its_run(tmp_path: Path) -> None:
+    store = sweep_of(tmp_path / "runs", lambda spec: {"failure": failure()}, seeds=[0])
+    resealed(store.path / "members" / "seed0" / "record.json", lambda body: body.update(attempt="x/../../.."))
+    (member,) = store.scan()
+    assert member.status == "lost"
+    store.set_aside(member)
+    assert [path.name for path in store.path.parent.iterdir()] == ["runs"]
+    assert list((store.path / "members" / "seed0").glob("record.corrupt-*"))
+
+
+def test_a_record_names_files_beside_itself_only(finished: Store) -> None:
+    path = finished.path / "members" / "seed0" / "record.json"
+    resealed(path, lambda body: body["artifacts"].update({"../../../secret": {"sha256": "0" * 64, "bytes": 1}}))
+    with pytest.raises(record.Damaged, match="outside its attempt"):
+        record.decode(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda b: b["experiment"].update(repeats=10**9), "at most"),
+        (lambda b: b.update(seeds=list(range(3_000_00))), "at most"),
+        (lambda b: b.update(seeds=[-1]), "seed"),
+        (lambda b: b.update(seeds=[1.5]), "seed"),
+        (lambda b: b.update(seeds=[1, 1]), "twice"),
+        (lambda b: b.update(config=[]), "table"),
+        (lambda b: b.update(name=3), "text"),
+        (lambda b: b["experiment"]["cells"][0].update(variant="../../x"), "name of ours"),
+        (lambda b: b["experiment"]["cells"][0].update(variant="-rf"), "name of ours"),
+        (lambda b: b["experiment"]["cells"][0].update(params=None), "parameters"),
+        (lambda b: b["experiment"].update(cells=7), "cannot be read"),
+        (lambda b: b.update(experiment=[1]), "table"),
+        (lambda b: b["experiment"].update(target="x"), "target"),
+    ],
+)
+def test_a_sealed_plan_that_cannot_be_ours_is_refused(finished: Store, change: Any, why: str) -> None:
+    resealed(finished.path / "sweep.json", change)
+    with pytest.raises(StoreError, match=why):
+        Store.open(finished.path)
+    assert main(["status", str(finished.path)]) == 2
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "members/seed0/record.json"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(finished: Store, name: str) -> None:
+    (finished.path / name).unlink()
+    os.mkfifo(finished.path / name)
+    code = main(["status", str(finished.path)])
+    assert code == (2 if name == "sweep.json" else 0)
+
+
+def test_a_device_in_the_place_of_the_plan_is_not_read(finished: Store) -> None:
+    (finished.path / "sweep.json").unlink()
+    (finished.path / "sweep.json").symlink_to("/dev/zero")
+    assert main(["report", str(finished.path)]) == 2
+
+
+def test_predictions_that_unpack_to_far_more_than_they_are_are_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "predictions-test.npz"
+    np.savez_compressed(path, ids=np.arange(10), targets=np.zeros(10, int), probs=np.zeros((1 << 20, 4)))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(IntegrityError, match="unpacks to"):
+        predictions.read(path)
+    np.savez(path, ids=np.arange(10), targets=np.zeros(10, int), probs=np.full((10, 2), 0.5))  # the control
+    assert predictions.read(path).probs is not None
+
+
+def test_opened_takes_plain_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    os.mkfifo(tmp_path / "pipe")
+    with atomic.opened(tmp_path / "a") as stream:
+        assert stream.read() == b"a"
+    for name in ("link", "pipe", "."):
+        with pytest.raises(OSError, match=r"plain|symbolic|directory"):
+            atomic.opened(tmp_path / name)
