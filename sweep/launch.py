@@ -229,7 +229,7 @@ class Launch:
     def _look(self, store: Store, members: Sequence[Member]) -> Iterator[Event]:
         """What earlier commands left, said aloud; damaged records are moved aside, never trained over."""
         for member in members:
-            if member.note:
+            if member.note and member.record is None:
                 yield Said(f"{member.key}: {member.note}; it is trained again")
                 store.set_aside(member)
             elif member.status == "running":

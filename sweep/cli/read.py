@@ -92,7 +92,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
         if member.record.failure is not None:
             first = told.setdefault(str(member.record.failure), member.key)
             return f" {member.record.failure}" if first == member.key else f" as {first}"
-        return f" {in_short(member.record.metrics)}"
+        return "  ".join([f" {in_short(member.record.metrics)}", *([visible(member.note)] if member.note else [])])
     if member.status in ("running", "lost", "stopped"):
         row, kept = store.last_row(member), store.checkpoint(member)
         parts = [f"step {row['step']}"] if row else []

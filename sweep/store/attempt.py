@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from sweep.errors import SweepError
 from sweep.store import atomic, history, predictions
-from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, PREDICTIONS
+from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, MODEL, MODEL_ABOUT, PREDICTIONS
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.record import Artifact
 
 LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines are kept
 KEPT_CHECKPOINTS = 2
+_WRITING = threading.Lock()  # of a row, against a thread of the user's that goes on while its run ends
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether it is one of ours: training code may call files and folders of its own `checkpoint-500`."""
     return re.fullmatch(rf"{CHECKPOINT}\d{{9,}}\.(pt|json)", path.name) is not None
+
+
+def is_result(name: str) -> bool:
+    """Return whether a file holds results that we read; any other in an attempt is the user's own."""
+    head, tail = PREDICTIONS.split("{split}")
+    return name in (HISTORY, MODEL, MODEL_ABOUT) or (name.startswith(head) and name.endswith(tail))
 
 
 @dataclass
@@ -35,16 +44,30 @@ class Attempt:
     number: int
     previous: tuple[Path, ...] = ()
     _history: atomic.Appender | None = field(default=None, repr=False)
+    _ended: bool = field(default=False, repr=False)  # its files are hashed: nothing is added to them
 
     @property
     def nonce(self) -> str:
         return self.path.name.removeprefix(ATTEMPT)
 
     def log_row(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append a row to history.jsonl; seen at once by readers, durable with the record."""
-        if self._history is None:
-            self._history = atomic.append(self.path / HISTORY)  # open for as long as the attempt lives
-        self._history.write(history.line(step, metrics).encode())
+        """Append a row to history.jsonl; seen at once by readers, durable with the record.
+
+        Raises: SweepError once the run has ended.
+        """
+        line = history.line(step, metrics).encode()
+        with _WRITING:
+            self._require_open(HISTORY)
+            if self._history is None:
+                self._history = atomic.append(self.path / HISTORY)  # open for as long as the attempt lives
+            self._history.write(line)
+
+    def _require_open(self, name: str) -> None:
+        if self._ended:
+            raise SweepError(
+                f"{name} was written to after the run had ended", where=str(self.path),
+                hint="wait for threads that log before the training code returns",
+            )  # fmt: skip
 
     def forget_history(self) -> None:
         """Begin history.jsonl anew."""
@@ -57,7 +80,8 @@ class Attempt:
             self._history = None
 
     def write(self, name: str, data: bytes | Callable[[IO[bytes]], None]) -> None:
-        """An artefact, durable once `artifacts` has been called."""
+        """Write an artefact, durable once `artifacts` has been called. Raises: SweepError once the run has ended."""
+        self._require_open(name)
         atomic.write(self.path / name, data, durable=False)
 
     def write_predictions(self, split: str, made: Predictions) -> str:
@@ -103,8 +127,13 @@ class Attempt:
             os.close(fd)
 
     def artifacts(self) -> dict[str, Artifact]:
-        """Every file that the record will answer for, made durable and hashed; checkpoints are not kept."""
-        self.close()
+        """Return every file that the record will answer for, made durable and hashed; checkpoints are not kept.
+
+        The attempt ends with it: what a thread of the user's logs later is refused.
+        """
+        with _WRITING:
+            self._ended = True
+            self.close()
         found: dict[str, Artifact] = {}
         for path in sorted(self.path.iterdir()):
             if path.name in (LOG, ABOUT) or path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path):

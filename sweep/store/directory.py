@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from itertools import product
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
 from sweep.store import atomic, history, lock, manifest, predictions, record, remote
-from sweep.store.attempt import Attempt, is_checkpoint
+from sweep.store.attempt import Attempt, is_checkpoint, is_result
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
 from sweep.store.names import (
@@ -246,7 +246,7 @@ class Store:
             found = record.decode(atomic.read(inside(self.path, member.path / RECORD), record.LIMIT))
             reason = self._disbelieve(member, found, verify)
             if not reason:
-                return replace(member, status=found.status, record=found)
+                return replace(member, status=found.status, record=found, note=self._others(member, found, verify))
         except FileNotFoundError:
             reason = ""
         except (ValueError, OSError, StoreError) as error:
@@ -269,16 +269,24 @@ class Store:
         other = [name for name, value in self._asked(member).items() if found.spec[name] != value]
         if other:
             return f"its record is that of another experiment ({', '.join(other)} differ)"
+        return next(self._altered(member, found, filter(is_result, found.artifacts), verify), "")
+
+    def _others(self, member: Member, found: Record, verify: bool) -> str:
+        """Return what became of files that the training code wrote by itself; they decide about no run."""
+        names = [name for name in found.artifacts if not is_result(name)]
+        return "; ".join(self._altered(member, found, names, verify))
+
+    def _altered(self, member: Member, found: Record, names: Iterable[str], verify: bool) -> Iterator[str]:
         folder = member.path / f"{ATTEMPT}{found.attempt}"
-        for name, artifact in found.artifacts.items():
+        for name in names:
+            artifact = found.artifacts[name]
             try:
                 path = inside(self.path, folder / name)
                 whole = path.stat().st_size == artifact.bytes
                 if not whole or (verify and atomic.file_digest(path) != artifact.sha256):
-                    return f"{name} is not what was written"
+                    yield f"{name} is not what was written" if is_result(name) else f"{name} changed after the run"
             except (OSError, StoreError):
-                return f"{name} is missing"
-        return ""
+                yield f"{name} is missing"
 
     def _asked(self, member: Member) -> dict[str, Any]:
         """What the plan says of a run and its record must repeat."""

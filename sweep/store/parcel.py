@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from sweep.errors import IntegrityError
 from sweep.plan import RunSpec
 from sweep.store import record
-from sweep.store.attempt import Attempt, is_checkpoint
+from sweep.store.attempt import Attempt, is_checkpoint, is_result
 from sweep.store.directory import Store
 from sweep.store.manifest import Manifest
 from sweep.store.names import ABOUT, ATTEMPT, MEMBERS, RECORD, TOKEN, inside
@@ -66,9 +66,12 @@ def unpack(store: Store, spec: RunSpec, parcel: Parcel, launch: str) -> bool:
             path = inside(attempt.path, attempt.path / name)
             path.parent.mkdir(parents=True, exist_ok=True)
             attempt.write(name, data)
-        if attempt.artifacts() != dict(made.artifacts):
+        arrived = attempt.artifacts()
+        # A file of the training code's own may have grown since the record was made.
+        if any(arrived.get(name) != artifact for name, artifact in made.artifacts.items() if is_result(name)):
             raise IntegrityError("what arrived is not what its worker had recorded", where=spec.key)
-        return store.commit(attempt, replace(made, attempt=attempt.nonce, attempts=attempt.number))
+        made = replace(made, attempt=attempt.nonce, attempts=attempt.number, artifacts=arrived)
+        return store.commit(attempt, made)
     except BaseException:
         attempt.abandon()
         raise

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from finished import planned
 
+from sweep.errors import SweepError
 from sweep.store import Attempt, Manifest, Record, Store, atomic
 from sweep.store import attempt as module
 
@@ -165,3 +166,16 @@ def test_only_the_first_commit_counts(store: Store) -> None:
     assert member.record is not None
     assert member.record.metrics == {"a": 0.5}
     assert member.folder == two.path
+
+
+def test_what_is_logged_after_the_end_is_refused_and_costs_nothing(store: Store) -> None:
+    attempt = store.begin(SPEC)
+    attempt.log_row(1, {"loss": 0.5})
+    found = attempt.artifacts()
+    with pytest.raises(SweepError, match="after the run had ended"):
+        attempt.log_row(2, {"loss": 0.25})
+    with pytest.raises(SweepError, match="after the run had ended"):
+        attempt.write("model.json", b"{}")
+    assert {name: atomic.file_digest(attempt.path / name) for name in found} == {
+        name: artifact.sha256 for name, artifact in found.items()
+    }

@@ -286,3 +286,28 @@ def test_a_record_keeps_every_metric(store: Store) -> None:
     member = seed(store, 0)
     assert isinstance(member.record, Record)
     assert member.record.metrics == {"test/accuracy": 0.5}
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_file_of_the_users_that_changes_later_is_a_note_and_costs_no_run(tmp_path: Path, verify: bool) -> None:
+    plan = planned([0], [""], [""], 1, deterministic=False)
+    store = Store.create(tmp_path / "runs", Manifest("made-up", {}, plan.experiment(), plan.seeds))
+    (spec,) = plan
+    attempt = store.begin(spec)
+    (attempt.path / "mine.csv").write_text("1,2\n")
+    (attempt.path / "gone.csv").write_text("1,2\n")
+    attempt.log_row(1, {"loss": 0.5})
+    made = Record(
+        spec=spec.to_json(), spec_id=spec.id, status="ok", attempt=attempt.nonce, attempts=1,
+        metrics={"test/accuracy": 0.5}, artifacts=attempt.artifacts(),
+    )  # fmt: skip
+    assert store.commit(attempt, made)
+    with open(attempt.path / "mine.csv", "a") as file:  # as a logger does that nobody has closed
+        file.write("3,4\n")
+    (attempt.path / "gone.csv").unlink()
+    found = seed(store, 0, verify=verify)
+    assert found.status == "ok"
+    assert "mine.csv changed" in found.note
+    assert "gone.csv is missing" in found.note
+    os.truncate(attempt.path / "history.jsonl", 3)  # one of ours, which the results hang on
+    assert seed(store, 0, verify=verify).status == "lost"
