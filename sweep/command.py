@@ -85,7 +85,9 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     values = placeholders(run)
     words = [fill(word, values) for word in run.spec.target.argv]
     program = shutil.which(words[0], path=search_path()) or "not found"
-    run.attempt.log_text(f"$ {shlex.join(redact(words))}\n# the program: {program}\n")
+    told = {**values, **params_by_name(redact(run.params))}
+    said = redact([fill(word, told) for word in run.spec.target.argv])
+    run.attempt.log_text(f"$ {shlex.join(said)}\n# the program: {program}\n")
     if run.deterministic:
         run.note(NOT_FROM_OUTSIDE)
     heard = _Heard(run)

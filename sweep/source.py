@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -234,22 +235,42 @@ def _of_a_class(value: type) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """The text with `***` for every text constant that is given to the name of a secret."""
+    """Return the text with `***` for each text given to the name of a secret, and for each that looks like one."""
     try:
         tree = ast.parse(text)
     except SyntaxError:
         return text
-    lines = text.encode().split(b"\n")
-    spots = {
-        (value.lineno, value.col_offset, value.end_col_offset or 0)
-        for node in ast.walk(tree)
-        for name, value in _given(node)
-        if name and is_secret(name) and isinstance(value, ast.Constant) and isinstance(value.value, str)
-        and value.lineno == value.end_lineno
-    }  # fmt: skip
-    for line, start, end in sorted(spots, reverse=True):
-        lines[line - 1] = lines[line - 1][:start] + repr(HIDDEN).encode() + lines[line - 1][end:]
-    return b"\n".join(lines).decode()
+    data = text.encode()
+    starts = [0, *accumulate(len(line) for line in data.splitlines(keepends=True))]
+    found = {spot for node in ast.walk(tree) for spot in _secrets_of(node)}
+    for literal in found:
+        start, end = starts[literal[0] - 1] + literal[1], starts[literal[2] - 1] + literal[3]
+        hidden = repr(HIDDEN).encode()
+        data = data[:start] + hidden.ljust(end - start, b"\0") + data[end:]  # of equal length until all are hidden
+    return data.replace(b"\0", b"").decode()
+
+
+_Spot = tuple[int, int, int, int]  # the first and the last line of a literal, with columns in bytes
+
+
+def _secrets_of(node: ast.AST) -> Iterator[_Spot]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and redact(node.value) != node.value:
+        yield from _texts(node)
+    for name, value in _given(node):
+        if name and value is not None and is_secret(name):
+            yield from _texts(value)
+
+
+def _texts(node: ast.AST) -> Iterator[_Spot]:
+    """The texts in an expression, but for the names that something is looked up by."""
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))):
+        assert isinstance(node, ast.expr)
+        yield node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
+    elif isinstance(node, ast.Subscript):
+        yield from _texts(node.value)
+    elif not (isinstance(node, ast.Call) and _called(node.func) in ("getenv", "get", "getpass", "input")):
+        for each in ast.iter_child_nodes(node):
+            yield from _texts(each)
 
 
 def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
@@ -260,6 +281,17 @@ def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
         yield _called(node.target), node.value
     elif isinstance(node, ast.keyword):
         yield node.arg or "", node.value
+    elif isinstance(node, ast.Call):
+        name = _called(node.func)
+        yield from (("password" if name == "login" else name, value) for value in node.args)
+        # As in setenv("API_KEY", "…").
+        yield from (
+            (a.value, b) for a, b in pairwise(node.args) if isinstance(a, ast.Constant) and type(a.value) is str
+        )
+    elif isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) == 2:
+        first, second = node.elts  # of a list of pairs
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            yield first.value, second
     elif isinstance(node, ast.Dict):
         yield from ((_called(key), value) for key, value in zip(node.keys, node.values, strict=True))
     elif isinstance(node, ast.arguments):

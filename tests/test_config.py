@@ -536,3 +536,51 @@ def test_a_recipes_parameters_are_explained(params: dict[str, Any], messages: li
     with pytest.raises(ConfigError) as caught:
         check_params(find("sweep.train.recipes:classifier"), params, kind="recipe")
     assert all(message in str(caught.value) for message in messages), str(caught.value)
+
+
+NAMED = re.findall(
+    r"\S+",
+    (
+        "openai_key wandb_key slack_token hf_token aws_secret_access_key OPENAI_API_KEY anthropic_key github_pat "
+        "auth_token bearer bearer_token secret_key client_secret private_key ssh_key signing_key db_password "
+        "connection_string dsn webhook_url session_cookie Authorization x-api-key credentials huggingface_token "
+        "comet_key neptune_api_token AWS_SESSION_TOKEN azure_key stripe_key telegram_token bot_token kaggle_key "
+        "npm_token gitlab_token jwt sas_token"
+    ),
+)
+PLAIN = re.findall(
+    r"\S+",
+    (
+        "pad_token mask_token token_type max_tokens eos_token special_token first_token num_key key key_dim d_key "
+        "query_key n_keys sort_key primary_key foreign_key group_key label_key keys cache_key image_key rng_key "
+        "secretary author"
+    ),
+)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_usual_names_of_secrets_are_known(name: str) -> None:
+    assert redact({name: "hunter2"}) == {name: "***"}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_name_of_machine_learning_is_no_secret(name: str) -> None:
+    assert redact({name: "value"}) == {name: "value"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bearer hunter2hunter2", "Authorization: Bearer hunter2", "X-Api-Key: hunter2", "sk-hunter2hunter2hunter2",
+        "https://host/x?token=hunter2&a=1", "https://host/x?a=1&api_key=hunter2", "ghp_hunter2hunter2hunter2",
+        "https://me:hunter2@host/x", "xoxb-hunter2hunter2",
+    ],
+)  # fmt: skip
+def test_a_secret_is_hidden_by_how_it_looks(text: str) -> None:
+    for value in ({"x": text}, ["curl", "-H", text], [["x", text]]):
+        assert "hunter2" not in str(redact(value))
+
+
+def test_a_plain_text_is_kept() -> None:
+    for text in ("https://host/x?split=test&a=1", "basic blocks", "sk-learn", "note: a text", "a/b:c", "key: value"):
+        assert redact({"x": text}) == {"x": text}

@@ -155,6 +155,34 @@ def test_secrets_in_the_text_are_hidden() -> None:
     assert "é='kept'" in text
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "API_KEY = str('hunter2')", "api_keys = ['hunter2', 'hunter2']; API_KEY = ('hunter2', f'hunter2{1}')",
+        "API_KEY = 'hunt' 'hunter2' + 'hunter2'", "API_KEY = b'hunter2'", "API_KEY = '''\nhunter2\n'''",
+        "set_api_key = len; set_api_key('hunter2')", "put = print; put('openai_key', 'hunter2')",
+        "login = len; login('hunter2')", "pairs = dict([('wandb_key', 'hunter2')])",
+        "header = {'x': 'Bearer hunter2hunter2'}",
+        "url = 'https://host/x?token=hunter2&a=1'", "x = 'sk-hunter2hunter2hunter2'",
+    ],
+)  # fmt: skip
+def test_secrets_given_through_a_call_or_a_list_are_hidden(line: str) -> None:
+    made = Notebook()
+    made.cell(f"def train(run):\n    {line}\n    kept = 'é kept'; query_key = 'kept too'\n    return {{'a': 1.0}}\n")
+    text = source_text(made["train"])
+    assert "hunter2" not in text
+    assert "'é kept'" in text
+    assert "'kept too'" in text
+
+
+def test_the_name_of_a_variable_that_holds_a_secret_is_none() -> None:
+    made = Notebook()
+    made.cell(
+        "def train(run):\n    API_KEY = os.environ['OPENAI_API_KEY'] or os.getenv('HF_TOKEN')\n    return {'a': 1.0}\n"
+    )
+    assert "***" not in source_text(made["train"])
+
+
 def test_a_module_beside_a_notebook_counts(folder: Path) -> None:
     def digest(value: int) -> str:
         (folder / "mine_k.py").write_text(f"x = {value}\n")

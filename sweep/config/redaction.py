@@ -9,57 +9,69 @@ from typing import Any
 
 HIDDEN = "***"
 
-_ALWAYS = {
-    "password",
-    "passwd",
-    "passphrase",
-    "pwd",
-    "secret",
-    "secrets",
-    "credential",
-    "credentials",
-    "apikey",
-}
-_PAIRS = {("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("account", "key")}
-# In machine learning a token is more often a piece of text: pad_token, mask_token, token_type.
-_TOKEN_OF = {
-    "auth",
-    "access",
-    "bearer",
-    "refresh",
-    "session",
-    "api",
-    "hf",
-    "wandb",
-    "github",
-    "hub",
-    "id",
-    "my",
-}
+_ALWAYS = frozenset(
+    re.findall(
+        r"[a-z]+",
+        """
+
+        """,
+    )
+)
+_PAIRS = frozenset({("connection", "string"), ("webhook", "url"), ("github", "pat"), ("gitlab", "pat")})
+# In machine learning a key is more often that of an attention or a table, a token a piece of text: `query_key`,
+# `sort_key`, `pad_token`, `token_type`. A hidden value cannot tell two experiments apart, so the others are listed.
+_ISSUERS = frozenset(
+    re.findall(
+        r"[a-z]+",
+        """
+
+        """,
+    )
+)
+_TOKEN_OF = _ISSUERS | {"bearer", "csrf", "id", "personal"}
 _URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
+_QUERY = re.compile(r"([?&;])([\w.%-]+)=([^&;#\s\"']+)")
+_BEARER = re.compile(r"\b(Bearer)\s+(?=\S*[0-9])[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+_HEADER = re.compile(r"([\w-]+)(\s*:\s*)(\S.*)", re.DOTALL)
+# What the services themselves begin their keys with.
+_SHAPE = re.compile(
+    r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}"
+    r"|(AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
+)
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key names a password, an API key, a token or the like."""
-    words = re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+|[0-9]+", key)
-    words = [word.lower() for word in words]
-    if any(word in _ALWAYS for word in words) or any(pair in _PAIRS for pair in pairwise(words)):
+    """Return whether a key names a password, an API key, a token or the like."""
+    words = [word.lower() for word in re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+|[0-9]+", key)]
+    pairs = {*pairwise(words)}
+    if not _ALWAYS.isdisjoint(words) or pairs & _PAIRS or any(b in ("key", "keys") and a in _ISSUERS for a, b in pairs):
         return True
-    if not words or words[-1] != "token":
+    if not words or words[-1] not in ("token", "auth", "pat"):
         return False
-    return len(words) == 1 or words[-2] in _TOKEN_OF
+    return len(words) == 1 or (words[-1] == "token" and words[-2] in _TOKEN_OF)
 
 
 def redact(value: Any) -> Any:
-    """A copy of plain data in which the values of secret keys read `***`; so do passwords in URLs, and the
-    values of `--token=…` and `--token …` among the words of a command. None and booleans stay."""
+    """Return a copy of plain data in which the values of secret keys read `***`.
+
+    So do passwords and tokens in URLs, bearer headers, texts that look like the keys of well-known services, and the
+    values of `--token=…` and `--token …` among the words of a command. None and booleans stay.
+    """
     if isinstance(value, Mapping):
         return {key: _hidden(inner) if is_secret(str(key)) else redact(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return _words(list(value))
     if isinstance(value, str):
-        return _URL.sub(rf"\g<1>{HIDDEN}@", value)
+        return _text(value)
     return value
+
+
+def _text(text: str) -> str:
+    if (header := _HEADER.fullmatch(text)) and "://" not in text and is_secret(header[1]):
+        return f"{header[1]}{header[2]}{HIDDEN}"
+    text = _URL.sub(rf"\g<1>{HIDDEN}@", text)
+    text = _QUERY.sub(lambda m: f"{m[1]}{m[2]}={HIDDEN}" if is_secret(m[2]) else m[0], text)
+    return _SHAPE.sub(HIDDEN, _BEARER.sub(rf"\1 {HIDDEN}", text))
 
 
 def _hidden(value: Any) -> Any:

@@ -154,7 +154,11 @@ class Store:
 
     def require(self, wanted: Manifest) -> None:
         """Raises: StoreError with a diff when the directory holds another experiment."""
-        diff = list(manifest.differences(atomic.strict(self.manifest.experiment), atomic.strict(wanted.experiment)))
+        from sweep.config import redact  # imported here: no reader waits for pydantic
+
+        # An older version hid fewer secrets.
+        here = redact(atomic.strict(self.manifest.experiment))
+        diff = list(manifest.differences(here, atomic.strict(wanted.experiment)))
         if diff:
             shown = "\n".join(f"    {line}" for line in diff[:20])
             more = f"\n    and {len(diff) - 20} more" if len(diff) > 20 else ""
