@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Kind = Literal["csv", "parquet", "tensorboard"]
 
 _NEEDS = {"parquet": "pyarrow", "tensorboard": "tensorboard"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What spreadsheets begin a formula with, the full-width forms included, and what they pass over before it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def export(store: Store, kind: Kind, out: Path) -> list[Path]:

@@ -10,23 +10,22 @@ from typing import Any
 HIDDEN = "***"
 
 _ALWAYS = frozenset(
-    re.findall(
-        r"[a-z]+",
-        """
-
-        """,
-    )
+    """
+    password passwd passphrase pwd secret secrets credential credentials apikey authorization cookie cookies jwt dsn
+    bearer
+    """.split()  # noqa: SIM905
 )
 _PAIRS = frozenset({("connection", "string"), ("webhook", "url"), ("github", "pat"), ("gitlab", "pat")})
 # In machine learning a key is more often that of an attention or a table, a token a piece of text: `query_key`,
 # `sort_key`, `pad_token`, `token_type`. A hidden value cannot tell two experiments apart, so the others are listed.
 _ISSUERS = frozenset(
-    re.findall(
-        r"[a-z]+",
-        """
-
-        """,
-    )
+    """
+    account anthropic api app access auth aws azure bot client clearml cohere comet databricks deepseek deploy discord
+    encryption fireworks gcp gemini github gitlab google groq hf hub huggingface kaggle langchain langsmith license
+    lightning master mistral mlflow my neptune npm nvidia oauth openai openrouter pinecone private pypi refresh
+    replicate sas secret sendgrid sentry service session signing slack ssh storage stripe subscription telegram
+    together twilio wandb xai
+    """.split()  # noqa: SIM905
 )
 _TOKEN_OF = _ISSUERS | {"bearer", "csrf", "id", "personal"}
 _URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")

@@ -9,6 +9,7 @@ or die in turn.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -24,6 +25,9 @@ from typing import IO, Any
 from sweep.errors import StoreError
 
 Json = Any
+
+# What a file system answers that has no hard links (FAT, SMB, buckets) or no locks (some of Lustre and NFS).
+_WITHOUT = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EMLINK)
 
 TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: ignored by readers, cleaned on start
 
@@ -57,6 +61,10 @@ def _replace(source: Path, target: Path) -> None:
 
 def _link(source: Path, target: Path) -> None:
     os.link(source, target)
+
+
+def _flock(fd: int) -> None:
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _truncate(fd: int, size: int) -> None:
@@ -133,15 +141,59 @@ def write(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable: boo
         fsync_directory(path.parent)
 
 
+class Unsupported(Exception):
+    """The file system cannot do it at all."""
+
+
 def create_once(path: Path, data: bytes) -> bool:
-    """Put `data` at `path` unless something is there; False: somebody else was first."""
+    """Put `data` at `path` unless something is there; False: somebody else was first.
+
+    Raises: Unsupported without hard links: then `lock.create_once` does it.
+    """
     with _temporary(path, _filler(data), durable=True) as scratch:
         try:
             _link(scratch, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno in _WITHOUT:
+                raise Unsupported from error
+            raise
     fsync_directory(path.parent)
     return True
+
+
+def flock(fd: int) -> bool:
+    """Take the kernel's lock on an open file; False: another has it. Raises: Unsupported."""
+    try:
+        _flock(fd)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _WITHOUT:
+            raise Unsupported from error
+        raise
+    return True
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Make a small file, in place; False: there is one. What is read meanwhile may be a part of it."""
+    try:
+        fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        return False
+    with _Writer(fd) as stream:
+        stream.write(data)
+    return True
+
+
+def probe(folder: Path) -> None:
+    """Write, rename and fsync a file, as each run will. Raises: OSError."""
+    path = folder / f"{TEMPORARY}{secrets.token_hex(4)}"
+    try:
+        write(path, b"probe\n")
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def move(source: Path, target: Path) -> None:

@@ -131,6 +131,13 @@ class Store:
             raise StoreError(
                 f"cannot be made ({error.strerror})", where=str(path), hint="choose another --out"
             ) from error
+        try:
+            atomic.probe(path)
+        except OSError as error:
+            raise StoreError(
+                f"its file system cannot keep results ({error.strerror})", where=str(path),
+                hint="choose an --out on another one",
+            ) from error  # fmt: skip
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], manifest_: Manifest) -> Store:
@@ -405,7 +412,7 @@ class Store:
     def commit(self, attempt: Attempt, made: Record) -> bool:
         """Make `made` the outcome of its run. False: another attempt was first, and stays."""
         atomic.fsync_directory(attempt.path.parent)
-        return atomic.create_once(attempt.path.parent / RECORD, record.encode(made))
+        return lock.create_once(attempt.path.parent / RECORD, record.encode(made))
 
     def set_aside(self, member: Member) -> None:
         """Move a failed or damaged record out of the way; it is kept and counted."""

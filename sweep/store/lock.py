@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 from sweep.errors import StoreError
 from sweep.store import atomic
 from sweep.store.owner import Owner, this_process
+
+HELD = ".held"  # of a lock on a file system that keeps none: who made the file holds it, for as long as that one lives
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -32,47 +33,95 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
     Raises: StoreError naming host, pid and start of the owner.
     """
     fd = atomic.open_lock(path)
+    mark: Path | None = None
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_use(path, read_owner(path)) from None
+        owner = this_process()
+        locked, mark = _try(path, fd, owner, break_lock)
+        if not locked:
+            raise _in_use(path, read_owner(path))
         previous = read_owner(path)
         if previous is not None and previous.dead() is None and not break_lock:
             raise _in_use(path, previous)
-        owner = this_process()
-        atomic.overwrite(fd, (atomic.dumps(owner.to_json()) + "\n").encode())
+        atomic.overwrite(fd, _named(owner))
         try:
             yield owner
         finally:
             with suppress(OSError):  # the kernel lets go of it all the same, and its owner will be dead
                 atomic.overwrite(fd, b"")
     finally:
-        os.close(fd)
+        _release(fd, mark)
 
 
 @contextmanager
 def briefly(path: Path, seconds: float = 30.0) -> Iterator[None]:
     """Wait for a lock that others hold only for the length of one write."""
     fd = atomic.open_lock(path)
+    mark: Path | None = None
     try:
         give_up = time.monotonic() + seconds
+        owner = this_process()
         while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked, mark = _try(path, fd, owner)
+            if locked:
                 break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise _in_use(path, None) from None
-                time.sleep(0.01)
+            if time.monotonic() > give_up:
+                raise _in_use(path, None)
+            time.sleep(0.01)
         yield
     finally:
-        os.close(fd)
+        _release(fd, mark)
+
+
+def create_once(path: Path, data: bytes) -> bool:
+    """`atomic.create_once`, on a file system without hard links as well: there one after the other looks and writes."""
+    try:
+        return atomic.create_once(path, data)
+    except atomic.Unsupported:
+        with briefly(path.with_name(f"{path.name}.lock")):
+            if os.path.lexists(path):
+                return False
+            atomic.write(path, data)
+            return True
+
+
+def _try(path: Path, fd: int, owner: Owner, force: bool = False) -> tuple[bool, Path | None]:
+    """Take a lock: whether it was free, and the file that stands for it where the kernel keeps none."""
+    try:
+        return atomic.flock(fd), None
+    except atomic.Unsupported:
+        mark = path.with_name(f"{path.name}{HELD}")
+        if atomic.create(mark, _named(owner)):
+            return True, mark
+        before = read_owner(mark)
+        dead = None if before is None else before.dead()
+        if dead or (force and dead is None):
+            _take_away(mark, before)
+        return (True, mark) if atomic.create(mark, _named(owner)) else (False, None)
+
+
+def _take_away(mark: Path, dead: Owner | None) -> None:
+    """Remove what a dead process has left, unless another one was quicker and the file is that one's by now."""
+    aside = mark.with_name(f"{atomic.TEMPORARY}{this_process().nonce}")
+    with suppress(FileNotFoundError):
+        os.rename(mark, aside)
+        if read_owner(aside) != dead:
+            os.rename(aside, mark)
+        aside.unlink(missing_ok=True)
+
+
+def _release(fd: int, mark: Path | None) -> None:
+    if mark is not None:
+        mark.unlink(missing_ok=True)
+    os.close(fd)
+
+
+def _named(owner: Owner) -> bytes:
+    return (atomic.dumps(owner.to_json()) + "\n").encode()
 
 
 def _in_use(path: Path, owner: Owner | None) -> StoreError:
     return StoreError(
-        f"another run is at work here ({owner or 'it has not said its name yet'})",
+        f"another run is at work here ({owner or 'lock owner unknown'})",
         where=str(path.parent),
         hint="wait for it, or use another --out; if that process is surely gone, --break-lock takes over",
     )

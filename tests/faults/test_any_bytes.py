@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
@@ -142,11 +142,13 @@ def test_any_text_as_a_name_is_inert_wherever_it_is_shown(name: str) -> None:
 
 
 @given(NAMES)
+@example("\n=1+1")
+@example("＝1+1")
 @MANY
 def test_any_text_as_a_cell_is_no_formula(text: str) -> None:
     import pandas as pd
 
     table = guarded(pd.DataFrame({text: [text]}))
     for cell in (table.columns[0], table.iloc[0, 0]):
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
         assert cell.removeprefix("'") == text.removeprefix("'")

@@ -37,7 +37,7 @@ for number in range(racers):
                 while not done.exists():
                     time.sleep(0.01)
         except StoreError as error:
-            os.write(1, b"refused %d\\n" % (f"pid " in str(error) or "not said its name" in str(error)))
+            os.write(1, b"refused %d\\n" % (f"pid " in str(error) or "owner unknown" in str(error)))
         os._exit(0)
     children.append(pid)
 go.touch()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweep.errors import StoreError
-from sweep.store import Owner, Store, atomic
+from sweep.store import Owner, Store, atomic, lock
 from sweep.store.owner import this_process
 
 HOLD = """
@@ -100,3 +102,87 @@ def test_an_ended_process_that_nobody_waited_for_is_dead() -> None:
     ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
     assert replace(this_process(), pid=process.pid, ticks=ticks).dead() is True
     process.join()
+
+
+# File systems without hard links (FAT, SMB, buckets), or without locks (some of Lustre and NFS)
+
+
+def unlinked(code: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+def without(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    if "links" in how:
+        monkeypatch.setattr(atomic, "_link", unlinked(errno.EPERM if "locks" in how else errno.ENOTSUP))
+    if "locks" in how:
+        monkeypatch.setattr(atomic, "_flock", unlinked(errno.ENOLCK if "links" in how else errno.ENOSYS))
+
+
+LACKS = ("links", "locks", "links and locks")
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_a_record_is_created_once_whatever_the_file_system_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    without(monkeypatch, lack)
+    path = tmp_path / "record.json"
+    fork = multiprocessing.get_context("fork")
+    won = fork.SimpleQueue()
+
+    def create(number: int) -> None:
+        won.put((number, lock.create_once(path, b"%d" % number)))
+
+    racing = [fork.Process(target=create, args=(number,)) for number in range(6)]
+    for each in racing:
+        each.start()
+    found = dict(won.get() for _ in racing)
+    for each in racing:
+        each.join()
+    (first,) = [number for number, was in found.items() if was]
+    assert path.read_bytes() == b"%d" % first
+    assert not lock.create_once(path, b"later")
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_one_launch_a_directory_whatever_the_file_system_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    without(monkeypatch, lack)
+    with Store.lock(tmp_path) as owner:
+        with pytest.raises(StoreError, match=f"pid {os.getpid()}"), Store.lock(tmp_path):
+            pass
+        assert Store.owner_of(tmp_path) == owner
+    with Store.lock(tmp_path):
+        pass
+
+
+def test_a_lock_of_a_dead_process_is_taken_over_without_the_kernels_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "locks")
+    dead = replace(this_process(), pid=0)
+    (tmp_path / "lock.held").write_text(atomic.dumps(dead.to_json()))
+    with Store.lock(tmp_path), pytest.raises(StoreError), Store.lock(tmp_path):
+        pass
+    assert not (tmp_path / "lock.held").exists()
+    (tmp_path / "lock.held").write_text("torn")  # its maker died in the middle: a person has to decide
+    with pytest.raises(StoreError, match="break-lock"), Store.lock(tmp_path):
+        pass
+    with Store.lock(tmp_path, break_lock=True):
+        pass
+
+
+@pytest.mark.parametrize("call", ["_replace", "_fsync"])
+def test_a_file_system_that_cannot_keep_results_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(atomic, call, unlinked(errno.EIO))
+    with pytest.raises(StoreError, match="cannot keep results") as caught:
+        Store.claim(tmp_path / "runs")
+    assert "--out" in str(caught.value)
+    assert not list((tmp_path / "runs").iterdir())
