@@ -138,7 +138,7 @@ def _refuse_without_seed(words: Sequence[str]) -> None:
     near = [hole for word in words for hole in _braces(word) if get_close_matches(hole.lower(), ["seed"])]
     hint = (
         f"did you mean {{seed}} for {{{near[0]}}}?" if near
-        else f"e.g. --seed {{seed}}; for a program that reads a variable: -- env SEED={{seed}} {words[0]} …"
+        else f"e.g. --seed {{seed}}; for a program that reads a variable: --seed-env SEED -- {words[0]} …"
     )  # fmt: skip
     raise ConfigError("no {seed} in it: every seed would be the same run", where="command", hint=hint)
 

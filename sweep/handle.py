@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,6 +251,35 @@ def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
             raise SweepError(f"{_described(name)} is no name for a metric", where=where)
         out[name] = _number(value, name, where)
     return out
+
+
+def as_result(returned: Any, *, where: str) -> tuple[dict[str, float], list[str]]:
+    """Return the metrics that a training function returned, and notes of what beside them is no number.
+
+    A bare number is called `score`; names of nested dicts are joined by `/`.
+
+    Raises: SweepError saying what was given instead.
+    """
+    if not isinstance(returned, Mapping):
+        if isinstance(returned, bool) or not hasattr(returned, "__float__") or isinstance(returned, (str, bytes)):
+            return as_metrics(returned, where=where), []
+        return {"score": _number(returned, "score", where)}, []
+    numbers: dict[str, Any] = {}
+    words: dict[str, Any] = {}
+    for name, value in flatten(returned):
+        (words if value is None or isinstance(value, (str, bool)) else numbers)[name] = value
+    metrics = as_metrics(numbers or words, where=where)
+    return metrics, [f"{name} is no number: {str(value)[:100]!r}" for name, value in words.items()]
+
+
+def flatten(value: Mapping[Any, Any], above: str = "") -> Iterator[tuple[Any, Any]]:
+    """Yield ("test/acc", 0.9) of {"test": {"acc": 0.9}}."""
+    for key, inner in value.items():
+        name = f"{above}/{key}" if above else key
+        if isinstance(inner, Mapping) and inner:
+            yield from flatten(inner, str(name))
+        else:
+            yield name, inner
 
 
 def _number(value: Any, name: str, where: str) -> float:

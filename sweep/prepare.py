@@ -17,7 +17,7 @@ from sweep.plan import Cell, Plan, Target, cells_of, plan
 from sweep.source import mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
-from sweep.target import check_params, resolve
+from sweep.target import check_params, require_run, resolve
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
 def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target, Callable[..., Any] | None]:
     if function is not None:
         name = ":".join(getattr(function, part, "") for part in ("__module__", "__qualname__"))
+        require_run(function, name)
         return Target("function", name, digest=source_digest(function)), function
     if config.command:
         require(config.collect)

@@ -129,6 +129,11 @@ def run(
     see `results.frame.status`.
     """
     function = config if callable(config) and not isinstance(config, Config) else None
+    if isinstance(seeds, int):
+        raise ConfigError(
+            f"seeds={seeds} may mean {seeds} seeds or seed {seeds}", where="seeds",
+            hint=f"seeds=range({seeds}), or seeds=[{seeds}]",
+        )  # fmt: skip
     if seeds is not None:
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
     checked = _config(config, overrides, settings, function)

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -183,13 +184,22 @@ def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:
     """The target named by a config, and what it names."""
     function = find(reference)
     if kind == "function":
-        leading = list(inspect.signature(function).parameters.values())
-        if not leading or leading[0].kind not in (
-            leading[0].POSITIONAL_OR_KEYWORD,
-            leading[0].POSITIONAL_ONLY,
-        ):
-            raise TargetError(
-                "its first parameter must take the run", where=reference,
-                hint="write it as: def train(run, *, lr=1e-3): ...",
-            )  # fmt: skip
+        require_run(function, reference)
     return Target(kind=kind, reference=reference, digest=source_digest(function)), function  # type: ignore[arg-type]
+
+
+def require_run(function: Callable[..., Any], reference: str) -> None:
+    """Refuse a training function that does not take the run first. Raises: TargetError."""
+    leading = list(inspect.signature(function).parameters.values())
+    first = leading[0] if leading else None
+    if first is None or first.kind not in (first.POSITIONAL_OR_KEYWORD, first.POSITIONAL_ONLY):
+        raise TargetError(
+            "its first parameter must take the run", where=reference,
+            hint="write it as: def train(run, *, lr=1e-3): ...",
+        )  # fmt: skip
+    if re.fullmatch(r"(random_?|rng_?)?seed|random_state|rng", first.name):
+        name = getattr(function, "__name__", "train").strip("<>")
+        raise TargetError(
+            f"its first parameter is {first.name!r}, but a training function is handed the run", where=reference,
+            hint=f"call it in one that takes the run: def train(run, **params): return {name}(run.seed, **params)",
+        )  # fmt: skip

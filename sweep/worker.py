@@ -31,7 +31,7 @@ from sweep import fingerprint, kernels, nursery, seeding
 from sweep.environment import environment_id, switches_stood
 from sweep.errors import SweepError
 from sweep.forked import ended_from_outside
-from sweep.handle import Interrupted, Run, as_metrics, stop_seen
+from sweep.handle import Interrupted, Run, as_result, stop_seen
 from sweep.plan import SPLIT, RunSpec
 from sweep.steps import weighed
 from sweep.store import Attempt, Failure, Manifest, Record, Store, atomic
@@ -286,7 +286,9 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
             where = f"{spec.target.reference} with seed {run.seed}"
             if returned is None and run.last:
                 returned = run.last
-            metrics = as_metrics(returned, where=where)
+            metrics, notes = as_result(returned, where=where)
+            for note in notes:
+                run.note(note)
             if not metrics:
                 raise SweepError("gave no metrics", where=where, hint='return e.g. {"test/accuracy": 0.93}')
             if not run.outcome:

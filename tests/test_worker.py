@@ -120,7 +120,7 @@ def _raise(error: BaseException) -> Callable[[Any], Any]:
         (_raise(MemoryError("much")), "out of memory", "--jobs"),
         (_raise(RuntimeError("x does not have a deterministic implementation, but")), "nondeterministic", "x has no"),
         (lambda run: None, "returned", "NoneType None"),
-        (lambda run: 0.93, "returned", "float 0.93"),
+        (lambda run: "0.93", "returned", "str '0.93'"),
         (lambda run: {}, "returned", "gave no metrics"),
         (lambda run: {"a": "high"}, "returned", "metric 'a'"),
         (lambda run: {"test/loss": float("nan")}, "diverged", "test/loss is nan"),

@@ -47,6 +47,7 @@ _out = click.option(
     help="Let only these differ between seeds: init, order, augment, dropout, split; order,dropout say.",
 )
 @_metrics
+@click.option("--seed-env", metavar="NAME", help="Give the program its seed in this variable, not among its words.")
 @_out
 @click.option("--until", metavar="RULE", help='Add seeds until "test/accuracy +- 0.005" or "test/accuracy: A > B".')
 @click.option("--max-seeds", type=click.IntRange(1), help="The most that --until may use; 64.")
@@ -68,6 +69,7 @@ def run(
     deterministic: bool | None,
     vary: str | None,
     metrics: str | None,
+    seed_env: str | None,
     out: str | None,
     until: str | None,
     max_seeds: int | None,
@@ -97,7 +99,7 @@ def run(
     """
     from sweep.results import default_out, make_engine, prover, waves
 
-    command = ctx.obj["command"]
+    command = seeded(ctx.obj["command"], seed_env)
     if vary is not None:
         overrides = (*overrides, f"vary=[{vary}]")
     checked = configured(
@@ -166,6 +168,19 @@ def configured(
     if metrics is not None:
         settings["collect"] = where_metrics(metrics)
     return load(config, overrides, seeds=seeds, deterministic=deterministic, **settings)
+
+
+def seeded(command: Sequence[str] | None, variable: str | None) -> list[str]:
+    """Return the words of a command that finds its seed in a variable. Raises: ConfigError."""
+    words = list(command or ())
+    if variable is None:
+        return words
+    if not words or not (variable.isidentifier() and variable.isascii()):
+        raise ConfigError(
+            f"{variable!r} cannot name a variable" if words else "no program is named", where="--seed-env",
+            hint="e.g. sweep run --seeds 0-9 --seed-env SEED -- python train.py",
+        )  # fmt: skip
+    return ["env", f"{variable}={{seed}}", *words]
 
 
 def where_metrics(text: str) -> dict[str, str]:

@@ -79,7 +79,7 @@ def warnings(
     """What should make a reader hesitate, most serious first."""
     return (
         *_broken(manifest.stamp), *_identical(members), *_mixed(found), *_moved(manifest), *_late(manifest),
-        *_flat(rows), *_retried(members), *_rules(members),
+        *_flat(rows), *_retried(members), *_rules(members), *_lengths(members), *_readings(members),
     )  # fmt: skip
 
 
@@ -139,6 +139,25 @@ def _rules(members: Sequence[Member]) -> Iterable[str]:
     rules = {str(m.record.result.get("rule")) for m in members if m.record is not None and m.status == "ok"}
     if len(rules) > 1:
         yield f"results were chosen by different rules: {listed([shown(rule) for rule in sorted(rules)])}"
+
+
+def _lengths(members: Sequence[Member]) -> Iterable[str]:
+    """Say which runs of a program ended at another step than most: one that fell silent has no newer value."""
+    cells: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for m in members:
+        epoch = m.record.result.get("epoch") if m.record is not None and m.record.collected else None
+        if m.status == "ok" and isinstance(epoch, int):
+            cells[m.task, m.variant][m.key] = epoch
+    for ends in cells.values():
+        usual = Counter(ends.values()).most_common(1)[0][0]
+        if odd := [f"{key} at {end}" for key, end in ends.items() if end != usual]:
+            yield f"runs ended at different steps: {listed(odd)}, the others at {usual}"
+
+
+def _readings(members: Sequence[Member]) -> Iterable[str]:
+    ways = {str(m.record.collected["id"]) for m in members if m.record is not None and "id" in m.record.collected}
+    if len(ways) > 1:
+        yield "the metrics of these runs were read in different ways: sweep collect reads all of them alike"
 
 
 def notes(members: Iterable[Member]) -> tuple[str, ...]:
