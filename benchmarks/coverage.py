@@ -184,8 +184,21 @@ def comparisons(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
     dropped, ranked = failing(repetitions, rng)
     yield Row("A fails 20 %, gains 1 sd; n = 10", "dropping failures calls A better", (dropped,), (0.50,))
     yield Row("A fails 20 %, gains 1 sd; n = 10", "mean worst-rank P(A > B)", (ranked,), (0.608,))
+    rates = tuple(called_significant(n, n, repetitions, rng) for n in (3, 4, 5, 10))
+    yield Row("two equals, n = 3/4/5/10", "P(A > B) called significant", rates, "at most .05")
     rates = tuple(superiority_coverage(n, 0.5, repetitions, rng) for n in sizes)
     yield Row("coverage of 95 %, n = 3/5/10", "P(A > B), Newcombe method 5, d = .5", rates, "at least .95")
+
+
+def called_significant(m: int, n: int, repetitions: int, rng: np.random.Generator) -> float:
+    """How often P(A > B) of two equals is called significant, either way round."""
+    found = 0
+    for values in rng.normal(size=(repetitions, m + n)):
+        made = stats.all_pairs_superiority(values[:m], values[m:], higher_is_better=True)
+        p = made.probability
+        sides = ((made.interval, p), (stats.mirrored(made.interval), 1 - p))
+        found += any(stats.reading(side, q, m, n).startswith("significant") for side, q in sides)
+    return found / repetitions
 
 
 def failing(repetitions: int, rng: np.random.Generator) -> tuple[float, float]:

@@ -146,6 +146,13 @@ def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
     return states
 
 
+def counted(members: Iterable[Member]) -> list[Member]:
+    """Return the runs that enter a mean: `converged`, of members of any variants and tasks."""
+    every = list(members)
+    broken = {(m.task, m.variant, m.seed) for m in every if m.status == "failed"}
+    return [m for m in every if m.status == "ok" and m.record and (m.task, m.variant, m.seed) not in broken]
+
+
 def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
     """Which runs of one variant and task enter a mean: the ok ones of seeds without a failed repeat."""
     broken = np.isin(seeds, seeds[status == "failed"])

@@ -74,7 +74,7 @@ def test_unpaired_is_welch_and_has_no_same_seed_wins(tmp_path):
 def test_directories_with_other_seeds_are_unpaired_and_with_the_same_seeds_paired(tmp_path):
     one = sweep_of(tmp_path / "one", accuracies({s: normal(s) for s in range(6)}), seeds=range(6))
     same = sweep_of(tmp_path / "same", accuracies({s: normal(s + 50) for s in range(6)}), seeds=[5, 4, 3, 2, 1, 0])
-    other = sweep_of(tmp_path / "other", accuracies({s: normal(s + 90) for s in range(1, 7)}), seeds=range(1, 7))
+    other = sweep_of(tmp_path / "other", accuracies({s: normal(s + 90) for s in range(4, 10)}), seeds=range(4, 10))
     assert only(comparison.compare(one, same)).paired
     found = comparison.compare(one, other)
     assert not found.pairs[0].paired
@@ -424,7 +424,7 @@ def test_a_gate_passes_contradicts_and_stays_undecided(tmp_path):
         "test/accuracy >= base - 0.005": 0,
         "test/accuracy >= base + 0.1": 1,
         "test/accuracy >= base + 0.02": 4,
-        "test/accuracy <= base * 1.5": 0,
+        "test/accuracy >= base * 0.5": 0,
         "test/accuracy >= 0.5": 0,
         "test/accuracy >= 0.99": 1,
     }

@@ -53,7 +53,7 @@ def test_a_function_that_keeps_no_model_has_its_weights_in_the_chain(tmp_path: P
 def test_a_seed_without_effect_is_told_though_the_metrics_differ(tmp_path: Path) -> None:
     chains(quiet, tmp_path / "out", reseed=True, noise=True)
     (warning,) = sweep.open(tmp_path / "out").report.warnings
-    assert warning == "identical final weights for different seeds (seed1, seed2): the seed is not used"
+    assert warning == "seed1, seed2 gave identical results: the program seems to ignore its seed"
 
 
 def test_what_the_code_says_itself_stands(tmp_path: Path) -> None:

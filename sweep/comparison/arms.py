@@ -162,6 +162,20 @@ def _about(store: Store, task: str, variant: str, members: Sequence[Member]) -> 
     }
 
 
+def shared_seeds(a: Arm, b: Arm) -> list[int]:
+    """Return the seeds that both plan, ascending."""
+    return sorted(set(a.seeds) & set(b.seeds))
+
+
+def pairable(a: Arm, b: Arm) -> bool:
+    """Return whether two arms are compared seed by seed: both plan the same seeds, or share most of them.
+
+    Decided by the plans alone, never by results. With less than half in common the unpaired test sees more.
+    """
+    shared = len(shared_seeds(a, b))
+    return a.seeds == b.seeds or (shared > 2 and 2 * shared >= max(len(a.seeds), len(b.seeds)))
+
+
 def metric_names(arms: Sequence[Arm]) -> list[str]:
     """Every metric that any arm reports, in the order of first mention."""
     return list(dict.fromkeys(metric for arm in arms for metric in arm.values))

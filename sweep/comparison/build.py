@@ -11,13 +11,15 @@ import numpy as np
 
 from sweep import goals
 from sweep.comparison import pair as pairs_of
-from sweep.comparison.arms import Arm, arms_of, declared, metric_names
-from sweep.comparison.gate import checks
+from sweep.comparison.arms import Arm, arms_of, declared, metric_names, pairable, shared_seeds
+from sweep.comparison.gate import checks, require_direction
 from sweep.comparison.model import Comparison, Exploratory, Pair
 from sweep.comparison.plain import text
 from sweep.errors import ConfigError, StatisticsError
 from sweep.number import number
+from sweep.origin import asked_again
 from sweep.report.assemble import primary_metric
+from sweep.report.findings import identical, ignored_seed
 from sweep.report.words import listed, path_argument, shown
 from sweep.stats import bonferroni_level, difference, holm, parse_gate
 from sweep.stats.sample import unit
@@ -56,7 +58,7 @@ def compare(
 
     Every pair of the primary metric (or `metric`) is tested, or with `baseline` (a variant, a directory or
     its place from 1) each other configuration against that one; differences are then candidate - baseline.
-    The design is paired by seed when all planned seed lists are identical and `paired` is true. Tasks are
+    The design is paired by the seeds that both plan, where these are most of them and `paired` is true. Tasks are
     compared one by one and share one family for Holm. margin: what counts as equal (see `equivalence`).
     require: gates, see `sweep.stats.parse_gate`; the base is the baseline, or the first configuration.
     fresh: only seeds of the last extension. seed: of the generator for permutations too many to count.
@@ -77,6 +79,7 @@ def compare(
         raise StatisticsError(_alone(arms), hint="name a second directory, or run a grid: params.optimizer.lr=0.01,0.1")
     known = metric_names(arms)
     goal_of = declared(stores)
+    require_direction(gates, goal_of)
     primary = metric or (gates[0].metric if gates else None) or _primary(stores, known)
     for name in (primary, *(gate.metric for gate in gates)):
         if name not in known and any(arm.count("ok") for arm in arms):
@@ -88,7 +91,7 @@ def compare(
     each = bonferroni_level(level, max(1, len(wanted)))
     goal = goals.direction(primary, goal_of)
     raw = [
-        pairs_of.pair(a, b, primary, goal, paired=paired and a.seeds == b.seeds, level=level, each=each,
+        pairs_of.pair(a, b, primary, goal, paired=paired and pairable(a, b), level=level, each=each,
                       margin=margin, rng=rng, permute=len(wanted) <= pairs_of.MOST_PERMUTED)
         for a, b in wanted
     ]  # fmt: skip
@@ -99,11 +102,12 @@ def compare(
     others = [name for name in known if name != primary]
     return Told(
         metric=primary, goal=goal, level=level,
-        paired=paired and all(a.seeds == b.seeds for a, b in wanted), why=_why(paired, wanted),
+        paired=paired and bool(wanted) and all(pairable(a, b) for a, b in wanted), why=_why(paired, wanted),
         arms=tuple(dict.fromkeys(arm.name for arm in arms)), pairs=tuple(made),
         exploratory=tuple(_exploratory(wanted, others, goal_of, paired, level)),
         checks=tuple(checks(gates, by_task.values(), base, paired=paired, max_failures=max_failures, level=level)),
-        warnings=tuple(_warnings(by_task, len(arms), made)), next=_next(stores), seed=seed,
+        warnings=tuple(_warnings(by_task, len(arms), made)), next=(*_rest(wanted, paired), *_next(stores)),
+        seed=seed,
     )  # fmt: skip
 
 
@@ -165,12 +169,22 @@ def _pairs(arms: Sequence[Arm], base: str | None) -> Iterator[tuple[Arm, Arm]]:
 
 
 def _why(paired: bool, wanted: Sequence[tuple[Arm, Arm]]) -> str:
-    same = [a.seeds == b.seeds for a, b in wanted]
-    if all(same) and paired:
+    if not wanted:
+        return "each configuration against fixed bounds; nothing is compared"
+    paired_ = [pairable(a, b) for a, b in wanted]
+    if not paired:
+        return "unpaired, as was asked" if any(paired_) else "unpaired: the planned seeds differ"
+    if not all(paired_):
+        return (
+            "paired by shared seeds where most are shared, else unpaired"
+            if any(paired_)
+            else ("unpaired: the planned seeds differ")
+        )
+    if all(a.seeds == b.seeds for a, b in wanted):
         return "paired by seed: the planned seeds are the same"
-    if any(same) and paired:
-        return "paired by seed where the planned seeds are the same, else unpaired"
-    return "unpaired, as was asked" if all(same) else "unpaired: the planned seeds differ"
+    counts = sorted({len(shared_seeds(a, b)) for a, b in wanted})
+    count = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"paired by the {count} seeds that both sides plan; the others are left out of the difference"
 
 
 def _exploratory(
@@ -178,7 +192,7 @@ def _exploratory(
 ) -> Iterator[Exploratory]:
     for name in names:
         for a, b in wanted:
-            design = paired and a.seeds == b.seeds
+            design = paired and pairable(a, b)
             first, second = pairs_of.converged(a, b, name, paired=design)
             if first.size and second.size and unit(first) == unit(second) == 1:
                 made = difference(first, second, paired=design, level=level)
@@ -197,8 +211,22 @@ def _warnings(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequenc
                 values = "" if what == "data" else f" ({listed([shown(value) or 'none' for value in different])})"
                 yield f"different {plural}{values}: the difference may not be that of the configurations alone"
                 break
+    for arm in (arm for found in by_task.values() for arm in found):
+        of = f"{shown(arm.name)}: " if arm.name and arm.store is not None else ""
+        yield from (f"{of}{ignored_seed(keys)}" for keys in identical(arm.members))
     if any(pair.a.pending + pair.a.lost + pair.b.pending + pair.b.lost for pair in made):
         yield "seeds are pending or lost: this is a look at part of what was planned"
+
+
+def _rest(wanted: Sequence[tuple[Arm, Arm]], paired: bool) -> tuple[str, ...]:
+    """The commands that train the seeds which a paired comparison leaves out."""
+    found: dict[str, str] = {}
+    for pair in wanted if paired else ():
+        union = sorted({*pair[0].seeds, *pair[1].seeds})
+        for arm in pair:
+            if pairable(*pair) and len(arm.seeds) < len(union):
+                found[arm.directory] = asked_again(arm.origin, out=arm.directory, seeds=union)
+    return tuple(found.values())
 
 
 def _next(stores: Sequence[Store]) -> tuple[str, ...]:
@@ -226,7 +254,7 @@ def best(
         )
         if goal is None or not whole or not 1 < len(arms) <= pairs_of.MOST_PERMUTED:
             continue
-        paired = all(arm.seeds == arms[0].seeds for arm in arms)
+        paired = all(arm.seeds == arms[0].seeds for arm in arms)  # one matrix: here the shared seeds are not enough
         kept = pairs_of.not_separated_of(arms, metric, goal, paired=paired, level=level)
         found |= {(a.store.shown, a.task, a.members[0].variant) for a in kept if a.store is not None}
     return frozenset(found)

@@ -32,7 +32,7 @@ def pair_label(pair: Pair | Exploratory) -> str:
 
 
 def title(found: Comparison) -> str:
-    return f"comparison of {shown(found.metric)}"
+    return f"{'comparison of' if found.pairs or not found.checks else 'gate on'} {shown(found.metric)}"
 
 
 def sentences(found: Comparison) -> Iterator[str]:
@@ -175,7 +175,8 @@ def judged(check: Check) -> Iterator[str]:
     made = check.decision
     of = f"{task_label(check.task)}: " if check.task else ""
     against = "" if check.base == check.candidate else f" (base {shown(check.base)})"
-    yield f"{of}{shown(check.candidate)}{against}: {check.requirement}"
+    candidate = f"{shown(check.candidate)}{against}: " if check.candidate else ""
+    yield f"{of}{candidate}{check.requirement}"
     said = made.reason
     if made.interval is not None:
         places = scale(made.interval)

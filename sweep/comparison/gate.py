@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sweep.comparison.arms import Arm
+from sweep.comparison.arms import Arm, pairable
 from sweep.comparison.model import Check
 from sweep.comparison.pair import finished, peeked_of
+from sweep.errors import ConfigError, StatisticsError
+from sweep.goals import direction
+from sweep.number import number
 from sweep.stats import Gate, decide
 
 
@@ -27,10 +30,31 @@ def checks(
                 yield _check(gate, of, candidate, paired=paired, max_failures=max_failures, level=level)
 
 
+def require_direction(gates: Sequence[Gate], goal_of: Mapping[str, str]) -> None:
+    """Refuse a gate that a worse candidate passes. ConfigError naming the goal of its metric."""
+    for gate in gates:
+        goal = direction(gate.metric, goal_of)
+        if goal is not None and (goal == "max") != (gate.side == ">="):
+            size, right = ("large", ">=") if goal == "max" else ("small", "<=")
+            turned = str(gate).replace(f" {gate.side} ", f" {right} ")
+            if gate.form == "offset":
+                turned = f"{gate.metric} {right} base {'-' if goal == 'max' else '+'} {abs(gate.number)!r}"
+            raise ConfigError(
+                f"{gate.metric} is to be {size} (its goal is {goal}), and {str(gate)!r} lets the worse pass",
+                where="--require", hint=f"for example {turned!r}; if the goal is wrong, set it in the config: goals",
+            )  # fmt: skip
+
+
 def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures: int, level: float) -> Check:
     fixed = gate.form == "fixed"
-    paired = paired and not fixed and base.seeds == candidate.seeds
+    paired = paired and not fixed and pairable(base, candidate)
     old, new = finished(base, candidate, gate.metric, paired=paired)
+    lowest = min(base.values.get(gate.metric, {}).values(), default=0.0)
+    if gate.form == "scale" and lowest < 0:
+        raise StatisticsError(
+            f"{gate.metric} of the base is {number(lowest)}: a share of a negative number bounds the other way",
+            where="--require", hint=f'give the margin as a number: "{gate.metric} {gate.side} base - 0.1"',
+        )  # fmt: skip
     held = [candidate] if fixed else [base, candidate]
     unfinished = sum(arm.unfinished + arm.missing(gate.metric) for arm in held)
     made = decide(

@@ -167,9 +167,9 @@ def _reading(found: Superiority | None) -> str:
     if found is None:
         return ""
     if found.probability >= 0.5:
-        return reading(found.interval)
-    said = reading(mirrored(found.interval))
-    return said if said == "not significant" else f"B over A {said}"
+        return reading(found.interval, found.probability, found.m, found.n)
+    said = reading(mirrored(found.interval), 1 - found.probability, found.m, found.n)
+    return f"B over A {said}" if said.startswith("significant") else said
 
 
 def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections import Counter
@@ -80,6 +81,16 @@ def command(raw: Any) -> Any:
 
 def as_tuple(raw: Any) -> Any:
     return tuple(raw) if isinstance(raw, list) else raw
+
+
+def reference_pair(raw: Any) -> Any:
+    pair = as_tuple(raw)
+    if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(v, int | float) for v in pair):
+        if not all(math.isfinite(v) for v in pair):
+            wrong(f"{show(list(pair))} holds a number that is not finite", "two numbers, for example [0.1, 0.95]")
+        if pair[0] == pair[1]:
+            wrong(f"{show(list(pair))} spans no scale", "[score worth 0, score worth 1], two different numbers")
+    return pair
 
 
 def streams(raw: Any) -> Any:

@@ -117,7 +117,7 @@ class Config(Part):
     tasks: Annotated[dict[str, Task], BeforeValidator(rules.tasks)] = Field(
         default_factory=dict, description="several data sets: {digits: {params.data.name: digits}, ...}"
     )
-    references: dict[str, Annotated[tuple[float, float], BeforeValidator(rules.as_tuple)]] = Field(
+    references: dict[str, Annotated[tuple[float, float], BeforeValidator(rules.reference_pair)]] = Field(
         default_factory=dict, description="task -> [score worth 0, score worth 1], to normalise across tasks"
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(rules.device)] = Field(
@@ -181,6 +181,13 @@ class Config(Part):
         if unknown := [task for task in self.references if task not in self.tasks]:
             known = f"tasks: {', '.join(self.tasks) or 'none'}"
             rules.wrong(f"references names {show(unknown[0])}, which is no task", known)
+        goal = direction(self.primary, self.goals) if self.primary else None
+        for name, (worst, best) in self.references.items():
+            if goal is not None and (best > worst) != (goal == "max"):
+                rules.wrong(
+                    f"references.{name}: {show(self.primary)} has the goal {goal}, and its score worth 1 is the worse",
+                    f"write {name}: [{best}, {worst}], or set the goal: goals",
+                )
         for name, task in self.tasks.items():
             below = {path for path, _ in rules.flatten(task)}
             if both := sorted(below & set(self.grid)):

@@ -44,7 +44,10 @@ def across(
             which = "references are" if len(without) == len(tasks) else f"references for {listed(without, 3)} are"
             yield replace(blank, reason=f"no common scale: {which} missing")
             continue
-        yield _of_variant(table[table["variant"] == variant], tasks, scale, blank)
+        try:
+            yield _of_variant(table[table["variant"] == variant], tasks, scale, blank)
+        except StatisticsError as error:  # a directory of an older version may hold references that span no scale
+            yield replace(blank, reason=f"no common scale: {error.what}")
 
 
 def _of_variant(

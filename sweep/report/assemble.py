@@ -111,6 +111,7 @@ def build(
                 level=level,
             )
         ),
+        identical=findings.identical(members),
         group_by=tuple(group_by),
     )
 

@@ -126,7 +126,7 @@ def _end(run: Curve, over: svg.Scale, up: svg.Scale) -> Markup:
 
 
 def _counted(name: str, n: npt.NDArray[np.int64]) -> str:
-    count = "no step that all runs logged" if not n.size else f"n = {n[0]}"
+    count = "no step that all finished runs logged" if not n.size else f"n = {n[0]}"
     if n.size and n.min() != n.max():
         count = f"n = {n.max()} to {n.min()}"
     return f"{shown(name, 40)}: {count}" if name else count

@@ -127,11 +127,11 @@ def curves(
 ) -> Axes:
     """Learning curves: every run's own line, and per variant the mean with a pointwise t band.
 
-    history: `aggregate.history`; runs: `aggregate.frame`, to mark which runs failed. Points are where values
-    were logged, never interpolated; a value that is not finite leaves a gap. The legend states n, and from
-    which step on it is smaller; a run that ended before the others ends in a bar, a failed one in a cross.
-    The band covers at each step for itself, not as a whole, and says so. StatisticsError when the metric was
-    never logged.
+    history: `aggregate.history`; runs: `aggregate.frame`, to mark failed runs and leave them out of the mean.
+    Points are where values were logged, never interpolated; a value that is not finite leaves a gap. The legend
+    states n, and from which step on it is smaller; a run that ended before the others ends in a bar, a failed one
+    in a cross. The band covers at each step for itself, not as a whole, and says so. StatisticsError when the
+    metric was never logged.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -146,7 +146,7 @@ def curves(
         axes = _axes(ax)
         for place, (name, cell) in enumerate(_cells(history)):
             color = COLORS[place % len(COLORS)]
-            found = aggregate.band(cell, metric, level)
+            found = aggregate.band(_counted(cell, runs), metric, level)
             every = max(1, -(-len(found) // MOST_POINTS))
             thinned = max(thinned, every)
             _draw_runs(axes, cell, metric, color, failed, every)
@@ -222,6 +222,17 @@ def _failed(runs: pd.DataFrame | None) -> frozenset[Key]:
         return frozenset()
     which = runs.loc[runs["status"] == "failed", list(aggregate.RUN)]
     return frozenset(which.itertuples(index=False, name=None))
+
+
+def _counted(cell: pd.DataFrame, runs: pd.DataFrame | None) -> pd.DataFrame:
+    """The rows of the runs that enter a mean; of all, where nothing says what became of them."""
+    if runs is None:
+        return cell
+    keys = list(aggregate.RUN)
+    its = runs[(runs["task"] == str(cell["task"].iloc[0])) & (runs["variant"] == str(cell["variant"].iloc[0]))]
+    kept = its.loc[aggregate.converged(its["seed"].to_numpy(), its["status"].to_numpy(dtype=str)), keys[2:]]
+    which = pd.MultiIndex.from_frame(cell[keys[2:]]).isin(pd.MultiIndex.from_frame(kept))
+    return cell[which]
 
 
 def _draw_runs(axes: Axes, cell: pd.DataFrame, metric: str, color: str, failed: frozenset[Key], every: int) -> None:

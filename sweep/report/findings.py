@@ -89,16 +89,48 @@ def _broken(stamp: Mapping[str, Any]) -> Iterable[str]:
         yield f"this sweep was to be bit-exact, and is not: {shown(str(what), 200)}"
 
 
-def _identical(members: Sequence[Member]) -> Iterable[str]:
-    seeds: dict[tuple[str, str, str], dict[int, str]] = defaultdict(dict)
+def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of runs, of different seeds of one variant and task, that gave the very same result.
+
+    The same: equal digests of their final weights, or of all their predictions; without either equal metrics, of
+    all finished seeds and more than one number, which by chance do not agree.
+    """
+    cells: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for member in members:
-        final = member.record.digests.get("final") if member.record else None
-        if final:
-            seeds[member.task, member.variant, final].setdefault(member.seed, member.key)
-    for same in seeds.values():
-        if len(same) > 1:
-            keys = listed(list(same.values()))
-            yield f"identical final weights for different seeds ({keys}): the seed is not used"
+        if member.status == "ok" and member.record is not None and member.repeat == 0:
+            cells[member.task, member.variant].append(member)
+    return tuple(group for its in cells.values() for group in _alike(its))
+
+
+def _alike(its: Sequence[Member]) -> Iterable[tuple[str, ...]]:
+    by_digest: dict[str, list[str]] = defaultdict(list)
+    for member in its:
+        if digest := _digest(member):
+            by_digest[digest].append(member.key)
+    yield from (tuple(keys) for keys in by_digest.values() if len(keys) > 1)
+    metrics = [dict(member.record.metrics) for member in its if member.record]
+    if not by_digest and len(its) > 1 and len(its) * len(metrics[0]) > 2 and all(one == metrics[0] for one in metrics):
+        yield tuple(member.key for member in its)
+
+
+def _digest(member: Member) -> str:
+    """What identifies the model of a run: the digest of its final weights, else of its predictions, else ""."""
+    if member.record is None:
+        return ""
+    files = sorted(
+        f"{name} {artifact.sha256}" for name, artifact in member.record.artifacts.items()
+        if name.startswith("predictions-") and name.endswith(".npz")
+    )  # fmt: skip
+    return member.record.digests.get("final") or " ".join(files)
+
+
+def _identical(members: Sequence[Member]) -> Iterable[str]:
+    yield from map(ignored_seed, identical(members))
+
+
+def ignored_seed(keys: Sequence[str]) -> str:
+    """Return the sentence about a group of `identical`."""
+    return f"{listed(list(keys))} gave identical results: the program seems to ignore its seed"
 
 
 def _mixed(found: Sequence[Environment]) -> Iterable[str]:

@@ -27,8 +27,7 @@ def medians(
         cells[member.task, member.variant].append(member)
     for (task, variant), its in cells.items():
         failed = {m.seed for m in its if m.status == "failed"}
-        runs = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in its if m.status == "ok" and m.record]
-        kept = [(seed, value) for seed, value in runs if seed not in failed]
+        kept = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in aggregate.counted(its) if m.record]
         seeds, values = [seed for seed, _ in kept], np.array([value for _, value in kept], dtype=np.float64)
         _, numbers = aggregate.values_by_seed(seeds, values)
         if not numbers.size + len(failed) or (failed and goal is None):

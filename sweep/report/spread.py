@@ -46,9 +46,7 @@ def spreads(
 
 def _runs(members: Sequence[Member], metric: str) -> tuple[list[int], list[float]]:
     """(seeds, values) of the runs that count: finite, ok, and of no seed with a failed repeat."""
-    broken = {m.seed for m in members if m.status == "failed"}
-    kept = [m for m in members if m.status == "ok" and m.seed not in broken and m.record is not None]
-    pairs = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in kept if m.record]
+    pairs = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in aggregate.counted(members) if m.record]
     pairs = [(seed, value) for seed, value in pairs if math.isfinite(value)]
     return [seed for seed, _ in pairs], [value for _, value in pairs]
 

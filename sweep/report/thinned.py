@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,15 @@ MOST_METRICS = 60  # that are followed; a sweep that logs more has its first one
 
 @dataclass(frozen=True)
 class Curve:
-    """What one run logged of one metric: every `stride`-th value, and the last one."""
+    """What one run logged of one metric: every `stride`-th value, and the last one.
+
+    counted: it enters the mean and the band, as it enters the table.
+    """
 
     seed: int
     repeat: int
     failed: bool
+    counted: bool
     steps: npt.NDArray[np.int64]
     numbers: npt.NDArray[np.float64]
     stride: int
@@ -71,6 +75,8 @@ def curves(
     two, so runs of unlike length share the steps of the coarsest.
     """
     found: Curves = {}
+    members = list(members)
+    counted = {member.key for member in aggregate.counted(members)}
     for member in members:
         kept: dict[str, _Thinning] = {}
         for row in _rows(store, member, refused):
@@ -84,7 +90,7 @@ def curves(
                     kept[name] = _Thinning(most)
                 kept[name].add(step, value)
         for name, thin in kept.items():
-            made = _curve(member, thin)
+            made = _curve(member, thin, member.key in counted)
             found.setdefault(name, {}).setdefault((member.task, member.variant), []).append(made)
     return found
 
@@ -98,14 +104,14 @@ def _rows(store: Store, member: Member, refused: list[str] | None) -> Iterator[R
         refused.append(member.key)
 
 
-def _curve(member: Member, thin: _Thinning) -> Curve:
+def _curve(member: Member, thin: _Thinning, counted: bool) -> Curve:
     steps, values = [*thin.steps], [*thin.numbers]
     if steps[-1] != thin.last[0]:
         steps.append(thin.last[0])
         values.append(thin.last[1])
     order = np.argsort(steps, kind="stable")
     return Curve(
-        member.seed, member.repeat, member.status == "failed",
+        member.seed, member.repeat, member.status == "failed", counted,
         np.array(steps, dtype=np.int64)[order], np.array(values, dtype=np.float64)[order], thin.stride,
     )  # fmt: skip
 
@@ -122,11 +128,14 @@ def _every(run: Curve, times: int) -> Curve:
     if times == 1:
         return run
     keep = (np.arange(run.steps.size) % times == 0) | (np.arange(run.steps.size) == run.steps.size - 1)
-    return Curve(run.seed, run.repeat, run.failed, run.steps[keep], run.numbers[keep], run.stride * times)
+    return replace(run, steps=run.steps[keep], numbers=run.numbers[keep], stride=run.stride * times)
 
 
 def band(runs: Sequence[Curve], level: float) -> pd.DataFrame:
-    """`aggregate.band` of thinned runs: step, n, mean, low, high."""
+    """Return `aggregate.band` of the thinned runs that count: step, n, mean, low, high."""
+    runs = [run for run in runs if run.counted]
+    if not runs:
+        return pd.DataFrame({name: np.array([]) for name in (aggregate.STEP, "n", "mean", "low", "high")})
     table = pd.DataFrame({
         "seed": np.concatenate([np.full(run.steps.size, run.seed) for run in runs]),
         aggregate.STEP: np.concatenate([run.steps for run in runs]),

@@ -115,6 +115,12 @@ def test_an_identical_candidate_passes_as_often_as_the_gate_says() -> None:
         assert passed == near(told, 1500, 0.01)
 
 
+def test_equals_are_called_significantly_better_no_more_often_than_the_level() -> None:
+    assert STUDY.called_significant(3, 3, 1000, rng()) == 0
+    for n in (4, 5, 10):
+        assert STUDY.called_significant(n, n, 1500, rng()) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1500)
+
+
 def test_equal_generators_give_equal_studies() -> None:
     assert STUDY.failing(20, rng(1)) == STUDY.failing(20, rng(1))
     assert STUDY.failing(20, rng(1)) != STUDY.failing(20, rng(2))

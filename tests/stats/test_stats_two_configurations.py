@@ -212,7 +212,7 @@ def test_complete_separation_still_has_an_interval() -> None:
     ],
 )
 def test_readings(low: float, high: float, expected: str) -> None:
-    assert stats.reading(stats.Interval(low, high, 0.95, "")) == expected
+    assert stats.reading(stats.Interval(low, high, 0.95, ""), high, 20, 20) == expected
 
 
 def test_failed_seeds_lose_every_comparison() -> None:
