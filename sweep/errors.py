@@ -5,6 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """Return `text` with control and direction characters made visible; ends of lines and tabs stay.
+
+    Names and messages come from users' code and from directories that somebody sent: printed raw, they could move
+    the cursor, clear the screen or turn a line around.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else escaped(c) for c in text)
+
+
+def escaped(character: str) -> str:
+    """Return a character as its escape."""
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or ascii(character)[1:-1]
+
+
 class SweepError(Exception):
     """Anything we refuse or report; `exit_code` is what the command line answers with.
 
@@ -19,7 +35,7 @@ class SweepError(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{head}\n  {self.hint}" if self.hint else head
+        return printable(f"{head}\n  {self.hint}" if self.hint else head)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments would not survive the default pickling between Ray processes.

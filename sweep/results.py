@@ -14,7 +14,7 @@ from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.errors import ConfigError, StoreError
+from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Prover, Retried, Said
 from sweep.origin import of_call
 from sweep.prepare import Prepared, prepare
@@ -199,7 +199,7 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
         elif isinstance(event, Finished) and event.outcome.status != "interrupted":
             cell.ended(event.outcome.key, event.outcome.status, dict(event.outcome.metrics), event.outcome.seconds)
         elif isinstance(event, (Said, Retried)):
-            print(event.text if isinstance(event, Said) else f"{event.key}: tried again ({event.cause})")
+            print(printable(event.text if isinstance(event, Said) else f"{event.key}: tried again ({event.cause})"))
         elif launch.store is not None:
             keys = launch.in_flight()
             cell.update(running(launch.store, keys, ROWS), len(keys))

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from sweep.errors import SweepError
+from sweep.errors import SweepError, printable
 
 # In the order of a first hour with the tool; each command is imported when it is called.
 COMMANDS = {
@@ -111,7 +111,7 @@ def main(arguments: list[str], program: str = "sweep") -> int:
             raise
         _flush()
         foreseen = isinstance(error, SweepError)
-        print(f"{program}: {error if foreseen else _unforeseen(error)}", file=sys.stderr)
+        print(printable(f"{program}: {error if foreseen else _unforeseen(error)}"), file=sys.stderr)
         return error.exit_code if isinstance(error, SweepError) else 1
 
 

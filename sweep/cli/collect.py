@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from sweep.cli.output import say
+
 
 @click.command(short_help="Read a program's metrics again, without training.", options_metavar="[OPTIONS]")
 @click.argument("directory")
@@ -48,5 +50,5 @@ def collect(directory: str, metrics: str | None, as_json: bool) -> int:
         origin = read_by(store.manifest.origin, metrics)
     with Store.lock(store.path):
         for said in recollect(store, wanted, origin):
-            click.echo(said, err=True)
+            say(said, err=True)
     return show_report(Store.open(directory), "json" if as_json else "text")

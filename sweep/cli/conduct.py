@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
-import click
-
+from sweep.cli.output import say
 from sweep.cli.progress import Progress
 from sweep.launch import Finished, Launch
 from sweep.store import Store
@@ -48,11 +47,11 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
         if store is None:
             return _EXIT[seen[0]]
         if seen:
-            click.echo(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(store)}", err=True)
+            say(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(store)}", err=True)
             return _EXIT[seen[0]]
         code = finish(store, as_json=as_json, single=single, only=launch.only)
         if launch.uncopied:
-            click.echo(f"not all of it is copied: {launch.uncopied}", err=True)
+            say(f"not all of it is copied: {launch.uncopied}", err=True)
             return max(code, 1)
         return code
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit
+from sweep.cli.output import emit, say
 from sweep.errors import ConfigError, EnsembleError
 from sweep.store import Store
 
@@ -88,7 +88,7 @@ def ensemble(
     width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
     click.echo(text(found, width=width, color=wants_color(sys.stdout)))
     for command in next_commands(found, None if out is None else str(out)):
-        click.echo(f"next: {command}")
+        say(f"next: {command}")
     return 0
 
 
@@ -157,11 +157,11 @@ def predict(
         })  # fmt: skip
         return 0
     arrays = ", ".join(f"{name} {shape}" for name, shape in told.arrays.items())
-    click.echo(f"wrote {out}: {told.examples} examples by {len(about.labels)} members; {arrays}")
+    say(f"wrote {out}: {told.examples} examples by {len(about.labels)} members; {arrays}")
     for note in about.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     entry = "" if out.suffix == ".npy" else "['calibrated']"
-    click.echo(f'next: python -c "import numpy; print(numpy.load({str(out)!r}){entry}[:3])"')
+    say(f'next: python -c "import numpy; print(numpy.load({str(out)!r}){entry}[:3])"')
     return 0
 
 
@@ -178,7 +178,7 @@ def _loaded(directory: Path, trust: bool, **which: Any) -> Loaded:
 
 
 def _say(message: str) -> None:
-    click.echo(message, err=True)
+    say(message, err=True)
 
 
 def labels(chosen: Sequence[str]) -> list[str | int] | None:

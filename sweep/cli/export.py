@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sweep.cli.output import say
 from sweep.store import Store
 
 
@@ -27,12 +28,12 @@ def export(directory: Path, kind: str, out: Path | None) -> int:
     folder = out if out is not None else Path(f"{directory.resolve().name}-{kind}")
     made = exports.export(store, kind, folder)  # type: ignore[arg-type]  # click has checked the word
     for path in made if len(made) <= 12 else made[:6]:
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")
     if len(made) > 12:
-        click.echo(f"and {len(made) - 6} more")
+        say(f"and {len(made) - 6} more")
     if kind == "tensorboard":
-        click.echo(f"next: tensorboard --logdir {shlex.quote(str(folder))}")
+        say(f"next: tensorboard --logdir {shlex.quote(str(folder))}")
     else:
         summary = json.dumps(str(folder / f"summary.{kind}"), ensure_ascii=False)
-        click.echo(f"next: python -c {shlex.quote(f'import pandas; print(pandas.read_{kind}({summary}))')}")
+        say(f"next: python -c {shlex.quote(f'import pandas; print(pandas.read_{kind}({summary}))')}")
     return 0

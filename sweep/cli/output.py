@@ -7,8 +7,14 @@ from typing import Any
 
 import click
 
+from sweep.errors import printable
 from sweep.number import number
 from sweep.store import atomic
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text that may hold names and messages of others."""
+    click.echo(printable(text), err=err)
 
 
 def emit(value: Any) -> None:

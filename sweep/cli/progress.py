@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sweep.cli.output import in_short
+from sweep.errors import printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.report.live import ROWS, Tracker, View, duration, running, terminal
 
@@ -130,7 +131,8 @@ class Screen:
             self.live = None
 
     def say(self, text: str) -> None:
-        """One line, above the live view."""
+        """Print a line above the live view; it may quote a program's last words."""
+        text = printable(text)
         if self.live is not None:
             self.live.console.print(Text(text))
         else:

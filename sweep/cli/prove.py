@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli.output import emit
+from sweep.cli.output import emit, say
 from sweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _variant = click.option("--variant", help="Which variant; a part of its name is 
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)
 
 
 @click.command(short_help="Prove that a run repeats its bits, or name what differs.")
@@ -83,9 +83,9 @@ def verify(
     if as_json:
         emit(proof.to_json())
     else:
-        click.echo(f"{proof.spec.key}: {proof}")
+        say(f"{proof.spec.key}: {proof}")
         if proof.recorded is not None and proof.recorded.answer != "MUST_MATCH":
-            click.echo(f"the record was not compared: its environment answers {proof.recorded}")
+            say(f"the record was not compared: its environment answers {proof.recorded}")
         if proof.status == "differs":
             _next([*again, "--audit"])
         elif proof.status == "proven":
@@ -126,7 +126,7 @@ def _subject(
 
 def _next(words: Sequence[str]) -> None:
     """What to type next."""
-    click.echo(f"next: {shlex.join(words)}")
+    say(f"next: {shlex.join(words)}")
 
 
 def _run(verify: Sequence[str]) -> list[str]:
@@ -141,7 +141,7 @@ def _cost(subject: Subject, steps: int | None, as_json: bool, again: Sequence[st
     if as_json:
         emit(found.to_json())
     else:
-        click.echo(str(found))
+        say(str(found))
         _next(again)
     return 0
 
@@ -153,7 +153,7 @@ def _audit(subject: Subject, as_json: bool, again: Sequence[str]) -> int:
     if as_json:
         emit(found.to_json())
     else:
-        click.echo(str(found))
+        say(str(found))
         _next([*again, "--audit"] if found.findings else again)
     return 3 if found.findings else 0
 
@@ -168,7 +168,7 @@ def _lanes(subject: Subject, lanes: int, as_json: bool, again: Sequence[str]) ->
     if as_json:
         emit({"lanes": lanes, "equal": bool(found.equal), "summary": str(found)})
     else:
-        click.echo(str(found))
+        say(str(found))
         if subject.store is None and found.equal:
             _next([*_run(again), "--lanes", str(lanes)])
     return 0 if found.equal else 3
@@ -197,6 +197,6 @@ def reproduce(directory: Path, seed: int | None, repeat: int, variant: str | Non
     if as_json:
         emit(found.to_json())
     else:
-        click.echo(str(found))
+        say(str(found))
         _next(["sweep", "report" if found.equal else "verify", os.fspath(directory)])
     return 0 if found.equal else 3 if found.broken else 1

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, in_short
-from sweep.errors import ConfigError, StatisticsError, SweepError
+from sweep.cli.output import emit, in_short, say
+from sweep.errors import ConfigError, StatisticsError, SweepError, escaped
 from sweep.number import number
 from sweep.store import Member, Store, atomic
 
@@ -39,13 +39,13 @@ def status(directory: Path, as_json: bool) -> int:
             "runs": [{"key": m.key, "status": m.status, "attempts": m.attempts, "note": m.note} for m in members],
         })  # fmt: skip
         return 0
-    click.echo(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
+    say(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
     if owner is not None:
-        click.echo(f"at work: {owner}")
+        say(f"at work: {owner}")
     told: dict[str, str] = {}
     for member in members if len(members) <= 60 else [m for m in members if m.status != "ok"][:60]:
-        click.echo(f"  {member.key:<32} {member.status:<8}{visible(_detail(store, member, told))}")
-    click.echo(f"next: {go_on(store, counts)}")
+        say(f"  {member.key:<32} {member.status:<8}{visible(_detail(store, member, told))}")
+    say(f"next: {go_on(store, counts)}")
     return 0
 
 
@@ -65,7 +65,7 @@ def go_on(store: Store, counts: dict[str, int]) -> str:
 
 def visible(text: str) -> str:
     """`text` on one line: a received directory's names could otherwise move the cursor or turn the line around."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else escaped(c) for c in text)
 
 
 def count(members: list[Member]) -> dict[str, int]:
@@ -175,7 +175,7 @@ def _page(store: Store, html: Path, level: float) -> None:
 
     text = page(store, level=level, comparison=_comparison(store, level))
     atomic.write(html, text.encode())
-    click.echo(f"wrote {html} ({len(text.encode()) / 1024:.0f} KiB); open it in any browser", err=True)
+    say(f"wrote {html} ({len(text.encode()) / 1024:.0f} KiB); open it in any browser", err=True)
 
 
 def _comparison(store: Store, level: float) -> Any:
@@ -218,18 +218,18 @@ def show_single(store: Store, only: Any) -> int:
             continue
         found = member.record
         if found is None:
-            click.echo(f"seed {member.seed}: {member.status}")
+            say(f"seed {member.seed}: {member.status}")
             code = 1
             continue
         mode = "deterministic" if found.spec["deterministic"] else "fast"
-        click.echo(f"seed {member.seed} ({mode}, {found.spec['device']}, {found.spec['threads']} thread"
+        say(f"seed {member.seed} ({mode}, {found.spec['device']}, {found.spec['threads']} thread"
                    f"{'s' * (found.spec['threads'] > 1)}): {found.status}")  # fmt: skip
         if found.failure is not None:
-            click.echo(f"  {found.failure}\n  its log: {store.log(member)}")
+            say(f"  {found.failure}\n  its log: {store.log(member)}")
             code = 1
         for name, value in found.metrics.items():
-            click.echo(f"  {name:<20} {number(value, digits=6)}")
+            say(f"  {name:<20} {number(value, digits=6)}")
         if "final" in found.digests:
-            click.echo(f"  weights              sha256 {found.digests['final'][:16]}…")
-    click.echo(f"next: sweep report {shlex.quote(store.shown)}")
+            say(f"  weights              sha256 {found.digests['final'][:16]}…")
+    say(f"next: sweep report {shlex.quote(store.shown)}")
     return code

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.cli.output import say
 from sweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -231,12 +232,12 @@ def _dry(prepared: Prepared, out: Path, as_json: bool) -> None:
         return
     import yaml
 
-    click.echo(yaml.safe_dump(_shown(prepared.manifest.config), sort_keys=False, allow_unicode=True).rstrip())
-    click.echo(f"\n{len(plan)} runs in {out} on {plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)} each")
+    say(yaml.safe_dump(_shown(prepared.manifest.config), sort_keys=False, allow_unicode=True).rstrip())
+    say(f"\n{len(plan)} runs in {out} on {plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)} each")
     for spec in islice(plan, 50):
-        click.echo(f"  {spec.key:<40} {spec.id[:12]}")
+        say(f"  {spec.key:<40} {spec.id[:12]}")
     if len(plan) > 50:
-        click.echo(f"  and {len(plan) - 50} more")
+        say(f"  and {len(plan) - 50} more")
 
 
 def _shown(config: Any) -> dict[str, Any]:

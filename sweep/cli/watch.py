@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweep.cli.output import in_short
+from sweep.cli.output import in_short, say
 from sweep.store import Member, Store
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ def watch(directory: Path, every: float) -> int:
             time.sleep(max(every, 5 * (time.monotonic() - took)))
     except KeyboardInterrupt:
         screen.stop()
-        click.echo("no longer watching; the run goes on", err=True)
+        say("no longer watching; the run goes on", err=True)
         return 0
     finally:
         screen.stop()
     from sweep.cli.read import count, go_on, sentence
 
     counts = count(members)
-    click.echo(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
-    click.echo(f"next: {go_on(store, counts)}")
+    say(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
+    say(f"next: {go_on(store, counts)}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from sweep.errors import escaped
 from sweep.number import number as number
 from sweep.number import percent as percent
 from sweep.number import places as places
@@ -18,12 +19,8 @@ def shown(text: str, limit: int = LIMIT) -> str:
     Names and messages come from users' code and from directories that somebody sent: printed raw, they could
     move the cursor, clear the screen or turn a line around.
     """
-    visible = "".join(c if c.isprintable() else _escaped(c) for c in text[: limit + 1])
+    visible = "".join(c if c.isprintable() else escaped(c) for c in text[: limit + 1])
     return visible if len(visible) <= limit else visible[: limit - 1] + "…"
-
-
-def _escaped(character: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or ascii(character)[1:-1]
 
 
 def plural(count: int, noun: str) -> str:

@@ -17,8 +17,9 @@ from finished import accuracies, failure, sweep_of
 import sweep
 from sweep.cli.app import main
 from sweep.errors import IntegrityError, StoreError
-from sweep.plan import content_id
+from sweep.plan import RunSpec, content_id
 from sweep.store import Store, atomic, predictions, record
+from sweep.store.owner import this_process
 
 SHADOWED = ("torch", "numpy", "pandas", "scipy", "sklearn", "ray", "safetensors", "json")
 
@@ -211,3 +212,35 @@ def test_opened_takes_plain_files_alone(tmp_path: Path) -> None:
     for name in ("link", "pipe", "."):
         with pytest.raises(OSError, match=r"plain|symbolic|directory"):
             atomic.opened(tmp_path / name)
+
+
+RAW = "\x1b[2J\x1b]0;owned\x07\u202eevil\x9b31m"
+
+
+@pytest.mark.parametrize("command", ["status", "report", "watch", "compare", "ensemble", "verify"])
+def test_no_text_of_a_strangers_reaches_the_terminal_raw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def outcome(spec: RunSpec) -> dict[str, Any]:
+        return {"failure": failure("raised", RAW)} if spec.seed else {"metrics": {f"test/{RAW}": 0.5}, "notes": (RAW,)}
+
+    for name in ("sent", "other"):
+        sweep_of(tmp_path / name, outcome, name=RAW, seeds=range(2))
+    owner = {**this_process().to_json(), "started": RAW, "nonce": RAW}
+    if command != "watch":  # which would wait for that owner to end
+        (tmp_path / "sent" / "lock").write_text(json.dumps(owner))
+    resealed(tmp_path / "sent" / "sweep.json", lambda body: body.update(origin=RAW, source=RAW))
+    rest = [str(tmp_path / "other")] if command == "compare" else []
+    main([command, str(tmp_path / "sent"), *rest])
+    said = "".join(capsys.readouterr())
+    assert "Traceback" not in said
+    assert not set("\x1b\x07\u202e\x9b") & set(said), said
+
+
+def test_the_owner_of_a_lock_is_named_harmlessly(tmp_path: Path) -> None:
+    owner = {**this_process().to_json(), "host": "elsewhere", "started": RAW}
+    (tmp_path / "lock").write_text(json.dumps(owner))
+    with pytest.raises(StoreError) as caught, Store.lock(tmp_path):
+        pass
+    assert "\\x1b" in str(caught.value)
+    assert not set("\x1b\x07\u202e\x9b") & set(str(caught.value))
