@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +77,7 @@ def summary(
     *,
     by: Sequence[str] = ("task", "variant"),
     level: float = 0.95,
+    ratio: float | None = None,
 ) -> pd.DataFrame:
     """One row a group and metric of `frame`: the mean over converged seeds beside how many did not converge.
 
@@ -85,7 +86,7 @@ def summary(
     seed first, and a seed with a failed repeat is failed. planned = ok + failed + lost + pending.
     n = ok - missing, where `missing` seeds converged without a finite value of this metric. sd and interval
     are NaN at n = 1, everything is at n = 0; `method` says why. `over` is the label that belongs beside the
-    mean: "seeds", or "converged seeds" when some failed.
+    mean: "seeds", or "converged seeds" when some failed. ratio: see `test_to_train`.
     """
     names = list(metrics) if metrics is not None else metric_names(table)
     unknown = [name for name in names if name not in table.columns]
@@ -94,7 +95,7 @@ def summary(
             f"no run reports {unknown[0]!r}",
             hint="reported: " + (", ".join(metric_names(table)) or "nothing"),
         )
-    return pd.DataFrame(_summary_rows(table, names, list(by), level), columns=[*by, *SUMMARY])
+    return pd.DataFrame(_summary_rows(table, names, list(by), level, ratio), columns=[*by, *SUMMARY])
 
 
 SUMMARY = (
@@ -103,7 +104,9 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def _summary_rows(table: pd.DataFrame, names: list[str], by: list[str], level: float) -> Iterator[dict[str, Any]]:
+def _summary_rows(
+    table: pd.DataFrame, names: list[str], by: list[str], level: float, ratio: float | None
+) -> Iterator[dict[str, Any]]:
     values = {name: table[name].to_numpy(np.float64) for name in names}
     seeds, status = table["seed"].to_numpy(), table["status"].to_numpy(dtype=str)
     for key, rows in _groups(table, by):
@@ -113,7 +116,7 @@ def _summary_rows(table: pd.DataFrame, names: list[str], by: list[str], level: f
         for name in names:
             _, numbers = values_by_seed(seeds[used], values[name][used])
             yield {
-                **dict(zip(by, key, strict=True)), "metric": name, **_described(numbers, level),
+                **dict(zip(by, key, strict=True)), "metric": name, **_described(numbers, level, ratio),
                 "missing": counts["ok"] - numbers.size, **counts,
                 "over": "converged seeds" if counts["failed"] else "seeds",
             }  # fmt: skip
@@ -127,11 +130,11 @@ def _groups(table: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[Any, ...
         yield key if isinstance(key, tuple) else (key,), np.asarray(rows)
 
 
-def _described(numbers: Floats, level: float) -> dict[str, Any]:
+def _described(numbers: Floats, level: float, ratio: float | None) -> dict[str, Any]:
     if numbers.size == 0:
         blank = dict.fromkeys(("mean", "sd", "low", "high", "min", "max"), math.nan)
         return {"n": 0, **blank, "level": level, "method": "no interval: no seed has a value"}
-    s = summarise(numbers, level)
+    s = summarise(numbers, level, ratio=ratio)
     spread = {k: math.nan if v is None else v for k, v in (("sd", s.sd), ("low", s.low), ("high", s.high))}
     extremes = {"min": s.min, "max": s.max, "level": s.level, "method": s.method}
     return {"n": s.n, "mean": s.mean, **spread, **extremes}
@@ -144,6 +147,18 @@ def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
         old = states.get(seed)
         states[seed] = state if old is None else min(old, state, key=STATES.index)
     return states
+
+
+def test_to_train(members: Iterable[Member], vary: Sequence[str]) -> float | None:
+    """Return n_test/n_train where every seed has a split of its own and all records say how many examples it has.
+
+    None where the split is the same for all, or where that is not known.
+    """
+    held = [m.record.result.get("examples") for m in members if m.status == "ok" and m.record]
+    if "split" not in vary or not held or not all(isinstance(one, Mapping) for one in held):
+        return None
+    ratios = [one.get("test", 0) / one["train"] for one in held if one and one.get("train")]
+    return max(ratios) if len(ratios) == len(held) and min(ratios) > 0 else None
 
 
 def counted(members: Iterable[Member]) -> list[Member]:

@@ -224,9 +224,12 @@ class Run:
         """Add a link to the run's digest chain, e.g. ("epoch/3", sha256)."""
         self.chain[link] = value
 
-    def result(self, rule: str, epoch: int | None) -> None:
-        """Say which moment the reported metrics are of: "final" or "best(val/…)", and its epoch."""
-        self.outcome = {"rule": rule, "epoch": epoch}
+    def result(self, rule: str, epoch: int | None, examples: Mapping[str, int] | None = None) -> None:
+        """Say which moment the reported metrics are of: "final" or "best(val/…)", and its epoch.
+
+        examples: how many each split holds.
+        """
+        self.outcome = {"rule": rule, "epoch": epoch, **({"examples": dict(examples)} if examples else {})}
 
     def note(self, text: str) -> None:
         """Say something aloud: in the log, the record and the report."""

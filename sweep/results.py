@@ -55,9 +55,11 @@ class Results:
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """For every metric n, mean, sd, Student t interval, min, max, and k of n failed."""
-        from sweep.aggregate import summary
+        from sweep.aggregate import summary, test_to_train
 
-        return summary(self.frame, level=level)
+        vary = self.store.manifest.experiment.get("vary") or ()
+        ratio = test_to_train(self.store.scan(), vary) if vary else None
+        return summary(self.frame, level=level, ratio=ratio)
 
     @cached_property
     def report(self) -> Report:

@@ -45,6 +45,10 @@ def require_direction(gates: Sequence[Gate], goal_of: Mapping[str, str]) -> None
             )  # fmt: skip
 
 
+def _over_splits(held: Sequence[Arm]) -> str:
+    return "over splits of this data set, no statement about new data" if any("split" in a.vary for a in held) else ""
+
+
 def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures: int, level: float) -> Check:
     fixed = gate.form == "fixed"
     paired = paired and not fixed and pairable(base, candidate)
@@ -63,5 +67,5 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
     )  # fmt: skip
     return Check(
         requirement=str(gate), base=base.name, candidate=candidate.name, task=candidate.task, paired=paired,
-        decision=made, stamp=peeked_of(held[0], held[-1]),
+        decision=made, stamp=peeked_of(held[0], held[-1]) or _over_splits(held),
     )  # fmt: skip

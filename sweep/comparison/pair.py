@@ -27,6 +27,7 @@ from sweep.stats import (
     hedges_g,
     mirrored,
     not_separated,
+    over_splits,
     permutation_test,
     reading,
     sequence_interval,
@@ -85,21 +86,26 @@ def pair(
     there = bool(first.size and second.size)
     both = there and min(first.size, second.size) > 1
     found = difference(first, second, paired=paired, level=level) if there else None
-    again = difference(first, second, paired=paired, level=each).interval if there else None
-    peeked = peeked_of(a, b)
-    interval, simultaneous, stamp = found.interval if found else None, again, peeked
-    if peeked and paired and first.size:
+    again = difference(first, second, paired=paired, level=each) if there else None
+    peeked, resplit = peeked_of(a, b), "split" in (*a.vary, *b.vary)
+    ratio = max((arm.ratio for arm in (a, b) if arm.ratio is not None), default=None)
+    if found is not None and again is not None and ratio is not None:
+        found, again = over_splits(found, ratio, level), over_splits(again, ratio, each)
+    interval, simultaneous, stamp = found.interval if found else None, again.interval if again else None, peeked
+    if resplit and not stamp:
+        stamp = "" if ratio is not None else "over splits of this data set, no statement about new data"
+    if peeked and paired and first.size and not resplit:
         gaps = differences(first, second)
         interval, simultaneous, stamp = sequence_interval(gaps, level), sequence_interval(gaps, each), ""
     superiority, wins = _orders(a, b, metric, goal, paired, level)
     failing = a.failed + b.failed > 0
     permutation = None
-    if both and permute:
+    if both and permute and not resplit:  # splits that share data are not exchangeable
         permutation = sign_flip_test(first, second, rng) if paired else permutation_test(first, second, rng)
     return Pair(
         metric=metric, task=a.task, a=_side(a, metric, goal, level), b=_side(b, metric, goal, level), paired=paired,
         over=_over(failing, paired), difference=found, interval=interval, simultaneous=simultaneous, p_holm=None,
-        permutation=permutation, superiority=superiority, wins=wins, reading=_reading(superiority),
+        permutation=permutation, superiority=superiority, wins=wins, reading=_reading(superiority, resplit),
         effect=hedges_g(first, second, paired=paired, level=level) if both else None,
         equivalence=equivalence(first, second, margin, paired=paired) if there and margin is not None else None,
         failures=failure_difference(a.failed, a.finished, b.failed, b.finished, level)
@@ -163,9 +169,11 @@ def _orders(
     return found, (worst_rank_win_rate if worst else win_rate)(first, second, **options)
 
 
-def _reading(found: Superiority | None) -> str:
+def _reading(found: Superiority | None, resplit: bool) -> str:
     if found is None:
         return ""
+    if resplit:
+        return "descriptive: the splits share data"
     if found.probability >= 0.5:
         return reading(found.interval, found.probability, found.m, found.n)
     said = reading(mirrored(found.interval), 1 - found.probability, found.m, found.n)

@@ -21,7 +21,7 @@ from sweep.report.together import together
 from sweep.stats import clopper_pearson
 from sweep.stats.multiple import not_separated
 from sweep.stats.sample import unit
-from sweep.store import Member, Store
+from sweep.store import Manifest, Member, Store
 
 MOST_COMPARED = 30  # variants: 435 pairs
 MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
@@ -49,17 +49,15 @@ def build(
     names = aggregate.metric_names(table)
     primary = primary_metric(config.get("primary"), names, declared)
     label = labels((m.task, m.variant) for m in members)
-    rows = _rows(table, by_split(names, primary), primary, label, declared, level)
-    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
     vary = tuple(manifest.experiment.get("vary") or ())
+    ratio = aggregate.test_to_train(members, vary)
+    rows = _rows(table, by_split(names, primary), primary, label, declared, level, ratio)
+    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
     fixed = {(c["task"], c["variant"], c["metric"]): c for c in manifest.until.get("cells", ())}
     rows = tuple(
         replace(
             row,
-            headline=stopped_headline(row, fixed.get((row.task, row.variant, row.metric)), over=scope(row.metric, vary))
-            or headline(
-                row, over=scope(row.metric, vary), extensions=manifest.extensions, stopped=bool(manifest.until)
-            ),
+            headline=_headline(row, manifest, fixed, scope(row.metric, vary, ratio)),
             best=row.primary and (row.task, row.variant) in marked,
         )
         for row in rows
@@ -79,6 +77,7 @@ def build(
         causes=tuple(_cause(store, m) for m in members if m.status in ("failed", "lost")),
         together=ensembles,
         result=findings.result_rule(members),
+        over=scope(primary, vary, ratio),
         mode="deterministic" if manifest.experiment.get("deterministic") else "fast",
         device=str(manifest.experiment.get("device", "")),
         threads=int(manifest.experiment.get("threads", 1)),
@@ -96,7 +95,7 @@ def build(
             *findings.choices(manifest, names, primary, cells=len(variant_label), failed=counts.failed),
             *findings.notes(members),
         ),
-        next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles)),
+        next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles) and "split" not in vary),
         seconds=float(table["seconds"].sum()),
         spreads=tuple(
             spreads(store, members, primary, label, goal=goals.direction(primary, declared), vary=vary, level=level)
@@ -121,6 +120,11 @@ def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str]
     return aggregate.column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
+def _headline(row: Row, manifest: Manifest, fixed: Mapping[tuple[str, str, str], Any], over: str) -> str:
+    stopped = stopped_headline(row, fixed.get((row.task, row.variant, row.metric)), over=over)
+    return stopped or headline(row, over=over, extensions=manifest.extensions, stopped=bool(manifest.until))
+
+
 def counts_of(members: Iterable[Member]) -> Counts:
     found = Counter(member.status for member in members)
     return Counts(
@@ -137,8 +141,9 @@ def _rows(
     label: Mapping[tuple[str, str], str],
     declared: Mapping[str, str],
     level: float,
+    ratio: float | None,
 ) -> tuple[Row, ...]:
-    summary = aggregate.summary(table, names, level=level)
+    summary = aggregate.summary(table, names, level=level, ratio=ratio)
     records: list[dict[str, Any]] = summary.to_dict("records")  # type: ignore[assignment]  # names are str
     found = {(r["metric"], r["task"], r["variant"]): r for r in records}
     return tuple(

@@ -259,6 +259,7 @@ class Report:
     spreads: tuple[Spread, ...] = ()
     medians: tuple[Median, ...] = ()
     across: tuple[Across, ...] = ()
+    over: str = ""  # what the interval of the primary metric is over, and for which target it holds
     identical: tuple[tuple[str, ...], ...] = ()  # runs of different seeds that gave the very same result
     group_by: tuple[str, ...] = ()
     format: int = field(default=FORMAT)

@@ -181,7 +181,7 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     interval = (
         f"half-width of the {percent(first.level)} Student t interval" if spread == "ci" else "standard deviation (sd)"
     )
-    yield f"Mean ± {interval} {scope(first.primary)}; n counts seeds that finished."
+    yield f"Mean ± {interval} {first.over or scope(first.primary)}; n counts seeds that finished."
     if any(row.failed for report in reports for row in report.rows):
         yield "Means are over converged seeds only; failed seeds are counted in the last column."
     for report, called in zip(reports, _called(reports), strict=True):

@@ -6,16 +6,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sweep.number import around, percent
+from sweep.number import around, number, percent
 from sweep.report.model import Row
 from sweep.report.words import listed, plural, shown
 
 
-def scope(metric: str, vary: Sequence[str] = ()) -> str:
+def scope(metric: str, vary: Sequence[str] = (), ratio: float | None = None) -> str:
     """What an interval over seeds holds fixed: "this split and test set", and for val and train alike."""
     split = metric.partition("/")[0] if "/" in metric else ""
     if "split" in vary:
-        return "over seeds, each with its own split"
+        if ratio is not None:
+            how = f"Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
+            return f"over seeds, each with its own split, for new data; {how}"
+        return "over seeds, each with its own split of this data set; no statement about new data"
     if vary:
         return f"over seeds that vary {', '.join(vary)} only, this split" + _set(split, joined=True)
     return "over seeds, this split" + _set(split, joined=True) if split else "over seeds"

@@ -12,6 +12,7 @@ from sweep.stats.compare import (
     difference,
     equivalence,
     hedges_g,
+    over_splits,
     paired_t,
     welch,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "normalise",
     "not_separated",
     "order_rule",
+    "over_splits",
     "paired_t",
     "parse_gate",
     "parse_until",

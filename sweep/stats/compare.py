@@ -6,7 +6,7 @@ A is always the first argument and the difference always A - B.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, t_quantile
+from sweep.stats.interval import Interval, resampled, t_quantile
 from sweep.stats.sample import Floats, check_level, mean, rounding, sample, variance
 
 
@@ -123,6 +123,19 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference
 def difference(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95) -> Difference:
     """`paired_t` or `welch`."""
     return paired_t(a, b, level) if paired else welch(a, b, level)
+
+
+def over_splits(found: Difference, ratio: float, level: float = 0.95) -> Difference:
+    """Return a difference over random splits of one data set, for new data: the error by `resampled`.
+
+    ratio: n_test/n_train.
+    """
+    if found.error is None or found.df is None or found.interval is None:
+        return found
+    error = found.error * resampled(min(found.n_a, found.n_b), ratio)
+    method = f"{found.method.removesuffix(' over seeds')} over splits, variance by Nadeau & Bengio"
+    interval, p = _student(found.estimate, error, found.df, level, method)
+    return replace(found, error=error, interval=interval, p=p, method=method)
 
 
 def _student(estimate: float, error: float, df: float, level: float, method: str) -> tuple[Interval, float | None]:

@@ -17,6 +17,8 @@ from scipy import special
 from sweep.errors import StatisticsError
 from sweep.stats.sample import Floats, check_level, mean, sample, sd, unit
 
+RESAMPLED = "Student t over splits, variance by Nadeau & Bengio"
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -70,6 +72,17 @@ def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     centre = mean(numbers)
     half = t_quantile(n - 1, 1 - alpha / 2) * sd(numbers) / math.sqrt(n)
     return Interval(centre - half, centre + half, level, "Student t over seeds")
+
+
+def resampled(n: int, ratio: float) -> float:
+    """Return by what the standard error of a mean over n random splits of one data set is to be multiplied.
+
+    Nadeau & Bengio 2003: splits share data, so the variance of their mean is s² (1/n + n_test/n_train) and not s²/n.
+    ratio: n_test/n_train. StatisticsError unless it is positive and finite.
+    """
+    if not (math.isfinite(ratio) and ratio > 0):
+        raise StatisticsError(f"{ratio!r} is no ratio of test to training examples")
+    return math.sqrt(1 + n * ratio)
 
 
 def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
@@ -145,15 +158,19 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
     return Interval(low, high, level, "Clopper-Pearson")
 
 
-def summarise(values: npt.ArrayLike, level: float = 0.95) -> Summary:
+def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None = None) -> Summary:
     """n, mean, sd (divisor n - 1), t interval and extremes of one metric over seeds.
 
     values: shape (n,), of any finite size. At n = 1 sd, low and high are None, and so is each of them that is
-    too large for a float. StatisticsError for NaN, infinities or no values.
+    too large for a float. ratio: n_test/n_train where each value is of a split of its own of one data set: the
+    interval is then for new data (see `resampled`). StatisticsError for NaN, infinities or no values.
     """
     scale = unit(values)
     numbers = sample(np.asarray(values, dtype=np.float64) / scale)
     found = t_interval(numbers, level)
+    if found and ratio is not None:
+        centre, half = mean(numbers), found.half_width * resampled(numbers.size, ratio)
+        found = Interval(centre - half, centre + half, level, RESAMPLED)
     method = found.method if found else "no interval: one seed has no spread"
     low, high = (_within(found.low, scale), _within(found.high, scale)) if found else (None, None)
     if found and (low is None or high is None):

@@ -181,7 +181,8 @@ def conclude(lane: Lane) -> Metrics | Failure:
         scores, predictions[name] = lane.scoring.score(*outputs_of(lane, split), fitted)
         metrics.update({f"{name}/{key}": value for key, value in scores.items()})
     run.digest("final", lane.weights.digest())
-    run.result(rule, epoch)
+    data = lane.data
+    run.result(rule, epoch, {"train": len(data.train), "val": len(data.val), "test": len(data.test)})
     failure = diverged(metrics, f"epoch {epoch}")
     if failure is not None:
         return failure

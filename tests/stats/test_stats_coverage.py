@@ -121,6 +121,12 @@ def test_equals_are_called_significantly_better_no_more_often_than_the_level() -
         assert STUDY.called_significant(n, n, 1500, rng()) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1500)
 
 
+def test_splits_of_one_data_set_cover_new_data_only_with_the_corrected_variance() -> None:
+    plain, corrected = STUDY.resplit_coverage(400, rng())
+    assert plain < 0.80  # the negative control
+    assert corrected >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / 400)
+
+
 def test_equal_generators_give_equal_studies() -> None:
     assert STUDY.failing(20, rng(1)) == STUDY.failing(20, rng(1))
     assert STUDY.failing(20, rng(1)) != STUDY.failing(20, rng(2))
