@@ -112,11 +112,13 @@ def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -
     Within a split a metric whose direction is known comes first, in the order of `KNOWN`. "" where there is none.
     """
     order = list(_USUAL)
+    # Keras and Transformers call the training loss `loss`, beside `val_loss` or `eval_loss`.
+    held_out = {_stem(metric) for metric in metrics if split_of(metric) in ("test", "val")} - {""}
 
     def rank(metric: str) -> tuple[int, int, int, str]:
-        known = direction(metric, goals) is not None
-        place = {"test": 0, "": 1 if known else 3, "val": 2, "train": 4}[split_of(metric)]
-        stem = _stem(metric)
+        known, stem = direction(metric, goals) is not None, _stem(metric)
+        split = split_of(metric) or ("train" if stem in held_out else "")
+        place = {"test": 0, "": 1 if known else 3, "val": 2, "train": 4}[split]
         return place, not known, order.index(stem) if stem in order else len(order), metric
 
     return min((m for m in metrics if is_score(m)), key=rank, default=next(iter(sorted(metrics)), ""))

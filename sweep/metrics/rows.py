@@ -64,6 +64,7 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, output: bool = 
     last: dict[str, float] = {}
     behind: dict[str, int] = {}
     history: list[tuple[int, dict[str, float]]] = []
+    between = 0
     for index, row in enumerate(rows):
         values: dict[str, float] = {}
         for key, raw in row.items():
@@ -80,6 +81,8 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, output: bool = 
         at = number(row.get(step)) if step else None
         if values and at is not None and at.is_integer():
             history.append((int(at), values))
+        elif values and at is not None:
+            between += 1
     notes = [
         f"{name}: the last value stands {late} row{'s' * (late > 1)} before the end of the table"
         for name, late in sorted(behind.items())
@@ -90,6 +93,8 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, output: bool = 
     if not last and not names:
         seen = ", ".join(f"{key}={str(raw)[:30]}" for key, raw in (rows[-1] if rows else {}).items()) or "nothing"
         raise NotFound(f"no numbers in {len(rows)} rows", where=where, hint=f"the last row is {seen[:200]}")
+    if between:
+        notes.append(f"{between} row{'s' * (between > 1)} between two steps left out of the learning curve")
     growing, again = _growing(history)
     if again:
         notes.append(

@@ -68,7 +68,7 @@ def test_commands_and_options_are_completed() -> None:
     ("words", "said"),
     [
         (["rum"], "did you mean `sweep run`?"),
-        (["run", "--sead", "1"], "Did you mean '--seeds'?"),
+        (["run", "--sead", "1"], "'--seeds'"),
         (["run", "sedes=1"], "did you mean"),
         (["run", "params.optimiser.lr=1"], "did you mean"),
     ],
