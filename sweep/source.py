@@ -11,6 +11,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import metadata
+from importlib.machinery import PathFinder
 from itertools import accumulate, pairwise
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -20,6 +22,11 @@ from sweep.config.redaction import HIDDEN, is_secret, redact
 
 BUILT_IN = "sweep."
 DEEPEST = 32  # levels of a value that is looked into
+_NEEDED = (
+    "sweep", "torch", "numpy", "ray", "pandas", "scipy", "pydantic", "click", "rich", "safetensors", "matplotlib",
+    "jinja2", "sklearn", "fsspec", "yaml", "cloudpickle",
+)  # fmt: skip
+_TAKEN = {*_NEEDED, *sys.stdlib_module_names} - {"__main__"}
 LONGEST = 1 << 20  # characters of a text that is kept, and of a value that is written out in it
 
 
@@ -74,10 +81,57 @@ def mentions(function: Callable[..., Any], word: str) -> bool:
 def file_digest(path: Path, root: Path) -> str:
     """sha256 over the normalised syntax trees of a Python file and of what it imports below `root`, both absolute."""
     digest = hashlib.sha256()
-    for file in _closure(path, root):
+    files = _closure(path, root)
+    for file in files:
         digest.update(str(file.relative_to(root)).encode() + b"\0")
         digest.update(_normal(file.read_text(encoding="utf-8", errors="replace")).encode() + b"\0")
+    if installed(root):
+        for package, version in _versions(files, root, path):
+            digest.update(f"{package} {version}".encode() + b"\0")
     return digest.hexdigest()
+
+
+def installed(folder: Path) -> bool:
+    """Return whether a folder holds installed packages, each with its version, rather than one project's code."""
+    return any(folder.glob("*.dist-info")) or bool({"site-packages", "dist-packages"} & set(folder.parts))
+
+
+def _versions(files: list[Path], root: Path, start: Path) -> list[tuple[str, str]]:
+    """Return the version of every other installed package that the files of one import."""
+    tops = {name.partition(".")[0] for file in files for name in _imports(file, root)}
+    tops -= {"", start.relative_to(root).parts[0].removesuffix(".py"), *sys.stdlib_module_names}
+    known = metadata.packages_distributions()
+    packages = sorted({package for top in tops for package in known.get(top, [])})
+    return [(package, metadata.version(package)) for package in packages]
+
+
+def shadowed(name: str, folder: Path) -> tuple[Path, str] | None:
+    """Return the file of a top-level module in `folder` and what Python imports by this name instead of it.
+
+    The names of the standard library and of what this package needs are taken; None where nothing is shadowed.
+    """
+    mine = next((p for p in (folder / name / "__init__.py", folder / f"{name}.py") if p.is_file()), None)
+    if mine is None or name not in _TAKEN:
+        return None
+    loaded = sys.modules.get(name)
+    if loaded is not None and name != "__main__":
+        other = getattr(loaded, "__file__", None) or "a module built into Python"
+    else:
+        elsewhere = [each for each in sys.path if Path(each or ".").resolve() != folder.resolve()]
+        spec = PathFinder.find_spec(name, elsewhere)
+        if spec is None and name not in sys.builtin_module_names:
+            return None
+        other = (spec and spec.origin) or "a module built into Python"
+    return None if Path(other).resolve() == mine.resolve() else (mine, other)
+
+
+def shadowed_imports(function: Callable[..., Any]) -> tuple[Path, str] | None:
+    """Return the first `shadowed` module among those that a function's files import from their own folder."""
+    place = _file(function)
+    if place is None or built_in(_module_of(function)) or installed(place[1]):
+        return None
+    names = {name.partition(".")[0] for file in _closure(*place) for name in _imports(file, place[1])}
+    return next((found for name in sorted(names & _TAKEN) if (found := shadowed(name, place[1]))), None)
 
 
 def _module_of(value: Any) -> str:
@@ -317,7 +371,11 @@ def _normal(source: str) -> str:
 
 
 def _closure(start: Path, root: Path) -> list[Path]:
-    """The file and every module below `root` that it imports, directly or not; sorted."""
+    """Return the file and every module below `root` that it imports, directly or not; sorted.
+
+    Among installed packages only its own counts: of others the version does.
+    """
+    own = start.relative_to(root).parts[0] if installed(root) else None
     seen: set[Path] = set()
     todo = [start]
     while todo:
@@ -326,6 +384,8 @@ def _closure(start: Path, root: Path) -> list[Path]:
             continue
         seen.add(file)
         for name in _imports(file, root):
+            if own is not None and name.partition(".")[0] != own.removesuffix(".py"):
+                continue
             base = root.joinpath(*name.split("."))
             todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
     return sorted(seen)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from sweep.config import explain
 from sweep.errors import ConfigError, TargetError
 from sweep.plan import Json, Target, canonical
-from sweep.source import built_in, source_digest
+from sweep.source import built_in, shadowed, shadowed_imports, source_digest
 
 # All that a stranger's directory may have run: anything else in this package, called with a stranger's
 # parameters, could write files.
@@ -61,6 +61,9 @@ def find(reference: str) -> Callable[..., Any]:
     here = os.getcwd()
     if not built_in(reference) and here not in sys.path:  # nothing of a working folder is imported without need
         sys.path.insert(0, here)
+    taken = None if built_in(reference) else shadowed(module_name.partition(".")[0], Path(here))
+    if taken:
+        raise _shadowed(*taken, reference)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -84,6 +87,14 @@ def find(reference: str) -> Callable[..., Any]:
     if not callable(found):
         raise TargetError(f"it is a {type(found).__name__}, not a function", where=reference)
     return found  # type: ignore[no-any-return]
+
+
+def _shadowed(mine: Path, other: str, reference: str) -> TargetError:
+    name = mine.parent.name if mine.name == "__init__.py" else mine.stem
+    return TargetError(
+        f"the name {name!r} is already taken: Python or sweep imports {other}, not {mine}", where=reference,
+        hint=f"rename {mine}",
+    )  # fmt: skip
 
 
 def user_traceback(error: BaseException) -> str:
@@ -183,6 +194,8 @@ def bind(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str)
 def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:
     """The target named by a config, and what it names."""
     function = find(reference)
+    if taken := shadowed_imports(function):
+        raise _shadowed(*taken, reference)
     if kind == "function":
         require_run(function, reference)
     return Target(kind=kind, reference=reference, digest=source_digest(function)), function  # type: ignore[arg-type]
