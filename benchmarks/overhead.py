@@ -5,7 +5,8 @@
 (a) a shell loop of `ml-train --seed S`; (b) the same, one a core at a time (`xargs -P`); (c) bare Ray tasks around
 the hand-written loop below, which keeps no records; (d) `sweep run`; (e) the ideal: the time of the hand-written
 loop's steps alone, summed over all seeds and divided by the cores, with every core busy as in (d) and in the same
-minute. Also the built-in loop's step against the hand-written one.
+minute. Also the built-in loop's step against the hand-written one, and a function's seed in a process that is forked
+for it against one in a process that is shared.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 BATCH = 64
 CORES = len(os.sched_getaffinity(0))
@@ -155,6 +157,49 @@ def step_ratio(epochs: int) -> tuple[float, float]:
     return statistics.median(ours), statistics.median(theirs)
 
 
+def few_steps(run: Any) -> dict[str, float]:
+    """A training function that does next to nothing, its first optimizer steps included."""
+    import torch
+
+    model = torch.nn.Linear(64, 10)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = model(torch.randn(BATCH, 64)).square().mean()
+        loss.backward()
+        optimizer.step()
+    return {"test/loss": float(loss.detach())}
+
+
+def forked_and_not(seeds: int) -> tuple[float, float]:
+    """(seconds of a run of a function in a process of its own, in this one), medians without the first."""
+    from sweep import forked
+    from sweep.config import load
+    from sweep.prepare import prepare
+    from sweep.store import Store
+    from sweep.task import Outcome, Place, Task
+    from sweep.worker import work
+
+    def here(task: Task, place: Place) -> list[Outcome]:
+        return list(work(task, place))
+
+    medians = []
+    for train in (forked.work, here):
+        with tempfile.TemporaryDirectory() as room:
+            prepared = prepare(load(None, name="few", train="overhead:few_steps", seeds=range(seeds)), few_steps)
+            store = Store.create(Path(room) / "runs", prepared.manifest)
+            store.token_file("").touch()
+            place = Place(path=str(store.path), folder=room, function=prepared.function)
+            taken = []
+            for spec in prepared.plan:
+                begun = time.perf_counter()
+                outcomes = train((spec,), place)
+                taken.append(time.perf_counter() - begun)
+                assert outcomes[0].status == "ok", outcomes
+            medians.append(statistics.median(taken[1:]))
+    return medians[0], medians[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 10, 50])
@@ -181,6 +226,10 @@ def main() -> None:
               f" {a / d:>6.2f} {b / d:>6.2f} {c / d:>6.2f} {over:>8.2f}", flush=True)  # fmt: skip
     ours, theirs = step_ratio(asked.epochs)
     print(f"\nsteps of the built-in loop / hand-written: {ours / theirs:.3f}  ({ours:.2f} s / {theirs:.2f} s)")
+    forked, here = forked_and_not(40)
+    print(
+        f"a function's seed in a process of its own costs {forked - here:.3f} s more  ({forked:.3f} s / {here:.3f} s)"
+    )
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ def collect(threads: int, *, device: str) -> tuple[dict[str, Any], dict[str, Any
 
 def remember() -> None:
     """Read what no run of this machine changes, so that the processes forked from this one need not read it again."""
-    _machine(), _software(), _versions(_PACKAGES)
+    _machine(), _software(), _versions(_PACKAGES), _git_commit(os.getcwd())
+    platform.platform(), platform.python_version(), platform.node()
     if torch.version.cuda:
         _cuda_libraries()
 

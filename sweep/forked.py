@@ -120,7 +120,7 @@ def _called(store: Store, task: Task, attempts: Sequence[Attempt], place: Place)
         pickle.dumps((task, attempts, replace(place, path=os.fspath(store.path), own_process=True))),
         log=os.fspath(attempts[0].path / LOG), seconds=seconds,
         folder=place.folder if os.path.isdir(place.folder) else os.getcwd(),
-        path=tuple(sys.path), environment=_environment(variables),
+        path=tuple(each and os.path.abspath(each) for each in sys.path), environment=_environment(variables),
     )  # fmt: skip
 
     def cut() -> None:

@@ -459,11 +459,11 @@ def at_exit() -> None:
     # Not public, and the only way: without it a run that ends in `_exit` would lose what waits to be written.
     with suppress(Exception, SystemExit):
         getattr(atexit, "_run_exitfuncs", lambda: None)()
+    made = gc.get_objects()  # since the fork
     for kind in (io.TextIOWrapper, io.BufferedWriter):
-        for each in gc.get_objects():  # only of those made since the fork
-            if issubclass(type(each), kind):
-                with suppress(Exception):
-                    each.flush()
+        for each in [each for each in made if type(each) is kind]:
+            with suppress(Exception):
+                each.flush()
 
 
 def end(code: int) -> NoReturn:

@@ -9,7 +9,6 @@ import io
 import linecache
 import math
 import os
-import random
 import re
 import signal
 import sys
@@ -24,8 +23,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from sweep import fingerprint, kernels, nursery, seeding
 from sweep.environment import environment_id, switches_stood
@@ -79,11 +76,19 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
         yield from _unwritten(task, error)
 
 
+# Where torch is seeded: it notes the lines of the calls that led there, and reads them for that.
+_SEEDING = (
+    "sweep.nursery", "sweep.worker", "sweep.seeding", "contextlib", "torch.random", "torch.cuda", "torch.cuda.random",
+    "torch.xpu", "torch.xpu.random", "torch.mps", "torch._compile", "torch._dynamo.eval_frame",
+)  # fmt: skip
+
+
 def ready() -> None:
     """Do once, before any run is forked, what each would do again, and what leaves no trace but caches."""
     fingerprint.remember()
-    for module in (random, torch.random, torch.cuda, seeding, sys.modules[__name__]):
-        linecache.getlines(module.__file__ or "")  # torch notes the lines from which it was seeded
+    for name in _SEEDING:
+        module = sys.modules.get(name)
+        linecache.getlines(getattr(module, "__file__", None) or "")
 
 
 def in_child(task: Task, attempts: Sequence[Attempt], place: Place, begun: float) -> list[Outcome]:
