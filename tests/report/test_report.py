@@ -124,7 +124,7 @@ def test_equal_final_weights_of_different_seeds_are_noticed(tmp_path):
         digest = "same" if same and spec.seed < 2 else f"own {spec.seed}"
         return {"metrics": {"test/accuracy": TEN[spec.seed]}, "digests": {"final": digest}}
 
-    assert "identical final weights for different seeds (seed0, seed1)" in told(tmp_path, outcome).warnings[0]
+    assert "seed0, seed1 gave identical results" in told(tmp_path, outcome).warnings[0]
     other = told(tmp_path / "other", lambda s: outcome(s, same=False), repeats=2)
     assert not other.warnings
 
@@ -335,7 +335,11 @@ def test_nothing_is_best_when_some_arm_has_failures(tmp_path):
         ("test/accuracy", (), "over seeds, this split and test set"),
         ("val/loss", (), "over seeds, this split and validation set"),
         ("accuracy", (), "over seeds"),
-        ("test/accuracy", ("split",), "over seeds, each with its own split"),
+        (
+            "test/accuracy",
+            ("split",),
+            "over seeds, each with its own split of this data set; no statement about new data",
+        ),
         ("test/accuracy", ("init",), "over seeds that vary init only, this split and test set"),
     ],
 )
