@@ -73,7 +73,8 @@ def test_one_seed_has_no_interval(tmp_path):
 def test_curves_draw_the_pointwise_band_where_values_were_logged(store):
     history = aggregate.history(store)
     axes = figures.curves(history, "train/loss", runs=aggregate.frame(store))
-    found = aggregate.band(history[history["variant"] == "a"], "train/loss")
+    counted = (history["variant"] == "a") & (history["seed"] != 1)  # seed 1 failed: the table leaves it out as well
+    found = aggregate.band(history[counted], "train/loss")
     line = next(line for line in axes.lines if str(line.get_label()).startswith("a: "))
     assert list(line.get_xdata()) == found["step"].tolist() == list(range(1, 13))
     assert list(line.get_ydata()) == found["mean"].tolist()
@@ -84,8 +85,8 @@ def test_curves_say_how_many_seeds_are_behind_each_step(store):
     axes = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store))
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert texts == [
-        "a: n = 6, 5 from step 4, 6 from step 5, 5 from step 6",
-        "b: n = 6, 5 from step 4, 6 from step 5, 5 from step 6",
+        "a: n = 5, 4 from step 4, 5 from step 5",
+        "b: n = 5, 4 from step 4, 5 from step 5",
         "failed run",
     ]
 
