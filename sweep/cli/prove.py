@@ -67,7 +67,7 @@ def verify(
     if lanes is not None:
         return _lanes(subject, lanes, as_json, again)
     from sweep.verify.prove import prove
-    from sweep.verify.stamp import stamp_of
+    from sweep.verify.stamp import after, stamp_of
 
     # A record made without the fill of new memory is compared with a training made without it.
     unfilled = not subject.place.fill_memory
@@ -77,7 +77,7 @@ def verify(
         if store.shown != os.fspath(store.path):
             _say(f"{store.shown} is read as a copy: it is not stamped")
         elif os.access(store.path, os.W_OK):
-            store.stamp(stamp_of(proof, how="verify"))
+            store.stamp(after(store.manifest.stamp, stamp_of(proof, how="verify", runs=len(list(store.members())))))
         else:
             _say(f"{store.path} is not writable: it is not stamped")
     if as_json:

@@ -41,7 +41,12 @@ def reproducibility(stamp: Mapping[str, Any]) -> str:
     """What was proven, in words; a flag proves nothing."""
     if not stamp:
         return "not checked"
-    return shown(str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how"), 400)
+    said = str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how")
+    if stamp.get("status") == "proven" and stamp.get("how") == "canary" and "extent" not in stamp:
+        said = said.replace("proven (", "sampled (", 1)  # as earlier versions called the first steps of one run
+    if stamp.get("later"):
+        said += f"; since then: {stamp['later']}"
+    return shown(said, 800)
 
 
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:

@@ -1,8 +1,11 @@
-"""Canary: before a deterministic sweep trains, a few steps of its first run, twice, in other processes."""
+"""Canary: before a deterministic sweep trains, a few steps of its first run, twice, in other processes.
+
+After it, where that is cheap, a whole run of it once more: only that proves anything of what a run does at its end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,15 +14,19 @@ from sweep.errors import EnvironmentRefused, SweepError
 from sweep.launch import Event, Said
 from sweep.plan import RunSpec
 from sweep.prepare import Prepared
+from sweep.source import built_in
 from sweep.store import Record, Store
 from sweep.task import Place
 from sweep.verify.chain import first_difference, words
 from sweep.verify.prove import Proof, origin_of, origin_of_record, prove
-from sweep.verify.stamp import stamp_of, unchecked
+from sweep.verify.reproduce import reproduce
+from sweep.verify.stamp import WHOLE, after, again, stamp_of, unchecked
+from sweep.verify.subject import Subject
 
 STEPS = 5
 LIMIT = {"recipe": 120.0, "function": 45.0}  # seconds of training; a function may make no steps that are seen
 HOW = "canary"
+SHORT = 10.0  # seconds of training up to which a whole run is trained once more after the sweep
 
 
 @dataclass
@@ -33,6 +40,8 @@ class Canary:
     local: bool = True
     proof: Proof | None = None
     stamp: dict[str, Any] = field(default_factory=dict)
+    place: Place | None = None
+    before_us: dict[str, Any] | None = None  # the stamp that was there when this launch began
 
     def before(self, store: Store, place: Place) -> Iterator[Event]:
         """Prove a few steps, with and without the fill of new memory, and stamp the directory.
@@ -40,6 +49,7 @@ class Canary:
         Raises: EnvironmentRefused when finished runs were made in an environment whose bits are not to be
         expected here.
         """
+        self.place = place
         done = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
         spec = next(iter(self.prepared.plan))
         if spec.target.kind == "command":
@@ -55,10 +65,10 @@ class Canary:
             return
         if self.local and self.proof.status != "failed":
             _require_environment(spec, self.proof, done)
-        if self.proof.status == "proven" and store.manifest.stamp.get("status") == "proven" and done:
+        if self.proof.status == "proven" and done and _whole_and_proven(store.manifest.stamp):
             self.stamp = dict(store.manifest.stamp)  # what was proven holds still: keep the longer proof
             return
-        self._keep(store, stamp_of(self.proof, how=HOW))
+        self._keep(store, stamp_of(self.proof, how=HOW, runs=len(self.prepared.plan)))
         if self.proof.status == "differs":
             yield Said(f"{self.proof}; the report will say so")
 
@@ -71,7 +81,37 @@ class Canary:
         return found
 
     def after(self, store: Store) -> Iterator[Event]:
-        """Hold the records of the sweep against what the canary saw, where both have the same links."""
+        """Hold the records of the sweep against what the canary saw, then against a whole run trained once more."""
+        yield from self._compared(store)
+        if self.stamp.get("status") == "sampled":
+            yield from self._whole(store)
+
+    def _whole(self, store: Store) -> Iterator[Event]:
+        """Train the shortest run again that shows most: one that was not the first in its process."""
+        records = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
+        telling = [r for r in records if telling_of(r)]
+        if not telling or self.place is None or not self.local:
+            return
+        record = min(telling, key=lambda r: r.seconds)
+        if record.seconds > SHORT:
+            return
+        fill = record.environment.get("fill_uninitialized_memory") is not False
+        place = replace(self.place, fill_memory=fill, timeout=None, own_process=False)
+        spec = RunSpec.from_json(record.spec)
+        asked = next((s for s in self.prepared.plan if s.key == spec.key), None)
+        if asked is None:
+            return
+        try:
+            made = reproduce(Subject(asked, place, store, record))
+        except SweepError as error:
+            yield Said(f"bit-exact: sampled only; a whole run could not be trained again ({error})")
+            return
+        if made.equal or made.broken:
+            self._keep(store, again(self.stamp, made))
+        if made.broken:
+            yield Said(f"bit-exact: {self.stamp['summary']}; the report will say so")
+
+    def _compared(self, store: Store) -> Iterator[Event]:
         proof = self.proof
         if proof is None or proof.status != "proven" or self.stamp.get("how") != HOW:
             return
@@ -99,8 +139,23 @@ class Canary:
             self._keep(store, {**self.stamp, "summary": said, "processes": self.stamp["processes"] + 1})
 
     def _keep(self, store: Store, stamp: dict[str, Any]) -> None:
+        # What this launch itself found is replaced; what an earlier one found, may have to stay.
         self.stamp = stamp
-        store.stamp(stamp)
+        self.before_us = self.before_us if self.before_us is not None else dict(store.manifest.stamp)
+        store.stamp(after(self.before_us, stamp))
+
+
+def telling_of(record: Record) -> bool:
+    """Return whether a repeat of this run shows what a process that trained others before does to it.
+
+    A forked process is the same whoever went before; a recipe of ours was to be preceded by another run. User code
+    that shares a process with other runs is never called proven.
+    """
+    process = record.context.get("process")
+    if process == "forked":
+        return True
+    ours = record.spec["target"]["kind"] == "recipe" and built_in(record.spec["target"]["reference"])
+    return ours and record.context.get("first_in_process") is False
 
 
 def listed(links: Sequence[str]) -> str:
@@ -120,3 +175,7 @@ def _require_environment(spec: RunSpec, proof: Proof, done: Sequence[Record]) ->
                 f"finished runs of this deterministic sweep were made in another environment ({fields})",
                 hint="go on where they were made, or start again with another --out",
             )  # fmt: skip
+
+
+def _whole_and_proven(stamp: Mapping[str, Any]) -> bool:
+    return stamp.get("status") == "proven" and stamp.get("extent") == WHOLE

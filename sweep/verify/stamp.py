@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sweep.store.owner import now
 from sweep.verify.chain import epochs
 from sweep.verify.prove import Proof
+from sweep.verify.reproduce import Reproduction
+
+STEPS, WHOLE = "steps", "whole"  # how far what was compared was trained
 
 
-def stamp_of(proof: Proof, *, how: str) -> dict[str, Any]:
-    """status: "proven", "differs" or "not checked"; the rest says how it was found, and on what."""
+def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
+    """Return a proof as it is kept. runs: planned in the sweep.
+
+    status: "proven" where whole trainings were compared, "sampled" where some steps were, "differs" or "not checked";
+    extent: how far they went. The rest says how it was found, and on what.
+    """
     first = proof.trained[0]
+    extent = STEPS if first.stopped else WHOLE
+    passed = "proven" if extent == WHOLE else "sampled"
     digests = dict(list(first.chain.items())[-3:])
     fill = "off, the same bits with it" if proof.unfilled and proof.status == "proven" else "on"
     return {
-        "status": {"proven": "proven", "differs": "differs"}.get(proof.status, "not checked"),
-        "summary": _summary(proof, how, fill),
+        "status": {"proven": passed, "differs": "differs"}.get(proof.status, "not checked"),
+        "summary": _summary(proof, how, fill, runs),
         "how": how,
+        "extent": extent,
         "key": proof.spec.key,
         "seed": proof.spec.seed,
         "processes": len(proof.trained),
@@ -37,8 +48,39 @@ def stamp_of(proof: Proof, *, how: str) -> dict[str, Any]:
     }
 
 
-def _summary(proof: Proof, how: str, fill: str) -> str:
+def again(stamp: Mapping[str, Any], made: Reproduction) -> dict[str, Any]:
+    """Return the stamp once a whole run of the sweep was trained again and compared with its record."""
+    where = f"{made.key} trained again whole in another process"
+    if made.equal:
+        said = f"{where}: {made.compared} digests equal, evaluation and predictions with them"
+        summary, status, difference = f"proven ({said}; {stamp['summary']})", "proven", ""
+    else:
+        difference = str(made.difference or f"its metrics, apart by {made.distance}")
+        summary, status = f"DIFFERS ({where}: first at {difference})", "differs"
+    return {
+        **stamp, "status": status, "summary": summary, "how": "repeat", "extent": WHOLE, "key": made.key,
+        "links": made.compared, "difference": difference, "time": now(),
+    }  # fmt: skip
+
+
+def after(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stamp to keep: a difference stays until a check of the same extent has found none.
+
+    Whatever was found since stands beside it as `later`.
+    """
+    far = new.get("extent") == WHOLE or old.get("extent", WHOLE if old.get("how") == "verify" else STEPS) == STEPS
+    passed = new["status"] == "proven" or (new["status"] == "sampled" and far)
+    if old.get("status") != "differs" or (far and (passed or new["status"] == "differs")):
+        return dict(new)
+    return {**old, "later": new["summary"]}
+
+
+def _summary(proof: Proof, how: str, fill: str, runs: int) -> str:
     by = f"{how} of {proof.spec.key}: {proof.evidence}"
+    first = proof.trained[0]
+    if proof.status == "proven" and first.stopped:
+        steps = f"first {first.steps} step{'s' * (first.steps != 1)} of 1 of {runs} run{'s' * (runs != 1)}"
+        return f"sampled ({steps}; {by}; memory fill {fill})"
     if proof.status == "proven":
         return f"proven ({by}; memory fill {fill})"
     if proof.status == "differs":

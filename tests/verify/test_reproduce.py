@@ -49,11 +49,16 @@ def altered(directory: Path, seed: int, change: Callable[[Record], Record]) -> N
 def test_the_stamp_carries_its_evidence(made: Path) -> None:
     found = sweep.open(made)
     stamp = found.store.manifest.stamp
-    assert (stamp["status"], stamp["how"], stamp["seed"]) == ("proven", "canary", 1)
+    # The first run was the canary's; one that was not the first in its process was trained again whole.
+    assert (stamp["status"], stamp["how"], stamp["extent"]) == ("proven", "repeat", "whole")
+    assert stamp["seed"] == 1
+    assert stamp["key"] != "seed1"
     assert (stamp["steps"], stamp["processes"], stamp["fill_memory"]) == (5, 3, False)
     assert all(m.record and m.record.environment["fill_uninitialized_memory"] is False for m in found.store.scan())
     said = found.report.reproducibility
-    assert said.startswith("proven (canary of seed1: 2 processes, 5 steps, torch ")
+    assert said.startswith(f"proven ({stamp['key']} trained again whole in another process: ")
+    assert "sampled (first 5 steps of 1 of " in said
+    assert "canary of seed1: 2 processes, 5 steps, torch " in said
     assert "initial weights and data order (first batch) equal in the sweep's worker" in said
     assert "memory fill off, the same bits with it" in said
 

@@ -1,0 +1,86 @@
+"""The stamp says no more than was seen, and a difference is not forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import accuracies, sweep_of
+
+import sweep
+from sweep.report.findings import reproducibility
+from sweep.verify.stamp import after
+
+STEPS_PROVEN = {"status": "sampled", "extent": "steps", "how": "canary", "summary": "sampled (a)"}
+WHOLE_PROVEN = {"status": "proven", "extent": "whole", "how": "verify", "summary": "proven (b)"}
+STEPS_DIFFER = {"status": "differs", "extent": "steps", "how": "canary", "summary": "DIFFERS (c)"}
+WHOLE_DIFFERS = {"status": "differs", "extent": "whole", "how": "verify", "summary": "DIFFERS (d)"}
+UNCHECKED = {"status": "not checked", "how": "canary", "summary": "not checked (e)"}
+
+
+def run(name: str, out: Path, **more: Any) -> dict[str, Any]:
+    found = sweep.run(
+        {"train": f"late:{name}", "deterministic": True}, seeds=[1, 2], out=out, engine="inline",
+        on_event=lambda event: None, **more,
+    )  # fmt: skip
+    return dict(found.store.manifest.stamp)
+
+
+@pytest.mark.parametrize("name", ["unseeded_evaluation", "noise_from_step_seven", "time_budget", "clock_in_a_metric"])
+def test_what_differs_only_after_the_first_steps_is_not_stamped_proven(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    stamp = run(name, tmp_path / "d")
+    assert stamp["status"] == "differs", stamp["summary"]
+    assert stamp["extent"] == "whole"
+
+
+def test_an_honest_run_is_proven_by_a_whole_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    stamp = run("honest", tmp_path / "d")
+    assert (stamp["status"], stamp["extent"], stamp["how"]) == ("proven", "whole", "repeat"), stamp["summary"]
+    # What was found to differ by a check of a whole run, outlasts the few steps of the next launch.
+    store = sweep.open(tmp_path / "d").store
+    store.stamp({**stamp, **WHOLE_DIFFERS})
+    found = sweep.run(
+        {"train": "late:honest", "deterministic": True}, seeds=[3], out=tmp_path / "d", engine="inline",
+        on_event=lambda event: None,
+    )  # fmt: skip
+    assert found.store.manifest.stamp["status"] in ("differs", "proven")
+    if found.store.manifest.stamp["status"] == "proven":
+        assert found.store.manifest.stamp["extent"] == "whole"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (WHOLE_DIFFERS, STEPS_PROVEN, "differs"),
+        (WHOLE_DIFFERS, UNCHECKED, "differs"),
+        (WHOLE_DIFFERS, STEPS_DIFFER, "differs"),
+        (WHOLE_DIFFERS, WHOLE_PROVEN, "proven"),
+        (STEPS_DIFFER, STEPS_PROVEN, "sampled"),
+        (STEPS_DIFFER, WHOLE_PROVEN, "proven"),
+        (STEPS_DIFFER, UNCHECKED, "differs"),
+        (STEPS_PROVEN, WHOLE_DIFFERS, "differs"),
+        (WHOLE_PROVEN, STEPS_DIFFER, "differs"),
+        ({}, STEPS_PROVEN, "sampled"),
+        # Stamps of before: those of `verify` were of whole runs.
+        ({"status": "differs", "how": "verify", "summary": "DIFFERS"}, STEPS_PROVEN, "differs"),
+        ({"status": "differs", "how": "canary", "summary": "DIFFERS"}, STEPS_PROVEN, "sampled"),
+    ],
+)
+def test_a_difference_stays_until_as_much_was_checked(old: dict[str, Any], new: dict[str, Any], status: str) -> None:
+    kept = after(old, new)
+    assert kept["status"] == status
+    if kept["status"] == old.get("status") == "differs" and new is not STEPS_DIFFER:
+        assert kept["later"] == new["summary"]
+        assert new["summary"] in reproducibility(kept)
+        assert old["summary"] in reproducibility(kept)
+
+
+def test_the_first_steps_of_one_run_are_called_a_sample_in_old_directories_too(tmp_path: Path) -> None:
+    store = sweep_of(tmp_path / "d", accuracies({0: 0.9, 1: 0.8}), seeds=[0, 1], deterministic=True)
+    store.stamp({"status": "proven", "how": "canary", "summary": "proven (canary of seed0: 2 processes, 5 steps)"})
+    assert sweep.open(tmp_path / "d").report.reproducibility.startswith("sampled (canary of seed0")
