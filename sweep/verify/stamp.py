@@ -64,13 +64,14 @@ def again(stamp: Mapping[str, Any], made: Reproduction) -> dict[str, Any]:
 
 
 def after(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the stamp to keep: a difference stays until a check of the same extent has found none.
+    """Return the stamp to keep: a difference stays until a check of the same run, as far, has found none.
 
     Whatever was found since stands beside it as `later`.
     """
     far = new.get("extent") == WHOLE or old.get("extent", WHOLE if old.get("how") == "verify" else STEPS) == STEPS
     passed = new["status"] == "proven" or (new["status"] == "sampled" and far)
-    if old.get("status") != "differs" or (far and (passed or new["status"] == "differs")):
+    same = old.get("key") in (None, new.get("key"))
+    if old.get("status") != "differs" or (far and ((passed and same) or new["status"] == "differs")):
         return dict(new)
     return {**old, "later": new["summary"]}
 

@@ -41,16 +41,16 @@ def test_an_honest_run_is_proven_by_a_whole_repeat(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     stamp = run("honest", tmp_path / "d")
     assert (stamp["status"], stamp["extent"], stamp["how"]) == ("proven", "whole", "repeat"), stamp["summary"]
-    # What was found to differ by a check of a whole run, outlasts the few steps of the next launch.
+    # A difference of a run that is not there to be trained again outlasts the next launch.
     store = sweep.open(tmp_path / "d").store
-    store.stamp({**stamp, **WHOLE_DIFFERS})
+    store.stamp({**stamp, **WHOLE_DIFFERS, "key": "seed9"})
     found = sweep.run(
         {"train": "late:honest", "deterministic": True}, seeds=[3], out=tmp_path / "d", engine="inline",
         on_event=lambda event: None,
     )  # fmt: skip
-    assert found.store.manifest.stamp["status"] in ("differs", "proven")
-    if found.store.manifest.stamp["status"] == "proven":
-        assert found.store.manifest.stamp["extent"] == "whole"
+    kept = found.store.manifest.stamp
+    assert (kept["status"], kept["key"]) == ("differs", "seed9")
+    assert kept["later"].startswith("proven (")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,8 @@ def test_an_honest_run_is_proven_by_a_whole_repeat(tmp_path: Path, monkeypatch: 
         (STEPS_PROVEN, WHOLE_DIFFERS, "differs"),
         (WHOLE_PROVEN, STEPS_DIFFER, "differs"),
         ({}, STEPS_PROVEN, "sampled"),
+        ({**WHOLE_DIFFERS, "key": "seed7"}, {**WHOLE_PROVEN, "key": "seed2"}, "differs"),
+        ({**WHOLE_DIFFERS, "key": "seed7"}, {**WHOLE_PROVEN, "key": "seed7"}, "proven"),
         # Stamps of before: those of `verify` were of whole runs.
         ({"status": "differs", "how": "verify", "summary": "DIFFERS"}, STEPS_PROVEN, "differs"),
         ({"status": "differs", "how": "canary", "summary": "DIFFERS"}, STEPS_PROVEN, "sampled"),
