@@ -15,6 +15,7 @@ from sweep import forked, nursery
 from sweep.engine import Done, Engine, Lost, RayEngine, Slots
 from sweep.environment import Answer
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
+from sweep.inputs import changed
 from sweep.origin import asked_again, read_by
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec
@@ -290,7 +291,7 @@ class Launch:
             path=os.fspath(store.path.resolve()), launch=self._nonce,
             interval=Interval(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0),
             timeout=config.timeout, folder=os.getcwd(), function=self.prepared.function,
-            collect=config.collect, own_process=self.own_process,
+            collect=config.collect, watched=self.prepared.watched, own_process=self.own_process,
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):
             deterministic = self.prepared.plan.deterministic
@@ -435,6 +436,8 @@ def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outco
 
 
 def _on_worker(task: Task, place: Place) -> list[Outcome]:
+    if why := changed(place.watched):
+        return [Outcome(spec.key, "unwritten", failure=Failure("changed", why, "setup")) for spec in task]
     if forked.wanted(task):
         return forked.work(task, place)
     # Only the process that trains loads torch; the launcher's own may never need it.

@@ -121,6 +121,7 @@ class Plan:
     threads: int
     base_seed: int
     vary: tuple[str, ...]
+    inputs: Mapping[str, Json] | None = None  # files and values beside the source; None of built-in recipes
 
     def __len__(self) -> int:
         return len(self.cells) * len(self.seeds) * self.repeats
@@ -157,6 +158,7 @@ class Plan:
             "device": self.device,
             "threads": self.threads,
             "vary": list(self.vary),
+            **({"inputs": _hidden(self.inputs)} if self.inputs is not None else {}),
             **({"base_seed": self.base_seed} if self.vary else {}),
         }
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from sweep import argv
 from sweep.config import Config, redact, to_dict
 from sweep.errors import ConfigError, EnvironmentRefused
+from sweep.inputs import Watched, inputs_of, watched
 from sweep.metrics import require
 from sweep.plan import Cell, Plan, Target, cells_of, plan
-from sweep.source import mentions, source_digest, source_text
+from sweep.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
 from sweep.target import check_params, require_run, resolve
@@ -28,6 +30,7 @@ class Prepared:
     plan: Plan
     manifest: Manifest
     function: bytes | None = None
+    watched: Mapping[str, Watched] = field(default_factory=dict)  # the files that a run reads, as they are now
 
 
 def prepare(config: Config, function: Callable[..., Any] | None = None, *, origin: str = "") -> Prepared:
@@ -41,7 +44,12 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
     target, called = _target(config, function)
     _require_sense(config, target, called)
     cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
-    made = plan(config, target, cells, device)
+    files = _source_files(config, called)
+    inputs = None
+    if config.data or config.data_version is not None or not built_in(target.reference):
+        own = None if built_in(target.reference) else called
+        inputs = inputs_of(config.data, config.data_version, config.command or (), own)
+    made = replace(plan(config, target, cells, device), inputs=inputs)
     if len(made) > MOST:
         raise ConfigError(
             f"{len(made):,} runs are planned; a directory holds at most {MOST:,}", where="seeds",
@@ -59,7 +67,18 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
         origin=origin,
         source=source_text(function) if function is not None else "",
     )
-    return Prepared(config, made, manifest, _pickled(function))
+    seen = watched(files, (inputs or {}).get("files", {}))
+    return Prepared(config, made, manifest, _pickled(function), seen)
+
+
+def _source_files(config: Config, called: Callable[..., Any] | None) -> list[Path]:
+    """Return the files of the source of what is run."""
+    if called is not None:
+        return files_reached(called)
+    found = argv.script(config.command or ())
+    if found is None:
+        return []
+    return files_imported(*found) if found[0].suffix == ".py" else [found[0]]
 
 
 def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target, Callable[..., Any] | None]:

@@ -134,6 +134,30 @@ def shadowed_imports(function: Callable[..., Any]) -> tuple[Path, str] | None:
     return next((found for name in sorted(names & _TAKEN) if (found := shadowed(name, place[1]))), None)
 
 
+def files_reached(function: Callable[..., Any]) -> list[Path]:
+    """Return the files whose syntax `source_digest` covers; none of a built-in, or of what no file holds."""
+    place = None if built_in(_module_of(function)) else _file(function)
+    return _closure(*place) if place is not None else []
+
+
+def files_imported(path: Path, root: Path) -> list[Path]:
+    """Return a Python file and what it imports below `root`, as `file_digest` covers them."""
+    return _closure(path, root)
+
+
+def meaning(value: Any) -> str:
+    """Return what the source of a function or class means: comments and layout do not count."""
+    return _normal(_source(value))
+
+
+def meaning_of_file(path: Path) -> str:
+    """Return the sha256 of what a Python file means, or of the bytes of any other."""
+    if path.suffix != ".py":
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(_normal(path.read_text(encoding="utf-8", errors="replace")).encode()).hexdigest()
+
+
 def _module_of(value: Any) -> str:
     if isinstance(value, partial):
         return _module_of(value.func)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sweep.inputs import Watched
 from sweep.plan import RunSpec
 from sweep.store.parcel import Parcel
 from sweep.store.record import Failure, Record
@@ -41,6 +43,7 @@ class Place:
     function: bytes | None = None  # a pickled function that no import can find, of a notebook
     collect: Any = None  # how a command's metrics are found
     fill_memory: bool = True  # of deterministic mode: turned off only where the bits were shown to be the same
+    watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
     own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
     forked: bool = False  # the process was made for this task alone (see `sweep.forked`)
     until: float = math.inf  # of such a process: when, by the monotonic clock, it is ended from outside

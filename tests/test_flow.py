@@ -178,7 +178,7 @@ def test_a_recipe_gives_curves_predictions_and_a_report() -> None:
     assert record is not None
     assert record.spec["deterministic"]
     assert record.environment["threads"] == 1
-    assert record.result == {"rule": "final", "epoch": 2}
+    assert record.result == {"rule": "final", "epoch": 2, "examples": {"train": 101, "val": 19, "test": 120}}
     assert len({tuple(d["final"]) for d in digests(results).values()}) == 3
 
 

@@ -257,3 +257,13 @@ def safe_name(text: str) -> str:
     if not plain:
         return "sweep"
     return f"sweep-{plain}" if _DEVICES.fullmatch(plain) else plain
+
+
+def paths(raw: Any) -> Any:
+    """Return one path or a list of paths as a tuple."""
+    return (raw,) if isinstance(raw, str) else tuple(raw) if isinstance(raw, list) else raw
+
+
+def version(raw: Any) -> Any:
+    """Return a version as text: 2 and "2" name the same."""
+    return str(raw) if isinstance(raw, (int, float)) and not isinstance(raw, bool) else raw

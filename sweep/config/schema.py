@@ -106,6 +106,12 @@ class Config(Part):
         default=None, description="words of any program; {seed} {dir} {device} {run_id} are replaced"
     )
     params: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of recipe or train")
+    data: Annotated[tuple[str, ...], BeforeValidator(rules.paths)] = Field(
+        default=(), description="files and folders that the runs read: their content is compared"
+    )
+    data_version: Annotated[str | None, BeforeValidator(rules.version)] = Field(
+        default=None, description="a name for the data where their content cannot be compared"
+    )
     collect: Collect | None = Field(default=None, description="where the metrics of a command are found")
     primary: str | None = Field(default=None, min_length=1, description="the headline metric, e.g. test/accuracy")
     goals: dict[str, Literal["max", "min"]] = Field(

@@ -155,6 +155,7 @@ class Store:
                 return store
             store = cls.open(root)
             store.require(manifest_)
+            store._adopt(manifest_)
             store._present(manifest_)
             store._extend(manifest_.seeds)
             return store
@@ -165,7 +166,18 @@ class Store:
 
         # An older version hid fewer secrets.
         here = redact(atomic.strict(self.manifest.experiment))
-        diff = list(manifest.differences(here, atomic.strict(wanted.experiment)))
+        new = wanted.experiment
+        if manifest.adopts(here, new):
+            here["inputs"] = new["inputs"]
+        elif found := (new.get("inputs") or {}).get("not_compared"):
+            shown = "\n".join(f"    {name}: {why}" for name, why in list(found.items())[:20])
+            raise StoreError(
+                f"what is here cannot be compared with what is asked for; of unknown content is\n{shown}",
+                where=str(self.path),
+                hint="choose another directory with --out, or if the data are the same, give them a name: "
+                "data_version=1, and another when they change",
+            )
+        diff = list(manifest.differences(here, atomic.strict(manifest.without_new_files(here, new))))
         if diff:
             shown = "\n".join(f"    {line}" for line in diff[:20])
             more = f"\n    and {len(diff) - 20} more" if len(diff) > 20 else ""
@@ -180,6 +192,11 @@ class Store:
         with lock.briefly(self.path / MANIFEST_LOCK):
             self.manifest = manifest.read(self.path / MANIFEST)
             self._extend(seeds, note)
+
+    def _adopt(self, wanted: Manifest) -> None:
+        old = self.manifest.experiment
+        if manifest.adopts(old, wanted.experiment):
+            self._put(replace(self.manifest, experiment={**old, "inputs": wanted.experiment["inputs"]}))
 
     def _present(self, wanted: Manifest) -> None:
         if wanted.presented != self.manifest.presented:

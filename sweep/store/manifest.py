@@ -175,3 +175,25 @@ def differences(old: Json, new: Json, path: str = "") -> Iterator[str]:
         before, after = atomic.dumps(old, indent=None), atomic.dumps(new, indent=None)
         if before != after:
             yield f"{path}: {before} -> {after}"
+
+
+def without_new_files(old: Mapping[str, Json], new: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return an experiment less the files that were not there when the other was planned: its runs may write them."""
+    before, after = old.get("inputs") or {}, new.get("inputs") or {}
+    if not after.get("files"):
+        return new
+    kept = {name: digest for name, digest in after["files"].items() if name in (before.get("files") or {})}
+    rest = {key: value for key, value in after.items() if key != "files"}
+    return {**new, "inputs": {**rest, **({"files": kept} if kept else {})}}
+
+
+def adopts(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
+    """Return whether an experiment takes over the inputs of another: it names none, as before they were compared,
+    or holds what cannot be compared and has a version for it now."""
+    if "inputs" not in new:
+        return False
+    if "inputs" not in old:
+        return True
+    before, after = old["inputs"] or {}, new["inputs"] or {}
+    unversioned = bool(before.get("not_compared")) and "data_version" not in before and "data_version" in after
+    return unversioned and before.get("files") == after.get("files")

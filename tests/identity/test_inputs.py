@@ -1,0 +1,171 @@
+"""The files and values that decide what a run computes are part of its identity, by content."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from sweep.config import load
+from sweep.engine import inline
+from sweep.errors import StoreError
+from sweep.inputs import Content, Incomparable, changed
+from sweep.launch import Event, Launch, Said
+from sweep.prepare import Prepared, prepare
+from sweep.store import Store
+from sweep.store.manifest import without_new_files
+
+PROGRAM = """import json, sys
+print(json.dumps({"test/accuracy": json.load(open(sys.argv[-1].partition("=")[2] or sys.argv[-1]))["base"]}))
+"""
+
+
+def planned(word: str = "c.json", *, seeds: str = "1,2", **settings: Any) -> Prepared:
+    command = ["python", "program.py", "{seed}", word]
+    return prepare(load(None, command=command, seeds=seeds, **settings))
+
+
+def launched(out: Path, prepared: Prepared) -> list[Event]:
+    return list(Launch(prepared, out, inline, own_process=False))
+
+
+@pytest.fixture
+def program(folder: Path) -> Path:
+    (folder / "program.py").write_text(PROGRAM)
+    (folder / "c.json").write_text('{"base": 0.5}')
+    return folder
+
+
+@pytest.mark.parametrize("word", ["c.json", "--config=c.json"])
+def test_a_changed_file_among_the_words_of_a_command_is_another_experiment(program: Path, word: str) -> None:
+    launched(program / "out", planned(word))
+    launched(program / "out", planned(word, seeds="1-3"))  # the control: nothing changed
+    (program / "c.json").write_text('{"base": 0.9}')
+    with pytest.raises(StoreError) as refused:
+        launched(program / "out", planned(word, seeds="1-4"))
+    assert "c.json" in str(refused.value)
+
+
+def test_a_changed_file_below_a_folder_of_data_is_another_experiment(program: Path) -> None:
+    (program / "table").mkdir()
+    (program / "table" / "a.csv").write_text("1\n")
+    launched(program / "out", planned(data=["table"]))
+    (program / "table" / "a.csv").write_text("2\n")
+    with pytest.raises(StoreError) as refused:
+        Store.check(program / "out", planned(data=["table"]).manifest)
+    assert "table" in str(refused.value)
+
+
+def test_a_file_that_changes_while_a_sweep_runs_stops_it(program: Path) -> None:
+    prepared = planned()
+    assert changed(prepared.watched) == ""
+    (program / "program.py").write_text(PROGRAM + "# said\n")
+    assert changed(prepared.watched) == ""  # it means the same
+    (program / "c.json").write_text('{"base": 0.9}')
+    events = launched(program / "out", prepared)
+    assert any("c.json changed" in each.text for each in events if isinstance(each, Said))
+    assert {m.status for m in Store.open(program / "out").scan()} == {"pending"}
+
+
+def loader(x: torch.Tensor) -> Any:
+    return DataLoader(TensorDataset(x), batch_size=2)
+
+
+def cyclic(x: torch.Tensor) -> Any:
+    made = SimpleNamespace(x=x)
+    made.itself = made
+    return made
+
+
+KINDS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "tensor": lambda x: x,
+    "frame": lambda x: pd.DataFrame({"a": x.numpy()}),
+    "series": lambda x: pd.Series(x.numpy()),
+    "dataset": TensorDataset,
+    "loader": loader,
+    "namespace": lambda x: SimpleNamespace(x=x),
+    "ordered": lambda x: OrderedDict(x=x),
+    "int keys": lambda x: {1: x},
+    "arrays": lambda x: [x.numpy()],
+    "set": lambda x: set(x.tolist()),
+    "frame in a dict": lambda x: {"f": pd.DataFrame({"a": x.numpy()})},
+    "cycle": cyclic,
+    "objects": lambda x: np.array([*x.tolist(), None], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_of_any_kind_is_compared_by_content(kind: str) -> None:
+    make = KINDS[kind]
+    first = Content().of(make(torch.arange(4.0)))
+    assert Content().of(make(torch.arange(4.0))) == first
+    assert Content().of(make(torch.arange(4.0) + 1)) != first
+
+
+def test_what_has_no_content_is_named() -> None:
+    with pytest.raises(Incomparable, match="generator"):
+        Content().of(each for each in ())
+    assert Content().of(threading.Lock())  # it holds no data
+
+
+MODULE = "import pandas as pd\nTABLE = pd.read_csv('table.csv')\nOTHER = iter(()) if {lazy} else None\n"
+MODULE += "def mean():\n    return TABLE.x.mean(), OTHER\ndef train(run):\n    return {{'test/x': mean()[0]}}\n"
+
+
+def test_a_table_that_a_module_reads_when_imported_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    (folder / "mine_t.py").write_text(MODULE.format(lazy=False))
+    seen = []
+    for value in (1, 1, 2):
+        (folder / "table.csv").write_text(f"x\n{value}\n")
+        monkeypatch.delitem(sys.modules, "mine_t", raising=False)
+        seen.append(prepare(load(None, train="mine_t:train", seeds="1")).manifest.experiment["inputs"])
+    assert seen[0] == seen[1]
+    before, after = seen[0]["values"], seen[2]["values"]
+    assert [name for name in before if before[name] != after[name]] == ["mine_t.TABLE"]
+
+
+def test_what_cannot_be_compared_is_never_nothing_to_train(folder: Path) -> None:
+    text = "X = (i for i in range(3))\ndef train(run):\n    return {'test/x': 1.0 if X else 0.0}\n"
+    (folder / "mine_u.py").write_text(text)
+    first = prepare(load(None, train="mine_u:train", seeds="1"))
+    Store.create(folder / "out", first.manifest)
+    with pytest.raises(StoreError) as refused:
+        Store.check(folder / "out", first.manifest)
+    assert "mine_u.X" in str(refused.value)
+    named = prepare(load(None, train="mine_u:train", seeds="1", data_version="1")).manifest
+    Store.create(folder / "out", named)
+    Store.check(folder / "out", named)
+    with pytest.raises(StoreError):
+        Store.check(folder / "out", prepare(load(None, train="mine_u:train", seeds="1", data_version="2")).manifest)
+
+
+def test_a_directory_from_before_takes_the_inputs_over(program: Path) -> None:
+    new = planned().manifest
+    old = {key: value for key, value in new.experiment.items() if key != "inputs"}
+    import dataclasses
+
+    Store.create(program / "out", dataclasses.replace(new, experiment=old))
+    Store.create(program / "out", new)
+    (program / "c.json").write_text('{"base": 0.9}')
+    with pytest.raises(StoreError):
+        Store.check(program / "out", planned().manifest)
+
+
+def test_a_file_that_the_runs_themselves_wrote_does_not_make_the_next_launch_another(tmp_path: Path) -> None:
+    old = {"inputs": {"files": {"d.csv": "1"}}}
+    assert without_new_files(old, {"inputs": {"files": {"d.csv": "1", "out.csv": "2"}}}) == old
+    assert without_new_files({"inputs": {}}, {"inputs": {"files": {"out.csv": "2"}}}) == {"inputs": {}}
+    # The control: one that was there and is another now, or is gone, still differs.
+    for files in ({"d.csv": "9", "out.csv": "2"}, {"out.csv": "2"}):
+        assert without_new_files(old, {"inputs": {"files": files}}) != old
