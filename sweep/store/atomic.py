@@ -196,6 +196,11 @@ def probe(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Rename a file that need not be durable, such as a lock's."""
+    _replace(source, target)
+
+
 def move(source: Path, target: Path) -> None:
     """Rename within one file system, durably."""
     _replace(source, target)

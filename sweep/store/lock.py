@@ -103,9 +103,9 @@ def _take_away(mark: Path, dead: Owner | None) -> None:
     """Remove what a dead process has left, unless another one was quicker and the file is that one's by now."""
     aside = mark.with_name(f"{atomic.TEMPORARY}{this_process().nonce}")
     with suppress(FileNotFoundError):
-        os.rename(mark, aside)
+        atomic.rename(mark, aside)
         if read_owner(aside) != dead:
-            os.rename(aside, mark)
+            atomic.rename(aside, mark)
         aside.unlink(missing_ok=True)
 
 

@@ -281,7 +281,7 @@ def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic, "_write", full)
-    assert run("--seeds", "1") == 1
+    assert run("--seeds", "1") == 2  # before anything is started
     err = capsys.readouterr().err
     assert "No space left on device" in err
     assert "Traceback" not in err

@@ -26,6 +26,8 @@ SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
 
 # Each with its reason: nothing here is ever given a file.
 ALLOWED = {
+    ("nursery.py", "pickle.loads"): "the socket between a process and the interpreter it started to fork from",
+    ("forked.py", "pickle.loads"): "what a child of this process answers on that socket",
     ("worker.py", "cloudpickle.loads"): "the user's own function, of this session, sent by the launch",
     ("verify/process.py", "pickle.load"): "the pipe between a process and its own child",
 }

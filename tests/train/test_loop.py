@@ -110,7 +110,7 @@ def test_the_best_epoch_on_val_is_the_result(tmp_path: Path) -> None:
     assert isinstance(metrics, dict)
     losses = [row["val/loss"] for row in history(run)]
     best = int(np.argmin(losses)) + 1
-    assert run.outcome == {"rule": "best(val/loss)", "epoch": best}
+    assert (run.outcome["rule"], run.outcome["epoch"]) == ("best(val/loss)", best)
     assert metrics["val/loss"] == losses[best - 1]
     assert run.chain["final"] == run.chain[f"epoch/{best}"]
     assert metrics["val/nll"] == pytest.approx(losses[best - 1], rel=1e-5)
@@ -118,7 +118,7 @@ def test_the_best_epoch_on_val_is_the_result(tmp_path: Path) -> None:
 
 def test_the_final_epoch_is_the_result_otherwise(tmp_path: Path) -> None:
     run = trained(tmp_path / "run")
-    assert run.outcome == {"rule": "final", "epoch": 4}
+    assert run.outcome == {"rule": "final", "epoch": 4, "examples": {"train": 85, "val": 15, "test": 100}}
     assert run.chain["final"] == run.chain["epoch/4"]
 
 
