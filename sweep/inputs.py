@@ -87,7 +87,8 @@ def files_of(data: Sequence[str], words: Sequence[str] = ()) -> dict[str, str]:
         for name in dict.fromkeys((word, word.partition("=")[2])):
             path = Path(name)
             if name and name not in found and "{" not in name and path.is_file() and path.stat().st_size <= LARGEST:
-                found[name] = file_digest(path)
+                # Comments of a script do not count, as in its source digest.
+                found[name] = meaning_of_file(path) if path.suffix == ".py" else file_digest(path)
     return found
 
 
