@@ -160,7 +160,7 @@ def _ended_by(code: int) -> int:
 
 
 class _Heard:
-    """What a program says: all of it into its run's log as it comes, and each stream raw into a file of its own."""
+    """A program's output: written to its run's log as it comes, and each stream raw into a file of its own."""
 
     def __init__(self, run: Run) -> None:
         self.run = run

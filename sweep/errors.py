@@ -13,11 +13,15 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\n\t" else escaped(c) for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
 
 
-def escaped(character: str) -> str:
-    """Return a character as its escape."""
+def one_line(text: str) -> str:
+    """Return `text` with every character that does not print made visible, ends of lines too."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or ascii(character)[1:-1]
 
 

@@ -34,13 +34,13 @@ PRELOAD = (
 
 
 def wanted(task: Task) -> bool:
-    """Whether a task runs code of the user in our process: a function, or a recipe that is not one of ours."""
+    """Return whether a task runs code of the user in our process: a function, or a recipe that is not one of ours."""
     target = task[0].target
     return target.kind != "command" and not target.reference.startswith("sweep.") and nursery.POSSIBLE
 
 
 def planned(config: Config) -> bool:
-    """Whether a config asks for such tasks."""
+    """Return whether a config asks for such tasks."""
     reference = config.train or config.recipe
     return bool(reference) and not str(reference).startswith("sweep.") and nursery.POSSIBLE
 
@@ -142,7 +142,7 @@ def _environment(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def _variables(deterministic: bool) -> dict[str, str]:
-    """What the interpreter must find in its environment at its start: it looks at these no second time."""
+    """Return the variables that an interpreter reads only once, at its start."""
     here = {name: os.environ.get(name) for name in ENVIRONMENT_FOR_DETERMINISM}
     if deterministic:
         given = {name: value for name, value in here.items() if value and value != "random"}
@@ -151,7 +151,7 @@ def _variables(deterministic: bool) -> dict[str, str]:
 
 
 def _recorded(spec: RunSpec, attempt: Attempt) -> Outcome | None:
-    """What a process had committed before it ended."""
+    """Return the outcome that a process had committed before it ended, or None."""
     try:
         return outcome_of(decode((attempt.path.parent / RECORD).read_bytes()), spec.key)
     except (FileNotFoundError, Damaged):
@@ -173,7 +173,7 @@ def _timed_out(store: Store, spec: RunSpec, attempt: Attempt, place: Place) -> O
 
 
 def _cause(ended: nursery.Ended, oom_kills: int) -> tuple[str, bool]:
-    """Why a process has left no result, and whether the run itself may be the reason."""
+    """Return why a process has left no result, and whether the run itself may be the reason."""
     if ended.status >= 0:
         return f"its process ended without a result (exit code {ended.status})", True
     name = nursery.named(ended.status)
@@ -185,7 +185,7 @@ def _cause(ended: nursery.Ended, oom_kills: int) -> tuple[str, bool]:
 
 
 def _oom_kills() -> int:
-    """How many processes this machine has ended for want of memory; 0 where it does not tell."""
+    """Return how many processes this machine has ended for want of memory; 0 where it does not tell."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

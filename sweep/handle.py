@@ -123,7 +123,8 @@ class Run:
         """
         from safetensors.torch import save
 
-        for name, value in module.state_dict().items():
+        held = module.state_dict()
+        for name, value in held.items():
             if not isinstance(value, torch.Tensor):
                 raise SweepError(
                     f"{name} is {_described(value)}, and a safetensors file holds tensors alone",
@@ -131,7 +132,7 @@ class Run:
                     hint="let get_extra_state return a tensor, or save a module without it",
                 )
         # Contiguous copies: safetensors refuses views that share memory.
-        state = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
+        state = {name: t.detach().cpu().contiguous().clone() for name, t in held.items()}
         self.attempt.write(MODEL, save(state))
         self.attempt.write(MODEL_ABOUT, (atomic.dumps(dict(meta or {})) + "\n").encode())
         self.digest("final", digest.module(module))

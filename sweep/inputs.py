@@ -123,7 +123,7 @@ def changed(files: Mapping[str, Watched]) -> str:
     for name, before in files.items():
         path = Path(name)
         try:
-            if stat_of(path) == before.stat or before.digest in (_digest_again(path), meaning_of_file(path)):
+            if stat_of(path) == before.stat or before.digest in (file_digest(path), meaning_of_file(path)):
                 continue
         except FileNotFoundError:
             continue
@@ -133,11 +133,6 @@ def changed(files: Mapping[str, Watched]) -> str:
             f"writes it, let its name hold {{dir}} or {{seed}}"
         )
     return ""
-
-
-def _digest_again(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # Values

@@ -90,10 +90,7 @@ def _left(record: Record, folder: Path, *, beside: Path | None = None) -> Left:
         "seed": str(spec.seed), "dir": os.fspath(folder), "device": spec.device, "run_id": record.spec_id[:16],
         **params_by_name(spec.params),
     }  # fmt: skip
-    texts = {
-        stream: (folder / name).read_bytes().decode("utf-8", errors="replace") if (folder / name).is_file() else ""
-        for stream, name in output.FILES.items()
-    }
+    texts = {stream: output.kept(folder / name) for stream, name in output.FILES.items()}
     return Left(folder, values, beside, texts["stdout"], texts["stderr"])
 
 

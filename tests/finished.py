@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sweep.plan import Cell, Plan, RunSpec, Target
-from sweep.store import Failure, Manifest, Record, Store
+from sweep.store import Failure, Manifest, Predictions, Record, Store
 
 ENVIRONMENT = {"torch": "2.13.0", "threads": 1, "device": "cpu"}
 
@@ -89,3 +89,19 @@ def accuracies(values: Mapping[int, float], metric: str = "test/accuracy") -> Ca
 
 def normal(seed: int, mean: float = 0.9, sd: float = 0.01) -> float:
     return float(np.random.default_rng(seed).normal(mean, sd))
+
+
+def of_every_kind(spec: RunSpec) -> dict[str, Any] | None:
+    """Runs that ended well, seed 3 that failed, seed 4 that was lost and seed 5 that is pending."""
+    if spec.seed == 3:
+        return {"failure": failure("raised", "boom")}
+    if spec.seed == 4:
+        return {"lost": True}
+    if spec.seed == 5:
+        return None
+    probs = np.random.default_rng(spec.seed).dirichlet(np.ones(3), size=20)
+    return {
+        "metrics": {"test/accuracy": 0.9 + spec.seed / 100, "test/nll": 0.5, "odd/metric": float("nan")},
+        "history": [{"step": 1, "val/loss": 0.5}],
+        "predictions": {"test": Predictions(np.arange(20), np.arange(20) % 3, probs=probs)},
+    }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from sweep.cli.output import emit, in_short, say
-from sweep.errors import ConfigError, StatisticsError, SweepError, escaped
+from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
 from sweep.number import number
 from sweep.store import Member, Store, atomic
 
@@ -44,7 +44,7 @@ def status(directory: Path, as_json: bool) -> int:
         say(f"at work: {owner}")
     told: dict[str, str] = {}
     for member in members if len(members) <= 60 else [m for m in members if m.status != "ok"][:60]:
-        say(f"  {member.key:<32} {member.status:<8}{visible(_detail(store, member, told))}")
+        say(f"  {member.key:<32} {member.status:<8}{one_line(_detail(store, member, told))}")
     say(f"next: {go_on(store, counts)}")
     return 0
 
@@ -61,11 +61,6 @@ def go_on(store: Store, counts: dict[str, int]) -> str:
         words = resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds)
         return f"{words}   # trains what is lost or pending"
     return f"sweep report {here}"
-
-
-def visible(text: str) -> str:
-    """`text` on one line: a received directory's names could otherwise move the cursor or turn the line around."""
-    return "".join(c if c.isprintable() else escaped(c) for c in text)
 
 
 def count(members: list[Member]) -> dict[str, int]:
@@ -92,7 +87,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
         if member.record.failure is not None:
             first = told.setdefault(str(member.record.failure), member.key)
             return f" {member.record.failure}" if first == member.key else f" as {first}"
-        return "  ".join([f" {in_short(member.record.metrics)}", *([visible(member.note)] if member.note else [])])
+        return "  ".join([f" {in_short(member.record.metrics)}", *([one_line(member.note)] if member.note else [])])
     if member.status in ("running", "lost", "stopped"):
         row, kept = store.last_row(member), store.checkpoint(member)
         parts = [f"step {row['step']}"] if row else []

@@ -213,11 +213,21 @@ class Calibration:
     predicted: Floats | None = None
 
     @property
+    def worse(self) -> tuple[str, ...]:
+        """The scores that are worse for it."""
+        return tuple(name for name, value in self.before.items() if not self.after[name] <= value)
+
+    @property
     def helps(self) -> bool:
-        """Whether no score is worse for it."""
-        return all(self.after[name] <= value for name, value in self.before.items())
+        """True where no score is worse for it."""
+        return not self.worse
 
     @property
     def at_bound(self) -> bool:
-        """Whether a fit ended at the end of its range, where no minimum was found."""
+        """True where a fit ended at the end of its range, without a minimum."""
         return any(not 1.001 / RANGE < value < RANGE / 1.001 for value in (self.served, *self.used))
+
+    @property
+    def recommended(self) -> bool:
+        """True where the calibrated predictions are the ones to use."""
+        return self.helps and not self.at_bound

@@ -320,7 +320,7 @@ def unstackable(modules: Sequence[nn.Module]) -> str:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module holds beside its parameters, buffers and submodules, and beside the machinery of hooks."""
+    """Return what a module holds beside its parameters, buffers, submodules and hooks."""
     return {name: value for name, value in vars(module).items() if name not in _MACHINERY and "_hooks" not in name}
 
 

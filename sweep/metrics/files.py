@@ -67,10 +67,11 @@ def _named(collect: Collect | None) -> Iterator[str]:
 
 def _outside(name: str, folder: Path, values: Mapping[str, str], beside: Path) -> Path | None:
     there = beside / fill(name, values)
-    return there if there.exists() and not _within(there, folder) else None
+    return there if there.exists() and not within(there, folder) else None
 
 
-def _within(path: Path, folder: Path) -> bool:
+def within(path: Path, folder: Path) -> bool:
+    """Return whether a path leads into a folder, links resolved."""
     return path.resolve().is_relative_to(folder.resolve())
 
 
@@ -91,7 +92,7 @@ def located(name: str, left: Left, where: str) -> Path:
     own = "{seed}" in name or "{run_id}" in name
     path = Path(fill(name, left.values))
     inside = left.folder / path
-    if inside.exists() and _within(inside, left.folder):
+    if inside.exists() and within(inside, left.folder):
         return inside
     there = left.beside / path if left.beside is not None else inside
     if there.exists():

@@ -56,11 +56,20 @@ class Kept:
         return (_GAP % self.lost if self.lost else b"") + bytes(self._end)
 
 
+def kept(path: Path) -> str:
+    """Return what was kept of a finished stream; nothing of one that is absent, or is no plain file of ours."""
+    try:
+        with atomic.opened(path) as stream:
+            return stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def lost(path: Path) -> int:
     """Return how many bytes of a finished stream were not kept."""
-    if not path.is_file() or path.stat().st_size <= BEGINNING:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size <= BEGINNING:
         return 0
-    with open(path, "rb") as stream:
+    with atomic.opened(path) as stream:
         stream.seek(BEGINNING)
         found = re.match(rb"\n\[\.\.\. (\d+) bytes were not kept", stream.read(80))
     return int(found[1]) if found else 0

@@ -13,7 +13,7 @@ from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.goals import direction
 from sweep.metrics import csv, json, tensorboard, text
-from sweep.metrics.files import OURS, Left, located
+from sweep.metrics.files import OURS, Left, located, within
 from sweep.metrics.rows import Found, History, NotFound, Row, number, settle
 from sweep.plan import content_id
 
@@ -131,7 +131,7 @@ def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
 
 def _found(left: Left) -> Iterator[Source]:
     """What is taken where nobody said: metrics.json, what the program printed, the only file that holds metrics."""
-    if (left.folder / DEFAULT).is_file():
+    if (left.folder / DEFAULT).is_file() and within(left.folder / DEFAULT, left.folder):
         yield from _file(left.folder / DEFAULT, left, Collect(), where=DEFAULT)
         return
     printed = list(_printed(left))

@@ -12,8 +12,9 @@ import numpy as np
 from sweep.ensemble import Assessment
 from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, direction
+from sweep.number import percent
 from sweep.report.figures import COLORS, FAILED, RC, style
-from sweep.report.words import percent, shown
+from sweep.report.words import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

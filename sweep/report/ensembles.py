@@ -12,9 +12,10 @@ from sweep import ensemble
 from sweep.ensemble import Assessment
 from sweep.ensemble.gather import gather
 from sweep.errors import SweepError
+from sweep.number import number, percent
 from sweep.report import charts
 from sweep.report.model import Report, Together
-from sweep.report.words import number, percent, plural
+from sweep.report.words import plural
 from sweep.store import Store
 
 MOST = 4  # ensembles assessed in full; of further ones the scores alone

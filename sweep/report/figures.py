@@ -17,8 +17,9 @@ import pandas as pd
 from sweep import aggregate
 from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, direction
+from sweep.number import percent
 from sweep.report.sentence import labels, scope
-from sweep.report.words import listed, percent, shown
+from sweep.report.words import listed, shown
 
 Key = tuple[str, str, int, int]
 

@@ -10,11 +10,12 @@ from typing import Any
 from markupsafe import Markup
 
 from sweep.goals import ARROWS
+from sweep.number import percent
 from sweep.report import charts
 from sweep.report.html import numbers_of, values_of
 from sweep.report.live import Running, Tracker, html
 from sweep.report.model import Report
-from sweep.report.words import percent, shown
+from sweep.report.words import shown
 from sweep.store import Member
 from sweep.store.record import IN_WORDS
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from sweep.errors import escaped
-from sweep.number import number as number
-from sweep.number import percent as percent
-from sweep.number import places as places
+from sweep.errors import one_line
 
 LIMIT = 60  # cells that a name or a message may take before it is cut
 
@@ -19,7 +16,7 @@ def shown(text: str, limit: int = LIMIT) -> str:
     Names and messages come from users' code and from directories that somebody sent: printed raw, they could
     move the cursor, clear the screen or turn a line around.
     """
-    visible = "".join(c if c.isprintable() else escaped(c) for c in text[: limit + 1])
+    visible = one_line(text[: limit + 1])
     return visible if len(visible) <= limit else visible[: limit - 1] + "…"
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from sweep.ensemble import Assessment, Difference, ScoreRow, SizeCurve
 from sweep.goals import ARROWS, direction
-from sweep.report.words import listed, number, percent, places, plural, shown
+from sweep.number import number, percent, places, signed
+from sweep.report.words import listed, plural, shown
 from sweep.report.worth_model import Worth
 from sweep.stats.planning import expected_best
 
@@ -41,30 +42,27 @@ def headline(found: Worth) -> str:
     """Say in a sentence what the evidence is; of the calibrated ensemble only where no score is worse for it."""
     made = found.assessment
     fitted = made.calibration
-    honest = fitted is not None and fitted.helps and not fitted.at_bound
-    one = next((d for d in made.differences if d.metric == "nll" and d.calibrated and honest), made.differences[0])
+    lead = [d for d in made.differences if d.metric == "nll" and d.calibrated] if fitted and fitted.recommended else []
+    one = next(iter(lead), made.differences[0])
     scale = places(_half(one))
     kind = "The calibrated ensemble is at" if one.calibrated else "The ensemble is at"
     against = "calibrated single members" if one.calibrated else "single members"
     said = (
         f"{kind} {_name(one.metric)} {number(one.ensemble, scale)}, {against} at {number(one.members_mean, scale)}: "
-        f"{_signed(one.value, scale)}"
+        f"{signed(one.value, scale)}"
     )
-    worse = [name for name, value in fitted.before.items() if fitted.after[name] > value] if fitted else []
-    if worse:
-        assert fitted is not None
-        shown_ = ", ".join(
-            f"{_name(name)} {number(fitted.before[name], 4)} → {number(fitted.after[name], 4)}" for name in worse
+    aside = ""
+    if fitted is not None and fitted.worse:
+        scores = ", ".join(
+            f"{_name(name)} {number(fitted.before[name], 4)} → {number(fitted.after[name], 4)}" for name in fitted.worse
         )
-        aside = f". Calibration makes it worse ({shown_}): use it as it is"
-    else:
-        aside = ""
+        aside = f". Calibration makes it worse ({scores}): use it as it is"
     if one.examples is None:
         return f"{said} (no interval){aside}"
     low, high = one.examples
     up = direction(one.metric, GOALS) == "max"
-    better, worse_ = (low > 0, high < 0) if up else (high < 0, low > 0)
-    verdict = "better" if better else "worse" if worse_ else "not separated from 0"
+    better, worse = (low > 0, high < 0) if up else (high < 0, low > 0)
+    verdict = "better" if better else "worse" if worse else "not separated from 0"
     return f"{said} ({percent(one.level)} CI {_limits(one.examples, scale)} over examples, given these members): " + (
         verdict + aside
     )
@@ -116,7 +114,7 @@ def _score_cells(row: ScoreRow) -> tuple[str, ...]:
     assert row.difference is not None
     scale = _fine(row.difference)
     best = f"{number(row.best, scale)} ({shown(row.best_member or '', 20)})"
-    return number(row.members_mean, scale), best, number(row.ensemble, scale), _signed(row.difference, scale)
+    return number(row.members_mean, scale), best, number(row.ensemble, scale), signed(row.difference, scale)
 
 
 def _evidence(made: Assessment) -> Block:
@@ -125,7 +123,7 @@ def _evidence(made: Assessment) -> Block:
         scale = places(_half(one))
         which = _metric(one.metric) + (", calibrated" if one.calibrated else "")
         rows.append((
-            which, number(one.ensemble, scale), number(one.members_mean, scale), _signed(one.value, scale),
+            which, number(one.ensemble, scale), number(one.members_mean, scale), signed(one.value, scale),
             _limits(one.examples, scale), _limits(one.seeds, scale),
         ))  # fmt: skip
     ci = f"{percent(made.level)} CI"
@@ -298,10 +296,5 @@ def _curve_scale(one: SizeCurve) -> int:
     return _fine(float(errors.min())) if errors.size else 4
 
 
-def _signed(value: float, decimals: int | None) -> str:
-    text = number(value, decimals)
-    return f"+{text}" if value > 0 and text.strip("0.") else text
-
-
 def _limits(interval: Sequence[float] | None, decimals: int | None) -> str:
-    return "none" if interval is None else f"{_signed(interval[0], decimals)} to {_signed(interval[1], decimals)}"
+    return "none" if interval is None else f"{signed(interval[0], decimals)} to {signed(interval[1], decimals)}"

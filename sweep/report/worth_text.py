@@ -44,7 +44,7 @@ def next_commands(found: Worth, exported: str | None = None) -> tuple[str, ...]:
     """What to type next."""
     where = path_argument(found.directory)
     fitted = found.assessment.calibration
-    wanted = fitted is not None and fitted.helps and not fitted.at_bound and not found.assessment.calibrated
+    wanted = fitted is not None and fitted.recommended and not found.assessment.calibrated
     first = "--calibrate --export ensemble.pt2" if wanted else "--export ensemble.pt2"
     serve = f"sweep predict {where} inputs.npz --out predictions.npz"
     return (serve,) if exported else (f"sweep ensemble {where} {first}", serve)

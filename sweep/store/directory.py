@@ -558,7 +558,9 @@ def _alive(owner: Owner, live: Owner | None) -> bool:
     return (live is not None and live.nonce == owner.nonce) if dead is None else not dead
 
 
-_OURS = frozenset({MANIFEST, LOCK, MANIFEST_LOCK, MEMBERS, EVENTS})
+_OURS = frozenset(
+    {MANIFEST, MEMBERS, EVENTS, *(name + end for name in (LOCK, MANIFEST_LOCK) for end in ("", lock.HELD))}
+)
 
 
 def _require_own(root: Path) -> None:

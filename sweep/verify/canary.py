@@ -93,7 +93,8 @@ class Canary:
         if not telling or self.place is None or not self.local:
             return
         # A run that differed before is the one to ask again.
-        suspect = (self.before_us or {}).get("key") if (self.before_us or {}).get("status") == "differs" else None
+        earlier = self.before_us or {}
+        suspect = earlier.get("key") if earlier.get("status") == "differs" else None
         record = min(telling, key=lambda r: (RunSpec.from_json(r.spec).key != suspect, r.seconds))
         if record.seconds > SHORT:
             yield Said(

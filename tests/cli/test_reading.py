@@ -6,37 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from finished import failure, sweep_of
+from finished import of_every_kind, sweep_of
 
 from sweep.cli.app import main
-from sweep.plan import RunSpec
-from sweep.store import Predictions, Store, atomic
+from sweep.store import Store, atomic
 
 HEAVY = ("torch", "ray", "pandas", "matplotlib", "scipy", "omegaconf", "pydantic", "sklearn")
 
 
-def outcome(spec: RunSpec) -> dict[str, Any] | None:
-    if spec.seed == 3:
-        return {"failure": failure("raised", "boom")}
-    if spec.seed == 4:
-        return {"lost": True}
-    if spec.seed == 5:
-        return None
-    probs = np.random.default_rng(spec.seed).dirichlet(np.ones(3), size=20)
-    return {
-        "metrics": {"test/accuracy": 0.9 + spec.seed / 100, "test/nll": 0.5, "odd/metric": float("nan")},
-        "history": [{"step": 1, "val/loss": 0.5}],
-        "predictions": {"test": Predictions(np.arange(20), np.arange(20) % 3, probs=probs)},
-    }
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return sweep_of(tmp_path / "runs", outcome, seeds=range(6))
+    return sweep_of(tmp_path / "runs", of_every_kind, seeds=range(6))
 
 
 def everything(folder: Path) -> dict[str, tuple[bytes, int]]:

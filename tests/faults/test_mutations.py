@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from finished import failure, sweep_of
+from finished import of_every_kind, sweep_of
 
 import sweep.cli.compare
 import sweep.cli.ensemble
@@ -29,7 +28,7 @@ import sweep.report.assemble
 import sweep.report.html  # noqa: F401  all is loaded before the first fork
 from sweep.cli.app import main
 from sweep.plan import RunSpec, content_id
-from sweep.store import Predictions, atomic
+from sweep.store import atomic
 
 SECONDS, MEMORY = 5, 1 << 30
 ODD: tuple[Any, ...] = (
@@ -46,18 +45,10 @@ COMMANDS = (
 
 
 def outcome(spec: RunSpec) -> dict[str, Any] | None:
-    if spec.seed == 3:
-        return {"failure": failure("raised", "boom")}
-    if spec.seed == 4:
-        return {"lost": True}
-    if spec.seed == 5:
-        return None
-    probs = np.random.default_rng(spec.seed).dirichlet(np.ones(3), size=20)
-    return {
-        "metrics": {"test/accuracy": 0.9 + spec.seed / 100, "test/nll": 0.5, "odd/metric": float("nan")},
-        "history": [{"step": 1, "val/loss": 0.5}, {"step": 2, "val/loss": 0.25}],
-        "predictions": {"test": Predictions(np.arange(20), np.arange(20) % 3, probs=probs)},
-    }
+    made = of_every_kind(spec)
+    if made is not None and "history" in made:
+        made["history"] = [*made["history"], {"step": 2, "val/loss": 0.25}]
+    return made
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

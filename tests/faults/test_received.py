@@ -17,6 +17,7 @@ from finished import accuracies, failure, sweep_of
 import sweep
 from sweep.cli.app import main
 from sweep.errors import IntegrityError, StoreError
+from sweep.metrics import Left, NotFound, metrics, output
 from sweep.plan import RunSpec, content_id
 from sweep.store import Store, atomic, predictions, record
 from sweep.store.owner import this_process
@@ -244,3 +245,29 @@ def test_the_owner_of_a_lock_is_named_harmlessly(tmp_path: Path) -> None:
         pass
     assert "\\x1b" in str(caught.value)
     assert not set("\x1b\x07\u202e\x9b") & set(str(caught.value))
+
+
+def test_output_that_is_read_again_is_a_plain_file_of_its_own_run(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("acc=0.99\n")
+    own = tmp_path / "attempt"
+    own.mkdir()
+    (own / "raw-stdout.txt").symlink_to(tmp_path / "secret.txt")
+    (own / "metrics.json").symlink_to(tmp_path / "secret.txt")
+    os.mkfifo(own / "raw-stderr.txt")
+    assert output.kept(own / "raw-stdout.txt") == output.kept(own / "raw-stderr.txt") == ""
+    assert output.lost(own / "raw-stdout.txt") == output.lost(own / "raw-stderr.txt") == 0
+    with pytest.raises(NotFound, match="gave no metrics"):
+        metrics(None, Left(own, {}, None, ""))
+    (own / "metrics.json").unlink()
+    (own / "metrics.json").write_text('{"acc": 0.5}')  # the control
+    assert metrics(None, Left(own, {}, None, "")).metrics == {"acc": 0.5}
+    assert output.kept(tmp_path / "secret.txt") == "acc=0.99\n"
+
+
+def test_what_a_lock_leaves_without_the_kernels_is_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "lock.held").write_text("{}")
+    (tmp_path / "sweep.json.lock.held").write_text("{}")
+    Store.claim(tmp_path)
+    (tmp_path / "lock.helded").write_text("")
+    with pytest.raises(StoreError, match="holds other files"):
+        Store.claim(tmp_path)

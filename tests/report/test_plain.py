@@ -11,7 +11,8 @@ from finished import accuracies, failure, normal, sweep_of
 from rich.cells import cell_len
 
 from sweep import report
-from sweep.report.words import listed, number, places, shown
+from sweep.number import number, places
+from sweep.report.words import listed, shown
 from sweep.store import Predictions
 
 HOSTILE = [
