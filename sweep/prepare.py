@@ -19,7 +19,7 @@ from sweep.plan import Cell, Plan, Target, cells_of, plan
 from sweep.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
-from sweep.target import check_params, require_run, resolve
+from sweep.target import BUILT_IN_RECIPES, check_params, require_run, resolve
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,12 @@ def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config:
         )  # fmt: skip
     where = "params" + (f" of variant {cell.variant}" if cell.variant else "")
     params = check_params(called, params, kind=target.kind, where=where)
+    if target.reference in BUILT_IN_RECIPES:
+        from sweep.train.batches import require_batches
+        from sweep.train.splits import Task
+
+        task: Task = "regression" if target.reference.endswith(":regressor") else "classification"
+        require_batches(params, task, where=where)
     return replace(cell, params=params, data=data_digest_of(target, params))
 
 

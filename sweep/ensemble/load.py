@@ -168,6 +168,7 @@ def _about(
         input_shape=tuple(first["input_shape"]) if first.get("input_shape") else None,
         mean=tuple(normal.get("mean") or ()),
         std=tuple(normal.get("std") or ()),
+        wide=tuple(normal.get("wide") or ()),
         temperature=1.0 if isinstance(temperature, str) else temperature,
         target_mean=float(target.get("mean", 0.0)),
         target_std=float(target.get("std", 1.0)),
@@ -198,7 +199,7 @@ def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: R
     """Refuse members that do not repeat their stored predictions to float tolerance."""
     ids, inputs = np.asarray(rows.ids)[:SLICE], rows.inputs[:SLICE]
     with torch.no_grad():
-        outputs = ensemble.outputs(as_inputs(inputs))
+        outputs = ensemble.outputs(as_inputs(inputs, wide=ensemble.wide))
         if ensemble.about.kind == "classification":
             said = {"probs": ensemble.head.probs(outputs).numpy()}
         else:

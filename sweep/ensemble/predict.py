@@ -85,7 +85,7 @@ def predict_file(
 
 def _served(ensemble: Ensemble, rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     with torch.inference_mode():
-        inputs = as_inputs(rows).to(ensemble.head.shift.device)
+        inputs = as_inputs(rows, wide=ensemble.wide).to(ensemble.head.shift.device)
         return [value.cpu().numpy() for value in ensemble(inputs)]
 
 

@@ -39,7 +39,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
         raise EnsembleError(
             f"{target.name} says no format that can be written", hint=f"end it in {' or '.join(SUFFIXES)}"
         )
-    inputs = as_inputs(rows)
+    inputs = as_inputs(rows, wide=ensemble.wide)
     if inputs.ndim < 2 or len(inputs) < 2:
         raise EnsembleError(
             f"rows of shape {tuple(inputs.shape)} cannot check an export", hint="give 2 raw inputs or more"

@@ -106,7 +106,7 @@ def about_data(data: Dataset) -> dict[str, Any]:
     return {
         "input_shape": list(data.input_shape),
         "classes": list(data.classes),
-        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "normalisation": data.normalisation,
         "target": {"mean": data.target_mean, "std": data.target_std},
     }
 
@@ -135,5 +135,7 @@ def rows_of(data: Dataset, split: str, most: int) -> Rows | None:
     inputs = part.inputs[:most]
     if data.mean:
         shape = (1, -1) + (1,) * (inputs.ndim - 2)
-        inputs = inputs * torch.tensor(data.std).reshape(shape) + torch.tensor(data.mean).reshape(shape)
+        kind = torch.float64 if data.wide else torch.float32
+        mean, std = (torch.tensor(values, dtype=kind).reshape(shape) for values in (data.mean, data.std))
+        inputs = inputs.to(kind) * std + mean
     return Rows(np.asarray(part.ids[:most]), np.asarray(inputs))

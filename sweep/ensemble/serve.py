@@ -44,10 +44,10 @@ class About:
     """What a served ensemble has to know beside weights.
 
     labels: members; classes: names, may be empty; input_shape: of one example, None when unknown; mean, std:
-    what inputs are normalised by, one a feature or channel, empty for none; temperature: of the pooled
-    probabilities, or the scale of variances. Regression: target_mean and target_std undo the scaling of
-    targets; variance: "residual" with one residual a member, "predicted" as log-variance, or None. notes:
-    sentences to print.
+    what inputs are normalised by, one a feature or channel, empty for none; wide: which of them in float64, empty
+    for none; temperature: of the pooled probabilities, or the scale of variances. Regression: target_mean and
+    target_std undo the scaling of targets; variance: "residual" with one residual a member, "predicted" as
+    log-variance, or None. notes: sentences to print.
     """
 
     kind: Literal["classification", "regression"] = "classification"
@@ -56,6 +56,7 @@ class About:
     input_shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    wide: tuple[bool, ...] = ()
     temperature: float = 1.0
     target_mean: float = 0.0
     target_std: float = 1.0
@@ -69,6 +70,7 @@ class Head(nn.Module):
 
     shift: Tensor
     scale: Tensor
+    wide: Tensor  # only where `about` has it
     temperature: Tensor
     residual: Tensor
 
@@ -81,8 +83,10 @@ class Head(nn.Module):
             ("temperature", (about.temperature,)),
             ("residual", about.residual),
         ):
-            kind = torch.float64 if name in ("temperature", "residual") else torch.float32
+            kind = torch.float64 if name in ("temperature", "residual") or about.wide else torch.float32
             self.register_buffer(name, torch.tensor(values, dtype=kind))
+        if about.wide:
+            self.register_buffer("wide", torch.tensor(about.wide))
 
     def normalised(self, inputs: Tensor) -> Tensor:
         wanted = self.about.input_shape
@@ -95,9 +99,13 @@ class Head(nn.Module):
             )
         if not self.about.mean:
             return inputs
-        x = inputs.to(self.shift.dtype)
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return (x - self.shift.reshape(shape)) / self.scale.reshape(shape)
+        shape = (1, -1) + (1,) * (inputs.ndim - 2)
+        shift, scale = self.shift.reshape(shape), self.scale.reshape(shape)
+        x = (inputs.to(shift.dtype) - shift) / scale
+        if not self.about.wide:
+            return x
+        # The others as in training: in float32 throughout.
+        return torch.where(self.wide.reshape(shape), x.float(), (inputs.float() - shift.float()) / scale.float())
 
     def probs(self, outputs: Tensor) -> Tensor:
         """(members, batch, classes): each member's probabilities in float64."""
@@ -180,6 +188,11 @@ class Ensemble(nn.Module):
     @property
     def about(self) -> About:
         return self.head.about
+
+    @property
+    def wide(self) -> bool:
+        """Whether raw inputs must come in float64."""
+        return bool(self.about.wide)
 
     @property
     def kind(self) -> torch.dtype:
@@ -362,12 +375,14 @@ def logits(output: Any) -> Tensor:
     return one
 
 
-def as_inputs(rows: npt.ArrayLike | Tensor) -> Tensor:
-    """Return raw inputs as a tensor on the CPU: integers as int64, everything else as float32."""
+def as_inputs(rows: npt.ArrayLike | Tensor, *, wide: bool = False) -> Tensor:
+    """Return raw inputs as a tensor on the CPU: integers as int64, everything else as float32, or float64 if wide."""
     if isinstance(rows, Tensor):
-        return rows.detach().cpu().to(torch.float32 if rows.is_floating_point() else torch.int64)
+        numbers = torch.float64 if wide else torch.float32
+        return rows.detach().cpu().to(numbers if rows.is_floating_point() else torch.int64)
     array = np.asarray(rows)
-    return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iub" else np.float32))
+    kind = np.float64 if wide else np.float32
+    return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iub" else kind))
 
 
 def by_pixel(images: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def _about(model: Model, found: Dataset) -> dict[str, Any]:
         "model": model.model_dump(mode="json"),
         "input_shape": list(found.input_shape),
         "dtype": "float32",
-        "normalisation": {"mean": list(found.mean), "std": list(found.std)},
+        "normalisation": found.normalisation,
     }
 
 

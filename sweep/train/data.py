@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweep.errors import ConfigError
-from sweep.train.files import data_files
 from sweep.train.params import Data
 from sweep.train.read import Raw, read
+from sweep.train.splits import Stamps, Task, members, stamps
 
-Task = Literal["classification", "regression"]
-TEST_SHARE = 0.25
-VAL_SHARE = 0.15  # of what is left for training
-VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
+LOST = 1e-4  # of a feature's deviation: more of it rounding may not take
 ROOM = 0.5  # of a device's free memory: more the data may not take
 
 
@@ -47,7 +44,8 @@ class Dataset:
     """Three splits and how to get from stored values to theirs: (value - mean) / std, both from train.
 
     outputs: classes, or 1. Ids are positions in the stored data; a test set of its own counts on from the
-    end of the training data. target_mean and target_std undo the scaling of regression targets.
+    end of the training data. target_mean and target_std undo the scaling of regression targets. wide: the features
+    or channels that float32 cannot carry before the mean is taken off (a time stamp); empty: none.
     """
 
     train: Split
@@ -59,10 +57,17 @@ class Dataset:
     classes: tuple[str, ...] = ()
     target_mean: float = 0.0
     target_std: float = 1.0
+    wide: tuple[bool, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def normalisation(self) -> dict[str, list[Any]]:
+        """Return what is stored beside the weights, for whoever gives the model raw inputs."""
+        found: dict[str, list[Any]] = {"mean": list(self.mean), "std": list(self.std)}
+        return {**found, "wide": list(self.wide)} if self.wide else found
 
     def to(self, device: str | torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
@@ -86,29 +91,19 @@ def load(data: Data, task: Task, split: int | None = None) -> Dataset:
     test or val stays as it is. None: the one split that is fixed by the data.
     The tensors are shared by all who ask: they must not be written to. Raises: ConfigError.
     """
-    stamps = tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in data_files(data).values())
-    return _load(data, task, stamps, split)
+    return _load(data, task, stamps(data), split)
 
 
 @lru_cache(maxsize=2)
-def _load(data: Data, task: Task, stamps: tuple[tuple[str, int, int], ...], seed: int | None) -> Dataset:
+def _load(data: Data, task: Task, stamps: Stamps, seed: int | None) -> Dataset:
     raw = read(data)
     where = data.path or data.folder or data.name
-    inputs, targets, own = _joined(raw)
-    groups = _labels(targets, where) if task == "classification" else np.zeros(len(targets), np.int64)
-    rest, test = own["train"], own["test"]
-    if not len(test):
-        rest, test = _split(rest, groups, TEST_SHARE, seed)
-    if data.limit is not None:
-        rest, test = _first(rest, data.limit, seed), _first(test, data.limit, seed)
-    train, val = rest, own["val"]
-    if not len(val):
-        train, val = _split(rest, groups, min(VAL_SHARE, VAL_MOST / len(rest)), seed)
-    for name, index in (("train", train), ("val", val), ("test", test)):
-        if len(index) < 2:
-            raise ConfigError(f"{len(index)} examples are left for {name}", where=where)
+    found = members(raw, data, task, seed)
+    inputs, targets, groups, train = found.inputs, found.targets, found.groups, found.train
 
-    mean, std = _scale(inputs[train])
+    seen = inputs[train]
+    mean, std = _scale(seen)
+    wide = _wide(seen, mean, std)
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
     target_mean, target_std = 0.0, 1.0
     if task == "regression":
@@ -118,6 +113,9 @@ def _load(data: Data, task: Task, stamps: tuple[tuple[str, int, int], ...], seed
         x = inputs[index].astype(np.float32)
         x -= mean.reshape(shape).astype(np.float32)
         x /= std.reshape(shape).astype(np.float32)
+        if wide.any():
+            stored = inputs[index][:, wide].astype(np.float64)
+            x[:, wide] = (stored - mean[wide].reshape(shape)) / std[wide].reshape(shape)
         y = groups[index] if task == "classification" else (targets[index] - target_mean) / target_std
         kind = torch.int64 if task == "classification" else torch.float32
         return Split(
@@ -127,38 +125,10 @@ def _load(data: Data, task: Task, stamps: tuple[tuple[str, int, int], ...], seed
 
     count = int(groups.max()) + 1 if task == "classification" else 1
     return Dataset(
-        split(train), split(val), split(test), outputs=count, mean=tuple(mean.tolist()),
+        split(train), split(found.val), split(found.test), outputs=count, mean=tuple(mean.tolist()),
         std=tuple(std.tolist()), classes=_names(raw, count, where) if task == "classification" else (),
-        target_mean=target_mean, target_std=target_std,
+        target_mean=target_mean, target_std=target_std, wide=tuple(wide.tolist()) if wide.any() else (),
     )  # fmt: skip
-
-
-def _joined(raw: Raw) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
-    """All examples behind one another, and which of them are whose by the data set's own account."""
-    inputs, targets, own, start = [], [], {}, 0
-    for name, x, y in (
-        ("train", raw.inputs, raw.targets),
-        ("test", raw.test_inputs, raw.test_targets),
-        ("val", raw.val_inputs, raw.val_targets),
-    ):
-        count = 0 if x is None else len(x)
-        own[name] = np.arange(start, start + count, dtype=np.int64)
-        start += count
-        if x is not None and y is not None:
-            inputs.append(x)
-            targets.append(y.reshape(-1))
-    return np.concatenate(inputs), np.concatenate(targets), own
-
-
-def _labels(targets: NDArray[Any], where: str) -> NDArray[np.int64]:
-    labels = targets.astype(np.int64)
-    if not np.array_equal(labels, targets) or labels.min() < 0:
-        raise ConfigError(
-            "the targets are not class numbers from 0 on", where=where, hint="for numbers: recipe regressor"
-        )
-    if labels.max() >= 100_000:
-        raise ConfigError(f"the largest class number is {labels.max()}: are these classes?", where=where)
-    return labels
 
 
 def _names(raw: Raw, count: int, where: str) -> tuple[str, ...]:
@@ -175,32 +145,20 @@ def _scale(inputs: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float6
     return mean, np.where(std > 0, std, 1.0)  # a constant feature becomes zero
 
 
-def _rank(index: NDArray[np.int64], seed: int | None = None) -> NDArray[np.uint64]:
-    """A pseudo-random key for each example, fixed or by seed.
+def _wide(inputs: NDArray[Any], mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return for which features or channels rounding to float32 takes what tells examples apart, and float64 does not.
 
-    The finaliser of SplitMix64 (Steele et al., 2014, fig. 17). Not NumPy's generators: their streams
-    may change between versions, and with them the split.
+    All others are normalised in float32. A constant that was computed differs from itself by rounding alone, which
+    must not be scaled up to a deviation of 1.
     """
-    z = index.astype(np.uint64) + np.uint64(1)
-    if seed is not None:
-        z += _rank(np.array([seed]))
-    z *= np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def _first(index: NDArray[np.int64], count: int, seed: int | None) -> NDArray[np.int64]:
-    return np.sort(index[np.argsort(_rank(index, seed))[:count]])
-
-
-def _split(
-    index: NDArray[np.int64], groups: NDArray[np.int64], share: float, seed: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(kept, taken): the share is taken of every class; seed is that of a split of its own, not of the run."""
-    order = index[np.argsort(_rank(index, seed))]
-    taken = np.zeros(len(order), bool)
-    for group in np.unique(groups[index]):
-        members = np.flatnonzero(groups[order] == group)
-        taken[members[: round(share * len(members))]] = True
-    return np.sort(order[~taken]), np.sort(order[taken])
+    if np.can_cast(inputs.dtype, np.float32):
+        return np.zeros(len(mean), np.bool_)
+    axes = (0, *range(2, inputs.ndim))
+    low, high = (one.astype(np.float64) for one in (inputs.min(axis=axes), inputs.max(axis=axes)))
+    single, double = np.finfo(np.float32), np.finfo(np.float64)
+    most = np.maximum(np.abs(low), np.abs(high)) * single.epsneg + single.smallest_subnormal
+    found: NDArray[np.bool_] = (most > LOST * std) & (high > low) & (np.abs(mean) * double.eps <= LOST * std)
+    for index in np.flatnonzero(found):  # few, or none: what the bound cannot rule out is measured
+        stored = inputs[:, index]
+        found[index] = np.abs(stored - stored.astype(np.float32)).max() > LOST * std[index]
+    return found

@@ -423,3 +423,41 @@ def test_probabilities_of_an_echo_are_those_of_the_formulas():
     probs, _ = classes(3, 4, 5)
     found = Ensemble([Echo(np.log(one)) for one in probs])(torch.zeros(4, 2))
     assert found.mean.numpy() == pytest.approx(probs.mean(0), abs=1e-6)
+
+
+def far_away(folder: Path, offset: float) -> tuple[Path, np.ndarray, list[float]]:
+    """Three classifiers of a table with an offset in all but its last column; its inputs, and their accuracies."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(400, 5))
+    y = (x[:, 0] > 0).astype(int)
+    x[:, :4] += offset
+    np.savez(folder / "d.npz", x=x, y=y)
+    config = {
+        "name": "far", "recipe": "sweep.train.recipes:classifier",
+        "params": {"data": {"name": "npz", "path": str(folder / "d.npz")}, "model": {"hidden": [32]}, "epochs": 20},
+    }  # fmt: skip
+    out = folder / "o"
+    sweep.run(config, seeds=[1, 2, 3], out=out, engine="inline", on_event=lambda event: None)
+    records = [json.loads(path.read_text()) for path in out.glob("members/**/record.json")]
+    return out, x, [record["metrics"]["test/accuracy"] for record in records]
+
+
+def test_an_offset_costs_no_accuracy_and_is_served(tmp_path):
+    for name in ("near", "far"):
+        (tmp_path / name).mkdir()
+    _, _, near = far_away(tmp_path / "near", 0.0)
+    out, x, far = far_away(tmp_path / "far", 1.7e9)
+    assert len(near) == len(far) == 3
+    assert abs(np.mean(near) - np.mean(far)) < 0.05
+    served = load_ensemble(out)  # checked against the stored predictions
+    stored = [Store.open(out).predictions(one, "test") for _, one in choose(Store.open(out)).runs]
+    mean = np.mean([one.probs for one in stored], axis=0)
+    rows = x[stored[0].ids]
+    assert np.allclose(predict(served, rows)["mean"], mean, atol=1e-4)
+    rounded = predict(served, rows.astype(np.float32))["mean"]  # negative control
+    assert not np.allclose(rounded, mean, atol=1e-2)
+    np.savez(tmp_path / "rows.npz", inputs=rows)
+    predict_file(served, tmp_path / "rows.npz", tmp_path / "said.npz")
+    with np.load(tmp_path / "said.npz") as said:
+        assert np.allclose(said["mean"], mean, atol=1e-4)
+    export(served, tmp_path / "far.pt2", rows[:8])

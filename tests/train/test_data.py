@@ -17,7 +17,7 @@ from sweep.errors import ConfigError
 from sweep.train.data import load
 from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
-from sweep.train.read import read_idx
+from sweep.train.read import read, read_idx
 
 
 def idx(array: np.ndarray[Any, Any]) -> bytes:
@@ -167,3 +167,43 @@ def test_checking_parameters_and_hashing_data_loads_neither_torch_nor_sklearn() 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+def test_a_large_offset_takes_nothing_from_a_column(tmp_path: Path) -> None:
+    """Negative control: the column without an offset keeps the bits of float32."""
+    x, y = np.random.default_rng(4).normal(size=(200, 2)), np.arange(200) % 2
+    near = load(npz(tmp_path / "near.npz", x=x, y=y), "classification")
+    far = load(npz(tmp_path / "far.npz", x=x + np.array([1.7e9, 0]), y=y), "classification")
+    assert (near.wide, far.wide) == ((), (True, False))
+    for mine, its in ((near.train, far.train), (near.val, far.val), (near.test, far.test)):
+        assert its.inputs.dtype == torch.float32
+        assert torch.allclose(mine.inputs[:, 0], its.inputs[:, 0], atol=1e-5)
+        assert torch.equal(mine.inputs[:, 1], its.inputs[:, 1])
+
+
+def test_whole_numbers_with_an_offset_keep_what_tells_them_apart(tmp_path: Path) -> None:
+    x = 1_700_000_000 + np.random.default_rng(5).integers(0, 60, size=(200, 1))
+    data = load(npz(tmp_path / "d.npz", x=x, y=np.arange(200) % 2), "classification")
+    assert len(data.train.inputs.unique()) == len(np.unique(x[data.train.ids.numpy()]))
+
+
+def test_the_noise_of_a_computed_constant_stays_noise(tmp_path: Path) -> None:
+    x = np.where(np.arange(200) % 2, 0.3, 0.1 + 0.2)[:, None]
+    x = np.concatenate([x, np.full((200, 1), 0.1)], axis=1)
+    assert x[0, 0] != x[1, 0]
+    data = load(npz(tmp_path / "d.npz", x=x, y=np.arange(200) % 2), "classification")
+    assert data.wide == ()
+
+
+@pytest.mark.parametrize("name", ["digits", "diabetes"])
+def test_data_that_float32_carries_are_normalised_in_float32(name: str) -> None:
+    """Bit for bit: these tensors are part of what a directory of an earlier version was trained on."""
+    source = Data.model_validate({"name": name})
+    data, stored = load(source, "classification" if name == "digits" else "regression"), read(source).inputs
+    shape = (1, -1) + (1,) * (stored.ndim - 2)
+    mean, std = (np.array(one).reshape(shape).astype(np.float32) for one in (data.mean, data.std))
+    for split in (data.train, data.val, data.test):
+        x = stored[split.ids.numpy()].astype(np.float32)
+        x -= mean
+        x /= std
+        assert split.inputs.numpy().tobytes() == x.tobytes()

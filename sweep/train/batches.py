@@ -1,0 +1,38 @@
+"""Refuse, before anything starts, batches that a built-in model cannot learn from. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweep.errors import ConfigError
+from sweep.train.params import Data, Model
+from sweep.train.splits import Task, train_shape
+
+
+def require_batches(params: Mapping[str, Any], task: Task, *, where: str) -> None:
+    """Refuse a batch of one example where batch norm has nothing else to take its mean over.
+
+    params: those of a built-in recipe, with every default filled in. Data are read only where it depends on them.
+    Raises: ConfigError naming the batch size and the way out.
+    """
+    model, size = Model.model_validate(params["model"]), params["batch_size"]
+    if not model.batch_norm or (model.name != "resnet" and not model.hidden):
+        return
+    count, *shape = train_shape(Data.model_validate(params["data"]), task)
+    if model.name == "resnet" and not _ends_in_one_pixel(model, shape):
+        return
+    last = min(size, count) if params["drop_last"] else count % size or size
+    if last > 1:
+        return
+    out = "params.batch_size=2 or more" if size == 1 else "params.drop_last=true leaves it out, or change batch_size"
+    raise ConfigError(
+        f"batch_size {size} leaves one example for the last of the batches of {count} training examples, and batch "
+        "norm needs two", where=where, hint=out,
+    )  # fmt: skip
+
+
+def _ends_in_one_pixel(model: Model, shape: Sequence[int]) -> bool:
+    assert model.channels is not None
+    halved = 2 ** (len(model.channels) - 1)
+    return len(shape) == 3 and all(-(-side // halved) == 1 for side in shape[1:])
