@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sweep import argv
 from sweep.config import Config, redact, to_dict
 from sweep.errors import ConfigError, EnvironmentRefused
 from sweep.inputs import Watched, inputs_of, watched
 from sweep.metrics import require
-from sweep.plan import Cell, Plan, Target, cells_of, plan
+from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, plan, stream_seed
 from sweep.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
@@ -130,21 +130,25 @@ def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config:
     params = check_params(called, params, kind=target.kind, where=where)
     if target.reference in BUILT_IN_RECIPES:
         from sweep.train.batches import require_batches
-        from sweep.train.splits import Task
 
-        task: Task = "regression" if target.reference.endswith(":regressor") else "classification"
-        require_batches(params, task, where=where)
+        splits = [stream_seed(seed, SPLIT) for seed in config.seeds] if SPLIT in config.vary else []
+        require_batches(params, _task(target), where=where, splits=splits)
     return replace(cell, params=params, data=data_digest_of(target, params))
 
 
 def data_digest_of(target: Target, params: Mapping[str, Any]) -> str:
-    """The digest of the files that a built-in recipe trains on; "" where it is not known what they are."""
+    """Return what identifies the data that a recipe trains on; "" where it is not known what they are."""
     if target.kind != "recipe" or "data" not in params:
         return ""
-    from sweep.train.files import data_digest
     from sweep.train.params import Data
+    from sweep.train.splits import identity
 
-    return data_digest(Data.model_validate(params["data"]))
+    return identity(Data.model_validate(params["data"]), _task(target))
+
+
+def _task(target: Target) -> Literal["classification", "regression"]:
+    """Return what a recipe predicts; one that is not built in is taken to predict anything."""
+    return "classification" if target.reference == BUILT_IN_RECIPES[0] else "regression"
 
 
 def _pickled(function: Callable[..., Any] | None) -> bytes | None:

@@ -7,23 +7,26 @@ from typing import Any
 
 from sweep.errors import ConfigError
 from sweep.train.params import Data, Model
-from sweep.train.splits import Task, train_shape
+from sweep.train.splits import Task, look
 
 
-def require_batches(params: Mapping[str, Any], task: Task, *, where: str) -> None:
+def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits: Sequence[int] = ()) -> None:
     """Refuse a batch of one example where batch norm has nothing else to take its mean over.
 
     params: those of a built-in recipe, with every default filled in. Data are read only where it depends on them.
+    splits: seeds of splits of their own; none: the one that the data fix.
     Raises: ConfigError naming the batch size and the way out.
     """
     model, size = Model.model_validate(params["model"]), params["batch_size"]
     if not model.batch_norm or (model.name != "resnet" and not model.hidden):
         return
-    count, *shape = train_shape(Data.model_validate(params["data"]), task)
-    if model.name == "resnet" and not _ends_in_one_pixel(model, shape):
+    seen = look(Data.model_validate(params["data"]), task, splits)
+    if model.name == "resnet" and not _ends_in_one_pixel(model, seen.shape):
         return
-    last = min(size, count) if params["drop_last"] else count % size or size
-    if last > 1:
+    for count in seen.counts:
+        if (min(size, count) if params["drop_last"] else count % size or size) == 1:
+            break
+    else:
         return
     out = "params.batch_size=2 or more" if size == 1 else "params.drop_last=true leaves it out, or change batch_size"
     raise ConfigError(

@@ -14,9 +14,8 @@ from torch import Tensor
 from sweep.errors import ConfigError
 from sweep.train.params import Data
 from sweep.train.read import Raw, read
-from sweep.train.splits import Stamps, Task, members, stamps
+from sweep.train.splits import Stamps, Task, chosen, stamps, stored
 
-LOST = 1e-4  # of a feature's deviation: more of it rounding may not take
 ROOM = 0.5  # of a device's free memory: more the data may not take
 
 
@@ -98,24 +97,24 @@ def load(data: Data, task: Task, split: int | None = None) -> Dataset:
 def _load(data: Data, task: Task, stamps: Stamps, seed: int | None) -> Dataset:
     raw = read(data)
     where = data.path or data.folder or data.name
-    found = members(raw, data, task, seed)
-    inputs, targets, groups, train = found.inputs, found.targets, found.groups, found.train
+    kept = stored(raw, task, where)
+    found = chosen(kept, data, seed)
+    inputs, targets, groups, wide, train = kept.inputs, kept.targets, kept.groups, kept.wide, found.train
 
-    seen = inputs[train]
-    mean, std = _scale(seen)
-    wide = _wide(seen, mean, std)
+    mean, std = _scale(inputs[train])
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
     target_mean, target_std = 0.0, 1.0
     if task == "regression":
         target_mean, target_std = float(targets[train].mean()), float(targets[train].std()) or 1.0
 
     def split(index: NDArray[np.int64]) -> Split:
-        x = inputs[index].astype(np.float32)
-        x -= mean.reshape(shape).astype(np.float32)
-        x /= std.reshape(shape).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # in columns that are wide, and replaced below
+            x = inputs[index].astype(np.float32)
+            x -= mean.reshape(shape).astype(np.float32)
+            x /= std.reshape(shape).astype(np.float32)
         if wide.any():
-            stored = inputs[index][:, wide].astype(np.float64)
-            x[:, wide] = (stored - mean[wide].reshape(shape)) / std[wide].reshape(shape)
+            exact = inputs[index][:, wide].astype(np.float64)
+            x[:, wide] = (exact - mean[wide].reshape(shape)) / std[wide].reshape(shape)
         y = groups[index] if task == "classification" else (targets[index] - target_mean) / target_std
         kind = torch.int64 if task == "classification" else torch.float32
         return Split(
@@ -143,22 +142,3 @@ def _scale(inputs: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float6
     mean = np.atleast_1d(inputs.mean(axis=axes, dtype=np.float64))
     std = np.atleast_1d(inputs.std(axis=axes, dtype=np.float64))
     return mean, np.where(std > 0, std, 1.0)  # a constant feature becomes zero
-
-
-def _wide(inputs: NDArray[Any], mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return for which features or channels rounding to float32 takes what tells examples apart, and float64 does not.
-
-    All others are normalised in float32. A constant that was computed differs from itself by rounding alone, which
-    must not be scaled up to a deviation of 1.
-    """
-    if np.can_cast(inputs.dtype, np.float32):
-        return np.zeros(len(mean), np.bool_)
-    axes = (0, *range(2, inputs.ndim))
-    low, high = (one.astype(np.float64) for one in (inputs.min(axis=axes), inputs.max(axis=axes)))
-    single, double = np.finfo(np.float32), np.finfo(np.float64)
-    most = np.maximum(np.abs(low), np.abs(high)) * single.epsneg + single.smallest_subnormal
-    found: NDArray[np.bool_] = (most > LOST * std) & (high > low) & (np.abs(mean) * double.eps <= LOST * std)
-    for index in np.flatnonzero(found):  # few, or none: what the bound cannot rule out is measured
-        stored = inputs[:, index]
-        found[index] = np.abs(stored - stored.astype(np.float32)).max() > LOST * std[index]
-    return found

@@ -21,6 +21,7 @@ from sweep.train.params import Data
 Array = NDArray[Any]
 
 # The type codes of the IDX format (big-endian), as its description lists them.
+MOST_DIMENSIONS = 4  # (examples, channels, height, width)
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -55,6 +56,16 @@ def read(data: Data) -> Raw:
                     f"{len(images)} images, but labels of shape {labels.shape}",
                     where=str(files[f"{split}_labels"]),
                 )
+            if images.ndim not in (2, 3, 4) or not images.size:
+                raise ConfigError(
+                    f"images of shape {images.shape}: (examples, height, width) is needed, none of them 0",
+                    where=str(files[f"{split}_images"]),
+                )
+        train, test = parts["train_images"].shape, parts["test_images"].shape
+        if train[1:] != test[1:]:
+            raise ConfigError(
+                f"images of shape {test}, and those to train on of {train}", where=str(files["test_images"])
+            )
         return Raw(
             _as_images(parts["train_images"]), parts["train_labels"],
             _as_images(parts["test_images"]), parts["test_labels"],
@@ -80,6 +91,8 @@ def read_idx(path: Path) -> Array:
             sizes = file.read(4 * magic[3])
             if len(sizes) < 4 * magic[3]:
                 raise wrong("the IDX header is cut off")
+            if magic[3] > MOST_DIMENSIONS:
+                raise wrong(f"the IDX header promises {magic[3]} dimensions; images have {MOST_DIMENSIONS} at most")
             shape = struct.unpack(f">{magic[3]}I", sizes)
             dtype = np.dtype(IDX_TYPES[magic[2]])
             wanted = prod(shape) * dtype.itemsize
@@ -145,6 +158,8 @@ def _check_pair(name: str, x: Array, y: Array, where: str) -> None:
             "width) or (examples, channels, height, width) are needed",
             where=where,
         )
+    if not x.size:
+        raise ConfigError(f"{name} of shape {x.shape} holds nothing to learn from", where=where)
     if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "fiub":
         raise ConfigError(
             f"y{name[1:]} is {y.dtype} of shape {y.shape}, but {name} has {len(x)} rows: one number a row is needed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -10,60 +11,102 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import ConfigError
-from sweep.train.files import data_files
+from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
 from sweep.train.read import Raw, read
 
+_SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
 Task = Literal["classification", "regression"]
 Stamps = tuple[tuple[str, int, int], ...]
 TEST_SHARE = 0.25
+LOST = 1e-4  # of a feature's deviation: more of it rounding may not take
+NORMALISED = ", normalised in float64"
 VAL_SHARE = 0.15  # of what is left for training
 VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
 
 
 @dataclass(frozen=True)
-class Members:
-    """All examples behind one another, their class numbers (0 in regression), and the positions of each split."""
+class Stored:
+    """All examples behind one another, and what the data set itself says about them.
+
+    groups: their class numbers, 0 in regression. own: the positions of each split by the data set's own account.
+    wide: the features or channels that float32 cannot carry before the mean is taken off (a time stamp).
+    """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
     groups: NDArray[np.int64]
+    own: Mapping[str, NDArray[np.int64]]
+    wide: NDArray[np.bool_]
+    where: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The positions of the examples of each split."""
+
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
 
 
-def members(raw: Raw, data: Data, task: Task, seed: int | None = None) -> Members:
-    """Return which examples of a data set belong to which split; see `sweep.train.data.load`. Raises: ConfigError."""
-    where = data.path or data.folder or data.name
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a data set before a run starts. counts: of its training examples, one per seed of a split."""
+
+    shape: tuple[int, ...]
+    counts: tuple[int, ...]
+    wide: bool
+
+
+def stored(raw: Raw, task: Task, where: str) -> Stored:
+    """Return the examples of a data set. Raises: ConfigError."""
     inputs, targets, own = _joined(raw)
     groups = _labels(targets, where) if task == "classification" else np.zeros(len(targets), np.int64)
-    rest, test = own["train"], own["test"]
+    return Stored(inputs, targets, groups, own, _wide(inputs), where)
+
+
+def chosen(found: Stored, data: Data, seed: int | None = None) -> Chosen:
+    """Return which examples belong to which split; see `sweep.train.data.load`. Raises: ConfigError."""
+    rest, test = found.own["train"], found.own["test"]
     if not len(test):
-        rest, test = _split(rest, groups, TEST_SHARE, seed)
+        rest, test = _split(rest, found.groups, TEST_SHARE, seed)
     if data.limit is not None:
         rest, test = _first(rest, data.limit, seed), _first(test, data.limit, seed)
-    train, val = rest, own["val"]
+    train, val = rest, found.own["val"]
     if not len(val):
-        train, val = _split(rest, groups, min(VAL_SHARE, VAL_MOST / len(rest)), seed)
+        train, val = _split(rest, found.groups, min(VAL_SHARE, VAL_MOST / max(len(rest), 1)), seed)
     for name, index in (("train", train), ("val", val), ("test", test)):
         if len(index) < 2:
-            raise ConfigError(f"{len(index)} examples are left for {name}", where=where)
-    return Members(inputs, targets, groups, train, val, test)
+            raise ConfigError(f"{len(index)} examples are left for {name}", where=found.where)
+    return Chosen(train, val, test)
 
 
-def train_shape(data: Data, task: Task) -> tuple[int, ...]:
-    """Return (training examples, *shape of one) of the split that the data fix, from this process's cache if it can.
+def look(data: Data, task: Task, seeds: Sequence[int] = ()) -> Seen:
+    """Return what is known of a data set, from this process's cache when its files have not changed since.
 
-    Raises: ConfigError.
+    seeds: of splits of their own; none: the split that the data fix. Raises: ConfigError.
     """
-    return _train_shape(data, task, stamps(data))
+    # Without a limit, a class gives equally many examples to each split, whichever they are.
+    return _look(data, task, stamps(data), tuple(seeds) if data.limit is not None else ())
 
 
 @lru_cache(maxsize=16)
-def _train_shape(data: Data, task: Task, stamps: Stamps) -> tuple[int, ...]:
-    found = members(read(data), data, task)
-    return (len(found.train), *found.inputs.shape[1:])
+def _look(data: Data, task: Task, stamps: Stamps, seeds: tuple[int, ...]) -> Seen:
+    found = stored(read(data), task, data.path or data.folder or data.name)
+    counts = tuple(len(chosen(found, data, seed).train) for seed in seeds or (None,))
+    return Seen(tuple(found.inputs.shape[1:]), counts, bool(found.wide.any()))
+
+
+def identity(data: Data, task: Task) -> str:
+    """Return the digest of the files of a data set, and the rule of its normalisation where float32 would not do.
+
+    Earlier versions normalised all data in float32: runs of theirs and of now on such data are not of one experiment.
+    Raises: ConfigError.
+    """
+    # The embedded tables are known not to need it: they need not be read a second time.
+    wide = data.name in ("npz", "idx") and look(data, task).wide
+    return data_digest(data) + (NORMALISED if wide else "")
 
 
 def stamps(data: Data) -> Stamps:
@@ -128,3 +171,26 @@ def _split(
         members = np.flatnonzero(groups[order] == group)
         taken[members[: round(share * len(members))]] = True
     return np.sort(order[~taken]), np.sort(order[taken])
+
+
+def _wide(inputs: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return for which features or channels rounding to float32 takes what tells examples apart, and float64 does not.
+
+    Decided on all examples, so that it is a property of the data, whatever the split. A constant that was computed
+    differs from itself by rounding alone, which must not be scaled up to a deviation of 1.
+    """
+    found = np.zeros(inputs.shape[1], np.bool_)
+    if np.can_cast(inputs.dtype, np.float32):
+        return found
+    axes = (0, *range(2, inputs.ndim))
+    low, high = (one.astype(np.float64) for one in (inputs.min(axis=axes), inputs.max(axis=axes)))
+    most = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A deviation is at least range / sqrt(2 n): what that cannot rule out is measured, usually nothing.
+        least = (high - low) / np.sqrt(2 * inputs[:, 0].size)
+        for index in np.flatnonzero((high > low) & (most * _SINGLE.epsneg + _SINGLE.smallest_subnormal > LOST * least)):
+            one = inputs[:, index]
+            std = one.std(dtype=np.float64)
+            lost = np.abs(one - one.astype(np.float32)).max()
+            found[index] = lost > LOST * std and most[index] * _DOUBLE.eps <= LOST * std
+    return found

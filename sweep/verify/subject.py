@@ -110,6 +110,11 @@ def require_same_code(spec: RunSpec) -> None:
             where=spec.target.reference, hint="check out the version it was trained with: git_commit in its record",
         )  # fmt: skip
     data = data_digest_of(spec.target, spec.params)
+    if data.partition(",")[0] == spec.data.partition(",")[0] != data:
+        raise StoreError(
+            "an earlier version normalised its data in float32, which could not carry them", where="params.data",
+            hint="train it again with another --out: sweep run",
+        )  # fmt: skip
     if data != spec.data:
         raise StoreError(
             f"the data have changed: {spec.data[:16]} then, {data[:16]} now", where="params.data",

@@ -109,10 +109,25 @@ def test_the_number_follows_a_file_of_ones_own(tmp_path: Path) -> None:
         assert (error is not None) == bad
 
 
+def test_each_seed_of_varied_splits_is_counted(tmp_path: Path) -> None:
+    """With a limit, how many examples are left for training depends on the classes that a split draws."""
+    draw = np.random.default_rng(0)
+    path = tmp_path / "d.npz"
+    np.savez(path, x=draw.normal(size=(300, 2)), y=draw.integers(0, 7, 300))
+    data = {"name": "npz", "path": str(path), "limit": 90}
+    counts = {seed: len(load(Data.model_validate(data), "classification", seed).train) for seed in range(40)}
+    assert len(set(counts.values())) > 1
+    seed, count = next((seed, count) for seed, count in counts.items() if count != counts[0])
+    plain = check_params(classifier, {"model": MLP, "batch_size": count - 1, "data": data}, kind="recipe")
+    require_batches(plain, "classification", where="params", splits=[0])  # negative control
+    with pytest.raises(ConfigError, match=str(count)):
+        require_batches(plain, "classification", where="params", splits=[0, seed])
+
+
 def test_counting_loads_no_torch() -> None:
     code = (
-        "import sys; from sweep.train.batches import train_shape; from sweep.train.params import Data\n"
-        "train_shape(Data(), 'classification'); sys.exit('torch' if 'torch' in sys.modules else '')"
+        "import sys; from sweep.train.batches import look; from sweep.train.params import Data\n"
+        "look(Data(), 'classification'); sys.exit('torch' if 'torch' in sys.modules else '')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from sweep.cli.app import main
 from sweep.errors import ConfigError
+from sweep.train import splits
 from sweep.train.data import load
 from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
@@ -101,12 +105,85 @@ def npz(path: Path, **arrays: Any) -> Data:
         ({"x": np.zeros((30, 2)), "y": np.full(30, -1)}, "not class numbers"),
         ({"x": np.zeros((30, 2)), "y": np.array([object()] * 30)}, "not an .npz of plain arrays"),
         ({"x": np.zeros((4, 2)), "y": np.zeros(4)}, "are left for"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "nothing to learn from"),
+        ({"x": np.zeros((30, 0)), "y": np.zeros(30)}, "nothing to learn from"),
+        ({"x": np.zeros((30, 2)), "y": np.arange(30) % 2, "x_test": np.zeros((0, 2)), "y_test": np.zeros(0)}, "x_test"),
     ],
 )
 def test_bad_npz_files_say_what_is_wrong(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(npz(tmp_path / "data.npz", **arrays), "classification")
     assert message in str(error.value)
+
+
+def _run(out: Path, *words: str) -> int:
+    return main(["run", *words, "params.epochs=1", "--engine", "inline", "--seeds", "1", "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("part", "shape"),
+    [
+        ("train-images-idx3", (200, *[1] * 70)),
+        ("train-images-idx3", (200, *[1] * 8)),
+        ("train-images-idx3", (200, 0, 5)),
+        ("train-images-idx3", (0, 6, 5)),
+        ("train-images-idx3", (200,)),
+        ("t10k-images-idx3", (40, 0, 5)),
+        ("t10k-images-idx3", (40, 6, 4)),
+    ],
+)
+def test_idx_files_of_no_use_are_refused_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, shape: tuple[int, ...]
+) -> None:
+    folder = write_family(tmp_path / "data", compressed=False)
+    header = b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+    (folder / f"{part}-ubyte").write_bytes(header + bytes(math.prod(shape)))
+    if shape[0] == 0:
+        (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(0)))
+    code = _run(tmp_path / "o", "params.data.name=idx", f"params.data.folder={folder}")
+    said = capsys.readouterr().err
+    assert code == 2
+    assert part in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (30, 0), (30, *[1] * 70)])
+def test_a_table_of_no_use_is_refused_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: tuple[int, ...]
+) -> None:
+    path = tmp_path / "d.npz"
+    np.savez(path, y=np.zeros(shape[0]))
+    header = repr({"descr": "<f8", "fortran_order": False, "shape": shape}).encode() + b"\n"
+    array = b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(8 * math.prod(shape))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("x.npy", array)
+    code = _run(tmp_path / "o", "params.data.name=npz", f"params.data.path={path}")
+    assert code == 2
+    assert str(path) in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_earlier_directory_of_data_that_float32_cannot_carry_takes_no_new_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: one of data that it carries does."""
+    draw = np.random.default_rng(0)
+    code = {}
+    for name, offset in (("near", 0.0), ("far", 1.7e9)):
+        path, out = tmp_path / f"{name}.npz", tmp_path / name
+        np.savez(path, x=draw.normal(size=(80, 3)) + offset, y=np.arange(80) % 2)
+        words = ["run", "params.data.name=npz", f"params.data.path={path}", "params.epochs=1", "--engine", "inline"]
+        with monkeypatch.context() as patch:  # as it was: the bytes of the file alone
+            patch.setattr(splits, "NORMALISED", "")
+            assert main([*words, "--seeds", "1", "--out", str(out)]) == 0
+        capsys.readouterr()
+        code[name] = main([*words, "--seeds", "1,2", "--out", str(out)])
+        said = capsys.readouterr().err
+    assert code == {"near": 0, "far": 2}
+    assert "normalised in float64" in said
+    assert main(["reproduce", str(tmp_path / "far")]) == 2
+    assert "earlier version" in capsys.readouterr().err
 
 
 def test_npz_with_splits_of_its_own_keeps_them(tmp_path: Path) -> None:
