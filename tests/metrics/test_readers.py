@@ -196,7 +196,14 @@ class TestEvents:
         path = self.written(tmp_path / "tb")
         data = path.read_bytes()
         assert read(tmp_path, tensorboard="tb").metrics == {"test/accuracy": 0.5}, "negative control"
-        for spoiled in (data[:-3], data[:-20], data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]):
+        flipped = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(len(data))]
+        whole, at = set(), 0  # where a record ends: a file that was cut there is one that was never longer
+        while at < len(data):
+            whole.add(at)
+            at += 16 + int.from_bytes(data[at : at + 8], "little")
+        cuts = [data[:at] for at in range(len(data)) if at not in whole]
+        assert len(whole) >= 5
+        for spoiled in (*flipped, *cuts):
             path.write_bytes(spoiled)
             with pytest.raises(NotFound, match="at byte"):
                 read(tmp_path, tensorboard="tb")
