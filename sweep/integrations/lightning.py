@@ -11,6 +11,7 @@ The function may return nothing: the metrics that were logged last are the resul
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +57,7 @@ class SweepCallback(Callback):
         super().__init__()
         self.run = run
         self.names = dict(names or {})
+        self._saver = _Saver(run)
 
     def restore(self) -> Path | None:
         """The checkpoint to give `trainer.fit(ckpt_path=…)`; None starts from zero."""
@@ -68,6 +70,9 @@ class SweepCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         require_device(self.run.device, trainer.strategy.root_device.type, "Trainer(**trainer_options(run), …)")
+        callbacks: Any = trainer.callbacks
+        if stage == "fit" and self._saver not in callbacks:
+            trainer.callbacks = [self._saver, *callbacks]
         # A Trainer(deterministic=False, benchmark=…) has just chosen a mode of its own.
         seeding.apply_mode(self.run.deterministic)
 
@@ -80,7 +85,7 @@ class SweepCallback(Callback):
         self.run.digest(f"epoch/{epoch}", digest.module(pl_module))
         self._log(trainer, epoch)
         if self.run.checkpoint_due(epoch_end=True):
-            self._checkpoint(trainer, epoch)
+            self._saver.due(trainer, epoch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.run.digest("final", digest.module(pl_module))
@@ -96,9 +101,33 @@ class SweepCallback(Callback):
             if metrics:
                 self.run.log(metrics, step=epoch)
 
-    def _checkpoint(self, trainer: Trainer, epochs: int) -> None:
+
+class _Saver(Callback):
+    """Saves a checkpoint that was due at the end of an epoch when the next begins, before any other callback.
+
+    Schedulers that look at a metric, and callbacks that stop early, take their step after `on_train_epoch_end`. How far
+    the loop had come is kept from the end of the epoch: from there Lightning knows how to continue.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._due: tuple[int, dict[str, Any]] | None = None  # epochs, and the state of the loop after them
+        self._loop: dict[str, Any] | None = None  # the same while it is being saved
+
+    def due(self, trainer: Trainer, epochs: int) -> None:
+        self._due = epochs, copy.deepcopy(trainer.fit_loop.state_dict())
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._due is None:
+            return
+        (epochs, self._loop), self._due = self._due, None
         path = self.run.dir / _FILE
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
+        self._loop = None
         content = np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
         path.unlink()
         self.run.checkpoint({"lightning": torch.from_numpy(content)}, step=epochs)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._loop is not None:
+            checkpoint["loops"]["fit_loop"] = self._loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim import lr_scheduler as schedules
 from torch.utils.data import DataLoader, TensorDataset
 from training import as_seeded, handle
 
@@ -21,8 +23,9 @@ pytest.importorskip("lightning", reason="needs the extra [lightning]")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, its own future
 
 import lightning.pytorch as pl  # noqa: E402
+from lightning.pytorch.callbacks import EarlyStopping  # noqa: E402
 
-from sweep.integrations.lightning import SweepCallback, trainer_options  # noqa: E402
+from sweep.integrations.lightning import SweepCallback, _Saver, trainer_options  # noqa: E402
 
 
 class Net(pl.LightningModule):  # type: ignore[misc]
@@ -85,6 +88,94 @@ def test_stopped_and_gone_on_from_its_checkpoint_it_has_the_bits_of_one_that_nev
     assert "went on from step 2" in second.notes[0]
     other = trained(handle(tmp_path / "other", seed=7))
     assert not set(whole.chain.values()) & set(other.chain.values())
+
+
+SCHEDULERS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "plateau": lambda o: {
+        "scheduler": schedules.ReduceLROnPlateau(o, patience=0, threshold=0.5),
+        "monitor": "val_loss",
+    },
+    "steps": lambda o: {"scheduler": schedules.StepLR(o, 1, 0.5)},
+    "one cycle": lambda o: {"scheduler": schedules.OneCycleLR(o, 0.1, total_steps=20), "interval": "step"},
+}
+
+
+class Scheduled(Net):
+    def __init__(self, schedule: str) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": SCHEDULERS[self.schedule](optimizer)}
+
+
+class Rates(pl.Callback):  # type: ignore[misc]
+    """The rate of each epoch, from the first on: Lightning keeps it in its checkpoints."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seen = list(state["seen"])
+
+
+def scheduled(run: Run, schedule: str, *, late: bool = True, patience: int = 99) -> tuple[Run, list[float]]:
+    rates = Rates()
+
+    def fit(run: Run) -> None:
+        model, callback = Scheduled(schedule), SweepCallback(run)
+        if not late:  # as if it were saved where the epoch ends, before schedulers have looked at its metrics
+            callback._saver.due = lambda t, n: _at_once(callback, t, n)  # type: ignore[method-assign]
+        early = EarlyStopping("val_loss", patience=patience, min_delta=0.5, check_on_train_epoch_end=True)
+        trainer = pl.Trainer(**trainer_options(run), max_epochs=5, callbacks=[rates, early, callback])
+        trainer.fit(model, data(shuffle=True), data(), ckpt_path=callback.restore())
+        trainer.test(model, data(), verbose=False)
+
+    return as_seeded(fit, run), rates.seen
+
+
+def _at_once(callback: SweepCallback, trainer: Any, epochs: int) -> None:
+    _Saver.due(callback._saver, trainer, epochs)
+    callback._saver.on_train_epoch_start(trainer, trainer.lightning_module)
+
+
+def _killed_and_whole(tmp_path: Path, schedule: str, **options: Any) -> tuple[Any, Any]:
+    whole = scheduled(handle(tmp_path / "whole"), schedule, **options)
+    first = handle(tmp_path / "first")
+    first.stopping = lambda: "epoch/2" in first.chain
+    with pytest.raises(Interrupted):
+        scheduled(first, schedule, **options)
+    return whole, scheduled(handle(tmp_path / "second", previous=(first.dir,)), schedule, **options)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULERS)
+def test_gone_on_from_a_checkpoint_it_has_the_rates_and_bits_of_one_that_never_stopped(
+    tmp_path: Path, schedule: str
+) -> None:
+    (whole, rates), (second, theirs) = _killed_and_whole(tmp_path, schedule)
+    assert len(set(rates)) > 1  # the schedule does something
+    assert theirs == rates
+    assert second.chain == whole.chain
+    assert second.last == whole.last
+
+
+def test_a_callback_that_stops_early_has_not_lost_count(tmp_path: Path) -> None:
+    (whole, rates), (second, theirs) = _killed_and_whole(tmp_path, "steps", patience=3)
+    assert len(rates) < 5
+    assert theirs == rates
+    assert second.chain == whole.chain
+
+
+def test_saved_where_the_epoch_ends_a_scheduler_that_looks_at_a_metric_would_be_late(tmp_path: Path) -> None:
+    (whole, _), (second, _) = _killed_and_whole(tmp_path, "plateau", late=False)
+    assert second.chain != whole.chain
 
 
 def test_a_trainer_that_was_told_otherwise_does_not_turn_deterministic_mode_off(tmp_path: Path) -> None:

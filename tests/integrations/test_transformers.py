@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def examples() -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": row, "labels": (row[0] > 9).long()} for row in words]
 
 
-def train(run: Run, *, options: bool = True) -> dict[str, float]:
+def train(run: Run, *, options: bool = True, schedule: dict[str, Any] | None = None) -> dict[str, float]:
     callback = SweepCallback(run)
     chosen = training_options(run)
     if not options:
@@ -44,7 +46,7 @@ def train(run: Run, *, options: bool = True) -> dict[str, float]:
         chosen = {k: v for k, v in chosen.items() if k not in ("seed", "data_seed")}
     args = TrainingArguments(
         num_train_epochs=3, per_device_train_batch_size=16, learning_rate=1e-2, logging_strategy="epoch",
-        eval_strategy="epoch", **chosen,
+        eval_strategy="epoch", **(schedule or {}), **chosen,
     )  # fmt: skip
     trainer = Trainer(
         model_init=make_model, args=args, train_dataset=examples(), eval_dataset=examples(), callbacks=[callback]
@@ -53,8 +55,25 @@ def train(run: Run, *, options: bool = True) -> dict[str, float]:
     return named(trainer.evaluate(examples(), metric_key_prefix="test"))
 
 
-def trained(run: Run) -> Run:
-    return as_seeded(train, run)
+def trained(run: Run, schedule: dict[str, Any] | None = None) -> Run:
+    return as_seeded(partial(train, schedule=schedule), run)
+
+
+def test_gone_on_from_a_checkpoint_a_scheduler_that_looks_at_the_validation_loss_has_seen_it(tmp_path: Path) -> None:
+    schedule = {
+        "lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "eval_loss", "greater_is_better": False,
+        "lr_scheduler_kwargs": {"patience": 0, "threshold": 0.9},
+    }  # fmt: skip
+    whole = trained(handle(tmp_path / "whole"), schedule)
+    rates = [json.loads(row).get("lr") for row in (whole.dir / "history.jsonl").read_text().splitlines()]
+    assert len(set(rates) - {None}) > 1
+    first = handle(tmp_path / "first")
+    first.stopping = lambda: "epoch/2" in first.chain
+    with pytest.raises(Interrupted):
+        trained(first, schedule)
+    second = trained(handle(tmp_path / "second", previous=(first.dir,)), schedule)
+    assert second.chain == whole.chain
+    assert (second.dir / "history.jsonl").read_text() == (whole.dir / "history.jsonl").read_text()
 
 
 def test_stopped_and_gone_on_from_its_checkpoint_it_has_the_bits_of_one_that_never_stopped(tmp_path: Path) -> None:
