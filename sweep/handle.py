@@ -50,8 +50,9 @@ class Run:
     _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
     _epochs_since: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
+    _begun: float = field(default_factory=time.monotonic)
     looked_back: bool = False  # its code asked for a checkpoint to go on from
-    resumed: bool = False  # and there was one
+    went_on: dict[str, Json] = field(default_factory=dict)  # of a resumed run: from which step, and seconds before it
     unsaveable: bool | None = None  # draws from a random stream that cannot be saved; None: not yet looked
 
     @property
@@ -81,6 +82,11 @@ class Run:
     @property
     def id(self) -> str:
         return self.spec.id
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it continued from a checkpoint."""
+        return bool(self.went_on)
 
     @property
     def dir(self) -> Path:
@@ -163,6 +169,7 @@ class Run:
             "rng": seeding.get_rng_state(),
             "chain": dict(self.chain),
             "last": self.last,
+            "seconds": time.monotonic() - self._begun + self.went_on.get("seconds_before", 0.0),
         }
 
         def fill(stream: Any) -> None:
@@ -210,7 +217,7 @@ class Run:
             self._rows = len(self.attempt.adopt_history(path.parent, about["rows"]))
             self.chain = dict(chain)
             self.last = dict(body["last"])
-            self.resumed = True
+            self.went_on = {"resumed_at": about["step"], "seconds_before": round(body.get("seconds", 0.0), 3)}
             self.note(f"went on from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
             return dict(state)
         if self._rows:  # a pack that did not fit begins again within its attempt

@@ -157,7 +157,7 @@ def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place
                 else:
                     # The environment is read here and now: the switches are those that training left.
                     numeric, context = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
-                    seen = numeric, {**context, **process}
+                    seen = numeric, {**context, **process, **runs[index].went_on}
                     if place.forked and len(task) == 1:
                         nursery.at_exit()  # what it writes belongs to the run
                     seconds = time.monotonic() - begun

@@ -5,7 +5,7 @@ After it, where that is cheap, a whole run of it once more: only that proves any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from sweep.task import Place
 from sweep.verify.chain import first_difference, words
 from sweep.verify.prove import Proof, origin_of, origin_of_record, prove
 from sweep.verify.reproduce import reproduce
-from sweep.verify.stamp import WHOLE, after, again, stamp_of, unchecked
+from sweep.verify.stamp import WHOLE, after, again, only_sampled, stamp_of, unchecked
 from sweep.verify.subject import Subject
 
 STEPS = 5
@@ -42,6 +42,7 @@ class Canary:
     stamp: dict[str, Any] = field(default_factory=dict)
     place: Place | None = None
     before_us: dict[str, Any] | None = None  # the stamp that was there when this launch began
+    done: frozenset[str] = frozenset()  # the runs, by their specs, that were finished then
 
     def before(self, store: Store, place: Place) -> Iterator[Event]:
         """Prove a few steps, with and without the fill of new memory, and stamp the directory.
@@ -51,6 +52,7 @@ class Canary:
         """
         self.place = place
         done = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
+        self.done = frozenset(record.spec_id for record in done)
         spec = next(iter(self.prepared.plan))
         if spec.target.kind == "command":
             self._keep(store, unchecked("a command cannot be run for a few steps; sweep verify does it whole", how=HOW))
@@ -81,41 +83,62 @@ class Canary:
         return found
 
     def after(self, store: Store) -> Iterator[Event]:
-        """Hold the records of the sweep against what the canary saw, then against a whole run trained once more."""
+        """Hold the records of the sweep against what the canary saw, then against whole runs trained once more."""
         yield from self._compared(store)
-        if self.stamp.get("status") == "sampled":
-            yield from self._whole(store)
-
-    def _whole(self, store: Store) -> Iterator[Event]:
-        """Train the shortest run again that shows most: one that was not the first in its process."""
-        records = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
-        telling = [r for r in records if telling_of(r)]
-        if not telling or self.place is None or not self.local:
+        if self.place is None or not self.local or self.stamp.get("status") not in ("sampled", "proven"):
             return
+        records = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
+        if self.stamp["status"] == "proven":  # by an earlier launch, which had not seen what this one resumed
+            records = [each for each in records if each.spec_id not in self.done]
+        for record in self._to_repeat(records):
+            if not (yield from self._repeated(store, record)):
+                return
+
+    def _to_repeat(self, records: Sequence[Record]) -> list[Record]:
+        """Return the shortest run that shows most, and one that was resumed from a checkpoint, if that is another.
+
+        Only a run that was not the first in its process shows what those before it do to it, and only a resumed one
+        what its checkpoint lacks.
+        """
         # A run that differed before is the one to ask again.
         earlier = self.before_us or {}
         suspect = earlier.get("key") if earlier.get("status") == "differs" else None
-        record = min(telling, key=lambda r: (RunSpec.from_json(r.spec).key != suspect, r.seconds))
-        if record.seconds > SHORT:
-            yield Said(
-                f"bit-exact: {self.stamp['status']}; a run takes {record.seconds:.0f} s, sweep verify trains one again"
-            )
-            return
-        fill = record.environment.get("fill_uninitialized_memory") is not False
-        place = replace(self.place, fill_memory=fill, timeout=None, own_process=False)
+        records = sorted(
+            records, key=lambda r: (RunSpec.from_json(r.spec).key != suspect, not resumed(r), seconds_of(r))
+        )
+        first = [r for r in records if telling_of(r)][:1] if self.stamp["status"] == "sampled" else []
+        second = [r for r in records if resumed(r)][:1] if not any(map(resumed, first)) else []
+        # One that was resumed says nothing if nothing else was found: it may be the first of its process.
+        return first + second if first or self.stamp["status"] == "proven" else []
+
+    def _repeated(self, store: Store, record: Record) -> Generator[Event, None, bool]:
+        """Train a recorded run whole once more and stamp what that shows; return whether it has the same bits."""
         spec = RunSpec.from_json(record.spec)
-        asked = next((s for s in self.prepared.plan.of_seed(spec.seed) if s.key == spec.key), None)
-        if asked is None:
-            return
-        try:
-            made = reproduce(Subject(asked, place, store, record))
-        except SweepError as error:
-            yield Said(f"bit-exact: sampled only; a whole run could not be trained again ({error})")
-            return
-        if made.equal or made.broken:
-            self._keep(store, again(self.stamp, made))
-        if made.broken:
-            yield Said(f"bit-exact: {self.stamp['summary']}; the report will say so")
+        why = ""
+        if seconds_of(record) > SHORT:
+            why = f"{spec.key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
+        else:
+            assert self.place is not None
+            fill = record.environment.get("fill_uninitialized_memory") is not False
+            place = replace(self.place, fill_memory=fill, timeout=None, own_process=False)
+            asked = next((s for s in self.prepared.plan.of_seed(spec.seed) if s.key == spec.key), None)
+            if asked is None:
+                return False
+            try:
+                made = reproduce(Subject(asked, place, store, record))
+            except SweepError as error:
+                why = f"{spec.key} could not be trained again ({error})"
+            else:
+                if made.equal or made.broken:
+                    self._keep(store, again(self.stamp, made))
+                if made.broken:
+                    yield Said(f"bit-exact: {self.stamp['summary']}; the report will say so")
+                return made.equal
+        if resumed(record) and self.stamp["status"] == "proven":
+            at = record.context.get("resumed_at")
+            self._keep(store, only_sampled(self.stamp, f"{spec.key} was resumed at step {at} and not trained again"))
+        yield Said(f"bit-exact: {self.stamp['status']}; {why}")
+        return False
 
     def _compared(self, store: Store) -> Iterator[Event]:
         proof = self.proof
@@ -149,6 +172,16 @@ class Canary:
         self.stamp = stamp
         self.before_us = self.before_us if self.before_us is not None else dict(store.manifest.stamp)
         store.stamp(after(self.before_us, stamp))
+
+
+def resumed(record: Record) -> bool:
+    """Return whether a run continued from a checkpoint of an earlier attempt."""
+    return "resumed_at" in record.context
+
+
+def seconds_of(record: Record) -> float:
+    """Return how long a run trained, in all attempts that its result comes from."""
+    return record.seconds + float(record.context.get("seconds_before", 0.0))
 
 
 def telling_of(record: Record) -> bool:

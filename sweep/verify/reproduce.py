@@ -26,6 +26,7 @@ class Reproduction:
     """
 
     key: str
+    seed: int
     trained: Trained
     verdict: Verdict
     compared: int
@@ -108,4 +109,4 @@ def reproduce(subject: Subject) -> Reproduction:
         apart = distance(record.metrics, trained.metrics)
         equal_metrics = not links and trained.failure is None and not apart.metrics and bool(record.metrics)
         compared = len(shared) if links else int(equal_metrics)
-        return Reproduction(subject.spec.key, trained, promised, compared, found, apart)
+        return Reproduction(subject.spec.key, subject.spec.seed, trained, promised, compared, found, apart)

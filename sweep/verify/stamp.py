@@ -59,8 +59,13 @@ def again(stamp: Mapping[str, Any], made: Reproduction) -> dict[str, Any]:
         summary, status = f"DIFFERS ({where}: first at {difference})", "differs"
     return {
         **stamp, "status": status, "summary": summary, "how": "repeat", "extent": WHOLE, "key": made.key,
-        "links": made.compared, "difference": difference, "time": now(),
+        "seed": made.seed, "links": made.compared, "difference": difference, "time": now(),
     }  # fmt: skip
+
+
+def only_sampled(stamp: Mapping[str, Any], why: str) -> dict[str, Any]:
+    """Return a proof that does not cover all it should, with the reason."""
+    return {**stamp, "status": "sampled", "summary": f"sampled ({why}; {stamp['summary']})", "time": now()}
 
 
 def after(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

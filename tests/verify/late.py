@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,3 +58,38 @@ def time_budget(run: Any) -> dict[str, float]:
 def clock_in_a_metric(run: Any) -> dict[str, float]:
     _trained(run)
     return {"test/loss": 0.5, "test/finished": time.time() % 1000 + os.getpid() * 1e-3}
+
+
+def _resumed(run: Any, *, whole: bool) -> dict[str, float]:
+    """Killed once, of seed 2, at its second checkpoint; of what momentum had gathered the checkpoint may hold nothing.
+
+    The step is long enough ago for the canary, which ends after a few, not to come here.
+    """
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    state = run.restore()
+    if state is not None:
+        model.load_state_dict(state["model"])
+        if whole:
+            optimizer.load_state_dict(state["optimizer"])
+    for step in range(state["step"] if state is not None else 0, STEPS):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+        if step + 1 in (4, 8):
+            run.checkpoint(
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, step=step + 1
+            )
+        if step == 9 and run.seed == 2 and not os.path.exists("died"):
+            open("died", "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+    run.save_model(model)
+    return {"test/loss": 0.5}
+
+
+def resumed_whole(run: Any) -> dict[str, float]:
+    return _resumed(run, whole=True)
+
+
+def resumed_forgetful(run: Any) -> dict[str, float]:
+    return _resumed(run, whole=False)

@@ -53,6 +53,42 @@ def test_an_honest_run_is_proven_by_a_whole_repeat(tmp_path: Path, monkeypatch: 
     assert kept["later"].startswith("proven (")
 
 
+@pytest.mark.parametrize(("name", "status"), [("resumed_whole", "proven"), ("resumed_forgetful", "differs")])
+def test_a_run_that_was_resumed_is_part_of_the_proof(
+    name: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    stamp = run(name, tmp_path / "d")
+    record = sweep.open(tmp_path / "d").store.member("seed2").record
+    assert record is not None
+    assert record.context["resumed_at"] == 8
+    assert (stamp["status"], stamp["key"], stamp["seed"]) == (status, "seed2", 2), stamp["summary"]
+
+
+def test_a_proof_of_before_does_not_hold_for_what_was_resumed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    config = {"train": "late:resumed_forgetful", "deterministic": True}
+    sweep.run(config, seeds=[1], out=tmp_path / "d", engine="inline", on_event=lambda event: None)
+    assert sweep.open(tmp_path / "d").store.manifest.stamp["status"] == "proven"
+    sweep.run(config, seeds=[2], out=tmp_path / "d", engine="inline", on_event=lambda event: None)
+    stamp = sweep.open(tmp_path / "d").store.manifest.stamp
+    assert (stamp["status"], stamp["key"]) == ("differs", "seed2"), stamp["summary"]
+
+
+def test_a_resumed_run_that_is_too_long_to_repeat_leaves_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweep.verify.canary.seconds_of", lambda record: 60.0 * ("resumed_at" in record.context))
+    stamp = run("resumed_whole", tmp_path / "d")
+    assert stamp["status"] == "sampled", stamp["summary"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "status"),
     [
