@@ -200,6 +200,10 @@ def test_predictions_that_unpack_to_far_more_than_they_are_are_not_unpacked(tmp_
     assert path.stat().st_size < 1 << 20
     with pytest.raises(IntegrityError, match="unpacks to"):
         predictions.read(path)
+    # A small one as well: thousands of them in a directory of a few megabytes would fill the memory.
+    np.savez_compressed(path, ids=np.arange(10), targets=np.zeros(10, int), probs=np.zeros((1 << 14, 4)))
+    with pytest.raises(IntegrityError, match="unpacks to"):
+        predictions.read(path)
     np.savez(path, ids=np.arange(10), targets=np.zeros(10, int), probs=np.full((10, 2), 0.5))  # the control
     assert predictions.read(path).probs is not None
 
