@@ -1,0 +1,407 @@
+"""One document, many formats. A view is made once, from numbers; every format sets it in its own way.
+
+    Document("digits", (Section("metrics", (Note(...), Table(...), Figure(...))), ...))
+
+`text`, `markdown`, `latex`, `html` and `notebook` take a Document and return a string. Strings in a document are raw:
+names and messages of users go in as they are, and each format makes them harmless with `safe`. Numbers go in as text
+made by `sweep.number`; no format rounds, parses or cuts one. What a view leaves out is bounded by `Most`, and counted.
+
+- `Note`: a sentence. Its kind says how it is read: "lead" first, "plain", "aside" (small print), "warning", "command"
+  (to be copied, so never wrapped). `label` is a word before it ("next", "passed").
+- `Table`: `names` leading columns hold text and go to the left, the others numbers and go to the right. A row that is
+  a string is a heading within the table. On a narrow terminal names lose their middle but stay distinct; columns that
+  do not fit follow below, behind the same names.
+- `Figure`: a picture of our own as SVG markup, for the page and the notebook; other formats keep its caption, and the
+  name of its file where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TextIO
+
+from markupsafe import Markup
+from rich.cells import cell_len
+
+from sweep.errors import one_line
+
+Kind = Literal["lead", "plain", "aside", "warning", "command"]
+Medium = Literal["text", "markdown", "latex", "html"]
+Row = Sequence[str] | str
+
+
+class Most:
+    """Display limits of every view. What is beyond them is counted; JSON has all of it."""
+
+    ROWS: Final = 60  # of a table on a terminal
+    VARIANTS: Final = 40  # rows of the default report
+    NAME: Final = 60  # terminal cells of a name
+    MESSAGE: Final = 240  # terminal cells of a message
+    CAUSES: Final = 8  # kinds of failure
+    SEEDS: Final = 6  # seeds listed one by one
+    SENTENCES: Final = 6
+    MATRIX: Final = 12  # arms in a matrix of pairs
+    EXPLORATORY: Final = 40
+    NOTES: Final = 5
+
+
+@dataclass(frozen=True)
+class Note:
+    text: str
+    kind: Kind = "plain"
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """bold: (row, column) of cells, headings counted as rows. key: the label that LaTeX refers to."""
+
+    header: Sequence[str]
+    rows: Sequence[Row]
+    bold: frozenset[tuple[int, int]] = frozenset()
+    notes: Sequence[str] = ()
+    caption: str = ""
+    key: str = ""
+    names: int = 1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """svg: our own markup, trusted. file: where the same picture is saved, for Markdown and LaTeX."""
+
+    caption: str
+    svg: Markup
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str = ""
+    items: Sequence[Note | Table | Figure] = ()
+    key: str = ""  # its anchor in a page
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str = ""
+    sections: Sequence[Section] = ()
+
+
+LATEX: Mapping[str, str] = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
+    "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "±": r"$\pm$", "—": "---", "·": r"$\cdot$", "×": r"$\times$", "…": r"\dots{}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "α": r"$\alpha$", '"': "''",
+}  # fmt: skip
+
+
+def safe(text: str, medium: Medium) -> str:
+    """Return `text` with nothing in it that the medium would act on: on one line, its own markup escaped."""
+    line = one_line(text)
+    if medium == "latex":
+        return "".join(LATEX.get(character, character) for character in line)
+    if medium == "markdown":
+        line = re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", line)
+        return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return str(Markup.escape(line)) if medium == "html" else line
+
+
+def shortened(text: str, width: int) -> str:
+    """Return `text` on one line of at most `width` terminal cells; what is too long loses its middle."""
+    line = one_line(text[: 2 * width] + text[-2 * width :] if len(text) > 4 * width else text)
+    if cell_len(line) <= width and len(text) <= 4 * width:
+        return line
+    head, tail = line, ""
+    while cell_len(head) > width // 2:
+        head = head[:-1]
+    while cell_len(head) + 1 + cell_len(line[-len(tail) - 1 :]) <= width:
+        tail = line[-len(tail) - 1 :]
+    return f"{head}…{tail}"
+
+
+def distinct(names: Sequence[str], width: int) -> list[str]:
+    """Return `names` shortened to `width`, or to the least width at which different ones look different."""
+    longest = max((cell_len(one_line(name)) for name in names), default=0)
+    for wide in range(max(width, 3), longest + 1):
+        made = {name: shortened(name, wide) for name in names}
+        if len(set(made.values())) == len(made):
+            return [made[name] for name in names]
+    return [one_line(name) for name in names]
+
+
+def wants_color(stream: TextIO) -> bool:
+    """Return whether to colour what goes to `stream`: a terminal, and NO_COLOR is not set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+# ---- a terminal
+
+INDENT = GAP = "  "
+LABEL = 11  # cells of the word before a note
+STYLE = re.compile("\x1b\\[[0-9]+m")
+STYLES: Mapping[Kind, str] = {"lead": "1", "aside": "2", "warning": "33"}
+# No line breaks inside "n = 9", "95 %", "1 of 10 failed".
+GLUE = re.compile(r" [=±<] | %| of \d+| (?:ok|failed|lost|pending)\b")
+
+
+def text(document: Document, *, width: int = 80, color: bool = False) -> str:
+    """Return the document for a terminal of `width` columns, ending in a newline."""
+    blocks = [[_paint(safe(document.title, "text"), "1")]] if document.title else []
+    for section in document.sections:
+        lines = [INDENT + _paint(safe(section.title, "text"), "1")] if section.title else []
+        for item in section.items:
+            lines += _item(item, width)
+        blocks.append(lines)
+    told = "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
+    return told if color else STYLE.sub("", told)
+
+
+def _paint(line: str, style: str) -> str:
+    return f"\x1b[{style}m{line}\x1b[0m" if style else line
+
+
+def _item(item: Note | Table | Figure, width: int) -> list[str]:
+    if isinstance(item, Table):
+        return [*_columns(item, width), *(line for note in item.notes for line in _wrapped(note, width, "2"))]
+    return _note(item, width) if isinstance(item, Note) else []
+
+
+def _note(note: Note, width: int) -> list[str]:
+    style, label = STYLES.get(note.kind, ""), safe(note.label or ("warning" if note.kind == "warning" else ""), "text")
+    if note.kind == "command":
+        return [INDENT + _paint(f"{label:<{LABEL}}", "2") + safe(note.text, "text")]
+    if not label:
+        return _wrapped(note.text, width, style)
+    first, *rest = [line.strip() for line in _wrapped(note.text, max(width - LABEL, 30))]
+    wide = " " * max(LABEL - cell_len(label), 1)
+    return [INDENT + _paint(label, style or "2") + wide + first, *(INDENT + " " * LABEL + line for line in rest)]
+
+
+def _wrapped(sentence: str, width: int, style: str = "") -> list[str]:
+    """Return lines within the width, continuation lines indented."""
+    lines: list[str] = []
+    for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), safe(sentence, "text")).split(" "):
+        joined = f"{lines[-1]} {word}" if lines else INDENT + word
+        if lines and cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(INDENT * 2 + word if lines else joined)
+    return [_paint(line.replace("\u00a0", " "), style) for line in lines]
+
+
+def _columns(table: Table, width: int) -> Iterator[str]:
+    """Columns as wide as their widest cell; those that do not fit follow below, behind the same names."""
+    rows = [list(map(one_line, row)) for row in (table.header, *table.rows) if not isinstance(row, str)]
+    wide = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    numbers = wide[table.names :]
+    for at in range(table.names):  # names give way before columns move down
+        over = len(INDENT) + sum(wide) + len(GAP) * (len(wide) - 1) - width
+        if over > 0:
+            fitted = distinct([row[at] for row in rows], max(wide[at] - over, min(wide[at], 16)))
+            for row, name in zip(rows, fitted, strict=True):
+                row[at] = name
+            wide[at] = max(map(cell_len, fitted))
+    left = width - len(INDENT) - sum(wide[: table.names]) - len(GAP) * (table.names - 1)
+    for start, end in _parts(numbers, left):
+        chosen = [*range(table.names), *range(table.names + start, table.names + end)]
+        body = iter(rows)
+        for index, given in enumerate((table.header, *table.rows)):
+            if isinstance(given, str):
+                yield INDENT + _paint(one_line(given), "2")
+                continue
+            row = next(body)
+            cells = [_cell(row[i], wide[i], i < table.names, (index - 1, i) in table.bold) for i in chosen]
+            line = (INDENT + GAP.join(cells)).rstrip()
+            yield _paint(line, "2") if index == 0 else line
+
+
+def _parts(wide: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
+    start, used = 0, 0
+    for at, cells in enumerate(wide):
+        if at > start and used + len(GAP) + cells > room:
+            yield start, at
+            start, used = at, 0
+        used += len(GAP) + cells
+    yield start, len(wide)
+
+
+def _cell(cell: str, wide: int, left: bool, bold: bool) -> str:
+    room = " " * (wide - cell_len(cell))
+    shown = _paint(cell, "1") if bold else cell
+    return shown + room if left else room + shown
+
+
+# ---- Markdown
+
+
+def markdown(document: Document) -> str:
+    """Return the document in Markdown, ending in a newline."""
+    parts = [f"## {safe(document.title, 'markdown')}"] if document.title else []
+    for section in document.sections:
+        parts += [f"### {safe(section.title, 'markdown')}"] if section.title else []
+        parts += [made for item in section.items if (made := _in_markdown(item))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_markdown(item: Note | Table | Figure) -> str:
+    if isinstance(item, Figure):
+        return f"![{safe(item.caption, 'markdown')}](<{item.file}>)" if item.file else ""
+    if isinstance(item, Table):
+        return _markdown_table(item)
+    label = f"**{safe(item.label, 'markdown')}:** " if item.label else ""
+    if item.kind == "command":
+        return f"{label}{_code(one_line(item.text))}"
+    said = safe(item.text, "markdown")
+    marked = {"lead": f"**{said}**", "warning": f"> **Warning:** {said}"}
+    return label + marked.get(item.kind, said)
+
+
+def _code(text: str) -> str:
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def _markdown_table(table: Table) -> str:
+    blank = [""] * (len(table.header) - 1)
+    lines = [
+        _line(table.header),
+        _line([":---"] * table.names + ["---:"] * (len(table.header) - table.names), raw=True),
+    ]
+    for i, row in enumerate(table.rows):
+        cells = [safe(row, "markdown"), *blank] if isinstance(row, str) else [safe(cell, "markdown") for cell in row]
+        lines.append(_line([f"**{cell}**" if (i, j) in table.bold else cell for j, cell in enumerate(cells)], raw=True))
+    title = [f"*{safe(table.caption, 'markdown')}*", ""] if table.caption else []
+    notes = [f"{safe(note, 'markdown')}  " for note in table.notes]
+    return "\n".join([*title, *lines, *([""] if notes else []), *notes])
+
+
+def _line(cells: Sequence[str], *, raw: bool = False) -> str:
+    return f"| {' | '.join(cells if raw else [safe(cell, 'markdown') for cell in cells])} |"
+
+
+# ---- LaTeX
+
+
+def latex(document: Document) -> str:
+    """Return the document in LaTeX, ending in a newline; its tables need only the booktabs package."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    parts += [f"\\subsection*{{{safe(document.title, 'latex')}}}"] if document.title else []
+    for section in document.sections:
+        parts += [f"\\paragraph{{{safe(section.title, 'latex')}}}"] if section.title else []
+        parts += [made for item in section.items if (made := _in_latex(item))]
+    return "\n".join(parts) + "\n"
+
+
+def _in_latex(item: Note | Table | Figure) -> str:
+    if isinstance(item, Table):
+        return _latex_table(item)
+    if isinstance(item, Note):
+        said = safe(item.text, "latex")
+        said = f"\\texttt{{{said}}}" if item.kind == "command" else said
+        return f"{safe(item.label, 'latex')}: {said}\n" if item.label else f"{said}\n"
+    if not item.file:
+        return ""
+    return (
+        f"\\begin{{figure}}\n  \\centering\n  \\includegraphics{{{item.file}}}\n"
+        f"  \\caption{{{safe(item.caption, 'latex')}}}\n\\end{{figure}}"
+    )
+
+
+def _latex_table(table: Table) -> str:
+    columns = "l" * table.names + "r" * (len(table.header) - table.names)
+    body = []
+    for i, row in enumerate(table.rows):
+        if isinstance(row, str):
+            body.append(f"    \\multicolumn{{{len(columns)}}}{{l}}{{\\emph{{{safe(row, 'latex')}}}}} \\\\")
+            continue
+        cells = [safe(cell, "latex") for cell in row]
+        cells = [f"\\textbf{{{cell}}}" if (i, j) in table.bold else cell for j, cell in enumerate(cells)]
+        body.append(f"    {' & '.join(cells)} \\\\")
+    return "\n".join([
+        "\\begin{table}",
+        "  \\centering",
+        *([f"  \\caption{{{safe(table.caption, 'latex')}}}"] if table.caption else []),
+        *([f"  \\label{{{table.key}}}"] if table.key else []),
+        f"  \\begin{{tabular}}{{{columns}}}",
+        "    \\toprule",
+        f"    {' & '.join(safe(cell, 'latex') for cell in table.header)} \\\\",
+        "    \\midrule",
+        *body,
+        "    \\bottomrule",
+        "  \\end{tabular}",
+        *(f"  \\par\\smallskip{{\\footnotesize {safe(note, 'latex')}}}" for note in table.notes),
+        "\\end{table}",
+    ])  # fmt: skip
+
+
+# ---- HTML
+
+
+def html(document: Document, *, level: int = 2) -> Markup:
+    """Return the document as a fragment of a page: classes for its style sheet, no script, headings from h`level`."""
+    return _fragment(document, level, lambda kind: Markup(' class="{}"').format(kind))
+
+
+# A notebook has no style sheet of ours.
+_NOTEBOOK: Mapping[str, str] = {
+    "lead": "font-size:1.15em", "aside": "opacity:.75", "names": "text-align:left", "heading": "text-align:left",
+}  # fmt: skip
+
+
+def notebook(document: Document) -> str:
+    """Return the document for a notebook's cell, without script or style sheet."""
+    styled = lambda kind: Markup(' style="{}"').format(_NOTEBOOK[kind]) if kind in _NOTEBOOK else Markup("")  # noqa: E731
+    return str(Markup("<div>{}</div>").format(_fragment(document, 4, styled)))
+
+
+def _fragment(document: Document, level: int, styled: Callable[[str], Markup]) -> Markup:
+    parts = [_heading(document.title, level)]
+    for section in document.sections:
+        anchor = Markup(' id="{}"').format(section.key) if section.key else ""
+        items = [_heading(section.title, level + bool(document.title)), *(_in_html(i, styled) for i in section.items)]
+        parts.append(Markup("<section{}>{}</section>\n").format(anchor, _joined(items)))
+    return _joined(parts)
+
+
+def _heading(title: str, level: int) -> Markup:
+    return Markup("<h{0}>{1}</h{0}>\n").format(level, one_line(title)) if title else Markup("")
+
+
+def _joined(parts: Sequence[Markup]) -> Markup:
+    return Markup("").join(parts)
+
+
+def _in_html(item: Note | Table | Figure, styled: Callable[[str], Markup]) -> Markup:
+    if isinstance(item, Figure):
+        return Markup("<figure>{}<figcaption>{}</figcaption></figure>\n").format(item.svg, one_line(item.caption))
+    if isinstance(item, Note):
+        label = item.label or ("warning" if item.kind == "warning" else "")
+        strong = Markup("<strong>{}:</strong> ").format(one_line(label)) if label else ""
+        said = Markup("<code>{}</code>" if item.kind == "command" else "{}").format(one_line(item.text))
+        return Markup("<p{}>{}{}</p>\n").format(styled(item.kind), strong, said)
+    caption = Markup("<caption>{}</caption>").format(one_line(item.caption)) if item.caption else ""
+    head = _joined([_html_cell("th scope=col", cell, styled, j < item.names) for j, cell in enumerate(item.header)])
+    body = _joined([_html_row(item, i, row, styled) for i, row in enumerate(item.rows)])
+    notes = _joined([_in_html(Note(note, "aside"), styled) for note in item.notes])
+    made = Markup("<div{}><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>\n{}")
+    return made.format(styled("scroll"), caption, head, body, notes)
+
+
+def _html_row(table: Table, i: int, row: Row, styled: Callable[[str], Markup]) -> Markup:
+    if isinstance(row, str):
+        span = Markup('<tr><th colspan="{}"{}>{}</th></tr>')
+        return span.format(len(table.header), styled("heading"), one_line(row))
+    cells = []
+    for j, cell in enumerate(row):
+        said = Markup("<strong>{}</strong>").format(one_line(cell)) if (i, j) in table.bold else one_line(cell)
+        cells.append(_html_cell("th scope=row" if j < table.names else "td", said, styled, j < table.names))
+    return Markup("<tr>{}</tr>").format(_joined(cells))
+
+
+def _html_cell(tag: str, cell: str, styled: Callable[[str], Markup], name: bool) -> Markup:
+    said = cell if isinstance(cell, Markup) else one_line(cell)
+    made = Markup("<{}{}>{}</{}>")
+    return made.format(Markup(tag), styled("names" if name else "number"), said, Markup(tag.partition(" ")[0]))
