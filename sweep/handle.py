@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any, SupportsFloat
 import torch
 from torch import nn
 
-from sweep import digest, seeding
+from sweep import checkpoint, digest, seeding
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
 from sweep.store import Attempt, atomic
@@ -47,6 +46,7 @@ class Run:
     outcome: dict[str, Json] = field(default_factory=dict)
     collected: dict[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read
     _rows: int = 0
+    _kept: bool = False  # this attempt has a checkpoint
     _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
     _epochs_since: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
@@ -153,10 +153,14 @@ class Run:
         return bool(by_epochs or by_time)
 
     def checkpoint(self, state: Mapping[str, Any], *, step: int) -> None:
-        """Keep `state` (plain containers and tensors) with the states of all ambient random streams.
+        """Keep `state` with the states of all ambient random streams.
 
-        Two are kept while the run is unfinished, each with its sha256; a full disk costs neither the run nor
-        the checkpoint before. Raises: Interrupted, after writing, when a stop was asked for.
+        It may hold tensors, numbers, text, NumPy arrays, paths and the plain containers of Python and `collections`;
+        each comes back as the kind it was. Two are kept while the run is unfinished, each with its sha256; a full
+        disk costs neither the run nor the checkpoint before.
+
+        Raises: Interrupted, after writing, when a stop was asked for; SweepError at the first checkpoint, naming what
+        in the state could not be given back. Later ones are left out with a note.
         """
         self._saves = True
         self._look()
@@ -164,21 +168,25 @@ class Run:
             if self.stopping():
                 raise Interrupted
             return
-        body = {
-            "state": dict(state),
+        rest = {
             "rng": seeding.get_rng_state(),
             "chain": dict(self.chain),
             "last": self.last,
             "seconds": time.monotonic() - self._begun + self.went_on.get("seconds_before", 0.0),
         }
-
-        def fill(stream: Any) -> None:
-            buffer = io.BytesIO()
-            torch.save(body, buffer)
-            stream.write(buffer.getbuffer())
-
         try:
+            content = checkpoint.dump(state, rest, read_back=not self._kept and self.spec.target.kind == "function")
+
+            def fill(stream: Any) -> None:
+                stream.write(content)
+
             self.attempt.write_checkpoint(step, fill, rows=self._rows)
+            self._kept = True
+        except checkpoint.Unrestorable as error:
+            if not self._kept:
+                error.where = f"run.checkpoint of seed {self.seed}, step {step}"
+                raise
+            self.note(f"no checkpoint at step {step}: {error}; the one before is kept")
         except OSError as error:
             self.note(f"no checkpoint at step {step}: {error.strerror or error}; the one before is kept")
         self._epochs_since, self._saved_at = 0, time.monotonic()
@@ -208,7 +216,7 @@ class Run:
                 self.note(f"{path.name} passed over: {about}")
                 continue
             try:
-                body = torch.load(path, weights_only=True, map_location="cpu")
+                body = checkpoint.load(path)
                 state, rng, chain = body["state"], body["rng"], body["chain"]
                 seeding.set_rng_state(rng)
             except Exception as error:

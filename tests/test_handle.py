@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
-from dataclasses import replace
+import re
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict, deque
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from training import handle
 from sweep import seeding
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Interval, Run, as_metrics, stop_seen
+from sweep.plan import Target
 from sweep.store import history
 
 
@@ -182,6 +187,57 @@ def test_a_checkpoint_that_holds_code_is_never_run(tmp_path: Path) -> None:
     assert second.restore() is None
     assert not (tmp_path / "ran").exists()
     assert any("cannot be restored" in note for note in second.notes)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Best:
+    loss: float = 0.5
+
+
+TAKEN = [
+    np.float64(1.5), np.float32("nan"), np.int64(3), np.bool_(True), np.datetime64("2020-01-01"), np.array(3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(5000), np.arange(3, dtype=">i4"), np.array(["a", "bc"]),
+    Path("/data/x"), PureWindowsPath("a\\b"), deque([1, np.float64(2)], maxlen=3), Namespace(lr=np.float32(0.1)),
+    defaultdict(list, a=[np.float32(3)]), range(3), {1, 2}, Counter("aab"), OrderedDict(a=1), torch.Size([2]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", TAKEN, ids=lambda value: type(value).__name__)
+def test_what_a_checkpoint_takes_comes_back_as_the_kind_it_was(tmp_path: Path, value: Any) -> None:
+    first = handle(tmp_path / "attempt-a")
+    first.checkpoint({"best": [value]}, step=1)
+    state = handle(tmp_path / "attempt-b", previous=(first.dir,)).restore()
+    assert state is not None
+    found = state["best"][0]
+    assert type(found) is type(value)
+    assert repr(found) == repr(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        assert (found.dtype, found.tobytes("A")) == (value.dtype, value.tobytes("A"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Colour.RED, Best(), len, np.array([None]), defaultdict(lambda: 3), frozenset([1]), np.random.default_rng(0)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_no_checkpoint_could_give_back_is_refused_by_its_place_at_the_first(run: Run, value: Any) -> None:
+    run = replace(run, spec=replace(run.spec, target=Target("function", "m:train")))
+    with pytest.raises(SweepError, match=re.escape("state['optimizer']['groups'][1] is ")) as caught:
+        run.checkpoint({"epoch": 1, "optimizer": {"groups": [0, value]}}, step=1)
+    assert "seed 7" in str(caught.value)
+    assert not list(run.dir.glob("checkpoint-*"))
+
+
+def test_once_there_is_a_checkpoint_another_that_could_not_be_restored_costs_no_run(run: Run) -> None:
+    run.checkpoint({"epoch": 1}, step=1)
+    run.checkpoint({"epoch": 2, "best": Best()}, step=2)
+    assert "no checkpoint at step 2" in run.notes[0]
+    assert "state['best'] is Best" in run.notes[0]
+    assert [path.name for path, _ in run.attempt.checkpoints()] == ["checkpoint-000000001.pt"]
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,201 @@
+"""The file of a checkpoint: what goes in comes back as the kind it was, and nothing in it runs code.
+
+torch reads such a file with `weights_only=True`: tensors, numbers, text, bytes and plain containers. What else can be
+taken exactly is written by the makers below, which are all that is allowed beside these.
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import pickle
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from types import BuiltinFunctionType, FunctionType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from sweep.errors import SweepError
+
+SMALL = 1024  # bytes of an array up to which a storage of its own costs more than it saves
+_PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+_FACTORIES: Mapping[str, Callable[[], Any] | None] = {
+    "None": None, "int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "set": set,
+    "tuple": tuple,
+}  # fmt: skip
+_CODE = (type, FunctionType, BuiltinFunctionType)
+# Types of which a file was read back, and those that torch is known to read.
+_readable: set[type] = {Tensor, Parameter, OrderedDict, Counter, torch.Size, torch.dtype, torch.device}
+
+
+class Unrestorable(SweepError):
+    """A state holds something that could not be given back."""
+
+
+def _array(content: bytes | Tensor) -> np.ndarray[Any, Any]:
+    if isinstance(content, Tensor) and content.is_meta:
+        return np.empty(0)  # of a file that is read to see whether it can be
+    raw = content.numpy().tobytes() if isinstance(content, Tensor) else content
+    made: np.ndarray[Any, Any] = np.load(io.BytesIO(raw), allow_pickle=False)
+    return made
+
+
+def _scalar(content: bytes | Tensor) -> Any:
+    return _array(content)[()]
+
+
+def _path(kind: str, text: str) -> PurePath:
+    # A path of the other system's kind cannot be made here; what this system calls a path can.
+    made: PurePath = Path(text) if kind in _PATHS[:2] else getattr(pathlib, _PATHS[_PATHS.index(kind)])(text)
+    return made
+
+
+def _deque(items: list[Any], most: int | None) -> deque[Any]:
+    return deque(items, most)
+
+
+def _defaultdict(factory: str, items: dict[Any, Any]) -> defaultdict[Any, Any]:
+    return defaultdict(_FACTORIES[factory], items)
+
+
+def _range(start: int, stop: int, step: int) -> range:
+    return range(start, stop, step)
+
+
+def _namespace(items: dict[str, Any]) -> Namespace:
+    return Namespace(**items)
+
+
+def _simple_namespace(items: dict[str, Any]) -> SimpleNamespace:
+    return SimpleNamespace(**items)
+
+
+_MAKERS = (_array, _scalar, _path, _deque, _defaultdict, _range, _namespace, _simple_namespace)
+
+
+def _npy(array: Any) -> bytes | Tensor:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    if stream.tell() <= SMALL:
+        return stream.getvalue()
+    return torch.frombuffer(bytearray(stream.getbuffer()), dtype=torch.uint8)
+
+
+def _written(value: Any, kind: type) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """Return the maker and its arguments that give this value back, None where torch has to see to it."""
+    if kind is np.ndarray and not value.dtype.hasobject:
+        return _array, (_npy(value),)
+    if issubclass(kind, np.generic) and kind.__module__ == "numpy" and not value.dtype.hasobject:
+        return _scalar, (_npy(value),)
+    if kind.__name__ in _PATHS and issubclass(kind, PurePath):
+        return _path, (kind.__name__, str(value))
+    if kind is deque:
+        return _deque, (list(value), value.maxlen)
+    if kind is defaultdict:
+        name = next((name for name, made in _FACTORIES.items() if made is value.default_factory), None)
+        return None if name is None else (_defaultdict, (name, dict(value)))
+    if kind is range:
+        return _range, (value.start, value.stop, value.step)
+    if kind is Namespace:
+        return _namespace, (dict(vars(value)),)
+    if kind is SimpleNamespace:
+        return _simple_namespace, (dict(vars(value)),)
+    return None
+
+
+_FAULTS = (
+    pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, NotImplementedError, RecursionError
+)  # fmt: skip
+
+
+def dump(state: Mapping[str, Any], rest: Mapping[str, Any], *, read_back: bool) -> memoryview:
+    """Return the bytes of a checkpoint: a state of the user's, and ours beside it.
+
+    They are read back where they hold a type that was in none before, or when asked for: that a state cannot be
+    restored is to be known before it is needed.
+
+    Raises: Unrestorable naming the first thing that could not be given back, and its place.
+    """
+    try:
+        return _dumped({"state": dict(state), **rest}, read_back=read_back)
+    except _FAULTS as error:
+        place, value = _culprit(state, "")
+        raise Unrestorable(
+            f"state{place} is {_described(value)}, which a checkpoint cannot give back",
+            hint="keep tensors, numbers, text, arrays, paths and plain containers of them",
+        ) from error
+
+
+def _dumped(body: Any, *, read_back: bool) -> memoryview:
+    new: set[type] = set()
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, value: Any) -> Any:  # not called for numbers, text and plain containers
+            kind = type(value)
+            if kind in _readable:
+                return NotImplemented
+            made = _written(value, kind)
+            if made is None and not (isinstance(value, _CODE) and _allowed(value)):
+                new.add(kind)
+            return NotImplemented if made is None else made
+
+    stream = io.BytesIO()
+    torch.save(body, stream, pickle_module=SimpleNamespace(Pickler=Pickler, __name__="pickle"))
+    if new or read_back:
+        stream.seek(0)
+        load(stream, device="meta")
+        _readable.update(new.difference(_CODE))
+    return stream.getbuffer()
+
+
+def _allowed(value: Any) -> bool:
+    """Return whether a function or class is torch's or of those here, which a file names to rebuild what it holds."""
+    return str(value.__module__).partition(".")[0] in ("torch", "collections", "_codecs") or value in _MAKERS
+
+
+def load(file: Path | io.BytesIO, *, device: str = "cpu") -> dict[str, Any]:
+    """Return what `dump` wrote.
+
+    Raises: whatever torch raises for a file that is broken or would run code.
+    """
+    with torch.serialization.safe_globals(list(_MAKERS)):
+        body: dict[str, Any] = torch.load(file, weights_only=True, map_location=device)
+    return body
+
+
+def _culprit(value: Any, place: str) -> tuple[str, Any]:
+    """Return the innermost part of a state that cannot be written and read, and where it is."""
+    for name, part in _parts(value):
+        if not _restorable(part):
+            return _culprit(part, place + name)
+    return place, value
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key in value:
+            yield f", key {key!r}", key
+        for key, each in value.items():
+            yield f"[{key!r}]", each
+    elif isinstance(value, (list, tuple, set, deque)):
+        for number, each in enumerate(value):
+            yield f"[{number}]", each
+
+
+def _restorable(value: Any) -> bool:
+    try:
+        _dumped(value, read_back=True)
+    except _FAULTS:
+        return False
+    return True
+
+
+def _described(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
