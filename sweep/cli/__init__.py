@@ -8,12 +8,12 @@ import sys
 
 
 def sweep() -> None:
-    """Entry point of `sweep`."""
+    """Run `sweep` with the words of the command line, and end this process."""
     _command(sys.argv[1:])
 
 
 def ml_train() -> None:
-    """Entry point of `ml-train`."""
+    """Run `ml-train` with the words of the command line, and end this process."""
     _command(["ml-train", *sys.argv[1:]], program="ml-train")
 
 
@@ -21,18 +21,17 @@ def _command(arguments: list[str], program: str = "sweep") -> None:
     ended: list[int] = []
     atexit.register(_leave, ended)  # the first to be registered is the last to be called
     from sweep.cli.app import main
+    from sweep.cli.output import close_streams, open_streams
 
+    open_streams()
     ended.append(main(arguments, program=program))
+    close_streams()
     sys.exit(ended[0])
 
 
 def _leave(ended: list[int]) -> None:
     """End the process now: to take Ray, pandas and torch apart piece by piece takes half a second."""
-    if not ended:
-        return
-    try:
+    if ended:
         sys.stdout.flush()
         sys.stderr.flush()
-    except (OSError, ValueError):
-        return  # the interpreter's own end has an exit code for that
-    os._exit(ended[0])
+        os._exit(ended[0])

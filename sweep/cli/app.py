@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import traceback
 from importlib import import_module
 
 import click
@@ -91,7 +91,6 @@ def main(arguments: list[str], program: str = "sweep") -> int:
         answer = app.main(
             arguments, prog_name=_program(program, arguments), standalone_mode=False, obj={"command": rest}
         )
-        _flush()
         return answer if isinstance(answer, int) else 0
     except click.ClickException as error:
         error.show(sys.stderr)
@@ -100,18 +99,11 @@ def main(arguments: list[str], program: str = "sweep") -> int:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except SystemExit:
-        return 0  # click's own answer to a reader that has gone would be 1
-    except BrokenPipeError:
-        # The reader has gone, as with `| head`: not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (SweepError, OSError, MemoryError) as error:
-        if debug:
-            raise
-        _flush()
         foreseen = isinstance(error, SweepError)
-        print(printable(f"{program}: {error if foreseen else _unforeseen(error)}"), file=sys.stderr)
+        said = f"{program}: {error if foreseen else _unforeseen(error)}"
+        sys.stdout.flush()
+        print(printable(traceback.format_exc() if debug else said), file=sys.stderr)
         return error.exit_code if isinstance(error, SweepError) else 1
 
 
@@ -123,7 +115,3 @@ def _program(program: str, arguments: list[str]) -> str:
     if program == "ml-train" and arguments[:1] == ["ml-train"]:
         return ""
     return program
-
-
-def _flush() -> None:
-    sys.stdout.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.output import emit
+from sweep.cli.output import emit, show
 from sweep.store import Store
 
 
@@ -60,7 +60,7 @@ def compare(
         emit(comparison.to_json(found))
     elif format_ == "text":
         width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
-        click.echo(comparison.text(found, width=width, color=wants_color(sys.stdout)), nl=False)
+        show(comparison.text(found, width=width, color=wants_color(sys.stdout)))
     else:
-        click.echo((comparison.markdown if format_ == "md" else comparison.latex)(found), nl=False)
+        show((comparison.markdown if format_ == "md" else comparison.latex)(found))
     return found.code

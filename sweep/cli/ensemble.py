@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, say
+from sweep.cli.output import emit, say, show
 from sweep.errors import ConfigError, EnsembleError
 from sweep.store import Store
 
@@ -81,12 +81,12 @@ def ensemble(
         emit({**found.to_json(), "exported": None if out is None else str(out)})
         return 0
     if format_ == "md":
-        click.echo(markdown(found), nl=False)
+        show(markdown(found))
         return 0
     from sweep.report import wants_color
 
     width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
-    click.echo(text(found, width=width, color=wants_color(sys.stdout)))
+    show(text(found, width=width, color=wants_color(sys.stdout)) + "\n")
     for command in next_commands(found, None if out is None else str(out)):
         say(f"next: {command}")
     return 0

@@ -1,25 +1,98 @@
-"""What commands share when they print."""
+"""What commands print, and the streams that take it: whatever becomes of a stream, the command goes on."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
+import os
+import select
+import sys
 from collections.abc import Mapping
-from typing import Any
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from sweep.errors import printable
 from sweep.number import number
 from sweep.store import atomic
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+# What our own texts hold that an ASCII or Latin-1 terminal may not show.
+_PLAIN = {
+    "±": "+-", "×": "x", "·": ".", "…": "...", "−": "-", "–": "-", "—": "-", "≥": ">=", "≤": "<=", "→": "->",
+    "’": "'", "“": '"', "”": '"', "²": "^2", "√": "sqrt",
+}  # fmt: skip
+
+
+class _Stream(io.FileIO):
+    """A standard stream that drops what it cannot write: a reader that goes away, or a full disk, ends no sweep."""
+
+    lost: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        size = memoryview(data).nbytes
+        while self.lost is None:
+            try:
+                written = super().write(data)
+            except OSError as error:
+                self.lost = error
+                break
+            if written is not None:
+                return written
+            select.select([], [self], [])  # somebody made it non-blocking, and it is full for now
+        return size
+
+
+def open_streams() -> None:
+    """Put streams that never fail in the place of stdout and stderr, closed ones included."""
+    codecs.register_error("sweep.plain", _in_plain_signs)
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: else the next file opened would have it
+    sys.stdout, sys.stderr = _text(1, sys.stdout), _text(2, sys.stderr)
+
+
+def _text(fd: int, before: Any) -> io.TextIOWrapper:
+    raw = _Stream(fd, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=getattr(before, "encoding", None) or "utf-8", errors="sweep.plain",
+        line_buffering=fd == 2 or raw.isatty(), write_through=getattr(before, "write_through", False),
+    )  # fmt: skip
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c) or ascii(c)[1:-1] for c in text), error.end
+
+
+def close_streams() -> None:
+    """Empty the buffers, and report on stderr what stdout has lost to anything but a reader that has gone."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    lost = raw.lost if isinstance(raw, _Stream) else None
+    if lost is not None and not isinstance(lost, BrokenPipeError):
+        say(f"sweep: the output is incomplete: {lost.strerror}; the exit code is that of the command", err=True)
+    sys.stderr.flush()
+
 
 def say(text: str, *, err: bool = False) -> None:
     """Print text that may hold names and messages of others."""
-    click.echo(printable(text), err=err)
+    show(printable(text) + "\n", err=err)
+
+
+def show(text: str, *, err: bool = False) -> None:
+    """Print text that is made for the screen, as it is."""
+    (sys.stderr if err else sys.stdout).write(text)
 
 
 def emit(value: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(atomic.dumps(value, indent=2))
+    """Print one JSON document on stdout."""
+    ascii_only = not str(sys.stdout.encoding).lower().startswith("utf")
+    show(json.dumps(atomic.strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n")
 
 
 def in_short(metrics: Mapping[str, float]) -> str:

@@ -7,7 +7,6 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -136,8 +135,7 @@ class Screen:
         if self.live is not None:
             self.live.console.print(Text(text))
         else:
-            with suppress(BrokenPipeError):
-                click.echo(text, file=self.console.file)
+            self.console.file.write(text + "\n")
 
     def warn(self, text: str) -> None:
         """Seen at once and kept in sight. A signal handler may call it: it takes no lock that could be held."""

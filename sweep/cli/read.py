@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, in_short, say
+from sweep.cli.output import emit, in_short, say, show
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
 from sweep.number import number
 from sweep.store import Member, Store, atomic
@@ -141,11 +141,11 @@ def report(
         emit(bodies[0] if len(bodies) == 1 else bodies)
     elif format_ == "text":
         together = [reports.side_by_side(made)] if len(made) > 1 else []
-        click.echo("\n".join([*(_as_text(one) for one in made), *filter(None, together)]), nl=False)
+        show("\n".join([*(_as_text(one) for one in made), *filter(None, together)]))
     else:
         table = reports.markdown if format_ == "md" else reports.latex
         best = _best(stores, made[0].primary, level) if len(stores) > 1 else None
-        click.echo(table(*made, metrics=metrics or None, in_percent=percent, spread=spread, best=best), nl=False)
+        show(table(*made, metrics=metrics or None, in_percent=percent, spread=spread, best=best))
     return 0
 
 
@@ -193,7 +193,7 @@ def show_report(store: Store, format_: str) -> int:
     if format_ == "json":
         emit(reports.to_json(made))
     else:
-        click.echo(_as_text(made), nl=False)
+        show(_as_text(made))
     return 0 if made.counts.ok == made.counts.planned else 1
 
 

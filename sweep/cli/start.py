@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sweep.cli.output import say, show
 from sweep.errors import SweepError
 
 FILES = ("experiment.yaml", "my_training.py")
@@ -37,12 +38,12 @@ def init(directory: Path) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (directory / name).write_text((templates / name).read_text(encoding="utf-8"), encoding="utf-8")
-            click.echo(f"wrote {directory / name}")
+            say(f"wrote {directory / name}")
     except OSError as error:
         raise SweepError(f"cannot be written: {error.strerror}", where=str(directory)) from error
     inside = directory.resolve() == Path.cwd()
     go = "" if inside else f"cd {shlex.quote(os.fspath(directory))} && "
-    click.echo(f"next: {go}sweep run experiment.yaml")
+    say(f"next: {go}sweep run experiment.yaml")
     return 0
 
 
@@ -65,6 +66,6 @@ def completion(shell: str) -> int:
     assert found is not None
     # Not `source_command` of bash: it first starts a bash to see its version.
     made = found(app, {}, "sweep", "_SWEEP_COMPLETE")
-    click.echo(made.source_template % made.source_vars())
-    click.echo(f"to have it in every new shell: {INSTALL[shell]}", err=True)
+    show(made.source_template % made.source_vars() + "\n")
+    say(f"to have it in every new shell: {INSTALL[shell]}", err=True)
     return 0

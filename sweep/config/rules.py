@@ -75,6 +75,8 @@ def command(raw: Any) -> Any:
             wrong("is empty", 'for example [python, train.py, --seed, "{seed}"]')
         if any(isinstance(word, str) and "\0" in word for word in raw):
             wrong("holds a NUL character", "no program can be given one")
+        if odd := [word for word in raw if isinstance(word, str) and re.search(r"[\ud800-\udfff]", word)]:
+            wrong(f"{show(odd[0])} is not UTF-8, as the words of a record are", "rename what it names")
         return tuple(raw)
     return raw
 

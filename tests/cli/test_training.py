@@ -287,9 +287,9 @@ def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], monke
     assert "Traceback" not in err
 
 
-def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(sweep.SweepError):
-        main(["status", "nowhere", "--debug"])
+def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "nowhere", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_the_resolved_config_is_in_the_directory() -> None:
