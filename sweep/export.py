@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.aggregate import band, frame_of, history, metric_names, summary
+from sweep.aggregate import frame_of, history, summary
 from sweep.errors import EnvironmentRefused, StoreError
-from sweep.store import Member, Store
+from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +23,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 def export(store: Store, kind: Kind, out: Path) -> list[Path]:
-    """Write what a run directory says into the folder `out`; returns the files or folders that were made.
+    """Write what a run directory says into the folder `out`; return the files or folders that were made.
 
     csv, parquet: `runs` (a row a run), `history` (a row a run and step) and `summary` (a row a metric, over
-    seeds). tensorboard: a run for each seed's curves, and for each variant its mean over seeds and the ends of
-    the pointwise interval, as runs of their own.
+    seeds). tensorboard: one folder of events per run, with its curves and its results.
 
     Raises: EnvironmentRefused when a package is missing, StoreError when `out` cannot be used.
     """
@@ -65,7 +64,7 @@ def _tables(store: Store, kind: Kind, out: Path) -> list[Path]:
 
 
 def _replaced(path: Path, write: Callable[[Path], None]) -> None:
-    """Whoever reads the file at `path` sees the old one or the new one, whole."""
+    """Replace the file at `path` in one step: a reader sees the old one or the new one, whole."""
     partial = path.with_name(f".{path.name}.part")
     try:
         write(partial)
@@ -75,7 +74,7 @@ def _replaced(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def guarded(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with an apostrophe before every text, headers included, that a spreadsheet would calculate.
+    """Return the table with an apostrophe before every text, headers included, that a spreadsheet would calculate.
 
     Names and messages come from training code: `=HYPERLINK(…)` in an error message must stay text.
     """
@@ -97,33 +96,11 @@ def _tensorboard(store: Store, out: Path) -> list[Path]:
         results = member.record.metrics if member.record is not None and member.status == "ok" else {}
         if not rows and not results:
             continue
-        folder = out / _folder(member)
+        folder = out.joinpath("seeds", *member.key.split("/"))
         last = max((row["step"] for row in rows), default=0)
         curves = [(row["step"], k, v) for row in rows for k, v in row.items() if k != "step"]
         _write_events(folder, curves + [(last, f"result/{name}", value) for name, value in results.items()])
         made.append(folder)
-    return made + _aggregates(store, out)
-
-
-def _folder(member: Member) -> Path:
-    return Path("seeds", *member.key.split("/"))
-
-
-def _aggregates(store: Store, out: Path) -> list[Path]:
-    """Mean and pointwise interval over seeds of each cell's curves."""
-    curves = history(store)
-    made = []
-    for (task, variant), part in curves.groupby(["task", "variant"], observed=True, sort=True):
-        lines: dict[str, list[tuple[int, str, float]]] = {"mean": [], "low": [], "high": []}
-        for metric in metric_names(part):
-            table = band(part[part[metric].notna()], metric)
-            for end, points in lines.items():
-                points += [(int(s), metric, float(v)) for s, v in zip(table["step"], table[end], strict=True) if v == v]
-        for end, points in lines.items():
-            if points:
-                folder = out.joinpath("over-seeds", *(name for name in (str(task), str(variant)) if name), end)
-                _write_events(folder, points)
-                made.append(folder)
     return made
 
 

@@ -81,9 +81,7 @@ def test_tensorboard_read_with_its_own_reader(store: Store, tmp_path: Path) -> N
     )
     made = export(store, "tensorboard", tmp_path / "tb")
     names = {path.relative_to(tmp_path / "tb").as_posix() for path in made}
-    assert names == {f"seeds/{v}/seed{s}" for v in "ab" for s in range(3)} | {
-        f"over-seeds/{v}/{end}" for v in "ab" for end in ("mean", "low", "high")
-    }
+    assert names == {f"seeds/{v}/seed{s}" for v in "ab" for s in range(3)}
 
     def scalars(folder: str, tag: str) -> list[tuple[int, float]]:
         events = reader.EventAccumulator(str(tmp_path / "tb" / folder))
@@ -91,7 +89,6 @@ def test_tensorboard_read_with_its_own_reader(store: Store, tmp_path: Path) -> N
         return [(event.step, event.value) for event in events.Scalars(tag)]
 
     assert scalars("seeds/a/seed2", "train/loss") == [(1, 2.0), (2, 1.0), (4, 0.5)]
-    assert scalars("over-seeds/b/mean", "train/loss") == [(1, 1.0), (2, 0.5), (4, 0.25)]
     ((step, value),) = scalars("seeds/a/seed1", "result/test/accuracy")
     assert (step, round(value, 6)) == (4, 0.91)
     with pytest.raises(StoreError, match="mix old curves with new ones"):

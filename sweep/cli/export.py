@@ -17,10 +17,10 @@ from sweep.store import Store
 @click.option("--to", "kind", type=click.Choice(["csv", "parquet", "tensorboard"]), required=True)
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; NAME-csv and so on by default.")
 def export(directory: Path, kind: str, out: Path | None) -> int:
-    """Write every run and the aggregates over seeds for other tools to read.
+    """Write every run for other tools to read; csv and parquet have the summary over seeds as well.
 
-    csv and parquet: runs (a row a run), history (a row a run and step), summary (a row a metric). tensorboard:
-    one run a seed, and the mean over seeds with its interval.
+    csv and parquet: runs (one row per run), history (one row per run and step), summary (one row per metric).
+    tensorboard: the curves and results of each run.
     """
     from sweep import export as exports
 
