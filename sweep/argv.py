@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import Config
-from sweep.config.rules import flatten, safe_name
+from sweep.config.rules import safe_name
 from sweep.errors import ConfigError, TargetError
+from sweep.nested import flatten
 from sweep.plan import Json, Target, canonical
 from sweep.source import file_digest
 

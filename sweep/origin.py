@@ -15,9 +15,9 @@ from sweep.config import Config, redact
 from sweep.config.overrides import Override, parse_override
 from sweep.config.plain import plain
 from sweep.config.redaction import HIDDEN
-from sweep.config.rules import flatten
 from sweep.config.schema import DEFAULT_NAME
 from sweep.errors import ConfigError
+from sweep.nested import flatten
 from sweep.seeds import format_seeds
 
 _CALL = "sweep.run("

@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.errors import ConfigError
+from sweep.nested import assign, merge
 
 if TYPE_CHECKING:
     from sweep.config import Config
@@ -161,23 +162,6 @@ class Plan:
             **({"inputs": _hidden(self.inputs)} if self.inputs is not None else {}),
             **({"base_seed": self.base_seed} if self.vary else {}),
         }
-
-
-def merge(base: Mapping[str, Json], over: Mapping[str, Json]) -> dict[str, Json]:
-    """`over` laid on `base`, mappings merged key by key, everything else replaced."""
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return out
-
-
-def assign(params: Mapping[str, Json], dotted: str, value: Json) -> dict[str, Json]:
-    """`params` with the entry at the dotted path replaced by `value`."""
-    head, _, rest = dotted.partition(".")
-    below = params.get(head)
-    inner = below if isinstance(below, Mapping) else {}  # a plain value (`data: digits`) gives way
-    return {**params, head: assign(inner, rest, value) if rest else value}
 
 
 def grid_points(grid: Mapping[str, Sequence[Json]]) -> Iterator[dict[str, Json]]:

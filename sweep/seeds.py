@@ -2,267 +2,151 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from operator import index
 from pathlib import Path
-from typing import TypeGuard
 
 from sweep.errors import ConfigError
+from sweep.textfile import read_text
 
 LARGEST = 2**32 - 1  # NumPy takes no more, and torch's CPU generator ignores what lies above
 MOST = 1_000_000
-_FILE_BYTES = 32 * 2**20
+_FILE_BYTES = 32 << 20
 
-_EXAMPLE = "write them like 42,123,456 or 0-9"
+_EXAMPLE = f"write 42,123,456 or 0-9: whole numbers from 0 to {LARGEST}, in plain digits"
 # Only these characters: int() would also take ١, １, 1_000 and +1.
-_NUMBER = re.compile(r"[0-9]+")
-_RANGE = re.compile(r"([0-9]+)[ \t]*-[ \t]*([0-9]+)")
+_ENTRY = re.compile(r"([0-9]+)(?:[ \t]*-[ \t]*([0-9]+))?")
 _BLANKS = " \t\r\n"
-
-Entry = tuple[range, str]  # the seeds of one entry, and the place it was written
 
 
 def parse_seed(raw: object, where: str = "seed") -> int:
-    """One seed, 0 to 2**32 - 1, from an int (NumPy's too) or its digits. Raises: ConfigError."""
-    if isinstance(raw, str) and not raw.strip(_BLANKS):
-        raise ConfigError("no seed", where=where, hint="for example 42")
+    """Return one seed, 0 to 2**32 - 1, from an int (NumPy's too) or its digits. Raises: ConfigError."""
     entry = _entry(raw, where)
     if len(entry) != 1:
-        raise ConfigError(
-            f"{_show(raw)} is {len(entry)} seeds, one is wanted",
-            where=where,
-            hint="several seeds are given as seeds: [42, 123, 456] or --seeds 42,123,456",
-        )
+        hint = "several seeds are given as seeds: [42, 123, 456] or --seeds 42,123,456"
+        raise ConfigError(f"{_show(raw)} is {len(entry)} seeds, one is wanted", where=where, hint=hint)
     return entry[0]
 
 
-def parse_seeds(raw: object, where: str = "seeds", *, base: Path | None = None) -> tuple[int, ...]:
-    """The seeds named by `raw`, in the order written.
+def parse_seeds(raw: object, where: str = "seeds") -> tuple[int, ...]:
+    """Return the seeds named by `raw`, in the order written.
 
     raw: `42,123,456`, `0-9` (9 included), a mix, one int, a list of all these, or `@file` (also the path of
-    an existing file): entries by line or comma, `#` starts a comment. base: folder of relative file names.
+    an existing file): entries by line or comma, `#` starts a comment.
     Raises: ConfigError naming every bad entry at once; duplicates and an empty list are refused.
     """
-    if isinstance(raw, tuple) and _are_seeds(raw):  # checked before: a million seeds are parsed only once
-        return raw
+    entries: list[tuple[range, str]] = []
     problems: list[ConfigError] = []
-    entries = list(_entries(raw, where, base or Path(), problems))
+    for item, place in _items(raw, where):
+        try:
+            entries.append((_entry(item, place), place))
+        except ConfigError as problem:
+            problems.append(problem)
     if problems:
-        raise ConfigError.of(_few(problems))
+        more = [ConfigError(f"and {len(problems) - 20} more like these")] if len(problems) > 20 else []
+        raise ConfigError.of([*problems[:20], *more])
     total = sum(len(entry) for entry, _ in entries)
     if total == 0:
         raise ConfigError("no seeds", where=where, hint=_EXAMPLE)
     if total > MOST:
         raise ConfigError(f"{total} seeds, the limit is {MOST}", where=where, hint="split the sweep")
-    seeds = tuple(seed for entry, _ in entries for seed in entry)
-    if len(set(seeds)) != total:
-        raise _duplicates(entries, where)
-    return seeds
-
-
-def _are_seeds(raw: tuple[object, ...]) -> TypeGuard[tuple[int, ...]]:
-    return (
-        0 < len(raw) <= MOST
-        and all(type(seed) is int and 0 <= seed <= LARGEST for seed in raw)
-        and len(set(raw)) == len(raw)
-    )
+    seen: dict[int, None] = {}  # ordered
+    twice: dict[int, str] = {}
+    for entry, place in entries:
+        twice |= {seed: twice.get(seed, place) for seed in entry if seed in seen}
+        seen |= dict.fromkeys(entry)
+    if twice:
+        more_of_them = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+        what = f"duplicate seeds: {', '.join(map(str, list(twice)[:5]))}{more_of_them}"
+        raise ConfigError(what, where=next(iter(twice.values())), hint="each seed counts once; name every seed once")
+    return tuple(seen)
 
 
 def format_seeds(seeds: Iterable[int]) -> str:
-    """The shortest text that `parse_seeds` reads back to the same seeds in the same order."""
-    parts: list[str] = []
-    for first, last in _stretches(seeds):
-        parts.extend([f"{first}-{last}"] if last - first > 1 else [str(s) for s in range(first, last + 1)])
-    return ",".join(parts)
-
-
-def _stretches(seeds: Iterable[int]) -> Iterator[tuple[int, int]]:
-    first = last = None
+    """Return the shortest text that `parse_seeds` reads back to the same seeds in the same order."""
+    stretches: list[list[int]] = []
     for seed in seeds:
-        if last is not None and seed == last + 1:
-            last = seed
-            continue
-        if first is not None and last is not None:
-            yield first, last
-        first = last = seed
-    if first is not None and last is not None:
-        yield first, last
+        if stretches and seed == stretches[-1][1] + 1:
+            stretches[-1][1] = seed
+        else:
+            stretches.append([seed, seed])
+    return ",".join(f"{a}-{b}" if b - a > 1 else ",".join(map(str, range(a, b + 1))) for a, b in stretches)
 
 
-def _entries(raw: object, where: str, base: Path, problems: list[ConfigError]) -> Iterator[Entry]:
+def seeds_file(raw: object, folder: Path) -> Path | None:
+    """Return the file that `raw` names: `@file`, or the name of one that is in `folder`."""
+    text = raw.strip(_BLANKS) if isinstance(raw, str) else ""
+    if text.startswith("@"):
+        return folder / text[1:].strip(_BLANKS)
+    # `1.5` and `1e3` stay bad seeds whatever files lie about; a name has letters or a separator.
+    if not re.search(r"[A-Za-z/\\]", text) or re.fullmatch(r"[0-9.+-]+[eE][0-9+-]*", text):
+        return None
+    return folder / text if os.path.isfile(folder / text) else None
+
+
+def _items(raw: object, where: str) -> Iterator[tuple[object, str]]:
+    """Yield every entry that is written, with its place. Raises: ConfigError."""
     if isinstance(raw, str):
-        text = raw.strip(_BLANKS)
-        path = _file(text, base)
-        yield from _from_text(text, where, problems) if path is None else _from_file(path, where, problems)
-    elif isinstance(raw, list | tuple | range):
-        if isinstance(raw, range) and len(raw) > MOST:
-            problems.append(ConfigError(f"{len(raw)} seeds, the limit is {MOST}", where=where))
+        if (path := seeds_file(raw, Path())) is None:
+            yield from _split(raw, where)
             return
-        for place, item in enumerate(raw):
-            spot = f"{where}[{place}]"
-            if isinstance(item, str):
-                yield from _from_text(item.strip(_BLANKS), spot, problems)
-            else:
-                yield from _checked(item, spot, problems)
-    elif hasattr(raw, "tolist") and getattr(raw, "ndim", 0) == 1:  # a NumPy array, without importing NumPy
-        yield from _entries(raw.tolist(), where, base, problems)
-    else:
-        yield from _checked(raw, where, problems)
-
-
-def _from_text(text: str, where: str, problems: list[ConfigError]) -> Iterator[Entry]:
-    if not text:
+        lines = read_text(path, _FILE_BYTES, hint="a file of seeds has one seed or range a line").split("\n")
+        for number, line in enumerate(lines, start=1):
+            yield from _split(line.partition("#")[0], f"{path}:{number}")
         return
-    for part in text.split(","):
-        yield from _checked(part.strip(_BLANKS), where, problems)
+    values = raw.tolist() if hasattr(raw, "tolist") and getattr(raw, "ndim", 0) == 1 else raw  # of a NumPy array
+    if not isinstance(values, list | tuple | range):
+        yield values, where
+        return
+    if len(values) > MOST:
+        raise ConfigError(f"{len(values)} seeds, the limit is {MOST}", where=where, hint="split the sweep")
+    for at, value in enumerate(values):
+        place = f"{where}[{at}]"
+        yield from _split(value, place) if isinstance(value, str) else [(value, place)]
 
 
-def _checked(item: object, where: str, problems: list[ConfigError]) -> Iterator[Entry]:
-    try:
-        yield _entry(item, where), where
-    except ConfigError as problem:
-        problems.append(problem)
+def _split(text: str, where: str) -> Iterator[tuple[str, str]]:
+    if text.strip(_BLANKS):
+        yield from ((part, where) for part in text.split(","))
 
 
 def _entry(item: object, where: str) -> range:
+    """Return the seeds of one entry: one, or those of a range."""
     if isinstance(item, str):
-        return _written(item.strip(_BLANKS), where)
-    if isinstance(item, bool) or type(item).__name__ in ("bool", "bool_"):
-        raise ConfigError(f"{item} is not a seed", where=where, hint=_EXAMPLE)
-    try:
-        seed = index(item)  # type: ignore[arg-type]
-    except TypeError:
-        kind = "nothing" if item is None else f"{_show(item)} ({type(item).__name__})"
-        raise ConfigError(f"a seed is a whole number, not {kind}", where=where, hint=_EXAMPLE) from None
-    _in_range(seed, str(seed) if abs(seed) <= 2**128 else "a number of many digits", where)
-    return range(seed, seed + 1)
-
-
-def _written(text: str, where: str) -> range:
-    if not text:
-        raise ConfigError("an empty entry between commas", where=where, hint=_EXAMPLE)
-    if _NUMBER.fullmatch(text):
-        seed = _digits(text, where)
-        return range(seed, seed + 1)
-    if match := _RANGE.fullmatch(text):
-        first, last = (_digits(part, where) for part in match.groups())
+        found = _ENTRY.fullmatch(item.strip(_BLANKS))
+        if found is None:
+            raise ConfigError(f"{_show(item)} is not a seed", where=where, hint=_EXAMPLE)
+        first, last = (_number(digits, where) for digits in (found[1], found[2] or found[1]))
         if first > last:
-            raise ConfigError(
-                f"the range {text} runs backwards",
-                where=where,
-                hint=f"write {last}-{first}, both ends included",
-            )
-        if last - first >= MOST:
-            raise ConfigError(f"{text} is {last - first + 1} seeds, the limit is {MOST}", where=where)
+            hint = f"write {last}-{first}, both ends included"
+            raise ConfigError(f"the range {found[0]} runs backwards", where=where, hint=hint)
         return range(first, last + 1)
-    raise ConfigError(f"{_show(text)} is not a seed{_reason(text)}", where=where, hint=_EXAMPLE)
+    try:
+        seed = index(item) if not isinstance(item, bool) else None  # type: ignore[arg-type]
+    except TypeError:
+        seed = None
+    if seed is None:
+        raise ConfigError(f"{_show(item)} ({type(item).__name__}) is not a seed", where=where, hint=_EXAMPLE)
+    shown = str(seed) if abs(seed) < 2**128 else "a number of many digits"
+    return range(_within(seed, shown, where), seed + 1)
 
 
-def _reason(text: str) -> str:
-    if re.fullmatch(r"-[0-9]+", text):
-        return f": seeds run from 0 to {LARGEST}"
-    if re.fullmatch(r"[-+]?[0-9]*\.[0-9]*([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+", text):
-        return ": seeds are whole numbers, written in full"
-    if re.fullmatch(r"\+[0-9]+|[0-9][0-9_]*", text) or (text.isdigit() and not text.isascii()):
-        return ": only the digits 0-9 are read"
-    if re.fullmatch(r"[0-9]+([ \t]+[0-9]+)+", text):
-        return ": separate seeds with commas"
-    return ""
-
-
-def _digits(text: str, where: str) -> int:
-    if len(text) > 1 and text[0] == "0":
-        plain = text.lstrip("0") or "0"
-        hint = f"write {plain}" if len(plain) <= 10 else _EXAMPLE
-        raise ConfigError(f"{_show(text)} starts with 0, which some read as octal", where=where, hint=hint)
+def _number(digits: str, where: str) -> int:
+    if len(digits) > 1 and digits[0] == "0":
+        raise ConfigError(f"{_show(digits)} starts with 0, which some read as octal", where=where, hint="drop the 0")
     # The length first: int() refuses thousands of digits with an error of its own.
-    seed = int(text) if len(text) <= 40 else LARGEST + 1
-    _in_range(seed, _short(text), where)
+    return _within(int(digits) if len(digits) <= 40 else LARGEST + 1, _show(digits), where)
+
+
+def _within(seed: int, shown: str, where: str) -> int:
+    if not 0 <= seed <= LARGEST:
+        hint = "torch ignores the bits above 32, so two such seeds could be one model"
+        raise ConfigError(f"{shown} is outside 0 to {LARGEST} (2**32 - 1)", where=where, hint=hint)
     return seed
 
 
-def _in_range(seed: int, shown: str, where: str) -> None:
-    if not 0 <= seed <= LARGEST:
-        raise ConfigError(
-            f"{shown} is outside 0 to {LARGEST} (2**32 - 1)",
-            where=where,
-            hint="torch ignores the bits above 32, so two such seeds could be one model",
-        )
-
-
-def _duplicates(entries: list[Entry], where: str) -> ConfigError:
-    seen: set[int] = set()
-    twice: dict[int, str] = {}
-    for entry, place in entries:
-        for seed in entry:
-            if seed in seen:
-                twice.setdefault(seed, place)
-            seen.add(seed)
-    names = ", ".join(str(seed) for seed in list(twice)[:5])
-    more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
-    place = next(iter(twice.values())) if len(twice) == 1 else where
-    return ConfigError(
-        f"duplicate seeds: {names}{more}", where=place, hint="each seed counts once; name every seed once"
-    )
-
-
-def _file(text: str, base: Path) -> Path | None:
-    if text.startswith("@"):
-        return base / text[1:].strip(_BLANKS)
-    # `1.5` and `1e3` stay bad seeds whatever files lie about; a name has letters or a separator.
-    if "\0" in text or not re.search(r"[A-Za-z/\\]", text) or re.fullmatch(r"[0-9.+-]+[eE][0-9+-]*", text):
-        return None
-    try:
-        return base / text if (base / text).is_file() else None
-    except OSError:
-        return None
-
-
-def _from_file(path: Path, where: str, problems: list[ConfigError]) -> Iterator[Entry]:
-    try:
-        lines = _lines(path, where)
-    except ConfigError as problem:
-        problems.append(problem)
-        return
-    found = False
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip(_BLANKS)
-        found = found or bool(text)
-        yield from _from_text(text, f"{path}:{number}", problems)
-    if not found:
-        problems.append(ConfigError("no seeds in the file", where=str(path), hint="one seed or range a line"))
-
-
-def _lines(path: Path, where: str) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"no such seeds file: {path}", where=where, hint=_EXAMPLE) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot read the seeds file {str(path)!r}: {reason}", where=where) from None
-    if len(data) > _FILE_BYTES:
-        raise ConfigError(f"the seeds file is larger than {_FILE_BYTES >> 20} MiB", where=str(path))
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
-        raise ConfigError("the seeds file is UTF-16", where=str(path), hint="save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError("the seeds file is not UTF-8", where=f"{path}:{line}", hint="save it as UTF-8") from None
-
-
-def _few(problems: list[ConfigError]) -> list[ConfigError]:
-    if len(problems) <= 20:
-        return problems
-    return [*problems[:20], ConfigError(f"and {len(problems) - 20} more like these")]
-
-
 def _show(value: object) -> str:
-    return _short(repr(value))
-
-
-def _short(text: str) -> str:
+    text = repr(value)
     return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ConfigError
-from sweep.seeds import LARGEST, MOST, format_seeds, parse_seed, parse_seeds
+from sweep.seeds import LARGEST, MOST, format_seeds, parse_seed, parse_seeds, seeds_file
 
 seed_lists = st.lists(st.integers(0, LARGEST), min_size=1, max_size=30, unique=True)
 
@@ -42,56 +42,35 @@ def test_accepts(raw: object, seeds: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    "raw",
+    [
+        "", "  \n", [], "-1", -1, str(2**32), 2**32, 2**64, -(2**64), pytest.param(10**6000, id="6000 digits"),
+        pytest.param("9" * 6000, id="6000 nines"), "1.0", "1.5", "1e3", 1.0, float("nan"), np.float64(1), True,
+        np.True_, None, {"a": 1}, b"1", [[1]], "010", "00", "1_000", "+1", "١", "１", "²", "1 2", "1,,2", "1,", "9-0",
+        "1-2-3", "a", "\0", "1\u00a0", "1,1", [1, "1"], "0-9,5", "0-9,0-9", f"0-{MOST}", f"0-{MOST - 1},{MOST}",
+        range(2 * MOST),
+        range(2**50),
+    ],
+)  # fmt: skip
+def test_refuses(raw: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_seeds(raw, "here")
+    assert (caught.value.where or "").startswith("here") or "problems" in caught.value.what
+    assert caught.value.hint or "problems" in caught.value.what
+
+
+@pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ("", "no seeds"),
-        ("  \n", "no seeds"),
-        ([], "no seeds"),
-        ("-1", "seeds run from 0"),
-        (-1, "outside 0"),
-        (str(2**32), "outside 0"),
-        (2**32, "outside 0"),
-        (2**64, "outside 0"),
-        (-(2**64), "outside 0"),
-        pytest.param(10**6000, "outside 0", id="6000 digits"),
-        pytest.param("9" * 6000, "outside 0", id="6000 nines"),
-        ("1.0", "whole numbers"),
-        ("1.5", "whole numbers"),
-        ("1e3", "whole numbers"),
-        (1.0, "whole number"),
-        (float("nan"), "whole number"),
-        (np.float64(1), "whole number"),
-        (True, "True is not a seed"),
-        (np.True_, "is not a seed"),
-        (None, "whole number"),
-        ({"a": 1}, "whole number"),
-        (b"1", "whole number"),
-        ([[1]], "whole number"),
-        ("010", "starts with 0"),
-        ("00", "starts with 0"),
-        ("1_000", "only the digits"),
-        ("+1", "only the digits"),
-        ("١", "only the digits"),
-        ("１", "only the digits"),
-        ("²", "is not a seed"),
-        ("1 2", "commas"),
-        ("1,,2", "empty entry"),
-        ("1,", "empty entry"),
-        ("9-0", "backwards"),
-        ("1-2-3", "is not a seed"),
-        ("a", "is not a seed"),
-        ("\0", "is not a seed"),
-        ("1\u00a0", "is not a seed"),
-        ("1,1", "duplicate seeds: 1"),
-        ([1, "1"], "duplicate seeds: 1"),
+        ("010", "drop the 0"),
+        ("9-0", "write 0-9"),
         ("0-9,5", "duplicate seeds: 5"),
         ("0-9,0-9", "0, 1, 2, 3, 4 and 5 more"),
         (f"0-{MOST}", f"limit is {MOST}"),
-        (f"0-{MOST - 1},{MOST}", f"limit is {MOST}"),
-        (range(2 * MOST), f"limit is {MOST}"),
+        (2**32, "4294967296 is outside 0"),
     ],
 )
-def test_refuses(raw: object, message: str) -> None:
+def test_says_what_is_wrong(raw: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_seeds(raw)
     assert message in str(caught.value)
@@ -144,7 +123,8 @@ def test_reads_a_file(tmp_path: Path) -> None:
     file = tmp_path / "seeds.txt"
     file.write_bytes("\ufeff# chosen by dice\r\n42\r\n0-2  # three\r\n\r\n7,8\r\n  \r\n".encode())
     assert parse_seeds(f"@{file}") == parse_seeds(str(file)) == (42, 0, 1, 2, 7, 8)
-    assert parse_seeds("@seeds.txt", base=tmp_path) == (42, 0, 1, 2, 7, 8)
+    assert seeds_file("seeds.txt", tmp_path) == seeds_file(" @seeds.txt", tmp_path) == file
+    assert seeds_file("42", tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -152,9 +132,9 @@ def test_reads_a_file(tmp_path: Path) -> None:
     [
         ("42\n".encode("utf-16"), "UTF-16"),
         ("42\n".encode("utf-16-le"), "UTF-16"),
-        (b"1\n\xff\n", "seeds.txt:2"),
-        (b"", "no seeds in the file"),
-        (b"# nothing\n\n", "no seeds in the file"),
+        (b"1\n\xff\n", "seeds.txt: line 2"),
+        (b"", "no seeds"),
+        (b"# nothing\n\n", "no seeds"),
         (b"1\n2\nx\n", "seeds.txt:3: 'x' is not a seed"),
         (b"1\n2\n1\n", "seeds.txt:3: duplicate seeds: 1"),
         (b"@seeds.txt\n", "is not a seed"),
@@ -169,10 +149,10 @@ def test_refuses_a_file_naming_the_line(tmp_path: Path, content: bytes, message:
 
 
 def test_a_missing_file_or_a_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such seeds file"):
-        parse_seeds("@nowhere.txt", base=tmp_path)
-    with pytest.raises(ConfigError, match="cannot read"):
-        parse_seeds(f"@{tmp_path}")
+    for path in (tmp_path / "nowhere.txt", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read") as caught:
+            parse_seeds(f"@{path}")
+        assert caught.value.where == str(path)
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e3", "2.e1"])

@@ -7,19 +7,19 @@ from typing import Any
 import yaml
 
 from sweep.config.redaction import redact
-from sweep.config.scalar import ambiguous, scalar
 from sweep.config.schema import Config
+from sweep.config.yaml import scalar
 from sweep.errors import ConfigError
 from sweep.seeds import format_seeds
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data, defaults included, that `from_dict` reads back; not redacted: see `redact`."""
+    """Return plain data, defaults included, that `from_dict` reads back; not redacted: see `redact`."""
     return config.model_dump(mode="json", by_alias=True)
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved config as YAML that `load` reads back, secrets hidden."""
+    """Return the resolved config as YAML that `load` reads back, secrets hidden."""
     value = _without_nothing(redact(to_dict(config)))
     value["params"] = redact(config.params)
     value["grid"] = redact(config.grid)
@@ -43,7 +43,7 @@ def _without_nothing(value: dict[str, Any]) -> dict[str, Any]:
 def _text(dumper: Any, text: str) -> Any:
     # PyYAML quotes what YAML 1.1 would misread; `1e-3` needs quotes for our reading only.
     try:
-        plain = text.isprintable() and isinstance(scalar(text), str) and not ambiguous(text)
+        plain = text.isprintable() and type(scalar(text)) is str
     except ConfigError:
         plain = False
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')

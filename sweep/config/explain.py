@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sweep.config.redaction import is_secret
-from sweep.config.scalar import show
+from sweep.config.yaml import show
 from sweep.errors import ConfigError
 
 _BOUNDS = {

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.config.document import DEEPEST, MOST_NODES, RAW_KEYS, parse
-from sweep.config.rules import put
-from sweep.config.scalar import INTERPOLATION, Ambiguous, ambiguous, scalar, show
+from sweep.config.yaml import DEEPEST, INTERPOLATION, MOST_NODES, RAW_KEYS, parse, scalar, show
 from sweep.errors import ConfigError
 
 
@@ -27,40 +25,37 @@ class Override:
         return ("grid", ".".join(self.path)) if self.grid else self.path
 
     def tree(self) -> dict[str, Any]:
-        """A config that says nothing else."""
-        out: dict[str, Any] = {}
-        put(out, list(self.target), self.value)
-        return out
+        """Return a config that says nothing else."""
+        value = self.value
+        for key in reversed(self.target):
+            value = {key: value}
+        return dict(value)
 
 
 def parse_override(text: str) -> Override:
-    """`params.optimizer.lr=1e-3`: a dotted path and a YAML scalar, or a YAML list, mapping or quoted text.
+    """Return `params.optimizer.lr=1e-3` as a path and a YAML scalar, or a YAML list, mapping or quoted text.
 
-    `params.x=1,2` is a grid; the values of seed, seeds and command stay as written. Raises ConfigError.
+    `params.x=1,2` is a grid; the values of seed, seeds and command stay as written. Raises: ConfigError.
     """
     key, equals, raw = text.partition("=")
-    where = shown(text)
-    if key[:1] == "+":
-        raise ConfigError("+ has no meaning here", where=where, hint=f"write {shown(text.lstrip('+'))}")
-    if key[:1] == "~":
-        raise ConfigError("no key can be taken away", where=where, hint="give it the value you want")
-    if not equals:
-        file = text.endswith((".yaml", ".yml"))
-        hint = "a config comes first: sweep run CONFIG KEY=VALUE" if file else "for example params.epochs=20"
-        raise ConfigError("is not KEY=VALUE", where=where, hint=hint)
     path = tuple(part.strip() for part in key.split("."))
-    if not all(path):
-        raise ConfigError(f"{show(key)} is no path of keys", where=where, hint="for example params.optimizer.lr")
-    if len(path) > DEEPEST:
-        raise ConfigError(f"{len(path)} keys deep, the limit is {DEEPEST}", where=where)
-    if path[0] in RAW_KEYS and len(path) > 1:
-        raise ConfigError(f"{path[0]} has no keys below it", where=where, hint=f"write {path[0]}=…")
-    if "${" in text:
-        # The key alone: such a value names a secret as likely as not.
-        raise ConfigError(INTERPOLATION[0], where=shown(key), hint=INTERPOLATION[1])
     try:
+        if key[:1] in ("+", "~"):
+            raise ConfigError(f"{key[0]} has no meaning here", hint="write KEY=VALUE; no key can be taken away")
+        if not equals:
+            hint = "a config comes first: sweep run CONFIG KEY=VALUE"
+            file = text.endswith((".yaml", ".yml"))
+            raise ConfigError("is not KEY=VALUE", hint=hint if file else "for example params.epochs=20")
+        if not all(path) or len(path) > DEEPEST:
+            raise ConfigError(f"{show(key)} is no path of keys", hint="for example params.optimizer.lr")
+        if path[0] in RAW_KEYS and len(path) > 1:
+            raise ConfigError(f"{path[0]} has no keys below it", hint=f"write {path[0]}=…")
+        if "${" in text:
+            raise ConfigError(INTERPOLATION[0], hint=INTERPOLATION[1])
         return _override(text, path, raw.strip())
     except ConfigError as problem:
+        # The key alone where a secret is named as likely as not.
+        where = shown(key if problem.what == INTERPOLATION[0] else text)
         raise ConfigError(problem.what, where=where, hint=problem.hint) from None
 
 
@@ -78,15 +73,12 @@ def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
 
 
 def _value(text: str) -> Any:
-    if text[:1] in ("[", "{", '"', "'"):
-        return parse(text)[0]
     # Bare text is a scalar and no more: `:` and `#` are part of it, as in until=test/accuracy: A > B
-    value = scalar(text)
-    return Ambiguous(value) if isinstance(value, str) and ambiguous(value) else value
+    return parse(text)[0] if text[:1] in ("[", "{", '"', "'") else scalar(text)
 
 
 def split(text: str) -> Iterator[str]:
-    """At the commas that stand outside quotes and brackets; blanks around the parts are dropped."""
+    """Split at the commas that stand outside quotes and brackets; blanks around the parts are dropped."""
     start = place = depth = 0
     quote = ""
     while place < len(text):
@@ -110,6 +102,6 @@ def split(text: str) -> Iterator[str]:
 
 
 def shown(text: str) -> str:
-    """What the user typed, on one line, cut."""
+    """Return what the user typed, on one line, cut."""
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 60 else f"{text[:50]}…"

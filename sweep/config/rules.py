@@ -6,16 +6,19 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pydantic_core import PydanticCustomError
 
 from sweep.config.pattern import expand
-from sweep.config.scalar import short, show
+from sweep.config.yaml import short, show
 from sweep.errors import ConfigError
+from sweep.nested import assign, flatten
 from sweep.seeds import parse_seed, parse_seeds
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # files of these names are devices on Windows
@@ -32,17 +35,18 @@ def wrong(what: str, hint: str | None = None) -> NoReturn:
 
 
 def one_seed(raw: Any) -> int:
-    try:
-        return parse_seed(raw)
-    except ConfigError as problem:
-        wrong(problem.what, problem.hint)
+    return _seeds(parse_seed, raw)
 
 
 def many_seeds(raw: Any) -> tuple[int, ...]:
+    return _seeds(parse_seeds, raw)
+
+
+def _seeds(parse: Callable[[Any, str], T], raw: Any) -> T:
     try:
-        return parse_seeds(raw)
+        return parse(raw, "")
     except ConfigError as problem:
-        wrong(problem.what, problem.hint)
+        wrong(f"{problem.where}: {problem.what}" if problem.where else problem.what, problem.hint)
 
 
 def name(raw: Any) -> Any:
@@ -218,7 +222,7 @@ def tasks(raw: Any) -> Any:
                 params |= value
                 continue
             _below_params(str(key))
-            put(params, str(key).split(".")[1:], value)
+            params = assign(params, str(key).removeprefix("params."), value)
         tasks[str(name)] = {"params": params}
     return tasks
 
@@ -234,23 +238,6 @@ def _disjoint(paths: list[str]) -> None:
         for above in (".".join(parts[:n]) for n in range(2, len(parts))):
             if above in paths:
                 wrong(f"{above} and {path} overlap", f"vary {path} only, or whole values of {above}")
-
-
-def flatten(value: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """(dotted path, value) of everything below that is no mapping."""
-    found: list[tuple[str, Any]] = []
-    for key, inner in value.items():
-        path = f"{above}.{key}" if above else str(key)
-        found += flatten(inner, path) if isinstance(inner, Mapping) else [(path, inner)]
-    return found
-
-
-def put(value: dict[str, Any], path: list[str], leaf: Any) -> None:
-    """Set the entry of nested dicts at `path`, in place."""
-    for key in path[:-1]:
-        inner = value.get(key)
-        value[key] = value = dict(inner) if isinstance(inner, Mapping) else {}
-    value[path[-1]] = leaf
 
 
 def safe_name(text: str) -> str:

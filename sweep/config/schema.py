@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sweep.config import rules
-from sweep.config.scalar import show
+from sweep.config.yaml import show
+from sweep.errors import ConfigError
 from sweep.goals import direction
+from sweep.nested import flatten
+from sweep.seeds import parse_seed
 
 DEFAULT_RECIPE = "sweep.train.recipes:classifier"
 DEFAULT_NAME = "digits-mlp"
@@ -161,7 +165,8 @@ class Config(Part):
         if not any(key in given for key in ("recipe", "train", "command")):
             given["recipe"] = DEFAULT_RECIPE
         if "seeds" not in given and "seed" in given:
-            given["seeds"] = [given["seed"]]
+            with suppress(ConfigError):  # it is refused where it stands
+                given["seeds"] = [parse_seed(given["seed"])]
         return given
 
     @model_validator(mode="after")
@@ -195,7 +200,7 @@ class Config(Part):
                     f"write {name}: [{best}, {worst}], or set the goal: goals",
                 )
         for name, task in self.tasks.items():
-            below = {path for path, _ in rules.flatten(task)}
+            below = {path for path, _ in flatten(task)}
             if both := sorted(below & set(self.grid)):
                 rules.wrong(
                     f"{both[0]} stands in grid and in tasks.{name}",

@@ -13,7 +13,7 @@ from finished import of_every_kind, sweep_of
 from sweep.cli.app import main
 from sweep.store import Store, atomic
 
-HEAVY = ("torch", "ray", "pandas", "matplotlib", "scipy", "omegaconf", "pydantic", "sklearn")
+HEAVY = ("torch", "ray", "pandas", "matplotlib", "scipy", "pydantic", "sklearn")
 
 
 @pytest.fixture

@@ -1,0 +1,249 @@
+"""YAML text to plain data: YAML 1.2's reading, line numbers kept, nothing executed, everything bounded.
+
+What readers of YAML disagree about is refused: `010`, `1_000`, a bare `no` where nothing says that it is text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path as FilePath
+from typing import Any, NoReturn
+
+import yaml
+
+from sweep.errors import ConfigError
+from sweep.textfile import read_text
+
+Path = tuple[str | int, ...]
+
+MOST_BYTES = 2**20
+DEEPEST = 32
+# After aliases are expanded: ten lines of them can stand for a billion values.
+MOST_NODES = 10_000
+MOST_RAW_NODES = 200_000
+RAW_KEYS = frozenset({"seed", "seeds", "command"})  # read as written: `010` must reach the seeds grammar
+INTERPOLATION = (
+    "${…} is not filled in: a secret or a machine's path would travel into the records",
+    "write the value itself, or let your code read the environment variable",
+)
+
+# libyaml where PyYAML was built with it: the parser in Python takes seconds for a megabyte.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_BASED = re.compile(r"0o[0-7]{1,16}|0x[0-9a-fA-F]{1,16}")
+_NOT_FINITE = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
+_UNDERSCORED = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
+_CONSTANTS: dict[str, bool | None] = {"": None, "~": None}
+for _word, _value in (("null", None), ("true", True), ("false", False)):
+    _CONSTANTS |= {_word: _value, _word.capitalize(): _value, _word.upper(): _value}
+
+
+@dataclass(frozen=True)
+class Document:
+    """value: what the file says, as dict, list, str, int, float, bool, None. lines: path -> line, from 1."""
+
+    value: dict[str, Any]
+    lines: dict[Path, int]
+
+    def line(self, path: Path) -> int | None:
+        """Return the line of `path`, or of the nearest thing around it that has one."""
+        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
+
+
+class Ambiguous(str):
+    """A bare yes, no, on or off: text to us, a boolean to YAML 1.1. Only typed keys may keep it."""
+
+    __slots__ = ()
+
+
+def read(path: FilePath) -> Document:
+    """Return the mapping in the YAML file at `path`. Raises: ConfigError for anything else found there."""
+    where = str(path)
+    if path.is_dir() or not path.exists():
+        what = "is a directory, not a config file" if path.is_dir() else "no such config file"
+        raise ConfigError(what, where=where, hint=_beside(path))
+    text = read_text(path, MOST_BYTES)
+    try:
+        value, lines = parse(text)
+    except ConfigError as problem:
+        raise ConfigError.of([problem], where=where) from None
+    if value is None:
+        hint = "leave the config out for the built-in example: sweep run --seeds 42,123,456"
+        raise ConfigError("the file is empty", where=where, hint=hint)
+    if not isinstance(value, dict):
+        kind = "a list" if isinstance(value, list) else "a single value"
+        raise ConfigError(f"holds {kind}, not keys with values", where=where, hint="for example: name: digits")
+    return Document(value, lines)
+
+
+def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
+    """Return the data in one YAML document and the line of each path. raw: every scalar stays text, as written.
+
+    Raises: ConfigError for bad syntax, duplicate keys, tags, merge keys, keys that are not text, more than one
+    document, deeper than 32, more than 10,000 values once aliases are expanded, numbers that are not finite
+    or ambiguous.
+    """
+    reader = _Reader(text)
+    try:
+        return reader.document(raw), reader.lines
+    except yaml.YAMLError as error:
+        raise _syntax(error, text) from None
+
+
+class _Reader:
+    """One document, read event by event: PyYAML's own composer recurses before anybody counts how deep."""
+
+    def __init__(self, text: str) -> None:
+        self.events = yaml.parse(text, Loader=_Loader)
+        self.lines: dict[Path, int] = {}
+        self.anchors: dict[str, tuple[Any, int] | None] = {}  # value and its nodes; None while it is being read
+        self.left = {False: MOST_NODES, True: MOST_RAW_NODES}  # by whether they are kept as written: seeds are many
+
+    def document(self, raw: bool) -> Any:
+        value = None
+        next(self.events)  # the start of the stream
+        if isinstance(next(self.events), yaml.DocumentStartEvent):
+            value = self.value(next(self.events), (), raw)
+            next(self.events)  # the document's end
+            if isinstance(after := next(self.events), yaml.DocumentStartEvent):
+                _refuse("more than one document (---)", after, "one file holds one config")
+        return value
+
+    def value(self, event: Any, path: Path, raw: bool) -> Any:
+        if path:
+            self.lines.setdefault(path, event.start_mark.line + 1)
+        raw = raw or (len(path) == 1 and path[0] in RAW_KEYS)
+        before = self.left[raw]
+        if isinstance(event, yaml.AliasEvent):
+            if (known := self.anchors.get(event.anchor)) is None:
+                _refuse(f"*{event.anchor} stands for nothing complete", event)
+            self.spend(known[1], event, raw)
+            return known[0]
+        self.spend(1, event, raw)
+        if event.tag is not None:
+            tag = short(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            what = f"the tag {tag} is refused: a config is data and runs no code"
+            _refuse(what, event, "write the plain value, quoted for text")
+        if event.anchor is not None:
+            self.anchors[event.anchor] = None
+        value: Any
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event, raw=raw)
+        elif len(path) >= DEEPEST:
+            _refuse(f"nested deeper than {DEEPEST} levels", event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = []
+            while not isinstance(inner := next(self.events), yaml.SequenceEndEvent):
+                value.append(self.value(inner, (*path, len(value)), raw))
+        else:
+            value = {}
+            while not isinstance(name := next(self.events), yaml.MappingEndEvent):
+                key = _key(name, value, path)
+                self.lines[*path, key] = name.start_mark.line + 1
+                value[key] = self.value(next(self.events), (*path, key), raw)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (value, before - self.left[raw])
+        return value
+
+    def spend(self, nodes: int, event: Any, raw: bool) -> None:
+        self.left[raw] -= nodes
+        if self.left[raw] < 0:
+            most = MOST_RAW_NODES if raw else MOST_NODES
+            _refuse(f"more than {most} values", event, "aliases (*name) count as often as they are used")
+
+
+def _key(event: Any, known: dict[str, Any], path: Path) -> str:
+    if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
+        _refuse("a key that is no plain word", event, "write the key out, without aliases, tags and brackets")
+    text: str = event.value
+    if not event.style and text == "<<":
+        _refuse("merge keys (<<) are not read", event, "write the keys out, or give them as KEY=VALUE")
+    if not isinstance(_scalar(event), str):
+        _refuse(f"the key {short(text)} is not text", event, f'quote it: "{short(text)}"')
+    if text in known:
+        first = f" in {'.'.join(map(str, path))}" if path else ""
+        _refuse(f"the key {short(repr(text))} stands twice{first}", event, "keep one of the two")
+    return text
+
+
+def _scalar(event: Any, *, raw: bool = False) -> Any:
+    if "${" in event.value:
+        _refuse(INTERPOLATION[0], event, INTERPOLATION[1])
+    if raw or event.style:
+        return event.value
+    try:
+        return scalar(event.value)
+    except ConfigError as problem:
+        _refuse(problem.what, event, problem.hint)
+
+
+def scalar(text: str) -> bool | int | float | str | None:
+    """Return a plain (unquoted) scalar in YAML 1.2's core reading: `1e-3` is a float; yes, no, on, off are text.
+
+    Raises: ConfigError for what readers disagree about (`010`, `1_000`) and for NaN and infinity.
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if text in (text.lower(), text.capitalize(), text.upper()) and text.lower() in ("yes", "no", "on", "off"):
+        return Ambiguous(text)
+    if _INT.fullmatch(text):
+        if re.match("[-+]?0[0-9]", text):
+            raise ConfigError(f"{short(text)} is octal to some readers", hint="drop the 0, or quote it for text")
+        number = int(text) if len(text) <= 40 else 2**64
+        if not -(2**63) <= number < 2**64:
+            raise ConfigError(f"{short(text)} has more than 64 bits", hint="quote it for text")
+        return number
+    if _BASED.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text) and isfinite(value := float(text)):
+        return value
+    if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
+        hint = "write a finite number, or quote it for text"
+        raise ConfigError(f"{short(text)} is not a finite number", hint=hint)
+    if _UNDERSCORED.fullmatch(text):
+        hint = "write the digits without _, or quote it for text"
+        raise ConfigError(f"{short(text)} is a number to some readers and text to others", hint=hint)
+    return text
+
+
+def short(text: str) -> str:
+    """Return a text as it can stand in a message: cut."""
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
+
+
+def show(value: object) -> str:
+    """Return a value as it can stand in a message: quoted, on one line, cut."""
+    return short(repr(value))
+
+
+def _refuse(what: str, event: Any, hint: str | None = None) -> NoReturn:
+    raise ConfigError(what, where=f"line {event.start_mark.line + 1}", hint=hint)
+
+
+def _syntax(error: yaml.YAMLError, text: str) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read")
+    where = None if mark is None else f"line {mark.line + 1}"
+    if mark is not None and "${" in "".join(text.split("\n")[mark.line : mark.line + 1]):
+        return ConfigError(INTERPOLATION[0], where=where, hint=INTERPOLATION[1])
+    hint = "indent with blanks, close what is open, and quote text that holds `: ` or begins with @, *, & or %"
+    return ConfigError(f"not valid YAML: {problem}", where=where, hint=hint)
+
+
+def _beside(path: FilePath) -> str:
+    """Return the configs that lie where none of this name is."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        found = sorted(p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
+    except OSError:
+        found = []
+    if near := get_close_matches(path.name, found, n=1):
+        return f"did you mean {folder / near[0]}?"
+    if found:
+        return "found there: " + ", ".join(str(folder / n) for n in found[:5])
+    return "leave the config out for the built-in example: sweep run --seeds 42,123,456"

@@ -1,0 +1,32 @@
+"""Nested parameters: dictionaries in dictionaries, an entry named by its dotted path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `over` laid on `base`: mappings are merged key by key, everything else is replaced."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def assign(params: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """Return `params` with the entry at the dotted path replaced; a plain value on the way gives way."""
+    head, _, rest = dotted.partition(".")
+    below = params.get(head)
+    inner = below if isinstance(below, Mapping) else {}
+    return {**params, head: assign(inner, rest, value) if rest else value}
+
+
+def flatten(value: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    """Return (dotted path, value) of everything below that is no mapping."""
+    found: list[tuple[str, Any]] = []
+    for key, inner in value.items():
+        path = f"{above}.{key}" if above else str(key)
+        found += flatten(inner, path) if isinstance(inner, Mapping) else [(path, inner)]
+    return found

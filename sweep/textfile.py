@@ -1,0 +1,30 @@
+"""Text files that a user wrote: of a bounded size, in UTF-8, refused with the line that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.errors import ConfigError
+
+
+def read_text(path: Path, most: int, *, hint: str | None = None) -> str:
+    """Return the text of a file of at most `most` bytes. hint: the next step where there is no such file.
+
+    Raises: ConfigError.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        where, hint = (repr(str(path)), None) if isinstance(error, ValueError) else (str(path), hint)
+        raise ConfigError(f"cannot be read: {reason}", where=where, hint=hint) from None
+    if len(data) > most:
+        raise ConfigError(f"is larger than {most >> 20} MiB", where=str(path))
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
+        raise ConfigError("the file is UTF-16", where=str(path), hint="save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError("the file is not UTF-8", where=f"{path}: line {line}", hint="save it as UTF-8") from None
