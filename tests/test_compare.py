@@ -544,3 +544,41 @@ def test_the_honest_command_of_a_program_puts_options_before_its_words(tmp_path)
     told = only(comparison.compare(store)).plan[1]
     assert told.startswith(f"valid sequential design: sweep run --out {store.path} --seeds 0-9 --until ")
     assert told.endswith(" -- python train.py '{seed}'")
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(5, "none"), (6, "a")])
+def test_nothing_is_significant_where_the_exact_test_cannot_reach_the_level(tmp_path, seeds, verdict):
+    store = grid(tmp_path / "d", seeds=range(seeds))
+    pair = only(comparison.compare(store))
+    assert pair.difference.p < 0.01
+    assert (pair.permutation.floor <= 0.05) == (verdict == "a")
+    assert pair.verdict == verdict
+    gated = comparison.compare(store, require=["test/accuracy >= 0.5"])
+    assert gated.code == (0 if seeds == 6 else 4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ("test/loss >= base - 0.005", "test/loss <= base + 0.005"),
+        ("test/loss >= base * 0.9", "test/loss <= base * 1.1"),
+        ("test/accuracy <= base * 0.9", "test/accuracy >= base * 0.9"),
+        ("test/accuracy <= base + 0.01", "test/accuracy >= base - 0.01"),
+    ],
+)
+def test_a_gate_that_the_worse_passes_is_refused_with_the_right_one(tmp_path, rule, hint):
+    store = grid(tmp_path / "d", lambda s: {"metrics": {"test/loss": 1.0 + s.seed, "test/accuracy": 0.5 + s.seed / 99}})
+    with pytest.raises(ConfigError, match="goal is") as caught:
+        comparison.compare(store, require=[rule])
+    assert hint in str(caught.value)
+    comparison.compare(store, require=[hint])
+
+
+@pytest.mark.parametrize(
+    ("metric", "side", "hint"), [("test/log_likelihood", ">=", "base - 0.1"), ("test/nll", "<=", "base + 0.1")]
+)
+def test_a_share_of_a_negative_base_is_refused_with_a_margin_instead(tmp_path, metric, side, hint):
+    store = grid(tmp_path / "d", lambda s: {"metrics": {metric: -1.0 - s.seed}})
+    with pytest.raises(StatisticsError, match="negative") as caught:
+        comparison.compare(store, require=[f"{metric} {side} base * 0.9"])
+    assert hint in str(caught.value)

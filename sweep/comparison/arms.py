@@ -180,6 +180,22 @@ def pairable(a: Arm, b: Arm) -> bool:
     return a.seeds == b.seeds or (shared > 2 and 2 * shared >= max(len(a.seeds), len(b.seeds)))
 
 
+def ratio_of(arms: Sequence[Arm], asked: str = "") -> float | None:
+    """Return n_test/n_train of arms whose every seed has a split of its own, the larger; None for one shared split.
+
+    None too where that is not recorded, unless something is `asked` that is wrong without it: StatisticsError.
+    """
+    split = [arm for arm in arms if "split" in arm.vary]
+    known = [arm.ratio for arm in split if arm.ratio is not None]
+    if asked and len(known) < len(split):
+        raise StatisticsError(
+            f"every seed has its own split of the same data, and {asked} is not valid without the sizes of its parts",
+            where=next(arm.directory for arm in split if arm.ratio is None),
+            hint="the records lack examples: {train: N, test: N}; compare without it, or train on one fixed split",
+        )
+    return max(known, default=None)
+
+
 def metric_names(arms: Sequence[Arm]) -> list[str]:
     """Every metric that any arm reports, in the order of first mention."""
     return list(dict.fromkeys(metric for arm in arms for metric in arm.values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sweep.comparison.arms import Arm, pairable
+from sweep.comparison.arms import Arm, pairable, ratio_of
 from sweep.comparison.model import Check
 from sweep.comparison.pair import finished, peeked_of
 from sweep.errors import ConfigError, StatisticsError
@@ -39,14 +39,13 @@ def require_direction(gates: Sequence[Gate], goal_of: Mapping[str, str]) -> None
             turned = str(gate).replace(f" {gate.side} ", f" {right} ")
             if gate.form == "offset":
                 turned = f"{gate.metric} {right} base {'-' if goal == 'max' else '+'} {abs(gate.number)!r}"
+            elif gate.form == "scale":
+                share = abs(1 - gate.number)
+                turned = f"{gate.metric} {right} base * {number(1 - share if goal == 'max' else 1 + share)}"
             raise ConfigError(
                 f"{gate.metric} is to be {size} (its goal is {goal}), and {str(gate)!r} lets the worse pass",
                 where="--require", hint=f"for example {turned!r}; if the goal is wrong, set it in the config: goals",
             )  # fmt: skip
-
-
-def _over_splits(held: Sequence[Arm]) -> str:
-    return "over splits of this data set, no statement about new data" if any("split" in a.vary for a in held) else ""
 
 
 def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures: int, level: float) -> Check:
@@ -55,17 +54,18 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
     old, new = finished(base, candidate, gate.metric, paired=paired)
     lowest = min(base.values.get(gate.metric, {}).values(), default=0.0)
     if gate.form == "scale" and lowest < 0:
+        sign = "-" if gate.side == ">=" else "+"
         raise StatisticsError(
             f"{gate.metric} of the base is {number(lowest)}: a share of a negative number bounds the other way",
-            where="--require", hint=f'give the margin as a number: "{gate.metric} {gate.side} base - 0.1"',
+            where="--require", hint=f'give the margin as a number: "{gate.metric} {gate.side} base {sign} 0.1"',
         )  # fmt: skip
     held = [candidate] if fixed else [base, candidate]
     unfinished = sum(arm.unfinished + arm.missing(gate.metric) for arm in held)
     made = decide(
         gate, old, new, paired=paired, deterministic=all(arm.deterministic for arm in held),
-        unfinished=unfinished, max_failures=max_failures, level=level,
+        unfinished=unfinished, max_failures=max_failures, level=level, ratio=ratio_of(held, "a gate"),
     )  # fmt: skip
     return Check(
         requirement=str(gate), base=base.name, candidate=candidate.name, task=candidate.task, paired=paired,
-        decision=made, stamp=peeked_of(held[0], held[-1]) or _over_splits(held),
+        decision=made, stamp=peeked_of(held[0], held[-1]),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.comparison.arms import Arm
+from sweep.comparison.arms import Arm, ratio_of
 from sweep.comparison.model import Pair, Side
 from sweep.comparison.plan import planned
 from sweep.comparison.sentence import sentence
@@ -88,7 +88,7 @@ def pair(
     found = difference(first, second, paired=paired, level=level) if there else None
     again = difference(first, second, paired=paired, level=each) if there else None
     peeked, resplit = peeked_of(a, b), "split" in (*a.vary, *b.vary)
-    ratio = max((arm.ratio for arm in (a, b) if arm.ratio is not None), default=None)
+    ratio = ratio_of((a, b), "equivalence" if margin is not None else "")
     if found is not None and again is not None and ratio is not None:
         found, again = over_splits(found, ratio, level), over_splits(again, ratio, each)
     interval, simultaneous, stamp = found.interval if found else None, again.interval if again else None, peeked
@@ -106,8 +106,10 @@ def pair(
         metric=metric, task=a.task, a=_side(a, metric, goal, level), b=_side(b, metric, goal, level), paired=paired,
         over=_over(failing, paired), difference=found, interval=interval, simultaneous=simultaneous, p_holm=None,
         permutation=permutation, superiority=superiority, wins=wins, reading=_reading(superiority, resplit),
-        effect=hedges_g(first, second, paired=paired, level=level) if both else None,
-        equivalence=equivalence(first, second, margin, paired=paired) if there and margin is not None else None,
+        effect=hedges_g(first, second, paired=paired, level=level, ratio=ratio)
+        if both and (ratio is not None or not resplit) else None,
+        equivalence=equivalence(first, second, margin, paired=paired, ratio=ratio)
+        if there and margin is not None else None,
         failures=failure_difference(a.failed, a.finished, b.failed, b.finished, level)
         if failing and a.finished and b.finished else None,
         examples=_examples(a, b, metric, paired, level) if permute and both else None,
@@ -132,7 +134,7 @@ def judged(pair: Pair, a: Arm, b: Arm, p_holm: float | None, goal: Goal | None, 
 
 def _verdict(pair: Pair, level: float) -> str:
     found, sure = pair.difference, pair.simultaneous
-    if found is None or sure is None or sure.low == sure.high:
+    if found is None or sure is None or sure.low == sure.high or found.attainable > 1 - level:
         return "none"
     by_sequence = "sequence" in sure.method
     shown = (sure.low > 0 or sure.high < 0) if by_sequence else pair.p_holm is not None and pair.p_holm <= 1 - level

@@ -38,6 +38,11 @@ class Difference:
     method: str
     correlation: float | None = None
 
+    @property
+    def attainable(self) -> float:
+        """Return the smallest two-sided p that the exact test of these seeds can give: see `attainable`."""
+        return attainable(self.n_a, None if self.paired else self.n_b)
+
 
 @dataclass(frozen=True)
 class Equivalence:
@@ -55,6 +60,16 @@ class Effect:
 
     g: float
     interval: Interval | None
+
+
+def attainable(n: int, other: int | None = None) -> float:
+    """Return the smallest two-sided p of an exact test: 2/2^n for n sign flips, 2/C(n+m, n) for n against m seeds.
+
+    Nothing is called significant where this exceeds 1 - level: the exact test cannot reach it, and t reaches it only
+    by assuming normal seeds. With differences in two modes, paired t at 95 % is wrong in .25, .12, .06, .03 of equal
+    configurations for n = 3, 4, 5, 6.
+    """
+    return min(1.0, 2 / (2**n if other is None else math.comb(n + other, n)))
 
 
 def paired_samples(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -155,15 +170,19 @@ def correlation(a: Floats, b: Floats) -> float | None:
     return max(-1.0, min(1.0, shared / spread))
 
 
-def equivalence(a: npt.ArrayLike, b: npt.ArrayLike, margin: float, *, paired: bool, alpha: float = 0.05) -> Equivalence:
+def equivalence(
+    a: npt.ArrayLike, b: npt.ArrayLike, margin: float, *, paired: bool, alpha: float = 0.05, ratio: float | None = None
+) -> Equivalence:
     """Two one-sided tests (Schuirmann 1987): equivalent when the 1 - 2α interval lies inside ± margin.
 
     "different" when it lies wholly outside on one side, "undecided" otherwise or without an interval. The
-    margin is the user's: no default can know what matters. StatisticsError unless it is positive and finite.
+    margin is the user's: no default can know what matters. ratio: n_test/n_train of random splits (`over_splits`).
+    StatisticsError unless the margin is positive and finite.
     """
     if not (math.isfinite(margin) and margin > 0):
         raise StatisticsError(f"margin {margin!r} is not a positive number", hint="for example 0.005")
     found = difference(a, b, paired=paired, level=1 - 2 * alpha)
+    found = found if ratio is None else over_splits(found, ratio, 1 - 2 * alpha)
     interval = found.interval
     if interval is None or found.df is None or found.error is None:
         return Equivalence("undecided", margin, None, None)
@@ -177,12 +196,14 @@ def equivalence(a: npt.ArrayLike, b: npt.ArrayLike, margin: float, *, paired: bo
     return Equivalence("different" if outside else "undecided", margin, interval, p)
 
 
-def hedges_g(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95) -> Effect | None:
+def hedges_g(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95, ratio: float | None = None
+) -> Effect | None:
     """Hedges' g with the exact correction J = Γ(ν/2) / (√(ν/2) Γ((ν-1)/2)) (Hedges 1981).
 
     Independent: pooled sd, ν = m + n - 2, interval from the noncentral t. Paired: the root mean of the two
     variances, ν = n - 1, interval from the noncentral t of the differences on that scale (Algina & Keselman
-    2003). None with fewer than two seeds an arm (ν < 2), or when nothing varies.
+    2003). None with fewer than two seeds an arm (ν < 2), or when nothing varies. ratio: as in `equivalence`.
     """
     alpha = check_level(level)
     found = difference(a, b, paired=paired, level=level)
@@ -195,6 +216,7 @@ def hedges_g(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float =
     error = found.error if paired else unit * math.sqrt(1 / m + 1 / n)
     if not unit or not error:
         return None
+    error *= 1.0 if ratio is None else resampled(min(m, n), ratio)
     shrink = math.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / math.sqrt(df / 2)
     g = shrink * found.estimate / unit
     t = found.estimate / error

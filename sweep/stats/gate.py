@@ -11,12 +11,12 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.compare import difference, differences
+from sweep.stats.compare import attainable, difference, differences, over_splits
 from sweep.stats.grammar import Gate
-from sweep.stats.interval import Interval, t_interval, t_quantile
+from sweep.stats.interval import Interval, resampled, summarise, t_quantile
 from sweep.stats.sample import Floats, check_level, mean, sd
 
-LEAST = 3
+LEAST = 3  # converged seeds an arm, whatever the other has
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,31 @@ def decide(
     unfinished: int = 0,
     max_failures: int = 0,
     level: float = 0.95,
+    ratio: float | None = None,
 ) -> Decision:
     """Hold the candidate against the gate with the two-sided interval (at 95 %, a one-sided 2.5 % test).
 
     base, candidate: shape (m,) and (n,), one number a planned and finished seed, NaN or infinite for a failed
     one; in paired designs position i is the same seed. unfinished: pending and lost seeds of both.
+    ratio: n_test/n_train, where every seed has a random split of its own.
     0 when the interval lies wholly on the allowed side, 1 when wholly on the other, 4 otherwise; and 4 with
-    unfinished seeds, fewer than 3 converged ones an arm, or no spread in fast mode (seeds that agree to the
-    last bit there are more likely one seed). A candidate with more than `max_failures` failures never passes.
+    unfinished seeds, too few converged ones for an exact test to reach the level (at 95 % 6 pairs, or 4 against 4;
+    see `attainable`), or no spread in fast mode (seeds that agree to the last bit there are more likely one seed).
+    A candidate with more than `max_failures` failures never passes.
     """
-    check_level(level)
+    alpha = check_level(level)
     old, new, failed = _converged(base, candidate, paired, "base" if gate.form != "fixed" else "")
     threshold = gate.number if gate.form != "scale" else 0.0
     if unfinished:
         return _undecided(f"{unfinished} seeds are pending or lost", None, threshold, None)
-    least = new.size if gate.form == "fixed" else min(old.size, new.size)
-    if least < LEAST:
-        reason = f"{least} converged seeds; a decision needs {LEAST}"
+    flips = paired or gate.form == "fixed"
+    few = new.size if flips else min(old.size, new.size)
+    if few < LEAST or attainable(new.size, None if flips else old.size) > alpha:
+        had = f"{new.size}" if flips else f"{old.size} and {new.size}"
+        reason = f"{had} converged seeds are too few: with them no exact test reaches {alpha:g}"
         return _undecided(reason, None, threshold, None)
-    chance = identical_passes(gate, old, paired_with=new if paired else None, n=new.size, level=level)
-    interval = _interval(gate, old, new, paired, level)
+    chance = identical_passes(gate, old, paired_with=new if paired else None, n=new.size, level=level, ratio=ratio)
+    interval = _interval(gate, old, new, paired, level, ratio)
     if interval is None:
         return _undecided("no interval exists", None, threshold, chance)
     still = sd(new) == 0 or (gate.form != "fixed" and (sd(old) == 0 or interval.low == interval.high))
@@ -84,7 +89,7 @@ def decide(
 
 
 def identical_passes(
-    gate: Gate, base: Floats, *, paired_with: Floats | None, n: int, level: float = 0.95
+    gate: Gate, base: Floats, *, paired_with: Floats | None, n: int, level: float = 0.95, ratio: float | None = None
 ) -> float | None:
     """Chance that a candidate with the base's own mean and spread passes: noncentral t (Cohen 1988).
 
@@ -104,6 +109,7 @@ def identical_passes(
         error, df = sd(base) * math.sqrt(1 / n + factor**2 / m), m + n - 2
     if not error:
         return None
+    error *= 1.0 if ratio is None else resampled(n if gate.form == "fixed" else min(m, n), ratio)
     away = (margin if gate.side == ">=" else -margin) / error
     chance = 1 - float(special.nctdtr(df, away, t_quantile(df, 1 - check_level(level) / 2)))
     return chance if math.isfinite(chance) else float(away > 0)
@@ -120,11 +126,13 @@ def _converged(base: npt.ArrayLike, candidate: npt.ArrayLike, paired: bool, need
     return old[both], new[both], failed
 
 
-def _interval(gate: Gate, old: Floats, new: Floats, paired: bool, level: float) -> Interval | None:
+def _interval(gate: Gate, old: Floats, new: Floats, paired: bool, level: float, ratio: float | None) -> Interval | None:
     if gate.form == "fixed":
-        return t_interval(new, level)
+        s = summarise(new, level, ratio=ratio)
+        return None if s.low is None or s.high is None else Interval(s.low, s.high, level, s.method)
     factor = gate.number if gate.form == "scale" else 1.0
-    return difference(new, factor * old, paired=paired, level=level).interval
+    found = difference(new, factor * old, paired=paired, level=level)
+    return (found if ratio is None else over_splits(found, ratio, level)).interval
 
 
 def _undecided(reason: str, interval: Interval | None, threshold: float, chance: float | None) -> Decision:

@@ -67,7 +67,8 @@ def not_separated(
 ) -> frozenset[str]:
     """The best mean and every configuration that Holm over all pairs does not separate from it.
 
-    This is what a table may set in bold. A pair without a test (one seed, nothing varies) is not separated.
+    This is what a table may set in bold. A pair without a test (one seed, nothing varies), or with so few seeds that
+    the exact test cannot reach the level (`attainable`), is not separated.
     """
     means = {name: mean(sample(values, name=name)) for name, values in arms.items()}
     if not means:
@@ -79,6 +80,9 @@ def not_separated(
     apart = {
         pair.second if pair.first == best else pair.first
         for pair in all_pairs(arms, paired=paired, level=level)
-        if best in (pair.first, pair.second) and pair.p_holm is not None and pair.p_holm <= alpha
+        if best in (pair.first, pair.second)
+        and pair.p_holm is not None
+        and pair.p_holm <= alpha
+        and pair.difference.attainable <= alpha
     }
     return frozenset(arms) - apart

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.compare import paired_samples
+from sweep.stats.compare import attainable, paired_samples
 from sweep.stats.interval import Interval, clopper_pearson
 from sweep.stats.sample import Floats, check_level, sample
 from sweep.stats.worst_rank import ranked
@@ -143,11 +143,6 @@ def _win_rate(a: Floats, b: Floats, higher_is_better: bool, level: float) -> Win
     decided = wins + losses
     rate = wins / decided if decided else None
     return WinRate(wins, a.size - decided, losses, rate, clopper_pearson(wins, decided, level))
-
-
-def attainable(m: int, n: int) -> float:
-    """Return the smallest p that the exact two-sided rank test of m against n seeds can give: 2/C(m+n, m)."""
-    return min(1.0, 2 / math.comb(m + n, m))
 
 
 def rank_p(probability: float, m: int, n: int) -> float:

@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from finished import normal, sweep_of
 from predicted import classes, saved
 
 from sweep import comparison, report
+from sweep.errors import StatisticsError
 from sweep.report.html import page
 from sweep.results import Results
-from sweep.stats import paired_t, summarise
+from sweep.stats import decide, paired_t, parse_gate, summarise
 from sweep.store import Store
 
 A, B = "a-000001", "b-000002"
@@ -85,3 +87,38 @@ def test_no_ensemble_is_offered_over_different_test_sets(vary: tuple[str, ...], 
     store = sweep_of(tmp_path / "d", outcome, seeds=range(4))
     store.manifest = replace(store.manifest, experiment={**store.manifest.experiment, "vary": list(vary)})
     assert any(command.startswith("sweep ensemble") for command in report.build(store).next) == offered
+
+
+def test_a_gate_equivalence_and_effect_pay_for_the_shared_data_or_are_refused(tmp_path: Path) -> None:
+    store = made(tmp_path / "d")
+    wide = math.sqrt(1 + 8 * 100 / 240)
+    plain = comparison.compare(
+        made(tmp_path / "one", vary=()), margin=0.01, require=["test/accuracy >= base - 0.1", "test/accuracy >= 0.1"]
+    )
+    split = comparison.compare(store, margin=0.01, require=["test/accuracy >= base - 0.1", "test/accuracy >= 0.1"])
+    for before, after in zip(plain.checks, split.checks, strict=True):
+        assert after.decision.interval.half_width == pytest.approx(wide * before.decision.interval.half_width)
+    (before,), (after,) = plain.pairs, split.pairs
+    assert after.equivalence.interval.half_width == pytest.approx(wide * before.equivalence.interval.half_width)
+    assert after.effect.g == before.effect.g
+    assert after.effect.interval.half_width > before.effect.interval.half_width
+    unknown = made(tmp_path / "unknown", examples=False)
+    assert comparison.compare(unknown).pairs[0].effect is None
+    for asked in ({"margin": 0.01}, {"require": ["test/accuracy >= base - 0.1"]}):
+        with pytest.raises(StatisticsError, match="own split") as caught:
+            comparison.compare(unknown, **asked)
+        assert "examples" in str(caught.value)
+
+
+def test_a_gate_over_splits_passes_a_candidate_at_its_bound_as_rarely_as_it_says() -> None:
+    """Splits share data: the errors of ten are correlated by n_test/(n_test + n_train)."""
+    rng, gate, ratio = np.random.default_rng(0), parse_gate("a >= base - 1"), 0.5
+    shared, passed, without = ratio / (1 + ratio), 0, 0
+    for _ in range(2000):
+        gaps = -1 + math.sqrt(shared) * rng.normal() + math.sqrt(1 - shared) * rng.normal(size=10)
+        base = rng.normal(size=10)
+        held = {"paired": True, "deterministic": False}
+        passed += decide(gate, base, base + gaps, ratio=ratio, **held).code == 0
+        without += decide(gate, base, base + gaps, **held).code == 0
+    assert passed / 2000 < 0.025 + 3 * math.sqrt(0.025 / 2000)
+    assert without / 2000 > 0.1  # the negative control

@@ -146,7 +146,7 @@ def test_gate_interval_is_the_95_percent_two_sided_one() -> None:
     ("candidate", "options", "reason"),
     [
         (BASE, {"unfinished": 2}, "2 seeds are pending or lost"),
-        (BASE[:2], {}, "2 converged seeds; a decision needs 3"),
+        (BASE[:2], {}, "too few"),
         ([0.95] * 8, {}, "no spread between seeds"),
         ([math.nan] * 8, {}, "0 converged seeds"),
         ([*BASE[:7], math.nan], {}, "1 candidate seeds failed, 0 are allowed"),
@@ -173,7 +173,8 @@ def test_paired_gate_drops_a_pair_with_a_failure_and_refuses_ragged_arms() -> No
     assert decide("a >= base - 0.005", candidate, paired=True, max_failures=1).code == 0
     with pytest.raises(StatisticsError, match="no pairs"):
         decide("a >= base", BASE[:5], paired=True)
-    assert decide("a >= 0.9", BASE[:5], paired=True).code == 0
+    assert decide("a >= 0.9", BASE[:6], paired=True).code == 0
+    assert decide("a >= 0.9", BASE[:5], paired=True).code == 4
 
 
 def test_chance_that_an_identical_candidate_passes() -> None:

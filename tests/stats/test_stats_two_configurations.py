@@ -282,3 +282,20 @@ def test_bold_is_what_holm_does_not_separate_from_the_best() -> None:
     assert stats.not_separated(arms, higher_is_better=True, paired=False) == {"best", "close", "alone"}
     assert stats.not_separated(arms, higher_is_better=False, paired=False) >= {"alone"}
     assert stats.not_separated({"only": A}, higher_is_better=True, paired=False) == {"only"}
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6])
+def test_paired_t_alone_is_wrong_as_often_as_sign_flips_agree_by_chance(n: int) -> None:
+    """Differences in two modes, as between runs that either find the good optimum or do not; no true difference."""
+    rng = np.random.default_rng(n)
+    found = []
+    for _ in range(2000):
+        gaps = rng.choice([-1.0, 1.0], n) + 0.05 * rng.normal(size=n)
+        found.append(stats.paired_t(gaps, np.zeros(n)))
+    wrong = sum(one.p <= 0.05 for one in found) / 2000
+    assert found[0].attainable == 2 / 2**n
+    assert abs(wrong - found[0].attainable) < 0.03
+    assert (found[0].attainable <= 0.05) == (n == 6)  # from here on t may speak
+    arms = {"a": rng.normal(size=n) * 1e-3, "b": 1 + rng.normal(size=n) * 1e-3}
+    kept = stats.not_separated(arms, higher_is_better=True, paired=True)
+    assert kept == ({"b"} if n == 6 else {"a", "b"})
