@@ -31,6 +31,7 @@ ROUNDS = 9
 def report() -> dict[str, float]:
     """Stack, assess and encode; run in a process of its own."""
     from sweep.ensemble import assess, stack
+    from sweep.ensemble.assess import mean_of, to_json
 
     rng = np.random.default_rng(0)
     targets = rng.integers(0, CLASSES, EXAMPLES)
@@ -44,12 +45,12 @@ def report() -> dict[str, float]:
         pairs.append((f"seed{member}", said))
     start, worked = time.perf_counter(), time.process_time()
     found = assess(stack(pairs))
-    json.dumps(found.to_json())
+    json.dumps(to_json(found))
     return {
         "seconds": time.perf_counter() - start,
         "cpu": time.process_time() - worked,
         "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "disagreement": float(found.diversity.mean_of(found.diversity.disagreement)),
+        "disagreement": float(mean_of(found.disagreement)),
     }
 
 
@@ -117,16 +118,16 @@ def coverage(repetitions: int) -> None:
     than members that err alike: their votes turn on single members.
     """
     from sweep.ensemble import evidence
-    from sweep.ensemble.members import Members
+    from sweep.ensemble.members import Classes
 
     def examples(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         targets = rng.integers(0, 4, 400)
         return 1.5 * np.eye(4)[targets] + rng.normal(size=(400, 4)), targets
 
-    def members(rng: np.random.Generator, split: str, base: np.ndarray, targets: np.ndarray, count: int) -> Members:
+    def members(rng: np.random.Generator, split: str, base: np.ndarray, targets: np.ndarray, count: int) -> Classes:
         weights = np.exp(1.5 * (base + 0.8 * rng.normal(size=(count, *base.shape))))
         probs = weights / weights.sum(-1, keepdims=True)
-        return Members(split, tuple(map(str, range(count))), np.arange(len(targets)), targets, probs)
+        return Classes(split, tuple(map(str, range(count))), np.arange(len(targets)), (), targets, probs)
 
     print("coverage of the 95 % interval over seeds of the difference to calibrated members")
     print(f"  {'members':>8} {'accuracy':>9} {'nll':>6} {'brier':>6}")

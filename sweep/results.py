@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sweep.comparison import Comparison
     from sweep.report import Report
-    from sweep.report.worth_model import Worth
+    from sweep.report.worth import Worth
 
 
 class Results:

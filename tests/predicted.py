@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.ensemble import Members, stack
+from sweep.ensemble import Classes, Values, score, stack
 from sweep.store import Predictions
 
 Array = np.ndarray[Any, Any]
@@ -34,8 +34,35 @@ def saved(probs: Array, targets: Array, ids: Array | None = None) -> Predictions
     return Predictions(ids=np.arange(len(targets)) if ids is None else ids, targets=targets, probs=probs)
 
 
-def together(probs: Array, targets: Array, split: str = "test") -> Members:
-    return stack([(f"seed{i}", saved(one, targets)) for i, one in enumerate(probs)], split=split)
+def together(probs: Array, targets: Array, split: str = "test") -> Classes:
+    found = stack([(f"seed{i}", saved(one, targets)) for i, one in enumerate(probs)], split=split)
+    assert isinstance(found, Classes)
+    return found
+
+
+def regression(
+    members: int = 5, examples: int = 200, *, seed: int = 0, split: str = "test", factor: float = 1.0, var: bool = True
+) -> Values:
+    means, variances, targets = values(members, examples, seed=seed)
+    kept = [
+        Predictions(np.arange(examples), targets, mean=mean, var=one * factor if var else None)
+        for mean, one in zip(means, variances, strict=True)
+    ]
+    found = stack([(f"seed{i}", one) for i, one in enumerate(kept)], split=split)
+    assert isinstance(found, Values)
+    return found
+
+
+def accuracy_of(probs: Array, targets: Array) -> float:
+    return score.of_classes(probs, targets)["accuracy"]
+
+
+def nll_of(probs: Array, targets: Array) -> float:
+    return score.of_classes(probs, targets)["nll"]
+
+
+def brier_of(probs: Array, targets: Array) -> float:
+    return score.of_classes(probs, targets)["brier"]
 
 
 def pairs() -> list[tuple[str, Predictions]]:

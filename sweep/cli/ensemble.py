@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, say, show
+from sweep.cli.output import emit, say
 from sweep.errors import ConfigError, EnsembleError
 from sweep.store import Store
 
@@ -66,8 +66,9 @@ def ensemble(
     unsure it is of each example and why, how many members are enough, and which examples are disputed. Runs
     nothing, except with --export, which rebuilds the models.
     """
+    from sweep.report import document
     from sweep.report.worth import worth
-    from sweep.report.worth_text import markdown, next_commands, text
+    from sweep.report.worth_view import view
 
     which: dict[str, Any] = {
         "split": split, "variant": variant, "task": task, "members": labels(chosen), "allow_missing": allow_missing,
@@ -80,15 +81,12 @@ def ensemble(
     if as_json or format_ == "json":
         emit({**found.to_json(), "exported": None if out is None else str(out)})
         return 0
+    made = view(found, "" if out is None else str(out))
     if format_ == "md":
-        show(markdown(found))
+        click.echo(document.markdown(made), nl=False)
         return 0
-    from sweep.report import wants_color
-
     width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
-    show(text(found, width=width, color=wants_color(sys.stdout)) + "\n")
-    for command in next_commands(found, None if out is None else str(out)):
-        say(f"next: {command}")
+    click.echo(document.text(made, width=width, color=document.wants_color(sys.stdout)), nl=False)
     return 0
 
 

@@ -1,28 +1,137 @@
-"""Everything an ensemble's report says, computed once from matched members."""
+"""Everything that is known of an ensemble, computed once from matched members, as numbers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import entr, rel_entr
 
-from sweep.ensemble import calibrate, combine, curve, evidence, score, uncertainty
-from sweep.ensemble import diversity as differing
-from sweep.ensemble import select as selection
-from sweep.ensemble.assessment import Assessment, Disputed, ExtraSet, ScoreRow
-from sweep.ensemble.combine import Floats, Ints
-from sweep.ensemble.members import Members
-from sweep.ensemble.shared import Shared, shared
+from sweep.ensemble import calibrate, curve, evidence, score
+from sweep.ensemble.calibrate import Calibration
+from sweep.ensemble.members import Classes, Members, Values
+from sweep.ensemble.score import Floats, Ints
+from sweep.ensemble.select import Metric, Selection, select
 from sweep.errors import EnsembleError
 
-BY_CONSTRUCTION = "gain never negative by construction"
-BIASED = "biased on few examples; no interval"
-BEST = "best member, chosen after the fact"
 HIGHER = frozenset({"accuracy", "auroc"})
+# Averaging never makes these worse than the members' mean (Jensen): a gain is no evidence.
+BY_CONSTRUCTION = frozenset({"nll", "brier", "rmse", "mse", "crps"})
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One metric: the members' mean, the best member (chosen after the fact), the ensemble, ensemble - mean.
+
+    Where a score does not exist (AUROC of a split that lacks a class) all entries are None.
+    """
+
+    metric: str
+    members_mean: float | None
+    best: float | None
+    best_member: str | None
+    ensemble: float | None
+    difference: float | None
+
+    @property
+    def by_construction(self) -> bool:
+        return self.metric in BY_CONSTRUCTION
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """One entry per example; total = aleatoric + epistemic. Entropies in nats, or variances in squared units.
+
+    variation_ratio: share of members that did not vote for the most voted class (None in regression).
+    aleatoric is None when regression members give no variance; total then is the epistemic part alone.
+    """
+
+    total: Floats
+    aleatoric: Floats | None
+    epistemic: Floats
+    variation_ratio: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """An example members disagree about."""
+
+    id: Any
+    target: float
+    prediction: float
+    total: float
+    aleatoric: float | None
+    epistemic: float
+
+
+@dataclass(frozen=True)
+class ExtraSet:
+    """A further test set, scored by the same members; calibrated: its scores with the served parameter."""
+
+    name: str
+    examples: int
+    scores: tuple[ScoreRow, ...]
+    calibrated: Mapping[str, float]
+    total: float
+    epistemic: float
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """Targets that were given probability 0: by which members, of how many examples, of how many by all of them."""
+
+    members: tuple[str, ...]
+    examples: int
+    by_all: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessed:
+    """Both kinds have these. prediction: calibrated when asked for (`calibrated`)."""
+
+    split: str
+    labels: tuple[str, ...]
+    missing: tuple[tuple[str, str], ...]
+    ids: npt.NDArray[Any]
+    targets: npt.NDArray[Any]
+    prediction: npt.NDArray[Any]
+    level: float
+    scores: tuple[ScoreRow, ...]
+    differences: tuple[evidence.Difference, ...]
+    curves: tuple[curve.SizeCurve, ...]
+    uncertainty: Uncertainty
+    disputed: tuple[Disputed, ...]
+    calibration: Calibration | None
+    calibrated: bool
+    extra: tuple[ExtraSet, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Assessed):
+    """probs (examples, classes). disagreement, kappa (members, members): share of examples with different top classes,
+    and Cohen's, NaN for a pair that both always name the same single class."""
+
+    kind: ClassVar[Literal["classification"]] = "classification"
+    probs: Floats
+    risk: score.RiskCoverage
+    disagreement: Floats
+    kappa: Floats
+    impossible: Impossible | None
+    selection: Selection | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression(Assessed):
+    """rms_difference (members, members): root mean squared difference of two members' predictions."""
+
+    kind: ClassVar[Literal["regression"]] = "regression"
+    rms_difference: Floats
+
+
+Assessment = Classification | Regression
 
 
 def assess(
@@ -31,7 +140,7 @@ def assess(
     val: Members | None = None,
     extra: Mapping[str, Members] | None = None,
     calibrated: bool = False,
-    select: selection.Metric | None = None,
+    select: Metric | None = None,
     level: float = 0.95,
     seed: int = 0,
     disputed: int = 10,
@@ -40,64 +149,36 @@ def assess(
 
     val: the same members on the validation split; calibration is fitted there, else cross-fitted, and
     `select` (the metric of greedy selection) needs it. extra: further test sets by name. calibrated: the
-    returned prediction is the calibrated one. seed: for the folds and permutations; equal inputs and seeds
-    give equal bytes.
+    returned prediction is the calibrated one. seed: for the folds and orders; equal inputs and seeds give equal bytes.
     Raises EnsembleError when the sets are not of the same members.
     """
-    for name, other in [("val", val), *(extra or {}).items()]:
+    others = dict(extra or {})
+    for name, other in [("val", val), *others.items()]:
         if other is not None:
             _same(members, other, name)
-    notes = [members.note] if members.note else []
-    if members.count < 3:
-        notes.append("2 members: no interval over seeds")
-    if members.probs is not None:
-        notes += _impossible(members)
-    build = _of_classes if members.kind == "classification" else _of_values
-    parts = build(members, val, calibrated, level, seed)
-    if parts["calibration"] is not None and parts["calibration"].at_bound:
-        notes.append(
-            f"{parts['calibration'].parameter} at the end of its range: the scores have no minimum within it, so the "
-            "calibrated predictions are not to be relied on"
-        )
-    chosen = None
+    if isinstance(members, Classes):
+        val = val if isinstance(val, Classes) else None
+        return _of_classes(members, val, others, calibrated, select, level, seed, disputed)
     if select is not None:
-        chosen = _select(members, val, select)
-        if chosen.warning:
-            notes.append(chosen.warning)
-    unsure = parts["uncertainty"]
-    rows = uncertainty.most_disputed(unsure.epistemic, disputed)
-    served = None if parts["calibration"] is None else parts["calibration"].served
-    return Assessment(
-        kind=members.kind,
-        split=members.split,
-        labels=members.labels,
-        missing=members.missing,
-        ids=members.ids,
-        targets=members.targets,
-        disputed=tuple(_disputed(members, parts["prediction"], unsure, int(row)) for row in rows),
-        calibrated=calibrated and served is not None,
-        selection=chosen,
-        extra=tuple(_extra(name, one, served) for name, one in sorted((extra or {}).items())),
-        notes=tuple(notes),
-        level=level,
-        **parts,
-    )
+        raise EnsembleError("greedy selection is for classification", hint="leave --select out")
+    val = val if isinstance(val, Values) else None
+    return _of_values(members, val, others, calibrated, level, seed, disputed)
 
 
-def _impossible(members: Members) -> list[str]:
-    """A note that names the members whose NLL is infinite."""
-    assert members.probs is not None
-    zero = members.probs[:, np.arange(len(members.targets)), members.targets] == 0
-    if not zero.any():
-        return []
-    named = [label for label, some in zip(members.labels, zero.any(axis=1), strict=True) if some]
-    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
-    some, every = int(zero.any(axis=0).sum()), int(zero.all(axis=0).sum())
-    pooled = f", the ensemble as a whole to that of {every}" if every else ""
-    return [
-        f"NLL is infinite: {', '.join(named[:5])}{more} gave probability 0 to the target of {some} of "
-        f"{len(members.targets)} examples{pooled}; compare by accuracy and Brier"
-    ]
+def brief(members: Members) -> dict[str, tuple[float, float]]:
+    """Return metric -> (of the ensemble, mean of the members): accuracy and NLL, or RMSE and with variances NLL."""
+    if isinstance(members, Classes):
+        whole, single = (score.judged(p, members.targets) for p in (members.probs.mean(axis=0), members.probs))
+        return {
+            "accuracy": (float(whole.right.mean()), float(single.right.mean())),
+            "nll": (float(whole.nll.mean()), float(single.nll.mean())),
+        }
+    m, v, t = members.mean, members.var, members.targets
+    singles = np.sqrt(((m - t) ** 2).mean(axis=1))
+    found = {"rmse": (float(np.sqrt(((m.mean(axis=0) - t) ** 2).mean())), float(singles.mean()))}
+    if v is not None:
+        found["nll"] = float(score.mixture_nll(m, v, t).mean()), float(-score.log_density(m, v, t).mean())
+    return found
 
 
 def _same(members: Members, other: Members, name: str) -> None:
@@ -107,26 +188,18 @@ def _same(members: Members, other: Members, name: str) -> None:
             f"{name} and {members.split} are not of the same members: {', '.join(lacking[:5])} is in one of them only",
             hint="choose members that predicted both with --members",
         )
-    mine, its = members.probs, other.probs
-    if (mine is None) != (its is None) or (mine is not None and its is not None and mine.shape[2] != its.shape[2]):
+    classes = [one.probs.shape[2] if isinstance(one, Classes) else 0 for one in (members, other)]
+    if classes[0] != classes[1]:
         raise EnsembleError(f"{name} and {members.split} do not have the same classes")
 
 
-def _of_classes(members: Members, val: Members | None, calibrated: bool, level: float, seed: int) -> dict[str, Any]:
+def _of_classes(
+    members: Classes, val: Classes | None, extra: Mapping[str, Members], calibrated: bool, by: Metric | None,
+    level: float, seed: int, most: int,
+) -> Classification:  # fmt: skip
     p, t = members.probs, members.targets
-    assert p is not None
-    of = shared(p)
-    pool = of.pool
-    # The two long parts beside the short ones: each is arithmetic on whole arrays, which threads share well.
-    with ThreadPoolExecutor(2) as threads:
-        fitted = threads.submit(evidence.of_classes, members, val, of=of, seed=seed, level=level)
-        curves = threads.submit(curve.curves, of, t, seed=seed, level=level)
-        unsure = uncertainty.split(of)
-        scores = _class_rows(members.labels, of, t)
-        diversity = differing.of_votes(of.top, pool.shape[1])
-        identities = (differing.brier_gap(of, t), differing.nll_gap(of, t))
-    differences, calibration = fitted.result()
-    pool_out = pool
+    pool = p.mean(axis=0)
+    differences, calibration = evidence.of_classes(members, val, seed=seed, level=level)
     if calibrated:
         if calibration is None or calibration.predicted is None:
             raise EnsembleError(
@@ -134,172 +207,204 @@ def _of_classes(members: Members, val: Members | None, calibrated: bool, level: 
                 "infinite and no temperature was fitted",
                 hint="leave --calibrate out, or let the members predict probabilities that are not 0",
             )
-        pool_out = calibration.predicted
-    combinations = {"vote": {"accuracy": score.accuracy(combine.shares(of.top, pool.shape[1]), t)}}
-    try:
-        folded = combine.folded(combine.member_mean(of.logs).T)
-        combinations["geometric"] = {
-            "accuracy": score.accuracy(folded, t),
-            "nll": score.nll(folded, t),
-            "brier": score.brier(folded, t),
-        }
-    except EnsembleError:
-        combinations["geometric"] = {}
-    return {
-        "prediction": pool_out.argmax(axis=1),
-        "probs": pool_out,
-        "scores": scores,
-        "combinations": combinations,
-        "differences": differences,
-        "curves": curves.result(),
-        "uncertainty": unsure,
-        "diversity": diversity,
-        "identities": identities,
-        "calibration": calibration,
-        "risk": score.risk_coverage(pool, t),
-    }
+        pool = calibration.predicted
+    chosen = None
+    if by is not None:
+        if val is None:
+            raise EnsembleError(
+                f"greedy selection needs predictions for val: it may not look at {members.split}",
+                hint="save predictions for val, or leave --select out",
+            )
+        chosen = select((val.probs, val.targets), p, t, by, val.split)
+    unsure = entropy_split(p)
+    disagreement, kappa = agreement(p.argmax(axis=2), p.shape[2])
+    served = None if calibration is None else calibration.served
+    prediction = pool.argmax(axis=1)
+    return Classification(
+        split=members.split, labels=members.labels, missing=members.missing, ids=members.ids, targets=t,
+        prediction=prediction, level=level, scores=_rows(members), differences=differences,
+        curves=curve.class_curves(p, t, seed=seed, level=level), uncertainty=unsure,
+        disputed=_disputed(members, prediction, unsure, most), calibration=calibration, calibrated=calibrated,
+        extra=tuple(_extra(name, one, served) for name, one in sorted(extra.items())), probs=pool,
+        risk=score.risk_coverage(score.judged(p.mean(axis=0), t)), disagreement=disagreement, kappa=kappa,
+        impossible=_impossible(members), selection=chosen,
+    )  # fmt: skip
 
 
-def _of_values(members: Members, val: Members | None, calibrated: bool, level: float, seed: int) -> dict[str, Any]:
+def _of_values(
+    members: Values, val: Values | None, extra: Mapping[str, Members], calibrated: bool, level: float, seed: int,
+    most: int,
+) -> Regression:  # fmt: skip
     m, v, t = members.mean, members.var, members.targets
-    assert m is not None
     differences, calibration = evidence.of_values(members, val, seed=seed, level=level)
-    scale = calibration.served if calibrated and calibration is not None else 1.0
-    unsure = uncertainty.variance_split(m, None if v is None else v * scale)
-    return {
-        "prediction": combine.member_mean(m),
-        "probs": None,
-        "scores": _value_rows(members),
-        "combinations": {},
-        "differences": differences,
-        "curves": curve.value_curves(m, v, t, seed=seed, level=level),
-        "uncertainty": unsure,
-        "diversity": differing.of_values(m),
-        "identities": (differing.mse_identity(m, t),),
-        "calibration": calibration,
-        "risk": None,
-    }
+    served = None if calibration is None else calibration.served
+    unsure = variance_split(m, v if v is None or not calibrated or served is None else v * served)
+    return Regression(
+        split=members.split, labels=members.labels, missing=members.missing, ids=members.ids, targets=t,
+        prediction=m.mean(axis=0), level=level, scores=_rows(members), differences=differences,
+        curves=curve.value_curves(m, v, t, seed=seed, level=level), uncertainty=unsure,
+        disputed=_disputed(members, m.mean(axis=0), unsure, most), calibration=calibration,
+        calibrated=calibrated and served is not None,
+        extra=tuple(_extra(name, one, served) for name, one in sorted(extra.items())),
+        rms_difference=np.stack([np.sqrt(((m - one) ** 2).mean(axis=1)) for one in m]),
+    )  # fmt: skip
 
 
-def _class_rows(labels: tuple[str, ...], of: Shared, t: Ints) -> tuple[ScoreRow, ...]:
-    pool, at, right = of.pool, of.at(t), of.top == t
-
-    def nll(i: int) -> float:
-        with np.errstate(divide="ignore"):
-            return float(-np.log(at[i]).mean())
-
-    def row(metric: str, single: Callable[[int], float], whole: Callable[..., float], label: str) -> ScoreRow:
-        return _row(metric, labels, single, lambda: whole(pool, t), label)
-
-    return (
-        row("accuracy", lambda i: float(right[i].mean()), score.accuracy, "higher is better"),
-        row("nll", nll, score.nll, BY_CONSTRUCTION),
-        row("brier", lambda i: float(score.brier_by_class(of.by_class[i], at[i]).mean()), score.brier, BY_CONSTRUCTION),
-        row("ece", lambda i: score.reliability_of(of.confidence[i], right[i]).ece, score.ece, BIASED),
-        row(
-            "auroc",
-            lambda i: score.auroc_by_class(of.by_class[i], t),
-            score.auroc,
-            "higher is better; one against the rest, macro",
-        ),
-        row(
-            "aurc",
-            lambda i: score.risk_of(of.confidence[i], right[i]).area,
-            lambda probs, targets: score.risk_coverage(probs, targets).area,
-            "area under risk-coverage",
-        ),
-    )
-
-
-def _value_rows(members: Members) -> tuple[ScoreRow, ...]:
-    m, v, t = members.mean, members.var, members.targets
-    assert m is not None
-    pool = combine.member_mean(m)
-
-    def mixed(metric: str, of: Callable[[Floats, Floats, npt.NDArray[Any]], float], var: Floats) -> ScoreRow:
-        return _row(
-            metric,
-            members.labels,
-            lambda i: of(m[i : i + 1], var[i : i + 1], t),
-            lambda: of(m, var, t),
-            BY_CONSTRUCTION,
-        )
-
-    rows = [
-        _row(
-            "rmse",
-            members.labels,
-            lambda i: score.rmse(m[i], t),
-            lambda: score.rmse(pool, t),
-            BY_CONSTRUCTION,
-        ),
-        _row("mse", members.labels, lambda i: score.mse(m[i], t), lambda: score.mse(pool, t), BY_CONSTRUCTION),
-        mixed("crps", score.mixture_crps, np.zeros(m.shape) if v is None else v),
-    ]
-    if v is not None:
-        rows.append(mixed("nll", score.mixture_nll, v))
+def _rows(members: Members) -> tuple[ScoreRow, ...]:
+    """The score table: every metric of each member alone, and of all together."""
+    if isinstance(members, Classes):
+        singles = [score.of_classes(one, members.targets) for one in members.probs]
+        whole = score.of_classes(members.probs.mean(axis=0), members.targets)
+    else:
+        m, v, t = members.mean, members.var, members.targets
+        singles = [score.of_values(m[i : i + 1], None if v is None else v[i : i + 1], t) for i in range(len(m))]
+        whole = score.of_values(m, v, t)
+    rows = []
+    for metric, ensemble in whole.items():
+        values = np.array([one[metric] for one in singles])
+        if np.isnan(ensemble):
+            rows.append(ScoreRow(metric, None, None, None, None, None))
+            continue
+        best = int(values.argmax() if metric in HIGHER else values.argmin())
+        mean = float(values.mean())
+        rows.append(ScoreRow(metric, mean, float(values[best]), members.labels[best], ensemble, ensemble - mean))
     return tuple(rows)
 
 
-def _row(
-    metric: str,
-    labels: tuple[str, ...],
-    single: Callable[[int], float],
-    whole: Callable[[], float],
-    label: str,
-) -> ScoreRow:
-    try:
-        values = [single(i) for i in range(len(labels))]
-        ensemble = whole()
-    except EnsembleError as refused:
-        return ScoreRow(metric, None, None, None, None, None, refused.what)
-    best = int(np.argmax(values) if metric in HIGHER else np.argmin(values))
-    average = math.fsum(values) / len(values)
-    return ScoreRow(metric, average, values[best], labels[best], ensemble, ensemble - average, label)
-
-
-def _select(members: Members, val: Members | None, metric: selection.Metric) -> selection.Selection:
-    if members.probs is None:
-        raise EnsembleError("greedy selection is for classification", hint="leave --select out")
-    if val is None or val.probs is None:
-        raise EnsembleError(
-            f"greedy selection needs predictions for val: it may not look at {members.split}",
-            hint="save predictions for val, or leave --select out",
-        )
-    return selection.select(val.probs, val.targets, members.probs, members.targets, metric=metric, fitted_on=val.split)
+def _impossible(members: Classes) -> Impossible | None:
+    zero = score.judged(members.probs, members.targets).at == 0
+    labels = tuple(label for label, some in zip(members.labels, zero.any(axis=1), strict=True) if some)
+    return Impossible(labels, int(zero.any(axis=0).sum()), int(zero.all(axis=0).sum())) if labels else None
 
 
 def _extra(name: str, members: Members, served: float | None) -> ExtraSet:
-    if members.probs is not None:
-        of = shared(members.probs)
-        pool = of.pool
-        unsure = uncertainty.split(of)
-        tempered = pool if served is None else calibrate.scaled(pool, served)
-        after = {"nll": score.nll(tempered, members.targets), "ece": score.ece(tempered, members.targets)}
-        rows = _class_rows(members.labels, of, members.targets)
+    after: dict[str, float] = {}
+    if isinstance(members, Classes):
+        unsure, pool = entropy_split(members.probs), members.probs.mean(axis=0)
+        tempered = score.judged(pool if served is None else calibrate.scaled(pool, served), members.targets)
+        after = {"nll": float(tempered.nll.mean()), "ece": score.ece(tempered)}
     else:
-        assert members.mean is not None
-        unsure = uncertainty.variance_split(members.mean, members.var)
-        after = {}
+        unsure = variance_split(members.mean, members.var)
         if members.var is not None and served is not None:
-            after["nll"] = score.mixture_nll(members.mean, members.var * served, members.targets)
-        rows = _value_rows(members)
-    return ExtraSet(
-        name,
-        len(members.ids),
-        rows,
-        after,
-        float(unsure.total.mean()),
-        float(unsure.epistemic.mean()),
-    )
+            after["nll"] = float(score.mixture_nll(members.mean, members.var * served, members.targets).mean())
+    total, epistemic = float(unsure.total.mean()), float(unsure.epistemic.mean())
+    return ExtraSet(name, len(members.ids), _rows(members), after, total, epistemic)
 
 
-def _disputed(members: Members, prediction: npt.NDArray[Any], unsure: uncertainty.Uncertainty, row: int) -> Disputed:
-    return Disputed(
-        members.ids[row].item(),
-        members.targets[row].item(),
-        prediction[row].item(),
-        float(unsure.total[row]),
-        None if unsure.aleatoric is None else float(unsure.aleatoric[row]),
-        float(unsure.epistemic[row]),
-    )
+def _disputed(members: Members, prediction: npt.NDArray[Any], unsure: Uncertainty, most: int) -> tuple[Disputed, ...]:
+    return tuple(
+        Disputed(
+            members.ids[row].item(), members.targets[row].item(), prediction[row].item(), float(unsure.total[row]),
+            None if unsure.aleatoric is None else float(unsure.aleatoric[row]), float(unsure.epistemic[row]),
+        )
+        for row in most_disputed(unsure.epistemic, most).tolist()
+    )  # fmt: skip
+
+
+def most_disputed(epistemic: npt.ArrayLike, most: int = 10) -> Ints:
+    """Rows with the largest epistemic part, most disputed first; equal ones in row order; never a zero."""
+    values = np.asarray(epistemic, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")[:most]
+    return order[values[order] > 0].astype(np.int64)
+
+
+def entropy_split(probs: npt.ArrayLike) -> Uncertainty:
+    """(members, examples, classes): entropy of the mean = mean entropy + mutual information (Depeweg 2018).
+
+    The mutual information is computed on its own, as the mean divergence of members from their mean, so that
+    the identity is a check and the difference of two close numbers cannot turn negative.
+    """
+    p = np.asarray(probs, dtype=np.float64)
+    pool = p.mean(axis=0)
+    aleatoric, epistemic = np.zeros(len(pool)), np.zeros(len(pool))
+    votes = np.zeros(pool.shape)
+    for one in p:
+        aleatoric += entr(one).sum(axis=1) / len(p)
+        epistemic += rel_entr(one, pool).sum(axis=1) / len(p)
+        votes[np.arange(len(pool)), one.argmax(axis=1)] += 1.0
+    ratio = 1.0 - votes.max(axis=1) / len(p)
+    return Uncertainty(entr(pool).sum(axis=1), aleatoric, np.maximum(epistemic, 0.0), ratio)
+
+
+def variance_split(mean: npt.ArrayLike, var: npt.ArrayLike | None) -> Uncertainty:
+    """(members, examples): variance = mean of variances + variance of means (Lakshminarayanan 2017, 2.4)."""
+    spread = np.asarray(np.var(np.asarray(mean, dtype=np.float64), axis=0))
+    noise = None if var is None else np.asarray(np.asarray(var, dtype=np.float64).mean(axis=0))
+    return Uncertainty(spread if noise is None else noise + spread, noise, spread)
+
+
+def agreement(top: Ints, classes: int) -> tuple[Floats, Floats]:
+    """(members, examples) top classes to disagreement and kappa (Cohen 1960), (members, members) each."""
+    members, examples = top.shape
+    same, chance = np.zeros((members, members)), np.zeros((members, members))
+    kind = np.float32 if examples < 2**24 else np.float64  # either counts without rounding
+    for cls in range(classes):
+        named = (top == cls).astype(kind)
+        same += named @ named.T
+        share = np.count_nonzero(named, axis=1) / examples
+        chance += np.outer(share, share)
+    same /= examples
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1.0 - same, np.where(chance < 1.0, (same - chance) / (1.0 - chance), np.nan)
+
+
+def mean_of(matrix: Floats) -> float:
+    """Return the mean over the M(M-1)/2 pairs of a (members, members) matrix."""
+    pairs = matrix[np.triu_indices(len(matrix), 1)]
+    return float(pairs.mean()) if len(pairs) else float("nan")
+
+
+def columns(found: Assessment) -> dict[str, npt.NDArray[Any]]:
+    """One row per example: id, target, prediction, p0 .. (or std), total, aleatoric, epistemic."""
+    table = {"id": found.ids, "target": found.targets, "prediction": found.prediction}
+    unsure = found.uncertainty
+    if isinstance(found, Classification):
+        table |= {f"p{cls}": found.probs[:, cls] for cls in range(found.probs.shape[1])}
+    else:
+        table["std"] = np.sqrt(unsure.total)
+    parts = ("total", "aleatoric", "epistemic", "variation_ratio")
+    return table | {name: part for name in parts if (part := getattr(unsure, name)) is not None}
+
+
+def to_json(found: Assessment) -> dict[str, Any]:
+    """Plain data without the rows of examples; floats may be NaN or infinite."""
+    unsure, classes = found.uncertainty, isinstance(found, Classification)
+    matrices = ("disagreement", "kappa") if classes else ("rms_difference",)
+    body: dict[str, Any] = {
+        "kind": found.kind,
+        "split": found.split,
+        "members": list(found.labels),
+        "missing": [{"member": label, "reason": reason} for label, reason in found.missing],
+        "examples": len(found.ids),
+        "level": found.level,
+        "scores": plain(found.scores),
+        "differences": [plain(one) | {"difference": one.value} for one in found.differences],
+        "size_curve": plain(found.curves),
+        "uncertainty": {
+            name: None if (part := getattr(unsure, name)) is None else float(part.mean())
+            for name in ("total", "aleatoric", "epistemic")
+        }
+        | {"unit": "nats" if classes else "squared target unit"},
+        "disputed": plain(found.disputed),
+        "diversity": {name: plain(getattr(found, name)) for name in matrices}
+        | {f"mean_{name}": mean_of(getattr(found, name)) for name in matrices},
+        "calibration": plain(found.calibration, without=("predicted",)),
+        "calibrated": found.calibrated,
+        "extra": plain(found.extra),
+    }
+    if isinstance(found, Classification):
+        body |= {"impossible": plain(found.impossible), "selection": plain(found.selection)}
+    return body
+
+
+def plain(value: Any, without: Sequence[str] = ()) -> Any:
+    """Return dataclasses, arrays and tuples as what JSON has."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if is_dataclass(value):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value) if one.name not in without}
+    return value

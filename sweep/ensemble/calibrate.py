@@ -1,157 +1,107 @@
-"""Confidence made honest with one parameter, fitted on examples other than those it is scored on."""
+"""Fit one parameter of confidence, on examples other than those it is scored on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from sweep.ensemble import score
-from sweep.ensemble.combine import Floats, Ints
+from sweep.ensemble.score import Diagram, Floats, Ints, Judged
 from sweep.errors import EnsembleError
 
 FLOOR = -700.0  # log of the smallest probability told from zero; keeps 0 · log 0 out of the arithmetic
-STEPS = 6  # of Newton's before L-BFGS is asked
-CACHED = 2**14  # logits that are summed up at a time: with what comes of them, they stay in the cache of a core
-CLEAR = 1e-6  # the least curvature of a minimum, per unit of log T squared
 RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE: without errors in the data the best one is 0
 
 
-def temperature(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """T that minimises the NLL of softmax(log p / T) (Guo 2017, sec. 4.2), by L-BFGS on 1/T.
+def root(slope: Callable[[float], tuple[float, float]], start: float = 1.0) -> float:
+    """Return x between 1/RANGE and RANGE where slope(x), given with its derivative, rises through 0.
 
-    probs (examples, classes), targets (examples,). Above 1 the predictions were overconfident. The problem is
-    convex in 1/T; T is held within 1/100 and 100. Where the minimum is a clear one, Newton's steps bring what
-    L-BFGS found to rounding.
+    Newton's steps within a bracket, which is halved where they leave it. An end of the range where there is no root;
+    it is asked for after a few steps in one direction, for along a tail they are all small.
     """
-    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
+    low, high, below, above, x = 1.0 / RANGE, RANGE, False, False, start
+    for turn in range(200):
+        value, rise = slope(x)
+        if value > 0:
+            high, above = x, True
+        elif value < 0:
+            low, below = x, True
+        if value == 0 or low >= high:
+            return x
+        moved = x - (value / rise if rise > 0 else math.copysign(math.inf, value))
+        if moved >= high or (turn > 8 and not above):
+            moved = math.sqrt(low * high) if above else high
+        elif moved <= low or (turn > 8 and not below):
+            moved = math.sqrt(low * high) if below else low
+        if abs(moved - x) <= 1e-7 * x:  # a step squares the error
+            return moved
+        x = moved
+    return x
+
+
+def logits(probs: Floats) -> Floats:
+    """Log-probabilities (examples, classes), the largest of each example 0."""
     with np.errstate(divide="ignore"):
-        logits = shifted(np.log(p.T))
-    return _by_lbfgs(logits, float(logits[t, np.arange(len(t))].mean()))
+        found: Floats = np.maximum(np.log(probs), FLOOR)
+    found -= found.max(axis=-1, keepdims=True)
+    return found
 
 
-def temperature_near(start: float, logits: Floats, targets: Ints) -> float:
-    """The same T from `shifted` logits (classes, examples), when one is known to lie near: in two or three passes.
+def temperature(probs: npt.ArrayLike, targets: npt.ArrayLike, start: float = 1.0) -> float:
+    """T that minimises the NLL of softmax(log p / T) (Guo 2017, sec. 4.2), which is convex in 1/T.
 
-    L-BFGS is asked where Newton's steps from there do not meet a minimum soon.
+    probs (examples, classes), targets (examples,). Above 1 the predictions were overconfident.
     """
-    at = float(logits[targets, np.arange(len(targets))].mean())
-    found = _by_newton(logits, at, 1.0 / start)
-    return _by_lbfgs(logits, at) if found is None else 1.0 / found
+    return fitted(logits(np.asarray(probs, dtype=np.float64)), np.asarray(targets), start)
 
 
-def shifted(logs: Floats) -> Floats:
-    """Log-probabilities (classes, examples) as logits whose largest is 0 in every example, contiguous, a copy."""
-    logits = np.maximum(logs, FLOOR, order="C")
-    logits -= logits.max(axis=0)
-    return logits
+def fitted(z: Floats, targets: Ints, start: float = 1.0) -> float:
+    """Return the same T from `logits`."""
+    at = float(z[np.arange(len(targets)), targets].mean())
+
+    def slope(inverse: float) -> tuple[float, float]:
+        power = np.exp(inverse * z)
+        total = power.sum(axis=1)
+        power *= z
+        mean = power.sum(axis=1) / total
+        square = np.einsum("ec,ec->e", power, z) / total
+        return float(mean.mean()) - at, float((square - mean * mean).mean())
+
+    return 1.0 / root(slope, 1.0 / start)
 
 
-def _by_lbfgs(logits: Floats, at: float) -> float:
-    def loss(inverse: float) -> tuple[float, float]:
-        power = np.exp(inverse * logits)
-        total = power.sum(axis=0)
-        slope = np.einsum("ce,ce->e", power, logits) / total
-        return float(np.log(total).mean()) - inverse * at, float(slope.mean()) - at
-
-    found = _minimise(loss)
-    polished = _by_newton(logits, at, found)
-    return 1.0 / (found if polished is None else polished)
-
-
-def _by_newton(logits: Floats, at: float, inverse: float) -> float | None:
-    """1/T from a start, by Halley's rule on the slope of the NLL; None without a clear minimum near by."""
-    step = max(1, CACHED // len(logits))
-    parts = [logits[:, start : start + step] for start in range(0, logits.shape[1], step)]
-    for _ in range(STEPS):
-        mean, bend, twist = np.sum([_moments(part, inverse) for part in parts], axis=0) / logits.shape[1]
-        slope = mean - at
-        if not bend * inverse**2 > CLEAR:
-            return None
-        move = -2.0 * slope * bend / (2.0 * bend**2 - slope * twist)
-        if not abs(move) < inverse / 2:
-            return None
-        inverse += move
-        if not 1.0 / RANGE < inverse < RANGE:
-            return None
-        if abs(move) < 1e-5 * inverse:  # each step cubes the error
-            return float(inverse)
-    return None
-
-
-def _moments(logits: Floats, inverse: float) -> tuple[float, float, float]:
-    """Sums over examples of the mean and the second and third central moment of logits under softmax.
-
-    Those around zero would cancel where an example is almost certain.
-    """
-    power = logits * inverse
+def softmax(z: Floats, inverse: npt.ArrayLike = 1.0) -> Floats:
+    """Softmax over classes of inverse * logits; inverse: 1/T, alone or one per example."""
+    power: Floats = z * np.asarray(inverse, dtype=np.float64)[..., None]
     np.exp(power, out=power)
-    total = power.sum(axis=0)
-    mean = np.einsum("ce,ce->e", power, logits) / total
-    apart = logits - mean
-    power *= apart
-    second = np.einsum("ce,ce->e", power, apart)
-    apart *= apart
-    third = np.einsum("ce,ce->e", power, apart)
-    return float(mean.sum()), float((second / total).sum()), float((third / total).sum())
+    power /= power.sum(axis=-1, keepdims=True)
+    return power
 
 
 def scaled(probs: npt.ArrayLike, temperature: float) -> Floats:
     """softmax(log p / T) over the last axis; T = 1 gives the input back, but for rounding."""
-    with np.errstate(divide="ignore"):
-        logits = np.maximum(np.log(np.asarray(probs, dtype=np.float64)), FLOOR) / temperature
-    logits -= logits.max(axis=-1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=-1, keepdims=True)
-    return logits
+    return softmax(logits(np.asarray(probs, dtype=np.float64)), 1.0 / temperature)
 
 
 def variance_scale(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Factor on all variances (members, examples) with the least mixture NLL, by L-BFGS on its inverse."""
+    """Return the factor on all variances (members, examples) with the least mixture NLL."""
     m, v = np.asarray(mean, dtype=np.float64), np.asarray(var, dtype=np.float64)
     square = (np.asarray(targets, dtype=np.float64) - m) ** 2 / v
     base = -0.5 * np.log(v)
 
-    def loss(inverse: float) -> tuple[float, float]:
+    def slope(inverse: float) -> tuple[float, float]:
         logs = base - 0.5 * inverse * square
-        total = logsumexp(logs, axis=0)
-        slope = (np.exp(logs - total) * square).sum(axis=0)
-        value = -float(total.mean()) - 0.5 * float(np.log(inverse))
-        return value, 0.5 * float(slope.mean()) - 0.5 / inverse
+        weights = np.exp(logs - logsumexp(logs, axis=0))
+        mean = (weights * square).sum(axis=0)
+        spread = (weights * square * square).sum(axis=0) - mean * mean
+        return 0.5 * float(mean.mean()) - 0.5 / inverse, 0.5 / inverse**2 - 0.25 * float(spread.mean())
 
-    return 1.0 / _minimise(loss)
-
-
-def _minimise(loss: Callable[[float], tuple[float, float]]) -> float:
-    from scipy.optimize import minimize
-
-    def fun(x: Floats) -> tuple[float, Floats]:
-        value, slope = loss(float(x[0]))
-        return value, np.array([slope])
-
-    found = minimize(
-        fun,
-        np.ones(1),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(1.0 / RANGE, RANGE)],
-        # One parameter needs one correction; more would go through threaded BLAS, many times slower here.
-        options={"ftol": 1e-13, "gtol": 1e-8, "maxcor": 1},
-    )
-    return float(found.x[0])
-
-
-def losses(logits: Floats, targets: Ints, inverse: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """(examples,) NLL and Brier score of softmax(inverse * logits): `shifted` logits, 1/T alone or an example."""
-    power: Floats = np.multiply(logits, inverse)
-    np.exp(power, out=power)
-    power /= power.sum(axis=0)
-    at = power[targets, np.arange(len(targets))]
-    with np.errstate(divide="ignore"):
-        return -np.log(at), score.brier_by_class(power, at)
+    return 1.0 / root(slope)
 
 
 @dataclass(frozen=True)
@@ -163,7 +113,7 @@ class Fold:
 
 
 def folds(examples: int, *, seed: int = 0) -> tuple[Fold, ...]:
-    """Random parts of the scored examples; each is calibrated by what the others say.
+    """Split the scored examples at random; each part is calibrated by what the others say.
 
     Five parts below 2,000 examples, where each counts; from there on halves are plenty for one parameter.
     """
@@ -174,53 +124,40 @@ def folds(examples: int, *, seed: int = 0) -> tuple[Fold, ...]:
     return tuple(Fold(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in range(count))
 
 
-def temper(
-    probs: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    *,
-    val: tuple[Floats, Ints] | None = None,
-    parts: tuple[Fold, ...] | None = None,
-) -> tuple[Floats, tuple[float, ...]]:
-    """Calibrated (examples, classes) and the temperatures: one from val, else one a fold (cross-fitted)."""
-    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
-    if val is not None:
-        found = temperature(*val)
-        return scaled(p, found), (found,)
-    out, used = np.empty_like(p), []
-    for fold in parts if parts is not None else folds(len(t)):
-        used.append(temperature(p[fold.fit], t[fold.fit]))
-        out[fold.apply] = scaled(p[fold.apply], used[-1])
-    return out, tuple(used)
+def by_fold(fit: Callable[[Fold, int], float], parts: Sequence[Fold]) -> tuple[Floats, tuple[float, ...]]:
+    """Return the parameter of every scored example, and those of the folds."""
+    used = tuple(fit(fold, k) for k, fold in enumerate(parts))
+    out = np.empty(sum(len(fold.apply) for fold in parts))
+    for fold, value in zip(parts, used, strict=True):
+        out[fold.apply] = value
+    return out, used
 
 
 @dataclass(frozen=True)
 class Calibration:
     """What calibrating the pooled ensemble did, on examples it was not fitted on.
 
-    parameter: "temperature" or "variance scale"; served: the value a deployed ensemble uses; used:
-    those behind the scores (one from val, or one a fold). before, after: metric to value, smaller is better;
-    predicted: the calibrated probabilities (examples, classes). The last three are None in regression.
+    fitted_on: the split; folds: how many parts of the scored split were cross-fitted, 0 on another split. served: the
+    value a deployed ensemble uses; used: those behind the scores, one or one per fold. before, after: metric to value,
+    smaller is better; predicted: the calibrated probabilities (examples, classes). The last three are None in
+    regression.
     """
 
-    parameter: str
-    source: str
+    parameter: Literal["temperature", "variance scale"]
+    fitted_on: str
+    folds: int
     served: float
     used: tuple[float, ...]
     before: dict[str, float]
     after: dict[str, float]
-    diagram_before: score.Diagram | None = None
-    diagram_after: score.Diagram | None = None
+    diagram_before: Diagram | None = None
+    diagram_after: Diagram | None = None
     predicted: Floats | None = None
 
     @property
     def worse(self) -> tuple[str, ...]:
         """The scores that are worse for it."""
         return tuple(name for name, value in self.before.items() if not self.after[name] <= value)
-
-    @property
-    def helps(self) -> bool:
-        """True where no score is worse for it."""
-        return not self.worse
 
     @property
     def at_bound(self) -> bool:
@@ -230,4 +167,9 @@ class Calibration:
     @property
     def recommended(self) -> bool:
         """True where the calibrated predictions are the ones to use."""
-        return self.helps and not self.at_bound
+        return not self.worse and not self.at_bound
+
+
+def possible(found: Judged) -> bool:
+    """Return whether no target was given probability 0, of which no temperature makes a likelihood."""
+    return bool((found.at > 0).all())

@@ -1,23 +1,29 @@
 """The size curve: what a random ensemble of k of these members is expected to score, for every k.
 
-Scores that are quadratic in the prediction (Brier, MSE, CRPS) have the expectation over all k-subsets in
-closed form; the others are averaged over subsets that are walked by adding one member at a time.
+Scores that are quadratic in the prediction (Brier, MSE, CRPS) have the expectation over all k-subsets in closed form.
+Of the others every subset of a size is scored where there are few, else the prefixes of balanced random orders.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb, log
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
 from sweep.ensemble import score
-from sweep.ensemble.combine import Floats, Ints
-from sweep.ensemble.contest import contests
-from sweep.ensemble.shared import Shared, shared
-from sweep.ensemble.subsets import Bools, Walk, columns, walked
+from sweep.ensemble.score import Floats, Ints
 from sweep.errors import EnsembleError
+
+Bools = npt.NDArray[np.bool_]
+
+OF_A_SIZE = 500  # subsets of a size up to which every one of them is scored
+ORDERS = 64
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,9 @@ class SizeCurve:
     """Entry k - 1 is for k members: value, its standard error over seeds, and the band low to high.
 
     The band is the delete-one jackknife with Student's t on M - 1 degrees of freedom; at k = M it uses the
-    ensembles of all members but one. It is NaN below 3 members. method says how the expectation was taken; noise is
-    the standard error of value that comes of scoring some subsets only, 0 where it is the exact expectation.
+    ensembles of all members but one. It is NaN below 3 members. method: how the expectation was taken, in "closed form"
+    or over "subsets"; noise: the standard error of value that comes of scoring some subsets only, 0 where it is the
+    exact expectation.
     """
 
     metric: str
@@ -34,7 +41,7 @@ class SizeCurve:
     error: Floats
     low: Floats
     high: Floats
-    method: str
+    method: Literal["closed form", "subsets"]
     level: float
     noise: Floats
 
@@ -65,72 +72,115 @@ def class_curves(
     probs: npt.ArrayLike, targets: npt.ArrayLike, *, seed: int = 0, level: float = 0.95
 ) -> tuple[SizeCurve, ...]:
     """Accuracy, NLL and Brier of averaged probabilities (members, examples, classes)."""
-    return curves(shared(probs), np.asarray(targets), seed=seed, level=level)
+    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
+    rows = np.arange(len(t))
+    # Classes first: a maximum over ten classes is then ten passes over whole rows.
+    by_class = np.ascontiguousarray(p.transpose(0, 2, 1))
 
+    def scores(summed: Floats, size: int) -> tuple[float, float]:
+        at, best = summed[t, rows], summed.max(axis=0)
+        right = at == best
+        if np.count_nonzero(summed == best) > len(t):  # ties go to the lowest class
+            right = summed.argmax(axis=0) == t
+        with np.errstate(divide="ignore"):
+            return float(right.mean()), log(size) - float(np.log(at).mean())
 
-def curves(of: Shared, targets: Ints, *, seed: int = 0, level: float = 0.95) -> tuple[SizeCurve, ...]:
-    """The same from what is shared with other parts of an assessment."""
-    brier = _brier_products(of, targets)
-    parts, settled = contests(of, targets, columns(of.count))
-    raw = walked([(one.rows, one.score) for one in parts], np.add, of.count, 2, seed)
-    right = (settled + raw.values[:, 0]) / len(targets)
-    nll = np.log(raw.chosen.sum(axis=1)) - raw.values[:, 1] / len(targets)
-    walk = Walk(raw.chosen, np.stack([right, nll], axis=1), raw.method, raw.exact)
+    walk = walked(by_class, np.add, scores, seed)
+    at = by_class[:, t, rows]
+    flat, mean = by_class.reshape(len(p), -1), at.mean(axis=1)
+    products = flat @ flat.T / len(t) - mean[:, None] - mean[None, :] + 1.0  # mean of (p_i - y)·(p_j - y)
     with np.errstate(divide="ignore"):
-        own = np.stack([(of.top == targets).mean(axis=1), -np.log(of.at(targets)).mean(axis=1)], axis=1)
+        nll = -np.log(at).mean(axis=1)
     return (
-        _walked("accuracy", walk, 0, own[:, 0], brier, level),
-        _walked("nll", walk, 1, own[:, 1], brier, level),
-        _closed("brier", brier, level),
+        _averaged("accuracy", walk, 0, (p.argmax(axis=2) == t).mean(axis=1), products, level),
+        _averaged("nll", walk, 1, nll, products, level),
+        _closed("brier", products, level),
     )
 
 
 def value_curves(
-    mean: npt.ArrayLike,
-    var: npt.ArrayLike | None,
-    targets: npt.ArrayLike,
-    *,
-    seed: int = 0,
-    level: float = 0.95,
+    mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike, *, seed: int = 0, level: float = 0.95
 ) -> tuple[SizeCurve, ...]:
     """RMSE, MSE, CRPS, and with variances NLL, of the Gaussian mixture (members, examples)."""
     m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     residual = m - t
     square = residual @ residual.T / len(t)
     crps = _crps_products(m, np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64), t)
-    logs = None if var is None else score.log_density(m, var, t)
-
-    step = columns(len(m))
-    parts = [] if logs is None else [(logs[:, at : at + step].T, _summed) for at in range(0, len(t), step)]
-    walk = walked(parts, np.logaddexp, len(m), 1, seed)
-    root = Walk(walk.chosen, np.sqrt(_quadratic(square, walk.chosen))[:, None], walk.method, walk.exact)
+    root = walked(residual, np.add, lambda summed, size: (float(np.sqrt(np.mean(summed**2)) / size),), seed)
     curves = [
-        _walked("rmse", root, 0, np.sqrt(np.diag(square)), square, level),
+        _averaged("rmse", root, 0, np.sqrt(np.diag(square)), square, level),
         _closed("mse", square, level),
         _closed("crps", crps, level),
     ]
-    if logs is not None:
-        nll = np.log(walk.chosen.sum(axis=1))[:, None] - walk.values / len(t)
-        curves.append(
-            _walked("nll", Walk(walk.chosen, nll, walk.method, walk.exact), 0, -logs.mean(axis=1), crps, level)
-        )
+    if var is not None:
+        logs = score.log_density(m, var, t)
+        walk = walked(logs, np.logaddexp, lambda joined, size: (log(size) - float(joined.mean()),), seed)
+        curves.append(_averaged("nll", walk, 0, -logs.mean(axis=1), crps, level))
     return tuple(curves)
 
 
-def _summed(rows: Floats) -> Floats:
-    return np.asarray(rows.sum(axis=0, keepdims=True))
+@dataclass(frozen=True)
+class Walk:
+    """Subsets that were scored: chosen (subsets, members), values (subsets, metrics).
+
+    exact (members,): whether the mean over those of size k, at entry k - 1, has no noise.
+    """
+
+    chosen: Bools
+    values: Floats
+    exact: Bools
 
 
-def _brier_products(of: Shared, targets: Ints) -> Floats:
-    """(members, members): mean over examples of (p_i - y)·(p_j - y); a subset's Brier averages its pairs."""
-    products = np.zeros((of.count, of.count))
-    step = max(1, 2**20 // (of.count * of.by_class.shape[1]))  # a bounded copy, not a second array of the input's size
-    for start in range(0, len(targets), step):
-        part = of.by_class[:, :, start : start + step].copy()
-        part[:, targets[start : start + step], np.arange(part.shape[2])] -= 1.0
-        flat = part.reshape(of.count, -1)
-        products += flat @ flat.T
-    return products / len(targets)
+def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[float, ...]], seed: int = 0) -> Walk:
+    """Score subsets of the members (members, …): all of a size up to OF_A_SIZE, else prefixes of balanced orders.
+
+    join: what makes one of two members, np.add or np.logaddexp; scores: of what is joined, and of how many.
+    """
+    count = len(parts)
+    few = [size for size in range(1, count + 1) if comb(count, size) <= OF_A_SIZE]
+    orders = orders_of(count, seed) if len(few) < count else np.zeros((0, count), dtype=np.int64)
+    if len(few) < count:  # orders that begin with each member equally often have those sizes as they are
+        few = [size for size in few if 1 < size < count - 1]
+    chosen, values = [], []
+    for subset, joined in (one for size in few for one in _every(parts, join, size)):
+        chosen.append(np.bincount(subset, minlength=count).astype(bool))
+        values.append(scores(joined, len(subset)))
+    for order in orders:
+        joined, inside = parts[order[0]].copy(), np.zeros(count, dtype=bool)
+        for size, member in enumerate(order, 1):
+            inside[member] = True
+            if size > 1:
+                join(joined, parts[member], out=joined)
+            if size not in few:
+                chosen.append(inside.copy())
+                values.append(scores(joined, size))
+    free = (1, count - 1) if count <= ORDERS else ()
+    exact = np.array([size in few or size == count or size in free for size in range(1, count + 1)])
+    return Walk(np.array(chosen), np.array(values), exact if len(orders) else np.ones(count, dtype=bool))
+
+
+def _every(parts: Floats, join: np.ufunc, size: int) -> Iterator[tuple[tuple[int, ...], Floats]]:
+    """Every subset of a size with its members joined; what two in a row begin with is joined once."""
+    made: list[Floats] = []
+    last: tuple[int, ...] = ()
+    for subset in combinations(range(len(parts)), size):
+        same = next((at for at, (a, b) in enumerate(zip(subset, last, strict=False)) if a != b), 0)
+        del made[same:]
+        for member in subset[same:]:
+            made.append(join(made[-1], parts[member]) if made else parts[member])
+        last = subset
+        yield subset, made[-1]
+
+
+def orders_of(count: int, seed: int) -> Ints:
+    """(orders, count), about ORDERS: rotations of random ones, each member as often in each place.
+
+    That makes sizes 1, M - 1 and M exact up to ORDERS members, and the rest less noisy than independent orders.
+    """
+    rng = np.random.default_rng(seed)
+    bases = [rng.permutation(count) for _ in range(max(1, ORDERS // count))]
+    starts = np.arange(min(count, ORDERS)) * count // min(count, ORDERS)
+    return np.concatenate([base[(starts[:, None] + np.arange(count)) % count] for base in bases])
 
 
 def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
@@ -143,11 +193,10 @@ def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
     return np.asarray((own[:, None] + own[None, :] - pairs) / 2.0)
 
 
-def crps_without(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
+def crps_without(mean: Floats, var: Floats, targets: Floats) -> Floats:
     """(members,): mixture CRPS of the ensembles that lack each member; NaN below 2 members."""
-    m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    _, without = _expected(_crps_products(m, np.asarray(var, dtype=np.float64), t))
-    return without[:, -2] if len(m) > 1 else np.full(len(m), np.nan)
+    _, without = _expected(_crps_products(mean, var, targets))
+    return without[:, -2] if len(mean) > 1 else np.full(len(mean), np.nan)
 
 
 def _expected(products: Floats) -> tuple[Floats, Floats]:
@@ -170,28 +219,27 @@ def _expected(products: Floats) -> tuple[Floats, Floats]:
     return full, without
 
 
-def _blend(own: npt.ArrayLike, between: npt.ArrayLike, size: npt.NDArray[np.int64]) -> Floats:
+def _blend(own: npt.ArrayLike, between: npt.ArrayLike, size: Ints) -> Floats:
     return np.asarray(np.asarray(own) / size + np.asarray(between) * (1.0 - 1.0 / size), dtype=np.float64)
 
 
 def _closed(metric: str, products: Floats, level: float) -> SizeCurve:
     full, without = _expected(products)
-    return _banded(metric, full, without, "closed form over all subsets", level, np.zeros(len(full)))
+    return _banded(metric, full, without, "closed form", level, np.zeros(len(full)))
 
 
-def _banded(metric: str, full: Floats, without: Floats, method: str, level: float, noise: Floats) -> SizeCurve:
+def _banded(
+    metric: str, full: Floats, without: Floats, method: Literal["closed form", "subsets"], level: float, noise: Floats
+) -> SizeCurve:
     count = len(full)
-    replicas = without.copy()
-    if count > 1:
-        # No ensemble of M members lacks one of the M; the plug-in replica is the ensemble of the others.
-        replicas[:, -1] = without[:, -2]
     error = np.full(count, np.nan)
-    if count >= 3:
-        with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):
+        if count >= 3:
+            # No ensemble of M members lacks one of the M; the plug-in replica is the ensemble of the others.
+            replicas = np.concatenate([without[:, :-1], without[:, -2:-1]], axis=1)
             spread = replicas - replicas.mean(axis=0)
             error = np.sqrt((count - 1) / count * (spread**2).sum(axis=0))
-    with np.errstate(invalid="ignore"):
-        half = error * float(stdtrit(count - 1, 0.5 + level / 2)) if count >= 3 else error
+        half = error * float(stdtrit(max(count - 1, 1), 0.5 + level / 2))
         return SizeCurve(metric, full, error, full - half, full + half, method, level, noise)
 
 
@@ -199,47 +247,37 @@ def _quadratic(products: Floats, chosen: Bools) -> Floats:
     """(subsets,): each subset's mean over its pairs."""
     weights = chosen / chosen.sum(axis=1, keepdims=True)
     # No product of BLAS: how that rounds depends on how many threads share it.
-    return np.asarray(np.maximum((np.einsum("si,ij->sj", weights, products) * weights).sum(axis=1), 0.0))
+    return np.asarray((np.einsum("si,ij->sj", weights, products) * weights).sum(axis=1))
 
 
-def _walked(metric: str, walk: Walk, column: int, own: Floats, products: Floats, level: float) -> SizeCurve:
+def _averaged(metric: str, walk: Walk, column: int, own: Floats, products: Floats, level: float) -> SizeCurve:
     """Average the scored subsets by size, with and without each member.
 
     own (members,) and products (members, members) are control variates: two scores of the same subsets whose
     expectations are known exactly. What sampled subsets got by luck in those is subtracted.
     """
     count = walk.chosen.shape[1]
-    values = walk.values[:, column]
-    sizes = walk.chosen.sum(axis=1)
+    values, sizes = walk.values[:, column], walk.chosen.sum(axis=1)
     full, without, noise = np.full(count, np.nan), np.full((count, count), np.nan), np.zeros(count)
     with np.errstate(invalid="ignore"):
-        known, known_without = _known(own, products)
-    controls = None
-    if not walk.exact.all() and bool(np.isfinite(values).all() and np.isfinite(own).all()):
-        controls = np.stack([walk.chosen @ own / sizes, _quadratic(products, walk.chosen)], axis=1)
-    with np.errstate(invalid="ignore"):
+        pairs, pairs_without = _expected(products)
+        rest = (own.sum() - own) / max(count - 1, 1)
+        adjust = bool(np.isfinite(values).all() and np.isfinite(own).all())
         for size in range(1, count + 1):
             rows = np.flatnonzero(sizes == size)
-            adjusted, shift = values[rows], np.zeros(count)
-            if controls is not None and not walk.exact[size - 1]:
-                luck = controls[rows] - known[size - 1]
-                slope = np.linalg.lstsq(luck - luck.mean(axis=0), adjusted - adjusted.mean(), rcond=1e-9)[0]
-                adjusted = adjusted - luck @ slope
-                shift = (known_without[:, size - 1] - known[size - 1]) @ slope
-            full[size - 1] = adjusted.mean()
+            mine, shift = values[rows], np.zeros(count)
+            if adjust and not walk.exact[size - 1]:
+                inside = walk.chosen[rows]
+                known = np.array([own.mean(), pairs[size - 1]])
+                luck = np.stack([inside @ own / size, _quadratic(products, inside)], axis=1) - known
+                slope = np.linalg.lstsq(luck - luck.mean(axis=0), mine - mine.mean(), rcond=1e-9)[0]
+                mine = mine - luck @ slope
+                shift = (np.stack([rest, pairs_without[:, size - 1]], axis=1) - known) @ slope
+            full[size - 1] = mine.mean()
             if not walk.exact[size - 1]:
-                noise[size - 1] = adjusted.std(ddof=1) / np.sqrt(len(rows))
+                noise[size - 1] = mine.std(ddof=1) / np.sqrt(len(rows))
             outside = ~walk.chosen[rows]
             taken = outside.sum(axis=0)
-            sums = np.where(outside, adjusted[:, None], 0.0).sum(axis=0)
+            sums = np.where(outside, mine[:, None], 0.0).sum(axis=0)
             without[:, size - 1] = np.where(taken > 0, sums / np.maximum(taken, 1) + shift, np.nan)
-    return _banded(metric, full, without, walk.method, level, noise)
-
-
-def _known(own: Floats, products: Floats) -> tuple[Floats, Floats]:
-    """Exact expectations of the two controls: (M sizes, 2) and, without member i, (M, M sizes, 2)."""
-    count = len(own)
-    full, without = _expected(products)
-    flat = np.repeat(own.mean(), count)
-    left = np.repeat(((own.sum() - own) / max(count - 1, 1))[:, None], count, axis=1)
-    return np.stack([flat, full], axis=1), np.stack([left, without], axis=2)
+    return _banded(metric, full, without, "subsets", level, noise)

@@ -1,31 +1,29 @@
-"""Is the ensemble better than its members beyond what averaging guarantees? Paired differences."""
+"""Compare the ensemble with its members beyond what averaging guarantees: paired differences."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import logsumexp, stdtrit
 
-from sweep.ensemble import calibrate, curve, score
-from sweep.ensemble.combine import Floats, Ints, mean
-from sweep.ensemble.members import Members
-from sweep.ensemble.shared import Shared, shared, tops
-from sweep.errors import EnsembleError
-
-GIVEN = "over examples, given these members"
-SEEDS = "over seeds, this split and test set"
+from sweep.ensemble import calibrate, score
+from sweep.ensemble.calibrate import Calibration, Fold
+from sweep.ensemble.curve import crps_without
+from sweep.ensemble.members import Classes, Members, Values
+from sweep.ensemble.score import Floats
 
 
 @dataclass(frozen=True)
 class Difference:
     """Ensemble minus the mean of its single members, in the metric's unit.
 
-    ensemble, members_mean: the two scores. examples: (low, high) of the paired t interval over
-    examples, given these members. seeds: (low, high) of the delete-one jackknife over members, or None
-    below 3 members. calibrated: both sides were calibrated, each on examples it is not scored on.
+    ensemble, members_mean: the two scores. examples: (low, high) of the paired t interval over examples, given these
+    members. seeds: (low, high) of the delete-one jackknife over members, or None below 3 members. calibrated: both
+    sides were calibrated, each on examples it is not scored on.
     """
 
     metric: str
@@ -66,183 +64,136 @@ def jackknife(whole: float, without: npt.ArrayLike, level: float = 0.95) -> tupl
     return whole - half, whole + half
 
 
-def _difference(
+def difference(
     metric: str, whole: Floats, singles: Floats, without: Floats, calibrated: bool, level: float
 ) -> Difference:
     """whole (examples,), singles (members, examples), without (members,): the ensemble lacking each."""
-    count = len(singles)
     own = singles.mean(axis=1)
-    centre = singles.mean(axis=0)
     with np.errstate(invalid="ignore"):
-        others = (own.sum() - own) / max(count - 1, 1)
-        each = whole - centre
-        value = float(whole.mean()) - float(own.mean())
-        replicas = without - others
-    return Difference(
-        metric,
-        float(whole.mean()),
-        float(own.mean()),
-        paired(each, level),
-        jackknife(value, replicas, level),
-        calibrated,
-        level,
-    )
+        others = (own.sum() - own) / max(len(own) - 1, 1)
+        examples = paired(whole - singles.mean(axis=0), level)
+        seeds = jackknife(float(whole.mean() - own.mean()), without - others, level)
+    return Difference(metric, float(whole.mean()), float(own.mean()), examples, seeds, calibrated, level)
+
+
+def _parts(members: Members, val: Members | None, seed: int) -> tuple[str, int, tuple[Fold, ...]]:
+    """The split that is fitted on, the number of folds, and what is fitted on which rows for which."""
+    rows = np.arange(len(members.targets))
+    if val is not None:
+        return val.split, 0, (Fold(np.arange(len(val.targets)), rows),)
+    parts = calibrate.folds(len(rows), seed=seed)
+    return members.split, len(parts), parts
 
 
 def of_classes(
-    members: Members, val: Members | None, *, of: Shared | None = None, seed: int = 0, level: float = 0.95
-) -> tuple[tuple[Difference, ...], calibrate.Calibration | None]:
+    members: Classes, val: Classes | None, *, seed: int = 0, level: float = 0.95
+) -> tuple[tuple[Difference, ...], Calibration | None]:
     """Accuracy, and NLL and Brier of the calibrated ensemble against calibrated single members.
 
     A member that gives probability 0 to a target has an infinite NLL, and no temperature mends that: then NLL is not
     compared and Brier scores are those of raw probabilities. Where the pool itself has one, nothing is fitted.
 
     The temperatures come from val, else from cross-fitting on the scored split: one for the pool and one for
-    each member. of: what is shared with other parts of an assessment. In the jackknife's replicas the pool's
-    temperature is held: the NLL is stationary there, so that refitting it would change a replica to second order
-    only.
+    each member. In the jackknife's replicas the pool's temperature is held: the NLL is stationary there, so that
+    refitting it would change a replica to second order only.
     """
-    if members.probs is None:
-        raise EnsembleError("these members predict values, not classes", hint="use of_values")
-    of, t = (shared(members.probs) if of is None else of), members.targets
-    count, pool = of.count, of.pool
-    fit = None if val is None or val.probs is None else (mean(val.probs), val.targets)
-    sets = [(pool, of.at(t), t)]
-    if fit is not None and val is not None and val.probs is not None:
-        sets.append((fit[0], val.probs[:, np.arange(len(fit[1])), fit[1]], fit[1]))
-    if not all((one[np.arange(len(of_it)), of_it] > 0).all() for one, _, of_it in sets):
-        return _raw(of, t, level), None
-    finite = all((own > 0).all() for _, own, _ in sets)
-    parts = calibrate.folds(len(t), seed=seed) if fit is None else None
-    tempered, used = calibrate.temper(pool, t, val=fit, parts=parts)
-    served = used[0] if fit is not None else calibrate.temperature(pool, t)
-    calibration = calibrate.Calibration(
-        "temperature",
-        f"fitted on {val.split}" if val is not None else f"cross-fitted in {len(used)} folds of {members.split}",
-        served,
-        used,
-        {"nll": score.nll(pool, t), "brier": score.brier(pool, t), "ece": score.ece(pool, t)},
-        {"nll": score.nll(tempered, t), "brier": score.brier(tempered, t), "ece": score.ece(tempered, t)},
-        score.diagram(pool, t, level=level),
-        score.diagram(tempered, t, level=level),
-        tempered,
+    p, t, on, count = members.probs, members.targets, val or members, members.count
+    pool = p.mean(axis=0)
+    whole, single = score.judged(pool, t), score.judged(p, t)
+    sets = [(whole, single)]
+    if val is not None:
+        sets.append((score.judged(val.probs.mean(axis=0), val.targets), score.judged(val.probs, val.targets)))
+    raw = [
+        ("accuracy", whole.right, single.right),
+        ("nll", whole.nll, single.nll),
+        ("brier", whole.brier, single.brier),
+    ]
+    without = np.full((3, count), np.nan)
+    rests = [np.maximum((pool * count - one) / max(count - 1, 1), 0.0) for one in p] if count > 1 else []
+    for i, rest in enumerate(rests):
+        lacking = score.judged(rest, t)
+        without[:, i] = lacking.right.mean(), lacking.nll.mean(), lacking.brier.mean()
+    accuracy, nll, brier = (
+        difference(name, mine.astype(np.float64), its.astype(np.float64), each, False, level)
+        for (name, mine, its), each in zip(raw, without, strict=True)
     )
-    if not finite:
-        return _raw(of, t, level), calibration
-    losses = np.empty((2, count, len(t)))
-    right = of.top == t
-    without = np.empty((3, count))
-    rows = ((slice(None), used[0]),) if parts is None else zip([fold.apply for fold in parts], used, strict=True)
-    inverse, own = np.empty(len(t)), np.empty(len(t))
-    for where, value in rows:
-        inverse[where] = 1.0 / value
-    summed = np.ascontiguousarray(pool.T) * count
-    for i in range(count):
-        logits = calibrate.shifted(of.logs[i])
-        if val is not None and val.probs is not None:
-            with np.errstate(divide="ignore"):
-                other = calibrate.shifted(np.log(val.probs[i].T))
-            own[:] = 1.0 / calibrate.temperature_near(used[0], other, val.targets)
-        for fold, value in zip(parts or (), used, strict=False):
-            own[fold.apply] = 1.0 / calibrate.temperature_near(value, logits[:, fold.fit], t[fold.fit])
-        losses[:, i] = calibrate.losses(logits, t, own)
-        if count > 1:
-            rest = np.maximum((summed - of.by_class[i]) / (count - 1), 0.0)
-            without[0, i] = (tops(rest)[0] == t).mean()
-            with np.errstate(divide="ignore"):
-                np.log(rest, out=rest)
-            nll, brier = calibrate.losses(calibrate.shifted(rest), t, inverse)
-            without[1:, i] = nll.mean(), brier.mean()
-    won = (pool.argmax(axis=1) == t).astype(np.float64)
-    differences = (
-        _difference("accuracy", won, right.astype(np.float64), without[0], False, level),
-        _difference("nll", score.nll_each(tempered, t), losses[0], without[1], True, level),
-        _difference("brier", score.brier_each(tempered, t), losses[1], without[2], True, level),
-    )
-    return differences, calibration
+    if not all(calibrate.possible(one) for one, _ in sets):
+        return (accuracy, brier), None
 
+    split, folded, parts = _parts(members, val, seed)
 
-def _raw(of: Shared, t: Ints, level: float) -> tuple[Difference, ...]:
-    """Accuracy and Brier of probabilities as they are. A gain in Brier is never negative by construction."""
-    count, rows = of.count, np.arange(len(t))
-    right = of.top == t
-    own = np.stack([score.brier_by_class(of.by_class[i], of.by_class[i][t, rows]) for i in range(count)])
-    without = np.full((2, count), np.nan)
-    summed = of.pool.T * count
-    for i in range(count if count > 1 else 0):
-        rest = np.maximum((summed - of.by_class[i]) / (count - 1), 0.0)
-        without[0, i] = (tops(rest)[0] == t).mean()
-        without[1, i] = score.brier_by_class(rest, rest[t, rows]).mean()
-    won = (of.pool.argmax(axis=1) == t).astype(np.float64)
-    return (
-        _difference("accuracy", won, right.astype(np.float64), without[0], False, level),
-        _difference("brier", score.brier_each(of.pool, t), own, without[1], False, level),
+    def fitted(z: Floats, near: Sequence[float]) -> tuple[Floats, tuple[float, ...]]:
+        """1/T of every scored example, and T of each fold, from logits that are fitted on."""
+        found, used = calibrate.by_fold(
+            lambda fold, k: calibrate.fitted(z[fold.fit], on.targets[fold.fit], near[k]), parts
+        )
+        return 1.0 / found, used
+
+    inverse, used = fitted(calibrate.logits(on.probs.mean(axis=0)), [1.0] * len(parts))
+    tempered = calibrate.softmax(calibrate.logits(pool), inverse)
+    best = score.judged(tempered, t)
+    before, after = (
+        {"nll": float(one.nll.mean()), "brier": float(one.brier.mean()), "ece": score.ece(one)} for one in (whole, best)
     )
+    calibration = Calibration(
+        "temperature", split, folded, calibrate.temperature(pool, t, used[0]) if folded else used[0], used, before,
+        after,
+        score.diagram(whole, level=level), score.diagram(best, level=level), tempered,
+    )  # fmt: skip
+    if not all(calibrate.possible(one) for _, one in sets):
+        return (accuracy, brier), calibration
+    own = np.empty((2, count, len(t)))
+    for i, probs in enumerate(p):
+        z = calibrate.logits(probs)
+        mine = score.judged(calibrate.softmax(z, fitted(calibrate.logits(on.probs[i]) if val else z, used)[0]), t)
+        own[:, i] = mine.nll, mine.brier
+    for i, rest in enumerate(rests):
+        lacking = score.judged(calibrate.softmax(calibrate.logits(rest), inverse), t)
+        without[1:, i] = lacking.nll.mean(), lacking.brier.mean()
+    nll = difference("nll", best.nll, own[0], without[1], True, level)
+    brier = difference("brier", best.brier, own[1], without[2], True, level)
+    return (accuracy, nll, brier), calibration
 
 
 def of_values(
-    members: Members, val: Members | None, *, seed: int = 0, level: float = 0.95
-) -> tuple[tuple[Difference, ...], calibrate.Calibration | None]:
+    members: Values, val: Values | None, *, seed: int = 0, level: float = 0.95
+) -> tuple[tuple[Difference, ...], Calibration | None]:
     """MSE, and with variances NLL and CRPS after each side's variances were scaled by one fitted factor."""
-    if members.mean is None:
-        raise EnsembleError("these members predict classes, not values", hint="use of_classes")
-    m, t = members.mean, members.targets
-    count = len(m)
+    m, v, t, count = members.mean, members.var, members.targets, members.count
     centre = m.mean(axis=0)
-    squares = (m - t) ** 2
-    rest = np.array([score.mse((centre * count - one) / max(count - 1, 1), t) for one in m])
-    plain = (_difference("mse", (centre - t) ** 2, squares, rest, False, level),)
-    if members.var is None:
-        return plain, None
-    v = members.var
-    rows: Ints = np.arange(len(t))
-    if val is not None and val.mean is not None and val.var is not None:
-        fit_mean, fit_var, fit_targets = val.mean, val.var, val.targets
-        parts: tuple[calibrate.Fold, ...] = (calibrate.Fold(np.arange(len(fit_targets)), rows),)
-        source = f"fitted on {val.split}"
-    else:
-        fit_mean, fit_var, fit_targets = m, v, t
-        parts = calibrate.folds(len(t), seed=seed)
-        source = f"cross-fitted in {len(parts)} folds of {members.split}"
+    rest = np.array([(((centre * count - one) / max(count - 1, 1) - t) ** 2).mean() for one in m])
+    plain = difference("mse", (centre - t) ** 2, (m - t) ** 2, rest, False, level)
+    if v is None:
+        return (plain,), None
+    val = val if val is not None and val.var is not None else None
+    fit_mean, fit_var, fit_targets = (m, v, t) if val is None or val.var is None else (val.mean, val.var, val.targets)
+    split, folded, parts = _parts(members, val, seed)
 
-    def scales(chosen: slice) -> tuple[Floats, tuple[float, ...]]:
-        out, used = np.empty(len(t)), []
-        for fold in parts:
-            used.append(
-                calibrate.variance_scale(fit_mean[chosen, fold.fit], fit_var[chosen, fold.fit], fit_targets[fold.fit])
-            )
-            out[fold.apply] = used[-1]
-        return out, tuple(used)
+    def scales(which: slice) -> tuple[Floats, tuple[float, ...]]:
+        def fit(fold: Fold, k: int) -> float:
+            rows = (which, fold.fit)
+            return calibrate.variance_scale(fit_mean[rows], fit_var[rows], fit_targets[fold.fit])
+
+        return calibrate.by_fold(fit, parts)
 
     factor, used = scales(slice(None))
     wide = v * factor
-    singles = np.empty((2, count, len(t)))
-    for i in range(count):
-        own = v[i : i + 1] * scales(slice(i, i + 1))[0]
-        singles[0, i] = score.mixture_nll_each(m[i : i + 1], own, t)
-        singles[1, i] = score.mixture_crps_each(m[i : i + 1], own, t)
-    whole = np.stack([score.mixture_nll_each(m, wide, t), score.mixture_crps_each(m, wide, t)])
-    without = _values_without(m, wide, t)
-    served = used[0] if len(parts) == 1 else calibrate.variance_scale(m, v, t)
-    before = {"nll": score.mixture_nll(m, v, t), "crps": score.mixture_crps(m, v, t)}
+    own = [(m[i : i + 1], v[i : i + 1] * scales(slice(i, i + 1))[0]) for i in range(count)]
+    whole = score.mixture_nll(m, wide, t), score.mixture_crps(m, wide, t)
+    logs = score.log_density(m, wide, t)
+    without = np.full((2, count), np.nan)
+    if count > 2:
+        without[0] = [
+            math.log(count - 1) - float(logsumexp(np.delete(logs, i, 0), axis=0).mean()) for i in range(count)
+        ]
+        without[1] = crps_without(m, wide, t)
+    served = calibrate.variance_scale(m, v, t) if folded else used[0]
+    before = {"nll": float(score.mixture_nll(m, v, t).mean()), "crps": float(score.mixture_crps(m, v, t).mean())}
     after = {"nll": float(whole[0].mean()), "crps": float(whole[1].mean())}
+    nll = np.array([score.mixture_nll(*one, t) for one in own])
+    crps = np.array([score.mixture_crps(*one, t) for one in own])
     return (
-        *plain,
-        _difference("nll", whole[0], singles[0], without[0], True, level),
-        _difference("crps", whole[1], singles[1], without[1], True, level),
-    ), calibrate.Calibration("variance scale", source, served, used, before, after)
-
-
-def _values_without(m: Floats, v: Floats, t: Floats) -> Floats:
-    """(2, members): mixture NLL and CRPS of the ensembles that lack each member."""
-    count = len(m)
-    out = np.full((2, count), np.nan)
-    if count < 3:
-        return out
-    logs = score.log_density(m, v, t)
-    for i in range(count):
-        rest = np.delete(logs, i, axis=0)
-        top = rest.max(axis=0)
-        out[0, i] = math.log(count - 1) - float((top + np.log(np.exp(rest - top).sum(axis=0))).mean())
-    out[1] = curve.crps_without(m, v, t)
-    return out
+        plain,
+        difference("nll", whole[0], nll, without[0], True, level),
+        difference("crps", whole[1], crps, without[1], True, level),
+    ), Calibration("variance scale", split, folded, served, used, before, after)

@@ -1,21 +1,54 @@
-"""Which runs of a directory make one ensemble, and their predictions for a split. Loads no torch."""
+"""Choose which runs of a directory make one ensemble, and read their predictions. Loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from sweep.ensemble.members import Members, natural, stack
-from sweep.errors import EnsembleError
-from sweep.store import Member, Predictions, Store
+from sweep.ensemble.members import Members, natural, refuse_missing, stack
+from sweep.errors import EnsembleError, SweepError
+from sweep.store import Member, Store
+
+BUDGET = 256 << 20  # bytes of matched predictions that are kept for a store
+PREDICTIONS = "predictions-{split}.npz"
+# Of these one is trained or chosen on; any other split in the members is a test set.
+OWN_SPLITS = frozenset({"train", "val", "test"})
+
+_kept: WeakKeyDictionary[Store, dict[tuple[Any, ...], Members]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Chosen:
     """The finished runs of one variant and task, and (label, reason) of planned ones that are not finished."""
 
+    variant: str
+    task: str
     runs: tuple[tuple[str, Member], ...]
     missing: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A split that was not read: members lack it, or they do not match (refused)."""
+
+    split: str
+    lacking: tuple[str, ...]
+    refused: SweepError | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Predictions for the scored split, and for val and further test sets where all of the members have them."""
+
+    variant: str
+    task: str
+    planned: int
+    members: Members
+    val: Members | None
+    extra: dict[str, Members]
+    unused: tuple[Unused, ...]
 
 
 def choose(
@@ -25,7 +58,7 @@ def choose(
     task: str | None = None,
     members: Sequence[str | int] | None = None,
 ) -> Chosen:
-    """The runs of one variant and task, one a seed (repeats repeat a member, they do not add one).
+    """Return the runs of one variant and task, one per seed (repeats repeat a member, they do not add one).
 
     variant, task: needed when the directory has several; a part of the name is enough. members: seeds or
     labels (`seed42`) to choose.
@@ -46,13 +79,13 @@ def choose(
             )
         labelled = {name: labelled[name] for name in wanted}
     labelled = dict(sorted(labelled.items(), key=lambda pair: natural(pair[0])))
-    runs_ok = tuple((label, one) for label, one in labelled.items() if one.status == "ok")
+    finished = tuple((label, one) for label, one in labelled.items() if one.status == "ok")
     missing = tuple((label, reason(one)) for label, one in labelled.items() if one.status != "ok")
-    return Chosen(runs_ok, missing)
+    return Chosen(variant, task, finished, missing)
 
 
 def reason(member: Member) -> str:
-    """Why a planned run is no member, in few words."""
+    """Return why a planned run is no member, in few words."""
     failure = member.record.failure if member.record is not None else None
     return f"failed: {failure.kind}" if failure is not None else member.status
 
@@ -66,17 +99,16 @@ def gather(
     members: Sequence[str | int] | None = None,
     allow_missing: bool = False,
 ) -> Members:
-    """The matched predictions of a run directory for one split; see `choose` and `stack` for what is refused."""
-    chosen = choose(store, variant=variant, task=task, members=members)
-    missing = list(chosen.missing)
-    found: list[tuple[str, Predictions]] = []
-    for label, one in chosen.runs:
-        predictions = store.predictions(one, split)
-        if predictions is None:
-            missing.append((label, f"saved no predictions for {split}"))
-        else:
-            found.append((label, predictions))
-    if not found:
+    """Return the matched predictions of a run directory for one split; see `choose` and `stack`."""
+    return matched(store, choose(store, variant=variant, task=task, members=members), split, allow_missing)
+
+
+def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bool = False) -> Members:
+    """Return the matched predictions of chosen runs for one split; see `stack` for what is refused."""
+    runs = [(label, one) for label, one in chosen.runs if store.has(one, PREDICTIONS.format(split=split))]
+    lacking = [(label, f"saved no predictions for {split}") for label, one in chosen.runs if (label, one) not in runs]
+    missing = tuple(sorted([*chosen.missing, *lacking], key=lambda pair: natural(pair[0])))
+    if not runs:
         known = sorted({name for _, one in chosen.runs for name in store.splits(one)})
         raise EnsembleError(
             f"no finished run has predictions for {split!r}",
@@ -85,7 +117,50 @@ def gather(
             if known
             else "finish the sweep, and call run.save_predictions in your training code",
         )
-    return stack(found, split=split, missing=missing, allow_missing=allow_missing)
+    refuse_missing(missing, split, allow_missing)
+    return replace(read(store, runs, split), missing=missing)
+
+
+def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Members:
+    """Return the matched predictions of runs that all have them.
+
+    Several parts of a report ask for the same ones, so the last are kept, up to BUDGET bytes; what names them is the
+    content of their files.
+    """
+    name = PREDICTIONS.format(split=split)
+    files = [(label, one.record.artifacts[name]) for label, one in runs if one.record is not None]
+    kept, key = _kept.setdefault(store, {}), (split, *((label, file.sha256) for label, file in files))
+    found = kept.pop(key, None)
+    if found is None:
+        made = [(label, store.predictions(one, split)) for label, one in runs]
+        found = stack([(label, one) for label, one in made if one is not None], split=split)
+    kept[key] = found
+    while len(kept) > 1 and sum(one.size for one in kept.values()) > BUDGET:
+        del kept[next(iter(kept))]
+    return found
+
+
+def gather_all(store: Store, chosen: Chosen, split: str = "test", *, allow_missing: bool = False) -> Gathered:
+    """Read what the members predicted, each file once: for `split`, for val, and for every further test set."""
+    members = matched(store, chosen, split, allow_missing)
+    runs = tuple((label, one) for label, one in chosen.runs if label in members.labels)
+    same = Chosen(chosen.variant, chosen.task, runs, ())
+    has = {label: set(store.splits(one)) for label, one in runs}
+    found: dict[str, Members] = {}
+    unused = []
+    for name in sorted(set().union(*has.values()) - (OWN_SPLITS - {"val"}) - {split}):
+        lacking = tuple(label for label, splits in has.items() if name not in splits)
+        try:
+            if lacking:
+                unused.append(Unused(name, lacking))
+            else:
+                found[name] = matched(store, same, name)
+        except SweepError as refused:
+            if name == "val":
+                raise
+            unused.append(Unused(name, (), refused))
+    planned = len(chosen.runs) + len(chosen.missing)
+    return Gathered(chosen.variant, chosen.task, planned, members, found.pop("val", None), found, tuple(unused))
 
 
 def _one(kind: str, asked: str | None, there: list[str], store: Store) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweep.ensemble import calibrate, combine
+from sweep.ensemble import calibrate
 from sweep.ensemble.gather import Chosen, choose
-from sweep.ensemble.members import stack
+from sweep.ensemble.members import Classes, Values, stack
 from sweep.ensemble.rebuild import (
     DESCRIBED,
     WEIGHTS,
@@ -105,7 +105,7 @@ def load(
             where=str(store.path),
             hint="run the sweep again to fill the gap, or pass --allow-missing to serve those present",
         )
-    found = Chosen(runs, missing)
+    found = Chosen(chosen.variant, chosen.task, runs, missing)
     metas = [meta_of(store, one) for _, one in runs]
     recipe = None
     if build is None and not all(set(meta) >= DESCRIBED for meta in metas):
@@ -185,12 +185,12 @@ def _temperature(store: Store, chosen: Chosen, values: bool) -> float | str:
     if len(kept) < max(len(val), 2):
         return "no predictions for val are stored"
     members = stack(kept, split="val")
-    if members.probs is not None and not values:
-        pool = combine.mean(members.probs)
+    if isinstance(members, Classes) and not values:
+        pool = members.probs.mean(axis=0)
         if not (pool[np.arange(len(pool)), members.targets] > 0).all():
             return "the ensemble gives probability 0 to a target of val"
         return calibrate.temperature(pool, members.targets)
-    if members.mean is not None and members.var is not None:
+    if isinstance(members, Values) and members.var is not None:
         return calibrate.variance_scale(members.mean, members.var, members.targets)
     return "the predictions for val have no variances"
 

@@ -1,8 +1,8 @@
-"""What a prediction is worth: proper scores, calibration error, ranking, as pure functions on arrays.
+"""Score predictions: proper scores, calibration error and ranking, as pure functions on arrays.
 
-Classification takes probs (examples, classes) and targets (examples,) of class indices. Regression takes a
-uniform Gaussian mixture, mean and var (members, examples), and targets (examples,); one member is M = 1.
-Lower is better except for accuracy and AUROC. Logarithms are natural.
+Classes: probs (…, examples, classes) and targets (examples,) of class indices. Values: a uniform mixture of Gaussians,
+mean and var (members, examples), and targets (examples,). Lower is better but for accuracy and AUROC. Logarithms are
+natural.
 """
 
 from __future__ import annotations
@@ -14,113 +14,88 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp, ndtr
 
-from sweep.ensemble.combine import Floats, Ints, member_mean
 from sweep.errors import EnsembleError
 from sweep.stats import clopper_pearson
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 BINS = 15
 DIAGRAM_BINS = 10
 
 
-def accuracy(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Share of examples whose top class is the target; ties go to the lowest class."""
-    p, t = _pair(probs, targets)
-    return float((p.argmax(axis=1) == t).mean())
-
-
-def nll_each(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
-    """(examples,): -log of the target's probability; inf where that is 0."""
-    p, t = _pair(probs, targets)
-    with np.errstate(divide="ignore"):
-        return np.asarray(-np.log(p[np.arange(len(t)), t]), dtype=np.float64)
-
-
-def nll(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Mean negative log-likelihood in nats."""
-    return float(nll_each(probs, targets).mean())
-
-
-def brier_each(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
-    """(examples,): squared distance to the one-hot target, summed over classes (Brier 1950): 0 to 2."""
-    p, t = _pair(probs, targets)
-    return brier_by_class(p.T, p[np.arange(len(t)), t])
-
-
-def brier_by_class(by_class: Floats, at: Floats) -> Floats:
-    """(examples,): the same from (classes, examples) and the target's probabilities (examples,)."""
-    return np.asarray(np.einsum("ce,ce->e", by_class, by_class) - at * at + (1.0 - at) ** 2, dtype=np.float64)
-
-
-def brier(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Mean Brier score, summed over classes."""
-    return float(brier_each(probs, targets).mean())
-
-
 @dataclass(frozen=True)
-class Reliability:
-    """Equal-width right-closed bins of the top label's confidence; empty bins hold NaN."""
+class Judged:
+    """(…, examples): whether the top class is the target, its probability, the target's, and the Brier score.
 
-    edges: Floats
-    count: Ints
+    Of tied classes the lowest is the top one, as in `argmax`.
+    """
+
+    right: npt.NDArray[np.bool_]
     confidence: Floats
-    accuracy: Floats
+    at: Floats
+    brier: Floats
 
     @property
-    def ece(self) -> float:
-        """Expected calibration error (Guo 2017, eq. 3): |accuracy - confidence|, weighted by count."""
-        filled = self.count > 0
-        gaps = np.abs(self.accuracy[filled] - self.confidence[filled])
-        return float((gaps * self.count[filled]).sum() / self.count.sum())
+    def nll(self) -> Floats:
+        """-log of the target's probability; inf where that is 0."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(-np.log(self.at))
 
 
-def reliability(probs: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) -> Reliability:
-    """The reliability diagram's numbers: a confidence on an edge belongs to the bin below it."""
-    p, t = _pair(probs, targets)
-    return reliability_of(p.max(axis=1), p.argmax(axis=1) == t, bins)
+def judged(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
+    """Hold probabilities (…, examples, classes) against the targets. Raises EnsembleError when shapes do not match."""
+    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
+    if p.ndim < 2 or t.shape != p.shape[-2:-1] or not len(t):
+        raise EnsembleError(
+            f"probabilities of shape {p.shape} and targets of shape {t.shape} do not match",
+            hint="expected (examples, classes) and (examples,)",
+        )
+    if t.dtype.kind not in "iu" or t.min() < 0 or t.max() >= p.shape[-1]:
+        raise EnsembleError(
+            f"targets are not class indices 0..{p.shape[-1] - 1} (dtype {t.dtype})", hint="save targets as integers"
+        )
+    top = p.argmax(axis=-1)
+    at = p[..., np.arange(len(t)), t]
+    square = np.einsum("...c,...c->...", p, p)
+    return Judged(top == t, np.take_along_axis(p, top[..., None], -1)[..., 0], at, square - 2.0 * at + 1.0)
 
 
-def reliability_of(confidence: Floats, right: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:
-    """(examples,) twice: the top class's probability, and whether that class is the target."""
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins).astype(np.int64)
-    with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(index, confidence, minlength=bins) / count
-        mean_accuracy = np.bincount(index[right], minlength=bins) / count
-    return Reliability(edges, count, mean_confidence, mean_accuracy)
+def of_classes(probs: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:
+    """Return the scores of probabilities (examples, classes); AUROC is NaN where a class has no example or all."""
+    found = judged(probs, targets)
+    return {
+        "accuracy": float(found.right.mean()),
+        "nll": float(found.nll.mean()),
+        "brier": float(found.brier.mean()),
+        "ece": ece(found),
+        "auroc": auroc(np.asarray(probs, dtype=np.float64), np.asarray(targets)),
+        "aurc": risk_coverage(found).area,
+    }
 
 
-def ece(probs: npt.ArrayLike, targets: npt.ArrayLike, bins: int = BINS) -> float:
-    """Expected calibration error of the top label. Biased upwards on few examples, so it gets no interval."""
-    return reliability(probs, targets, bins).ece
+def ece(found: Judged) -> float:
+    """Expected calibration error (Guo 2017, eq. 3) over equal bins closed on the right. Biased on few examples."""
+    index = np.clip(np.searchsorted(np.linspace(0.0, 1.0, BINS + 1), found.confidence, side="left") - 1, 0, BINS - 1)
+    gaps = np.bincount(index, found.right - found.confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(index))
 
 
-def auroc(probs: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+def auroc(probs: Floats, targets: Ints) -> float:
     """One-vs-rest area under the ROC curve, averaged over classes (macro); ties count half.
 
-    Raises EnsembleError when a class has no example, or every example is of one class.
+    NaN when a class has no example, or every example is of one class.
     """
-    p, t = _pair(probs, targets)
-    return auroc_by_class(np.ascontiguousarray(p.T), t)
-
-
-def auroc_by_class(by_class: Floats, targets: Ints) -> float:
-    """The same from (classes, examples)."""
-    t = targets
-    counts = np.bincount(t, minlength=len(by_class))
-    absent = np.flatnonzero((counts == 0) | (counts == len(t)))
-    if absent.size:
-        kind = "has no example" if counts[absent[0]] == 0 else "is the only class"
-        raise EnsembleError(f"no AUROC: class {absent[0]} {kind} in this split")
+    counts = np.bincount(targets, minlength=probs.shape[1])
+    if ((counts == 0) | (counts == len(targets))).any():
+        return math.nan
     areas = []
-    for cls, values in enumerate(by_class):
-        positive = t == cls
-        mine, rest = np.sort(values[positive]), values[~positive]
+    for cls, values in enumerate(np.ascontiguousarray(probs.T)):
+        mine, rest = np.sort(values[targets == cls]), values[targets != cls]
         # What lies below all positives is counted, not sorted: with good models that is most of the rest.
         near = np.sort(rest[rest >= mine[0]])
         below = np.searchsorted(near, mine, side="left") + np.searchsorted(near, mine, side="right")
-        pairs = mine.size * rest.size
-        areas.append((float(below.sum()) + 2.0 * mine.size * (rest.size - near.size)) / (2.0 * pairs))
+        areas.append((float(below.sum()) / mine.size + 2.0 * (rest.size - near.size)) / (2.0 * rest.size))
     return math.fsum(areas) / len(areas)
 
 
@@ -142,21 +117,18 @@ class Diagram:
     level: float
 
 
-def diagram(probs: npt.ArrayLike, targets: npt.ArrayLike, bins: int = DIAGRAM_BINS, level: float = 0.95) -> Diagram:
-    """Return the reliability diagram of the top class: probs (examples, classes), targets (examples,)."""
-    p, t = _pair(probs, targets)
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == t
-    edges = np.unique(np.quantile(confidence, np.linspace(0.0, 1.0, bins + 1), method="inverted_cdf"))
+def diagram(found: Judged, bins: int = DIAGRAM_BINS, level: float = 0.95) -> Diagram:
+    """Return the reliability diagram of the top class."""
+    edges = np.unique(np.quantile(found.confidence, np.linspace(0.0, 1.0, bins + 1), method="inverted_cdf"))
     if len(edges) < 2:
         edges = np.array([0.0, edges[0]])
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+    index = np.clip(np.searchsorted(edges, found.confidence, side="left") - 1, 0, len(edges) - 2)
     count = np.bincount(index, minlength=len(edges) - 1).astype(np.int64)
-    hits = np.bincount(index[right], minlength=len(count)).astype(np.int64)
+    hits = np.bincount(index[found.right], minlength=len(count)).astype(np.int64)
     limits = [clopper_pearson(int(k), int(n), level) for k, n in zip(hits, count, strict=True)]
-    return Diagram(
-        edges, count, np.bincount(index, confidence, minlength=len(count)) / count, hits / count,
-        np.array([one.low for one in limits]), np.array([one.high for one in limits]), level,
-    )  # fmt: skip
+    confidence = np.bincount(index, found.confidence, minlength=len(count)) / count
+    low, high = np.array([(one.low, one.high) for one in limits]).T
+    return Diagram(edges, count, confidence, hits / count, low, high, level)
 
 
 @dataclass(frozen=True)
@@ -172,33 +144,22 @@ class RiskCoverage:
         return float(self.risk.mean())
 
 
-def risk_coverage(probs: npt.ArrayLike, targets: npt.ArrayLike) -> RiskCoverage:
+def risk_coverage(found: Judged) -> RiskCoverage:
     """Abstain on the least confident first. Tied confidences enter in expectation over their order."""
-    p, t = _pair(probs, targets)
-    return risk_of(p.max(axis=1), p.argmax(axis=1) == t)
-
-
-def risk_of(confidence: Floats, right: npt.NDArray[np.bool_]) -> RiskCoverage:
-    """(examples,) twice: the top class's probability, and whether that class is the target."""
-    order = np.argsort(-confidence)  # in whatever order tied ones come: they share one expectation
-    falling = confidence[order]
+    order = np.argsort(-found.confidence)  # in whatever order tied ones come: they share one expectation
+    falling = found.confidence[order]
     group = np.concatenate([[0], np.cumsum(falling[1:] != falling[:-1])])
-    expected = (np.bincount(group, ~right[order]) / np.bincount(group))[group]
+    expected = (np.bincount(group, ~found.right[order]) / np.bincount(group))[group]
     rank = np.arange(1, len(order) + 1, dtype=np.float64)
     return RiskCoverage(rank / len(order), np.cumsum(expected) / rank)
 
 
-def mse(mean: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Mean squared error of point predictions (examples,)."""
-    m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    if m.shape != t.shape or m.ndim != 1:
-        raise EnsembleError(f"means of shape {m.shape} and targets of shape {t.shape} do not match")
-    return float(((m - t) ** 2).mean())
-
-
-def rmse(mean: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Root of the mean squared error, in the target's unit."""
-    return math.sqrt(mse(mean, targets))
+def of_values(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> dict[str, float]:
+    """Return the scores of the uniform Gaussian mixture (members, examples); with variances its NLL as well."""
+    m, v, t = _mixture(mean, var, targets)
+    mse = float(((m.mean(axis=0) - t) ** 2).mean())
+    found = {"rmse": math.sqrt(mse), "mse": mse, "crps": float(mixture_crps(m, v, t).mean())}
+    return found if var is None else {**found, "nll": float(mixture_nll(m, v, t).mean())}
 
 
 def log_density(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
@@ -207,15 +168,10 @@ def log_density(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike)
     return np.asarray(-0.5 * (np.log(2.0 * math.pi * v) + (t - m) ** 2 / v), dtype=np.float64)
 
 
-def mixture_nll_each(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
+def mixture_nll(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
     """(examples,): -log of the mixture's density at the target; not that of the moment-matched Gaussian."""
-    logs = np.sort(log_density(mean, var, targets), axis=0)
+    logs = log_density(mean, var, targets)
     return np.asarray(math.log(logs.shape[0]) - logsumexp(logs, axis=0), dtype=np.float64)
-
-
-def mixture_nll(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Mean negative log-likelihood of the uniform Gaussian mixture in nats."""
-    return float(mixture_nll_each(mean, var, targets).mean())
 
 
 def absolute_normal(mean: npt.ArrayLike, var: npt.ArrayLike) -> Floats:
@@ -227,41 +183,17 @@ def absolute_normal(mean: npt.ArrayLike, var: npt.ArrayLike) -> Floats:
     return np.asarray(np.where(sd > 0, smooth, np.abs(m)), dtype=np.float64)
 
 
-def mixture_crps_each(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> Floats:
+def mixture_crps(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> Floats:
     """(examples,): CRPS of the uniform Gaussian mixture in closed form (Grimit 2006, eq. 5), target's unit.
 
     var None takes members as points: E|X - y| - E|X - X'| / 2 over the members.
     """
     m, v, t = _mixture(mean, var, targets)
-    members = m.shape[0]
     spread = np.zeros(t.shape)
-    order = np.lexsort((v, m), axis=0)
-    m, v = np.take_along_axis(m, order, axis=0), np.take_along_axis(v, order, axis=0)
-    for i in range(members):
+    for i in range(len(m)):
         pairs = absolute_normal(m[i] - m[i:], v[i] + v[i:])
         spread += pairs[0] + 2.0 * pairs[1:].sum(axis=0)
-    return np.asarray(member_mean(absolute_normal(t - m, v)) - spread / (2.0 * members**2), dtype=np.float64)
-
-
-def mixture_crps(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> float:
-    """Mean continuous ranked probability score of the uniform Gaussian mixture."""
-    return float(mixture_crps_each(mean, var, targets).mean())
-
-
-def _pair(probs: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Floats, Ints]:
-    p = np.asarray(probs, dtype=np.float64)
-    t = np.asarray(targets)
-    if p.ndim != 2 or t.shape != p.shape[:1] or not len(t):
-        raise EnsembleError(
-            f"probabilities of shape {p.shape} and targets of shape {t.shape} do not match",
-            hint="expected (examples, classes) and (examples,)",
-        )
-    if t.dtype.kind not in "iu" or t.min() < 0 or t.max() >= p.shape[1]:
-        raise EnsembleError(
-            f"targets are not class indices 0..{p.shape[1] - 1} (dtype {t.dtype})",
-            hint="save targets as integers",
-        )
-    return p, t.astype(np.int64, copy=False)
+    return np.asarray(absolute_normal(t - m, v).mean(axis=0) - spread / (2.0 * len(m) ** 2), dtype=np.float64)
 
 
 def _mixture(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:

@@ -1,125 +1,60 @@
-"""Which members to weigh how much: all alike, unless greedy selection on val beats that on test."""
+"""Weigh the members by greedy selection on val (Caruana 2004), beside the uniform average."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from sweep.ensemble import score
-from sweep.ensemble.combine import Floats
-from sweep.errors import EnsembleError
+from sweep.ensemble.score import Floats, Ints, judged
 
 Metric = Literal["nll", "brier", "accuracy"]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Greedy selection with replacement. weights (members,) sum to 1; path: the loss on val a round.
+    """Greedy selection with replacement. weights (members,) sum to 1; path: the loss on val after each round.
 
-    uniform and greedy are scores on the scored split (better: lower, or a higher accuracy); warning is a
-    sentence when greedy does not beat uniform there.
+    uniform and greedy are scores on the scored split; better: whether the greedy one is.
     """
 
-    metric: str
+    metric: Metric
     weights: Floats
     counts: tuple[int, ...]
     path: tuple[float, ...]
     fitted_on: str
     uniform: dict[str, float]
     greedy: dict[str, float]
-    warning: str | None
+    better: bool
 
 
-def greedy(
-    probs: npt.ArrayLike, targets: npt.ArrayLike, *, metric: Metric = "nll", rounds: int | None = None
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """How often each member is taken, and the loss after each round (Caruana 2004, sec. 2.1 and 2.2).
+def scores(probs: Floats, targets: Ints) -> dict[str, float]:
+    found = judged(probs, targets)
+    means = found.right.mean(), found.nll.mean(), found.brier.mean()
+    return dict(zip(("accuracy", "nll", "brier"), map(float, means), strict=True))
 
-    probs (members, examples, classes) on val. Each round adds the member that lowers the loss of the average
-    most (ties: the first); the best prefix is kept. rounds: the number of members unless given.
+
+def greedy(probs: Floats, targets: Ints, metric: Metric) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return how often each member is taken, and the loss after each round, as many as members (sec. 2.1 and 2.2).
+
+    Each round adds the member that lowers the loss of the average most (ties: the first); the best prefix is kept.
     """
-    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
-    count = len(p)
-    rounds = count if rounds is None else rounds
-    if rounds < 1:
-        raise EnsembleError(f"greedy selection over {rounds} rounds", hint="give 1 round or more")
-    at = p[:, np.arange(len(t)), t]
-    if metric == "nll":
-        losses = _nll_losses(at)
-    elif metric in ("brier", "accuracy"):
-        losses = _full_losses(p, t, metric)
-    else:
-        raise EnsembleError(f"cannot select on {metric!r}", hint="choose nll, brier or accuracy")
-    taken: list[int] = []
-    path: list[float] = []
-    for _ in range(rounds):
-        values = losses(taken)
-        taken.append(int(values.argmin()))
-        path.append(float(values.min()))
+    sign = -1.0 if metric == "accuracy" else 1.0
+    taken, path, total = [], [], np.zeros(probs.shape[1:])
+    for size in range(1, len(probs) + 1):
+        losses = [sign * scores((total + one) / size, targets)[metric] for one in probs]
+        taken.append(int(np.argmin(losses)))
+        path.append(min(losses))
+        total += probs[taken[-1]]
     kept = taken[: int(np.argmin(path)) + 1]
-    return tuple(np.bincount(kept, minlength=count).tolist()), tuple(path)
+    return tuple(np.bincount(kept, minlength=len(probs)).tolist()), tuple(path)
 
 
-def _nll_losses(at: Floats) -> Callable[[list[int]], Floats]:
-    """Only the target's probability enters the NLL, so a round costs members x examples."""
-
-    def losses(taken: list[int]) -> Floats:
-        total = at[taken].sum(axis=0) + at
-        with np.errstate(divide="ignore"):
-            return np.asarray(-np.log(total / (len(taken) + 1)).mean(axis=1))
-
-    return losses
-
-
-def _full_losses(p: Floats, t: npt.NDArray[np.int64], metric: Metric) -> Callable[[list[int]], Floats]:
-    def loss(probs: Floats) -> float:
-        return score.brier(probs, t) if metric == "brier" else -score.accuracy(probs, t)
-
-    def losses(taken: list[int]) -> Floats:
-        total = p[taken].sum(axis=0)
-        return np.array([loss((total + one) / (len(taken) + 1)) for one in p])
-
-    return losses
-
-
-def _scores(probs: Floats, targets: npt.ArrayLike) -> dict[str, float]:
-    return {
-        "accuracy": score.accuracy(probs, targets),
-        "nll": score.nll(probs, targets),
-        "brier": score.brier(probs, targets),
-    }
-
-
-def weighted(probs: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
-    """(members, examples, classes) weighted by (members,), which sum to 1, to (examples, classes)."""
-    return np.asarray(np.tensordot(np.asarray(weights, dtype=np.float64), np.asarray(probs, dtype=np.float64), axes=1))
-
-
-def select(
-    val_probs: npt.ArrayLike,
-    val_targets: npt.ArrayLike,
-    probs: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    *,
-    metric: Metric = "nll",
-    rounds: int | None = None,
-    fitted_on: str = "val",
-) -> Selection:
-    """Select on one split and score on another, beside the uniform average."""
-    counts, path = greedy(val_probs, val_targets, metric=metric, rounds=rounds)
+def select(val: tuple[Floats, Ints], probs: Floats, targets: Ints, metric: Metric, fitted_on: str) -> Selection:
+    """Select on val and score on another split."""
+    counts, path = greedy(*val, metric)
     weights = np.array(counts, dtype=np.float64) / sum(counts)
-    count = len(counts)
-    plain = _scores(weighted(probs, np.full(count, 1.0 / count)), targets)
-    chosen = _scores(weighted(probs, weights), targets)
-    better = chosen[metric] > plain[metric] if metric == "accuracy" else chosen[metric] < plain[metric]
-    warning = None
-    if not better:
-        warning = (
-            f"greedy selection does not beat the uniform average: {metric} {chosen[metric]:.6g} against "
-            f"{plain[metric]:.6g}; use the uniform one"
-        )
-    return Selection(metric, weights, counts, path, fitted_on, plain, chosen, warning)
+    plain, chosen = scores(probs.mean(axis=0), targets), scores(np.einsum("m,mec->ec", weights, probs), targets)
+    gain = (chosen[metric] - plain[metric]) * (1 if metric == "accuracy" else -1)
+    return Selection(metric, weights, counts, path, fitted_on, plain, chosen, gain > 0)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sweep.ensemble import Assessment
+from sweep.ensemble import Assessment, Classification
 from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, direction
 from sweep.number import percent
 from sweep.report.figures import COLORS, FAILED, RC, style
 from sweep.report.words import shown
+from sweep.report.worth_view import source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,14 +74,14 @@ def reliability(found: Assessment, *, ax: Axes | None = None) -> Axes:
         axes.set_aspect("equal")
         axes.set_xlabel("confidence of the top class")
         axes.set_ylabel(f"accuracy, {percent(found.level)} CI")
-        axes.set_title(f"reliability on {shown(found.split, 20)}\n{made.parameter} {made.served:.3f}, {made.source}")
+        axes.set_title(f"reliability on {shown(found.split, 20)}\n{made.parameter} {made.served:.3f}, {source(made)}")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # marks may be anywhere above
     return axes
 
 
 def risk_coverage(found: Assessment, *, ax: Axes | None = None) -> Axes:
     """The error rate among the examples the ensemble is most sure of, for each share of them that is kept."""
-    if found.risk is None:
+    if not isinstance(found, Classification):
         raise StatisticsError("risk and coverage are of classes, and these members predict values")
     with style():
         axes = _axes(ax)
@@ -96,13 +97,10 @@ def risk_coverage(found: Assessment, *, ax: Axes | None = None) -> Axes:
 
 def disagreement(found: Assessment, *, ax: Axes | None = None) -> Axes:
     """How much each two members differ: share of examples with other top classes, or RMS of the difference."""
-    matrix = found.diversity.disagreement
-    name = "% of examples with different top classes"
-    if matrix is None:
-        matrix, name = found.diversity.rms_difference, "root mean square difference"
+    if isinstance(found, Classification):
+        matrix, name = 100 * found.disagreement, "% of examples with different top classes"
     else:
-        matrix = 100 * matrix
-    assert matrix is not None
+        matrix, name = found.rms_difference, "root mean square difference"
     count = len(found.labels)
     drawn = np.where(np.eye(count, dtype=bool), np.nan, matrix)
     with style():

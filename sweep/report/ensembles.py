@@ -9,13 +9,15 @@ import numpy as np
 from markupsafe import Markup
 
 from sweep import ensemble
-from sweep.ensemble import Assessment
+from sweep.ensemble import Assessment, Classification
+from sweep.ensemble.assess import mean_of
 from sweep.ensemble.gather import gather
 from sweep.errors import SweepError
 from sweep.number import number, percent
 from sweep.report import charts
 from sweep.report.model import Report, Together
 from sweep.report.words import plural
+from sweep.report.worth_view import notes_of, source
 from sweep.store import Store
 
 MOST = 4  # ensembles assessed in full; of further ones the scores alone
@@ -55,8 +57,7 @@ def pooled(store: Store, report: Report) -> Iterator[Pooled]:
 def _assessed(store: Store, one: Together, level: float) -> Pooled:
     try:
         members = gather(store, one.split, variant=one.variant, task=one.task, allow_missing=True)
-        held = members.probs if members.probs is not None else members.mean
-        if held is None or held.size > ENTRIES:
+        if members.size > 8 * ENTRIES:
             return Pooled(one, None, notes=("sweep ensemble assesses it in full",))
         val = None
         if one.split != "val" and not members.missing:
@@ -83,15 +84,15 @@ def _assessed(store: Store, one: Together, level: float) -> Pooled:
         reliability=charts.reliability(before, calibration.diagram_after) if calibration and before else None,
         legend=(
             (0, "ensemble"),
-            (charts.CALIBRATED, f"calibrated: temperature {number(calibration.served, 2)}, {calibration.source}"),
+            (charts.CALIBRATED, f"calibrated: temperature {number(calibration.served, 2)}, {source(calibration)}"),
         )
         if calibration and before else (),
         calibrated="" if not calibration else ", ".join(
             f"{name} {number(value, 4)} → {number(calibration.after[name], 4)}"
             for name, value in calibration.before.items() if name in calibration.after
         ),
-        risk=charts.risk_coverage(found.risk) if found.risk is not None else None,
-        area=number(found.risk.area, 4) if found.risk is not None else "",
+        risk=charts.risk_coverage(found.risk) if isinstance(found, Classification) else None,
+        area=number(found.risk.area, 4) if isinstance(found, Classification) else "",
         matrix=_matrix(found),
         apart=_apart(found),
         histograms=tuple(
@@ -99,23 +100,19 @@ def _assessed(store: Store, one: Together, level: float) -> Pooled:
             for name, values in named if values is not None
         ),
         classes=found.kind == "classification",
-        notes=(*found.notes, *((f"{percent(level)} bands and intervals",) if found.curves else ())),
+        notes=(*notes_of(found), *((f"{percent(level)} bands and intervals",) if found.curves else ())),
     )  # fmt: skip
 
 
 def _matrix(found: Assessment) -> Markup | None:
-    shares, gaps = found.diversity.disagreement, found.diversity.rms_difference
-    values = gaps if shares is None else shares
-    assert values is not None
-    return charts.matrix(values, found.labels, "how far every two members are apart", in_percent=shares is not None)
+    classes = isinstance(found, Classification)
+    values = found.disagreement if isinstance(found, Classification) else found.rms_difference
+    return charts.matrix(values, found.labels, "how far every two members are apart", in_percent=classes)
 
 
 def _apart(found: Assessment) -> str:
     """What the matrix shows, and its mean over the pairs."""
-    made = found.diversity
-    if made.disagreement is None:
-        assert made.rms_difference is not None
-        return f"root mean square difference of two members, {number(made.mean_of(made.rms_difference), 4)} on average"
-    share = percent(made.mean_of(made.disagreement))
-    kappa = "" if made.kappa is None else f" (kappa {number(made.mean_of(made.kappa), 3)})"
-    return f"% of examples for which two members name different classes: {share} on average{kappa}"
+    if not isinstance(found, Classification):
+        return f"root mean square difference of two members, {number(mean_of(found.rms_difference), 4)} on average"
+    share, kappa = percent(mean_of(found.disagreement)), number(mean_of(found.kappa), 3)
+    return f"% of examples for which two members name different classes: {share} on average (kappa {kappa})"

@@ -4,32 +4,105 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweep import ensemble
-from sweep.ensemble import Assessment, Members
-from sweep.ensemble.gather import choose, gather
+from sweep.ensemble.assess import Assessment, columns, to_json
+from sweep.ensemble.gather import Unused, choose, gather_all
 from sweep.ensemble.select import Metric
-from sweep.errors import EnsembleError, SweepError
-from sweep.report.worth_model import Worth
-from sweep.report.worth_text import text
-from sweep.store import Member, Store
+from sweep.errors import EnsembleError
+from sweep.stats.planning import expected_best
+from sweep.store import Store
 
-# Of these one is trained or chosen on; any other split in the members is a test set.
-OWN_SPLITS = frozenset({"train", "val", "test"})
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, repr=False)
-class Told(Worth):
-    """What `worth` returns: a Worth that a prompt shows as its text, and a notebook as HTML."""
+class Worth:
+    """The ensemble of one variant and task on one split. A prompt shows it as text, a notebook as HTML.
+
+    planned: members asked for, absent ones included. enough: (metric, margin, k): k members are within the
+    margin of all. unused: splits that were not read.
+    """
+
+    name: str
+    directory: str
+    variant: str
+    task: str
+    planned: int
+    assessment: Assessment
+    enough: tuple[tuple[str, float, int], ...] = ()
+    unused: tuple[Unused, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """Return the warnings that every output prints, as sentences."""
+        from sweep.report.worth_view import notes
+
+        return notes(self)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row per example, by id: id, target, prediction, p0, … or std, total, aleatoric, epistemic.
+
+        p0, …: probabilities. Uncertainties are entropies in nats, or variances in squared units of the target;
+        classification has the variation ratio as well. `attrs["notes"]` holds the notes, here as in the other frames.
+        """
+        return self._frame(columns(self.assessment))
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """One row per metric: members_mean, best (chosen after the fact), best_member, ensemble, difference."""
+        return self._frame([vars(row) for row in self.assessment.scores]).set_index("metric")
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row per metric: the (calibrated) ensemble minus its single members, with both intervals."""
+        none = (float("nan"), float("nan"))
+        rows = [
+            {
+                "metric": one.metric, "calibrated": one.calibrated, "ensemble": one.ensemble,
+                "members_mean": one.members_mean, "difference": one.value,
+                **dict(zip(("low", "high"), one.examples or none, strict=True)),
+                **dict(zip(("low_seeds", "high_seeds"), one.seeds or none, strict=True)),
+            }
+            for one in self.assessment.differences
+        ]  # fmt: skip
+        return self._frame(rows).set_index("metric")
+
+    def _frame(self, rows: Any) -> pd.DataFrame:
+        import pandas as pd
+
+        frame = pd.DataFrame(rows)
+        frame.attrs["notes"] = self.notes
+        return frame
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without the rows of examples; floats may be NaN or infinite.
+
+        best_inflation_sd: by how many sd of the members the best of so many lies from their mean by chance alone.
+        """
+        return {
+            "name": self.name, "directory": self.directory, "variant": self.variant, "task": self.task,
+            "planned": self.planned, **to_json(self.assessment),
+            "unused": [
+                {"split": one.split, "lacking": list(one.lacking), "refused": one.refused and one.refused.what}
+                for one in self.unused
+            ],
+            "best_inflation_sd": expected_best(len(self.assessment.labels)),
+            "enough": [{"metric": m, "margin": margin, "members": k} for m, margin, k in self.enough],
+        }  # fmt: skip
 
     def __repr__(self) -> str:
-        return text(self, width=100)
+        from sweep.report import document, worth_view
+
+        return document.text(worth_view.view(self), width=100)
 
     def _repr_html_(self) -> str:
-        from sweep.report.worth_cell import fragment
+        from sweep.report import document, worth_view
 
-        return fragment(self)
+        return document.notebook(worth_view.view(self))
 
 
 def worth(
@@ -46,7 +119,7 @@ def worth(
     level: float = 0.95,
     disputed: int = 10,
 ) -> Worth:
-    """Build the ensemble of a directory's finished members and say what it is worth on `split`.
+    """Build the ensemble of a directory's finished members and assess it on `split`.
 
     variant, task: needed where there are several. members: seeds or labels (`seed42`). calibrate: predictions
     and frame are the calibrated ones. select: greedy selection on val by this metric ("greedy": by NLL).
@@ -56,54 +129,16 @@ def worth(
 
     Raises: EnsembleError for members that are absent (unless allow_missing) or do not match.
     """
-    found = gather(store, split, variant=variant, task=task, members=members, allow_missing=allow_missing)
     chosen = choose(store, variant=variant, task=task, members=members)
-    runs = [(label, one) for label, one in chosen.runs if label in set(found.labels)]
-    of: dict[str, Any] = {"variant": runs[0][1].variant, "task": runs[0][1].task}
-    notes: list[str] = []
-    val = None if split == "val" else _val(store, runs, of, notes)
-    extra = _extra(store, runs, of, split, notes)
+    found = gather_all(store, chosen, split, allow_missing=allow_missing)
     made = ensemble.assess(
-        found, val=val, extra=extra, calibrated=calibrate,
+        found.members, val=found.val, extra=found.extra, calibrated=calibrate,
         select="nll" if select == "greedy" else select, level=level, disputed=disputed,
     )  # fmt: skip
-    return Told(
-        name=store.manifest.name,
-        directory=store.shown,
-        planned=len(chosen.runs) + len(chosen.missing),
-        assessment=made,
-        enough=_enough(made, margin),
-        notes=(*made.notes, *notes),
-        **of,
-    )
-
-
-Runs = Sequence[tuple[str, Member]]
-
-
-def _val(store: Store, runs: Runs, of: Mapping[str, Any], notes: list[str]) -> Members | None:
-    lacking = [label for label, one in runs if "val" not in store.splits(one)]
-    if not lacking:
-        return gather(store, "val", members=[label for label, _ in runs], **of)
-    if len(lacking) < len(runs):
-        notes.append(f"val was not used: {', '.join(lacking[:5])} saved no predictions for it")
-    return None
-
-
-def _extra(store: Store, runs: Runs, of: Mapping[str, Any], split: str, notes: list[str]) -> dict[str, Members]:
-    """Every further test set, or a sentence saying why it is not scored."""
-    splits = {label: set(store.splits(one)) for label, one in runs}
-    found: dict[str, Members] = {}
-    for name in sorted(set().union(*splits.values()) - OWN_SPLITS - {split}):
-        lacking = [label for label, has in splits.items() if name not in has]
-        if lacking:
-            notes.append(f"{name} is not scored: {', '.join(lacking[:5])} saved no predictions for it")
-            continue
-        try:
-            found[name] = gather(store, name, members=list(splits), **of)
-        except SweepError as refused:
-            notes.append(f"{name} is not scored: {refused.what}")
-    return found
+    return Worth(
+        store.manifest.name, store.shown, found.variant, found.task, found.planned, made, _enough(made, margin),
+        found.unused,
+    )  # fmt: skip
 
 
 def _enough(made: Assessment, margin: float | Mapping[str, float] | None) -> tuple[tuple[str, float, int], ...]:

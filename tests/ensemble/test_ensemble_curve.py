@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from predicted import classes, values
+from predicted import accuracy_of, brier_of, classes, nll_of, values
 
-from sweep.ensemble import combine, curve, enough, score, subsets
+from sweep.ensemble import curve, enough, score
 from sweep.errors import EnsembleError
 
 
@@ -24,6 +24,9 @@ def enumerated(count, of, without=None):
     ]
 
 
+OF = {"accuracy": accuracy_of, "nll": nll_of, "brier": brier_of}
+
+
 def named(curves):
     return {one.metric: one for one in curves}
 
@@ -32,11 +35,12 @@ def named(curves):
 def test_class_curves_equal_full_enumeration(count):
     probs, targets = classes(count, 40, 4)
     found = named(curve.class_curves(probs, targets))
-    for metric, of in {"accuracy": score.accuracy, "nll": score.nll, "brier": score.brier}.items():
-        expected = enumerated(count, lambda s, of=of: of(combine.mean(probs[s]), targets))
+    for metric, of in OF.items():
+        expected = enumerated(count, lambda s, of=of: of(probs[s].mean(0), targets))
         assert found[metric].value == pytest.approx(expected, abs=1e-12)
-    assert found["brier"].method == "closed form over all subsets"
-    assert found["nll"].method == "all subsets"
+    assert found["brier"].method == "closed form"
+    assert found["nll"].method == "subsets"
+    assert not found["nll"].noise.any()
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
@@ -44,10 +48,8 @@ def test_value_curves_equal_full_enumeration(count):
     mean, var, targets = values(count, 30)
     found = named(curve.value_curves(mean, var, targets))
     scores = {
-        "rmse": lambda s: score.rmse(mean[s].mean(0), targets),
-        "mse": lambda s: score.mse(mean[s].mean(0), targets),
-        "crps": lambda s: score.mixture_crps(mean[s], var[s], targets),
-        "nll": lambda s: score.mixture_nll(mean[s], var[s], targets),
+        name: lambda s, name=name: score.of_values(mean[s], var[s], targets)[name]
+        for name in ("rmse", "mse", "crps", "nll")
     }
     for metric, of in scores.items():
         assert found[metric].value == pytest.approx(enumerated(count, of), abs=1e-12)
@@ -58,7 +60,7 @@ def test_the_closed_form_is_the_pooled_score_plus_the_members_variance():
     probs, targets = classes(7, 50, 4)
     spread = probs.var(axis=0, ddof=1).sum(axis=1).mean()
     size = np.arange(1, 8)
-    expected = score.brier(probs.mean(0), targets) + (1 / size) * (1 - size / 7) * spread
+    expected = brier_of(probs.mean(0), targets) + (1 / size) * (1 - size / 7) * spread
     assert named(curve.class_curves(probs, targets))["brier"].value == pytest.approx(expected, abs=1e-12)
 
 
@@ -67,10 +69,8 @@ def test_the_band_is_the_jackknife_over_members(metric):
     count = 5
     probs, targets = classes(count, 40, 4)
     found = named(curve.class_curves(probs, targets))[metric]
-    of = getattr(score, metric)
-    without = np.array(
-        [enumerated(count, lambda s: of(combine.mean(probs[s]), targets), without=i) for i in range(count)]
-    )
+    of = OF[metric]
+    without = np.array([enumerated(count, lambda s: of(probs[s].mean(0), targets), without=i) for i in range(count)])
     replicas = np.concatenate([without, without[:, -1:]], axis=1)
     error = np.sqrt((count - 1) / count * ((replicas - replicas.mean(0)) ** 2).sum(0))
     assert found.error == pytest.approx(error, abs=1e-12)
@@ -90,12 +90,10 @@ def test_two_members_have_a_curve_and_no_band():
 def test_permutations_come_close_to_enumeration_and_hit_the_ends(monkeypatch):
     probs, targets = classes(9, 120, 4)
     exact = named(curve.class_curves(probs, targets))
-    monkeypatch.setattr(subsets, "SUBSETS", 10)
-    monkeypatch.setattr(subsets, "OF_A_SIZE", 10)
+    monkeypatch.setattr(curve, "OF_A_SIZE", 8)
     sampled = named(curve.class_curves(probs, targets))
     again = named(curve.class_curves(probs, targets))
     for metric in ("accuracy", "nll"):
-        assert sampled[metric].method == "126 permutations"
         assert sampled[metric].value == pytest.approx(exact[metric].value, abs=8e-3)
         gap = np.abs(sampled[metric].value - exact[metric].value)
         assert (gap <= 5 * sampled[metric].noise + 1e-12).all()
@@ -109,34 +107,32 @@ def test_permutations_come_close_to_enumeration_and_hit_the_ends(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["classes", "values"])
 def test_a_size_with_few_subsets_is_enumerated_among_sampled_ones(kind, monkeypatch):
-    monkeypatch.setattr(subsets, "SUBSETS", 10)
-    monkeypatch.setattr(subsets, "OF_A_SIZE", 40)  # sizes 2 and 7 of 9 have 36
+    monkeypatch.setattr(curve, "OF_A_SIZE", 40)  # sizes 2 and 7 of 9 have 36
     if kind == "classes":
         probs, targets = classes(9, 60, 4)
         found = named(curve.class_curves(probs, targets))
-        scores = {"accuracy": score.accuracy, "nll": score.nll}
+        scores = {"accuracy": accuracy_of, "nll": nll_of}
         expected = {
-            metric: enumerated(9, lambda s, of=of: of(combine.mean(probs[s]), targets)) for metric, of in scores.items()
+            metric: enumerated(9, lambda s, of=of: of(probs[s].mean(0), targets)) for metric, of in scores.items()
         }
     else:
         mean, var, targets = values(9, 30)
         found = named(curve.value_curves(mean, var, targets))
         expected = {
-            "nll": enumerated(9, lambda s: score.mixture_nll(mean[s], var[s], targets)),
-            "rmse": enumerated(9, lambda s: score.rmse(mean[s].mean(0), targets)),
+            "nll": enumerated(9, lambda s: score.mixture_nll(mean[s], var[s], targets).mean()),
+            "rmse": enumerated(9, lambda s: score.of_values(mean[s], None, targets)["rmse"]),
         }
     for metric, exact in expected.items():
         few = [0, 1, 6, 7, 8]
         assert found[metric].value[few] == pytest.approx(np.array(exact)[few], abs=1e-12)
         assert not found[metric].noise[few].any()
         assert (found[metric].noise[2:6] > 0).all()
-        assert found[metric].method.startswith("all subsets of up to 2 and from 7 members on, 126 permutations")
 
 
 def test_twenty_members_have_their_190_pairs():
     probs, targets = classes(20, 40, 3)
     found = named(curve.class_curves(probs, targets))["nll"]
-    pairs = [score.nll(combine.mean(probs[list(two)]), targets) for two in itertools.combinations(range(20), 2)]
+    pairs = [nll_of(probs[list(two)].mean(0), targets) for two in itertools.combinations(range(20), 2)]
     assert found.value[1] == pytest.approx(np.mean(pairs), abs=1e-12)
     assert [k + 1 for k in np.flatnonzero(found.noise)] == list(range(3, 18))
     with pytest.raises(EnsembleError, match="below what the sampled subsets can tell"):
@@ -144,19 +140,19 @@ def test_twenty_members_have_their_190_pairs():
     assert enough(found, 4 * found.noise.max()) > 1
 
 
-def test_at_most_200_permutations_are_walked():
+def test_few_orders_are_walked():
     for count in (11, 64, 150, 500):
-        orders = subsets.orders_of(count, 0)
-        assert len(orders) <= 200
+        orders = curve.orders_of(count, 0)
+        assert len(orders) <= 66
         assert all(sorted(order) == list(range(count)) for order in orders)
 
 
 def test_more_members_than_permutations_still_make_a_curve(monkeypatch):
-    monkeypatch.setattr(subsets, "PERMUTATIONS", 20)
+    monkeypatch.setattr(curve, "ORDERS", 20)
     probs, targets = classes(25, 30, 3)
     found = named(curve.class_curves(probs, targets))["nll"]
     assert np.isfinite(found.value).all()
-    assert found.value[-1] == pytest.approx(score.nll(combine.mean(probs), targets), abs=1e-12)
+    assert found.value[-1] == pytest.approx(nll_of(probs.mean(0), targets), abs=1e-12)
 
 
 def test_ties_are_counted_as_argmax_counts_them():
@@ -209,7 +205,7 @@ def test_the_number_of_threads_changes_no_byte():
 def test_enough_is_the_smallest_size_that_stays_within_the_margin():
     def of(*points):
         array = np.array(points)
-        return curve.SizeCurve("nll", array, array, array, array, "", 0.95, 0.0 * array)
+        return curve.SizeCurve("nll", array, array, array, array, "subsets", 0.95, 0.0 * array)
 
     assert enough(of(0.5, 0.3, 0.21, 0.2), 0.02) == 3
     assert enough(of(0.5, 0.2, 0.3, 0.2), 0.05) == 4

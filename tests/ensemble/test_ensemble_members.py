@@ -113,8 +113,8 @@ def test_a_mismatch_is_refused_with_the_member_and_the_row(name):
 
 
 ROWS = {
-    "logits": ([2.0, -1.0, 0.5, -0.5], "the probability 2 for the example 'e3' of test: these look like logits"),
-    "negative": ([0.5, 0.6, -0.1, 0.0], "the probability -0.1 for the example 'e3' of test: these look like logits"),
+    "logits": ([2.0, -1.0, 0.5, -0.5], "the probability 2 for the example 'e3' of test"),
+    "negative": ([0.5, 0.6, -0.1, 0.0], "the probability -0.1 for the example 'e3' of test"),
     "sum": ([0.3, 0.3, 0.3, 0.0], "probabilities that sum to 0.9 for the example 'e3' of test"),
     "nan": ([np.nan, 0.5, 0.5, 0.0], "NaN in its probs for the example 'e3' of test"),
     "infinity": ([np.inf, 0.0, 0.0, 0.0], "an infinity in its probs for the example 'e3' of test"),
@@ -171,5 +171,5 @@ def test_missing_members_need_the_flag_and_are_then_said():
     assert refused.value.what == ("test: there are no predictions of seed9 (failed: diverged), seed10 (pending)")
     assert "--allow-missing" in refused.value.hint
     members = stack(pairs(), missing=gone, allow_missing=True)
-    assert members.note == "built without seed9 (failed: diverged), seed10 (pending)"
-    assert stack(pairs()).note is None
+    assert members.missing == tuple(gone)
+    assert stack(pairs()).missing == ()

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from predicted import classes, values
+from predicted import accuracy_of, brier_of, classes, nll_of, regression, together, values
 from sklearn import metrics
 
-from sweep.ensemble import brief, combine, score
+from sweep.ensemble import brief, score
+from sweep.ensemble.assess import variance_split
 from sweep.errors import EnsembleError
 
 MEANS, SDS = np.array([[0.0], [1.0], [0.2]]), np.array([[1.0], [0.5], [0.3]])
@@ -24,10 +25,10 @@ def one(request):
 def test_class_scores_equal_scikit_learn(one):
     probs, targets = one
     onehot = np.eye(5)[targets]
-    assert score.accuracy(probs, targets) == metrics.accuracy_score(targets, probs.argmax(1))
-    assert score.nll(probs, targets) == pytest.approx(metrics.log_loss(targets, probs), abs=1e-9)
+    assert accuracy_of(probs, targets) == metrics.accuracy_score(targets, probs.argmax(1))
+    assert nll_of(probs, targets) == pytest.approx(metrics.log_loss(targets, probs), abs=1e-9)
     each = [metrics.brier_score_loss(onehot[:, c], probs[:, c]) for c in range(5)]
-    assert score.brier(probs, targets) == pytest.approx(sum(each), abs=1e-9)
+    assert brier_of(probs, targets) == pytest.approx(sum(each), abs=1e-9)
     area = metrics.roc_auc_score(targets, probs, multi_class="ovr", average="macro")
     assert score.auroc(probs, targets) == pytest.approx(area, abs=1e-9)
 
@@ -39,18 +40,15 @@ def test_auroc_counts_ties_half_and_binary_equals_the_usual_one():
     assert score.auroc(probs, targets) == pytest.approx(metrics.roc_auc_score(targets, top), abs=1e-9)
 
 
-def test_auroc_is_refused_when_a_class_is_absent():
-    with pytest.raises(EnsembleError, match="no AUROC: class 2 has no example in this split"):
-        score.auroc(np.full((4, 3), 1 / 3), np.array([0, 1, 0, 1]))
+def test_auroc_does_not_exist_when_a_class_is_absent():
+    assert math.isnan(score.auroc(np.full((4, 3), 1 / 3), np.array([0, 1, 0, 1])))
 
 
 def test_ece_bins_are_closed_on_the_right():
     # 0.6 sits on the edge 9/15 and belongs to (8/15, 9/15], with 0.55; 0.61 is alone in the next bin.
     probs = np.array([[0.6, 0.4], [0.55, 0.45], [0.61, 0.39]])
-    found = score.reliability(probs, np.array([0, 1, 0]))
-    assert found.count[8] == 2
-    assert found.count[9] == 1
-    assert found.ece == pytest.approx((abs(0.5 - 0.575) * 2 + abs(1 - 0.61)) / 3, abs=1e-12)
+    found = score.ece(score.judged(probs, np.array([0, 1, 0])))
+    assert found == pytest.approx((abs(0.5 - 0.575) * 2 + abs(1 - 0.61)) / 3, abs=1e-12)
 
 
 def test_ece_equals_its_definition(one):
@@ -61,26 +59,26 @@ def test_ece_equals_its_definition(one):
         inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert score.ece(probs, targets) == pytest.approx(expected, abs=1e-9)
+    assert score.ece(score.judged(probs, targets)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_risk_coverage_by_hand_and_in_expectation_over_ties():
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.7, 0.3]])
-    found = score.risk_coverage(probs, np.array([0, 1, 0, 1]))
+    found = score.risk_coverage(score.judged(probs, np.array([0, 1, 0, 1])))
     assert found.risk == pytest.approx([0, 1 / 2, 1.5 / 3, 2 / 4])
     assert found.area == pytest.approx((0 + 0.5 + 0.5 + 0.5) / 4)
-    swapped = score.risk_coverage(probs, np.array([0, 1, 1, 0]))
+    swapped = score.risk_coverage(score.judged(probs, np.array([0, 1, 1, 0])))
     assert swapped.area == found.area
 
 
 def test_nll_of_an_impossible_target_is_infinite():
-    assert score.nll(np.array([[1.0, 0.0]]), np.array([1])) == math.inf
+    assert nll_of(np.array([[1.0, 0.0]]), np.array([1])) == math.inf
 
 
 @pytest.mark.parametrize("targets", [np.array([0, 4]), np.array([-1, 0]), np.array([0.0, 1.0])])
 def test_targets_that_are_no_class_are_refused(targets):
     with pytest.raises(EnsembleError, match=r"targets are not class indices 0\.\.3"):
-        score.nll(np.full((2, 4), 0.25), targets)
+        nll_of(np.full((2, 4), 0.25), targets)
 
 
 def test_mixture_check_values():
@@ -90,8 +88,8 @@ def test_mixture_check_values():
 
 
 def test_mixture_nll_is_not_that_of_the_moment_matched_gaussian():
-    moments = combine.mixture(MEANS, SDS**2)
-    matched = score.mixture_nll([moments.mean], [moments.variance], [0.5])
+    total = variance_split(MEANS, SDS**2).total
+    matched = score.mixture_nll([MEANS.mean(0)], [total], [0.5])
     assert abs(matched - score.mixture_nll(MEANS, SDS**2, [0.5])) > 0.05
 
 
@@ -103,7 +101,7 @@ def test_crps_equals_the_integral_over_the_distribution_function():
     for n, y in enumerate(targets):
         cdf = np.mean([ndtr((x - m) / math.sqrt(v)) for m, v in zip(mean[:, n], var[:, n], strict=True)], axis=0)
         integral = np.trapezoid((cdf - (x >= y)) ** 2, x)
-        found = score.mixture_crps_each(mean, var, targets)[n]
+        found = score.mixture_crps(mean, var, targets)[n]
         assert found == pytest.approx(integral, abs=1e-4)
 
 
@@ -115,22 +113,25 @@ def test_crps_of_points_is_that_of_the_empirical_distribution():
 
 def test_value_scores_equal_scikit_learn():
     mean, _, targets = values()
-    assert score.mse(mean[0], targets) == pytest.approx(metrics.mean_squared_error(targets, mean[0]), abs=1e-9)
-    assert score.rmse(mean[0], targets) == pytest.approx(metrics.root_mean_squared_error(targets, mean[0]), abs=1e-9)
+    found = score.of_values(mean[:1], None, targets)
+    assert found["mse"] == pytest.approx(metrics.mean_squared_error(targets, mean[0]), abs=1e-9)
+    assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(targets, mean[0]), abs=1e-9)
 
 
-def test_brief_says_the_same_as_the_scores_in_any_order():
+def test_brief_says_the_same_as_the_scores():
     probs, targets = classes()
-    found = brief(probs, targets)
-    assert found["ensemble"]["nll"] == score.nll(combine.mean(probs), targets)
-    assert found["members_mean"]["accuracy"] == pytest.approx(np.mean([score.accuracy(p, targets) for p in probs]))
-    assert brief(probs[::-1], targets) == found
-    mean, var, numbers = values()
-    regression = brief(None, numbers, mean=mean, var=var)
-    assert regression["ensemble"]["rmse"] == score.rmse(combine.member_mean(mean), numbers)
-    assert set(regression["members_mean"]) == {"rmse", "nll"}
-    assert brief(None, numbers, mean=mean[::-1], var=var[::-1]) == regression
-    assert set(brief(None, numbers, mean=mean)["ensemble"]) == {"rmse"}
+    found = brief(together(probs, targets))
+    assert found["nll"][0] == nll_of(probs.mean(0), targets)
+    assert found["accuracy"][1] == pytest.approx(np.mean([accuracy_of(p, targets) for p in probs]))
+    members = regression()
+    both = brief(members)
+    whole = score.of_values(members.mean, members.var, members.targets)
+    singles = [
+        score.of_values(m[None], v[None], members.targets) for m, v in zip(members.mean, members.var, strict=True)
+    ]
+    for name in ("rmse", "nll"):
+        assert both[name] == pytest.approx((whole[name], np.mean([one[name] for one in singles])), abs=1e-12)
+    assert set(brief(regression(var=False))) == {"rmse"}
 
 
 def test_a_reliability_diagram_has_bins_of_equal_mass_with_intervals():
@@ -138,7 +139,7 @@ def test_a_reliability_diagram_has_bins_of_equal_mass_with_intervals():
     confidence = np.concatenate([rng.uniform(0.5, 0.99, 200), np.full(300, 1.0)])
     probs = np.stack([confidence, 1 - confidence], axis=1)
     targets = (rng.random(500) > confidence).astype(int)
-    found = score.diagram(probs, targets)
+    found = score.diagram(score.judged(probs, targets))
     assert found.count.sum() == 500
     assert found.count.min() >= 40  # equal-width bins would hold single examples here
     assert (found.low <= found.accuracy).all()
@@ -146,4 +147,4 @@ def test_a_reliability_diagram_has_bins_of_equal_mass_with_intervals():
     assert (found.high - found.low > 0).all()
     top = confidence > found.edges[-2]
     assert found.accuracy[-1] == (targets[top] == 0).mean()
-    assert len(score.diagram(np.tile([0.7, 0.3], (10, 1)), np.zeros(10, int)).count) == 1
+    assert len(score.diagram(score.judged(np.tile([0.7, 0.3], (10, 1)), np.zeros(10, int))).count) == 1

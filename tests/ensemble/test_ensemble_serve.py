@@ -14,7 +14,8 @@ from predicted import classes, values
 from torch import nn
 
 import sweep
-from sweep.ensemble import assess, combine, uncertainty
+from sweep.ensemble import assess
+from sweep.ensemble.assess import entropy_split, variance_split
 from sweep.ensemble.gather import choose, gather
 from sweep.ensemble.load import Rows, load_ensemble
 from sweep.ensemble.predict import predict, predict_file
@@ -89,8 +90,8 @@ def test_all_at_once_equals_the_members_one_by_one():
         logits = torch.stack([one((x - 0.5) / 2.0) for one in modules]).double()
         found = ensemble(x)
     probs = logits.softmax(-1).numpy()
-    expected = uncertainty.entropy_split(probs)
-    mean = combine.mean(probs)
+    expected = entropy_split(probs)
+    mean = probs.mean(0)
     assert found.mean.numpy() == pytest.approx(mean, abs=1e-6)
     tempered = np.exp(np.log(mean) / 1.7)
     assert found.calibrated.numpy() == pytest.approx(tempered / tempered.sum(1, keepdims=True), abs=1e-6)
@@ -184,8 +185,8 @@ def test_regression_is_the_gaussian_mixture():
     raw = np.stack([(mean - 10) / 4, np.log(var / 16)], axis=-1)
     about = About(kind="regression", variance="predicted", target_mean=10.0, target_std=4.0, temperature=2.0)
     found = Ensemble([Echo(one) for one in raw], about)(torch.zeros(5, 2))
-    expected = combine.mixture(mean, var)
-    assert found.mean.numpy() == pytest.approx(expected.mean, rel=1e-5, abs=1e-5)
+    expected = variance_split(mean, var)
+    assert found.mean.numpy() == pytest.approx(mean.mean(0), rel=1e-5, abs=1e-5)
     assert found.aleatoric.numpy() == pytest.approx(expected.aleatoric, rel=1e-5)
     assert found.epistemic.numpy() == pytest.approx(expected.epistemic, rel=1e-4, abs=1e-6)
     assert found.calibrated.numpy() == pytest.approx(2 * expected.aleatoric + expected.epistemic, rel=1e-5)
@@ -228,8 +229,8 @@ def test_a_directory_is_served_as_it_predicted(directory):
     assert ensemble.about.labels == ("seed1", "seed2", "seed3")
     assert ensemble.about.classes == tuple("0123456789")
     found = predict(ensemble, images(members.ids), batch=17)
-    assert found["mean"] == pytest.approx(combine.mean(members.probs), abs=1e-5)
-    split = uncertainty.entropy_split(members.probs)
+    assert found["mean"] == pytest.approx(members.probs.mean(0), abs=1e-5)
+    split = entropy_split(members.probs)
     assert found["epistemic"] == pytest.approx(split.epistemic, abs=1e-5)
     judged = assess(members, val=gather(Store.open(directory), "val"), calibrated=True)
     assert ensemble.about.temperature == judged.calibration.served
@@ -281,7 +282,7 @@ def test_a_missing_member_needs_the_flag_and_is_said(directory, tmp_path):
         gather(Store.open(copy))
     ensemble = load_ensemble(copy, allow_missing=True)
     assert ensemble.about.notes == ("built without seed2 (pending)",)
-    assert gather(Store.open(copy), allow_missing=True).note == "built without seed2 (pending)"
+    assert gather(Store.open(copy), allow_missing=True).missing == (("seed2", "pending"),)
 
 
 def test_splits_and_variants_that_are_not_there(directory):
