@@ -151,9 +151,6 @@ class Launch:
             else:
                 owner = _beside_others(self.out)
             self._nonce = owner.nonce
-            if self.remote is not None:
-                held.enter_context(self.remote.held(owner, break_lock=self.break_lock))
-                yield from self._refreshed(self.remote)
             existed = Store.exists(self.out)
             before = Store.open(self.out).manifest.seeds if existed else ()
             store = self.store = Store.create(self.out, self.prepared.manifest)
@@ -171,7 +168,10 @@ class Launch:
             self._read_one = any(m.status == "ok" for m in members)
             new = tuple(seed for seed in store.manifest.seeds if seed not in before) if existed else ()
             if self.remote is not None:
-                self.remote.settle()
+                if self.remote.note:
+                    yield Said(self.remote.note)
+                self.remote.forget(member.key for member in missing)
+                self.remote.copy()
             failed = sum(m.status == "failed" for m in members) - sum(m.status == "failed" for m in missing)
             yield Begun(store, len(members), len(members) - len(missing), len(missing), new, failed)
             if missing or self.more is not None:
@@ -209,18 +209,11 @@ class Launch:
             )  # fmt: skip
         yield from map(Said, recollect(store, config.collect, self.prepared.manifest.origin))
 
-    def _refreshed(self, remote: Remote) -> Iterator[Event]:
-        former = remote.refresh()
-        if former is not None:
-            yield Said(f"{remote.url} holds no sweep any more: it begins anew, and what was here is now {former}")
-
     def _copied(self, remote: Remote, key: str = "") -> Iterator[Event]:
         """Copy a run, or whatever is not there yet. A network that is away costs no training, and is told once."""
         try:
-            if key and not remote.push(key):
-                yield Said(f"{key}: another launch had recorded it first at {remote.url}; that one counts")
-            elif not key:
-                remote.push_all()
+            remote.copy(key)
+            if not key:
                 self.uncopied = ""
         except StoreError as error:
             if not self.uncopied:

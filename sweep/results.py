@@ -143,7 +143,7 @@ def run(
     prepared = prepare(checked, function, origin=words)
     target, remote = located(out if out is not None else default_out(checked))
     if remote is not None:
-        remote.look()
+        remote.begin()
     Store.check(target, prepared.manifest)
     more = waves(checked, prepared, target)
     made, close = make_engine(checked, engine, address=address)

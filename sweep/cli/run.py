@@ -121,7 +121,7 @@ def run(
     target, remote = located(out if out is not None else default_out(checked))
     prepared = prepare(checked, origin=of_command_line(config, overrides, deterministic, command, metrics))
     if remote is not None:
-        remote.look()
+        remote.begin()
     Store.check(target, prepared.manifest)  # before Ray is started
     more = waves(checked, prepared, target)
     if dry_run:

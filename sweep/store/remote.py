@@ -1,8 +1,9 @@
-"""A run directory that is kept at a URL: worked on here, copied there as each run ends, read back anywhere.
+"""A run directory at a URL: worked on in a directory of this machine, and copied there as each run ends.
 
-An object store has no rename, no append and no lock that a dead process lets go of. So a launch works in a directory
-of this machine, with all its promises, and copies: the files of a run first, its record last, as one object each.
-Whoever reads the URL copies it here first. Checkpoints stay here: another machine starts an unfinished run anew.
+An object store has no rename, no append and no lock that a dead process lets go of, so the URL holds copies and
+nothing else: the files of a run first, its record last, each an object of its own. A reader finds whole runs or none.
+Nothing keeps two launches from one URL: they may train the same run twice, and then the record that was copied first
+counts. Checkpoints are not copied: another machine starts an unfinished run anew.
 """
 
 from __future__ import annotations
@@ -10,25 +11,21 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sweep.errors import StoreError, SweepError
-from sweep.store import atomic, lock, manifest, record
+from sweep.store import atomic, lock, record
 from sweep.store.attempt import is_checkpoint
 from sweep.store.names import ATTEMPT, EVENTS, LOCK, MANIFEST, MEMBERS, RECORD, inside
-from sweep.store.owner import Owner
 
-HANDS = 8  # copies at once: most of one is waiting for the network
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):(//?)(.*)", re.DOTALL)  # a Path has made one slash of two
 
 
 def url_of(place: str | os.PathLike[str]) -> str | None:
-    """The URL that `place` is, or None for a path."""
+    """Return the URL that `place` is, or None for a path."""
     found = _URL.fullmatch(os.fspath(place))
     if found is None:
         return None
@@ -37,7 +34,7 @@ def url_of(place: str | os.PathLike[str]) -> str | None:
 
 
 def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
-    """The directory of this machine to work in, and where it is to be copied, if `place` is a URL.
+    """Return the directory of this machine to work in, and where it is copied, if `place` is a URL.
 
     Raises: StoreError for no name at all, and for a URL that no file system answers to.
     """
@@ -63,218 +60,93 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
         ) from error  # fmt: skip
     if isinstance(files, LocalFileSystem):
         return Path(root), None
-    return _mirror(url), Remote(url, files, root)
+    remote = Remote(url, files, root)
+    return remote.mirror, remote
 
 
 def fetched(place: str | os.PathLike[str]) -> tuple[Path, str]:
-    """A directory of this machine that holds what is at `place`, and the URL that it is a copy of, if it is one.
+    """Return a directory of this machine that holds what is at `place`, and the URL it is a copy of, if any.
 
     Raises: StoreError.
     """
     folder, remote = located(place) if url_of(place) is not None else (Path(place), None)
-    # While a launch of this machine works in it, nothing anywhere is newer.
-    if remote is not None and not _at_work(folder):
-        remote.pull()
-    return folder, remote.url if remote is not None else ""
-
-
-def _mirror(url: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", url.rstrip("/").rpartition("/")[2])[:40]
-    return cache / "sweep" / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}"
-
-
-def _at_work(folder: Path) -> bool:
-    owner = lock.read_owner(folder / LOCK)
-    return owner is not None and owner.dead() is not True
+    if remote is None:
+        return folder, ""
+    if not remote.at_work and not remote.pull():
+        raise StoreError(
+            "no sweep is here (sweep.json is missing)", where=remote.url,
+            hint="name a place that `sweep run --out` wrote to",
+        )  # fmt: skip
+    return folder, remote.url
 
 
 class Remote:
-    """The place at a URL, and its mirror on this machine.
+    """The place at a URL, and the directory of this machine that is copied there.
 
     Every method raises StoreError when the place does not answer.
     """
 
     def __init__(self, url: str, files: Any, root: str) -> None:
         self.url, self.files, self.root = url, files, root.rstrip("/")
-        self.mirror = _mirror(url)
-        self._manifest = b""  # as it was last copied
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", url.rstrip("/").rpartition("/")[2])[:40]
+        self.note = ""
+        self.mirror = cache / "sweep" / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}"
 
-    # Reading
+    @property
+    def at_work(self) -> bool:
+        """A launch of this machine works in the directory: nothing anywhere is newer."""
+        owner = lock.read_owner(self.mirror / LOCK)
+        return owner is not None and owner.dead() is not True
 
-    def pull(self) -> None:
-        """Copy here what is there and not here. Runs appear whole: their records are copied last."""
+    def pull(self) -> bool:
+        """Copy here what is there and not here. False: no sweep is there."""
         with self._answering():
             there = self._listing()
-        if MANIFEST not in there:
-            raise StoreError(
-                "no sweep is here (sweep.json is missing)", where=self.url,
-                hint="name a place that `sweep run --out` wrote to",
-            )  # fmt: skip
-        files = [name for name, size in there.items() if Path(name).name not in (MANIFEST, RECORD, EVENTS)
-                 and self._size(name) != size]  # fmt: skip
-        with self._answering():
-            self._each(self._fetch, files)
-            # A name that stays while its content changes has to be looked at.
-            self._each(self._fetch_whole, [n for n in there if Path(n).name in (MANIFEST, RECORD, EVENTS)])
+            if MANIFEST not in there:
+                return False
+            # These keep their names while their content changes. Records last: runs appear whole.
+            growing = [name for name in (MANIFEST, EVENTS, *filter(_is_record, there)) if name in there]
+            changed = [name for name in there if name not in growing and self._size(name) != there[name]]
+            self._get(changed)
+            self._get(growing)
+        return True
 
-    def look(self) -> None:
-        """`refresh` for a command that has not begun, and may be about to hear that another is at work here."""
-        if not _at_work(self.mirror):
-            self.refresh()
-
-    def refresh(self) -> Path | None:
-        """Before a launch: `pull`, or begin anew where nothing is at the URL.
-
-        Returns: where a former copy, of what has gone from there, was put out of the way.
-        """
-        with self._answering():
-            if MANIFEST in self._listing():
-                self.pull()
-                return None
-        if not (self.mirror / MANIFEST).exists():
-            return None
+    def begin(self) -> None:
+        """Before a launch: `pull`, or put the copy of what has gone from there out of the way, with a note of it."""
+        if self.at_work or self.pull() or not (self.mirror / MANIFEST).exists():
+            return
         former = self.mirror.with_name(f"{self.mirror.name}.old-{os.urandom(4).hex()}")
-        former.mkdir()
-        for name in (MANIFEST, MEMBERS, EVENTS):
-            if (self.mirror / name).exists():
-                atomic.move(self.mirror / name, former / name)
-        return former
+        self.mirror.rename(former)
+        self.note = f"{self.url} holds no sweep any more: it starts again, and what was here is now {former}"
 
-    # Writing
+    def copy(self, key: str = "") -> None:
+        """Copy there what is here and not there: one run that has ended, or all runs, then the plan and the log."""
+        with self._answering():
+            there = self._listing(f"{MEMBERS}/{key}" if key else "")
+            records = sorted(self.mirror.joinpath(MEMBERS, key).rglob(RECORD))
+            files = [name for path in records for name in self._beside(path)]
+            self._put([name for name in files if there.get(name) != self._size(name)])
+            self._put([name for name in map(self._name, records) if _is_record(name) and name not in there])
+            self._put([name for name in (MANIFEST, EVENTS) if (self.mirror / name).exists()])
 
-    def settle(self) -> None:
-        """After a launch has looked through its mirror: make the place what the mirror is.
-
-        A record that was moved aside here is removed there, once its copy has arrived.
-        """
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove there the records of runs that are to be trained again."""
         with self._answering():
             there = self._listing()
-            self._put(there, self.mirror / MEMBERS)
-            for name in there:
-                of_a_run = Path(name).name == RECORD and not Path(name).parent.name.startswith(ATTEMPT)
-                if of_a_run and not (self.mirror / name).exists():
+            for name in (f"{MEMBERS}/{key}/{RECORD}" for key in keys):
+                if name in there:
                     self.files.rm_file(f"{self.root}/{name}")
-            self._put_logs()
 
     def withdraw(self) -> None:
         """Take back the plan of a sweep in which nothing was begun."""
         with self._answering():
-            if set(self._listing()) <= {MANIFEST, EVENTS}:
-                self.files.rm_file(f"{self.root}/{MANIFEST}")
-
-    def push(self, key: str) -> bool:
-        """Copy one run that has ended. False: another launch had recorded it there first; that one is now here."""
-        with self._answering():
-            there = self._listing(f"{MEMBERS}/{key}")
-            # A record that is there already is not taken for ours before it was compared.
-            there.pop(f"{MEMBERS}/{key}/{RECORD}", None)
-            won = self._put(there, self.mirror / MEMBERS / key)
-            if (self.mirror / MANIFEST).read_bytes() != self._manifest:  # a stopping rule has added seeds
-                self._put_logs()
-        return won
-
-    def push_all(self) -> None:
-        """Copy whatever could not be copied before."""
-        with self._answering():
-            self._put(self._listing(), self.mirror / MEMBERS)
-            self._put_logs()
-
-    @contextmanager
-    def held(self, owner: Owner, *, break_lock: bool = False) -> Iterator[None]:
-        """Be the only launch at the URL, as far as its file system can tell.
-
-        Where it cannot create an object only if there is none, two launches of the same second may both go on;
-        `push` then keeps the first record of each run.
-        Raises: StoreError naming the other launch.
-        """
-        path, data = f"{self.root}/{LOCK}", (atomic.dumps(owner.to_json()) + "\n").encode()
-        with self._answering():
-            try:
-                self._create(path, data)
-            except FileExistsError:
-                previous = self._lock_owner(path)
-                if not break_lock and (previous is None or previous.dead() is not True):
-                    raise StoreError(
-                        f"another run is at work here ({previous or 'its lock cannot be read'})", where=self.url,
-                        hint="wait for it, or use another --out; if that process is surely gone, "
-                        "--break-lock takes over",
-                    ) from None  # fmt: skip
-                self._pipe(path, data)
-        try:
-            yield
-        finally:
-            with suppress(Exception):  # a lock that stays behind is taken over here, and broken elsewhere
-                if self._lock_owner(path) == owner:
-                    self.files.rm_file(path)
-
-    def _lock_owner(self, path: str) -> Owner | None:
-        try:
-            return Owner.from_json(atomic.loads(self.files.cat_file(path)))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-
-    def _put(self, there: dict[str, int], folder: Path) -> bool:
-        """Everything below `folder` that a record answers for and that is not there; records last."""
-        files: list[str] = []
-        records: list[str] = []
-        for path in sorted(folder.rglob(RECORD)):
-            if path.parent.name.startswith(ATTEMPT):  # a failed record that was moved aside
-                files += self._below(path.parent)
-                continue
-            name = self._name(path)
-            if name not in there:
-                records.append(name)
-                with suppress(record.Damaged):
-                    found = record.decode(atomic.read(path, record.LIMIT))
-                    files += self._below(path.parent / f"{ATTEMPT}{found.attempt}")
-        self._each(self._upload, [name for name in files if there.get(name) != self._size(name)])
-        return all(self._each(self._record, records))
-
-    def _record(self, name: str) -> bool:
-        path = f"{self.root}/{name}"
-        data = (self.mirror / name).read_bytes()
-        try:
-            self._create(path, data)
-        except FileExistsError:
-            if self.files.cat_file(path) != data:
-                self.pull()
-                return False
-        return True
-
-    def _put_logs(self) -> None:
-        """The plan and the launches' log: written by one launch at a time, and replaced whole."""
-        data = (self.mirror / MANIFEST).read_bytes()
-        self._pipe(f"{self.root}/{MANIFEST}", data)
-        self._manifest = data
-        if (self.mirror / EVENTS).exists():
-            self._pipe(f"{self.root}/{EVENTS}", (self.mirror / EVENTS).read_bytes())
-
-    def _create(self, path: str, data: bytes) -> None:
-        """Put an object where none is; only some file systems can make sure. Raises: FileExistsError."""
-        self.files.invalidate_cache()
-        if self.files.exists(path):
-            raise FileExistsError(path)
-        try:
-            self._pipe(path, data, mode="create")
-        except (TypeError, NotImplementedError):
-            self._pipe(path, data)
-
-    def _pipe(self, path: str, data: bytes, **how: str) -> None:
-        self._in_a_folder(path, partial(self.files.pipe_file, path, data, **how))
-
-    def _in_a_folder(self, path: str, put: Callable[[], Any]) -> None:
-        """Object stores have no folders to make; elsewhere it is found out by trying."""
-        try:
-            put()
-        except FileNotFoundError:
-            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            put()
-
-    # Names and copies
+            there = self._listing()
+            for name in there if there.keys() <= {MANIFEST, EVENTS} else ():
+                self.files.rm_file(f"{self.root}/{name}")
 
     def _listing(self, below: str = "") -> dict[str, int]:
-        """Name -> bytes of every file of ours there. Raises: StoreError for a name that leads out."""
+        """Return name -> bytes of every file of ours there."""
         self.files.invalidate_cache()
         try:
             found = self.files.find(f"{self.root}/{below}".rstrip("/"), detail=True)
@@ -282,11 +154,18 @@ class Remote:
             return {}
         start = len(self.files._strip_protocol(self.root).rstrip("/")) + 1
         sizes = {path[start:]: int(about.get("size") or 0) for path, about in found.items()}
-        return {name: size for name, size in sizes.items() if _ours(name)}
+        return {name: size for name, size in sizes.items() if _is_copied(name)}
 
-    def _below(self, folder: Path) -> list[str]:
+    def _beside(self, path: Path) -> list[str]:
+        """Return the files that a record answers for, or of the attempt into which it was moved aside."""
+        folder = path.parent
+        if not folder.name.startswith(ATTEMPT):
+            try:
+                folder /= f"{ATTEMPT}{record.decode(atomic.read(path, record.LIMIT)).attempt}"
+            except record.Damaged:
+                return []
         paths = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink())
-        return [name for name in map(self._name, paths) if _ours(name)]
+        return [name for name in map(self._name, paths) if _is_copied(name)]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.mirror).as_posix()
@@ -297,39 +176,22 @@ class Remote:
         except OSError:
             return -1
 
-    def _each(self, function: Any, names: list[str]) -> list[Any]:
+    def _get(self, names: Iterable[str]) -> None:
+        """Raises: StoreError for a name that leads out of the directory."""
+        places = {name: inside(self.mirror, self.mirror / name) for name in names}
+        if places:
+            self.files.get([f"{self.root}/{name}" for name in places], [os.fspath(each) for each in places.values()])
+
+    def _put(self, names: Sequence[str]) -> None:
+        sources, targets = [os.fspath(self.mirror / each) for each in names], [f"{self.root}/{each}" for each in names]
         if not names:
-            return []
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(HANDS, len(names))) as hands:
-            return list(hands.map(function, names))
-
-    def _upload(self, name: str) -> None:
-        path = f"{self.root}/{name}"
-        self._in_a_folder(path, partial(self.files.put_file, os.fspath(self.mirror / name), path))
-
-    def _fetch(self, name: str) -> None:
-        path = self._place(name)
-
-        def copy(stream: IO[bytes]) -> None:
-            with self.files.open(f"{self.root}/{name}", "rb") as source:
-                shutil.copyfileobj(source, stream, 1 << 20)
-
-        atomic.write(path, copy, durable=False)
-
-    def _fetch_whole(self, name: str) -> None:
-        limit = manifest.LIMIT if name == MANIFEST else record.LIMIT
-        with self.files.open(f"{self.root}/{name}", "rb") as source:
-            data = source.read(limit + 1)
-        path = self._place(name)
-        if len(data) <= limit and not (path.exists() and path.read_bytes() == data):
-            atomic.write(path, data, durable=False)
-
-    def _place(self, name: str) -> Path:
-        path = inside(self.mirror, self.mirror / name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+            return
+        try:
+            self.files.put(sources, targets)
+        except FileNotFoundError:  # object stores have no folders to make; elsewhere it is found out by trying
+            for folder in {target.rpartition("/")[0] for target in targets}:
+                self.files.makedirs(folder, exist_ok=True)
+            self.files.put(sources, targets)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -344,8 +206,14 @@ class Remote:
             ) from error  # fmt: skip
 
 
-def _ours(name: str) -> bool:
-    """Whether a file of a run directory is copied: the plan, the log, and what runs wrote; no checkpoints."""
+def _is_record(name: str) -> bool:
+    """Return whether a name is that of a run's record, not of one that was moved aside into its attempt."""
+    *_, folder, leaf = ("", *name.split("/"))
+    return leaf == RECORD and not folder.startswith(ATTEMPT)
+
+
+def _is_copied(name: str) -> bool:
+    """Return whether a file of a run directory is copied: the plan, the log, and what runs wrote; no checkpoints."""
     leaf = name.rpartition("/")[2]
     if name in (MANIFEST, EVENTS):
         return True

@@ -105,7 +105,8 @@ def said(words: list[str], folder: Path, output: Path) -> str:
             code = main(words)
             sys.stdout.flush()
         except BaseException:
-            traceback.print_exc()
+            traceback.print_exc(file=sys.__stderr__)
+            sys.__stderr__.flush()
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
