@@ -136,6 +136,7 @@ def step_ratio(epochs: int) -> tuple[float, float]:
                 self.spec = spec
                 self.seed, self.streams, self.params = spec.seed, spec.streams, spec.params
                 self.device, self.deterministic, self.threads = "cpu", False, 1
+                self.on_step = None
 
             def restore(self) -> None:
                 return None

@@ -89,7 +89,8 @@ def case_vmap(model: str, data: str, deterministic: bool, count: int = 64) -> li
     from sweep.train import models
     from sweep.train.precision import flags
 
-    seeding.seed_everything(0, deterministic=deterministic, fill_memory=False)
+    seeding.fill_memory(False)
+    seeding.seed_everything(0, deterministic=deterministic)
     train = recipe_of(model, data, "fp32", False, 4_000).data().to("cuda").train
     nets = [models.build(MODELS[model], (1, 28, 28), 10).to("cuda") for _ in range(count)]
     for net in nets:

@@ -55,7 +55,8 @@ def lane_of(recipe: Any, scratch: Path, label: str) -> tuple[Any, list[Any]]:
     from sweep.train.precision import objective
 
     (run,) = runs_of(1, scratch, label)
-    seeding.seed_everything(0, deterministic=True, fill_memory=False)
+    seeding.fill_memory(False)
+    seeding.seed_everything(0, deterministic=True)
     data = recipe.data().to("cuda")
     loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
     lane = fresh(recipe, run, data, loss)

@@ -33,7 +33,8 @@ class Run:
     """One run, as its training code sees it. Already seeded when handed over.
 
     seed, streams (named 32-bit seeds), deterministic, device ("cpu" or "cuda"), threads, params and id say
-    what was asked; dir is a folder of its own for whatever else the code writes.
+    what was asked; dir is a folder of its own for whatever else the code writes. rehearsal: it is trained only to
+    compare digests, as by the canary of a deterministic sweep: nothing of it is kept, so send it nowhere.
     """
 
     spec: RunSpec
@@ -51,6 +52,9 @@ class Run:
     _epochs_since: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
     _begun: float = field(default_factory=time.monotonic)
+    rehearsal: bool = False  # trained to see its digests: nothing of it is kept, and no checkpoint written
+    plain: bool = False  # by the plain loop, where modules call their hooks
+    on_step: Callable[[int, Callable[[], Mapping[str, Any]]], None] | None = None  # told each step of the built-in loop
     looked_back: bool = False  # its code asked for a checkpoint to go on from
     went_on: dict[str, Json] = field(default_factory=dict)  # of a resumed run: from which step, and seconds before it
     unsaveable: bool | None = None  # draws from a random stream that cannot be saved; None: not yet looked
@@ -164,7 +168,7 @@ class Run:
         """
         self._saves = True
         self._look()
-        if self.unsaveable:
+        if self.rehearsal or self.unsaveable:
             if self.stopping():
                 raise Interrupted
             return

@@ -291,7 +291,6 @@ class Launch:
             yield from map(Said, preflight(self.engine, place, deterministic=deterministic))
         if self.prove is not None:
             yield from self.prove.before(store, place)
-        place = replace(place, fill_memory=bool(store.manifest.stamp.get("fill_memory", True)))
         gpus = 1.0 if self._lanes > 1 else config.resources.gpus  # a pack fills a GPU
         slots = Slots(self.jobs, cpus=config.resources.cpus or config.threads, gpus=gpus)
         for event in self.engine(self._pull, partial(_on_worker, place=place), slots):

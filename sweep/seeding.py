@@ -19,37 +19,34 @@ from sweep.errors import EnvironmentRefused, IntegrityError
 FROM_ZERO = "this seed has to start from zero"
 
 
-def seed_everything(seed: int, *, deterministic: bool, fill_memory: bool = True) -> None:
+def seed_everything(seed: int, *, deterministic: bool) -> None:
     """Seed `random`, NumPy's global generator, torch's CPU generator and those of all CUDA devices, each with
     the seed itself (0 .. 2**32 - 1), and apply the mode (see `apply_mode`).
 
     A CUDA device that was not yet used is seeded when it first is.
     """
-    apply_mode(deterministic, fill_memory=fill_memory)
+    apply_mode(deterministic)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  user code draws from the global generator
     torch.manual_seed(seed)
 
 
-def apply_mode(deterministic: bool, *, fill_memory: bool = True) -> None:
+def apply_mode(deterministic: bool) -> None:
     """Deterministic: only kernels that repeat their bits, or an error. Fast: whichever kernel is fastest.
 
-    Every switch is set in both modes, so a run inherits nothing from the one before it. `fill_memory` only
-    counts in deterministic mode: torch then fills memory that was not written, at a cost; turn it off only
-    where the bits have been shown to be the same.
+    Every switch is set in both modes, so a run inherits nothing from the one before it.
     """
     wrong = torch.are_deterministic_algorithms_enabled() != deterministic
     # Set only where it would change something: torch loads its compiler to set it, two seconds in every worker.
     if wrong or torch.is_deterministic_algorithms_warn_only_enabled():
         torch.use_deterministic_algorithms(deterministic, warn_only=False)
-    torch_deterministic.fill_uninitialized_memory = fill_memory or not deterministic  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def fills_memory() -> bool:
-    """Whether deterministic mode fills memory that was not written, as it stands now."""
-    return bool(torch_deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
+def fill_memory(on: bool) -> None:
+    """Let torch fill memory that was not yet written, or not; it does so in deterministic mode only, at a cost."""
+    torch_deterministic.fill_uninitialized_memory = on  # type: ignore[attr-defined]
 
 
 def read_back() -> dict[str, bool]:
@@ -57,7 +54,7 @@ def read_back() -> dict[str, bool]:
     return {
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "fill_uninitialized_memory": fills_memory(),
+        "fill_uninitialized_memory": bool(torch_deterministic.fill_uninitialized_memory),  # type: ignore[attr-defined]
         "cudnn_enabled": bool(torch.backends.cudnn.enabled),
         "cudnn_deterministic": bool(torch.backends.cudnn.deterministic),
         "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),

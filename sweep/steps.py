@@ -22,13 +22,11 @@ MOST = 64  # optimizers of one run; of code that makes one for every step, nothi
 class Steps:
     """Counts optimizer steps; digests what is optimized before the first step and after each.
 
-    link: called with "initial" or "step/k" and a function that makes the digest. after: called with the count.
+    link: called with "initial" or "step/k" and a function that makes the digest.
     """
 
-    def __init__(
-        self, link: Callable[[str, Callable[[], str]], None], after: Callable[[int], None] = lambda count: None
-    ) -> None:
-        self.link, self.after, self.count = link, after, 0
+    def __init__(self, link: Callable[[str, Callable[[], str]], None]) -> None:
+        self.link, self.count = link, 0
         # Kept: their weights are asked for when the function has returned. Not for ever: of code that makes a model
         # after the other, those that stepped since the newest optimizer came, and of the others the digest.
         self._held: dict[Optimizer, int] = {}
@@ -81,7 +79,6 @@ class Steps:
         if not captured():
             self.count += 1
             self.link(f"step/{self.count}", self.weights)
-            self.after(self.count)
 
 
 def _weights(held: Mapping[Optimizer, int]) -> Iterator[tuple[str, Tensor]]:

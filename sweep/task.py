@@ -42,7 +42,7 @@ class Place:
     folder: str = ""  # the launch's working folder, where functions are found
     function: bytes | None = None  # a pickled function that no import can find, of a notebook
     collect: Any = None  # how a command's metrics are found
-    fill_memory: bool = True  # of deterministic mode: turned off only where the bits were shown to be the same
+    fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did
     watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
     own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
     forked: bool = False  # the process was made for this task alone (see `sweep.forked`)

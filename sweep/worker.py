@@ -219,7 +219,9 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Ended]]:
         effective = seeding.set_threads(spec.threads)
         if effective != spec.threads:
             raise SweepError(f"{spec.threads} threads were asked for, torch runs {effective}")
-        seeding.seed_everything(spec.seed, deterministic=spec.deterministic, fill_memory=place.fill_memory)
+        # Deterministic mode leaves new memory unfilled: whether anything reads it shows in the canary, which fills it.
+        seeding.fill_memory(place.fill_memory or not spec.deterministic)
+        seeding.seed_everything(spec.seed, deterministic=spec.deterministic)
         trainer = _trainer(spec, place)
         phase = "train"
         for index, result in _in_time(trainer(runs), place, runs):
@@ -249,7 +251,7 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Ended]]:
             runs[index].attempt.log_text(f"{user_traceback(error)}\n")
             failure = _late(place) or failure_of(error, phase)
             if failure.kind == "nondeterministic" and phase == "train":
-                failure = kernels.explained(failure, error, runs[index], trainer)
+                failure = kernels.explained(failure, error, runs[index])
             yield index, failure
     else:
         for index in pending:

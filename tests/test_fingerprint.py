@@ -155,7 +155,7 @@ def test_precision_is_seen_through_both_of_torchs_interfaces(change):
     ("name", "change"),
     [
         ("openblas", lambda: os.environ.update(OPENBLAS_CORETYPE="Haswell")),
-        ("fill_uninitialized_memory", lambda: seeding.apply_mode(True, fill_memory=False)),
+        ("fill_uninitialized_memory", lambda: seeding.fill_memory(False)),
     ],
 )
 def test_a_change_that_matters_to_some_programs(name, change):

@@ -81,7 +81,6 @@ def test_the_switches_of_the_two_modes():
         "cudnn_benchmark": (False, True),
     }
     assert {name: (on[name], off[name]) for name in on if on[name] != off[name]} == expected
-    assert on["fill_uninitialized_memory"]
     assert not on["deterministic_warn_only"]
 
 
@@ -89,10 +88,9 @@ def test_a_fast_run_inherits_nothing_from_what_was_left():
     seeding.apply_mode(False)
     fast = seeding.read_back()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    seeding.apply_mode(True, fill_memory=False)
+    seeding.apply_mode(True)
     left = seeding.read_back()
     assert not left["deterministic_warn_only"]
-    assert not left["fill_uninitialized_memory"]
     seeding.apply_mode(False)
     assert seeding.read_back() == fast
 

@@ -69,9 +69,7 @@ def verify(
     from sweep.verify.prove import prove
     from sweep.verify.stamp import after, stamp_of
 
-    # A record made without the fill of new memory is compared with a training made without it.
-    unfilled = not subject.place.fill_memory
-    proof = prove(subject.spec, subject.place, steps=steps, record=subject.record, unfilled=unfilled)
+    proof = prove(subject.spec, subject.place, steps=steps, record=subject.record)
     store = subject.store
     if store is not None and subject.spec.deterministic and proof.status in ("proven", "differs"):
         if store.shown != os.fspath(store.path):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import deterministic as torch_deterministic
 
 STREAMS = 32  # torch hands out so many before it starts again with the first
 
@@ -43,18 +42,6 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 def streams(count: int) -> list[torch.cuda.Stream]:
     """Distinct streams, at most STREAMS of them."""
     return [torch.cuda.Stream() for _ in range(min(count, STREAMS))]  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def unfilled() -> Iterator[None]:
-    """Without deterministic mode's fill of new memory, a kernel for each tensor that is made."""
-    flags: Any = torch_deterministic
-    before = flags.fill_uninitialized_memory
-    flags.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        flags.fill_uninitialized_memory = before
 
 
 def side_by_side(root: torch.cuda.Stream, chains: Sequence[Chain]) -> None:

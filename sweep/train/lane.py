@@ -65,6 +65,11 @@ class Lane:
         return max(1, n // size) if self.recipe.drop_last else -(-n // size)
 
     @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return (self.epoch - 1) * self.batches + self.offset
+
+    @property
     def over(self) -> bool:
         """Whether the last epoch is done, by plan or by early stopping."""
         stop = self.recipe.stop_early

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -17,7 +16,7 @@ from sweep.handle import Run
 from sweep.plan import content_id
 from sweep.store import Failure
 from sweep.train import loop
-from sweep.train.capture import drawing_from, streams, unfilled
+from sweep.train.capture import drawing_from, streams
 from sweep.train.data import Dataset
 from sweep.train.feed import Feed, feed_of
 from sweep.train.group import Seat
@@ -40,7 +39,7 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
     is named in a note, and the runs are trained one after the other. Raises what `loop.train` raises.
     form: of the graphs; None takes the faster, the bits are the same.
     """
-    if runs[0].device != "cuda":
+    if runs[0].device != "cuda" or runs[0].plain:
         yield from loop.train(recipe, runs)
         return
     data = recipe.data()
@@ -53,17 +52,16 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
         if found.why:
             for index, run in enumerate(runs):
                 run.note(f"{ALONE}{found.why}")
-                seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
+                seeding.seed_everything(run.seed, deterministic=run.deterministic)
                 yield index, loop.solo(begin(recipe, run, placed, loss), feed)
             return
         free, _ = torch.cuda.mem_get_info()
         most = max(1, int(SHARE * free / found.size))
-        with nullcontext() if found.filled else unfilled():
-            on = streams(min(most, len(runs)))
-            if form is not None:
-                known = replace(known, form=form)
-            attempt = partial(_pack, recipe, runs, placed, loss, feed, on, known)
-            yield from packed(range(len(runs)), most, attempt)
+        on = streams(min(most, len(runs)))
+        if form is not None:
+            known = replace(known, form=form)
+        attempt = partial(_pack, recipe, runs, placed, loss, feed, on, known)
+        yield from packed(range(len(runs)), most, attempt)
         release()
 
 
@@ -135,7 +133,7 @@ def _pack(
     for index in indices:
         run, generator = runs[index], torch.Generator("cuda")
         with drawing_from(generator):
-            seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
+            seeding.seed_everything(run.seed, deterministic=run.deterministic)
             seats.append(Seat(index, begin(recipe, run, data, loss), generator))
     points: dict[tuple[bool, int, int], list[Seat]] = {}
     for seat in seats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,8 +50,7 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
         with flags(recipe.precision):
             rehearse(recipe, runs[0], placed, loss, feed)
     for index, run in enumerate(runs):
-        # Whether new memory is filled has been decided by the caller, and proven where it is not.
-        seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
+        seeding.seed_everything(run.seed, deterministic=run.deterministic)
         if recipe.precision == "tf32" and device == "cpu":
             run.note("tf32 means nothing on a CPU: this run is fp32")
         with flags(recipe.precision):
@@ -102,13 +102,26 @@ def stepped(lane: Lane, examples: int, run: Run) -> None:
     """Count a step, and keep the state when it is time."""
     lane.offset += 1
     lane.seen += examples
+    tell(lane)
     if run.checkpoint_due(epoch_end=False):
         save(lane)
 
 
+def tell(lane: Lane) -> None:
+    """Tell whoever watches the steps of this run that one is done."""
+    if lane.run.on_step is not None:
+
+        def state() -> dict[str, Any]:
+            if lane.run.device == "cuda":
+                torch.cuda.synchronize()
+            return state_of(lane)
+
+        lane.run.on_step(lane.step, state)
+
+
 def save(lane: Lane) -> None:
-    """A checkpoint of this moment. Raises: Interrupted, once it is written, when a stop was asked for."""
-    lane.run.checkpoint(state_of(lane), step=(lane.epoch - 1) * lane.batches + lane.offset)
+    """Save a checkpoint of this moment. Raises: Interrupted, once it is written, when a stop was asked for."""
+    lane.run.checkpoint(state_of(lane), step=lane.step)
 
 
 def epoch_sums(lane: Lane) -> Tensor:

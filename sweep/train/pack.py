@@ -31,6 +31,7 @@ from sweep.train.loop import (
     epoch_sums,
     save,
     say_first_batch,
+    tell,
 )
 
 HANDS = 8  # threads for what the CPU does for each lane after an epoch: digests, scores, files
@@ -153,6 +154,8 @@ class Pack:
                 seat.lane.seen = seen[position]
             if position % LOOK == 0:
                 self._throttle()
+            if len(self.seats) == 1:
+                tell(self.seats[0].lane)
             if self.seats[0].lane.run.checkpoint_due(epoch_end=False):
                 torch.cuda.synchronize()
                 self.save()

@@ -16,7 +16,7 @@ from torch import Tensor
 from sweep import digest
 from sweep.handle import Run
 from sweep.train.belt import AHEAD
-from sweep.train.capture import capture, drawing_from, streams, unfilled
+from sweep.train.capture import capture, drawing_from, streams
 from sweep.train.data import Dataset
 from sweep.train.feed import Feed
 from sweep.train.lane import Lane, fresh, step, update
@@ -28,12 +28,10 @@ RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into
 
 @dataclass(frozen=True)
 class Probe:
-    """why: what stands against lanes, "" for nothing; size: bytes of the device's memory that a lane takes;
-    filled: whether deterministic mode's fill of new memory has to stay on."""
+    """why: what stands against lanes, "" for nothing; size: bytes of the device's memory that a lane takes."""
 
     why: str = ""
     size: int = 0
-    filled: bool = False
 
 
 def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: Feed | None) -> Probe:
@@ -91,15 +89,10 @@ def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: F
 
     try:
         bits = plain()
-        with unfilled():
-            same, taken = captured()
-        filled = False
-        if run.deterministic and same != bits:
-            same, taken = captured()
-            filled = True
+        same, taken = captured()
         if run.deterministic and same != bits:
             raise _Unfit("a graph of the step gives other bits than the step")
-        return Probe(size=max(1, taken), filled=filled)
+        return Probe(size=max(1, taken))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, _Unfit) as error:

@@ -77,6 +77,7 @@ def compare_lanes(spec: RunSpec, place: Place, count: int) -> LaneProof:
 
 def _chains(trainer: Any, recipe: Any, specs: Sequence[RunSpec], folder: Path) -> list[tuple[Run, Mapping[str, str]]]:
     seeding.set_threads(specs[0].threads)
+    seeding.fill_memory(False)
     seeding.seed_everything(specs[0].seed, deterministic=True)
     runs = []
     for spec in specs:

@@ -5,6 +5,7 @@ After it, where that is cheap, a whole run of it once more: only that proves any
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -45,7 +46,7 @@ class Canary:
     done: frozenset[str] = frozenset()  # the runs, by their specs, that were finished then
 
     def before(self, store: Store, place: Place) -> Iterator[Event]:
-        """Prove a few steps, with and without the fill of new memory, and stamp the directory.
+        """Prove a few steps, and stamp the directory.
 
         Raises: EnvironmentRefused when finished runs were made in an environment whose bits are not to be
         expected here.
@@ -57,14 +58,21 @@ class Canary:
         if spec.target.kind == "command":
             self._keep(store, unchecked("a command cannot be run for a few steps; sweep verify does it whole", how=HOW))
             return
-        # One directory, one way: what is there was made with the fill, or without it.
-        unfilled = all(record.environment.get("fill_uninitialized_memory") is False for record in done)
+        yield Said(
+            f"canary: trains the first {STEPS} steps of {spec.key} twice before the sweep, in processes of their own; "
+            "run.rehearsal is true there, and nothing of it is kept"
+        )
+        begun = time.monotonic()
         try:
-            self.proof = self._proof(spec, place, unfilled)
+            self.proof = prove(
+                spec, replace(place, timeout=None, own_process=False), steps=STEPS, here=False, find=False,
+                limit=LIMIT.get(spec.target.kind, 0.0),
+            )  # fmt: skip
         except SweepError as error:
             self._keep(store, unchecked(str(error), how=HOW))
             yield Said(f"bit-exact: not checked ({error})")
             return
+        yield Said(f"canary: {self.proof.status}, after {time.monotonic() - begun:.1f} s")
         if self.local and self.proof.status != "failed":
             _require_environment(spec, self.proof, done)
         if self.proof.status == "proven" and done and _whole_and_proven(store.manifest.stamp):
@@ -72,15 +80,7 @@ class Canary:
             return
         self._keep(store, stamp_of(self.proof, how=HOW, runs=len(self.prepared.plan)))
         if self.proof.status == "differs":
-            yield Said(f"{self.proof}; the report will say so")
-
-    def _proof(self, spec: RunSpec, place: Place, unfilled: bool) -> Proof:
-        limit = LIMIT.get(spec.target.kind, 0.0)
-        place = replace(place, timeout=None, own_process=False)
-        found = prove(spec, place, steps=STEPS, here=False, unfilled=unfilled, find=not unfilled, limit=limit)
-        if unfilled and found.status == "differs":
-            return prove(spec, place, steps=STEPS, here=False, limit=limit)
-        return found
+            yield Said(f"{self.proof}; the report will say so, and sweep verify names the layer")
 
     def after(self, store: Store) -> Iterator[Event]:
         """Hold the records of the sweep against what the canary saw, then against whole runs trained once more."""
@@ -119,8 +119,9 @@ class Canary:
             why = f"{spec.key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
         else:
             assert self.place is not None
-            fill = record.environment.get("fill_uninitialized_memory") is not False
+            fill = record.environment.get("fill_uninitialized_memory") is not False  # an earlier version did
             place = replace(self.place, fill_memory=fill, timeout=None, own_process=False)
+            yield Said(f"canary: trains {spec.key} whole once more, about {seconds_of(record):.0f} s")
             asked = next((s for s in self.prepared.plan.of_seed(spec.seed) if s.key == spec.key), None)
             if asked is None:
                 return False
@@ -152,7 +153,7 @@ class Canary:
         if promised.answer is not Answer.MUST_MATCH and {name for name, *_ in promised.fields} != {"hash_seed"}:
             fields = ", ".join(name for name, *_ in promised.fields)
             why = f"the canary ran in another environment than the sweep: {fields}"
-            self._keep(store, {**self.stamp, **unchecked(why, how=HOW), "fill_memory": self.stamp["fill_memory"]})
+            self._keep(store, {**self.stamp, **unchecked(why, how=HOW)})
             yield Said(f"bit-exact: not checked ({why})")
             return
         ours = proof.trained[0].chain

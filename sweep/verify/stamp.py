@@ -23,7 +23,8 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
     extent = STEPS if first.stopped else WHOLE
     passed = "proven" if extent == WHOLE else "sampled"
     digests = dict(list(first.chain.items())[-3:])
-    fill = "off, the same bits with it" if proof.unfilled and proof.status == "proven" else "on"
+    filled = {each.environment.get("fill_uninitialized_memory") for each in proof.trained}
+    fill = "on" if False not in filled else "off, the same bits with it" if True in filled else "off"
     return {
         "status": {"proven": passed, "differs": "differs"}.get(proof.status, "not checked"),
         "summary": _summary(proof, how, fill, runs),
@@ -40,7 +41,6 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
         "threads": first.environment.get("threads", proof.spec.threads),
         "device": proof.spec.device,
         "gpu": first.environment.get("gpu"),
-        "fill_memory": not fill.startswith("off"),
         "difference": str(proof.difference) if proof.difference else "",
         "culprit": str(proof.culprit) if proof.culprit else "",
         "environment": dict(first.environment),
@@ -97,4 +97,4 @@ def _summary(proof: Proof, how: str, fill: str, runs: int) -> str:
 
 def unchecked(why: str, *, how: str) -> dict[str, Any]:
     """The stamp of a sweep whose proof could not be made, with the reason."""
-    return {"status": "not checked", "summary": f"not checked ({why})", "how": how, "fill_memory": True, "time": now()}
+    return {"status": "not checked", "summary": f"not checked ({why})", "how": how, "time": now()}

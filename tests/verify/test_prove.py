@@ -25,14 +25,14 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_recipe_is_proven_with_and_without_the_fill_of_memory() -> None:
-    proof = prove(spec_of(), here(), steps=7, processes=1, unfilled=True)
+    proof = prove(spec_of(), here(), steps=7)
     assert proof.status == "proven"
     assert list(proof.trained[0].chain) == [
         "initial", "first_batch", "step/1", "step/2", "step/3", "step/4", "step/5", "epoch/1", "step/6", "step/7",
     ]  # fmt: skip
     filled = [made.environment["fill_uninitialized_memory"] for made in proof.trained]
-    assert filled == [False, True]
-    assert str(proof).startswith("bit-exact: proven (1 process and this one, 7 steps, torch ")
+    assert filled == [False, True, False]
+    assert str(proof).startswith("bit-exact: proven (2 processes and this one, 7 steps, torch ")
 
 
 def test_a_layer_that_reads_the_clock_is_named() -> None:

@@ -15,6 +15,7 @@ import sweep
 from sweep.cli.app import main
 from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import EnvironmentRefused, StoreError, TargetError
+from sweep.launch import Said
 from sweep.plan import Target
 from sweep.store import Record, Store
 from sweep.store.record import encode
@@ -51,8 +52,8 @@ def test_the_stamp_carries_its_evidence(made: Path) -> None:
     stamp = found.store.manifest.stamp
     # The first run was the canary's; the shortest that was not the first in its process was trained again whole.
     assert (stamp["status"], stamp["how"], stamp["extent"]) == ("proven", "repeat", "whole")
-    assert stamp["seed"] == 1
-    assert (stamp["steps"], stamp["processes"], stamp["fill_memory"]) == (5, 3, False)
+    assert (stamp["key"], stamp["seed"]) == ("seed2", 2)
+    assert (stamp["steps"], stamp["processes"]) == (5, 3)
     assert all(m.record and m.record.environment["fill_uninitialized_memory"] is False for m in found.store.scan())
     said = found.report.reproducibility
     assert said.startswith(f"proven ({stamp['key']} trained again whole in another process: ")
@@ -68,15 +69,42 @@ def test_fast_mode_is_not_stamped(tmp_path: Path) -> None:
     assert found.report.reproducibility == "not checked"
 
 
-def test_a_sweep_that_differs_is_stamped_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_that_differs_is_stamped_so_and_trained_no_more_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     spec = spec_of("planted:train")  # makes the module known
     assert spec.target.kind == "function"
     config = {"train": "planted:train", "params": {"layer": "clock"}, "deterministic": True, "seeds": [3]}
-    found = sweep.run(config, out=tmp_path / "out", engine="inline")
+    events: list[Any] = []
+    found = sweep.run(config, out=tmp_path / "out", engine="inline", on_event=events.append)
     assert found.store.manifest.stamp["status"] == "differs"
-    first = "this sweep was to be bit-exact, and is not: step 1: the output of 1.1 (Clock), computed after "
-    assert found.report.warnings[0].startswith(first)
+    assert found.report.warnings[0].startswith("this sweep was to be bit-exact, and is not: ")
+    said = "\n".join(event.text for event in events if isinstance(event, Said))
+    assert "canary: trains the first 5 steps of seed3 twice before the sweep" in said
+    assert "sweep verify names the layer" in said
+    # Twice to compare, and the run: nothing is trained again to name the layer.
+    assert Path("starts").read_text().splitlines() == ["3 in rehearsal", "3 in rehearsal", "3"]
+
+
+def test_a_sweep_that_is_proven_starts_the_code_of_its_first_seed_four_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec_of("planted:train")
+    found = sweep.run({"train": "planted:train", "deterministic": True, "seeds": [3]}, out="out", engine="inline")
+    assert found.store.manifest.stamp["status"] == "proven"
+    assert Path("starts").read_text().splitlines() == ["3 in rehearsal", "3 in rehearsal", "3", "3 in rehearsal"]
+
+
+def test_memory_that_nobody_wrote_shows_in_the_canary_which_fills_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec_of("planted:train")
+    config = {"train": "planted:train", "params": {"layer": "empty"}, "deterministic": True, "seeds": [3]}
+    found = sweep.run(config, out="out", engine="inline")
+    assert found.store.manifest.stamp["status"] == "differs"
 
 
 def test_more_seeds_from_another_environment_are_refused(copied: Path) -> None:
@@ -100,7 +128,8 @@ def test_verify_compares_a_record_that_was_made_without_the_fill(
     assert main(["verify", str(copied)]) == 0
     assert "proven (2 processes and this one and the record, 3 epochs" in capsys.readouterr().out
     stamp = Store.open(copied).manifest.stamp
-    assert (stamp["how"], stamp["fill_memory"]) == ("verify", False)  # so that more seeds are trained alike
+    assert stamp["how"] == "verify"
+    assert "memory fill off, the same bits with it" in stamp["summary"]
 
 
 def test_a_broken_promise_is_told_from_none(copied: Path) -> None:
