@@ -20,8 +20,9 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep import stats
-from sweep.stats import bootstrap, stopping
+from sweep.stats import stopping
 from sweep.stats.interval import t_quantile
+from sweep.stats.tasks import Statistic, average
 
 Floats = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -81,13 +82,18 @@ def bootstrap_coverage(
     n: int,
     repetitions: int,
     rng: np.random.Generator,
-    method: bootstrap.Method,
-    statistic: bootstrap.Statistic = bootstrap.average,
+    method: str,
+    statistic: Statistic = average,
 ) -> float:
-    """The same for the bootstrap, at the n where `bootstrap_interval` refuses as well."""
+    """The same for the bootstrap, which is not offered: "percentile" or "bca"."""
+    from scipy.stats import bootstrap
+
     hits = 0
     for values in draw(rng, (repetitions, n)):
-        low, high = bootstrap.limits(np.sort(values), rng, statistic, method, 999, 0.05)
+        if method == "percentile":
+            low, high = np.quantile(statistic(values[rng.integers(0, n, (999, n))]), [0.025, 0.975])
+        else:
+            low, high = bootstrap((values,), np.mean, n_resamples=999, method="BCa", rng=rng).confidence_interval
         hits += low <= 0 <= high
     return hits / repetitions
 
@@ -341,7 +347,7 @@ def task_coverage(tasks: int, n: int, repetitions: int, rng: np.random.Generator
     centres = np.linspace(0, 1, tasks)
     for _ in range(repetitions):
         scores = centres[:, None] + rng.normal(scale=0.1, size=(tasks, n))
-        interval = stats.stratified_interval(list(scores), rng, statistic=bootstrap.average, resamples=999)
+        interval = stats.stratified_interval(list(scores), rng, statistic=average, resamples=999)
         hits += 0.5 in interval
     return hits / repetitions
 

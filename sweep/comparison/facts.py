@@ -9,7 +9,7 @@ from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
 from sweep.comparison.words import level_of, limits, scale
 from sweep.number import number, p_value, percent, places, probability, signed
 from sweep.report.words import plural, shown
-from sweep.stats import bonferroni_level
+from sweep.stats import Decision, bonferroni_level
 
 MOST_DETAILS = 3  # pairs that are told in full; more are a table
 MOST_SENTENCES = 12
@@ -170,6 +170,20 @@ def unlisted(found: Comparison) -> str:
     return f"… and {more} more: --format json has every one" if more > 0 else ""
 
 
+def _why(made: Decision) -> str:
+    """Return why a gate was decided so."""
+    return {
+        "unfinished": f"{plural(made.unfinished, 'seed')} pending or lost",
+        "too few seeds": f"{' and '.join(map(str, made.seeds))} converged seeds are too few for an exact test",
+        "no interval": "no interval exists",
+        "no spread": "no spread between seeds in fast mode: are they different seeds?",
+        "beyond": "the interval lies wholly beyond",
+        "failed seeds": f"{plural(made.failed, 'candidate seed')} failed, more than are allowed",
+        "inside": "the interval lies wholly inside",
+        "both sides": "the interval holds both sides: more seeds would narrow it",
+    }[made.reason]
+
+
 def judged(check: Check) -> Iterator[str]:
     """A requirement and whom it was held against; then why it was decided so."""
     made = check.decision
@@ -177,7 +191,7 @@ def judged(check: Check) -> Iterator[str]:
     against = "" if check.base == check.candidate else f" (base {shown(check.base)})"
     candidate = f"{shown(check.candidate)}{against}: " if check.candidate else ""
     yield f"{of}{candidate}{check.requirement}"
-    said = made.reason
+    said = _why(made)
     if made.interval is not None:
         places = scale(made.interval)
         what = "candidate" if check.base == check.candidate else "candidate - bound" if "*" in check.requirement else ""

@@ -16,8 +16,7 @@ from sweep.plan import folder_name
 from sweep.report.model import Across
 from sweep.report.words import listed, plural, shown
 from sweep.stats import iqm, normalise, stratified_interval
-from sweep.stats.bootstrap import average
-from sweep.stats.tasks import LEAST_TASKS, interquartile_mean
+from sweep.stats.tasks import LEAST_TASKS, average, interquartile_mean
 from sweep.stats.tasks import table as scores_of
 
 SEED = 0  # of the bootstrap's generator: the same directory gives the same limits

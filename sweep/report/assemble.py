@@ -18,8 +18,7 @@ from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
 from sweep.report.sentence import headline, labels, scope, stopped_headline
 from sweep.report.spread import spreads
 from sweep.report.together import together
-from sweep.stats import clopper_pearson
-from sweep.stats.multiple import not_separated
+from sweep.stats import clopper_pearson, not_separated
 from sweep.stats.sample import unit
 from sweep.store import Manifest, Member, Store
 

@@ -4,22 +4,31 @@
 rules, where it marks a failed seed.
 """
 
-from sweep.stats.bootstrap import bootstrap_interval
 from sweep.stats.compare import (
     Difference,
     Effect,
     Equivalence,
+    Pair,
+    RateDifference,
+    all_pairs,
     attainable,
+    bonferroni_level,
     difference,
     equivalence,
+    failure_difference,
     hedges_g,
+    holm,
+    not_separated,
     over_splits,
     paired_t,
     welch,
 )
-from sweep.stats.failures import RateDifference, failure_difference
-from sweep.stats.gate import Decision, decide
-from sweep.stats.grammar import Gate, UntilOrder, UntilWidth, parse_gate, parse_until
+from sweep.stats.gate import (
+    Decision,
+    Gate,
+    decide,
+    parse_gate,
+)
 from sweep.stats.interval import (
     Interval,
     Summary,
@@ -30,31 +39,42 @@ from sweep.stats.interval import (
     summarise,
     t_interval,
 )
-from sweep.stats.multiple import Pair, all_pairs, bonferroni_level, holm, not_separated
-from sweep.stats.permutation import Permutation, permutation_test, sign_flip_test
-from sweep.stats.planning import expected_best, seeds_for_difference, seeds_for_half_width, upper_sd
-from sweep.stats.sample import per_seed
-from sweep.stats.stopping import (
-    OrderState,
-    WidthState,
-    more_seeds,
-    order_rule,
-    sequence_interval,
-    width_rule,
+from sweep.stats.planning import (
+    expected_best,
+    seeds_for_difference,
+    seeds_for_half_width,
+    upper_sd,
 )
-from sweep.stats.superiority import (
+from sweep.stats.ranks import (
+    Permutation,
     Superiority,
     WinRate,
+    WorstRank,
     all_pairs_superiority,
     mirrored,
+    permutation_test,
     reading,
+    sign_flip_test,
     win_rate,
+    worst_rank_median,
+    worst_rank_quantile,
     worst_rank_superiority,
     worst_rank_win_rate,
 )
+from sweep.stats.sample import per_seed
+from sweep.stats.stopping import (
+    OrderState,
+    UntilOrder,
+    UntilWidth,
+    WidthState,
+    more_seeds,
+    order_rule,
+    parse_until,
+    sequence_interval,
+    width_rule,
+)
 from sweep.stats.tasks import iqm, normalise, stratified_interval
 from sweep.stats.variance import (
-    TEST_SET_CHANCE,
     Noise,
     TrainingVariance,
     TwoWay,
@@ -63,10 +83,8 @@ from sweep.stats.variance import (
     two_way_difference,
     two_way_interval,
 )
-from sweep.stats.worst_rank import WorstRank, worst_rank_median, worst_rank_quantile
 
 __all__ = [
-    "TEST_SET_CHANCE",
     "Decision",
     "Difference",
     "Effect",
@@ -91,7 +109,6 @@ __all__ = [
     "all_pairs_superiority",
     "attainable",
     "bonferroni_level",
-    "bootstrap_interval",
     "clopper_pearson",
     "decide",
     "difference",

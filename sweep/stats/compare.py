@@ -1,11 +1,13 @@
-"""The difference between two configurations: t intervals, exact permutation p, effect size, equivalence.
+"""Configurations held against each other: differences, effect size, equivalence, failure rates, and many pairs at once.
 
 A is always the first argument and the difference always A - B.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +17,7 @@ from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, resampled, t_quantile
-from sweep.stats.sample import Floats, check_level, mean, rounding, sample, variance
+from sweep.stats.sample import Floats, bisected, check_level, mean, rounding, sample, variance
 
 
 @dataclass(frozen=True)
@@ -228,17 +230,139 @@ def hedges_g(
 
 
 def noncentrality(t: float, df: float, probability: float) -> float:
-    """The δ for which a noncentral t with df degrees of freedom lies below t with this probability.
+    """Return the δ for which a noncentral t with df degrees of freedom lies below t with this probability.
 
-    By bisection on `scipy.special.nctdtr`; NaN where that has no value (|t| in the thousands).
+    NaN where that has no value (|t| in the thousands).
     """
     # t is near δ √(df/χ²): the bracket spans all but 1e-12 of both sources of chance.
     ratios = np.sqrt(2 * special.gammaincinv(df / 2, [1e-12, 1 - 1e-12]) / df)
     low, high = float(np.min(t * ratios)) - 10, float(np.max(t * ratios)) + 10
-    for _ in range(200):
-        middle = (low + high) / 2
-        below = special.nctdtr(df, middle, t)
-        if np.isnan(below):
-            return math.nan
-        low, high = (middle, high) if below > probability else (low, middle)
-    return (low + high) / 2
+    found = bisected(lambda delta: bool(special.nctdtr(df, delta, t) > probability), low, high)
+    return math.nan if np.isnan(special.nctdtr(df, found, t)) else found
+
+
+@dataclass(frozen=True)
+class RateDifference:
+    """Failure rate of A minus that of B, with Fisher's two-sided p."""
+
+    estimate: float
+    interval: Interval
+    p: float
+    failed_a: int
+    n_a: int
+    failed_b: int
+    n_b: int
+    method: str
+
+
+def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: float = 0.95) -> RateDifference:
+    """failed_a of n_a against failed_b of n_b: Fisher's exact p beside Newcombe's hybrid score interval.
+
+    Interval: Newcombe 1998 (Statistics in Medicine 17:873), method 10. Interval and p are of different
+    methods and may disagree at the edge. StatisticsError for counts that are none, or an arm without seeds.
+    """
+    for failed, n in ((failed_a, n_a), (failed_b, n_b)):
+        if not 0 <= failed <= n or n < 1:
+            raise StatisticsError(f"{failed} of {n} is no count of failures")
+    a, b = failed_a / n_a, failed_b / n_b
+    in_a, in_b = wilson(failed_a, n_a, level), wilson(failed_b, n_b, level)
+    low = a - b - math.hypot(a - in_a.low, in_b.high - b)
+    high = a - b + math.hypot(in_a.high - a, b - in_b.low)
+    interval = Interval(low, high, level, "Newcombe hybrid score")
+    p = fisher(failed_a, n_a, failed_b, n_b)
+    return RateDifference(a - b, interval, p, failed_a, n_a, failed_b, n_b, "Fisher exact")
+
+
+def wilson(k: int, n: int, level: float = 0.95) -> Interval:
+    """Score interval for k of n (Wilson 1927), the ingredient of Newcombe's difference."""
+    z = float(special.ndtri(1 - check_level(level) / 2))
+    centre = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    low, high = max(centre - half, 0.0) if k else 0.0, centre + half if k < n else 1.0
+    return Interval(low, high, level, "Wilson score")
+
+
+def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:
+    """Fisher's two-sided exact p: the tables with these margins that are no likelier than this one.
+
+    Counted in whole numbers, so that equally likely tables tie exactly.
+    """
+    failed = failed_a + failed_b
+    ways = [math.comb(n_a, k) * math.comb(n_b, failed - k) for k in range(max(0, failed - n_b), min(failed, n_a) + 1)]
+    seen = math.comb(n_a, failed_a) * math.comb(n_b, failed_b)
+    return sum(count for count in ways if count <= seen) / math.comb(n_a + n_b, failed)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One of several pairs. `difference` carries the unadjusted p and the Bonferroni interval."""
+
+    first: str
+    second: str
+    difference: Difference
+    p_holm: float | None
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjusted p values in the given order (Holm 1979), each at most 1.
+
+    None (no test existed) stays None and still counts as one of the comparisons made.
+    """
+    for value in p:
+        if value is not None and not 0 <= value <= 1:
+            raise StatisticsError(f"{value!r} is no p value")
+    known = sorted((value, i) for i, value in enumerate(p) if value is not None)
+    adjusted: list[float | None] = [None] * len(p)
+    largest = 0.0
+    for rank, (value, i) in enumerate(known):
+        largest = max(largest, min(1.0, value * (len(p) - rank)))
+        adjusted[i] = largest
+    return adjusted
+
+
+def bonferroni_level(level: float, comparisons: int) -> float:
+    """Level of each of several intervals for all to hold at `level` together: 1 - (1 - level)/comparisons."""
+    if comparisons < 1:
+        raise StatisticsError(f"{comparisons} comparisons")
+    return 1 - check_level(level) / comparisons
+
+
+def all_pairs(arms: Mapping[str, npt.ArrayLike], *, paired: bool, level: float = 0.95) -> list[Pair]:
+    """Every pair of configurations in their given order, Holm over all of them.
+
+    arms: name -> shape (n,), in paired designs position i the same seed in all. Intervals are simultaneous
+    (Bonferroni): Holm has none of its own. StatisticsError for fewer than two arms.
+    """
+    if len(arms) < 2:
+        raise StatisticsError(f"{len(arms)} configuration cannot be compared", hint="name a second one")
+    names = list(itertools.combinations(arms, 2))
+    each = bonferroni_level(level, len(names))
+    found = [difference(arms[a], arms[b], paired=paired, level=each) for a, b in names]
+    adjusted = holm([pair.p for pair in found])
+    return [Pair(a, b, pair, p) for (a, b), pair, p in zip(names, found, adjusted, strict=True)]
+
+
+def not_separated(
+    arms: Mapping[str, npt.ArrayLike], *, higher_is_better: bool, paired: bool, level: float = 0.95
+) -> frozenset[str]:
+    """The best mean and every configuration that Holm over all pairs does not separate from it.
+
+    This is what a table may set in bold. A pair without a test (one seed, nothing varies), or with so few seeds that
+    the exact test cannot reach the level (`attainable`), is not separated.
+    """
+    means = {name: mean(sample(values, name=name)) for name, values in arms.items()}
+    if not means:
+        raise StatisticsError("no configurations to compare")
+    best = (max if higher_is_better else min)(means, key=lambda name: means[name])
+    if len(arms) == 1:
+        return frozenset(arms)
+    alpha = check_level(level)
+    apart = {
+        pair.second if pair.first == best else pair.first
+        for pair in all_pairs(arms, paired=paired, level=level)
+        if best in (pair.first, pair.second)
+        and pair.p_holm is not None
+        and pair.p_holm <= alpha
+        and pair.difference.attainable <= alpha
+    }
+    return frozenset(arms) - apart

@@ -1,8 +1,9 @@
-"""A gate for continuous integration: METRIC >=|<= base ± c | base * c | c, answered yes, no or undecided."""
+"""A gate for continuous integration (`--require`): METRIC >=|<= base ± c | base * c | c; yes, no or undecided."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,29 +11,81 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from sweep.errors import StatisticsError
+from sweep.errors import ConfigError, StatisticsError
 from sweep.stats.compare import attainable, difference, differences, over_splits
-from sweep.stats.grammar import Gate
 from sweep.stats.interval import Interval, resampled, summarise, t_quantile
-from sweep.stats.sample import Floats, check_level, mean, sd
+from sweep.stats.sample import NUMBER, Floats, check_level, mean, sd
 
+_GATE = re.compile(
+    rf"\s*(?P<metric>\S+?)\s*(?P<side>>=|<=|≥|≤)\s*"
+    rf"(?:(?P<base>base)\s*(?:(?P<op>[-+*])\s*(?P<number>{NUMBER}))?|(?P<fixed>[+-]?{NUMBER}))\s*",
+    re.ASCII,
+)
+_GATE_HINT = 'for example "test/accuracy >= base - 0.005", "test/nll <= base * 1.02" or "test/accuracy >= 0.9"'
 LEAST = 3  # converged seeds an arm, whatever the other has
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What the gate says. code: 0 passed, 1 contradicted, 4 undecided.
+class Gate:
+    """metric `side` base + number ("offset"), base * number ("scale") or number ("fixed")."""
 
-    interval: of the candidate minus its bound (for "fixed", of the candidate itself); threshold: what it is
+    metric: str
+    side: Literal[">=", "<="]
+    form: Literal["offset", "scale", "fixed"]
+    number: float
+
+    def __str__(self) -> str:
+        if self.form == "fixed":
+            return f"{self.metric} {self.side} {self.number!r}"
+        if self.form == "scale":
+            return f"{self.metric} {self.side} base * {self.number!r}"
+        sign = "-" if self.number < 0 else "+"
+        return f"{self.metric} {self.side} base {sign} {abs(self.number)!r}"
+
+
+def parse_gate(text: str) -> Gate:
+    """Read `METRIC >=|<= base ± c | base * c | c` (≥, ≤ too). ConfigError names what was not understood."""
+    found = _GATE.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"cannot read the requirement {text!r}", where="--require", hint=_GATE_HINT)
+    side: Literal[">=", "<="] = ">=" if found["side"] in (">=", "≥") else "<="
+    if found["fixed"]:
+        gate = Gate(found["metric"], side, "fixed", float(found["fixed"]))
+    elif found["op"] == "*":
+        gate = Gate(found["metric"], side, "scale", float(found["number"]))
+    else:
+        offset = float(found["number"] or 0)
+        gate = Gate(found["metric"], side, "offset", -offset if found["op"] == "-" else offset)
+    if not math.isfinite(gate.number):
+        raise ConfigError(f"the number in {text!r} is too large", where="--require", hint=_GATE_HINT)
+    return gate
+
+
+Reason = Literal[
+    "unfinished", "too few seeds", "no interval", "no spread", "beyond", "failed seeds", "inside", "both sides"
+]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer of a gate, and why. code: 0 passed, 1 contradicted, 4 undecided.
+
+    reason: seeds are unfinished; too few converged for an exact test to reach the level; no interval exists; no spread
+    between seeds in fast mode; the interval lies wholly beyond the threshold; too many candidate seeds failed; it
+    lies wholly inside; it holds both sides. seeds: converged ones of the candidate, and of the base unless the form is
+    "fixed". interval: of the candidate minus its bound (for "fixed", of the candidate itself); threshold: what it is
     held against. identical_passes: the chance that a candidate no different from the base would pass.
     """
 
     code: Literal[0, 1, 4]
     verdict: Literal["passed", "contradicted", "undecided"]
-    reason: str
+    reason: Reason
     interval: Interval | None
     threshold: float
     identical_passes: float | None
+    seeds: tuple[int, ...]
+    failed: int
+    unfinished: int
 
 
 def decide(
@@ -49,7 +102,7 @@ def decide(
 ) -> Decision:
     """Hold the candidate against the gate with the two-sided interval (at 95 %, a one-sided 2.5 % test).
 
-    base, candidate: shape (m,) and (n,), one number a planned and finished seed, NaN or infinite for a failed
+    base, candidate: shape (m,) and (n,), one number per planned and finished seed, NaN or infinite for a failed
     one; in paired designs position i is the same seed. unfinished: pending and lost seeds of both.
     ratio: n_test/n_train, where every seed has a random split of its own.
     0 when the interval lies wholly on the allowed side, 1 when wholly on the other, 4 otherwise; and 4 with
@@ -60,32 +113,34 @@ def decide(
     alpha = check_level(level)
     old, new, failed = _converged(base, candidate, paired, "base" if gate.form != "fixed" else "")
     threshold = gate.number if gate.form != "scale" else 0.0
-    if unfinished:
-        return _undecided(f"{unfinished} seeds are pending or lost", None, threshold, None)
+    sizes = (new.size,) if gate.form == "fixed" else (new.size, old.size)
     flips = paired or gate.form == "fixed"
-    few = new.size if flips else min(old.size, new.size)
+    interval, chance = None, None
+
+    def decided(code: Literal[0, 1, 4], reason: Reason) -> Decision:
+        verdict: Literal["passed", "contradicted", "undecided"]
+        verdict = "passed" if code == 0 else "contradicted" if code == 1 else "undecided"
+        return Decision(code, verdict, reason, interval, threshold, chance, sizes, failed, unfinished)
+
+    if unfinished:
+        return decided(4, "unfinished")
+    few = new.size if flips else min(sizes)
     if few < LEAST or attainable(new.size, None if flips else old.size) > alpha:
-        had = f"{new.size}" if flips else f"{old.size} and {new.size}"
-        reason = f"{had} converged seeds are too few: with them no exact test reaches {alpha:g}"
-        return _undecided(reason, None, threshold, None)
+        return decided(4, "too few seeds")
     chance = identical_passes(gate, old, paired_with=new if paired else None, n=new.size, level=level, ratio=ratio)
     interval = _interval(gate, old, new, paired, level, ratio)
     if interval is None:
-        return _undecided("no interval exists", None, threshold, chance)
+        return decided(4, "no interval")
     still = sd(new) == 0 or (gate.form != "fixed" and (sd(old) == 0 or interval.low == interval.high))
     if still and not deterministic:
-        reason = "no spread between seeds in fast mode: are they different seeds?"
-        return _undecided(reason, interval, threshold, chance)
+        return decided(4, "no spread")
     above, below = interval.low >= threshold, interval.high <= threshold
     inside, outside = (above, interval.high < threshold) if gate.side == ">=" else (below, interval.low > threshold)
     if outside:
-        return Decision(1, "contradicted", "the interval lies wholly beyond", interval, threshold, chance)
+        return decided(1, "beyond")
     if failed > max_failures:
-        reason = f"{failed} candidate seeds failed, {max_failures} are allowed"
-        return _undecided(reason, interval, threshold, chance)
-    if inside:
-        return Decision(0, "passed", "the interval lies wholly inside", interval, threshold, chance)
-    return _undecided("the interval holds both sides: more seeds would narrow it", interval, threshold, chance)
+        return decided(4, "failed seeds")
+    return decided(0, "inside") if inside else decided(4, "both sides")
 
 
 def identical_passes(
@@ -133,7 +188,3 @@ def _interval(gate: Gate, old: Floats, new: Floats, paired: bool, level: float, 
     factor = gate.number if gate.form == "scale" else 1.0
     found = difference(new, factor * old, paired=paired, level=level)
     return (found if ratio is None else over_splits(found, ratio, level)).interval
-
-
-def _undecided(reason: str, interval: Interval | None, threshold: float, chance: float | None) -> Decision:
-    return Decision(4, "undecided", reason, interval, threshold, chance)

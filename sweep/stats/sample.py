@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from sweep.errors import StatisticsError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"  # as `--require` and `--until` take one
 
 # Squares of larger numbers overflow, and a spread of inf would look like an answer.
 LARGEST = 1e150
@@ -93,3 +96,11 @@ def check_level(level: float) -> float:
     if not 0 < level < 1:
         raise StatisticsError(f"level {level!r} is not between 0 and 1", hint="95 % is level=0.95")
     return 1 - level
+
+
+def bisected(beyond: Callable[[float], bool], outside: float, inside: float) -> float:
+    """Return the boundary between where `beyond` holds (as at `outside`) and where it does not, to rounding."""
+    for _ in range(200):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if beyond(middle) else (outside, middle)
+    return (outside + inside) / 2

@@ -1,4 +1,4 @@
-"""Rules that may look after every seed: when to stop adding them, as functions of the completed prefix.
+"""Rules that may look after every seed (`--until`): when to stop adding them, as functions of the completed prefix.
 
 Both see seeds in planned order, never in the order of completion, so no fast seed is looked at sooner. A
 failed seed (NaN or infinite) uses its place and gives no number.
@@ -7,6 +7,7 @@ failed seed (NaN or infinite) uses its place and gives no number.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,14 +16,49 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from sweep.errors import StatisticsError
+from sweep.errors import ConfigError, StatisticsError
 from sweep.stats.compare import differences
 from sweep.stats.interval import Interval, t_interval
-from sweep.stats.sample import Floats, check_level, mean, rounding, sample, sd
+from sweep.stats.sample import NUMBER, Floats, check_level, mean, rounding, sample, sd
 
+_WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{NUMBER})\s*", re.ASCII)
+_ORDER = re.compile(r"\s*(?P<metric>[^\s:]+)\s*:\s*(?P<first>[^\s>]+)\s*>\s*(?P<second>[^\s>]+)\s*")
+_UNTIL_HINT = 'for example "test/accuracy ± 0.005" (or +-) or "test/accuracy: A > B"'
 FIRST_LOOK = 5
 EXTRA = 4  # Simons 1968: so many more after the width is met restore the coverage that looking took
 PRIOR = 0.715  # r: the prior variance of the mean difference is σ²/r
+
+
+@dataclass(frozen=True)
+class UntilWidth:
+    """`METRIC ± WIDTH`: until the mean is known to ± half_width."""
+
+    metric: str
+    half_width: float
+
+
+@dataclass(frozen=True)
+class UntilOrder:
+    """`METRIC: FIRST > SECOND`: until one variant's mean is known to be the larger."""
+
+    metric: str
+    first: str
+    second: str
+
+
+def parse_until(text: str) -> UntilWidth | UntilOrder:
+    """Read `METRIC ± WIDTH` (also +-, +/-) or `METRIC: A > B`. ConfigError names what was not understood."""
+    if found := _WIDTH.fullmatch(text):
+        width = float(found["width"])
+        if 0 < width < math.inf:
+            return UntilWidth(found["metric"], width)
+        raise ConfigError(f"{text!r} asks for no positive width", where="--until", hint=_UNTIL_HINT)
+    found = _ORDER.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"cannot read {text!r}", where="--until", hint=_UNTIL_HINT)
+    if found["first"] == found["second"]:
+        raise ConfigError(f"compares {found['first']} with itself", where="--until", hint=_UNTIL_HINT)
+    return UntilOrder(found["metric"], found["first"], found["second"])
 
 
 @dataclass(frozen=True)

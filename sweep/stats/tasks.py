@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import StatisticsError
-from sweep.stats.bootstrap import RESAMPLES, Statistic
 from sweep.stats.interval import Interval
 from sweep.stats.sample import Floats, check_level, sample
 
+Statistic = Callable[[Floats], Floats]  # reduces the last axis
+
+RESAMPLES = 10_000
 LEAST_TASKS = 10
 
 
@@ -41,6 +43,11 @@ def table(scores: Sequence[npt.ArrayLike]) -> Floats:
             hint="run the missing seeds, or pass the seeds that every task has",
         )
     return np.sort(np.stack(rows), axis=1)
+
+
+def average(values: Floats) -> Floats:
+    """Mean over the last axis."""
+    return np.asarray(values.mean(axis=-1))
 
 
 def interquartile_mean(values: Floats) -> Floats:

@@ -12,19 +12,14 @@ from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, chi_square_quantile, sd_interval, t_quantile
 from sweep.stats.sample import Floats, check_level, per_seed, sample, sd, variance
 
-TEST_SET_CHANCE = (
-    "Seed differences here are mostly chance on this test set: picking the best seed gains little. "
-    "More seeds narrow the mean on THIS test set; only more examples narrow its distance from the true "
-    "accuracy."
-)
-
 
 @dataclass(frozen=True)
 class TrainingVariance:
     """Variance between seeds on this test set, and what of it would remain on endless test data.
 
     distribution: Jordan's estimate, raw: negative when the seeds differ less than chance alone would make
-    them. mostly_chance: it is less than half of `observed`; then `TEST_SET_CHANCE` applies.
+    them. mostly_chance: it is less than half of `observed`; then picking the best seed
+    gains little.
     """
 
     observed: float

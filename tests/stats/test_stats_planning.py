@@ -145,17 +145,17 @@ def test_gate_interval_is_the_95_percent_two_sided_one() -> None:
 @pytest.mark.parametrize(
     ("candidate", "options", "reason"),
     [
-        (BASE, {"unfinished": 2}, "2 seeds are pending or lost"),
-        (BASE[:2], {}, "too few"),
-        ([0.95] * 8, {}, "no spread between seeds"),
-        ([math.nan] * 8, {}, "0 converged seeds"),
-        ([*BASE[:7], math.nan], {}, "1 candidate seeds failed, 0 are allowed"),
+        (BASE, {"unfinished": 2}, "unfinished"),
+        (BASE[:2], {}, "too few seeds"),
+        ([0.95] * 8, {}, "no spread"),
+        ([math.nan] * 8, {}, "too few seeds"),
+        ([*BASE[:7], math.nan], {}, "failed seeds"),
     ],
 )
 def test_gate_is_undecided_and_says_why(candidate: list[float], options: dict[str, object], reason: str) -> None:
     found = decide("a >= base - 0.05", candidate, **options)
     assert (found.code, found.verdict) == (4, "undecided")
-    assert reason in found.reason
+    assert found.reason == reason
 
 
 def test_a_gate_without_failures_or_spread_would_have_passed() -> None:

@@ -13,9 +13,8 @@ from statsmodels.stats import multitest, proportion, weightstats
 
 from sweep import stats
 from sweep.errors import StatisticsError
-from sweep.stats.compare import noncentrality
-from sweep.stats.failures import wilson
-from sweep.stats.superiority import newcombe_5
+from sweep.stats.compare import noncentrality, wilson
+from sweep.stats.ranks import newcombe_5
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 A = [0.921, 0.934, 0.915, 0.929, 0.941]

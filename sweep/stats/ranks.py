@@ -1,0 +1,298 @@
+"""What needs no normal seeds: exact permutation p values, P(A > B), same-seed wins, and quantiles over failed seeds.
+
+Better has a direction. In the functions named worst_rank_* a failed seed ranks below every seed that did not fail.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from sweep.errors import StatisticsError
+from sweep.stats.compare import attainable, differences, paired_samples
+from sweep.stats.interval import Interval, clopper_pearson, order_statistic_interval
+from sweep.stats.sample import Floats, bisected, check_level, sample
+
+EXACT_ARRANGEMENTS = 2**20  # 20 pairs; 11 against 11 seeds
+DRAWS = 99_999
+_CHUNK = 4_000_000
+MOST_COUNTED = 2500
+MEANINGFUL = 0.75  # Bouthillier et al. 2021: the γ above which a difference is worth acting on
+
+Reading = Literal[
+    "too few seeds to be significant",
+    "not significant",
+    "significant, not meaningful",
+    "significant, may be meaningful",
+    "significant and meaningful",
+]
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """Two-sided p, twice the smaller tail, at most 1.
+
+    floor: the smallest p these numbers of seeds can give (.10 for 3 against 3, .0625 for 5 pairs).
+    exact: every arrangement was counted; otherwise that many were drawn, and the data's own is added.
+    """
+
+    p: float
+    floor: float
+    exact: bool
+    arrangements: int
+    method: str
+
+
+def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
+    """Sign-flip test of the mean paired difference (Fisher 1935, section 21).
+
+    a, b: shape (n,), position i the same seed. All 2^n signs up to n = 20; beyond that 99,999 random ones
+    from `rng`, and the method says "Monte Carlo". StatisticsError when those need an rng and there is none.
+    """
+    gaps = differences(a, b)
+    n, exact = gaps.size, 2**gaps.size <= EXACT_ARRANGEMENTS
+    sums = np.zeros(1)
+    if exact:
+        for gap in gaps:
+            sums = np.concatenate([sums + gap, sums - gap])
+    else:
+        generator = _needed(rng, f"{n} pairs")
+        sums = np.concatenate([(generator.integers(0, 2, (rows, n)) * 2 - 1) @ gaps for rows in _rows(n)])
+    return _permutation(sums, math.fsum(gaps), float(np.sum(np.abs(gaps))), "sign-flip", exact)
+
+
+def permutation_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
+    """Permutation test of the difference of means, independent seeds (Pitman 1937).
+
+    a: shape (m,), b: shape (n,). All C(m+n, m) arrangements up to 2^20; beyond that as in `sign_flip_test`.
+    """
+    first, second = np.sort(sample(a, name="A")), np.sort(sample(b, name="B"))
+    m, n = first.size, second.size
+    pooled = np.sort(np.concatenate([first, second]))
+    # With the total fixed, the sum of one arm orders arrangements as the difference of means does. Centred,
+    # so that ties are not lost to the rounding of a large common level.
+    level = float(np.median(pooled))
+    pooled = pooled - level
+    exact = math.comb(m + n, m) <= EXACT_ARRANGEMENTS
+    if exact:
+        size = min(m, n)
+        chosen = itertools.chain.from_iterable(itertools.combinations(pooled, size))
+        sums: Floats = np.fromiter(chosen, np.float64).reshape(-1, size).sum(axis=1)
+        sums = sums if size == m else math.fsum(pooled) - sums
+    else:
+        generator = _needed(rng, f"{m} against {n} seeds")
+        drawn = (generator.permuted(np.broadcast_to(pooled, (rows, m + n)), axis=1) for rows in _rows(m + n))
+        sums = np.concatenate([one[:, :m].sum(axis=1) for one in drawn])
+    return _permutation(sums, math.fsum(first - level), float(np.sum(np.abs(pooled))), "permutation", exact)
+
+
+def _rows(n: int) -> list[int]:
+    rows = max(1, _CHUNK // n)
+    return [min(rows, DRAWS - at) for at in range(0, DRAWS, rows)]
+
+
+def _needed(rng: np.random.Generator | None, what: str) -> np.random.Generator:
+    if rng is None:
+        raise StatisticsError(
+            f"{what} have too many arrangements to count each; random ones need a generator",
+            hint="pass numpy.random.default_rng(seed)",
+        )
+    return rng
+
+
+def _permutation(sums: Floats, total: float, scale: float, method: str, exact: bool) -> Permutation:
+    # Arrangements that tie with the data must count, whatever the order of their additions rounded to.
+    slack = 1e-12 * scale
+    least = min(np.count_nonzero(sums <= total + slack), np.count_nonzero(sums >= total - slack))
+    own = 0 if exact else 1  # the data's own arrangement is one of all, and is added to drawn ones
+    count = sums.size + own
+    how = f"exact {method}" if exact else f"Monte Carlo {method}, {sums.size} draws"
+    return Permutation(min(1.0, 2 * (least + own) / count), min(1.0, 2 / count), exact, sums.size, how)
+
+
+@dataclass(frozen=True)
+class WorstRank:
+    """A quantile over all seeds, failed ones ranked worst.
+
+    The estimate and the limits are infinite where they fall on a failed seed; interval None: none exists.
+    """
+
+    estimate: float
+    interval: Interval | None
+    n: int
+    failed: int
+
+
+def ranked(values: npt.ArrayLike, *, higher_is_better: bool, name: str = "values") -> Floats:
+    """Return shape (n,), NaN or an infinity for a failed seed, with -inf (or +inf) for it.
+
+    The only place where a number that is not finite has a meaning: it marks the worst rank, whatever its
+    sign. StatisticsError when there is no seed at all.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise StatisticsError(f"{name} has shape {array.shape}; one number per seed is needed, shape (n,)")
+    return np.where(np.isfinite(array), array, -math.inf if higher_is_better else math.inf)
+
+
+def worst_rank_quantile(values: npt.ArrayLike, q: float, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
+    """q-quantile over all seeds and its exact order-statistic interval, failed seeds ranked worst.
+
+    values: shape (n,), NaN or infinite for a failed seed. Defined whatever failed (Lachin 1999, worst-rank
+    scores); with all failed it is the infinity on the bad side. The estimate interpolates linearly between
+    order statistics; next to a failed seed it is infinite.
+    """
+    check_level(level)
+    ordered = np.sort(ranked(values, higher_is_better=higher_is_better))
+    interval = order_statistic_interval(ordered, q, level)
+    place = (ordered.size - 1) * q
+    left = math.floor(place)
+    low, high = float(ordered[left]), float(ordered[min(left + 1, ordered.size - 1)])
+    # inf - inf has no value, and an infinity times zero neither: interpolate only between different numbers.
+    within = low != high and place != left and math.isfinite(low)
+    estimate = low + (high - low) * (place - left) if within else low
+    failed = int(np.count_nonzero(np.isinf(ordered)))
+    return WorstRank(estimate, interval, ordered.size, failed)
+
+
+def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
+    """`worst_rank_quantile` at q = 1/2: finite while fewer than half of the seeds failed."""
+    return worst_rank_quantile(values, 0.5, higher_is_better=higher_is_better, level=level)
+
+
+@dataclass(frozen=True)
+class Superiority:
+    """P(A better than B), ties half; m, n seeds an arm, of which failed_a, failed_b failed."""
+
+    probability: float
+    interval: Interval
+    m: int
+    n: int
+    failed_a: int
+    failed_b: int
+    method: str
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """On how many shared seeds A beat B. The interval is for wins / (wins + losses); ties decide nothing."""
+
+    wins: int
+    ties: int
+    losses: int
+    rate: float | None
+    interval: Interval
+
+
+def all_pairs_superiority(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95
+) -> Superiority:
+    """All-pairs P(A better than B) for independent seeds, with Newcombe's method 5.
+
+    a: shape (m,), b: shape (n,), finite: StatisticsError otherwise (see `worst_rank_superiority`).
+    """
+    found = worst_rank_superiority(
+        sample(a, name="A"), sample(b, name="B"), higher_is_better=higher_is_better, level=level
+    )
+    return replace(found, method="all pairs, independent seeds")
+
+
+def worst_rank_superiority(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95
+) -> Superiority:
+    """`all_pairs_superiority` over all seeds, NaN or infinite marking a failed one: it loses to any other.
+
+    Two failed seeds tie. If A fails on 20 % of its seeds and gains 1 sd on the rest, P = .608; dropping the
+    failures would say .76 (Lachin 1999, worst-rank scores).
+    """
+    first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
+    m, n, ordered = first.size, second.size, np.sort(second)
+    twice = sum(np.searchsorted(ordered, first, side).sum() for side in ("left", "right"))
+    probability = float(twice) / (2 * m * n)
+    probability = probability if higher_is_better else 1 - probability
+    failed_a, failed_b = (int(np.count_nonzero(np.isinf(arm))) for arm in (first, second))
+    interval = newcombe_5(probability, m, n, level)
+    return Superiority(probability, interval, m, n, failed_a, failed_b, "all pairs, failed seeds ranked worst")
+
+
+def newcombe_5(probability: float, m: int, n: int, level: float = 0.95) -> Interval:
+    """Newcombe 2006 (Statistics in Medicine 25:559), method 5: the interval for P(A > B) with m and n seeds.
+
+    The two θ with (θ̂-θ)² = z² θ(1-θ)/(mn) · [1 + (N-1)((1-θ)/(2-θ) + θ/(1+θ))], N = (m+n)/2, found by
+    bisection on either side of θ̂. Within [0, 1] by construction.
+    """
+    z2 = float(special.ndtri(1 - check_level(level) / 2)) ** 2
+    if not 0 <= probability <= 1 or min(m, n) < 1:
+        raise StatisticsError(f"P(A > B) = {probability!r} over {m} x {n} seeds is no estimate")
+
+    def beyond(theta: float) -> bool:
+        spread = 1 + ((m + n) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return (probability - theta) ** 2 > z2 * theta * (1 - theta) / (m * n) * spread
+
+    low, high = (end if not beyond(end) else bisected(beyond, end, probability) for end in (0.0, 1.0))
+    return Interval(low, high, level, "Newcombe method 5")
+
+
+def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WinRate:
+    """Same-seed wins of A over B with Clopper-Pearson. a, b: shape (n,), position i the same seed, finite."""
+    return worst_rank_win_rate(*paired_samples(a, b), higher_is_better=higher_is_better, level=level)
+
+
+def worst_rank_win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WinRate:
+    """`win_rate` with NaN or infinite marking a failed seed: it loses to one that is not, two of them tie."""
+    first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
+    if first.size != second.size:
+        raise StatisticsError(f"A has {first.size} seeds and B has {second.size}: these are no pairs")
+    above, below = int(np.count_nonzero(first > second)), int(np.count_nonzero(first < second))
+    wins, losses = (above, below) if higher_is_better else (below, above)
+    decided = wins + losses
+    rate = wins / decided if decided else None
+    return WinRate(wins, first.size - decided, losses, rate, clopper_pearson(wins, decided, level))
+
+
+def rank_p(probability: float, m: int, n: int) -> float:
+    """Return the exact two-sided p of the rank test (Mann & Whitney 1947) of an estimated P(A > B).
+
+    From the null distribution without ties; with ties it is conservative. Beyond 2,500 pairs of seeds the normal
+    approximation.
+    """
+    u = min(probability, 1 - probability) * m * n
+    if m * n > MOST_COUNTED:
+        return float(min(1.0, 2 * special.ndtr((u - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12))))
+    # The number of arrangements with each U is a coefficient of the Gaussian binomial C(m+n, m).
+    ways = np.zeros(m * n + 1)
+    ways[0] = 1
+    for i in range(1, m + 1):
+        longer, shorter = n + i, i
+        ways[longer:] -= ways[:-longer].copy() if longer <= m * n else 0
+        for start in range(shorter):
+            ways[start::shorter] = np.cumsum(ways[start::shorter])
+    return float(min(1.0, 2 * ways[: math.floor(u + 1e-9) + 1].sum() / ways.sum()))
+
+
+def reading(interval: Interval, probability: float, m: int, n: int) -> Reading:
+    """What an interval for P(A > B) lets one say of A over B (Bouthillier et al. 2021).
+
+    Significant when its lower end is above .5; it then may be meaningful when the upper end is above .75,
+    and is when the lower end is. For B over A pass `mirrored(interval)`. Nothing is significant that the exact
+    rank test does not find at the level, and with few seeds it can find nothing (3 against 3: p is at least .10).
+    """
+    alpha = check_level(interval.level)
+    if attainable(m, n) > alpha:
+        return "too few seeds to be significant"
+    if not interval.low > 0.5 or rank_p(probability, m, n) > alpha:
+        return "not significant"
+    if interval.low > MEANINGFUL:
+        return "significant and meaningful"
+    return "significant, may be meaningful" if interval.high > MEANINGFUL else "significant, not meaningful"
+
+
+def mirrored(interval: Interval) -> Interval:
+    """The interval for P(B > A) from the one for P(A > B)."""
+    return Interval(1 - interval.high, 1 - interval.low, interval.level, interval.method)
