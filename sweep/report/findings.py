@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import isfinite
 from typing import Any
+
+import numpy as np
 
 from sweep.goals import direction, is_score
 from sweep.origin import asked_again, resumed
@@ -12,7 +16,11 @@ from sweep.report.model import Counts, Environment, Row
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.store import Manifest, Member, Record, Store
 from sweep.store.manifest import differences
+from sweep.store.names import HISTORY
 from sweep.store.record import verdict_of
+
+DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agree
+LONG = 500  # bytes of a history; a dozen rows
 
 
 def result_rule(members: Iterable[Member]) -> str:
@@ -97,8 +105,9 @@ def _broken(stamp: Mapping[str, Any]) -> Iterable[str]:
 def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
     """Return the groups of runs, of different seeds of one variant and task, that gave the very same result.
 
-    The same: equal digests of their final weights, or of all their predictions; without either equal metrics, of
-    all finished seeds and more than one number, which by chance do not agree.
+    The same: equal digests of their final weights, or of all their predictions. Without either, of all finished seeds,
+    equal histories of some length, or equal metrics of which one is fine enough (see `_digits`): accuracies of 0.90
+    agree by chance.
     """
     cells: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for member in members:
@@ -113,9 +122,34 @@ def _alike(its: Sequence[Member]) -> Iterable[tuple[str, ...]]:
         if digest := _digest(member):
             by_digest[digest].append(member.key)
     yield from (tuple(keys) for keys in by_digest.values() if len(keys) > 1)
-    metrics = [dict(member.record.metrics) for member in its if member.record]
-    if not by_digest and len(its) > 1 and len(its) * len(metrics[0]) > 2 and all(one == metrics[0] for one in metrics):
+    records = [member.record for member in its if member.record]
+    if by_digest or len(records) < 2 or any(one.metrics != records[0].metrics for one in records):
+        return
+    kept = [one.artifacts.get(HISTORY) for one in records]
+    if any(one != kept[0] for one in kept):
+        return
+    fine = max(map(_digits, records[0].metrics.values()), default=0) * (len(records) - 1) >= DIGITS
+    if fine or (kept[0] is not None and kept[0].bytes >= LONG):
         yield tuple(member.key for member in its)
+
+
+def _digits(value: float) -> int:
+    """Return how many digits of a metric tell seeds apart: 0 for what may be a share of counted examples.
+
+    Three seeds of a model that classifies all but three borderline examples alike have one accuracy in 11 % of 20,000
+    simulated sweeps, on 50 examples as on 10,000, and in 24 % with one such example. So a fraction with a denominator
+    up to 10,000, as near as its precision tells, is no evidence, and nor is a loss printed with four decimals. Of what
+    is left the digits times the other seeds have to be 8: two seeds need 8 digits, three need 4. With a spread between
+    seeds of 0.5 % of a loss, none of those 20,000 sweeps of 2, 3 or 5 seeds then agreed.
+    """
+    value = abs(value)
+    if not value or not isfinite(value):
+        return 0
+    single = float(np.float32(value)) == value
+    near = Fraction(value).limit_denominator(10_000)
+    if abs(near - Fraction(value)) <= (6e-8 if single else 1e-12) * max(value, 1.0):
+        return 0
+    return len(repr(value).partition("e")[0].replace(".", "").strip("0"))
 
 
 def _digest(member: Member) -> str:

@@ -143,7 +143,12 @@ def test_the_level_of_a_comparison_is_asked_for(tmp_path: Path, capsys: pytest.C
 
 
 def constant(spec: Any) -> dict[str, Any]:
-    return {"metrics": {"test/accuracy": 0.9, "test/nll": 0.3, "test/ece": 0.1}, "digests": {}}
+    return {"metrics": {"test/accuracy": 0.9, "test/nll": 0.31415926535}, "digests": {}}
+
+
+def logging(spec: Any) -> dict[str, Any]:
+    rows = [{"step": step, "val/accuracy": round(1 - 1 / step, 2)} for step in range(1, 30)]
+    return {"metrics": {"test/accuracy": 0.9}, "digests": {}, "history": rows}
 
 
 def predicting(spec: Any) -> dict[str, Any]:
@@ -153,7 +158,9 @@ def predicting(spec: Any) -> dict[str, Any]:
     return {"metrics": {"test/accuracy": normal(spec.seed)}, "predictions": sets, "digests": {}}
 
 
-@pytest.mark.parametrize(("outcome", "which"), [(constant, (0, 1, 2, 3)), (predicting, (1, 2))])
+@pytest.mark.parametrize(
+    ("outcome", "which"), [(constant, (0, 1, 2, 3)), (logging, (0, 1, 2, 3)), (predicting, (1, 2))]
+)
 def test_members_that_are_the_same_are_named(outcome: Any, which: tuple[int, ...], tmp_path: Path) -> None:
     store = sweep_of(tmp_path / "d", outcome, seeds=range(4))
     other = sweep_of(tmp_path / "e", scores(0.0), seeds=range(4))
@@ -164,6 +171,32 @@ def test_members_that_are_the_same_are_named(outcome: Any, which: tuple[int, ...
     for told in (found.warnings, comparison.compare(store, other).warnings):
         assert any(all(key in text for key in keys) and "ignore its seed" in text for text in told)
     assert report.build(other).identical == ()
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [{"test/accuracy": 0.9}, {"test/accuracy": 167 / 180, "test/error": 13 / 180}, {"loss": 0.4712, "f1": 0.0},
+     {"test/accuracy": float(np.float32(9123 / 10_000))}, {"test/accuracy": float(np.float32(6387 / 7000))}],
+    ids=str,
+)  # fmt: skip
+def test_equal_metrics_that_may_be_counts_or_were_rounded_are_no_sign_of_an_ignored_seed(
+    metrics: dict[str, float], tmp_path: Path
+) -> None:
+    def outcome(spec: Any) -> dict[str, Any]:
+        probs = np.random.default_rng(spec.seed).dirichlet([1, 1], 20)
+        sets = {"test": Predictions(np.arange(20), np.arange(20) % 2, probs=probs)} if spec.seed > 10 else {}
+        return {"metrics": metrics, "predictions": sets, "digests": {}}
+
+    for seeds in (range(3), range(11, 14)):  # without predictions, and with unlike ones
+        store = sweep_of(tmp_path / str(seeds.start), outcome, seeds=seeds)
+        assert report.build(store).identical == ()
+
+
+def test_histories_that_differ_show_that_the_seed_has_an_effect(tmp_path: Path) -> None:
+    def outcome(spec: Any) -> dict[str, Any]:
+        return {**constant(spec), "history": [{"step": 1, "val/loss": normal(spec.seed)}]}
+
+    assert report.build(sweep_of(tmp_path / "d", outcome, seeds=range(4))).identical == ()
 
 
 def test_one_equal_number_is_no_sign_of_an_ignored_seed(tmp_path: Path) -> None:
