@@ -14,7 +14,9 @@ AUTO = 64  # lanes of a pack unless the config says otherwise: more are not fast
 
 
 def lanes_of(config: Config, plan: Plan) -> int:
-    """How many runs may share a task: 1 wherever there is nothing to pack, which is everywhere but on a GPU."""
+    """How many runs may share a task: 1 where there is nothing to pack: on a CPU, all but vectorised runs."""
+    if plan.vectorize:
+        return plan.vectorize
     if plan.device != "cuda" or plan.target.kind != "recipe" or config.lanes == "off":
         return 1
     return AUTO if config.lanes == "auto" else int(config.lanes)

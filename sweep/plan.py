@@ -71,12 +71,15 @@ class RunSpec:
     device: str
     threads: int
     data: str
+    vectorize: int = 0  # rows of a vectorised step; 0: none
 
     def to_json(self) -> dict[str, Json]:
         """As it is stored and hashed: secrets hidden, so that they neither travel nor decide identity."""
         body = asdict(self)
         body["target"]["argv"] = _hidden(self.target.argv)
         body["params"] = _hidden(self.params)
+        if not self.vectorize:
+            del body["vectorize"]  # as it was before there were any
         return body
 
     @classmethod
@@ -122,6 +125,7 @@ class Plan:
     threads: int
     base_seed: int
     vary: tuple[str, ...]
+    vectorize: int = 0
     inputs: Mapping[str, Json] | None = None  # files and values beside the source; None of built-in recipes
 
     def __len__(self) -> int:
@@ -141,7 +145,7 @@ class Plan:
             yield RunSpec(
                 target=self.target, params=cell.params, variant=cell.variant, task=cell.task, seed=seed,
                 streams=streams, repeat=repeat, deterministic=self.deterministic, device=self.device,
-                threads=self.threads, data=cell.data,
+                threads=self.threads, data=cell.data, vectorize=self.vectorize,
             )  # fmt: skip
 
     def with_seeds(self, seeds: Sequence[int]) -> Plan:
@@ -161,6 +165,7 @@ class Plan:
             "vary": list(self.vary),
             **({"inputs": _hidden(self.inputs)} if self.inputs is not None else {}),
             **({"base_seed": self.base_seed} if self.vary else {}),
+            **({"vectorize": self.vectorize} if self.vectorize else {}),
         }
 
 
@@ -219,5 +224,5 @@ def plan(config: Config, target: Target, cells: Sequence[Cell], device: str) -> 
     return Plan(
         target=target, cells=tuple(cells), seeds=tuple(config.seeds), repeats=config.repeats,
         deterministic=config.deterministic, device=device, threads=config.threads,
-        base_seed=config.seed, vary=tuple(config.vary),
+        base_seed=config.seed, vary=tuple(config.vary), vectorize=config.vectorize,
     )  # fmt: skip

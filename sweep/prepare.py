@@ -104,6 +104,11 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
             f"best({config.checkpoint.best}) chooses an epoch, which sweep does for recipes only",
             where="checkpoint", hint="let the training code keep its best epoch, chosen on val, and report that one",
         )  # fmt: skip
+    if config.vectorize and target.kind != "recipe":
+        raise ConfigError(
+            f"a {target.kind} has a loop of its own; sweep vectorises the steps of recipes", where="vectorize",
+            hint="leave it out, or write a recipe",
+        )  # fmt: skip
     if config.vary and target.kind == "command":
         raise ConfigError(
             "a program is given its seed alone, so no stream of it can be held", where="vary",

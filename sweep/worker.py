@@ -307,7 +307,10 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
 
 def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
     """Runs on one split together; where the split varies, one after the other, each on its own."""
-    from sweep.train.lanes import train
+    if runs[0].spec.vectorize:
+        from sweep.train.vector import train
+    else:
+        from sweep.train.lanes import train
 
     if SPLIT not in runs[0].streams:
         yield from train(recipe, runs)

@@ -125,6 +125,14 @@ def lanes(raw: Any) -> Any:
     return raw
 
 
+def vectorize(raw: Any) -> Any:
+    if raw in ("off", 0) and not isinstance(raw, bool):
+        return 0
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 2 <= raw <= 4096:
+        wrong(f"must be off or a whole number from 2 to 4096, not {show(raw)}")
+    return raw
+
+
 def duration(raw: Any) -> Any:
     if not isinstance(raw, str):
         return raw

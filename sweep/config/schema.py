@@ -138,6 +138,10 @@ class Config(Part):
         default="auto",
         description="seeds trained side by side in one process on a GPU: auto, off or a number",
     )
+    vectorize: Annotated[int, BeforeValidator(rules.vectorize)] = Field(
+        default=0,
+        description="a recipe's seeds in one step of this width, a part of its arithmetic: off or a number",
+    )
     resources: Resources = Field(default=Resources(), description="what one run is given on a cluster")
     checkpoint: Annotated[Checkpoint, BeforeValidator(rules.checkpoint)] = Field(
         default=Checkpoint(every_seconds=60.0),

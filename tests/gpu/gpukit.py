@@ -150,7 +150,7 @@ def recipe(model: str = "cnn", optimizer: str = "adamw", **parts: Any) -> Recipe
 
 
 def handle(
-    folder: Path, seed: int, *, deterministic: bool = True, interval: Interval | None = None,
+    folder: Path, seed: int, *, deterministic: bool = True, vectorize: int = 0, device: str = "cuda", interval: Interval | None = None,
     stopping: Callable[[], bool] | None = None, previous: tuple[Path, ...] = (),
 ) -> Run:  # fmt: skip
     folder.mkdir(parents=True)
@@ -158,7 +158,7 @@ def handle(
         # What is found out about a recipe is kept by its spec: no two of these are one.
         target=Target("recipe", "tests:recipe"), params={"folder": str(folder.parent)}, variant="", task="", seed=seed,
         streams={name: stream_seed(seed, name) for name in STREAMS}, repeat=0, deterministic=deterministic,
-        device="cuda", threads=1, data="",
+        device=device, threads=1, data="", vectorize=vectorize,
     )  # fmt: skip
     attempt = Attempt(folder, spec.id, this_process(), number=1 + len(previous), previous=previous)
     return Run(spec, attempt, interval or Interval(), stopping or (lambda: False))

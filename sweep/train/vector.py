@@ -1,0 +1,513 @@
+"""Vectorised lanes: one step trains W seeds at once, their parameters stacked along a new first dimension.
+
+The width is part of the arithmetic: other widths give other bits. At one width a seed has the same bits whatever
+stands in the other rows and in whichever row it stands. That is not taken on trust: before a recipe's first pack a
+few steps are compared (see `check`), and a recipe whose rows touch each other is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from sweep import seeding
+from sweep.errors import SweepError
+from sweep.handle import Interrupted, Run
+from sweep.plan import content_id
+from sweep.store import Failure
+from sweep.train.augment import example_keys
+from sweep.train.capture import capture, unfilled
+from sweep.train.data import Dataset, Split
+from sweep.train.evaluate import BATCH
+from sweep.train.feed import Feed, feed_of
+from sweep.train.lane import Lane, begin, epoch_rates, fresh, start_epoch
+from sweep.train.loop import Metrics, conclude, diverged, end_epoch, save, say_first_batch
+from sweep.train.precision import Objective, flags, forward, objective
+from sweep.train.recipe import Recipe
+
+Result = Metrics | Failure
+LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
+AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not stop in time
+STEPS = 3  # of a check
+OFF = "leave `vectorize` off: lanes on a GPU train any recipe"
+
+
+def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
+    """Train the runs in packs of the width that their specs name; yields a run's position with its result.
+
+    Runs that stand at unlike checkpoints are trained as a pack for each point. A pack that is not full has rows that
+    repeat its first run, so a run alone has the bits it has in company.
+    Raises: SweepError for a recipe that cannot be vectorised, naming why; Interrupted at a stop, once all are saved.
+    """
+    device, width = runs[0].device, runs[0].spec.vectorize
+    data = recipe.data()
+    placed = data.placed(device, fed=recipe.loader_workers is not None)
+    feed = feed_of(recipe, data, placed, device)
+    loss = objective(recipe.loss, recipe.precision, device, compiled=False)
+    with flags(recipe.precision):
+        filled = _checked(recipe, runs[0], placed, loss)
+        if filled:
+            yield from _packs(recipe, runs, placed, loss, feed, width)
+        else:
+            with unfilled():
+                yield from _packs(recipe, runs, placed, loss, feed, width)
+
+
+def _packs(
+    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective, feed: Feed | None, width: int
+) -> Iterator[tuple[int, Result]]:
+    for first in range(0, len(runs), width):
+        points: dict[tuple[bool, int, int], list[Seat]] = {}
+        for index in range(first, min(first + width, len(runs))):
+            run = runs[index]
+            seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
+            lane = begin(recipe, run, data, loss)
+            points.setdefault((lane.over, lane.epoch, lane.offset), []).append(Seat(index, lane))
+        for (over, _, _), seats in points.items():
+            if over:
+                yield from ((seat.index, conclude(seat.lane)) for seat in seats)
+            else:
+                yield from Pack(seats, Stack([seat.lane for seat in seats], width), feed).results()
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A run of the task, by its position, and its lane."""
+
+    index: int
+    lane: Lane
+
+
+class Masks(TorchFunctionMode):
+    """Dropout by a hash of (seed, step, layer, element) instead of a random stream, which would know the row.
+
+    key: int64, of the seed and the step; one for each row under `vmap`.
+    """
+
+    def __init__(self, key: Tensor) -> None:
+        super().__init__()
+        self.key, self.layer = key, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._attend(*args, **kwargs)
+        if func in _DROPOUTS:
+            return self._drop(_DROPOUTS[func], *args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _drop(
+        self, kept: int | None, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
+        if not training or p == 0:
+            return input
+        self.layer += 1
+        shape = input.shape if kept is None else (*input.shape[:kept], *(1 for _ in input.shape[kept:]))
+        count = 1
+        for size in shape:
+            count *= size
+        places = torch.arange(count, device=input.device).view(shape)
+        bits = hashed(hashed(self.key + self.layer * 0x3C6EF372) ^ places)
+        return torch.where(bits >= int(p * (1 << 32)), input / (1 - p) if p < 1 else input, 0.0)
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Attention as it is defined, where its weights are dropped: the fused kernels draw their own masks."""
+        if not dropout_p:
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        if enable_gqa:
+            repeats = query.shape[-3] // key.shape[-3]
+            key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
+        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
+            scores = scores.masked_fill(later, float("-inf"))
+        if attn_mask is not None:
+            allowed = attn_mask.dtype == torch.bool
+            scores = scores.masked_fill(~attn_mask, float("-inf")) if allowed else scores + attn_mask
+        return self._drop(None, scores.softmax(-1), dropout_p) @ value
+
+
+# The function, and how many leading dimensions have numbers of their own; None: all.
+_DROPOUTS: dict[Any, int | None] = {
+    F.dropout: None, torch.dropout: None, F.dropout1d: 2, F.dropout2d: 2, F.dropout3d: 2,
+}  # fmt: skip
+
+
+def hashed(z: Tensor) -> Tensor:
+    """32 well-mixed bits of an int64: the best two-round multiplicative hash of Wellons's search (2018), bias 0.11.
+
+    Products stay below 2**63, so that the arithmetic is the same in every kernel.
+    """
+    z = z & 0xFFFFFFFF
+    z = (z ^ (z >> 16)) * 0x21F0AAAD & 0xFFFFFFFF
+    z = (z ^ (z >> 15)) * 0x735A2D97 & 0xFFFFFFFF
+    return z ^ (z >> 15)
+
+
+class Stack:
+    """The state of W lanes, stacked; the lanes' own tensors are views of their rows.
+
+    parameters, buffers: by name, (W, ...). Rows beyond the lanes repeat the first.
+    loss_sum: float64 (W,). keys: of augmentation, streams: of dropout, int64 (W,). step: int64, of the whole run.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], width: int) -> None:
+        first = lanes[0]
+        self.recipe, self.width, self.device, self.data = first.recipe, width, first.device, first.data
+        self.lanes = lanes
+        self.base = copy.deepcopy(first.model)
+        names = [name for name, _ in first.model.named_parameters()]
+        self.parameters = {n: self._stacked([dict(lane.model.named_parameters())[n] for lane in lanes]) for n in names}
+        for leaf in self.parameters.values():
+            leaf.requires_grad_()
+        held = [name for name, _ in first.model.named_buffers()]
+        self.buffers = {n: self._stacked([dict(lane.model.named_buffers())[n] for lane in lanes]) for n in held}
+        for row, lane in enumerate(lanes):
+            for name, tensor in (*lane.model.named_parameters(), *lane.model.named_buffers()):
+                tensor.data = (self.parameters | self.buffers)[name].detach()[row]
+        self.loss_sum = self._stacked([lane.loss_sum for lane in lanes])
+        self.keys = self._stacked([lane.key for lane in lanes])
+        for row, lane in enumerate(lanes):
+            lane.loss_sum, lane.key = self.loss_sum[row], self.keys[row]
+        streams = [lane.run.streams["dropout"] for lane in lanes]
+        self.streams = torch.tensor([*streams, *streams[:1] * (width - len(lanes))], device=self.device)
+        self.step = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.lr = torch.zeros((), device=self.device) if self.device == "cuda" else None
+        leaves: list[Any] = list(self.parameters.values())
+        self.optimizer = self.recipe.optimizer(leaves, self.recipe.lr if self.lr is None else self.lr)
+        self._take_optimizers()
+        self.gradients = vmap(grad_and_value(self._loss, has_aux=True), randomness="error")
+        if self.recipe.compile:
+            self.gradients = torch.compile(self.gradients, dynamic=False)
+        self.run = forward(self.recipe.precision, self.device)
+
+    def _stacked(self, tensors: Sequence[Tensor]) -> Tensor:
+        rows = [tensor.detach() for tensor in tensors]
+        return torch.stack([*rows, *rows[:1] * (self.width - len(rows))])
+
+    def _take_optimizers(self) -> None:
+        """Stack what the lanes' optimizers know, where they came from a checkpoint."""
+        own_of = zip(*(lane.parameters for lane in self.lanes), strict=True)
+        for leaf, own in zip(self.parameters.values(), own_of, strict=True):
+            states = [lane.optimizer.state.get(p, {}) for lane, p in zip(self.lanes, own, strict=True)]
+            if not states[0]:
+                continue
+            self.optimizer.state[leaf] = {
+                key: self._stacked([state[key] for state in states])
+                if isinstance(value, Tensor) and value.shape == own[0].shape and value.dim()
+                else copy.deepcopy(value)
+                for key, value in states[0].items()
+            }
+
+    def give_optimizers(self) -> None:
+        """Let every lane's optimizer hold its rows, as a checkpoint of the lane is to have them."""
+        for row, lane in enumerate(self.lanes):
+            for leaf, own in zip(self.parameters.values(), lane.parameters, strict=True):
+                lane.optimizer.state[own] = {
+                    key: value[row] if isinstance(value, Tensor) and value.shape == leaf.shape else value
+                    for key, value in self.optimizer.state.get(leaf, {}).items()
+                }
+
+    def release(self, row: int) -> None:
+        """Give a lane tensors of its own: where a row lies could decide the kernels of its evaluation."""
+        lane = self.lanes[row]
+        for _, tensor in (*lane.model.named_parameters(), *lane.model.named_buffers()):
+            tensor.data = tensor.detach().clone()
+
+    def _loss(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor, key: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        held = {name: buffer.clone() for name, buffer in buffers.items()}
+        with Masks(key):
+            outputs = self.run(self._model(parameters, held), inputs)
+        return self.recipe.loss(outputs, targets), held
+
+    def _model(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Any:
+        return lambda inputs: functional_call(self.base, (parameters, buffers), (inputs,))
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The batches (W, batch, ...) at these positions (W, batch), augmented; all of it on the device."""
+        train, flat = self.data.train, indices.flatten()
+        inputs = train.inputs.index_select(0, flat).view(*indices.shape, *train.inputs.shape[1:])
+        if self.recipe.augment is not None:
+            ids = train.ids.index_select(0, flat).view(indices.shape)
+            inputs = vmap(self.recipe.augment, randomness="error")(inputs, example_keys(self.keys[:, None], ids))
+        return inputs, train.targets.index_select(0, flat).view(*indices.shape, *train.targets.shape[1:])
+
+    def update(self, inputs: Tensor, targets: Tensor) -> None:
+        """The step of all rows: gradients, optimizer, running loss; reads nothing back from the device."""
+        self.base.train()
+        keys = hashed(self.streams ^ hashed(self.step))
+        leaves = {name: leaf.detach() for name, leaf in self.parameters.items()}
+        gradients, (losses, held) = self.gradients(leaves, self.buffers, inputs, targets, keys)
+        for name, leaf in self.parameters.items():
+            leaf.grad = gradients[name]
+        self.optimizer.step()
+        for leaf in self.parameters.values():
+            leaf.grad = None
+        for name, buffer in self.buffers.items():
+            buffer.copy_(held[name])
+        self.loss_sum.add_(losses.detach(), alpha=targets.shape[1])
+        self.step.add_(1)
+
+    def set_rate(self, rate: float | Tensor) -> None:
+        """Let the optimizer's next step have this learning rate."""
+        if self.lr is not None:
+            self.lr.copy_(rate) if isinstance(rate, Tensor) else self.lr.fill_(rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr if self.lr is not None else rate
+
+    @torch.no_grad()
+    def validation_sums(self, split: Split) -> Tensor:
+        """float64 (W, 1 + k): the summed loss over a split, then the sums of `Scoring.tally`, of every row."""
+        self.base.eval()
+        tally = self.lanes[0].scoring.tally
+        leaves = {name: leaf.detach() for name, leaf in self.parameters.items()}
+
+        def outputs(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+            return self.run(self._model(parameters, buffers), inputs)
+
+        def sums(outputs: Tensor, targets: Tensor) -> Tensor:
+            loss = self.recipe.loss(outputs, targets).double() * len(targets)
+            return torch.cat([loss.view(1), tally(outputs, targets)])
+
+        found = []
+        for inputs, targets in zip(torch.split(split.inputs, BATCH), torch.split(split.targets, BATCH), strict=True):
+            out = vmap(outputs, (0, 0, None))(leaves, self.buffers, inputs.to(self.device))
+            found.append(vmap(sums, (0, None))(out, targets))
+        return torch.stack(found).sum(0)
+
+
+@dataclass
+class Pack:
+    """Lanes at the same point of training, stepped together until each has ended."""
+
+    seats: list[Seat]
+    stack: Stack
+    feed: Feed | None = None
+    graphs: dict[int, Any] = field(default_factory=dict)  # by batch size: what a step of it reads, and its graph
+
+    def results(self) -> Iterator[tuple[int, Result]]:
+        """Train until every lane has ended; yields a lane's result as soon as it has one.
+
+        Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
+        """
+        while self.seats:
+            self._epoch()
+            yield from self._end_epoch()
+            due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
+            if any(due):
+                self.save()
+
+    def _epoch(self) -> None:
+        stack, first = self.stack, self.seats[0].lane
+        start, size = first.offset, first.recipe.batch_size
+        rates = epoch_rates(first)
+        batches = [start_epoch(seat.lane) for seat in self.seats]
+        if first.epoch == 1 and start == 0:
+            for seat, each in zip(self.seats, batches, strict=True):
+                say_first_batch(seat.lane, each[0])
+        orders = torch.zeros(stack.width, sum(map(len, batches[0])), dtype=torch.int64)
+        orders[:] = torch.cat(batches[0])
+        for seat, each in zip(self.seats, batches, strict=True):
+            orders[stack.lanes.index(seat.lane)] = torch.cat(each)
+        stack.step.fill_((first.epoch - 1) * first.batches + start)
+        on_device = torch.tensor(rates, dtype=torch.float32).to(first.device)
+        steps = torch.split(orders if self.feed is not None else orders.to(first.device), size, dim=1)
+        fed = iter(()) if self.feed is None else self._fed(self.feed, first, steps[start:])
+        done, waiting = first.seen, deque[Any]()
+        for position in range(start, len(steps)):
+            stack.set_rate(on_device[position] if stack.lr is not None else rates[position])
+            batch = (steps[position],) if self.feed is None else next(fed)
+            self._step(batch)
+            done += steps[position].shape[1]
+            if len(self.seats) > 1 and position % LOOK and position != len(steps) - 1:
+                continue
+            for seat in self.seats:
+                seat.lane.offset, seat.lane.rate, seat.lane.seen = position + 1, rates[position], done
+            if first.device == "cuda":
+                mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                mark.record()
+                waiting.append(mark)
+                if len(waiting) > AHEAD:
+                    waiting.popleft().synchronize()
+            if first.run.checkpoint_due(epoch_end=False):
+                self.save()
+
+    def _fed(self, feed: Feed, first: Lane, steps: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        streams = [lane.run.streams["augment"] for lane in self.stack.lanes]
+        streams += streams[:1] * (self.stack.width - len(streams))
+        for inputs, targets in feed.batches(first.epoch, streams, steps):
+            yield inputs.to(first.device, non_blocking=True), targets.to(first.device, non_blocking=True)
+
+    def _step(self, batch: tuple[Tensor, ...]) -> None:
+        """The step of a batch: on a GPU the second of each size is captured, and replayed from then on."""
+        stack = self.stack
+
+        def act(*what: Tensor) -> None:
+            stack.update(*(stack.gather(*what) if self.feed is None else what))
+
+        size = batch[0].shape[1]
+        if stack.device == "cpu":
+            act(*batch)
+        elif size not in self.graphs:
+            self.graphs[size] = tuple(each.clone() for each in batch), None
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # cuBLAS's memory has to be there before the capture
+                act(*self.graphs[size][0])
+            torch.cuda.current_stream().wait_stream(stream)
+        else:
+            static, graph = self.graphs[size]
+            for mine, given in zip(static, batch, strict=True):
+                mine.copy_(given)
+            if graph is None:
+                stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+                stream.wait_stream(torch.cuda.current_stream())
+                graph = capture(stream, [torch.Generator("cuda")], lambda: act(*static))  # draws nothing
+                torch.cuda.current_stream().wait_stream(stream)
+                self.graphs[size] = static, graph
+            graph.replay()
+
+    def _end_epoch(self) -> Iterator[tuple[int, Result]]:
+        """Measure all rows, read them at once, and let go of the lanes that have ended: their rows go on idle."""
+        stack = self.stack
+        sums = torch.cat([stack.loss_sum[:, None], stack.validation_sums(stack.data.val)], 1).tolist()
+        for seat in list(self.seats):
+            lane, row = seat.lane, stack.lanes.index(seat.lane)
+            failure = diverged(end_epoch(lane, sums[row]), f"epoch {lane.epoch - 1}")
+            if failure is None and not lane.over:
+                continue
+            self.seats.remove(seat)
+            stack.release(row)
+            yield seat.index, failure or conclude(lane)
+
+    def save(self) -> None:
+        """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
+        stopped = None
+        self.stack.give_optimizers()
+        for seat in self.seats:
+            try:
+                save(seat.lane)
+            except Interrupted as stop:
+                stopped = stop
+        if stopped is not None:
+            raise stopped
+
+
+# What was found of a recipe, by its spec: whether its memory has to be filled.
+_FOUND: dict[str, bool] = {}
+
+
+def _checked(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
+    key = content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0})
+    if key not in _FOUND:
+        _FOUND[key] = check(recipe, run, data, loss)
+    return _FOUND[key]
+
+
+def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
+    """Compare a few steps of throwaway packs, and return whether deterministic mode has to fill new memory.
+
+    Every row's weights, buffers, optimizer state, losses and validation sums have to be the same in the reverse order
+    of rows, with one seed in all of them, and beside rows that hold NaN. Fast mode has to agree to a thousandth.
+    Raises: SweepError naming what differs, or what cannot be vectorised.
+    """
+    try:
+        filled = _compare(recipe, run, data, loss)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise SweepError(
+                f"{run.spec.vectorize} rows do not fit the device's memory", where="vectorize",
+                hint="choose a smaller width, in a directory of its own: the width is part of the arithmetic",
+            ) from error  # fmt: skip
+        why = str(error).strip().splitlines()[0]
+        if "randomness error mode" in why:
+            why = "its step draws random numbers beside nn.Dropout and F.dropout (nn.MultiheadAttention with dropout does)"
+        raise SweepError(f"this recipe cannot be vectorised: {why}", where="vectorize", hint=OFF) from error
+    return filled
+
+
+def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
+    width, exact = run.spec.vectorize, run.deterministic
+    lanes = [fresh(recipe, _other(run, row), data, loss) for row in range(width)]
+    stack = Stack(lanes, width)
+    if recipe.augment is not None:
+        stack.keys.copy_(torch.arange(width) * 0x9E3779B9)
+    first = {name: tensor.detach().clone() for name, tensor in _tensors(stack).items()}
+    sizes = sorted({len(each) for each in start_epoch(lanes[0])}, reverse=True)
+    total, rows = len(data.train), torch.arange(width)
+
+    def after(order: Tensor, poisoned: Tensor | None = None) -> dict[str, Tensor]:
+        """The state after a few steps of a pack whose row i holds what `order[i]` names."""
+        with torch.no_grad():
+            for name, tensor in _tensors(stack).items():
+                tensor.copy_(first[name][order.to(tensor.device)])
+            for leaf in () if poisoned is None else stack.parameters.values():
+                leaf[poisoned] = float("nan")
+        stack.optimizer.state.clear()
+        stack.step.zero_()
+        stack.set_rate(recipe.lr)
+        for at, size in enumerate([sizes[0]] * STEPS + sizes[1:]):
+            batch = (torch.arange(size) + order[:, None] * 7 + at * size) % total
+            if data.train.inputs.device.type != run.device:  # a loader would bring them
+                inputs = data.train.inputs[batch].to(run.device)
+                stack.update(inputs, data.train.targets[batch.to(data.train.targets.device)])
+            else:
+                stack.update(*stack.gather(batch.to(run.device)))
+        found = {name: tensor.detach().clone() for name, tensor in _tensors(stack).items()}
+        for leaf, name in zip(stack.parameters.values(), stack.parameters, strict=True):
+            for key, value in stack.optimizer.state[leaf].items():
+                if isinstance(value, Tensor) and value.shape == leaf.shape:
+                    found[f"{key} of {name}"] = value.clone()
+        return {**found, "the sums over val": stack.validation_sums(data.val)}
+
+    wanted = after(rows)
+    few = rows[: max(1, width // 2)]
+    for what, order, kept, poisoned in (
+        ("in the reverse order of rows", rows.flip(0), rows, None),
+        ("with one seed in every row", rows * 0, rows, None),
+        ("beside rows that hold NaN", rows, few, rows[len(few) :]),
+    ):
+        found = after(order, poisoned)
+        for name, value in found.items():
+            at = kept.to(value.device)
+            if not _alike(value[at], wanted[name][order.to(value.device)][at], exact):
+                raise SweepError(
+                    f"this recipe cannot be vectorised in width {width}: a seed has another {name} {what}",
+                    where="vectorize", hint=OFF,
+                )  # fmt: skip
+    with unfilled():
+        found = after(rows)
+    return exact and not all(_alike(value, wanted[name], exact) for name, value in found.items())
+
+
+def _other(run: Run, row: int) -> Run:
+    """A stand-in for another seed's run: nothing is read from or written to its folder."""
+    streams = {name: (stream + row) % (1 << 32) for name, stream in run.streams.items()}
+    return replace(run, spec=replace(run.spec, streams=streams))
+
+
+def _tensors(stack: Stack) -> dict[str, Tensor]:
+    held = {"running loss": stack.loss_sum, "augmentation key": stack.keys, "dropout stream": stack.streams}
+    return {**stack.parameters, **stack.buffers, **held}
+
+
+def _alike(a: Tensor, b: Tensor, exact: bool) -> bool:
+    if exact or not a.is_floating_point():
+        return torch.equal(a, b) or (exact and bool(torch.eq(a, b).logical_or(a.isnan() & b.isnan()).all()))
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
