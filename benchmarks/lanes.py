@@ -1,6 +1,6 @@
 """What lanes are worth: the same recipe, data and seeds by every way to train many seeds on one GPU.
 
-    python benchmarks/lanes.py [--data FOLDER] [--models cnn,mlp,resnet] [--ways torch,ray,vmap,jax] [--add]
+    python benchmarks/lanes.py [--data FOLDER] [--models cnn,mlp,resnet] [--ways torch,vector,ray,vmap,jax] [--add]
                                [--out benchmarks/results/lanes]
     python benchmarks/lanes.py --case price cnn 0        # what deterministic lanes cost over fast ones, in turns
 
@@ -9,6 +9,9 @@ Every case is a process of its own. In deterministic mode, batch 128, SGD with m
     eager      the plain loop, one seed after the other
     lanes      1, 4, 16 and 64 seeds; as they are, compiled, and with TF32; 16 in fast mode, and 16 whose batches
                a loader brings from the host
+    vectorised 16, 64 and 256 seeds in one step of that width, and one seed alone in it; as it is and compiled. The
+               time is that of whole epochs, orders of examples included; bits: of a short run in the other order
+               of rows, and alone, against the rows as they are
     Ray tasks  the plain loop in 1, 4, 8 and 16 tasks at once, each with that fraction of the GPU
     vmap       parameters of 64 seeds stacked, torch.func; in fast mode too
     jax        parameters of 64 seeds stacked, steps in a scan; in float32 and in what JAX takes by default
@@ -111,6 +114,49 @@ def case_torch(model: str, data: str, precision: str, compiled: bool) -> list[di
                 "form": "one graph" if epochs[-1][1] else "graph a stream",
             })  # fmt: skip
     rows[0].update(cost_of(whole))
+    return rows
+
+
+def case_vector(model: str, data: str, precision: str, compiled: bool) -> list[dict[str, Any]]:
+    """Vectorised steps of several widths, and one seed alone in the middle one."""
+    import torch
+
+    from sweep.train import vector
+
+    short = recipe_of(model, data, precision, compiled, 2_000)
+    whole = replace(recipe_of(model, data, precision, compiled, EXAMPLES[model]), epochs=3)
+    taken: list[float] = []
+    epoch = vector.Pack._epoch
+
+    def timed(self: Any) -> None:
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
+        epoch(self)
+        torch.cuda.synchronize()
+        taken.append((time.perf_counter() - begun) / self.seats[0].lane.batches)
+
+    vector.Pack._epoch = timed  # type: ignore[method-assign]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def train(recipe: Any, count: int, width: int, label: str, backwards: bool = False) -> dict[int, Any]:
+            runs = runs_of(count, Path(scratch), label, vectorize=width)
+            return chains(vector.train, recipe, runs[::-1] if backwards else runs)
+
+        for width, count in ((16, 16), (64, 64), (64, 1), (256, 256)):
+            label = f"{width}-{count}"
+            wanted = train(short, width, width, f"wanted {label}")
+            again = train(short, count, width, f"again {label}", backwards=True)
+            torch.cuda.reset_peak_memory_stats()
+            taken.clear()
+            train(whole, count, width, f"whole {label}")
+            rows.append({
+                "way": "vectorised" if count > 1 else f"vectorised, alone of {width}", "seeds": count,
+                "kind": f"{precision}{', compiled' if compiled else ''}",
+                "ms": statistics.median(taken[1:]) / count * 1e3,
+                "bits": "yes" if all(again[seed] == wanted[seed] for seed in again) else "NO",
+                "gb": torch.cuda.max_memory_reserved() / 2**30,
+            })  # fmt: skip
     return rows
 
 
@@ -218,6 +264,7 @@ def cases(models: Sequence[str], ways: Sequence[str]) -> list[tuple[str, ...]]:
     for model in models:
         found += [("torch", model, "fp32", "0"), ("torch", model, "fp32", "1")]
         found += [("torch", model, "tf32", compiled) for compiled in ("1", "0") if model != "mlp"]
+        found += [("vector", model, p, compiled) for p in ("fp32", "tf32") for compiled in ("0", "1")]
         found += [("ray", model, *map(str, SHARING)), ("vmap", model, "1"), ("vmap", model, "0")]
         found += [("jax", model, *how) for how in (("default", "0"), ("fp32", "0"), ("fp32", "1"))]
     return [words for words in found if words[0] in (*ways, "ceilings")]
@@ -229,6 +276,8 @@ def run_case(words: Sequence[str], data: str) -> list[dict[str, Any]]:
         return case_ceilings()
     if what == "torch":
         return case_torch(model, data, rest[0], rest[1] == "1")
+    if what == "vector":
+        return case_vector(model, data, rest[0], rest[1] == "1")
     if what == "price":
         return case_price(model, data, rest[0] == "1")
     if what == "jax":
@@ -246,7 +295,7 @@ def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--data", default=FASHION)
     asked.add_argument("--models", default="cnn,mlp,resnet")
-    asked.add_argument("--ways", default="torch,ray,vmap,jax")
+    asked.add_argument("--ways", default="torch,vector,ray,vmap,jax")
     asked.add_argument("--add", action="store_true", help="to the rows of other models that are there")
     asked.add_argument("--out", type=Path, default=HERE.parent / "results" / "lanes")
     asked.add_argument("--limit", type=float, default=300.0, help="seconds of a case")
@@ -310,7 +359,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         cost = next((r for r in beside if "flop" in r), None)
         precision = row["kind"].partition(",")[0]
         shares = ["", ""]
-        if cost and top and row["way"] == "lanes":
+        if cost and top and row["way"] in ("lanes", "vectorised"):
             shares = [
                 f"{cost['flop'] / (row['ms'] / 1e3) / top[precision]:.0%}",
                 f"{cost['bytes'] / (row['ms'] / 1e3) / top['copy']:.0%}",

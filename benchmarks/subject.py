@@ -28,7 +28,7 @@ def recipe_of(model: str, data: str, precision: str, compiled: bool, limit: int,
     return classifier(**bind(classifier, check_params(classifier, params, kind="recipe"), kind="recipe"))
 
 
-def runs_of(count: int, folder: Path, label: str, deterministic: bool = True) -> list[Any]:
+def runs_of(count: int, folder: Path, label: str, deterministic: bool = True, vectorize: int = 0) -> list[Any]:
     """Runs of the seeds 0 .. count - 1 that write into `folder`."""
     from sweep.handle import Run
     from sweep.plan import STREAMS, RunSpec, Target, stream_seed
@@ -40,7 +40,7 @@ def runs_of(count: int, folder: Path, label: str, deterministic: bool = True) ->
         spec = RunSpec(
             target=Target("recipe", "sweep.train.recipes:classifier"), params={"label": label}, variant="",
             task="", seed=seed, streams={name: stream_seed(seed, name) for name in STREAMS}, repeat=0,
-            deterministic=deterministic, device="cuda", threads=1, data="",
+            deterministic=deterministic, device="cuda", threads=1, data="", vectorize=vectorize,
         )  # fmt: skip
         path = folder / f"{label}-{seed}"
         path.mkdir(parents=True)

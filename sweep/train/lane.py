@@ -128,12 +128,17 @@ def rehearse(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed
 
 def start_epoch(lane: Lane) -> list[Tensor]:
     """Positions of every batch of this epoch, int64 on the CPU; the model and the keys are made ready."""
+    lane.model.train()
+    return list(torch.split(order_of(lane), lane.recipe.batch_size))
+
+
+def order_of(lane: Lane) -> Tensor:
+    """Positions of this epoch's examples in their order, int64 on the CPU; the keys are made ready."""
     lane.order.set_state(lane.order_state)
     permutation = torch.randperm(len(lane.data.train), generator=lane.order)
     if lane.augment is not None:
         lane.key.fill_(epoch_key(lane.run.streams["augment"], lane.epoch))
-    lane.model.train()
-    return list(torch.split(permutation, lane.recipe.batch_size)[: lane.batches])
+    return permutation[: lane.batches * lane.recipe.batch_size]
 
 
 def set_rate(lane: Lane, rate: float) -> None:

@@ -29,7 +29,7 @@ from sweep.train.capture import capture, unfilled
 from sweep.train.data import Dataset, Split
 from sweep.train.evaluate import BATCH
 from sweep.train.feed import Feed, feed_of
-from sweep.train.lane import Lane, begin, epoch_rates, fresh, start_epoch
+from sweep.train.lane import Lane, begin, epoch_rates, fresh, order_of, start_epoch
 from sweep.train.loop import Metrics, conclude, diverged, end_epoch, save, say_first_batch
 from sweep.train.precision import Objective, flags, forward, objective
 from sweep.train.recipe import Recipe
@@ -71,7 +71,8 @@ def _packs(
             run = runs[index]
             seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
             lane = begin(recipe, run, data, loss)
-            points.setdefault((lane.over, lane.epoch, lane.offset), []).append(Seat(index, lane))
+            seats = points.setdefault((lane.over, lane.epoch, lane.offset), [])
+            seats.append(Seat(index, lane, len(seats)))
         for (over, _, _), seats in points.items():
             if over:
                 yield from ((seat.index, conclude(seat.lane)) for seat in seats)
@@ -81,10 +82,11 @@ def _packs(
 
 @dataclass(frozen=True)
 class Seat:
-    """A run of the task, by its position, and its lane."""
+    """A run of the task, by its position; its lane, and the row of it."""
 
     index: int
     lane: Lane
+    row: int
 
 
 class Masks(TorchFunctionMode):
@@ -159,9 +161,10 @@ def hashed(z: Tensor) -> Tensor:
 
 
 class Stack:
-    """The state of W lanes, stacked; the lanes' own tensors are views of their rows.
+    """The state of W lanes, stacked. The lanes' own models are views of rows of a copy on the CPU (see `show`).
 
-    parameters, buffers: by name, (W, ...). Rows beyond the lanes repeat the first.
+    parameters, buffers: by name, (W, ...). Rows beyond the lanes repeat the first. copies: of both, on the CPU, where
+    weights are digested and saved; on a CPU they are the stacked tensors themselves.
     loss_sum: float64 (W,). keys: of augmentation, streams: of dropout, int64 (W,). step: int64, of the whole run.
     """
 
@@ -176,13 +179,14 @@ class Stack:
             leaf.requires_grad_()
         held = [name for name, _ in first.model.named_buffers()]
         self.buffers = {n: self._stacked([dict(lane.model.named_buffers())[n] for lane in lanes]) for n in held}
+        self.copies = {name: tensor.detach().cpu() for name, tensor in {**self.parameters, **self.buffers}.items()}
         for row, lane in enumerate(lanes):
             for name, tensor in (*lane.model.named_parameters(), *lane.model.named_buffers()):
-                tensor.data = (self.parameters | self.buffers)[name].detach()[row]
+                tensor.data = self.copies[name][row]
         self.loss_sum = self._stacked([lane.loss_sum for lane in lanes])
         self.keys = self._stacked([lane.key for lane in lanes])
         for row, lane in enumerate(lanes):
-            lane.loss_sum, lane.key = self.loss_sum[row], self.keys[row]
+            lane.key, lane.loss_sum = self.keys[row], lane.loss_sum.cpu()
         streams = [lane.run.streams["dropout"] for lane in lanes]
         self.streams = torch.tensor([*streams, *streams[:1] * (width - len(lanes))], device=self.device)
         self.step = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -213,9 +217,18 @@ class Stack:
                 for key, value in states[0].items()
             }
 
-    def give_optimizers(self) -> None:
-        """Let every lane's optimizer hold its rows, as a checkpoint of the lane is to have them."""
+    @torch.no_grad()
+    def show(self) -> None:
+        """Let the lanes' models hold what their rows hold now."""
+        for name, tensor in {**self.parameters, **self.buffers}.items() if self.device == "cuda" else ():
+            self.copies[name].copy_(tensor)
+
+    def give(self) -> None:
+        """Let the lanes hold all that their rows hold, as their checkpoints are to have it."""
+        self.show()
+        sums = self.loss_sum.cpu()
         for row, lane in enumerate(self.lanes):
+            lane.loss_sum.copy_(sums[row])
             for leaf, own in zip(self.parameters.values(), lane.parameters, strict=True):
                 lane.optimizer.state[own] = {
                     key: value[row] if isinstance(value, Tensor) and value.shape == leaf.shape else value
@@ -226,7 +239,7 @@ class Stack:
         """Give a lane tensors of its own: where a row lies could decide the kernels of its evaluation."""
         lane = self.lanes[row]
         for _, tensor in (*lane.model.named_parameters(), *lane.model.named_buffers()):
-            tensor.data = tensor.detach().clone()
+            tensor.data = tensor.detach().clone().to(self.device)
 
     def _loss(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor, key: Tensor
@@ -317,14 +330,11 @@ class Pack:
         stack, first = self.stack, self.seats[0].lane
         start, size = first.offset, first.recipe.batch_size
         rates = epoch_rates(first)
-        batches = [start_epoch(seat.lane) for seat in self.seats]
-        if first.epoch == 1 and start == 0:
-            for seat, each in zip(self.seats, batches, strict=True):
-                say_first_batch(seat.lane, each[0])
-        orders = torch.zeros(stack.width, sum(map(len, batches[0])), dtype=torch.int64)
-        orders[:] = torch.cat(batches[0])
-        for seat, each in zip(self.seats, batches, strict=True):
-            orders[stack.lanes.index(seat.lane)] = torch.cat(each)
+        orders = order_of(first).repeat(stack.width, 1)
+        for seat in self.seats:
+            orders[seat.row] = order_of(seat.lane)
+            if first.epoch == 1 and start == 0:
+                say_first_batch(seat.lane, orders[seat.row, :size])
         stack.step.fill_((first.epoch - 1) * first.batches + start)
         on_device = torch.tensor(rates, dtype=torch.float32).to(first.device)
         steps = torch.split(orders if self.feed is not None else orders.to(first.device), size, dim=1)
@@ -387,19 +397,21 @@ class Pack:
         """Measure all rows, read them at once, and let go of the lanes that have ended: their rows go on idle."""
         stack = self.stack
         sums = torch.cat([stack.loss_sum[:, None], stack.validation_sums(stack.data.val)], 1).tolist()
+        stack.loss_sum.zero_()
+        stack.show()
         for seat in list(self.seats):
-            lane, row = seat.lane, stack.lanes.index(seat.lane)
-            failure = diverged(end_epoch(lane, sums[row]), f"epoch {lane.epoch - 1}")
+            lane = seat.lane
+            failure = diverged(end_epoch(lane, sums[seat.row]), f"epoch {lane.epoch - 1}")
             if failure is None and not lane.over:
                 continue
             self.seats.remove(seat)
-            stack.release(row)
+            stack.release(seat.row)
             yield seat.index, failure or conclude(lane)
 
     def save(self) -> None:
         """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
         stopped = None
-        self.stack.give_optimizers()
+        self.stack.give()
         for seat in self.seats:
             try:
                 save(seat.lane)
@@ -437,7 +449,7 @@ def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
             ) from error  # fmt: skip
         why = str(error).strip().splitlines()[0]
         if "randomness error mode" in why:
-            why = "its step draws random numbers beside nn.Dropout and F.dropout (nn.MultiheadAttention with dropout does)"
+            why = "its step draws random numbers other than dropout (nn.MultiheadAttention draws its own)"
         raise SweepError(f"this recipe cannot be vectorised: {why}", where="vectorize", hint=OFF) from error
     return filled
 

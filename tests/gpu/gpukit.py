@@ -150,7 +150,8 @@ def recipe(model: str = "cnn", optimizer: str = "adamw", **parts: Any) -> Recipe
 
 
 def handle(
-    folder: Path, seed: int, *, deterministic: bool = True, vectorize: int = 0, device: str = "cuda", interval: Interval | None = None,
+    folder: Path, seed: int, *, deterministic: bool = True, vectorize: int = 0, device: str = "cuda",
+    interval: Interval | None = None,
     stopping: Callable[[], bool] | None = None, previous: tuple[Path, ...] = (),
 ) -> Run:  # fmt: skip
     folder.mkdir(parents=True)

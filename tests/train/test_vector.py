@@ -1,0 +1,194 @@
+"""Vectorised lanes: at one width a seed has its bits whatever the other rows hold, and after any interruption."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
+
+import gpukit as kit
+
+from sweep.errors import SweepError
+from sweep.handle import Interrupted, Interval
+from sweep.plan import stream_seed
+from sweep.store import Failure
+from sweep.train import vector
+from sweep.train.data import Dataset
+from sweep.train.params import Augment, StopEarly
+from sweep.train.recipe import Recipe
+
+WIDTH = 8
+Chains = dict[int, Mapping[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def handles(folder: Path, seeds: Sequence[int], **more: Any) -> list[Any]:
+    return [kit.handle(folder / f"seed{seed}", seed, vectorize=WIDTH, device="cpu", **more) for seed in seeds]
+
+
+def trained(made: Recipe, folder: Path, seeds: Sequence[int]) -> Chains:
+    runs = handles(folder, seeds)
+    for seed, result in kit.train(vector.train, made, runs).items():
+        assert not isinstance(result, Failure), (seed, result)
+    return {run.seed: kit.chain(run) for run in runs}
+
+
+@pytest.mark.parametrize(("model", "optimizer"), [("mlp", "sgd"), ("mlp", "adamw"), ("cnn", "adamw")])
+def test_a_seed_has_its_bits_in_any_company_and_row(model: str, optimizer: str, tmp_path: Path) -> None:
+    made = kit.recipe(model, optimizer)
+    wanted = trained(made, tmp_path / "full", range(WIDTH))
+    assert len({links["final"] for links in wanted.values()}) == WIDTH
+    assert trained(made, tmp_path / "backwards", range(WIDTH - 1, -1, -1)) == wanted
+    assert trained(made, tmp_path / "alone", [3]) == {3: wanted[3]}
+    others = trained(made, tmp_path / "others", [20, 5, 21, 22])
+    assert others[5] == wanted[5]
+    many = trained(made, tmp_path / "two packs", range(WIDTH + 2))
+    assert {seed: many[seed] for seed in wanted} == wanted
+
+
+def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(tmp_path: Path) -> None:
+    made, seeds = kit.recipe("mlp", batch_size=8, epochs=3), range(4)
+    wanted = trained(made, tmp_path / "whole", seeds)
+    looks: list[int] = []
+
+    def stopping() -> bool:
+        looks.append(1)
+        return len(looks) > 9
+
+    def handle(name: str, seed: int, **more: Any) -> Any:
+        return kit.handle(tmp_path / f"{name}{seed}", seed, vectorize=WIDTH, device="cpu", **more)
+
+    runs = [handle("first", seed, stopping=stopping, interval=Interval(seconds=0)) for seed in seeds]
+    with pytest.raises(Interrupted):
+        kit.train(vector.train, made, runs)
+    again = [handle("again", s, previous=(tmp_path / f"first{s}",)) for s in (3, 0)] + [handle("again", 9)]
+    kit.train(vector.train, made, again)
+    assert [run.resumed for run in again] == [True, True, False]
+    assert {run.seed: kit.chain(run) for run in again if run.seed != 9} == {seed: wanted[seed] for seed in (3, 0)}
+
+
+def test_a_lane_that_diverges_or_ends_early_leaves_its_neighbours_alone(tmp_path: Path) -> None:
+    bad = 2
+
+    def model(data: Dataset) -> nn.Module:
+        net = kit.mlp(data)
+        if torch.initial_seed() == stream_seed(bad, "init"):
+            with torch.no_grad():
+                next(net.parameters()).fill_(float("nan"))
+        return net
+
+    made = kit.recipe(
+        "mlp", epochs=8, lr=0.02, stop_early=StopEarly(metric="val/accuracy", patience=1), best="val/loss",
+        schedule=lambda step, steps: 1.0,
+    )  # fmt: skip
+    wanted = trained(made, tmp_path / "wanted", [0, 1, 3, 4])
+    assert len({links["history"].count("\n") for links in wanted.values()}) > 1
+    runs = handles(tmp_path / "mixed", range(5))
+    results = kit.train(vector.train, replace(made, model=model), runs)
+    failure = results[bad]
+    assert isinstance(failure, Failure)
+    assert failure.kind == "diverged"
+    assert {run.seed: kit.chain(run) for run in runs if run.seed != bad} == wanted
+
+
+def test_batches_of_a_loader_and_augmentation_have_the_same_bits(tmp_path: Path) -> None:
+    shifted = vectorised_augment()
+    made = kit.recipe("mlp", augment=shifted)
+    plain = trained(kit.recipe("mlp"), tmp_path / "plain", range(3))
+    wanted = trained(made, tmp_path / "gathered", range(3))
+    assert wanted[0]["final"] != plain[0]["final"]
+    assert trained(replace(made, loader_workers=0), tmp_path / "fed", range(3)) == wanted
+
+
+def vectorised_augment() -> Any:
+    from sweep.train.augment import build
+
+    return build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1))
+
+
+class Coupled(torch.optim.SGD):
+    """Divides every gradient by the norm of all that it is given: over stacked parameters, of all rows."""
+
+    def step(self, closure: Any = None) -> Any:
+        found = [p.grad for group in self.param_groups for p in group["params"]]
+        norm = torch.sqrt(sum(g.square().sum() for g in found))
+        for g in found:
+            g.div_(1 + norm)
+        return super().step(closure)
+
+
+def test_an_optimizer_that_couples_the_rows_is_refused_by_name(tmp_path: Path) -> None:
+    made = kit.recipe("mlp", optimizer="sgd")
+    made = replace(made, optimizer=lambda parameters, lr: Coupled(parameters, lr=lr))
+    with pytest.raises(SweepError, match="cannot be vectorised") as error:
+        trained(made, tmp_path, [0])
+    assert "off" in error.value.hint
+
+
+class Noise(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + torch.randn_like(inputs)
+
+
+@pytest.mark.filterwarnings("default")  # torch names what it has no batching rule for
+@pytest.mark.parametrize(
+    ("layer", "said"), [(lambda: Noise(), "random numbers"), (lambda: nn.LSTM(144, 48), "lstm")], ids=["noise", "lstm"]
+)
+def test_what_cannot_be_vectorised_is_refused_with_the_way_out(layer: Any, said: str, tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = layer(), nn.LazyLinear(4)
+            self.head(torch.zeros(1, 48 if said == "lstm" else 144))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            out = self.layer(inputs.flatten(1))
+            return self.head(out[0] if isinstance(out, tuple) else out)
+
+    with pytest.raises(SweepError, match=said):
+        trained(replace(kit.recipe("mlp"), model=lambda data: Net()), tmp_path, [0])
+
+
+def test_dropout_masks_have_their_rate_and_differ_by_seed_step_and_layer() -> None:
+    inputs = torch.ones(1000, 20)
+
+    def dropped(key: int, layers: int = 1) -> Tensor:
+        with vector.Masks(torch.tensor(key)):
+            out = [nn.functional.dropout(inputs, 0.3) for _ in range(layers)]
+        return out[-1]
+
+    first = dropped(1)
+    assert torch.equal(first, dropped(1))
+    assert float((first == 0).float().mean()) == pytest.approx(0.3, abs=0.02)
+    assert float(first.max()) == pytest.approx(1 / 0.7)
+    for other in (dropped(2), dropped(1, 2)):
+        same = float(((first == 0) == (other == 0)).float().mean())
+        assert same == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
+    with vector.Masks(torch.tensor(1)):
+        channels = nn.functional.dropout2d(torch.ones(50, 40, 3, 3), 0.5)
+        assert torch.equal(nn.functional.dropout(inputs, 0.3, training=False), inputs)
+    assert set(channels.flatten(2).sum(2).unique().tolist()) == {0.0, 18.0}
+
+
+def test_vectorised_attention_is_attention(tmp_path: Path) -> None:
+    query, key, value = torch.randn(3, 2, 4, 5, 8).unbind(0)
+    with vector.Masks(torch.tensor(1)) as masks:
+        masks._drop = lambda kept, weights, p: weights  # type: ignore[method-assign,assignment]
+        found = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=0.1, is_causal=True)
+    wanted = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    assert torch.allclose(found, wanted, atol=1e-6)
