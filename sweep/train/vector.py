@@ -289,6 +289,9 @@ class Stack:
         """float64 (W, 1 + k): the summed loss over a split, then the sums of `Scoring.tally`, of every row."""
         self.base.eval()
         tally = self.lanes[0].scoring.tally
+        # Rows of a sum that are no multiple of 16 bytes long begin at unlike places of the kernel's loads.
+        even = len(split) - len(split) % 4
+        sizes = [min(BATCH, even - at) for at in range(0, even, BATCH)] + [len(split) - even] * (len(split) > even)
         leaves = {name: leaf.detach() for name, leaf in self.parameters.items()}
 
         def outputs(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
@@ -299,7 +302,7 @@ class Stack:
             return torch.cat([loss.view(1), tally(outputs, targets)])
 
         found = []
-        for inputs, targets in zip(torch.split(split.inputs, BATCH), torch.split(split.targets, BATCH), strict=True):
+        for inputs, targets in zip(split.inputs.split(sizes), split.targets.split(sizes), strict=True):
             out = vmap(outputs, (0, 0, None))(leaves, self.buffers, inputs.to(self.device))
             found.append(vmap(sums, (0, None))(out, targets))
         return torch.stack(found).sum(0)
