@@ -25,7 +25,7 @@ from sweep.handle import Interrupted, Run
 from sweep.plan import content_id
 from sweep.store import Failure
 from sweep.train.augment import example_keys
-from sweep.train.capture import capture, unfilled
+from sweep.train.capture import capture
 from sweep.train.data import Dataset, Split
 from sweep.train.evaluate import BATCH
 from sweep.train.feed import Feed, feed_of
@@ -54,12 +54,11 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
     feed = feed_of(recipe, data, placed, device)
     loss = objective(recipe.loss, recipe.precision, device, compiled=False)
     with flags(recipe.precision):
-        filled = _checked(recipe, runs[0], placed, loss)
-        if filled:
-            yield from _packs(recipe, runs, placed, loss, feed, width)
-        else:
-            with unfilled():
-                yield from _packs(recipe, runs, placed, loss, feed, width)
+        key = content_id({**runs[0].spec.to_json(), "seed": 0, "streams": {}, "repeat": 0})
+        if key not in _CHECKED:
+            check(recipe, runs[0], placed, loss)
+            _CHECKED.add(key)
+        yield from _packs(recipe, runs, placed, loss, feed, width)
 
 
 def _packs(
@@ -69,7 +68,7 @@ def _packs(
         points: dict[tuple[bool, int, int], list[Seat]] = {}
         for index in range(first, min(first + width, len(runs))):
             run = runs[index]
-            seeding.seed_everything(run.seed, deterministic=run.deterministic, fill_memory=seeding.fills_memory())
+            seeding.seed_everything(run.seed, deterministic=run.deterministic)
             lane = begin(recipe, run, data, loss)
             seats = points.setdefault((lane.over, lane.epoch, lane.offset), [])
             seats.append(Seat(index, lane, len(seats)))
@@ -302,7 +301,7 @@ class Stack:
             return torch.cat([loss.view(1), tally(outputs, targets)])
 
         found = []
-        for inputs, targets in zip(split.inputs.split(sizes), split.targets.split(sizes), strict=True):
+        for inputs, targets in zip(torch.split(split.inputs, sizes), torch.split(split.targets, sizes), strict=True):
             out = vmap(outputs, (0, 0, None))(leaves, self.buffers, inputs.to(self.device))
             found.append(vmap(sums, (0, None))(out, targets))
         return torch.stack(found).sum(0)
@@ -424,26 +423,18 @@ class Pack:
             raise stopped
 
 
-# What was found of a recipe, by its spec: whether its memory has to be filled.
-_FOUND: dict[str, bool] = {}
+_CHECKED: set[str] = set()  # recipes by their specs: a process often trains pack after pack of one
 
 
-def _checked(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
-    key = content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0})
-    if key not in _FOUND:
-        _FOUND[key] = check(recipe, run, data, loss)
-    return _FOUND[key]
-
-
-def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
-    """Compare a few steps of throwaway packs, and return whether deterministic mode has to fill new memory.
+def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
+    """Compare a few steps of throwaway packs.
 
     Every row's weights, buffers, optimizer state, losses and validation sums have to be the same in the reverse order
     of rows, with one seed in all of them, and beside rows that hold NaN. Fast mode has to agree to a thousandth.
     Raises: SweepError naming what differs, or what cannot be vectorised.
     """
     try:
-        filled = _compare(recipe, run, data, loss)
+        _compare(recipe, run, data, loss)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise SweepError(
@@ -454,10 +445,9 @@ def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
         if "randomness error mode" in why:
             why = "its step draws random numbers other than dropout (nn.MultiheadAttention draws its own)"
         raise SweepError(f"this recipe cannot be vectorised: {why}", where="vectorize", hint=OFF) from error
-    return filled
 
 
-def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
+def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
     width, exact = run.spec.vectorize, run.deterministic
     lanes = [fresh(recipe, _other(run, row), data, loss) for row in range(width)]
     stack = Stack(lanes, width)
@@ -506,9 +496,6 @@ def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> bool:
                     f"this recipe cannot be vectorised in width {width}: a seed has another {name} {what}",
                     where="vectorize", hint=OFF,
                 )  # fmt: skip
-    with unfilled():
-        found = after(rows)
-    return exact and not all(_alike(value, wanted[name], exact) for name, value in found.items())
 
 
 def _other(run: Run, row: int) -> Run:
