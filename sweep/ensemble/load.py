@@ -13,7 +13,7 @@ import torch
 
 from sweep.ensemble import calibrate
 from sweep.ensemble.gather import Chosen, choose
-from sweep.ensemble.members import Classes, Values, stack
+from sweep.ensemble.members import Classes, Values, ids_of, stack
 from sweep.ensemble.rebuild import (
     DESCRIBED,
     WEIGHTS,
@@ -209,7 +209,8 @@ def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: R
         one = stored[label]
         if one is None:
             continue
-        place = {value: row for row, value in enumerate(np.asarray(one.ids).tolist())}
+        its_ids, order = ids_of(label, one, split)
+        place = dict(zip(its_ids.tolist(), order.tolist(), strict=True))
         known = [(row, place[value]) for row, value in enumerate(ids.tolist()) if value in place]
         if not known:
             raise EnsembleError(
@@ -218,8 +219,14 @@ def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: R
             )
         mine, its = np.array(known).T
         for name, values in said.items():
-            expected = np.asarray(getattr(one, name), dtype=np.float64)[its].reshape(values[index][mine].shape)
-            gap = np.abs(values[index][mine] - expected)
+            wanted, saved = values[index][mine], getattr(one, name)
+            if saved is None or saved[its].size != wanted.size:
+                raise IntegrityError(
+                    f"{label} has {name} of another form in its predictions for {split}",
+                    hint="its model and its predictions are not of one run",
+                )
+            expected = np.asarray(saved, dtype=np.float64)[its].reshape(wanted.shape)
+            gap = np.abs(wanted - expected)
             allowed = (COARSE if ensemble.kind.itemsize < 4 else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
             if not float(gap.max()) <= allowed:
                 worst = ids[mine[int(np.unravel_index(gap.argmax(), gap.shape)[0])]].item()

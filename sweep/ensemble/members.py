@@ -116,11 +116,11 @@ def stack(
             raise EnsembleError(f"{before} is given twice", hint="pass each member once")
 
     (first_label, first), *_ = pairs
-    ids, order = _ids(first_label, first, split)
+    ids, order = ids_of(first_label, first, split)
     targets = np.asarray(first.targets)[order]
     orders, values = [], []
     for label, one in pairs:
-        own, order = _ids(label, one, split)
+        own, order = ids_of(label, one, split)
         _same_ids(label, own, first_label, ids, split)
         _same_targets(label, np.asarray(one.targets)[order], first_label, targets, ids, split)
         orders.append(order)
@@ -164,7 +164,7 @@ def listing(missing: Sequence[tuple[str, str]], most: int = 5) -> str:
     return ", ".join(named) + more
 
 
-def _ids(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+def ids_of(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
     ids = np.asarray(one.ids)
     if ids.ndim != 1 or np.asarray(one.targets).shape[:1] != ids.shape or not ids.size:
         raise EnsembleError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,23 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sweep.errors import ConfigError, EnsembleError
+from sweep.errors import ConfigError, EnsembleError, IntegrityError
 from sweep.plan import RunSpec
-from sweep.store import Member, Store
+from sweep.store import Member, Store, atomic, shape
 from sweep.target import bind, harmless, require_trust, resolve
 
 if TYPE_CHECKING:
     from sweep.train.data import Dataset
 
 WEIGHTS, META = "model.safetensors", "model.json"
+LIMIT = 64 << 20  # bytes that a description may have
+SHAPE = {
+    "task?": str, "outputs?": int, "model?": {"*": Any}, "input_shape?": (None, [int]),
+    "classes?": (None, [(str, int, float)]),
+    "normalisation?": (None, {"mean?": (None, [float]), "std?": (None, [float]), "wide?": (None, [bool])}),
+    "target?": (None, {"mean": float, "std": float}), "variance?": (None, "residual", "predicted"),
+    "residual_variance?": (float, "nan", "inf"),
+}  # fmt: skip
 DESCRIBED = frozenset({"model", "input_shape", "outputs"})  # what a built-in model is rebuilt from
 Build = Callable[[Mapping[str, Any]], nn.Module]
 
@@ -34,11 +43,19 @@ class Rows:
 
 
 def meta_of(store: Store, member: Member) -> dict[str, Any]:
-    """What was stored beside a member's weights; empty where there is nothing."""
+    """Return what was stored beside a member's weights; empty where there is nothing. Raises: IntegrityError."""
     if not store.has(member, META):
         return {}
-    meta = json.loads(store.file(member, META).read_text(encoding="utf-8"))
-    return meta if isinstance(meta, dict) else {}
+    path = store.file(member, META)
+    try:
+        meta = atomic.loads(atomic.read(path, LIMIT))
+        shape.require(meta, SHAPE)
+        normal = meta.get("normalisation") or {}
+        if len({len(normal[key]) for key in ("mean", "std", "wide") if normal.get(key)}) > 1:
+            raise ValueError("it normalises by lists of different lengths")
+    except (ValueError, OSError, RecursionError) as error:
+        raise IntegrityError(f"the description of a model cannot be read ({error})", where=str(path)) from error
+    return dict(meta)
 
 
 def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], build: Build | None) -> nn.Module:
@@ -46,38 +63,60 @@ def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], b
 
     Raises: EnsembleError when there is nothing to build it from, or the weights do not fit.
     """
+    assert member.record is not None
+    weights = _weights(store.file(member, WEIGHTS))
+    if build is not None:
+        make = partial(build, member.record.spec["params"])
+    elif set(meta) >= DESCRIBED:
+        make = partial(_described, store, label, meta, weights)
+    else:
+        raise EnsembleError(
+            f"the model of {label} is not of a built-in recipe, and no code is taken from a run directory",
+            where=str(store.path),
+            hint="in Python: sweep.load_ensemble(DIR, build=...), a function of the run's parameters that "
+            "returns the module",
+        )
+    with torch.random.fork_rng(devices=[]):  # a new module draws its weights
+        module = make()
+    _require_fit(store, label, module, weights)
+    module.load_state_dict(weights)
+    return module.eval()
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    assert member.record is not None
-    with torch.random.fork_rng(devices=[]):  # a new module draws its weights
-        if build is not None:
-            module = build(member.record.spec["params"])
-        elif set(meta) >= DESCRIBED:
-            from sweep.train import models
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError) as error:
+        raise IntegrityError(f"not a readable file of weights ({error})", where=str(path)) from error
 
-            try:
-                module = models.build(meta["model"], meta["input_shape"], meta["outputs"])
-            except (ConfigError, ValueError) as error:
-                where = str(store.path)
-                raise EnsembleError(f"the model of {label} cannot be rebuilt: {error}", where=where) from error
-        else:
-            raise EnsembleError(
-                f"the model of {label} is not of a built-in recipe, and no code is taken from a run directory",
-                where=str(store.path),
-                hint="in Python: sweep.load_ensemble(DIR, build=...), a function of the run's parameters that "
-                "returns the module",
-            )
-    weights = load_file(store.file(member, WEIGHTS))
+
+def _described(store: Store, label: str, meta: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A built-in model; its sizes are believed only once the weights have the same, for they decide its memory."""
+    from sweep.train import models
+
+    try:
+        with torch.device("meta"):
+            sketch = models.build(meta["model"], meta["input_shape"], meta["outputs"])
+        _require_fit(store, label, sketch, weights)
+        return models.build(meta["model"], meta["input_shape"], meta["outputs"])
+    except (ConfigError, ValueError, TypeError, RuntimeError, AssertionError, OverflowError) as error:
+        raise EnsembleError(f"the model of {label} cannot be rebuilt: {error}", where=str(store.path)) from error
+
+
+def _require_fit(store: Store, label: str, module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     own = module.state_dict()
-    off = sorted(set(own) ^ set(weights)) or sorted(k for k in own if own[k].shape != weights[k].shape)
+    off = sorted(set(own) ^ set(weights)) or sorted(
+        k for k in own if own[k].shape != weights[k].shape or own[k].is_complex() != weights[k].is_complex()
+    )
     if off:
         raise EnsembleError(
             f"the weights of {label} do not fit the module: {off[0]} differs ({len(off)} in all)",
             where=str(store.path),
             hint="build the module as it was when it was saved",
         )
-    module.load_state_dict(weights)
-    return module.eval()
 
 
 def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tuple[Build, Dataset] | None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from sweep.errors import StoreError
 from sweep.plan import content_id
-from sweep.store import atomic
+from sweep.store import atomic, shape
 from sweep.store.names import is_folder
 from sweep.store.owner import now
+from sweep.store.record import TARGET
 
 FORMAT = 1
 LIMIT = 256 << 20  # bytes that a manifest may have
@@ -21,6 +22,29 @@ PRESENTED = ("primary", "goals")  # of a config: may be asked anew of a director
 UNTIL = "until"  # the note of seeds that a stopping rule asked for
 
 Json = Any
+
+_SOME = (None, str)
+SHAPE = {
+    "name": str, "config": {
+        "primary?": _SOME, "goals?": (None, {"*": str}), "grid?": (None, {"*": [Any]}), "collect?": (None, {"*": Any}),
+        "until?": _SOME, "params?": (None, {"*": Any}), "vary?": (None, [str]),
+    },
+    "experiment": {"*": Any}, "seeds": [int], "versions?": {"*": str},
+    "stamp?": {
+        "status?": str, "summary?": str, "how?": str, "extent?": str, "key?": _SOME, "seed?": (None, int),
+        "difference?": _SOME, "culprit?": _SOME, "later?": str, "environment?": {"*": Any}, "fill_memory?": bool,
+        "digests?": {"*": str}, "time?": str, "torch?": _SOME, "device?": str, "threads?": (None, int),
+    },
+    "until?": {
+        "rule?": str, "summary?": str, "named_late?": Any, "before?": (None, [str]),
+        "cells?": [{"task": str, "variant": str, "metric": str, "summary?": str}],
+    },
+    "primary_before?": str, "origin?": str, "collected?": str, "source?": str,
+}  # fmt: skip
+EXPERIMENT = {
+    "target": TARGET, "cells": [{"task": str, "variant": str, "params": {"*": Any}, "data": str}], "repeats": int,
+    "deterministic": bool, "device": str, "threads": int, "vary?": (None, [str]), "inputs?": (None, {"*": Any}),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,26 +157,18 @@ def read(path: Path) -> Manifest:
 
 
 def _check(body: Mapping[str, Json]) -> None:
-    """Refuse a plan that cannot be ours. Raises: ValueError, KeyError, TypeError."""
-    text = ("name", "primary_before", "origin", "source")
-    if not all(isinstance(body.get(key, ""), str) for key in text):
-        raise ValueError("a text in it is none")
-    tables = ("config", "experiment", "versions", "stamp", "until")
-    if not all(isinstance(body.get(key, {}), Mapping) for key in tables):
-        raise ValueError("a table in it is none")
+    """Refuse a plan that cannot be ours. Raises: ValueError."""
+    shape.require(body, SHAPE)
     experiment = body["experiment"]
     if experiment:  # a directory of a worker's own has no plan
-        for cell in experiment["cells"]:
-            if not (is_folder(cell["task"]) and is_folder(cell["variant"])):
-                raise ValueError("a task or variant has no name of ours")
-            if not (isinstance(cell["params"], Mapping) and isinstance(cell["data"], str)):
-                raise ValueError("the parameters of a variant are none")
-        repeats = experiment["repeats"]
-        if type(repeats) is not int or repeats < 1:
+        shape.require(experiment, EXPERIMENT, "experiment")
+        if not all(is_folder(cell["task"]) and is_folder(cell["variant"]) for cell in experiment["cells"]):
+            raise ValueError("a task or variant has no name of ours")
+        if len({(cell["task"], cell["variant"]) for cell in experiment["cells"]}) < len(experiment["cells"]):
+            raise ValueError("a variant is planned twice")
+        if experiment["repeats"] < 1:
             raise ValueError("its repeats are no number")
-        if not isinstance(experiment["target"], Mapping):
-            raise ValueError("its target is none")
-        runs = repeats * len(experiment["cells"]) * len(body["seeds"])
+        runs = experiment["repeats"] * len(experiment["cells"]) * len(body["seeds"])
         if runs > MOST:
             raise ValueError(f"it plans {runs:,} runs, a directory holds at most {MOST:,}")
     logged = [seed for entry in body["seed_log"] for seed in entry.added]

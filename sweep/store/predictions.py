@@ -61,9 +61,20 @@ def read(path: Path) -> Predictions:
             raise ValueError(f"unpacks to {size:,} bytes, which are more than it has")
         known = {f.name for f in fields(Predictions)}
         with np.load(path, allow_pickle=False) as data:
-            return Predictions(**{name: data[name] for name in data.files if name in known})
+            found = Predictions(**{name: data[name] for name in data.files if name in known})
+        _require_rows(found)
+        return found
     except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
         raise IntegrityError(f"not a readable predictions file ({error})", where=str(path)) from error
+
+
+def _require_rows(found: Predictions) -> None:
+    """Raises: ValueError for arrays without one row per example, or of anything but numbers and text."""
+    for name, array in found.arrays().items():
+        if not array.ndim or not found.ids.ndim or len(array) != len(found.ids):
+            raise ValueError(f"{name} has the shape {array.shape}, ids {found.ids.shape}")
+        if array.dtype.kind not in ("fiubUS" if name in ("ids", "targets") else "fiub"):
+            raise ValueError(f"{name} holds {array.dtype}")
 
 
 def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: Any = None) -> Predictions:

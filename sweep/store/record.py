@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sweep.environment import Origin, Verdict, verdict
 from sweep.plan import RunSpec, content_id
-from sweep.store import atomic
+from sweep.store import atomic, shape
 from sweep.store.names import is_folder, is_nonce
 
 FORMAT = 1
@@ -17,6 +17,21 @@ LIMIT = 64 << 20  # bytes: a larger file is no record of ours, and is not read i
 
 Json = Any
 
+TARGET = {"kind": str, "reference": str, "argv": [str], "digest": str}
+SHAPE = {
+    "format": int, "checksum": str, "spec_id": str, "status": str, "attempt": str, "attempts?": int, "seconds?": float,
+    "spec": {
+        "target": TARGET, "params": {"*": Any}, "variant": str, "task": str, "seed": int, "streams": {"*": int},
+        "repeat": int, "deterministic": bool, "device": str, "threads": int, "data": str,
+    },
+    "failure": (None, {"kind": str, "message": str, "*": str}), "metrics": {"*": (float, "nan", "inf", "-inf")},
+    "result?": {"rule?": str, "epoch?": (None, int), "examples?": (None, int, {"*": int})}, "digests?": {"*": str},
+    "environment?": {"*": Any}, "environment_id?": str, "artifacts": {"*": {"sha256": str, "bytes": int}},
+    "context?": {
+        "seconds_before?": float, "process?": (None, int, str), "first_in_process?": bool, "resumed_at?": (None, int),
+    },
+    "notes": [str], "collected?": {"id?": str, "history?": str, "notes?": [str]},
+}  # fmt: skip
 
 IN_WORDS = {"returned": "no usable metrics"}  # kinds that say little to who has not read what they stand for
 
@@ -98,6 +113,7 @@ def decode(data: bytes) -> Record:
     """
     try:
         body = atomic.loads(data)
+        shape.require(body, SHAPE)
         checksum = body.pop("checksum")
         if content_id(body) != checksum:
             raise Damaged("its checksum does not hold")

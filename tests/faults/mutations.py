@@ -18,7 +18,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,9 @@ def build(root: Path) -> None:
     np.savez(root / "inputs.npz", x=inputs, ids=np.arange(4))
 
 
-def copied(valid: Path, here: Path) -> None:
+def copied(valid: Path, here: Path, *, without: Collection[str] = ()) -> None:
     shutil.rmtree(here, ignore_errors=True)
-    shutil.copytree(valid, here)
+    shutil.copytree(valid, here, ignore=lambda folder, names: without if folder == os.fspath(valid) else ())
 
 
 # Changes
@@ -134,7 +134,9 @@ def mutate(path: Path, rng: random.Random) -> None:
     if how < 0.75:
         for suffixes, change in _STRUCTURED:
             if path.suffix in suffixes:
-                with contextlib.suppress(ValueError, KeyError, zipfile.BadZipFile, struct.error):
+                with contextlib.suppress(
+                    ValueError, KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile, struct.error
+                ):
                     data = change(data, rng)
                     path.write_bytes(data)
                     return
@@ -321,7 +323,7 @@ _STRUCTURED = (
 def reseal(root: Path) -> None:
     """Let records and descriptions of checkpoints answer for what lies beside them now, as a stranger's would."""
     for path in root.rglob("record.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             body = json.loads(_plain(path))
             folder = path.parent / f"attempt-{body['attempt']}"
             for name in body["artifacts"]:
@@ -329,7 +331,7 @@ def reseal(root: Path) -> None:
                 body["artifacts"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             path.write_bytes(sealed(body))
     for path in root.rglob("checkpoint-*.pt"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             about = path.with_suffix(".json")
             body = json.loads(_plain(about))
             body["sha256"] = hashlib.sha256(_plain(path)).hexdigest()

@@ -136,9 +136,9 @@ def named(words: list[str], **places: str) -> list[str]:
 def case(valid: Path, tmp_path: Path, number: int, seen: Counter[str]) -> str:
     rng = random.Random(number)
     here = tmp_path / "here"
-    copied(valid, here)
-    (here / "out").mkdir()
     kind = rng.choice(["made", "made", "trained", "trained", "program"])
+    copied(valid, here, without={"made", "trained", "program"} - {kind})
+    (here / "out").mkdir()
     root = here / kind
     commands = READING + (PREDICTING * 3 if kind == "trained" else ())
     words = rng.choice(WRITING[kind] if rng.random() < (0.35 if kind == "program" else 0.08) else commands)

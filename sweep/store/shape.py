@@ -1,0 +1,56 @@
+"""The shapes of what a directory holds: a file is checked where it is decoded, and believed from there on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LARGEST = 1 << 63  # of a number: beyond it, no count of ours
+
+# A type, or a text that it has to be; a tuple of shapes, of which one fits; [shape] of all items; {key: shape}, where
+# "*" stands for all keys, and "key?" for one that may be absent.
+Shape = Any
+
+
+def require(value: Any, shape: Shape, at: str = "it") -> None:
+    """Check a JSON value. `float` takes whole numbers as well; no number may be a bool, or beyond `LARGEST`.
+
+    Raises: ValueError naming the place.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{at} is no table")
+        for key, inner in shape.items():
+            name = key.removesuffix("?")
+            if key == "*":
+                for each in value:
+                    require(value[each], inner, f"{at}.{str(each)[:40]}")
+            elif name in value:
+                require(value[name], inner, f"{at}.{name}")
+            elif name == key:
+                raise ValueError(f"{at} has no {name}")
+    elif isinstance(shape, list):
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{at} is no list")
+        for each in value:
+            require(each, shape[0], at)
+    elif isinstance(shape, tuple):
+        if not any(_fits(value, each, at) for each in shape):
+            raise ValueError(f"{at} is not what it has to be")
+    elif isinstance(shape, str):
+        if value != shape:
+            raise ValueError(f"{at} is not {shape!r}")
+    elif shape is not Any:
+        kinds = (int, float) if shape is float else (shape,)
+        if type(value) not in kinds or (shape in (int, float) and not abs(value) < LARGEST):
+            raise ValueError(f"{at} is no {'number' if shape in (int, float) else 'text' if shape is str else 'value'}")
+
+
+def _fits(value: Any, shape: Shape, at: str) -> bool:
+    if shape is None:
+        return value is None
+    try:
+        require(value, shape, at)
+    except ValueError:
+        return False
+    return True
