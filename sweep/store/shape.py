@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LARGEST = 1 << 63  # of a number: beyond it, no count of ours
+LARGEST = 1 << 63  # of a whole number: beyond it, no count of ours
 
 # A type, or a text that it has to be; a tuple of shapes, of which one fits; [shape] of all items; {key: shape}, where
 # "*" stands for all keys, and "key?" for one that may be absent.
@@ -13,7 +13,8 @@ Shape = Any
 
 
 def require(value: Any, shape: Shape, at: str = "it") -> None:
-    """Check a JSON value. `float` takes whole numbers as well; no number may be a bool, or beyond `LARGEST`.
+    """Check a JSON value. `float` takes whole numbers as well; a bool is no number, nor is a whole one beyond
+    `LARGEST`.
 
     Raises: ValueError naming the place.
     """
@@ -42,7 +43,7 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
             raise ValueError(f"{at} is not {shape!r}")
     elif shape is not Any:
         kinds = (int, float) if shape is float else (shape,)
-        if type(value) not in kinds or (shape in (int, float) and not abs(value) < LARGEST):
+        if type(value) not in kinds or (type(value) is int and abs(value) >= LARGEST):
             raise ValueError(f"{at} is no {'number' if shape in (int, float) else 'text' if shape is str else 'value'}")
 
 
