@@ -1,9 +1,10 @@
 """Owns a run directory: its names, its atomic writes, its records and its lock. Reads without torch or Ray."""
 
 from sweep.store.attempt import Attempt
-from sweep.store.directory import Member, Status, Store
+from sweep.store.directory import Store
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest, SeedEntry
+from sweep.store.member import Member, Status
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.record import Artifact, Damaged, Failure, Record

@@ -332,8 +332,11 @@ def dumps(value: Json, *, indent: int | None = 1) -> str:
 
 
 def loads(data: str | bytes) -> Json:
-    """Parse strict JSON: bare NaN and Infinity and repeated keys are refused with ValueError."""
-    return json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    """Parse strict JSON: bare NaN and Infinity, repeated keys and endless nesting are refused with ValueError."""
+    try:
+        return json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _refuse_constant(name: str) -> float:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
-from sweep.store import atomic, history, lock, manifest, predictions, record, remote
-from sweep.store.attempt import Attempt, is_checkpoint, is_result
+from sweep.store import atomic, history, lock, manifest, place, predictions, record, remote
+from sweep.store.attempt import Attempt, is_checkpoint
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
+from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, leaf_of, number_of
 from sweep.store.names import (
     ABOUT,
     ATTEMPT,
@@ -36,53 +37,10 @@ from sweep.store.names import (
     STOP,
     TOKEN,
     inside,
-    is_ours,
 )
 from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
 from sweep.store.record import Record
-
-Status = Literal["ok", "failed", "lost", "stopped", "running", "pending"]
-
-
-@dataclass(frozen=True)
-class Member:
-    """One planned run, as the directory tells it.
-
-    status: "lost" when its worker or its node died, "stopped" when it ended because that was asked for.
-    """
-
-    key: str
-    variant: str
-    task: str
-    seed: int
-    repeat: int
-    status: Status
-    path: Path
-    record: Record | None = None
-    note: str = ""
-    attempts: int = 0
-    retried: int = 0  # failed records that --retry-failed moved aside
-
-    @property
-    def folder(self) -> Path | None:
-        """Where the attempt that counts, or else the newest, has its files."""
-        if self.record is not None:
-            return self.path / f"{ATTEMPT}{self.record.attempt}"
-        tries = attempts_of(self.path)
-        return tries[0] if tries else None
-
-
-def attempts_of(path: Path) -> list[Path]:
-    """The attempts at a run, newest first; order is by their number, not by a clock."""
-    try:
-        entries = list(os.scandir(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    names = [e.name for e in entries if e.name.startswith(ATTEMPT) and e.is_dir(follow_symlinks=False)]
-    if len(names) < 2:  # nothing to order, and one file less to read for nearly every run
-        return [path / name for name in names]
-    return [path / name for _, name in sorted(((_number(path / name), name) for name in names), reverse=True)]
 
 
 class Store:
@@ -99,8 +57,10 @@ class Store:
         root, url = remote.fetched(path)
         if root.exists() and not root.is_dir():
             raise StoreError("is a file, not a run directory", where=str(root))
-        _require_plain(root / MEMBERS)
+        place.require_plain(root / MEMBERS)
         return cls(root, manifest.read(root / MANIFEST), url)
+
+    claim = staticmethod(place.claim)
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -112,32 +72,9 @@ class Store:
 
         Raises: StoreError.
         """
-        _require_writable(path)
-        _require_own(path)
+        place.require(path)
         if cls.exists(path):
             cls.open(path).require(wanted)
-
-    @staticmethod
-    def claim(path: Path) -> None:
-        """Make the directory, or find out before anything is trained that it cannot be written.
-
-        Raises: StoreError.
-        """
-        _require_writable(path)
-        _require_own(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"cannot be made ({error.strerror})", where=str(path), hint="choose another --out"
-            ) from error
-        try:
-            atomic.probe(path)
-        except OSError as error:
-            raise StoreError(
-                f"its file system cannot keep results ({error.strerror})", where=str(path),
-                hint="choose an --out on another one",
-            ) from error  # fmt: skip
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], manifest_: Manifest) -> Store:
@@ -243,15 +180,16 @@ class Store:
                 for part in (parent, *parent.parents):
                     if part == self.path:
                         break
-                    _require_plain(part)
-                folders[parent] = _names(parent)
-            leaf = _leaf(seed, repeat)
+                    place.require_plain(part)
+                folders[parent] = folders_in(parent)
+            leaf = leaf_of(seed, repeat)
             key = "/".join(part for part in (task, variant, leaf) if part)
             path = parent / leaf
             if leaf not in folders[parent]:
                 yield Member(key, variant, task, seed, repeat, "pending", path)
                 continue
-            yield self._member(Member(key, variant, task, seed, repeat, "pending", path), live, verify)
+            blank = Member(key, variant, task, seed, repeat, "pending", path)
+            yield judged(self.path, blank, self._asked(blank), live, verify=verify)
 
     def member(self, key: str) -> Member:
         """One planned run by its key, read afresh. Raises: StoreError when it is not planned."""
@@ -264,57 +202,7 @@ class Store:
         if repeat >= int(self.manifest.experiment["repeats"]):
             raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
         blank = Member(key, cell["variant"], cell["task"], seed, repeat, "pending", self.path / MEMBERS / key)
-        return self._member(blank, self.owner(), False)
-
-    def _member(self, member: Member, live: Owner | None, verify: bool) -> Member:
-        tries = attempts_of(member.path)
-        retried = sum((attempt / RECORD).exists() for attempt in tries)
-        member = replace(member, attempts=len(tries), retried=retried)
-        try:
-            found = record.decode(atomic.read(inside(self.path, member.path / RECORD), record.LIMIT))
-            reason = self._disbelieve(member, found, verify)
-            if not reason:
-                return replace(member, status=found.status, record=found, note=self._others(member, found, verify))
-        except FileNotFoundError:
-            reason = ""
-        except (ValueError, OSError, StoreError) as error:
-            reason = f"its record is damaged: {error}"
-        if not tries and not reason:
-            return member
-        # An attempt that holds its own record has ended, though its process may live and train other runs.
-        at_work = bool(tries) and not (tries[0] / RECORD).exists()
-        owner = lock.read_owner(tries[0] / ABOUT) if at_work else None
-        if not reason and owner is not None and _alive(owner, live):
-            return replace(member, status="running")
-        stopped = at_work and not reason and _about(tries[0]).get("stopped") is True
-        return replace(member, status="stopped" if stopped else "lost", note=reason)
-
-    def _disbelieve(self, member: Member, found: Record, verify: bool) -> str:
-        """Why a record that parses does not count, or nothing."""
-        named = (found.spec["task"], found.spec["variant"], found.spec["seed"], found.spec["repeat"])
-        if named != (member.task, member.variant, member.seed, member.repeat):
-            return f"its record is that of another run ({found.spec['seed']})"
-        other = [name for name, value in self._asked(member).items() if found.spec[name] != value]
-        if other:
-            return f"its record is that of another experiment ({', '.join(other)} differ)"
-        return next(self._altered(member, found, filter(is_result, found.artifacts), verify), "")
-
-    def _others(self, member: Member, found: Record, verify: bool) -> str:
-        """Return what became of files that the training code wrote by itself; they decide about no run."""
-        names = [name for name in found.artifacts if not is_result(name)]
-        return "; ".join(self._altered(member, found, names, verify))
-
-    def _altered(self, member: Member, found: Record, names: Iterable[str], verify: bool) -> Iterator[str]:
-        folder = member.path / f"{ATTEMPT}{found.attempt}"
-        for name in names:
-            artifact = found.artifacts[name]
-            try:
-                path = inside(self.path, folder / name)
-                whole = path.stat().st_size == artifact.bytes
-                if not whole or (verify and atomic.file_digest(path) != artifact.sha256):
-                    yield f"{name} is not what was written" if is_result(name) else f"{name} changed after the run"
-            except (OSError, StoreError):
-                yield f"{name} is missing"
+        return judged(self.path, blank, self._asked(blank), self.owner())
 
     def _asked(self, member: Member) -> dict[str, Any]:
         """What the plan says of a run and its record must repeat."""
@@ -365,14 +253,14 @@ class Store:
 
     def _history(self, member: Member) -> Path | None:
         if member.record is not None:
-            name = _history_of(member.record)
+            name = history_of(member.record)
             return self.file(member, name) if name in member.record.artifacts else None
         folder = member.folder
         return inside(self.path, folder / HISTORY) if folder else None
 
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder
-        name = HISTORY if member.record is None else _history_of(member.record)
+        name = HISTORY if member.record is None else history_of(member.record)
         return history.last(inside(self.path, folder / name)) if folder else None
 
     def checkpoint(self, member: Member) -> int | None:
@@ -418,7 +306,7 @@ class Store:
         """A new attempt at a run; `launch` is the nonce of the lock it works under."""
         path = inside(self.path, self.path / MEMBERS / spec.key)
         previous = attempts_of(path)
-        number = 1 + max((_number(attempt) for attempt in previous), default=0)
+        number = 1 + max((number_of(attempt) for attempt in previous), default=0)
         owner = replace(this_process(), nonce=launch)
         folder = path / f"{ATTEMPT}{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
@@ -452,7 +340,7 @@ class Store:
         if member.record is None or made.attempt != member.record.attempt:
             raise StoreError("only another reading of the same attempt can replace a record", where=member.key)
         folder = inside(self.path, member.path / f"{ATTEMPT}{made.attempt}")
-        atomic.write(folder / _history_of(made), rows)
+        atomic.write(folder / history_of(made), rows)
         atomic.write(folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json", record.encode(member.record))
         atomic.write(member.path / RECORD, record.encode(made))
 
@@ -461,7 +349,7 @@ class Store:
         if (self.path / MEMBERS).exists():
             return
         ours = [self.path / name for name in (MANIFEST, MANIFEST_LOCK, LOCK)]
-        for path in (*ours, *_marks(self.path)):
+        for path in (*ours, *place.marks(self.path)):
             path.unlink(missing_ok=True)
         with suppress(OSError):  # somebody has put something there meanwhile
             for folder in made:
@@ -477,15 +365,15 @@ class Store:
         Only by names that we give, and only in the folders of planned runs and their attempts: whatever else there
         is below, is somebody's.
         """
-        for path in (*_marks(self.path), *_scraps(self.path)):
+        for path in (*place.marks(self.path), *place.scraps(self.path)):
             path.unlink(missing_ok=True)
         for task, variant, seed, repeat in self.members():
-            path = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part), _leaf(seed, repeat))
+            path = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part), leaf_of(seed, repeat))
             for attempt in attempts_of(path):
                 ended = [*filter(is_checkpoint, attempt.iterdir())] if (path / RECORD).exists() else []
-                for scrap in (*ended, *_scraps(attempt)):
+                for scrap in (*ended, *place.scraps(attempt)):
                     scrap.unlink(missing_ok=True)
-            for scrap in _scraps(path):
+            for scrap in place.scraps(path):
                 scrap.unlink(missing_ok=True)
 
     def stop_file(self, launch: str) -> Path:
@@ -495,108 +383,3 @@ class Store:
     def token_file(self, launch: str) -> Path:
         """Its existence tells a worker that it sees the very directory of the launch."""
         return self.path / f"{TOKEN}{launch}"
-
-
-def _history_of(found: Record) -> str:
-    """The file of a run's learning curve, by the reading that counts."""
-    name = found.collected.get("history")
-    return name if isinstance(name, str) and re.fullmatch(r"history-[0-9a-f]{8}\.jsonl", name) else HISTORY
-
-
-def _leaf(seed: int, repeat: int) -> str:
-    return f"seed{seed}" + (f"-r{repeat}" if repeat else "")
-
-
-def _scraps(folder: Path) -> Iterator[Path]:
-    """The temporary files of ours in a folder."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        yield from (path for path in list(folder.iterdir()) if is_ours(path.name, atomic.TEMPORARY))
-
-
-def _marks(root: Path) -> Iterator[Path]:
-    """The files by which launches ask their runs to stop, and tell them that this is their directory."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        names = list(root.iterdir())
-        yield from (path for path in names if is_ours(path.name, STOP) or is_ours(path.name, TOKEN))
-
-
-def _require_plain(folder: Path) -> None:
-    """Raises: StoreError for a link in the place of a folder of runs."""
-    if folder.is_symlink():
-        raise StoreError(
-            "is a link: a run directory holds its runs itself", where=str(folder),
-            hint="move the whole directory, and link to that",
-        )  # fmt: skip
-
-
-def _number(attempt: Path) -> int:
-    try:
-        return int(_about(attempt).get("number", 0))
-    except (ValueError, TypeError):
-        return 0
-
-
-def _about(attempt: Path) -> dict[str, Any]:
-    """What an attempt says of itself; nothing where that cannot be read."""
-    try:
-        found = atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _names(path: Path) -> set[str]:
-    try:
-        return {entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-
-
-def _alive(owner: Owner, live: Owner | None) -> bool:
-    """Of a process on another host only its launch can be asked."""
-    dead = owner.dead()
-    return (live is not None and live.nonce == owner.nonce) if dead is None else not dead
-
-
-_OURS = frozenset(
-    {MANIFEST, MEMBERS, EVENTS, *(name + end for name in (LOCK, MANIFEST_LOCK) for end in ("", lock.HELD))}
-)
-
-
-def _require_own(root: Path) -> None:
-    """Refuse a place that is not for one sweep alone: all that is in a run directory is ours to replace.
-
-    Raises: StoreError for a directory that holds something else, or lies in another sweep.
-    """
-    for above in root.absolute().parents:
-        if (above / MANIFEST).is_file():
-            raise StoreError(
-                f"lies inside the sweep at {above}", where=str(root), hint="choose another --out, beside that one"
-            )
-    if (root / MANIFEST).exists():
-        return
-    with suppress(FileNotFoundError, NotADirectoryError):
-        others = sorted(path.name for path in root.iterdir() if path.name not in _OURS and not _is_mark(path.name))
-        if others:
-            listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-            raise StoreError(
-                f"holds other files ({listed}), and a sweep has its directory to itself", where=str(root),
-                hint=f"name a new folder, e.g. --out {root / 'sweep'}",
-            )  # fmt: skip
-
-
-def _is_mark(name: str) -> bool:
-    return any(is_ours(name, prefix) for prefix in (STOP, TOKEN, atomic.TEMPORARY))
-
-
-def _require_writable(root: Path) -> None:
-    """Refuse before anything is trained. Raises: StoreError."""
-    there = root
-    while not there.exists():
-        if there.is_symlink():
-            raise StoreError("is a link to nothing", where=str(there), hint="choose another --out")
-        there = there.parent
-    if not there.is_dir():
-        raise StoreError("is a file, not a directory", where=str(there), hint="choose another --out")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise StoreError("is not writable", where=str(there), hint="choose another --out, or fix its permissions")

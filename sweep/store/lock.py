@@ -19,7 +19,7 @@ def read_owner(path: Path) -> Owner | None:
     """The owner named in a lock or attempt file; None when there is none or it cannot be read."""
     try:
         return Owner.from_json(atomic.loads(atomic.read(path, 1 << 20)))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
 
 

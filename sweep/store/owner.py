@@ -6,11 +6,13 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from sweep.store import shape
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,11 @@ class Owner:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Owner:
-        return cls(
-            host=str(body["host"]), boot=str(body["boot"]), pid=int(body["pid"]), ticks=str(body["ticks"]),
-            started=str(body["started"]), nonce=str(body["nonce"]),
-        )  # fmt: skip
+        """Raises: ValueError."""
+        shape.require(body, {"host": str, "boot": str, "pid": int, "ticks": str, "started": str, "nonce": str})
+        if body["pid"] >= 1 << 31:
+            raise ValueError("its pid is none")
+        return cls(**{field.name: body[field.name] for field in fields(cls)})
 
     @property
     def here(self) -> bool:

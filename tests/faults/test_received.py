@@ -167,7 +167,7 @@ def test_a_record_names_files_beside_itself_only(finished: Store) -> None:
         (lambda b: b.update(name=3), "text"),
         (lambda b: b["experiment"]["cells"][0].update(variant="../../x"), "name of ours"),
         (lambda b: b["experiment"]["cells"][0].update(variant="-rf"), "name of ours"),
-        (lambda b: b["experiment"]["cells"][0].update(params=None), "parameters"),
+        (lambda b: b["experiment"]["cells"][0].update(params=None), "params"),
         (lambda b: b["experiment"].update(cells=7), "cannot be read"),
         (lambda b: b.update(experiment=[1]), "table"),
         (lambda b: b["experiment"].update(target="x"), "target"),

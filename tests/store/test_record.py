@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,14 +21,15 @@ SPEC: RunSpec = next(iter(planned([7], [""], [""], 1, deterministic=True)))
 texts = st.text(max_size=20)
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 failures = st.builds(Failure, kind=texts, message=texts, phase=texts, exception=texts, where=texts)
+names = texts.filter(lambda text: Path(text).name == text and not text.startswith("."))
 records = st.builds(
     Record,
     spec=st.just(SPEC.to_json()), spec_id=st.just(SPEC.id), attempt=st.integers(0, 2**32 - 1).map("{:08x}".format),
     attempts=st.integers(1, 9),
     status=st.just("ok"), metrics=st.dictionaries(texts, numbers, max_size=4),
-    result=st.fixed_dictionaries({"rule": texts, "epoch": st.none() | st.integers()}),
+    result=st.fixed_dictionaries({"rule": texts, "epoch": st.none() | st.integers(0, 1 << 62)}),
     digests=st.dictionaries(texts, texts, max_size=3), environment_id=texts,
-    artifacts=st.dictionaries(texts, st.builds(Artifact, texts, st.integers(0)), max_size=3),
+    artifacts=st.dictionaries(names, st.builds(Artifact, texts, st.integers(0, 1 << 62)), max_size=3),
     seconds=st.floats(0, 1e9), notes=st.lists(texts, max_size=3).map(tuple),
 )  # fmt: skip
 

@@ -1,0 +1,151 @@
+"""A planned run, as its folder tells what became of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sweep.errors import StoreError
+from sweep.store import atomic, lock, record
+from sweep.store.attempt import is_result
+from sweep.store.names import ABOUT, ATTEMPT, HISTORY, RECORD, inside
+from sweep.store.owner import Owner
+from sweep.store.record import Record
+
+Status = Literal["ok", "failed", "lost", "stopped", "running", "pending"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One planned run, as the directory tells it.
+
+    status: "lost" when its worker or its node died, "stopped" when it ended because that was asked for.
+    """
+
+    key: str
+    variant: str
+    task: str
+    seed: int
+    repeat: int
+    status: Status
+    path: Path
+    record: Record | None = None
+    note: str = ""
+    attempts: int = 0
+    retried: int = 0  # failed records that --retry-failed moved aside
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the attempt that counts, or else the newest, has its files."""
+        if self.record is not None:
+            return self.path / f"{ATTEMPT}{self.record.attempt}"
+        tries = attempts_of(self.path)
+        return tries[0] if tries else None
+
+
+def attempts_of(path: Path) -> list[Path]:
+    """The attempts at a run, newest first; order is by their number, not by a clock."""
+    try:
+        entries = list(os.scandir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = [e.name for e in entries if e.name.startswith(ATTEMPT) and e.is_dir(follow_symlinks=False)]
+    if len(names) < 2:  # nothing to order, and one file less to read for nearly every run
+        return [path / name for name in names]
+    return [path / name for _, name in sorted(((number_of(path / name), name) for name in names), reverse=True)]
+
+
+def judged(root: Path, member: Member, asked: Mapping[str, Any], live: Owner | None, *, verify: bool = False) -> Member:
+    """Return a planned run with what its folder holds. asked: what its record must repeat; live: the launch at work."""
+    tries = attempts_of(member.path)
+    retried = sum((attempt / RECORD).exists() for attempt in tries)
+    member = replace(member, attempts=len(tries), retried=retried)
+    try:
+        found = record.decode(atomic.read(inside(root, member.path / RECORD), record.LIMIT))
+        reason = _disbelieve(root, member, found, asked, verify)
+        if not reason:
+            return replace(member, status=found.status, record=found, note=_others(root, member, found, verify))
+    except FileNotFoundError:
+        reason = ""
+    except (ValueError, OSError, StoreError) as error:
+        reason = f"its record is damaged: {error}"
+    if not tries and not reason:
+        return member
+    # An attempt that holds its own record has ended, though its process may live and train other runs.
+    at_work = bool(tries) and not (tries[0] / RECORD).exists()
+    owner = lock.read_owner(tries[0] / ABOUT) if at_work else None
+    if not reason and owner is not None and _alive(owner, live):
+        return replace(member, status="running")
+    stopped = at_work and not reason and _about(tries[0]).get("stopped") is True
+    return replace(member, status="stopped" if stopped else "lost", note=reason)
+
+
+def _disbelieve(root: Path, member: Member, found: Record, asked: Mapping[str, Any], verify: bool) -> str:
+    """Why a record that parses does not count, or nothing."""
+    named = (found.spec["task"], found.spec["variant"], found.spec["seed"], found.spec["repeat"])
+    if named != (member.task, member.variant, member.seed, member.repeat):
+        return f"its record is that of another run ({found.spec['seed']})"
+    other = [name for name, value in asked.items() if found.spec[name] != value]
+    if other:
+        return f"its record is that of another experiment ({', '.join(other)} differ)"
+    return next(_altered(root, member, found, filter(is_result, found.artifacts), verify), "")
+
+
+def _others(root: Path, member: Member, found: Record, verify: bool) -> str:
+    """Return what became of files that the training code wrote by itself; they decide about no run."""
+    names = [name for name in found.artifacts if not is_result(name)]
+    return "; ".join(_altered(root, member, found, names, verify))
+
+
+def _altered(root: Path, member: Member, found: Record, names: Iterable[str], verify: bool) -> Iterator[str]:
+    folder = member.path / f"{ATTEMPT}{found.attempt}"
+    for name in names:
+        artifact = found.artifacts[name]
+        try:
+            path = inside(root, folder / name)
+            whole = path.stat().st_size == artifact.bytes
+            if not whole or (verify and atomic.file_digest(path) != artifact.sha256):
+                yield f"{name} is not what was written" if is_result(name) else f"{name} changed after the run"
+        except (OSError, StoreError):
+            yield f"{name} is missing"
+
+
+def _alive(owner: Owner, live: Owner | None) -> bool:
+    """Of a process on another host only its launch can be asked."""
+    dead = owner.dead()
+    return (live is not None and live.nonce == owner.nonce) if dead is None else not dead
+
+
+def number_of(attempt: Path) -> int:
+    number = _about(attempt).get("number")
+    return number if type(number) is int else 0
+
+
+def _about(attempt: Path) -> dict[str, Any]:
+    """What an attempt says of itself; nothing where that cannot be read."""
+    try:
+        found = atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def history_of(found: Record) -> str:
+    """The file of a run's learning curve, by the reading that counts."""
+    name = found.collected.get("history")
+    return name if isinstance(name, str) and re.fullmatch(r"history-[0-9a-f]{8}\.jsonl", name) else HISTORY
+
+
+def leaf_of(seed: int, repeat: int) -> str:
+    return f"seed{seed}" + (f"-r{repeat}" if repeat else "")
+
+
+def folders_in(path: Path) -> set[str]:
+    try:
+        return {entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()

@@ -1,0 +1,102 @@
+"""The place of a sweep: whether one may live there, and what killed writers left lying about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from sweep.errors import StoreError
+from sweep.store import atomic, lock
+from sweep.store.names import EVENTS, LOCK, MANIFEST, MANIFEST_LOCK, MEMBERS, STOP, TOKEN, is_ours
+
+_OURS = frozenset(
+    {MANIFEST, MEMBERS, EVENTS, *(name + end for name in (LOCK, MANIFEST_LOCK) for end in ("", lock.HELD))}
+)
+
+
+def require(root: Path) -> None:
+    """Raises: StoreError for a place that cannot be written, or is not for one sweep alone."""
+    _require_writable(root)
+    _require_own(root)
+
+
+def claim(path: Path) -> None:
+    """Make the directory, or find out before anything is trained that it cannot be written.
+
+    Raises: StoreError.
+    """
+    require(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot be made ({error.strerror})", where=str(path), hint="choose another --out") from error
+    try:
+        atomic.probe(path)
+    except OSError as error:
+        raise StoreError(
+            f"its file system cannot keep results ({error.strerror})", where=str(path),
+            hint="choose an --out on another one",
+        ) from error  # fmt: skip
+
+
+def require_plain(folder: Path) -> None:
+    """Raises: StoreError for a link in the place of a folder of runs."""
+    if folder.is_symlink():
+        raise StoreError(
+            "is a link: a run directory holds its runs itself", where=str(folder),
+            hint="move the whole directory, and link to that",
+        )  # fmt: skip
+
+
+def scraps(folder: Path) -> Iterator[Path]:
+    """The temporary files of ours in a folder."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        yield from (path for path in list(folder.iterdir()) if is_ours(path.name, atomic.TEMPORARY))
+
+
+def marks(root: Path) -> Iterator[Path]:
+    """The files by which launches ask their runs to stop, and tell them that this is their directory."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = list(root.iterdir())
+        yield from (path for path in names if is_ours(path.name, STOP) or is_ours(path.name, TOKEN))
+
+
+def _require_own(root: Path) -> None:
+    """Refuse a place that is not for one sweep alone: all that is in a run directory is ours to replace.
+
+    Raises: StoreError for a directory that holds something else, or lies in another sweep.
+    """
+    for above in root.absolute().parents:
+        if (above / MANIFEST).is_file():
+            raise StoreError(
+                f"lies inside the sweep at {above}", where=str(root), hint="choose another --out, beside that one"
+            )
+    if (root / MANIFEST).exists():
+        return
+    with suppress(FileNotFoundError, NotADirectoryError):
+        others = sorted(path.name for path in root.iterdir() if path.name not in _OURS and not _is_mark(path.name))
+        if others:
+            listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise StoreError(
+                f"holds other files ({listed}), and a sweep has its directory to itself", where=str(root),
+                hint=f"name a new folder, e.g. --out {root / 'sweep'}",
+            )  # fmt: skip
+
+
+def _is_mark(name: str) -> bool:
+    return any(is_ours(name, prefix) for prefix in (STOP, TOKEN, atomic.TEMPORARY))
+
+
+def _require_writable(root: Path) -> None:
+    """Refuse before anything is trained. Raises: StoreError."""
+    there = root
+    while not there.exists():
+        if there.is_symlink():
+            raise StoreError("is a link to nothing", where=str(there), hint="choose another --out")
+        there = there.parent
+    if not there.is_dir():
+        raise StoreError("is a file, not a directory", where=str(there), hint="choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StoreError("is not writable", where=str(there), hint="choose another --out, or fix its permissions")
