@@ -29,8 +29,10 @@ from sweep.store.parcel import unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
 from sweep.task import Interval, Outcome, Place, Task, outcome_of
+from sweep.written import Trace, outputs, remedy, shared
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
+BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
 LOSSES = 10  # a run that was lost so often, for whatever reason, is no longer retried by this command
 
 
@@ -127,6 +129,8 @@ class Launch:
         self._seeds: frozenset[int] | None = frozenset(self.only) if self.only is not None else None
         self._nonce = ""
         self._read_one = False  # whether any run has metrics
+        self._traces: deque[Trace] = deque(maxlen=BESIDE)
+        self._told: set[str] = set()  # what of their files was said
         self._ended_since = True  # whether a run has ended since `more` was last asked
         self.added = 0  # runs that `more` asked for
         self._lanes = lanes_of(self.prepared.config, self.prepared.plan)
@@ -285,6 +289,7 @@ class Launch:
             interval=Interval(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0),
             timeout=config.timeout, folder=os.getcwd(), function=self.prepared.function,
             collect=config.collect, watched=self.prepared.watched, own_process=self.own_process,
+            apart=outputs(Path.cwd()),
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):
             deterministic = self.prepared.plan.deterministic
@@ -338,6 +343,7 @@ class Launch:
         if self.remote is not None and outcome.status != "interrupted":
             yield from self._copied(self.remote, outcome.key)
         yield Finished(outcome)
+        yield from self._beside(store, outcome)
         self._read_one |= outcome.status == "ok"
         yield from self._unreadable(store, outcome)
         if outcome.status == "failed" and outcome.failure is not None:
@@ -349,6 +355,25 @@ class Launch:
             if why and not self.stopped:
                 self.stop(why)
                 yield Said(f"nothing more is started: {why}")
+
+    def _beside(self, store: Store, outcome: Outcome) -> Iterator[Event]:
+        """Say once that runs which are at work side by side write the same file, and once what is not looked at."""
+        if "unwatched" in outcome.files and "unwatched" not in self._told:
+            self._told.add("unwatched")
+            yield Said(
+                f"files in {outcome.files['unwatched']} and beyond are too many to see which of them runs write: two "
+                f"runs that share one there are not noticed"
+            )
+        if not outcome.files.get("written") or "shared" in self._told:
+            return
+        specs = {m.key: m.record for m in (store.member(outcome.key),) if m.record is not None}
+        for key, record in specs.items():
+            self._traces.append(Trace.of(key, record.spec, outcome.status == "ok", outcome.files))
+        for found in shared(self._traces):
+            if not found.in_turn:
+                self._told.add("shared")
+                yield Said(f"{found}; {remedy(self.prepared.config.allow_shared)}")
+                return
 
     def _unreadable(self, store: Store, outcome: Outcome) -> Iterator[Event]:
         """The first program to end well and without metrics: start no other, say what was seen and how to read it.

@@ -44,6 +44,7 @@ class Place:
     collect: Any = None  # how a command's metrics are found
     fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did
     watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
+    apart: frozenset[str] = frozenset()  # files below `folder` that others write, such as the output of the launch
     own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
     forked: bool = False  # the process was made for this task alone (see `sweep.forked`)
     until: float = math.inf  # of such a process: when, by the monotonic clock, it is ended from outside
@@ -60,9 +61,13 @@ class Outcome:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     poison: bool = True  # of a lost run: its own code may be why
+    files: Mapping[str, Any] = field(default_factory=dict, repr=False)  # see `Record.files`
     parcel: Parcel | None = field(default=None, repr=False)  # of a machine that does not share the directory
 
 
 def outcome_of(record: Record, key: str) -> Outcome:
     """The outcome that a record on disk stands for."""
-    return Outcome(key, record.status, dict(record.metrics), record.failure, record.seconds, tuple(record.notes))
+    return Outcome(
+        key, record.status, dict(record.metrics), record.failure, record.seconds, tuple(record.notes),
+        files=record.files,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import signal
+import socket
 import sys
 import sysconfig
 import threading
@@ -30,12 +31,14 @@ from sweep.errors import SweepError
 from sweep.forked import ended_from_outside
 from sweep.handle import Interrupted, Run, as_result, stop_seen
 from sweep.plan import SPLIT, RunSpec
+from sweep.source import built_in
 from sweep.steps import weighed
 from sweep.store import Attempt, Failure, Manifest, Record, Store, atomic
 from sweep.store.names import LOG
 from sweep.store.parcel import elsewhere, pack, shared
 from sweep.target import bind, find, user_traceback
 from sweep.task import Accident, Cancelled, Outcome, Place, Task
+from sweep.written import Watch
 
 if TYPE_CHECKING:
     from sweep.train.recipe import Recipe
@@ -135,6 +138,7 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
 
 def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place) -> Iterator[Outcome]:
     process = _process(task, place)
+    watch = None if len(task) > 1 or built_in(task[0].target.reference) else Watch(Path.cwd(), place.apart)
     stopping = stop_seen(store.stop_file(place.launch))
     runs = [Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)]
     begun = time.monotonic()
@@ -162,9 +166,11 @@ def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place
                         nursery.at_exit()  # what it writes belongs to the run
                     seconds = time.monotonic() - begun
                     if len(task) > 1:
-                        writing[index] = hands.submit(_commit, store, runs[index], result, seconds, seen)
+                        writing[index] = hands.submit(_commit, store, runs[index], result, seconds, seen, {})
                         continue
-                    outcome = _commit(store, runs[index], result, seconds, seen)
+                    host = "" if shared(place.path, place.launch) else socket.gethostname()
+                    files = watch.evidence(host) if watch is not None else {}
+                    outcome = _commit(store, runs[index], result, seconds, seen, files)
                 open_.discard(index)
                 yield outcome
             for index, written in writing.items():
@@ -404,8 +410,13 @@ def _text(error: BaseException) -> str:
         return "its message cannot be read"
 
 
-def _commit(store: Store, run: Run, result: Metrics | Failure, seconds: float, seen: Seen) -> Outcome:
-    """Write the record; the first attempt to do so is the one that counts. seen: the environment training left."""
+def _commit(
+    store: Store, run: Run, result: Metrics | Failure, seconds: float, seen: Seen, files: dict[str, Any]
+) -> Outcome:
+    """Write the record; the first attempt to do so is the one that counts.
+
+    seen: the environment training left. files: those that were written meanwhile below the launch folder.
+    """
     failure = result if isinstance(result, Failure) else None
     metrics = result if not isinstance(result, Failure) else _kept(run, result)
     numeric, context = seen
@@ -420,13 +431,13 @@ def _commit(store: Store, run: Run, result: Metrics | Failure, seconds: float, s
         attempt=run.attempt.nonce, attempts=run.attempt.number, failure=failure, metrics=metrics,
         result=run.outcome, digests=run.chain, environment=numeric, environment_id=environment_id(numeric),
         context=context, artifacts=run.attempt.artifacts(), seconds=round(seconds, 3), notes=tuple(run.notes),
-        collected=run.collected,
+        collected=run.collected, files=files,
     )  # fmt: skip
     won = store.commit(run.attempt, record)
     if won:
         run.attempt.drop_checkpoints()
     status: Any = record.status if won else "late"
-    return Outcome(run.spec.key, status, metrics, failure, record.seconds, tuple(run.notes))
+    return Outcome(run.spec.key, status, metrics, failure, record.seconds, tuple(run.notes), files=files)
 
 
 def _kept(run: Run, failure: Failure) -> Metrics:

@@ -49,7 +49,8 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
         if seen:
             say(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(store)}", err=True)
             return _EXIT[seen[0]]
-        code = finish(store, as_json=as_json, single=single, only=launch.only)
+        allowed = launch.prepared.config.allow_shared
+        code = finish(store, as_json=as_json, single=single, only=launch.only, allow_shared=allowed)
         if launch.uncopied:
             say(f"not all of it is copied: {launch.uncopied}", err=True)
             return max(code, 1)
@@ -58,15 +59,16 @@ def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single:
         closing.join()  # a local Ray takes a second or two to end: the report is made meanwhile
 
 
-def finish(store: Store, *, as_json: bool, single: bool, only: object = None) -> int:
-    """Print the report; 0 when every planned run is ok, else 1; 3 when bits that were to be equal are not."""
-    from sweep.cli.read import show_report
+def finish(store: Store, *, as_json: bool, single: bool, only: object = None, allow_shared: bool = False) -> int:
+    """Print the report; 0 when every planned run is ok, else 1; 3 when bits that were to be equal are not.
+
+    1, too, where runs wrote a file of the launch folder side by side and that was not allowed.
+    """
+    from sweep.cli.read import show_report, show_single
 
     if single and not as_json:
-        from sweep.cli.read import show_single
-
-        return show_single(store, only)
-    code = show_report(store, "json" if as_json else "text")
+        return show_single(store, only, allow_shared=allow_shared)
+    code = show_report(store, "json" if as_json else "text", allow_shared=allow_shared)
     return 3 if code == 0 and store.manifest.stamp.get("status") == "differs" else code
 
 

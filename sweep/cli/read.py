@@ -16,6 +16,7 @@ from sweep.cli.output import emit, in_short, say, show
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
 from sweep.number import number
 from sweep.store import Member, Store, atomic
+from sweep.written import shared_by
 
 if TYPE_CHECKING:
     from sweep.report import Report
@@ -185,8 +186,8 @@ def _comparison(store: Store, level: float) -> Any:
         return str(error)
 
 
-def show_report(store: Store, format_: str) -> int:
-    """Print a report as text or json; returns 0 when every planned run is ok, else 1."""
+def show_report(store: Store, format_: str, *, allow_shared: bool = True) -> int:
+    """Print a report as text or json; returns 0 when every planned run is ok, else 1; allow_shared: see `finish`."""
     from sweep import report as reports
 
     made = reports.build(store)
@@ -194,7 +195,8 @@ def show_report(store: Store, format_: str) -> int:
         emit(reports.to_json(made))
     else:
         show(_as_text(made))
-    return 0 if made.counts.ok == made.counts.planned else 1
+    mixed = not allow_shared and any(not each.in_turn for each in made.shared)
+    return 0 if made.counts.ok == made.counts.planned and not mixed else 1
 
 
 def _as_text(made: Report) -> str:
@@ -204,11 +206,12 @@ def _as_text(made: Report) -> str:
     return reports.text(made, width=width, color=reports.wants_color(sys.stdout))
 
 
-def show_single(store: Store, only: Any) -> int:
-    """What `ml-train` prints: the one run, and what to type next."""
+def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
+    """Print what `ml-train` says: the one run, and what to type next."""
     seeds = set(only or ())
     code = 0
-    for member in store.scan():
+    members = list(store.scan())
+    for member in members:
         if member.seed not in seeds:
             continue
         found = member.record
@@ -226,5 +229,8 @@ def show_single(store: Store, only: Any) -> int:
             say(f"  {name:<20} {number(value, digits=6)}")
         if "final" in found.digests:
             say(f"  weights              sha256 {found.digests['final'][:16]}…")
+        for file in (each for each in shared_by(members) if member.key in each.runs and not each.in_turn):
+            say(f"  {file}")
+            code = max(code, 0 if allow_shared else 1)
     say(f"next: sweep report {shlex.quote(store.shown)}")
     return code

@@ -59,6 +59,8 @@ _out = click.option(
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the runs; start nothing.")
 @click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
 @click.option("--retry-failed", is_flag=True, help="Train failed seeds again; their old records are kept.")
+@click.option("--allow-shared", is_flag=True, default=None,
+              help="Runs may write the same file of this folder side by side: no exit code 1 for it.")  # fmt: skip
 @click.option("--break-lock", is_flag=True, help="Take over from a launch that is surely gone.")
 @click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
 @click.pass_context
@@ -81,6 +83,7 @@ def run(
     dry_run: bool,
     fail_fast: bool,
     retry_failed: bool,
+    allow_shared: bool | None,
     break_lock: bool,
     as_json: bool,
 ) -> int:
@@ -103,6 +106,8 @@ def run(
     command = seeded(ctx.obj["command"], seed_env)
     if vary is not None:
         overrides = (*overrides, f"vary=[{vary}]")
+    if allow_shared:
+        overrides = (*overrides, "allow_shared=true")
     checked = configured(
         config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic, until=until,
         max_seeds=max_seeds, lanes=int(lanes) if lanes and lanes.isascii() and lanes.isdecimal() else lanes,

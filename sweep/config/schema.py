@@ -117,6 +117,9 @@ class Config(Part):
         default=None, description="a name for the data where their content cannot be compared"
     )
     collect: Collect | None = Field(default=None, description="where the metrics of a command are found")
+    allow_shared: bool = Field(
+        default=False, description="true: a file below the launch folder that runs wrote side by side is no failure"
+    )
     primary: str | None = Field(default=None, min_length=1, description="the headline metric, e.g. test/accuracy")
     goals: dict[str, Literal["max", "min"]] = Field(
         default_factory=dict, description="direction of metrics we do not know: {my_metric: max}"

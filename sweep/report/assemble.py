@@ -21,6 +21,7 @@ from sweep.report.together import together
 from sweep.stats import clopper_pearson, not_separated
 from sweep.stats.sample import unit
 from sweep.store import Manifest, Member, Store
+from sweep.written import shared_by
 
 MOST_COMPARED = 30  # variants: 435 pairs
 MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
@@ -65,6 +66,7 @@ def build(
     ensembles = () if group_by else _ensembles(store, members, label, primary, declared)
     variant_label = labels(("", m.variant) for m in members)
     environments = findings.environments(members)
+    files = shared_by(members)
     return Report(
         name=manifest.name,
         directory=store.shown,
@@ -89,9 +91,10 @@ def build(
         reproducibility=findings.reproducibility(manifest.stamp),
         environments=environments,
         versions=dict(manifest.versions),
-        warnings=findings.warnings(members, rows, environments, manifest),
+        warnings=findings.warnings(members, rows, environments, manifest, files),
         notes=(
             *findings.choices(manifest, names, primary, cells=len(variant_label), failed=counts.failed),
+            *findings.written_together(files, manifest, in_turn=True),
             *findings.notes(members),
         ),
         next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles) and "split" not in vary),
@@ -110,6 +113,7 @@ def build(
             )
         ),
         identical=findings.identical(members),
+        shared=files,
         group_by=tuple(group_by),
     )
 

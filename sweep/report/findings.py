@@ -18,6 +18,7 @@ from sweep.store import Manifest, Member, Record, Store
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import verdict_of
+from sweep.written import Shared, remedy
 
 DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agree
 LONG = 500  # bytes of a history; a dozen rows
@@ -86,13 +87,27 @@ def _machine(fields: Mapping[str, Any]) -> str:
     return ", ".join(known)
 
 
+def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bool = False) -> Iterable[str]:
+    """Say which files below the launch folder runs wrote side by side, or one after the other."""
+    those = [each for each in found if each.in_turn == in_turn]
+    if those:
+        more = f", and {plural(len(those) - 1, 'other file')} like it" if len(those) > 1 else ""
+        next_ = "" if in_turn else f"; {remedy(bool(manifest.config.get('allow_shared')))}"
+        yield f"{shown(str(those[0]), 400)}{more}{next_}"
+
+
 def warnings(
-    members: Sequence[Member], rows: Sequence[Row], found: Sequence[Environment], manifest: Manifest
+    members: Sequence[Member],
+    rows: Sequence[Row],
+    found: Sequence[Environment],
+    manifest: Manifest,
+    files: Sequence[Shared] = (),
 ) -> tuple[str, ...]:
     """What should make a reader hesitate, most serious first."""
     return (
-        *_broken(manifest.stamp), *_identical(members), *_mixed(found), *_moved(manifest), *_late(manifest),
-        *_flat(rows), *_retried(members), *_rules(members), *_lengths(members), *_readings(members),
+        *_broken(manifest.stamp), *written_together(files, manifest), *_identical(members), *_mixed(found),
+        *_moved(manifest), *_late(manifest), *_flat(rows), *_retried(members), *_rules(members), *_lengths(members),
+        *_readings(members),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sweep.goals import Goal, split_of
 from sweep.store import atomic
+from sweep.written import Shared
 
 FORMAT = 1
 
@@ -261,6 +262,7 @@ class Report:
     across: tuple[Across, ...] = ()
     over: str = ""  # what the interval of the primary metric is over, and for which target it holds
     identical: tuple[tuple[str, ...], ...] = ()  # runs of different seeds that gave the very same result
+    shared: tuple[Shared, ...] = ()  # files below the launch folder that several runs wrote
     group_by: tuple[str, ...] = ()
     format: int = field(default=FORMAT)
 

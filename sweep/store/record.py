@@ -83,6 +83,7 @@ class Record:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     collected: Mapping[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read, and notes
+    files: Mapping[str, Json] = field(default_factory=dict)  # beside its own folder: what was written meanwhile
 
 
 def verdict_of(a: Record, b: Record) -> Verdict:
@@ -98,6 +99,15 @@ def _origin(record: Record) -> Origin:
 
 class Damaged(ValueError):
     """These bytes are no whole record; the message says what is wrong with them."""
+
+
+def _sound(files: Json) -> bool:
+    """Return whether a record's `files` are of the form that `sweep.written` gives them."""
+    written = files.get("written", {})
+    return all(
+        isinstance(name, str) and len(span) == 2 and all(type(each) is int for each in span)
+        for name, span in written.items()
+    )
 
 
 def encode(record: Record) -> bytes:
@@ -136,6 +146,8 @@ def decode(data: bytes) -> Record:
         body["metrics"] = {str(key): float(value) for key, value in body["metrics"].items()}
         body["artifacts"] = {str(key): Artifact(**value) for key, value in body["artifacts"].items()}
         body["notes"] = tuple(body["notes"])
+        if not _sound(body.get("files", {})):
+            raise Damaged("what it says of files beside it is not sound")
         return Record(**body)
     except Damaged:
         raise
