@@ -165,11 +165,15 @@ def predict(
 
 def _loaded(directory: Path, trust: bool, **which: Any) -> Loaded:
     """The served ensemble; what would be imported, and what could not be checked, are said on stderr."""
+    from sweep.ensemble.gather import choose
     from sweep.ensemble.load import load
 
+    store = Store.open(directory)
+    chosen = choose(store, variant=which["variant"], task=which["task"], members=which["members"])
+    split, missing = which.get("split", "test"), which["allow_missing"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        found = load(directory, trust=trust, say=_say, **which)
+        found = load(store, chosen, split, allow_missing=missing, trust=trust, say=_say)
     for one in caught:
         _say(f"warning: {one.message}")
     return found

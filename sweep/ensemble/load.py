@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from sweep.ensemble import calibrate
-from sweep.ensemble.gather import Chosen, choose
-from sweep.ensemble.members import Classes, Values, ids_of, stack
+from sweep.ensemble.gather import PREDICTIONS, Chosen, choose, read
+from sweep.ensemble.members import Classes, Values, ids_of, listed, listing
 from sweep.ensemble.rebuild import (
     DESCRIBED,
     WEIGHTS,
@@ -56,7 +56,7 @@ def load_ensemble(
     device: str | torch.device = "cpu",
     trust: bool = False,
 ) -> Ensemble:
-    """The finished members of a run directory as one module that takes raw inputs; see `Ensemble`.
+    """Serve the finished members of a run directory as one module that takes raw inputs; see `Ensemble`.
 
     Weights are read, never unpickled, and no code is taken from the directory: built-in models are rebuilt
     from their description, those of a recipe of yours with trust=True, which imports what the records name,
@@ -67,72 +67,58 @@ def load_ensemble(
     when there are no weights, or when a model cannot be rebuilt; TargetError for a recipe that is neither built in nor
     trusted. Warns when there are no inputs to check with.
     """
-    found = load(
-        path, split=split, variant=variant, task=task, members=members, allow_missing=allow_missing,
-        build=build, rows=rows, trust=trust,
-    )  # fmt: skip
+    store = Store.open(path)
+    chosen = choose(store, variant=variant, task=task, members=members)
+    found = load(store, chosen, split, allow_missing=allow_missing, build=build, rows=rows, trust=trust)
     return found.ensemble.to(device)
 
 
 def load(
-    path: str | os.PathLike[str],
-    *,
+    store: Store,
+    chosen: Chosen,
     split: str = "test",
-    variant: str | None = None,
-    task: str | None = None,
-    members: Sequence[str | int] | None = None,
+    *,
     allow_missing: bool = False,
     build: Build | None = None,
     rows: Rows | None = None,
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
-    """`load_ensemble`, with the rows it was checked on. say: is told what would be imported."""
-    store = Store.open(path)
-    chosen = choose(store, variant=variant, task=task, members=members)
-    bare = [(label, f"saved no {WEIGHTS}") for label, one in chosen.runs if not store.has(one, WEIGHTS)]
-    missing = (*chosen.missing, *bare)
+    """Return what `load_ensemble` does, with the rows it was checked on. say: is given what would be imported."""
     runs = tuple((label, one) for label, one in chosen.runs if store.has(one, WEIGHTS))
+    bare = tuple((label, f"saved no {WEIGHTS}") for label, one in chosen.runs if not store.has(one, WEIGHTS))
+    missing = (*chosen.missing, *bare)
     if not runs:
         raise EnsembleError(
             "no finished run has saved its model", where=str(store.path),
             hint="call run.save_model(module) in your training code",
         )  # fmt: skip
     if missing and not allow_missing:
-        named = ", ".join(f"{label} ({why})" for label, why in missing[:5])
         raise EnsembleError(
-            f"{len(missing)} of {len(missing) + len(runs)} members cannot be served: {named}",
+            f"{len(missing)} of {len(missing) + len(runs)} members cannot be served: {listing(missing)}",
             where=str(store.path),
             hint="run the sweep again to fill the gap, or pass --allow-missing to serve those present",
         )
-    found = Chosen(chosen.variant, chosen.task, runs, missing)
     metas = [meta_of(store, one) for _, one in runs]
-    recipe = None
     if build is None and not all(set(meta) >= DESCRIBED for meta in metas):
         recipe = of_recipe(runs[0][1], trust=trust, say=say)
-    if recipe is not None:
-        build, data = recipe
-        metas = [{**about_data(data), **meta} for meta in metas]
-        rows = rows if rows is not None else rows_of(data, split, SLICE)
+        if recipe is not None:
+            build, data = recipe
+            metas = [{**about_data(data), **meta} for meta in metas]
+            rows = rows if rows is not None else rows_of(data, split, SLICE)
     modules = [rebuilt(store, label, one, meta, build) for (label, one), meta in zip(runs, metas, strict=True)]
     stored = {label: store.predictions(one, split) for label, one in runs}
     rows = rows if rows is not None else own_rows(runs[0][1], metas[0], split, SLICE)
-    unchecked = [label for label, one in stored.items() if rows is None or one is None]
-    ensemble = Ensemble(modules, _about(store, found, metas, stored, _unchecked(unchecked, split)))
-    if unchecked:
-        warnings.warn(
-            f"{store.path}: {_unchecked(unchecked, split)}: pass rows=Rows(ids, inputs), and save predictions for "
-            f"{split} in training, to check them",
-            stacklevel=3,
-        )
+    skipped = [label for label, one in stored.items() if rows is None or one is None]
+    unchecked = [f"not checked against their predictions for {split}: {listed(skipped)}"] if skipped else []
+    for note in unchecked:
+        hint = f"pass rows=Rows(ids, inputs), and save predictions for {split} in training, to check them"
+        warnings.warn(f"{store.path}: {note}: {hint}", stacklevel=3)
+    serving = Chosen(chosen.variant, chosen.task, runs, missing)
+    ensemble = Ensemble(modules, _about(store, serving, metas, stored, unchecked))
     if rows is not None:
         _check(ensemble, stored, rows, split)
     return Loaded(ensemble, rows)
-
-
-def _unchecked(labels: Sequence[str], split: str) -> str:
-    named = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
-    return f"not checked against their predictions for {split}: {named}" if labels else ""
 
 
 def _about(
@@ -140,7 +126,7 @@ def _about(
     chosen: Chosen,
     metas: Sequence[Mapping[str, Any]],
     stored: Mapping[str, Predictions | None],
-    unchecked: str,
+    notes: Sequence[str],
 ) -> About:
     first = metas[0]
     same = ("task", "classes", "input_shape", "normalisation", "target", "variance", "outputs")
@@ -152,15 +138,13 @@ def _about(
                     where=str(store.path),
                     hint="serve members that were trained on the same data",
                 )
-    said = next((one for one in stored.values() if one is not None), None)
-    values = first.get("task") == "regression" or (said is not None and said.probs is None)
+    some = next((one for one in stored.values() if one is not None), None)
+    values = first.get("task") == "regression" or (some is not None and some.probs is None)
     normal, target = first.get("normalisation") or {}, first.get("target") or {}
-    notes = [unchecked] if unchecked else []
-    if chosen.missing:
-        notes.append("built without " + ", ".join(f"{label} ({why})" for label, why in chosen.missing))
     temperature = _temperature(store, chosen, values)
+    said = [*notes, *([f"built without {listing(chosen.missing)}"] if chosen.missing else [])]
     if isinstance(temperature, str):
-        notes.append(f"not calibrated: {temperature}")
+        said.append(f"not calibrated: {temperature}")
     return About(
         kind="regression" if values else "classification",
         labels=tuple(label for label, _ in chosen.runs),
@@ -174,17 +158,15 @@ def _about(
         target_std=float(target.get("std", 1.0)),
         variance=first.get("variance"),
         residual=tuple(float(meta["residual_variance"]) for meta in metas if "residual_variance" in meta),
-        notes=tuple(notes),
+        notes=tuple(said),
     )
 
 
 def _temperature(store: Store, chosen: Chosen, values: bool) -> float | str:
     """The temperature fitted on val, or why there is none."""
-    val = [(label, store.predictions(one, "val")) for label, one in chosen.runs]
-    kept = [(label, one) for label, one in val if one is not None]
-    if len(kept) < max(len(val), 2):
+    if len(chosen.runs) < 2 or not all(store.has(one, PREDICTIONS.format(split="val")) for _, one in chosen.runs):
         return "no predictions for val are stored"
-    members = stack(kept, split="val")
+    members = read(store, chosen.runs, "val")
     if isinstance(members, Classes) and not values:
         pool = members.probs.mean(axis=0)
         if not (pool[np.arange(len(pool)), members.targets] > 0).all():

@@ -157,11 +157,14 @@ def natural(label: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
 
 
-def listing(missing: Sequence[tuple[str, str]], most: int = 5) -> str:
+def listed(labels: Sequence[str], most: int = 5) -> str:
+    """ "seed1, seed7 and 3 more"."""
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def listing(missing: Sequence[tuple[str, str]]) -> str:
     """ "seed1 (pending), seed7 (failed: diverged) and 3 more"."""
-    named = [f"{label} ({reason})" for label, reason in missing[:most]]
-    more = f" and {len(missing) - most} more" if len(missing) > most else ""
-    return ", ".join(named) + more
+    return listed([f"{label} ({reason})" for label, reason in missing])
 
 
 def ids_of(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -10,7 +9,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +32,7 @@ class Predicted:
 
 def predict(ensemble: Ensemble, inputs: npt.ArrayLike, *, batch: int | None = None) -> dict[str, npt.NDArray[Any]]:
     """Raw inputs (examples, *input_shape) to the fields of Prediction as arrays, batch by batch."""
-    array = np.asanyarray(inputs)
-    parts = [_served(ensemble, rows) for rows in _split(array, batch or _batch(ensemble, array.shape[1:]))]
+    parts = list(_served(ensemble, np.asanyarray(inputs), batch))
     if not parts:
         raise EnsembleError("there are no inputs to predict", hint="give one example or more")
     return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(Prediction._fields)}
@@ -55,19 +53,19 @@ def predict_file(
         raise EnsembleError(f"{target.name} says no format that can be written", hint="end it in .npz or .npy")
     work = target.with_name(f".{secrets.token_hex(4)}.parts")
     try:
-        with _opened(there) as (shape, dtype, stream):
-            size = batch or _batch(ensemble, shape[1:])
-            work.mkdir(parents=True)
-            arrays: dict[str, np.memmap[Any, Any]] = {}
-            done = 0
-            for rows in _read(stream, shape, dtype, size, there):
-                for name, value in zip(Prediction._fields, _served(ensemble, rows), strict=True):
-                    if name not in arrays:
-                        arrays[name] = np.lib.format.open_memmap(
-                            work / f"{name}.npy", mode="w+", dtype=value.dtype, shape=(shape[0], *value.shape[1:])
-                        )
-                    arrays[name][done : done + len(rows)] = value
-                done += len(rows)
+        work.mkdir(parents=True)
+        inputs = _inputs(there, work)
+        arrays: dict[str, np.memmap[Any, Any]] = {}
+        done = 0
+        for part in _served(ensemble, inputs, batch):
+            for name, value in zip(Prediction._fields, part, strict=True):
+                if name not in arrays:
+                    shape = (len(inputs), *value.shape[1:])
+                    arrays[name] = np.lib.format.open_memmap(
+                        work / f"{name}.npy", mode="w+", dtype=value.dtype, shape=shape
+                    )
+                arrays[name][done : done + len(value)] = value
+            done += len(part[0])
         shapes = {name: array.shape for name, array in arrays.items()}
         for array in arrays.values():
             array.flush()
@@ -80,52 +78,41 @@ def predict_file(
         raise EnsembleError(f"{error.strerror}", where=str(error.filename or there)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Predicted(target, shape[0], shapes)
+    return Predicted(target, len(inputs), shapes)
 
 
-def _served(ensemble: Ensemble, rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    with torch.inference_mode():
-        inputs = as_inputs(rows, wide=ensemble.wide).to(ensemble.head.shift.device)
-        return [value.cpu().numpy() for value in ensemble(inputs)]
+def _served(ensemble: Ensemble, inputs: npt.NDArray[Any], batch: int | None) -> Iterator[list[npt.NDArray[Any]]]:
+    numbers = max(1, int(np.prod(inputs.shape[1:])))
+    size = batch or max(1, min(1024, BUDGET // (4 * 64 * ensemble.count * numbers)))
+    for start in range(0, len(inputs), size):
+        with torch.inference_mode():
+            rows = as_inputs(inputs[start : start + size], wide=ensemble.wide).to(ensemble.head.shift.device)
+            yield [value.cpu().numpy() for value in ensemble(rows)]
 
 
-def _batch(ensemble: Ensemble, shape: tuple[int, ...]) -> int:
-    return max(1, min(1024, BUDGET // (4 * 64 * ensemble.count * max(1, int(np.prod(shape))))))
-
-
-def _split(array: npt.NDArray[Any], size: int) -> Iterator[npt.NDArray[Any]]:
-    for start in range(0, len(array), size):
-        yield array[start : start + size]
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], IO[bytes]]]:
-    """The shape and dtype of the inputs in a file, and a stream that stands at their first value."""
+def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
+    """Return the inputs in a file, on the disk; those of an archive are unpacked into the folder `work`."""
     if path.suffix not in (".npz", ".npy"):
         raise EnsembleError(f"{path.name} is no .npz or .npy file", where=str(path))
-    with contextlib.ExitStack() as stack:
-        try:
-            if path.suffix == ".npy":
-                stream: IO[bytes] = stack.enter_context(path.open("rb"))
-            else:
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                stream = stack.enter_context(archive.open(_inputs(archive, path)))
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
-        except (ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise EnsembleError(f"holds no array ({error})", where=str(path)) from error
-        if (fortran and len(shape) > 1) or dtype.kind not in "fiub" or len(shape) < 2 or not shape[0]:
-            order = " in Fortran order" if fortran else ""
-            raise EnsembleError(
-                f"inputs of shape {shape} and dtype {dtype}{order} cannot be read row by row",
-                where=str(path),
-                hint="save numbers as (examples, ...) in C order",
-            )
-        yield shape, dtype, stream
+    try:
+        plain = path
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                plain = work / "in.npy"
+                with archive.open(_entry(archive, path)) as packed, plain.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+        array: npt.NDArray[Any] = np.load(plain, mmap_mode="r", allow_pickle=False)
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise EnsembleError(f"holds no array, or not all of it ({error})", where=str(path)) from error
+    if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
+        raise EnsembleError(
+            f"inputs of shape {array.shape} and dtype {array.dtype} cannot be read row by row",
+            where=str(path), hint="save numbers as (examples, ...)",
+        )  # fmt: skip
+    return array
 
 
-def _inputs(archive: zipfile.ZipFile, path: Path) -> str:
+def _entry(archive: zipfile.ZipFile, path: Path) -> str:
     names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     for usual in ("inputs", "x"):
         if usual in names:
@@ -138,18 +125,6 @@ def _inputs(archive: zipfile.ZipFile, path: Path) -> str:
             hint="np.savez(file, inputs=...)",
         )
     return f"{others[0]}.npy"
-
-
-def _read(
-    stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], size: int, path: Path
-) -> Iterator[npt.NDArray[Any]]:
-    row = int(np.prod(shape[1:])) * dtype.itemsize
-    for start in range(0, shape[0], size):
-        count = min(size, shape[0] - start)
-        data = stream.read(row * count)
-        if len(data) != row * count:
-            raise EnsembleError(f"ends within the example {start + len(data) // max(row, 1)}", where=str(path))
-        yield np.frombuffer(data, dtype=dtype).reshape(count, *shape[1:])
 
 
 def _zip(work: Path, source: Path, target: Path, notes: Sequence[str]) -> dict[str, tuple[int, ...]]:

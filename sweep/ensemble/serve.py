@@ -24,7 +24,7 @@ TINY = 1e-300
 
 
 class Prediction(NamedTuple):
-    """float32, a row an example.
+    """float32, one row per example.
 
     Classification: mean (batch, classes) is the average of the members' probabilities, calibrated the same
     after the temperature; total, aleatoric, epistemic (batch,) are entropies of the uncalibrated members in
@@ -41,12 +41,12 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class About:
-    """What a served ensemble has to know beside weights.
+    """Facts that a served ensemble needs beside weights.
 
     labels: members; classes: names, may be empty; input_shape: of one example, None when unknown; mean, std:
-    what inputs are normalised by, one a feature or channel, empty for none; wide: which of them in float64, empty
+    what inputs are normalised by, one per feature or channel, empty for none; wide: which of them in float64, empty
     for none; temperature: of the pooled probabilities, or the scale of variances. Regression: target_mean and
-    target_std undo the scaling of targets; variance: "residual" with one residual a member, "predicted" as
+    target_std undo the scaling of targets; variance: "residual" with one residual per member, "predicted" as
     log-variance, or None. notes: sentences to print.
     """
 
@@ -140,12 +140,12 @@ class Head(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """All members as one module in evaluation mode: stacked weights, one call for all of them.
+    """All members as one module in evaluation mode, with one call for all of them where that repeats each.
 
     Call it with raw inputs (batch, *input_shape), as they were stored before normalisation, for a Prediction.
     Integers (token ids) reach a model as they are when nothing normalises them and the model takes them.
     It moves with `.to(device)`; on a GPU, a batch whose shape came before is replayed as a CUDA graph. form:
-    "stacked" (torch.func.vmap) or "loop" (one module a member: what vmap refuses, or cannot be stacked exactly;
+    "stacked" (torch.func.vmap) or "loop" (one module per member: what vmap refuses, or cannot be stacked exactly;
     refusal says why); on a CPU large batches are looped too.
     Raises EnsembleError when the modules are not alike, inputs do not have the members' shape, or a member returns
     neither one tensor nor logits.
@@ -155,35 +155,21 @@ class Ensemble(nn.Module):
         super().__init__()
         if not modules:
             raise EnsembleError("there is no member to serve", hint="give at least one module")
-        alike = [{k: v.shape for k, v in one.state_dict().items()} for one in modules]
-        for index, shapes in enumerate(alike):
-            if shapes != alike[0]:
-                raise EnsembleError(
-                    f"member {index} has other weights than member 0", hint="serve members of one architecture"
-                )
-        modules = [one.eval() for one in modules]
+        shapes = [{k: v.shape for k, v in one.state_dict().items()} for one in modules]
+        if other := next((i for i, its in enumerate(shapes) if its != shapes[0]), 0):
+            raise EnsembleError(
+                f"member {other} has other weights than member 0", hint="serve members of one architecture"
+            )
         self.head = Head(about if about is not None else About(labels=tuple(map(str, range(len(modules))))))
         self.count = len(modules)
         self.refusal = unstackable(modules)
         self.form: Literal["stacked", "loop"] = "loop" if self.refusal else "stacked"
-        self.own = nn.ModuleList(copy.deepcopy(one).requires_grad_(False) for one in modules if self.refusal)
+        self.own = nn.ModuleList(copy.deepcopy(one).eval().requires_grad_(False) for one in modules)
         self.taken: dict[torch.dtype, torch.dtype] = {}  # the dtype in which the members take integers of a dtype
-        parameters: dict[str, Any] = {}
-        buffers: dict[str, Any] = {}
-        if not self.refusal:
-            with torch.no_grad():
-                parameters, buffers = stack_module_state(list(modules))
-        self._parameter_names = tuple(parameters)
-        self._buffer_names = tuple(buffers)
-        for name, value in parameters.items():
-            self.register_parameter(_flat(name), nn.Parameter(value.detach(), requires_grad=False))
-        for name, value in buffers.items():
-            self.register_buffer(_flat(name), value.detach())
-        self._views: list[nn.Module] | None = None
+        self._stacked: dict[str, Tensor] | None = None
         self._pixels = True
         self._graphs: Graphs | None = None
-        # In a list, so that it is no submodule: it lends its code, the weights are the stacked ones.
-        self._skeleton = [] if self.refusal else [copy.deepcopy(modules[0]).to("meta")]
+        self.eval()
 
     @property
     def about(self) -> About:
@@ -215,7 +201,7 @@ class Ensemble(nn.Module):
         return out
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """(members, batch, outputs): what each member's network says of raw inputs."""
+        """(members, batch, outputs): each member's outputs for raw inputs."""
         x = self.head.normalised(inputs)
         if not x.is_floating_point() and x.dtype not in self.taken:
             try:
@@ -238,48 +224,51 @@ class Ensemble(nn.Module):
 
     def _at_once(self, x: Tensor) -> Tensor:
         def call(state: dict[str, Tensor], x: Tensor) -> Tensor:
-            return logits(functional_call(self._skeleton[0], state, (x,)))
+            return logits(functional_call(self.own[0], state, (x,)))
 
         out: Tensor = torch.func.vmap(call, in_dims=(0, None))(self._state(), x)
         return out
 
     def _looped(self, x: Tensor) -> Tensor:
-        views = self.own if len(self.own) else self._views
-        if views is None:
-            views = self._views = [self._filled(i) for i in range(self.count)]
-        if not (self._pixels and x.device.type == "cpu" and x.ndim == 4):
-            return torch.stack([logits(one(x)) for one in views])
-        try:
-            pixels = by_pixel(x)
-            return torch.stack([logits(one(pixels)) for one in views])
-        except RuntimeError:  # a module that views its features as rows in the order of channels
-            out = torch.stack([logits(one(x)) for one in views])
-            self._pixels = False
-            return out
+        if self._pixels and x.device.type == "cpu" and x.ndim == 4:
+            try:
+                return self._each(by_pixel(x))
+            except RuntimeError:  # a module that views its features as rows in the order of channels
+                out = self._each(x)
+                self._pixels = False
+                return out
+        return self._each(x)
 
-    def _filled(self, member: int) -> nn.Module:
-        """One member as a module whose weights are its part of the stacked ones, without a copy."""
-        one = copy.deepcopy(self._skeleton[0])
-        for name, value in self._state().items():
-            path, _, leaf = name.rpartition(".")
-            owner = one.get_submodule(path)
-            if name in self._buffer_names:
-                owner._buffers[leaf] = value[member]
-            else:
-                owner._parameters[leaf] = nn.Parameter(value[member], requires_grad=False)
-        return one
+    def _each(self, x: Tensor) -> Tensor:
+        return torch.stack([logits(one(x)) for one in self.own])
+
+    def _state(self) -> dict[str, Tensor]:
+        """The weights of all members by name, stacked; each member's own become views of them, not a second copy."""
+        if self._stacked is None:
+            with torch.inference_mode(False), torch.no_grad():
+                parameters, buffers = stack_module_state(list(self.own))
+                self._stacked = {name: value.detach() for name, value in {**parameters, **buffers}.items()}
+                for name, values in self._stacked.items():
+                    path, _, leaf = name.rpartition(".")
+                    for one, value in zip(self.own, values, strict=True):
+                        owner = one.get_submodule(path)
+                        if name in parameters:
+                            owner.get_parameter(leaf).data = value
+                        else:
+                            owner._buffers[leaf] = value
+        return self._stacked
 
     def _apply(self, *args: Any, **kwargs: Any) -> Ensemble:
-        self._views = self._graphs = None  # the weights they look into are about to move
+        self._stacked = self._graphs = None  # the weights they look into are about to move
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         return self
 
-    def _state(self) -> dict[str, Tensor]:
-        return {name: getattr(self, _flat(name)) for name in (*self._parameter_names, *self._buffer_names)}
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stacked": None, "_graphs": None}  # a copy stacks its own weights
 
     def members(self) -> list[nn.Module]:
         """The members again as modules of their own, on the CPU."""
-        return [copy.deepcopy(one).cpu() for one in (self.own or map(self._filled, range(self.count)))]
+        return [copy.deepcopy(one).cpu() for one in self.own]
 
     def extra_repr(self) -> str:
         return f"{self.count} members, {self.about.kind}, form={self.form}, temperature={self.about.temperature:.4g}"
@@ -394,8 +383,3 @@ def by_pixel(images: Tensor) -> Tensor:
     batch, channels, height, width = images.shape
     rows = images.permute(0, 2, 3, 1).contiguous()
     return rows.as_strided((batch, channels, height, width), (height * width * channels, 1, width * channels, channels))
-
-
-def _flat(name: str) -> str:
-    # A registered name may not hold a dot; the prefix keeps clear of attributes such as `head` and `form`.
-    return "stacked_" + name.replace(".", "/")

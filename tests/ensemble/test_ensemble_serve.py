@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -197,9 +198,17 @@ def test_regression_is_the_gaussian_mixture():
 def test_the_loop_follows_the_weights_it_looks_into():
     ensemble, other = Ensemble(networks()), Ensemble(networks(seed=1))
     x = torch.randn(SMALL, 1, 4, 4)
+    with torch.inference_mode():
+        small = ensemble(x[:2]).mean  # by one call for all, the weights stacked
     before = ensemble(x).mean
     ensemble.load_state_dict(other.state_dict())
     assert torch.equal(ensemble(x).mean, other(x).mean)
+    assert torch.equal(ensemble(x[:2]).mean, other(x[:2]).mean)
+    assert not torch.equal(ensemble(x[:2]).mean, small)
+    twin = copy.deepcopy(ensemble)
+    twin.load_state_dict(Ensemble(networks(seed=2)).state_dict())
+    assert not torch.equal(twin(x[:2]).mean, ensemble(x[:2]).mean)
+    assert torch.equal(ensemble(x[:2]).mean, other(x[:2]).mean)
     assert not torch.equal(ensemble(x).mean, before)
     assert ensemble.double().outputs(x).dtype == torch.float64
 
@@ -352,9 +361,9 @@ def test_files_that_are_no_inputs_are_refused_and_leave_nothing(directory, tmp_p
         "two.npz": "has no array `inputs` or `x` but a, b",
         "flat.npy": r"inputs of shape \(64,\)",
         "shape.npy": r"inputs of shape \(3, 63\)",
-        "objects.npy": "dtype object",
+        "objects.npy": "holds no array",
         "text.npy": "holds no array",
-        "torn.npy": "ends within the example 8",
+        "torn.npy": "not all of it",
         "gone.npy": "No such file",
         "in.csv": r"in.csv is no \.npz or \.npy file",
     }.items():
