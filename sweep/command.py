@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import selectors
 import shlex
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from sweep import metrics as reading
+from sweep import nursery
 from sweep.argv import VARIABLE, fill, params_by_name, search_path
 from sweep.config import redact
 from sweep.config.schema import Collect
@@ -30,7 +31,6 @@ from sweep.store import Failure, atomic
 from sweep.task import Accident
 
 POLL = 0.2  # seconds between two looks at whether a stop was asked for
-GRACE = 5.0  # seconds between the request to end and the end
 LOOK = 1.0  # seconds between two looks at a program's metrics
 LOOKING = 0.02  # the share of its time that they may take
 
@@ -43,10 +43,6 @@ NOT_FROM_OUTSIDE = (
     "deterministic as far as variables go (hash order, cuBLAS workspace, threads); a program seeds its libraries, "
     "chooses deterministic kernels and orders its data itself: bits are not promised"
 )
-
-# Holds the other end of a pipe. Whichever way we die, the pipe closes and the program's group is ended.
-# In the background, for a dying Ray worker kills its own children first.
-_GUARD = 'exec 3<&0; (read answer <&3 || kill -s KILL -- "-$1") >/dev/null 2>&1 &'
 
 Metrics = dict[str, float]
 
@@ -93,8 +89,7 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     heard = _Heard(run)
     shown = _Shown(run, where, values, heard)
     with _started(words, environment(run), heard) as process:
-        _listen(process, heard, stopping=run.stopping, look=shown.look)
-        code = process.wait()
+        code = _listen(process, heard, stopping=run.stopping, look=shown.look)
     heard.close()
     left = shown.left(at_work=False)
     run.collected = {"id": reading.identity(where)}
@@ -230,90 +225,58 @@ class _Shown:
         self._rows.append((step, row))
 
 
-Process = subprocess.Popen[bytes]
-
-
 @contextmanager
-def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard) -> Iterator[Process]:
-    """The program in a process group of its own, which does not outlive this block, nor this process."""
+def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard) -> Iterator[nursery.Program]:
+    """The program in a session of its own; neither it nor what it starts outlives this block, nor this process."""
+    program = nursery.Program(words, variables)
     try:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(variables),
-            start_new_session=True,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SweepError(f"{words[0]!r} cannot be started: {reason}", where="command") from None
-    guard = None
-    try:
-        guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "sweep", str(process.pid)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        yield process
+        yield program
+    except nursery.Gone as gone:
+        raise Accident(str(gone)) from None
     finally:
         try:
-            if process.poll() is None:
-                _signal(process, signal.SIGTERM)
-                _listen(process, heard, seconds=GRACE)
+            if program.ended is None:
+                program.stop()
+                _listen(program, heard, seconds=2 * nursery.GRACE)
         finally:
-            _signal(process, signal.SIGKILL)
-            process.wait()
-            for stream in (process.stdout, process.stderr):
-                assert stream is not None
-                stream.close()
-            if guard is not None and guard.stdin is not None:
-                with suppress(BrokenPipeError):
-                    guard.stdin.write(b"ended\n")
-                    guard.stdin.close()
-                guard.wait()
-
-
-def _signal(process: Process, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says it so of zombies
-        os.killpg(process.pid, number)
+            program.close()
 
 
 def _listen(
-    process: Process,
+    program: nursery.Program,
     heard: _Heard,
     *,
-    seconds: float | None = None,
-    stopping: Callable[[], bool] | None = None,
-    look: Callable[[], None] | None = None,
-) -> None:
-    """Take in what the program says until it has ended, or so many seconds have passed.
+    seconds: float = math.inf,
+    stopping: Callable[[], bool] = lambda: False,
+    look: Callable[[], None] = lambda: None,
+) -> int:
+    """Take in what the program says until it has ended, or so many seconds have passed; returns its exit code.
 
     What it leaves running in the background is not waited for. Raises: Interrupted when a stop was asked for.
     """
-    until = None if seconds is None else time.monotonic() + seconds
-    with selectors.DefaultSelector() as open_streams:
-        for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
-            assert stream is not None
-            open_streams.register(stream, selectors.EVENT_READ, name)
-        while process.poll() is None:
-            _take_in(open_streams, heard, POLL)
-            if stopping is not None and stopping():
+    until = time.monotonic() + seconds
+    with selectors.DefaultSelector() as streams:
+        for name, stream in (("stdout", program.stdout), ("stderr", program.stderr)):
+            streams.register(stream, selectors.EVENT_READ, name)
+        streams.register(program, selectors.EVENT_READ)
+        while (ended := program.poll()) is None and time.monotonic() < until:
+            _take_in(streams, heard, POLL)
+            if stopping():
                 raise Interrupted
-            if look is not None:
-                look()
-            if until is not None and time.monotonic() > until:
-                return
-        while _take_in(open_streams, heard, 0):
+            look()
+        while _take_in(streams, heard, 0):
             pass
+    return ended.status if ended is not None else -signal.SIGKILL
 
 
 def _take_in(streams: selectors.BaseSelector, heard: _Heard, wait: float) -> int:
     """Read once from each stream that has something to say; returns how many had."""
-    if not streams.get_map():
-        time.sleep(min(wait, 0.02))  # it closed both and goes on
-        return 0
-    ready = streams.select(wait)
-    for key, _ in ready:
+    said = [key for key, _ in streams.select(wait) if key.data]
+    for key in said:
         stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
         data = os.read(stream.fileno(), 1 << 16)
         if data:
             heard.take(key.data, data)
         else:
             streams.unregister(stream)
-    return len(ready)
+    return len(said)

@@ -1,8 +1,9 @@
 """A nursery: an interpreter that has loaded everything and run nothing, and forks once for every call.
 
 Each call starts from the same process state, whoever called before: no module of the user, no thread, no CUDA, no
-handler, no counter. It ends in `_exit`, and nothing that it started outlives it. `Nursery` is the asking end, `main`
-the interpreter. The answer comes back as bytes; what counts is on the disk.
+handler, no counter. It ends in `_exit`, or becomes a program, and nothing that it started outlives it, in whatever
+group or session: what a call leaves is orphaned to the interpreter, which ends it. `Nursery` and `Program` are the
+asking end, `main` is the interpreter. The answer comes back as bytes; what counts is on the disk.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 import io
 import os
 import pickle
+import secrets
 import select
 import signal
 import socket
@@ -27,12 +29,11 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from sweep.errors import EnvironmentRefused, SweepError
-from sweep.store import atomic
 
 POSSIBLE = sys.platform == "linux"  # elsewhere a fork of a process that has loaded torch is not safe
 DUMP = (
@@ -44,24 +45,32 @@ LOOK = 1.0  # seconds between two looks at whether the other end is still there
 _ROOT = str(Path(__file__).parents[1])
 # The current folder is not searched: it may hold a `torch.py`, and a call brings the path that it is to search.
 _START = "import sys; sys.path += [sys.argv[2]] * (sys.argv[2] not in sys.path); from sweep.nursery import main; main()"
-# Ends the group of the running call when the interpreter that forked it is killed. In the background, to be nobody's
-# child: the interpreter takes whatever becomes its child for what a call has left.
+# Ends the group of the running call, and whatever has its mark, when the interpreter that forked it is killed. In the
+# background, to be nobody's child: the interpreter takes whatever becomes its child for what a call has left.
 _GUARD = """exec 3<&0
-(while read -r g <&3; do group=$g; done; [ "$group" != 0 ] && kill -s KILL -- "-$group") >/dev/null 2>&1 &"""
+(while read -r g m; do group=$g mark=$m; done
+[ "$group" = 0 ] && exit
+kill -s KILL -- "-$group"
+for again in 1 2 3; do for each in /proc/[0-9]*; do
+grep -qsz "^SWEEP_RUN=$mark\\$" "$each/environ" && kill -s KILL "${each#/proc/}"
+done; done) <&3 >/dev/null 2>&1 &"""
+MARK = "SWEEP_RUN"  # the variable by which what belongs to a call is known where its parent is not
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # prctl, which Python has no name for
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function to call in a process of its own, and what that process is to have."""
+    """A function to call in a process of its own, or a program for it to become, and what it is to have."""
 
-    function: str  # module:name
-    arguments: bytes  # a pickled tuple, opened in that process only
-    log: str  # a file to which stdout and stderr are added
+    function: str = ""  # module:name
+    arguments: bytes = b""  # a pickled tuple, opened in that process only
+    log: str = ""  # a file to which stdout and stderr are added
+    words: tuple[str, ...] = ()  # of a program; its stdout and stderr are pipes that come with the call
     seconds: float | None = None  # its time
     folder: str = ""
     path: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    mark: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class Nursery:
     """A nursery of this process. variables: what its interpreter must find in its environment from the start."""
 
     def __init__(self, preload: Sequence[str], variables: Mapping[str, str]) -> None:
-        self.variables, self.owner = dict(variables), os.getpid()
+        self.preload, self.variables, self.owner = tuple(preload), dict(variables), os.getpid()
         self._link, theirs = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the nursery is there
         with theirs:
@@ -106,18 +115,35 @@ class Nursery:
         Raises: Gone when the nursery was ended; EnvironmentRefused when it could not start.
         """
         try:
-            with suppress(BrokenPipeError):  # found out below
-                _send(self._link, pickle.dumps(call))
-            while not select.select([self._link], [], [], LOOK)[0]:
+            self.begin(call)
+            while (ended := self.ended(LOOK)) is None:
                 look()
-                if not self.alive:
-                    break
-            ended = pickle.loads(_receive(self._link) or self._gone())
+            return ended
         except BaseException:
             self.close()
             raise
-        assert isinstance(ended, Ended)
-        return ended
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read once the call under way has ended."""
+        return self._link.fileno()
+
+    def begin(self, call: Call, streams: Sequence[int] = ()) -> None:
+        """Begin a call; streams: what is to be stdout and stderr of a program."""
+        with suppress(BrokenPipeError):  # `ended` finds it out
+            _send(self._link, pickle.dumps(call), streams)
+
+    def stop(self) -> None:
+        """Ask the program under way to end, and end it in a few seconds if it does not."""
+        with suppress(OSError):
+            self._link.send(b"s")
+
+    def ended(self, seconds: float) -> Ended | None:
+        """Return how the call under way ended, or None where that has not happened within so many seconds."""
+        if not select.select([self._link], [], [], seconds)[0] and self.alive:
+            return None
+        found = pickle.loads(_receive(self._link)[0] or self._gone())
+        assert isinstance(found, Ended)
+        return found
 
     def _gone(self) -> NoReturn:
         code = self._process.wait()
@@ -145,28 +171,76 @@ class Nursery:
         self._said.close()
 
 
+class Program:
+    """A program under way, in a session of its own. stdout, stderr: what it says; ended: how, once it has."""
+
+    def __init__(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
+        self._nursery = _taken((), {})
+        self._name, self._stopped = words[0], False
+        self.ended: Ended | None = None
+        (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
+        self.stdout, self.stderr = open(out, "rb", buffering=0), open(err, "rb", buffering=0)  # noqa: SIM115
+        call = Call(words=tuple(words), folder=os.getcwd(), environment=tuple(variables.items()))
+        self._nursery.begin(call, (theirs_out, theirs_err))
+        os.close(theirs_out)
+        os.close(theirs_err)
+
+    def poll(self) -> Ended | None:
+        """Return how it ended, or None. Raises: SweepError where it could not be started, Gone."""
+        if self.ended is None:
+            self.ended = self._nursery.ended(0)
+            if self.ended is not None and self.ended.answer:
+                reason = pickle.loads(self.ended.answer)
+                raise SweepError(f"{self._name!r} cannot be started: {reason}", where="command")
+        return self.ended
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read once the program has ended."""
+        return self._nursery.fileno()
+
+    def stop(self) -> None:
+        """Ask it to end, and end it in a few seconds if it does not."""
+        self._stopped = True
+        self._nursery.stop()
+
+    def close(self) -> None:
+        """End what is left of it, and keep the nursery for the next one."""
+        self.stdout.close()
+        self.stderr.close()
+        if self.ended is None or self._stopped:  # a request to stop that came too late would be left in the link
+            self._nursery.close()
+        else:
+            _idle.append(self._nursery)
+
+
 _idle: list[Nursery] = []
 
 
 def start(preload: Sequence[str], variables: Mapping[str, str]) -> None:
     """Begin to start a nursery, to overlap with other work."""
-    if not any(_fits(each, variables) for each in _idle):
+    if not any(_fits(each, preload, variables) for each in _idle):
         _idle.append(Nursery(preload, variables))
 
 
 def call(made: Call, preload: Sequence[str], variables: Mapping[str, str], look: Callable[[], None]) -> Ended:
     """Make a call in an idle nursery of this process, or in a new one, which is kept for the next call."""
-    fitting = next((each for each in _idle if _fits(each, variables)), None)
-    if fitting is not None:
-        _idle.remove(fitting)
-    nursery = fitting or Nursery(preload, variables)
+    nursery = _taken(preload, variables)
     ended = nursery.call(made, look)
     _idle.append(nursery)
     return ended
 
 
-def _fits(nursery: Nursery, variables: Mapping[str, str]) -> bool:
-    return nursery.owner == os.getpid() and nursery.variables == variables and nursery.alive
+def _taken(preload: Sequence[str], variables: Mapping[str, str]) -> Nursery:
+    fitting = next((each for each in _idle if _fits(each, preload, variables)), None)
+    if fitting is None:
+        return Nursery(preload, variables)
+    _idle.remove(fitting)
+    return fitting
+
+
+def _fits(nursery: Nursery, preload: Sequence[str], variables: Mapping[str, str]) -> bool:
+    wanted = nursery.preload == tuple(preload) and nursery.variables == variables
+    return wanted and nursery.owner == os.getpid() and nursery.alive
 
 
 @atexit.register
@@ -183,14 +257,19 @@ def named(code: int) -> str:
     return signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
 
 
-def _send(link: socket.socket, data: bytes) -> None:
-    link.sendall(struct.pack("!Q", len(data)) + data)
+def _send(link: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:
+    socket.send_fds(link, [struct.pack("!Q", len(data))], list(descriptors))
+    link.sendall(data)
 
 
-def _receive(link: socket.socket) -> bytes:
-    """A message; nothing when the other end is gone."""
-    length = _exactly(link, 8)
-    return _exactly(link, *struct.unpack("!Q", length)) if length else b""
+def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a message and the descriptors that came with it; nothing when the other end is gone."""
+    try:
+        head, descriptors, *_ = socket.recv_fds(link, 8, 2)
+        head += _exactly(link, 8 - len(head)) if head else b""
+    except ConnectionResetError:
+        return b"", []
+    return (_exactly(link, *struct.unpack("!Q", head)) if len(head) == 8 else b""), descriptors
 
 
 def _exactly(link: socket.socket, count: int) -> bytes:
@@ -232,7 +311,8 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()  # so that a fork does not copy it all at its first collection
     guard = _guard()
-    _prctl(_SET_CHILD_SUBREAPER, 1)
+    global _orphans_come_here
+    _orphans_come_here = _prctl(_SET_CHILD_SUBREAPER, 1)
     wakes, wake = os.pipe()
     for end in (wakes, wake):
         os.set_blocking(end, False)
@@ -243,10 +323,10 @@ def main() -> NoReturn:
             if os.getppid() != parent:
                 os._exit(0)
             continue
-        message = _receive(link)
+        message, streams = _receive(link)
         if not message:
             os._exit(0)
-        _send(link, pickle.dumps(_serve(pickle.loads(message), link, wakes, guard, parent)))
+        _send(link, pickle.dumps(_serve(pickle.loads(message), streams, link, wakes, guard, parent)))
 
 
 def _guard() -> IO[bytes] | None:
@@ -258,14 +338,16 @@ def _guard() -> IO[bytes] | None:
     return shell.stdin
 
 
-def _tell(guard: IO[bytes] | None, group: int) -> None:
+def _tell(guard: IO[bytes] | None, group: int, mark: str) -> None:
     if guard is not None:
         with suppress(OSError):
-            guard.write(b"%d\n" % group)
+            guard.write(f"{group} {mark}\n".encode())
             guard.flush()
 
 
-def _serve(call: Call, link: socket.socket, wakes: int, guard: IO[bytes] | None, parent: int) -> Ended:
+def _serve(
+    call: Call, streams: Sequence[int], link: socket.socket, wakes: int, guard: IO[bytes] | None, parent: int
+) -> Ended:
     reader, writer = os.pipe()
     begun = time.monotonic()
     with warnings.catch_warnings():
@@ -275,34 +357,40 @@ def _serve(call: Call, link: socket.socket, wakes: int, guard: IO[bytes] | None,
         # What a grandchild held open would hide from the others that this interpreter has ended.
         for ours in (reader, wakes, link.detach(), *([guard.fileno()] if guard is not None else [])):
             os.close(ours)
-        _child(call, writer, begun)
-    os.close(writer)
+        (_become if call.words else _child)(call, streams, writer, begun)
+    for theirs in (writer, *streams):
+        os.close(theirs)
     os.set_blocking(reader, False)
-    _tell(guard, pid)
+    _tell(guard, pid, call.mark)
     answer = bytearray()
     due: list[tuple[float, int]] = []
     if call.seconds:
         over = begun + call.seconds
         due = [(over, DUMP), (over + DUMPING, signal.SIGTERM), (over + DUMPING + GRACE, signal.SIGKILL)]
     late, ended = False, None
+    heard = [link.fileno(), wakes, reader]
     while ended is None:
         wait = min(LOOK, max(0.0, due[0][0] - time.monotonic())) if due else LOOK
-        ready = select.select([link.fileno(), wakes, reader], [], [], wait)[0]
-        if link.fileno() in ready or os.getppid() != parent:  # nothing is said during a call: the other end is gone
-            _leave_nothing(pid)
+        ready = select.select(heard, [], [], wait)[0]
+        if (link.fileno() in ready and not link.recv(1)) or os.getppid() != parent:  # the other end is gone
+            _leave_nothing(pid, call.mark)
             os._exit(0)
+        if link.fileno() in ready and not due:  # it asks for an end: all that is ever said during a call
+            now = time.monotonic()
+            due = [(now, signal.SIGTERM), (now + GRACE, signal.SIGKILL)]
         if wakes in ready:
             os.read(wakes, 4096)
         if reader in ready and not _read(reader, answer):
-            time.sleep(0.001)  # it closed its end, and will be gone soon
+            heard.remove(reader)  # it will be gone soon, or has become a program
         ended = _reaped(pid)
         if ended is None and due and time.monotonic() >= due[0][0]:
             late = True
-            os.kill(pid, due.pop(0)[1])
+            with suppress(ProcessLookupError, PermissionError):
+                (os.killpg if call.words else os.kill)(pid, due.pop(0)[1])
     _read(reader, answer)
     os.close(reader)
-    _leave_nothing(pid)
-    _tell(guard, 0)
+    _leave_nothing(pid, call.mark)
+    _tell(guard, 0, call.mark)
     status, memory = ended
     return Ended(os.waitstatus_to_exitcode(status), bytes(answer), late, memory)
 
@@ -326,32 +414,39 @@ def _reaped(pid: int) -> tuple[int, int] | None:
     return found
 
 
-def _leave_nothing(pid: int) -> None:
-    """End all that a call has left running: its group, and what is orphaned to this process."""
+_orphans_come_here = False  # whether what a call leaves becomes a child of this process
+
+
+def _leave_nothing(pid: int, mark: str) -> None:
+    """End all that a call has left running: its group, and its orphans in whatever group or session."""
     polite = time.monotonic() + 1.0  # Python's own tracker of semaphores has to clean up
     give_up = polite + GRACE
+    asked: set[int] = set()
     while (now := time.monotonic()) < give_up:
-        number = signal.SIGTERM if now < polite else signal.SIGKILL
         _reaped(0)
-        grouped = orphaned = True
-        try:
-            os.killpg(pid, number)
-        except OSError:
-            grouped = False
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            orphaned = False
-        if not grouped and not orphaned:
+        left = {*_left(mark)}
+        with suppress(OSError):
+            os.killpg(pid, 0)
+            left.add(-pid)
+        if not left:
             return
-        for orphan in _children() if orphaned else ():
+        number = signal.SIGTERM if now < polite else signal.SIGKILL
+        for each in left if number == signal.SIGKILL else left - asked:
             with suppress(OSError):
-                os.kill(orphan, number)
+                os.kill(each, number)
+        asked |= left
         time.sleep(0.01)
 
 
-def _children() -> Iterator[int]:
-    """The processes whose parent this is."""
+def _left(mark: str) -> Iterator[int]:
+    """Yield what is orphaned to this process, or, where orphans go elsewhere, what has the mark of a call."""
+    if not _orphans_come_here:
+        yield from _marked(mark)
+        return
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():
             with suppress(OSError, IndexError, ValueError):
@@ -361,17 +456,43 @@ def _children() -> Iterator[int]:
                     yield int(entry.name)
 
 
-def _prctl(option: int, value: int) -> None:
+def _marked(mark: str) -> Iterator[int]:
+    try:
+        import psutil
+    except ImportError:  # Ray brings it
+        return
+    for each in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if each.environ().get(MARK) == mark and each.status() != psutil.STATUS_ZOMBIE:
+                yield each.pid
+
+
+def _prctl(option: int, value: int) -> bool:
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+        return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+    return False
 
 
 # The forked process
 
 
-def _child(call: Call, writer: int, begun: float) -> NoReturn:
+def _become(call: Call, streams: Sequence[int], writer: int, begun: float) -> NoReturn:
+    try:
+        _leave_the_nursery(call)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and a program would go on to
+            signal.signal(number, signal.SIG_DFL)
+        for fd, stream in enumerate(streams, 1):
+            os.dup2(stream, fd)
+        os.execvpe(call.words[0], call.words, {**dict(call.environment), MARK: call.mark})
+    except (OSError, ValueError) as error:
+        os.write(writer, pickle.dumps(getattr(error, "strerror", None) or str(error)))
+    os._exit(127)
+
+
+def _child(call: Call, streams: Sequence[int], writer: int, begun: float) -> NoReturn:
     code = 1
     try:
+        _leave_the_nursery(call)
         _begin(call)
         module, _, name = call.function.partition(":")
         answer = getattr(importlib.import_module(module), name)(*pickle.loads(call.arguments), begun)
@@ -384,10 +505,8 @@ def _child(call: Call, writer: int, begun: float) -> NoReturn:
     end(code)
 
 
-def _begin(call: Call) -> None:
-    """Make this process what an interpreter is at its start, in the place of the asking process."""
-    import faulthandler
-
+def _leave_the_nursery(call: Call) -> None:
+    """Be a session of its own in the folder of the call, which ends with the nursery and has none of its handlers."""
     nursery = os.getppid()
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != nursery:
@@ -398,6 +517,16 @@ def _begin(call: Call) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
+    with suppress(OSError):
+        os.chdir(call.folder)
+
+
+def _begin(call: Call) -> None:
+    """Make this process what an interpreter is at its start, in the place of the asking process."""
+    import faulthandler
+
+    from sweep.store import atomic
+
     with atomic.append(Path(call.log)) as log:
         os.dup2(log.fd, 1)
         os.dup2(log.fd, 2)
@@ -408,13 +537,11 @@ def _begin(call: Call) -> None:
     sys.breakpointhook = _no_terminal
     faulthandler.enable(2)
     faulthandler.register(DUMP, 2, all_threads=True)
-    if dict(os.environ) != (wanted := dict(call.environment)):
+    if dict(os.environ) != (wanted := {**dict(call.environment), MARK: call.mark}):
         os.environ.clear()
         os.environ.update(wanted)
     sys.path[:] = call.path
     importlib.invalidate_caches()
-    with suppress(OSError):
-        os.chdir(call.folder)
 
 
 def _text(fd: int) -> io.TextIOWrapper:

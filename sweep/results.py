@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import forked
+from sweep import forked, nursery
 from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
 from sweep.engine import Engine, RayEngine, inline
@@ -255,6 +255,8 @@ def make_engine(config: Config, name: str, *, address: str | None = None) -> tup
     if name == "inline":
         if forks:
             forked.start(deterministic=config.deterministic)
+        elif config.command:
+            nursery.start((), {})
         return inline, lambda: None
     if name != "ray":
         raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
