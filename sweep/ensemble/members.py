@@ -11,32 +11,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sweep.ensemble.score import Floats, Ints
 from sweep.errors import EnsembleError
+from sweep.store import Predictions
 
 MOST_NAMED = 4  # members of one shape that are named, and shapes that are listed
 SUM_TOLERANCE = 1e-3  # a float32 softmax over many classes is off by 1e-5, a half-precision one by more
 Arrays = dict[str, npt.NDArray[Any]]
-
-
-class Predictions(Protocol):
-    """Predictions of one member for one split; arrays with one row per example, probs or mean (and var)."""
-
-    @property
-    def ids(self) -> npt.NDArray[Any]: ...
-    @property
-    def targets(self) -> npt.NDArray[Any]: ...
-    @property
-    def probs(self) -> npt.NDArray[Any] | None: ...
-    @property
-    def mean(self) -> npt.NDArray[Any] | None: ...
-    @property
-    def var(self) -> npt.NDArray[Any] | None: ...
 
 
 @dataclass(frozen=True)
