@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import sweep
-from sweep import digest
+from sweep.determinism import digest
 from sweep.errors import SweepError
 from sweep.train import loop
 

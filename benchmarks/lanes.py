@@ -50,7 +50,7 @@ SOME = 16  # lanes of the rows that ask one thing more
 
 
 def chains(trainer: Callable[..., Iterator[Any]], recipe: Any, runs: Sequence[Any]) -> dict[int, Any]:
-    from sweep import seeding
+    from sweep.determinism import seeding
 
     seeding.set_threads(1)
     seeding.seed_everything(runs[0].seed, deterministic=runs[0].deterministic)

@@ -53,7 +53,7 @@ def steps_together(model: str, data: str, meeting: str, index: int) -> dict[str,
     digest of the weights after the first WARM steps."""
     import torch
 
-    from sweep import digest
+    from sweep.determinism import digest
     from sweep.train.lane import step
     from sweep.train.precision import flags
 
@@ -85,7 +85,7 @@ def case_vmap(model: str, data: str, deterministic: bool, count: int = 64) -> li
     import torch
     from torch.func import functional_call, grad_and_value, replace_all_batch_norm_modules_, stack_module_state, vmap
 
-    from sweep import seeding
+    from sweep.determinism import seeding
     from sweep.train import models
     from sweep.train.precision import flags
 

@@ -122,7 +122,7 @@ def write_curve(path: Path, store: Any, members: list[Any]) -> None:
 
 def train_again(members: list[Any], count: int) -> dict[str, Any]:
     """Some members, drawn at random, by the plain loop in this process; equal: their whole chains are."""
-    from sweep import seeding
+    from sweep.determinism import seeding
     from sweep.handle import Run
     from sweep.plan import RunSpec
     from sweep.store import Attempt

@@ -50,7 +50,7 @@ def runs_of(count: int, folder: Path, label: str, deterministic: bool = True, ve
 
 def lane_of(recipe: Any, scratch: Path, label: str) -> tuple[Any, list[Any]]:
     """The lane of seed 0 at its start, and the positions of its whole batches of the first epoch on the device."""
-    from sweep import seeding
+    from sweep.determinism import seeding
     from sweep.train.lane import fresh, start_epoch
     from sweep.train.precision import objective
 

@@ -20,7 +20,7 @@ from sweep import nursery
 from sweep.argv import VARIABLE, fill, params_by_name, search_path
 from sweep.config import redact
 from sweep.config.schema import Collect
-from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics
 from sweep.metrics import output

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sweep import nursery
 from sweep.config import Config
-from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.plan import RunSpec
 from sweep.store import Attempt, Damaged, Failure, Record, Store
 from sweep.store.names import LOG, RECORD

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -13,7 +13,9 @@ from typing import Any, SupportsFloat
 import torch
 from torch import nn
 
-from sweep import checkpoint, digest, seeding
+from sweep import checkpoint
+from sweep.determinism import digest, seeding
+from sweep.determinism.steps import Steps
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
 from sweep.store import Attempt, atomic
@@ -256,6 +258,28 @@ class Run:
         self.notes.append(text)
         with suppress(OSError):  # of a full disk, which is often what the note is about; the record has it too
             self.attempt.log_text(text + "\n")
+
+
+@contextmanager
+def weighed(run: Run) -> Iterator[None]:
+    """Add the weights at the first and after the last optimizer step to the run's chain, where its code has not.
+
+    Training code that says nothing of its weights has links to compare all the same; without an optimizer of torch
+    it has none.
+    """
+
+    def link(name: str, value: Callable[[], str]) -> None:
+        # Of a run that went on from a checkpoint these are not the initial ones.
+        if name == "initial" and name not in run.chain and not run.resumed:
+            with suppress(TypeError):
+                run.digest(name, value())
+
+    with Steps(link) as steps:
+        yield
+    if "final" not in run.chain and (steps.count or not run.resumed):
+        with suppress(TypeError):
+            if found := steps.weights():
+                run.digest("final", found)
 
 
 def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:

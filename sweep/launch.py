@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sweep import forked, nursery
+from sweep.determinism.environment import Answer
 from sweep.engine import Done, Engine, Lost, RayEngine, Slots
-from sweep.environment import Answer
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
 from sweep.inputs import changed
 from sweep.origin import asked_again, read_by

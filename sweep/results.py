@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sweep import forked, nursery
 from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline
-from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Prover, Retried, Said
 from sweep.origin import of_call

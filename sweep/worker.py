@@ -25,14 +25,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import fingerprint, kernels, nursery, seeding
-from sweep.environment import environment_id, switches_stood
+from sweep import nursery
+from sweep.determinism import fingerprint, kernels, seeding
+from sweep.determinism.environment import environment_id, switches_stood
 from sweep.errors import SweepError
 from sweep.forked import ended_from_outside
-from sweep.handle import Interrupted, Run, as_result, stop_seen
+from sweep.handle import Interrupted, Run, as_result, stop_seen, weighed
 from sweep.plan import SPLIT, RunSpec
 from sweep.source import built_in
-from sweep.steps import weighed
 from sweep.store import Attempt, Failure, Manifest, Record, Store, atomic
 from sweep.store.names import LOG
 from sweep.store.parcel import elsewhere, pack, shared
@@ -81,8 +81,8 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
 
 # Where torch is seeded: it notes the lines of the calls that led there, and reads them for that.
 _SEEDING = (
-    "sweep.nursery", "sweep.worker", "sweep.seeding", "contextlib", "torch.random", "torch.cuda", "torch.cuda.random",
-    "torch.xpu", "torch.xpu.random", "torch.mps", "torch._compile", "torch._dynamo.eval_frame",
+    "sweep.nursery", "sweep.worker", "sweep.determinism.seeding", "contextlib", "torch.random", "torch.cuda",
+    "torch.cuda.random", "torch.xpu", "torch.xpu.random", "torch.mps", "torch._compile", "torch._dynamo.eval_frame",
 )  # fmt: skip
 
 
@@ -257,7 +257,7 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Ended]]:
             runs[index].attempt.log_text(f"{user_traceback(error)}\n")
             failure = _late(place) or failure_of(error, phase)
             if failure.kind == "nondeterministic" and phase == "train":
-                failure = kernels.explained(failure, error, runs[index])
+                failure = replace(failure, message=kernels.explained(error, spec.device))
             yield index, failure
     else:
         for index in pending:

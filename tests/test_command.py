@@ -21,7 +21,7 @@ from sweep import argv
 from sweep.cli.app import main
 from sweep.command import failure_of
 from sweep.config import load
-from sweep.environment import Answer
+from sweep.determinism.environment import Answer
 from sweep.errors import ConfigError, StoreError, SweepError, TargetError
 from sweep.launch import Finished
 from sweep.results import Results, run

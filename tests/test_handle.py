@@ -18,7 +18,7 @@ import pytest
 import torch
 from training import handle
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Interval, Run, as_metrics, stop_seen
 from sweep.plan import Target
@@ -255,7 +255,7 @@ def test_a_run_that_cannot_be_restored_keeps_no_checkpoint_and_says_so(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU cuDNN may hold a random stream (tests/gpu/test_recurrent.py); here only what follows from it."""
-    monkeypatch.setattr("sweep.seeding.unsaveable", lambda: True)
+    monkeypatch.setattr("sweep.determinism.seeding.unsaveable", lambda: True)
     run.spec = replace(run.spec, device="cuda", target=replace(run.spec.target, kind="function"))
     run.checkpoint({"w": torch.ones(2)}, step=1)
     run.checkpoint({"w": torch.ones(2)}, step=2)

@@ -11,8 +11,8 @@ import toys
 
 import sweep
 from sweep import Results
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Done, Lost, RayEngine, Slots, Tick
-from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import EnvironmentRefused
 from sweep.launch import Event, Retried
 

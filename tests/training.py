@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sweep.determinism.seeding import restored, seed_everything, set_threads
 from sweep.handle import Interrupted, Interval, Run
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
-from sweep.seeding import restored, seed_everything, set_threads
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.target import bind, check_params

@@ -211,7 +211,7 @@ def where_metrics(text: str) -> dict[str, str]:
 
 def rebirth(needed: bool) -> None:
     """Start this process again with the variables that an interpreter reads only at its start."""
-    from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+    from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 
     missing = {k: v for k, v in ENVIRONMENT_FOR_DETERMINISM.items() if k not in os.environ}
     if needed and missing:

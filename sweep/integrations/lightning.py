@@ -30,7 +30,7 @@ except ModuleNotFoundError as error:
         hint='pip install "seed-sweep[lightning]"',
     ) from error  # fmt: skip
 
-from sweep import digest, seeding
+from sweep.determinism import digest, seeding
 from sweep.handle import Interrupted, Run
 from sweep.integrations import named, require_device
 from sweep.store import atomic

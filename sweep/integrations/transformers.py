@@ -40,7 +40,8 @@ except ModuleNotFoundError as error:
         hint='pip install "seed-sweep[transformers]"',
     ) from error  # fmt: skip
 
-from sweep import digest, integrations, seeding
+from sweep import integrations
+from sweep.determinism import digest, seeding
 from sweep.handle import Interrupted, Run
 from sweep.store import atomic
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep.environment import Origin, Verdict, verdict
+from sweep.determinism.environment import Origin, Verdict, verdict
 from sweep.plan import RunSpec, content_id
 from sweep.store import atomic, shape
 from sweep.store.names import is_folder, is_nonce

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.train.augment import epoch_key, example_keys
 from sweep.train.data import Dataset, Split
 from sweep.train.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweep import digest, seeding
+from sweep.determinism import digest, seeding
 from sweep.handle import Run
 from sweep.train.augment import epoch_key, example_keys
 from sweep.train.data import Dataset

@@ -11,7 +11,7 @@ from math import ceil
 
 import torch
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.handle import Run
 from sweep.plan import content_id
 from sweep.store import Failure

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.errors import ConfigError
 from sweep.goals import better
 from sweep.handle import Run

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.handle import Interrupted
 from sweep.store import Failure
 from sweep.train.belt import Belt

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweep import digest
+from sweep.determinism import digest
 from sweep.handle import Run
 from sweep.train.belt import AHEAD
 from sweep.train.capture import capture, drawing_from, streams

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
 from sweep.handle import Run
 from sweep.plan import RunSpec, stream_seed

@@ -19,7 +19,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run
 from sweep.plan import content_id

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweep.environment import Answer, verdict
+from sweep.determinism.environment import Answer, verdict
 from sweep.errors import EnvironmentRefused, SweepError
 from sweep.launch import Event, Said
 from sweep.plan import RunSpec

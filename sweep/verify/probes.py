@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.plan import RunSpec
 from sweep.verify.rehearse import rehearse
 from sweep.verify.request import Request, Trained

@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep.environment import Answer, Origin, Verdict, verdict
+from sweep.determinism.environment import Answer, Origin, Verdict, verdict
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
 from sweep.store import Failure, Record, atomic

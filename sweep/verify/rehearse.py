@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from sweep import digest, fingerprint, seeding, worker
+from sweep import worker
+from sweep.determinism import digest, fingerprint, seeding
+from sweep.determinism.steps import Steps
 from sweep.handle import Interrupted, Run
-from sweep.steps import Steps
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.task import Accident, Interval

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweep.environment import Answer, Verdict, verdict
+from sweep.determinism.environment import Answer, Verdict, verdict
 from sweep.errors import StoreError
 from sweep.store import atomic
 from sweep.verify.chain import Difference, epochs, first_difference, unlike_metric

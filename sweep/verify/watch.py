@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.optim import Optimizer, optimizer
 
-from sweep import digest
-from sweep.steps import captured
+from sweep.determinism import digest
+from sweep.determinism.steps import captured
 
 
 class Watch:

@@ -18,8 +18,8 @@ import pytest
 import torch
 from training import finish, handle
 
-from sweep import digest, fingerprint, seeding
-from sweep.environment import FIELDS, Answer
+from sweep.determinism import digest, fingerprint, seeding
+from sweep.determinism.environment import FIELDS, Answer
 from sweep.plan import stream_seed
 from sweep.target import bind, check_params
 from sweep.train import recipes

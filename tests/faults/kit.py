@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sweep as package
-from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.store import Store, atomic
 from sweep.store.names import ABOUT, ATTEMPT, CORRUPT, LOG, MANIFEST, RECORD
 

@@ -38,7 +38,7 @@ import sweep.report.assemble
 import sweep.report.html
 import sweep.train.loop  # noqa: F401  all is loaded before the first fork
 from sweep.cli.app import main
-from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 
 SECONDS = 5  # of a processor: the machine may be busy with other work
 WAITING = 90  # of the clock, for what waits and does not work

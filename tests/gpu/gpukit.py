@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweep.determinism.seeding import seed_everything
 from sweep.handle import Interval, Run
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
-from sweep.seeding import seed_everything
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.train import lanes, loop

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweep import digest, seeding
+from sweep.determinism import digest, seeding
 from sweep.handle import Run
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
 from sweep.store import Attempt

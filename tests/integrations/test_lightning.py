@@ -14,10 +14,10 @@ from torch.optim import lr_scheduler as schedules
 from torch.utils.data import DataLoader, TensorDataset
 from training import as_seeded, handle
 
+from sweep.determinism.seeding import read_back, restored, seed_everything
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run
 from sweep.results import run as run_sweep
-from sweep.seeding import read_back, restored, seed_everything
 
 pytest.importorskip("lightning", reason="needs the extra [lightning]")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of small data, few workers, its own future

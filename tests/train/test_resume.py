@@ -11,7 +11,7 @@ import pytest
 import torch
 from training import finish, handle, recipe_of, trained
 
-from sweep import seeding
+from sweep.determinism import seeding
 from sweep.handle import Interrupted, Interval, Run
 from sweep.train import loop
 from sweep.train.lane import Lane, state_of

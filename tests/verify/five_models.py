@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweep import digest
+from sweep.determinism import digest
 from sweep.handle import Run
 
 EPOCHS, STEPS = 2, 4

@@ -10,8 +10,8 @@ import torch
 from asking import here, spec_of
 from safetensors.torch import save_file
 
-from sweep import seeding
-from sweep.environment import Answer, verdict
+from sweep.determinism import seeding
+from sweep.determinism.environment import Answer, verdict
 from sweep.verify.distance import distance
 from sweep.verify.locate import locate
 from sweep.verify.prove import origin_of, prove
@@ -135,7 +135,7 @@ def test_distance_of_weights_and_metrics(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_shipped_deterministic_config_is_proven(capsys: pytest.CaptureFixture[str]) -> None:
     from sweep.cli.app import main
-    from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+    from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 
     config = Path(__file__).parents[2] / "configs" / "digits_deterministic.yaml"
     with pytest.MonkeyPatch.context() as patched:

@@ -13,7 +13,7 @@ from asking import SMALL, spec_of
 
 import sweep
 from sweep.cli.app import main
-from sweep.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import EnvironmentRefused, StoreError, TargetError
 from sweep.launch import Said
 from sweep.plan import Target

@@ -1,6 +1,6 @@
 """What decides the bits of a training run, as data, and what two such environments promise. Pure.
 
-`sweep.fingerprint` fills the environment in; here it is hashed and judged, so that a report can speak about
+`sweep.determinism.fingerprint` fills the environment in; here it is hashed and judged, so that a report can speak about
 a directory made on another machine without torch.
 
 The verdict on two runs goes by the first line that applies:
@@ -18,49 +18,8 @@ The verdict on two runs goes by the first line that applies:
 | a field marked MAY_MATCH below differs                                 | MAY_MATCH            |
 | none of these                                                          | MUST_MATCH           |
 
-What a difference in one field alone does to two deterministic runs that would otherwise have to match.
+`FIELDS` says what a difference in one field alone does to two deterministic runs that would otherwise have to match.
 `None` is a value ("does not apply": every `cuda` field of a run on a CPU); "unknown" is not one.
-
-| field                      | differs      | because                                                    |
-|----------------------------|--------------|------------------------------------------------------------|
-| device                     | NOT_EXPECTED | other kernels                                              |
-| threads                    | NOT_EXPECTED | partial sums are split by thread                           |
-| interop_threads            | MAY_MATCH    | only programs that fork inside a graph                     |
-| system                     | NOT_EXPECTED | another build and another maths library                    |
-| machine                    | NOT_EXPECTED | another instruction set                                    |
-| libc                       | MAY_MATCH    | exp, log and the like of scalar code                       |
-| cpu_vendor                 | NOT_EXPECTED | MKL takes another path on another vendor's processor       |
-| cpu_features               | NOT_EXPECTED | MKL, oneDNN and OpenBLAS choose kernels by them            |
-| cpu_model                  | MAY_MATCH    | oneDNN blocks by cache size                                |
-| cpu_capability             | NOT_EXPECTED | torch's own kernels are chosen by it                       |
-| python                     | MAY_MATCH    | `random` and hashing may change between minor versions     |
-| hash_seed                  | MAY_MATCH    | order of sets of strings                                   |
-| torch                      | NOT_EXPECTED | other kernels                                              |
-| torch_git                  | NOT_EXPECTED | other kernels                                              |
-| torch_build                | NOT_EXPECTED | compiler, BLAS and flags of the build                      |
-| numpy                      | MAY_MATCH    | only what a program computes with NumPy                    |
-| numpy_blas                 | MAY_MATCH    | only what a program multiplies with NumPy                  |
-| mkl                        | NOT_EXPECTED | settings that choose kernels (MKL_CBWR, ...)               |
-| onednn                     | NOT_EXPECTED | settings that choose kernels (ONEDNN_MAX_CPU_ISA, ...)     |
-| openblas                   | MAY_MATCH    | settings that choose NumPy's kernels (OPENBLAS_CORETYPE)   |
-| openmp                     | NOT_EXPECTED | settings that give fewer threads or another reduction      |
-| precision                  | NOT_EXPECTED | TF32 and bfloat16 in place of float32                      |
-| flush_denormal             | NOT_EXPECTED | tiny numbers become zero                                   |
-| default_dtype              | NOT_EXPECTED | dtype of everything created without one                    |
-| mkldnn_enabled             | NOT_EXPECTED | other kernels                                              |
-| mkldnn_deterministic       | NOT_EXPECTED | other kernels                                              |
-| deterministic_algorithms   | NOT_EXPECTED | other kernels                                              |
-| deterministic_warn_only    | NOT_EXPECTED | an operation without such a kernel ran all the same        |
-| fill_uninitialized_memory  | MAY_MATCH    | only programs that read memory they never wrote            |
-| cudnn_enabled              | NOT_EXPECTED | other kernels                                              |
-| cudnn_deterministic        | NOT_EXPECTED | other kernels                                              |
-| cudnn_benchmark            | NOT_EXPECTED | the kernel that happened to be fastest                     |
-| gpu                        | NOT_EXPECTED | kernels are chosen by model and number of multiprocessors  |
-| cuda                       | NOT_EXPECTED | other libraries                                            |
-| cudnn                      | NOT_EXPECTED | other kernels                                              |
-| cuda_libraries             | NOT_EXPECTED | cuBLAS can be upgraded without torch                       |
-| cuda_settings              | NOT_EXPECTED | workspace, TF32 override, attention and reduced precision  |
-| driver                     | MAY_MATCH    | compiles kernels that ship as PTX                          |
 """
 
 from __future__ import annotations
@@ -96,19 +55,46 @@ class Answer(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-_DECIDES = (
-    "device threads system machine cpu_vendor cpu_features cpu_capability torch torch_git torch_build mkl "
-    "onednn openmp precision flush_denormal default_dtype mkldnn_enabled mkldnn_deterministic "
-    "deterministic_algorithms deterministic_warn_only cudnn_enabled cudnn_deterministic cudnn_benchmark "
-    "gpu cuda cudnn cuda_libraries cuda_settings"
-)
-_MATTERS_TO_SOME = (
-    "interop_threads libc cpu_model python hash_seed numpy numpy_blas openblas fill_uninitialized_memory driver"
-)
 FIELDS: Mapping[str, Answer] = MappingProxyType(
     {
-        **dict.fromkeys(_DECIDES.split(), Answer.NOT_EXPECTED),
-        **dict.fromkeys(_MATTERS_TO_SOME.split(), Answer.MAY_MATCH),
+        "device": Answer.NOT_EXPECTED,  # other kernels
+        "threads": Answer.NOT_EXPECTED,  # partial sums are split by thread
+        "interop_threads": Answer.MAY_MATCH,  # only programs that fork inside a graph
+        "system": Answer.NOT_EXPECTED,  # another build and another maths library
+        "machine": Answer.NOT_EXPECTED,  # another instruction set
+        "libc": Answer.MAY_MATCH,  # exp, log and the like of scalar code
+        "cpu_vendor": Answer.NOT_EXPECTED,  # MKL takes another path on another vendor's processor
+        "cpu_features": Answer.NOT_EXPECTED,  # MKL, oneDNN and OpenBLAS choose kernels by them
+        "cpu_model": Answer.MAY_MATCH,  # oneDNN blocks by cache size
+        "cpu_capability": Answer.NOT_EXPECTED,  # torch's own kernels are chosen by it
+        "python": Answer.MAY_MATCH,  # `random` and hashing may change between minor versions
+        "hash_seed": Answer.MAY_MATCH,  # order of sets of strings
+        "torch": Answer.NOT_EXPECTED,  # other kernels
+        "torch_git": Answer.NOT_EXPECTED,  # other kernels
+        "torch_build": Answer.NOT_EXPECTED,  # compiler, BLAS and flags of the build
+        "numpy": Answer.MAY_MATCH,  # only what a program computes with NumPy
+        "numpy_blas": Answer.MAY_MATCH,  # only what a program multiplies with NumPy
+        "mkl": Answer.NOT_EXPECTED,  # settings that choose kernels (MKL_CBWR, ...)
+        "onednn": Answer.NOT_EXPECTED,  # settings that choose kernels (ONEDNN_MAX_CPU_ISA, ...)
+        "openblas": Answer.MAY_MATCH,  # settings that choose NumPy's kernels (OPENBLAS_CORETYPE)
+        "openmp": Answer.NOT_EXPECTED,  # settings that give fewer threads or another reduction
+        "precision": Answer.NOT_EXPECTED,  # TF32 and bfloat16 in place of float32
+        "flush_denormal": Answer.NOT_EXPECTED,  # tiny numbers become zero
+        "default_dtype": Answer.NOT_EXPECTED,  # dtype of everything created without one
+        "mkldnn_enabled": Answer.NOT_EXPECTED,  # other kernels
+        "mkldnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
+        "deterministic_algorithms": Answer.NOT_EXPECTED,  # other kernels
+        "deterministic_warn_only": Answer.NOT_EXPECTED,  # an operation without such a kernel ran all the same
+        "fill_uninitialized_memory": Answer.MAY_MATCH,  # only programs that read memory they never wrote
+        "cudnn_enabled": Answer.NOT_EXPECTED,  # other kernels
+        "cudnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
+        "cudnn_benchmark": Answer.NOT_EXPECTED,  # the kernel that happened to be fastest
+        "gpu": Answer.NOT_EXPECTED,  # kernels are chosen by model and number of multiprocessors
+        "cuda": Answer.NOT_EXPECTED,  # other libraries
+        "cudnn": Answer.NOT_EXPECTED,  # other kernels
+        "cuda_libraries": Answer.NOT_EXPECTED,  # cuBLAS can be upgraded without torch
+        "cuda_settings": Answer.NOT_EXPECTED,  # workspace, TF32 override, attention and reduced precision
+        "driver": Answer.MAY_MATCH,  # compiles kernels that ship as PTX
     }
 )
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from sweep import digest, seeding
+from sweep.determinism import digest, seeding
 from sweep.errors import EnvironmentRefused, IntegrityError
 
 

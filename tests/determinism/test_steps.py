@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 import sweep
-from sweep import Run, digest
-from sweep.steps import MOST, Steps
+from sweep import Run
+from sweep.determinism import digest
+from sweep.determinism.steps import MOST, Steps
 
 
 def stepped(model: nn.Module, optimizer: torch.optim.Optimizer, times: int = 1) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, optimizer
 
-from sweep import digest
-from sweep.handle import Run
+from sweep.determinism import digest
 
 MOST = 64  # optimizers of one run; of code that makes one for every step, nothing is said
 
@@ -49,7 +48,7 @@ class Steps:
     def weights(self) -> str:
         """The digest of everything that any optimizer changes; "" before the first step.
 
-        Raises: TypeError for weights without plain bytes (see `sweep.digest`).
+        Raises: TypeError for weights without plain bytes (see `sweep.determinism.digest`).
         """
         if not self._seen or self._seen > MOST:
             return ""
@@ -92,25 +91,3 @@ def captured() -> bool:
     """Within the capture of a CUDA graph nothing can be read back."""
     # Not `is_available`: it is asked at every step, and would wake the driver of a machine whose GPU is not used.
     return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def weighed(run: Run) -> Iterator[None]:
-    """Add the weights at the first and after the last optimizer step to the run's chain, where its code has not.
-
-    Training code that says nothing of its weights has links to compare all the same; without an optimizer of torch
-    it has none.
-    """
-
-    def link(name: str, value: Callable[[], str]) -> None:
-        # Of a run that went on from a checkpoint these are not the initial ones.
-        if name == "initial" and name not in run.chain and not run.resumed:
-            with suppress(TypeError):
-                run.digest(name, value())
-
-    with Steps(link) as steps:
-        yield
-    if "final" not in run.chain and (steps.count or not run.resumed):
-        with suppress(TypeError):
-            if found := steps.weights():
-                run.digest("final", found)

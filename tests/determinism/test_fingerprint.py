@@ -10,8 +10,8 @@ import sys
 import pytest
 import torch
 
-from sweep import fingerprint, seeding
-from sweep.environment import (
+from sweep.determinism import fingerprint, seeding
+from sweep.determinism.environment import (
     ENVIRONMENT_FOR_DETERMINISM,
     FIELDS,
     UNDETERMINED,

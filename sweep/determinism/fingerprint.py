@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweep import seeding
-from sweep.environment import HASH_ORDER_NOT_CONTROLLED, UNDETERMINED
+from sweep.determinism import seeding
+from sweep.determinism.environment import HASH_ORDER_NOT_CONTROLLED, UNDETERMINED
 
 _PACKAGES = ("seed-sweep", "torch", "numpy", "scipy", "pandas", "scikit-learn", "ray", "safetensors")
 # Settings that choose kernels or split sums otherwise. Thread counts of torch are not among them: what is in
@@ -45,7 +45,7 @@ _SIMD = re.compile(r"(sse|ssse|avx|amx|fma|f16c|bmi|asimd|sve|sme(?!p)|fp$|fphp|
 
 
 def collect(threads: int, *, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(numeric, context) of this process as JSON values; `sweep.environment` lists the numeric fields.
+    """(numeric, context) of this process as JSON values; `sweep.determinism.environment` lists the numeric fields.
 
     Call it at the end of training, in the thread that trained: switches and thread counts are read as they
     stand. threads: what the run asked for (context); what is in effect is the numeric field. device: the

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import TracebackType
 
 from torch import nn
-
-from sweep.handle import Run
-from sweep.store import Failure
 
 _MARK = " does not have a deterministic implementation"
 
@@ -18,16 +14,15 @@ def missing(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _MARK in str(error)
 
 
-def explained(failure: Failure, error: BaseException, run: Run) -> Failure:
-    """Return the failure with the operation, the layer if the traceback tells it, and the way out."""
+def explained(error: BaseException, device: str) -> str:
+    """Return the operation, its layer if the traceback tells it, and the way out."""
     operation = str(error).partition(_MARK)[0].strip()
     layer = _layer(error.__traceback__)
     where = f"layer {layer}, forward pass" if layer else "backward pass"
     find = "" if layer else "; torch.autograd.set_detect_anomaly(True) shows the line whose gradient it is"
-    return replace(
-        failure,
-        message=f"{operation} has no deterministic kernel on {run.device} ({where}); use another operation there, or "
-        f"train in fast mode (--fast), where equal bits are not promised{find}",
+    return (
+        f"{operation} has no deterministic kernel on {device} ({where}); use another operation there, or train in fast "
+        f"mode (--fast), where equal bits are not promised{find}"
     )
 
 
