@@ -166,7 +166,7 @@ def test_lazy_modules_have_a_digest_before_their_first_batch():
 
 
 def test_another_process_computes_the_same():
-    program = "import torch; from sweep import digest; print(digest.tensors({'w': torch.arange(9.) / 7}))"
+    program = "import torch; from sweep.determinism import digest; print(digest.tensors({'w': torch.arange(9.) / 7}))"
     root = Path(digest.__file__).parent.parent
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert out.stdout.strip() == digest.tensors({"w": torch.arange(9.0) / 7})

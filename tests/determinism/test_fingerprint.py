@@ -37,7 +37,7 @@ def numeric(device: str = "cpu"):
 def elsewhere(**variables: str):
     """The numeric environment of a new process with these variables set."""
     program = (
-        "import json; from sweep import fingerprint, seeding; seeding.set_threads(1)\n"
+        "import json; from sweep.determinism import fingerprint, seeding; seeding.set_threads(1)\n"
         "print(json.dumps(fingerprint.collect(1, device='cpu')[0]))"
     )
     env = {**os.environ, **variables}

@@ -410,7 +410,7 @@ def test_what_cannot_be_put_back_is_said(tmp_path):
 
 def test_threads_that_torch_lets_nobody_change_twice_are_said():
     program = (
-        "import torch; from sweep import seeding\n"
+        "import torch; from sweep.determinism import seeding\n"
         "with seeding.restored() as changes:\n"
         "    torch.set_num_interop_threads(torch.get_num_interop_threads() + 1)\n"
         "print([change.name for change in changes.unrestored])"
