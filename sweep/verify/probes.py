@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ def _probing(folder: Path, perturb: str) -> Iterator[list[Mapping[str, Any]]]:
         self.worker_init_fn = _Reporting(self.worker_init_fn, str(folder / WORKERS))
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(random.Random, "__init__", _own_generator(random.Random.__init__)))
+        stack.enter_context(_replaced(random.Random, "__init__", _own_generator(random.Random.__init__)))
         for owner, name, wrapped in [
             (np.random, "default_rng", partial(_seeds, "numpy.random.default_rng")),
             (np.random, "seed", partial(_seeds, "numpy.random.seed")),
@@ -102,11 +101,22 @@ def _probing(folder: Path, perturb: str) -> Iterator[list[Mapping[str, Any]]]:
             (time, "perf_counter_ns", partial(_draws, "clock", "time.perf_counter_ns")),
             (time, "monotonic", partial(_draws, "clock", "time.monotonic")),
         ]:
-            stack.enter_context(patch.object(owner, name, wrapped(getattr(owner, name))))
-        stack.enter_context(patch.object(DataLoader, "__init__", loader))
+            stack.enter_context(_replaced(owner, name, wrapped(getattr(owner, name))))
+        stack.enter_context(_replaced(DataLoader, "__init__", loader))
         if perturb:
-            stack.enter_context(patch.object(seeding, "seed_everything", seeded_and_perturbed))
+            stack.enter_context(_replaced(seeding, "seed_everything", seeded_and_perturbed))
         yield _HEARD
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Put a value in place of another module's, in this process, which does nothing but the audit."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 def _hear(kind: str, what: str, argument: Any = None) -> None:
