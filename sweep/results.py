@@ -13,7 +13,7 @@ from sweep import forked, nursery
 from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.engine import Engine, RayEngine, inline
+from sweep.engine import Engine, RayEngine, inline, require_memory
 from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Prover, Retried, Said
 from sweep.origin import of_call
@@ -260,6 +260,8 @@ def make_engine(config: Config, name: str, *, address: str | None = None) -> tup
         return inline, lambda: None
     if name != "ray":
         raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
+    if address is None:
+        require_memory()
     environment = ENVIRONMENT_FOR_DETERMINISM if config.deterministic else {}
     made = RayEngine(address, environment=environment, forks=forks)
     made.start()

@@ -2,6 +2,6 @@
 
 from sweep.engine.event import Done, Engine, Event, Lost, Pull, Slots, Tick, Work
 from sweep.engine.inline import inline
-from sweep.engine.on_ray import RayEngine
+from sweep.engine.on_ray import RayEngine, require_memory
 
-__all__ = ["Done", "Engine", "Event", "Lost", "Pull", "RayEngine", "Slots", "Tick", "Work", "inline"]
+__all__ = ["Done", "Engine", "Event", "Lost", "Pull", "RayEngine", "Slots", "Tick", "Work", "inline", "require_memory"]

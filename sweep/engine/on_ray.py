@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
+import resource
 import signal
 import socket
+import tempfile
 import threading
 import time
 import warnings
@@ -19,6 +22,8 @@ from sweep.engine.nodes import everywhere
 from sweep.errors import EnvironmentRefused
 
 POLL = 0.2  # seconds between ticks
+UNDER_A_LIMIT = 30.0  # seconds that Ray has to start where its address space is limited
+SHARE = 0.3  # of the memory of a machine, which Ray reserves for its store of objects
 INFEASIBLE_AFTER = 10.0  # seconds a cluster has to show the resources that one task needs
 
 
@@ -75,6 +80,7 @@ class RayEngine:
                 # Inherited by the local workers at no cost; a runtime_env would cost seconds.
                 os.environ.update(self.environment)
                 settings |= {"address": "local", "include_dashboard": False, "num_cpus": self.cpus or real_cores()}
+                _at_home()
             else:
                 _require_answer(self.address)
                 settings |= {"address": self.address}
@@ -88,7 +94,9 @@ class RayEngine:
 
     def _ready(self) -> Any:
         self.start()
-        self._started.wait()
+        if not self._started.wait(UNDER_A_LIMIT if _limit() is not None else None):
+            self._ours, self._thread = False, None  # it waits for a server that cannot reserve its memory, for minutes
+            raise _too_little()
         if self._error is not None:
             raise EnvironmentRefused(
                 f"Ray could not start: {self._error}", where=self.address or "local Ray",
@@ -142,6 +150,36 @@ class RayEngine:
         self._closing.set()
         self._thread.join()
         self._thread = None
+
+
+def _limit() -> int | None:
+    """Return the bytes of address space that a process may reserve, or None where that is not limited."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _too_little() -> EnvironmentRefused:
+    return EnvironmentRefused(
+        f"Ray cannot start within ulimit -v ({(_limit() or 0) / 2**30:.1f} GiB of address space)", where="local Ray",
+        hint="--engine inline does without Ray; or raise the limit: ulimit -v unlimited",
+    )  # fmt: skip
+
+
+def require_memory() -> None:
+    """Raises: EnvironmentRefused where a local Ray could not even reserve the memory of its store of objects."""
+    limit = _limit()
+    if limit is not None and limit < SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise _too_little()
+
+
+def _at_home() -> None:
+    """Give Ray a name and a home where the user has none, as in a container: it asks for both, and writes into one."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="sweep-home-")
 
 
 def _require_answer(address: str) -> None:
