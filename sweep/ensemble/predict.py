@@ -94,6 +94,8 @@ def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
     """Return the inputs in a file, on the disk; those of an archive are unpacked into the folder `work`."""
     if path.suffix not in (".npz", ".npy"):
         raise EnsembleError(f"{path.name} is no .npz or .npy file", where=str(path))
+    if not path.is_file():  # a pipe would be waited for
+        raise EnsembleError("is no file of inputs", where=str(path))
     try:
         plain = path
         if path.suffix == ".npz":

@@ -371,7 +371,11 @@ def as_inputs(rows: npt.ArrayLike | Tensor, *, wide: bool = False) -> Tensor:
         return rows.detach().cpu().to(numbers if rows.is_floating_point() else torch.int64)
     array = np.asarray(rows)
     kind = np.float64 if wide else np.float32
-    return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iub" else kind))
+    try:
+        with np.errstate(over="raise"):
+            return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iub" else kind))
+    except FloatingPointError:
+        raise EnsembleError("an input is larger than float32 can hold", hint="give the inputs as in training") from None
 
 
 def by_pixel(images: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ from finished import accuracies, failure, sweep_of
 
 import sweep
 from sweep.cli.app import main
-from sweep.errors import IntegrityError, StoreError
+from sweep.ensemble import rebuild
+from sweep.ensemble.predict import predict_file
+from sweep.errors import EnsembleError, IntegrityError, StoreError
 from sweep.metrics import Left, NotFound, metrics, output
 from sweep.plan import RunSpec, content_id
 from sweep.store import Store, atomic, predictions, record
@@ -186,6 +188,62 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(finished: Store, name: 
     os.mkfifo(finished.path / name)
     code = main(["status", str(finished.path)])
     assert code == (2 if name == "sweep.json" else 0)
+
+
+@pytest.mark.parametrize("name", ["inputs.npy", "inputs.npz"])
+def test_a_pipe_of_inputs_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    ensemble: Any = None  # the inputs are looked at first
+    with pytest.raises(EnsembleError, match="no file"):
+        predict_file(ensemble, tmp_path / name, tmp_path / "out.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("device", lambda b: b["experiment"].pop("device")),
+        ("threads", lambda b: b["experiment"].update(threads="1")),
+        ("goals", lambda b: b["config"].update(goals={"a": 1})),
+        ("cells", lambda b: b.update(until={"cells": [1]})),
+        ("stamp", lambda b: b.update(stamp={"status": []})),
+    ],
+)
+def test_a_sealed_plan_of_another_shape_names_the_place(finished: Store, name: str, change: Any) -> None:
+    resealed(finished.path / "sweep.json", change)
+    with pytest.raises(StoreError, match=name):
+        Store.open(finished.path)
+
+
+def test_a_model_is_no_larger_than_the_weights_that_are_there(finished: Store) -> None:
+    meta = {"model": {"name": "mlp", "hidden": [10**12]}, "input_shape": [1, 8, 8], "outputs": 10}
+    with pytest.raises(EnsembleError, match="do not fit"):
+        rebuild._described(finished, "seed1", meta, {})
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 64, (1 << 40).to_bytes(8, "little") + b"{}"])
+def test_weights_whose_header_lies_are_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(IntegrityError, match="weights"):
+        rebuild._weights(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("other", [{"targets": np.zeros(3)}, {"mean": np.zeros(())}, {"mean": np.zeros(4, "c16")}])
+def test_predictions_without_a_row_per_example_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    path = tmp_path / "predictions-test.npz"
+    np.savez(path, **{"ids": np.arange(4), "targets": np.zeros(4), "mean": np.zeros(4), **other})
+    with pytest.raises(IntegrityError, match="not a readable"):
+        predictions.read(path)
+
+
+def test_a_process_of_odd_numbers_holds_nothing(tmp_path: Path) -> None:
+    whole = this_process().to_json()
+    for pid in (1 << 40, 1e999, "1", None):
+        (tmp_path / "lock").write_text(json.dumps({**whole, "pid": pid, "ticks": ""}))
+        assert Store.owner_of(tmp_path) is None
+    (tmp_path / "lock").write_text("[" * 100_000)
+    assert Store.owner_of(tmp_path) is None
+    (tmp_path / "lock").write_text(json.dumps(whole))  # the control
+    assert Store.owner_of(tmp_path) is not None
 
 
 def test_a_device_in_the_place_of_the_plan_is_not_read(finished: Store) -> None:
