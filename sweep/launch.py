@@ -13,7 +13,7 @@ from typing import Protocol
 
 from sweep import forked, nursery
 from sweep.determinism.environment import Answer
-from sweep.engine import Done, Engine, Lost, RayEngine, Slots
+from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Slots
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
 from sweep.inputs import changed
 from sweep.origin import asked_again, read_by
@@ -313,6 +313,12 @@ class Launch:
             elif isinstance(event, Lost):
                 # The code of a run that has a process of its own cannot be why its worker died.
                 yield from self._lost(store, replace(event, poison=event.poison and not forked.wanted(event.task)))
+            elif isinstance(event, Gone):
+                # Unlike `stop`, nothing can reach what was running: it is lost, and has not failed.
+                self.stopped = self.stopped or event.cause
+                self._queue.clear()
+                lost = ", ".join(sorted(self._flying)) or "none"
+                yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
             else:
                 yield Passed(event.running)
         if self.prove is not None and not self.stopped:

@@ -1,7 +1,20 @@
 """Engines pull tasks and yield what became of them; they know nothing of training."""
 
-from sweep.engine.event import Done, Engine, Event, Lost, Pull, Slots, Tick, Work
+from sweep.engine.event import Done, Engine, Event, Gone, Lost, Pull, Slots, Tick, Work
 from sweep.engine.inline import inline
 from sweep.engine.on_ray import RayEngine, require_memory
 
-__all__ = ["Done", "Engine", "Event", "Lost", "Pull", "RayEngine", "Slots", "Tick", "Work", "inline", "require_memory"]
+__all__ = [
+    "Done",
+    "Engine",
+    "Event",
+    "Gone",
+    "Lost",
+    "Pull",
+    "RayEngine",
+    "Slots",
+    "Tick",
+    "Work",
+    "inline",
+    "require_memory",
+]

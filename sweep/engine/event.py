@@ -38,11 +38,18 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """The engine itself is no longer there, with whatever was running: its last event."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Nothing ended lately; so many tasks are running."""
 
     running: int
 
 
-Event = Done | Lost | Tick
+Event = Done | Lost | Gone | Tick
 Engine = Callable[[Pull, Work, Slots], Iterator[Event]]

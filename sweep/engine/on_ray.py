@@ -13,15 +13,16 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from sweep.engine.event import Done, Event, Lost, Pull, Slots, Task, Tick, Work
+from sweep.engine.event import Done, Event, Gone, Lost, Pull, Slots, Task, Tick, Work
 from sweep.engine.local import FORKING, PRELOAD, lean
 from sweep.engine.nodes import everywhere
 from sweep.errors import EnvironmentRefused
 
 POLL = 0.2  # seconds between ticks
+LOOK = 1.0  # seconds between two looks at whether Ray is still there
 UNDER_A_LIMIT = 30.0  # seconds that Ray has to start where its address space is limited
 SHARE = 0.3  # of the memory of a machine, which Ray reserves for its store of objects
 INFEASIBLE_AFTER = 10.0  # seconds a cluster has to show the resources that one task needs
@@ -114,8 +115,14 @@ class RayEngine:
         remote = ray.remote(max_retries=0, num_cpus=slots.cpus, num_gpus=slots.gpus)(_carried(work))
         running: dict[Any, Task] = {}
         more = True
+        lives = _head(ray)
         with _as_raised():
             while more or running:
+                if not lives():
+                    # To shut down what does not answer would take a minute; its servers end with this process.
+                    self._ours = False
+                    yield Gone("Ray's head (its GCS) no longer answers")
+                    return
                 width = slots.jobs or _fits(ray, slots)
                 while more and len(running) < width:
                     task = pull()
@@ -150,6 +157,24 @@ class RayEngine:
         self._closing.set()
         self._thread.join()
         self._thread = None
+
+
+def _head(ray: Any) -> Callable[[], bool]:
+    """Return what looks, about once a second, whether Ray's head answers; Ray itself would wait a minute for it."""
+    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+    looked = [0.0]
+
+    def lives() -> bool:
+        if (now := time.monotonic()) < looked[0] + LOOK:
+            return True
+        looked[0] = now
+        for _ in range(2):
+            with suppress(OSError, ValueError), socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK):
+                return True
+        return False
+
+    # An address that cannot be reached from here, though Ray works, says nothing.
+    return lives if lives() else lambda: True
 
 
 def _limit() -> int | None:

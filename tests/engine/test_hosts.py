@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 WORDS = ["-m", "sweep.cli", "run", "--seeds", "1", "--out"]
@@ -48,3 +50,21 @@ def test_a_user_without_a_name_or_a_home_can_use_the_default_engine() -> None:
             cwd=folder, env={**environment, "HOME": "/"}, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.ray
+def test_a_dead_head_of_ray_stops_the_launch_at_once_and_the_next_command_resumes(tmp_path: Path) -> None:
+    command = "echo $$ >>begun; test -e go || sleep 600; echo '{\"acc\": 0.5}'  # {seed}"
+    words = [sys.executable, *WORDS, "out", "--jobs", "1", "--seeds", "1,2", "--", "sh", "-c", command]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launch:
+        give_up = time.monotonic() + 120
+        while not (tmp_path / "begun").exists() and launch.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.05)
+        (head,) = [each for each in psutil.Process(launch.pid).children() if "gcs_server" in each.name()]
+        head.kill()
+        out, err = launch.communicate(timeout=50)
+    assert launch.returncode == 1, err
+    assert "the same command resumes" in err
+    assert "2 planned = 0 ok + 0 failed" in out
+    (tmp_path / "go").touch()
+    assert subprocess.run(words, cwd=tmp_path, capture_output=True).returncode == 0
