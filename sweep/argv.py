@@ -17,10 +17,10 @@ from sweep.config import Config
 from sweep.config.rules import safe_name
 from sweep.errors import ConfigError, TargetError
 from sweep.nested import flatten
-from sweep.plan import Json, Target, canonical
+from sweep.plan import Json, RunSpec, Target, canonical
 from sweep.source import file_digest
 
-PLACEHOLDERS = ("seed", "dir", "device", "run_id")
+PLACEHOLDERS = ("seed", "dir", "attempt_dir", "device", "run_id")
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
 
 _HOLE = re.compile(r"\{([\w.]+)\}")
@@ -30,6 +30,15 @@ _SOURCES = (".py", ".sh", ".r", ".jl", ".lua", ".js", ".pl", ".rb")
 def fill(word: str, values: Mapping[str, str]) -> str:
     """`word` with each `{name}` of `values` replaced, once and literally; other braces stay as they are."""
     return _HOLE.sub(lambda found: values.get(found[1], found[0]), word)
+
+
+def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
+    """Return what `{seed}`, `{dir}`, `{attempt_dir}`, `{device}`, `{run_id}` and `{params.…}` stand for in a run."""
+    own = {
+        "seed": str(spec.seed), "dir": os.fspath(folder), "attempt_dir": os.fspath(attempt), "device": spec.device,
+        "run_id": spec.id[:16],
+    }  # fmt: skip
+    return {**own, **params_by_name(spec.params)}
 
 
 def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:

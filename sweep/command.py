@@ -17,7 +17,7 @@ from typing import IO
 
 from sweep import metrics as reading
 from sweep import nursery
-from sweep.argv import VARIABLE, fill, params_by_name, search_path
+from sweep.argv import VARIABLE, fill, params_by_name, placeholders, search_path
 from sweep.config import redact
 from sweep.config.schema import Collect
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
@@ -57,19 +57,13 @@ def trainer(spec: RunSpec, where: Collect | None) -> Callable[[Sequence[Run]], I
     return each
 
 
-def placeholders(run: Run) -> dict[str, str]:
-    """What `{seed}`, `{dir}`, `{device}`, `{run_id}` and `{params.…}` stand for in this run."""
-    own = {"seed": str(run.seed), "dir": str(run.dir), "device": run.device, "run_id": run.id[:16]}
-    return {**own, **params_by_name(run.params)}
-
-
-def environment(run: Run) -> dict[str, str]:
+def environment(run: Run, folder: Path) -> dict[str, str]:
     """The variables the program is started with: ours, and what decides its bits from outside."""
     made = dict(os.environ)
     made["PATH"] = search_path()
     made.setdefault("PYTHONUNBUFFERED", "1")  # or its last words would be lost when it is ended
     made |= {name: str(run.threads) for name in THREADS}
-    made |= {VARIABLE: str(run.seed), "SWEEP_DIR": str(run.dir), "SWEEP_DEVICE": run.device, "SWEEP_RUN_ID": run.id}
+    made |= {VARIABLE: str(run.seed), "SWEEP_DIR": str(folder), "SWEEP_DEVICE": run.device, "SWEEP_RUN_ID": run.id}
     if run.device == "cpu":
         made["CUDA_VISIBLE_DEVICES"] = ""  # the record says cpu, so it must be true
     if run.deterministic:
@@ -78,7 +72,13 @@ def environment(run: Run) -> dict[str, str]:
 
 
 def _train(run: Run, where: Collect | None) -> Metrics | Failure:
-    values = placeholders(run)
+    folder = run.attempt.share()
+    run.looked_back = True
+    if run.attempt.number > 1:
+        files = run.attempt.inherited
+        had = f"had {files} files of an earlier attempt to go on from" if files else "was empty, so it began from zero"
+        run.note(f"attempt {run.attempt.number}: its folder {had}")
+    values = placeholders(run.spec, folder, run.dir)
     words = [fill(word, values) for word in run.spec.target.argv]
     program = shutil.which(words[0], path=search_path()) or "not found"
     told = {**values, **params_by_name(redact(run.params))}
@@ -87,8 +87,8 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     if run.deterministic:
         run.note(NOT_FROM_OUTSIDE)
     heard = _Heard(run)
-    shown = _Shown(run, where, values, heard)
-    with _started(words, environment(run), heard) as process:
+    shown = _Shown(run, folder, where, values, heard)
+    with _started(words, environment(run, folder), heard) as process:
         code = _listen(process, heard, stopping=run.stopping, look=shown.look)
     heard.close()
     left = shown.left(at_work=False)
@@ -187,16 +187,16 @@ History = Sequence[tuple[int, Mapping[str, float]]]
 class _Shown:
     """The history of a program as others see it: its newest steps while it is at work, the whole when it has ended."""
 
-    def __init__(self, run: Run, where: Collect | None, values: Mapping[str, str], heard: _Heard) -> None:
-        self.run, self.where, self.values, self.heard = run, where, values, heard
-        self._before = reading.look(where, run.dir, values, Path.cwd())
+    def __init__(self, run: Run, folder: Path, where: Collect | None, values: Mapping[str, str], heard: _Heard) -> None:
+        self.run, self.folder, self.where, self.values, self.heard = run, folder, where, values, heard
+        self._before = reading.look(where, folder, values, Path.cwd())
         self._rows: list[tuple[int, Mapping[str, float]]] = []
         self._next = time.monotonic() + LOOK
 
     def left(self, *, at_work: bool) -> reading.Left:
         kept = self.heard.kept
         return reading.Left(
-            self.run.dir, self.values, Path.cwd(), kept["stdout"].text(), kept["stderr"].text(), self._before,
+            self.folder, self.values, Path.cwd(), kept["stdout"].text(), kept["stderr"].text(), self._before,
             cut={stream: each.lost for stream, each in kept.items()}, at_work=at_work,
         )  # fmt: skip
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.argv import params_by_name
+from sweep.argv import placeholders
 from sweep.config.schema import Collect
 from sweep.errors import StoreError, SweepError
 from sweep.metrics import Found, Left, identity, metrics, output, so_far
@@ -85,11 +84,7 @@ def suggestions(store: Store, member: Member) -> list[Seen]:
 
 
 def _left(record: Record, folder: Path, *, beside: Path | None = None) -> Left:
-    spec = RunSpec.from_json(record.spec)
-    values = {
-        "seed": str(spec.seed), "dir": os.fspath(folder), "device": spec.device, "run_id": record.spec_id[:16],
-        **params_by_name(spec.params),
-    }  # fmt: skip
+    values = placeholders(RunSpec.from_json(record.spec), folder, folder)
     texts = {stream: output.kept(folder / name) for stream, name in output.FILES.items()}
     return Left(folder, values, beside, texts["stdout"], texts["stderr"])
 

@@ -210,7 +210,7 @@ def remedy(allowed: bool) -> str:
     """Return the next step where runs shared a file."""
     if allowed:
         return "that was allowed"
-    return "give each run a folder of its own, --cwd {dir}, or let its words hold {dir}; or accept it, --allow-shared"
+    return "let the program write into {dir}, or put {seed} into the name; or accept it, --allow-shared"
 
 
 def shared_by(members: Iterable[Member]) -> tuple[Shared, ...]:

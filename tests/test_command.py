@@ -109,7 +109,7 @@ def test_every_placeholder_is_replaced_and_all_other_braces_are_left() -> None:
     words = ["s={seed}", "{dir}", "{device}", "{run_id}", "{params.lr}", "{other}", "{}", "{{seed}}", "$HOME", "a b;c"]
     results = sweep_of(text, *words, params={"lr": 0.1}, device="cpu")
     seen = json.loads((folder(results) / "seen.json").read_text())
-    there = os.fspath(folder(results).resolve())
+    there = os.fspath((members(results)[0].path / "dir").resolve())
     assert seen == [
         "s=1", there, "cpu", record(results).spec_id[:16], "0.1", "{other}", "{}", "{1}", "$HOME", "a b;c",
     ]  # fmt: skip

@@ -44,7 +44,9 @@ class Progress:
         elif isinstance(event, Finished) and event.outcome.status != "interrupted":
             self._ended(event)
         elif isinstance(event, Retried):
-            begins = "starts from zero" if event.checkpoint is None else f"resumes from step {event.checkpoint}"
+            ours = self.launch.prepared.plan.target.kind != "command"  # a program has its own checkpoints
+            zero = "starts from zero" if ours else "starts with what is in {dir}"
+            begins = zero if event.checkpoint is None else f"resumes from step {event.checkpoint}"
             self.screen.say(f"{event.key}: lost ({event.cause}); attempt {event.attempt} {begins}")
         elif isinstance(event, Said):
             self.screen.say(event.text)

@@ -44,14 +44,15 @@ class Left:
         return text[: text.rfind("\n") + 1] if self.at_work else text
 
     def fresh(self, path: Path) -> bool:
-        """Return whether the run made or changed a file: one in its own folder is always its own."""
+        """Return whether this attempt at the run made or changed a file."""
         known = self.before.get(os.path.realpath(path))
         return known is None or known != _stamp(path)
 
 
 def look(collect: Collect | None, folder: Path, values: Mapping[str, str], beside: Path) -> Before:
-    """Return the files outside a run's folder that it is to write, as they are before it has started."""
-    return {
+    """Return the files of a run as they are before it has started: those in its folder, and those it is to write."""
+    own = (Path(top, name) for top, _, names in os.walk(folder) for name in names)
+    return {os.path.realpath(path): _stamp(path) for path in own if path.is_file()} | {
         os.path.realpath(path): _stamp(path)
         for name in _named(collect)
         if (there := _outside(name, folder, values, beside)) is not None
@@ -93,6 +94,8 @@ def located(name: str, left: Left, where: str) -> Path:
     path = Path(fill(name, left.values))
     inside = left.folder / path
     if inside.exists() and within(inside, left.folder):
+        if inside.is_file() and not left.fresh(inside):
+            raise NotFound(f"an earlier attempt wrote {path}, and this one did not", where=where)
         return inside
     there = left.beside / path if left.beside is not None else inside
     if there.exists():

@@ -131,7 +131,8 @@ def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
 
 def _found(left: Left) -> Iterator[Source]:
     """What is taken where nobody said: metrics.json, what the program printed, the only file that holds metrics."""
-    if (left.folder / DEFAULT).is_file() and within(left.folder / DEFAULT, left.folder):
+    usual = left.folder / DEFAULT
+    if usual.is_file() and within(usual, left.folder) and left.fresh(usual):
         yield from _file(left.folder / DEFAULT, left, Collect(), where=DEFAULT)
         return
     printed = list(_printed(left))
@@ -187,7 +188,7 @@ def _events(folder: Path, left: Left) -> Source:
 def candidates(left: Left) -> Iterator[tuple[str, Source]]:
     """Yield (name as `--metrics` takes it, its rows) of each place in a run's folder that holds usual metrics."""
     events: list[Path] = []
-    for path in _inside(left.folder):
+    for path in filter(left.fresh, _inside(left.folder)):
         name = path.relative_to(left.folder).as_posix()
         if "tfevents" in path.name:
             events.append(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweep.errors import SweepError
-from sweep.store import atomic, history, predictions
-from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, MODEL, MODEL_ABOUT, PREDICTIONS
+from sweep.store import atomic, history, lock, predictions
+from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, MODEL, MODEL_ABOUT, PREDICTIONS, WORK
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.record import Artifact
@@ -34,6 +35,20 @@ def is_result(name: str) -> bool:
     return name in (HISTORY, MODEL, MODEL_ABOUT) or (name.startswith(head) and name.endswith(tail))
 
 
+Stamp = tuple[int, int, int]
+
+
+def _stamps(folder: Path) -> dict[str, Stamp]:
+    """Return (size, time in ns, inode) of every file and link below a folder, by its relative name."""
+    found = {}
+    for top, folders, files in os.walk(folder):
+        for name in (*files, *(each for each in folders if os.path.islink(os.path.join(top, each)))):
+            path = os.path.join(top, name)
+            at = os.lstat(path)
+            found[os.path.relpath(path, folder)] = at.st_size, at.st_mtime_ns, at.st_ino
+    return found
+
+
 @dataclass
 class Attempt:
     """Where one attempt writes. `previous`: earlier attempts' folders, newest first, for adopting."""
@@ -43,6 +58,7 @@ class Attempt:
     owner: Owner
     number: int
     previous: tuple[Path, ...] = ()
+    _shared: dict[str, Stamp] | None = field(default=None, repr=False)
     _history: atomic.Appender | None = field(default=None, repr=False)
     _ended: bool = field(default=False, repr=False)  # its files are hashed: nothing is added to them
 
@@ -126,6 +142,42 @@ class Attempt:
         finally:
             os.close(fd)
 
+    def share(self) -> Path:
+        """Return the folder that all attempts at this run have in turn, with what earlier ones left in it.
+
+        Where an earlier attempt may still be at work, on a host that cannot be asked, it is this attempt's own.
+        """
+        folder = self.path.parent / WORK
+        owners = [lock.read_owner(each / ABOUT) for each in self.previous]
+        if folder.is_symlink() or any(owner is not None and owner.dead() is None for owner in owners):
+            return self.path
+        folder.mkdir(exist_ok=True)
+        self._shared = _stamps(folder)
+        return folder
+
+    @property
+    def inherited(self) -> int:
+        """How many files earlier attempts have left in the folder that `share` returned."""
+        return len(self._shared or ())
+
+    def _gather(self) -> None:
+        """Take what was written into the shared folder; what an earlier attempt wrote there goes to that one."""
+        before, self._shared = self._shared, None
+        folder = self.path.parent / WORK
+        if before is None or folder.is_symlink() or not folder.is_dir():
+            return
+        for name, stamp in _stamps(folder).items():
+            old = self.previous and before.get(name) == stamp
+            target = (self.previous[0] if old else self.path) / name
+            if target.exists() or target.is_symlink():
+                target = target.with_name(f"own-{target.name}")  # one of ours has this name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder / name, target)
+        for top, folders, _ in os.walk(folder):  # empty ones say something, too
+            for name in folders:
+                (self.path / os.path.relpath(os.path.join(top, name), folder)).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
     def artifacts(self) -> dict[str, Artifact]:
         """Return every file that the record will answer for, made durable and hashed; checkpoints are not kept.
 
@@ -134,6 +186,7 @@ class Attempt:
         with _WRITING:
             self._ended = True
             self.close()
+        self._gather()
         found: dict[str, Artifact] = {}
         for path in sorted(self.path.iterdir()):
             if path.name in (LOG, ABOUT) or path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path):

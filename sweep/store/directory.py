@@ -36,6 +36,7 @@ from sweep.store.names import (
     RECORD,
     STOP,
     TOKEN,
+    WORK,
     inside,
 )
 from sweep.store.owner import Owner, now, this_process
@@ -323,7 +324,10 @@ class Store:
         """Move a failed or damaged record out of the way; it is kept and counted."""
         path = member.path / RECORD
         if member.record is not None:
-            atomic.move(path, member.path / f"{ATTEMPT}{member.record.attempt}" / RECORD)
+            folder = member.path / f"{ATTEMPT}{member.record.attempt}"
+            if (member.path / WORK).is_dir():  # what led to a failure is no state to go on from
+                os.replace(member.path / WORK, folder / f"{WORK}-{secrets.token_hex(4)}")
+            atomic.move(path, folder / RECORD)
         elif path.exists() or path.is_symlink():
             atomic.move(path, member.path / f"{CORRUPT}{secrets.token_hex(4)}.json")
 

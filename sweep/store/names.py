@@ -25,6 +25,7 @@ PREDICTIONS = "predictions-{split}.npz"
 MODEL = "model.safetensors"
 MODEL_ABOUT = "model.json"
 CHECKPOINT = "checkpoint-"
+WORK = "dir"  # a command's own folder while it is under way, the same for all attempts at a run
 LOG = "log.txt"
 STDOUT, STDERR = "raw-stdout.txt", "raw-stderr.txt"  # of a command, as it came
 EVENTS = "events.jsonl"

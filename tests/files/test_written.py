@@ -181,7 +181,7 @@ def test_seeds_that_load_each_others_checkpoint_are_marked(folder: Path, capsys:
     out, err = started.communicate(timeout=120)
     assert started.returncode == 1, err
     assert "checkpoints/best.pt" in err
-    assert "--cwd {dir}" in err
+    assert "{dir}" in err
     report = json.loads(out)
     assert report["shared"] == [{"path": "checkpoints/best.pt", "runs": ["seed1", "seed2"], "in_turn": False}]
     assert "checkpoints/best.pt" in report["warnings"][0]
