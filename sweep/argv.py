@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,6 +118,14 @@ def _mentions(path: Path) -> bool:
 
 def _check_program(words: Sequence[str]) -> None:
     program = words[0]
+    found = shutil.which(program, path=search_path()) if not _HOLE.search(program) else None
+    if found and _begins(Path(found), b"#!"):
+        with open(found, "rb") as stream:
+            if stream.readline(4096).endswith(b"\r\n"):
+                raise TargetError(
+                    f"{program} has Windows line ends, and no system finds the interpreter that its first line names",
+                    where="command", hint=f"convert it: sed -i 's/\\r$//' {shlex.quote(program)}",
+                )  # fmt: skip
     if _HOLE.search(program) or shutil.which(program, path=search_path()):
         return
     if os.path.isfile(program):

@@ -115,6 +115,19 @@ def test_every_placeholder_is_replaced_and_all_other_braces_are_left() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_a_script_with_windows_line_ends_is_refused_before_the_start(end: str) -> None:
+    text = end.join(["#!/bin/sh", "echo '{\"a\": 1}'", ""])
+    Path("train.sh").write_bytes(text.encode())
+    os.chmod("train.sh", 0o755)
+    config = {"command": ["./train.sh", "{seed}"]}
+    if end == "\n":  # the control
+        assert record(run(config, seeds=[1], out="out", engine="inline")).status == "ok"
+        return
+    with pytest.raises(TargetError, match=r"train\.sh"):
+        run(config, seeds=[1], out="out", engine="inline")
+
+
 def test_a_value_that_looks_like_a_placeholder_is_not_replaced_again() -> None:
     assert argv.fill("{dir}/{seed}", {"dir": "/{seed}", "seed": "3"}) == "/{seed}/3"
 
