@@ -105,6 +105,13 @@ class Store:
         # An older version hid fewer secrets.
         here = redact(atomic.strict(self.manifest.experiment))
         new = wanted.experiment
+        compared = (here.get("inputs") or {}).get("files") or {}
+        if late := [name for name in wanted.config.get("data") or () if name not in compared]:
+            raise StoreError(
+                f"its runs were not compared by {', '.join(late)}: whether they read the same there is unknown",
+                where=str(self.path),
+                hint="choose another directory with --out, or leave it out of data as before",
+            )
         if manifest.adopts(here, new):
             here["inputs"] = new["inputs"]
         elif found := (new.get("inputs") or {}).get("not_compared"):

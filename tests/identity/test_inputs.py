@@ -76,6 +76,14 @@ def test_a_file_that_changes_while_a_sweep_runs_stops_it(program: Path) -> None:
     assert {m.status for m in Store.open(program / "out").scan()} == {"pending"}
 
 
+def test_data_that_is_named_only_later_is_not_taken_over_unseen(program: Path) -> None:
+    (program / "table.csv").write_text("1\n")
+    Store.create(program / "out", planned().manifest)
+    Store.check(program / "out", planned().manifest)  # the control
+    with pytest.raises(StoreError, match=r"table\.csv"):
+        Store.check(program / "out", planned(data=["table.csv"]).manifest)
+
+
 def loader(x: torch.Tensor) -> Any:
     return DataLoader(TensorDataset(x), batch_size=2)
 
