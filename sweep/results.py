@@ -18,7 +18,7 @@ from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Prover, Retried, Said
 from sweep.origin import of_call
 from sweep.prepare import Prepared, prepare
-from sweep.store import Store
+from sweep.store import Reading, Store
 from sweep.store.remote import located
 
 if TYPE_CHECKING:
@@ -40,25 +40,29 @@ class Results:
         return self.store.path
 
     @cached_property
+    def _reading(self) -> Reading:
+        return Reading.of(self.store)
+
+    @cached_property
     def frame(self) -> pd.DataFrame:
         """One row a run: variant, task, seed, repeat, status, failure and a column for each metric."""
         from sweep.aggregate import frame
 
-        return frame(self.store)
+        return frame(self._reading)
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row a run and logged step."""
         from sweep.aggregate import history
 
-        return history(self.store)
+        return history(self._reading)
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """For every metric n, mean, sd, Student t interval, min, max, and k of n failed."""
         from sweep.aggregate import summary, test_to_train
 
         vary = self.store.manifest.experiment.get("vary") or ()
-        ratio = test_to_train(self.store.scan(), vary) if vary else None
+        ratio = test_to_train(self._reading.scan(), vary) if vary else None
         return summary(self.frame, level=level, ratio=ratio)
 
     @cached_property
@@ -66,7 +70,7 @@ class Results:
         """Everything `sweep report` says, as data."""
         from sweep.report import build
 
-        return build(self.store)
+        return build(self._reading)
 
     def compare(self, *others: Results | str | os.PathLike[str], **options: Any) -> Comparison:
         """Compare with other directories, or without any the variants of this one.
@@ -76,8 +80,8 @@ class Results:
         """
         from sweep.comparison import compare
 
-        more = [other.store if isinstance(other, Results) else Store.open(other) for other in others]
-        return compare(self.store, *more, **options)
+        more = [other._reading if isinstance(other, Results) else Reading.of(other) for other in others]
+        return compare(self._reading, *more, **options)
 
     def ensemble(self, **options: Any) -> Worth:
         """All finished members as one ensemble, and what it is worth: `.frame`, `.scores`, `.differences`.
@@ -87,12 +91,12 @@ class Results:
         """
         from sweep.report.worth import worth
 
-        return worth(self.store, **options)
+        return worth(self._reading, **options)
 
     def _repr_html_(self) -> str:
         from sweep.report.notebook import fragment
 
-        return fragment(self.report, list(self.store.scan()))
+        return fragment(self.report, list(self._reading.scan()))
 
     def __repr__(self) -> str:
         from sweep.report import text

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sweep.cli.output import emit, show
-from sweep.store import Store
+from sweep.store import Reading
 
 
 @click.command(short_help="Is A better than B, or was it the seed? Also a gate.")
@@ -50,7 +50,7 @@ def compare(
     from sweep.cli.read import keys
     from sweep.report import wants_color
 
-    stores = [Store.open(path) for path in directories]
+    stores = [Reading.of(path) for path in directories]
     found = comparison.compare(
         *stores, baseline=baseline, metric=metric, paired=not unpaired, margin=margin, require=require,
         max_failures=max_failures, group_by=keys(group_by), fresh=fresh,

@@ -15,7 +15,7 @@ import click
 from sweep.cli.output import emit, in_short, say, show
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
 from sweep.number import number
-from sweep.store import Member, Store, atomic
+from sweep.store import Member, Reading, Store, atomic
 from sweep.written import shared_by
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def report(
     """
     from sweep import report as reports
 
-    stores = [Store.open(directory) for directory in directories]
+    stores = [Reading.of(directory) for directory in directories]
     if html is not None:
         if len(stores) > 1:
             raise ConfigError("a page is about one directory", where="--html", hint="write one page for each")

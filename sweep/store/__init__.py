@@ -7,6 +7,7 @@ from sweep.store.manifest import Manifest, SeedEntry
 from sweep.store.member import Member, Status
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
+from sweep.store.reading import Reading
 from sweep.store.record import Artifact, Damaged, Failure, Record
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Member",
     "Owner",
     "Predictions",
+    "Reading",
     "Record",
     "Row",
     "SeedEntry",

@@ -1,0 +1,82 @@
+"""A command that only reads scans a directory once, and reads each file of predictions once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import normal, sweep_of
+from predicted import classes, saved
+
+from sweep.cli.app import main
+from sweep.results import Results
+from sweep.store import Reading, Store, atomic, predictions
+
+A, B = "lr-0.1-aaaaaa", "lr-0.01-bbbbbb"
+
+
+def made(path: Path) -> Store:
+    probs, targets = classes()
+
+    def outcome(spec: Any) -> dict[str, Any]:
+        accuracy = float((probs[spec.seed].argmax(axis=1) == targets).mean())
+        return {
+            "metrics": {"test/accuracy": accuracy, "test/nll": normal(spec.seed)},
+            "predictions": {"test": saved(probs[spec.seed], targets)},
+        }
+
+    return sweep_of(path, outcome, seeds=range(4), variants=(A, B))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each record, and each file of predictions, is read."""
+    found: Counter[str] = Counter()
+
+    def counting(read: Any, kind: str) -> Any:
+        def wrapper(path: Path, *args: Any) -> Any:
+            if kind == "predictions" or path.name == "record.json":
+                found[str(path)] += 1
+            return read(path, *args)
+
+        return wrapper
+
+    monkeypatch.setattr(predictions, "read", counting(predictions.read, "predictions"))
+    monkeypatch.setattr(atomic, "read", counting(atomic.read, "records"))
+    return found
+
+
+@pytest.mark.parametrize("words", [["report"], ["report", "--json"], ["compare"], ["report", "--html", "page.html"]])
+def test_a_command_reads_each_file_once(
+    words: list[str], tmp_path: Path, opened: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path / "d")
+    opened.clear()
+    assert main([words[0], "d", *words[1:]]) == 0
+    assert sum(name.endswith("record.json") for name in opened) == 8
+    assert any(name.endswith(".npz") for name in opened)
+    assert set(opened.values()) == {1}
+
+
+def test_results_read_each_file_once_whatever_is_asked(tmp_path: Path, opened: Counter[str]) -> None:
+    found = Results(made(tmp_path / "d"))
+    opened.clear()
+    assert found.frame is not None
+    assert found.summary() is not None
+    assert repr(found)
+    assert found._repr_html_()
+    assert found.compare().pairs
+    assert sum(name.endswith("record.json") for name in opened) == 8
+    assert any(name.endswith(".npz") for name in opened)
+    assert set(opened.values()) == {1}
+
+
+def test_a_store_still_follows_what_changes(tmp_path: Path, opened: Counter[str]) -> None:
+    store = made(tmp_path / "d")
+    opened.clear()
+    assert len(list(store.scan())) == len(list(store.scan())) == 8
+    assert set(opened.values()) == {2}  # the negative control
+    assert len(list(Reading.of(store).scan())) == 8
