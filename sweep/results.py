@@ -72,16 +72,44 @@ class Results:
 
         return build(self._reading)
 
-    def compare(self, *others: Results | str | os.PathLike[str], **options: Any) -> Comparison:
+    def compare(
+        self,
+        *others: Results | str | os.PathLike[str],
+        baseline: str | None = None,
+        metric: str | None = None,
+        paired: bool = True,
+        margin: float | None = None,
+        require: Sequence[str] = (),
+        max_failures: int = 0,
+        group_by: Sequence[str] = (),
+        fresh: bool = False,
+        level: float = 0.95,
+    ) -> Comparison:
         """Compare with other directories, or without any the variants of this one.
 
-        others: results or their directories; differences are this - other. options: as
-        `sweep.comparison.compare` takes them: baseline, metric, paired, margin, require, group_by, …
+        Parameters
+        ----------
+        others : results or their directories; differences are this - other.
+        baseline : compare each with this one: a variant, a directory, or its place from 1.
+        metric : instead of the primary metric.
+        paired : pair by the seeds that both plan; False is Welch's t.
+        margin : differences within ± this count as equal.
+        require, max_failures : gates, such as "test/accuracy >= base - 0.005", and the failures they allow.
+        group_by : cut the grid by these parameters only.
+        fresh : only the seeds of the last extension.
+        level : of every interval, test and gate.
+
+        Raises
+        ------
+        ConfigError, StatisticsError
         """
         from sweep.comparison import compare
 
         more = [other._reading if isinstance(other, Results) else Reading.of(other) for other in others]
-        return compare(self._reading, *more, **options)
+        return compare(
+            self._reading, *more, baseline=baseline, metric=metric, paired=paired, margin=margin, require=require,
+            max_failures=max_failures, group_by=group_by, fresh=fresh, level=level,
+        )  # fmt: skip
 
     def ensemble(self, **options: Any) -> Worth:
         """All finished members as one ensemble, and what it is worth: `.frame`, `.scores`, `.differences`.
