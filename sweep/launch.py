@@ -44,7 +44,8 @@ class Begun:
     planned: int
     done: int
     todo: int
-    extended: tuple[int, ...] = ()
+    extended: tuple[int, ...] = ()  # seeds that join those that were there
+    grown: int = 0  # variants that do
     failed: int = 0  # of those done
 
     @property
@@ -108,6 +109,7 @@ class Launch:
     prepared: Prepared
     out: Path
     engine: Engine
+    close: Callable[[], None] = lambda: None  # ends the engine
     own_process: bool = True  # runs have processes of their own
     jobs: int | None = None
     fail_fast: bool = False
@@ -156,7 +158,7 @@ class Launch:
                 owner = _beside_others(self.out)
             self._nonce = owner.nonce
             existed = Store.exists(self.out)
-            before = Store.open(self.out).manifest.seeds if existed else ()
+            before = Store.open(self.out).manifest if existed else self.prepared.manifest
             store = self.store = Store.create(self.out, self.prepared.manifest)
             if self.remote is not None:
                 store.shown = self.remote.url
@@ -170,14 +172,15 @@ class Launch:
             missing = [m for m in members if m.status not in ("ok", "failed") or self._again(store, m)]
             self._fill(missing)
             self._read_one = any(m.status == "ok" for m in members)
-            new = tuple(seed for seed in store.manifest.seeds if seed not in before) if existed else ()
+            new = tuple(seed for seed in store.manifest.seeds if seed not in before.planned)
+            grown = len(store.manifest.cells) - len(before.cells)
             if self.remote is not None:
                 if self.remote.note:
                     yield Said(self.remote.note)
                 self.remote.forget(member.key for member in missing)
                 self.remote.copy()
             failed = sum(m.status == "failed" for m in members) - sum(m.status == "failed" for m in missing)
-            yield Begun(store, len(members), len(members) - len(missing), len(missing), new, failed)
+            yield Begun(store, len(members), len(members) - len(missing), len(missing), new, grown, failed)
             if missing or self.more is not None:
                 try:
                     yield from self._work(store)

@@ -197,6 +197,20 @@ def _short(value: Json) -> str:
     return value if isinstance(value, str) else canonical(value)
 
 
+def grown(config: Config, grid: Mapping[str, Sequence[Json]]) -> Config:
+    """Return the config with the values that a grid of the same parameters has already before its own.
+
+    Where one of them is hidden as a secret nothing can be joined, and the config stays as it is.
+    """
+    if set(grid) != set(config.grid) or _hidden(config.grid) != config.grid:
+        return config
+    joined = {
+        key: [*values, *(new for new in config.grid[key] if canonical(new) not in map(canonical, values))]
+        for key, values in grid.items()
+    }
+    return config.model_copy(update={"grid": joined})
+
+
 def tasks_of(config: Config) -> list[tuple[str, Mapping[str, Json]]]:
     """(name, changes to the params) of each task; one nameless task when none is declared."""
     if not config.tasks:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep import forked, nursery
 from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
-from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.engine import Engine, RayEngine, inline, require_memory
 from sweep.errors import ConfigError, StoreError, printable
-from sweep.launch import Begun, Event, Finished, Launch, Prover, Retried, Said
+from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.origin import of_call
-from sweep.prepare import Prepared, prepare
+from sweep.start import ready, start
 from sweep.store import Reading, Store
-from sweep.store.remote import located
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,36 +168,18 @@ def run(
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
     checked = _config(config, overrides, settings, function)
     words = of_call(config, overrides, settings, function=function, name=checked.name)
-    prepared = prepare(checked, function, origin=words)
-    target, remote = located(out if out is not None else default_out(checked))
-    if remote is not None:
-        remote.begin()
-    Store.check(target, prepared.manifest)
-    more = waves(checked, prepared, target)
-    made, close = make_engine(checked, engine, address=address)
-    launch = Launch(
-        prepared, target, made, own_process=engine == "ray", jobs=jobs, retry_failed=retry_failed,
-        more=more, prove=prover(prepared, local=address is None), remote=remote,
-    )  # fmt: skip
+    found = ready(checked, out, function, origin=words)
+    launch = start(found, engine, address=address, jobs=jobs, retry_failed=retry_failed)
     show, end = (on_event, _nothing) if on_event is not None else _shown(launch)
     try:
         for event in launch:
             show(event)
     finally:
-        close()
+        launch.close()
         end()
     if launch.uncopied:
-        raise StoreError(f"trained, and not all copied: {launch.uncopied}", where=os.fspath(target))
-    return open(target if remote is None or out is None else out)
-
-
-def waves(config: Config, prepared: Prepared, out: Path) -> Callable[[Store], Sequence[int]] | None:
-    """The seeds that `until` asks for beyond those named; the statistics are loaded where there is a rule."""
-    if config.until is None:
-        return None
-    from sweep.until import waves
-
-    return waves(config, prepared.plan, out)
+        raise StoreError(f"trained, and not all copied: {launch.uncopied}", where=os.fspath(found.path))
+    return open(found.path if found.remote is None or out is None else out)
 
 
 def _nothing() -> None:
@@ -265,36 +243,3 @@ def _named(command: Any) -> dict[str, str]:
     words = command if isinstance(command, (list, tuple)) else ()
     sound = bool(words) and all(isinstance(word, str) and word for word in words)
     return {"name": name_of_command(words)} if sound else {}
-
-
-def prover(prepared: Prepared, *, local: bool) -> Prover | None:
-    """What proves a sweep as it is launched: nothing in fast mode, which promises nothing."""
-    if not prepared.plan.deterministic:
-        return None
-    from sweep.verify.canary import Canary
-
-    return Canary(prepared, local=local)
-
-
-def default_out(config: Config) -> Path:
-    """Where a sweep goes that names no directory."""
-    return Path("runs") / config.name
-
-
-def make_engine(config: Config, name: str, *, address: str | None = None) -> tuple[Engine, Callable[[], None]]:
-    """An engine by name, already starting, and what closes it."""
-    forks = forked.planned(config)
-    if name == "inline":
-        if forks:
-            forked.start(deterministic=config.deterministic)
-        elif config.command:
-            nursery.start((), {})
-        return inline, lambda: None
-    if name != "ray":
-        raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
-    if address is None:
-        require_memory()
-    environment = ENVIRONMENT_FOR_DETERMINISM if config.deterministic else {}
-    made = RayEngine(address, environment=environment, forks=forks)
-    made.start()
-    return made, made.close

@@ -22,11 +22,11 @@ PATIENCE = 30.0  # seconds that running code has to reach a checkpoint before it
 _EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 
-def conduct(launch: Launch, close: Callable[[], None], *, as_json: bool, single: bool = False) -> int:
+def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
     """Run a launch to its end and print its report; returns the exit code of DESIGN's table."""
     cancelled = False
     progress = Progress(launch, single=single)
-    closing = threading.Thread(target=close, name="closing")
+    closing = threading.Thread(target=launch.close, name="closing")
     # The report's modules take a second to load: not while Ray starts, not when all is done and somebody waits, and
     # not for what a single run prints.
     reported = as_json or not single

@@ -74,9 +74,10 @@ class Progress:
 
     def _begin(self, event: Begun) -> None:
         self.total = self.todo = event.todo
-        if event.extended:
-            join = "seed joins" if len(event.extended) == 1 else "seeds join"
-            self.screen.say(f"{len(event.extended)} {join} those that are here; the extension is logged")
+        for count, name in ((len(event.extended), "seed"), (event.grown, "variant")):
+            if count:
+                join = f"{name} joins" if count == 1 else f"{name}s join"
+                self.screen.say(f"{count} {join} those that are here; the extension is logged")
         if not event.todo and self.launch.more is None:
             self.screen.say(event.nothing)
             return

@@ -101,8 +101,6 @@ def run(
     After -- comes any program, unmodified. {seed}, {dir} (the run's own folder), {device}, {run_id} and
     {params.NAME} are replaced in its words.
     """
-    from sweep.results import default_out, make_engine, prover, waves
-
     command = seeded(ctx.obj["command"], seed_env)
     if vary is not None:
         overrides = (*overrides, f"vary=[{vary}]")
@@ -117,30 +115,20 @@ def run(
 
     if engine == "inline" and forked.planned(checked) and not dry_run:
         forked.start(deterministic=checked.deterministic)  # it loads while what it will train is found
-    from sweep.launch import Launch
     from sweep.origin import of_command_line
-    from sweep.prepare import prepare
-    from sweep.store import Store
-    from sweep.store.remote import located
+    from sweep.start import ready, start
 
-    target, remote = located(out if out is not None else default_out(checked))
-    prepared = prepare(checked, origin=of_command_line(config, overrides, deterministic, command, metrics))
-    if remote is not None:
-        remote.begin()
-    Store.check(target, prepared.manifest)  # before Ray is started
-    more = waves(checked, prepared, target)
+    found = ready(checked, out, origin=of_command_line(config, overrides, deterministic, command, metrics))
     if dry_run:
-        _dry(prepared, target, as_json)
+        _dry(found.prepared, found.path, as_json)
         return 0
-    made, close = make_engine(checked, engine, address=address)
-    launch = Launch(
-        prepared, target, made, own_process=engine == "ray", jobs=jobs, fail_fast=fail_fast,
-        retry_failed=retry_failed, break_lock=break_lock, more=more, prove=prover(prepared, local=address is None),
-        remote=remote,
+    launch = start(
+        found, engine, address=address, jobs=jobs, fail_fast=fail_fast, retry_failed=retry_failed,
+        break_lock=break_lock,
     )  # fmt: skip
     from sweep.cli.conduct import conduct
 
-    return conduct(launch, close, as_json=as_json)
+    return conduct(launch, as_json=as_json)
 
 
 def configured(

@@ -47,11 +47,8 @@ def ml_train(
     from sweep.cli.conduct import conduct
     from sweep.cli.run import configured, rebirth
     from sweep.errors import StoreError
-    from sweep.launch import Launch
     from sweep.origin import of_command_line
-    from sweep.prepare import prepare
-    from sweep.results import default_out, make_engine
-    from sweep.store import Store
+    from sweep.start import ready, start
     from sweep.store.remote import located
 
     given = {"lr": lr, "batch_size": batch_size, "num_epochs": num_epochs}
@@ -65,15 +62,12 @@ def ml_train(
     rebirth(checked.deterministic)
     if forked.planned(checked):
         forked.start(deterministic=checked.deterministic)  # it loads while what it will train is found
-    words = of_command_line(config, (*overrides, *short), deterministic, command, metrics)
-    prepared = prepare(checked, origin=words)
-    target, remote = located(out if out is not None else default_out(checked))
+    remote = None if out is None else located(out)[1]
     if remote is not None:
         raise StoreError(
             "ml-train writes to a directory, not to a URL", where=remote.url,
             hint=f"sweep run --seeds {first.seed} --out {remote.url} trains the same model",
         )  # fmt: skip
-    Store.check(target, prepared.manifest)
-    made, close = make_engine(checked, "inline")
-    launch = Launch(prepared, target, made, own_process=False, retry_failed=retry_failed, only=checked.seeds)
-    return conduct(launch, close, as_json=as_json, single=True)
+    words = of_command_line(config, (*overrides, *short), deterministic, command, metrics)
+    launch = start(ready(checked, out, origin=words), "inline", only=checked.seeds, retry_failed=retry_failed)
+    return conduct(launch, as_json=as_json, single=True)

@@ -73,8 +73,9 @@ def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
 def _environment(record: Record, runs: int, most_used: Record) -> Environment:
     fields, common = record.environment, most_used.environment
     return Environment(
-        id=record.environment_id, runs=runs, summary=_machine(fields), differences=tuple(differences(common, fields)),
-        fields=fields, verdict={} if record is most_used else verdict_of(most_used, record).to_json(),
+        id=record.environment_id, runs=runs, summary=_machine(fields), fields=fields,
+        differences=tuple(f"{path}: {before} -> {after}" for path, before, after in differences(common, fields)),
+        verdict={} if record is most_used else verdict_of(most_used, record).to_json(),
     )  # fmt: skip
 
 

@@ -202,7 +202,7 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
             yield f"{shown(called)}: a rule chose the number of seeds: {said}{late}."
     for report, called in zip(reports, _called(reports), strict=True):
         times = plural(report.extensions, "time")
-        extended = f"; seeds added {times} after results existed" if report.extensions else ""
+        extended = f"; extended {times} after results existed" if report.extensions else ""
         pending = report.counts.pending + report.counts.lost
         open_ = f"; {pending} of {report.counts.planned} runs have no result yet" if pending else ""
         yield (

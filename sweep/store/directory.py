@@ -95,6 +95,7 @@ class Store:
             store.require(manifest_)
             store._adopt(manifest_)
             store._present(manifest_)
+            store._grow(manifest_)
             store._extend(manifest_.seeds)
             return store
 
@@ -122,12 +123,13 @@ class Store:
                 hint="choose another directory with --out, or if the data are the same, give them a name: "
                 "data_version=1, and another when they change",
             )
-        diff = list(manifest.differences(here, atomic.strict(manifest.without_new_files(here, new))))
-        if diff:
+        there = replace(self.manifest, experiment=here)
+        asked = replace(wanted, experiment=atomic.strict(manifest.without_new_files(here, new)))
+        if diff := manifest.changes(there, asked):
             shown = "\n".join(f"    {line}" for line in diff[:20])
             more = f"\n    and {len(diff) - 20} more" if len(diff) > 20 else ""
             raise StoreError(
-                f"another experiment is in this directory; it differs in\n{shown}{more}",
+                f"another experiment is in this directory; it differs in (here -> asked for)\n{shown}{more}",
                 where=str(self.path),
                 hint="choose another directory with --out, or ask for what is here",
             )
@@ -146,6 +148,10 @@ class Store:
     def _present(self, wanted: Manifest) -> None:
         if wanted.presented != self.manifest.presented:
             self._put(self.manifest.presenting(wanted.presented, results_existed=self._has_results()))
+
+    def _grow(self, wanted: Manifest) -> None:
+        if self.manifest.grows(wanted):
+            self._put(self.manifest.growing(wanted, results_existed=self._has_results()))
 
     def _extend(self, seeds: Sequence[int], note: str = "") -> None:
         if set(seeds) <= set(self.manifest.seeds):
@@ -166,6 +172,11 @@ class Store:
             self._put(replace(manifest.read(self.path / MANIFEST), until=value))
 
     def _put(self, new: Manifest) -> None:
+        if new.runs > manifest.MOST:
+            raise StoreError(
+                f"{new.runs:,} runs would be planned; a directory holds at most {manifest.MOST:,}", where=self.shown,
+                hint="ask for fewer, or for several sweeps with an --out of their own",
+            )  # fmt: skip
         atomic.write(self.path / MANIFEST, manifest.encode(new))
         self.manifest = new
 

@@ -49,12 +49,13 @@ EXPERIMENT = {
 
 @dataclass(frozen=True)
 class SeedEntry:
-    """Seeds that were added at one moment, and whether results had been seen before."""
+    """Seeds or variants that were added at one moment, and whether results had been seen before."""
 
     time: str
     added: tuple[int, ...]
     results_existed: bool
     note: str = ""
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,24 @@ class Manifest:
         entry = SeedEntry(now(), new, results_existed, note)
         return replace(self, seeds=self.seeds + new, seed_log=(*self.seed_log, entry))
 
+    def growing(self, wanted: Manifest, *, results_existed: bool) -> Manifest:
+        """With the variants of a larger grid (see `grows`)."""
+        new = tuple(folder for folder in wanted.cells if folder not in self.cells)
+        return replace(
+            self, config={**self.config, "grid": wanted.config["grid"]},
+            experiment={**self.experiment, "cells": wanted.experiment["cells"]},
+            seed_log=(*self.seed_log, SeedEntry(now(), (), results_existed, variants=new)),
+        )  # fmt: skip
+
+    def grows(self, wanted: Manifest) -> bool:
+        """Return whether another manifest has all variants of this one as they are, and more of the same grid."""
+        old, new = self.config.get("grid") or {}, wanted.config.get("grid") or {}
+        tasks = [{cell["task"] for cell in one.experiment["cells"]} for one in (self, wanted)]
+        return (
+            bool(old) and set(old) == set(new) and tasks[0] == tasks[1]
+            and len(wanted.cells) > len(self.cells) and self.cells.keys() <= wanted.cells.keys()
+        )  # fmt: skip
+
     @property
     def presented(self) -> dict[str, Json]:
         """The primary metric and the goals: no part of the experiment, only of what is shown."""
@@ -104,8 +123,13 @@ class Manifest:
         return {"/".join(p for p in (c["task"], c["variant"]) if p): c for c in self.experiment["cells"]}
 
     @property
+    def runs(self) -> int:
+        """How many runs are planned."""
+        return len(self.cells) * len(self.seeds) * int(self.experiment["repeats"]) if self.experiment else 0
+
+    @property
     def extensions(self) -> int:
-        """How often seeds were added after results had been there to look at, other than by a stopping rule.
+        """How often seeds or variants were added after results had been there, other than by a stopping rule.
 
         A rule has paid for its looks in advance.
         """
@@ -141,7 +165,10 @@ def read(path: Path) -> Manifest:
         body = {key: value for key, value in body.items() if key in known}
         body["seeds"] = tuple(body["seeds"])
         body["seed_log"] = tuple(
-            SeedEntry(e["time"], tuple(e["added"]), e["results_existed"], e.get("note", "")) for e in body["seed_log"]
+            SeedEntry(
+                e["time"], tuple(e["added"]), e["results_existed"], e.get("note", ""), tuple(e.get("variants", ()))
+            )
+            for e in body["seed_log"]
         )
         _check(body)
         return Manifest(**body)
@@ -178,8 +205,8 @@ def _check(body: Mapping[str, Json]) -> None:
         raise ValueError("a seed is planned twice")
 
 
-def differences(old: Json, new: Json, path: str = "") -> Iterator[str]:
-    """Lines `path: old -> new` for every leaf in which two experiments differ."""
+def differences(old: Json, new: Json, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield (path, old value, new value) of every leaf in which two experiments differ, the values as JSON."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(k for k in new if k not in old)]:
             yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
@@ -190,7 +217,27 @@ def differences(old: Json, new: Json, path: str = "") -> Iterator[str]:
         # As text: in Python 1, 1.0 and True are equal, as parameters of a run they are not.
         before, after = atomic.dumps(old, indent=None), atomic.dumps(new, indent=None)
         if before != after:
-            yield f"{path}: {before} -> {after}"
+            yield path, before, after
+
+
+def changes(old: Manifest, new: Manifest) -> list[str]:
+    """Return a line `key: old -> new` for every key in which what is asked for is not what is there.
+
+    A parameter that changed in several variants is one line. A grid that has grown is no change.
+    """
+    one, other = ({k: v for k, v in m.experiment.items() if k != "cells"} for m in (old, new))
+    found = list(differences(one, other))
+    for folder in old.cells.keys() & new.cells.keys():
+        one, other = ({key: m.cells[folder][key] for key in ("params", "data")} for m in (old, new))
+        found += differences(one, other)
+    if old.cells.keys() != new.cells.keys() and not old.grows(new):
+        one, other = ({key: m.config.get(key) or {} for key in ("grid", "tasks")} for m in (old, new))
+        found += list(differences(one, other)) or differences(sorted(old.cells), sorted(new.cells), "variants")
+    return list(dict.fromkeys(f"{path}: {_cut(before)} -> {_cut(after)}" for path, before, after in sorted(found)))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= 100 else f"{value[:60]} … {value[-30:]}"
 
 
 def without_new_files(old: Mapping[str, Json], new: Mapping[str, Json]) -> Mapping[str, Json]:

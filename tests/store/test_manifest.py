@@ -86,13 +86,14 @@ def test_differences_name_each_leaf_once() -> None:
     old = {"params": {"lr": 0.1, "layers": [1, 2]}, "threads": 1, "gone": True}
     new = {"params": {"lr": 0.2, "layers": [1, 3]}, "threads": 1, "added": None, "more": {"a": 1}}
     assert list(differences(old, new)) == [
-        "params.lr: 0.1 -> 0.2", "params.layers[1]: 2 -> 3", "gone: true -> null", 'more: null -> {"a": 1}',
+        ("params.lr", "0.1", "0.2"), ("params.layers[1]", "2", "3"), ("gone", "true", "null"),
+        ("more", "null", '{"a": 1}'),
     ]  # fmt: skip
     assert list(differences(old, old)) == []
 
 
 def test_a_json_type_counts_as_a_difference() -> None:
     # 1 == 1.0 == True in Python; as parameters of a run they are three things.
-    assert list(differences({"a": 1}, {"a": True})) == ["a: 1 -> true"]
-    assert list(differences({"a": 1}, {"a": 1.0})) == ["a: 1 -> 1.0"]
+    assert list(differences({"a": 1}, {"a": True})) == [("a", "1", "true")]
+    assert list(differences({"a": 1}, {"a": 1.0})) == [("a", "1", "1.0")]
     assert atomic.dumps({"a": 1}) != atomic.dumps({"a": 1.0})

@@ -1,0 +1,98 @@
+"""Start: the one way from a config to a launch, for `sweep run`, `sweep resume`, `ml-train` and `sweep.run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep import forked, nursery
+from sweep.config import Config
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.engine import Engine, RayEngine, inline, require_memory
+from sweep.errors import ConfigError
+from sweep.launch import Launch
+from sweep.plan import grown
+from sweep.prepare import Prepared, prepare
+from sweep.store import Store
+from sweep.store.remote import Remote, located
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A config that was checked against its directory: nothing was started, nothing written."""
+
+    prepared: Prepared
+    path: Path
+    remote: Remote | None = None  # where `path` is copied
+
+
+def ready(
+    config: Config,
+    out: str | os.PathLike[str] | None = None,
+    function: Callable[..., Any] | None = None,
+    *,
+    origin: str = "",
+) -> Ready:
+    """Find and check everything that a config names; values of a grid join those that its directory has.
+
+    out: the run directory or a URL; runs/NAME by default. function, origin: see `prepare`.
+
+    Raises: ConfigError, TargetError, EnvironmentRefused, StoreError.
+    """
+    path, remote = located(out if out is not None else Path("runs") / config.name)
+    if remote is not None:
+        remote.begin()
+    if Store.exists(path):
+        config = grown(config, Store.open(path).manifest.config.get("grid") or {})
+    prepared = prepare(config, function, origin=origin)
+    Store.check(path, prepared.manifest)
+    return Ready(prepared, path, remote)
+
+
+def start(
+    found: Ready,
+    engine: str = "ray",
+    *,
+    address: str | None = None,
+    only: Sequence[int] | None = None,
+    **options: Any,
+) -> Launch:
+    """Return a launch whose engine is already starting. only: the seeds of an `ml-train`; options: see `Launch`."""
+    prepared = found.prepared
+    more = None
+    if prepared.config.until is not None and only is None:
+        from sweep.until import waves  # the statistics are loaded where there is a rule
+
+        more = waves(prepared.config, prepared.plan, found.path)
+    prove = None
+    if prepared.plan.deterministic and only is None:  # fast mode promises nothing
+        from sweep.verify.canary import Canary
+
+        prove = Canary(prepared, local=address is None)
+    made, close = make_engine(prepared.config, engine, address)
+    return Launch(
+        prepared, found.path, made, close=close, own_process=engine == "ray", only=only, more=more, prove=prove,
+        remote=found.remote, **options,
+    )  # fmt: skip
+
+
+def make_engine(config: Config, name: str, address: str | None = None) -> tuple[Engine, Callable[[], None]]:
+    """Return an engine by name, already starting, and what closes it."""
+    forks = forked.planned(config)
+    if name == "inline":
+        if forks:
+            forked.start(deterministic=config.deterministic)
+        elif config.command:
+            nursery.start((), {})
+        return inline, lambda: None
+    if name != "ray":
+        raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
+    if address is None:
+        require_memory()
+    environment = ENVIRONMENT_FOR_DETERMINISM if config.deterministic else {}
+    made = RayEngine(address, environment=environment, forks=forks)
+    made.start()
+    return made, made.close
