@@ -72,7 +72,8 @@ class Canary:
             self._keep(store, unchecked(str(error), how=HOW))
             yield Said(f"bit-exact: not checked ({error})")
             return
-        yield Said(f"canary: {self.proof.status}, after {time.monotonic() - begun:.1f} s")
+        found = "equal bits" if self.proof.status == "proven" else self.proof.status
+        yield Said(f"canary: {found}, after {time.monotonic() - begun:.1f} s")
         if self.local and self.proof.status != "failed":
             _require_environment(spec, self.proof, done)
         if self.proof.status == "proven" and done and _whole_and_proven(store.manifest.stamp):
