@@ -344,7 +344,7 @@ class Store:
         if member.record is not None:
             folder = member.path / f"{ATTEMPT}{member.record.attempt}"
             if (member.path / WORK).is_dir():  # what led to a failure is no state to go on from
-                os.replace(member.path / WORK, folder / f"{WORK}-{secrets.token_hex(4)}")
+                atomic.move(member.path / WORK, folder / f"{WORK}-{secrets.token_hex(4)}")
             atomic.move(path, folder / RECORD)
         elif path.exists() or path.is_symlink():
             atomic.move(path, member.path / f"{CORRUPT}{secrets.token_hex(4)}.json")

@@ -23,12 +23,14 @@ ROOT = Path(package.__file__).parent
 WRITER = "store/atomic.py"
 
 ALLOWED = {
-    ("cli/app.py", "os.open"): "/dev/null, after a reader that went away",
+    ("cli/output.py", "os.open"): "/dev/null, in place of a standard stream that is closed",
+    ("cli/output.py", "BufferedWriter"): "a standard stream",
     ("cli/start.py", "write_text"): "sweep init: a user's new folder",
     ("engine/idle_agent.py", "open"): "the folder of a Ray that starts, in a process of its own",
     ("engine/idle_agent.py", "os.replace"): "the same",
     ("checkpoint.py", "torch.save"): "into memory, on its way to the writer",
     ("checkpoint.py", "np.save"): "the same",
+    ("ensemble/predict.py", "open"): "a scratch folder, for inputs that were compressed",
     ("ensemble/predict.py", "open_memmap"): "beside the user's --out, which appears whole or not at all",
     ("ensemble/predict.py", "ZipFile"): "the same",
     ("ensemble/predict.py", "np.save"): "the same",
@@ -44,8 +46,11 @@ ALLOWED = {
     ("nursery.py", "faulthandler.enable"): "the log that the writer opened, as a process's stderr",
     ("nursery.py", "faulthandler.register"): "the same",
     ("nursery.py", "open"): "descriptors that are open: that log, and the pipe of an answer",
+    ("nursery.py", "os.write"): "the pipe of an answer",
     ("report/figures.py", "savefig"): "the user's folder of figures",
+    ("store/attempt.py", "os.replace"): "a program's own files, before the record answers for them",
     ("store/predictions.py", "ZipFile"): "into a stream of the writer",
+    ("store/remote.py", "rename"): "a whole copy of a directory that has gone from its URL",
     ("verify/probes.py", "open"): "a scratch folder of sweep verify",
     ("verify/process.py", "open"): "the same",
     ("verify/process.py", "touch"): "the same",

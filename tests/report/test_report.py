@@ -244,7 +244,7 @@ def test_predictions_that_are_none_are_refused_and_the_rest_is_told(tmp_path, ch
     assert found.together[0].reason
     assert found.together[0].scores == ()
     assert found.rows[0].n == 3
-    assert "no ensemble on test: " in report.text(found)
+    assert "no ensemble on test: " in report.text(found, width=500)
 
 
 def test_a_member_that_is_certain_and_wrong_has_an_infinite_nll(tmp_path):
