@@ -24,8 +24,8 @@ def _command(arguments: list[str], program: str = "sweep") -> None:
     from sweep.cli.output import close_streams, open_streams
 
     open_streams()
-    ended.append(main(arguments, program=program))
-    close_streams()
+    code = main(arguments, program=program)
+    ended.append(code or int(close_streams()))  # what a full disk did not take was not all done
     sys.exit(ended[0])
 
 

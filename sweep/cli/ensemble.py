@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, say
+from sweep.cli.output import emit, say, show
 from sweep.errors import ConfigError, EnsembleError
 from sweep.store import Store
 
@@ -83,10 +83,10 @@ def ensemble(
         return 0
     made = view(found, "" if out is None else str(out))
     if format_ == "md":
-        click.echo(document.markdown(made), nl=False)
+        show(document.markdown(made))
         return 0
     width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
-    click.echo(document.text(made, width=width, color=document.wants_color(sys.stdout)), nl=False)
+    show(document.text(made, width=width, color=document.wants_color(sys.stdout)))
     return 0
 
 

@@ -69,14 +69,16 @@ def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(c) or ascii(c)[1:-1] for c in text), error.end
 
 
-def close_streams() -> None:
-    """Empty the buffers, and report on stderr what stdout has lost to anything but a reader that has gone."""
+def close_streams() -> bool:
+    """Empty the buffers, and return whether stdout has lost something to more than a reader that has gone."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     lost = raw.lost if isinstance(raw, _Stream) else None
-    if lost is not None and not isinstance(lost, BrokenPipeError):
-        say(f"sweep: the output is incomplete: {lost.strerror}; the exit code is that of the command", err=True)
+    incomplete = lost is not None and not isinstance(lost, BrokenPipeError)
+    if incomplete:
+        say(f"sweep: the output is incomplete: {lost.strerror if lost else ''}", err=True)
     sys.stderr.flush()
+    return incomplete
 
 
 def say(text: str, *, err: bool = False) -> None:

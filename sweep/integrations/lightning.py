@@ -122,7 +122,7 @@ class _Saver(Callback):
             return
         (epochs, self._loop), self._due = self._due, None
         path = self.run.dir / _FILE
-        trainer.save_checkpoint(path, weights_only=False)
+        trainer.save_checkpoint(path, False)  # all of it, not the weights only
         self._loop = None
         content = np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
         path.unlink()

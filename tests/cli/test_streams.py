@@ -64,8 +64,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     damaged = next(broken.path.rglob("predictions-test.npz"))
     damaged.write_bytes(bytes(damaged.stat().st_size))
     for name, mean in (("better", 0.9), ("worse", 0.5), ("better2", 0.8999)):
-        values = {seed: mean + 0.001 * ((seed * 7 + len(name)) % 5) for seed in range(5)}
-        sweep_of(path / name, accuracies(values), seeds=range(5), name=name)
+        values = {seed: mean + 0.001 * ((seed * 7 + len(name)) % 5) for seed in range(6)}
+        sweep_of(path / name, accuracies(values), seeds=range(6), name=name)
     (path / "program.py").write_text(PROGRAM)
     (path / "unlike.py").write_text(UNLIKE)
     (path / "unlike.yaml").write_text("name: unlike\ntrain: unlike:unlike\n")
@@ -90,7 +90,8 @@ def test_a_command_ends_in_its_own_exit_code(words: str, code: int, place: Path,
         os.close(writer)
     ends = {name: process.wait(240) for name, process in started.items()}
     said = (tmp_path / "kept" / "err").read_text("ascii")
-    assert ends == dict.fromkeys(STREAMS, code), said
+    assert ends.pop("full and closed") in {code, code or 1}, said  # 1 where a full disk took not all of an answer
+    assert ends == dict.fromkeys(ends, code), said
     assert "Traceback" not in said
     assert (tmp_path / "kept" / "out").read_text("ascii") or code in (2, 3) or "--html" in words
 

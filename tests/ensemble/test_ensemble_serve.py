@@ -364,7 +364,7 @@ def test_files_that_are_no_inputs_are_refused_and_leave_nothing(directory, tmp_p
         "objects.npy": "holds no array",
         "text.npy": "holds no array",
         "torn.npy": "not all of it",
-        "gone.npy": "No such file",
+        "gone.npy": "is no file of inputs",
         "in.csv": r"in.csv is no \.npz or \.npy file",
     }.items():
         with pytest.raises(EnsembleError, match=message):

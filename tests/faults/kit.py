@@ -19,7 +19,7 @@ from sweep.store.names import ABOUT, ATTEMPT, CORRUPT, LOG, MANIFEST, RECORD
 
 HERE = Path(__file__).parent
 # Of a record: who made it and when. All else must be equal, to the byte.
-OF_THE_ATTEMPT = ("attempt", "attempts", "context", "seconds", "notes", "checksum")
+OF_THE_ATTEMPT = ("attempt", "attempts", "context", "seconds", "notes", "files", "checksum")
 
 
 def environment(**more: str) -> dict[str, str]:
