@@ -8,19 +8,20 @@ from sweep.comparison.facts import pair_label
 from sweep.comparison.model import Comparison, Pair
 from sweep.comparison.words import limits, scale
 from sweep.number import p_value, percent, probability, signed
-from sweep.report.paper import Table, as_latex, as_markdown
+from sweep.report import document
+from sweep.report.document import Table
 from sweep.report.words import shown
 from sweep.stats import Interval, bonferroni_level
 
 
 def markdown(found: Comparison) -> str:
     """The pairs as a Markdown table with footnotes."""
-    return as_markdown(_table(found))
+    return document.markdown(document.of(_table(found)))
 
 
 def latex(found: Comparison) -> str:
     """The table of `markdown` as LaTeX; needs only the booktabs package."""
-    return as_latex(_table(found))
+    return document.latex(document.of(_table(found)))
 
 
 def _table(found: Comparison) -> Table:
@@ -34,7 +35,7 @@ def _table(found: Comparison) -> Table:
     )  # fmt: skip
     rows = tuple(_row(pair, pair.simultaneous if several else pair.interval) for pair in found.pairs)
     bold = frozenset((i, 1) for i, pair in enumerate(found.pairs) if pair.verdict != "none")
-    return Table(header, rows, bold, tuple(_notes(found)))
+    return Table(header, rows, bold=bold, notes=tuple(_notes(found)))
 
 
 def _row(pair: Pair, interval: Interval | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@
 
 `text`, `markdown`, `latex`, `html` and `notebook` take a Document and return a string. Strings in a document are raw:
 names and messages of users go in as they are, and each format makes them harmless with `safe`. Numbers go in as text
-made by `sweep.number`; no format rounds, parses or cuts one. What a view leaves out is bounded by `Most`, and counted.
+made by `sweep.number`; no format rounds, parses or cuts one.
 
 - `Note`: a sentence. Its kind says how it is read: "lead" first, "plain", "aside" (small print), "warning", "command"
   (to be copied, so never wrapped). `label` is a word before it ("next", "passed").
@@ -21,31 +21,17 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TextIO
+from typing import Literal, TextIO
 
 from markupsafe import Markup
 from rich.cells import cell_len
 
 from sweep.errors import one_line
+from sweep.report.layout import BOLD, DIM, GAP, INDENT, STYLE, YELLOW, paint, wrapped
 
 Kind = Literal["lead", "plain", "aside", "warning", "command"]
 Medium = Literal["text", "markdown", "latex", "html"]
 Row = Sequence[str] | str
-
-
-class Most:
-    """Display limits of every view. What is beyond them is counted; JSON has all of it."""
-
-    ROWS: Final = 60  # of a table on a terminal
-    VARIANTS: Final = 40  # rows of the default report
-    NAME: Final = 60  # terminal cells of a name
-    MESSAGE: Final = 240  # terminal cells of a message
-    CAUSES: Final = 8  # kinds of failure
-    SEEDS: Final = 6  # seeds listed one by one
-    SENTENCES: Final = 6
-    MATRIX: Final = 12  # arms in a matrix of pairs
-    EXPLORATORY: Final = 40
-    NOTES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -88,6 +74,11 @@ class Section:
 class Document:
     title: str = ""
     sections: Sequence[Section] = ()
+
+
+def of(*items: Note | Table | Figure) -> Document:
+    """Return a document without headings of its own."""
+    return Document(sections=(Section(items=items),))
 
 
 LATEX: Mapping[str, str] = {
@@ -139,19 +130,15 @@ def wants_color(stream: TextIO) -> bool:
 
 # ---- a terminal
 
-INDENT = GAP = "  "
 LABEL = 11  # cells of the word before a note
-STYLE = re.compile("\x1b\\[[0-9]+m")
-STYLES: Mapping[Kind, str] = {"lead": "1", "aside": "2", "warning": "33"}
-# No line breaks inside "n = 9", "95 %", "1 of 10 failed".
-GLUE = re.compile(r" [=±<] | %| of \d+| (?:ok|failed|lost|pending)\b")
+STYLES: Mapping[Kind, str] = {"lead": BOLD, "aside": DIM, "warning": YELLOW}
 
 
 def text(document: Document, *, width: int = 80, color: bool = False) -> str:
     """Return the document for a terminal of `width` columns, ending in a newline."""
-    blocks = [[_paint(safe(document.title, "text"), "1")]] if document.title else []
+    blocks = [[paint(safe(document.title, "text"), BOLD)]] if document.title else []
     for section in document.sections:
-        lines = [INDENT + _paint(safe(section.title, "text"), "1")] if section.title else []
+        lines = [INDENT + paint(safe(section.title, "text"), BOLD)] if section.title else []
         for item in section.items:
             lines += _item(item, width)
         blocks.append(lines)
@@ -159,37 +146,25 @@ def text(document: Document, *, width: int = 80, color: bool = False) -> str:
     return told if color else STYLE.sub("", told)
 
 
-def _paint(line: str, style: str) -> str:
-    return f"\x1b[{style}m{line}\x1b[0m" if style else line
-
-
 def _item(item: Note | Table | Figure, width: int) -> list[str]:
     if isinstance(item, Table):
-        return [*_columns(item, width), *(line for note in item.notes for line in _wrapped(note, width, "2"))]
+        return [
+            *_columns(item, width),
+            *(line for note in item.notes for line in wrapped(safe(note, "text"), width, DIM)),
+        ]
     return _note(item, width) if isinstance(item, Note) else []
 
 
 def _note(note: Note, width: int) -> list[str]:
     style, label = STYLES.get(note.kind, ""), safe(note.label or ("warning" if note.kind == "warning" else ""), "text")
+    said = safe(note.text, "text")
     if note.kind == "command":
-        return [INDENT + _paint(f"{label:<{LABEL}}", "2") + safe(note.text, "text")]
+        return [INDENT + paint(f"{label:<{LABEL}}", DIM) + said]
     if not label:
-        return _wrapped(note.text, width, style)
-    first, *rest = [line.strip() for line in _wrapped(note.text, max(width - LABEL, 30))]
+        return wrapped(said, width, style)
+    first, *rest = [line.strip() for line in wrapped(said, max(width - LABEL, 30))]
     wide = " " * max(LABEL - cell_len(label), 1)
-    return [INDENT + _paint(label, style or "2") + wide + first, *(INDENT + " " * LABEL + line for line in rest)]
-
-
-def _wrapped(sentence: str, width: int, style: str = "") -> list[str]:
-    """Return lines within the width, continuation lines indented."""
-    lines: list[str] = []
-    for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), safe(sentence, "text")).split(" "):
-        joined = f"{lines[-1]} {word}" if lines else INDENT + word
-        if lines and cell_len(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(INDENT * 2 + word if lines else joined)
-    return [_paint(line.replace("\u00a0", " "), style) for line in lines]
+    return [INDENT + paint(label, style or DIM) + wide + first, *(INDENT + " " * LABEL + line for line in rest)]
 
 
 def _columns(table: Table, width: int) -> Iterator[str]:
@@ -210,12 +185,12 @@ def _columns(table: Table, width: int) -> Iterator[str]:
         body = iter(rows)
         for index, given in enumerate((table.header, *table.rows)):
             if isinstance(given, str):
-                yield INDENT + _paint(one_line(given), "2")
+                yield INDENT + paint(one_line(given), DIM)
                 continue
             row = next(body)
             cells = [_cell(row[i], wide[i], i < table.names, (index - 1, i) in table.bold) for i in chosen]
             line = (INDENT + GAP.join(cells)).rstrip()
-            yield _paint(line, "2") if index == 0 else line
+            yield paint(line, DIM) if index == 0 else line
 
 
 def _parts(wide: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
@@ -230,7 +205,7 @@ def _parts(wide: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
 
 def _cell(cell: str, wide: int, left: bool, bold: bool) -> str:
     room = " " * (wide - cell_len(cell))
-    shown = _paint(cell, "1") if bold else cell
+    shown = paint(cell, BOLD) if bold else cell
     return shown + room if left else room + shown
 
 

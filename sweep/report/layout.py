@@ -11,14 +11,14 @@ INDENT = "  "
 GAP = "  "
 BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
 # No line breaks inside "n = 9", "95 %", "1 of 10 failed".
-GLUE = re.compile(r" [=±] | %| of \d+| (?:ok|failed|lost|pending)\b")
+GLUE = re.compile(r" [=±<] | %| of \d+| (?:ok|failed|lost|pending)\b")
 STYLE = re.compile("\x1b\\[[0-9]+m")
 
 Line = Sequence[str]
 
 
 def paint(text: str, style: str) -> str:
-    return f"\x1b[{style}m{text}\x1b[0m"
+    return f"\x1b[{style}m{text}\x1b[0m" if style else text
 
 
 def wrapped(text: str, width: int, style: str = "") -> list[str]:
@@ -33,8 +33,7 @@ def wrapped(text: str, width: int, style: str = "") -> list[str]:
             lines[-1] = joined
         else:
             lines.append(joined)
-    whole = [line.replace("\u00a0", " ") for line in lines]
-    return [paint(line, style) for line in whole] if style else whole
+    return [paint(line.replace("\u00a0", " "), style) for line in lines]
 
 
 def aligned(table: Iterable[Line | str], width: int) -> list[str]:

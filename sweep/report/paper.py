@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sweep.errors import StatisticsError
 from sweep.number import around, number, percent
-from sweep.report import across
+from sweep.report import across, document
+from sweep.report.document import Table
 from sweep.report.model import Report, Row
 from sweep.report.sentence import scope
 from sweep.report.words import listed, plural, shown
@@ -23,16 +22,6 @@ SHARES = frozenset((
     "accuracy", "balanced_accuracy", "top5_accuracy", "f1", "precision", "recall", "auroc",
     "auprc", "ece", "error",
 ))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table before it is written in some notation: plain text, bold cells marked."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    bold: frozenset[tuple[int, int]]
-    notes: tuple[str, ...]
 
 
 def markdown(
@@ -49,18 +38,7 @@ def markdown(
     metric, from `sweep.comparison.best`; by default what a single report says itself.
     StatisticsError for a metric that no report has.
     """
-    return as_markdown(_table(reports, metrics, in_percent, spread, best))
-
-
-def as_markdown(found: Table) -> str:
-    """A table in Markdown, its notes below."""
-    cells = [[escaped(cell) for cell in row] for row in found.rows]
-    for i, j in found.bold:
-        cells[i][j] = f"**{cells[i][j]}**"
-    header = [escaped(cell) for cell in found.header]
-    rule = [":---", *["---:"] * (len(header) - 1)]
-    lines = [f"| {' | '.join(row)} |" for row in (header, rule, *cells)]
-    return "\n".join([*lines, "", *(f"{escaped(note)}  " for note in found.notes)]) + "\n"
+    return document.markdown(document.of(_table(reports, metrics, in_percent, spread, best)))
 
 
 def latex(
@@ -71,29 +49,7 @@ def latex(
     best: Best | None = None,
 ) -> str:
     """The table of `markdown` as LaTeX; needs only the booktabs package."""
-    return as_latex(_table(reports, metrics, in_percent, spread, best))
-
-
-def as_latex(found: Table) -> str:
-    """A table in LaTeX, its notes below."""
-    cells = [[_latex(cell) for cell in row] for row in found.rows]
-    for i, j in found.bold:
-        cells[i][j] = f"\\textbf{{{cells[i][j]}}}"
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "  \\centering",
-        f"  \\begin{{tabular}}{{l{'r' * (len(found.header) - 1)}}}",
-        "    \\toprule",
-        f"    {' & '.join(_latex(cell) for cell in found.header)} \\\\",
-        "    \\midrule",
-        *(f"    {' & '.join(row)} \\\\" for row in cells),
-        "    \\bottomrule",
-        "  \\end{tabular}",
-        *(f"  \\par\\smallskip{{\\footnotesize {_latex(note)}}}" for note in found.notes),
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    return document.latex(document.of(_table(reports, metrics, in_percent, spread, best)))
 
 
 def _table(
@@ -120,8 +76,8 @@ def _table(
     return Table(
         header,
         tuple(rows),
-        frozenset(bold),
-        (*_notes(reports, names, spread, bool(bold)), *_unscaled(reports, names if in_percent else ())),
+        bold=frozenset(bold),
+        notes=(*_notes(reports, names, spread, bool(bold)), *_unscaled(reports, names if in_percent else ())),
     )
 
 
@@ -217,22 +173,3 @@ def _unscaled(reports: Sequence[Report], names: Sequence[str]) -> Iterator[str]:
         beyond = _beyond_one(name, reports)
         if _is_share(name) and beyond:
             yield f"{shown(name)} reaches {number(beyond[-1])}, so it is no share of one: printed as it was reported."
-
-
-def escaped(text: str) -> str:
-    """`text` with nothing in it that Markdown or HTML would take for markup."""
-    plain = re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-    "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "±": r"$\pm$", "—": "---", "·": r"$\cdot$", "…": r"\dots{}", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$", '"': "''",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)

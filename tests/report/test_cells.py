@@ -52,7 +52,9 @@ def test_a_comparison_shows_what_its_text_says(tmp_path: Path) -> None:
     shown = words(made._repr_html_())
     pair = found.pairs[0]
     assert shown.startswith(f"comparison of test/accuracy {pair.sentence}")
-    for part in (found.why, found.checks[0].decision.reason, found.checks[0].requirement, "P(A > B)"):
+    assert found.checks[0].decision.reason == "too few seeds"
+    reason = "5 and 5 converged seeds are too few for an exact test"
+    for part in (found.why, reason, found.checks[0].requirement, "P(A > B)"):
         assert " ".join(part.split()) in shown
     told = words(comparison.text(found, width=10_000))
     said = told[: told.index(" next ")]
