@@ -91,7 +91,7 @@ class Run:
 
     @property
     def resumed(self) -> bool:
-        """Whether it continued from a checkpoint."""
+        """Return whether it continued from a checkpoint."""
         return bool(self.went_on)
 
     @property
@@ -264,8 +264,7 @@ class Run:
 def weighed(run: Run) -> Iterator[None]:
     """Add the weights at the first and after the last optimizer step to the run's chain, where its code has not.
 
-    Training code that says nothing of its weights has links to compare all the same; without an optimizer of torch
-    it has none.
+    Training code that digests no weights itself has links to compare too, if it uses an optimizer of torch.
     """
 
     def link(name: str, value: Callable[[], str]) -> None:

@@ -14,7 +14,7 @@ AUTO = 64  # lanes of a pack unless the config says otherwise: more are not fast
 
 
 def lanes_of(config: Config, plan: Plan) -> int:
-    """How many runs may share a task: 1 where there is nothing to pack: on a CPU, all but vectorised runs."""
+    """Return how many runs may share a task: 1 where there is nothing to pack, as on a CPU without `vectorize`."""
     if plan.vectorize:
         return plan.vectorize
     if plan.device != "cuda" or plan.target.kind != "recipe" or config.lanes == "off":

@@ -1,4 +1,4 @@
-"""Start: the one way from a config to a launch, for `sweep run`, `sweep resume`, `ml-train` and `sweep.run`."""
+"""Start: the one way from a config to a launch, for `sweep run`, `ml-train` and `sweep.run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands print, and the streams that take it: whatever becomes of a stream, the command goes on."""
+"""Print results and messages; a stream that is closed or full does not stop the command."""
 
 from __future__ import annotations
 

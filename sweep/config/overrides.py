@@ -25,7 +25,7 @@ class Override:
         return ("grid", ".".join(self.path)) if self.grid else self.path
 
     def tree(self) -> dict[str, Any]:
-        """Return a config that says nothing else."""
+        """Return a config with this setting alone."""
         value = self.value
         for key in reversed(self.target):
             value = {key: value}

@@ -1,1 +1,1 @@
-"""Where randomness comes from, how kernels are chosen, and what the bits that come of it belong to."""
+"""Seeds, switches, digests, and the environment that the bits of a run belong to."""

@@ -173,7 +173,7 @@ def _head(ray: Any) -> Callable[[], bool]:
                 return True
         return False
 
-    # An address that cannot be reached from here, though Ray works, says nothing.
+    # An address that cannot be reached from here is no sign that Ray is gone.
     return lives if lives() else lambda: True
 
 

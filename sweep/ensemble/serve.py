@@ -177,7 +177,7 @@ class Ensemble(nn.Module):
 
     @property
     def wide(self) -> bool:
-        """Whether raw inputs must come in float64."""
+        """Return whether raw inputs must come in float64."""
         return bool(self.about.wide)
 
     @property

@@ -1,4 +1,4 @@
-"""What needs no normal seeds: exact permutation p values, P(A > B), same-seed wins, and quantiles over failed seeds.
+"""Statistics without normality: exact permutation p values, P(A > B), same-seed wins, quantiles over failed seeds.
 
 Better has a direction. In the functions named worst_rank_* a failed seed ranks below every seed that did not fail.
 """
@@ -277,7 +277,7 @@ def rank_p(probability: float, m: int, n: int) -> float:
 
 
 def reading(interval: Interval, probability: float, m: int, n: int) -> Reading:
-    """What an interval for P(A > B) lets one say of A over B (Bouthillier et al. 2021).
+    """Return the reading of an interval for P(A > B) (Bouthillier et al. 2021).
 
     Significant when its lower end is above .5; it then may be meaningful when the upper end is above .75,
     and is when the lower end is. For B over A pass `mirrored(interval)`. Nothing is significant that the exact

@@ -26,12 +26,14 @@ def _outputs(lane: Lane, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
 @torch.no_grad()
 def validation_sums(lane: Lane) -> Tensor:
     """float64 (1 + k,) on the device: the summed loss over val, then the sums of `Scoring.tally`."""
-    sums = [
-        torch.cat([(lane.recipe.loss(outputs, targets).double() * len(targets)).view(1),
-                   lane.scoring.tally(outputs, targets)])
-        for outputs, targets in _outputs(lane, lane.data.val)
-    ]  # fmt: skip
+    sums = [sums_of(lane, outputs, targets) for outputs, targets in _outputs(lane, lane.data.val)]
     return torch.stack(sums).sum(0)
+
+
+def sums_of(lane: Lane, outputs: Tensor, targets: Tensor) -> Tensor:
+    """float64 (1 + k,): the summed loss of a batch, then the sums of `Scoring.tally`."""
+    loss = lane.recipe.loss(outputs, targets).double() * len(targets)
+    return torch.cat([loss.view(1), lane.scoring.tally(outputs, targets)])
 
 
 def outputs_of(lane: Lane, split: Split) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sweep.determinism import digest, seeding
 from sweep.handle import Run
+from sweep.plan import content_id
 from sweep.train.augment import epoch_key, example_keys
 from sweep.train.data import Dataset
 from sweep.train.feed import Feed
@@ -228,17 +229,23 @@ def adopt(lane: Lane, state: dict[str, Any]) -> None:
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all parameters and buffers on the CPU, those that a state dict leaves out included."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in _tensors(model)}
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors_of(model)}
 
 
 @torch.no_grad()
 def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy back what `weights_of` took, into the tensors that are there."""
-    for name, tensor in _tensors(model):
+    for name, tensor in tensors_of(model):
         tensor.copy_(weights[name])
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def recipe_id(run: Run, **more: Any) -> str:
+    """Return the identity of what a run shares with those of other seeds: what was found out of one holds for all."""
+    return content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0, **more})
+
+
+def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every parameter and buffer of a model by name."""
     yield from model.named_parameters()
     yield from model.named_buffers()
 

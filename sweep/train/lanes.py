@@ -13,14 +13,13 @@ import torch
 
 from sweep.determinism import seeding
 from sweep.handle import Run
-from sweep.plan import content_id
 from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.capture import drawing_from, streams
 from sweep.train.data import Dataset
 from sweep.train.feed import Feed, feed_of
 from sweep.train.group import Seat
-from sweep.train.lane import begin, rehearse
+from sweep.train.lane import begin, recipe_id, rehearse
 from sweep.train.loop import Metrics
 from sweep.train.pack import Form, Pack
 from sweep.train.precision import Objective, flags, objective
@@ -78,7 +77,7 @@ _FOUND: dict[str, Known] = {}
 
 
 def _known(recipe: Recipe, run: Run, data: Dataset, loss: Objective, feed: Feed | None) -> Known:
-    key = content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0, "fed": feed is not None})
+    key = recipe_id(run, fed=feed is not None)
     if key not in _FOUND:
         if recipe.compile:
             with drawing_from(torch.Generator("cuda")):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from math import isfinite
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from sweep.determinism import seeding
 from sweep.errors import ConfigError
 from sweep.goals import better
-from sweep.handle import Run
+from sweep.handle import Interrupted, Run
 from sweep.store import Failure
 from sweep.train.evaluate import outputs_of, validation_sums
 from sweep.train.feed import Feed, feed_of
@@ -122,6 +123,19 @@ def tell(lane: Lane) -> None:
 def save(lane: Lane) -> None:
     """Save a checkpoint of this moment. Raises: Interrupted, once it is written, when a stop was asked for."""
     lane.run.checkpoint(state_of(lane), step=lane.step)
+
+
+def save_all(lanes: Iterable[tuple[Lane, AbstractContextManager[None]]]) -> None:
+    """A checkpoint of each lane, within its context. Raises: Interrupted when a stop was asked for, after the last."""
+    stopped = None
+    for lane, within in lanes:
+        with within:
+            try:
+                save(lane)
+            except Interrupted as stop:
+                stopped = stop
+    if stopped is not None:
+        raise stopped
 
 
 def epoch_sums(lane: Lane) -> Tensor:

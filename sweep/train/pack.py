@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from sweep.determinism import seeding
-from sweep.handle import Interrupted
 from sweep.store import Failure
 from sweep.train.belt import Belt
 from sweep.train.capture import drawing_from
@@ -29,7 +28,7 @@ from sweep.train.loop import (
     diverged,
     end_epoch,
     epoch_sums,
-    save,
+    save_all,
     say_first_batch,
     tell,
 )
@@ -186,15 +185,7 @@ class Pack:
 
     def save(self) -> None:
         """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
-        stopped = None
-        for seat in self.seats:
-            with drawing_from(seat.generator):
-                try:
-                    save(seat.lane)
-                except Interrupted as stop:
-                    stopped = stop
-        if stopped is not None:
-            raise stopped
+        save_all((seat.lane, drawing_from(seat.generator)) for seat in self.seats)
 
 
 def _hand(threads: int) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,16 +23,15 @@ from torch.overrides import TorchFunctionMode
 
 from sweep.determinism import seeding
 from sweep.errors import SweepError
-from sweep.handle import Interrupted, Run
-from sweep.plan import content_id
+from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train.augment import example_keys
 from sweep.train.capture import capture
 from sweep.train.data import Dataset, Split
-from sweep.train.evaluate import BATCH
+from sweep.train.evaluate import BATCH, sums_of
 from sweep.train.feed import Feed, feed_of
-from sweep.train.lane import Lane, begin, epoch_rates, fresh, order_of, start_epoch
-from sweep.train.loop import Metrics, conclude, diverged, end_epoch, save, say_first_batch
+from sweep.train.lane import Lane, begin, epoch_rates, fresh, order_of, recipe_id, start_epoch, tensors_of
+from sweep.train.loop import Metrics, conclude, diverged, end_epoch, save_all, say_first_batch
 from sweep.train.precision import Objective, flags, forward, objective
 from sweep.train.recipe import Recipe
 
@@ -54,7 +55,7 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
     feed = feed_of(recipe, data, placed, device)
     loss = objective(recipe.loss, recipe.precision, device, compiled=False)
     with flags(recipe.precision):
-        key = content_id({**runs[0].spec.to_json(), "seed": 0, "streams": {}, "repeat": 0})
+        key = recipe_id(runs[0])
         if key not in _CHECKED:
             check(recipe, runs[0], placed, loss)
             _CHECKED.add(key)
@@ -172,15 +173,13 @@ class Stack:
         self.recipe, self.width, self.device, self.data = first.recipe, width, first.device, first.data
         self.lanes = lanes
         self.base = copy.deepcopy(first.model)
-        names = [name for name, _ in first.model.named_parameters()]
-        self.parameters = {n: self._stacked([dict(lane.model.named_parameters())[n] for lane in lanes]) for n in names}
-        for leaf in self.parameters.values():
-            leaf.requires_grad_()
-        held = [name for name, _ in first.model.named_buffers()]
-        self.buffers = {n: self._stacked([dict(lane.model.named_buffers())[n] for lane in lanes]) for n in held}
-        self.copies = {name: tensor.detach().cpu() for name, tensor in {**self.parameters, **self.buffers}.items()}
-        for row, lane in enumerate(lanes):
-            for name, tensor in (*lane.model.named_parameters(), *lane.model.named_buffers()):
+        held = [dict(tensors_of(lane.model)) for lane in lanes]
+        stacked = {name: self._stacked([each[name] for each in held]) for name in held[0]}
+        self.parameters = {name: stacked[name].requires_grad_() for name, _ in first.model.named_parameters()}
+        self.buffers = {name: stacked[name] for name, _ in first.model.named_buffers()}
+        self.copies = {name: tensor.detach().cpu() for name, tensor in stacked.items()}
+        for row, each in enumerate(held):
+            for name, tensor in each.items():
                 tensor.data = self.copies[name][row]
         self.loss_sum = self._stacked([lane.loss_sum for lane in lanes])
         self.keys = self._stacked([lane.key for lane in lanes])
@@ -236,8 +235,7 @@ class Stack:
 
     def release(self, row: int) -> None:
         """Give a lane tensors of its own: where a row lies could decide the kernels of its evaluation."""
-        lane = self.lanes[row]
-        for _, tensor in (*lane.model.named_parameters(), *lane.model.named_buffers()):
+        for _, tensor in tensors_of(self.lanes[row].model):
             tensor.data = tensor.detach().clone().to(self.device)
 
     def _loss(
@@ -245,8 +243,7 @@ class Stack:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         held = {name: buffer.clone() for name, buffer in buffers.items()}
         with Masks(key):
-            outputs = self.run(self._model(parameters, held), inputs)
-        return self.recipe.loss(outputs, targets), held
+            return self.lanes[0].objective(self._model(parameters, held), inputs, targets), held
 
     def _model(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Any:
         return lambda inputs: functional_call(self.base, (parameters, buffers), (inputs,))
@@ -287,7 +284,6 @@ class Stack:
     def validation_sums(self, split: Split) -> Tensor:
         """float64 (W, 1 + k): the summed loss over a split, then the sums of `Scoring.tally`, of every row."""
         self.base.eval()
-        tally = self.lanes[0].scoring.tally
         # Rows of a sum that are no multiple of 16 bytes long begin at unlike places of the kernel's loads.
         even = len(split) - len(split) % 4
         sizes = [min(BATCH, even - at) for at in range(0, even, BATCH)] + [len(split) - even] * (len(split) > even)
@@ -296,14 +292,10 @@ class Stack:
         def outputs(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
             return self.run(self._model(parameters, buffers), inputs)
 
-        def sums(outputs: Tensor, targets: Tensor) -> Tensor:
-            loss = self.recipe.loss(outputs, targets).double() * len(targets)
-            return torch.cat([loss.view(1), tally(outputs, targets)])
-
         found = []
         for inputs, targets in zip(torch.split(split.inputs, sizes), torch.split(split.targets, sizes), strict=True):
             out = vmap(outputs, (0, 0, None))(leaves, self.buffers, inputs.to(self.device))
-            found.append(vmap(sums, (0, None))(out, targets))
+            found.append(vmap(partial(sums_of, self.lanes[0]), (0, None))(out, targets))
         return torch.stack(found).sum(0)
 
 
@@ -412,15 +404,8 @@ class Pack:
 
     def save(self) -> None:
         """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
-        stopped = None
         self.stack.give()
-        for seat in self.seats:
-            try:
-                save(seat.lane)
-            except Interrupted as stop:
-                stopped = stop
-        if stopped is not None:
-            raise stopped
+        save_all((seat.lane, nullcontext()) for seat in self.seats)
 
 
 _CHECKED: set[str] = set()  # recipes by their specs: a process often trains pack after pack of one
@@ -482,7 +467,7 @@ def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
         return {**found, "the sums over val": stack.validation_sums(data.val)}
 
     wanted = after(rows)
-    few = rows[: max(1, width // 2)]
+    few = rows[: width // 2]
     for what, order, kept, poisoned in (
         ("in the reverse order of rows", rows.flip(0), rows, None),
         ("with one seed in every row", rows * 0, rows, None),
@@ -510,6 +495,5 @@ def _tensors(stack: Stack) -> dict[str, Tensor]:
 
 
 def _alike(a: Tensor, b: Tensor, exact: bool) -> bool:
-    if exact or not a.is_floating_point():
-        return torch.equal(a, b) or (exact and bool(torch.eq(a, b).logical_or(a.isnan() & b.isnan()).all()))
-    return torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
+    near = (0.0, 0.0) if exact or not a.is_floating_point() else (1e-3, 1e-5)
+    return torch.allclose(a, b, *near, equal_nan=True)
