@@ -61,14 +61,15 @@ def test_a_seed_has_its_bits_in_any_company_and_row(model: str, optimizer: str, 
     assert {seed: many[seed] for seed in wanted} == wanted
 
 
-def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [1, 9, 12])  # within the first epoch, at its end, within the second
+def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(after: int, tmp_path: Path) -> None:
     made, seeds = kit.recipe("mlp", batch_size=8, epochs=3), range(4)
     wanted = trained(made, tmp_path / "whole", seeds)
     looks: list[int] = []
 
     def stopping() -> bool:
         looks.append(1)
-        return len(looks) > 9
+        return len(looks) > after
 
     def handle(name: str, seed: int, **more: Any) -> Any:
         return kit.handle(tmp_path / f"{name}{seed}", seed, vectorize=WIDTH, device="cpu", **more)
