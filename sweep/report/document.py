@@ -84,8 +84,8 @@ def of(*items: Note | Table | Figure) -> Document:
 LATEX: Mapping[str, str] = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "±": r"$\pm$", "—": "---", "·": r"$\cdot$", "×": r"$\times$", "…": r"\dots{}",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "α": r"$\alpha$", '"': "''",
+    "|": r"\textbar{}", "±": r"$\pm$", "—": "---", "·": r"$\cdot$", "…": r"\dots{}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", '"': "''",
 }  # fmt: skip
 
 

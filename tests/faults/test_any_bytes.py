@@ -19,7 +19,8 @@ from sweep import metrics as collect
 from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.export import guarded
-from sweep.report.paper import Table, as_latex, as_markdown
+from sweep.report import document
+from sweep.report.document import Table
 from sweep.report.words import shown
 from sweep.stats import parse_gate, parse_until
 from sweep.train.params import Data
@@ -128,11 +129,11 @@ def test_any_text_as_a_name_is_inert_wherever_it_is_shown(name: str) -> None:
     assert told.isprintable()
     assert len(told) <= 60
     assert not re.search("[<>\"']", str(escape(told)))
-    table = Table(("", "metric"), ((told, "1"),), frozenset(), (told,))
-    row = as_markdown(table).splitlines()[2]
+    table = document.of(Table(("", "metric"), ((told, "1"),), notes=(told,)))
+    row = document.markdown(table).splitlines()[2]
     assert row.endswith("| 1 |")
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
-    latex = as_latex(table)
+    latex = document.latex(table)
     assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 1
     body = latex.partition("\\midrule")[2].partition("\\bottomrule")[0]
     signs = r"\$\\(?:pm|cdot|uparrow|downarrow)\$"  # ours, for characters that are no markup
