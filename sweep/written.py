@@ -154,12 +154,17 @@ def outputs(folder: Path) -> frozenset[str]:
     Such are our own output, and what `| tee` writes; for where the system tells.
     """
     ours, top = os.getsid(0), os.path.realpath(folder) + os.sep
-    found = set()
-    for each in Path("/proc").glob("[0-9]*/fd/*") if Path("/proc/self/fd").is_dir() else ():
-        with suppress(OSError, ValueError):
-            if os.getsid(int(each.parts[2])) == ours and (path := os.readlink(each)).startswith(top):
-                found.add(path)
-    return frozenset(found)
+    return frozenset(path for path in _open_in(ours) if path.startswith(top))
+
+
+def _open_in(session: int) -> Iterator[str]:
+    """Yield what the processes of a session have open. They may end, or close it, while they are looked at."""
+    for process in os.listdir("/proc") if os.path.isdir("/proc/self/fd") else ():
+        with suppress(OSError):
+            if process.isdecimal() and os.getsid(int(process)) == session:
+                for fd in os.listdir(f"/proc/{process}/fd"):
+                    with suppress(OSError):
+                        yield os.readlink(f"/proc/{process}/fd/{fd}")
 
 
 @dataclass(frozen=True)
