@@ -103,7 +103,7 @@ def test_a_full_disk_for_stdout_is_reported(place: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert "incomplete: No space left on device" in done.stderr
 
 
