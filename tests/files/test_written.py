@@ -219,3 +219,22 @@ def test_a_function_that_writes_below_the_working_folder_is_watched(folder: Path
     )
     results = run({"train": "mine_w:train"}, seeds=[1, 2], out="out", engine="inline")
     assert [(each.path, each.in_turn) for each in results.report.shared] == [("best.bin", True)]
+
+
+def test_a_process_that_ends_while_it_is_looked_at_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, ended = os.listdir, subprocess.Popen(["sleep", "60"])
+
+    def gone(path: Any = ".") -> list[str]:
+        if str(path) == f"/proc/{ended.pid}/fd":
+            raise FileNotFoundError(path)
+        return listed(path)
+
+    monkeypatch.setattr("sweep.written.os.listdir", gone)
+    try:
+        with open(tmp_path / "ours", "w") as ours:
+            assert outputs(tmp_path) == {os.path.realpath(ours.name)}
+    finally:
+        ended.kill()
+        ended.wait()
