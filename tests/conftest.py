@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A launch ends what it forked from; here the next test goes on with it, two seconds earlier.
 nursery.dismiss, end_nurseries = (lambda: None), nursery.dismiss
 
+
+class Loud(logging.Handler):
+    """Raises what a part of a report caught, so that no test passes by its note."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            raise record.exc_info[1]
+
+
+LOUD = Loud()
+logging.getLogger("sweep.report").addHandler(LOUD)
+logging.getLogger("sweep.report").setLevel(logging.DEBUG)
+
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
@@ -33,6 +47,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     for name in set(sys.modules) - before:
         del sys.modules[name]
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """A report made as for a user: a part that fails is a note."""
+    logger = logging.getLogger("sweep.report")
+    logger.removeHandler(LOUD)
+    yield
+    logger.addHandler(LOUD)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
 import click
@@ -88,9 +90,10 @@ def main(arguments: list[str], program: str = "sweep") -> int:
             raise SweepError("nothing follows --", hint="e.g. -- python train.py --seed {seed}")
         if rest and arguments[:1] not in (["run"], ["ml-train"]):
             raise SweepError("only `sweep run` and `ml-train` take a command after --")
-        answer = app.main(
-            arguments, prog_name=_program(program, arguments), standalone_mode=False, obj={"command": rest}
-        )
+        with _logged() if debug else nullcontext():
+            answer = app.main(
+                arguments, prog_name=_program(program, arguments), standalone_mode=False, obj={"command": rest}
+            )
         return answer if isinstance(answer, int) else 0
     except click.ClickException as error:
         error.show(sys.stderr)
@@ -105,6 +108,20 @@ def main(arguments: list[str], program: str = "sweep") -> int:
         sys.stdout.flush()
         print(printable(traceback.format_exc() if debug else said), file=sys.stderr)
         return error.exit_code if isinstance(error, SweepError) else 1
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Show on stderr what commands pass over, such as why a part of a report could not be made."""
+    import logging  # here: most commands need none
+
+    logger, handler = logging.getLogger("sweep"), logging.StreamHandler()
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _unforeseen(error: BaseException) -> str:

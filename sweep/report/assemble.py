@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -15,11 +16,12 @@ from sweep.report import findings
 from sweep.report.across import across
 from sweep.report.medians import medians
 from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
+from sweep.report.parts import Parts
 from sweep.report.sentence import headline, labels, scope, stopped_headline
 from sweep.report.spread import spreads
 from sweep.report.together import together
 from sweep.stats import clopper_pearson, not_separated
-from sweep.stats.sample import unit
+from sweep.stats.sample import check_level, unit
 from sweep.store import Manifest, Member, Store
 from sweep.written import shared_by
 
@@ -41,6 +43,7 @@ def build(
     members: those of `store.scan()`, to save scanning again. group_by: see `sweep.cut.regrouped`.
     StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """
+    check_level(level)
     members = regrouped(store.scan() if members is None else members, store.manifest, group_by)
     members = sorted(members, key=lambda m: (m.task, m.variant, m.seed, m.repeat))
     manifest, config = store.manifest, store.manifest.config
@@ -48,26 +51,33 @@ def build(
     declared = config.get("goals") or {}
     names = aggregate.metric_names(table)
     primary = primary_metric(config.get("primary"), names, declared)
+    goal = goals.direction(primary, declared)
     label = labels((m.task, m.variant) for m in members)
+    variant_label = labels(("", m.variant) for m in members)
     vary = tuple(manifest.experiment.get("vary") or ())
     ratio = aggregate.test_to_train(members, vary)
-    rows = _rows(table, by_split(names, primary), primary, label, declared, level, ratio)
-    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
-    fixed = {(c["task"], c["variant"], c["metric"]): c for c in manifest.until.get("cells", ())}
-    rows = tuple(
-        replace(
-            row,
-            headline=_headline(row, manifest, fixed, scope(row.metric, vary, ratio)),
-            best=row.primary and (row.task, row.variant) in marked,
-        )
-        for row in rows
-    )
     counts = counts_of(members)
-    ensembles = () if group_by else _ensembles(store, members, label, primary, declared)
-    variant_label = labels(("", m.variant) for m in members)
-    environments = findings.environments(members)
-    files = shared_by(members)
-    return Report(
+    parts = Parts()
+
+    def rows_of(metrics: Sequence[str]) -> tuple[Row, ...]:
+        rows = _rows(table, metrics, primary, label, declared, level, ratio)
+        return tuple(
+            replace(row, headline=_headline(row, manifest, scope(row.metric, vary, ratio)))
+            for row in _marked(rows, table)
+        )  # fmt: skip
+
+    ordered = by_split(names, primary)
+    rows = Parts().made("", lambda: rows_of(ordered), None)
+    if rows is None:  # one metric must not cost the others
+        each = (parts.made(f"the row of {name}", partial(rows_of, [name]), ()) for name in ordered)
+        rows = tuple(row for its in each for row in its)
+    ensembles = parts.made(
+        "the ensemble", lambda: () if group_by else _ensembles(store, members, label, primary, declared), ()
+    )
+    environments = parts.made("the list of environments", lambda: findings.environments(members), ())
+    files = parts.made("the list of shared files", lambda: shared_by(members), ())
+    together = bool(ensembles) and "split" not in vary
+    made = Report(
         name=manifest.name,
         directory=store.shown,
         headlines=tuple(row.headline for row in rows if row.primary) or (_silence(counts),),
@@ -75,9 +85,12 @@ def build(
         level=level,
         counts=counts,
         rows=rows,
-        causes=tuple(_cause(store, m) for m in members if m.status in ("failed", "lost")),
+        causes=parts.made(
+            "the list of failures",
+            lambda: tuple(_cause(store, m) for m in members if m.status in ("failed", "lost")), (),
+        ),
         together=ensembles,
-        result=findings.result_rule(members),
+        result=parts.made("the rule of the result", lambda: findings.result_rule(members), ""),
         over=scope(primary, vary, ratio),
         mode="deterministic" if manifest.experiment.get("deterministic") else "fast",
         device=str(manifest.experiment.get("device", "")),
@@ -91,31 +104,45 @@ def build(
         reproducibility=findings.reproducibility(manifest.stamp),
         environments=environments,
         versions=dict(manifest.versions),
-        warnings=findings.warnings(members, rows, environments, manifest, files),
-        notes=(
-            *findings.choices(manifest, names, primary, cells=len(variant_label), failed=counts.failed),
-            *findings.written_together(files, manifest, in_turn=True),
-            *findings.notes(members),
+        warnings=parts.made(
+            "the list of warnings", lambda: findings.warnings(members, rows, environments, manifest, files), ()
         ),
-        next=findings.next_commands(store, counts, cells=len(label), together=bool(ensembles) and "split" not in vary),
+        notes=parts.made(
+            "the list of notes",
+            lambda: (
+                *findings.choices(manifest, names, primary, cells=len(variant_label), failed=counts.failed),
+                *findings.written_together(files, manifest, in_turn=True),
+                *findings.notes(members),
+            ),
+            (),
+        ),
+        next=parts.made(
+            "the next command",
+            lambda: findings.next_commands(store, counts, cells=len(label), together=together), (),
+        ),
         seconds=float(table["seconds"].sum()),
-        spreads=tuple(
-            spreads(store, members, primary, label, goal=goals.direction(primary, declared), vary=vary, level=level)
+        spreads=parts.made(
+            "the spread of the seeds",
+            lambda: tuple(spreads(store, members, primary, label, goal=goal, vary=vary, level=level)), (),
         ),
-        medians=tuple(medians(members, primary, label, goal=goals.direction(primary, declared), level=level)),
-        across=tuple(
-            across(
-                table,
-                primary,
-                config.get("references") or {},
-                {v: n for (_, v), n in variant_label.items()},
-                level=level,
-            )
+        medians=parts.made(
+            "the medians", lambda: tuple(medians(members, primary, label, goal=goal, level=level)), ()
         ),
-        identical=findings.identical(members),
+        across=parts.made(
+            "the scores over tasks",
+            lambda: tuple(
+                across(
+                    table, primary, config.get("references") or {},
+                    {v: n for (_, v), n in variant_label.items()}, level=level,
+                )
+            ),
+            (),
+        ),
+        identical=parts.made("the search for equal results", lambda: findings.identical(members), ()),
         shared=files,
         group_by=tuple(group_by),
-    )
+    )  # fmt: skip
+    return replace(made, notes=(*parts.notes, *made.notes))
 
 
 def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
@@ -123,8 +150,11 @@ def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str]
     return aggregate.column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
-def _headline(row: Row, manifest: Manifest, fixed: Mapping[tuple[str, str, str], Any], over: str) -> str:
-    stopped = stopped_headline(row, fixed.get((row.task, row.variant, row.metric)), over=over)
+def _headline(row: Row, manifest: Manifest, over: str) -> str:
+    cells = manifest.until.get("cells", ())
+    of = (row.task, row.variant, row.metric)
+    fixed = next((c for c in cells if (c["task"], c["variant"], c["metric"]) == of), None)
+    stopped = stopped_headline(row, fixed, over=over)
     return stopped or headline(row, over=over, extensions=manifest.extensions, stopped=bool(manifest.until))
 
 
@@ -168,6 +198,12 @@ def _row(r: Mapping[str, Any], label: str, goal: goals.Goal | None, primary: boo
         failure_low=rate.low, failure_high=rate.high, level=float(r["level"]),
         method=r["method"], over=r["over"],
     )  # fmt: skip
+
+
+def _marked(rows: Sequence[Row], table: pd.DataFrame) -> Iterable[Row]:
+    """Return rows with those marked that a table may set in bold."""
+    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
+    return (replace(row, best=row.primary and (row.task, row.variant) in marked) for row in rows)
 
 
 def _best(table: pd.DataFrame, rows: Sequence[Row], task: str) -> Iterable[tuple[str, str]]:

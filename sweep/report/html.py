@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from sweep.report.assemble import build
 from sweep.report.ensembles import pooled
 from sweep.report.findings import repeatable
 from sweep.report.model import Report, Row
+from sweep.report.parts import Parts
 from sweep.report.plain_spread import training
 from sweep.report.sentence import labels, rates
 from sweep.report.thinned import curves, preferred
@@ -85,6 +86,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None
 
 def render(report: Report, store: Store, members: Sequence[Member], comparison: Compared | str | None) -> str:
     style, script = _asset("report.css"), _asset("report.js")
+    parts = Parts()
     answers: dict[str, Any] = {
         "report": report,
         "style": Markup(style),
@@ -96,9 +98,9 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "headlines": [_headline(text) for text in report.headlines],
         "counts": charts.counts([(s, getattr(report.counts, s)) for s in ("ok", "failed", "lost", "pending")]),
         "rates": list(rates(report.primary_rows)),
-        "across": [across.sentence(one) for one in report.across],
+        "across": parts.made("the scores over tasks", lambda: [across.sentence(one) for one in report.across], []),
         "medians": [one.sentence for one in report.medians if one.failed],
-        "cards": list(_metric_cards(report, members)),
+        "cards": parts.made("the pictures of metrics", lambda: list(_metric_cards(report, members)), []),
         "unpictured": max(0, len(report.metrics) - MOST_CARDS),
         "table": [{**numbers_of(row), "rank": _rank(row, report.rows)} for row in report.rows[:MOST_ROWS]],
         "untabled": max(0, len(report.rows) - MOST_ROWS),
@@ -106,7 +108,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "causes": report.causes[:MOST_CAUSES],
         "in_words": IN_WORDS,
         "uncaused": max(0, len(report.causes) - MOST_CAUSES),
-        "ensembles": list(pooled(store, report)),
+        "ensembles": parts.made("the ensembles", lambda: list(pooled(store, report)), []),
         "comparison": comparison,
         "stamp": [(key, _plain(value)) for key, value in report.stamp.items()],
         "seeds": format_seeds(report.seeds),
@@ -118,7 +120,11 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "bibtex": _bibtex(report),
         "version": report.versions.get("seed-sweep", ""),
     }  # fmt: skip
-    answers["curves"], answers["uncurved"] = _curve_cards(report, store, members)
+    none: tuple[list[Card], list[str]] = ([], [])
+    answers["curves"], answers["uncurved"] = parts.made(
+        "the learning curves", lambda: _curve_cards(report, store, members), none
+    )
+    answers["report"] = replace(report, notes=(*parts.notes, *report.notes))
     text: str = _template().render(answers)
     return text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -14,6 +14,7 @@ from sweep.number import limits as between
 from sweep.number import number, percent, places, signed
 from sweep.report.layout import BOLD, DIM, INDENT, RED, STYLE, YELLOW, Line, aligned, paint, wrapped
 from sweep.report.model import Cause, Report, Row, Score, Together
+from sweep.report.parts import Parts
 from sweep.report.plain_spread import across_lines, spread_lines
 from sweep.report.sentence import rates
 from sweep.report.words import listed, plural, shown
@@ -29,16 +30,22 @@ def text(report: Report, *, width: int = 80, color: bool = False) -> str:
 
     Lines that hold sentences are wrapped; a table wider than the terminal keeps its numbers and cuts names.
     """
+    parts = Parts()
+
+    def block(name: str, make: Callable[[], list[str]]) -> list[str]:
+        return parts.made(name, make, [])
+
     blocks = [
-        _head(report, width),
-        _metrics(report, width),
-        across_lines(report.across, width),
-        spread_lines(report.spreads, width),
-        _together(report.together, width),
-        _causes(report, width),
-        _warnings(report, width),
-        _details(report, width),
+        block("the headline", lambda: _head(report, width)),
+        block("the table of metrics", lambda: _metrics(report, width)),
+        block("the scores over tasks", lambda: across_lines(report.across, width)),
+        block("the spread of the seeds", lambda: spread_lines(report.spreads, width)),
+        block("the ensemble", lambda: _together(report.together, width)),
+        block("the list of failures", lambda: _causes(report, width)),
+        block("the list of warnings", lambda: _warnings(report, width)),
+        block("the details", lambda: _details(report, width)),
     ]
+    blocks.append([line for note in parts.notes for line in wrapped(f"note: {note}", width)])
     told = "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
     return told if color else STYLE.sub("", told)
 

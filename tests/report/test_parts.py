@@ -1,0 +1,101 @@
+"""A part of a report that cannot be made is named, and costs neither the rest nor the exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import of_every_kind, sweep_of
+
+from sweep import report
+from sweep.cli.app import main
+from sweep.report.html import page
+from sweep.store import Store
+
+PARTS = {
+    "medians": "sweep.report.assemble.medians",
+    "spread": "sweep.report.assemble.spreads",
+    "tasks": "sweep.report.assemble.across",
+    "ensemble": "sweep.report.assemble.together",
+    "environments": "sweep.report.findings.environments",
+    "shared files": "sweep.report.assemble.shared_by",
+    "failures": "sweep.report.assemble._cause",
+    "warnings": "sweep.report.findings.warnings",
+    "next command": "sweep.report.findings.next_commands",
+}
+
+
+class Odd(Exception):
+    """No exception that anybody foresaw."""
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise Odd("no such luck")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return sweep_of(tmp_path / "d", of_every_kind, seeds=range(6), tasks=("a", "b"))
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.usefixtures("quiet")
+def test_a_part_that_fails_is_a_note_and_the_rest_stands(
+    part: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = report.build(store)
+    monkeypatch.setattr(PARTS[part], broken)
+    found = report.build(store)
+    assert part in found.notes[0]
+    assert "Odd: no such luck" in found.notes[0]
+    assert (found.headline, found.rows, found.counts) == (whole.headline, whole.rows, whole.counts)
+    assert "no such luck" in report.text(found)
+    assert "no such luck" in page(store)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_one_metric_that_cannot_be_summarised_costs_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweep.report import assemble
+
+    whole = assemble._row
+
+    def row(found: Any, *rest: Any) -> Any:
+        return broken() if found["metric"] == "test/nll" else whole(found, *rest)
+
+    monkeypatch.setattr(assemble, "_row", row)
+    found = report.build(store)
+    assert found.metrics == ("test/accuracy", "odd/metric")
+    assert "test/nll" in found.notes[0]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_block_of_the_text_that_fails_is_a_note(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweep.report import plain
+
+    monkeypatch.setattr(plain, "_causes", broken)
+    told = report.text(report.build(store))
+    assert "no such luck" in told
+    assert "test/accuracy" in told
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_answer_stays_and_debug_shows_where(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(PARTS["medians"], broken)
+    assert main(["report", str(store.path), "--json"]) == 0
+    plain = capsys.readouterr()
+    assert json.loads(plain.out)["medians"] == []
+    assert "Traceback" not in plain.err
+    assert main(["--debug", "report", str(store.path), "--json"]) == 0
+    debugged = capsys.readouterr()
+    assert "in broken" in debugged.err
+    assert json.loads(debugged.out)["medians"] == []
+
+
+def test_a_test_sees_what_a_report_would_catch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PARTS["medians"], broken)
+    with pytest.raises(Odd):
+        report.build(store)
