@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sweep import argv
 from sweep.config import Config, redact, to_dict
+from sweep.config.yaml import Float, Int
 from sweep.errors import ConfigError, EnvironmentRefused
 from sweep.inputs import Watched, inputs_of, watched
 from sweep.metrics import require
@@ -19,7 +20,7 @@ from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, plan, stream_seed
 from sweep.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
-from sweep.target import BUILT_IN_RECIPES, check_params, require_run, resolve
+from sweep.target import BUILT_IN_RECIPES, check_params, misread, require_run, resolve
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
     device = resolve_device(config.device)
     target, called = _target(config, function)
     _require_sense(config, target, called)
-    cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
+    try:
+        cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
+    except ConfigError:
+        config, refused = _as_written(config, target, called), config
+        if config == refused:
+            raise
+        cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
     files = _source_files(config, called)
     inputs = None
     if config.data or config.data_version is not None or not built_in(target.reference):
@@ -139,6 +146,27 @@ def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config:
         splits = [stream_seed(seed, SPLIT) for seed in config.seeds] if SPLIT in config.vary else []
         require_batches(params, _task(target), where=where, splits=splits)
     return replace(cell, params=params, data=data_digest_of(target, params))
+
+
+def _as_written(config: Config, target: Target, called: Callable[..., Any] | None) -> Config:
+    """Return the config with numbers as they were typed (123, 3.10) where a parameter is declared as text."""
+    if called is None:
+        return config
+    found = [misread(called, cell.params, kind=target.kind) for cell in cells_of(config)]
+    paths = {("params", *path) for each in found for path in each}
+
+    def text(value: Any, path: tuple[str | int, ...]) -> Any:
+        if isinstance(value, Int | Float) and path in paths:
+            return value.text
+        if isinstance(value, Mapping):
+            return {key: text(inner, (*path, *key.split("."))) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [text(inner, (*path, place)) for place, inner in enumerate(value)]
+        return value
+
+    grid = {key: [text(value, tuple(key.split("."))) for value in values] for key, values in config.grid.items()}
+    tasks = {name: text(task, ()) for name, task in config.tasks.items()}
+    return config.model_copy(update={"params": text(config.params, ("params",)), "grid": grid, "tasks": tasks})
 
 
 def data_digest_of(target: Target, params: Mapping[str, Any]) -> str:

@@ -175,6 +175,16 @@ def check_params(
     return plain
 
 
+def misread(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> list[tuple[str | int, ...]]:
+    """Return the paths of values that a signature refuses because they are no text."""
+    try:
+        _model(function, skip=_skip(kind)).model_validate_json(canonical(dict(params)))
+    except ValidationError as error:
+        wanted = ("string_type", "literal_error")
+        return [tuple(detail["loc"]) for detail in error.errors(include_url=False) if detail["type"] in wanted]
+    return []
+
+
 def _skip(kind: str) -> int:
     return 1 if kind == "function" else 0  # its first parameter is the run
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sweep.config import Config, describe, from_dict, load, redact, to_dict, to_yaml
 from sweep.config.yaml import parse
 from sweep.errors import ConfigError
+from sweep.prepare import prepare
 
 
 @pytest.fixture
@@ -82,14 +83,49 @@ def test_values_read_alike_in_a_file_and_on_the_command_line(file: Path, written
     file.write_text(f"params:\n  x: {written}\n", encoding="utf-8")
     for config in (load(file), load(None, [f"params.x={written}"])):
         assert config.params == {"x": value}
-        assert type(config.params["x"]) is type(value)
+        assert isinstance(config.params["x"], type(value))
 
 
-@pytest.mark.parametrize("written", ["no", "Yes", "on", "OFF", "010", "1_000", ".nan", "nan", "-inf", "1e999"])
+@pytest.mark.parametrize("written", ["no", "Yes", "on", "OFF", "None", "010", "1_000", ".nan", "nan", "-inf", "1e999"])
 def test_values_that_readers_disagree_about_are_refused(file: Path, written: str) -> None:
     file.write_text(f"params:\n  x: {written}\n")
     assert "line 2" in refusal(file)
     assert f"params.x={written}" in refusal(None, [f"params.x={written}"])
+
+
+@pytest.mark.parametrize("written", ["no", "OFF", "None", "010", "1_000", "true", "9" * 30])
+def test_what_a_hint_says_to_write_for_text_survives_the_shell(
+    written: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file.parent / "named.py").write_text("def train(run, *, x: str = ''): return {'test/x': 1.0}\n")
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(ConfigError) as caught:
+        prepare(load(None, ["train=named:train", f"params.x={written}"]))
+    in_a_file, on_a_line = re.findall(r"""text: (".*?"), on a command line ('".*?"')""", str(caught.value))[0]
+    file.write_text(f"train: named:train\nparams: {{x: {in_a_file}}}\n")
+    # A real shell takes the word apart, as it would when the hint is pasted.
+    typed = subprocess.run(["sh", "-c", f"printf %s params.x={on_a_line}"], capture_output=True, text=True, check=True)
+    for config in (load(file), load(None, ["train=named:train", typed.stdout])):
+        assert prepare(config).config.params == {"x": written}
+
+
+def test_a_number_for_a_parameter_that_is_declared_as_text_is_taken_as_it_was_written(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = "run, *, x: str = '', mode: Literal['1', '2'] = '1', of: list[str] = [], n: float = 0.0"
+    (file.parent / "declared.py").write_text(
+        f"from typing import Literal\ndef train({signature}): return {{'test/x': 1.0}}\n"
+    )
+    monkeypatch.chdir(file.parent)
+    words = ["params.x=3.10", "params.mode=2", "params.of=[1, 2.50, a]", "params.n=1e5"]
+    prepared = prepare(load(None, ["train=declared:train", *words]))
+    assert prepared.plan.cells[0].params == {"x": "3.10", "mode": "2", "of": ["1", "2.50", "a"], "n": 1e5}
+    assert prepared.manifest.config["params"]["x"] == "3.10"
+    file.write_text("train: declared:train\nparams: {n: 2}\ngrid: {params.x: [3.10, 1e5, 3]}\n")
+    assert [cell.params["x"] for cell in prepare(load(file)).plan.cells] == ["3.10", "1e5", "3"]
+    # A number of Python's was never written as text, and a parameter declared as a number stays one.
+    with pytest.raises(ConfigError, match="must be text"):
+        prepare(load(train="declared:train", params={"x": 3.1}))
 
 
 def test_a_comma_list_is_a_grid_except_in_seeds() -> None:
@@ -223,7 +259,7 @@ BAD_FILES = {
     "interpolation in a list": ("params: {x: [1, '${y}']}\n", "line 1: ", "write the value itself"),
     "two documents": ("name: a\n---\nname: b\n", "line 2: ", "one config"),
     "a merge key": ("params: {<<: {a: 1}}\n", "line 1: ", "write the keys out"),
-    "a key that is no text": ("params: {1: a}\n", "line 1: ", 'quote it: "1"'),
+    "a key that is no text": ("params: {1: a}\n", "line 1: ", 'quote it for text: "1"'),
     "a list as a key": ("params: {[a]: 1}\n", "line 1: ", "write the key out"),
     "an endless alias": ("params: &a {x: *a}\n", "line 1: ", "*a"),
     "a tab": ("params:\n\tlr: 1\n", "line 2: ", "indent with blanks"),

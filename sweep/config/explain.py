@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sweep.config.redaction import is_secret
-from sweep.config.yaml import show
+from sweep.config.yaml import quoted, show
 from sweep.errors import ConfigError
 
 _BOUNDS = {
@@ -120,8 +120,7 @@ def _how(wanted: str, value: object) -> str | None:
         word = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower())
         return f"write {word}: yes, no, on and off are plain words here, as in YAML 1.2" if word else None
     if wanted == "string" and isinstance(value, bool | int | float):
-        text = str(value).lower() if isinstance(value, bool) else value
-        return f'quote it: "{text}"'
+        return quoted(str(value).lower() if isinstance(value, bool) else str(value))
     return None
 
 

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
-from sweep.config.yaml import DEEPEST, INTERPOLATION, Ambiguous, Path, show
+from sweep.config.yaml import DEEPEST, INTERPOLATION, Ambiguous, Float, Int, Path, quoted, show
 from sweep.errors import ConfigError
 
 Report = Callable[[ConfigError, Path], None]
@@ -53,7 +53,7 @@ def _is_key(key: Any, report: Report, path: Path) -> bool:
 
 def _leaf(value: Any, *, untyped: bool) -> bool | int | float | str | None:
     """Return a single value. Raises: ConfigError."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool) or (untyped and isinstance(value, Int | Float)):
         return value
     if isinstance(value, str):
         if "${" in value:
@@ -61,9 +61,8 @@ def _leaf(value: Any, *, untyped: bool) -> bool | int | float | str | None:
         if any("\ud800" <= char <= "\udfff" for char in value):
             raise ConfigError(f"{show(value)} is not Unicode text", hint="write it as UTF-8")
         if isinstance(value, Ambiguous) and untyped:
-            word = "true" if value.lower() in ("yes", "on") else "false"
-            hint = f'write {word}, or "{value}" in quotes for text'
-            raise ConfigError(f"{value} is text to YAML 1.2 and {word} to YAML 1.1", hint=hint)
+            what = f"{value} is text to YAML 1.2 and {value.value} to {value.reader}"
+            raise ConfigError(what, hint=f"write {value.value}, or {quoted(value)}")
         return str(value)
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:

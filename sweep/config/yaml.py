@@ -56,9 +56,30 @@ class Document:
 
 
 class Ambiguous(str):
-    """A bare yes, no, on or off: text to us, a boolean to YAML 1.1. Only typed keys may keep it."""
+    """A bare yes, no, on, off or None: text to us, a value to YAML 1.1 or Python. Only typed keys may keep it."""
 
     __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """The word to write for what others read."""
+        return "null" if self == "None" else "true" if self.lower() in ("yes", "on") else "false"
+
+    @property
+    def reader(self) -> str:
+        return "Python" if self == "None" else "YAML 1.1"
+
+
+class Int(int):
+    """A whole number that remembers how it was written: a parameter that is declared as text takes that."""
+
+    text: str
+
+
+class Float(float):
+    """A number that remembers how it was written, such as 3.10."""
+
+    text: str
 
 
 def read(path: FilePath) -> Document:
@@ -164,7 +185,7 @@ def _key(event: Any, known: dict[str, Any], path: Path) -> str:
     if not event.style and text == "<<":
         _refuse("merge keys (<<) are not read", event, "write the keys out, or give them as KEY=VALUE")
     if not isinstance(_scalar(event), str):
-        _refuse(f"the key {short(text)} is not text", event, f'quote it: "{short(text)}"')
+        _refuse(f"the key {short(text)} is not text", event, quoted(text))
     if text in known:
         first = f" in {'.'.join(map(str, path))}" if path else ""
         _refuse(f"the key {short(repr(text))} stands twice{first}", event, "keep one of the two")
@@ -189,26 +210,36 @@ def scalar(text: str) -> bool | int | float | str | None:
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
-    if text in (text.lower(), text.capitalize(), text.upper()) and text.lower() in ("yes", "no", "on", "off"):
+    spelled = text in (text.lower(), text.capitalize(), text.upper())
+    if (spelled and text.lower() in ("yes", "no", "on", "off")) or text == "None":
         return Ambiguous(text)
     if _INT.fullmatch(text):
         if re.match("[-+]?0[0-9]", text):
-            raise ConfigError(f"{short(text)} is octal to some readers", hint="drop the 0, or quote it for text")
+            raise ConfigError(f"{short(text)} is octal to some readers", hint=f"drop the 0, or {quoted(text)}")
         number = int(text) if len(text) <= 40 else 2**64
         if not -(2**63) <= number < 2**64:
-            raise ConfigError(f"{short(text)} has more than 64 bits", hint="quote it for text")
-        return number
+            raise ConfigError(f"{short(text)} has more than 64 bits", hint=quoted(text))
+        return _written(Int(number), text)
     if _BASED.fullmatch(text):
-        return int(text, 0)
-    if _FLOAT.fullmatch(text) and isfinite(value := float(text)):
-        return value
+        return _written(Int(text, 0), text)
+    if _FLOAT.fullmatch(text) and isfinite(value := Float(text)):
+        return _written(value, text)
     if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
-        hint = "write a finite number, or quote it for text"
-        raise ConfigError(f"{short(text)} is not a finite number", hint=hint)
+        raise ConfigError(f"{short(text)} is not a finite number", hint=f"write a finite number, or {quoted(text)}")
     if _UNDERSCORED.fullmatch(text):
-        hint = "write the digits without _, or quote it for text"
+        hint = f"write the digits without _, or {quoted(text)}"
         raise ConfigError(f"{short(text)} is a number to some readers and text to others", hint=hint)
     return text
+
+
+def _written(number: Int | Float, text: str) -> Int | Float:
+    number.text = text
+    return number
+
+
+def quoted(text: str) -> str:
+    """Return how to write a word that is meant as text, in a file and where a shell takes quotes away."""
+    return f'quote it for text: "{short(text)}", on a command line \'"{short(text)}"\''
 
 
 def short(text: str) -> str:
