@@ -152,7 +152,7 @@ def _audit(subject: Subject, as_json: bool, again: Sequence[str]) -> int:
         emit(found.to_json())
     else:
         say(str(found))
-        _next([*again, "--audit"] if found.findings else again)
+        _next(again)
     return 3 if found.findings else 0
 
 

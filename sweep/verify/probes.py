@@ -28,11 +28,10 @@ from sweep.verify.request import Request, Trained
 OTHER = 0x5EED5EED  # what a perturbed stream is given
 AMBIENT = ("random", "numpy", "torch")
 WORKERS = "workers.jsonl"
+_SEEDED_BY_THE_SYSTEM = ("SeedSequence", "PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "RandomState")
 # Of the module, not of one training: code that says `from numpy.random import default_rng` keeps what it was given.
 _HEARD: list[Mapping[str, Any]] = []
-_LIBRARIES = tuple(
-    {os.path.dirname(os.path.dirname(__file__)), *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib"))}
-)
+_LIBRARIES = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path("stdlib"), "<frozen", "<string>")
 
 
 def explore(request: Request, *, where: str) -> Trained:
@@ -88,18 +87,20 @@ def _probing(folder: Path, perturb: str) -> Iterator[list[Mapping[str, Any]]]:
 
     with ExitStack() as stack:
         stack.enter_context(_replaced(random.Random, "__init__", _own_generator(random.Random.__init__)))
+        for name in _SEEDED_BY_THE_SYSTEM:
+            stack.enter_context(_replaced(np.random, name, _unless_seeded(getattr(np.random, name))))
         for owner, name, wrapped in [
             (np.random, "default_rng", partial(_seeds, "numpy.random.default_rng")),
             (np.random, "seed", partial(_seeds, "numpy.random.seed")),
             (random, "seed", partial(_seeds, "random.seed")),
             (torch, "manual_seed", partial(_seeds, "torch.manual_seed")),
-            (torch, "seed", partial(_draws, "unseeded", "torch.seed")),
-            (os, "urandom", partial(_draws, "unseeded", "os.urandom")),
-            (time, "time", partial(_draws, "clock", "time.time")),
-            (time, "time_ns", partial(_draws, "clock", "time.time_ns")),
-            (time, "perf_counter", partial(_draws, "clock", "time.perf_counter")),
-            (time, "perf_counter_ns", partial(_draws, "clock", "time.perf_counter_ns")),
-            (time, "monotonic", partial(_draws, "clock", "time.monotonic")),
+            (torch, "seed", partial(_draws, "torch.seed")),
+            (os, "urandom", partial(_draws, "os.urandom")),
+            (time, "time", partial(_reads, "time.time")),
+            (time, "time_ns", partial(_reads, "time.time_ns")),
+            (time, "perf_counter", partial(_reads, "time.perf_counter")),
+            (time, "perf_counter_ns", partial(_reads, "time.perf_counter_ns")),
+            (time, "monotonic", partial(_reads, "time.monotonic")),
         ]:
             stack.enter_context(_replaced(owner, name, wrapped(getattr(owner, name))))
         stack.enter_context(_replaced(DataLoader, "__init__", loader))
@@ -136,13 +137,42 @@ def _seeds(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     return heard
 
 
-def _draws(kind: str, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+def _draws(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def heard(*arguments: Any, **named: Any) -> Any:
-        _hear(kind, name)
+        _hear("unseeded", name)
         return call(*arguments, **named)
 
     return heard
+
+
+def _reads(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A clock, where the training code itself reads it: libraries time themselves, as torch's optimizers do."""
+
+    @wraps(call)
+    def heard(*arguments: Any, **named: Any) -> Any:
+        if _is_users(sys._getframe(1).f_code.co_filename):
+            _hear("clock", name)
+        return call(*arguments, **named)
+
+    return heard
+
+
+def _unless_seeded(kind: type) -> type:
+    """Return a class of NumPy's that tells where it is made without a seed, also by a library that a line calls."""
+
+    class Same(type):
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, kind)
+
+    class Heard(kind, metaclass=Same):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            if next(iter((*arguments, *named.values())), None) is None:
+                _hear("unseeded", f"numpy.random.{kind.__name__}")
+            super().__init__(*arguments, **named)
+
+    Heard.__name__, Heard.__qualname__, Heard.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+    return Heard
 
 
 def _own_generator(call: Callable[..., None]) -> Callable[..., None]:
@@ -150,7 +180,7 @@ def _own_generator(call: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(call)
     def heard(self: Any, *arguments: Any, **named: Any) -> None:
-        if not sys._getframe(1).f_code.co_filename.startswith(_LIBRARIES):
+        if _is_users(sys._getframe(1).f_code.co_filename):
             given = arguments[0] if arguments else next(iter(named.values()), None)
             _hear("unseeded" if given is None else "seeded", "random.Random", given)
         call(self, *arguments, **named)
@@ -168,14 +198,24 @@ def _reseed(stream: str) -> None:
 
 
 def _user_line() -> str:
-    """file:line of the innermost frame that is neither ours nor a library's; "" when there is none."""
+    """file:line of the innermost frame that is neither ours nor a library's; "" when there is none.
+
+    What a library does while it is imported, such as making a generator of its own, is not the importing line's doing.
+    """
     frame = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((*_LIBRARIES, "<frozen", "<string>")):
+        if file.startswith("<frozen importlib"):
+            return ""
+        if _is_users(file):
             return f"{os.path.basename(file)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def _is_users(file: str) -> bool:
+    # Packages may lie in several folders: of the environment, of the one it is based on, of the user.
+    return not file.startswith(_LIBRARIES) and {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
 
 class _Reporting:

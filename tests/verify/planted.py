@@ -140,3 +140,26 @@ def by_name(run: Run) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
     return {"test/loss": loss.item()}
+
+
+def from_the_system(run: Run) -> dict[str, float]:
+    """Draws from generators that the operating system seeds, one of them made by a library, and blames no optimizer."""
+    noise = np.random.Generator(np.random.PCG64()).normal()
+    from scipy.stats import qmc
+
+    noise += qmc.Sobol(1).random(1).item()
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(3):
+        (model(torch.ones(4, 8)) + noise).square().mean().backward()
+        optimizer.step()
+    return {"test/loss": 1.0}
+
+
+def late_imports(run: Run) -> dict[str, float]:
+    """Import what makes generators while it is loaded, and draw from NumPy's global one, which is seeded."""
+    from sklearn.utils import check_random_state
+
+    seeded = np.random.Generator(np.random.PCG64(np.random.SeedSequence(run.seed)))
+    assert isinstance(check_random_state(None), np.random.RandomState)
+    return {"test/loss": float(check_random_state(None).normal() + seeded.normal())}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import planted
 import pytest
 from asking import here, spec_of
 
+from sweep.cli.app import main
 from sweep.verify.audit import audit
 from sweep.verify.cost import summed
 
@@ -30,6 +33,33 @@ def test_functions_that_were_imported_by_their_names_are_heard(tmp_path: Path, m
     assert "random.Random without a seed at planted.py:" in text
     assert "random.Random(7) at planted.py:" in text
     assert "torch.manual_seed(0) at planted.py:" in text
+
+
+def test_the_lines_that_draw_are_named_and_no_innocent_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "\n".join(audit(spec_of("planted:from_the_system"), here()).findings)
+    source = Path(planted.__file__).read_text().splitlines()
+    lines = {part: 1 + next(i for i, line in enumerate(source) if part in line) for part in ("PCG64()", "qmc.Sobol(1)")}
+    assert "two runs of the same seed differ first at" in text
+    assert set(re.findall(r"planted\.py:\d+", text)) == {f"planted.py:{line}" for line in lines.values()}
+    assert "numpy.random.PCG64 without a seed" in text
+    assert len(re.findall(r"\w+\.py:\d+", text)) == 2, text  # none of a library's own lines
+
+
+def test_what_a_library_makes_while_it_is_imported_is_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert audit(spec_of("planted:late_imports"), here()).findings == ()
+
+
+def test_an_audit_that_found_something_sends_to_the_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["verify", "train=planted:by_name", "--audit"]) == 3
+    (step,) = re.findall("^next: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert "--audit" not in step
 
 
 @pytest.mark.slow
