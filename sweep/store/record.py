@@ -91,6 +91,11 @@ def verdict_of(a: Record, b: Record) -> Verdict:
     return verdict(_origin(a), _origin(b))
 
 
+def origin_of(record: Record) -> Origin:
+    """Return where the bits of a recorded run came from."""
+    return Origin(record.spec_id, record.environment, bool(record.spec["deterministic"]), record.spec)
+
+
 def _origin(record: Record) -> Origin:
     # Equal for both: other seeds and variants are other experiments, in what may be the same environment.
     spec = {"target": {"kind": record.spec["target"]["kind"]}}

@@ -1,4 +1,4 @@
-"""Canary: before a deterministic sweep trains, a few steps of its first run, twice, in other processes.
+"""The proof that a launch makes of a deterministic sweep: a few steps of its first run, twice, before it trains.
 
 After it, where that is cheap, a whole run of it once more: only that proves anything of what a run does at its end.
 """
@@ -10,19 +10,20 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweep.determinism.environment import Answer, verdict
+from sweep.determinism.environment import Answer, Origin, verdict
 from sweep.errors import EnvironmentRefused, SweepError
 from sweep.launch import Event, Said
 from sweep.plan import RunSpec
 from sweep.prepare import Prepared
 from sweep.source import built_in
 from sweep.store import Record, Store
+from sweep.store.record import origin_of
 from sweep.task import Place
 from sweep.verify.chain import first_difference, words
-from sweep.verify.prove import Proof, origin_of, origin_of_record, prove
+from sweep.verify.prove import Proof, prove
 from sweep.verify.reproduce import reproduce
 from sweep.verify.stamp import WHOLE, after, again, only_sampled, stamp_of, unchecked
-from sweep.verify.subject import Subject
+from sweep.verify.subject import Subject, place_of
 
 STEPS = 5
 LIMIT = {"recipe": 120.0, "function": 45.0}  # seconds of training; a function may make no steps that are seen
@@ -51,8 +52,8 @@ class Canary:
         Raises: EnvironmentRefused when finished runs were made in an environment whose bits are not to be
         expected here.
         """
-        self.place = place
-        done = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
+        self.place = replace(place, timeout=None, own_process=False)
+        done = _finished(store)
         self.done = frozenset(record.spec_id for record in done)
         spec = next(iter(self.prepared.plan))
         if spec.target.kind == "command":
@@ -64,31 +65,30 @@ class Canary:
         )
         begun = time.monotonic()
         try:
-            self.proof = prove(
-                spec, replace(place, timeout=None, own_process=False), steps=STEPS, here=False, find=False,
-                limit=LIMIT.get(spec.target.kind, 0.0),
-            )  # fmt: skip
+            limit = LIMIT.get(spec.target.kind, 0.0)
+            proof = self.proof = prove(spec, self.place, steps=STEPS, here=False, find=False, limit=limit)
         except SweepError as error:
             self._keep(store, unchecked(str(error), how=HOW))
             yield Said(f"bit-exact: not checked ({error})")
             return
-        found = "equal bits" if self.proof.status == "proven" else self.proof.status
+        found = "equal bits" if proof.status == "proven" else proof.status
         yield Said(f"canary: {found}, after {time.monotonic() - begun:.1f} s")
-        if self.local and self.proof.status != "failed":
-            _require_environment(spec, self.proof, done)
-        if self.proof.status == "proven" and done and _whole_and_proven(store.manifest.stamp):
-            self.stamp = dict(store.manifest.stamp)  # what was proven holds still: keep the longer proof
+        if self.local and proof.status != "failed":
+            _require_environment(proof.trained[0].origin(spec), done)
+        old = store.manifest.stamp
+        if proof.status == "proven" and done and (old.get("status"), old.get("extent")) == ("proven", WHOLE):
+            self.stamp = dict(old)  # what was proven still holds: keep the longer proof
             return
-        self._keep(store, stamp_of(self.proof, how=HOW, runs=len(self.prepared.plan)))
-        if self.proof.status == "differs":
-            yield Said(f"{self.proof}; the report will say so, and sweep verify names the layer")
+        self._keep(store, stamp_of(proof, how=HOW, runs=len(self.prepared.plan)))
+        if proof.status == "differs":
+            yield Said(f"{proof}; the report will say so, and sweep verify names the layer")
 
     def after(self, store: Store) -> Iterator[Event]:
-        """Hold the records of the sweep against what the canary saw, then against whole runs trained once more."""
+        """Compare the records of the sweep with what the canary saw, then with whole runs trained once more."""
         yield from self._compared(store)
         if self.place is None or not self.local or self.stamp.get("status") not in ("sampled", "proven"):
             return
-        records = [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
+        records = _finished(store)
         if self.stamp["status"] == "proven":  # by an earlier launch, which had not seen what this one resumed
             records = [each for each in records if each.spec_id not in self.done]
         for record in self._to_repeat(records):
@@ -105,80 +105,73 @@ class Canary:
         earlier = self.before_us or {}
         suspect = earlier.get("key") if earlier.get("status") == "differs" else None
         records = sorted(
-            records, key=lambda r: (RunSpec.from_json(r.spec).key != suspect, not resumed(r), seconds_of(r))
+            records, key=lambda r: (RunSpec.from_json(r.spec).key != suspect, not _resumed(r), seconds_of(r))
         )
-        first = [r for r in records if telling_of(r)][:1] if self.stamp["status"] == "sampled" else []
-        second = [r for r in records if resumed(r)][:1] if not any(map(resumed, first)) else []
+        first = [r for r in records if _telling(r)][:1] if self.stamp["status"] == "sampled" else []
+        second = [r for r in records if _resumed(r)][:1] if not any(map(_resumed, first)) else []
         # One that was resumed says nothing if nothing else was found: it may be the first of its process.
         return first + second if first or self.stamp["status"] == "proven" else []
 
     def _repeated(self, store: Store, record: Record) -> Generator[Event, None, bool]:
         """Train a recorded run whole once more and stamp what that shows; return whether it has the same bits."""
-        spec = RunSpec.from_json(record.spec)
-        why = ""
+        key = RunSpec.from_json(record.spec).key
+        spec = next((each for each in self.prepared.plan.of_seed(record.spec["seed"]) if each.key == key), None)
+        if spec is None:
+            return False
         if seconds_of(record) > SHORT:
-            why = f"{spec.key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
+            why = f"{key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
         else:
             assert self.place is not None
-            fill = record.environment.get("fill_uninitialized_memory") is not False  # an earlier version did
-            place = replace(self.place, fill_memory=fill, timeout=None, own_process=False)
-            yield Said(f"canary: trains {spec.key} whole once more, about {seconds_of(record):.0f} s")
-            asked = next((s for s in self.prepared.plan.of_seed(spec.seed) if s.key == spec.key), None)
-            if asked is None:
-                return False
+            yield Said(f"canary: trains {key} whole once more, about {seconds_of(record):.0f} s")
             try:
-                made = reproduce(Subject(asked, place, store, record))
+                made = reproduce(Subject(spec, place_of(record, self.place), store, record))
             except SweepError as error:
-                why = f"{spec.key} could not be trained again ({error})"
+                why = f"{key} could not be trained again ({error})"
             else:
                 if made.equal or made.broken:
                     self._keep(store, again(self.stamp, made))
                 if made.broken:
                     yield Said(f"bit-exact: {self.stamp['summary']}; the report will say so")
                 return made.equal
-        if resumed(record) and self.stamp["status"] == "proven":
+        if _resumed(record) and self.stamp["status"] == "proven":
             at = record.context.get("resumed_at")
-            self._keep(store, only_sampled(self.stamp, f"{spec.key} was resumed at step {at} and not trained again"))
+            self._keep(store, only_sampled(self.stamp, f"{key} was resumed at step {at} and not trained again"))
         yield Said(f"bit-exact: {self.stamp['status']}; {why}")
         return False
 
     def _compared(self, store: Store) -> Iterator[Event]:
+        """Compare the record of the canary's run with what the canary saw."""
         proof = self.proof
         if proof is None or proof.status != "proven" or self.stamp.get("how") != HOW:
             return
-        member = store.member(proof.spec.key)
-        record = member.record
+        record = store.member(proof.spec.key).record
         if record is None or record.status != "ok":
             return
-        promised = verdict(origin_of_record(record), origin_of(proof.spec, proof.trained[0]))
-        if promised.answer is not Answer.MUST_MATCH and {name for name, *_ in promised.fields} != {"hash_seed"}:
-            fields = ", ".join(name for name, *_ in promised.fields)
-            why = f"the canary ran in another environment than the sweep: {fields}"
+        seen = proof.trained[0]
+        promised = verdict(origin_of(record), seen.origin(proof.spec))
+        fields = [name for name, *_ in promised.fields]
+        if promised.answer is not Answer.MUST_MATCH and set(fields) != {"hash_seed"}:
+            why = f"the canary ran in another environment than the sweep: {', '.join(fields)}"
             self._keep(store, {**self.stamp, **unchecked(why, how=HOW)})
             yield Said(f"bit-exact: not checked ({why})")
             return
-        ours = proof.trained[0].chain
-        found = first_difference(record.digests, ours, common=True, between=(member.key, "the canary"))
+        found = first_difference(record.digests, seen.chain, common=True, between=(proof.spec.key, "the canary"))
         if found is not None:
-            summary = f"DIFFERS ({member.key} and the canary: first at {found})"
+            summary = f"DIFFERS ({proof.spec.key} and the canary: first at {found})"
             self._keep(store, {**self.stamp, "status": "differs", "summary": summary, "difference": str(found)})
             yield Said(f"bit-exact: {summary}")
             return
-        links = [words(link) for link in record.digests if link in ours]
+        links = [words(link) for link in record.digests if link in seen.chain]
         if links:
-            said = f"{self.stamp['summary'].removesuffix(')')}; {listed(links)} equal in the sweep's worker)"
+            listed = " and ".join(filter(None, (", ".join(links[:-1]), links[-1])))
+            said = f"{self.stamp['summary'].removesuffix(')')}; {listed} equal in the sweep's worker)"
             self._keep(store, {**self.stamp, "summary": said, "processes": self.stamp["processes"] + 1})
 
-    def _keep(self, store: Store, stamp: dict[str, Any]) -> None:
+    def _keep(self, store: Store, stamp: Mapping[str, Any]) -> None:
         # What this launch itself found is replaced; what an earlier one found, may have to stay.
-        self.stamp = stamp
+        self.stamp = dict(stamp)
         self.before_us = self.before_us if self.before_us is not None else dict(store.manifest.stamp)
         store.stamp(after(self.before_us, stamp))
-
-
-def resumed(record: Record) -> bool:
-    """Return whether a run continued from a checkpoint of an earlier attempt."""
-    return "resumed_at" in record.context
 
 
 def seconds_of(record: Record) -> float:
@@ -186,37 +179,34 @@ def seconds_of(record: Record) -> float:
     return record.seconds + float(record.context.get("seconds_before", 0.0))
 
 
-def telling_of(record: Record) -> bool:
+def _finished(store: Store) -> list[Record]:
+    return [m.record for m in store.scan() if m.record is not None and m.record.status == "ok"]
+
+
+def _resumed(record: Record) -> bool:
+    """Return whether a run continued from a checkpoint of an earlier attempt."""
+    return "resumed_at" in record.context
+
+
+def _telling(record: Record) -> bool:
     """Return whether a repeat of this run shows what a process that trained others before does to it.
 
     A forked process is the same whoever went before; a recipe of ours was to be preceded by another run. User code
     that shares a process with other runs is never called proven.
     """
-    process = record.context.get("process")
-    if process == "forked":
+    if record.context.get("process") == "forked":
         return True
     ours = record.spec["target"]["kind"] == "recipe" and built_in(record.spec["target"]["reference"])
     return ours and record.context.get("first_in_process") is False
 
 
-def listed(links: Sequence[str]) -> str:
-    """ "initial weights, data order (first batch) and weights after epoch 1"."""
-    return links[0] if len(links) == 1 else f"{', '.join(links[:-1])} and {links[-1]}"
-
-
-def _require_environment(spec: RunSpec, proof: Proof, done: Sequence[Record]) -> None:
-    for record in done:
-        found = verdict(
-            replace(origin_of_record(record), spec_id="x", spec={}),
-            replace(origin_of(spec, proof.trained[0]), spec_id="x", spec={}),
-        )
+def _require_environment(here: Origin, done: Sequence[Record]) -> None:
+    """Raises: EnvironmentRefused when equal bits are not to be expected here and of a finished run."""
+    for record in done:  # other seeds and variants are other experiments, in what may be the same environment
+        found = verdict(*(replace(each, spec_id="x", spec={}) for each in (origin_of(record), here)))
         if found.answer is Answer.NOT_EXPECTED:
             fields = "; ".join(f"{name}: {then} then, {now} now" for name, then, now in found.fields)
             raise EnvironmentRefused(
                 f"finished runs of this deterministic sweep were made in another environment ({fields})",
-                hint="go on where they were made, or start again with another --out",
+                hint="resume it where they were made, or start again with another --out",
             )  # fmt: skip
-
-
-def _whole_and_proven(stamp: Mapping[str, Any]) -> bool:
-    return stamp.get("status") == "proven" and stamp.get("extent") == WHOLE

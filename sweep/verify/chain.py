@@ -1,24 +1,26 @@
-"""Chain: the digests that training left behind, in order, and the first link in which two of them differ."""
+"""The links of a run's chain of digests, the first in which two runs differ, and how far apart they ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-_WORDS = {
+import numpy as np
+
+from sweep.store.names import MODEL
+
+# In the order of training: the kind of a link, and how people say it; {} is what stands after its slash.
+_LINKS = {
     "initial": "initial weights",
     "first_batch": "data order (first batch)",
+    "step": "weights after step {}",
+    "epoch": "weights after epoch {}",
     "final": "final weights",
+    "predictions": "predictions on {}",
+    "metrics": "metric {}",
 }
-_RANK = {
-    "initial": 0,
-    "first_batch": 1,
-    "step": 2,
-    "epoch": 3,
-    "final": 4,
-    "predictions": 5,
-    "metrics": 6,
-}
+_RANK = {kind: rank for rank, kind in enumerate(_LINKS)}
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,38 @@ class Difference:
         return f"{words(self.link)}{between}"
 
 
+@dataclass(frozen=True)
+class Distance:
+    """metrics: name -> |a - b|, where not 0; weights: relative Euclidean distance; largest: of one number.
+
+    weights and largest are None where the weights were not kept. The relative distance is ||a - b|| / ||a||, over all
+    floating-point tensors together, in float64.
+    """
+
+    metrics: Mapping[str, float]
+    weights: float | None = None
+    largest: float | None = None
+
+    def __str__(self) -> str:
+        test_first = sorted(self.metrics.items(), key=lambda item: (not item[0].startswith("test/"), item[0]))
+        found = [f"{name} by {value:.3g}" for name, value in test_first[:4]]
+        if self.weights is not None and (self.weights or found):
+            found.append(f"weights by {self.weights:.2g} relative, {self.largest:.2g} at most")
+        return "; ".join(found) or "no difference"
+
+
 def words(link: str) -> str:
-    """A link as people say it: "epoch/3" is "weights after epoch 3"."""
+    """Return a link as people say it: "epoch/3" is "weights after epoch 3"."""
     kind, _, rest = link.partition("/")
-    if kind in ("epoch", "step") and rest:
-        return f"weights after {kind} {rest}"
-    if kind == "predictions" and rest:
-        return f"predictions on {rest}"
-    if kind == "metrics" and rest:
-        return f"metric {rest}"
-    return _WORDS.get(link, link)
+    return _LINKS.get(kind, link).format(rest)
 
 
 def in_order(chain: Mapping[str, str]) -> list[str]:
-    """The links of a chain in the order of training, whatever the order they were stored in."""
+    """Return the links of a chain in the order of training, whatever the order they were stored in."""
 
     def place(link: str) -> tuple[int, int, str]:
         kind, _, rest = link.partition("/")
-        return _RANK.get(kind, len(_RANK)), int(rest) if rest.isdigit() else 0, rest
+        return _RANK.get(kind, len(_RANK)), int(rest) if rest.isdecimal() else 0, rest
 
     return sorted(chain, key=place)
 
@@ -60,13 +76,12 @@ def in_order(chain: Mapping[str, str]) -> list[str]:
 def first_difference(
     a: Mapping[str, str], b: Mapping[str, str], *, common: bool = False, between: tuple[str, str] = ("", "")
 ) -> Difference | None:
-    """The first link that is not equal in both; None when there is none.
+    """Return the first link that is not equal in both, or None.
 
     common: only links that both have count, as when one of them was ended early.
     """
-    links = {link: "" for link in a if link in b} if common else {**a, **b}
-    for link in in_order(links):
-        if a.get(link) != b.get(link):
+    for link in in_order({**a, **b}):
+        if a.get(link) != b.get(link) and (not common or (link in a and link in b)):
             return Difference(link, a.get(link, ""), b.get(link, ""), between)
     return None
 
@@ -74,13 +89,33 @@ def first_difference(
 def unlike_metric(
     a: Mapping[str, float], b: Mapping[str, float], *, between: tuple[str, str] = ("", "")
 ) -> Difference | None:
-    """The first metric, by name, of which both have a value and not the same one."""
-    for name in sorted(a):
-        if name in b and a[name] != b[name]:
-            return Difference(f"metrics/{name}", repr(a[name]), repr(b[name]), between)
-    return None
+    """Return the first metric, by name, of which both have a value and not the same one."""
+    both = ({f"metrics/{name}": repr(value) for name, value in each.items()} for each in (a, b))
+    return first_difference(*both, common=True, between=between)
 
 
 def epochs(chain: Mapping[str, str]) -> int:
-    """How many epochs a chain covers."""
+    """Return how many epochs a chain covers."""
     return sum(link.startswith("epoch/") for link in chain)
+
+
+def distance(
+    a: Mapping[str, float], b: Mapping[str, float], weights_a: Path | None = None, weights_b: Path | None = None
+) -> Distance:
+    """Compare two results: their metrics and, where both folders hold a model, its weights."""
+    metrics = {name: abs(a[name] - b[name]) for name in a if name in b and a[name] != b[name]}
+    files = [folder / MODEL for folder in (weights_a, weights_b) if folder is not None]
+    if len(files) < 2 or not all(file.is_file() for file in files):
+        return Distance(metrics)
+    from safetensors.torch import load_file
+
+    left, right = (load_file(file) for file in files)
+    squares = norm = largest = 0.0
+    for name, tensor in left.items():
+        if not tensor.is_floating_point() or name not in right or right[name].shape != tensor.shape:
+            continue
+        x, y = (each.double().numpy() for each in (tensor, right[name]))
+        squares += float(np.square(x - y).sum())
+        norm += float(np.square(x).sum())
+        largest = max(largest, float(np.abs(x - y).max(initial=0.0)))
+    return Distance(metrics, (squares / norm) ** 0.5 if norm else squares**0.5, largest)

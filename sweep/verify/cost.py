@@ -1,10 +1,10 @@
-"""Cost: what deterministic mode costs this run on this machine, measured side by side."""
+"""Fast and deterministic mode timed side by side: what deterministic mode costs this run on this machine."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,10 +13,18 @@ from sweep.errors import SweepError
 from sweep.plan import RunSpec
 from sweep.store import atomic
 from sweep.task import Place
-from sweep.verify.process import Process
-from sweep.verify.request import Request
+from sweep.verify.process import Process, Request, Trained
 
 FAST = "fast"
+MODES: Mapping[str, tuple[bool, bool]] = {  # name -> (deterministic, fill of new memory)
+    FAST: (False, False),
+    "deterministic": (True, False),
+    "deterministic, memory filled": (True, True),
+}
+ROUNDS = 7
+SECONDS = 0.7  # of one mode in one round
+TRIAL = 12
+WARM = 2  # steps that do not count: the first ones allocate and choose
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,6 @@ def cost(spec: RunSpec, place: Place, *, steps: int | None = None) -> Cost:
         request = Request(spec, place, path=str(Path(scratch) / "process"), steps=steps, task="cost")
         with Process(request, where="the timing process") as process:
             made = process.wait()
-    assert made is not None
     if made.failure is not None:
         raise SweepError(f"the run fails: {made.failure}", where=spec.key)
     if not all(entry["ms"] > 0 for entry in made.found if isinstance(entry["ms"], float)) or made.steps < 3:
@@ -66,14 +73,47 @@ def cost(spec: RunSpec, place: Place, *, steps: int | None = None) -> Cost:
 
 
 def summed(spec: RunSpec, found: Sequence[Mapping[str, Any]], torch: str) -> Cost:
-    """The medians of what `sweep.verify.timing` measured."""
+    """Return the medians of what `timed` measured."""
     rounds: dict[int, dict[str, float]] = {}
     for entry in found:
         rounds.setdefault(entry["round"], {})[entry["mode"]] = float(entry["ms"])
-    modes = list(next(iter(rounds.values())))
-    ms = {mode: median(each[mode] for each in rounds.values()) for mode in modes}
-    speed = {}
-    for mode in modes:
+    ms, speed = {}, {}
+    for mode in next(iter(rounds.values())):
+        ms[mode] = median(each[mode] for each in rounds.values())
         ratios = [each[FAST] / each[mode] for each in rounds.values()]
         speed[mode] = (min(ratios), median(ratios), max(ratios))
     return Cost(spec.key, spec.device, spec.threads, torch, ms, speed, len(rounds))
+
+
+def timed(request: Request, *, where: str) -> Trained:
+    """Train in this process, and find the milliseconds a step of each mode in each round: {"round", "mode", "ms"}.
+
+    Modes alternate, in turned order every second round, so that a machine that slows down slows down all.
+    """
+    from sweep.verify.rehearse import rehearse  # loads torch, which the asking end does without
+
+    def train(mode: str, steps: int, name: str) -> Trained:
+        deterministic, fill = MODES[mode]
+        spec, place = replace(request.spec, deterministic=deterministic), replace(request.place, fill_memory=fill)
+        folder = str(Path(request.path) / name)
+        return rehearse(replace(request, spec=spec, place=place, path=folder, steps=steps), where=where)
+
+    modes = list(MODES)
+    steps = request.steps
+    if steps is None:
+        marks = train(modes[-1], TRIAL, "trial").marks
+        steps = max(TRIAL, min(5000, round(SECONDS / (_pace(marks) if len(marks) > WARM + 1 else 1.0))))
+    found = []
+    for number in range(ROUNDS):
+        for mode in modes if number % 2 == 0 else reversed(modes):
+            last = train(mode, steps, f"{number}-{modes.index(mode)}")
+            if last.failure is not None:
+                return last
+            found.append({"round": number, "mode": mode, "ms": 1000 * _pace(last.marks)})
+    return replace(last, found=tuple(found))
+
+
+def _pace(marks: tuple[float, ...]) -> float:
+    """Return the seconds a step, the first few left out."""
+    kept = marks[WARM:] if len(marks) > WARM + 1 else marks
+    return (kept[-1] - kept[0]) / (len(kept) - 1) if len(kept) > 1 else float("nan")

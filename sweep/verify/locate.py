@@ -1,4 +1,4 @@
-"""Locate: where in the model two runs part, by watching every module in both at once."""
+"""Where in the model two runs part: both are trained side by side, with the digests of every module on a trace."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sweep.errors import SweepError
-from sweep.verify.process import Process
-from sweep.verify.request import Request
+from sweep.verify.process import Process, Request
 
 TRIES = 3  # a difference that comes and goes may stay away once
 POLL = 0.05
@@ -41,45 +39,31 @@ class Culprit:
 def locate(request: Request, *, where: Path) -> Culprit | None:
     """Train twice, side by side, until the first tensor that differs. None: nothing did, in several tries."""
     for number in range(TRIES):
-        traces = [where / f"trace-{number}-{side}.txt" for side in "ab"]
         pair = [
-            replace(request, path=str(where / f"watched-{number}-{side}"), trace=str(trace))
-            for side, trace in zip("ab", traces, strict=True)
+            replace(request, path=str(where / f"watched-{number}-{side}"), trace=str(where / f"trace-{number}-{side}"))
+            for side in "ab"
         ]
         before = ""
         with Process(pair[0], where="a") as a, Process(pair[1], where="b") as b:
-            for left, right in zip(_lines(traces[0], a), _lines(traces[1], b), strict=False):
+            for left, right in zip(_lines(pair[0], a), _lines(pair[1], b), strict=False):
                 if left != right:
                     return replace(_culprit(left, right), before=before)
                 before = f"{left[1]} of {left[2]}"
-            for process in (a, b):
-                _quietly(process)
     return None
 
 
-def _quietly(process: Process) -> None:
-    try:
-        process.wait()
-    except SweepError:
-        process.end()
-
-
-def _lines(path: Path, process: Process) -> Iterator[list[str]]:
-    """The lines of a trace as they are written; ends with its process."""
-    while not path.exists():
+def _lines(request: Request, process: Process) -> Iterator[list[str]]:
+    """Yield the lines of a trace as they are written, until its process has ended."""
+    while not Path(request.trace).exists():
         if not process.running:
             return
         time.sleep(POLL)
-    with path.open(encoding="utf-8") as stream:
-        rest = ""
-        while True:
-            over = not process.running
-            rest += stream.read()
-            *whole, rest = rest.split("\n")
-            for line in whole:
-                yield line.split("\t")
-            if over:
-                return
+    with open(request.trace, encoding="utf-8") as stream:
+        rest, over = "", False
+        while not over:
+            over = not process.running  # asked before reading: what it wrote last is read as well
+            *whole, rest = (rest + stream.read()).split("\n")
+            yield from (line.split("\t") for line in whole)
             if not whole:
                 time.sleep(POLL)
 

@@ -1,4 +1,7 @@
-"""Process: a rehearsal in an interpreter of its own; `main` is the other end."""
+"""A rehearsal in an interpreter of its own: what it is asked, what it answers, and the process between them.
+
+`main` is the other end. Both ends read plain data; only what trains loads torch.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +11,100 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
+from typing import Any, Literal
 
-from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM, Origin
 from sweep.errors import SweepError
+from sweep.plan import RunSpec
 from sweep.source import built_in
 from sweep.store import Failure, atomic
 from sweep.task import Place
-from sweep.verify.request import Request, Trained
 
 ANSWER = "answer.json"
 STARTED = "started"
 
-
 # Without the working folder, which may hold a stranger's modules, on the path.
 _START = "import sys; sys.path += [sys.argv[1]]; from sweep.verify.process import main; main()"
 _ROOT = os.fspath(Path(__file__).parents[2])
+# A rehearsal is no run: what trackers would send of it goes nowhere.
+_SENT_NOWHERE = {"WANDB_MODE": "disabled", "NEPTUNE_MODE": "debug"}
+_TASKS = {
+    "train": "sweep.verify.rehearse:rehearse",
+    "audit": "sweep.verify.probes:explore",
+    "cost": "sweep.verify.cost:timed",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train: a run, how far (None: to its end) and what to look at.
+
+    path: a folder for what the training writes; trace: a file for the digests of every module, line by line.
+    task: "train" once; "audit" to note what the training code does with randomness, and to train again with one thing
+    changed at a time; "cost" to time the steps of both modes.
+    """
+
+    spec: RunSpec
+    place: Place
+    path: str
+    steps: int | None = None
+    trace: str = ""
+    task: Literal["train", "audit", "cost"] = "train"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training showed. where: which process; chain: its digests; steps: optimizer steps, where counted.
+
+    stopped: it was ended after the steps that were asked for. folder: what it wrote. found: the answers of an audit or
+    of a timing; marks: when each step was done, in seconds of a clock of its own.
+    """
+
+    where: str
+    chain: Mapping[str, str]
+    metrics: Mapping[str, float]
+    environment: Mapping[str, Any]
+    seconds: float = 0.0
+    steps: int = 0
+    stopped: bool = False
+    failure: Failure | None = None
+    folder: str = ""
+    found: tuple[Mapping[str, Any], ...] = ()
+    marks: tuple[float, ...] = ()
+
+    def origin(self, spec: RunSpec) -> Origin:
+        """Return where the bits of this training of `spec` came from, for the verdict."""
+        return Origin(spec.id, self.environment, spec.deterministic, spec.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = atomic.strict(asdict(self))
+        return plain
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Trained:
+        return cls(**{
+            **body, "failure": Failure(**body["failure"]) if body["failure"] else None,
+            "metrics": {name: float(value) for name, value in body["metrics"].items()},
+            "found": tuple(body["found"]), "marks": tuple(body["marks"]),
+        })  # fmt: skip
 
 
 class Process:
-    """A worker process that trains one request; ended when its block is left."""
+    """A process that trains one request; ended when its block is left."""
 
     def __init__(self, request: Request, *, where: str) -> None:
-        self.request, self.where = request, where
-        self.folder = Path(request.path)
+        self.where, self.folder = where, Path(request.path)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._output = self.folder / "output.txt"
+        for_determinism = ENVIRONMENT_FOR_DETERMINISM if request.spec.deterministic else {}
         with self._output.open("wb") as output:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, _ROOT],
                 stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                env=_environment(request.spec.deterministic),
+                env={**os.environ, **_SENT_NOWHERE, **for_determinism},
             )  # fmt: skip
         assert self._child.stdin is not None
         # From this program to its own child: a pickle that no file and no stranger has a hand in.
@@ -51,8 +115,12 @@ class Process:
     def __enter__(self) -> Process:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        self.end()
+    def __exit__(self, *_: object) -> None:
+        """Kill it, with the children it may have."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, 9)
+            self._child.wait()
 
     @property
     def running(self) -> bool:
@@ -63,24 +131,16 @@ class Process:
         """Whether it has imported what it needs, which takes long on a busy machine."""
         return (self.folder / STARTED).exists()
 
-    def end(self) -> None:
-        """Kill it, with the children it may have."""
-        if self.running:
-            with suppress(ProcessLookupError):
-                os.killpg(self._child.pid, 9)
-            self._child.wait()
+    def wait(self, seconds: float | None = None) -> Trained:
+        """Return what it found.
 
-    def wait(self, seconds: float | None = None) -> Trained | None:
-        """What it found; None when it is not done after so many seconds.
-
-        Raises: SweepError when it ended without an answer.
+        Raises: TimeoutError when it is not done after so many seconds; SweepError when it ended without an answer.
         """
         try:
             code = self._child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        try:
             return Trained.from_json(atomic.loads((self.folder / ANSWER).read_bytes()))
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             said = self._output.read_text(errors="replace").strip().splitlines()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -89,39 +149,21 @@ class Process:
             ) from error
 
 
-# A rehearsal is no run: what trackers would send of it goes nowhere.
-_SENT_NOWHERE = {"WANDB_MODE": "disabled", "NEPTUNE_MODE": "debug"}
-
-
-def _environment(deterministic: bool) -> Mapping[str, str]:
-    return {**os.environ, **_SENT_NOWHERE, **(ENVIRONMENT_FOR_DETERMINISM if deterministic else {})}
-
-
-_TASKS = {
-    "train": "sweep.verify.rehearse:rehearse",
-    "audit": "sweep.verify.probes:explore",
-    "cost": "sweep.verify.timing:timed",
-}
-
-
 def main() -> None:
     """Answer the request on stdin. What trains is imported here: the asking end needs no torch."""
     path, request, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
-    _enter_folder(request.place, built_in(request.spec.target.reference))
+    # To where the launch found the user's functions; a recipe of ours imports nothing from there.
+    folder = request.place.folder
+    if folder and os.path.isdir(folder):
+        os.chdir(folder)
+        if not built_in(request.spec.target.reference) and folder not in sys.path:
+            sys.path.insert(0, folder)
     module, _, name = _TASKS[request.task].partition(":")
     try:
         task = getattr(import_module(module), name)
         (Path(request.path) / STARTED).touch()
         made = task(request, where=where)
     except SweepError as error:
-        made = Trained(where, {}, {}, {}, {}, 0.0, failure=Failure("raised", str(error), "setup"))
+        made = Trained(where, {}, {}, {}, failure=Failure("raised", str(error), "setup"))
     atomic.write_json(Path(request.path) / ANSWER, made.to_json())
-
-
-def _enter_folder(place: Place, ours: bool) -> None:
-    """Go to where the launch found the user's functions; a recipe of ours imports nothing from there."""
-    if place.folder and os.path.isdir(place.folder):
-        os.chdir(place.folder)
-        if not ours and place.folder not in sys.path:
-            sys.path.insert(0, place.folder)

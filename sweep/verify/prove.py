@@ -1,29 +1,29 @@
-"""Prove: train a run several times, compare every link of the chains, and say what that shows."""
+"""A run trained several times: every link of the chains is compared, and that says whether its bits repeat."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.determinism.environment import Answer, Origin, Verdict, verdict
+from sweep.determinism.environment import Answer, Verdict, verdict
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
+from sweep.report.words import plural
 from sweep.store import Failure, Record, atomic
+from sweep.store.record import origin_of
 from sweep.task import Place
-from sweep.verify.chain import Difference, epochs, first_difference, unlike_metric
-from sweep.verify.distance import Distance, distance
-from sweep.verify.locate import Culprit, locate
-from sweep.verify.process import Process
-from sweep.verify.request import Request, Trained
+from sweep.verify.chain import Difference, Distance, distance, epochs, first_difference, unlike_metric
+from sweep.verify.process import Process, Request, Trained
 
-Status = Literal["proven", "differs", "fast", "failed"]
+if TYPE_CHECKING:
+    from sweep.verify.locate import Culprit
+
 PROCESSES = 2
 POLL = 0.2
 
@@ -37,7 +37,7 @@ class Proof:
     this machine promise each other, where there is a record; its chain was compared only under MUST_MATCH.
     """
 
-    status: Status
+    status: Literal["proven", "differs", "fast", "failed"]
     spec: RunSpec
     trained: tuple[Trained, ...]
     difference: Difference | None = None
@@ -51,19 +51,21 @@ class Proof:
 
     @property
     def evidence(self) -> str:
-        """What was compared, in words: "2 processes and this one, 20 epochs, torch 2.13.0, 1 thread"."""
+        """What was compared: "2 processes and this one, 20 epochs, torch 2.13.0, 1 thread"."""
         first = self.trained[0]
-        apart = [each for each in self.trained if each.where.startswith("process")]
-        who = f"{len(apart)} process{'es' * (len(apart) != 1)}" + " and this one" * (len(apart) < len(self.trained))
+        who = f"{PROCESSES} processes" + " and this one" * (len(self.trained) > PROCESSES)
         if self.recorded is not None and self.recorded.answer is Answer.MUST_MATCH:
             who += " and the record"
-        far = f"{first.steps} step{'s' * (first.steps != 1)}" if first.stopped else _length(first)
-        threads = first.environment.get("threads", self.spec.threads)
-        where = [str(first.environment["gpu"])] if first.environment.get("gpu") else []
-        return ", ".join(
-            [who, far, f"torch {first.environment.get('torch', '?')}", *where,
-             f"{threads} thread{'s' * (threads != 1)}"]
-        )  # fmt: skip
+        if first.stopped:
+            far = plural(first.steps, "step")
+        elif epochs(first.chain):
+            far = plural(epochs(first.chain), "epoch")
+        else:
+            far = "the whole run" if "final" in first.chain else "the metrics of the whole run"
+        gpu = first.environment.get("gpu")
+        threads = plural(first.environment.get("threads", self.spec.threads), "thread")
+        found = (who, far, f"torch {first.environment.get('torch', '?')}", str(gpu or ""), threads)
+        return ", ".join(filter(None, found))
 
     def __str__(self) -> str:
         if self.status == "proven":
@@ -72,8 +74,7 @@ class Proof:
             return f"fast mode, equal bits not promised; {self.evidence}: apart by {self.distance}"
         if self.status == "failed":
             return f"nothing to compare: the run fails ({self.failure})"
-        first = f"differs first at {self.difference}" if self.difference else "differs"
-        return f"bit-exact: DIFFERS; {first}" + (f"; {self.culprit}" if self.culprit else "")
+        return f"bit-exact: DIFFERS; differs first at {self.difference}" + (f"; {self.culprit}" if self.culprit else "")
 
     def to_json(self) -> dict[str, Any]:
         body = {
@@ -85,21 +86,13 @@ class Proof:
             "recorded": self.recorded.to_json() if self.recorded else None,
             "failure": asdict(self.failure) if self.failure else None,
             "trained": [
-                {k: v for k, v in each.to_json().items() if k in ("where", "chain", "metrics", "seconds", "steps")}
+                {key: getattr(each, key) for key in ("where", "chain", "metrics", "seconds", "steps")}
                 for each in self.trained
             ],
-            "environment": dict(self.trained[0].environment),
+            "environment": self.trained[0].environment,
         }  # fmt: skip
         plain: dict[str, Any] = atomic.strict(body)
         return plain
-
-
-def _length(first: Trained) -> str:
-    count = epochs(first.chain)
-    if count:
-        return f"{count} epoch{'s' * (count != 1)}"
-    weights = any(link == "final" for link in first.chain)
-    return "the whole run" if weights else "the metrics of the whole run"
 
 
 def prove(
@@ -107,13 +100,12 @@ def prove(
     place: Place,
     *,
     steps: int | None = None,
-    processes: int = PROCESSES,
     here: bool = True,
     record: Record | None = None,
     find: bool = True,
     limit: float | None = None,
 ) -> Proof:
-    """Train `spec` in `processes` processes of their own, and here; compare what they leave behind.
+    """Train `spec` in two processes of their own, and here; compare what they leave behind.
 
     steps: only so many; None: to the end. record: what a sweep recorded of this run; it is compared too.
     The second process fills new memory, which deterministic mode otherwise leaves as it is: equal bits show that
@@ -123,21 +115,20 @@ def prove(
     Raises: SweepError when a process ends without an answer, or not in time.
     """
     with tempfile.TemporaryDirectory(prefix="sweep-verify-") as scratch, ExitStack() as stack:
-        root = Path(scratch)
 
         def request(name: str, *, fill: bool = False) -> Request:
-            where = replace(place, fill_memory=fill or place.fill_memory)
-            return Request(spec, where, path=str(root / name), steps=steps)
+            filled = replace(place, fill_memory=fill or place.fill_memory)
+            return Request(spec, filled, path=str(Path(scratch) / name), steps=steps)
 
-        running = []
+        running: list[Process] = []
         trained: list[Trained] = []
-        for number in range(1, processes + 1):
+        for number in range(1, PROCESSES + 1):
             asked = request(f"process-{number}", fill=number == 2)
             running.append(stack.enter_context(Process(asked, where=f"process {number}")))
             if spec.device == "cuda":  # one after the other: they share its memory
                 trained.append(_answer(running[-1], limit))
         if here and spec.target.kind != "command":
-            from sweep.verify.rehearse import rehearse  # only who trains loads torch
+            from sweep.verify.rehearse import rehearse  # loads torch, which only what trains needs
 
             folder = os.getcwd()
             try:
@@ -146,57 +137,43 @@ def prove(
                 os.chdir(folder)
         if spec.device != "cuda":
             trained[:0] = [_answer(process, limit) for process in running]
-        return _judged(spec, tuple(trained), record, request("watched"), root, find=find)
+        proof = _judged(spec, tuple(trained), record)
+        if proof.status == "differs" and find and spec.target.kind != "command":
+            from sweep.verify.locate import locate
+
+            proof = replace(proof, culprit=locate(request("watched"), where=Path(scratch)))
+        return proof
 
 
 def _answer(process: Process, limit: float | None) -> Trained:
     started: float | None = None
-    while (made := process.wait(None if limit is None else POLL)) is None:
-        started = time.monotonic() if started is None and process.started else started
-        if limit is not None and started is not None and time.monotonic() - started > limit:
-            raise SweepError(f"{process.where} was not done after {limit:g} s")
-    return made
+    while True:
+        try:
+            return process.wait(None if limit is None else POLL)
+        except TimeoutError:
+            started = time.monotonic() if started is None and process.started else started
+            if limit is not None and started is not None and time.monotonic() - started > limit:
+                raise SweepError(f"{process.where} was not done after {limit:g} s") from None
 
 
-def _judged(
-    spec: RunSpec, trained: tuple[Trained, ...], record: Record | None, request: Request, root: Path,
-    *, find: bool,
-) -> Proof:  # fmt: skip
-    promised = None if record is None else verdict(origin_of(spec, trained[0]), origin_of_record(record))
-    failures = {str(each.failure) for each in trained}
-    if all(each.failure is not None for each in trained) and len(failures) == 1:
+def _judged(spec: RunSpec, trained: tuple[Trained, ...], record: Record | None) -> Proof:
+    first = trained[0]
+    promised = None if record is None else verdict(first.origin(spec), origin_of(record))
+    if first.failure is not None and all(str(each.failure) == str(first.failure) for each in trained):
         return Proof("failed", spec, trained, recorded=promised)
-    chains = [(each.where, each.chain) for each in trained]
-    found = _first_of(chains)
+    pairs = combinations(trained, 2)
+    differ = (first_difference(a.chain, b.chain, between=(a.where, b.where)) for a, b in pairs)
+    found = next(filter(None, differ), None)
     if found is None and record is not None and promised is not None and promised.answer is Answer.MUST_MATCH:
-        between = ("the record", trained[0].where)
-        found = first_difference(record.digests, trained[0].chain, common=True, between=between)
-        if found is None and not trained[0].stopped:
-            found = unlike_metric(record.metrics, trained[0].metrics, between=between)
+        between = ("the record", first.where)
+        found = first_difference(record.digests, first.chain, common=True, between=between)
+        if found is None and not first.stopped:
+            found = unlike_metric(record.metrics, first.metrics, between=between)
     if not spec.deterministic:
-        pair = [t for t in trained if t.where.startswith("process")][:2]
-        apart = distance(pair[0].metrics, pair[1].metrics, Path(pair[0].folder), Path(pair[1].folder))
+        a, b = trained[:PROCESSES]
+        apart = distance(a.metrics, b.metrics, Path(a.folder), Path(b.folder))
         return Proof("fast", spec, trained, found, distance=apart, recorded=promised)
-    if found is None:
-        return Proof("proven", spec, trained, recorded=promised)
-    culprit = locate(request, where=root) if find and spec.target.kind != "command" else None
-    return Proof("differs", spec, trained, found, culprit, recorded=promised)
-
-
-def _first_of(chains: Sequence[tuple[str, Mapping[str, str]]]) -> Difference | None:
-    """The earliest difference between any two of the chains."""
-    for (name_a, a), (name_b, b) in combinations(chains, 2):
-        found = first_difference(a, b, between=(name_a, name_b))
-        if found is not None:
-            return found
-    return None
-
-
-def origin_of(spec: RunSpec, trained: Trained) -> Origin:
-    """Where the bits of a training came from, for the verdict."""
-    return Origin(spec.id, trained.environment, spec.deterministic, spec.to_json())
-
-
-def origin_of_record(record: Record) -> Origin:
-    """The same for a record."""
-    return Origin(record.spec_id, record.environment, bool(record.spec["deterministic"]), record.spec)
+    if found is None:  # alike as far as they came
+        failed = any(each.failure is not None for each in trained)
+        return Proof("failed" if failed else "proven", spec, trained, recorded=promised)
+    return Proof("differs", spec, trained, found, recorded=promised)

@@ -1,4 +1,4 @@
-"""Rehearse: train a run as the worker does, to see its digests; nothing of it is recorded."""
+"""A run trained in this process as the worker does it, to see its digests; nothing of it is recorded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from sweep.handle import Interrupted, Run
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.task import Accident, Interval
-from sweep.verify.request import Request, Trained
-from sweep.verify.watch import Watch
+from sweep.verify.process import Request, Trained
+from sweep.verify.watch import traced
 
 NEVER = Interval(epochs=0, seconds=0)
 
@@ -32,12 +32,12 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     folder.mkdir(parents=True, exist_ok=True)
     attempt = Attempt(folder, spec.id, this_process(), number=1)
     marks: list[float] = []  # when each step was done
-    environment: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    environment: dict[str, Any] = {}
 
     def look() -> None:
         """Read the environment while the training code still has it as it wants it."""
         if not environment:
-            environment.append(fingerprint.collect(spec.threads, device=spec.device))
+            environment.update(fingerprint.collect(spec.threads, device=spec.device)[0])
 
     def link(name: str, value: Callable[[], str]) -> None:
         if name == "initial":
@@ -62,8 +62,8 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     heard = io.StringIO()
     # The built-in loop says itself what it does; a user's function is seen at its optimizers.
     steps = Steps(link) if spec.target.kind == "function" else contextlib.nullcontext()
-    traced = _traced(request.trace) if request.trace else contextlib.nullcontext()
-    with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), seeding.restored(), steps, traced:
+    watched = traced(request.trace) if request.trace else contextlib.nullcontext()
+    with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), seeding.restored(), steps, watched:
         for _, result in worker.attempted([run], request.place):
             if isinstance(result, Interrupted):
                 stopped = True
@@ -75,15 +75,14 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
                 metrics = result
             look()
     attempt.close()
-    numeric, context = environment[0] if environment else ({}, {})
     if spec.target.kind != "recipe" and not stopped and failure is None:
         # The built-in loop digests its weights and predictions; of a user's code these are what there is to see.
         for name, value in metrics.items():
             run.digest(f"metrics/{name}", hashlib.sha256(value.hex().encode()).hexdigest())
     return Trained(
-        where=where, chain=dict(run.chain), metrics=metrics, environment=numeric, context=context,
-        seconds=time.monotonic() - begun, steps=len(marks), stopped=stopped, failure=failure,
-        notes=tuple(run.notes), folder=str(folder), marks=tuple(marks),
+        where=where, chain=dict(run.chain), metrics=metrics, environment=environment,
+        seconds=time.monotonic() - begun, steps=len(marks), stopped=stopped, failure=failure, folder=str(folder),
+        marks=tuple(marks),
     )  # fmt: skip
 
 
@@ -94,14 +93,3 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, Tensor]]:
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     )
     return [found for key, each in items for found in _flat(each, f"{name}/{key}")]
-
-
-@contextlib.contextmanager
-def _traced(path: str) -> Iterator[None]:
-    with open(path, "w", encoding="utf-8", buffering=1) as stream:
-
-        def say(step: int, what: str, where: str, kind: str, value: Callable[[], str]) -> None:
-            stream.write("\t".join([str(step), what, where, kind, value()]) + "\n")
-
-        with Watch(say):
-            yield

@@ -1,4 +1,4 @@
-"""Reproduce: train a recorded run again and compare every link of its chain with the record."""
+"""A recorded run trained again, with every link of its chain beside the record's."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Any
 
 from sweep.determinism.environment import Answer, Verdict, verdict
 from sweep.errors import StoreError
+from sweep.report.words import plural
 from sweep.store import atomic
-from sweep.verify.chain import Difference, epochs, first_difference, unlike_metric
-from sweep.verify.distance import Distance, distance
-from sweep.verify.process import Process
-from sweep.verify.prove import origin_of, origin_of_record
-from sweep.verify.request import Request, Trained
+from sweep.store.record import origin_of
+from sweep.verify.chain import Difference, Distance, distance, epochs, first_difference, unlike_metric
+from sweep.verify.process import Process, Request, Trained
 from sweep.verify.subject import Subject
+
+_MEANING = {
+    Answer.MUST_MATCH: "same software, hardware and settings: equal bits are promised",
+    Answer.MAY_MATCH: "equal bits are likely, not promised",
+    Answer.NOT_EXPECTED: "equal bits are not expected",
+    Answer.DIFFERENT_EXPERIMENT: "not the same experiment",
+    Answer.UNKNOWN: "not enough is known to promise anything",
+}
 
 
 @dataclass(frozen=True)
@@ -39,17 +46,14 @@ class Reproduction:
 
     @property
     def broken(self) -> bool:
-        """A promise was made, and is not kept."""
+        """Whether a promise was made, and is not kept."""
         return not self.equal and self.verdict.answer is Answer.MUST_MATCH
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> list[str]:
-        count = epochs(self.trained.chain)
-        far = f"{count} epoch{'s' * (count != 1)}, " if count else ""
+        far = epochs(self.trained.chain)
         if self.equal:
-            head = f"{self.key}: reproduced, bit for bit ({far}{self.compared} digests compared)"
+            compared = f"{plural(far, 'epoch')}, " * bool(far) + f"{self.compared} digests compared"
+            head = f"{self.key}: reproduced, bit for bit ({compared})"
         elif self.trained.failure is not None:
             head = f"{self.key}: not reproduced; it failed this time ({self.trained.failure})"
         elif not self.compared:
@@ -58,27 +62,17 @@ class Reproduction:
             head = f"{self.key}: not the same bits; differs first at {self.difference}; apart by {self.distance}"
         lines = [head, f"verdict: {self.verdict.answer} ({_MEANING[self.verdict.answer]})"]
         lines += [f"  {name}: {_short(then)} then, {_short(now)} now" for name, then, now in self.verdict.fields]
-        return lines
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         body = {
             "key": self.key, "equal": self.equal, "broken": self.broken, "compared": self.compared,
             "difference": asdict(self.difference) if self.difference else None,
             "verdict": self.verdict.to_json(), "distance": asdict(self.distance),
-            "chain": dict(self.trained.chain), "metrics": dict(self.trained.metrics),
-            "environment": dict(self.trained.environment),
+            "chain": self.trained.chain, "metrics": self.trained.metrics, "environment": self.trained.environment,
         }  # fmt: skip
         plain: dict[str, Any] = atomic.strict(body)
         return plain
-
-
-_MEANING = {
-    Answer.MUST_MATCH: "same software, hardware and settings: equal bits are promised",
-    Answer.MAY_MATCH: "equal bits are likely, not promised",
-    Answer.NOT_EXPECTED: "equal bits are not expected",
-    Answer.DIFFERENT_EXPERIMENT: "not the same experiment",
-    Answer.UNKNOWN: "not enough is known to promise anything",
-}
 
 
 def _short(value: Any) -> str:
@@ -98,15 +92,13 @@ def reproduce(subject: Subject) -> Reproduction:
         request = Request(subject.spec, replace(subject.place, path=""), path=str(Path(scratch) / "process"))
         with Process(request, where="this training") as process:
             trained = process.wait()
-        assert trained is not None
-        promised = verdict(origin_of_record(record), origin_of(subject.spec, trained))
-        shared = {link for link in record.digests if link in trained.chain}
-        links = {link: record.digests[link] for link in record.digests}
-        ours = {link: value for link, value in trained.chain.items() if link in links}
-        found = first_difference(links, ours, between=("the record", "this training")) if links else None
-        if links and found is None:  # of a function the chain may hold its weights alone, and not how it tested them
-            found = unlike_metric(record.metrics, trained.metrics, between=("the record", "this training"))
-        apart = distance(record.metrics, trained.metrics)
-        equal_metrics = not links and trained.failure is None and not apart.metrics and bool(record.metrics)
-        compared = len(shared) if links else int(equal_metrics)
-        return Reproduction(subject.spec.key, subject.spec.seed, trained, promised, compared, found, apart)
+    between = ("the record", trained.where)
+    ours = {link: value for link, value in trained.chain.items() if link in record.digests}
+    apart = distance(record.metrics, trained.metrics)
+    found = first_difference(record.digests, ours, between=between)
+    if record.digests and found is None:  # a chain may hold the weights of a function alone, and not how it tested them
+        found = unlike_metric(record.metrics, trained.metrics, between=between)
+    equal_metrics = trained.failure is None and not apart.metrics and bool(record.metrics)
+    compared = len(ours) if record.digests else int(equal_metrics)
+    promised = verdict(origin_of(record), trained.origin(subject.spec))
+    return Reproduction(subject.spec.key, subject.spec.seed, trained, promised, compared, found, apart)

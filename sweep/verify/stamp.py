@@ -1,16 +1,18 @@
-"""Stamp: the evidence for (or against) the claim that a sweep is bit-exact, as kept in its sweep.json."""
+"""The evidence for (or against) the claim that a sweep is bit-exact, as its sweep.json keeps it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from sweep.report.words import plural
 from sweep.store.owner import now
 from sweep.verify.chain import epochs
 from sweep.verify.prove import Proof
 from sweep.verify.reproduce import Reproduction
 
 STEPS, WHOLE = "steps", "whole"  # how far what was compared was trained
+Stamp = Mapping[str, Any]
 
 
 def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
@@ -20,23 +22,19 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
     extent: how far they went. The rest says how it was found, and on what.
     """
     first = proof.trained[0]
-    extent = STEPS if first.stopped else WHOLE
-    passed = "proven" if extent == WHOLE else "sampled"
-    digests = dict(list(first.chain.items())[-3:])
-    filled = {each.environment.get("fill_uninitialized_memory") for each in proof.trained}
-    fill = "on" if False not in filled else "off, the same bits with it" if True in filled else "off"
+    passed = "sampled" if first.stopped else "proven"
     return {
         "status": {"proven": passed, "differs": "differs"}.get(proof.status, "not checked"),
-        "summary": _summary(proof, how, fill, runs),
+        "summary": _summary(proof, how, runs),
         "how": how,
-        "extent": extent,
+        "extent": STEPS if first.stopped else WHOLE,
         "key": proof.spec.key,
         "seed": proof.spec.seed,
         "processes": len(proof.trained),
         "steps": first.steps,
         "epochs": epochs(first.chain),
         "links": len(first.chain),
-        "digests": digests,
+        "digests": dict(list(first.chain.items())[-3:]),
         "torch": first.environment.get("torch", ""),
         "threads": first.environment.get("threads", proof.spec.threads),
         "device": proof.spec.device,
@@ -48,7 +46,7 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
     }
 
 
-def again(stamp: Mapping[str, Any], made: Reproduction) -> dict[str, Any]:
+def again(stamp: Stamp, made: Reproduction) -> dict[str, Any]:
     """Return the stamp once a whole run of the sweep was trained again and compared with its record."""
     where = f"{made.key} trained again whole in another process"
     if made.equal:
@@ -63,12 +61,17 @@ def again(stamp: Mapping[str, Any], made: Reproduction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def only_sampled(stamp: Mapping[str, Any], why: str) -> dict[str, Any]:
+def only_sampled(stamp: Stamp, why: str) -> dict[str, Any]:
     """Return a proof that does not cover all it should, with the reason."""
     return {**stamp, "status": "sampled", "summary": f"sampled ({why}; {stamp['summary']})", "time": now()}
 
 
-def after(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def unchecked(why: str, *, how: str) -> dict[str, Any]:
+    """Return the stamp of a sweep whose proof could not be made, with the reason."""
+    return {"status": "not checked", "summary": f"not checked ({why})", "how": how, "time": now()}
+
+
+def after(old: Stamp, new: Stamp) -> dict[str, Any]:
     """Return the stamp to keep: a difference stays until a check of the same run, as far, has found none.
 
     Whatever was found since stands beside it as `later`.
@@ -81,11 +84,13 @@ def after(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {**old, "later": new["summary"]}
 
 
-def _summary(proof: Proof, how: str, fill: str, runs: int) -> str:
+def _summary(proof: Proof, how: str, runs: int) -> str:
     by = f"{how} of {proof.spec.key}: {proof.evidence}"
+    filled = {each.environment.get("fill_uninitialized_memory") for each in proof.trained}
+    fill = "on" if False not in filled else "off, the same bits with it" if True in filled else "off"
     first = proof.trained[0]
     if proof.status == "proven" and first.stopped:
-        steps = f"first {first.steps} step{'s' * (first.steps != 1)} of 1 of {runs} run{'s' * (runs != 1)}"
+        steps = f"first {plural(first.steps, 'step')} of 1 of {plural(runs, 'run')}"
         return f"sampled ({steps}; {by}; memory fill {fill})"
     if proof.status == "proven":
         return f"proven ({by}; memory fill {fill})"
@@ -93,8 +98,3 @@ def _summary(proof: Proof, how: str, fill: str, runs: int) -> str:
         where = f"; {proof.culprit}" if proof.culprit else ""
         return f"DIFFERS ({by}; first at {proof.difference}{where})"
     return f"not checked ({how}: {proof})"
-
-
-def unchecked(why: str, *, how: str) -> dict[str, Any]:
-    """The stamp of a sweep whose proof could not be made, with the reason."""
-    return {"status": "not checked", "summary": f"not checked ({why})", "how": how, "time": now()}

@@ -1,19 +1,19 @@
-"""Subject: the run that a command is asked to train again, out of a config or out of a run directory."""
+"""The run that a command is asked to train again, out of a config or out of a run directory."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.config import Collect
 from sweep.config.redaction import HIDDEN
 from sweep.errors import ConfigError, StoreError
-from sweep.plan import Json, RunSpec
+from sweep.plan import RunSpec
 from sweep.prepare import Prepared, data_digest_of
-from sweep.store import Member, Record, Store
+from sweep.store import Member, Record, Store, atomic
 from sweep.target import require_trust, resolve
 from sweep.task import Place
 
@@ -29,7 +29,7 @@ class Subject:
 
 
 def of_config(prepared: Prepared, *, seed: int | None = None, variant: str | None = None) -> Subject:
-    """The first run of a plan, or that of a seed and a variant (a part of its name is enough).
+    """Return the first run of a plan, or that of a seed and a variant (a part of its name is enough).
 
     Raises: ConfigError.
     """
@@ -52,7 +52,7 @@ def of_directory(
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Subject:
-    """A finished run of a directory, which may have come from anywhere.
+    """Return a finished run of a directory, which may have come from anywhere.
 
     What would be imported or started is said first, and refused without `trust` unless it is a built-in recipe.
     Raises: StoreError, TargetError, ConfigError; nothing was imported then.
@@ -63,19 +63,20 @@ def of_directory(
     assert record is not None
     spec = RunSpec.from_json(record.spec)
     require_trust(spec.target, trust, say)
-    if _hidden(spec.to_json()):
+    if HIDDEN in atomic.dumps(spec.to_json()):
         raise StoreError(
             "a value of it is secret and was not recorded", where=f"{store.path}: {member.key}",
             hint="verify it from its config: sweep verify CONFIG",
         )  # fmt: skip
     require_same_code(spec)
-    collect = store.manifest.config.get("collect")
-    fill = record.environment.get("fill_uninitialized_memory") is not False
-    place = Place(
-        "", folder=os.getcwd(), fill_memory=fill,
-        collect=Collect.model_validate({k: v for k, v in collect.items() if v is not None}) if collect else None,
-    )  # fmt: skip
-    return Subject(spec, place, store, record)
+    asked = {k: v for k, v in (store.manifest.config.get("collect") or {}).items() if v is not None}
+    place = Place("", folder=os.getcwd(), collect=Collect.model_validate(asked) if asked else None)
+    return Subject(spec, place_of(record, place), store, record)
+
+
+def place_of(record: Record, place: Place) -> Place:
+    """Return a place where new memory is filled as it was for a record: an earlier version filled it always."""
+    return replace(place, fill_memory=record.environment.get("fill_uninitialized_memory") is not False)
 
 
 def _member(store: Store, seed: int | None, variant: str | None, repeat: int) -> Member:
@@ -120,11 +121,3 @@ def require_same_code(spec: RunSpec) -> None:
             f"the data have changed: {spec.data[:16]} then, {data[:16]} now", where="params.data",
             hint="put the files back that it was trained with",
         )  # fmt: skip
-
-
-def _hidden(value: Json) -> bool:
-    if isinstance(value, dict):
-        return any(_hidden(each) for each in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_hidden(each) for each in value)
-    return isinstance(value, str) and HIDDEN in value

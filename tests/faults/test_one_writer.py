@@ -55,7 +55,7 @@ ALLOWED = {
     ("verify/process.py", "open"): "the same",
     ("verify/process.py", "touch"): "the same",
     ("verify/process.py", "pickle.dump"): "a pipe to a child",
-    ("verify/rehearse.py", "open"): "the same scratch folder",
+    ("verify/watch.py", "open"): "the same scratch folder",
     ("worker.py", "faulthandler.dump_traceback_later"): "C, where no Python runs any more, into a file of the writer",
 }
 

@@ -93,3 +93,7 @@ def resumed_whole(run: Any) -> dict[str, float]:
 
 def resumed_forgetful(run: Any) -> dict[str, float]:
     return _resumed(run, whole=False)
+
+
+def fails_in_other_words(run: Any) -> dict[str, float]:
+    raise ValueError(f"process {os.getpid()} cannot")

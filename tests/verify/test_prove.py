@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 
 from sweep.determinism import seeding
 from sweep.determinism.environment import Answer, verdict
-from sweep.verify.distance import distance
+from sweep.verify.chain import distance
 from sweep.verify.locate import locate
-from sweep.verify.prove import origin_of, prove
+from sweep.verify.process import Request
+from sweep.verify.prove import prove
 from sweep.verify.rehearse import rehearse
-from sweep.verify.request import Request
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_a_recipe_is_proven_with_and_without_the_fill_of_memory() -> None:
 
 
 def test_a_layer_that_reads_the_clock_is_named() -> None:
-    proof = prove(spec_of("planted:train", {"layer": "clock"}), here(), processes=1)
+    proof = prove(spec_of("planted:train", {"layer": "clock"}), here())
     assert proof.status == "differs"
     assert proof.difference is not None
     assert proof.difference.link == "final"
@@ -62,6 +62,12 @@ def test_an_order_of_the_data_that_no_seed_decides_is_named(tmp_path: Path) -> N
     assert (culprit.step, culprit.what) == (1, "input")
 
 
+def test_a_run_that_fails_each_time_in_other_words_is_not_proven() -> None:
+    proof = prove(spec_of("late:fails_in_other_words"), here(), find=False)
+    assert (proof.status, proof.difference) == ("failed", None)
+    assert "cannot" in str(proof)
+
+
 @pytest.mark.slow
 def test_nothing_is_named_where_nothing_differs(tmp_path: Path) -> None:
     request = Request(spec_of("planted:train", {"layer": "drop"}), here(), path=str(tmp_path / "run"))
@@ -83,10 +89,10 @@ def test_another_number_of_threads_promises_nothing(tmp_path: Path) -> None:
         spec = spec_of("planted:train", threads=threads)
         made.append((spec, rehearse(Request(spec, here(), path=str(tmp_path / str(threads))))))
     (one, a), (two, b) = made
-    found = verdict(origin_of(one, a), origin_of(two, b))
+    found = verdict(a.origin(one), b.origin(two))
     assert found.answer is Answer.NOT_EXPECTED
     assert found.fields == (("threads", 1, 2),)
-    assert verdict(origin_of(one, a), origin_of(one, a)).answer in (Answer.MUST_MATCH, Answer.MAY_MATCH)
+    assert verdict(a.origin(one), a.origin(one)).answer in (Answer.MUST_MATCH, Answer.MAY_MATCH)
 
 
 def test_watching_changes_no_bit(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from asking import here, spec_of
 from five_models import EPOCHS, MODELS
 
 import sweep
+from sweep.verify.process import Request, Trained
 from sweep.verify.rehearse import rehearse
-from sweep.verify.request import Request, Trained
 
 
 def once(folder: Path, model: str, seed: int = 42) -> Trained:
