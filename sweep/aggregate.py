@@ -211,7 +211,7 @@ def history(
     steps: list[npt.NDArray[np.int64]] = []
     chunks: list[dict[str, Floats]] = []
     for member in sorted(store.scan() if members is None else members, key=_order):
-        logged, columns = _by_step(store.table(member))
+        logged, columns = by_step(store.table(member))
         if logged.size:
             keys.append(_order(member))
             steps.append(logged)
@@ -219,8 +219,8 @@ def history(
     return _stacked(keys, steps, chunks)
 
 
-def _by_step(found: Table | list[Row]) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
-    """(steps ascending, one array a metric): rows of one step merged, NaN where a metric was not logged."""
+def by_step(found: Table | list[Row]) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
+    """Return (steps ascending, one array per metric): rows of one step merged, NaN where a metric was not logged."""
     if not isinstance(found, list):
         if (found.steps[1:] > found.steps[:-1]).all():
             return found.steps, found.metrics

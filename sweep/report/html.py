@@ -9,74 +9,61 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from sweep import aggregate
-from sweep.goals import ARROWS, Goal
+from sweep.errors import StatisticsError
+from sweep.goals import ARROWS, Goal, is_score
 from sweep.number import around, limits, number, p_value, percent, places, probability, signed
 from sweep.origin import asked_again
-from sweep.report import across, charts
+from sweep.report import across, figures, histories
 from sweep.report.assemble import build
+from sweep.report.document import shortened
 from sweep.report.ensembles import pooled
+from sweep.report.figures import Compared
 from sweep.report.findings import repeatable
 from sweep.report.model import Report, Row
 from sweep.report.parts import Parts
 from sweep.report.plain_spread import training
-from sweep.report.sentence import labels, rates
-from sweep.report.thinned import curves, preferred
+from sweep.report.sentence import rates
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
 from sweep.store.record import IN_WORDS
 
-MOST_CARDS = 24  # metrics with a picture; every one is in the table
-MOST_ARMS = 24  # variants in a picture
-MOST_CURVES = 8  # metrics whose learning curves are drawn
+MOST_CARDS = 8  # metrics beside the primary one with a picture; every one is in the table
+MOST_CURVES = 5  # metrics whose learning curves are drawn
+MOST_TASKS = 6  # whose pictures are drawn
 MOST_ROWS = 400  # of the table of metrics
-MOST_CAUSES = 200
-
-
-class Compared(Protocol):
-    """What the page shows of a comparison of its variants, which is made a layer above."""
-
-    @property
-    def metric(self) -> str: ...
-    @property
-    def goal(self) -> Goal | None: ...
-    @property
-    def level(self) -> float: ...
-    @property
-    def why(self) -> str: ...
-    @property
-    def pairs(self) -> Sequence[Any]: ...
-    @property
-    def warnings(self) -> Sequence[str]: ...
+MOST_CAUSES = 40  # kinds of failure
 
 
 @dataclass(frozen=True)
 class Card:
-    """A picture with its words."""
+    """A picture with its words. wide: it takes the page's whole width, and is drawn once more for a phone."""
 
     title: str
     picture: Markup
-    legend: tuple[tuple[int, str], ...] = ()
+    wide: bool = False
     notes: tuple[str, ...] = ()
-    value: str = ""
 
 
 def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None = None) -> str:
     """The whole report of a run directory as HTML text.
 
-    comparison: of its variants, or why there is none. Histories are read in one pass and thinned, visibly.
+    comparison: of its variants, or why there is none. Each history and each file of predictions is read once.
     The same directory gives the same bytes.
     """
     members = sorted(store.scan(), key=lambda m: (m.task, m.variant, m.seed, m.repeat))
@@ -86,7 +73,12 @@ def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None
 
 def render(report: Report, store: Store, members: Sequence[Member], comparison: Compared | str | None) -> str:
     style, script = _asset("report.css"), _asset("report.js")
-    parts = Parts()
+    table, vary = aggregate.frame_of(members), tuple(store.manifest.experiment.get("vary") or ())
+    draw = partial(figures.members, table, level=report.level, vary=vary, goals=store.manifest.config.get("goals"),
+                   ratio=aggregate.test_to_train(members, vary))  # fmt: skip
+    rest = [m for m in report.metrics if m != report.primary and is_score(m) and any(r.n for r in _rows(report, m))]
+    causes, parts = _grouped(report), Parts()
+    first = leader.variant if (leader := _leader(report)) else ""
     answers: dict[str, Any] = {
         "report": report,
         "style": Markup(style),
@@ -95,20 +87,24 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
             "default-src 'none'", f"style-src {digest(style)}", f"script-src {digest(script)}", "img-src data:",
             "base-uri 'none'", "form-action 'none'",
         ]),
-        "headlines": [_headline(text) for text in report.headlines],
-        "counts": charts.counts([(s, getattr(report.counts, s)) for s in ("ok", "failed", "lost", "pending")]),
+        "headline": _headline(report.headlines[0]) if len(report.headlines) == 1 else ("", _standing(report), ""),
+        "leading": parts.made("the picture of each seed", lambda: _both(
+            partial(draw, report.primary), "p", f"each seed's {shown(report.primary)}"
+        ) if any(row.n for row in report.primary_rows) else "", ""),
+        "forests": parts.made("the picture of the differences", lambda: list(_forests(comparison)), []),
         "rates": list(rates(report.primary_rows)),
         "across": parts.made("the scores over tasks", lambda: [across.sentence(one) for one in report.across], []),
         "medians": [one.sentence for one in report.medians if one.failed],
-        "cards": parts.made("the pictures of metrics", lambda: list(_metric_cards(report, members)), []),
-        "unpictured": max(0, len(report.metrics) - MOST_CARDS),
+        "cards": parts.made("the pictures of metrics", lambda: [
+            Card(shown(m), _picture(partial(draw, m, size="card"), f"m{i}", shown(m)))
+            for i, m in enumerate(rest[:MOST_CARDS])
+        ], []),
         "table": [{**numbers_of(row), "rank": _rank(row, report.rows)} for row in report.rows[:MOST_ROWS]],
         "untabled": max(0, len(report.rows) - MOST_ROWS),
         "labelled": any(row.label for row in report.rows),
-        "causes": report.causes[:MOST_CAUSES],
-        "in_words": IN_WORDS,
-        "uncaused": max(0, len(report.causes) - MOST_CAUSES),
-        "ensembles": parts.made("the ensembles", lambda: list(pooled(store, report)), []),
+        "causes": causes[:MOST_CAUSES],
+        "uncaused": max(0, len(causes) - MOST_CAUSES),
+        "ensembles": parts.made("the ensembles", lambda: list(pooled(store, report, first)), []),
         "comparison": comparison,
         "stamp": [(key, _plain(value)) for key, value in report.stamp.items()],
         "seeds": format_seeds(report.seeds),
@@ -122,7 +118,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
     }  # fmt: skip
     none: tuple[list[Card], list[str]] = ([], [])
     answers["curves"], answers["uncurved"] = parts.made(
-        "the learning curves", lambda: _curve_cards(report, store, members), none
+        "the learning curves", lambda: _curve_cards(report, store, members, table), none
     )
     answers["report"] = replace(report, notes=(*parts.notes, *report.notes))
     text: str = _template().render(answers)
@@ -184,62 +180,101 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _metric_cards(report: Report, members: Sequence[Member]) -> Iterator[Card]:
-    table = aggregate.frame_of(members)
-    for metric in report.metrics[:MOST_CARDS]:
-        rows = [row for row in report.rows if row.metric == metric]
-        drawn = rows[:MOST_ARMS]
-        picture = charts.distribution(drawn, _seed_values(table, drawn))
-        notes = [f"{len(rows) - MOST_ARMS} more variants in the table"] if len(rows) > MOST_ARMS else []
-        missing = sum(row.missing for row in rows)
-        if missing:
-            notes.append(f"{plural(missing, 'ok seed')} without a finite value")
-        one = rows[0]
-        yield Card(
-            title=f"{shown(metric)} {ARROWS[one.goal]}".rstrip(), picture=picture, notes=tuple(notes),
-            value=_value(one) if len(rows) == 1 else "",
-        )  # fmt: skip
+def _rows(report: Report, metric: str) -> list[Row]:
+    return [row for row in report.rows if row.metric == metric]
 
 
-def _value(row: Row) -> str:
-    return "no value" if row.mean is None else around(row.mean, row.half_width)
+def _leader(report: Report) -> Row | None:
+    """Return the row of the best mean, where one can be named."""
+    rows = [row for row in report.primary_rows if row.mean is not None]
+    if not rows or rows[0].goal is None or len({row.task for row in rows}) > 1:
+        return None
+    return (max if rows[0].goal == "max" else min)(rows, key=lambda row: row.mean or 0.0)
 
 
-def values_of(rows: Sequence[Row], members: Sequence[Member]) -> dict[tuple[str, str], tuple[list[int], Any]]:
-    """(task, variant) -> (seeds, values of the rows' metric) over the seeds that enter its mean."""
-    return _seed_values(aggregate.frame_of(members), rows)
+def _standing(report: Report) -> str:
+    """Say which variant has the best mean and how many others are not separated from it."""
+    leader = _leader(report)
+    if leader is None:
+        return f"{shown(report.primary)} of {plural(len(report.primary_rows), 'variant')}"
+    value = around(leader.mean or 0.0, leader.half_width)
+    counted = f"n = {leader.n} of {leader.planned}, {leader.failed} failed" if leader.failed else f"n = {leader.n}"
+    said = f"{shortened(leader.label, 60)} has the best mean: {value} ({counted})"
+    if not leader.best:
+        return said
+    others = sum(row.best for row in report.primary_rows) - 1
+    of = len(report.primary_rows) - 1
+    return f"{said}; {others} of {of} others {'is' if others == 1 else 'are'} not separated from it"
 
 
-def _seed_values(table: pd.DataFrame, rows: Sequence[Row]) -> dict[tuple[str, str], tuple[list[int], Any]]:
-    cells = table.groupby(["task", "variant"], sort=False).indices
-    numbers, seeds, status = table[rows[0].metric].to_numpy(np.float64), table["seed"].to_numpy(), table["status"]
-    states = status.to_numpy(dtype=str)
-    found = {}
-    for row in rows:
-        at = cells[row.task, row.variant]
-        kept = at[aggregate.converged(seeds[at], states[at])]
-        its, values = aggregate.values_by_seed(seeds[kept], numbers[kept])
-        found[row.task, row.variant] = (its.tolist(), values)
-    return found
+def _grouped(report: Report) -> list[dict[str, str]]:
+    """Group the runs without a result by what went wrong and where; numbers in messages do not tell them apart."""
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    for one in report.causes:
+        message = re.sub(r"0x[0-9a-fA-F]+|\d+", "#", one.message)
+        groups.setdefault((one.kind, one.phase, one.exception, one.where, message), []).append(one)
+    made = []
+    for (kind, phase, exception, where, _), its in sorted(groups.items(), key=lambda group: -len(group[1])):
+        first = its[0]
+        title = IN_WORDS.get(kind, kind) + (f" in {shown(phase)}" if phase not in ("", "train") else "")
+        log = f"; log of the first: {shown(first.log, 300)}" if first.log else ""
+        made.append({
+            "title": (f"{len(its)} × {shown(title)}" if len(its) > 1 else f"{shown(first.key)}: {shown(title)}"),
+            "message": (f"{shown(exception)}: " if exception else "") + shown(first.message, 600),
+            "runs": (f"at {shown(where, 200)}; " if where else "")
+            + (f"{listed([shown(one.key) for one in its], 12)}; " if len(its) > 1 else "")
+            + f"{plural(first.attempts, 'attempt')}{' of the first' if len(its) > 1 else ''}{log}",
+        })  # fmt: skip
+    return made
 
 
-def _curve_cards(report: Report, store: Store, members: Sequence[Member]) -> tuple[list[Card], list[str]]:
-    refused: list[str] = []
-    found = curves(store, members, refused=refused)
-    label = labels((m.task, m.variant) for m in members)
-    wanted = preferred(list(found), report.primary)
-    cards = []
-    for metric in wanted[:MOST_CURVES]:
-        for task in dict.fromkeys(task for task, _ in found[metric]):
-            cells = {cell: runs for cell, runs in found[metric].items() if cell[0] == task}
-            drawn = dict(list(cells.items())[:7])
-            picture, legend, notes = charts.learning(drawn, label, metric, report.level)
-            if len(cells) > len(drawn):
-                notes.append(f"{len(cells) - len(drawn)} more variants are not drawn")
-            if refused:
-                notes.append(f"not drawn, because a history is not the one that was recorded: {listed(refused)}")
+def _picture(draw: Callable[[], Figure], name: str, label: str) -> Markup:
+    """Return a picture, or why there is none."""
+    try:
+        return figures.inline(draw(), name, label)
+    except StatisticsError as error:
+        return Markup("<p>{}</p>").format(error.what)
+
+
+def _both(draw: Callable[..., Figure], name: str, label: str) -> Markup:
+    """Return a picture in the width of the page, and once more in that of a phone: the style sheet shows one."""
+    parts = [Markup('<div class="{}">{}</div>').format(size, _picture(partial(draw, size=size), name + size[0], label))
+             for size in ("wide", "card")]  # fmt: skip
+    return Markup("").join(parts)
+
+
+def _forests(comparison: Compared | str | None) -> Iterator[Markup]:
+    if comparison is None or isinstance(comparison, str):
+        return
+    found: Any = comparison
+    tasks = {pair.task for pair in found.pairs if pair.difference is not None and pair.interval is not None}
+    for i, task in enumerate(sorted(tasks)[:MOST_TASKS]):
+        yield _both(partial(figures.forest, found, task=task), f"d{i}", "differences")
+
+
+def _curve_cards(
+    report: Report, store: Store, members: Sequence[Member], table: pd.DataFrame
+) -> tuple[list[Card], list[str]]:
+    found = histories.read(store, members)
+    wanted = histories.preferred(list(found.logged), report.primary)
+    worst = {"max": -math.inf, "min": math.inf, None: 0.0}
+    ranked = sorted(report.primary_rows, reverse=report.primary_rows[0].goal == "max" if report.primary_rows else False,
+                    key=lambda row: worst[row.goal] if row.mean is None else row.mean)  # fmt: skip
+    order = [(row.task, row.variant) for row in ranked]
+    notes = [f"not drawn, because a history is not the one that was recorded: {listed(found.refused)}"]
+    cards: list[Card] = []
+    for i, metric in enumerate(wanted[:MOST_CURVES]):
+        history = found.frame(metric)
+        for task in [*dict.fromkeys(history["task"])][:MOST_TASKS]:
+            if not np.isfinite(history.loc[history["task"] == task, metric]).any():
+                continue
+            draw = partial(figures.curves, history[history["task"] == task], metric, runs=table, order=order,
+                           level=report.level, goals=store.manifest.config.get("goals"))  # fmt: skip
             title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
-            cards.append(Card(title, picture, tuple(legend), tuple(notes)))
+            wide = not cards or len({variant for _, variant in order}) > figures.MOST_TOGETHER
+            name = f"c{i}-{len(cards)}"
+            picture = _both(draw, name, title) if wide else _picture(partial(draw, size="card"), name, title)
+            cards.append(Card(title, picture, wide, tuple(notes if found.refused else ())))
     return cards, [shown(name) for name in wanted[MOST_CURVES:]]
 
 

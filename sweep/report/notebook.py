@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from markupsafe import Markup
 
+from sweep.aggregate import frame_of
+from sweep.errors import StatisticsError
 from sweep.goals import ARROWS
 from sweep.number import percent
-from sweep.report import charts
-from sweep.report.html import numbers_of, values_of
 from sweep.report.live import Running, Tracker, html
 from sweep.report.model import Report
 from sweep.report.words import shown
@@ -66,8 +67,11 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
     ]
     rows = [row for row in report.primary_rows if row.n][:MOST_ARMS]
     if rows:
-        picture = charts.distribution(rows, values_of(rows, members))
-        lines.append(Markup('<div style="max-width:44em;padding:0 1em 2em 1em">{}</div>').format(picture))
+        from sweep.report import figures
+
+        with suppress(StatisticsError):
+            picture = figures.members(frame_of(members), report.primary, level=report.level)
+            lines.append(figures.inline(picture, "sweep", f"each seed's {shown(report.primary)}"))
     lines.append(_table(report))
     lines.append(Markup("<p>bit-exact: {}; next: <code>{}</code></p>").format(
         report.reproducibility, report.next[0] if report.next else ""))  # fmt: skip
@@ -75,6 +79,8 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
 
 
 def _table(report: Report) -> Markup:
+    from sweep.report.html import numbers_of
+
     head = ["metric", "n", "mean", "sd", f"{percent(report.level)} CI (Student t)", "min", "max"]
     rows = []
     for row in report.rows[:MOST_ROWS]:

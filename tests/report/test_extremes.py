@@ -120,7 +120,7 @@ def test_a_page_names_the_better_arm_of_a_loss(tmp_path: Path) -> None:
     found = comparison.compare(store)
     assert found.pairs[0].verdict == "b"  # B's mean is the larger
     text = page(store, comparison=found)
-    assert '<td data-of="better mean" class="wide">A</td>' in text
+    assert '<td data-of="better mean" class="wide-cell">A</td>' in text
     assert "larger mean" not in text
 
 

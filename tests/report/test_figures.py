@@ -10,11 +10,7 @@ import pandas as pd
 import pytest
 from finished import accuracies, failure, normal, sweep_of
 
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-
-from sweep import aggregate
+from sweep import aggregate, comparison
 from sweep.errors import StatisticsError
 from sweep.report import figures
 from sweep.stats import t_interval
@@ -22,10 +18,13 @@ from sweep.stats import t_interval
 SEEDS = range(6)
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
+def words(figure):
+    """Every text of a figure, with those of its legends."""
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
+
+
+def told(figure):
+    return " ".join(" ".join(words(figure)).split())
 
 
 def logged(spec):
@@ -45,45 +44,86 @@ def store(tmp_path):
 
 def test_members_draw_each_seed_and_the_t_interval(tmp_path):
     values = {s: normal(s) for s in SEEDS}
-    axes = figures.members(aggregate.frame(sweep_of(tmp_path / "d", accuracies(values), seeds=SEEDS)), "test/accuracy")
-    dots, interval, mean = axes.lines
+    made = figures.members(aggregate.frame(sweep_of(tmp_path / "d", accuracies(values), seeds=SEEDS)), "test/accuracy")
+    dots, interval, mean = made.axes[0].lines
     expected = t_interval(list(values.values()))
     assert sorted(dots.get_xdata()) == sorted(values.values())
     assert list(interval.get_xdata()) == [expected.low, expected.high]
     assert mean.get_xdata()[0] == pytest.approx(np.mean(list(values.values())))
-    assert "over seeds, this split and test set" in axes.get_title(loc="left")
-    assert axes.get_xlabel() == "test/accuracy ↑"
+    assert "over seeds, this split and test set" in told(made)
+    assert made.axes[0].get_xlabel() == "test/accuracy ↑"
 
 
-def test_members_count_what_they_do_not_draw(store):
-    axes = figures.members(aggregate.frame(store), "test/accuracy")
-    assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "a\nn = 5 of 6\n1 failed",
-        "b\nn = 5 of 6\n1 failed",
-    ]
-    assert "over converged seeds" in axes.get_title(loc="left")
-    assert len(axes.lines[0].get_xdata()) == 5
+@pytest.mark.parametrize("size", ["screen", "card", "wide", "column", "page"])
+def test_members_count_what_they_do_not_draw(store, size):
+    made = figures.members(aggregate.frame(store), "test/accuracy", size=size)
+    said = told(made)
+    assert all(part in said for part in ("a", "b", "n = 5 of 6, 1 failed", "over converged seeds"))
+    assert len(made.axes[0].lines[0].get_xdata()) == 5
+
+
+def test_the_best_mean_stands_first(tmp_path):
+    def outcome(spec):
+        return {"metrics": {"test/loss": normal(spec.seed) + (spec.variant == "a")}}
+
+    table = aggregate.frame(sweep_of(tmp_path / "d", outcome, variants=["a", "b"], config={"primary": "test/loss"}))
+    said = words(figures.members(table, "test/loss"))
+    assert [text.partition("\n")[0] for text in said if text.endswith("n = 3")] == ["b", "a"]
 
 
 def test_one_seed_has_no_interval(tmp_path):
-    axes = figures.members(aggregate.frame(sweep_of(tmp_path / "d", accuracies({0: 0.9}), seeds=[0])), "test/accuracy")
-    assert [line.get_linestyle() for line in axes.lines] == ["None", "None"]
+    made = figures.members(aggregate.frame(sweep_of(tmp_path / "d", accuracies({0: 0.9}), seeds=[0])), "test/accuracy")
+    assert [line.get_linestyle() for line in made.axes[0].lines] == ["None", "None"]
+
+
+def test_the_density_of_many_seeds_is_drawn_in_place_of_dots(tmp_path):
+    values = {s: normal(s) for s in range(60)}
+    table = aggregate.frame(sweep_of(tmp_path / "d", accuracies(values), seeds=values))
+    made = figures.members(table, "test/accuracy").axes[0]
+    assert len(made.lines) == 2
+    (area,) = made.collections
+    assert area.get_paths()[0].get_extents().x0 == pytest.approx(min(values.values()))
+
+
+def test_a_forest_holds_the_simultaneous_intervals_against_the_best(tmp_path):
+    def outcome(spec):
+        shift = {"a": 0.0, "b": 0.5, "c": 1e-4}[spec.variant] + 1e-3 * normal(spec.seed + ord(spec.variant), 0, 1)
+        return {"metrics": {"test/accuracy": normal(spec.seed) + shift}}
+
+    store = sweep_of(tmp_path / "d", outcome, seeds=range(8), variants=["a", "b", "c"])
+    found = comparison.compare(store)
+    made = figures.forest(found)
+    against = {pair.a.name: pair for pair in found.pairs if pair.b.name == "b"} | {
+        pair.b.name: pair for pair in found.pairs if pair.a.name == "b"
+    }
+    spans = [sorted(np.abs(line.get_xdata())) for line in made.axes[0].lines if line.get_linestyle() == "-"][1:]
+    expected = [sorted((abs(p.simultaneous.low), abs(p.simultaneous.high))) for p in against.values()]
+    assert np.allclose(sorted(spans), sorted(expected))
+    assert "for all 3 pairs together" in told(made)
+    assert "difference from b" in told(made)
+
+
+def test_a_forest_of_nothing_is_refused(tmp_path):
+    found = comparison.compare(sweep_of(tmp_path / "d", lambda s: {"metrics": {"test/accuracy": 1.0}} if s.variant ==
+                                        "a" else None, variants=["a", "b"]))  # fmt: skip
+    with pytest.raises(StatisticsError, match="no difference"):
+        figures.forest(found)
 
 
 def test_curves_draw_the_pointwise_band_where_values_were_logged(store):
     history = aggregate.history(store)
-    axes = figures.curves(history, "train/loss", runs=aggregate.frame(store))
+    made = figures.curves(history, "train/loss", runs=aggregate.frame(store))
     counted = (history["variant"] == "a") & (history["seed"] != 1)  # seed 1 failed: the table leaves it out as well
     found = aggregate.band(history[counted], "train/loss")
-    line = next(line for line in axes.lines if str(line.get_label()).startswith("a: "))
+    line = next(line for line in made.axes[0].lines if line.get_label() == "mean")
     assert list(line.get_xdata()) == found["step"].tolist() == list(range(1, 13))
     assert list(line.get_ydata()) == found["mean"].tolist()
-    assert "pointwise" in axes.get_title(loc="left")
+    assert "pointwise" in told(made)
 
 
 def test_curves_say_how_many_seeds_are_behind_each_step(store):
-    axes = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store))
-    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    made = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store))
+    texts = [text.get_text() for text in made.axes[0].get_legend().get_texts()]
     assert texts == [
         "a: n = 5, 4 from step 4, 5 from step 5",
         "b: n = 5, 4 from step 4, 5 from step 5",
@@ -92,34 +132,53 @@ def test_curves_say_how_many_seeds_are_behind_each_step(store):
 
 
 def test_a_nan_leaves_a_gap(store):
-    axes = figures.curves(aggregate.history(store), "train/loss")
+    axes = figures.curves(aggregate.history(store), "train/loss").axes[0]
     broken = [line for line in axes.lines if np.isnan(np.asarray(line.get_ydata(), dtype=float)).any()]
     assert len(broken) == 2
 
 
 def test_a_run_that_ends_early_does_not_leave_silently(store):
-    axes = figures.curves(aggregate.history(store), "train/loss")
-    assert "run that ended early" in [text.get_text() for text in axes.get_legend().get_texts()]
+    made = figures.curves(aggregate.history(store), "train/loss")
+    assert "run that ended early" in told(made)
 
 
 def test_a_long_history_is_thinned_visibly(tmp_path):
     rows = [{"step": s, "x": float(s)} for s in range(1, 5001)]
     store = sweep_of(tmp_path / "d", lambda _: {"history": rows}, seeds=[0, 1])
-    axes = figures.curves(aggregate.history(store), "x")
-    assert axes.get_xlabel() == "step (every 5th drawn)"
-    assert max(len(line.get_xdata()) for line in axes.lines) <= 1001
+    axes = figures.curves(aggregate.history(store), "x").axes[0]
+    assert axes.get_xlabel() == "step (every 25th drawn)"
+    assert max(len(line.get_xdata()) for line in axes.lines) <= figures.MOST_POINTS + 1
     assert axes.lines[-1].get_xdata()[-1] == 5000
 
 
-def test_axes_can_be_given(store):
-    figure, (left, right) = plt.subplots(1, 2)
-    assert figures.members(aggregate.frame(store), "test/accuracy", ax=left) is left
-    assert figures.curves(aggregate.history(store), "train/loss", ax=right) is right
-    assert plt.get_fignums() == [figure.number]
+def one_history(values, variants=("",), seeds=(1,)):
+    parts = [pd.DataFrame({"task": "", "variant": v, "seed": s, "repeat": 0, "step": range(1, len(values) + 1),
+                           "val/loss": values, "val/accuracy": values}) for v in variants for s in seeds]  # fmt: skip
+    return pd.concat(parts)
+
+
+@pytest.mark.parametrize(("high", "scale"), [(9.0, "linear"), (11.0, "log")])
+def test_an_axis_is_logarithmic_beyond_a_factor_of_ten(high, scale):
+    history = one_history(np.linspace(high, 1, 20))
+    assert figures.curves(history, "val/loss").axes[0].get_yscale() == scale
+    assert figures.curves(history, "val/accuracy").axes[0].get_yscale() == "linear"
+
+
+def test_four_variants_have_a_panel_each_and_three_share_one():
+    four = figures.curves(one_history(np.linspace(3, 1, 20), variants="abcd"), "val/loss")
+    assert [axes.get_title(loc="left").partition("\n")[0] for axes in four.axes] == ["a", "b", "c", "d"]
+    assert len(figures.curves(one_history(np.linspace(3, 1, 20), variants="abc"), "val/loss").axes) == 1
+
+
+def test_deciles_stand_for_more_than_ten_runs():
+    few, many = (figures.curves(one_history(np.linspace(3, 1, 20), seeds=range(n)), "val/loss") for n in (10, 11))
+    assert len(few.axes[0].lines) == 11
+    assert len(many.axes[0].lines) == 1
+    assert "deciles 1 to 9" in told(many)
 
 
 def test_matplotlib_keeps_its_settings(store):
-    mpl.rcdefaults()
+    mpl.use("Agg")
     before = mpl.rcParams.copy()
     figures.members(aggregate.frame(store), "test/accuracy")
     assert mpl.rcParams == before
@@ -129,8 +188,8 @@ def test_matplotlib_keeps_its_settings(store):
 def test_equal_figures_are_equal_files(tmp_path, store, kind):
     files = []
     for name in ("first", "second"):
-        axes = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store))
-        figures.save(axes, tmp_path / f"{name}.{kind}")
+        made = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store))
+        figures.save(made, tmp_path / f"{name}.{kind}")
         files.append((tmp_path / f"{name}.{kind}").read_bytes())
     assert files[0] == files[1]
     if kind == "svg":
@@ -141,9 +200,8 @@ def test_equal_figures_are_equal_files(tmp_path, store, kind):
 def test_names_are_not_formulas(tmp_path, name):
     outcome = {"history": [{"step": 1, name: 1.0}, {"step": 2, name: 2.0}], "metrics": {name: 1.0}}
     store = sweep_of(tmp_path / "d", lambda s: outcome, seeds=[0, 1], config={"primary": name})
-    for axes in (figures.curves(aggregate.history(store), name), figures.members(aggregate.frame(store), name)):
-        if name != "🙂":  # the default font has no such glyph and warns of it
-            figures.save(axes, tmp_path / "x.svg")
+    for made in (figures.curves(aggregate.history(store), name), figures.members(aggregate.frame(store), name)):
+        figures.save(made, tmp_path / "x.svg")
 
 
 def test_a_metric_that_was_never_logged_names_those_that_were(store):
@@ -155,5 +213,5 @@ def test_no_tick_stands_between_two_steps():
     history = pd.DataFrame({
         "task": "", "variant": "", "seed": 1, "repeat": 0, "step": range(1, 21), "val/loss": np.linspace(1, 0, 20),
     })  # fmt: skip
-    ticks = figures.curves(history, "val/loss").get_xticks()
+    ticks = figures.curves(history, "val/loss").axes[0].get_xticks()
     assert [float(tick).is_integer() for tick in ticks] == [True] * len(ticks)

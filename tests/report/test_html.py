@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
-import numpy as np
 import pandas as pd
 import pytest
 from finished import accuracies, failure, normal, sweep_of
@@ -14,9 +14,8 @@ from pages import HOSTILE, MESSAGE, hostile, ordinary
 from sweep import aggregate, comparison
 from sweep.cli.app import main
 from sweep.number import limits, places
+from sweep.report import figures, histories
 from sweep.report.html import digest, page
-from sweep.report.svg import Scale, scale
-from sweep.report.thinned import MOST_POINTS, band, curves, level_strides
 from sweep.store import Store
 
 
@@ -59,7 +58,7 @@ def test_every_section_is_there_and_says_what_was_asked(told):
     for wanted in (
         "12 planned = 11 ok + 1 failed + 0 lost + 0 pending", "Learning curves", "pointwise 95 % t band",
         "Comparison of variants", "(Holm)", "failed A, B", "by number of members", "Reliability",
-        "predicted wrongly", "Risk by coverage", "Disagreement of members", "% of examples for which two members",
+        "wrong: ", "Risk by coverage", "Disagreement of members", "% of examples with other top classes",
         "median test/accuracy of all 6 finished seeds, 1 failed ranked worst", "; training alone would give no spread",
         "seed3: diverged", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0", "How to cite",
         "@software{", "sweep reproduce ", "over seeds, this split and test set", "of converged runs",
@@ -105,6 +104,7 @@ def test_nothing_is_loaded_from_anywhere(told):
     assert "https://" not in told[0]
     assert "@import" not in told[0]
     assert "url(" not in told[0]
+    assert "<image" not in told[0]
 
 
 def test_the_policy_allows_the_style_and_the_script_that_are_there_and_nothing_else(told):
@@ -173,57 +173,64 @@ def long(path, steps, **options):
 
 
 def test_a_long_history_is_thinned_in_sight_and_keeps_its_ends(tmp_path):
-    store = long(tmp_path / "run", 3000)
-    found = curves(store, store.scan())["loss"]["", ""]
-    assert all(run.steps.size <= 2 * MOST_POINTS + 1 for run in found)
-    runs, stride = level_strides(found)
-    assert stride > 1
-    assert max(run.steps.size for run in runs) <= MOST_POINTS + 1
-    assert {int(run.steps[0]) for run in runs} == {1}
-    assert {int(run.steps[-1]) for run in runs} == {3000}
-    assert f"every {stride}th value drawn" in Parsed(page(store)).words
+    store = long(tmp_path / "run", 9000)
+    found = histories.read(store, store.scan()).frame("loss")
+    assert found.attrs["stride"] > 1
+    assert found.groupby("seed").size().max() <= 4001
+    assert set(found.groupby("seed")["step"].min()) == {1}
+    assert set(found.groupby("seed")["step"].max()) == {9000}
+    every = int(re.search(r"every (\d+)th drawn", Parsed(page(store)).words)[1])
+    assert every >= 9000 / figures.MOST_POINTS
+    assert every % found.attrs["stride"] == 0
 
 
 def test_a_metric_that_is_logged_rarely_is_not_lost_between_the_strides(tmp_path):
-    store = long(tmp_path / "run", 3000)
-    rare = curves(store, store.scan())["rare"]["", ""][0]
-    assert rare.steps.tolist() == list(range(50, 3001, 50))
-    assert rare.numbers.tolist() == [float(s) for s in range(50, 3001, 50)]
+    store = long(tmp_path / "run", 9000)
+    rare = histories.read(store, store.scan()).frame("rare")
+    assert rare[rare["seed"] == 0]["step"].tolist() == list(range(50, 9001, 50))
 
 
-def test_the_band_of_thinned_runs_is_that_of_the_whole_history_where_it_is_drawn(tmp_path):
-    store = long(tmp_path / "run", 700)
-    runs, _ = level_strides(curves(store, store.scan())["loss"]["", ""])
-    found = band(runs, 0.95)
+def test_the_band_of_a_thinned_history_is_that_of_the_whole_one_where_it_is_drawn(tmp_path):
+    store = long(tmp_path / "run", 9000)
+    found = aggregate.band(histories.read(store, store.scan()).frame("loss"), "loss")
     whole = aggregate.band(aggregate.history(store, ["loss"]), "loss")
     expected = whole[whole["step"].isin(found["step"])].reset_index(drop=True)
     assert len(found) > 100
     pd.testing.assert_frame_equal(found, expected)
 
 
-# Axes.
+def test_each_history_is_read_once(tmp_path, monkeypatch):
+    store = ordinary(tmp_path / "run", variants=tuple(f"v-{i:06x}" for i in range(8)))
+    read: Counter[str] = Counter()
+    real = Store.table
+
+    def counting(self, member):
+        read[member.key] += 1
+        return real(self, member)
+
+    monkeypatch.setattr(Store, "table", counting)
+    page(store, comparison=comparison.compare(store))
+    assert len(read) == 48
+    assert set(read.values()) == {1}
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.93, 0.94), (-3e-9, 2e-9), (1e12, 1e12 + 5), (-1e300, 1e299), (5, 5.0000001)]
-)
-def test_ticks_are_round_numbers_within_the_axis_and_told_apart(low, high):
-    axis = Scale(low, high)
-    ticks = axis.ticks()
-    assert 1 < len(ticks) <= 6
-    assert len({name for _, name in ticks}) == len(ticks)
-    for value, name in ticks:
-        assert float(name) == pytest.approx(value, abs=(high - low) / 50)
-        assert -0.01 <= axis.at(value) <= 100.01
+def test_there_is_no_card_for_the_learning_rate(tmp_path):
+    def outcome(spec):
+        rows = [{"step": s, "lr": 0.1 / s, "val/loss": 1 / s} for s in range(1, 9)]
+        return {"metrics": {"test/accuracy": normal(spec.seed), "lr": 0.01}, "history": rows}
+
+    titles = Parsed(page(sweep_of(tmp_path / "run", outcome))).texts["h3"]
+    assert "val/loss" in titles
+    assert "lr" not in titles
 
 
-@pytest.mark.parametrize("numbers", [[2.0], [0.0, 0.0], [1e-320, 0.0], [np.inf, 1.0], [1e16, 1e16 + 2]])
-def test_an_axis_of_hardly_any_width_can_still_be_drawn(numbers):
-    axis = scale(numbers)
-    assert axis is not None
-    assert axis.high > axis.low
-    assert axis.ticks()
+def test_the_conclusion_of_a_grid_comes_first_and_the_comparison_before_the_curves(told):
+    text = told[0]
+    assert "has the best mean" in text.partition("<main>")[0]
+    assert text.index('id="variants"') < text.index("difference from") < text.index('id="curves"')
 
 
-def test_an_axis_of_nothing_finite_is_none():
-    assert scale([np.nan, np.inf]) is None
+def test_a_page_of_two_variants_is_no_larger_than_its_pictures_need(told):
+    pictures = re.findall("<svg.*?</svg>", told[0], re.DOTALL)
+    assert max(map(len, pictures)) < 32_000
+    assert len(told[0]) < 400_000

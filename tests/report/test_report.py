@@ -359,7 +359,7 @@ def test_labels_lose_their_hash_only_while_they_stay_distinct():
 def test_a_report_is_made_without_torch_ray_or_matplotlib(tmp_path):
     sweep_of(tmp_path / "d", with_predictions(member_predictions))
     code = (
-        "import sys; from sweep import report; from sweep.report import figures; from sweep.store import Store;"
+        "import sys; from sweep import report; from sweep.store import Store;"
         f"report.text(report.build(Store.open({str(tmp_path / 'd')!r})));"
         "print({'torch', 'ray', 'matplotlib', 'scipy.stats'} & set(sys.modules))"
     )

@@ -15,8 +15,8 @@ from sweep.cli.app import main
 from sweep.config import from_dict
 from sweep.errors import ConfigError, StatisticsError
 from sweep.plan import folder_name
+from sweep.report import figures, histories
 from sweep.report.html import page
-from sweep.report.thinned import band, curves
 from sweep.stats import paired_t
 from sweep.store import Predictions, Store
 
@@ -40,25 +40,21 @@ def test_a_band_is_over_the_runs_of_the_table(tmp_path: Path) -> None:
 
     store = sweep_of(tmp_path / "d", outcome, seeds=range(6))
     members = list(store.scan())
-    found = band(curves(store, members)["val/loss"]["", ""], 0.95)
-    assert found["n"].tolist() == [3, 3, 3]
-    assert found["mean"].tolist() == [1.0, 1.0, 1.0]
-    assert ">mean over seeds: n = 3<" in page(store) or "n = 3" in page(store)
+    drawn = figures.curves(histories.read(store, members).frame("val/loss"), "val/loss", runs=aggregate.frame(store))
+    assert [text.get_text() for text in drawn.axes[0].get_legend().get_texts()] == ["n = 3", "failed run"]
+    assert ">n = 3<" in page(store)
     assert [m.seed for m in aggregate.counted(members)] == [0, 1, 2]
 
 
 def test_a_figure_leaves_failed_runs_out_of_its_mean(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from sweep.report.figures import curves as drawn
-
     def outcome(spec: Any) -> dict[str, Any]:
         rows = [{"step": step, "val/loss": float(spec.seed)} for step in (1, 2)]
         made: dict[str, Any] = {"failure": failure()} if spec.seed == 9 else {"metrics": {"test/accuracy": 0.5}}
         return {**made, "history": rows}
 
     store = sweep_of(tmp_path / "d", outcome, seeds=[0, 1, 2, 9])
-    axes = drawn(aggregate.history(store), "val/loss", runs=aggregate.frame(store))
-    thick = [line for line in axes.lines if line.get_label() == "n = 3"]
+    axes = figures.curves(aggregate.history(store), "val/loss", runs=aggregate.frame(store)).axes[0]
+    thick = [line for line in axes.lines if line.get_label() == "mean"]
     assert np.asarray(thick[0].get_ydata()).tolist() == [1.0, 1.0]
 
 

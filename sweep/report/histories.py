@@ -1,0 +1,82 @@
+"""The learning curves of a directory: each history read once, long ones thinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sweep import aggregate
+from sweep.errors import IntegrityError
+from sweep.goals import is_score
+from sweep.store import Member, Row, Store, Table
+
+MOST = 20_000_000  # values held at once; what a run may keep of a metric follows from it
+LARGE = 256 << 20  # bytes of a history beyond which only every so many of its rows are read
+Logged = tuple[Member, npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What runs logged, by metric. refused: runs whose history is not the one that was recorded."""
+
+    logged: dict[str, list[Logged]] = field(default_factory=dict)
+    strides: dict[str, int] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    def frame(self, metric: str) -> pd.DataFrame:
+        """Return one metric as `aggregate.history` gives it; `attrs["stride"]`: every so many values are there."""
+        parts = self.logged[metric]
+        lengths = [steps.size for _, steps, _ in parts]
+        table = pd.DataFrame({
+            name: np.repeat(np.array([getattr(m, name) for m, _, _ in parts]), lengths) for name in aggregate.RUN
+        } | {
+            aggregate.STEP: np.concatenate([steps for _, steps, _ in parts]),
+            metric: np.concatenate([values for _, _, values in parts]),
+        })  # fmt: skip
+        table.attrs["stride"] = self.strides[metric]
+        return table
+
+
+def read(store: Store, members: Iterable[Member]) -> Histories:
+    """Return the histories of these runs. Strides are powers of two, so unlike runs share the coarsest's steps."""
+    found, runs = Histories(), list(members)
+    most = max(100, min(4000, MOST // (10 * max(1, len(runs)))))
+    for member in runs:
+        try:
+            steps, columns = aggregate.by_step(_rows(store, member))
+        except IntegrityError:
+            found.refused.append(member.key)
+            continue
+        for name, values in columns.items():
+            if not is_score(name):
+                continue
+            # A metric that is logged at few of the steps is thinned among its own values.
+            own = np.flatnonzero(np.isfinite(values)) if steps.size > most else np.arange(steps.size)
+            stride = 1 << max(0, -(-own.size // most) - 1).bit_length()
+            kept = own[np.unique([*range(0, own.size, stride), own.size - 1])] if stride > 1 else own
+            if kept.size:
+                found.logged.setdefault(name, []).append((member, steps[kept], values[kept]))
+                found.strides[name] = max(stride, found.strides.get(name, 1))
+    return found
+
+
+def _rows(store: Store, member: Member) -> Table | list[Row]:
+    size = sum(a.bytes for n, a in member.record.artifacts.items() if n.endswith(".jsonl")) if member.record else 0
+    return store.table(member) if size <= LARGE else [*islice(store.rows(member), 0, None, -(-size // LARGE))]
+
+
+def preferred(names: Sequence[str], primary: str) -> list[str]:
+    """Return the metrics in the order of interest: the primary one, its like and losses first; val, test, train."""
+    order = {"val": 0, "test": 1, "train": 2}
+    leaf = primary.rpartition("/")[2]
+
+    def key(name: str) -> tuple[bool, bool, int, str]:
+        split, _, rest = name.rpartition("/")
+        return name != primary, rest not in (leaf, "loss", "nll"), order.get(split, 3), name
+
+    return sorted(names, key=key)
