@@ -5,6 +5,7 @@ In the order of the flow:
 - `run(config, seeds=[42, 123, 456])` trains what is missing and returns `Results`
 - `open("runs/digits-mlp")` reads them again, on any machine, without Ray or a GPU
 - `load_ensemble("runs/digits-mlp")` is one torch module of all finished members
+- `recipe(model=..., data=data.arrays(x, y))` makes a `Recipe` of your own parts for the built-in loop
 - `Run` is what a training function is handed; `Config` is what a YAML file becomes
 - `SweepError` is the base of everything we refuse
 """
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sweep import data as data
     from sweep.config import Config as Config
     from sweep.ensemble.load import load_ensemble as load_ensemble
     from sweep.errors import SweepError as SweepError
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from sweep.results import Results as Results
     from sweep.results import open as open
     from sweep.results import run as run
+    from sweep.train.compose import adamw as adamw
+    from sweep.train.compose import recipe as recipe
+    from sweep.train.compose import sgd as sgd
+    from sweep.train.data import Dataset as Dataset
+    from sweep.train.data import Split as Split
+    from sweep.train.recipe import Recipe as Recipe
+    from sweep.train.scoring import Scoring as Scoring
 
 __version__ = "0.1.0"
 
@@ -33,13 +42,22 @@ _HOMES = {
     "Results": "sweep.results",
     "load_ensemble": "sweep.ensemble.load",
     "SweepError": "sweep.errors",
+    "recipe": "sweep.train.compose",
+    "adamw": "sweep.train.compose",
+    "sgd": "sweep.train.compose",
+    "Recipe": "sweep.train.recipe",
+    "Dataset": "sweep.train.data",
+    "Split": "sweep.train.data",
+    "Scoring": "sweep.train.scoring",
 }
 
-__all__ = ["Config", "Results", "Run", "SweepError", "load_ensemble", "open", "run"]
+__all__ = [*sorted([*_HOMES, "data"])]
 
 
 def __getattr__(name: str) -> Any:
     # Lazy: `import sweep` costs nothing; torch, ray and pandas are loaded by whoever needs them.
+    if name == "data":
+        return import_module("sweep.data")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sweep' has no attribute {name!r}")

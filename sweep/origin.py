@@ -12,10 +12,10 @@ from typing import Any
 
 from sweep.argv import name as name_of_command
 from sweep.config import Config, redact
+from sweep.config.loading import called
 from sweep.config.overrides import Override, parse_override
 from sweep.config.plain import plain
 from sweep.config.redaction import HIDDEN
-from sweep.config.schema import DEFAULT_NAME
 from sweep.errors import ConfigError
 from sweep.nested import flatten
 from sweep.seeds import format_seeds
@@ -157,7 +157,7 @@ def of_call(
         if function is not None:
             given = {"train": _reference(function), **given}
         file = [os.fspath(config)] if isinstance(config, (str, os.PathLike)) else []
-        usual = name_of_command(given["command"]) if given.get("command") else DEFAULT_NAME
+        usual = name_of_command(given["command"]) if given.get("command") else called(given)
         if not file and name != usual:
             given["name"] = name
         return shlex.join([*file, *words, *_words(given)])

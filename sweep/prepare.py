@@ -13,14 +13,14 @@ from typing import Any, Literal
 from sweep import argv
 from sweep.config import Config, redact, to_dict
 from sweep.config.yaml import Float, Int
-from sweep.errors import ConfigError, EnvironmentRefused
+from sweep.errors import ConfigError, EnvironmentRefused, SweepError
 from sweep.inputs import Watched, inputs_of, watched
 from sweep.metrics import require
 from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, plan, stream_seed
 from sweep.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
-from sweep.target import BUILT_IN_RECIPES, check_params, misread, require_run, resolve
+from sweep.target import BUILT_IN_RECIPES, bind, check_params, misread, require_run, resolve, user_traceback
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
     device = resolve_device(config.device)
     target, called = _target(config, function)
     _require_sense(config, target, called)
+    files = _source_files(config, called)
     try:
-        cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
+        cells = [_cell(cell, target, called, config, device, files) for cell in cells_of(config)]
     except ConfigError:
         config, refused = _as_written(config, target, called), config
         if config == refused:
             raise
-        cells = [_cell(cell, target, called, config) for cell in cells_of(config)]
-    files = _source_files(config, called)
+        cells = [_cell(cell, target, called, config, device, files) for cell in cells_of(config)]
     inputs = None
     if config.data or config.data_version is not None or not built_in(target.reference):
         own = None if built_in(target.reference) else called
@@ -128,10 +128,13 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
         )  # fmt: skip
 
 
-def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config: Config) -> Cell:
+def _cell(
+    cell: Cell, target: Target, called: Callable[..., Any] | None, config: Config, device: str, files: list[Path]
+) -> Cell:
+    """Return a cell with its parameters checked and its data hashed; files: those of its data join them."""
     if called is None:
         return cell
-    params = dict(cell.params)
+    params, made = dict(cell.params), None
     keep = config.checkpoint.keep
     if target.kind == "recipe" and keep != "final" and params.setdefault("checkpoint", keep) != keep:
         raise ConfigError(
@@ -145,7 +148,12 @@ def _cell(cell: Cell, target: Target, called: Callable[..., Any] | None, config:
 
         splits = [stream_seed(seed, SPLIT) for seed in config.seeds] if SPLIT in config.vary else []
         require_batches(params, _task(target), where=where, splits=splits)
-    return replace(cell, params=params, data=data_digest_of(target, params))
+    elif target.kind == "recipe":
+        from sweep.train.check import check
+
+        made = check(_made(called, params, target.reference), target.reference, device)
+        files += made.source.files() if made.source is not None else ()
+    return replace(cell, params=params, data=_data(target, params, made))
 
 
 def _as_written(config: Config, target: Target, called: Callable[..., Any] | None) -> Config:
@@ -169,14 +177,36 @@ def _as_written(config: Config, target: Target, called: Callable[..., Any] | Non
     return config.model_copy(update={"params": text(config.params, ("params",)), "grid": grid, "tasks": tasks})
 
 
-def data_digest_of(target: Target, params: Mapping[str, Any]) -> str:
+def _made(function: Callable[..., Any], params: Mapping[str, Any], reference: str) -> Any:
+    """Return what a recipe function returns. Raises: ConfigError with the user's part of the traceback."""
+    try:
+        return function(**bind(function, params, kind="recipe"))
+    except SweepError as error:
+        where = f"{reference}: {error.where}" if error.where else reference
+        raise ConfigError(error.what, where=where, hint=error.hint) from None
+    except Exception as error:
+        raise ConfigError(f"calling it failed\n{user_traceback(error)}", where=reference) from error
+
+
+def data_digest_of(target: Target, params: Mapping[str, Any], function: Callable[..., Any]) -> str:
     """Return what identifies the data that a recipe trains on; "" where it is not known what they are."""
-    if target.kind != "recipe" or "data" not in params:
+    own = target.kind == "recipe" and target.reference not in BUILT_IN_RECIPES
+    return _data(target, params, _made(function, params, target.reference) if own else None)
+
+
+def _data(target: Target, params: Mapping[str, Any], made: Any) -> str:
+    if getattr(made, "source", None) is not None:
+        return str(made.source.content())
+    if target.kind != "recipe":
         return ""
     from sweep.train.params import Data
     from sweep.train.splits import identity
 
-    return identity(Data.model_validate(params["data"]), _task(target))
+    try:
+        data = Data.model_validate(params["data"])
+    except (KeyError, ValueError):  # a recipe of one's own may call anything data
+        return ""
+    return identity(data, _task(target))
 
 
 def _task(target: Target) -> Literal["classification", "regression"]:

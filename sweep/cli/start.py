@@ -13,6 +13,7 @@ from sweep.cli.output import say, show
 from sweep.errors import SweepError
 
 FILES = ("experiment.yaml", "my_training.py")
+RECIPE = ("my_recipe.py",)
 
 # What a person types, once, for each shell; click's own scripts do the work.
 INSTALL = {
@@ -24,11 +25,13 @@ INSTALL = {
 
 @click.command(short_help="Write a config and a training function to start from.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".")
-def init(directory: Path) -> int:
+@click.option("--recipe", is_flag=True, help="Write my_recipe.py: a model, data and a loss for the built-in loop.")
+def init(directory: Path, recipe: bool) -> int:
     """Write experiment.yaml and my_training.py into DIRECTORY (this one by default): a commented config and a
     training function that runs on a CPU in seconds. Nothing that exists is overwritten.
     """
-    there = [name for name in FILES if (directory / name).exists()]
+    names = RECIPE if recipe else FILES
+    there = [name for name in names if (directory / name).exists()]
     if there:
         raise SweepError(
             f"{there[0]} is there already", where=str(directory), hint="name another folder: sweep init my-experiment"
@@ -36,14 +39,14 @@ def init(directory: Path) -> int:
     templates = files("sweep.cli") / "first"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
+        for name in names:
             (directory / name).write_text((templates / name).read_text(encoding="utf-8"), encoding="utf-8")
             say(f"wrote {directory / name}")
     except OSError as error:
         raise SweepError(f"cannot be written: {error.strerror}", where=str(directory)) from error
     inside = directory.resolve() == Path.cwd()
     go = "" if inside else f"cd {shlex.quote(os.fspath(directory))} && "
-    say(f"next: {go}sweep run experiment.yaml")
+    say(f"next: {go}sweep run {'recipe=my_recipe:recipe --seeds 0-9' if recipe else 'experiment.yaml'}")
     return 0
 
 

@@ -80,7 +80,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), **settin
     merged = _merge(draft)
     _overridden(merged, draft)
     if merged.get("name") is None:
-        merged["name"] = _called(merged.get("train")) if file is None else safe_name(file.stem)
+        merged["name"] = called(merged) if file is None else safe_name(file.stem)
     return _checked(merged, draft, None if file is None else str(file))
 
 
@@ -120,9 +120,12 @@ def _merge(draft: _Draft) -> dict[str, Any]:
     return merged
 
 
-def _called(train: Any) -> str:
-    """Return a name where no file gives one: the module of the training function, else the example's."""
-    module = train.partition(":")[0] if isinstance(train, str) else ""
+def called(given: Mapping[str, Any]) -> str:
+    """Return a name where no file gives one: that of a training function's module or of a recipe, or the example's."""
+    train, recipe = (value if isinstance(value, str) else "" for value in (given.get("train"), given.get("recipe")))
+    module, _, name = (train or ("" if recipe.startswith("sweep.") else recipe)).partition(":")
+    if recipe and not train and name not in ("", "recipe"):
+        module = name
     return safe_name(module.rpartition(".")[2]) if module else DEFAULT_NAME
 
 

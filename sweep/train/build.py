@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sweep.errors import ConfigError
 from sweep.train import augment, data, models, optim, schedule, scoring
 from sweep.train.data import Dataset
+from sweep.train.losses import gaussian, squared
 from sweep.train.params import Augment, Data, Model, Optimizer, Schedule, StopEarly, parse_checkpoint
 from sweep.train.recipe import Recipe
 
@@ -60,7 +61,7 @@ def classifier(
             "classes": list(found.classes),
             **_about(model, found),
         },
-        **{**parts, "augment": _augment(parts["augment"], load)},
+        **{**parts, "augment": augmenting(parts["augment"], load)},
     )
 
 
@@ -84,22 +85,8 @@ def regressor(
             "target": {"mean": found.target_mean, "std": found.target_std},
             **_about(model, found),
         },
-        **{**parts, "augment": _augment(parts["augment"], load)},
+        **{**parts, "augment": augmenting(parts["augment"], load)},
     )
-
-
-def squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of the first output."""
-    return (outputs[:, 0].float() - targets).square().mean()
-
-
-def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log-likelihood of N(outputs[:, 0], exp(outputs[:, 1])), up to a constant.
-
-    Nix & Weigend (1994), eq. 7.
-    """
-    mean, log_var = outputs.float().unbind(1)
-    return 0.5 * ((mean - targets).square() * torch.exp(-log_var) + log_var).mean()
 
 
 def _about(model: Model, found: Dataset) -> dict[str, Any]:
@@ -111,7 +98,8 @@ def _about(model: Model, found: Dataset) -> dict[str, Any]:
     }
 
 
-def _augment(spec: Augment | None, load: Any) -> Any:
+def augmenting(spec: Augment | None, load: Any) -> Any:
+    """Return the augmentation of a spec, with the data's own black; None for none. Raises: ConfigError."""
     if spec is None or not (spec.shift or spec.flip):
         return None
     found: Dataset = load()

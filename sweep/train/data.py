@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ ROOM = 0.5  # of a device's free memory: more the data may not take
 
 @dataclass(frozen=True)
 class Split:
-    """inputs (examples, ...) float32; targets (examples,) int64 classes or float32; ids (examples,) int64."""
+    """inputs (examples, ...) float32, or int64 as they are; targets (examples, ...) int64 or float32; ids int64."""
 
     inputs: Tensor
     targets: Tensor
@@ -63,6 +64,11 @@ class Dataset:
         return tuple(self.train.inputs.shape[1:])
 
     @property
+    def inputs(self) -> int:
+        """How many numbers one example has."""
+        return prod(self.input_shape)
+
+    @property
     def normalisation(self) -> dict[str, list[Any]]:
         """Return what is stored beside the weights, for whoever gives the model raw inputs."""
         found: dict[str, list[Any]] = {"mean": list(self.mean), "std": list(self.std)}
@@ -95,19 +101,27 @@ def load(data: Data, task: Task, split: int | None = None) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _load(data: Data, task: Task, stamps: Stamps, seed: int | None) -> Dataset:
-    raw = read(data)
-    where = data.path or data.folder or data.name
-    kept = stored(raw, task, where)
-    found = chosen(kept, data, seed)
-    inputs, targets, groups, wide, train = kept.inputs, kept.targets, kept.groups, kept.wide, found.train
+    return dataset(read(data), task, data.path or data.folder or data.name, limit=data.limit, seed=seed)
 
-    mean, std = _scale(inputs[train])
+
+def dataset(raw: Raw, task: Task, where: str, *, limit: int | None = None, seed: int | None = None) -> Dataset:
+    """Return the splits of what was stored, normalised; seed: see `load`. Raises: ConfigError."""
+    kept = stored(raw, task, where)
+    found = chosen(kept, limit, seed)
+    inputs, targets, wide, train = kept.inputs, kept.targets, kept.wide, found.train
+
+    mean, std = (np.zeros(0), np.zeros(0)) if raw.plain else _scale(inputs[train])
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
     target_mean, target_std = 0.0, 1.0
-    if task == "regression":
+    if task == "regression" and targets.ndim == 1:
         target_mean, target_std = float(targets[train].mean()), float(targets[train].std()) or 1.0
 
     def split(index: NDArray[np.int64]) -> Split:
+        y = targets[index] if task == "classification" else (targets[index] - target_mean) / target_std
+        made = torch.from_numpy(y).to(torch.int64 if task == "classification" else torch.float32)
+        if raw.plain:
+            kept_as = torch.float32 if inputs.dtype.kind == "f" else torch.int64
+            return Split(torch.from_numpy(inputs[index]).to(kept_as), made, torch.from_numpy(index))
         with np.errstate(over="ignore", invalid="ignore"):  # in columns that are wide, and replaced below
             x = inputs[index].astype(np.float32)
             x -= mean.reshape(shape).astype(np.float32)
@@ -115,14 +129,10 @@ def _load(data: Data, task: Task, stamps: Stamps, seed: int | None) -> Dataset:
         if wide.any():
             exact = inputs[index][:, wide].astype(np.float64)
             x[:, wide] = (exact - mean[wide].reshape(shape)) / std[wide].reshape(shape)
-        y = groups[index] if task == "classification" else (targets[index] - target_mean) / target_std
-        kind = torch.int64 if task == "classification" else torch.float32
-        return Split(
-            torch.from_numpy(x), torch.from_numpy(y).to(kind),
-            torch.from_numpy(index),
-        )  # fmt: skip
+        return Split(torch.from_numpy(x[:, 0] if raw.flat else x), made, torch.from_numpy(index))
 
-    count = int(groups.max()) + 1 if task == "classification" else 1
+    one = targets.shape[1] if targets.ndim > 1 else 1
+    count = int(targets.max()) + 1 if task == "classification" else one
     return Dataset(
         split(train), split(found.val), split(found.test), outputs=count, mean=tuple(mean.tolist()),
         std=tuple(std.tolist()), classes=_names(raw, count, where) if task == "classification" else (),

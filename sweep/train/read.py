@@ -27,7 +27,11 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 
 @dataclass(frozen=True)
 class Raw:
-    """A data set as it was stored: inputs (examples, ...), targets (examples,), splits of its own if any."""
+    """A data set as it was stored: inputs (examples, ...), targets (examples, ...), splits of its own if any.
+
+    test, val: positions of theirs among the inputs, where they are not stored apart. plain: inputs are left as they
+    are, not normalised. flat: inputs have a channel for the normalisation alone.
+    """
 
     inputs: Array
     targets: Array
@@ -36,6 +40,10 @@ class Raw:
     val_inputs: Array | None = None
     val_targets: Array | None = None
     classes: tuple[str, ...] = ()
+    test: Array | None = None
+    val: Array | None = None
+    plain: bool = False
+    flat: bool = False
 
 
 def read(data: Data) -> Raw:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sweep.train.data import Dataset
     from sweep.train.scoring import Scoring
+    from sweep.train.source import Source
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Recipe:
     best: the validation metric whose best epoch is the result; None for the final epoch.
     resplit: 32-bit seed -> this recipe on another split of the same data, for `vary: [split]`; None: it has one.
     meta: Dataset -> plain values stored beside the weights, enough to rebuild the model.
+    source: what the data are read from, part of a run's identity; None: not known.
     """
 
     data: Callable[[], Dataset]
@@ -56,3 +58,4 @@ class Recipe:
     best: str | None = None
     resplit: Callable[[int], Recipe] | None = None
     meta: Callable[[Dataset], Mapping[str, Any]] = lambda data: {}
+    source: Source | None = None

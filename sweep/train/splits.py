@@ -19,6 +19,7 @@ _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
 Task = Literal["classification", "regression"]
 Stamps = tuple[tuple[str, int, int], ...]
 TEST_SHARE = 0.25
+IGNORED = -100  # in targets of several numbers an example: torch's own sign for one that does not count
 LOST = 1e-4  # of a feature's deviation: more of it rounding may not take
 NORMALISED = ", normalised in float64"
 VAL_SHARE = 0.15  # of what is left for training
@@ -29,7 +30,8 @@ VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
 class Stored:
     """All examples behind one another, and what the data set itself says about them.
 
-    groups: their class numbers, 0 in regression. own: the positions of each split by the data set's own account.
+    groups: their class numbers, 0 where an example has no one class. own: the positions of each split by the data
+    set's own account.
     wide: the features or channels that float32 cannot carry before the mean is taken off (a time stamp).
     """
 
@@ -62,17 +64,20 @@ class Seen:
 def stored(raw: Raw, task: Task, where: str) -> Stored:
     """Return the examples of a data set. Raises: ConfigError."""
     inputs, targets, own = _joined(raw)
-    groups = _labels(targets, where) if task == "classification" else np.zeros(len(targets), np.int64)
-    return Stored(inputs, targets, groups, own, _wide(inputs), where)
+    if task == "classification":
+        targets = _labels(targets, where)
+    one = task == "classification" and targets.ndim == 1
+    wide = np.zeros(inputs.shape[1:2], np.bool_) if raw.plain else _wide(inputs)
+    return Stored(inputs, targets, targets if one else np.zeros(len(targets), np.int64), own, wide, where)
 
 
-def chosen(found: Stored, data: Data, seed: int | None = None) -> Chosen:
+def chosen(found: Stored, limit: int | None = None, seed: int | None = None) -> Chosen:
     """Return which examples belong to which split; see `sweep.train.data.load`. Raises: ConfigError."""
     rest, test = found.own["train"], found.own["test"]
     if not len(test):
         rest, test = _split(rest, found.groups, TEST_SHARE, seed)
-    if data.limit is not None:
-        rest, test = _first(rest, data.limit, seed), _first(test, data.limit, seed)
+    if limit is not None:
+        rest, test = _first(rest, limit, seed), _first(test, limit, seed)
     train, val = rest, found.own["val"]
     if not len(val):
         train, val = _split(rest, found.groups, min(VAL_SHARE, VAL_MOST / max(len(rest), 1)), seed)
@@ -94,7 +99,7 @@ def look(data: Data, task: Task, seeds: Sequence[int] = ()) -> Seen:
 @lru_cache(maxsize=16)
 def _look(data: Data, task: Task, stamps: Stamps, seeds: tuple[int, ...]) -> Seen:
     found = stored(read(data), task, data.path or data.folder or data.name)
-    counts = tuple(len(chosen(found, data, seed).train) for seed in seeds or (None,))
+    counts = tuple(len(chosen(found, data.limit, seed).train) for seed in seeds or (None,))
     return Seen(tuple(found.inputs.shape[1:]), counts, bool(found.wide.any()))
 
 
@@ -127,16 +132,21 @@ def _joined(raw: Raw) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.
         start += count
         if x is not None and y is not None:
             inputs.append(x)
-            targets.append(y.reshape(-1))
+            targets.append(y.reshape(-1) if y.shape[1:] == (1,) else y)
+    for name, index in (("test", raw.test), ("val", raw.val)):
+        if index is not None:
+            own["train"], own[name] = np.setdiff1d(own["train"], index), np.sort(index).astype(np.int64)
     return np.concatenate(inputs), np.concatenate(targets), own
 
 
 def _labels(targets: NDArray[Any], where: str) -> NDArray[np.int64]:
     labels = targets.astype(np.int64)
-    if not np.array_equal(labels, targets) or labels.min() < 0:
+    counted = labels if labels.ndim == 1 else labels[labels != IGNORED]
+    if not np.array_equal(labels, targets) or counted.min(initial=0) < 0:
         raise ConfigError(
-            "the targets are not class numbers from 0 on", where=where, hint="for numbers: recipe regressor"
-        )
+            "the targets are not class numbers from 0 on", where=where,
+            hint="for numbers: recipe regressor, or loss='mse' in a recipe of your own",
+        )  # fmt: skip
     if labels.max() >= 100_000:
         raise ConfigError(f"the largest class number is {labels.max()}: are these classes?", where=where)
     return labels

@@ -104,13 +104,13 @@ def require_same_code(spec: RunSpec) -> None:
     """Raises: StoreError when the code or the data are not those that the run was trained with."""
     if spec.target.kind == "command":
         return
-    now, _ = resolve(spec.target.kind, spec.target.reference)
+    now, function = resolve(spec.target.kind, spec.target.reference)
     if now.digest != spec.target.digest:
         raise StoreError(
             f"its source has changed: {spec.target.digest[:16]} then, {now.digest[:16]} now",
             where=spec.target.reference, hint="check out the version it was trained with: git_commit in its record",
         )  # fmt: skip
-    data = data_digest_of(spec.target, spec.params)
+    data = data_digest_of(spec.target, spec.params, function)
     if data.partition(",")[0] == spec.data.partition(",")[0] != data:
         raise StoreError(
             "an earlier version normalised its data in float32, which could not carry them", where="params.data",

@@ -28,6 +28,20 @@ def test_what_init_writes_runs_and_its_seeds_differ(
     assert "same test/accuracy" not in out
 
 
+def test_the_recipe_that_init_writes_trains_under_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["init", "--recipe"]) == 0
+    assert "sweep run recipe=my_recipe:recipe --seeds 0-9" in capsys.readouterr().out
+    assert main(["run", "recipe=my_recipe:recipe", "--seeds", "0-2", "--engine", "inline", "params.epochs=3"]) == 0
+    out = capsys.readouterr().out
+    assert "3 planned = 3 ok + 0 failed" in out
+    assert "ensemble beside its members" in out
+    assert Path("runs/my_recipe/sweep.json").is_file()
+
+
 def test_init_overwrites_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,138 @@
+"""Check a recipe of one's own before anything starts: its data, and that its parts fit one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweep.determinism import seeding
+from sweep.errors import ConfigError, SweepError
+from sweep.target import user_traceback
+from sweep.train.data import Dataset
+from sweep.train.losses import LOSSES
+from sweep.train.recipe import Recipe
+from sweep.train.source import forget
+
+# Of what a module that needs a GPU says on a CPU, nothing is about shapes.
+_SHAPES = re.compile(r"shape|size|dimension|channel|out of bounds|out of range|batch|dtype|type", re.I)
+_ALONE = "more than 1 value per channel"
+
+
+def check(made: Any, reference: str, device: str) -> Recipe:
+    """Return the recipe, once its data were read and a batch of two went through its model and loss.
+
+    Raises: ConfigError naming the part, before any run has started.
+    """
+    if not isinstance(made, Recipe):
+        raise ConfigError(
+            f"it returned a {type(made).__name__}, not a recipe", where=reference, hint="return sweep.recipe(...)"
+        )
+    try:
+        with seeding.restored():
+            data = _called("its data cannot be read", reference, made.data)
+            _require_data(data, reference)
+            _try(made, data, reference, device)
+    finally:
+        forget()
+    return made
+
+
+def _called(what: str, reference: str, part: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return part(*given)
+    except SweepError as error:
+        raise ConfigError(error.what, where=f"{reference}: {error.where or ''}".rstrip(": "), hint=error.hint) from None
+    except Exception as error:
+        raise ConfigError(f"{what}\n{user_traceback(error)}", where=reference) from error
+
+
+def _require_data(data: Any, reference: str) -> None:
+    if not isinstance(data, Dataset):
+        raise ConfigError(
+            f"its data are a {type(data).__name__}, not a sweep.Dataset", where=reference,
+            hint="data=sweep.data.arrays(x, y)",
+        )  # fmt: skip
+    for name in ("train", "val", "test"):
+        split = getattr(data, name)
+        for part in ("inputs", "targets"):
+            held: Tensor = getattr(split, part)
+            if len(held) != len(split) or not len(split):
+                raise ConfigError(
+                    f"{name} has {len(held)} {part} for {len(split)} examples", where=f"{reference}: data"
+                )
+            if held.is_floating_point() and not torch.isfinite(held).all():
+                raise ConfigError(
+                    f"the {part} of {name} hold values that are not finite", where=f"{reference}: data",
+                    hint="leave those examples out, or fill in what is missing",
+                )  # fmt: skip
+
+
+def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
+    torch.manual_seed(0)
+    model = _called("its model cannot be made", reference, made.model, data)
+    if not isinstance(model, torch.nn.Module):
+        raise ConfigError(f"its model is a {type(model).__name__}, not a torch.nn.Module", where=f"{reference}: model")
+    model = model.train()
+    n, size = len(data.train), made.batch_size
+    last = min(size, n) if made.drop_last else n % size or size
+    shape = tuple(data.input_shape)
+    for count in (2, 1) if last == 1 else (2,):
+        inputs, targets = data.train.inputs[:count], data.train.targets[:count]
+        try:
+            outputs = model(inputs)
+            if not isinstance(outputs, Tensor):
+                raise ConfigError(
+                    f"its model gives a {type(outputs).__name__}, not a tensor", where=f"{reference}: model"
+                )
+            _require_outputs(made, data, outputs, reference)
+            loss = made.loss(outputs.float(), targets)
+            made.scoring(data).tally(outputs.detach().float(), targets)
+        except SweepError:
+            raise
+        except Exception as error:
+            text = str(error).strip().partition("\n")[0]
+            if count == 1 and _ALONE not in text:
+                return
+            if count == 1:
+                raise ConfigError(
+                    f"batch_size {size} leaves one of {n} examples for the last batch, and batch norm needs two",
+                    where=reference, hint="drop_last=True leaves it out, or change batch_size",
+                ) from error  # fmt: skip
+            if device != "cpu" and not _SHAPES.search(text):
+                return
+            raise ConfigError(
+                f"its model and loss do not take a batch of 2 examples of shape {shape}\n{user_traceback(error)}",
+                where=reference, hint=_hint(shape, text),
+            ) from error  # fmt: skip
+        if not isinstance(loss, Tensor) or loss.dim():
+            raise ConfigError(
+                "its loss is not one number", where=f"{reference}: loss", hint="return the mean over the batch"
+            )
+
+
+def _require_outputs(made: Recipe, data: Dataset, outputs: Tensor, reference: str) -> None:
+    named = next((each for each in LOSSES.values() if each.of is made.loss), None)
+    if named is None or named.shape is None:
+        return
+    wanted, found = named.shape(data), tuple(outputs.shape[1:])
+    if found != wanted:
+        raise ConfigError(
+            f"its model gives outputs of shape {found} for an example, and the loss needs {wanted}",
+            where=f"{reference}: model", hint="let the last layer have data.outputs of them",
+        )  # fmt: skip
+
+
+def _hint(shape: tuple[int, ...], text: str) -> str | None:
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
+        return 'images have their channels first: sweep.data.arrays(..., layout="NHWC") puts them there'
+    if len(shape) == 1 and re.search(r"[34]D|conv", text):
+        return f"each example is a row of {shape[0]} numbers, no image: reshape x, or take a model for tables"
+    if len(shape) > 1 and "mat1 and mat2" in text:
+        return "a linear layer takes one row an example: begin with nn.Flatten()"
+    if "Long" in text or "Int" in text:
+        return "an embedding takes token ids: sweep.data.arrays(..., normalise=False) leaves them as they are"
+    return None

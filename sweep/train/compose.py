@@ -1,0 +1,153 @@
+"""A recipe of one's own: parts in a few words become what the loop trains with. Loads torch when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from sweep.config import explain
+from sweep.errors import ConfigError
+from sweep.train.params import Augment, Optimizer, Part, Precision, Schedule, StopEarly, parse_checkpoint
+from sweep.train.recipe import Recipe
+from sweep.train.source import Source, as_source
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sweep.train.data import Dataset
+    from sweep.train.losses import Loss
+    from sweep.train.scoring import Scoring
+
+Spec = TypeVar("Spec", bound=Part)
+
+
+def adamw(lr: float = 1e-3, **more: Any) -> Optimizer:
+    """Return AdamW as a part of a recipe; more: betas, eps, weight_decay."""
+    return _part(Optimizer, {"name": "adamw", "lr": lr, **more}, "optimizer")
+
+
+def sgd(lr: float = 0.05, **more: Any) -> Optimizer:
+    """Return SGD as a part of a recipe; more: momentum, nesterov, weight_decay."""
+    return _part(Optimizer, {"name": "sgd", "lr": lr, **more}, "optimizer")
+
+
+def recipe(
+    *,
+    model: Callable[[Dataset], nn.Module],
+    data: Any,
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "cross-entropy",
+    optimizer: Any = "adamw",
+    lr: float | None = None,
+    schedule: Any = "cosine",
+    epochs: int = 20,
+    batch_size: int = 64,
+    scoring: Callable[[Dataset], Scoring] | None = None,
+    augment: Any = None,
+    stop_early: StopEarly | Mapping[str, Any] | None = None,
+    checkpoint: str = "final",
+    precision: Precision = "fp32",
+    compile: bool = False,
+    loader_workers: int | None = None,
+    drop_last: bool = False,
+) -> Recipe:
+    """Return a recipe of your own model, data and loss for the built-in loop. Each part may be a plain callable.
+
+    Parameters
+    ----------
+    model : Dataset -> module, made anew for each seed; `data.inputs`, `data.input_shape` and `data.outputs` are sizes.
+    data : a source of `sweep.data`, a pair (x, y), or a function that returns one of these or a `Dataset`.
+    loss : "cross-entropy" (classes), "mse" or "gaussian" (one number an example; the second predicts its variance),
+        or (outputs, targets) -> the mean of a batch. Numbers are predicted in units of their deviation in train.
+    optimizer : `sweep.adamw(lr=...)`, `sweep.sgd(lr=...)`, or (parameters, lr) -> optimizer together with `lr`.
+    schedule : of the rate: "cosine", "constant", "step", a mapping with more of it, or (step, steps) -> factor.
+    scoring : Dataset -> `Scoring`, what is measured and saved; None: what is usual for the targets.
+    augment : {"shift": pixels, "flip": True}, or (inputs, keys) -> inputs; see `Recipe`.
+    stop_early, checkpoint, precision, compile, loader_workers, drop_last : as for the built-in recipes.
+
+    Raises
+    ------
+    ConfigError
+    """
+    from torch.nn import Module
+
+    from sweep.train import build, losses, optim
+    from sweep.train.schedule import factor
+
+    if isinstance(model, Module) or not callable(model):
+        raise ConfigError(
+            f"its model is one {type(model).__name__}, and every seed needs one of its own", where="model",
+            hint="model=lambda data: MyNet(data.inputs, data.outputs)",
+        )  # fmt: skip
+    named = losses.find(loss)
+    load, source = _loader(data, named)
+    spec = None if callable(optimizer) else _part(Optimizer, optimizer, "optimizer")
+    rate = lr if spec is None else spec.lr
+    if rate is None or not rate > 0 or (spec is not None and lr is not None):
+        raise ConfigError(
+            f"lr is {lr}", where="lr",
+            hint="an optimizer of your own is called with the rate that stands in lr; sweep.adamw(lr=...) has its own",
+        )  # fmt: skip
+    try:
+        best = parse_checkpoint(checkpoint)
+    except ValueError as error:
+        raise ConfigError(str(error), where="checkpoint") from None
+    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ConfigError(f"{name} is {count!r}", where=name, hint="a whole number from 1")
+
+    def made(split: int | None = None) -> Recipe:
+        return Recipe(
+            data=partial(load, split),
+            model=model,
+            loss=named.of,
+            optimizer=optimizer if spec is None else partial(optim.build, spec),
+            lr=rate,
+            schedule=schedule if callable(schedule) else partial(factor, _part(Schedule, schedule, "schedule")),
+            scoring=scoring or named.scoring,
+            epochs=epochs,
+            batch_size=batch_size,
+            augment=augment
+            if augment is None or callable(augment)
+            else build.augmenting(_part(Augment, augment, "augment"), partial(load, split)),
+            drop_last=drop_last,
+            precision=precision,
+            compile=compile,
+            loader_workers=loader_workers,
+            stop_early=None if stop_early is None else _part(StopEarly, stop_early, "stop_early"),
+            best=best,
+            resplit=made,
+            meta=named.meta,
+            source=source,
+        )
+
+    return made()
+
+
+def _part(kind: type[Spec], given: Any, where: str) -> Spec:
+    """Return a part by its name, its parameters or itself. Raises: ConfigError."""
+    try:
+        return kind.model_validate({"name": given} if isinstance(given, str) else given)
+    except ValidationError as error:
+        raise explain(error, where=where, names=list(kind.model_fields), model=kind) from None
+
+
+def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | None], Dataset], Source | None]:
+    """Return what loads the data on a split of this seed, and their source, where it is known before."""
+    if isinstance(data, Source) or not callable(data):
+        source = as_source(data)
+        return partial(source.load, loss.task), source
+
+    def load(split: int | None) -> Dataset:
+        from sweep.train.data import Dataset
+
+        found = data()
+        if not isinstance(found, Dataset):
+            return as_source(found).load(loss.task, split)
+        if split is not None:
+            raise ConfigError("these data have a split of their own", where="vary", hint="leave split out of it")
+        return found
+
+    return load, None

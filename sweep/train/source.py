@@ -1,0 +1,244 @@
+"""Source: examples that a recipe of one's own is trained on, read when a run needs them. Loads no torch.
+
+A test set and a val set are drawn from the examples, always the same ones, where none are named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.errors import ConfigError
+from sweep.inputs import Content
+from sweep.train.files import data_digest, data_files
+from sweep.train.params import Data
+from sweep.train.read import Raw, read
+from sweep.train.splits import Task
+
+if TYPE_CHECKING:
+    from sweep.train.data import Dataset
+
+Array = NDArray[Any]
+FEW = (1, 3, 4)  # channels that pictures have
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Examples with their targets; made by the functions of `sweep.data`.
+
+    where: names it in errors. read: the arrays, checked. content: a digest of all that decides them, part of a run's
+    identity. files: those that it reads.
+    """
+
+    where: str
+    read: Callable[[], Raw]
+    content: Callable[[], str]
+    files: Callable[[], tuple[Path, ...]] = tuple
+
+    def load(self, task: Task | None = None, split: int | None = None) -> Dataset:
+        """Return train, val and test, normalised; from the cache of this process where it was the last.
+
+        task: None takes class numbers and names for classes, other numbers for values. split: as for
+        `sweep.train.data.load`. Raises: ConfigError.
+        """
+        return _load(self, task, split)
+
+
+@lru_cache(maxsize=2)
+def _load(source: Source, task: Task | None, split: int | None) -> Dataset:
+    from sweep.train.data import dataset
+
+    raw = source.read()
+    if task is None:
+        task = "regression" if raw.targets.dtype.kind == "f" else "classification"
+    return dataset(raw, task, source.where, seed=split)
+
+
+def forget() -> None:
+    """Let go of the data that were loaded last."""
+    _load.cache_clear()
+
+
+def arrays(
+    x: Any,
+    y: Any,
+    *,
+    test: Any = None,
+    val: Any = None,
+    classes: Sequence[str] = (),
+    normalise: bool = True,
+    layout: str | None = None,
+) -> Source:
+    """Return a source of arrays or tensors: inputs `x` (examples, ...) and targets `y` (examples, ...).
+
+    Parameters
+    ----------
+    test, val : the positions of their examples, or a pair (x, y) of their own; None: drawn from the rest.
+    classes : their names; targets that are text are numbered in the order of the alphabet.
+    normalise : take off the mean and divide by the deviation of train, by feature of a table or channel of images
+        (by one of each where an example has two dimensions). False keeps the values: token ids, say.
+    layout : "NHWC" for images with their channels last, which are then put first; "NCHW" where such a shape misleads.
+    """
+    parts = (x, y, test, val, tuple(classes), normalise, layout)
+    return Source("data", partial(_of_arrays, *parts), partial(_content, parts))
+
+
+def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> Source:
+    """Return a source of map-style data sets, whose items are pairs (input, target); all of it is held in memory.
+
+    options: as for `arrays`.
+    """
+    parts = (train, test, val, options)
+    return Source("data", partial(_of_items, *parts), partial(_content_of, partial(_of_items, *parts)))
+
+
+def npz(path: str | os.PathLike[str], **options: Any) -> Source:
+    """Return a source of a NumPy file: x and y, or x_train, y_train with x_test, y_test, x_val, y_val, classes."""
+    return of_files(Data(name="npz", path=os.fspath(path), **options))
+
+
+def idx(folder: str | os.PathLike[str], **options: Any) -> Source:
+    """Return a source of the four IDX files of an MNIST-like data set."""
+    return of_files(Data(name="idx", folder=os.fspath(folder), **options))
+
+
+def of_files(data: Data) -> Source:
+    """Return a source of files as the built-in recipes read them."""
+    where = data.path or data.folder or data.name
+    return Source(where, partial(read, data), partial(data_digest, data), partial(_files, data))
+
+
+def as_source(given: Any) -> Source:
+    """Return a source, or that of a pair (x, y). Raises: ConfigError."""
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, tuple) and len(given) == 2:
+        return arrays(*given)
+    raise ConfigError(
+        f"its data are a {type(given).__name__}", where="data", hint="give sweep.data.arrays(x, y), or a pair (x, y)"
+    )
+
+
+def _files(data: Data) -> tuple[Path, ...]:
+    return tuple(data_files(data).values())
+
+
+def _content(parts: Any) -> str:
+    return Content().of(parts)
+
+
+def _content_of(read: Any) -> str:
+    raw = read()
+    return Content().of([getattr(raw, name) for name in raw.__dataclass_fields__])
+
+
+def _array(value: Any) -> Array:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().resolve_conj()
+    found = np.asarray(value)
+    if found.dtype == object and found.size and all(isinstance(each, str) for each in found.flat):
+        found = found.astype(str)
+    return found
+
+
+def _of_arrays(
+    x: Any, y: Any, test: Any, val: Any, classes: tuple[str, ...], normalise: bool, layout: str | None
+) -> Raw:
+    named = {"": (_array(x), _array(y))}
+    taken = {}
+    for name, given in (("test", test), ("val", val)):
+        if isinstance(given, tuple) and len(given) == 2:
+            named[f" of {name}"] = (_array(given[0]), _array(given[1]))
+        elif given is not None:
+            taken[name] = _positions(name, _array(given), len(named[""][0]))
+    if {"test", "val"} <= taken.keys() and np.intersect1d(taken["test"], taken["val"]).size:
+        raise ConfigError("test and val name the same examples", where="data")
+    texts = [pair[1] for pair in named.values() if pair[1].dtype.kind in "US"]
+    if texts and len(texts) == len(named):
+        known = np.unique(np.concatenate([each.ravel() for each in texts]))
+        classes = classes or tuple(map(str, known))
+        named = {part: (a, np.searchsorted(known, b)) for part, (a, b) in named.items()}
+    for part, pair in named.items():
+        named[part] = _checked(part, *pair, layout, images=normalise)
+    inputs, targets = named[""]
+    for part, (a, b) in named.items():
+        if a.shape[1:] != inputs.shape[1:] or b.shape[1:] != targets.shape[1:]:
+            raise ConfigError(f"x and y{part} have other shapes than those to train on", where="data")
+    flat = normalise and inputs.ndim == 3
+    if flat:
+        named = {part: (a[:, None], b) for part, (a, b) in named.items()}
+    test_inputs, test_targets = named.get(" of test", (None, None))
+    val_inputs, val_targets = named.get(" of val", (None, None))
+    return Raw(
+        *named[""], test_inputs, test_targets, val_inputs, val_targets, tuple(classes), taken.get("test"),
+        taken.get("val"), plain=not normalise, flat=flat,
+    )  # fmt: skip
+
+
+def _positions(name: str, given: Array, count: int) -> Array:
+    index = np.flatnonzero(given) if given.dtype == bool and given.shape == (count,) else given
+    sound = index.ndim == 1 and index.dtype.kind in "iu" and index.size and 0 <= index.min() <= index.max() < count
+    if not sound or len(np.unique(index)) != len(index):
+        raise ConfigError(
+            f"{name} names no part of {count} examples", where="data",
+            hint="give positions from 0, each once, a mask, or a pair (x, y)",
+        )  # fmt: skip
+    return index
+
+
+def _checked(part: str, x: Array, y: Array, layout: str | None, *, images: bool) -> tuple[Array, Array]:
+    """Return x and y as they are used. Raises: ConfigError."""
+
+    def wrong(what: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(what, where="data", hint=hint)
+
+    for name, one in (("x", x), ("y", y)):
+        if one.ndim == 0 or not one.size:
+            raise wrong(f"{name}{part} of shape {one.shape} holds nothing to learn from")
+        if one.dtype.kind not in "fiub":
+            raise wrong(f"{name}{part} is {one.dtype}, not numbers", "encode it first; text may only be a target")
+        if not np.isfinite(one).all():
+            rows = np.flatnonzero(~np.isfinite(one).reshape(len(one), -1).all(1))
+            raise wrong(
+                f"{name}{part} holds values that are not finite, first in row {rows[0]} ({len(rows)} rows in all)",
+                "leave those rows out, or fill in what is missing",
+            )
+    if len(x) != len(y):
+        raise wrong(f"x{part} has {len(x)} rows and y{part} {len(y)}", "one row for each example")
+    if x.ndim == 4 and images and layout is None and x.shape[3] in FEW[:2] and min(x.shape[1:3]) > max(FEW):
+        raise wrong(
+            f"images{part} of shape {x.shape[1:]} seem to have their channels last",
+            'models of torch want them first: layout="NHWC" puts them there, layout="NCHW" says that they are',
+        )
+    if layout not in (None, "NHWC", "NCHW"):
+        raise wrong(f"layout is {layout!r}", 'it is "NHWC" or "NCHW"')
+    if layout == "NHWC":
+        if x.ndim != 4:
+            raise wrong(f"examples of shape {x.shape[1:]} are no images with channels last")
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return (x[:, None] if x.ndim == 1 else x), y.astype(np.int64) if y.dtype == bool else y
+
+
+def _of_items(train: Any, test: Any, val: Any, options: dict[str, Any]) -> Raw:
+    pairs = {name: _items(name, each) for name, each in (("train", train), ("test", test), ("val", val)) if each}
+    x, y = pairs["train"]
+    return arrays(x, y, test=pairs.get("test"), val=pairs.get("val"), **options).read()
+
+
+def _items(name: str, given: Any) -> tuple[Array, Array]:
+    try:
+        rows = [given[i] for i in range(len(given))]
+        x, y = zip(*((_array(a), _array(b)) for a, b in rows), strict=True)
+        return np.stack(x), np.stack(y)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} does not give pairs (input, target) of one shape: {error}", where="data",
+            hint="its items must be arrays, tensors or numbers: add a transform",
+        ) from error  # fmt: skip
