@@ -81,8 +81,9 @@ def work(task: Task, place: Place) -> Iterator[Outcome]:
 
 # Where torch is seeded: it notes the lines of the calls that led there, and reads them for that.
 _SEEDING = (
-    "sweep.nursery", "sweep.worker", "sweep.determinism.seeding", "contextlib", "torch.random", "torch.cuda",
-    "torch.cuda.random", "torch.xpu", "torch.xpu.random", "torch.mps", "torch._compile", "torch._dynamo.eval_frame",
+    "sweep.nursery.interpreter", "sweep.nursery.child", "sweep.worker", "sweep.determinism.seeding", "contextlib",
+    "torch.random", "torch.cuda", "torch.cuda.random", "torch.xpu", "torch.xpu.random", "torch.mps", "torch._compile",
+    "torch._dynamo.eval_frame",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sweep import nursery
+from sweep.nursery import interpreter
 from sweep.results import run
 from sweep.store import Store
 
@@ -106,6 +106,6 @@ def test_nothing_outlives_the_end_of_a_launch(how: str, stranger: subprocess.Pop
 
 def test_where_orphans_go_elsewhere_what_has_the_mark_is_found(stranger: subprocess.Popen[bytes]) -> None:
     with sleeping("ours") as process:
-        until(lambda: list(nursery._marked("ours")) == [process.pid], 10)
-        nursery._leave_nothing(process.pid, "ours")
+        until(lambda: list(interpreter._marked("ours")) == [process.pid], 10)
+        interpreter._leave_nothing(process.pid, "ours", orphans_come_here=False)
         assert gone(process.pid)

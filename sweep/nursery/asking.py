@@ -1,0 +1,192 @@
+"""The end that calls: nurseries of this process, one for each environment, kept from one call to the next."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import Pipe, reduction
+from pathlib import Path
+from typing import NoReturn
+
+from sweep.errors import EnvironmentRefused, SweepError
+from sweep.nursery.messages import GRACE, LOADING, LOOK, STOP, Call, Ended, Gone, named
+
+_ROOT = str(Path(__file__).parents[2])
+# The current folder is not searched: it may hold a `torch.py`, and a call brings the path that it is to search.
+_START = (
+    "import sys; sys.path += [sys.argv[2]] * (sys.argv[2] not in sys.path); "
+    "from sweep.nursery.interpreter import main; main()"
+)
+
+
+class Nursery:
+    """A nursery of this process. variables: what its interpreter must find in its environment from the start."""
+
+    def __init__(self, preload: Sequence[str], variables: Mapping[str, str]) -> None:
+        self.preload, self.variables, self.owner = tuple(preload), dict(variables), os.getpid()
+        self._link, theirs = Pipe()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the nursery is there
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _START, str(theirs.fileno()), _ROOT, *preload],
+                stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, pass_fds=[theirs.fileno()],
+                env={**os.environ, **variables}, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def fits(self, preload: Sequence[str], variables: Mapping[str, str]) -> bool:
+        """Return whether it can be called from here for what needs these modules and variables."""
+        wanted = self.preload == tuple(preload) and self.variables == variables
+        return wanted and self.owner == os.getpid() and self.alive
+
+    def call(self, call: Call, look: Callable[[], None] = lambda: None) -> Ended:
+        """Make a call and wait for its end; `look` is called about every second.
+
+        Whatever is raised here meanwhile, by a signal's handler for example, ends the call at once.
+        Raises: Gone when the nursery was ended; EnvironmentRefused when it could not start.
+        """
+        try:
+            self.begin(call)
+            while (ended := self.ended(LOOK)) is None:
+                look()
+            return ended
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read once the call under way has ended."""
+        return self._link.fileno()
+
+    def begin(self, call: Call, streams: Sequence[int] = ()) -> None:
+        """Begin a call; streams: what is to be stdout and stderr of a program."""
+        with suppress(OSError):  # `ended` finds it out
+            self._link.send(call)
+            for stream in streams:
+                reduction.send_handle(self._link, stream, self._process.pid)
+
+    def stop(self) -> None:
+        """Ask the program under way to end, and end it in a few seconds if it does not."""
+        with suppress(OSError):
+            self._link.send(STOP)
+
+    def ended(self, seconds: float) -> Ended | None:
+        """Return how the call under way ended, or None where that has not happened within so many seconds."""
+        if not self._link.poll(seconds) and self.alive:
+            return None
+        try:
+            found = self._link.recv()
+        except (EOFError, OSError):
+            self._gone()
+        assert isinstance(found, Ended)
+        return found
+
+    def _gone(self) -> NoReturn:
+        code = self._process.wait()
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace").strip().splitlines()
+        if code == LOADING:
+            raise EnvironmentRefused(
+                f"a process to train in could not start: {said[-1] if said else 'it says nothing'}",
+                where=sys.executable,
+            )
+        raise Gone(f"the process that forks the runs was ended ({named(code)})")
+
+    def close(self) -> None:
+        """End it, with all that it has forked."""
+        self._link.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(2 * GRACE)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it where it has forked nothing, or would not end by itself."""
+        self._link.close()
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+
+
+class Program:
+    """A program under way, in a session of its own. stdout, stderr: what it says; ended: how, once it has."""
+
+    def __init__(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
+        self._nursery = _taken((), {})
+        self._name, self._stopped = words[0], False
+        self.ended: Ended | None = None
+        (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
+        self.stdout, self.stderr = open(out, "rb", buffering=0), open(err, "rb", buffering=0)  # noqa: SIM115
+        call = Call(words=tuple(words), folder=os.getcwd(), environment=tuple(variables.items()))
+        self._nursery.begin(call, (theirs_out, theirs_err))
+        os.close(theirs_out)
+        os.close(theirs_err)
+
+    def poll(self) -> Ended | None:
+        """Return how it ended, or None. Raises: SweepError where it could not be started, Gone."""
+        if self.ended is None:
+            self.ended = self._nursery.ended(0)
+            if self.ended is not None and self.ended.answer:
+                reason = pickle.loads(self.ended.answer)
+                raise SweepError(f"{self._name!r} cannot be started: {reason}", where="command")
+        return self.ended
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read once the program has ended."""
+        return self._nursery.fileno()
+
+    def stop(self) -> None:
+        """Ask it to end, and end it in a few seconds if it does not."""
+        self._stopped = True
+        self._nursery.stop()
+
+    def close(self) -> None:
+        """End what is left of it, and keep the nursery for the next one."""
+        self.stdout.close()
+        self.stderr.close()
+        if self.ended is None or self._stopped:  # a request to stop that came too late would be left in the link
+            self._nursery.close()
+        else:
+            _idle.append(self._nursery)
+
+
+_idle: list[Nursery] = []
+
+
+def start(preload: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Begin to start a nursery, to overlap with other work."""
+    if not any(each.fits(preload, variables) for each in _idle):
+        _idle.append(Nursery(preload, variables))
+
+
+def call(made: Call, preload: Sequence[str], variables: Mapping[str, str], look: Callable[[], None]) -> Ended:
+    """Make a call in an idle nursery of this process, or in a new one, which is kept for the next call."""
+    nursery = _taken(preload, variables)
+    ended = nursery.call(made, look)
+    _idle.append(nursery)
+    return ended
+
+
+def _taken(preload: Sequence[str], variables: Mapping[str, str]) -> Nursery:
+    fitting = next((each for each in _idle if each.fits(preload, variables)), None)
+    if fitting is None:
+        return Nursery(preload, variables)
+    _idle.remove(fitting)
+    return fitting
+
+
+@atexit.register
+def dismiss() -> None:
+    """End the nurseries of this process that are idle."""
+    while _idle:
+        nursery = _idle.pop()
+        if nursery.owner == os.getpid():  # a fork of ours has the list as well
+            nursery.kill()

@@ -1,0 +1,160 @@
+"""The forked process: it becomes a program, or calls a function in what looks like an interpreter at its start."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib
+import io
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sweep.errors import SweepError
+from sweep.nursery.messages import Call
+
+MARK = "SWEEP_RUN"  # the variable by which what belongs to a call is known where its parent is not
+# Asks a call for the stacks of its threads; no library is known to use it.
+DUMP = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else 0
+_SET_PDEATHSIG = 1  # of prctl
+
+
+def prctl(option: int, value: int) -> bool:
+    """Call Linux's prctl, which Python has no name for; return whether it did what was asked."""
+    with suppress(OSError, AttributeError):
+        return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+    return False
+
+
+def become(call: Call, streams: Sequence[int], writer: int) -> NoReturn:
+    """Become the program of a call. writer: a pipe for the reason why that cannot be."""
+    try:
+        _leave_the_nursery(call)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and a program would go on to
+            signal.signal(number, signal.SIG_DFL)
+        for fd, stream in enumerate(streams, 1):
+            os.dup2(stream, fd)
+        os.execvpe(call.words[0], call.words, {**dict(call.environment), MARK: call.mark})
+    except (OSError, ValueError) as error:
+        os.write(writer, pickle.dumps(getattr(error, "strerror", None) or str(error)))
+    os._exit(127)
+
+
+def work(call: Call, writer: int, begun: float) -> NoReturn:
+    """Call the function of a call, and end. writer: a pipe for its answer."""
+    code = 1
+    try:
+        _leave_the_nursery(call)
+        _begin(call)
+        module, _, name = call.function.partition(":")
+        answer = getattr(importlib.import_module(module), name)(*pickle.loads(call.arguments), begun)
+        with open(writer, "wb") as stream:
+            stream.write(pickle.dumps(answer))
+        code = 0
+    except BaseException:
+        with suppress(Exception):
+            traceback.print_exc()
+    end(code)
+
+
+def _leave_the_nursery(call: Call) -> None:
+    """Be a session of its own in the folder of the call, which ends with the nursery and has none of its handlers."""
+    nursery = os.getppid()
+    prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != nursery:
+        os._exit(1)
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    with suppress(OSError):
+        os.chdir(call.folder)
+
+
+def _begin(call: Call) -> None:
+    """Make this process what an interpreter is at its start, in the place of the asking process."""
+    import faulthandler
+
+    from sweep.store import atomic
+
+    with atomic.append(Path(call.log)) as log:
+        os.dup2(log.fd, 1)
+        os.dup2(log.fd, 2)
+    # Line by line, so that what is said through Python, by children and by C code keeps its order.
+    sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.breakpointhook = _no_terminal
+    faulthandler.enable(2)
+    faulthandler.register(DUMP, 2, all_threads=True)
+    if dict(os.environ) != (wanted := {**dict(call.environment), MARK: call.mark}):
+        os.environ.clear()
+        os.environ.update(wanted)
+    sys.path[:] = call.path
+    importlib.invalidate_caches()
+
+
+def _text(fd: int) -> io.TextIOWrapper:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _no_terminal(*arguments: Any, **named: Any) -> Any:
+    if os.environ.get("PYTHONBREAKPOINT"):  # a debugger that needs no terminal, or none at all
+        return sys.__breakpointhook__(*arguments, **named)
+    raise SweepError(
+        "breakpoint() finds no terminal: a run has neither keyboard nor screen",
+        hint="take it out; to debug, call the function from a script of your own",
+    )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """End, where the block ends, a process that the block's code forked: what comes after is its parent's.
+
+    Else a child that ends in `sys.exit`, or by an error, would go on as if it were the run.
+    """
+    here = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() == here:
+            raise
+        code = 1
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else 1 if error.code else 0
+            if isinstance(error.code, str):
+                print(error.code, file=sys.stderr)
+        else:
+            traceback.print_exc()
+        end(code & 0xFF)
+    if os.getpid() != here:
+        end(0)
+
+
+def at_exit() -> None:
+    """Do now what the user's code has registered to be done when its interpreter ends, and empty all buffers."""
+    # Not public, and the only way: without it a run that ends in `_exit` would lose what waits to be written.
+    with suppress(Exception, SystemExit):
+        getattr(atexit, "_run_exitfuncs", lambda: None)()
+    made = gc.get_objects()  # since the fork
+    for kind in (io.TextIOWrapper, io.BufferedWriter):
+        for each in [each for each in made if type(each) is kind]:
+            with suppress(Exception):
+                each.flush()
+
+
+def end(code: int) -> NoReturn:
+    """End this process at once, with nothing of the interpreter's own end but what is still to be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)

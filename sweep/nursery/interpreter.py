@@ -1,0 +1,211 @@
+"""The process that forks: it loads what calls need, and watches over one call after the other until its end."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+import weakref
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from typing import IO, NoReturn
+
+from sweep.nursery import child
+from sweep.nursery.child import DUMP, MARK, prctl
+from sweep.nursery.messages import GRACE, LOADING, LOOK, Call, Ended
+
+DUMPING = 0.3  # seconds for the stacks of a call whose time is over to be written
+_SET_CHILD_SUBREAPER = 36  # of prctl
+# Ends the group of the running call, and whatever has its mark, when the interpreter that forked it is killed. In the
+# background, to be nobody's child: the interpreter takes whatever becomes its child for what a call has left.
+_GUARD = """exec 3<&0
+(while read -r g m; do group=$g mark=$m; done
+[ "$group" = 0 ] && exit
+kill -s KILL -- "-$group"
+for again in 1 2 3; do for each in /proc/[0-9]*; do
+grep -qsz "^SWEEP_RUN=$mark\\$" "$each/environ" && kill -s KILL "${each#/proc/}"
+done; done) <&3 >/dev/null 2>&1 &"""
+
+
+def main() -> NoReturn:
+    """Load, then fork for each call that comes, until the other end is gone."""
+    link, preload, parent = Connection(int(sys.argv[1])), sys.argv[3:], os.getppid()
+    try:
+        for name in preload:
+            module, _, function = name.partition(":")
+            with suppress(ModuleNotFoundError):  # a module of another version
+                loaded = importlib.import_module(module)
+                if function:
+                    getattr(loaded, function)()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(LOADING)
+    sys.argv = sys.argv[:1]
+    # Left to `at_exit`, those of torch would take a tenth of a second of every call, and torch apart while it is used.
+    for each in list(getattr(weakref.finalize, "_registry", ())):
+        each.atexit = False
+    gc.collect()
+    gc.freeze()  # so that a fork does not copy it all at its first collection
+    guard = _guard()
+    orphans_come_here = prctl(_SET_CHILD_SUBREAPER, 1)
+    wakes, wake = os.pipe()
+    for end in (wakes, wake):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    while True:
+        if not link.poll(LOOK):
+            if os.getppid() != parent:
+                os._exit(0)
+            continue
+        try:
+            call = link.recv()
+            streams = [reduction.recv_handle(link) for _ in range(2 if call.words else 0)]
+            link.send(_serve(call, streams, link, wakes, guard, orphans_come_here))
+        except (EOFError, OSError):
+            os._exit(0)
+
+
+def _guard() -> IO[bytes] | None:
+    try:
+        shell = subprocess.Popen(["/bin/sh", "-c", _GUARD], stdin=subprocess.PIPE, start_new_session=True)
+    except OSError:  # no shell: what a call starts outlives it only where this interpreter is killed
+        return None
+    shell.wait()
+    return shell.stdin
+
+
+def _tell(guard: IO[bytes] | None, group: int, mark: str) -> None:
+    if guard is not None:
+        with suppress(OSError):
+            guard.write(f"{group} {mark}\n".encode())
+            guard.flush()
+
+
+def _serve(
+    call: Call, streams: Sequence[int], link: Connection, wakes: int, guard: IO[bytes] | None, orphans_come_here: bool
+) -> Ended:
+    """Fork for a call and wait for its end. Raises: EOFError when the asking process is gone, with the call ended."""
+    reader, writer = os.pipe()
+    begun = time.monotonic()
+    parent = os.getppid()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python counts the threads of BLAS, which survive a fork
+        pid = os.fork()
+    if pid == 0:
+        # What a grandchild held open would hide from the others that this interpreter has ended.
+        link.close()
+        for ours in (reader, wakes, *([guard.fileno()] if guard is not None else [])):
+            os.close(ours)
+        if call.words:
+            child.become(call, streams, writer)
+        child.work(call, writer, begun)
+    for theirs in (writer, *streams):
+        os.close(theirs)
+    os.set_blocking(reader, False)
+    _tell(guard, pid, call.mark)
+    answer = bytearray()
+    due: list[tuple[float, int]] = []  # signals to come, and when
+    if call.seconds:
+        over = begun + call.seconds
+        due = [(over, DUMP), (over + DUMPING, signal.SIGTERM), (over + DUMPING + GRACE, signal.SIGKILL)]
+    late, ended = False, None
+    heard = [link.fileno(), wakes, reader]
+    while ended is None:
+        wait = min(LOOK, max(0.0, due[0][0] - time.monotonic())) if due else LOOK
+        ready = select.select(heard, [], [], wait)[0]
+        try:
+            if os.getppid() != parent:
+                raise EOFError
+            if link.fileno() in ready:
+                link.recv()  # STOP, or the end of the asking process
+                now = time.monotonic()
+                due = due or [(now, signal.SIGTERM), (now + GRACE, signal.SIGKILL)]
+        except (EOFError, OSError):
+            _leave_nothing(pid, call.mark, orphans_come_here)
+            raise EOFError from None
+        if wakes in ready:
+            os.read(wakes, 4096)
+        if reader in ready and not _read(reader, answer):
+            heard.remove(reader)  # it will be gone soon, or has become a program
+        ended = _reaped(pid)
+        if ended is None and due and time.monotonic() >= due[0][0]:
+            late = True
+            with suppress(ProcessLookupError, PermissionError):
+                (os.killpg if call.words else os.kill)(pid, due.pop(0)[1])
+    _read(reader, answer)
+    os.close(reader)
+    _leave_nothing(pid, call.mark, orphans_come_here)
+    _tell(guard, 0, call.mark)
+    status, memory = ended
+    return Ended(os.waitstatus_to_exitcode(status), bytes(answer), late, memory)
+
+
+def _read(reader: int, answer: bytearray) -> bool:
+    """Take what is there. False: nobody will say any more."""
+    with suppress(BlockingIOError):
+        while more := os.read(reader, 1 << 20):
+            answer += more
+        return False
+    return True
+
+
+def _reaped(pid: int) -> tuple[int, int] | None:
+    """Return the status and the peak of memory of a call that has ended; whatever else has ended is buried as well."""
+    found = None
+    with suppress(ChildProcessError):
+        while (ended := os.wait3(os.WNOHANG))[0]:
+            if ended[0] == pid:
+                found = ended[1], int(ended[2].ru_maxrss) * 1024
+    return found
+
+
+def _leave_nothing(pid: int, mark: str, orphans_come_here: bool) -> None:
+    """End all that a call has left running: its group, and its orphans in whatever group or session."""
+    polite = time.monotonic() + 1.0  # Python's own tracker of semaphores has to clean up
+    give_up = polite + GRACE
+    asked: set[int] = set()
+    while (now := time.monotonic()) < give_up:
+        _reaped(0)
+        left = {*(_children() if orphans_come_here else _marked(mark))}
+        with suppress(OSError):
+            os.killpg(pid, 0)
+            left.add(-pid)
+        if not left:
+            return
+        number = signal.SIGTERM if now < polite else signal.SIGKILL
+        for each in left if number == signal.SIGKILL else left - asked:
+            with suppress(OSError):
+                os.kill(each, number)
+        asked |= left
+        time.sleep(0.01)
+
+
+def _children() -> Iterable[int]:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # to look through all processes takes long
+    except ChildProcessError:
+        return []
+    import psutil  # not before something is left: an interpreter that forks is to be there soon
+
+    return [each.pid for each in psutil.Process().children()]
+
+
+def _marked(mark: str) -> Iterable[int]:
+    """Yield the processes that have the mark of a call, for systems where orphans go elsewhere."""
+    import psutil
+
+    for each in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if each.environ().get(MARK) == mark and each.status() != psutil.STATUS_ZOMBIE:
+                yield each.pid
