@@ -11,7 +11,7 @@ from typing import Any
 from sweep import forked, nursery
 from sweep.config import Config
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.engine import Engine, RayEngine, inline, require_memory
+from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
 from sweep.errors import ConfigError
 from sweep.launch import Launch
 from sweep.plan import grown
@@ -60,8 +60,12 @@ def start(
     only: Sequence[int] | None = None,
     **options: Any,
 ) -> Launch:
-    """Return a launch whose engine is already starting. only: the seeds of an `ml-train`; options: see `Launch`."""
+    """Return a launch whose engine is already starting. only: the seeds of an `ml-train`; options: see `Launch`.
+
+    Within a job of a Ray cluster its runs go to that cluster, unless an address names another one.
+    """
     prepared = found.prepared
+    address = address or job_address()
     more = None
     if prepared.config.until is not None and only is None:
         from sweep.until import waves  # the statistics are loaded where there is a rule

@@ -122,6 +122,10 @@ def run(
     if dry_run:
         _dry(found.prepared, found.path, as_json)
         return 0
+    from sweep.engine import job_address
+
+    if engine == "ray" and address is None and (cluster := job_address()):
+        say(f"this is a job of the Ray cluster {cluster}: its nodes train the runs", err=True)
     launch = start(
         found, engine, address=address, jobs=jobs, fail_fast=fail_fast, retry_failed=retry_failed,
         break_lock=break_lock,

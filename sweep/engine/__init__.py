@@ -2,7 +2,7 @@
 
 from sweep.engine.event import Done, Engine, Event, Gone, Lost, Pull, Slots, Tick, Work
 from sweep.engine.inline import inline
-from sweep.engine.on_ray import RayEngine, require_memory
+from sweep.engine.on_ray import RayEngine, job_address, require_memory
 
 __all__ = [
     "Done",
@@ -16,5 +16,6 @@ __all__ = [
     "Tick",
     "Work",
     "inline",
+    "job_address",
     "require_memory",
 ]

@@ -25,6 +25,8 @@ POLL = 0.2  # seconds between ticks
 LOOK = 1.0  # seconds between two looks at whether Ray is still there
 UNDER_A_LIMIT = 30.0  # seconds that Ray has to start where its address space is limited
 SHARE = 0.3  # of the memory of a machine, which Ray reserves for its store of objects
+RAYLET = "Ray's server on this machine (its raylet)"
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set where a job's entry point runs, and nowhere else
 INFEASIBLE_AFTER = 10.0  # seconds a cluster has to show the resources that one task needs
 
 
@@ -115,13 +117,13 @@ class RayEngine:
         remote = ray.remote(max_retries=0, num_cpus=slots.cpus, num_gpus=slots.gpus)(_carried(work))
         running: dict[Any, Task] = {}
         more = True
-        lives = _head(ray)
+        dead = _dead_server(ray)
         with _as_raised():
             while more or running:
-                if not lives():
+                if server := dead():
                     # To shut down what does not answer would take a minute; its servers end with this process.
                     self._ours = False
-                    yield Gone("Ray's head (its GCS) no longer answers")
+                    yield Gone(f"{server} no longer answers")
                     return
                 width = slots.jobs or _fits(ray, slots)
                 while more and len(running) < width:
@@ -136,7 +138,11 @@ class RayEngine:
                 if not ready:
                     yield Tick(len(running))
                 for reference in ready:
-                    yield _ended(ray, reference, running.pop(reference))
+                    ended = _ended(ray, reference, running.pop(reference))
+                    yield ended
+                    if isinstance(ended, Gone):
+                        self._ours = False
+                        return
                 more = True
 
     def everywhere(self, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
@@ -159,22 +165,40 @@ class RayEngine:
         self._thread = None
 
 
-def _head(ray: Any) -> Callable[[], bool]:
-    """Return what looks, about once a second, whether Ray's head answers; Ray itself would wait a minute for it."""
-    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
-    looked = [0.0]
+def job_address() -> str | None:
+    """Return the cluster whose job this process is (`ray job submit`), or None where it is none."""
+    return os.environ.get("RAY_ADDRESS") if JOB in os.environ else None
 
-    def lives() -> bool:
-        if (now := time.monotonic()) < looked[0] + LOOK:
-            return True
-        looked[0] = now
-        for _ in range(2):
-            with suppress(OSError, ValueError), socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK):
-                return True
-        return False
 
+def _dead_server(ray: Any) -> Callable[[], str]:
+    """Return what looks, about once a second, whether Ray's servers answer, and names one that does not.
+
+    Ray itself would wait a minute for its head, and start tasks in vain, or wait for ever, without its raylet.
+    """
+    context = ray.get_runtime_context()
+    servers = {"Ray's head (its GCS)": str(context.gcs_address)}
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            servers[RAYLET] = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
     # An address that cannot be reached from here is no sign that Ray is gone.
-    return lives if lives() else lambda: True
+    servers = {name: address for name, address in servers.items() if _answers(address)}
+    looked = [time.monotonic()]
+
+    def dead() -> str:
+        if (now := time.monotonic()) < looked[0] + LOOK:
+            return ""
+        looked[0] = now
+        return next((name for name, address in servers.items() if not _answers(address)), "")
+
+    return dead
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    for _ in range(2):
+        with suppress(OSError, ValueError), socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK):
+            return True
+    return False
 
 
 def _limit() -> int | None:
@@ -248,6 +272,8 @@ def _ended(ray: Any, reference: Any, task: Task) -> Event:
         # Ray ends whom it finds, whoever has filled the memory.
         why = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
         return Lost(task, why, poison=False)
+    except ray.exceptions.LocalRayletDiedError:
+        return Gone(f"{RAYLET} no longer answers")
     except ray.exceptions.NodeDiedError as error:
         return Lost(task, _first_line(error), poison=False)
     except ray.exceptions.TaskCancelledError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import kit
+import psutil
 import pytest
 from test_on_ray import configured, descendants, finish, starts, until
 
@@ -151,6 +152,25 @@ def test_case_18_the_head_is_lost_and_another_cluster_goes_on_from_disk(tmp_path
     assert code == 0, said
     kit.whole(tmp_path / "runs", range(6))
     assert all(len(starts(tally)[seed]) == 1 for seed in done)
+
+
+@pytest.mark.ray
+def test_a_job_of_a_cluster_trains_on_that_cluster_and_starts_none_of_its_own(tmp_path: Path) -> None:
+    tally = configured(tmp_path, pause=0.4, epochs=4)
+    cluster = Simulated(1)
+    try:
+        # What `ray job submit` sets for its entry point.
+        of_a_job = {"RAY_ADDRESS": cluster.address, "RAY_JOB_CONFIG_JSON_ENV_VAR": '{"runtime_env": {"env_vars": {}}}'}
+        process = kit.start("run", "faults.yaml", "--seeds", "0,1", "--out", "runs", folder=tmp_path, **of_a_job)
+        until(lambda: starts(tally))
+        started = [psutil.Process(pid).name() for pid in descendants(process.pid)]
+        code, said = finish(process)
+    finally:
+        cluster.close()
+    assert code == 0, said
+    assert f"the Ray cluster {cluster.address}" in said
+    assert not [name for name in started if "gcs_server" in name or "raylet" in name]
+    kit.whole(tmp_path / "runs", range(2))
 
 
 @pytest.mark.ray
