@@ -10,7 +10,7 @@ import linecache
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
 from importlib.machinery import PathFinder
 from itertools import accumulate, pairwise
@@ -84,7 +84,7 @@ def file_digest(path: Path, root: Path) -> str:
     files = _closure(path, root)
     for file in files:
         digest.update(str(file.relative_to(root)).encode() + b"\0")
-        digest.update(_normal(file.read_text(encoding="utf-8", errors="replace")).encode() + b"\0")
+        digest.update(_parsed(file)[0].encode() + b"\0")
     if installed(root):
         for package, version in _versions(files, root, path):
             digest.update(f"{package} {version}".encode() + b"\0")
@@ -155,7 +155,7 @@ def meaning_of_file(path: Path) -> str:
     if path.suffix != ".py":
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashlib.sha256(_normal(path.read_text(encoding="utf-8", errors="replace")).encode()).hexdigest()
+    return hashlib.sha256(_parsed(path)[0].encode()).hexdigest()
 
 
 def _module_of(value: Any) -> str:
@@ -416,16 +416,39 @@ def _closure(start: Path, root: Path) -> list[Path]:
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError):
-        return
     package = file.relative_to(root).parent.parts
+    for level, module, names in _parsed(file)[1]:
+        if level is None:
+            yield from names
+            continue
+        above = package[: len(package) - level + 1] if level else ()
+        base = ".".join([*above, *([module] if module else [])])
+        yield base
+        yield from (f"{base}.{name}".strip(".") for name in names)
+
+
+_Import = tuple[int | None, str, tuple[str, ...]]  # level (None of `import`), module, names
+
+
+def _parsed(file: Path) -> tuple[str, tuple[_Import, ...]]:
+    """Return (the normalised syntax tree of a file as text, what it imports)."""
+    return _parse(file.read_bytes())
+
+
+@lru_cache(maxsize=128)  # planning asks for each file of a project several times
+def _parse(data: bytes) -> tuple[str, tuple[_Import, ...]]:
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        tree = ast.parse(text)
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return ast.dump(tree), ()
+    except SyntaxError:
+        return text, ()
+    found: list[_Import] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.append((None, "", tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}".strip(".") for alias in node.names)
+            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+    return ast.dump(tree), tuple(found)
