@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -24,8 +24,10 @@ from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
 from sweep.handle import Interrupted, Run, as_metrics
 from sweep.metrics import output
+from sweep.metrics.files import OURS
 from sweep.metrics.read import HOW
 from sweep.metrics.seen import seen
+from sweep.own_folder import lent
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
 from sweep.task import Accident
@@ -47,12 +49,17 @@ NOT_FROM_OUTSIDE = (
 Metrics = dict[str, float]
 
 
-def trainer(spec: RunSpec, where: Collect | None) -> Callable[[Sequence[Run]], Iterator[tuple[int, Metrics | Failure]]]:
-    """What runs a command once for each run it is handed."""
+def trainer(
+    spec: RunSpec, where: Collect | None, *, own_folder: bool = False
+) -> Callable[[Sequence[Run]], Iterator[tuple[int, Metrics | Failure]]]:
+    """What runs a command once for each run it is handed. own_folder: it works in {dir}, see `sweep.own_folder`."""
 
     def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
         for index, run in enumerate(runs):
-            yield index, _train(run, where)
+            folder = run.attempt.share()
+            with lent(Path.cwd(), folder, OURS) if own_folder else nullcontext():
+                result = _train(run, where, folder, folder if own_folder else Path.cwd())
+            yield index, result
 
     return each
 
@@ -71,8 +78,8 @@ def environment(run: Run, folder: Path) -> dict[str, str]:
     return made
 
 
-def _train(run: Run, where: Collect | None) -> Metrics | Failure:
-    folder = run.attempt.share()
+def _train(run: Run, where: Collect | None, folder: Path, at: Path) -> Metrics | Failure:
+    """Run the program. folder: what {dir} stands for; at: where it works."""
     run.looked_back = True
     if run.attempt.number > 1:
         files = run.attempt.inherited
@@ -87,8 +94,8 @@ def _train(run: Run, where: Collect | None) -> Metrics | Failure:
     if run.deterministic:
         run.note(NOT_FROM_OUTSIDE)
     heard = _Heard(run)
-    shown = _Shown(run, folder, where, values, heard)
-    with _started(words, environment(run, folder), heard) as process:
+    shown = _Shown(run, folder, where, values, heard, at)
+    with _started(words, environment(run, folder), heard, at) as process:
         code = _listen(process, heard, stopping=run.stopping, look=shown.look)
     heard.close()
     left = shown.left(at_work=False)
@@ -187,16 +194,18 @@ History = Sequence[tuple[int, Mapping[str, float]]]
 class _Shown:
     """The history of a program as others see it: its newest steps while it is at work, the whole when it has ended."""
 
-    def __init__(self, run: Run, folder: Path, where: Collect | None, values: Mapping[str, str], heard: _Heard) -> None:
-        self.run, self.folder, self.where, self.values, self.heard = run, folder, where, values, heard
-        self._before = reading.look(where, folder, values, Path.cwd())
+    def __init__(
+        self, run: Run, folder: Path, where: Collect | None, values: Mapping[str, str], heard: _Heard, at: Path
+    ) -> None:
+        self.run, self.folder, self.where, self.values, self.heard, self.at = run, folder, where, values, heard, at
+        self._before = reading.look(where, folder, values, at)
         self._rows: list[tuple[int, Mapping[str, float]]] = []
         self._next = time.monotonic() + LOOK
 
     def left(self, *, at_work: bool) -> reading.Left:
         kept = self.heard.kept
         return reading.Left(
-            self.folder, self.values, Path.cwd(), kept["stdout"].text(), kept["stderr"].text(), self._before,
+            self.folder, self.values, self.at, kept["stdout"].text(), kept["stderr"].text(), self._before,
             cut={stream: each.lost for stream, each in kept.items()}, at_work=at_work,
         )  # fmt: skip
 
@@ -226,9 +235,9 @@ class _Shown:
 
 
 @contextmanager
-def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard) -> Iterator[nursery.Program]:
+def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard, at: Path) -> Iterator[nursery.Program]:
     """The program in a session of its own; neither it nor what it starts outlives this block, nor this process."""
-    program = nursery.Program(words, variables)
+    program = nursery.Program(words, variables, os.fspath(at))
     try:
         yield program
     except nursery.Gone as gone:

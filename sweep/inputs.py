@@ -8,6 +8,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -22,6 +23,7 @@ from sweep.source import BUILT_IN, installed, meaning, meaning_of_file
 LARGEST = 8 << 30  # bytes of one value, and of one file or folder that only stands among the words of a command
 MOST_OBJECTS = 500_000  # parts of one value that are looked into
 MOST_FILES = 100_000  # files of one folder
+LOOKED = 1_000  # files of one folder of data that are looked at when a run begins and ends
 DEEPEST = 200  # levels of a value
 # What holds no data and exists once per process.
 _IDLE = ("_thread.lock", "_thread.RLock", "_io.TextIOWrapper", "_thread._local")
@@ -37,9 +39,9 @@ class Incomparable(Exception):
 # Files
 
 
-def stat_of(path: Path) -> Stat:
+def stat_of(path: str | Path) -> Stat:
     """Return (size, modification time in ns, inode) of a file: while they stay, the content counts as unchanged."""
-    found = path.stat()
+    found = os.stat(path)
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
@@ -102,37 +104,48 @@ class Watched:
 
 
 def watched(source: Sequence[Path], names: Iterable[str]) -> dict[str, Watched]:
-    """Return the files of the source and of the named paths as they are now, by absolute path."""
+    """Return the files of the source and of the named paths as they are now, by absolute path.
+
+    Of a folder with more than LOOKED files some are looked at, evenly spread; the next launch compares all of them.
+    """
     found = {}
     for path in source:
         found[os.fspath(path.resolve())] = Watched(stat_of(path), meaning_of_file(path), os.path.relpath(path))
     for name in names:
         top = Path(name).expanduser()
-        for path in _below(top) if top.is_dir() else [top]:
+        files = _below(top) if top.is_dir() else [top]
+        for path in files[:: -(-len(files) // LOOKED) or 1]:
             key = os.fspath(path.resolve())
             if key not in found:
                 found[key] = Watched(stat_of(path), file_digest(path), os.fspath(path))
     return found
 
 
-def changed(files: Mapping[str, Watched]) -> str:
-    """Return which file is another than at plan time, in words; "" where none is. Only a new stat has it read.
+def changed(files: Mapping[str, Watched]) -> list[str]:
+    """Return the files that are other ones than at plan time. Only a new stat has one read.
 
     A file that this machine does not have is none of its business.
     """
+    found = []
     for name, before in files.items():
-        path = Path(name)
-        try:
-            if stat_of(path) == before.stat or before.digest in (file_digest(path), meaning_of_file(path)):
-                continue
-        except FileNotFoundError:
-            continue
-        return (
-            f"{before.shown} changed after this sweep was planned; every recorded run began with the file as it was "
-            f"then. Put it back, or train with the new one in a directory of its own (--out); if the program itself "
-            f"writes it, let its name hold {{dir}} or {{seed}}"
-        )
-    return ""
+        with suppress(FileNotFoundError):
+            path = Path(name)
+            if stat_of(name) != before.stat and before.digest not in (file_digest(path), meaning_of_file(path)):
+                found.append(before.shown)
+    return found
+
+
+def refusal(names: Sequence[str]) -> str:
+    """Return why no run begins once files have changed, and the next step."""
+    return (
+        f"{', '.join(names[:3])} changed after this sweep was planned. Put it back, or train with the new one in a "
+        f"directory of its own (--out); if the program itself writes it, let its name hold {{dir}} or {{seed}}"
+    )
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """Return the first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # Values

@@ -15,7 +15,7 @@ from sweep import forked, nursery
 from sweep.determinism.environment import Answer
 from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Slots
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
-from sweep.inputs import changed
+from sweep.inputs import changed, refusal, some
 from sweep.origin import asked_again, read_by
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec
@@ -29,7 +29,7 @@ from sweep.store.parcel import unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
 from sweep.task import Interval, Outcome, Place, Task, outcome_of
-from sweep.written import Trace, outputs, remedy, shared
+from sweep.written import Trace, mixed, outputs, remedy, shared
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
@@ -114,6 +114,7 @@ class Launch:
     jobs: int | None = None
     fail_fast: bool = False
     retry_failed: bool = False
+    retrain: bool = False  # all that is there, as the config asks now
     break_lock: bool = False
     only: Sequence[int] | None = None  # train these seeds only (`ml-train`), beside other launches
     more: Callable[[Store], Sequence[int]] | None = None  # the next seeds, asked when the queue is empty
@@ -159,7 +160,12 @@ class Launch:
             self._nonce = owner.nonce
             existed = Store.exists(self.out)
             before = Store.open(self.out).manifest if existed else self.prepared.manifest
-            store = self.store = Store.create(self.out, self.prepared.manifest)
+            if existed and self.retrain:
+                store = Store.open(self.out)
+                yield from self._renewed(store)
+            else:
+                store = Store.create(self.out, self.prepared.manifest)
+            self.store = store
             if self.remote is not None:
                 store.shown = self.remote.url
             yield from self._read_again(store)
@@ -194,6 +200,11 @@ class Launch:
                     store.clean()  # a worker that was killed while it wrote has left half a file
             if self.remote is not None:
                 yield from self._copied(self.remote)
+
+    def _renewed(self, store: Store) -> Iterator[Event]:
+        found = store.renew(self.prepared.manifest)
+        store.event(kind="retrain", records=found)
+        yield Said(f"{found} records were set aside, and are kept: all runs of {store.shown} are trained again")
 
     def _read_again(self, store: Store) -> Iterator[Event]:
         """Read all runs of a command as this launch asks, or go on as its directory reads them where nothing is asked.
@@ -233,6 +244,10 @@ class Launch:
             if member.note and member.record is None:
                 yield Said(f"{member.key}: {member.note}; it is trained again")
                 store.set_aside(member)
+            elif member.record is not None and member.record.files.get("changed"):
+                yield Said(
+                    f"{member.key}: {some(member.record.files['changed'])} changed while it ran; it is trained again"
+                )
             elif member.status == "running":
                 raise StoreError(
                     "a run is being trained by another command", where=f"{store.path}: {member.key}",
@@ -241,10 +256,13 @@ class Launch:
         yield from _environments(members, self.prepared)
 
     def _again(self, store: Store, member: Member) -> bool:
-        if not (self.retry_failed and member.status == "failed"):
+        """Return whether a run with a record is trained again, its record moved aside."""
+        found = member.record
+        if found is None or not (found.files.get("changed") or (self.retry_failed and member.status == "failed")):
             return False
         store.set_aside(member)
-        store.event(kind="retry", key=member.key, cause=str(member.record and member.record.failure))
+        cause = str(found.failure) if found.failure else f"{some(found.files['changed'])} changed while it ran"
+        store.event(kind="retry", key=member.key, cause=cause)
         return True
 
     def _fill(self, members: Sequence[Member]) -> None:
@@ -290,9 +308,9 @@ class Launch:
         place = Place(
             path=os.fspath(store.path.resolve()), launch=self._nonce,
             interval=Interval(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0),
-            timeout=config.timeout, folder=os.getcwd(), function=self.prepared.function,
-            collect=config.collect, watched=self.prepared.watched, own_process=self.own_process,
-            apart=outputs(Path.cwd()),
+            timeout=config.timeout, folder=os.getcwd(), own_folder=config.cwd is not None,
+            function=self.prepared.function, collect=config.collect, watched=self.prepared.watched,
+            own_process=self.own_process, apart=outputs(Path.cwd()),
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):
             deterministic = self.prepared.plan.deterministic
@@ -353,6 +371,8 @@ class Launch:
             yield from self._copied(self.remote, outcome.key)
         yield Finished(outcome)
         yield from self._beside(store, outcome)
+        if (names := outcome.files.get("changed")) and not self.stopped:
+            yield from self._changed(store, refusal(names))
         self._read_one |= outcome.status == "ok"
         yield from self._unreadable(store, outcome)
         if outcome.status == "failed" and outcome.failure is not None:
@@ -383,6 +403,15 @@ class Launch:
                 self._told.add("shared")
                 yield Said(f"{found}; {remedy(self.prepared.config.allow_shared)}")
                 return
+
+    def _changed(self, store: Store, why: str) -> Iterator[Event]:
+        """Stop because what is run is no longer what was planned, and say which seeds ran what."""
+        self.stop(why)
+        members = list(store.scan())
+        done = some([m.key for m in members if m.record is not None]) or "no run"
+        under_way = some(sorted(self._flying))
+        lines = [f"nothing more is started: {why}", mixed(members) or f"{done} ran with the files as planned"]
+        yield Said("\n  ".join([*lines, *([f"{under_way} had begun, and may be of either kind"] if under_way else [])]))
 
     def _unreadable(self, store: Store, outcome: Outcome) -> Iterator[Event]:
         """The first program to end well and without metrics: start no other, say what was seen and how to read it.
@@ -421,6 +450,10 @@ class Launch:
             yield from self._ended(store, outcome_of(member.record, outcome.key))
             return
         reason = outcome.failure.message if outcome.failure else "it could not be written"
+        if outcome.failure is not None and outcome.failure.kind == "changed":
+            if not self.stopped:
+                yield from self._changed(store, reason)
+            return
         if not self.stopped:
             yield Said(f"nothing more is started: {reason}; once that is mended, the same command goes on")
             self.stop(reason)
@@ -462,8 +495,9 @@ def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outco
 
 
 def _on_worker(task: Task, place: Place) -> list[Outcome]:
-    if why := changed(place.watched):
-        return [Outcome(spec.key, "unwritten", failure=Failure("changed", why, "setup")) for spec in task]
+    if names := changed(place.watched):
+        failure = Failure("changed", refusal(names), "setup")
+        return [Outcome(spec.key, "unwritten", failure=failure) for spec in task]
     if forked.wanted(task):
         return forked.work(task, place)
     # Only the process that trains loads torch; the launcher's own may never need it.

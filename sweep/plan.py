@@ -126,6 +126,7 @@ class Plan:
     base_seed: int
     vary: tuple[str, ...]
     vectorize: int = 0
+    cwd: str | None = None  # where runs work; None: where the launch does
     inputs: Mapping[str, Json] | None = None  # files and values beside the source; None of built-in recipes
 
     def __len__(self) -> int:
@@ -164,6 +165,7 @@ class Plan:
             "threads": self.threads,
             "vary": list(self.vary),
             **({"inputs": _hidden(self.inputs)} if self.inputs is not None else {}),
+            **({"cwd": self.cwd} if self.cwd else {}),
             **({"base_seed": self.base_seed} if self.vary else {}),
             **({"vectorize": self.vectorize} if self.vectorize else {}),
         }
@@ -238,5 +240,5 @@ def plan(config: Config, target: Target, cells: Sequence[Cell], device: str) -> 
     return Plan(
         target=target, cells=tuple(cells), seeds=tuple(config.seeds), repeats=config.repeats,
         deterministic=config.deterministic, device=device, threads=config.threads,
-        base_seed=config.seed, vary=tuple(config.vary), vectorize=config.vectorize,
+        base_seed=config.seed, vary=tuple(config.vary), vectorize=config.vectorize, cwd=config.cwd,
     )  # fmt: skip

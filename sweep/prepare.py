@@ -111,6 +111,14 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
             f"best({config.checkpoint.best}) chooses an epoch, which sweep does for recipes only",
             where="checkpoint", hint="let the training code keep its best epoch, chosen on val, and report that one",
         )  # fmt: skip
+    if config.cwd and target.kind == "recipe":
+        raise ConfigError("a recipe writes nothing below this folder", where="cwd", hint="leave it out")
+    above = [word for word in config.command or () if ".." in Path(word.rpartition("=")[2]).parts]
+    if config.cwd and above:
+        raise ConfigError(
+            f"{above[0]} leads out of this folder, and a run that works in one of its own would not find it",
+            where="cwd", hint=f"name it from the root: {os.path.abspath(above[0].rpartition('=')[2])}",
+        )  # fmt: skip
     if config.vectorize and target.kind != "recipe":
         raise ConfigError(
             f"a {target.kind} has a loop of its own; sweep vectorises the steps of recipes", where="vectorize",

@@ -145,6 +145,7 @@ def run(
     address: str | None = None,
     jobs: int | None = None,
     retry_failed: bool = False,
+    retrain: bool = False,
     on_event: Callable[[Event], None] | None = None,
     **settings: Any,
 ) -> Results:
@@ -153,7 +154,8 @@ def run(
     config: a YAML file, a mapping of its keys, a training function `train(run, **params)`, or None for the
     embedded example. overrides: "params.optimizer.lr=0.01". settings: any key of a config, e.g.
     deterministic=True or params={"lr": 0.1}. out: the run directory, or a URL to keep it at. engine: "ray" or
-    "inline".
+    "inline". retry_failed: train failed seeds again. retrain: train all that the directory holds again, as is asked
+    now; old records are kept and counted.
 
     Raises: ConfigError, TargetError, StoreError before anything is started. A run that fails does not raise:
     see `results.frame.status`.
@@ -168,8 +170,8 @@ def run(
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
     checked = _config(config, overrides, settings, function)
     words = of_call(config, overrides, settings, function=function, name=checked.name)
-    found = ready(checked, out, function, origin=words)
-    launch = start(found, engine, address=address, jobs=jobs, retry_failed=retry_failed)
+    found = ready(checked, out, function, origin=words, retrain=retrain)
+    launch = start(found, engine, address=address, jobs=jobs, retry_failed=retry_failed, retrain=retrain)
     show, end = (on_event, _nothing) if on_event is not None else _shown(launch)
     try:
         for event in launch:

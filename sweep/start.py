@@ -35,10 +35,12 @@ def ready(
     function: Callable[..., Any] | None = None,
     *,
     origin: str = "",
+    retrain: bool = False,
 ) -> Ready:
     """Find and check everything that a config names; values of a grid join those that its directory has.
 
-    out: the run directory or a URL; runs/NAME by default. function, origin: see `prepare`.
+    out: the run directory or a URL; runs/NAME by default. function, origin: see `prepare`. retrain: whatever the
+    directory holds is trained again.
 
     Raises: ConfigError, TargetError, EnvironmentRefused, StoreError.
     """
@@ -48,7 +50,7 @@ def ready(
     if Store.exists(path):
         config = grown(config, Store.open(path).manifest.config.get("grid") or {})
     prepared = prepare(config, function, origin=origin)
-    Store.check(path, prepared.manifest)
+    Store.check(path, None if retrain else prepared.manifest)
     return Ready(prepared, path, remote)
 
 

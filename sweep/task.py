@@ -40,6 +40,7 @@ class Place:
     interval: Interval = Interval()
     timeout: float | None = None
     folder: str = ""  # the launch's working folder, where functions are found
+    own_folder: bool = False  # each run works in a folder of its own, in which the files of `folder` are found
     function: bytes | None = None  # a pickled function that no import can find, of a notebook
     collect: Any = None  # how a command's metrics are found
     fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did

@@ -31,6 +31,8 @@ from sweep.determinism.environment import environment_id, switches_stood
 from sweep.errors import SweepError
 from sweep.forked import ended_from_outside
 from sweep.handle import Interrupted, Run, as_result, stop_seen, weighed
+from sweep.inputs import changed
+from sweep.own_folder import lent
 from sweep.plan import SPLIT, RunSpec
 from sweep.source import built_in
 from sweep.store import Attempt, Failure, Manifest, Record, Store, atomic
@@ -139,7 +141,8 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
 
 def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place) -> Iterator[Outcome]:
     process = _process(task, place)
-    watch = None if len(task) > 1 or built_in(task[0].target.reference) else Watch(Path.cwd(), place.apart)
+    # Recipes of ours write nothing below the launch folder.
+    watch = None if built_in(task[0].target.reference) else Watch(Path.cwd(), place.apart)
     stopping = stop_seen(store.stop_file(place.launch))
     runs = [Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)]
     begun = time.monotonic()
@@ -158,6 +161,8 @@ def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place
                         "interrupted" if interrupted else "unpacked" if isinstance(result, Unpacked) else "lost",
                         notes=() if interrupted else (str(result),),
                     )
+                    if changed(place.watched):  # nothing goes on from what two programs have made
+                        attempts[index].drop_checkpoints()
                     attempts[index].abandon(stopped=interrupted)
                 else:
                     # The environment is read here and now: the switches are those that training left.
@@ -166,11 +171,13 @@ def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place
                     if place.forked and len(task) == 1:
                         nursery.at_exit()  # what it writes belongs to the run
                     seconds = time.monotonic() - begun
-                    if len(task) > 1:
-                        writing[index] = hands.submit(_commit, store, runs[index], result, seconds, seen, {})
-                        continue
                     host = "" if shared(place.path, place.launch) else socket.gethostname()
                     files = watch.evidence(host) if watch is not None else {}
+                    if names := changed(place.watched):
+                        files["changed"] = names
+                    if len(task) > 1:
+                        writing[index] = hands.submit(_commit, store, runs[index], result, seconds, seen, files)
+                        continue
                     outcome = _commit(store, runs[index], result, seconds, seen, files)
                 open_.discard(index)
                 yield outcome
@@ -282,7 +289,7 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
     if spec.target.kind == "command":
         from sweep.command import trainer
 
-        return trainer(spec, place.collect)
+        return trainer(spec, place.collect, own_folder=place.own_folder)
     if place.function is not None:
         import cloudpickle
 
@@ -295,7 +302,7 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
 
     def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
         for index, run in enumerate(runs):
-            with weighed(run):
+            with _working_in(run, place), weighed(run):
                 returned = function(run, **arguments)
             where = f"{spec.target.reference} with seed {run.seed}"
             if returned is None and run.last:
@@ -310,6 +317,23 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
             yield index, metrics
 
     return each
+
+
+@contextlib.contextmanager
+def _working_in(run: Run, place: Place) -> Iterator[None]:
+    """Work in a folder of the run's own where that is asked for; a process that was forked for it stays there."""
+    if not place.own_folder:
+        yield
+        return
+    launch, own = Path.cwd(), run.dir / "cwd"
+    own.mkdir()
+    with lent(launch, own):
+        os.chdir(own)
+        try:
+            yield
+        finally:
+            if not place.forked:
+                os.chdir(launch)
 
 
 def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:

@@ -24,6 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.inputs import some
+
 if TYPE_CHECKING:
     from sweep.store import Member
 
@@ -32,7 +34,7 @@ LARGEST = 1_000  # entries of one folder: larger ones hold data sets
 SECONDS = 0.25  # for one look, on a slow file system
 KEPT = 200  # names of written files that a record keeps
 
-_FOLDERS = frozenset(
+OTHERS = frozenset(
     ("__pycache__", "node_modules", "site-packages", "dist-packages", "venv", "env", "wandb", "mlruns", "mlartifacts")
 )
 _SUFFIXES = frozenset(
@@ -42,7 +44,7 @@ _SUFFIXES = frozenset(
         ".tmp", ".swp",
     )
 )  # fmt: skip
-_NOT_HERE = ("sweep.json", "pyvenv.cfg")  # a folder with such a file is a run directory, or an environment
+NOT_HERE = ("sweep.json", "pyvenv.cfg")  # a folder with such a file is a run directory, or an environment
 
 Version = tuple[int, int, int, int]  # size, time of the content, inode, time of the change, which no program sets
 
@@ -119,7 +121,7 @@ def _look(top: Path) -> _Look:
                 listed = [*islice(entries, min(left, LARGEST) + 1)]
         except OSError:
             continue
-        if any(entry.name in _NOT_HERE for entry in listed):
+        if any(entry.name in NOT_HERE for entry in listed):
             continue
         left -= len(listed)
         if left < 0 or len(listed) > LARGEST or time.monotonic() > until:
@@ -128,7 +130,7 @@ def _look(top: Path) -> _Look:
         found.read.add(folder)
         for entry in listed:
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or entry.name in _FOLDERS or entry.is_symlink():
+            if entry.name.startswith(".") or entry.name in OTHERS or entry.is_symlink():
                 continue
             if entry.is_dir():
                 todo.append(name)
@@ -205,7 +207,7 @@ class Shared:
     in_turn: bool = False
 
     def __str__(self) -> str:
-        who = ", ".join(self.runs[:6]) + (f" and {len(self.runs) - 6} more" if len(self.runs) > 6 else "")
+        who = some(self.runs)
         if self.in_turn:
             return f"{self.path} was written by {who} in turn: what a run reads there before it writes it is another's"
         return f"shared file: {self.path} was written while {who} were under way: one may have read what another wrote"
@@ -215,7 +217,24 @@ def remedy(allowed: bool) -> str:
     """Return the next step where runs shared a file."""
     if allowed:
         return "that was allowed"
-    return "let the program write into {dir}, or put {seed} into the name; or accept it, --allow-shared"
+    return (
+        "let the program write into {dir}, put {seed} into the name, or give each run a folder of its own, "
+        "--cwd {dir}; or accept it, --allow-shared"
+    )
+
+
+def mixed(members: Iterable[Member]) -> str:
+    """Say which runs of a directory a change of the program or its data may have reached; "" where it reached none."""
+    ended = [(m.key, m.record.files.get("changed") or ()) for m in members if m.record is not None]
+    reached = [key for key, names in ended if names]
+    if not reached:
+        return ""
+    names = dict.fromkeys(name for _, its in ended for name in its)
+    before = some([key for key, its in ended if not its]) or "no run"
+    return (
+        f"{some([*names])} changed while {some(reached)} were under way: {before} ran with the files as planned, "
+        f"{some(reached)} with the old or the new ones"
+    )
 
 
 def shared_by(members: Iterable[Member]) -> tuple[Shared, ...]:

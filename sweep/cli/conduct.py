@@ -86,7 +86,7 @@ def left(store: Store) -> str:
 
 def again(store: Store) -> str:
     """The command that goes on with a directory."""
-    words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed")]
+    words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed", "--retrain")]
     import shlex
 
     name = os.path.basename(sys.argv[0])

@@ -14,6 +14,7 @@ import click
 
 from sweep.cli.output import emit, in_short, say, show
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
+from sweep.inputs import some
 from sweep.number import number
 from sweep.store import Member, Reading, Store, atomic
 from sweep.written import shared_by
@@ -195,7 +196,7 @@ def show_report(store: Store, format_: str, *, allow_shared: bool = True) -> int
         emit(reports.to_json(made))
     else:
         show(_as_text(made))
-    mixed = not allow_shared and any(not each.in_turn for each in made.shared)
+    mixed = bool(made.changed) or (not allow_shared and any(not each.in_turn for each in made.shared))
     return 0 if made.counts.ok == made.counts.planned and not mixed else 1
 
 
@@ -229,6 +230,9 @@ def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
             say(f"  {name:<20} {number(value, digits=6)}")
         if "final" in found.digests:
             say(f"  weights              sha256 {found.digests['final'][:16]}…")
+        if names := found.files.get("changed"):
+            say(f"  {some(names)} changed while it ran; the same command trains it again")
+            code = 1
         for file in (each for each in shared_by(members) if member.key in each.runs and not each.in_turn):
             say(f"  {file}")
             code = max(code, 0 if allow_shared else 1)

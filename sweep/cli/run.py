@@ -59,6 +59,9 @@ _out = click.option(
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the runs; start nothing.")
 @click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
 @click.option("--retry-failed", is_flag=True, help="Train failed seeds again; their old records are kept.")
+@click.option("--retrain", is_flag=True, help="Train all that is there again, as is asked now; old records are kept.")
+@click.option("--cwd", metavar="{dir}", help="Each run works in a folder of its own, where the files of this one are "
+              "found: small ones as copies, those over 1 MiB and large folders as links.")  # fmt: skip
 @click.option("--allow-shared", is_flag=True, default=None,
               help="Runs may write the same file of this folder side by side: no exit code 1 for it.")  # fmt: skip
 @click.option("--break-lock", is_flag=True, help="Take over from a launch that is surely gone.")
@@ -83,6 +86,8 @@ def run(
     dry_run: bool,
     fail_fast: bool,
     retry_failed: bool,
+    retrain: bool,
+    cwd: str | None,
     allow_shared: bool | None,
     break_lock: bool,
     as_json: bool,
@@ -104,6 +109,8 @@ def run(
     command = seeded(ctx.obj["command"], seed_env)
     if vary is not None:
         overrides = (*overrides, f"vary=[{vary}]")
+    if cwd is not None:
+        overrides = (*overrides, f"cwd={cwd}")
     if allow_shared:
         overrides = (*overrides, "allow_shared=true")
     checked = configured(
@@ -118,7 +125,8 @@ def run(
     from sweep.origin import of_command_line
     from sweep.start import ready, start
 
-    found = ready(checked, out, origin=of_command_line(config, overrides, deterministic, command, metrics))
+    origin = of_command_line(config, overrides, deterministic, command, metrics)
+    found = ready(checked, out, origin=origin, retrain=retrain)
     if dry_run:
         _dry(found.prepared, found.path, as_json)
         return 0
@@ -127,7 +135,7 @@ def run(
     if engine == "ray" and address is None and (cluster := job_address()):
         say(f"this is a job of the Ray cluster {cluster}: its nodes train the runs", err=True)
     launch = start(
-        found, engine, address=address, jobs=jobs, fail_fast=fail_fast, retry_failed=retry_failed,
+        found, engine, address=address, jobs=jobs, fail_fast=fail_fast, retry_failed=retry_failed, retrain=retrain,
         break_lock=break_lock,
     )  # fmt: skip
     from sweep.cli.conduct import conduct

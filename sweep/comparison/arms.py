@@ -145,7 +145,7 @@ def _by_seed(seeds: npt.NDArray[np.int64], values: Floats) -> dict[int, float]:
 
 
 def _fresh(store: Store) -> set[int]:
-    later = [entry for entry in store.manifest.seed_log if entry.results_existed and entry.added]
+    later = [entry for entry in store.manifest.log if entry.results_existed and entry.added]
     if not later:
         raise StatisticsError(
             "no seeds were added after results existed: there are no fresh ones", where=str(store.path),

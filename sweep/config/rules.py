@@ -195,6 +195,13 @@ def pattern(raw: Any) -> Any:
     return raw
 
 
+def cwd(raw: Any) -> Any:
+    """Return where runs work; YAML reads {dir} without quotes as a mapping."""
+    if raw not in (None, "{dir}", {"dir": None}):
+        wrong(f"{show(raw)} would be one folder for all runs", 'write "{dir}", or leave it out')
+    return None if raw is None else "{dir}"
+
+
 def grid(raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw

@@ -117,6 +117,11 @@ class Config(Part):
         default=None, description="a name for the data where their content cannot be compared"
     )
     collect: Collect | None = Field(default=None, description="where the metrics of a command are found")
+    cwd: Annotated[str | None, BeforeValidator(rules.cwd)] = Field(
+        default=None,
+        description="{dir}: each run works in a folder of its own, with copies of small files of this one and links to "
+        "large ones",
+    )
     allow_shared: bool = Field(
         default=False, description="true: a file below the launch folder that runs wrote side by side is no failure"
     )

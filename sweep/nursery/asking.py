@@ -119,13 +119,13 @@ class Nursery:
 class Program:
     """A program under way, in a session of its own. stdout, stderr: what it says; ended: how, once it has."""
 
-    def __init__(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], variables: Mapping[str, str], folder: str = "") -> None:
         self._nursery = _taken((), {})
         self._name, self._stopped = words[0], False
         self.ended: Ended | None = None
         (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
         self.stdout, self.stderr = open(out, "rb", buffering=0), open(err, "rb", buffering=0)  # noqa: SIM115
-        call = Call(words=tuple(words), folder=os.getcwd(), environment=tuple(variables.items()))
+        call = Call(words=tuple(words), folder=folder or os.getcwd(), environment=tuple(variables.items()))
         self._nursery.begin(call, (theirs_out, theirs_err))
         os.close(theirs_out)
         os.close(theirs_err)

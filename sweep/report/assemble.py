@@ -76,6 +76,7 @@ def build(
     )
     environments = parts.made("the list of environments", lambda: findings.environments(members), ())
     files = parts.made("the list of shared files", lambda: shared_by(members), ())
+    changed = tuple(m.key for m in members if m.record is not None and m.record.files.get("changed"))
     together = bool(ensembles) and "split" not in vary
     made = Report(
         name=manifest.name,
@@ -118,7 +119,10 @@ def build(
         ),
         next=parts.made(
             "the next command",
-            lambda: findings.next_commands(store, counts, cells=len(label), together=together), (),
+            lambda: findings.next_commands(
+                store, counts, cells=len(label), together=together, changed=bool(changed)
+            ),
+            (),
         ),
         seconds=float(table["seconds"].sum()),
         spreads=parts.made(
@@ -140,6 +144,7 @@ def build(
         ),
         identical=parts.made("the search for equal results", lambda: findings.identical(members), ()),
         shared=files,
+        changed=changed,
         group_by=tuple(group_by),
     )  # fmt: skip
     return replace(made, notes=(*parts.notes, *made.notes))

@@ -18,7 +18,7 @@ from sweep.store import Manifest, Member, Record, Store
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import verdict_of
-from sweep.written import Shared, remedy
+from sweep.written import Shared, mixed, remedy
 
 DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agree
 LONG = 500  # bytes of a history; a dozen rows
@@ -106,9 +106,9 @@ def warnings(
 ) -> tuple[str, ...]:
     """What should make a reader hesitate, most serious first."""
     return (
-        *_broken(manifest.stamp), *written_together(files, manifest), *_identical(members), *_mixed(found),
-        *_moved(manifest), *_late(manifest), *_flat(rows), *_retried(members), *_rules(members), *_lengths(members),
-        *_readings(members),
+        *_broken(manifest.stamp), *_two_programs(members), *written_together(files, manifest), *_identical(members),
+        *_mixed(found), *_moved(manifest), *_late(manifest), *_flat(rows), *_retried(members), *_rules(members),
+        *_lengths(members), *_readings(members),
     )  # fmt: skip
 
 
@@ -116,6 +116,11 @@ def _broken(stamp: Mapping[str, Any]) -> Iterable[str]:
     if stamp.get("status") == "differs":
         what = stamp.get("culprit") or stamp.get("difference") or "see bit-exact below"
         yield f"this sweep was to be bit-exact, and is not: {shown(str(what), 200)}"
+
+
+def _two_programs(members: Sequence[Member]) -> Iterable[str]:
+    if said := mixed(members):
+        yield f"{shown(said, 600)}; the same command trains those again once the files are as planned"
 
 
 def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
@@ -219,7 +224,7 @@ def _flat(rows: Sequence[Row]) -> Iterable[str]:
 def _retried(members: Sequence[Member]) -> Iterable[str]:
     again = [member.key for member in members if member.retried]
     if again:
-        yield f"{plural(len(again), 'failed run')} set aside and run again ({listed(again)})"
+        yield f"{plural(len(again), 'record')} set aside and the run trained again ({listed(again)})"
 
 
 def _rules(members: Sequence[Member]) -> Iterable[str]:
@@ -280,12 +285,14 @@ def repeatable(target: Mapping[str, Any]) -> bool:
     return not (target.get("kind") == "function" and (reference.startswith("__main__:") or "<" in reference))
 
 
-def next_commands(store: Store, counts: Counts, *, cells: int, together: bool) -> tuple[str, ...]:
+def next_commands(
+    store: Store, counts: Counts, *, cells: int, together: bool, changed: bool = False
+) -> tuple[str, ...]:
     """What to type next, the most useful first."""
     here, asked = path_argument(store.shown), store.manifest
     if counts.running:
         return (f"sweep watch {here}",)
-    if counts.lost or counts.pending:
+    if counts.lost or counts.pending or changed:
         return (resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds),)
     if counts.failed:
         return (resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds, retry_failed=True),)

@@ -263,6 +263,7 @@ class Report:
     over: str = ""  # what the interval of the primary metric is over, and for which target it holds
     identical: tuple[tuple[str, ...], ...] = ()  # runs of different seeds that gave the very same result
     shared: tuple[Shared, ...] = ()  # files below the launch folder that several runs wrote
+    changed: tuple[str, ...] = ()  # runs during which the program or its data changed
     group_by: tuple[str, ...] = ()
     format: int = field(default=FORMAT)
 

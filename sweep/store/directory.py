@@ -6,8 +6,9 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from io import BufferedReader
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,13 @@ class Store:
         return (path / MANIFEST).exists()
 
     @classmethod
-    def check(cls, path: Path, wanted: Manifest) -> None:
-        """Whether `create` would take this directory; writes nothing.
+    def check(cls, path: Path, wanted: Manifest | None) -> None:
+        """Whether `create` would take this directory, None: with any experiment; writes nothing.
 
         Raises: StoreError.
         """
         place.require(path)
-        if cls.exists(path):
+        if wanted is not None and cls.exists(path):
             cls.open(path).require(wanted)
 
     @classmethod
@@ -107,11 +108,13 @@ class Store:
         here = redact(atomic.strict(self.manifest.experiment))
         new = wanted.experiment
         compared = (here.get("inputs") or {}).get("files") or {}
-        if late := [name for name in wanted.config.get("data") or () if name not in compared]:
+        late = [name for name in wanted.config.get("data") or () if name not in compared]
+        if late and not manifest.versioned(here, new):
             raise StoreError(
                 f"its runs were not compared by {', '.join(late)}: whether they read the same there is unknown",
                 where=str(self.path),
-                hint="choose another directory with --out, or leave it out of data as before",
+                hint="choose another directory with --out, train the runs again with --retrain, or if they read the "
+                "same there, give the data a name: data_version=1",
             )
         if manifest.adopts(here, new):
             here["inputs"] = new["inputs"]
@@ -120,8 +123,8 @@ class Store:
             raise StoreError(
                 f"what is here cannot be compared with what is asked for; of unknown content is\n{shown}",
                 where=str(self.path),
-                hint="choose another directory with --out, or if the data are the same, give them a name: "
-                "data_version=1, and another when they change",
+                hint="choose another directory with --out, train the runs again with --retrain, or if the data are "
+                "the same, give them a name: data_version=1, and another when they change",
             )
         there = replace(self.manifest, experiment=here)
         asked = replace(wanted, experiment=atomic.strict(manifest.without_new_files(here, new)))
@@ -131,7 +134,7 @@ class Store:
             raise StoreError(
                 f"another experiment is in this directory; it differs in (here -> asked for)\n{shown}{more}",
                 where=str(self.path),
-                hint="choose another directory with --out, or ask for what is here",
+                hint="choose another directory with --out, ask for what is here, or train all again with --retrain",
             )
 
     def extend(self, seeds: Sequence[int], note: str = "") -> None:
@@ -142,7 +145,7 @@ class Store:
 
     def _adopt(self, wanted: Manifest) -> None:
         old = self.manifest.experiment
-        if manifest.adopts(old, wanted.experiment):
+        if manifest.adopts(old, wanted.experiment) and old.get("inputs") != wanted.experiment["inputs"]:
             self._put(replace(self.manifest, experiment={**old, "inputs": wanted.experiment["inputs"]}))
 
     def _present(self, wanted: Manifest) -> None:
@@ -235,18 +238,34 @@ class Store:
 
         Raises: IntegrityError when it is missing or altered.
         """
+        with self._checked(member, name) as (path, _):
+            return path
+
+    @contextmanager
+    def _checked(self, member: Member, name: str) -> Iterator[tuple[Path, BufferedReader]]:
+        """Open an artefact, see that its bytes are those that were recorded, and hand it out at its beginning.
+
+        Raises: IntegrityError.
+        """
         found = member.record
         if found is None or name not in found.artifacts:
             raise IntegrityError(f"{member.key} has no {name}", where=str(member.path))
         path = inside(self.path, member.path / f"{ATTEMPT}{found.attempt}" / name)
         try:
-            if atomic.file_digest(path) == found.artifacts[name].sha256:
-                return path
+            stream = atomic.opened(path)
         except OSError as error:
             raise IntegrityError(f"cannot be read ({error.strerror})", where=str(path)) from error
-        raise IntegrityError(
-            "its bytes are not those that were recorded", where=str(path), hint=f"sweep run --out {self.path}"
-        )
+        with stream:
+            try:
+                same = atomic.stream_digest(stream) == found.artifacts[name].sha256
+            except OSError as error:
+                raise IntegrityError(f"cannot be read ({error.strerror})", where=str(path)) from error
+            if not same:
+                raise IntegrityError(
+                    "its bytes are not those that were recorded", where=str(path),
+                    hint=f"sweep run --out {self.path}",
+                )  # fmt: skip
+            yield path, stream
 
     def has(self, member: Member, name: str) -> bool:
         return member.record is not None and name in member.record.artifacts
@@ -296,7 +315,10 @@ class Store:
 
     def predictions(self, member: Member, split: str) -> Predictions | None:
         name = PREDICTIONS.format(split=split)
-        return predictions.read(self.file(member, name)) if self.has(member, name) else None
+        if not self.has(member, name):
+            return None
+        with self._checked(member, name) as (path, stream):
+            return predictions.load(stream, where=str(path))
 
     def log(self, member: Member) -> Path | None:
         """The run's log file, if it has one."""
@@ -348,6 +370,27 @@ class Store:
             atomic.move(path, folder / RECORD)
         elif path.exists() or path.is_symlink():
             atomic.move(path, member.path / f"{CORRUPT}{secrets.token_hex(4)}.json")
+
+    def renew(self, wanted: Manifest) -> int:
+        """Hold what another manifest asks for from now on, and return how many records were moved aside for it.
+
+        They are kept in their attempts and counted; nothing goes on from what an unfinished attempt left.
+        Raises: StoreError when a run is at work.
+        """
+        members = [m for m in self.scan() if m.attempts]
+        if working := next((m.key for m in members if m.status == "running"), ""):
+            raise StoreError("a run is being trained by another command", where=f"{self.path}: {working}")
+        for member in members:
+            if member.record is None and (member.path / WORK).is_dir() and member.folder is not None:
+                atomic.move(member.path / WORK, member.folder / f"{WORK}-{secrets.token_hex(4)}")
+            for attempt in attempts_of(member.path):
+                for checkpoint in [*filter(is_checkpoint, attempt.iterdir())]:
+                    checkpoint.unlink(missing_ok=True)
+            self.set_aside(member)
+        found = sum(member.record is not None for member in members)
+        with lock.briefly(self.path / MANIFEST_LOCK):
+            self._put(wanted.retrained(manifest.read(self.path / MANIFEST), results_existed=bool(found)))
+        return found
 
     def reading(self, collect: dict[str, Any] | None, identity: str, origin: str = "") -> None:
         """Keep how metrics are read from now on; records that were read in another way are to be replaced."""

@@ -20,6 +20,7 @@ LIMIT = 256 << 20  # bytes that a manifest may have
 MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
 PRESENTED = ("primary", "goals")  # of a config: may be asked anew of a directory that is there
 UNTIL = "until"  # the note of seeds that a stopping rule asked for
+RETRAIN = "retrain"  # the note of a launch that moved all records aside
 
 Json = Any
 
@@ -44,6 +45,7 @@ SHAPE = {
 EXPERIMENT = {
     "target": TARGET, "cells": [{"task": str, "variant": str, "params": {"*": Any}, "data": str}], "repeats": int,
     "deterministic": bool, "device": str, "threads": int, "vary?": (None, [str]), "inputs?": (None, {"*": Any}),
+    "cwd?": _SOME,
 }  # fmt: skip
 
 
@@ -128,12 +130,24 @@ class Manifest:
         return len(self.cells) * len(self.seeds) * int(self.experiment["repeats"]) if self.experiment else 0
 
     @property
+    def log(self) -> tuple[SeedEntry, ...]:
+        """The additions to the runs that are there now: those since all were last trained again."""
+        notes = [entry.note for entry in self.seed_log]
+        return self.seed_log[len(notes) - notes[::-1].index(RETRAIN) if RETRAIN in notes else 0 :]
+
+    @property
     def extensions(self) -> int:
         """How often seeds or variants were added after results had been there, other than by a stopping rule.
 
         A rule has paid for its looks in advance.
         """
-        return sum(entry.results_existed and entry.note != UNTIL for entry in self.seed_log)
+        return sum(entry.results_existed and entry.note != UNTIL for entry in self.log)
+
+    def retrained(self, before: Manifest, *, results_existed: bool) -> Manifest:
+        """With the seeds and the log of a manifest whose runs are all trained again as this one says."""
+        new = tuple(seed for seed in self.seeds if seed not in before.planned)
+        entry = SeedEntry(now(), new, results_existed, RETRAIN)
+        return replace(self, seeds=before.seeds + new, seed_log=(*before.seed_log, entry))
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -252,11 +266,16 @@ def without_new_files(old: Mapping[str, Json], new: Mapping[str, Json]) -> Mappi
 
 def adopts(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
     """Return whether an experiment takes over the inputs of another: it names none, as before they were compared,
-    or holds what cannot be compared and has a version for it now."""
+    or no other version of its data than is asked for, and what it was compared by is unchanged."""
     if "inputs" not in new:
         return False
     if "inputs" not in old:
         return True
-    before, after = old["inputs"] or {}, new["inputs"] or {}
-    unversioned = bool(before.get("not_compared")) and "data_version" not in before and "data_version" in after
-    return unversioned and before.get("files") == after.get("files")
+    files, asked = ((each["inputs"] or {}).get("files") or {} for each in (old, new))
+    return versioned(old, new) and files.items() <= asked.items()
+
+
+def versioned(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
+    """Return whether another experiment names the version of its data, and this one none or the same."""
+    before, after = old.get("inputs") or {}, new.get("inputs") or {}
+    return "data_version" in after and before.get("data_version") in (None, after["data_version"])

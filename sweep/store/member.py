@@ -36,7 +36,7 @@ class Member:
     record: Record | None = None
     note: str = ""
     attempts: int = 0
-    retried: int = 0  # failed records that --retry-failed moved aside
+    retried: int = 0  # records that were moved aside to train the run again
 
     @property
     def folder(self) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from dataclasses import dataclass, fields
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,20 +52,31 @@ def read(path: Path) -> Predictions:
     Raises: IntegrityError for anything that is not such a file.
     """
     try:
-        with atomic.opened(path) as stream, zipfile.ZipFile(stream) as archive:
+        stream = atomic.opened(path)
+    except OSError as error:
+        raise IntegrityError(f"not a readable predictions file ({error})", where=str(path)) from error
+    with stream:
+        return load(stream, where=str(path))
+
+
+def load(stream: BufferedReader, *, where: str) -> Predictions:
+    """The predictions in an open file; unpickles nothing. Raises: IntegrityError, as `read` does."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
             size = sum(item.file_size for item in archive.infolist())
         if size > LIMIT:
             raise ValueError(f"unpacks to more than {LIMIT >> 30} GiB")
         # Ours are stored as they are: thus all of a directory together unpack to no more than it holds.
-        if size > os.path.getsize(path):
+        if size > os.fstat(stream.fileno()).st_size:
             raise ValueError(f"unpacks to {size:,} bytes, which are more than it has")
         known = {f.name for f in fields(Predictions)}
-        with np.load(path, allow_pickle=False) as data:
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as data:
             found = Predictions(**{name: data[name] for name in data.files if name in known})
         _require_rows(found)
         return found
     except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
-        raise IntegrityError(f"not a readable predictions file ({error})", where=str(path)) from error
+        raise IntegrityError(f"not a readable predictions file ({error})", where=where) from error
 
 
 def _require_rows(found: Predictions) -> None:

@@ -83,7 +83,8 @@ class Record:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     collected: Mapping[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read, and notes
-    files: Mapping[str, Json] = field(default_factory=dict)  # beside its own folder: what was written meanwhile
+    # Beside its own folder: what was written meanwhile, and what changed of that which it was planned with.
+    files: Mapping[str, Json] = field(default_factory=dict)
 
 
 def verdict_of(a: Record, b: Record) -> Verdict:
@@ -107,9 +108,9 @@ class Damaged(ValueError):
 
 
 def _sound(files: Json) -> bool:
-    """Return whether a record's `files` are of the form that `sweep.written` gives them."""
-    written = files.get("written", {})
-    return all(
+    """Return whether a record's `files` are of the form that `sweep.written` and `sweep.inputs` give them."""
+    written, changed = files.get("written", {}), files.get("changed", [])
+    return all(isinstance(name, str) for name in changed) and all(
         isinstance(name, str) and len(span) == 2 and all(type(each) is int for each in span)
         for name, span in written.items()
     )

@@ -39,7 +39,10 @@ def of_config(prepared: Prepared, *, seed: int | None = None, variant: str | Non
     if not found:
         names = ", ".join(dict.fromkeys(s.variant for s in specs))
         raise ConfigError(f"no variant {variant!r}", hint=f"variants: {names or 'only one, without a name'}")
-    place = Place("", folder=os.getcwd(), function=prepared.function, collect=prepared.config.collect)
+    place = Place(
+        "", folder=os.getcwd(), own_folder=prepared.config.cwd is not None, function=prepared.function,
+        collect=prepared.config.collect,
+    )  # fmt: skip
     return Subject(found[0], place)
 
 
@@ -70,7 +73,10 @@ def of_directory(
         )  # fmt: skip
     require_same_code(spec)
     asked = {k: v for k, v in (store.manifest.config.get("collect") or {}).items() if v is not None}
-    place = Place("", folder=os.getcwd(), collect=Collect.model_validate(asked) if asked else None)
+    place = Place(
+        "", folder=os.getcwd(), own_folder=bool(store.manifest.experiment.get("cwd")),
+        collect=Collect.model_validate(asked) if asked else None,
+    )  # fmt: skip
     return Subject(spec, place_of(record, place), store, record)
 
 

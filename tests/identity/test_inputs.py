@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from sweep.cli.app import main
 from sweep.config import load
 from sweep.engine import inline
 from sweep.errors import StoreError
@@ -67,21 +70,109 @@ def test_a_changed_file_below_a_folder_of_data_is_another_experiment(program: Pa
 
 def test_a_file_that_changes_while_a_sweep_runs_stops_it(program: Path) -> None:
     prepared = planned()
-    assert changed(prepared.watched) == ""
+    assert changed(prepared.watched) == []
     (program / "program.py").write_text(PROGRAM + "# said\n")
-    assert changed(prepared.watched) == ""  # it means the same
+    assert changed(prepared.watched) == []  # it means the same
     (program / "c.json").write_text('{"base": 0.9}')
     events = launched(program / "out", prepared)
     assert any("c.json changed" in each.text for each in events if isinstance(each, Said))
     assert {m.status for m in Store.open(program / "out").scan()} == {"pending"}
 
 
+WHILE = """import json, sys
+from pathlib import Path
+if sys.argv[1] == "2" and not Path("once").exists():
+    Path("once").touch()
+    Path("program.py").write_text(Path("program.py").read_text().replace("0.5", "0.9"))
+print(json.dumps({"test/accuracy": 0.5}))
+"""
+
+
+def swept(*words: str) -> int:
+    return main(["run", "--engine", "inline", *words, "--out", "out", "--json", "--", "python", "program.py", "{seed}"])
+
+
+def test_a_program_that_changes_while_a_seed_runs_stops_the_sweep_and_marks_that_seed(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program / "program.py").write_text(WHILE)
+    assert swept("--seeds", "1-4") == 1
+    said = capsys.readouterr()
+    assert "seed1 ran with the files as planned, seed2 with the old or the new" in said.err
+    found = json.loads(said.out)
+    assert found["changed"] == ["seed2"]
+    assert "program.py changed while seed2" in found["warnings"][0]
+    assert (found["counts"]["ok"], found["counts"]["pending"]) == (2, 2)
+    assert swept("--seeds", "1-4") == 2  # another program is another experiment
+    (program / "program.py").write_text(WHILE)
+    capsys.readouterr()
+    assert swept("--seeds", "1-4") == 0
+    said = capsys.readouterr()
+    assert "seed2" in said.err
+    found = json.loads(said.out)
+    assert (found["changed"], found["counts"]["ok"]) == ([], 4)
+    assert [m.attempts for m in Store.open("out").scan()] == [1, 2, 1, 1]
+
+
+def test_a_change_during_the_last_seed_is_no_success(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (program / "program.py").write_text(WHILE)
+    assert swept("--seeds", "1,2") == 1
+    assert json.loads(capsys.readouterr().out)["counts"]["ok"] == 2
+
+
+def test_of_a_large_folder_a_bounded_number_of_files_is_looked_at(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program / "table").mkdir()
+    for name in range(50):
+        (program / "table" / f"{name}.csv").write_text(str(name))
+    assert len(planned(data=["table"]).watched) == 52
+    monkeypatch.setattr("sweep.inputs.LOOKED", 20)
+    assert 10 <= len(planned(data=["table"]).watched) - 2 <= 20
+
+
+def test_each_file_of_a_project_is_parsed_once_while_a_sweep_is_planned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {f"mine_p{n}.py": f"X = {n}\n" for n in range(3)}
+    texts["mine_p.py"] = "import mine_p0, mine_p1, mine_p2\ndef train(run):\n    return {'test/x': 1.0}\n"
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    parsed: Counter[str] = Counter()
+    parse = ast.parse
+
+    def counting(source: Any, *args: Any, **named: Any) -> Any:
+        parsed[str(source)] += 1
+        return parse(source, *args, **named)
+
+    monkeypatch.setattr(ast, "parse", counting)
+    prepare(load(None, train="mine_p:train", seeds="1"))
+    assert [parsed[text] for text in texts.values()] == [1, 1, 1, 1]
+
+
 def test_data_that_is_named_only_later_is_not_taken_over_unseen(program: Path) -> None:
     (program / "table.csv").write_text("1\n")
     Store.create(program / "out", planned().manifest)
     Store.check(program / "out", planned().manifest)  # the control
-    with pytest.raises(StoreError, match=r"table\.csv"):
+    with pytest.raises(StoreError, match=r"table\.csv") as refused:
         Store.check(program / "out", planned(data=["table.csv"]).manifest)
+    assert "data_version" in str(refused.value.hint)
+    assert "--retrain" in str(refused.value.hint)
+    # A version says that they are the same; from then on their content is compared.
+    Store.create(program / "out", planned(data=["table.csv"], data_version="1").manifest)
+    (program / "table.csv").write_text("2\n")
+    with pytest.raises(StoreError, match=r"table\.csv"):
+        Store.check(program / "out", planned(data=["table.csv"], data_version="1").manifest)
+    with pytest.raises(StoreError):
+        Store.check(program / "out", planned().manifest)
+
+
+def test_what_a_version_is_named_beside_still_has_to_be_the_same(program: Path) -> None:
+    (program / "table.csv").write_text("1\n")
+    Store.create(program / "out", planned().manifest)
+    (program / "c.json").write_text('{"base": 0.9}')
+    with pytest.raises(StoreError, match=r"c\.json"):
+        Store.check(program / "out", planned(data=["table.csv"], data_version="1").manifest)
 
 
 def loader(x: torch.Tensor) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from predicted import classes, saved
 
 from sweep.cli.app import main
 from sweep.results import Results
-from sweep.store import Reading, Store, atomic, predictions
+from sweep.store import Reading, Store
 
 A, B = "lr-0.1-aaaaaa", "lr-0.01-bbbbbb"
 
@@ -30,22 +31,25 @@ def made(path: Path) -> Store:
     return sweep_of(path, outcome, seeds=range(4), variants=(A, B))
 
 
+_opened: Counter[str] = Counter()
+
+
+def _seen(event: str, args: tuple[Any, ...]) -> None:
+    if event == "open" and str(args[0]).endswith((".npz", "record.json")):
+        _opened[str(args[0])] += 1
+
+
+@pytest.fixture(scope="module")
+def hook() -> None:
+    """Count from now on; Python takes no hook away again."""
+    sys.addaudithook(_seen)
+
+
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each record, and each file of predictions, is read."""
-    found: Counter[str] = Counter()
-
-    def counting(read: Any, kind: str) -> Any:
-        def wrapper(path: Path, *args: Any) -> Any:
-            if kind == "predictions" or path.name == "record.json":
-                found[str(path)] += 1
-            return read(path, *args)
-
-        return wrapper
-
-    monkeypatch.setattr(predictions, "read", counting(predictions.read, "predictions"))
-    monkeypatch.setattr(atomic, "read", counting(atomic.read, "records"))
-    return found
+def opened(hook: None) -> Counter[str]:
+    """How often each record, and each file of predictions, is opened."""
+    _opened.clear()
+    return _opened
 
 
 @pytest.mark.parametrize("words", [["report"], ["report", "--json"], ["compare"], ["report", "--html", "page.html"]])
