@@ -11,13 +11,15 @@ from sweep.train.splits import Task, look
 
 
 def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits: Sequence[int] = ()) -> None:
-    """Refuse a batch of one example where batch norm has nothing else to take its mean over.
+    """Refuse examples that are no images where the model takes images, and a batch of one example under batch norm.
 
     params: those of a built-in recipe, with every default filled in. Data are read only where it depends on them.
     splits: seeds of splits of their own; none: the one that the data fix.
-    Raises: ConfigError naming the batch size and the way out.
+    Raises: ConfigError naming the parameter and the way out.
     """
     model, size = Model.model_validate(params["model"]), params["batch_size"]
+    if model.name != "mlp":
+        require_images(model, look(Data.model_validate(params["data"]), task, splits).shape)
     if not model.batch_norm or (model.name != "resnet" and not model.hidden):
         return
     seen = look(Data.model_validate(params["data"]), task, splits)
@@ -33,6 +35,15 @@ def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits
         f"batch_size {size} leaves one example for the last of the batches of {count} training examples, and batch "
         "norm needs two", where=where, hint=out,
     )  # fmt: skip
+
+
+def require_images(model: Model, shape: Sequence[int]) -> None:
+    """Raises: ConfigError where a model takes images and the examples have another shape."""
+    if model.name != "mlp" and len(shape) != 3:
+        raise ConfigError(
+            f"a {model.name} needs images, the data have examples of shape {tuple(shape)}",
+            where="params.model.name", hint="params.model.name=mlp takes any shape",
+        )  # fmt: skip
 
 
 def _ends_in_one_pixel(model: Model, shape: Sequence[int]) -> bool:

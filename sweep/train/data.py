@@ -15,7 +15,7 @@ from torch import Tensor
 from sweep.errors import ConfigError
 from sweep.train.params import Data
 from sweep.train.read import Raw, read
-from sweep.train.splits import Stamps, Task, chosen, stamps, stored
+from sweep.train.splits import Stamps, Task, chosen, filled, stamps, stored
 
 ROOM = 0.5  # of a device's free memory: more the data may not take
 
@@ -101,14 +101,15 @@ def load(data: Data, task: Task, split: int | None = None) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _load(data: Data, task: Task, stamps: Stamps, seed: int | None) -> Dataset:
-    return dataset(read(data), task, data.path or data.folder or data.name, limit=data.limit, seed=seed)
+    return dataset(read(data), task, data.path or data.folder or data.name, seed)
 
 
-def dataset(raw: Raw, task: Task, where: str, *, limit: int | None = None, seed: int | None = None) -> Dataset:
+def dataset(raw: Raw, task: Task, where: str, seed: int | None = None) -> Dataset:
     """Return the splits of what was stored, normalised; seed: see `load`. Raises: ConfigError."""
     kept = stored(raw, task, where)
-    found = chosen(kept, limit, seed)
-    inputs, targets, wide, train = kept.inputs, kept.targets, kept.wide, found.train
+    found = chosen(kept, raw.limit, raw.seed if seed is None else seed)
+    targets, wide, train = kept.targets, kept.wide, found.train
+    inputs = filled(kept.inputs, train)
 
     mean, std = (np.zeros(0), np.zeros(0)) if raw.plain else _scale(inputs[train])
     shape = (1, -1) + (1,) * (inputs.ndim - 2)

@@ -17,6 +17,7 @@ IDX_PARTS = {
     "test_images": "t10k-images",
     "test_labels": "t10k-labels",
 }
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _EMBEDDED = {
     "digits": {"table": "digits.csv.gz"},
     "diabetes": {"inputs": "diabetes_data_raw.csv.gz", "targets": "diabetes_target.csv.gz"},
@@ -28,7 +29,9 @@ def data_files(data: Data) -> Mapping[str, Path]:
     if data.name in _EMBEDDED:
         folder = _sklearn_data()
         return {part: folder / name for part, name in _EMBEDDED[data.name].items()}
-    if data.name == "npz":
+    if data.name == "images":
+        return _pictures(Path(data.path or "").expanduser())
+    if data.name in ("npz", "table"):
         path = Path(data.path or "").expanduser()
         if not path.is_file():
             raise ConfigError(
@@ -36,7 +39,7 @@ def data_files(data: Data) -> Mapping[str, Path]:
                 where="params.data.path",
                 hint="a relative path starts in the folder where the command is typed",
             )
-        return {"arrays": path}
+        return {"arrays" if data.name == "npz" else "table": path}
     folder = Path(data.folder or "").expanduser()
     if not folder.is_dir():
         raise ConfigError(
@@ -58,6 +61,18 @@ def data_digest(data: Data) -> str:
         with path.open("rb") as file:
             whole.update(f"{part}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
+
+
+def _pictures(folder: Path) -> Mapping[str, Path]:
+    """The pictures below the folders of their classes, by their path from the top."""
+    found = sorted(each for each in folder.rglob("*") if each.suffix.lower() in PICTURES and each.is_file())
+    parts = {each.relative_to(folder).as_posix(): each for each in found}
+    if not parts or any("/" not in name for name in parts):
+        raise ConfigError(
+            f"{len(parts)} pictures below folders of classes in {folder}", where="params.data.path",
+            hint=f"a folder for each class, with files {', '.join(PICTURES)}",
+        )  # fmt: skip
+    return parts
 
 
 def _idx_file(folder: Path, stem: str) -> Path:

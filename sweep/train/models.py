@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sweep.errors import ConfigError
+from sweep.train.batches import require_images
 from sweep.train.convolution import Bias, Conv2d
 from sweep.train.params import Model
 
@@ -31,11 +32,7 @@ def build(spec: Mapping[str, Any] | Model, input_shape: Sequence[int], outputs: 
         assert model.hidden is not None
         return nn.Sequential(nn.Flatten(), *_dense(prod(input_shape), model.hidden, model, outputs))
     assert model.channels is not None
-    if len(input_shape) != 3:
-        raise ConfigError(
-            f"a {model.name} needs images, the data have examples of shape {tuple(input_shape)}",
-            where="params.model.name", hint="params.model.name=mlp takes any shape",
-        )  # fmt: skip
+    require_images(model, input_shape)
     return _cnn(model, input_shape, outputs) if model.name == "cnn" else ResNet(model, input_shape[0], outputs)
 
 

@@ -7,12 +7,14 @@ when the object is made, so that the spec of a run holds the number that was use
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from sweep.goals import direction
 
+TABLES = (".csv", ".tsv", ".parquet")
 Precision = Literal["fp32", "tf32", "bf16"]
 # Strict: text is no number, "false" no truth value. Not on a whole part: there, lists would be no tuples.
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -78,26 +80,75 @@ class Model(Part):
         return self
 
 
-class Data(Part):
-    """A data set: embedded (digits, diabetes), a folder of IDX files, or one NumPy .npz file.
+class Positions(Part):
+    """The positions of the examples of test, and of val if they are named; train is the rest."""
 
-    limit: at most this many training and this many test examples, for a quick try.
+    test: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
+    val: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
+
+
+class Data(Part):
+    """A data set: embedded (digits, diabetes), or files of yours, of which `path` is enough.
+
+    path: a NumPy .npz file; a table (.csv, .tsv, .parquet); a folder with a folder of pictures for each class, or with
+    train/ and test/ above them; a folder of IDX files. limit: at most this many training and this many test examples,
+    for a quick try.
+    target: the column of a table that is predicted. ignore: columns that are left out. Text columns become one column
+    for each of their texts. missing: `refuse`, or `impute`: of numbers the median of the training examples, of texts
+    one more text. size: height and width to which pictures are brought.
+    split: a column (or array of an .npz file) that says train, val or test; {test: positions, val: positions}; or the
+    seed of another split than the usual one.
     """
 
-    name: Literal["digits", "diabetes", "idx", "npz"] = "digits"
+    name: Literal["digits", "diabetes", "idx", "npz", "table", "images"] = "digits"
     folder: str | None = None
     path: str | None = None
     limit: Annotated[int, Field(ge=20, strict=True)] | None = None
+    target: str | None = None
+    ignore: tuple[str, ...] = ()
+    missing: Literal["refuse", "impute"] = "refuse"
+    size: tuple[Count, Count] | None = None
+    split: str | Annotated[int, Field(ge=0, lt=1 << 32, strict=True)] | Positions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_path(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("name") is not None or not isinstance(given.get("path"), str):
+            return given
+        path = Path(given["path"]).expanduser()
+        if path.is_dir():
+            if any("idx" in each.name and "ubyte" in each.name for each in path.iterdir()):
+                return {**given, "name": "idx", "folder": given["path"], "path": None}
+            return {**given, "name": "images"}
+        endings = [ending.lower() for ending in path.suffixes if ending.lower() not in (".gz", ".bz2", ".xz", ".zst")]
+        return {**given, "name": "table" if endings[-1:] and endings[-1] in TABLES else "npz"}
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: Any) -> dict[str, Any]:
+        """Leave out what is not used: runs of earlier versions know nothing of it, and stay what they are."""
+        since: dict[str, Any] = {"target": None, "ignore": [], "missing": "refuse", "size": None, "split": None}
+        found = dump(self)
+        return {
+            k: v for k, v in found.items() if k not in since or (list(v) if isinstance(v, tuple) else v) != since[k]
+        }
 
     @model_validator(mode="after")
     def _place(self) -> Data:
-        wanted = {"idx": "folder", "npz": "path"}.get(self.name)
+        wanted = {"idx": "folder", "npz": "path", "table": "path", "images": "path"}.get(self.name)
         for key in ("folder", "path"):
             value = getattr(self, key)
             if key == wanted and not value:
                 raise ValueError(f"{self.name} needs {key}: where the files are")
             if key != wanted and value is not None:
                 raise ValueError(f"{key} has no meaning for {self.name}")
+        used = {"target": "table", "ignore": "table", "missing": "table", "size": "images"}
+        for key, name in used.items():
+            if self.name != name and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no meaning for {self.name} (only for {name})")
+        if self.name == "table" and self.target is None:
+            raise ValueError("a table needs target: the name of the column that is predicted")
+        if isinstance(self.split, str) and self.name not in ("table", "npz"):
+            raise ValueError(f"{self.name} has no columns to split by; give a seed, or {{test: positions}}")
         return self
 
 

@@ -6,7 +6,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import ConfigError
 from sweep.train.files import data_files
-from sweep.train.params import Data
+from sweep.train.params import Data, Positions
 
 Array = NDArray[Any]
 
@@ -29,8 +29,9 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 class Raw:
     """A data set as it was stored: inputs (examples, ...), targets (examples, ...), splits of its own if any.
 
-    test, val: positions of theirs among the inputs, where they are not stored apart. plain: inputs are left as they
-    are, not normalised. flat: inputs have a channel for the normalisation alone.
+    NaN among inputs stands for the median of the training examples. test, val: positions of theirs among the inputs,
+    where they are not stored apart. plain: inputs are left as they are, not normalised. flat: inputs have a channel for
+    the normalisation alone. limit, seed: of the split, see `Data`.
     """
 
     inputs: Array
@@ -44,10 +45,28 @@ class Raw:
     val: Array | None = None
     plain: bool = False
     flat: bool = False
+    limit: int | None = None
+    seed: int | None = None
 
 
 def read(data: Data) -> Raw:
     """The arrays of a data set. Raises: ConfigError naming the file and what is wrong with it."""
+    raw = _stored(data)
+    if isinstance(data.split, Positions):
+        count = len(raw.inputs)
+        named = {name: np.array(index) for name, index in data.split if index is not None}
+        for name, index in named.items():
+            if not len(index) or index.max() >= count or len(np.unique(index)) != len(index):
+                raise ConfigError(f"it names no part of {count} examples", where=f"params.data.split.{name}")
+        if raw.test_inputs is not None or np.intersect1d(named.get("test", []), named.get("val", [])).size:
+            raise ConfigError(
+                "test and val must be apart, and the data have no test of their own", where="params.data.split"
+            )
+        raw = replace(raw, test=named.get("test"), val=named.get("val"))
+    return replace(raw, limit=data.limit, seed=data.split if isinstance(data.split, int) else None)
+
+
+def _stored(data: Data) -> Raw:
     files = data_files(data)
     if data.name == "digits":
         table = np.loadtxt(files["table"], delimiter=",", dtype=np.float32)
@@ -78,7 +97,57 @@ def read(data: Data) -> Raw:
             _as_images(parts["train_images"]), parts["train_labels"],
             _as_images(parts["test_images"]), parts["test_labels"],
         )  # fmt: skip
-    return _read_npz(files["arrays"])
+    if data.name == "table":
+        from sweep.train.table import read_table
+
+        return read_table(files["table"], data)
+    if data.name == "images":
+        return _read_images(files, data)
+    return _read_npz(files["arrays"], data.split if isinstance(data.split, str) else None)
+
+
+def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:
+    """Return the positions of test and of val of one name (train, val, test) an example. Raises: ConfigError."""
+    known = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
+    plain = np.array([known.get(name := str(each).strip().lower(), name) for each in names.ravel()])
+    odd = sorted(set(plain.tolist()) - {"train", "val", "test"})
+    if odd or "train" not in plain or len(plain) != len(names):
+        raise ConfigError(
+            f"the split says {', '.join(map(repr, odd[:3])) or 'nothing of train'}", where=where,
+            hint="it names train, val or test for each example",
+        )  # fmt: skip
+    test, val = (np.flatnonzero(plain == name) for name in ("test", "val"))
+    return (test if len(test) else None), (val if len(val) else None)
+
+
+def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
+    """Pictures as (channels, height, width), classes by the names of their folders."""
+    from PIL import Image
+
+    names = [name.split("/") for name in files]
+    parts = {parts[0].lower() for parts in names}
+    apart = parts <= {"train", "test", "val", "valid", "validation"} and all(len(each) > 2 for each in names)
+    classes = sorted({each[apart] for each in names})
+    made = []
+    for path in files.values():
+        try:
+            with Image.open(path) as picture:
+                one = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+                made.append(one.resize((data.size[1], data.size[0])) if data.size else one)
+        except OSError as error:
+            raise ConfigError(f"no picture that can be read ({error})", where=str(path)) from error
+    sizes = {one.size for one in made}
+    if len(sizes) > 1:
+        raise ConfigError(
+            f"pictures of {len(sizes)} sizes, such as {' and '.join(f'{h}x{w}' for w, h in sorted(sizes)[:2])}",
+            where=data.path, hint="params.data.size=[64,64] brings them to one",
+        )  # fmt: skip
+    grey = all(one.mode == "L" for one in made)
+    inputs = np.stack([np.asarray(one if grey else one.convert("RGB")) for one in made])
+    inputs = inputs[:, None] if grey else inputs.transpose(0, 3, 1, 2)
+    targets = np.array([classes.index(each[apart]) for each in names])
+    test, val = by_name(np.array([each[0] for each in names]), data.path or "") if apart else (None, None)
+    return Raw(np.ascontiguousarray(inputs), targets, classes=tuple(classes), test=test, val=val)
 
 
 def read_idx(path: Path) -> Array:
@@ -125,7 +194,7 @@ def _as_images(inputs: Array) -> Array:
     return inputs[:, None] if inputs.ndim == 3 else inputs
 
 
-def _read_npz(path: Path) -> Raw:
+def _read_npz(path: Path, split: str | None) -> Raw:
     """`x`, `y`, or `x_train`, `y_train` with `x_test`, `y_test` and perhaps `x_val`, `y_val`, `classes`."""
     where = str(path)
     try:
@@ -146,6 +215,11 @@ def _read_npz(path: Path) -> Raw:
         if x is not None and x.shape[1:] != inputs.shape[1:]:
             raise ConfigError(f"x{part} has examples of another shape than x{suffix}", where=where)
     classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
+    if split is not None:
+        if split not in arrays or len(arrays[split]) != len(inputs):
+            raise ConfigError(f"no array {split!r} with one name an example; it holds {', '.join(arrays)}", where=where)
+        test, val = by_name(arrays[split], f"{where}: {split}")
+        return Raw(inputs, targets, classes=classes, test=test, val=val)
     return Raw(inputs, targets, test_inputs, test_targets, val_inputs, val_targets, classes)
 
 

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from sweep.config import explain
 from sweep.errors import ConfigError
 from sweep.inputs import Content
+from sweep.plan import content_id
 from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
 from sweep.train.read import Raw, read
@@ -58,7 +61,7 @@ def _load(source: Source, task: Task | None, split: int | None) -> Dataset:
     raw = source.read()
     if task is None:
         task = "regression" if raw.targets.dtype.kind == "f" else "classification"
-    return dataset(raw, task, source.where, seed=split)
+    return dataset(raw, task, source.where, split)
 
 
 def forget() -> None:
@@ -101,18 +104,18 @@ def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> So
 
 def npz(path: str | os.PathLike[str], **options: Any) -> Source:
     """Return a source of a NumPy file: x and y, or x_train, y_train with x_test, y_test, x_val, y_val, classes."""
-    return of_files(Data(name="npz", path=os.fspath(path), **options))
+    return of_files(_named({"name": "npz", "path": os.fspath(path), **options}))
 
 
 def idx(folder: str | os.PathLike[str], **options: Any) -> Source:
     """Return a source of the four IDX files of an MNIST-like data set."""
-    return of_files(Data(name="idx", folder=os.fspath(folder), **options))
+    return of_files(_named({"name": "idx", "folder": os.fspath(folder), **options}))
 
 
 def of_files(data: Data) -> Source:
     """Return a source of files as the built-in recipes read them."""
     where = data.path or data.folder or data.name
-    return Source(where, partial(read, data), partial(data_digest, data), partial(_files, data))
+    return Source(where, partial(read, data), partial(_digest, data), partial(_files, data))
 
 
 def as_source(given: Any) -> Source:
@@ -124,6 +127,43 @@ def as_source(given: Any) -> Source:
     raise ConfigError(
         f"its data are a {type(given).__name__}", where="data", hint="give sweep.data.arrays(x, y), or a pair (x, y)"
     )
+
+
+def table(source: Any, target: str, **options: Any) -> Source:
+    """Return a source of a table: a .csv, .tsv or .parquet file, a DataFrame, or what has `to_pandas`.
+
+    target: the column that is predicted. options: ignore, missing, split and limit, as in `params.data`.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return of_files(_named({"path": os.fspath(source), "name": "table", "target": target, **options}))
+    frame = source.to_pandas() if hasattr(source, "to_pandas") else source
+    return Source("data", partial(_of_frame, frame, target, options), partial(_content, (frame, target, options)))
+
+
+def images(folder: str | os.PathLike[str], **options: Any) -> Source:
+    """Return a source of pictures: a folder for each class, below train/ and test/ if there are any.
+
+    options: size, split and limit, as in `params.data`.
+    """
+    return of_files(_named({"path": os.fspath(folder), "name": "images", **options}))
+
+
+def _of_frame(frame: Any, target: str, options: dict[str, Any]) -> Raw:
+    from sweep.train.table import of_frame
+
+    return of_frame(frame, target, **options)
+
+
+def _named(given: dict[str, Any]) -> Data:
+    try:
+        return Data.model_validate(given)
+    except ValidationError as error:
+        raise explain(error, where="data", names=list(Data.model_fields), model=Data) from None
+
+
+def _digest(data: Data) -> str:
+    rest = data.model_dump(mode="json", exclude={"path", "folder"})
+    return content_id({"files": data_digest(data), **rest})
 
 
 def _files(data: Data) -> tuple[Path, ...]:

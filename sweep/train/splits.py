@@ -67,7 +67,7 @@ def stored(raw: Raw, task: Task, where: str) -> Stored:
     if task == "classification":
         targets = _labels(targets, where)
     one = task == "classification" and targets.ndim == 1
-    wide = np.zeros(inputs.shape[1:2], np.bool_) if raw.plain else _wide(inputs)
+    wide = np.zeros(inputs.shape[1:2], np.bool_) if raw.plain else _wide(filled(inputs, own["train"]))
     return Stored(inputs, targets, targets if one else np.zeros(len(targets), np.int64), own, wide, where)
 
 
@@ -98,8 +98,9 @@ def look(data: Data, task: Task, seeds: Sequence[int] = ()) -> Seen:
 
 @lru_cache(maxsize=16)
 def _look(data: Data, task: Task, stamps: Stamps, seeds: tuple[int, ...]) -> Seen:
-    found = stored(read(data), task, data.path or data.folder or data.name)
-    counts = tuple(len(chosen(found, data.limit, seed).train) for seed in seeds or (None,))
+    raw = read(data)
+    found = stored(raw, task, data.path or data.folder or data.name)
+    counts = tuple(len(chosen(found, raw.limit, seed).train) for seed in seeds or (raw.seed,))
     return Seen(tuple(found.inputs.shape[1:]), counts, bool(found.wide.any()))
 
 
@@ -109,14 +110,22 @@ def identity(data: Data, task: Task) -> str:
     Earlier versions normalised all data in float32: runs of theirs and of now on such data are not of one experiment.
     Raises: ConfigError.
     """
-    # The embedded tables are known not to need it: they need not be read a second time.
-    wide = data.name in ("npz", "idx") and look(data, task).wide
+    # The embedded tables are known to be sound and not to need it: they need not be read a second time.
+    wide = data.name not in ("digits", "diabetes") and look(data, task).wide
     return data_digest(data) + (NORMALISED if wide else "")
 
 
 def stamps(data: Data) -> Stamps:
     """Return what tells that a file of a data set has changed, without reading it."""
     return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in data_files(data).values())
+
+
+def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
+    """Return a table with the median of its training examples where a number is missing."""
+    if inputs.ndim != 2 or inputs.dtype.kind != "f" or not (missing := np.isnan(inputs)).any():
+        return inputs
+    known = [column[~np.isnan(column)] for column in inputs[train].T]
+    return np.where(missing, [np.median(column) if len(column) else 0.0 for column in known], inputs)
 
 
 def _joined(raw: Raw) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
