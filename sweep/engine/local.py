@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import shlex
 import subprocess
@@ -16,8 +17,12 @@ from sweep.engine import idle_agent
 
 # A Ray of one host and one user needs neither who adds machines nor who forwards logs (a run's log is kept beside
 # its record). `ray start` has an option for each of these; `ray.init` has none.
+# Ray replaces a loopback address by that of the host, so that others could join, except where it was told before its
+# import that there are no others: its setting for laptops.
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 UNASKED: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False}
 # Ray starts its workers before the first task is there, and they import this meanwhile.
+PLAIN = "SWEEP_PLAIN_RAY"  # a variable of the user's: nothing of Ray is replaced
 PRELOADING = "RAY_preload_python_modules"
 PRELOAD = "sweep.worker,sweep.train.recipes"
 FORKING = "sweep.engine.ahead"  # where they train nothing themselves
@@ -33,41 +38,55 @@ AGENTS = {
 
 @contextmanager
 def lean(preload: str = PRELOAD) -> Iterator[None]:
-    """While a local Ray starts: its servers listen on the loopback address, and only the needed ones are there.
+    """While a local Ray is imported and started: its servers listen on the loopback address, and only the needed ones
+    are there.
 
-    preload: the modules that its workers import, with commas.
+    preload: the modules that its workers import, with commas. With SWEEP_PLAIN_RAY=1 all is left as Ray has it.
 
     Measured on two cores, before the agents were idle: 7.1 s from `import ray` to the end of `ray.shutdown` with a
-    first task that imports torch, against 11.0 s; since then `ray.init` takes 1.2 s instead of 2.1 s. Where a version
-    of Ray has no such inner part, that saving is left out.
+    first task that imports torch, against 11.0 s; since then `ray.init` takes 1.2 s instead of 2.1 s.
     """
-    from ray import _raylet
-    from ray._private import node, parameter, ray_constants, services
-
-    # Ray replaces a loopback address by that of the host, so that others could join, except where it was told that
-    # there are no others: its setting for laptops.
-    ours: list[tuple[Any, str, Any]] = [(ray_constants, "ENABLE_RAY_CLUSTER", False)]
-    if UNASKED.keys() <= inspect.signature(parameter.RayParams).parameters.keys():
-        ours.append((parameter, "RayParams", functools.partial(parameter.RayParams, **UNASKED)))
-    if hasattr(node.Node, "start_api_server"):
-        ours.append((node.Node, "start_api_server", _not_started))
-    names = {word: [getattr(_raylet, port, "") for port in ports] for word, ports in AGENTS.items()}
-    if all(map(all, names.values())) and hasattr(services, "start_ray_process"):
-        ours.append((services, "start_ray_process", _with_idle_agents(services.start_ray_process, names)))
-    theirs = [(owner, name, getattr(owner, name)) for owner, name, _ in ours]
-    preloading = os.environ.setdefault(PRELOADING, preload) == preload
+    if os.environ.get(PLAIN, "0") != "0":
+        yield
+        return
+    ours = {name: value for name, value in ((ALONE, "0"), (PRELOADING, preload)) if name not in os.environ}
+    theirs: list[tuple[Any, str, Any]] = []
+    os.environ.update(ours)
     try:
-        for change in ours:
-            setattr(*change)
+        for owner, name, their, our in _savings():
+            theirs.append((owner, name, their))
+            setattr(owner, name, our)
         yield
     finally:
         for change in theirs:
             setattr(*change)
-        if preloading:
-            del os.environ[PRELOADING]
+        for name in ours:
+            del os.environ[name]
 
 
-def _not_started(node: Any, **_: Any) -> None:
+def _savings() -> Iterator[tuple[Any, str, Any, Any]]:
+    """Yield inner parts of Ray (owner, name, value) with what stands in for them.
+
+    A version that lacks one is left as it is from there on, with a note in the log.
+    """
+    try:
+        from ray import _raylet
+        from ray._private import node, parameter, ray_constants, services
+
+        # What ALONE says, where Ray had been imported before.
+        yield ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER, False
+        inspect.signature(parameter.RayParams).bind_partial(**UNASKED)
+        made = functools.partial(parameter.RayParams, **UNASKED)
+        yield parameter, "RayParams", parameter.RayParams, made
+        yield node.Node, "start_api_server", node.Node.start_api_server, _not_started
+        names = {word: [getattr(_raylet, port) for port in ports] for word, ports in AGENTS.items()}
+        started = services.start_ray_process
+        yield services, "start_ray_process", started, _with_idle_agents(started, names)
+    except (ImportError, AttributeError, TypeError) as error:
+        logging.getLogger("sweep").warning("this version of Ray starts with all its servers, seconds later: %s", error)
+
+
+def _not_started(*_: Any, **__: Any) -> None:
     """In place of the server behind the dashboard, for which Ray would wait two seconds even without a dashboard."""
 
 

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -68,16 +69,14 @@ class RayEngine:
 
     def _start(self) -> None:
         try:
+            if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+                return
             # Ray announces itself, warns about the future and reports usage unless told not to.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             # In a notebook it asks for widgets that nothing here draws.
             logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
             warnings.filterwarnings("ignore", message="IProgress not found")
-            import ray
-
-            if ray.is_initialized():
-                return
             settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if self.address is None:
                 # Inherited by the local workers at no cost; a runtime_env would cost seconds.
@@ -90,6 +89,8 @@ class RayEngine:
                 if self.environment:
                     settings |= {"runtime_env": {"env_vars": self.environment}}
             with lean(self._preload) if self.address is None else nullcontext():
+                import ray
+
                 ray.init(**settings)
             self._ours = True
         except BaseException as error:

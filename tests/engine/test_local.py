@@ -12,7 +12,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from sweep.engine.local import PRELOAD, PRELOADING, lean
+from sweep.engine.local import ALONE, PLAIN, PRELOAD, PRELOADING, lean
 
 STARTED = """
 import json, psutil, ray
@@ -46,7 +46,7 @@ def test_ray_itself_is_left_as_it_was() -> None:
     before, environment = parts(), dict(os.environ)
     with lean():
         assert all(now is not then for now, then in zip(parts(), before, strict=True))
-        assert os.environ[PRELOADING] == PRELOAD
+        assert (os.environ[PRELOADING], os.environ[ALONE]) == (PRELOAD, "0")
     assert parts() == before
     assert dict(os.environ) == environment
 
@@ -56,7 +56,31 @@ def test_a_failed_start_leaves_nothing_behind() -> None:
     with suppress(RuntimeError), lean():
         raise RuntimeError("no Ray today")
     assert parts() == before
-    assert PRELOADING not in os.environ
+    assert {PRELOADING, ALONE}.isdisjoint(os.environ)
+
+
+def test_a_variable_of_the_users_leaves_ray_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, environment = parts(), dict(os.environ)
+    monkeypatch.setenv(PLAIN, "1")
+    with lean():
+        assert parts() == before
+        assert {name: value for name, value in os.environ.items() if name != PLAIN} == environment
+
+
+def test_an_inner_part_that_ray_lacks_costs_that_saving_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray import _raylet
+    from ray._private import ray_constants
+
+    before = parts()
+    monkeypatch.delattr(_raylet, "RUNTIME_ENV_AGENT_PORT_NAME")
+    with lean():
+        assert ray_constants.ENABLE_RAY_CLUSTER is False
+        assert parts()[0] is not before[0]
+        assert parts()[-1] is before[-1]
+    assert "RUNTIME_ENV_AGENT_PORT_NAME" in caplog.text
+    assert parts() == before
 
 
 @pytest.mark.ray
