@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -157,14 +157,11 @@ def _audit(subject: Subject, as_json: bool, again: Sequence[str]) -> int:
 
 
 def _lanes(subject: Subject, lanes: int, as_json: bool, again: Sequence[str]) -> int:
-    from importlib import import_module
+    from sweep.verify.lanes import compare_lanes
 
-    compare: Any = getattr(import_module("sweep.train.proof"), "compare_lanes", None)
-    if compare is None or subject.spec.target.kind != "recipe":
-        raise ConfigError("only recipes on a GPU are packed into lanes", where="--lanes")
-    found = compare(subject.spec, subject.place, lanes)
+    found = compare_lanes(subject.spec, lanes)
     if as_json:
-        emit({"lanes": lanes, "equal": bool(found.equal), "summary": str(found)})
+        emit({"lanes": lanes, "equal": found.equal, "summary": str(found)})
     else:
         say(str(found))
         if subject.store is None and found.equal:

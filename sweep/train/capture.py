@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 
+LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
+AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not stop in time
 STREAMS = 32  # torch hands out so many before it starts again with the first
 
 
@@ -18,6 +21,21 @@ class Chain:
 
     stream: torch.cuda.Stream
     steps: Sequence[tuple[torch.Generator, Callable[[], None]]]
+
+
+class Throttle:
+    """Lets the host be a few looks ahead of the device, not a whole epoch."""
+
+    def __init__(self) -> None:
+        self._queued: deque[torch.cuda.Event] = deque()
+
+    def look(self, stream: torch.cuda.Stream | None = None) -> None:
+        """Mark what a stream has been given by now, the current one if none is named; wait for what is due."""
+        mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        mark.record(stream)
+        self._queued.append(mark)
+        if len(self._queued) > AHEAD:
+            self._queued.popleft().synchronize()
 
 
 def ambient() -> torch.Generator:

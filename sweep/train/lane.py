@@ -71,6 +71,11 @@ class Lane:
         return (self.epoch - 1) * self.batches + self.offset
 
     @property
+    def point(self) -> tuple[bool, int, int]:
+        """Where it stands: lanes at one point are trained as a pack."""
+        return self.over, self.epoch, self.offset
+
+    @property
     def over(self) -> bool:
         """Whether the last epoch is done, by plan or by early stopping."""
         stop = self.recipe.stop_early

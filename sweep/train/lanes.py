@@ -136,13 +136,12 @@ def _pack(
             seats.append(Seat(index, begin(recipe, run, data, loss), generator))
     points: dict[tuple[bool, int, int], list[Seat]] = {}
     for seat in seats:
-        lane = seat.lane
-        points.setdefault((lane.over, lane.epoch, lane.offset), []).append(seat)
+        points.setdefault(seat.lane.point, []).append(seat)
     torch.cuda.synchronize()
     for (over, _, _), group in points.items():
         if over:
             for seat in group:
-                yield seat.index, loop.conclude(seat.lane)
+                yield seat.index, loop.guarded(loop.conclude, seat.lane)
             continue
         pack = Pack(group, on, feed, known.form)
         yield from pack.results()

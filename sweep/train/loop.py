@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import isfinite
 from typing import Any
@@ -62,8 +63,7 @@ def solo(lane: Lane, feed: Feed | None) -> Metrics | Failure:
     """Train a lane from where it stands to its end. feed: brings its batches; None: they are gathered."""
     while not lane.over:
         train_epoch(lane, feed)
-        row = end_epoch(lane, epoch_sums(lane).tolist())
-        failure = diverged(row, f"epoch {lane.epoch - 1}")
+        failure = turn(lane, epoch_sums(lane).tolist())
         if failure is not None:
             return failure
         if lane.run.checkpoint_due(epoch_end=True):
@@ -141,6 +141,22 @@ def save_all(lanes: Iterable[tuple[Lane, AbstractContextManager[None]]]) -> None
 def epoch_sums(lane: Lane) -> Tensor:
     """float64, on the device: the epoch's training loss, then the sums over val. Read once an epoch."""
     return torch.cat([lane.loss_sum.view(1), validation_sums(lane)])
+
+
+def turn(lane: Lane, sums: Sequence[float]) -> Failure | None:
+    """End an epoch (see `end_epoch`), and the run with it where a metric is not finite."""
+    return diverged(end_epoch(lane, sums), f"epoch {lane.epoch - 1}")
+
+
+def guarded(work: Callable[..., Any], lane: Lane, *rest: Any) -> Any:
+    """Return what `work` returns for a lane of a pack; an exception of its own is its own failure, not the pack's."""
+    try:
+        return work(lane, *rest)
+    except (OSError, torch.OutOfMemoryError, torch.AcceleratorError):  # the disk's, the device's: of the whole pack
+        raise
+    except Exception as error:
+        lane.run.attempt.log_text("".join(traceback.format_exception(error)))
+        return Failure("raised", str(error), "train", type(error).__name__)
 
 
 def end_epoch(lane: Lane, sums: Sequence[float]) -> Metrics:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,23 +15,22 @@ from torch import Tensor
 from sweep.determinism import seeding
 from sweep.store import Failure
 from sweep.train.belt import Belt
-from sweep.train.capture import drawing_from
+from sweep.train.capture import LOOK, Throttle, drawing_from
 from sweep.train.feed import Feed
 from sweep.train.group import Group, Seat
 from sweep.train.lane import epoch_rates, start_epoch
 from sweep.train.loop import (
     Metrics,
     conclude,
-    diverged,
-    end_epoch,
     epoch_sums,
+    guarded,
     save_all,
     say_first_batch,
     tell,
+    turn,
 )
 
 HANDS = 8  # threads for what the CPU does for each lane after an epoch: digests, scores, files
-LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
 WARM, TRIAL = 3, 24  # steps before a form is timed (the first is not yet a graph), and timed
 
 
@@ -54,7 +50,7 @@ class Pack:
     form: Form | None = None
     groups: list[Group] = field(default_factory=list)
     pace: float = float("nan")  # seconds of a step of all lanes, lately
-    _queued: deque[torch.cuda.Event] = field(default_factory=deque)
+    _throttle: Throttle = field(default_factory=Throttle)
     _pool: ThreadPoolExecutor = field(init=False)
     _belt: Belt | None = None
 
@@ -152,25 +148,17 @@ class Pack:
                 seat.lane.offset, seat.lane.rate = position + 1, rates[position]
                 seat.lane.seen = seen[position]
             if position % LOOK == 0:
-                self._throttle()
+                self._throttle.look(self.groups[0].root)
             if len(self.seats) == 1:
                 tell(self.seats[0].lane)
             if self.seats[0].lane.run.checkpoint_due(epoch_end=False):
                 torch.cuda.synchronize()
                 self.save()
 
-    def _throttle(self) -> None:
-        """Let the host be a few looks ahead of the device, not a whole epoch: it could not stop in time."""
-        mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        mark.record(self.groups[0].root)
-        self._queued.append(mark)
-        if len(self._queued) > 3:
-            self._queued.popleft().synchronize()
-
     def _end_epoch(self) -> Iterator[tuple[int, Metrics | Failure]]:
         """Measure every lane, read all at once, and let go of the lanes that have ended."""
         sums = torch.stack([epoch_sums(seat.lane) for seat in self.seats]).tolist()
-        failures = list(self._pool.map(partial(_guarded, _turn), self.seats, sums))
+        failures = list(self._pool.map(partial(guarded, turn), (seat.lane for seat in self.seats), sums))
         over = [s for s, failure in zip(self.seats, failures, strict=True) if failure is None and s.lane.over]
         failed = [(s, f) for s, f in zip(self.seats, failures, strict=True) if f is not None]
         if over or failed:
@@ -179,7 +167,7 @@ class Pack:
             self.groups = []  # their graphs hold the lanes that have ended
         for seat, failure in failed:
             yield seat.index, failure
-        concluded = self._pool.map(partial(_guarded, lambda seat: conclude(seat.lane)), over)
+        concluded = self._pool.map(partial(guarded, conclude), (seat.lane for seat in over))
         for seat, result in zip(over, concluded, strict=True):
             yield seat.index, result
 
@@ -192,19 +180,3 @@ def _hand(threads: int) -> None:
     """Make a thread of the pool ready: metrics are computed on the CPU, where the number of threads decides bits."""
     seeding.set_threads(threads)
     torch.cuda.synchronize()  # else its first product warns that the thread has no CUDA context
-
-
-def _turn(seat: Seat, sums: Sequence[float]) -> Failure | None:
-    row = end_epoch(seat.lane, sums)
-    return diverged(row, f"epoch {seat.lane.epoch - 1}")
-
-
-def _guarded(work: Callable[..., Any], seat: Seat, *rest: Any) -> Any:
-    """What `work` returns for a lane; an exception of its own is its own failure, not its neighbours'."""
-    try:
-        return work(seat, *rest)
-    except (torch.OutOfMemoryError, torch.AcceleratorError):  # the device's: they concern the whole pack
-        raise
-    except Exception as error:
-        seat.lane.run.attempt.log_text("".join(traceback.format_exception(error)))
-        return Failure("raised", str(error), "train", type(error).__name__)

@@ -8,7 +8,6 @@ few steps are compared (see `check`), and a recipe whose rows touch each other i
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -26,18 +25,16 @@ from sweep.errors import SweepError
 from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train.augment import example_keys
-from sweep.train.capture import capture
+from sweep.train.capture import LOOK, Throttle, capture
 from sweep.train.data import Dataset, Split
 from sweep.train.evaluate import BATCH, sums_of
 from sweep.train.feed import Feed, feed_of
 from sweep.train.lane import Lane, begin, epoch_rates, fresh, order_of, recipe_id, start_epoch, tensors_of
-from sweep.train.loop import Metrics, conclude, diverged, end_epoch, save_all, say_first_batch
+from sweep.train.loop import Metrics, conclude, guarded, save_all, say_first_batch, turn
 from sweep.train.precision import Objective, flags, forward, objective
 from sweep.train.recipe import Recipe
 
 Result = Metrics | Failure
-LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
-AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not stop in time
 STEPS = 3  # of a check
 OFF = "leave `vectorize` off: lanes on a GPU train any recipe"
 
@@ -71,11 +68,11 @@ def _packs(
             run = runs[index]
             seeding.seed_everything(run.seed, deterministic=run.deterministic)
             lane = begin(recipe, run, data, loss)
-            seats = points.setdefault((lane.over, lane.epoch, lane.offset), [])
+            seats = points.setdefault(lane.point, [])
             seats.append(Seat(index, lane, len(seats)))
         for (over, _, _), seats in points.items():
             if over:
-                yield from ((seat.index, conclude(seat.lane)) for seat in seats)
+                yield from ((seat.index, guarded(conclude, seat.lane)) for seat in seats)
             else:
                 yield from Pack(seats, Stack([seat.lane for seat in seats], width), feed).results()
 
@@ -307,6 +304,7 @@ class Pack:
     stack: Stack
     feed: Feed | None = None
     graphs: dict[int, Any] = field(default_factory=dict)  # by batch size: what a step of it reads, and its graph
+    throttle: Throttle = field(default_factory=Throttle)
 
     def results(self) -> Iterator[tuple[int, Result]]:
         """Train until every lane has ended; yields a lane's result as soon as it has one.
@@ -333,7 +331,7 @@ class Pack:
         on_device = torch.tensor(rates, dtype=torch.float32).to(first.device)
         steps = torch.split(orders if self.feed is not None else orders.to(first.device), size, dim=1)
         fed = iter(()) if self.feed is None else self._fed(self.feed, first, steps[start:])
-        done, waiting = first.seen, deque[Any]()
+        done = first.seen
         for position in range(start, len(steps)):
             stack.set_rate(on_device[position] if stack.lr is not None else rates[position])
             batch = (steps[position],) if self.feed is None else next(fed)
@@ -344,11 +342,7 @@ class Pack:
             for seat in self.seats:
                 seat.lane.offset, seat.lane.rate, seat.lane.seen = position + 1, rates[position], done
             if first.device == "cuda":
-                mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                mark.record()
-                waiting.append(mark)
-                if len(waiting) > AHEAD:
-                    waiting.popleft().synchronize()
+                self.throttle.look()
             if first.run.checkpoint_due(epoch_end=False):
                 self.save()
 
@@ -395,12 +389,12 @@ class Pack:
         stack.show()
         for seat in list(self.seats):
             lane = seat.lane
-            failure = diverged(end_epoch(lane, sums[seat.row]), f"epoch {lane.epoch - 1}")
+            failure = guarded(turn, lane, sums[seat.row])
             if failure is None and not lane.over:
                 continue
             self.seats.remove(seat)
             stack.release(seat.row)
-            yield seat.index, failure or conclude(lane)
+            yield seat.index, failure or guarded(conclude, lane)
 
     def save(self) -> None:
         """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""

@@ -193,3 +193,27 @@ def test_vectorised_attention_is_attention(tmp_path: Path) -> None:
         found = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=0.1, is_causal=True)
     wanted = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
     assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_an_exception_of_one_lane_is_its_own_failure(tmp_path: Path) -> None:
+    made = kit.recipe("mlp")
+    wanted = trained(made, tmp_path / "whole", range(4))
+    fitted: list[int] = []
+
+    def scoring(data: Dataset) -> Any:
+        scores = made.scoring(data)
+
+        def fit(outputs: Tensor, targets: Tensor) -> Any:
+            fitted.append(1)
+            if len(fitted) == 3:
+                raise ValueError("the third of them cannot be scored")
+            return scores.fit(outputs, targets)
+
+        return replace(scores, fit=fit)
+
+    runs = handles(tmp_path / "one fails", range(4))
+    found = kit.train(vector.train, replace(made, scoring=scoring), runs)
+    failed = found[2]
+    assert isinstance(failed, Failure)
+    assert (failed.kind, failed.exception) == ("raised", "ValueError")
+    assert {run.seed: kit.chain(run) for run in runs if run.seed != 2} == {s: wanted[s] for s in (0, 1, 3)}

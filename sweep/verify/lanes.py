@@ -1,9 +1,9 @@
-"""Proof: every lane of a pack against the plain loop with the same seed, digest by digest."""
+"""Every lane of a pack against the plain loop with the same seed, digest by digest."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,45 +12,45 @@ from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
 from sweep.handle import Run
 from sweep.plan import RunSpec, stream_seed
+from sweep.report.words import plural
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.target import bind, find
-from sweep.task import Interval, Place
 from sweep.train import lanes, loop
+from sweep.train.recipe import Recipe
+from sweep.verify.chain import first_difference
+from sweep.verify.rehearse import NEVER
 
-
-@dataclass(frozen=True)
-class Compared:
-    """One lane: the links of its chain, and the first that differs from its solo run ("" for none)."""
-
-    seed: int
-    links: int
-    differs: str
+Trainer = Callable[[Recipe, Sequence[Run]], Iterator[tuple[int, Any]]]
 
 
 @dataclass(frozen=True)
 class LaneProof:
-    """What comparing a pack with solo runs showed. note: why there was no pack, or ""."""
+    """What comparing a pack with solo runs showed.
 
-    lanes: tuple[Compared, ...]
+    lanes: of how many seeds, links: digests compared; differ: seed -> the first link that is not its solo run's.
+    note: why there was no pack, or "".
+    """
+
+    lanes: int = 0
+    links: int = 0
+    differ: Mapping[int, str] | None = None
     note: str = ""
 
     @property
     def equal(self) -> bool:
-        return not self.note and all(not each.differs for each in self.lanes)
+        return not self.note and not self.differ
 
     def __str__(self) -> str:
         if self.note:
             return f"no lanes: {self.note}"
-        bad = [each for each in self.lanes if each.differs]
-        if bad:
-            named = "; ".join(f"seed {each.seed} first at {each.differs}" for each in bad[:5])
-            return f"lanes DIFFER from solo runs: {len(bad)} of {len(self.lanes)} ({named})"
-        links = sum(each.links for each in self.lanes)
-        return f"lanes: {len(self.lanes)} of {len(self.lanes)} equal to their solo runs ({links} digests compared)"
+        if self.differ:
+            named = "; ".join(f"seed {seed} first at {link}" for seed, link in list(self.differ.items())[:5])
+            return f"lanes DIFFER from solo runs: {len(self.differ)} of {self.lanes} ({named})"
+        return f"lanes: {self.lanes} of {self.lanes} equal to their solo runs ({plural(self.links, 'digest')} compared)"
 
 
-def compare_lanes(spec: RunSpec, place: Place, count: int) -> LaneProof:
+def compare_lanes(spec: RunSpec, count: int) -> LaneProof:
     """Train `count` seeds from the spec's on as one pack, then each by the plain loop, and compare.
 
     Nothing is recorded. Raises: ConfigError when the spec is not of a recipe on a GPU in deterministic mode;
@@ -67,15 +67,17 @@ def compare_lanes(spec: RunSpec, place: Place, count: int) -> LaneProof:
     function = find(spec.target.reference)
     recipe = function(**bind(function, spec.params, kind="recipe"))
     with tempfile.TemporaryDirectory() as scratch, seeding.restored():
-        packed = _chains(lanes.train, recipe, specs, Path(scratch) / "lanes")
-        notes = [note for run, _ in packed for note in run.notes if note.startswith(lanes.ALONE)]
-        if notes:
-            return LaneProof((), notes[0])
-        solo = _chains(loop.train, recipe, specs, Path(scratch) / "solo")
-    return LaneProof(tuple(_compared(run.seed, a, b) for (run, a), (_, b) in zip(packed, solo, strict=True)))
+        packed = _trained(lanes.train, recipe, specs, Path(scratch) / "lanes")
+        note = next((note for run in packed for note in run.notes if note.startswith(lanes.ALONE)), "")
+        if note:
+            return LaneProof(note=note)
+        solo = _trained(loop.train, recipe, specs, Path(scratch) / "solo")
+    found = {a.seed: first_difference(a.chain, b.chain) for a, b in zip(packed, solo, strict=True)}
+    differ = {seed: difference.link for seed, difference in found.items() if difference is not None}
+    return LaneProof(len(packed), sum(len(run.chain) for run in packed), differ)
 
 
-def _chains(trainer: Any, recipe: Any, specs: Sequence[RunSpec], folder: Path) -> list[tuple[Run, Mapping[str, str]]]:
+def _trained(trainer: Trainer, recipe: Recipe, specs: Sequence[RunSpec], folder: Path) -> list[Run]:
     seeding.set_threads(specs[0].threads)
     seeding.fill_memory(False)
     seeding.seed_everything(specs[0].seed, deterministic=True)
@@ -83,7 +85,7 @@ def _chains(trainer: Any, recipe: Any, specs: Sequence[RunSpec], folder: Path) -
     for spec in specs:
         path = folder / f"seed{spec.seed}"
         path.mkdir(parents=True)
-        runs.append(Run(spec, Attempt(path, spec.id, this_process(), number=1), Interval(0, 0)))
+        runs.append(Run(spec, Attempt(path, spec.id, this_process(), number=1), NEVER))
     try:
         for index, result in trainer(recipe, runs):
             if isinstance(result, Failure):
@@ -91,9 +93,4 @@ def _chains(trainer: Any, recipe: Any, specs: Sequence[RunSpec], folder: Path) -
     finally:
         for run in runs:
             run.attempt.close()
-    return [(run, dict(run.chain)) for run in runs]
-
-
-def _compared(seed: int, a: Mapping[str, str], b: Mapping[str, str]) -> Compared:
-    differs = next((link for link in {**b, **a} if a.get(link) != b.get(link)), "")
-    return Compared(seed, len(a), differs)
+    return runs
