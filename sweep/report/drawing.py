@@ -7,7 +7,7 @@ import os
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -15,8 +15,13 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from cycler import cycler
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import Formatter
+from rich.cells import cell_len
+
+from sweep.number import number
 
 # Told apart by eyes without red or green cones, and by their lightness: see tests/report/test_drawing.py. The page
 # has a second set for its dark theme.
@@ -29,7 +34,7 @@ CLASSES = {**{color: str(i) for i, color in enumerate(COLORS)}, SOFT: "soft", RU
 Size = Literal["screen", "column", "page", "card", "wide"]
 # Width in inches and size of text in points: for a notebook, one and both columns of a paper, the HTML page's cards.
 SIZES: Mapping[str, tuple[float, float]] = {
-    "screen": (6.0, 9), "column": (3.35, 7.5), "page": (6.9, 8), "card": (350 / 72, 12), "wide": (900 / 72, 12.5),
+    "screen": (6.0, 9), "column": (3.35, 7.5), "page": (6.9, 8), "card": (330 / 72, 12), "wide": (900 / 72, 12.5),
 }  # fmt: skip
 
 RC: Mapping[str, Any] = {
@@ -88,14 +93,6 @@ def style(size: Size = "screen") -> Iterator[None]:
         settings.update(before)
 
 
-def new(size: Size, height: float) -> Picture:
-    """Return an empty figure of a preset's width; height: in lines of its text."""
-    width, points = SIZES[size]
-    figure = Picture(figsize=(width, height * points / 72), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def lines(size: Size) -> float:
     """Return how many lines of text would stand side by side in a preset's width: what fits is decided by it."""
     width, points = SIZES[size]
@@ -105,6 +102,77 @@ def lines(size: Size) -> float:
 def wrapped(text: str, size: Size) -> str:
     """Return text broken into lines that fit a preset's width."""
     return "\n".join(textwrap.wrap(text, int(lines(size) * 1.75)))
+
+
+def breadth(texts: Iterable[str]) -> float:
+    """Return how wide the widest of these texts is, in lines of text."""
+    return max((0.62 * cell_len(line) for text in texts for line in text.splitlines()), default=0.0)
+
+
+class Frame:
+    """A figure of a preset's width, with panels at places that are given in lines of its text.
+
+    A layout engine would draw everything twice more, only to measure it.
+
+    title: what the picture shows, above it. height: of one panel. above, below: room for words, and `between` for
+    those between two rows of panels. scaled: the axes' limits follow what is drawn; else they have to be set.
+    """
+
+    def __init__(
+        self, size: Size, height: float, title: str, *, above: float = 0.0, below: float = 3.5, down: int = 1,
+        across: int = 1, between: float = 0.0, scaled: bool = False,
+    ) -> None:  # fmt: skip
+        width, points = SIZES[size]
+        title = wrapped(title, size)
+        self.height, self.below, self.between = height, below, between
+        self.across, self.down = across, down
+        self.wide = lines(size)
+        self.tall = 1.25 * len(title.splitlines()) + 0.7 + above + down * height + (down - 1) * between + below
+        self.figure = Picture(figsize=(width, self.tall * points / 72))
+        FigureCanvasAgg(self.figure)
+        self.figure.text(0, 1, title, ha="left", va="top")
+        made = self.figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        self.panels: list[Axes] = list(made.ravel())
+        for axes in self.panels:
+            axes.set_title("", y=1)  # a place that is given is not looked for
+            axes.set_autoscale_on(scaled)
+
+    @property
+    def middle(self) -> float:
+        """Return the height of the panels' middle, as a share of the figure's."""
+        return (self.below + (self.down * self.height + (self.down - 1) * self.between) / 2) / self.tall
+
+    def place(self, left: float, right: float = 0.8, gap: float = 0.0) -> None:
+        """Give the panels their places: room at the left and right, and a gap between two beside each other."""
+        each = (self.wide - left - right - gap * (self.across - 1)) / self.across
+        for i, axes in enumerate(self.panels):
+            row, column = divmod(i, self.across)
+            bottom = self.below + (self.down - 1 - row) * (self.height + self.between)
+            x, wide = left + column * (each + gap), each
+            if axes.get_box_aspect():
+                wide = min(each, self.height)
+            axes.set_position((x / self.wide, bottom / self.tall, wide / self.wide, self.height / self.tall))
+            axes.xaxis.set_label_coords(0.5, -1.95 / self.height)
+            axes.yaxis.set_label_coords(-(self.ticks() + 0.5) / wide, 0.5)
+
+    def ticks(self) -> float:
+        """Return the room that the numbers beside the first panel take."""
+        axis = self.panels[0].yaxis
+        return breadth(axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs()))) + 0.6
+
+
+class Numbers(Formatter):
+    """Numbers at an axis: as many decimals as the finest of them needs."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        return number(value, digits=8)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        found = [self(value) for value in values]
+        if any("e" in one for one in found):
+            return found
+        decimals = max((len(one.partition(".")[2]) for one in found), default=0)
+        return [number(value, decimals) for value in values]
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -135,10 +203,11 @@ def inline(figure: Figure, name: str, label: str) -> Markup:
     """
     root = ElementTree.fromstring(_saved(figure, format="svg"))
     _, _, width, height = root.attrib["viewBox"].split()
+    inlined = _Inlined(name)
     return Markup(
-        '<svg class="picture" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" height="{}"'
-        ' fill="currentColor" stroke-linejoin="round">{}</svg>'
-    ).format(label, width, height, width, height, Markup("").join(map(_Inlined(name).element, root)))
+        f'<svg class="picture" role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}" width="{width}"'
+        f' height="{height}" fill="currentColor" stroke-linejoin="round">{"".join(map(inlined.element, root))}</svg>'
+    )
 
 
 class _Inlined:
@@ -148,24 +217,24 @@ class _Inlined:
         self.name = name
         self.ids: dict[str, str] = {}
 
-    def element(self, node: ElementTree.Element) -> Markup:
+    def element(self, node: ElementTree.Element) -> str:
         tag = node.tag.rpartition("}")[2]
         if tag in ("metadata", "style", "clipPath"):
-            return Markup("")
+            return ""
         children = list(node)
         hints = node.get("id", "").split("|") if tag == "g" else []
         if len(hints) == len(children) > 0 and hints[0].endswith(";"):
             for child, hint in zip(children, hints, strict=True):
                 ElementTree.SubElement(child, "title").text = hint.rstrip(";")
-        inside = Markup("").join([escape((node.text or "").strip()), *map(self.element, children)])
+        inside = escape((node.text or "").strip()) + Markup("".join(map(self.element, children)))
         given = self._attributes(node, tag)
         if tag in ("g", "defs") and not inside:
-            return Markup("")
+            return ""
         if tag == "g" and not given:
             return inside
-        return Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), given, inside)
+        return f"<{tag}{given}>{inside}</{tag}>" if inside else f"<{tag}{given}/>"
 
-    def _attributes(self, node: ElementTree.Element, tag: str) -> Markup:
+    def _attributes(self, node: ElementTree.Element, tag: str) -> str:
         kept: dict[str, str] = {}
         for key, value in node.attrib.items():
             key = key.rpartition("}")[2]
@@ -175,16 +244,9 @@ class _Inlined:
                 kept["href"] = f"#{self._id(value.removeprefix('#'))}"
             elif key == "id" and tag == "path":  # of a marker, which is used again
                 kept["id"] = self._id(value)
-            elif (key == "transform" and "rotate(-0 " not in value) or key in (
-                "d",
-                "x",
-                "y",
-                "width",
-                "height",
-                "points",
-            ):
+            elif key in _PLACES or (key == "transform" and "rotate(-0 " not in value):
                 kept[key] = _short(value)
-        return Markup("").join(Markup(' {}="{}"').format(key, value) for key, value in kept.items())
+        return "".join(f' {key}="{escape(value)}"' for key, value in kept.items())
 
     def _id(self, given: str) -> str:
         return self.ids.setdefault(given, f"{self.name}-{len(self.ids)}")

@@ -12,7 +12,7 @@ from sweep.ensemble import Assessment, Classification
 from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, direction
 from sweep.number import number, percent, places
-from sweep.report.drawing import COLORS, FAILED, PAPER, SOFT, Size, lines, new, style, wrapped
+from sweep.report.drawing import COLORS, FAILED, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style
 from sweep.report.words import plural, shown
 from sweep.report.worth_view import source
 
@@ -33,15 +33,15 @@ def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") ->
     one = curves[metric]
     sizes = np.arange(1, one.members + 1)
     with style(size):
-        figure, axes = _framed(size)
+        frame = _frame(size, f"expected score of k members, {percent(one.level)} band over seeds (jackknife)")
+        axes = frame.panels[0]
         axes.fill_between(sizes, one.low, one.high, color=COLORS[0], alpha=0.2, lw=0)
         axes.plot(sizes, one.value, "o-" if len(sizes) <= 20 else "-", ms=4, color=COLORS[0])
         axes.axhline(one.value[-1], color=SOFT, lw=0.8, ls=":")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("members")
         axes.set_ylabel(f"{shown(found.split, 20)}/{metric} {ARROWS[direction(metric)]}".rstrip())
-        _title(figure, size, f"expected score of k members, {percent(one.level)} band over seeds (jackknife)")
-    return figure
+        return _placed(frame)
 
 
 def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
@@ -52,7 +52,9 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
     if made is None or made.diagram_before is None or made.diagram_after is None:
         raise StatisticsError("nothing was calibrated: the ensemble gives probability 0 to a target")
     with style(size):
-        figure, axes = _framed(size, square=True)
+        title = f"reliability on {shown(found.split, 20)}; {made.parameter} {number(made.served, 3)}, {source(made)}"
+        frame = _frame(size, title, above=2.9, square=True)
+        axes = frame.panels[0]
         axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=":")
         for name, diagram, ece, color, mark in (
             ("raw", made.diagram_before, made.before["ece"], COLORS[0], "s"),
@@ -64,10 +66,8 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
             )  # fmt: skip
         axes.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence of the top class")
         axes.set_ylabel(f"accuracy, {percent(found.level)} CI")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2, ncols=2)
-        _title(figure, size, f"reliability on {shown(found.split, 20)}; {made.parameter} {number(made.served, 3)},"
-                             f" {source(made)}")  # fmt: skip
-    return figure
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2)
+        return _placed(frame)
 
 
 def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
@@ -77,12 +77,13 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
     kept = np.unique(np.linspace(0, found.risk.risk.size - 1, min(found.risk.risk.size, MOST_POINTS)).round())
     share, risk = found.risk.coverage[kept.astype(int)], found.risk.risk[kept.astype(int)]
     with style(size):
-        figure, axes = _framed(size)
+        area = number(found.risk.area, 4)
+        frame = _frame(size, f"the surest first, on {shown(found.split, 20)}; area {area}")
+        axes = frame.panels[0]
         axes.fill_between(share, 0, risk, color=COLORS[0], alpha=0.15, lw=0)
         axes.plot(share, risk, color=COLORS[0])
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="share of examples answered", ylabel="error rate among them")
-        _title(figure, size, f"the surest first, on {shown(found.split, 20)}; area {number(found.risk.area, 4)}")
-    return figure
+        return _placed(frame)
 
 
 def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
@@ -99,7 +100,8 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
     digits = 1 if found.kind == "classification" else places(float(np.ptp(pairs)) if pairs.size else None)
     low, wide = (float(pairs.min()), float(np.ptp(pairs))) if pairs.size else (0.0, 0.0)
     with style(size):
-        figure, axes = _framed(size, square=True)
+        frame = _frame(size, f"{name} on {shown(found.split, 20)}; {mean} on average", square=True)
+        axes = frame.panels[0]
         for i in range(1, count):
             for j in range(i):
                 strength = (float(matrix[i, j]) - low) / wide if wide else 0.5
@@ -114,8 +116,8 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="member", ylabel="member")
-        _title(figure, size, f"{name} on {shown(found.split, 20)}; {mean} on average")
-    return figure
+        frame.place(breadth(labels) + 2.2)
+        return frame.figure
 
 
 def _cell(x: int, y: int, strength: float) -> Any:
@@ -134,7 +136,9 @@ def uncertainty(
     right = found.prediction == found.targets
     edges = np.linspace(0, float(values.max()) or 1.0, 26)
     with style(size):
-        figure, axes = _framed(size)
+        meaning = {"total": "", "aleatoric": " (noise)", "epistemic": " (disagreement)"}[part]
+        frame = _frame(size, f"{part} uncertainty{meaning} on {shown(found.split, 20)}", above=2.9)
+        axes = frame.panels[0]
         looks: Any = {"right": {"histtype": "stepfilled", "alpha": 0.35}, "wrong": {"histtype": "step", "lw": 1.8}}
         for which, name, color in ((right, "right", COLORS[0]), (~right, "wrong", FAILED)):
             if which.any():
@@ -143,18 +147,21 @@ def uncertainty(
                 axes.hist(values[which], edges.tolist(), weights=share, color=color, label=label, **looks[name])
         axes.set(xlim=(0, None), xlabel=f"{part} uncertainty (nats)", ylabel="% of the right, of the wrong")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2)
-        meaning = {"total": "", "aleatoric": " (noise)", "epistemic": " (disagreement)"}[part]
-        _title(figure, size, f"{part} uncertainty{meaning} on {shown(found.split, 20)}")
-    return figure
+        return _placed(frame)
 
 
-def _framed(size: Size, *, square: bool = False) -> tuple[Figure, Any]:
-    figure = new(size, min(34, lines(size) * 0.9) if square else min(26, lines(size) * 0.7))
-    axes = figure.add_subplot()
+def _frame(size: Size, title: str, *, above: float = 0.3, square: bool = False) -> Frame:
+    frame = Frame(
+        size, min(28, lines(size) - 6) if square else min(18, lines(size) * 0.5), title, above=above, scaled=True
+    )
     if square:
-        axes.set_box_aspect(1)
-    return figure, axes
+        frame.panels[0].set_box_aspect(1)
+    return frame
 
 
-def _title(figure: Figure, size: Size, text: str) -> None:
-    figure.suptitle(wrapped(text, size), ha="left", x=0.0)
+def _placed(frame: Frame) -> Figure:
+    """Return the figure with room for the numbers at its axes."""
+    for axis in (frame.panels[0].xaxis, frame.panels[0].yaxis):
+        axis.set_major_formatter(Numbers())
+    frame.place(frame.ticks() + 1.6)
+    return frame.figure

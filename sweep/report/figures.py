@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,7 +18,9 @@ from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, Goal, direction
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import distinct, shortened
-from sweep.report.drawing import COLORS, FAILED, INK, SOFT, Size, inline, lines, new, save, style, wrapped
+from sweep.report.drawing import COLORS, FAILED, INK, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style, wrapped
+from sweep.report.drawing import inline as inline
+from sweep.report.drawing import save as save
 from sweep.report.sentence import labels, scope
 from sweep.report.words import listed, shown
 from sweep.stats.sample import unit
@@ -32,6 +35,7 @@ MOST_ROWS = 40  # variants in a picture
 MOST_ROWS_NARROW = 12  # in one as wide as a column or a phone
 MOST_TOGETHER = 3  # variants whose curves share one pair of axes; more have a panel each
 MOST_PANELS = 12
+MOST_PANELS_NARROW = 6
 MOST_RUNS = 10  # runs of a variant with a line of their own, half in a panel; of more, the band of their deciles
 MOST_POINTS = 200  # of a curve, a third in a panel; longer ones are thinned, and the axis says so
 DECADE = 10  # a range beyond this factor is drawn on a logarithmic axis
@@ -94,32 +98,42 @@ def members(
     over = scope(metric, vary, ratio)
     if any(row.failed for row in rows):
         over = over.replace("over seeds", "over converged seeds", 1)
+    more = f"; {left_out} more variants are not drawn" if left_out > 0 else ""
+    under = wrapped(_named(metric, goal), size)
     with style(size):
         narrow = lines(size) < 42
-        figure = new(size, 5.6 + len(rows) * (5.4 if narrow else 2.9))
-        label_of = distinct([name[row.task, row.variant] for row in rows], 26 if narrow else 44)
-        axes = figure.add_subplot()
+        frame = Frame(size, len(rows) * (6.2 if narrow else 2.9) + 0.4, below=2.2 + 1.25 * len(under.splitlines()),
+                      title=f"mean and {percent(level)} CI (Student t) {over}{more}")  # fmt: skip
+        (axes,) = frame.panels
         axes.grid(axis="x")
+        label_of = distinct([name[row.task, row.variant] for row in rows], int(lines(size) * (0.9 if narrow else 0.6)))
+        said = [f"{label}\n{_counted(row)}".lstrip() for label, row in zip(label_of, rows, strict=True)]
+        value_of = ["no value" if not row.n else around(row.mean, _half(row)) for row in rows]
         for place, (row, (seeds, its)) in enumerate(zip(rows, values, strict=True)):
             _row(axes, place, row, seeds, its)
-            words = _counted(row)
-            label = label_of[place]
-            value = "no value" if not row.n else around(row.mean, _half(row))
-            if narrow:
-                _beside(axes, 0.0, place - 0.46, f"{label}\n{words}" if label else words, "left")
-                _beside(axes, 1.0, place - 0.46, value, "right")
-            else:
-                _beside(axes, 1.0, place, value, "left", 10)
-                axes.text(-0.01, place, f"{label}\n{words}" if label else words, ha="right", va="center",
-                          transform=axes.get_yaxis_transform())  # fmt: skip
-        axes.set_ylim(len(rows) - (0.4 if narrow else 0.5), -0.8 if narrow else -0.5)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
-        _scaled(axes.xaxis, [v for _, its in values for v in its], goal)
-        more = f"; {left_out} more variants are not drawn" if left_out > 0 else ""
-        axes.set_xlabel(wrapped(_named(metric, goal), size))
-        figure.suptitle(wrapped(f"mean and {percent(level)} CI (Student t) {over}{more}", size), ha="left", x=0.0)
-    return figure
+        _named_rows(frame, said, value_of, narrow)
+        _scaled(axes.xaxis, [*(v for _, its in values for v in its), *(v for r in rows for v in (r.low, r.high))], goal)
+        axes.set_xlabel(under)
+    return frame.figure
+
+
+def _named_rows(frame: Frame, names: Sequence[str], value_of: Sequence[str], narrow: bool) -> None:
+    """Write the name of each row and its value: beside the row, or in a narrow picture above it."""
+    (axes,) = frame.panels
+    if narrow:
+        frame.place(1.0, 1.6)
+    else:
+        frame.place(breadth(names) + 1.0, breadth(value_of) + 1.2)
+    for place, (name, value) in enumerate(zip(names, value_of, strict=True)):
+        if narrow:
+            _beside(axes, 0.0, place - 0.5, name, "left")
+            _beside(axes, 1.0, place - 0.5, value, "right")
+        else:
+            _beside(axes, 0.0, place, name, "right", -6)
+            _beside(axes, 1.0, place, value, "left", 10)
+    axes.set_ylim(len(names) - 0.5, -0.85 if narrow else -0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
 
 
 def _row(axes: Axes, place: int, row: Any, seeds: npt.NDArray[np.int64], its: Floats) -> None:
@@ -156,35 +170,31 @@ def forest(found: Compared, *, task: str | None = None, size: Size = "screen") -
     if not rows:
         raise StatisticsError("there is no difference to draw", hint="sweep compare says why")
     several = len(found.pairs) > 1
+    held = f"{percent(found.level)} intervals" + (f", for all {len(found.pairs)} pairs together" if several else "")
+    where = f" on {shown(task, 20)}" if task else ""
     with style(size):
         narrow = lines(size) < 42
-        figure = new(size, 6.2 + len(rows) * (4.4 if narrow else 1.9))
-        axes = figure.add_subplot()
+        title = f"difference from {shortened(reference, 40)}{where}; {held}; filled: shown to differ"
+        frame = Frame(size, len(rows) * (3.8 if narrow else 1.9) + 0.4, title)
+        (axes,) = frame.panels
         axes.grid(axis="x")
-        axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 7))
         axes.axvline(0, color=SOFT, lw=1)
-        label_of = distinct([row[0] for row in rows], 36 if narrow else 44)
+        value_of = []
         for place, (_, value, low, high, sure) in enumerate(rows):
             color = COLORS[0] if sure else SOFT
             axes.plot([low, high], [place, place], "-", color=color, lw=2.4, solid_capstyle="butt")
-            axes.plot([value], [place], "D", ms=6.5, mew=1.4, mec=color, color=color if sure else "#ffffff")
+            axes.plot([value], [place], "D", ms=6.5, mew=1.4, mec=color, color=color if sure else PAPER)
             digits = places((high - low) / 2)
-            words = f"{signed(value, digits)}  ({limits(low, high, digits, sign=True)})"
-            if narrow:
-                _beside(axes, 0.0, place - 0.45, f"{label_of[place]}\n{words}", "left")
-            else:
-                axes.text(-0.01, place, label_of[place], ha="right", va="center", transform=axes.get_yaxis_transform())
-                _beside(axes, 1.0, place, words, "left", 10)
-        axes.set_ylim(len(rows) - 0.4, -0.9 if narrow else -0.6)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
+            value_of.append(f"{signed(value, digits)}  ({limits(low, high, digits, sign=True)})")
+        label_of = distinct([row[0] for row in rows], int(lines(size) * (0.9 if narrow else 0.55)))
+        if narrow:
+            label_of = [f"{one}\n{value}" for one, value in zip(label_of, value_of, strict=True)]
+            value_of = [""] * len(rows)
+        _named_rows(frame, label_of, value_of, narrow)
+        _scaled(axes.xaxis, [0.0, *(limit for _, _, low, high, _ in rows for limit in (low, high))], None)
         better = {"max": "better →", "min": "← better", None: ""}[found.goal]
         axes.set_xlabel(f"difference in {shown(found.metric, 40)} · {better}".rstrip(" ·"))
-        held = f"{percent(found.level)} intervals" + (f", for all {len(found.pairs)} pairs together" if several else "")
-        held += "; filled: shown to differ"
-        title = f"difference from {shortened(reference, 40)}{f' on {shown(task, 20)}' if task else ''}; {held}"
-        figure.suptitle(wrapped(title, size), ha="left", x=0.0)
-    return figure
+    return frame.figure
 
 
 def _reference(pairs: Sequence[Any], goal: str | None) -> str:
@@ -240,53 +250,106 @@ def curves(
     StatisticsError
         The metric was never logged, or no axis can hold its values.
     """
-    if metric not in history or not np.isfinite(history[metric].to_numpy(np.float64)).any():
-        names = aggregate.metric_names(history)
-        raise StatisticsError(
-            f"{metric!r} was never logged", hint="logged: " + (listed(names, 20) if names else "nothing")
-        )
-    logged = history[metric].to_numpy(np.float64)
-    if unit(logged[np.isfinite(logged)]) != 1:
-        raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
-    cells = _cells(history, order)
-    drawn = dict(list(cells.items())[: MOST_PANELS if len(cells) > MOST_TOGETHER else None])
-    apart = len(drawn) > MOST_TOGETHER
-    points = MOST_POINTS // 3 if apart else MOST_POINTS
-    every = max(1, -(-max(cell[aggregate.STEP].nunique() for cell in drawn.values()) // points))
-    most = MOST_RUNS // 2 if apart else MOST_RUNS
-    found = {name: _Bands(cell, metric, runs, level, every, most) for name, cell in drawn.items()}
-    goal = direction(metric, goals)
-    with style(size):
-        across = (2 if lines(size) < 42 else 3 if lines(size) < 60 else 4) if apart else 1
-        down = -(-len(drawn) // across) if apart else 1
-        columns = -(-len(drawn) // down) if apart else 1
-        figure = new(size, 4.5 + 12.5 * down if apart else 6 + min(22, lines(size) * 0.45) + len(drawn))
-        panels = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for axes in panels[len(drawn) :]:
-            axes.set_axis_off()
-        leading = next(iter(found.values()))
-        label_of = distinct(list(found), 24 if size in ("wide", "page") else 18)
-        for place, one in enumerate(found.values()):
-            axes = panels[place if apart else 0]
-            if apart:
-                axes.plot(leading.steps, leading.mean, color=SOFT, lw=1, ls="--")
-                axes.set_title(f"{label_of[place]}\n{one.counted}")
-            one.draw(axes, COLORS[0 if apart else place])
-        axes = panels[0]
-        # Values of the means and deciles decide the axis: one run that explodes does not hide the others.
-        _scaled(axes.yaxis, np.concatenate([one.extent for one in found.values()]), goal)
-        axes.xaxis.set_major_locator(MaxNLocator(4 if apart else 8, integer=True))
-        stride = every * int(history.attrs.get("stride", 1))
-        for axes in panels[max(0, len(drawn) - columns) : len(drawn)] if apart else panels:
-            axes.set_xlabel("step" + (f" (every {stride}th drawn)" if stride > 1 else ""))
-            axes.tick_params(labelbottom=True)
-        figure.supylabel(_named(metric, goal))
-        behind = "deciles 1 to 9 of the seeds" if any(one.deciles for one in found.values()) else "single runs"
-        more = f"; {len(cells) - len(drawn)} more variants are not drawn" if len(cells) > len(drawn) else ""
-        title = f"mean over seeds, pointwise {percent(level)} t band, {behind}{more}"
-        figure.suptitle(wrapped(title, size), ha="left", x=0.0)
-        _key(figure, panels[0], found, apart)
-    return figure
+    return Curves(history, metric, runs=runs, order=order, level=level, goals=goals).figure(size)
+
+
+class Curves:
+    """The learning curves of one metric, computed once and drawn at any size. See `curves`."""
+
+    def __init__(
+        self,
+        history: pd.DataFrame,
+        metric: str,
+        *,
+        runs: pd.DataFrame | None = None,
+        order: Sequence[Cell] = (),
+        level: float = 0.95,
+        goals: Mapping[str, str] | None = None,
+    ) -> None:
+        if metric not in history or not np.isfinite(history[metric].to_numpy(np.float64)).any():
+            names = aggregate.metric_names(history)
+            raise StatisticsError(
+                f"{metric!r} was never logged", hint="logged: " + (listed(names, 20) if names else "nothing")
+            )
+        logged = history[metric].to_numpy(np.float64)
+        if unit(logged[np.isfinite(logged)]) != 1:
+            raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
+        self.metric, self.level, self.goal = metric, level, direction(metric, goals)
+        cells = _cells(history, order)
+        self.apart = len(cells) > MOST_TOGETHER
+        points, most = (MOST_POINTS // 3, MOST_RUNS // 2) if self.apart else (MOST_POINTS, MOST_RUNS)
+        drawn = dict(list(cells.items())[:MOST_PANELS])
+        every = max(1, -(-max(cell[aggregate.STEP].nunique() for cell in drawn.values()) // points))
+        self.stride = every * int(history.attrs.get("stride", 1))
+        self.bands = {name: _Bands(cell, metric, runs, level, every, most) for name, cell in drawn.items()}
+        self.variants = len(cells)
+
+    def figure(self, size: Size) -> Figure:
+        narrow = lines(size) < 42
+        bands = dict(list(self.bands.items())[: MOST_PANELS_NARROW if narrow else MOST_PANELS])
+        behind = "deciles 1 to 9 of the seeds" if any(one.deciles for one in bands.values()) else "single runs"
+        left_out = self.variants - len(bands)
+        more = f"; {left_out} more variants are not drawn" if left_out else ""
+        title = f"mean over seeds, pointwise {percent(self.level)} t band, {behind}{more}"
+        label_of = distinct(list(bands), int(lines(size) * 0.9) if narrow else 40)
+        across, down = 1, 1
+        if self.apart:
+            across = min(2 if narrow else 4, max(2, int(lines(size) / (breadth(label_of) + 1.5))))
+            down = -(-len(bands) // across)
+            across = -(-len(bands) // down)
+            most = int((lines(size) - 6) / across / 0.64)
+            label_of = distinct(list(bands), most)
+            titles = ["\n".join([label, *textwrap.wrap(one.counted, most)])
+                      for label, one in zip(label_of, bands.values(), strict=True)]  # fmt: skip
+            over = 1.25 * max(1 + title.count("\n") for title in titles)
+        with style(size):
+            key = _key(label_of, bands.values(), self.apart)
+            rows = 0
+            for entry in key:
+                entry.set_label("\n".join(textwrap.wrap(entry.get_label(), int((lines(size) - 5) / 0.62))))
+                rows += 1 + entry.get_label().count("\n")
+            if self.apart:
+                frame = Frame(size, 8.5, title, above=over, between=over + 0.7, below=4.8, down=down, across=across)
+            else:
+                frame = Frame(size, min(20, lines(size) * 0.42), title, above=1.4 * rows + 0.3)
+            first = next(iter(bands.values()))
+            within = self._scale(frame, bands, across, narrow)
+            for place, one in enumerate(bands.values()):
+                axes = frame.panels[place if self.apart else 0]
+                if self.apart:
+                    axes.plot(first.steps, np.clip(first.mean, *within), color=SOFT, lw=1, ls="--")
+                    axes.set_title(titles[place], y=1)
+                one.draw(axes, COLORS[0 if self.apart else place], within)
+            if key and self.apart:
+                frame.figure.legend(handles=key, loc="lower left", bbox_to_anchor=(0, 0), borderpad=0, ncols=2)
+            elif key:
+                frame.panels[0].legend(handles=key, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0,
+                                       borderpad=0.2)  # fmt: skip
+        return frame.figure
+
+    def _scale(self, frame: Frame, bands: Mapping[str, _Bands], across: int, narrow: bool) -> tuple[float, float]:
+        """Put numbers and names at the axes. Means and deciles decide: one run that explodes hides no other."""
+        axes = frame.panels[0]
+        within = _scaled(axes.yaxis, np.concatenate([one.extent for one in bands.values()]), self.goal)
+        first, last = (int(end(one.grid[at] for one in bands.values())) for end, at in ((min, 0), (max, -1)))
+        axes.set_xlim(first - 0.03 * (last - first or 1), last + 0.03 * (last - first or 1))
+        axes.xaxis.set_major_locator(MaxNLocator(4 if self.apart or narrow else 8, integer=True, steps=[1, 2, 5, 10]))
+        for i, panel in enumerate(frame.panels):
+            lowest = i + across >= max(len(bands), across) or not self.apart
+            if self.apart and i >= len(bands):
+                panel.set_axis_off()
+            elif lowest:
+                panel.set_xlabel("step" + (f" (every {self.stride}th drawn)" if self.stride > 1 else ""))
+                panel.tick_params(labelbottom=True)
+            # Numbers stand at the outer panels alone: what is hidden here is not drawn either.
+            panel.xaxis.set_visible(lowest)
+            panel.yaxis.set_visible(i % across == 0)
+        frame.place(frame.ticks() + 1.6, gap=1.4)
+        if self.apart:
+            frame.figure.text(0, frame.middle, _named(self.metric, self.goal), rotation=90, ha="left", va="center")
+        else:
+            axes.set_ylabel(_named(self.metric, self.goal))
+        return within
 
 
 class _Bands:
@@ -301,7 +364,7 @@ class _Bands:
         self.steps, self.mean = drawn[aggregate.STEP].to_numpy(), drawn["mean"].to_numpy()
         self.low, self.high = drawn["low"].to_numpy(), drawn["high"].to_numpy()
         self.counted = _behind(table)
-        grid = np.unique(cell.loc[np.isfinite(cell[metric].to_numpy(np.float64)), aggregate.STEP])
+        self.grid = grid = np.unique(cell.loc[np.isfinite(cell[metric].to_numpy(np.float64)), aggregate.STEP])
         by_run = [run for _, run in counted.groupby(list(aggregate.RUN[2:]), sort=True)]
         self.deciles = len(by_run) > most
         self.runs: list[tuple[npt.NDArray[np.int64], Floats]] = []
@@ -322,58 +385,63 @@ class _Bands:
         spread = [self.first, self.ninth] if self.deciles else [y for _, y in self.runs]
         return np.concatenate([self.mean, *spread]) if len(self.mean) else np.array([v for _, v in self.ends])
 
-    def draw(self, axes: Axes, color: str) -> None:
+    def draw(self, axes: Axes, color: str, within: tuple[float, float]) -> None:
+        """Draw within these limits: what is beyond them lies on them."""
         if self.deciles:
-            axes.fill_between(self.steps, self.first, self.ninth, color=color, alpha=0.16, lw=0)
+            between = np.clip(self.first, *within), np.clip(self.ninth, *within)
+            axes.fill_between(self.steps, *between, color=color, alpha=0.16, lw=0)
         for x, y in self.runs:
-            axes.plot(x, y, color=color, alpha=0.4, lw=0.7, marker="o" if x.size == 1 else "", ms=2)
+            axes.plot(x, np.clip(y, *within), color=color, alpha=0.4, lw=0.7, marker="o" if x.size == 1 else "", ms=2)
         if len(self.steps):
-            axes.fill_between(self.steps, self.low, self.high, color=color, alpha=0.28, lw=0)
+            between = np.clip(self.low, *within), np.clip(self.high, *within)
+            axes.fill_between(self.steps, *between, color=color, alpha=0.28, lw=0)
         axes.plot(self.steps, self.mean, color=color, lw=2, marker="o" if self.steps.size == 1 else "", label="mean")
         for mark, its, shade in (("x", self.ends, FAILED), ("|", self.early, color)):
             if its:
-                axes.plot(*zip(*its, strict=True), mark, color=shade, ms=7, mew=1.6, zorder=4, label=f"_{mark}")
+                steps, values = zip(*its, strict=True)
+                axes.plot(steps, np.clip(values, *within), mark, color=shade, ms=7, mew=1.6, zorder=4, label=f"_{mark}")
 
 
-def _key(figure: Figure, axes: Axes, found: Mapping[str, _Bands], apart: bool) -> None:
-    """Put the legend of the means above the curves, and one entry for each kind of mark that occurs."""
+def _key(names: Sequence[str], bands: Iterable[_Bands], apart: bool) -> list[Any]:
+    """Return the entries of a legend: the means, and one for each kind of mark that occurs."""
     from matplotlib.lines import Line2D
 
-    entries: list[Any] = []
     if apart:
-        entries.append(Line2D([], [], color=SOFT, lw=1, ls="--", label=f"mean of {shown(next(iter(found)), 30)}"))
+        entries = [Line2D([], [], color=SOFT, lw=1, ls="--", label=f"mean of {names[0]}")]
     else:
-        for color, (name, one) in zip(COLORS, found.items(), strict=False):
-            entries.append(Line2D([], [], color=color, lw=2, label=f"{shown(name, 40)}: {one.counted}".lstrip(": ")))
+        entries = [Line2D([], [], color=color, lw=2, label=f"{name}: {one.counted}".lstrip(": "))
+                   for color, name, one in zip(COLORS, names, bands, strict=False)]  # fmt: skip
     marks = (("x", FAILED, "failed run", "ends"), ("|", SOFT, "run that ended early", "early"))
     for mark, color, meaning, kind in marks:
-        if any(getattr(one, kind) for one in found.values()):
+        if any(getattr(one, kind) for one in bands):
             entries.append(Line2D([], [], marker=mark, ls="", ms=7, mew=1.6, color=color, label=meaning))
-    if apart:
-        figure.legend(handles=entries, loc="outside lower left", ncols=2)
-    elif entries:
-        axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2)
+    return entries
 
 
-def _scaled(axis: Any, values: Iterable[float], goal: str | None) -> None:
-    """Set the range of an axis from what is drawn, logarithmic beyond a factor of ten; a score to maximise is not."""
+def _scaled(axis: Any, values: Iterable[float], goal: str | None) -> tuple[float, float]:
+    """Set the range of an axis from what is drawn, and return it.
+
+    It is logarithmic beyond a factor of ten where every value is positive; that of a score to maximise never is.
+    """
     found = np.array([v for v in values if np.isfinite(v)])
-    if not found.size:
-        return
-    low, high = float(found.min()), float(found.max())
-    limits_of = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
+    low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
+    set_limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
     if goal != "max" and low > 0 and high > DECADE * low:
         (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
-        axis.set_major_locator(LogLocator(subs=(1.0,) if high > 50 * low else (1.0, 2.0, 5.0), numticks=6))
+        subs = (1.0, 2.0, 5.0) if high < 50 * low else (1.0, 3.0) if high < 2000 * low else (1.0,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=6))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value, digits=8)))
         room = (high / low) ** 0.06
-        limits_of(low / room, high * room)
-    elif axis.axis_name == "y" and high > low:
-        room = 0.06 * (high - low)
-        limits_of(low - room, high + room)
-    if axis.axis_name == "x" and axis.get_scale() == "linear":
-        axis.set_major_locator(MaxNLocator(4 if axis.figure.get_figwidth() < 5 else 6))
+        low, high = low / room, high * room
+    else:
+        room = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+        low, high = low - room, high + room
+        most = 4 if axis.axis_name == "x" and axis.figure.get_figwidth() < 5 else 6
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(Numbers())
+    set_limits(low, high)
+    return low, high
 
 
 def _named(metric: str, goal: str | None) -> str:

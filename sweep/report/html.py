@@ -76,7 +76,8 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
     table, vary = aggregate.frame_of(members), tuple(store.manifest.experiment.get("vary") or ())
     draw = partial(figures.members, table, level=report.level, vary=vary, goals=store.manifest.config.get("goals"),
                    ratio=aggregate.test_to_train(members, vary))  # fmt: skip
-    rest = [m for m in report.metrics if m != report.primary and is_score(m) and any(r.n for r in _rows(report, m))]
+    varied = {row.metric for row in report.rows if row.n and row.sd != 0}
+    rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
     causes, parts = _grouped(report), Parts()
     first = leader.variant if (leader := _leader(report)) else ""
     answers: dict[str, Any] = {
@@ -180,10 +181,6 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _rows(report: Report, metric: str) -> list[Row]:
-    return [row for row in report.rows if row.metric == metric]
-
-
 def _leader(report: Report) -> Row | None:
     """Return the row of the best mean, where one can be named."""
     rows = [row for row in report.primary_rows if row.mean is not None]
@@ -268,12 +265,13 @@ def _curve_cards(
         for task in [*dict.fromkeys(history["task"])][:MOST_TASKS]:
             if not np.isfinite(history.loc[history["task"] == task, metric]).any():
                 continue
-            draw = partial(figures.curves, history[history["task"] == task], metric, runs=table, order=order,
-                           level=report.level, goals=store.manifest.config.get("goals"))  # fmt: skip
+            found_of = history[history["task"] == task]
+            made = figures.Curves(found_of, metric, runs=table, order=order, level=report.level,
+                                  goals=store.manifest.config.get("goals"))  # fmt: skip
             title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
             wide = not cards or len({variant for _, variant in order}) > figures.MOST_TOGETHER
             name = f"c{i}-{len(cards)}"
-            picture = _both(draw, name, title) if wide else _picture(partial(draw, size="card"), name, title)
+            picture = _both(made.figure, name, title) if wide else _picture(partial(made.figure, "card"), name, title)
             cards.append(Card(title, picture, wide, tuple(notes if found.refused else ())))
     return cards, [shown(name) for name in wanted[MOST_CURVES:]]
 

@@ -76,11 +76,10 @@ def test_the_page_has_these_colors_in_both_themes():
 
 def figure(text="<b>&'\" $x^2"):
     with drawing.style("card"):
-        made = drawing.new("card", 10)
-        axes = made.add_subplot()
-        axes.plot([1, 2], [3, 4], "o", gid="seed 1: 3;|seed 2: 4;")
-        axes.set_xlabel(text)
-    return made
+        frame = drawing.Frame("card", 10, "title", scaled=True)
+        frame.panels[0].plot([1, 2], [3, 4], "o", gid="seed 1: 3;|seed 2: 4;")
+        frame.panels[0].set_xlabel(text)
+    return frame.figure
 
 
 def test_inline_svg_has_no_style_no_script_and_no_reference_outside_itself():
@@ -111,8 +110,8 @@ def test_equal_figures_are_equal_markup_and_ids_of_two_pictures_differ():
 
 @pytest.mark.parametrize("size", ["column", "page"])
 def test_a_figure_for_a_paper_is_as_wide_as_its_column(size):
-    made = drawing.new(size, 20)
-    assert made.get_figwidth() == drawing.SIZES[size][0]
+    made = drawing.Frame(size, 20, "title")
+    assert made.figure.get_figwidth() == drawing.SIZES[size][0]
 
 
 def test_nothing_of_pyplot_is_loaded_or_left():

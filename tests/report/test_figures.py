@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from finished import accuracies, failure, normal, sweep_of
+from matplotlib.text import Text
 
 from sweep import aggregate, comparison
 from sweep.errors import StatisticsError
@@ -215,3 +216,63 @@ def test_no_tick_stands_between_two_steps():
     })  # fmt: skip
     ticks = figures.curves(history, "val/loss").axes[0].get_xticks()
     assert [float(tick).is_integer() for tick in ticks] == [True] * len(ticks)
+
+
+LONG = [f"optimizer-adamw-with-decoupled-weight-decay-lr-{lr}" for lr in (0.1, 0.01, 0.001, 0.0001, 0.00001)]
+
+
+@pytest.fixture
+def extents(monkeypatch):
+    """Draw a figure, and return each text that was drawn with its box."""
+    drawn, draw = [], Text.draw
+    monkeypatch.setattr(Text, "draw", lambda text, *given: (drawn.append(text), draw(text, *given))[1])
+
+    def found(figure):
+        drawn.clear()
+        figure.draw_without_rendering()
+        return [(text.get_text(), text.get_window_extent()) for text in drawn if text.get_text().strip()]
+
+    return found
+
+
+@pytest.mark.parametrize("size", ["screen", "card", "wide", "column", "page"])
+@pytest.mark.parametrize("variants", [["a"], ["a", "b"], LONG], ids=["one", "two", "five-long"])
+def test_no_word_of_a_picture_lies_on_another_or_beyond_its_edge(tmp_path, extents, size, variants):
+    def outcome(spec):
+        made = logged(spec)
+        return {**made, "metrics": {"test/accuracy": normal(spec.seed) - 0.1 * variants.index(spec.variant or "a")}}
+
+    store = sweep_of(tmp_path / "d", outcome, seeds=SEEDS, variants=variants if len(variants) > 1 else [""])
+    table, history = aggregate.frame(store), aggregate.history(store)
+    made = [
+        figures.members(table, "test/accuracy", size=size),
+        figures.curves(history, "train/loss", runs=table, size=size),
+    ]
+    if len(variants) > 1:
+        made.append(figures.forest(comparison.compare(store), size=size))
+    for picture in made:
+        boxes = extents(picture)
+        edge = picture.bbox
+        for name, box in boxes:
+            assert min(box.x0, box.y0, edge.x1 - box.x1, edge.y1 - box.y1) >= -1, name
+        for i, (name, box) in enumerate(boxes):
+            for other, its in boxes[i + 1 :]:
+                wide = min(box.x1, its.x1) - max(box.x0, its.x0)
+                tall = min(box.y1, its.y1) - max(box.y0, its.y0)
+                assert min(wide, tall) < 1.5, (name, other)
+
+
+def test_a_run_that_explodes_is_drawn_at_the_edge_and_hides_no_other(tmp_path):
+    def outcome(spec):
+        rows = [{"step": s, "train/loss": 3 / s * (1 + 0.01 * spec.seed)} for s in range(1, 13)]
+        if spec.seed == 1:
+            rows[-1]["train/loss"] = 1e9
+        made = {"history": rows, "metrics": {"test/accuracy": 0.9}}
+        return {**made, "failure": failure("diverged", "1e9")} if spec.seed == 1 else made
+
+    store = sweep_of(tmp_path / "d", outcome, seeds=range(12))
+    (axes,) = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store)).axes
+    low, high = axes.get_ylim()
+    assert high < 10
+    for line in axes.lines:
+        assert low <= np.nanmin(line.get_ydata()) <= np.nanmax(line.get_ydata()) <= high
