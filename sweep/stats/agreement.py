@@ -1,0 +1,127 @@
+"""What members say of single examples: how far they agree, and where the answer depends on the seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import StatisticsError
+from sweep.stats.interval import Interval, clopper_pearson, t_interval
+from sweep.stats.sample import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Of each example (N,): the label with the most votes, its share of the votes, and the share of unequal pairs.
+
+    Of labels with equally many votes the lowest counts. arbitrary: the share of examples on which members differ.
+    """
+
+    label: Ints
+    share: Floats
+    unequal: Floats
+    members: int
+    arbitrary: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """Answering only where the majority has at least `share` of the votes: coverage and accuracy there, (K,) each.
+
+    low, high: Clopper-Pearson limits of the accuracy over the answered examples.
+    """
+
+    share: Floats
+    coverage: Floats
+    accuracy: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Churn:
+    """Share of examples on which one member of A and one of B differ, beside two of A and two of B.
+
+    excess: between minus the mean of the two within, with its interval over examples, for these members.
+    """
+
+    between: float
+    within_a: float
+    within_b: float
+    excess: float
+    interval: Interval | None
+
+
+def votes(labels: npt.ArrayLike, level: float = 0.95) -> Votes:
+    """Count the votes of M members on N examples. labels: shape (M, N), class indices from 0.
+
+    Interval of the arbitrary share: Clopper-Pearson over examples, for these members.
+    StatisticsError for fewer than two members, no examples or negative labels.
+    """
+    table = _labels(labels)
+    counted = _counted(table, int(table.max()) + 1)
+    members, n = table.shape
+    winner = counted.argmax(axis=1)
+    share = counted[np.arange(n), winner] / members
+    differ = int((share < 1).sum())
+    return Votes(winner, share, _unequal(counted), members, differ / n, clopper_pearson(differ, n, level))
+
+
+def abstention(found: Votes, targets: npt.ArrayLike, level: float = 0.95) -> Abstention:
+    """Return coverage and accuracy at each share of votes that occurs, the strictest first. targets: shape (N,)."""
+    right = found.label == np.asarray(targets)
+    levels = np.unique(found.share)[::-1]
+    answered = [found.share >= wanted for wanted in levels]
+    limits = [clopper_pearson(int(right[chosen].sum()), int(chosen.sum()), level) for chosen in answered]
+    return Abstention(
+        levels,
+        np.array([chosen.mean() for chosen in answered]),
+        np.array([right[chosen].mean() for chosen in answered]),
+        np.array([limit.low for limit in limits]),
+        np.array([limit.high for limit in limits]),
+    )
+
+
+def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Churn:
+    """Compare the answers of two configurations. a: (M, N) and b: (M', N), the same examples in the same order.
+
+    All pairs of members count, so that the churn that seeds alone cause can be set beside it.
+    Interval: Student t over examples of the per-example excess. StatisticsError for other shapes.
+    """
+    first, second = _labels(a), _labels(b)
+    if first.shape[1] != second.shape[1]:
+        raise StatisticsError(f"A has {first.shape[1]} examples and B {second.shape[1]}: match them by id first")
+    classes = int(max(first.max(), second.max())) + 1
+    one, two = _counted(first, classes), _counted(second, classes)
+    between = 1 - (one * two).sum(axis=1) / (len(first) * len(second))
+    within = _unequal(one), _unequal(two)
+    excess = between - (within[0] + within[1]) / 2
+    return Churn(
+        float(between.mean()), float(within[0].mean()), float(within[1].mean()), float(excess.mean()),
+        t_interval(excess, level),
+    )  # fmt: skip
+
+
+def _labels(labels: npt.ArrayLike) -> Ints:
+    table = np.asarray(labels)
+    if table.ndim != 2 or len(table) < 2 or not table.shape[1] or table.dtype.kind not in "iu" or table.min() < 0:
+        raise StatisticsError(
+            f"labels of shape {table.shape}: (members, examples) of class indices, two members at least"
+        )
+    return table.astype(np.int64)
+
+
+def _counted(table: Ints, classes: int) -> Floats:
+    """(N, classes): how many members chose each class."""
+    n = table.shape[1]
+    flat = np.bincount((table + np.arange(n) * classes).reshape(-1), minlength=n * classes)
+    return flat.reshape(n, classes).astype(np.float64)
+
+
+def _unequal(counted: Floats) -> Floats:
+    """Share of pairs of different members whose labels differ, for each example."""
+    members = counted[0].sum()
+    return np.asarray(1 - (counted * (counted - 1)).sum(axis=1) / (members * (members - 1)))

@@ -1,0 +1,193 @@
+"""Scores of items (questions, problems, tasks of an agent) under several seeds, without probabilities.
+
+A table has one row per seed and one column per item. Three intervals answer three questions: over seeds, for these
+items; over items, for these seeds; over both. Items that share a source (questions about one text) are clusters, and
+count as one draw each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from sweep.errors import StatisticsError
+from sweep.stats.interval import Interval, t_interval
+from sweep.stats.sample import Floats, Ints, check_level, sample, variance
+from sweep.stats.variance import scores, two_way_interval
+
+POWER = 0.8
+MOST = 1_000_000_000  # no plan names more seeds or items than this
+
+
+@dataclass(frozen=True)
+class ItemMean:
+    """A mean over items. An interval is None where one seed, or one item or cluster, leaves no spread to see."""
+
+    mean: float
+    over_seeds: Interval | None
+    over_items: Interval | None
+    over_both: Interval | None
+    seeds: int
+    items: int
+    clusters: int
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Least number of seeds (items as they are) and of items (seeds as they are) that would decide; None: no number."""
+
+    seeds: int | None
+    items: int | None
+
+
+def by_cluster(values: npt.ArrayLike, clusters: npt.ArrayLike | None) -> Floats:
+    """Return (seeds, clusters) whose columns stand for clusters: their mean is that of all items.
+
+    values: shape (seeds, items). clusters: shape (items,), equal labels belong together; None: each item alone. A
+    column is the mean plus the cluster's sum of deviations times clusters/items, so that the variance over columns is
+    the cluster-robust one (Liang & Zeger 1986) for clusters of unequal sizes too.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if clusters is None:
+        return table
+    labels = np.asarray(clusters)
+    if labels.shape != table.shape[1:]:
+        raise StatisticsError(f"{labels.size} cluster labels for {table.shape[1]} items")
+    _, place = np.unique(labels, return_inverse=True)
+    count = int(place.max()) + 1
+    centre = float(table.mean())
+    sums = np.zeros((len(table), count))
+    np.add.at(sums.T, place, (table - centre).T)
+    columns: Floats = centre + sums * (count / table.shape[1])
+    return columns
+
+
+def item_mean(values: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> ItemMean:
+    """Return the mean over items with its intervals over seeds, over items (or clusters) and over both.
+
+    values: shape (seeds, items), finite; repeats are averaged beforehand. Over seeds: Student t of the seeds' means.
+    Over items: Student t of the items' (clusters') means over these seeds. Over both: `two_way_interval`.
+    StatisticsError for NaN, infinities or another shape.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise StatisticsError(f"scores of shape {table.shape}: (seeds, items) of finite numbers are needed")
+    columns = by_cluster(table, clusters)
+    seeds, count = columns.shape
+    both = two_way_interval(columns, level).interval if min(seeds, count) > 1 else None
+    return ItemMean(
+        float(table.mean()), t_interval(table.mean(axis=1), level), t_interval(columns.mean(axis=0), level), both,
+        seeds, table.shape[1], count,
+    )  # fmt: skip
+
+
+def pass_at(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> Floats:
+    """Return for each item the chance that at least one of k tries is right: 1 - C(n-c, k)/C(n, k).
+
+    right, tries: shape (items,), c right ones of n tries. Unbiased for 1 - (1-p)^k (Chen et al. 2021).
+    StatisticsError unless 1 <= k <= every n.
+    """
+    c, n = _counts(right, tries, k)
+    return 1 - _ratio(n - c, n, k)
+
+
+def pass_all(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> Floats:
+    """Return for each item the chance that all of k tries are right, "pass^k": C(c, k)/C(n, k).
+
+    Unbiased for p^k. Arguments and errors as in `pass_at`.
+    """
+    c, n = _counts(right, tries, k)
+    return _ratio(c, n, k)
+
+
+def _counts(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> tuple[Floats, Floats]:
+    c, n = sample(right, name="right"), sample(tries, name="tries")
+    if k < 1 or k > n.min():
+        raise StatisticsError(f"k = {k}, and the item with the fewest tries has {n.min():g}")
+    if c.shape != n.shape or (c < 0).any() or (c > n).any():
+        raise StatisticsError("each item needs between 0 and all of its tries right")
+    return c, n
+
+
+def _ratio(part: Floats, whole: Floats, k: int) -> Floats:
+    """C(part, k) / C(whole, k), as a product that neither overflows nor rounds much."""
+    steps = np.arange(k)
+    return np.asarray(np.prod(np.maximum(part[:, None] - steps, 0) / (whole[:, None] - steps), axis=1))
+
+
+def flips(values: npt.ArrayLike) -> Floats:
+    """Return for each item the share of pairs of seeds in which its score differs.
+
+    values: shape (seeds, items), two seeds at least. For right and wrong this is 2 p (1-p) R/(R-1).
+    """
+    table = np.sort(np.asarray(values, dtype=np.float64), axis=0)
+    runs = len(table)
+    if table.ndim != 2 or runs < 2:
+        raise StatisticsError("a flip needs two seeds")
+    alike = np.zeros(table.shape[1])
+    length = np.ones(table.shape[1])
+    for before, after in itertools.pairwise(table):
+        same = before == after
+        alike += np.where(same, length, 0)
+        length = np.where(same, length + 1, 1)
+    return 1 - alike / math.comb(runs, 2)
+
+
+def needed(gaps: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Needed:
+    """Return how many seeds or items would decide a paired difference of the size that was seen, with power .8.
+
+    gaps: shape (seeds, items), A minus B of the same seed and item. From the two-way components of variance, by the
+    normal approximation: σ_s²/R + σ_i²/n + σ_e²/(R n) must fall to (mean / (z_{1-α/2} + z_.8))².
+    """
+    table = scores(by_cluster(gaps, clusters))
+    runs, n = table.shape
+    noise = float(table.var(axis=0, ddof=1).mean())
+    seed_part = max(variance(table.mean(axis=1)) - noise / n, 0.0)
+    item_part = max(float(table.mean(axis=0).var(ddof=1)) - noise / runs, 0.0)
+    reach = special.ndtri(1 - check_level(level) / 2) + special.ndtri(POWER)
+    wanted = (float(table.mean()) / reach) ** 2
+    scale = 1.0 if clusters is None else np.asarray(gaps).shape[1] / n
+    items = _least(wanted - seed_part / runs, item_part + noise / runs)
+    return Needed(
+        _least(wanted - item_part / n, seed_part + noise / n),
+        None if items is None else min(math.ceil(items * scale), MOST),
+    )
+
+
+def _least(room: float, spread: float) -> int | None:
+    """The least m with spread/m <= room, or None."""
+    if room <= 0 or spread / room > MOST:
+        return None
+    return max(math.ceil(spread / room), 1)
+
+
+def averaged(
+    ids: Sequence[npt.NDArray[np.generic]], values: Sequence[npt.ArrayLike]
+) -> tuple[npt.NDArray[np.generic], Floats, Ints]:
+    """Return (ids, table, tries): repeats of an item averaged within their seed, columns sorted by id.
+
+    ids, values: one array per seed, an id as often as the item was tried. tries: shape (seeds, items).
+    StatisticsError where seeds have other items: a mean over other questions is another number.
+    """
+    first = np.unique(ids[0])
+    rows, counts = [], []
+    for number, (own, score) in enumerate(zip(ids, values, strict=True)):
+        distinct, place = np.unique(own, return_inverse=True)
+        if distinct.shape != first.shape or (distinct != first).any():
+            odd = np.setxor1d(distinct.astype(str), first.astype(str))
+            raise StatisticsError(f"run {number + 1} of {len(ids)} has other items than the first: {str(odd[0])!r}")
+        tries = np.bincount(place)
+        rows.append(np.bincount(place, weights=sample(score)) / tries)
+        counts.append(tries)
+    return first, np.stack(rows), np.stack(counts)
+
+
+def share_interval(per_item: Floats, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Interval | None:
+    """Student t over items (clusters) of a share known for each item. None for one item."""
+    return t_interval(by_cluster(per_item[None, :], clusters)[0], level)
