@@ -117,13 +117,20 @@ def _train(run: Run, where: Collect | None, folder: Path, at: Path) -> Metrics |
 
 
 def _result(run: Run, where: Collect | None, left: reading.Left, shown: _Shown) -> Metrics:
-    found = reading.metrics(where, left)
+    for name, arrays in reading.scores(where, left):
+        run.save_scores(name, **arrays)
+    try:
+        found = reading.metrics(where, left)
+    except reading.NotFound:
+        if not run.scored:
+            raise
+        found = reading.Found(run.scored, (), ())
     shown.settle(found.history)
     _predictions(run, where, left)
     run.collected["notes"] = list(found.notes)
     for note in found.notes:
         run.note(note)
-    metrics = as_metrics(found.metrics, where="command")
+    metrics = run.scored | as_metrics(found.metrics, where="command")
     run.result("last reported", found.history[-1][0] if found.history else None)
     run.digest("metrics", content_id(atomic.strict(metrics)))
     return metrics

@@ -18,7 +18,7 @@ from sweep.determinism import digest, seeding
 from sweep.determinism.steps import Steps
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
-from sweep.store import Attempt, atomic
+from sweep.store import Attempt, atomic, scores
 from sweep.store.names import MODEL, MODEL_ABOUT
 from sweep.store.predictions import checked
 from sweep.task import Interval
@@ -47,6 +47,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     last: dict[str, float] = field(default_factory=dict)
     outcome: dict[str, Json] = field(default_factory=dict)
+    scored: dict[str, float] = field(default_factory=dict)  # the means of saved scores, metrics of the run
     collected: dict[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read
     _rows: int = 0
     _kept: bool = False  # this attempt has a checkpoint
@@ -125,8 +126,34 @@ class Run:
         Raises: SweepError when rows do not match or ids repeat.
         """
         made = checked(ids, targets, probs, mean, var)
-        self.attempt.write_predictions(_name(split), made)
+        self.attempt.write_predictions(_name(split, "save_predictions"), made)
         self.digest(f"predictions/{split}", digest.arrays(made.arrays()))
+
+    def save_scores(self, name: str, *, ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> None:
+        """Keep what each item of a benchmark scored, for `sweep items`; its mean becomes the metric `name/score`.
+
+        Parameters
+        ----------
+        name : str
+            Of the set of items, for example "gsm8k".
+        ids : array of shape (tries,)
+            Integers or text; an item that was tried several times has several rows.
+        score : array of shape (tries,)
+            Finite; 1 for right and 0 for wrong, or graded.
+        cluster : array of shape (tries,), optional
+            Items with equal labels share a source, such as questions about one text.
+        repeat : array of shape (tries,), optional
+            Which try at its item a row is.
+
+        Raises
+        ------
+        SweepError
+            Where shapes differ, a score is not finite, or an item is in two clusters.
+        """
+        made = scores.checked(ids, score, cluster, repeat)
+        self.attempt.write_scores(_name(name, "save_scores"), made)
+        self.digest(f"scores/{name}", digest.arrays(made.arrays()))
+        self.scored[f"{name}/score"] = scores.mean(made)
 
     def save_model(self, module: nn.Module, *, meta: Mapping[str, Json] | None = None) -> None:
         """Keep the weights (safetensors: no code in it) and what is needed to serve them.
@@ -342,10 +369,10 @@ def _described(value: Any) -> str:
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
-def _name(split: str) -> str:
-    if not split.isidentifier() or len(split) > 60:
-        raise SweepError(f"{split!r} is no name for a split", where="save_predictions", hint="e.g. test")
-    return split
+def _name(name: str, where: str) -> str:
+    if not name.isidentifier() or len(name) > 60:
+        raise SweepError(f"{name!r} is an invalid name", where=where, hint="letters, digits and _, e.g. test")
+    return name
 
 
 def stop_seen(path: Path, every: float = 0.02) -> Callable[[], bool]:

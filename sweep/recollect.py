@@ -48,11 +48,12 @@ def recollect(store: Store, collect: Collect | None, origin: str = "") -> Iterat
     finds no metrics in any run.
     """
     before = collect_of(store.manifest.config.get("collect"))
-    if (before.predictions if before else {}) != (collect.predictions if collect else {}):
-        raise StoreError(
-            "predictions are kept when a run ends, and cannot be collected again", where=str(store.path),
-            hint="leave collect.predictions as it is, or choose another --out",
-        )  # fmt: skip
+    for what in ("predictions", "scores"):
+        if (getattr(before, what) if before else {}) != (getattr(collect, what) if collect else {}):
+            raise StoreError(
+                f"{what} are kept when a run ends, and cannot be collected again", where=str(store.path),
+                hint=f"leave collect.{what} as it is, or choose another --out",
+            )  # fmt: skip
     members = [m for m in store.scan(verify=True) if m.record is not None]
     lacking = [f"{m.key} ({why})" for m in members if (why := _lacking(m, collect))]
     if lacking:

@@ -305,9 +305,10 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
             with _working_in(run, place), weighed(run):
                 returned = function(run, **arguments)
             where = f"{spec.target.reference} with seed {run.seed}"
-            if returned is None and run.last:
+            if returned is None and (run.last or run.scored):
                 returned = run.last
             metrics, notes = as_result(returned, where=where)
+            metrics = run.scored | metrics
             for note in notes:
                 run.note(note)
             if not metrics:

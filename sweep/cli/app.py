@@ -23,6 +23,8 @@ COMMANDS = {
     "compare": "sweep.cli.compare",
     "ensemble": "sweep.cli.ensemble",
     "predict": "sweep.cli.ensemble",
+    "items": "sweep.cli.evaluate",
+    "examples": "sweep.cli.evaluate",
     "verify": "sweep.cli.prove",
     "reproduce": "sweep.cli.prove",
     "export": "sweep.cli.export",

@@ -83,6 +83,10 @@ class Collect(Part):
     predictions: dict[str, File] = Field(
         default_factory=dict, description="split -> .npz the program writes, e.g. {test: predictions.npz}"
     )
+    scores: dict[str, File] = Field(
+        default_factory=dict,
+        description="items -> file with one score per item, e.g. {gsm8k: samples.jsonl} or samples.jsonl:exact_match",
+    )
 
 
 Task = dict[str, Any]

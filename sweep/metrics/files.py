@@ -64,6 +64,7 @@ def _named(collect: Collect | None) -> Iterator[str]:
     if collect is not None:
         yield from filter(None, (collect.json_file, collect.csv, collect.tensorboard))
         yield from collect.predictions.values()
+        yield from (word.partition(":")[0] for word in collect.scores.values())
 
 
 def _outside(name: str, folder: Path, values: Mapping[str, str], beside: Path) -> Path | None:

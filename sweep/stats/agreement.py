@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,10 +86,11 @@ def abstention(found: Votes, targets: npt.ArrayLike, level: float = 0.95) -> Abs
     )
 
 
-def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Churn:
+def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95, *, same: Sequence[tuple[int, int]] = ()) -> Churn:
     """Compare the answers of two configurations. a: (M, N) and b: (M', N), the same examples in the same order.
 
-    All pairs of members count, so that the churn that seeds alone cause can be set beside it.
+    All pairs of members count, so that the churn that seeds alone cause can be set beside it. same: (row of A, row of B)
+    with one seed, which are left out: they may agree because of it.
     Interval: Student t over examples of the per-example excess. StatisticsError for other shapes.
     """
     first, second = _labels(a), _labels(b)
@@ -96,7 +98,11 @@ def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Churn:
         raise StatisticsError(f"A has {first.shape[1]} examples and B {second.shape[1]}: match them by id first")
     classes = int(max(first.max(), second.max())) + 1
     one, two = _counted(first, classes), _counted(second, classes)
-    between = 1 - (one * two).sum(axis=1) / (len(first) * len(second))
+    alike = (one * two).sum(axis=1) - sum((first[i] == second[j]).astype(np.float64) for i, j in same)
+    pairs = len(first) * len(second) - len(same)
+    if not pairs:
+        raise StatisticsError("no two members with different seeds")
+    between = 1 - alike / pairs
     within = _unequal(one), _unequal(two)
     excess = between - (within[0] + within[1]) / 2
     return Churn(

@@ -7,7 +7,6 @@ count as one draw each.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from scipy import special
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, t_interval
 from sweep.stats.sample import Floats, Ints, check_level, sample, variance
-from sweep.stats.variance import scores, two_way_interval
+from sweep.stats.variance import scores, two_way_difference, two_way_interval
 
 POWER = 0.8
 MOST = 1_000_000_000  # no plan names more seeds or items than this
@@ -122,21 +121,18 @@ def _ratio(part: Floats, whole: Floats, k: int) -> Floats:
 
 
 def flips(values: npt.ArrayLike) -> Floats:
-    """Return for each item the share of pairs of seeds in which its score differs.
+    """Return for each item the chance that a try in one seed and a try in another differ.
 
-    values: shape (seeds, items), two seeds at least. For right and wrong this is 2 p (1-p) R/(R-1).
+    values: shape (seeds, items), the share of right tries in each seed, from 0 to 1; two seeds at least. The mean of
+    p (1-q) + q (1-p) over all pairs of seeds; with one try each, the share of pairs of seeds that differ.
     """
-    table = np.sort(np.asarray(values, dtype=np.float64), axis=0)
-    runs = len(table)
-    if table.ndim != 2 or runs < 2:
-        raise StatisticsError("a flip needs two seeds")
-    alike = np.zeros(table.shape[1])
-    length = np.ones(table.shape[1])
-    for before, after in itertools.pairwise(table):
-        same = before == after
-        alike += np.where(same, length, 0)
-        length = np.where(same, length + 1, 1)
-    return 1 - alike / math.comb(runs, 2)
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or len(table) < 2 or table.min() < 0 or table.max() > 1:
+        raise StatisticsError("a flip needs two seeds and shares from 0 to 1")
+    runs, total = len(table), table.sum(axis=0)
+    both = (total**2 - (table**2).sum(axis=0)) / 2  # the sum of p q over pairs
+    chance: Floats = ((runs - 1) * total - 2 * both) / math.comb(runs, 2)
+    return chance
 
 
 def needed(gaps: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Needed:
@@ -158,6 +154,20 @@ def needed(gaps: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: fl
         _least(wanted - item_part / n, seed_part + noise / n),
         None if items is None else min(math.ceil(items * scale), MOST),
     )
+
+
+def unpaired(
+    a: npt.ArrayLike, b: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
+) -> Interval | None:
+    """Return the interval of mean A minus mean B for the same items and other seeds, over seeds and items.
+
+    a: shape (seeds, items), b: (seeds', items). `two_way_difference`, with clusters as in `by_cluster`. None where one
+    seed or one item (cluster) leaves no spread.
+    """
+    one, two = by_cluster(a, clusters), by_cluster(b, clusters)
+    if min(len(one), len(two), one.shape[1]) < 2:
+        return None
+    return two_way_difference(one, two, level).interval
 
 
 def _least(room: float, spread: float) -> int | None:

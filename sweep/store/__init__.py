@@ -9,6 +9,7 @@ from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.reading import Reading
 from sweep.store.record import Artifact, Damaged, Failure, Record
+from sweep.store.scores import Scores
 
 __all__ = [
     "Artifact",
@@ -22,6 +23,7 @@ __all__ = [
     "Reading",
     "Record",
     "Row",
+    "Scores",
     "SeedEntry",
     "Status",
     "Store",

@@ -14,10 +14,11 @@ from typing import IO, Any
 
 from sweep.errors import SweepError
 from sweep.store import atomic, history, lock, predictions
-from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, MODEL, MODEL_ABOUT, PREDICTIONS, WORK
+from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, MODEL, MODEL_ABOUT, PREDICTIONS, SCORES, WORK
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.record import Artifact
+from sweep.store.scores import Scores
 
 LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines are kept
 KEPT_CHECKPOINTS = 2
@@ -31,8 +32,8 @@ def is_checkpoint(path: Path) -> bool:
 
 def is_result(name: str) -> bool:
     """Return whether a file holds results that we read; any other in an attempt is the user's own."""
-    head, tail = PREDICTIONS.split("{split}")
-    return name in (HISTORY, MODEL, MODEL_ABOUT) or (name.startswith(head) and name.endswith(tail))
+    ours = (PREDICTIONS.split("{split}"), SCORES.split("{name}"))
+    return name in (HISTORY, MODEL, MODEL_ABOUT) or any(name.startswith(a) and name.endswith(z) for a, z in ours)
 
 
 Stamp = tuple[int, int, int]
@@ -103,8 +104,12 @@ class Attempt:
     def write_predictions(self, split: str, made: Predictions) -> str:
         """The file of one split; returns its sha256."""
         name = PREDICTIONS.format(split=split)
-        self.write(name, lambda stream: predictions.write(stream, made))
+        self.write(name, lambda stream: predictions.write(stream, made.arrays()))
         return atomic.file_digest(self.path / name)
+
+    def write_scores(self, name: str, made: Scores) -> None:
+        """Write the scores of one set of items."""
+        self.write(SCORES.format(name=name), lambda stream: predictions.write(stream, made.arrays()))
 
     def abandon(self, *, stopped: bool = False) -> None:
         """End without a record: whoever looks sees at once that nobody is at work on it.

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
-from sweep.store import atomic, history, lock, manifest, place, predictions, record, remote
+from sweep.store import atomic, history, lock, manifest, place, predictions, record, remote, scores
 from sweep.store.attempt import Attempt, is_checkpoint
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
@@ -35,6 +35,7 @@ from sweep.store.names import (
     PREDICTIONS,
     READ_BEFORE,
     RECORD,
+    SCORES,
     STOP,
     TOKEN,
     WORK,
@@ -43,6 +44,7 @@ from sweep.store.names import (
 from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
 from sweep.store.record import Record
+from sweep.store.scores import Scores
 
 
 class Store:
@@ -319,6 +321,14 @@ class Store:
             return None
         with self._checked(member, name) as (path, stream):
             return predictions.load(stream, where=str(path))
+
+    def scores(self, member: Member, name: str) -> Scores | None:
+        """Return the scores of one set of items, or None where the run saved none of this name."""
+        file = SCORES.format(name=name)
+        if not self.has(member, file):
+            return None
+        with self._checked(member, file) as (path, stream):
+            return scores.load(stream, where=str(path))
 
     def log(self, member: Member) -> Path | None:
         """The run's log file, if it has one."""

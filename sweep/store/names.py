@@ -22,6 +22,7 @@ HISTORY = "history.jsonl"
 HISTORY_AGAIN = "history-{id}.jsonl"  # as a later reading of a command's metrics found it
 READ_BEFORE = "record.read-"  # a record that was replaced by another reading of the same attempt
 PREDICTIONS = "predictions-{split}.npz"
+SCORES = "scores-{name}.npz"
 MODEL = "model.safetensors"
 MODEL_ABOUT = "model.json"
 CHECKPOINT = "checkpoint-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -37,10 +38,10 @@ class Predictions:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
 
-def write(stream: IO[bytes], predictions: Predictions) -> None:
-    """As `.npz` with a fixed date, so that equal predictions are equal bytes."""
+def write(stream: IO[bytes], arrays: Mapping[str, Array]) -> None:
+    """Write arrays as `.npz` with a fixed date, so that equal arrays are equal bytes."""
     with zipfile.ZipFile(stream, "w") as archive:
-        for name, array in sorted(predictions.arrays().items()):
+        for name, array in sorted(arrays.items()):
             buffer = BytesIO()
             np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
@@ -61,6 +62,20 @@ def read(path: Path) -> Predictions:
 
 def load(stream: BufferedReader, *, where: str) -> Predictions:
     """The predictions in an open file; unpickles nothing. Raises: IntegrityError, as `read` does."""
+    held = arrays(stream, {f.name for f in fields(Predictions)}, "predictions", where)
+    try:
+        found = Predictions(**held)
+        _require_rows(found)
+    except (TypeError, ValueError) as error:
+        raise IntegrityError(f"not a readable predictions file ({error})", where=where) from error
+    return found
+
+
+def arrays(stream: BufferedReader, known: Collection[str], what: str, where: str) -> dict[str, Array]:
+    """Return the arrays with these names that an open `.npz` file of ours holds; unpickles nothing.
+
+    Raises: IntegrityError for anything that is not such a file.
+    """
     try:
         with zipfile.ZipFile(stream) as archive:
             size = sum(item.file_size for item in archive.infolist())
@@ -69,14 +84,11 @@ def load(stream: BufferedReader, *, where: str) -> Predictions:
         # Ours are stored as they are: thus all of a directory together unpack to no more than it holds.
         if size > os.fstat(stream.fileno()).st_size:
             raise ValueError(f"unpacks to {size:,} bytes, which are more than it has")
-        known = {f.name for f in fields(Predictions)}
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as data:
-            found = Predictions(**{name: data[name] for name in data.files if name in known})
-        _require_rows(found)
-        return found
+            return {name: data[name] for name in data.files if name in known}
     except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
-        raise IntegrityError(f"not a readable predictions file ({error})", where=where) from error
+        raise IntegrityError(f"not a readable {what} file ({error})", where=where) from error
 
 
 def _require_rows(found: Predictions) -> None:
@@ -93,7 +105,7 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
 
     Raises: SweepError naming what has the wrong shape.
     """
-    out = Predictions(ids=_plain(ids), targets=_plain(targets), probs=_float(probs), mean=_float(mean), var=_float(var))
+    out = Predictions(ids=plain(ids), targets=plain(targets), probs=_float(probs), mean=_float(mean), var=_float(var))
     n = len(out.ids) if out.ids.ndim else 0
     for name, array in out.arrays().items():
         if not array.ndim:
@@ -109,7 +121,7 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
     return out
 
 
-def _plain(value: Any) -> Array:
+def plain(value: Any) -> Array:
     if hasattr(value, "detach"):  # a tensor, without importing torch to ask
         value = value.detach().cpu().numpy()
     return np.asarray(value)

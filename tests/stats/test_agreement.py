@@ -42,6 +42,9 @@ def test_churn_equals_the_count_of_all_pairs_and_is_no_excess_between_equals() -
     assert found.within_a == pytest.approx(np.mean([a != b for a, b in itertools.combinations(A, 2)]))
     assert found.within_b == pytest.approx(np.mean([a != b for a, b in itertools.combinations(B, 2)]))
     assert found.excess == pytest.approx(found.between - (found.within_a + found.within_b) / 2)
+    apart = agreement.churn(A, A, same=[(0, 0), (1, 1), (2, 2)])
+    assert apart.between == pytest.approx(found.within_a)
+    assert agreement.churn(A, A).between < found.within_a  # a seed agrees with itself: a negative control
     rng = np.random.default_rng(0)
     odds = rng.random(4000)
     draws = (rng.random((16, 4000)) < odds).astype(int)

@@ -48,9 +48,13 @@ def test_flips_equal_the_count_of_all_pairs() -> None:
     pairs = list(itertools.combinations(table, 2))
     assert items.flips(table) == pytest.approx(np.mean([a != b for a, b in pairs], axis=0), abs=1e-12)
     assert items.flips(table)[0] == 0
-    graded = np.round(np.random.default_rng(3).random((4, 9)), 1)
-    pairs = list(itertools.combinations(graded, 2))
-    assert items.flips(graded) == pytest.approx(np.mean([a != b for a, b in pairs], axis=0), abs=1e-12)
+    shares = np.random.default_rng(3).random((4, 9))
+    pairs = list(itertools.combinations(shares, 2))
+    assert items.flips(shares) == pytest.approx(
+        np.mean([p * (1 - q) + q * (1 - p) for p, q in pairs], axis=0), abs=1e-12
+    )
+    with pytest.raises(StatisticsError):
+        items.flips([[0.0, 2.0], [0.0, 1.0]])
 
 
 def test_intervals_over_clusters_have_the_cluster_robust_variance() -> None:

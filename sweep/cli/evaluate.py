@@ -1,0 +1,130 @@
+"""`sweep items` and `sweep examples`: scores of single items, and the answers that depend on the seed."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.cli.output import emit, show
+from sweep.errors import ConfigError
+from sweep.store import Store
+
+if TYPE_CHECKING:
+    from sweep.report.document import Document
+
+_level = click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
+                      show_default=True, help="Of every interval.")  # fmt: skip
+_format = click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
+_json = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+_against = click.option("--against", type=click.Path(path_type=Path), help="A second directory to compare with.")
+
+
+@click.command(short_help="Mean over items, pass@k, flips; over seeds, items and both.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--name", help="Which set of items, where a directory has several.")
+@click.option("--k", "ks", multiple=True, type=click.IntRange(1), help="Tries of pass@k and pass^k; can be repeated.")
+@_against
+@_level
+@_format
+@_json
+def items(
+    directory: Path,
+    name: str | None,
+    ks: tuple[int, ...],
+    against: Path | None,
+    level: float,
+    format_: str,
+    as_json: bool,
+) -> int:
+    """Report scores of items, such as the questions of a benchmark, that runs saved with run.save_scores.
+
+    The mean has one interval over seeds, one over items (over clusters, where they were named) and one over both.
+    --against pairs two directories by item, and by seed where they have the same seeds.
+    """
+    from sweep import evaluation
+    from sweep.report import evaluation as view
+
+    stores = [Store.open(path) for path in (directory, against) if path is not None]
+    chosen = name or _only(evaluation.names(stores[0]), directory)
+    found = [evaluation.items(store, chosen, ks=ks, level=level) for store in stores]
+    compared = None
+    if against is not None:
+        for each, path in zip(found, (directory, against), strict=True):
+            if len(each) > 1:
+                raise ConfigError(f"{path} has {len(each)} variants or tasks: two single ones can be compared")
+        compared = evaluation.compare(found[0][0], found[1][0], level)
+    if as_json or format_ == "json":
+        emit({"items": [_plain(asdict(one)) for one in found[0]],
+              "against": _plain(asdict(compared)) if compared else None})  # fmt: skip
+        return 0
+    every = [one for each in found for one in each]
+    _print(view.items_view(every, compared, f"sweep report {shlex.quote(str(directory))}"), format_)
+    return 0
+
+
+@click.command(short_help="Which answers depend on the seed, and how many.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--split", default="test", show_default=True, help="Which stored predictions.")
+@click.option("--variant", help="Which variant; a part of its name is enough.")
+@click.option("--task", help="Which task.")
+@click.option("--allow-missing", is_flag=True, help="Use the members present; every output says so.")
+@_against
+@_level
+@_format
+@_json
+def examples(
+    directory: Path, split: str, variant: str | None, task: str | None, allow_missing: bool, against: Path | None,
+    level: float, format_: str, as_json: bool,
+) -> int:  # fmt: skip
+    """Report on how many examples the members disagree, and what answering only where they agree would gain.
+
+    --against sets the churn between two configurations beside the churn that seeds alone cause in each.
+    """
+    from sweep import evaluation
+    from sweep.report import evaluation as view
+
+    which = {"split": split, "variant": variant, "task": task, "allow_missing": allow_missing}
+    found = evaluation.answers(Store.open(directory), which, level=level)
+    other = difference = None
+    if against is not None:
+        second = {**which, "variant": variant if against == directory else None}
+        other = evaluation.answers(Store.open(against), second, level=level)
+        difference = evaluation.between(found, other, level)
+    if as_json or format_ == "json":
+        emit({"answers": _plain(asdict(found)), "against": _plain(asdict(difference)) if difference else None})
+        return 0
+    _print(view.answers_view(found, other, difference), format_)
+    return 0
+
+
+def _print(made: Document, format_: str) -> None:
+    from sweep.report import document
+
+    if format_ == "text":
+        width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
+        show(document.text(made, width=width, color=document.wants_color(sys.stdout)))
+    else:
+        show(document.latex(made) if format_ == "latex" else document.markdown(made))
+
+
+def _only(names: list[str], directory: Path) -> str:
+    if len(names) == 1:
+        return names[0]
+    what = f"there are {len(names)} sets of items: {', '.join(names)}" if names else "no run saved scores of items"
+    hint = "choose one with --name" if names else "call run.save_scores, or name the file in the config: collect.scores"
+    raise ConfigError(what, where=str(directory), hint=hint)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, so that JSON can hold them."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items() if key not in ("table", "labels")}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value

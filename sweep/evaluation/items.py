@@ -1,0 +1,175 @@
+"""The scores of items that the runs of a directory saved: means, passes, flips and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import StatisticsError
+from sweep.stats import items as over
+from sweep.stats.interval import Interval
+from sweep.stats.items import ItemMean, Needed
+from sweep.stats.sample import Floats
+from sweep.store import Member, Store
+from sweep.store.names import SCORES
+
+HEAD, TAIL = SCORES.split("{name}")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The chance that one of k tries is right (`at`), and that all are (`all`), with intervals over items."""
+
+    k: int
+    at: float
+    at_interval: Interval | None
+    all: float
+    all_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Items:
+    """One set of items in one variant and task.
+
+    seeds: of the rows of `table` (seeds, items); ids (items,); planned, failed: numbers of seeds. tries: least number
+    of tries at an item in one seed. binary: all scores are 0 or 1. passes: over the tries of a seed, or over the seeds
+    where each tried once; empty unless binary. flip: chance that a try in one seed and
+    one in another differ; None unless binary and for one seed.
+    """
+
+    name: str
+    variant: str
+    task: str
+    seeds: tuple[int, ...]
+    planned: int
+    failed: int
+    ids: npt.NDArray[Any]
+    table: Floats
+    clusters: npt.NDArray[Any] | None
+    tries: int
+    binary: bool
+    mean: ItemMean
+    passes: tuple[Pass, ...]
+    flip: float | None
+    flip_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A minus B, paired by item. paired: seeds are paired too. interval is over seeds and items."""
+
+    difference: float
+    interval: Interval | None
+    items: int
+    only_a: int
+    only_b: int
+    seeds: tuple[int, int]
+    paired: bool
+    needed: Needed | None
+
+
+def names(store: Store) -> list[str]:
+    """Return the names of the sets of items that runs of a directory saved, sorted."""
+    files = {name for m in store.scan() if m.record is not None for name in m.record.artifacts}
+    return sorted(f.removeprefix(HEAD).removesuffix(TAIL) for f in files if f.startswith(HEAD) and f.endswith(TAIL))
+
+
+def items(store: Store, name: str, *, ks: Sequence[int] = (), level: float = 0.95) -> list[Items]:
+    """Return one result per variant and task whose finished runs saved scores under this name.
+
+    ks: numbers of tries for the passes; 1 and the most that is possible unless given.
+    StatisticsError where seeds have other items, or k is more than the tries.
+    """
+    cells: dict[tuple[str, str], list[Member]] = {}
+    for member in store.scan():
+        cells.setdefault((member.task, member.variant), []).append(member)
+    found = []
+    for (task, variant), members in sorted(cells.items()):
+        having = [m for m in members if m.status == "ok" and store.has(m, SCORES.format(name=name))]
+        if having:
+            found.append(_cell(store, name, task, variant, members, having, ks, level))
+    if not found:
+        known = ", ".join(names(store)) or "none"
+        raise StatisticsError(f"no finished run saved scores of {name!r}", hint=f"there are: {known}")
+    return found
+
+
+def _cell(
+    store: Store, name: str, task: str, variant: str, members: Sequence[Member], having: Sequence[Member],
+    ks: Sequence[int], level: float,
+) -> Items:  # fmt: skip
+    by_seed: dict[int, list[Any]] = {}
+    for member in sorted(having, key=lambda m: (m.seed, m.repeat)):
+        held = store.scores(member, name)
+        if held is not None:
+            by_seed.setdefault(member.seed, []).append(held)
+    ids = [np.concatenate([each.ids for each in held]) for held in by_seed.values()]
+    scores = [np.concatenate([each.score for each in held]) for held in by_seed.values()]
+    distinct, table, tries = over.averaged(ids, scores)
+    clusters = _clusters(next(iter(by_seed.values()))[0], distinct)
+    binary = bool(np.isin(np.concatenate(scores), (0, 1)).all())
+    flip = over.flips(table) if binary and len(table) > 1 else None
+    states: dict[int, set[str]] = {}
+    for member in members:
+        states.setdefault(member.seed, set()).add(member.status)
+    return Items(
+        name, variant, task, tuple(by_seed), len(states), sum("failed" in each for each in states.values()),
+        distinct, table, clusters, int(tries.min()), binary, over.item_mean(table, clusters, level),
+        tuple(_passes(table, tries, clusters, ks, level)) if binary else (),
+        None if flip is None else float(flip.mean()),
+        None if flip is None else over.share_interval(flip, clusters, level),
+    )  # fmt: skip
+
+
+def _clusters(held: Any, distinct: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    if held.cluster is None:
+        return None
+    first = np.unique(held.ids, return_index=True)[1]
+    labels: npt.NDArray[Any] = held.cluster[first]
+    return labels
+
+
+def _passes(
+    table: Floats, tries: npt.NDArray[np.int64], clusters: npt.NDArray[Any] | None, ks: Sequence[int], level: float
+) -> list[Pass]:
+    right = np.rint(table * tries)
+    if tries.min() > 1:
+        most = int(tries.min())
+    else:  # the seeds are the tries
+        right, tries = right.sum(axis=0, keepdims=True), tries.sum(axis=0, keepdims=True)
+        most = int(tries.min())
+    made = []
+    for k in ks or sorted({1, most}):
+        at = np.mean([over.pass_at(c, n, k) for c, n in zip(right, tries, strict=True)], axis=0)
+        every = np.mean([over.pass_all(c, n, k) for c, n in zip(right, tries, strict=True)], axis=0)
+        one, whole = over.share_interval(at, clusters, level), over.share_interval(every, clusters, level)
+        made.append(Pass(k, float(at.mean()), one, float(every.mean()), whole))
+    return made
+
+
+def compare(a: Items, b: Items, level: float = 0.95) -> Compared:
+    """Compare two results by the items that both have; by the seeds too, where both have the same ones.
+
+    StatisticsError where they share no item.
+    """
+    shared, at_a, at_b = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
+    if not shared.size:
+        raise StatisticsError("the two share no item", hint="their ids must be equal")
+    one, two = a.table[:, at_a], b.table[:, at_b]
+    clusters = None if a.clusters is None else a.clusters[at_a]
+    paired = a.seeds == b.seeds
+    if paired:
+        gaps = one - two
+        found = over.item_mean(gaps, clusters, level)
+        interval = found.over_both or found.over_items or found.over_seeds
+        plan = over.needed(gaps, clusters, level) if min(gaps.shape) > 1 and found.clusters > 1 else None
+    else:
+        interval, plan = over.unpaired(one, two, clusters, level), None
+    return Compared(
+        float(one.mean() - two.mean()), interval, int(shared.size), len(a.ids) - shared.size, len(b.ids) - shared.size,
+        (len(one), len(two)), paired, plan,
+    )  # fmt: skip

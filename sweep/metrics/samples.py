@@ -1,0 +1,129 @@
+"""Scores of single items, from the files that evaluations write: JSON lines, or the JSON log of an evaluation.
+
+Understood are lines with an id and a number, the sample files of lm-evaluation-harness (`doc_id`, a metric, `filter`)
+and the logs of inspect (`samples` with `id`, `epoch` and `scores`). A model is never called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.config.schema import Collect
+from sweep.errors import SweepError
+from sweep.metrics.files import Left, located
+
+IDS = ("id", "doc_id", "item", "item_id", "sample_id", "task_id", "question_id")
+SCORE = ("score", "correct", "passed", "exact_match", "acc", "accuracy", "resolved", "success", "reward")
+CLUSTER = ("cluster", "group", "subject", "category", "document")
+REPEAT = ("repeat", "epoch", "try", "attempt", "sample")
+LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # inspect: correct, partial, incorrect, no answer
+LIMIT = 1 << 30  # bytes of one file
+
+
+def scores(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+    """Yield (name, keyword arguments of `save_scores`) of every file that was named under `collect.scores`.
+
+    A name may go on with the field and the filter to take: `samples.jsonl:exact_match:strict-match`.
+
+    Raises: NotFound, SweepError naming what the file holds instead.
+    """
+    for name, word in collect.scores.items() if collect else ():
+        file, field, chosen = parts(word)
+        where = f"collect.scores.{name}"
+        yield name, read(located(file, left, where), field, chosen, where)
+
+
+def parts(word: str) -> tuple[str, str, str]:
+    """Return (file, field, filter) of FILE[:FIELD[:FILTER]]."""
+    file, _, rest = word.partition(":")
+    field, _, chosen = rest.partition(":")
+    return file, field, chosen
+
+
+def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]]:
+    """Return ids, score and, where the file has them, cluster and repeat, one value per row of the file."""
+    if path.stat().st_size > LIMIT:
+        raise SweepError(f"{path.name} has more than {LIMIT >> 30} GiB", where=where)
+    rows = list(_rows(path, where))
+    if not rows:
+        raise SweepError(f"{path.name} holds no items", where=where)
+    if "filter" in rows[0]:
+        filters = list(dict.fromkeys(str(row.get("filter")) for row in rows))
+        if chosen or len(filters) == 1:
+            rows = [row for row in rows if row.get("filter") == (chosen or filters[0])]
+        if len(filters) > 1 and (not chosen or not rows):
+            raise SweepError(
+                f"{path.name} has an item once per filter: {', '.join(filters)}", where=where,
+                hint=f"choose one: {path.name}:{field or 'FIELD'}:{filters[0]}",
+            )  # fmt: skip
+    named = _field(rows[0], IDS)
+    taken = field or _field(rows[0], SCORE)
+    if named is None or taken is None or taken not in rows[0]:
+        lacking = "an id" if named is None else f"{field!r}" if field else "a score"
+        raise SweepError(
+            f"{path.name} has the fields {', '.join(rows[0])}: none is {lacking}", where=where,
+            hint=f"name the score: {path.name}:FIELD",
+        )  # fmt: skip
+    made: dict[str, list[Any]] = {"ids": [_id(row.get(named), path, where) for row in rows]}
+    if len({type(each) for each in made["ids"]}) > 1:
+        made["ids"] = list(map(str, made["ids"]))
+    made["score"] = [_number(row.get(taken), row.get(named), path, where) for row in rows]
+    for key, names in (("cluster", CLUSTER), ("repeat", REPEAT)):
+        other = _field(rows[0], names)
+        if other is not None and other != taken and all(isinstance(row.get(other), (int, str)) for row in rows):
+            made[key] = [str(row[other]) for row in rows]
+    return made
+
+
+def _rows(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    except RecursionError:
+        raise SweepError(f"{path.name} is nested too deeply", where=where) from None
+    if isinstance(whole, dict) and isinstance(whole.get("samples"), list):
+        yield from (_sample(each, path, where) for each in whole["samples"])
+        return
+    if isinstance(whole, list):
+        yield from (each for each in whole if isinstance(each, dict))
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                raise SweepError(f"line {number} of {path.name} is no JSON", where=where) from None
+            if isinstance(row, dict):
+                yield row
+
+
+def _sample(sample: Any, path: Path, where: str) -> dict[str, Any]:
+    """One sample of an inspect log, its scores as fields."""
+    if not isinstance(sample, dict) or not isinstance(sample.get("scores"), dict) or not sample["scores"]:
+        raise SweepError(f"{path.name}: a sample has no scores", where=where)
+    values = {name: each.get("value") if isinstance(each, dict) else each for name, each in sample["scores"].items()}
+    row = {"id": sample.get("id"), "epoch": sample.get("epoch", 1), **values}
+    return row if len(values) > 1 else {**row, "score": next(iter(values.values()))}
+
+
+def _field(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in row), None)
+
+
+def _id(value: Any, path: Path, where: str) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise SweepError(f"{path.name}: an item without a whole number or a text as its id", where=where)
+    return value
+
+
+def _number(value: Any, item: Any, path: Path, where: str) -> float:
+    if isinstance(value, str) and value in LETTERS:
+        return LETTERS[value]
+    if isinstance(value, (bool, int, float)):
+        return float(value)
+    raise SweepError(f"{path.name}: the score of item {item} is {str(value)[:40]!r}, no number", where=where)

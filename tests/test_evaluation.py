@@ -1,0 +1,191 @@
+"""Scores of items and answers of examples: from a run's call or a program's file to the command's answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sweep
+from sweep import evaluation
+from sweep.cli.app import main
+from sweep.errors import SweepError
+from sweep.metrics import samples
+from sweep.store import Store, scores
+
+SEEDS = (3, 1, 2)
+
+
+def graded(run: sweep.Run, *, skill: float = 0.6, repeats: int = 1, items: int = 40, fails: int = -1) -> None:
+    if run.seed == fails:
+        raise RuntimeError("no answer")
+    hard = np.random.default_rng(0).random(items)
+    draw = np.random.default_rng([run.seed, int(100 * skill)])
+    ids = np.tile(np.arange(items), repeats)
+    score = (hard[ids] + draw.normal(0, 0.3, ids.size) < skill).astype(int)
+    run.save_scores("quiz", ids=ids, score=score, cluster=ids // 4, repeat=np.repeat(np.arange(repeats), items))
+
+
+def swept(folder: Path, **params: float) -> Store:
+    sweep.run(graded, seeds=SEEDS, engine="inline", out=folder, params=params, tasks={})
+    return Store.open(folder)
+
+
+def test_a_run_keeps_the_score_of_each_item_and_its_mean_is_a_metric(tmp_path: Path) -> None:
+    store = swept(tmp_path / "a")
+    (found,) = evaluation.items(store, "quiz")
+    assert found.seeds == (1, 2, 3)
+    assert (found.planned, found.failed, len(found.ids), found.mean.clusters) == (3, 0, 40, 10)
+    recorded = {m.seed: m.record.metrics["quiz/score"] for m in store.scan() if m.record}
+    assert [recorded[seed] for seed in found.seeds] == pytest.approx(found.table.mean(axis=1), abs=1e-12)
+    assert found.binary
+    assert [one.k for one in found.passes] == [1, 3]
+    assert found.passes[0].at == pytest.approx(found.mean.mean)
+    assert found.passes[0].at == pytest.approx(found.passes[0].all)
+    assert evaluation.names(store) == ["quiz"]
+    with pytest.raises(SweepError, match="quiz"):
+        evaluation.items(store, "other")
+
+
+def test_repeats_within_a_seed_are_the_tries_of_pass_at_k(tmp_path: Path) -> None:
+    (found,) = evaluation.items(swept(tmp_path / "a", repeats=4), "quiz", ks=[2])
+    assert found.tries == 4
+    assert found.passes[0].all < found.mean.mean < found.passes[0].at
+    with pytest.raises(SweepError, match="k = 5"):
+        evaluation.items(Store.open(tmp_path / "a"), "quiz", ks=[5])
+
+
+def test_a_failed_seed_is_counted_and_not_averaged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    store = swept(tmp_path / "a", fails=2)
+    (found,) = evaluation.items(store, "quiz")
+    assert (found.seeds, found.planned, found.failed) == ((1, 3), 3, 1)
+    capfd.readouterr()
+    assert main(["items", str(tmp_path / "a")]) == 0
+    said = capfd.readouterr().out
+    assert "n = 2, 1 failed" in said
+    assert "1 of 3 planned seeds saved no scores" in said
+
+
+def test_two_directories_are_paired_by_item_and_by_seed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    one, two = swept(tmp_path / "a", skill=0.8), swept(tmp_path / "b", skill=0.4)
+    (a,), (b,) = evaluation.items(one, "quiz"), evaluation.items(two, "quiz")
+    found = evaluation.compare(a, b)
+    assert found.paired
+    assert found.interval is not None
+    assert found.interval.low > 0
+    assert found.difference == pytest.approx(a.mean.mean - b.mean.mean)
+    wide = evaluation.compare(a, evaluation.items(swept(tmp_path / "c", skill=0.4, items=50), "quiz")[0])
+    assert (wide.items, wide.only_a, wide.only_b) == (40, 0, 10)
+    capfd.readouterr()
+    assert main(["items", str(tmp_path / "a"), "--against", str(tmp_path / "b"), "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["against"]["difference"] == pytest.approx(found.difference)
+    assert main(["items", str(tmp_path / "a"), "--against", str(tmp_path / "b"), "--format", "latex"]) == 0
+
+
+@pytest.mark.parametrize(("items", "repeats"), [(1, 1), (1, 3), (2, 1)])
+def test_very_few_items_have_an_answer_without_an_interval_that_does_not_exist(
+    tmp_path: Path, items: int, repeats: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (found,) = evaluation.items(swept(tmp_path / "a", items=items, repeats=repeats), "quiz")
+    assert (found.mean.over_items is None) == (found.mean.clusters == 1)
+    assert main(["items", str(tmp_path / "a")]) == 0
+
+
+def test_what_is_no_score_is_refused_where_it_is_saved() -> None:
+    for wrong in (
+        {"ids": [1, 2], "score": [1]},
+        {"ids": [1, 2], "score": [1, np.nan]},
+        {"ids": [1, 2], "score": ["a", "b"]},
+        {"ids": [], "score": []},
+        {"ids": [1, 1], "score": [1, 0], "cluster": ["a", "b"]},
+        {"ids": [1, 1], "score": [1, 0], "repeat": [0, 0]},
+        {"ids": [0.5, 1], "score": [1, 0]},
+    ):
+        with pytest.raises(SweepError):
+            scores.checked(**wrong)
+    assert scores.mean(scores.checked([1, 1, 2], [1, 0, 1])) == 0.75
+
+
+HARNESS = [
+    {"doc_id": i, "doc": {"q": "?"}, "filter": kind, "exact_match": float(i % 2 == at)}
+    for at, kind in enumerate(("strict-match", "flexible-extract"))
+    for i in range(4)
+]
+INSPECT = {
+    "samples": [
+        {"id": f"q{i}", "epoch": epoch, "scores": {"match": {"value": "C" if (i + epoch) % 2 else "I"}}}
+        for i in range(3)
+        for epoch in (1, 2)
+    ]
+}
+
+
+def test_files_that_evaluations_write_are_read(tmp_path: Path) -> None:
+    harness, inspect = tmp_path / "samples.jsonl", tmp_path / "log.json"
+    harness.write_text("".join(json.dumps(row) + "\n" for row in HARNESS))
+    inspect.write_text(json.dumps(INSPECT))
+    found = samples.read(harness, "exact_match", "strict-match", "collect")
+    assert found == {"ids": [0, 1, 2, 3], "score": [1.0, 0.0, 1.0, 0.0]}
+    with pytest.raises(SweepError, match="once per filter") as refused:
+        samples.read(harness, "", "", "collect")
+    assert "samples.jsonl:FIELD:strict-match" in str(refused.value)
+    log = samples.read(inspect, "", "", "collect")
+    assert log["score"] == [1, 0, 0, 1, 1, 0]
+    assert log["repeat"] == ["1", "2"] * 3
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text('{"question": 1, "answer": 2}\n')
+    with pytest.raises(SweepError, match="question, answer"):
+        samples.read(plain, "", "", "collect")
+
+
+def test_a_program_names_the_file_of_its_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "judge.py").write_text(
+        "import json, random, sys\n"
+        "random.seed(int(sys.argv[1]))\n"
+        "with open(sys.argv[2] + '/samples.jsonl', 'w') as out:\n"
+        "    for i in range(20):\n"
+        "        print(json.dumps({'doc_id': i, 'acc': random.random() < 0.5}), file=out)\n"
+    )
+    (tmp_path / "judge.yaml").write_text(
+        'command: [python, judge.py, "{seed}", "{dir}"]\nseeds: 0-2\ncollect: {scores: {quiz: samples.jsonl}}\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "judge.yaml", "--engine", "inline", "--out", "out"]) == 0
+    (found,) = evaluation.items(Store.open(Path("out")), "quiz")
+    assert found.table.shape == (3, 20)
+    assert {m.record.metrics["quiz/score"] for m in Store.open(Path("out")).scan() if m.record} == {
+        float(mean) for mean in found.table.mean(axis=1)
+    }
+
+
+def answering(run: sweep.Run, *, doubt: float = 0.2) -> None:
+    draw = np.random.default_rng([run.seed, int(100 * doubt)])
+    targets = np.arange(60) % 3
+    said = np.where(draw.random(60) < doubt * (np.arange(60) >= 30), draw.integers(0, 3, 60), targets)
+    run.save_predictions("test", ids=np.arange(60), targets=targets, probs=np.eye(3)[said])
+    run.log({"test/accuracy": float((said == targets).mean())}, step=1)
+
+
+def test_answers_that_depend_on_the_seed_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, doubt in (("a", 0.6), ("b", 0.0), ("c", 0.6)):
+        sweep.run(answering, seeds=range(4), engine="inline", out=tmp_path / name, params={"doubt": doubt})
+    found = evaluation.answers(Store.open(tmp_path / "a"), {})
+    assert set(found.arbitrary) <= set(range(30, 60))
+    assert found.votes.arbitrary == len(found.arbitrary) / 60
+    assert found.abstention.coverage[-1] == 1
+    assert found.abstention.accuracy[0] >= found.abstention.accuracy[-1]
+    sure = evaluation.answers(Store.open(tmp_path / "b"), {})
+    assert sure.arbitrary.size == 0
+    assert evaluation.between(found, sure).churn.interval is not None
+    same = evaluation.between(found, evaluation.answers(Store.open(tmp_path / "c"), {}))
+    assert same.churn.interval is not None
+    assert 0 in same.churn.interval
+    for other in ("b", "c"):
+        capfd.readouterr()
+        assert main(["examples", str(tmp_path / "a"), "--against", str(tmp_path / other)]) == 0
+        assert "depend on the seed" in capfd.readouterr().out
+    assert main(["examples", str(tmp_path / "b"), "--format", "md"]) == 0
+    assert "all members give the same answer" in capfd.readouterr().out
