@@ -89,8 +89,8 @@ def abstention(found: Votes, targets: npt.ArrayLike, level: float = 0.95) -> Abs
 def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95, *, same: Sequence[tuple[int, int]] = ()) -> Churn:
     """Compare the answers of two configurations. a: (M, N) and b: (M', N), the same examples in the same order.
 
-    All pairs of members count, so that the churn that seeds alone cause can be set beside it. same: (row of A, row of B)
-    with one seed, which are left out: they may agree because of it.
+    All pairs of members count, so that the churn that seeds alone cause can be set beside it. same: (row of A, row of
+    B) with one seed, which are left out: they may agree because of it.
     Interval: Student t over examples of the per-example excess. StatisticsError for other shapes.
     """
     first, second = _labels(a), _labels(b)
