@@ -23,7 +23,7 @@ def made(**changes: Any) -> Predictions:
 
 def written(of: Predictions) -> bytes:
     stream = io.BytesIO()
-    predictions.write(stream, of)
+    predictions.write(stream, of.arrays())
     return stream.getvalue()
 
 
