@@ -74,7 +74,6 @@ def share(config: str, overrides: tuple[str, ...], seed: int) -> tuple[float, fl
         tempfile.TemporaryDirectory() as room,
         counted(training, loop, "solo"),
         counted(hashing, digest, "module", "tensors", "arrays"),
-        counted(hashing, digest.Weights, "digest"),
     ):
         sweep.run(CONFIGS / config, *overrides, seeds=[seed], out=Path(room) / "run", engine="inline")
     return training.seconds, hashing.seconds

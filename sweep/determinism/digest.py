@@ -24,7 +24,7 @@ _SHARED = frozenset({torch.float32, torch.float64, torch.float16, torch.int64, t
 
 
 def tensors(mapping: Mapping[str, Tensor]) -> str:
-    """sha256 (hex) of named dense tensors of any shape, dtype and device.
+    """Return the sha256 (hex) of named dense tensors of any shape, dtype and device.
 
     Raises TypeError for a tensor without plain bytes (sparse, quantized, meta).
     """
@@ -37,85 +37,29 @@ def tensors(mapping: Mapping[str, Tensor]) -> str:
 
 
 def module(m: nn.Module) -> str:
-    """sha256 (hex) of a module's parameters and buffers, the ones that no state dict holds included.
+    """Return the sha256 (hex) of a module's parameters and buffers, the ones that no state dict holds included.
 
     Tied parameters count under each of their names. Lazy parameters without a shape yet count by name only.
     """
-    named = {name: held[leaf] for name, held, leaf in _places(m)}
+    named = dict(_named(m))
     lazy = sorted(name for name, tensor in named.items() if is_lazy(tensor))
-    value = tensors({name: tensor for name, tensor in named.items() if not is_lazy(tensor)})
+    value = tensors({name: tensor for name, tensor in named.items() if not is_lazy(tensor)} if lazy else named)
     return hashlib.sha256(json.dumps([value, lazy]).encode("ascii")).hexdigest() if lazy else value
 
 
-class Weights:
-    """The same as `module` of one module on a CPU, again and again: what a training does after every epoch.
-
-    To find and name the tensors costs as much as to hash a small model's. It is done once, and again when a tensor is
-    no longer where it was.
-    """
-
-    def __init__(self, m: nn.Module) -> None:
-        self._module = m
-        self._entries: list[tuple[bytes, Tensor, torch.Size, int, memoryview]] | None = None
-        self._slots: list[tuple[Mapping[str, Any], dict[str, Any], list[int]]] = []
-        self._empty: list[Mapping[str, Any]] = []
-
-    def digest(self) -> str:
-        """sha256 (hex) of the parameters and buffers as they are now."""
-        if self._entries is None or not self._unmoved(self._entries):
-            self._entries = self._found()
-        if self._entries is None:
-            return module(self._module)
-        digest = hashlib.sha256()
-        for head, _, _, _, view in self._entries:
-            digest.update(head)
-            digest.update(view)
-        return digest.hexdigest()
-
-    def _unmoved(self, entries: list[tuple[bytes, Tensor, torch.Size, int, memoryview]]) -> bool:
-        """Whether every module holds what it held, and every tensor lies where it lay and as it lay."""
-        if any(self._empty) or any(list(map(id, held.values())) != ids for held, _, ids in self._slots):
-            return False
-        return all(
-            tensor.data_ptr() == place and tensor.is_contiguous() and tensor.shape == shape
-            for _, tensor, shape, place, _ in entries
-        )
-
-    def _found(self) -> list[tuple[bytes, Tensor, torch.Size, int, memoryview]] | None:
-        """None where a view of the memory is not what is hashed: then there is no short way."""
-        entries = {}
-        for name, held, leaf in _places(self._module):
-            tensor = held[leaf]
-            if is_lazy(tensor) or tensor.layout is not torch.strided or not tensor.is_contiguous():
-                return None
-            if tensor.device.type != "cpu" or tensor.dtype not in _SHARED or sys.byteorder != "little":
-                return None
-            view = tensor.numpy(force=True).data
-            entries[name] = (_head(name, tensor.dtype, tensor.shape), tensor, tensor.shape, tensor.data_ptr(), view)
-        mappings: list[Mapping[str, Any]] = [
-            one for m in self._module.modules() for one in (m._parameters, m._buffers, m._modules)
-        ]
-        # The copy keeps what was there alive, so that nothing else can come to have its id.
-        self._slots = [(one, dict(one), list(map(id, one.values()))) for one in mappings if one]
-        self._empty = [one for one in mappings if not one]
-        return [entries[name] for name in sorted(entries)]
-
-
-def _places(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
-    """The name of every parameter and buffer, and the mapping and key that hold it."""
+def _named(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     # `named_parameters` and `named_buffers` say the same at five times the cost, which counts at every epoch.
-    held: dict[str, Any]
     for held in (m._parameters, m._buffers):
-        for leaf, tensor in held.items():
+        for name, tensor in held.items():
             if tensor is not None:
-                yield prefix + leaf, held, leaf
+                yield prefix + name, tensor
     for name, child in m._modules.items():
         if child is not None:
-            yield from _places(child, f"{prefix}{name}.")
+            yield from _named(child, f"{prefix}{name}.")
 
 
 def arrays(mapping: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """sha256 (hex) of named NumPy arrays of any shape and plain dtype (numbers, booleans, strings, dates).
+    """Return the sha256 (hex) of named NumPy arrays of any shape and plain dtype (numbers, booleans, strings, dates).
 
     Raises TypeError for arrays of objects and structured arrays, which have no bytes of their own.
     """

@@ -54,12 +54,7 @@ def read_back() -> dict[str, bool]:
     return {
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "fill_uninitialized_memory": bool(torch_deterministic.fill_uninitialized_memory),  # type: ignore[attr-defined]
-        "cudnn_enabled": bool(torch.backends.cudnn.enabled),
-        "cudnn_deterministic": bool(torch.backends.cudnn.deterministic),
-        "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),
-        "mkldnn_enabled": bool(torch.backends.mkldnn.enabled),
-        "mkldnn_deterministic": bool(torch.backends.mkldnn.deterministic),
+        **{name: bool(getattr(*place)) for name, place in _SWITCHES.items()},
     }
 
 
@@ -106,25 +101,6 @@ def worker_init_fn(worker_id: int) -> None:
     # Both generators are a Mersenne Twister filled from 32-bit words: without a word more, NumPy would repeat
     # the very numbers of `random`.
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, 1])  # noqa: NPY002
-
-
-def example_generator(stream_seed: int, epoch: int, example: int) -> np.random.Generator:
-    """The randomness of one example in one epoch: a function of its three arguments and of nothing else.
-
-    So it does not matter which loader worker handles the example, in which order, or how many there are. Each
-    (epoch, example), both from 0 up, owns 2**128 blocks of the counter-based generator Philox4x64 (Salmon et
-    al., "Parallel random numbers: as easy as 1, 2, 3", 2011): no two of them overlap.
-    """
-    return np.random.Generator(np.random.Philox(key=[stream_seed, 1], counter=[0, 0, example, epoch]))
-
-
-def epoch_uniforms(stream_seed: int, epoch: int, examples: int, draws: int) -> np.ndarray[Any, Any]:
-    """Uniform numbers in [0, 1), float64 [examples, draws]: row i belongs to example i in this epoch.
-
-    `example_generator` for whole tensors in memory: a row depends on neither batches nor the other examples.
-    """
-    philox = np.random.Philox(key=[stream_seed, 2], counter=[0, 0, 0, epoch])
-    return np.random.Generator(philox).random((examples, draws))
 
 
 def get_rng_state() -> dict[str, Any]:
@@ -242,6 +218,15 @@ def flushes_denormals() -> bool:
     return bool((smallest * 0.5 == 0).item())
 
 
+# By the name of its field in the environment, each switch that is an attribute.
+_SWITCHES: Mapping[str, tuple[Any, str]] = {
+    "fill_uninitialized_memory": (torch_deterministic, "fill_uninitialized_memory"),
+    "cudnn_enabled": (torch.backends.cudnn, "enabled"),
+    "cudnn_deterministic": (torch.backends.cudnn, "deterministic"),
+    "cudnn_benchmark": (torch.backends.cudnn, "benchmark"),
+    "mkldnn_enabled": (torch.backends.mkldnn, "enabled"),
+    "mkldnn_deterministic": (torch.backends.mkldnn, "deterministic"),
+}
 # The whole before its parts: writing the whole resets the parts.
 _CUDNN: Any = torch.backends.cudnn
 _MKLDNN: Any = torch.backends.mkldnn
@@ -291,12 +276,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
             ],
             lambda pair: torch.use_deterministic_algorithms(pair[0], warn_only=pair[1]),
         ),
-        "fill uninitialized memory": switch(torch_deterministic, "fill_uninitialized_memory"),
-        "cudnn enabled": switch(backends.cudnn, "enabled"),
-        "cudnn deterministic": switch(backends.cudnn, "deterministic"),
-        "cudnn benchmark": switch(backends.cudnn, "benchmark"),
-        "mkldnn enabled": switch(backends.mkldnn, "enabled"),
-        "mkldnn deterministic": switch(backends.mkldnn, "deterministic"),
+        **{name.replace("_", " "): switch(*place) for name, place in _SWITCHES.items()},
         "float32 matmul precision": (
             _or_none(torch.get_float32_matmul_precision),
             torch.set_float32_matmul_precision,

@@ -37,7 +37,6 @@ class Lane:
     data: Dataset
     model: nn.Module
     parameters: list[nn.Parameter]
-    weights: digest.Weights
     optimizer: torch.optim.Optimizer
     objective: Objective
     scoring: Scoring
@@ -90,7 +89,7 @@ def begin(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     lane = fresh(recipe, run, data, objective)
     state = run.restore()
     if state is None:
-        run.digest("initial", lane.weights.digest())
+        run.digest("initial", digest.module(lane.model))
     else:
         adopt(lane, state)
     return lane
@@ -104,7 +103,7 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     order = seeding.generator(run.streams["order"])
     parameters = list(model.parameters())
     lane = Lane(
-        recipe=recipe, run=run, data=data, model=model, parameters=parameters, weights=digest.Weights(model),
+        recipe=recipe, run=run, data=data, model=model, parameters=parameters,
         objective=objective, scoring=recipe.scoring(data),
         optimizer=recipe.optimizer(parameters, recipe.lr if lr is None else lr), lr=lr,
         loss_sum=torch.zeros((), dtype=torch.float64, device=run.device),

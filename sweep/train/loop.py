@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweep.determinism import seeding
+from sweep.determinism import digest, seeding
 from sweep.errors import ConfigError
 from sweep.goals import better
 from sweep.handle import Interrupted, Run
@@ -172,7 +172,7 @@ def end_epoch(lane: Lane, sums: Sequence[float]) -> Metrics:
         **{f"val/{name}": value for name, value in lane.scoring.read(sums[1:], n).items()},
         "lr": lane.rate,
     }
-    lane.run.digest(f"epoch/{lane.epoch}", lane.weights.digest())
+    lane.run.digest(f"epoch/{lane.epoch}", digest.module(lane.model))
     lane.run.log(row, step=lane.epoch)
     remember(lane, row)
     lane.epoch, lane.offset, lane.seen = lane.epoch + 1, 0, 0
@@ -223,7 +223,7 @@ def conclude(lane: Lane) -> Metrics | Failure:
     for name, split in (("val", lane.data.val), ("test", lane.data.test)):
         scores, predictions[name] = lane.scoring.score(*outputs_of(lane, split), fitted)
         metrics.update({f"{name}/{key}": value for key, value in scores.items()})
-    run.digest("final", lane.weights.digest())
+    run.digest("final", digest.module(lane.model))
     data = lane.data
     run.result(rule, epoch, {"train": len(data.train), "val": len(data.val), "test": len(data.test)})
     failure = diverged(metrics, f"epoch {epoch}")

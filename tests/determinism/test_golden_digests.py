@@ -67,8 +67,6 @@ def drawn() -> dict[str, str]:
     return {
         "ambient": digest.arrays(ambient),
         "streams": str(stream),
-        "example": digest.arrays({"": seeding.example_generator(stream, 3, 17).random(4)}),
-        "epoch": digest.arrays({"": seeding.epoch_uniforms(stream, 3, 5, 2)}),
         "generator": digest.tensors({"": torch.rand(4, generator=seeding.generator(stream))}),
         "tensors": digest.tensors({"b": torch.arange(3), "a": torch.ones(2, 2, dtype=torch.bfloat16)}),
     }

@@ -218,48 +218,19 @@ def test_a_stream_has_its_own_generator():
     assert seeding.get_rng_state() == before
 
 
-def test_examples_draw_by_seed_epoch_and_number_alone():
-    def first(*where: int) -> tuple[float, ...]:
-        return tuple(seeding.example_generator(*where).random(4))
-
-    places = [(s, e, i) for s in (0, 1, 2**32 - 1) for e in range(4) for i in (0, 1, 2, 59_999)]
-    found = [first(*place) for place in places]
-    assert found == [first(*place) for place in places]
-    assert len({x for each in found for x in each}) == 4 * len(places), "no two places share a number"
-
-
-def test_neighbouring_examples_are_independent():
-    """The mean of the products of neighbours' centred draws is 0 within five standard errors."""
-    values = np.array([seeding.example_generator(3, 0, i).random() for i in range(4000)]) - 0.5
-    assert abs(values.mean()) < 5 * np.sqrt(1 / 12 / 4000)
-    assert abs((values[1:] * values[:-1]).mean()) < 5 / 12 / np.sqrt(4000)
-
-
-def test_whole_epochs_of_draws_have_a_row_an_example():
-    table = seeding.epoch_uniforms(3, 1, 100, 5)
-    assert table.shape == (100, 5)
-    assert 0 <= table.min() < table.max() < 1
-    assert np.array_equal(table[:7], seeding.epoch_uniforms(3, 1, 7, 5)), "rows do not depend on later ones"
-    others = [seeding.epoch_uniforms(3, 2, 100, 5), seeding.epoch_uniforms(4, 1, 100, 5)]
-    assert not {*table.flat} & {x for other in others for x in other.flat}
-    assert seeding.example_generator(3, 1, 0).random() not in table
-
-
 class Draws(Dataset):
-    """Each example is what it drew, the ambient way and by its own generator, and who drew it."""
+    """Each example is what it drew, and who drew it."""
 
     def __len__(self) -> int:
         return 8
 
     def __getitem__(self, i: int) -> list[float]:
         worker = get_worker_info()
-        own = seeding.example_generator(77, 3, i).random()
         return [
             worker.id if worker else -1,
             random.random(),
             np.random.rand(),
             torch.rand(1, dtype=torch.float64).item(),
-            own,
         ]
 
 
@@ -298,13 +269,6 @@ class TestLoaderWorkers:
         before = seeding.get_rng_state()
         assert epochs(2) == one
         assert seeding.get_rng_state() == before
-
-    def test_an_examples_own_randomness_does_not_depend_on_the_number_of_workers(self):
-        by_workers = [epochs(workers)[0] for workers in (0, 1, 2)]
-        own = [[row[4] for row in rows] for rows in by_workers]
-        assert own[0] == own[1] == own[2]
-        ambient = [[row[3] for row in rows] for rows in by_workers]
-        assert ambient[1] != ambient[2], "the control: what is drawn the ambient way does depend on it"
 
     def test_the_control_a_constant_seed_in_each_worker_gives_equal_streams(self):
         rows = epochs(2, init=shared_number)[0]
