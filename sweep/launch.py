@@ -16,12 +16,12 @@ from sweep.determinism.environment import Answer
 from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Slots
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
 from sweep.inputs import changed, refusal, some
-from sweep.origin import asked_again, read_by
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec
 from sweep.preflight import preflight
 from sweep.prepare import Prepared
 from sweep.recollect import collect_of, needed, recollect, suggestions
+from sweep.report.commands import resume
 from sweep.store import Damaged, Failure, Member, Owner, Record, Store, atomic
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
@@ -225,7 +225,7 @@ class Launch:
                 "its metrics were read in another way, and two ways in one mean would be no mean", where=store.shown,
                 hint=f"read them again first: sweep collect {store.shown} --metrics …",
             )  # fmt: skip
-        yield from map(Said, recollect(store, config.collect, self.prepared.manifest.origin))
+        yield from map(Said, recollect(store, config.collect))
 
     def _copied(self, remote: Remote, key: str = "") -> Iterator[Event]:
         """Copy a run, or whatever is not there yet. A network that is away costs no training, and is told once."""
@@ -429,8 +429,7 @@ class Launch:
         for each in suggestions(store, store.member(outcome.key)):
             lines.append(f"  {each.what}")
             if each.metrics:
-                origin = read_by(store.manifest.origin, each.metrics)
-                lines.append(f"    {asked_again(origin, out=store.shown, seeds=store.manifest.seeds)}")
+                lines.append(f"    {resume(store.manifest, store.shown, metrics=each.metrics)}")
         if len(lines) == 1:
             lines.append(f"  {found.message}")
         yield Said("\n".join(lines))

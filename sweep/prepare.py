@@ -34,10 +34,8 @@ class Prepared:
     watched: Mapping[str, Watched] = field(default_factory=dict)  # the files that a run reads, as they are now
 
 
-def prepare(config: Config, function: Callable[..., Any] | None = None, *, origin: str = "") -> Prepared:
+def prepare(config: Config, function: Callable[..., Any] | None = None) -> Prepared:
     """Find the target, check its parameters, hash the data, resolve the device.
-
-    origin: the words that asked (see `sweep.origin`), kept so that a report can say what to type next.
 
     Raises: ConfigError, TargetError, EnvironmentRefused.
     """
@@ -71,7 +69,6 @@ def prepare(config: Config, function: Callable[..., Any] | None = None, *, origi
         experiment=made.experiment(),
         seeds=made.seeds,
         versions=versions(),
-        origin=origin,
         source=source_text(function) if function is not None else "",
     )
     seen = watched(files, (inputs or {}).get("files", {}))

@@ -38,7 +38,7 @@ def needed(store: Store, collect: Collect | None) -> bool:
     )
 
 
-def recollect(store: Store, collect: Collect | None, origin: str = "") -> Iterator[str]:
+def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
     """Read the metrics of every finished run again and put the new records in place of the old, which are kept.
 
     Under the directory's lock. Each run's record changes at once or not at all; where the launch dies between two of
@@ -70,7 +70,7 @@ def recollect(store: Store, collect: Collect | None, origin: str = "") -> Iterat
                 f"no run has metrics there: {first.message}", where=str(store.path), hint="nothing was changed",
             )  # fmt: skip
     stored = None if collect is None else collect.model_dump(mode="json", by_alias=True)
-    store.reading(stored, identity(collect), origin)
+    store.reading(stored, identity(collect))
     for member, record, rows in made:
         store.reread(member, record, rows)
     if made:

@@ -13,7 +13,6 @@ from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
 from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
-from sweep.origin import of_call
 from sweep.start import ready, start
 from sweep.store import Reading, Store
 
@@ -169,8 +168,7 @@ def run(
     if seeds is not None:
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
     checked = _config(config, overrides, settings, function)
-    words = of_call(config, overrides, settings, function=function, name=checked.name)
-    found = ready(checked, out, function, origin=words, retrain=retrain)
+    found = ready(checked, out, function, retrain=retrain)
     launch = start(found, engine, address=address, jobs=jobs, retry_failed=retry_failed, retrain=retrain)
     show, end = (on_event, _nothing) if on_event is not None else _shown(launch)
     try:

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from sweep import forked, nursery
-from sweep.config import Config
+from sweep.config import Config, from_dict
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, StoreError
 from sweep.launch import Launch
-from sweep.plan import grown
+from sweep.plan import Target, grown
 from sweep.prepare import Prepared, prepare
+from sweep.report.commands import repeatable, resumable, resume
+from sweep.seeds import parse_seeds
 from sweep.store import Store
 from sweep.store.remote import Remote, located
+from sweep.target import require_trust
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,12 @@ def ready(
     out: str | os.PathLike[str] | None = None,
     function: Callable[..., Any] | None = None,
     *,
-    origin: str = "",
     retrain: bool = False,
 ) -> Ready:
     """Find and check everything that a config names; values of a grid join those that its directory has.
 
-    out: the run directory or a URL; runs/NAME by default. function, origin: see `prepare`. retrain: whatever the
-    directory holds is trained again.
+    out: the run directory or a URL; runs/NAME by default. function: what `config.train` names, for no import to find.
+    retrain: whatever the directory holds is trained again.
 
     Raises: ConfigError, TargetError, EnvironmentRefused, StoreError.
     """
@@ -49,9 +51,44 @@ def ready(
         remote.begin()
     if Store.exists(path):
         config = grown(config, Store.open(path).manifest.config.get("grid") or {})
-    prepared = prepare(config, function, origin=origin)
+    prepared = prepare(config, function)
     Store.check(path, None if retrain else prepared.manifest)
     return Ready(prepared, path, remote)
+
+
+def kept(
+    directory: str | os.PathLike[str],
+    *,
+    seeds: str | None = None,
+    trust: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> Config:
+    """Return the config that a directory keeps, to train what it lacks.
+
+    seeds: join those that are planned. settings: keys of the config that are asked for anew; None leaves one as it is.
+    trust, say: see `require_trust`; the directory may have come from anywhere.
+
+    Raises: StoreError, TargetError, ConfigError; nothing was imported then.
+    """
+    store = Store.open(directory)
+    manifest = store.manifest
+    target = Target(**{**manifest.experiment["target"], "argv": tuple(manifest.experiment["target"]["argv"])})
+    if not repeatable(manifest.experiment["target"]):
+        raise StoreError(
+            f"{target.reference} was defined in a notebook or script, of which only the text is kept",
+            where=store.shown, hint=f"call it there again: {resume(manifest, store.shown)}",
+        )  # fmt: skip
+    if not resumable(manifest):
+        raise StoreError(
+            "a value of its config is secret and was not recorded", where=store.shown,
+            hint=f"give the config again: {resume(manifest, store.shown)}",
+        )  # fmt: skip
+    require_trust(target, trust, say)
+    every = dict.fromkeys([*manifest.seeds, *(parse_seeds(seeds, "--seeds") if seeds is not None else ())])
+    asked = {key: value for key, value in settings.items() if value is not None}
+    resolved = {"device": manifest.experiment["device"], "seeds": [*every]}
+    return from_dict({**manifest.config, **resolved, **asked}, where=store.shown)
 
 
 def start(

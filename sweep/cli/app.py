@@ -16,6 +16,7 @@ from sweep.errors import SweepError, printable
 COMMANDS = {
     "init": "sweep.cli.start",
     "run": "sweep.cli.run",
+    "resume": "sweep.cli.run",
     "status": "sweep.cli.read",
     "watch": "sweep.cli.watch",
     "report": "sweep.cli.read",

@@ -28,9 +28,7 @@ def collect(directory: str, metrics: str | None, as_json: bool) -> int:
 
     from sweep.cli.read import show_report
     from sweep.cli.run import where_metrics
-    from sweep.config.schema import Collect
     from sweep.errors import StoreError
-    from sweep.origin import read_by
     from sweep.recollect import collect_of, recollect
     from sweep.store import Store
 
@@ -41,14 +39,11 @@ def collect(directory: str, metrics: str | None, as_json: bool) -> int:
         )
     if Path(store.shown) != store.path:
         raise StoreError("metrics are read again in a directory of this machine", where=store.shown)
-    wanted, origin = collect_of(store.manifest.config.get("collect")), ""
+    wanted = collect_of(store.manifest.config.get("collect"))
     if metrics is not None:
-        named = where_metrics(metrics)
-        kept = {"predictions": dict(wanted.predictions)} if wanted is not None and wanted.predictions else {}
-        made = {**named, **kept}
-        wanted = Collect.model_validate(made) if made else None
-        origin = read_by(store.manifest.origin, metrics)
+        made = {**where_metrics(metrics), **({"predictions": wanted.predictions} if wanted else {})}
+        wanted = collect_of(made)
     with Store.lock(store.path):
-        for said in recollect(store, wanted, origin):
+        for said in recollect(store, wanted):
             say(said, err=True)
     return show_report(Store.open(directory), "json" if as_json else "text")

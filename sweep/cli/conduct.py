@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -11,13 +12,18 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
+import click
+
 from sweep.cli.output import say
 from sweep.cli.progress import Progress
 from sweep.launch import Finished, Launch
 from sweep.store import Store
+from sweep.target import harmless
 from sweep.task import Cancelled
 
 PATIENCE = 30.0  # seconds that running code has to reach a checkpoint before it is cancelled
+
+AGAIN = ("engine", "address", "jobs", "fail_fast", "until", "max_seeds")  # options that a directory does not keep
 
 _EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
@@ -47,7 +53,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
         if store is None:
             return _EXIT[seen[0]]
         if seen:
-            say(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(store)}", err=True)
+            say(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(launch, store)}", err=True)
             return _EXIT[seen[0]]
         allowed = launch.prepared.config.allow_shared
         code = finish(store, as_json=as_json, single=single, only=launch.only, allow_shared=allowed)
@@ -84,13 +90,17 @@ def left(store: Store) -> str:
     return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with a checkpoint to go on from"
 
 
-def again(store: Store) -> str:
-    """The command that goes on with a directory."""
-    words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed", "--retrain")]
-    import shlex
+def again(launch: Launch, store: Store) -> str:
+    """Return the command that trains the rest; of one run, or what the directory does not keep, the same again."""
+    from sweep.report.commands import resumable, resume
 
-    name = os.path.basename(sys.argv[0])
-    return shlex.join(["sweep" if name in ("", "__main__.py") else name, *words])
+    if launch.only is not None or not resumable(store.manifest):
+        words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed", "--retrain")]
+        name = os.path.basename(sys.argv[0])
+        return shlex.join(["sweep" if name in ("", "__main__.py") else name, *words])
+    asked = click.get_current_context().params
+    given = {name: asked[name] for name in AGAIN if asked[name] != "ray"}
+    return resume(store.manifest, store.shown, **given, trust=not harmless(launch.prepared.plan.target))
 
 
 @contextmanager

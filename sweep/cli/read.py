@@ -53,15 +53,13 @@ def status(directory: Path, as_json: bool) -> int:
 
 def go_on(store: Store, counts: dict[str, int]) -> str:
     """What to type next: watch what is at work, train what is missing, else read the report."""
-    from sweep.origin import resumed
+    from sweep.report.commands import resume
 
     here = shlex.quote(store.shown)
     if store.owner() is not None or counts["running"]:
         return f"sweep watch {here}"
     if counts["lost"] or counts["pending"]:
-        asked = store.manifest
-        words = resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds)
-        return f"{words}   # trains what is lost or pending"
+        return f"{resume(store.manifest, store.shown)}   # trains what is lost or pending"
     return f"sweep report {here}"
 
 

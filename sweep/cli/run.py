@@ -1,10 +1,11 @@
-"""`sweep run`: train what is missing, then say what it means."""
+"""`sweep run` and `sweep resume`: train what is missing, then report."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,31 @@ _out = click.option(
 )  # fmt: skip
 
 
+_until = click.option(
+    "--until", metavar="RULE", help='Add seeds until "test/accuracy +- 0.005" or "test/accuracy: A > B".'
+)
+_max_seeds = click.option("--max-seeds", type=click.IntRange(1), help="The most that --until may use; 64.")
+
+
+def _launching(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of every command that starts a launch."""
+    options = [
+        click.option("--engine", type=click.Choice(["ray", "inline"]), default="ray", help="Ray, or this process."),
+        click.option("--address", help="Join a Ray cluster: auto, or host:port."),
+        click.option("--jobs", type=click.IntRange(1), help="At most so many runs at once."),
+        click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure."),
+        click.option("--retry-failed", is_flag=True, help="Train failed seeds again; their old records are kept."),
+        click.option(
+            "--retrain", is_flag=True, help="Train all that is there again, as is asked now; old records are kept."
+        ),
+        click.option("--break-lock", is_flag=True, help="Take over from a launch that is surely gone."),
+        click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(
     short_help="Train one model per seed, then report.",
     options_metavar="[OPTIONS]", epilog="After -- comes any program that takes a seed, as you would type it.",
@@ -50,25 +76,19 @@ _out = click.option(
 @_metrics
 @click.option("--seed-env", metavar="NAME", help="Give the program its seed in this variable, not among its words.")
 @_out
-@click.option("--until", metavar="RULE", help='Add seeds until "test/accuracy +- 0.005" or "test/accuracy: A > B".')
-@click.option("--max-seeds", type=click.IntRange(1), help="The most that --until may use; 64.")
-@click.option("--engine", type=click.Choice(["ray", "inline"]), default="ray", help="Ray, or this process.")
-@click.option("--address", help="Join a Ray cluster: auto, or host:port.")
-@click.option("--jobs", type=click.IntRange(1), help="At most so many runs at once.")
+@_until
+@_max_seeds
 @click.option("--lanes", help="Seeds side by side on a GPU: auto, off or a number.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the runs; start nothing.")
-@click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
-@click.option("--retry-failed", is_flag=True, help="Train failed seeds again; their old records are kept.")
-@click.option("--retrain", is_flag=True, help="Train all that is there again, as is asked now; old records are kept.")
 @click.option("--cwd", metavar="{dir}", help="Each run works in a folder of its own, where the files of this one are "
               "found: small ones as copies, those over 1 MiB and large folders as links.")  # fmt: skip
 @click.option("--allow-shared", is_flag=True, default=None,
               help="Runs may write the same file of this folder side by side: no exit code 1 for it.")  # fmt: skip
-@click.option("--break-lock", is_flag=True, help="Take over from a launch that is surely gone.")
-@click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
+@_launching
 @click.pass_context
 def run(
     ctx: click.Context,
+    /,
     config: str | None,
     overrides: tuple[str, ...],
     seeds: str | None,
@@ -79,18 +99,13 @@ def run(
     out: str | None,
     until: str | None,
     max_seeds: int | None,
-    engine: str,
-    address: str | None,
-    jobs: int | None,
     lanes: str | None,
     dry_run: bool,
-    fail_fast: bool,
-    retry_failed: bool,
-    retrain: bool,
     cwd: str | None,
     allow_shared: bool | None,
-    break_lock: bool,
+    engine: str,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Train one model per seed, many at once, and report what the spread between them means.
 
@@ -117,27 +132,67 @@ def run(
         config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic, until=until,
         max_seeds=max_seeds, lanes=int(lanes) if lanes and lanes.isascii() and lanes.isdecimal() else lanes,
     )  # fmt: skip
-    rebirth(checked.deterministic and engine == "inline")
+    return _launch(checked, out, engine, dry_run=dry_run, as_json=as_json, **options)
+
+
+@click.command(short_help="Train what a directory lacks, as it keeps it.", options_metavar="[OPTIONS]")
+@click.argument("directory")
+@click.option("--seeds", help="Seeds that join those of the directory: 42,123,456 or 0-9 or both; @FILE.")
+@_until
+@_max_seeds
+@_metrics
+@_launching
+@click.option("--trust", is_flag=True, help="Let the directory run code that is not part of sweep.")
+def resume(
+    directory: str,
+    seeds: str | None,
+    until: str | None,
+    max_seeds: int | None,
+    metrics: str | None,
+    engine: str,
+    as_json: bool,
+    trust: bool,
+    **options: Any,
+) -> int:
+    """Train the runs that DIRECTORY lacks, by the config that it keeps, and report.
+
+    \b
+      sweep resume runs/digits-mlp
+      sweep resume runs/digits-mlp --seeds 0-19
+
+    Finished runs are not trained again. Start it in the folder of the first command: files and modules are looked for
+    from there. The directory may have come from anywhere, so code that is not part of sweep is named first, and runs
+    only with --trust.
+    """
+    from sweep.start import kept
+
+    collect = None if metrics is None else where_metrics(metrics)
+    checked = kept(
+        directory, seeds=seeds, trust=trust, say=partial(say, err=True), until=until, max_seeds=max_seeds,
+        collect=collect,
+    )  # fmt: skip
+    return _launch(checked, directory, engine, as_json=as_json, **options)
+
+
+def _launch(
+    config: Config, out: str | None, engine: str, *, as_json: bool, dry_run: bool = False, **options: Any
+) -> int:
+    rebirth(config.deterministic and engine == "inline")
     from sweep import forked
 
-    if engine == "inline" and forked.planned(checked) and not dry_run:
-        forked.start(deterministic=checked.deterministic)  # it loads while what it will train is found
-    from sweep.origin import of_command_line
+    if engine == "inline" and forked.planned(config) and not dry_run:
+        forked.start(deterministic=config.deterministic)  # it loads while what it will train is found
     from sweep.start import ready, start
 
-    origin = of_command_line(config, overrides, deterministic, command, metrics)
-    found = ready(checked, out, origin=origin, retrain=retrain)
+    found = ready(config, out, retrain=options["retrain"])
     if dry_run:
         _dry(found.prepared, found.path, as_json)
         return 0
     from sweep.engine import job_address
 
-    if engine == "ray" and address is None and (cluster := job_address()):
+    if engine == "ray" and options["address"] is None and (cluster := job_address()):
         say(f"this is a job of the Ray cluster {cluster}: its nodes train the runs", err=True)
-    launch = start(
-        found, engine, address=address, jobs=jobs, fail_fast=fail_fast, retry_failed=retry_failed, retrain=retrain,
-        break_lock=break_lock,
-    )  # fmt: skip
+    launch = start(found, engine, **options)
     from sweep.cli.conduct import conduct
 
     return conduct(launch, as_json=as_json)
@@ -235,15 +290,11 @@ def _dry(prepared: Prepared, out: Path, as_json: bool) -> None:
         emit({"out": str(out), "config": prepared.manifest.config, "planned": len(plan),
               "runs": [{"key": spec.key, "id": spec.id} for spec in islice(plan, 1000)]})  # fmt: skip
         return
-    import yaml
+    from sweep.config import to_yaml
 
-    say(yaml.safe_dump(_shown(prepared.manifest.config), sort_keys=False, allow_unicode=True).rstrip())
+    say(to_yaml(prepared.manifest.config).rstrip())
     say(f"\n{len(plan)} runs in {out} on {plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)} each")
     for spec in islice(plan, 50):
         say(f"  {spec.key:<40} {spec.id[:12]}")
     if len(plan) > 50:
         say(f"  and {len(plan) - 50} more")
-
-
-def _shown(config: Any) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if value not in (None, {}, [])}

@@ -47,7 +47,6 @@ def ml_train(
     from sweep.cli.conduct import conduct
     from sweep.cli.run import configured, rebirth
     from sweep.errors import StoreError
-    from sweep.origin import of_command_line
     from sweep.start import ready, start
     from sweep.store.remote import located
 
@@ -68,6 +67,5 @@ def ml_train(
             "ml-train writes to a directory, not to a URL", where=remote.url,
             hint=f"sweep run --seeds {first.seed} --out {remote.url} trains the same model",
         )  # fmt: skip
-    words = of_command_line(config, (*overrides, *short), deterministic, command, metrics)
-    launch = start(ready(checked, out, origin=words), "inline", only=checked.seeds, retry_failed=retry_failed)
+    launch = start(ready(checked, out), "inline", only=checked.seeds, retry_failed=retry_failed)
     return conduct(launch, as_json=as_json, single=True)

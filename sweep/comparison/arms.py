@@ -38,11 +38,10 @@ class Arm:
     extensions: int
     ordered: bool
     about: Mapping[str, str]  # what should be equal for a fair comparison: device, mode, data, rule
-    origin: str  # the words after `sweep run` that asked for its directory
     directory: str
+    store: Store = field(repr=False, compare=False)
     vary: tuple[str, ...] = ()
     ratio: float | None = None  # n_test/n_train, where every seed has a split of its own
-    store: Store | None = field(default=None, repr=False, compare=False)
     members: tuple[Member, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -121,7 +120,6 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
             extensions=0 if fresh else manifest.extensions,
             ordered=":" in str(manifest.until.get("rule", "")),
             about=_about(store, task, variant, mine),
-            origin=manifest.origin,
             directory=store.shown,
             vary=(vary := tuple(manifest.experiment.get("vary") or ())),
             ratio=aggregate.test_to_train(mine, vary),

@@ -17,8 +17,8 @@ from sweep.comparison.model import Comparison, Exploratory, Pair
 from sweep.comparison.plain import text
 from sweep.errors import ConfigError, StatisticsError
 from sweep.number import number
-from sweep.origin import asked_again
 from sweep.report.assemble import primary_metric
+from sweep.report.commands import resume
 from sweep.report.findings import identical, ignored_seed
 from sweep.report.words import listed, path_argument, shown
 from sweep.stats import bonferroni_level, difference, holm, parse_gate
@@ -212,7 +212,7 @@ def _warnings(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequenc
                 yield f"different {plural}{values}: the difference may not be that of the configurations alone"
                 break
     for arm in (arm for found in by_task.values() for arm in found):
-        of = f"{shown(arm.name)}: " if arm.name and arm.store is not None else ""
+        of = f"{shown(arm.name)}: " if arm.name else ""
         yield from (f"{of}{ignored_seed(keys)}" for keys in identical(arm.members))
     if any(pair.a.pending + pair.a.lost + pair.b.pending + pair.b.lost for pair in made):
         yield "seeds are pending or lost: this is a look at part of what was planned"
@@ -225,7 +225,8 @@ def _rest(wanted: Sequence[tuple[Arm, Arm]], paired: bool) -> tuple[str, ...]:
         union = sorted({*pair[0].seeds, *pair[1].seeds})
         for arm in pair:
             if pairable(*pair) and len(arm.seeds) < len(union):
-                found[arm.directory] = asked_again(arm.origin, out=arm.directory, seeds=union)
+                new = [seed for seed in union if seed not in arm.seeds]
+                found[arm.directory] = resume(arm.store.manifest, arm.directory, seeds=new)
     return tuple(found.values())
 
 
@@ -256,5 +257,5 @@ def best(
             continue
         paired = all(arm.seeds == arms[0].seeds for arm in arms)  # one matrix: here the shared seeds are not enough
         kept = pairs_of.not_separated_of(arms, metric, goal, paired=paired, level=level)
-        found |= {(a.store.shown, a.task, a.members[0].variant) for a in kept if a.store is not None}
+        found |= {(a.store.shown, a.task, a.members[0].variant) for a in kept}
     return frozenset(found)

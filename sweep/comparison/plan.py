@@ -9,7 +9,7 @@ from sweep.comparison.arms import Arm
 from sweep.comparison.model import Pair
 from sweep.errors import StatisticsError
 from sweep.number import number, percent
-from sweep.origin import asked_again
+from sweep.report.commands import resume
 from sweep.report.words import shown
 from sweep.stats import seeds_for_difference, seeds_for_half_width
 from sweep.stats.interval import chi_square_quantile
@@ -71,7 +71,7 @@ def _upper(pair: Pair) -> float | None:
 
 
 def _command(pair: Pair, a: Arm, b: Arm, n: int, wanted: float) -> str:
-    real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]} if a.store is not None else set()
+    real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]}
     # Groups of variants are no variants: a rule cannot name them.
     if a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real:
         return _until(a, f"{pair.metric}: {a.members[0].variant} > {b.members[0].variant}", SLACK * n)
@@ -80,5 +80,5 @@ def _command(pair: Pair, a: Arm, b: Arm, n: int, wanted: float) -> str:
 
 def _until(arm: Arm, rule: str, n: int, also: str = "") -> str:
     most = max(n + EXTRA, LEAST_CAP, len(arm.seeds))
-    words = asked_again(arm.origin, out=arm.directory, seeds=arm.seeds, until=rule, max_seeds=most)
+    words = resume(arm.store.manifest, arm.directory, until=rule, max_seeds=most)
     return f"valid sequential design{also}: {words}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from sweep.config.redaction import redact
 from sweep.config.schema import Config
 from sweep.config.yaml import scalar
 from sweep.errors import ConfigError
@@ -18,20 +18,16 @@ def to_dict(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", by_alias=True)
 
 
-def to_yaml(config: Config) -> str:
-    """Return the resolved config as YAML that `load` reads back, secrets hidden."""
-    value = _without_nothing(redact(to_dict(config)))
-    value["params"] = redact(config.params)
-    value["grid"] = redact(config.grid)
-    value["seeds"] = list(config.seeds) if len(config.seeds) <= 20 else format_seeds(config.seeds)
-    value = {key: inner for key, inner in value.items() if inner not in ({}, [])}
-    text: str = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
-    )
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Return a config, as `to_dict` or a run directory holds it, as YAML that `load` reads back; nothing is hidden."""
+    kept = {key: inner for key, inner in _without_nothing(value).items() if inner not in ({}, [])}
+    if len(kept.get("seeds", ())) > 20:
+        kept["seeds"] = format_seeds(kept["seeds"])
+    text: str = yaml.dump(kept, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
     return text
 
 
-def _without_nothing(value: dict[str, Any]) -> dict[str, Any]:
+def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:
     """Our own keys that are unset say nothing; the user's None in params means None."""
     return {
         key: _without_nothing(inner) if key in ("resources", "checkpoint", "collect") else inner

@@ -14,6 +14,7 @@ from sweep import aggregate, goals
 from sweep.cut import regrouped
 from sweep.report import findings
 from sweep.report.across import across
+from sweep.report.commands import next_commands
 from sweep.report.medians import medians
 from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
 from sweep.report.parts import Parts
@@ -119,9 +120,7 @@ def build(
         ),
         next=parts.made(
             "the next command",
-            lambda: findings.next_commands(
-                store, counts, cells=len(label), together=together, changed=bool(changed)
-            ),
+            lambda: next_commands(store, counts, cells=len(label), together=together, changed=bool(changed)),
             (),
         ),
         seconds=float(table["seconds"].sum()),

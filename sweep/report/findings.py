@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from sweep.goals import direction, is_score
-from sweep.origin import asked_again, resumed
-from sweep.report.model import Counts, Environment, Row
+from sweep.report.model import Environment, Row
 from sweep.report.words import listed, path_argument, plural, shown
-from sweep.store import Manifest, Member, Record, Store
+from sweep.store import Manifest, Member, Record
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import verdict_of
@@ -277,30 +276,3 @@ def choices(manifest: Manifest, names: Sequence[str], primary: str, *, cells: in
             f"the report does not say {lost}: it is not known whether more or less of {shown(primary)} is better; "
             f"add {told}, or =min, to the same command"
         )
-
-
-def repeatable(target: Mapping[str, Any]) -> bool:
-    """Whether a command can train a run again: what a notebook or a script defined is only there as text."""
-    reference = str(target.get("reference", ""))
-    return not (target.get("kind") == "function" and (reference.startswith("__main__:") or "<" in reference))
-
-
-def next_commands(
-    store: Store, counts: Counts, *, cells: int, together: bool, changed: bool = False
-) -> tuple[str, ...]:
-    """What to type next, the most useful first."""
-    here, asked = path_argument(store.shown), store.manifest
-    if counts.running:
-        return (f"sweep watch {here}",)
-    if counts.lost or counts.pending or changed:
-        return (resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds),)
-    if counts.failed:
-        return (resumed(asked.origin, asked.config, out=store.shown, seeds=asked.seeds, retry_failed=True),)
-    if len(asked.seeds) == 1:  # without a spread there is nothing to compare or to print
-        return (asked_again(asked.origin, out=store.shown, seeds=range(10)),)
-    if cells > 1:
-        return (f"sweep compare {here}",)
-    if asked.experiment.get("deterministic") and not asked.stamp and repeatable(asked.experiment["target"]):
-        return (f"sweep verify {here}",)
-    ensemble = (f"sweep ensemble {here}",) if together else ()
-    return (*ensemble, f"sweep report {here} --format latex")

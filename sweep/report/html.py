@@ -24,16 +24,16 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sweep import aggregate
-from sweep.errors import StatisticsError
+from sweep.config import to_yaml
+from sweep.errors import StatisticsError, printable
 from sweep.goals import ARROWS, Goal, is_score
 from sweep.number import around, limits, number, p_value, percent, places, probability, signed
-from sweep.origin import asked_again
 from sweep.report import across, figures, histories
 from sweep.report.assemble import build
+from sweep.report.commands import repeatable
 from sweep.report.document import shortened
 from sweep.report.ensembles import pooled
 from sweep.report.figures import Compared
-from sweep.report.findings import repeatable
 from sweep.report.model import Report, Row
 from sweep.report.parts import Parts
 from sweep.report.plain_spread import training
@@ -110,7 +110,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         "stamp": [(key, _plain(value)) for key, value in report.stamp.items()],
         "seeds": format_seeds(report.seeds),
         "seed_log": [{**entry, "added": format_seeds(entry["added"])} for entry in report.seed_log],
-        "config": _yaml(store.manifest.config),
+        "config": printable(to_yaml(store.manifest.config)).rstrip(),
         "source": store.manifest.source,
         "commands": _commands(store, report, members),
         "citation": _citation(report),
@@ -299,21 +299,12 @@ def _plain(value: Any) -> str:
     return shown(value if isinstance(value, str) else json.dumps(value, default=str), 600)
 
 
-def _yaml(config: Mapping[str, Any]) -> str:
-    import yaml
-
-    kept = {key: value for key, value in config.items() if value not in (None, {}, [])}
-    kept = {key: format_seeds(value) if key == "seeds" else value for key, value in kept.items()}
-    text: str = yaml.safe_dump(kept, sort_keys=False, allow_unicode=False, width=100)
-    return text.rstrip()
-
-
 def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[tuple[str, str]]:
     """(what it does, the command)."""
     here = path_argument(store.shown)
-    found = [("Run the whole sweep again", asked_again(store.manifest.origin, seeds=report.seeds))]
     if not repeatable(store.manifest.experiment["target"]):
-        return found
+        return []
+    found = [("Run the whole sweep again, once the configuration above is saved as sweep.yaml", "sweep run sweep.yaml")]
     if recorded := [member.seed for member in members if member.status == "ok"]:
         once_more = f"sweep reproduce {here} --seed {min(recorded)}"
         found.append(("Train one seed again and compare every recorded digest", once_more))

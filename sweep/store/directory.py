@@ -402,12 +402,12 @@ class Store:
             self._put(wanted.retrained(manifest.read(self.path / MANIFEST), results_existed=bool(found)))
         return found
 
-    def reading(self, collect: dict[str, Any] | None, identity: str, origin: str = "") -> None:
+    def reading(self, collect: dict[str, Any] | None, identity: str) -> None:
         """Keep how metrics are read from now on; records that were read in another way are to be replaced."""
         with lock.briefly(self.path / MANIFEST_LOCK):
             old = manifest.read(self.path / MANIFEST)
             config = {**old.config, "collect": collect}
-            self._put(replace(old, config=config, collected=identity, origin=origin or old.origin))
+            self._put(replace(old, config=config, collected=identity))
         self.event(kind="collected", collect=collect, identity=identity)
 
     def reread(self, member: Member, made: Record, rows: bytes) -> None:

@@ -40,7 +40,7 @@ SHAPE = {
         "rule?": str, "summary?": str, "named_late?": Any, "before?": (None, [str]),
         "cells?": [{"task": str, "variant": str, "metric": str, "summary?": str}],
     },
-    "primary_before?": str, "origin?": str, "collected?": str, "source?": str,
+    "primary_before?": str, "collected?": str, "source?": str,
 }  # fmt: skip
 EXPERIMENT = {
     "target": TARGET, "cells": [{"task": str, "variant": str, "params": {"*": Any}, "data": str}], "repeats": int,
@@ -73,7 +73,6 @@ class Manifest:
     stamp: Mapping[str, Json] = field(default_factory=dict)
     until: Mapping[str, Json] = field(default_factory=dict)  # the stopping rule, and where it stood at its last look
     primary_before: str = ""  # the primary metric when results were first there, where another is asked for now
-    origin: str = ""  # the words after `sweep run` that asked for it, or the call in Python; secrets hidden
     collected: str = ""  # the identity of how metrics are read, once they were read again
     source: str = ""  # the text of a function that no file holds, as of a notebook: to be read, never run
 

@@ -146,7 +146,7 @@ def test_a_reader_that_goes_away_is_no_error(store: Store) -> None:
 def test_status_ends_with_what_goes_on_where_it_was_left(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(store.path)]) == 0
     said = capsys.readouterr().out
-    assert f"next: sweep run --out {store.path} --seeds 0-5   # trains what is lost or pending" in said
+    assert f"next: sweep resume {store.path}   # trains what is lost or pending" in said
 
 
 def test_status_of_what_is_done_ends_with_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,10 +156,7 @@ def test_status_of_what_is_done_ends_with_the_report(tmp_path: Path, capsys: pyt
 
 
 def test_after_one_seed_more_seeds_are_the_next_thing(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     from sweep.report import build
 
     one = sweep_of(tmp_path / "one", lambda spec: {"metrics": {"test/accuracy": 0.9}}, seeds=[42])
-    one.manifest = replace(one.manifest, origin="train=made:up")
-    assert build(one).next == (f"sweep run train=made:up --out {one.path} --seeds 0-9",)
+    assert build(one).next == (f"sweep resume {one.path} --seeds 0-9",)

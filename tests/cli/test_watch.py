@@ -59,7 +59,7 @@ def test_it_ends_with_the_run_and_says_how_things_stand(at_work):
         out, _ = watching.communicate(timeout=120)
     assert watching.returncode == 0
     assert out.startswith("patient in runs/patient: 2 planned = ")
-    assert "next: sweep run patient.yaml --out runs/patient --seeds 1,2 " in out
+    assert "next: sweep resume runs/patient " in out
 
 
 def test_an_interrupt_ends_the_watching_and_not_the_run(at_work):

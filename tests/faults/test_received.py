@@ -292,7 +292,7 @@ def test_no_text_of_a_strangers_reaches_the_terminal_raw(
     owner = {**this_process().to_json(), "started": RAW, "nonce": RAW}
     if command != "watch":  # which would wait for that owner to end
         (tmp_path / "sent" / "lock").write_text(json.dumps(owner))
-    resealed(tmp_path / "sent" / "sweep.json", lambda body: body.update(origin=RAW, source=RAW))
+    resealed(tmp_path / "sent" / "sweep.json", lambda body: body.update(source=RAW))
     rest = [str(tmp_path / "other")] if command == "compare" else []
     main([command, str(tmp_path / "sent"), *rest])
     said = "".join(capsys.readouterr())

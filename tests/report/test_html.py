@@ -68,7 +68,7 @@ def test_every_section_is_there_and_says_what_was_asked(told):
 
 def test_it_says_how_to_run_the_whole_sweep_again(told):
     assert "Run the whole sweep again" in told[1].words
-    assert "sweep run --seeds 0-5" in told[1].words
+    assert "sweep run sweep.yaml" in told[1].words
 
 
 def test_the_seed_to_train_once_more_has_a_record(tmp_path):

@@ -1,0 +1,68 @@
+"""Commands to type next with a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sweep.config.redaction import HIDDEN
+from sweep.errors import one_line
+from sweep.report.model import Counts
+from sweep.report.words import path_argument
+from sweep.seeds import format_seeds
+from sweep.store import Manifest, Store, atomic
+
+
+def repeatable(target: Mapping[str, Any]) -> bool:
+    """Return whether a command can find what is trained: of a notebook's or script's function only the text is kept."""
+    reference = str(target.get("reference", ""))
+    return not (target.get("kind") == "function" and (reference.startswith("__main__:") or "<" in reference))
+
+
+def resumable(manifest: Manifest) -> bool:
+    """Return whether a directory keeps all that `sweep resume` needs: code that is found by name, and no secrets."""
+    kept = [manifest.config, manifest.experiment.get("target", {}).get("argv", ())]
+    return repeatable(manifest.experiment.get("target", {})) and HIDDEN not in atomic.dumps(kept)
+
+
+def resume(manifest: Manifest, out: str, *, seeds: Iterable[int] = (), **options: Any) -> str:
+    """Return the command that trains what the directory at `out` lacks, or for what only Python has, the call.
+
+    seeds: join those that are planned. options: more of `sweep resume`, by their names in Python.
+    """
+    every = format_seeds(dict.fromkeys([*manifest.seeds, *seeds]))
+    target = manifest.experiment.get("target", {})
+    if not repeatable(target):
+        name = target["reference"].rpartition(":")[2]
+        words = {"out": out, "seeds": every, **options}
+        given = "".join(f", {key}={value!r}" for key, value in words.items())
+        return f"sweep.run({name if name.isidentifier() else 'train'}, ...{given})"
+    if resumable(manifest):
+        start, words = f"sweep resume {path_argument(out)}", {"seeds": format_seeds(seeds), **options}
+    else:  # its secrets have to be given again
+        start, words = "sweep run ...", {"out": out, "seeds": every, **options}
+    for key, value in words.items():
+        if value:
+            start += f" --{key.replace('_', '-')}" + ("" if value is True else f" {path_argument(str(value))}")
+    return one_line(start)
+
+
+def next_commands(
+    store: Store, counts: Counts, *, cells: int, together: bool, changed: bool = False
+) -> tuple[str, ...]:
+    """Return what to type next, the most useful first."""
+    here, asked = path_argument(store.shown), store.manifest
+    if counts.running:
+        return (f"sweep watch {here}",)
+    if counts.lost or counts.pending or changed:
+        return (resume(asked, store.shown),)
+    if counts.failed:
+        return (resume(asked, store.shown, retry_failed=True),)
+    if len(asked.seeds) == 1:  # without a spread there is nothing to compare or to print
+        return (resume(asked, store.shown, seeds=range(10)),)
+    if cells > 1:
+        return (f"sweep compare {here}",)
+    if asked.experiment.get("deterministic") and not asked.stamp and repeatable(asked.experiment["target"]):
+        return (f"sweep verify {here}",)
+    ensemble = (f"sweep ensemble {here}",) if together else ()
+    return (*ensemble, f"sweep report {here} --format latex")
