@@ -29,7 +29,7 @@ from sweep.store.parcel import unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
 from sweep.task import Interval, Outcome, Place, Task, outcome_of
-from sweep.written import Trace, mixed, outputs, remedy, shared
+from sweep.written import Share, Trace, mixed, outputs, remedy, shared
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
@@ -393,6 +393,9 @@ class Launch:
                 f"files in {outcome.files['unwatched']} and beyond are too many to see which of them runs write: two "
                 f"runs that share one there are not noticed"
             )
+        if "left_out" in outcome.files and "left_out" not in self._told:
+            self._told.add("left_out")
+            yield Said("to look for files that runs share would take too much of such short runs: some are left out")
         if not outcome.files.get("written") or "shared" in self._told:
             return
         specs = {m.key: m.record for m in (store.member(outcome.key),) if m.record is not None}
@@ -493,10 +496,21 @@ def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outco
     return outcome_of(made, spec.key)
 
 
+_looking = Share()
+
+
 def _on_worker(task: Task, place: Place) -> list[Outcome]:
     if names := changed(place.watched):
         failure = Failure("changed", refusal(names), "setup")
         return [Outcome(spec.key, "unwritten", failure=failure) for spec in task]
+    place = replace(place, look=_looking.due())
+    outcomes = _trained(task, place)
+    for outcome in outcomes:
+        _looking.took(outcome.looking, outcome.seconds)
+    return outcomes
+
+
+def _trained(task: Task, place: Place) -> list[Outcome]:
     if forked.wanted(task):
         return forked.work(task, place)
     # Only the process that trains loads torch; the launcher's own may never need it.

@@ -45,6 +45,7 @@ class Place:
     collect: Any = None  # how a command's metrics are found
     fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did
     watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
+    look: bool = True  # for files below `folder` that runs write (see `sweep.written`)
     apart: frozenset[str] = frozenset()  # files below `folder` that others write, such as the output of the launch
     own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
     forked: bool = False  # the process was made for this task alone (see `sweep.forked`)
@@ -63,6 +64,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     poison: bool = True  # of a lost run: its own code may be why
     files: Mapping[str, Any] = field(default_factory=dict, repr=False)  # see `Record.files`
+    looking: float = 0.0  # seconds that it took to look for files that it wrote
     parcel: Parcel | None = field(default=None, repr=False)  # of a machine that does not share the directory
 
 

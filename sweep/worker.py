@@ -142,7 +142,8 @@ def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
 def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place) -> Iterator[Outcome]:
     process = _process(task, place)
     # Recipes of ours write nothing below the launch folder.
-    watch = None if built_in(task[0].target.reference) else Watch(Path.cwd(), place.apart)
+    ours = built_in(task[0].target.reference)
+    watch = Watch(Path.cwd(), place.apart) if place.look and not ours else None
     stopping = stop_seen(store.stop_file(place.launch))
     runs = [Run(spec, attempt, place.interval, stopping) for spec, attempt in zip(task, attempts, strict=True)]
     begun = time.monotonic()
@@ -172,13 +173,16 @@ def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place
                         nursery.at_exit()  # what it writes belongs to the run
                     seconds = time.monotonic() - begun
                     host = "" if shared(place.path, place.launch) else socket.gethostname()
-                    files = watch.evidence(host) if watch is not None else {}
+                    files: dict[str, Any] = {} if ours else {"left_out": True}
+                    if watch is not None:
+                        files = watch.evidence(host)
                     if names := changed(place.watched):
                         files["changed"] = names
                     if len(task) > 1:
                         writing[index] = hands.submit(_commit, store, runs[index], result, seconds, seen, files)
                         continue
                     outcome = _commit(store, runs[index], result, seconds, seen, files)
+                    outcome = replace(outcome, looking=watch.spent if watch is not None else 0.0)
                 open_.discard(index)
                 yield outcome
             for index, written in writing.items():

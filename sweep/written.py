@@ -12,6 +12,7 @@ directories, virtual environments, and the stores of experiment trackers.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 MOST = 3_000  # entries of folders that are looked at
 LARGEST = 1_000  # entries of one folder: larger ones hold data sets
 SECONDS = 0.25  # for one look, on a slow file system
+SHARE = 0.01  # of the time of runs that looking may take
+FREE = 0.002  # seconds of looking that are not counted: a record takes longer to write
+FEWEST = 100  # one run of so many is always looked at
 KEPT = 200  # names of written files that a record keeps
 
 OTHERS = frozenset(
@@ -55,15 +59,22 @@ class Watch:
 
     folder: Path
     apart: Collection[str] = ()
+    spent: float = 0.0  # seconds of a core that looking has taken
     _begin: _Look = field(init=False)
     _written: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._begin = _look(self.folder)
+        self._begin = self._seen()
+
+    def _seen(self) -> _Look:
+        begun = time.thread_time()
+        found = _look(self.folder)
+        self.spent += time.thread_time() - begun
+        return found
 
     def look(self) -> None:
         """Take note of the files that were written since the beginning."""
-        now = _look(self.folder)
+        now = self._seen()
         for name, after in _changes(self._begin, now):
             if os.path.realpath(self.folder / name) not in self.apart:
                 self._written[name] = (self._begin.since(name), after[3])
@@ -83,6 +94,26 @@ class Watch:
         if self._begin.beyond:
             found["unwatched"] = self._begin.beyond
         return found
+
+
+class Share:
+    """Says which runs of a process are looked at: so many that looking takes at most SHARE of their time.
+
+    The first always is: what runs share, the first of each worker show, which are under way side by side.
+    """
+
+    def __init__(self) -> None:
+        self._left_out = 0  # runs that are still to go without
+
+    def due(self) -> bool:
+        """Return whether the next run is looked at."""
+        self._left_out -= 1
+        return self._left_out < 0
+
+    def took(self, looking: float, seconds: float) -> None:
+        """Take note of what looking took beside a run."""
+        if looking > FREE:
+            self._left_out = math.ceil(min(looking / (SHARE * max(seconds, 1e-9)), FEWEST)) - 1
 
 
 @dataclass

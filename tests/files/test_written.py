@@ -16,7 +16,7 @@ import pytest
 from sweep.cli.app import main
 from sweep.results import run
 from sweep.store import Store
-from sweep.written import MOST, Shared, Trace, Watch, outputs, shared
+from sweep.written import FEWEST, MOST, SHARE, Share, Shared, Trace, Watch, outputs, shared
 
 
 @pytest.fixture
@@ -238,3 +238,41 @@ def test_a_process_that_ends_while_it_is_looked_at_costs_nothing(
     finally:
         ended.kill()
         ended.wait()
+
+
+@pytest.mark.parametrize(("looking", "seconds"), [(0.026, 1.0), (0.026, 0.1), (0.2, 3.0), (0.005, 0.5), (0.026, 60.0)])
+def test_looking_takes_at_most_its_share_of_the_time_of_runs(looking: float, seconds: float) -> None:
+    of, looked = Share(), 0
+    assert of.due()  # the first run of a process always is looked at
+    of.took(looking, seconds)
+    for _ in range(1000):
+        if of.due():
+            looked += 1
+            of.took(looking, seconds)
+    assert looked >= 1000 // FEWEST
+    assert looked * looking <= SHARE * 1000 * seconds or looked == 1000 // FEWEST
+    assert seconds < 60 or looked == 1000
+
+
+def test_a_few_files_are_looked_at_beside_every_run_however_short() -> None:
+    of = Share()
+    for _ in range(10):
+        assert of.due()
+        of.took(0.001, 0.01)
+
+
+def test_runs_that_are_left_out_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sweep.written.FREE", 0.0)
+    monkeypatch.setattr("sweep.written.SHARE", 1e-9)
+    monkeypatch.setattr("sweep.launch._looking", Share())
+    words = asked(folder, "run", "--engine", "inline", "--seeds", "1-3")
+    assert main([*words, "{seed}", "checkpoints/best.pt"]) == 0
+    assert capsys.readouterr().err.count("some are left out") == 1
+    found = [m.record.files for m in Store.open("out").scan() if m.record]
+    assert [("written" in files, "left_out" in files) for files in found] == [
+        (True, False),
+        (False, True),
+        (False, True),
+    ]
