@@ -23,7 +23,7 @@ from sweep.source import BUILT_IN, installed, meaning, meaning_of_file
 LARGEST = 8 << 30  # bytes of one value, and of one file or folder that only stands among the words of a command
 MOST_OBJECTS = 500_000  # parts of one value that are looked into
 MOST_FILES = 100_000  # files of one folder
-LOOKED = 1_000  # files of one folder of data that are looked at when a run begins and ends
+LOOKED = 200  # files of one folder of data that are looked at when a run begins and ends
 DEEPEST = 200  # levels of a value
 # What holds no data and exists once per process.
 _IDLE = ("_thread.lock", "_thread.RLock", "_io.TextIOWrapper", "_thread._local")
