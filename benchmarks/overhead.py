@@ -111,7 +111,8 @@ def step_ratio(epochs: int) -> tuple[float, float]:
     import torch
 
     from sweep.plan import STREAMS, RunSpec, Target, stream_seed
-    from sweep.target import check_params, find
+    from sweep.target.function import find
+    from sweep.target.params import check_params
     from sweep.train import lane as lanes
     from sweep.train.loop import train_epoch
 
@@ -204,7 +205,7 @@ def forked_and_not(seeds: int) -> tuple[float, float]:
 
 def looking(files: int) -> tuple[float, float]:
     """(seconds of a core to look for files that a run wrote, for a data set that changed) among so many files."""
-    from sweep.inputs import changed, watched
+    from sweep.target.inputs import changed, watched
     from sweep.written import Watch
 
     with tempfile.TemporaryDirectory() as room:

@@ -127,7 +127,8 @@ def train_again(members: list[Any], count: int) -> dict[str, Any]:
     from sweep.plan import RunSpec
     from sweep.store import Attempt
     from sweep.store.owner import this_process
-    from sweep.target import bind, find
+    from sweep.target.function import find
+    from sweep.target.params import bind
     from sweep.train.loop import train as plain
 
     drawn = sorted(random.Random(0).sample(members, min(count, len(members))), key=lambda m: m.seed)

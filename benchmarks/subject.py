@@ -17,7 +17,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def recipe_of(model: str, data: str, precision: str, compiled: bool, limit: int, epochs: int = EPOCHS) -> Any:
     """The built-in classifier of this model on the first `limit` examples of Fashion-MNIST, in the folder `data`."""
-    from sweep.target import bind, check_params
+    from sweep.target.params import bind, check_params
     from sweep.train.recipes import classifier
 
     params = {

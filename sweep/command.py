@@ -17,7 +17,6 @@ from typing import IO
 
 from sweep import metrics as reading
 from sweep import nursery
-from sweep.argv import VARIABLE, fill, params_by_name, placeholders, search_path
 from sweep.config import redact
 from sweep.config.schema import Collect
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
@@ -30,6 +29,7 @@ from sweep.metrics.seen import seen
 from sweep.own_folder import lent
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
+from sweep.target.command import VARIABLE, fill, params_by_name, placeholders, search_path
 from sweep.task import Accident
 
 POLL = 0.2  # seconds between two looks at whether a stop was asked for

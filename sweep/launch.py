@@ -15,7 +15,6 @@ from sweep import forked, nursery
 from sweep.determinism.environment import Answer
 from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Slots
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
-from sweep.inputs import changed, refusal, some
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec
 from sweep.preflight import preflight
@@ -28,6 +27,7 @@ from sweep.store.owner import this_process
 from sweep.store.parcel import unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
+from sweep.target.inputs import changed, refusal, some
 from sweep.task import Interval, Outcome, Place, Task, outcome_of
 from sweep.written import Share, Trace, mixed, outputs, remedy, shared
 

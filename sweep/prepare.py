@@ -10,17 +10,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep import argv
 from sweep.config import Config, redact, to_dict
 from sweep.config.yaml import Float, Int
 from sweep.errors import ConfigError, EnvironmentRefused, SweepError
-from sweep.inputs import Watched, inputs_of, watched
 from sweep.metrics import require
 from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, plan, stream_seed
-from sweep.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
-from sweep.target import BUILT_IN_RECIPES, bind, check_params, misread, require_run, resolve, user_traceback
+from sweep.target import command as argv
+from sweep.target.function import require_run, resolve, user_traceback
+from sweep.target.inputs import Watched, inputs_of, watched
+from sweep.target.params import bind, check_params, misread
+from sweep.target.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
+from sweep.target.trust import BUILT_IN_RECIPES
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.argv import placeholders
 from sweep.config.schema import Collect
 from sweep.errors import StoreError, SweepError
 from sweep.metrics import Found, Left, identity, metrics, output, so_far
@@ -19,6 +18,7 @@ from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, Member, Record, Store, atomic, history
 from sweep.store.names import HISTORY_AGAIN
 from sweep.store.record import Artifact
+from sweep.target.command import placeholders
 
 READABLE = ("returned", "diverged")  # kinds of failure that another reading may find to be none
 

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.argv import name as name_of_command
 from sweep.config import Config, from_dict, load
 from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.start import ready, start
 from sweep.store import Reading, Store
+from sweep.target.command import name as name_of_command
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from sweep.report.commands import repeatable, resumable, resume
 from sweep.seeds import parse_seeds
 from sweep.store import Store
 from sweep.store.remote import Remote, located
-from sweep.target import require_trust
+from sweep.target.trust import require_trust
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweep.inputs import Watched
 from sweep.plan import RunSpec
 from sweep.store.parcel import Parcel
 from sweep.store.record import Failure, Record
+from sweep.target.inputs import Watched
 
 Task = tuple[RunSpec, ...]  # one run, or a pack of lanes
 

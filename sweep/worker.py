@@ -31,14 +31,15 @@ from sweep.determinism.environment import environment_id, switches_stood
 from sweep.errors import SweepError
 from sweep.forked import ended_from_outside
 from sweep.handle import Interrupted, Run, as_result, stop_seen, weighed
-from sweep.inputs import changed
 from sweep.own_folder import lent
 from sweep.plan import SPLIT, RunSpec
-from sweep.source import built_in
 from sweep.store import Attempt, Failure, Manifest, Record, Store, atomic
 from sweep.store.names import LOG
 from sweep.store.parcel import elsewhere, pack, shared
-from sweep.target import bind, find, user_traceback
+from sweep.target.function import find, user_traceback
+from sweep.target.inputs import changed
+from sweep.target.params import bind
+from sweep.target.source import built_in
 from sweep.task import Accident, Cancelled, Outcome, Place, Task
 from sweep.written import Watch
 

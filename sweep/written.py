@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.inputs import some
+from sweep.target.inputs import some
 
 if TYPE_CHECKING:
     from sweep.store import Member

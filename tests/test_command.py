@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweep import argv
 from sweep.cli.app import main
 from sweep.command import failure_of
 from sweep.config import load
@@ -27,6 +26,7 @@ from sweep.launch import Finished
 from sweep.results import Results, run
 from sweep.store import Member, Record, Store
 from sweep.store.record import verdict_of
+from sweep.target import command as argv
 
 PYTHON = sys.executable
 

@@ -588,7 +588,8 @@ def test_reading_a_config_loads_nothing_heavy() -> None:
     ],
 )
 def test_a_recipes_parameters_are_explained(params: dict[str, Any], messages: list[str]) -> None:
-    from sweep.target import check_params, find
+    from sweep.target.function import find
+    from sweep.target.params import check_params
 
     with pytest.raises(ConfigError) as caught:
         check_params(find("sweep.train.recipes:classifier"), params, kind="recipe")

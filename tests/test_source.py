@@ -15,9 +15,9 @@ import torch
 
 import sweep
 from sweep.errors import ConfigError
-from sweep.source import built_in, mentions, source_digest, source_text
 from sweep.store import Store
-from sweep.target import find, resolve
+from sweep.target.function import find, resolve
+from sweep.target.source import built_in, mentions, source_digest, source_text
 
 
 def digest(folder: Path, name: str, **files: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import pytest
 
 from sweep.errors import ConfigError, TargetError
-from sweep.target import bind, check_params, find, resolve, user_traceback
+from sweep.target.function import find, resolve, user_traceback
+from sweep.target.params import bind, check_params
 
 
 def test_a_function_of_the_current_folder_is_found(folder: Path) -> None:

@@ -11,7 +11,7 @@ from sweep.handle import Interrupted, Interval, Run
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
-from sweep.target import bind, check_params
+from sweep.target.params import bind, check_params
 from sweep.train.loop import train
 from sweep.train.recipe import Recipe
 from sweep.train.recipes import classifier

@@ -18,7 +18,7 @@ from sweep.cli.output import say
 from sweep.cli.progress import Progress
 from sweep.launch import Finished, Launch
 from sweep.store import Store
-from sweep.target import harmless
+from sweep.target.trust import harmless
 from sweep.task import Cancelled
 
 PATIENCE = 30.0  # seconds that running code has to reach a checkpoint before it is cancelled

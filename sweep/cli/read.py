@@ -14,9 +14,9 @@ import click
 
 from sweep.cli.output import emit, in_short, say, show
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
-from sweep.inputs import some
 from sweep.number import number
 from sweep.store import Member, Reading, Store, atomic
+from sweep.target.inputs import some
 from sweep.written import shared_by
 
 if TYPE_CHECKING:

@@ -223,7 +223,7 @@ def configured(
     if command:
         settings["command"] = list(command)
         if config is None and not any(text.partition("=")[0].strip() == "name" for text in overrides):
-            from sweep.argv import name
+            from sweep.target.command import name
 
             settings["name"] = name(command)
     if metrics is not None:

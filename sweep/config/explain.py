@@ -39,22 +39,20 @@ def explain(
     error: ValidationError,
     *,
     where: str = "",
-    names: Sequence[str] = (),
-    model: type[BaseModel] | None = None,
+    model: type[BaseModel],
 ) -> ConfigError:
     """One ConfigError with every finding at its path below `where`.
 
-    names: the keys known at the top, for "did you mean"; model: knows the keys further down as well.
+    model: knows the keys, for "did you mean".
     """
-    return ConfigError.of(problems(error, where=where, names=names, model=model))
+    return ConfigError.of(problems(error, where=where, model=model))
 
 
 def problems(
     error: ValidationError,
     *,
     where: str = "",
-    names: Sequence[str] = (),
-    model: type[BaseModel] | None = None,
+    model: type[BaseModel],
     origin: Callable[[tuple[str | int, ...]], str] = lambda path: "",
     elsewhere: Mapping[str, str] | None = None,
 ) -> list[ConfigError]:
@@ -65,7 +63,7 @@ def problems(
     found = []
     for detail in error.errors(include_url=False):
         path = tuple(detail["loc"])
-        what, hint = _message(detail, path, names, model, elsewhere or {})
+        what, hint = _message(detail, path, model, elsewhere or {})
         place = ".".join(str(part) for part in ((where, *path) if where else path))
         found.append(ConfigError(what, where=(place + origin(path)) or None, hint=hint))
     return found
@@ -74,15 +72,14 @@ def problems(
 def _message(
     detail: ErrorDetails,
     path: tuple[str | int, ...],
-    names: Sequence[str],
-    model: type[BaseModel] | None,
+    model: type[BaseModel],
     elsewhere: Mapping[str, str],
 ) -> tuple[str, str | None]:
     kind, value, context = detail["type"], detail.get("input"), detail.get("ctx") or {}
     last = str(path[-1]) if path else ""
     shown = "a value that is not shown" if is_secret(last) else show(value)
     if kind == "extra_forbidden":
-        known = list(names) if len(path) == 1 and names else keys_below(model, path[:-1])
+        known = keys_below(model, path[:-1])
         return "unknown key", nearest(last, known) or (elsewhere.get(last) if len(path) == 1 else None) or _all(known)
     if kind == "missing":
         return "is required and was not given", None

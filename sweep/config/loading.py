@@ -94,9 +94,7 @@ def _checked(merged: Any, draft: _Draft, where: str | None) -> Config:
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        draft.found += problems(
-            error, names=list(Config.model_fields), model=Config, origin=draft.origin, elsewhere=_MISPLACED
-        )
+        draft.found += problems(error, model=Config, origin=draft.origin, elsewhere=_MISPLACED)
     else:
         if not draft.found:
             return config

@@ -16,7 +16,9 @@ from torch import nn
 from sweep.errors import ConfigError, EnsembleError, IntegrityError
 from sweep.plan import RunSpec
 from sweep.store import Member, Store, atomic, shape
-from sweep.target import bind, harmless, require_trust, resolve
+from sweep.target.function import resolve
+from sweep.target.params import bind
+from sweep.target.trust import harmless, require_trust
 
 if TYPE_CHECKING:
     from sweep.train.data import Dataset

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweep.argv import fill
 from sweep.config.schema import Collect
 from sweep.metrics.rows import NotFound
 from sweep.metrics.tensorboard import event_files
 from sweep.store.names import ABOUT, HISTORY, LOG, STDERR, STDOUT
+from sweep.target.command import fill
 
 OURS = (LOG, ABOUT, HISTORY, STDOUT, STDERR)
 _HASHED = 1 << 20  # bytes of a file up to which its content is compared, not its size and time alone

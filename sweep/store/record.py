@@ -108,7 +108,7 @@ class Damaged(ValueError):
 
 
 def _sound(files: Json) -> bool:
-    """Return whether a record's `files` are of the form that `sweep.written` and `sweep.inputs` give them."""
+    """Return whether a record's `files` are of the form that `sweep.written` and `sweep.target.inputs` give them."""
     written, changed = files.get("written", {}), files.get("changed", [])
     return all(isinstance(name, str) for name in changed) and all(
         isinstance(name, str) and len(span) == 2 and all(type(each) is int for each in span)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
-from sweep.target import user_traceback
+from sweep.target.function import user_traceback
 from sweep.train.data import Dataset
 from sweep.train.losses import LOSSES
 from sweep.train.recipe import Recipe

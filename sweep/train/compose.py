@@ -131,7 +131,7 @@ def _part(kind: type[Spec], given: Any, where: str) -> Spec:
     try:
         return kind.model_validate({"name": given} if isinstance(given, str) else given)
     except ValidationError as error:
-        raise explain(error, where=where, names=list(kind.model_fields), model=kind) from None
+        raise explain(error, where=where, model=kind) from None
 
 
 def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | None], Dataset], Source | None]:

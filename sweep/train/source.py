@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from sweep.config import explain
 from sweep.errors import ConfigError
-from sweep.inputs import Content
 from sweep.plan import content_id
+from sweep.target.inputs import Content
 from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
 from sweep.train.read import Raw, read
@@ -158,7 +158,7 @@ def _named(given: dict[str, Any]) -> Data:
     try:
         return Data.model_validate(given)
     except ValidationError as error:
-        raise explain(error, where="data", names=list(Data.model_fields), model=Data) from None
+        raise explain(error, where="data", model=Data) from None
 
 
 def _digest(data: Data) -> str:

@@ -15,9 +15,9 @@ from sweep.errors import EnvironmentRefused, SweepError
 from sweep.launch import Event, Said
 from sweep.plan import RunSpec
 from sweep.prepare import Prepared
-from sweep.source import built_in
 from sweep.store import Record, Store
 from sweep.store.record import origin_of
+from sweep.target.source import built_in
 from sweep.task import Place
 from sweep.verify.chain import first_difference, words
 from sweep.verify.prove import Proof, prove

@@ -15,7 +15,8 @@ from sweep.plan import RunSpec, stream_seed
 from sweep.report.words import plural
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
-from sweep.target import bind, find
+from sweep.target.function import find
+from sweep.target.params import bind
 from sweep.train import lanes, loop
 from sweep.train.recipe import Recipe
 from sweep.verify.chain import first_difference

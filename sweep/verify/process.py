@@ -19,8 +19,8 @@ from typing import Any, Literal
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM, Origin
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
-from sweep.source import built_in
 from sweep.store import Failure, atomic
+from sweep.target.source import built_in
 from sweep.task import Place
 
 ANSWER = "answer.json"

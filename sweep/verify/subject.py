@@ -14,7 +14,8 @@ from sweep.errors import ConfigError, StoreError
 from sweep.plan import RunSpec
 from sweep.prepare import Prepared, data_digest_of
 from sweep.store import Member, Record, Store, atomic
-from sweep.target import require_trust, resolve
+from sweep.target.function import resolve
+from sweep.target.trust import require_trust
 from sweep.task import Place
 
 

@@ -21,7 +21,7 @@ from training import finish, handle
 from sweep.determinism import digest, fingerprint, seeding
 from sweep.determinism.environment import FIELDS, Answer
 from sweep.plan import stream_seed
-from sweep.target import bind, check_params
+from sweep.target.params import bind, check_params
 from sweep.train import recipes
 
 FILE = Path(__file__).with_name("golden_digests.json")

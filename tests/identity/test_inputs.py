@@ -21,11 +21,11 @@ from sweep.cli.app import main
 from sweep.config import load
 from sweep.engine import inline
 from sweep.errors import StoreError
-from sweep.inputs import Content, Incomparable, changed
 from sweep.launch import Event, Launch, Said
 from sweep.prepare import Prepared, prepare
 from sweep.store import Store
 from sweep.store.manifest import without_new_files
+from sweep.target.inputs import Content, Incomparable, changed
 
 PROGRAM = """import json, sys
 print(json.dumps({"test/accuracy": json.load(open(sys.argv[-1].partition("=")[2] or sys.argv[-1]))["base"]}))
@@ -127,7 +127,7 @@ def test_of_a_large_folder_a_bounded_number_of_files_is_looked_at(
     for name in range(50):
         (program / "table" / f"{name}.csv").write_text(str(name))
     assert len(planned(data=["table"]).watched) == 52
-    monkeypatch.setattr("sweep.inputs.LOOKED", 20)
+    monkeypatch.setattr("sweep.target.inputs.LOOKED", 20)
     assert 10 <= len(planned(data=["table"]).watched) - 2 <= 20
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import TargetError
-from sweep.source import source_digest
-from sweep.target import find, resolve
+from sweep.target.function import find, resolve
+from sweep.target.source import source_digest
 
 TRAIN = "def train(run):\n    return {'test/accuracy': 0.5}\n"
 

@@ -13,7 +13,7 @@ import torch
 
 from sweep.cli.app import main
 from sweep.errors import ConfigError
-from sweep.target import check_params
+from sweep.target.params import check_params
 from sweep.train import models
 from sweep.train.batches import require_batches
 from sweep.train.data import load

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from training import finish, handle
 
-from sweep.target import bind, check_params, find
+from sweep.target.function import find
+from sweep.target.params import bind, check_params
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FASHION = Path("/usr/share/datasets/fashion-mnist")

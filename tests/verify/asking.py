@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from sweep.plan import STREAMS, RunSpec, stream_seed
-from sweep.target import check_params, resolve
+from sweep.target.function import resolve
+from sweep.target.params import check_params
 from sweep.task import Place
 from sweep.train.recipes import classifier
 

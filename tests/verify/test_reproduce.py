@@ -19,7 +19,7 @@ from sweep.launch import Said
 from sweep.plan import Target
 from sweep.store import Record, Store
 from sweep.store.record import encode
-from sweep.target import harmless, require_trust
+from sweep.target.trust import harmless, require_trust
 from sweep.verify.reproduce import reproduce
 from sweep.verify.subject import of_directory, require_same_code
 

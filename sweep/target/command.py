@@ -19,9 +19,8 @@ from sweep.config.rules import safe_name
 from sweep.errors import ConfigError, TargetError
 from sweep.nested import flatten
 from sweep.plan import Json, RunSpec, Target, canonical
-from sweep.source import file_digest
+from sweep.target.source import file_digest
 
-PLACEHOLDERS = ("seed", "dir", "attempt_dir", "device", "run_id")
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
 
 _HOLE = re.compile(r"\{([\w.]+)\}")

@@ -18,7 +18,7 @@ from typing import Any
 
 from sweep.errors import ConfigError
 from sweep.plan import Json
-from sweep.source import BUILT_IN, installed, meaning, meaning_of_file
+from sweep.target.source import BUILT_IN, installed, meaning, meaning_of_file
 
 LARGEST = 8 << 30  # bytes of one value, and of one file or folder that only stands among the words of a command
 MOST_OBJECTS = 500_000  # parts of one value that are looked into

@@ -1,0 +1,115 @@
+"""The function or recipe that a config names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import TargetError
+from sweep.plan import Target
+from sweep.target.source import built_in, shadowed, shadowed_imports, source_digest
+
+
+def find(reference: str) -> Callable[..., Any]:
+    """Import `module:name`, looking in the current folder as well.
+
+    Raises: TargetError naming the module or the name, with the user's part of the traceback.
+    """
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise TargetError(f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train")
+    here = os.getcwd()
+    if not built_in(reference) and here not in sys.path:  # nothing of a working folder is imported without need
+        sys.path.insert(0, here)
+    taken = None if built_in(reference) else shadowed(module_name.partition(".")[0], Path(here))
+    if taken:
+        raise _shadowed(*taken, reference)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise TargetError(
+                f"no module {error.name!r}", where=reference,
+                hint=f"looked in {here} and the installed packages",
+            ) from None  # fmt: skip
+        raise TargetError(f"importing it failed\n{user_traceback(error)}", where=reference) from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise TargetError(f"importing it failed\n{user_traceback(error)}", where=reference) from error
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            close = _nearest(part, [n for n in dir(found) if callable(getattr(found, n, None))])
+            raise TargetError(f"{module_name} has no {part!r}", where=reference, hint=close) from None
+    if not callable(found):
+        raise TargetError(f"it is a {type(found).__name__}, not a function", where=reference)
+    return found  # type: ignore[no-any-return]
+
+
+def _shadowed(mine: Path, other: str, reference: str) -> TargetError:
+    name = mine.parent.name if mine.name == "__init__.py" else mine.stem
+    return TargetError(
+        f"the name {name!r} is already taken: Python or sweep imports {other}, not {mine}", where=reference,
+        hint=f"rename {mine}",
+    )  # fmt: skip
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback from the user's first frame on, causes included: what lies above it is ours."""
+    whole = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = whole
+    while link is not None:
+        start = next((i for i, frame in enumerate(link.stack) if _users(frame)), len(link.stack))
+        link.stack = traceback.StackSummary.from_list(link.stack[start:])
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "".join(whole.format()).rstrip()
+
+
+def _users(frame: traceback.FrameSummary) -> bool:
+    own = str(Path(__file__).parents[1])
+    return not frame.filename.startswith((own, "<frozen")) and "importlib" not in frame.filename
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else None
+
+
+def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:
+    """The target named by a config, and what it names."""
+    function = find(reference)
+    if taken := shadowed_imports(function):
+        raise _shadowed(*taken, reference)
+    if kind == "function":
+        require_run(function, reference)
+    return Target(kind=kind, reference=reference, digest=source_digest(function)), function  # type: ignore[arg-type]
+
+
+def require_run(function: Callable[..., Any], reference: str) -> None:
+    """Refuse a training function that does not take the run first. Raises: TargetError."""
+    leading = list(inspect.signature(function).parameters.values())
+    first = leading[0] if leading else None
+    if first is None or first.kind not in (first.POSITIONAL_OR_KEYWORD, first.POSITIONAL_ONLY):
+        raise TargetError(
+            "its first parameter must take the run", where=reference,
+            hint="write it as: def train(run, *, lr=1e-3): ...",
+        )  # fmt: skip
+    if re.fullmatch(r"(random_?|rng_?)?seed|random_state|rng", first.name):
+        name = getattr(function, "__name__", "train").strip("<>")
+        raise TargetError(
+            f"its first parameter is {first.name!r}, but a training function is handed the run", where=reference,
+            hint=f"call it in one that takes the run: def train(run, **params): return {name}(run.seed, **params)",
+        )  # fmt: skip

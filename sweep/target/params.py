@@ -1,0 +1,78 @@
+"""The parameters of a function or recipe, checked against its signature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from sweep.config import explain
+from sweep.errors import ConfigError
+from sweep.plan import Json, canonical
+
+
+def _model(function: Callable[..., Any], kind: str) -> type[BaseModel]:
+    """Return a model of what a signature takes; of a training function without its first parameter, the run."""
+    try:
+        hints = get_type_hints(function, include_extras=True)  # bounds stand in Annotated
+    except Exception:  # annotations may name what exists only for a type checker: then they check nothing
+        hints = {}
+    extra: Literal["allow", "forbid"] = "forbid"
+    fields: dict[str, Any] = {}
+    for parameter in list(inspect.signature(function).parameters.values())[kind == "function" :]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            extra = "allow"
+        elif parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            default = ... if parameter.default is parameter.empty else parameter.default
+            # Parameters may have any name, pydantic's attributes included: an alias keeps the two apart.
+            fields[f"p_{parameter.name}"] = (hints.get(parameter.name, Any), Field(default, alias=parameter.name))
+    config = ConfigDict(
+        extra=extra, arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False, strict=True,
+        populate_by_name=False,
+    )  # fmt: skip
+    return create_model("params", __config__=config, **fields)
+
+
+def check_params(
+    function: Callable[..., Any], params: Mapping[str, Json], *, kind: str, where: str = "params"
+) -> dict[str, Json]:
+    """The parameters with defaults filled in, as plain JSON.
+
+    Raises: ConfigError with every problem, each at its path.
+    """
+    try:
+        text = canonical(dict(params))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a value is not plain JSON ({error})", where=where) from None
+    expected = _model(function, kind)
+    try:
+        # Through JSON: its strict mode takes a list for a tuple, and still no text for a number.
+        model = expected.model_validate_json(text)
+    except ValidationError as error:
+        raise explain(error, where=where, model=expected) from None
+    try:
+        plain: dict[str, Json] = model.model_dump(mode="json", by_alias=True, warnings=False)
+        canonical(plain)
+    except Exception as error:
+        raise ConfigError(f"a default cannot be written as JSON ({error})", where=where) from error
+    return plain
+
+
+def misread(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> list[tuple[str | int, ...]]:
+    """Return the paths of values that a signature refuses because they are no text."""
+    try:
+        _model(function, kind).model_validate_json(canonical(dict(params)))
+    except ValidationError as error:
+        wanted = ("string_type", "literal_error")
+        return [tuple(detail["loc"]) for detail in error.errors(include_url=False) if detail["type"] in wanted]
+    return []
+
+
+def bind(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> dict[str, Any]:
+    """Keyword arguments for `function` out of a spec's params, as the types its signature names."""
+    model = _model(function, kind)
+    checked = model.model_validate_json(canonical(dict(params)))
+    bound = {info.alias or name: getattr(checked, name) for name, info in model.model_fields.items()}
+    return {**bound, **(checked.model_extra or {})}
