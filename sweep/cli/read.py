@@ -22,6 +22,8 @@ from sweep.written import shared_by
 if TYPE_CHECKING:
     from sweep.report import Report
 
+MOST_RUNS = 60
+
 _directory = click.argument("directory", type=click.Path(path_type=Path))
 
 
@@ -41,14 +43,35 @@ def status(directory: Path, as_json: bool) -> int:
             "runs": [{"key": m.key, "status": m.status, "attempts": m.attempts, "note": m.note} for m in members],
         })  # fmt: skip
         return 0
-    say(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
+    _show_runs(store, members)
+    say(sentence(counts))
     if owner is not None:
         say(f"at work: {owner}")
-    told: dict[str, str] = {}
-    for member in members if len(members) <= 60 else [m for m in members if m.status != "ok"][:60]:
-        say(f"  {member.key:<32} {member.status:<8}{one_line(_detail(store, member, told))}")
     say(f"next: {go_on(store, counts)}")
     return 0
+
+
+def _show_runs(store: Store, members: list[Member]) -> None:
+    """Print a line for each run, or of many for each that is not ok; the total comes last, where the eye is."""
+    from rich.cells import cell_len
+
+    from sweep.report.document import distinct, wants_color
+    from sweep.report.live import MARKS
+
+    colored = wants_color(sys.stdout)
+    some = members if len(members) <= MOST_RUNS else [m for m in members if m.status != "ok"][:MOST_RUNS]
+    name = one_line(store.manifest.name)
+    show(f"{click.style(name, bold=True) if colored else name} in {one_line(store.shown)}\n")
+    names = distinct([member.key for member in some], 40)
+    wide = max(map(cell_len, names), default=0)
+    told: dict[str, str] = {}
+    for member, name in zip(some, names, strict=True):
+        color = MARKS.get(member.status, ("", "bright_black"))[1]
+        state = click.style(member.status, fg=color) if colored else member.status
+        room, rest = " " * (wide - cell_len(name)), " " * (8 - len(member.status)) + _detail(store, member, told)
+        show(f"  {name}{room}  {state}{one_line(rest)}".rstrip() + "\n")
+    if len(some) < len(members):
+        say(f"  … and {len(members) - len(some)} more, --json has every one")
 
 
 def go_on(store: Store, counts: dict[str, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def watch(directory: Path, every: float) -> int:
     screen = Screen(sys.stderr, lambda: view[0])
     members = list(store.scan())
     tracker.seen(members)
+    tracker.started -= _since(store)
     view: list[View] = [_view(store, tracker, members)]
     try:
         if at_work(store, members):
@@ -63,8 +65,19 @@ def watch(directory: Path, every: float) -> int:
     return 0
 
 
+def _since(store: Store) -> float:
+    """Return for how many seconds the launch that holds a directory is at work, by the two clocks."""
+    owner = store.owner()
+    if owner is None:
+        return 0.0
+    try:
+        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(owner.started)).total_seconds())
+    except (TypeError, ValueError):  # written elsewhere, and no time
+        return 0.0
+
+
 def at_work(store: Store, members: list[Member]) -> bool:
-    """Whether a launch holds the directory, or a single run is being trained in it."""
+    """Return whether a launch holds the directory, or a single run is being trained in it."""
     return store.owner() is not None or any(member.status == "running" for member in members)
 
 

@@ -14,7 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+
 from sweep.number import around, number
+from sweep.report.document import distinct
 from sweep.report.sentence import labels
 from sweep.report.words import plural, shown
 from sweep.store import Member, Record, Store
@@ -48,6 +51,11 @@ class Running:
     of: int | None
     metrics: tuple[tuple[str, float], ...]
     said: str = ""
+    variant: str = ""  # what to call it, where there are several
+
+    @property
+    def seed(self) -> str:
+        return self.key.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Interim:
 
 @dataclass(frozen=True)
 class View:
-    """One moment of a sweep. left in seconds, rate in runs a minute, None where not known yet."""
+    """One moment of a sweep. elapsed, left in seconds, rate in runs a minute, None where not known yet."""
 
     name: str
     total: int
@@ -74,6 +82,7 @@ class View:
     running: tuple[Running, ...]
     flying: int
     interim: tuple[Interim, ...]
+    elapsed: float
     left: float | None
     rate: float | None
     phase: str = ""
@@ -91,12 +100,13 @@ class Tracker:
     primary: str | None
     clock: Callable[[], float] = time.monotonic
     statuses: dict[str, str] = field(default_factory=dict)  # key -> status, in planned order
-    begun: float = 0.0
+    started: float = 0.0  # when the launch began
+    begun: float = 0.0  # since when runs are at work
     ended: int = 0  # runs that ended since `begun`
     interims: dict[str, Interim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.begun = self.clock()
+        self.begun = self.started = self.clock()
         self._values: dict[str, dict[int, list[float]]] = {}
 
     def plan(self, keys: Iterable[str]) -> None:
@@ -162,22 +172,25 @@ class Tracker:
         share = sum(min(1.0, row.step / row.of) for row in running if row.step and row.of)
         marks = tuple("running" if key in at_work else state for key, state in list(self.statuses.items()))
         todo, gone = len(states) - ok - failed, self.ended + share
+        called = self._called()
         return View(
             name=self.name, total=len(states), ok=ok, failed=failed,
             marks=marks if len(marks) <= MAP else (),
-            running=tuple(running), flying=len(running) if flying is None else flying,
-            interim=self._interim_by_name(),
+            running=tuple(replace(row, variant=called.get(row.key.rpartition("/")[0], "")) for row in running),
+            flying=len(running) if flying is None else flying,
+            interim=tuple(replace(found, label=called[arm]) for arm, found in self.interims.items()),
+            elapsed=self.clock() - self.started,
             left=elapsed / gone * (todo - share) if gone > 0.02 and todo else None,
             rate=60 * self.ended / elapsed if self.ended and elapsed > 0 else None,
             phase="" if running else phase,
         )  # fmt: skip
 
-    def _interim_by_name(self) -> tuple[Interim, ...]:
-        """The variants as the report calls them: without the hash of their folder where names stay distinct."""
+    def _called(self) -> dict[str, str]:
+        """Return the variants as the report calls them: without the hash of their folder where names stay distinct."""
         arms = dict.fromkeys(key.rpartition("/")[0] for key in list(self.statuses))
         cells = {arm: (arm.rpartition("/")[0], arm.rpartition("/")[2]) for arm in arms}
         called = labels(cells.values())
-        return tuple(replace(found, label=called[cells[arm]]) for arm, found in self.interims.items())
+        return {arm: called[cell] for arm, cell in cells.items()}
 
 
 def _interim(arm: str, metric: str, values: Sequence[float], before: Interim | None) -> Interim:
@@ -263,7 +276,6 @@ def rate_of(view: View) -> str:
 def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
     """The view for a terminal of so many columns and lines: never taller, whatever runs."""
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
@@ -274,35 +286,70 @@ def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
     if view.marks and len(view.marks) > ROWS and lines <= room // 2:
         parts.append(_map(view.marks, across))
         room -= lines + 1
-    table = Table.grid(padding=(0, 2))
-    fit = 2 + max(1, (width - 24) // 24)  # columns: a name and a number need some 24 cells
     some = view.running[: max(1, min(ROWS, room))]
-    for row in some:
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells(row)[:fit]))
-    if some:
-        parts.append(table)
+    parts += [Text(line, no_wrap=True, overflow="ellipsis") for line in _rows(some, width)]
     if view.flying > len(some) and some:
         parts.append(Text(f"and {view.flying - len(some)} more running", style="dim"))
     arms = Table.grid(padding=(0, 2))
-    for one in view.interim[:ARMS]:
-        name = shown(f"{one.label}: {one.metric}" if one.label else one.metric)
+    some_arms = view.interim[:ARMS]
+    names = distinct([f"{one.label}: {one.metric}".removeprefix(": ") for one in some_arms], max(12, width - 44))
+    for one, name in zip(some_arms, names, strict=True):
         arms.add_row(Text(name, no_wrap=True, overflow="ellipsis"), Text(value_of(one), style="bold"), f"n = {one.n}",
                      Text(spark(one.widths), style="cyan"))  # fmt: skip
     if view.interim:
         parts.append(arms)
         more = f"and {len(view.interim) - ARMS} more variants; " if len(view.interim) > ARMS else ""
         parts.append(Text(f"{more}95 % CI over the seeds so far ({PEEKING})", style="dim", no_wrap=True))
-    total = Table.grid(padding=(0, 1))
-    bar = ProgressBar(max(1, view.total), view.done, width=max(8, min(30, width - 52)))
-    state = [shown(view.phase)] if view.phase else []
-    state += [f"{duration(view.left)} left"] if view.left is not None else []
-    state += [rate_of(view)] if view.rate is not None else []
-    failed = Text(f"{view.failed} failed", style="red") if view.failed else Text("")
-    total.add_row(Text(f"{view.done}/{view.total} runs"), bar, failed, Text(", ".join(state), no_wrap=True))
-    parts.append(total)
+    parts.append(_total(view, width))
     if notice:
         parts.append(Text(notice, style="yellow"))
     return Group(*parts)
+
+
+def _rows(running: Sequence[Running], width: int) -> list[str]:
+    """Return a line for each run: its seed whole, its variant told apart from the others, and what numbers fit."""
+    table = [cells(row) for row in running]
+    seed, variant = (max((cell_len(row[i]) for row in table), default=0) for i in range(2))
+    at = max((cell_len(row[2]) for row in table if len(row) > 3), default=0)
+    if variant:
+        names = distinct([row[1] for row in table], min(variant, max(12, width - seed - at - 30)))
+        variant = max(map(cell_len, names))
+        table = [[row[0], name, *row[2:]] for row, name in zip(table, names, strict=True)]
+    wide = [seed, *([variant] if variant else []), at]
+    found = []
+    for row in table:
+        kept = [row[0], *([row[1]] if variant else []), row[2]]
+        line = "  ".join(cell + " " * max(0, room - cell_len(cell)) for cell, room in zip(kept, wide, strict=True))
+        for cell in row[3:]:
+            if cell_len(line) + 2 + cell_len(cell) <= width:
+                line += f"  {cell}"
+        found.append(line.rstrip())
+    return found
+
+
+def _total(view: View, width: int) -> Any:
+    """Return how far it is: runs that ended, a bar, failures, and the time."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    counted = f"{view.done}/{view.total} runs"
+    failed = f"{view.failed} failed" if view.failed else ""
+    state = ", ".join(_times(view))
+    room = width - len(counted) - len(failed) - cell_len(state) - 4
+    bar = ProgressBar(max(1, view.total), view.done, width=max(8, min(30, room)), complete_style="green",
+                      finished_style="green")  # fmt: skip
+    total = Table.grid(padding=(0, 1))
+    total.add_row(Text(counted, no_wrap=True), bar, *([Text(failed, style="red", no_wrap=True)] if failed else []),
+                  Text(state, no_wrap=True, overflow="ellipsis"))  # fmt: skip
+    return total
+
+
+def _times(view: View) -> list[str]:
+    found = [shown(view.phase)] if view.phase else []
+    found.append(f"{duration(view.elapsed)} elapsed")
+    found += [f"{duration(view.left)} left"] if view.left is not None else []
+    return found + ([rate_of(view)] if view.rate is not None else [])
 
 
 def _map(marks: Sequence[str], across: int) -> Any:
@@ -319,11 +366,12 @@ def _map(marks: Sequence[str], across: int) -> Any:
 
 
 def cells(row: Running) -> list[str]:
-    """The words of a running seed's line."""
+    """Return the words of a running seed: itself, its variant, how far it is, and its numbers."""
+    name = [shown(row.seed), shown(row.variant, 200)]
     if row.step is None:
-        return [shown(row.key), shown(row.said) or "starting"]
+        return [*name, shown(row.said) or "starting"]
     at = f"step {row.step}" if row.of is None else f"epoch {row.step}/{row.of}"
-    return [shown(row.key), at, *(f"{shown(k, 24)} {number(v, digits=4)}" for k, v in row.metrics)]
+    return [*name, at, *(f"{shown(k, 24)} {number(v, digits=4)}" for k, v in row.metrics)]
 
 
 def html(view: View) -> str:
@@ -332,8 +380,7 @@ def html(view: View) -> str:
 
     state = [plural(view.flying, "run") + " at work"] if view.flying else [view.phase] if view.phase else []
     state += [f"{view.failed} failed"] if view.failed else []
-    state += [f"{duration(view.left)} left"] if view.left is not None else []
-    state += [rate_of(view)] if view.rate is not None else []
+    state += _times(replace(view, phase=""))
     bar = Markup('<progress max="{}" value="{}" aria-label="finished runs" style="width:16em"></progress>').format(
         max(1, view.total), view.done
     )
@@ -342,7 +389,7 @@ def html(view: View) -> str:
             Markup("").join(Markup('<td style="text-align:left">{}</td>').format(cell) for cell in texts)
         )
         for texts in [
-            *(cells(row) for row in view.running[:ROWS]),
+            *([cell for cell in cells(row) if cell] for row in view.running[:ROWS]),
             *([f"{one.label}: {one.metric}" if one.label else one.metric, value_of(one), f"n = {one.n}",
                spark(one.widths)] for one in view.interim[:ARMS]),
         ]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from finished import of_every_kind, sweep_of
 
@@ -68,6 +69,29 @@ def test_status_counts_every_planned_run_once(store: Store, capsys: pytest.Captu
     assert {run["key"]: run["status"] for run in found["runs"]} == {
         "seed0": "ok", "seed1": "ok", "seed2": "ok", "seed3": "failed", "seed4": "lost", "seed5": "pending",
     }  # fmt: skip
+
+
+def test_the_total_of_a_status_comes_last_before_the_next_command(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", str(store.path)]) == 0
+    *_, last_run, total, next_ = capsys.readouterr().out.splitlines()
+    assert last_run.split()[0] == "seed5"
+    assert total.startswith("6 planned = ")
+    assert next_.startswith("next: ")
+
+
+def test_a_status_is_colored_on_a_terminal_alone(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["status", str(store.path)]) == 0
+    assert "\x1b" not in (plain := capsys.readouterr().out)
+    monkeypatch.setattr("sweep.report.document.wants_color", lambda _: True)
+    assert main(["status", str(store.path)]) == 0
+    colored = capsys.readouterr().out
+    assert "\x1b[31mfailed" in colored
+    assert "\x1b[32mok" in colored
+    assert click.unstyle(colored) == plain
 
 
 def test_what_was_stopped_is_not_called_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

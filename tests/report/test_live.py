@@ -42,6 +42,40 @@ def test_three_seeds_have_a_line_each():
     assert lines[-1].startswith("0/3 runs")
 
 
+ARMS = [f"optimizer-adamw-weight-decay-0.05-lr-{lr}-width-512-{i:06x}" for i, lr in enumerate((0.1, 0.01, 0.001))]
+
+
+def test_at_80_columns_seed_and_variant_are_whole_or_told_apart():
+    found = Tracker("digits", None)
+    found.plan(f"{arm}/seed{seed}" for arm in ARMS for seed in (7, 123456789))
+    running = [Running(f"{arm}/seed123456789", 3, 1000, (("val/accuracy", 0.25), ("val/loss", 0.5))) for arm in ARMS]
+    lines = [line for line in drawn(found.view(running)) if "seed" in line]
+    assert all("seed123456789" in line and "epoch 3/1000" in line for line in lines)
+    assert all("val/accuracy 0.25" in line for line in lines)
+    assert len({line.split()[1] for line in lines}) == 3
+
+
+def test_the_time_since_the_launch_began_is_shown():
+    now = [0.0]
+    found = tracker(4, clock=lambda: now[0])
+    now[0] = 45.0
+    assert "45 s elapsed" in drawn(found.view())[-1]
+    assert "45 s elapsed" in html(found.view())
+
+
+def test_the_bar_has_no_color_of_failure_and_failures_have():
+    found = tracker(4)
+    found.finished("seed0", "ok", {})
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system="standard")
+    console.print(terminal(found.view(), 80, 24))
+    assert "\x1b[31m" not in stream.getvalue()
+    assert "\x1b[32m━" in stream.getvalue()
+    found.finished("seed1", "failed", {})
+    console.print(terminal(found.view(), 80, 24))
+    assert "\x1b[31m1 failed" in stream.getvalue()
+
+
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 12), (200, 60)])
 @pytest.mark.parametrize("total", [3, 300, 5000])
 def test_it_fits_the_screen_whatever_runs(total, width, height):
@@ -158,7 +192,7 @@ def test_what_a_run_is_doing_names_held_out_numbers_first(tmp_path):
     row = row_of(store, store.member("seed1"), 9)
     assert row == Running("seed1", 4, 9, (("val/loss", 2.0), ("train/loss", 1.0)))
     assert row_of(store, store.member("seed2"), None).step is None
-    assert (cells(row)[1], cells(at(1, 4, None))[1]) == ("epoch 4/9", "step 4")
+    assert (cells(row)[2], cells(at(1, 4, None))[2]) == ("epoch 4/9", "step 4")
     assert (steps_of({"epochs": 5}), steps_of({"epochs": True}), steps_of({})) == (5, None, None)
 
 
@@ -216,6 +250,6 @@ def test_a_program_at_work_is_seen_by_what_it_printed_last(tmp_path):
     store = sweep_of(tmp_path / "run", lambda spec: None)
     attempt = store.begin(next(spec for spec in planned([1], ("",), ("",), 1, deterministic=False)))
     attempt.log_text("$ python train.py\n# the program: /usr/bin/python\n")
-    assert cells(row_of(store, store.member("seed1"), None)) == ["seed1", "starting"]
+    assert cells(row_of(store, store.member("seed1"), None)) == ["seed1", "", "starting"]
     attempt.log_text("epoch 1  loss 0.5\nepoch 2  loss 0.4\r\x1b[2J 40 %\n\n")
-    assert cells(row_of(store, store.member("seed1"), None)) == ["seed1", "\\x1b[2J 40 %"]
+    assert cells(row_of(store, store.member("seed1"), None)) == ["seed1", "", "\\x1b[2J 40 %"]
