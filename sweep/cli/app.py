@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": "sweep.cli.prove",
     "reproduce": "sweep.cli.prove",
     "export": "sweep.cli.export",
+    "pack": "sweep.cli.pack",
     "completion": "sweep.cli.start",
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, say, show
+from sweep.cli.output import emit, say, show_document
 from sweep.errors import ConfigError, EnsembleError
 from sweep.store import Store
 
@@ -66,7 +64,6 @@ def ensemble(
     unsure it is of each example and why, how many members are enough, and which examples are disputed. Runs
     nothing, except with --export, which rebuilds the models.
     """
-    from sweep.report import document
     from sweep.report.worth import worth
     from sweep.report.worth_view import view
 
@@ -81,12 +78,7 @@ def ensemble(
     if as_json or format_ == "json":
         emit({**found.to_json(), "exported": None if out is None else str(out)})
         return 0
-    made = view(found, "" if out is None else str(out))
-    if format_ == "md":
-        show(document.markdown(made))
-        return 0
-    width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
-    show(document.text(made, width=width, color=document.wants_color(sys.stdout)))
+    show_document(view(found, "" if out is None else str(out)), format_)
     return 0
 
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sweep.cli.output import emit, show
+from sweep.cli.output import emit, show_document
 from sweep.errors import ConfigError
 from sweep.store import Store
-
-if TYPE_CHECKING:
-    from sweep.report.document import Document
 
 _level = click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
                       show_default=True, help="Of every interval.")  # fmt: skip
@@ -64,7 +59,7 @@ def items(
               "against": _plain(asdict(compared)) if compared else None})  # fmt: skip
         return 0
     every = [one for each in found for one in each]
-    _print(view.items_view(every, compared, f"sweep report {shlex.quote(str(directory))}"), format_)
+    show_document(view.items_view(every, compared, f"sweep report {shlex.quote(str(directory))}"), format_)
     return 0
 
 
@@ -99,18 +94,8 @@ def examples(
     if as_json or format_ == "json":
         emit({"answers": _plain(asdict(found)), "against": _plain(asdict(difference)) if difference else None})
         return 0
-    _print(view.answers_view(found, other, difference), format_)
+    show_document(view.answers_view(found, other, difference), format_)
     return 0
-
-
-def _print(made: Document, format_: str) -> None:
-    from sweep.report import document
-
-    if format_ == "text":
-        width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
-        show(document.text(made, width=width, color=document.wants_color(sys.stdout)))
-    else:
-        show(document.latex(made) if format_ == "latex" else document.markdown(made))
 
 
 def _only(names: list[str], directory: Path) -> str:

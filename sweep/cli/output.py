@@ -7,6 +7,7 @@ import io
 import json
 import os
 import select
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from sweep.store import atomic
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+    from sweep.report.document import Document
 
 # What our own texts hold that an ASCII or Latin-1 terminal may not show.
 _PLAIN = {
@@ -89,6 +92,17 @@ def say(text: str, *, err: bool = False) -> None:
 def show(text: str, *, err: bool = False) -> None:
     """Print text that is made for the screen, as it is."""
     (sys.stderr if err else sys.stdout).write(text)
+
+
+def show_document(made: Document, format_: str) -> None:
+    """Print a document as text, for the width and colours of the terminal, or as md or latex."""
+    from sweep.report import document
+
+    if format_ == "text":
+        width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
+        show(document.text(made, width=width, color=document.wants_color(sys.stdout)))
+    else:
+        show(document.latex(made) if format_ == "latex" else document.markdown(made))
 
 
 def emit(value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sweep.cli.output import emit, in_short, say, show
+from sweep.cli.output import emit, in_short, say, show, show_document
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
 from sweep.number import number
 from sweep.store import Member, Reading, Store, atomic
@@ -131,6 +131,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
 @click.option(
     "--metric", "metrics", multiple=True, help="md, latex: the columns; default: those of the primary's split."
 )
+@click.option("--checklist", is_flag=True, help="Answer what reproducibility checklists ask, from the records.")
 @click.option("--percent", is_flag=True, help="md, latex: accuracies and other shares in percent.")
 @click.option("--group-by", metavar="KEYS", help="Cut a grid by these parameters only, e.g. lr.")
 @click.option("--spread", type=click.Choice(["ci", "sd"]), default="ci", show_default=True,
@@ -142,6 +143,7 @@ def report(
     html: Path | None,
     level: float,
     metrics: tuple[str, ...],
+    checklist: bool,
     percent: bool,
     group_by: str | None,
     spread: Literal["ci", "sd"],
@@ -159,7 +161,12 @@ def report(
         _page(stores[0], html, level)
         return 0
     made = [reports.build(store, level=level, group_by=keys(group_by)) for store in stores]
-    if as_json or format_ == "json":
+    if checklist:
+        from sweep.report.checklist import checklist as answers
+
+        for one, store in zip(made, stores, strict=True):
+            show_document(answers(one, store), "text" if format_ == "json" else format_)
+    elif as_json or format_ == "json":
         bodies = [reports.to_json(one) for one in made]
         emit(bodies[0] if len(bodies) == 1 else bodies)
     elif format_ == "text":

@@ -18,6 +18,7 @@ from typing import Any
 
 from sweep.errors import StoreError, SweepError
 from sweep.store import atomic, lock, record
+from sweep.store.archive import is_packed, unpacked
 from sweep.store.attempt import is_checkpoint
 from sweep.store.names import ATTEMPT, EVENTS, LOCK, MANIFEST, MEMBERS, RECORD, inside
 
@@ -65,10 +66,12 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
 
 
 def fetched(place: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Return a directory of this machine that holds what is at `place`, and the URL it is a copy of, if any.
+    """Return a directory of this machine that holds what is at `place`, and the URL or zip it is a copy of, if any.
 
     Raises: StoreError.
     """
+    if is_packed(place):
+        return unpacked(Path(place), cache()), os.fspath(place)
     folder, remote = located(place) if url_of(place) is not None else (Path(place), None)
     if remote is None:
         return folder, ""
@@ -80,6 +83,11 @@ def fetched(place: str | os.PathLike[str]) -> tuple[Path, str]:
     return folder, remote.url
 
 
+def cache() -> Path:
+    """Return the folder of this machine in which copies are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sweep"
+
+
 class Remote:
     """The place at a URL, and the directory of this machine that is copied there.
 
@@ -88,10 +96,9 @@ class Remote:
 
     def __init__(self, url: str, files: Any, root: str) -> None:
         self.url, self.files, self.root = url, files, root.rstrip("/")
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         name = re.sub(r"[^A-Za-z0-9._-]", "_", url.rstrip("/").rpartition("/")[2])[:40]
         self.note = ""
-        self.mirror = cache / "sweep" / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}"
+        self.mirror = cache() / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}"
 
     @property
     def at_work(self) -> bool:

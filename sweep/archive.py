@@ -1,0 +1,88 @@
+"""A run directory as one zip: the directory itself, its page, its frames, and an RO-Crate description of all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sweep.errors import StoreError
+from sweep.export import export
+from sweep.report import html
+from sweep.store import Store, atomic
+from sweep.store.attempt import is_checkpoint
+from sweep.store.names import EVENTS, MANIFEST, MEMBERS
+
+CRATE = "ro-crate-metadata.json"
+KINDS = {".json": "application/json", ".jsonl": "application/jsonl", ".csv": "text/csv", ".html": "text/html",
+         ".txt": "text/plain", ".npz": "application/zip", ".safetensors": "application/octet-stream"}  # fmt: skip
+
+
+def pack(store: Store, out: Path) -> int:
+    """Write `out`, which reading commands and `sweep.open` take like the directory; return the number of files.
+
+    The zip appears whole or not at all. Checkpoints are left out: they serve a run that goes on here.
+    Raises: StoreError where `out` cannot be written or a run is at work.
+    """
+    if store.owner() is not None:
+        raise StoreError("a launch is at work here", where=store.shown, hint="pack it when it has ended")
+    try:
+        with TemporaryDirectory() as folder:
+            made = Path(folder)
+            (made / "report.html").write_text(html.page(store), encoding="utf-8")
+            export(store, "csv", made / "frames")
+            added = {path.relative_to(made).as_posix(): path for path in sorted(made.rglob("*")) if path.is_file()}
+            files = {**dict(_own(store.path)), **added}
+            (made / CRATE).write_text(json.dumps(crate(store, files), indent=2) + "\n", encoding="utf-8")
+            files[CRATE] = made / CRATE
+            atomic.write(out, lambda stream: _written(stream, files))
+    except OSError as error:
+        raise StoreError(f"cannot be written ({error.strerror})", where=str(out), hint="name another --out") from error
+    return len(files)
+
+
+def _written(stream: object, files: dict[str, Path]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
+        for name, path in files.items():
+            archive.write(path, name)
+
+
+def _own(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a run directory by their relative names; no links, locks, temporary files or checkpoints."""
+    for name in (MANIFEST, EVENTS):
+        if (root / name).is_file() and not (root / name).is_symlink():
+            yield name, root / name
+    for path in sorted((root / MEMBERS).rglob("*")):
+        hidden = path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path)
+        if path.is_file() and not path.is_symlink() and not hidden and path.resolve().is_relative_to(root.resolve()):
+            yield path.relative_to(root).as_posix(), path
+
+
+def crate(store: Store, files: dict[str, Path]) -> dict[str, object]:
+    """Return the description by RO-Crate 1.1: the data set, its files with sha256, and the software that made it."""
+    entries = [
+        {
+            "@id": name, "@type": "File", "encodingFormat": KINDS.get(path.suffix, "application/octet-stream"),
+            "contentSize": str(path.stat().st_size), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for name, path in files.items()
+    ]  # fmt: skip
+    seeds = ", ".join(map(str, store.manifest.seeds))
+    root = {
+        "@id": "./", "@type": "Dataset", "name": store.manifest.name,
+        "description": f"Runs of one experiment with seeds {seeds}.",
+        "datePublished": datetime.now(UTC).date().isoformat(), "license": "to be chosen by the authors",
+        "hasPart": [{"@id": name} for name in files],
+        "mainEntity": {"@id": MANIFEST}, "instrument": {"@id": "#sweep"},
+    }  # fmt: skip
+    about = {
+        "@id": CRATE, "@type": "CreativeWork", "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+        "about": {"@id": "./"},
+    }  # fmt: skip
+    software = {"@id": "#sweep", "@type": "SoftwareApplication", "name": "sweep", "version": version("seed-sweep")}
+    return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [about, root, software, *entries]}

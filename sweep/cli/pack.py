@@ -1,0 +1,32 @@
+"""`sweep pack`: a run directory as one file."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from sweep.cli.output import say
+from sweep.errors import ConfigError
+from sweep.store import Store
+
+
+@click.command(short_help="One zip with everything, for a repository or a colleague.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.zip", help="Where to write; NAME.zip by default.")
+def pack(directory: Path, out: Path | None) -> int:
+    """Write one zip: the run directory, its page, its frames as CSV, and an RO-Crate description with sha256 sums.
+
+    report, compare, ensemble, export and sweep.open take the zip like the directory.
+    """
+    from sweep import archive
+
+    store = Store.open(directory)
+    target = out if out is not None else Path(f"{directory.resolve().name}.zip")
+    if target.suffix != ".zip":
+        raise ConfigError(f"{target.name} is no name for a zip", where="--out", hint=f"--out {target.name}.zip")
+    count = archive.pack(store, target)
+    say(f"wrote {target}: {count} files, {target.stat().st_size:,} bytes")
+    say(f"next: sweep report {shlex.quote(str(target))}")
+    return 0

@@ -1,0 +1,75 @@
+"""A packed run directory: a zip that is unpacked into a folder of this machine to be read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from sweep.errors import StoreError
+from sweep.store import atomic
+from sweep.store.names import EVENTS, MANIFEST, MEMBERS
+
+MOST = 8 << 30  # bytes that a zip may unpack to
+RATIO = 200  # by how much it may grow
+FILES = 4_000_000
+
+
+def is_packed(place: str | os.PathLike[str]) -> bool:
+    """Return whether `place` is a file named like a zip."""
+    return os.fspath(place).endswith(".zip") and os.path.isfile(place)
+
+
+def unpacked(path: Path, cache: Path) -> Path:
+    """Return a folder below `cache` with the run directory that a zip holds; the same for the same content.
+
+    Only sweep.json, events.jsonl and what is below members/ are unpacked: no links, no absolute names, no `..`.
+    Raises: StoreError for a zip that is damaged, holds no sweep, or unpacks to more than it should.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
+    try:
+        with atomic.opened(path) as stream:
+            folder = cache / f"{name}-{hashlib.file_digest(stream, 'sha256').hexdigest()[:12]}"
+            if (folder / MANIFEST).exists():
+                return folder
+            stream.seek(0)
+            with zipfile.ZipFile(stream) as archive:
+                chosen = _chosen(archive, path)
+                partial = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+                shutil.rmtree(partial, ignore_errors=True)
+                for item in chosen:
+                    target = partial / PurePosixPath(item.filename)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(item) as source, target.open("xb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                partial.rename(folder)
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        if isinstance(error, OSError) and (folder / MANIFEST).exists():
+            return folder  # another command unpacked it meanwhile
+        raise StoreError(f"cannot be unpacked ({error})", where=str(path), hint="ask for it again") from error
+    return folder
+
+
+def _chosen(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    items = archive.infolist()
+    if len(items) > FILES:
+        raise StoreError(f"holds more than {FILES:,} files", where=str(path))
+    chosen = [item for item in items if _ours(item)]
+    if MANIFEST not in {item.filename for item in chosen}:
+        raise StoreError("no sweep is in this zip (sweep.json is missing)", where=str(path))
+    size, packed = sum(item.file_size for item in chosen), sum(item.compress_size for item in chosen)
+    if size > MOST or size > RATIO * max(packed, 1 << 16):
+        raise StoreError(f"unpacks from {packed:,} to {size:,} bytes", where=str(path), hint="unpack it yourself")
+    return chosen
+
+
+def _ours(item: zipfile.ZipInfo) -> bool:
+    name = PurePosixPath(item.filename)
+    mode = item.external_attr >> 16
+    if item.is_dir() or stat.S_ISLNK(mode) or name.is_absolute() or ".." in name.parts or "\\" in item.filename:
+        return False
+    return item.filename in (MANIFEST, EVENTS) or name.parts[0] == MEMBERS

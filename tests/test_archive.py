@@ -1,0 +1,109 @@
+"""A packed directory opens like the one it came from, and a hostile zip touches nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from finished import failure, sweep_of
+
+import sweep
+from sweep import archive
+from sweep.cli.app import main
+from sweep.errors import StoreError
+from sweep.report import build, to_json
+from sweep.report.checklist import methods
+from sweep.store import Store
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return sweep_of(
+        tmp_path / "runs",
+        lambda spec: {"failure": failure(), "seconds": 7.0}
+        if spec.seed == 2
+        else {"metrics": {"test/accuracy": 0.9 + spec.seed / 100}, "seconds": 3600.0,
+              "history": [{"step": 1, "val/loss": 0.5}]},
+        seeds=range(4),
+    )  # fmt: skip
+
+
+def test_a_packed_directory_gives_the_same_report(made: Store, tmp_path: Path) -> None:
+    target = tmp_path / "sent.zip"
+    archive.pack(made, target)
+    again = Store.open(target)
+    one, two = to_json(build(made)), to_json(build(again))
+    for body in (one, two):
+        body.pop("directory"), body.pop("next")
+    assert one == two
+    assert sweep.open(target).frame.equals(sweep.open(made.path).frame)
+    assert Store.open(target).path == again.path  # unpacked once
+    assert main(["report", str(target)]) == 0
+
+
+def test_the_crate_answers_for_every_file(made: Store, tmp_path: Path) -> None:
+    target = tmp_path / "sent.zip"
+    archive.pack(made, target)
+    with zipfile.ZipFile(target) as held:
+        names = set(held.namelist())
+        graph = json.loads(held.read("ro-crate-metadata.json"))["@graph"]
+    described = {each["@id"] for each in graph if each["@type"] == "File"}
+    assert described == names - {"ro-crate-metadata.json"}
+    assert {"report.html", "frames/runs.csv", "sweep.json"} <= names
+    assert all(len(each["sha256"]) == 64 for each in graph if each["@type"] == "File")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "members/../../outside", "members\\..\\outside"])
+def test_a_name_that_leads_out_is_not_unpacked(made: Store, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "sent.zip"
+    archive.pack(made, target)
+    with zipfile.ZipFile(target, "a") as held:
+        held.writestr(name, "harm")
+    before = set(tmp_path.iterdir())
+    folder = Store.open(target).path
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "cache"}
+    assert not [path for path in folder.rglob("*") if "outside" in path.name]
+
+
+def test_links_bombs_and_damage_are_refused(made: Store, tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("members/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    target = tmp_path / "sent.zip"
+    archive.pack(made, target)
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as held:
+        held.writestr(link, "/etc")
+    assert not any(path.is_symlink() for path in Store.open(target).path.rglob("*"))
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as held:
+        held.writestr("members/big", b"0" * (64 << 20))
+    with pytest.raises(StoreError, match="unpacks"):
+        Store.open(target)
+    (tmp_path / "torn.zip").write_bytes(target.read_bytes()[:1000])
+    (tmp_path / "empty.zip").write_bytes(b"")
+    for name in ("torn.zip", "empty.zip"):
+        with pytest.raises(StoreError):
+            Store.open(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as held:
+        held.writestr("a.txt", "a")
+    with pytest.raises(StoreError, match="no sweep"):
+        Store.open(tmp_path / "other.zip")
+
+
+def test_packing_into_a_place_that_cannot_be_written_says_so(made: Store, tmp_path: Path) -> None:
+    assert main(["pack", str(made.path), "--out", str(tmp_path / "no" / "x.zip")]) == 2
+    assert main(["pack", str(made.path), "--out", str(tmp_path / "x.tar")]) == 2
+    assert not os.path.exists(tmp_path / "no")
+
+
+def test_the_checklist_counts_what_failed_and_what_it_cost(made: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(made.path), "--checklist"]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    assert "4 planned, 3 ok, 1 failed" in said
+    assert "seeds: 4: 0, 1, 2, 3" in said
+    assert "not recorded: to be answered by you" in said
+    assert "1 of 4 runs failed" in methods(build(made))
+    assert main(["report", str(made.path), "--checklist", "--format", "latex"]) == 0
