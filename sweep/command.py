@@ -29,6 +29,7 @@ from sweep.metrics.seen import seen
 from sweep.own_folder import lent
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
+from sweep.store.masking import Masking
 from sweep.target.command import VARIABLE, fill, params_by_name, placeholders, search_path
 from sweep.task import Accident
 
@@ -169,7 +170,7 @@ def _ended_by(code: int) -> int:
 
 
 class _Heard:
-    """A program's output: written to its run's log as it comes, and each stream raw into a file of its own."""
+    """A program's output without secrets: written to its run's log as it comes, each stream into a file of its own."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -177,8 +178,12 @@ class _Heard:
         self._last = ""
         utf8 = codecs.getincrementaldecoder("utf-8")
         self._decoders = {stream: utf8("replace") for stream in output.FILES}
+        self._masking = {stream: Masking(run.attempt.secrets) for stream in output.FILES}
 
     def take(self, stream: str, data: bytes) -> None:
+        self._keep(stream, self._masking[stream].take(data))
+
+    def _keep(self, stream: str, data: bytes) -> None:
         self.kept[stream].take(data)
         text = self._decoders[stream].decode(data)
         self._last = (self._last + text)[-8192:]
@@ -186,6 +191,7 @@ class _Heard:
 
     def close(self) -> None:
         for stream, decoder in self._decoders.items():
+            self._keep(stream, self._masking[stream].rest())
             self.run.attempt.log_text(decoder.decode(b"", final=True))
             self.kept[stream].close()
 

@@ -125,6 +125,7 @@ def _called(store: Store, task: Task, attempts: Sequence[Attempt], place: Place)
 
     def cut() -> None:
         for attempt in attempts:
+            attempt.mask_log()
             attempt.cut_log()
 
     try:

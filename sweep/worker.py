@@ -161,7 +161,7 @@ def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place
                     outcome = Outcome(
                         task[index].key,
                         "interrupted" if interrupted else "unpacked" if isinstance(result, Unpacked) else "lost",
-                        notes=() if interrupted else (str(result),),
+                        notes=() if interrupted else (attempts[index].hide(str(result)),),
                     )
                     if changed(place.watched):  # nothing goes on from what two programs have made
                         attempts[index].drop_checkpoints()
@@ -455,20 +455,22 @@ def _commit(
         run.note("not deterministic: the training code had turned a switch back when it ended")
     if run.attempt.number > 1 and not run.looked_back:
         run.note(f"attempt {run.attempt.number}: started from zero; the training code keeps no checkpoint")
+    hide = run.attempt.hide
     if failure is not None:
-        failure = Failure(failure.kind, failure.message, failure.phase, failure.exception, failure.where)
+        failure = Failure(failure.kind, hide(failure.message), failure.phase, failure.exception, failure.where)
+    notes = tuple(map(hide, run.notes))
     record = Record(
         spec=run.spec.to_json(), spec_id=run.id, status="failed" if failure else "ok",
         attempt=run.attempt.nonce, attempts=run.attempt.number, failure=failure, metrics=metrics,
         result=run.outcome, digests=run.chain, environment=numeric, environment_id=environment_id(numeric),
-        context=context, artifacts=run.attempt.artifacts(), seconds=round(seconds, 3), notes=tuple(run.notes),
+        context=context, artifacts=run.attempt.artifacts(), seconds=round(seconds, 3), notes=notes,
         collected=run.collected, files=files,
     )  # fmt: skip
     won = store.commit(run.attempt, record)
     if won:
         run.attempt.drop_checkpoints()
     status: Any = record.status if won else "late"
-    return Outcome(run.spec.key, status, metrics, failure, record.seconds, tuple(run.notes), files=files)
+    return Outcome(run.spec.key, status, metrics, failure, record.seconds, notes, files=files)
 
 
 def _kept(run: Run, failure: Failure) -> Metrics:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 HIDDEN = "***"
+SHORTEST = 6  # characters of a secret that is looked for in what programs print: a shorter one is part of many words
+_NO_SECRETS = ("PWD", "OLDPWD")  # variables of every shell
 
 _ALWAYS = frozenset(
     """
@@ -97,3 +100,31 @@ def _words(words: list[Any]) -> list[Any]:
             option = word
         out.append(redact(word))
     return out
+
+
+def known(*values: Any) -> tuple[bytes, ...]:
+    """Return the secrets in plain data and in this process's environment, longest first, each without a line end.
+
+    They are what `redact` would hide there; paths of files and what is shorter than `SHORTEST` are left out.
+    """
+    variables = {name: text for name, text in os.environ.items() if name not in _NO_SECRETS}
+    found = {text for each in (*values, variables) for text in _differences(each, redact(each))}
+    found |= {text for name, text in variables.items() if name.endswith(("TOKEN", "KEY"))}  # none is that of a table
+    # A password is printed without the user before it, a token without `Bearer`, a key in lines.
+    parts = {part for text in found for part in (text, re.split(r"[\s:]", text)[-1], *text.splitlines())}
+    secrets = {part for part in parts if len(part) >= SHORTEST and "\n" not in part and not os.path.exists(part)}
+    return tuple(sorted((part.encode(errors="surrogateescape") for part in secrets), key=len, reverse=True))
+
+
+def _differences(value: Any, shown: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key in value:
+            yield from _differences(value[key], shown[key])
+    elif isinstance(value, list | tuple):
+        for one, other in zip(value, shown, strict=True):
+            yield from _differences(one, other)
+    elif shown == HIDDEN:
+        yield str(value)
+    elif isinstance(value, str) and shown != value:
+        pattern = "(.+?)".join(map(re.escape, shown.split(HIDDEN)))
+        yield from (found.groups() if (found := re.fullmatch(pattern, value, re.DOTALL)) else [])

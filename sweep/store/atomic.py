@@ -253,10 +253,11 @@ def open_lock(path: Path) -> int:
     return _open(path, os.O_RDWR | os.O_CREAT)
 
 
-def overwrite(fd: int, data: bytes) -> None:
-    """All that a lock file says. Not whole or nothing: what cannot be read names nobody."""
-    _truncate(fd, 0)
-    os.lseek(fd, 0, os.SEEK_SET)
+def overwrite(fd: int, data: bytes, *, at: int | None = None) -> None:
+    """Make this all that a file says, or its bytes from `at` on. Not whole or nothing, as fits a lock or a log."""
+    if at is None:
+        _truncate(fd, 0)
+    os.lseek(fd, at or 0, os.SEEK_SET)
     _write(fd, data)
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from sweep.errors import SweepError
 from sweep.store import atomic, history, lock, predictions
+from sweep.store.masking import masked
 from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, MODEL, MODEL_ABOUT, PREDICTIONS, SCORES, WORK
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
@@ -59,6 +60,8 @@ class Attempt:
     owner: Owner
     number: int
     previous: tuple[Path, ...] = ()
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)  # what its log and its record never show
+    _masked: int = field(default=0, repr=False)  # bytes of its log in which they were looked for
     _shared: dict[str, Stamp] | None = field(default=None, repr=False)
     _history: atomic.Appender | None = field(default=None, repr=False)
     _ended: bool = field(default=False, repr=False)  # its files are hashed: nothing is added to them
@@ -126,10 +129,35 @@ class Attempt:
             with suppress(OSError):
                 (self.path / ABOUT).unlink(missing_ok=True)
 
+    def hide(self, text: str) -> str:
+        """Return a text with `***` in the place of each known secret."""
+        return masked(text.encode(errors="surrogatepass"), self.secrets).decode(errors="surrogatepass")
+
     def log_text(self, text: str) -> None:
         with atomic.append(self.path / LOG) as stream:
-            stream.write(text[-LOG_LIMIT // 2 :].encode(errors="replace"))
+            stream.write(self.hide(text)[-LOG_LIMIT // 2 :].encode(errors="replace"))
         self.cut_log()
+
+    def mask_log(self) -> None:
+        """Overwrite the known secrets in a log that a process writes by itself; in place, for it holds it open."""
+        path = self.path / LOG
+        if not self.secrets or not path.exists():
+            return
+        longest = len(self.secrets[0])
+        with path.open("rb", buffering=0) as stream:
+            fd = atomic.open_lock(path)
+            try:
+                while True:
+                    at = stream.seek(max(0, self._masked - longest))
+                    data = stream.read(1 << 20)
+                    for secret in self.secrets:
+                        for found in re.finditer(re.escape(secret), data):
+                            atomic.overwrite(fd, b"*" * len(secret), at=at + found.start())
+                    if at + len(data) <= self._masked:
+                        break
+                    self._masked = at + len(data)
+            finally:
+                os.close(fd)
 
     def cut_log(self) -> None:
         """Keep the beginning and the newest lines of a log that is too long; in place, for writers hold it open."""
@@ -144,6 +172,7 @@ class Attempt:
         fd = atomic.open_lock(path)
         try:
             atomic.overwrite(fd, head + b"\n[... cut ...]\n" + tail)
+            self._masked = path.stat().st_size
         finally:
             os.close(fd)
 

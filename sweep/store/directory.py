@@ -363,7 +363,11 @@ class Store:
         folder.mkdir(parents=True)
         about = {**owner.to_json(), "number": number, "spec_id": spec.id}
         atomic.write(folder / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
-        return Attempt(folder, spec.id, owner, number, tuple(previous))
+        # Imported here: who only reads a directory hides nothing, and would wait for pydantic.
+        from sweep.config.redaction import known
+
+        hidden = known(spec.params, list(spec.target.argv))
+        return Attempt(folder, spec.id, owner, number, tuple(previous), hidden)
 
     def commit(self, attempt: Attempt, made: Record) -> bool:
         """Make `made` the outcome of its run. False: another attempt was first, and stays."""

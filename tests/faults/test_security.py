@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,10 +18,15 @@ import numpy as np
 import pytest
 import torch
 from finished import accuracies, sweep_of
+from hypothesis import given
+from hypothesis import strategies as st
 from kit import Nursery
 
 import sweep as package
-from sweep.store import Store, atomic, record
+from sweep.config.redaction import known
+from sweep.store import Attempt, Store, atomic, record
+from sweep.store.masking import Masking, masked
+from sweep.store.owner import this_process
 
 SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
 
@@ -291,6 +297,84 @@ def test_case_81_secrets_stand_nowhere_in_a_directory_nor_on_the_screen(nursery:
     assert len(files) > 6
     assert [p for p in files if secret.encode() in p.read_bytes()] == []
     assert any(b"public" in p.read_bytes() for p in files)  # the control: other values are there
+
+
+PRINTS = """
+import os, sys, time
+seed, key = sys.argv[1], sys.argv[3]
+print("public", key, os.environ["TALK_TOKEN"])
+for piece in (key[:5], key[5:], "\\n"):
+    sys.stdout.write(piece); sys.stdout.flush(); time.sleep(0.05)
+print('{"test/accuracy": 0.5}')
+if seed == "2":
+    sys.exit("401 for " + key)
+"""
+
+
+@pytest.mark.parametrize("kind", ["function", "command"])
+def test_case_81_secrets_that_training_code_prints_itself_are_masked(
+    nursery: Nursery, tmp_path: Path, kind: str
+) -> None:
+    secret, token = "s3cr3t-value-of-a-key", "t0k3n-of-the-environment"
+    (tmp_path / "prints.py").write_text(PRINTS)
+    words = ["run", "--seeds", "1,2", "--out", "runs", "--engine", "inline"]
+    if kind == "function":
+        words += ["train=victims:talkative", f"params.api_key={secret}"]
+    else:
+        words += ["--", sys.executable, "prints.py", "{seed}", "--token", secret]
+    done = kit.sweep(*words, folder=tmp_path, TALK_TOKEN=token)
+    assert done.returncode == 1, done.stderr
+    report = nursery.run(["report", "runs"], tmp_path).output
+    assert "401 for ***" in report
+    assert "1 ok + 1 failed" in report
+    said = {"screen": (done.stdout + done.stderr + report).encode()}
+    said |= {str(p): p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    assert [place for place, text in said.items() if secret.encode() in text or token.encode() in text] == []
+    logs = [text for place, text in said.items() if place.endswith("log.txt")]
+    assert len(logs) == 2
+    assert all(b"public ***" in text for text in logs)
+
+
+def test_a_secret_is_known_wherever_it_would_be_hidden_and_no_common_word_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in {
+        "HF_TOKEN": "hf-abcdef",
+        "PWD": "/some/folder",
+        "API_KEY": "abc",
+        "OUR_TOKEN": "of-ours",
+        "USER": "somebody",
+    }.items():
+        monkeypatch.setenv(name, value)
+    params = {"db": {"url": "postgres://me:pass-word@host/x"}, "lr": 0.125, "password": ["one-of-two", 1234567]}
+    found = known(params, ["train.py", "--auth-token=in-a-word", "Authorization: Bearer of-a-header", "--lr", "0.1"])
+    expected = {
+        b"hf-abcdef", b"of-ours", b"me:pass-word", b"pass-word", b"one-of-two", b"1234567", b"in-a-word",
+        b"Bearer of-a-header", b"of-a-header",
+    }  # fmt: skip
+    assert set(found) == expected
+    assert [len(each) for each in found] == sorted(map(len, found), reverse=True)
+
+
+@given(st.lists(st.integers(1, 9), max_size=40))
+def test_a_secret_that_comes_in_pieces_is_masked_and_nothing_else_is_lost(cuts: list[int]) -> None:
+    secrets = (b"abcabd-secret", b"abcab")
+    whole = b"x abcabc abcabd-secret abcabdabcab\nabcabd-secre"
+    masking, out, at = Masking(secrets), b"", 0
+    for cut in [*cuts, len(whole)]:
+        out += masking.take(whole[at : at + cut])
+        at += cut
+    assert out + masking.rest() == masked(whole, secrets) == b"x ***c *** ***d***\n***d-secre"
+
+
+def test_the_log_that_a_process_writes_by_itself_is_masked_in_place(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path, "", this_process(), 1, secrets=(b"long-secret", b"secret"))
+    log = tmp_path / "log.txt"
+    with log.open("ab", buffering=0) as stream:
+        for piece in (b"a long-sec", b"ret b\n", b"c" * (1 << 20), b"secret", b"", b"\nlong-secret"):
+            stream.write(piece)
+            attempt.mask_log()
+    assert log.read_bytes() == b"a *********** b\n" + b"c" * (1 << 20) + b"******\n***********"
 
 
 NASTY = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -127,6 +128,17 @@ def fails_once(run: Run, *, mark: str) -> Mapping[str, float]:
 def secretive(run: Run, *, api_key: str = "", note: str = "") -> Mapping[str, float]:
     """Has been given a secret, and does not tell it."""
     return {"test/accuracy": len(api_key) / 100 + run.seed / 1000}
+
+
+def talkative(run: Run, *, api_key: str) -> Mapping[str, float]:
+    """Tells its secrets in every way that ends in a file or on the screen."""
+    print("public", api_key, os.environ["TALK_TOKEN"], flush=True)
+    os.write(2, f"by its descriptor {api_key}\n".encode())
+    subprocess.run(["sh", "-c", f"echo by a child {api_key}"], check=True)
+    run.note(f"a note with {api_key}")
+    if run.seed == 2:
+        raise ValueError(f"401 for {api_key}")
+    return {"test/accuracy": run.seed / 1000}
 
 
 def reseeds(run: Run) -> Mapping[str, float]:
