@@ -82,11 +82,14 @@ def left(store: Store) -> str:
     """What a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with a checkpoint to go on from"."""
     members = list(store.scan())
     done = sum(member.record is not None for member in members)
-    begun = [store.checkpoint(member) for member in members if member.record is None and member.attempts]
-    kept = sum(step is not None for step in begun)
+    begun = [member for member in members if member.record is None and member.attempts]
     said = f"{done} {'run is' if done == 1 else 'runs are'} complete"
     if not begun:
         return said
+    if store.manifest.experiment["target"]["kind"] == "command":
+        kept = sum(store.left_behind(member) > 0 for member in begun)
+        return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with files in {{dir}} to go on with"
+    kept = sum(store.checkpoint(member) is not None for member in begun)
     return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with a checkpoint to go on from"
 
 
@@ -114,10 +117,9 @@ def _signals(launch: Launch, warn: Callable[[str], None]) -> Iterator[list[signa
         if len(seen) > 1:
             raise Cancelled
         launch.stop(signal.Signals(number).name)
-        warn(
-            f"{signal.Signals(number).name}: running seeds go on to their next checkpoint "
-            f"({PATIENCE:.0f} s at most); again to cancel at once"
-        )
+        program = launch.prepared.plan.target.kind == "command"
+        stops = "running programs are told to end" if program else "running seeds go on to their next checkpoint"
+        warn(f"{signal.Signals(number).name}: {stops} ({PATIENCE:.0f} s at most); again to cancel at once")
         late = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))
         late.daemon = True
         late.start()

@@ -112,10 +112,15 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
             return f" {member.record.failure}" if first == member.key else f" as {first}"
         return "  ".join([f" {in_short(member.record.metrics)}", *([one_line(member.note)] if member.note else [])])
     if member.status in ("running", "lost", "stopped"):
-        row, kept = store.last_row(member), store.checkpoint(member)
+        row = store.last_row(member)
         parts = [f"step {row['step']}"] if row else []
-        if member.status != "running":
-            parts.append("goes on from its checkpoint" if kept is not None else "no checkpoint: begins again")
+        if member.status != "running" and store.manifest.experiment["target"]["kind"] == "command":
+            files = store.left_behind(member)
+            kept = f"goes on with {files} file{'s' * (files != 1)} in its {{dir}}"
+            parts.append(kept if files else "its {dir} is empty: begins again")
+        elif member.status != "running":
+            kept = "goes on from its checkpoint"
+            parts.append(kept if store.checkpoint(member) is not None else "no checkpoint: begins again")
         return " " + "; ".join([*parts, *([member.note] if member.note else [])])
     return ""
 

@@ -40,7 +40,7 @@ def is_result(name: str) -> bool:
 Stamp = tuple[int, int, int]
 
 
-def _stamps(folder: Path) -> dict[str, Stamp]:
+def stamps(folder: Path) -> dict[str, Stamp]:
     """Return (size, time in ns, inode) of every file and link below a folder, by its relative name."""
     found = {}
     for top, folders, files in os.walk(folder):
@@ -186,7 +186,7 @@ class Attempt:
         if folder.is_symlink() or any(owner is not None and owner.dead() is None for owner in owners):
             return self.path
         folder.mkdir(exist_ok=True)
-        self._shared = _stamps(folder)
+        self._shared = stamps(folder)
         return folder
 
     @property
@@ -200,7 +200,7 @@ class Attempt:
         folder = self.path.parent / WORK
         if before is None or folder.is_symlink() or not folder.is_dir():
             return
-        for name, stamp in _stamps(folder).items():
+        for name, stamp in stamps(folder).items():
             old = self.previous and before.get(name) == stamp
             target = (self.previous[0] if old else self.path) / name
             if target.exists() or target.is_symlink():

@@ -16,7 +16,7 @@ from typing import Any
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
 from sweep.store import atomic, history, lock, manifest, place, predictions, record, remote, scores
-from sweep.store.attempt import Attempt, is_checkpoint
+from sweep.store.attempt import Attempt, is_checkpoint, stamps
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
 from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, leaf_of, number_of
@@ -308,6 +308,11 @@ class Store:
         names = (path.stem for each in attempts_of(member.path) for path in each.glob(f"{CHECKPOINT}*.pt"))
         steps = [name.removeprefix(CHECKPOINT) for name in names]
         return max((int(step) for step in steps if step.isascii() and step.isdecimal()), default=None)
+
+    def left_behind(self, member: Member) -> int:
+        """Return how many files an unfinished program has left in the folder that its next attempt goes on with."""
+        folder = member.path / WORK
+        return 0 if folder.is_symlink() or not folder.is_dir() else len(stamps(folder))
 
     def splits(self, member: Member) -> list[str]:
         """The splits that a finished run has predictions for."""

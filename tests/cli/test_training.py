@@ -276,6 +276,29 @@ def test_an_interrupt_stops_at_a_log_says_so_and_the_next_command_goes_on() -> N
     assert not list(Path("runs/patient").glob("stop-*"))
 
 
+def test_a_stopped_program_is_said_to_go_on_with_what_it_wrote_and_not_from_a_checkpoint_of_ours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = "test -e {dir}/mine && echo '{\"acc\": 0.5}' && exit; touch {dir}/mine begun; sleep 600 # {seed}"
+    words = ["run", "--engine", "inline", "--seeds", "1,2", "--out", "runs/program", "--", "sh", "-c", program]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from sweep.cli import sweep; sweep()", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_restore_interrupt,
+    ) as process:  # fmt: skip
+        give_up = time.monotonic() + 120
+        while not Path("begun").exists() and process.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, err
+    assert "1 had begun, 1 of them with files in {dir} to go on with" in err
+    assert "told to end" in err
+    main(["status", "runs/program"])
+    said = capsys.readouterr().out
+    assert "goes on with 1 file in its {dir}" in said
+    assert "checkpoint" not in err + said
+
+
 def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
