@@ -115,12 +115,13 @@ def test_every_placeholder_is_replaced_and_all_other_braces_are_left() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("words", [["./train.sh"], ["sh", "train.sh"], ["env", "A=1", "bash", "-e", "train.sh"]])
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
-def test_a_script_with_windows_line_ends_is_refused_before_the_start(end: str) -> None:
+def test_a_script_with_windows_line_ends_is_refused_before_the_start(end: str, words: list[str]) -> None:
     text = end.join(["#!/bin/sh", "echo '{\"a\": 1}'", ""])
     Path("train.sh").write_bytes(text.encode())
     os.chmod("train.sh", 0o755)
-    config = {"command": ["./train.sh", "{seed}"]}
+    config = {"command": [*words, "{seed}"]}
     if end == "\n":  # the control
         assert record(run(config, seeds=[1], out="out", engine="inline")).status == "ok"
         return

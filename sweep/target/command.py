@@ -24,6 +24,7 @@ from sweep.target.source import file_digest
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
 
 _HOLE = re.compile(r"\{([\w.]+)\}")
+_SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 _SOURCES = (".py", ".sh", ".r", ".jl", ".lua", ".js", ".pl", ".rb")
 
 
@@ -118,19 +119,31 @@ def _mentions(path: Path) -> bool:
 def _check_program(words: Sequence[str]) -> None:
     program = words[0]
     found = shutil.which(program, path=search_path()) if not _HOLE.search(program) else None
-    if found and _begins(Path(found), b"#!"):
-        with open(found, "rb") as stream:
-            if stream.readline(4096).endswith(b"\r\n"):
-                raise TargetError(
-                    f"{program} has Windows line ends, and no system finds the interpreter that its first line names",
-                    where="command", hint=f"convert it: sed -i 's/\\r$//' {shlex.quote(program)}",
-                )  # fmt: skip
+    scripts = (found if found and _begins(Path(found), b"#!") else None, _of_a_shell(words))
+    for file in scripts:
+        if file and _first_line(Path(file)).endswith(b"\r\n"):
+            raise TargetError(
+                f"{file} has Windows line ends, which this system takes for a part of its words", where="command",
+                hint=f"convert it: sed -i 's/\\r$//' {shlex.quote(file)}",
+            )  # fmt: skip
     if _HOLE.search(program) or shutil.which(program, path=search_path()):
         return
     if os.path.isfile(program):
         hint = f"python {program} …" if program.endswith(".py") else f"make it executable: chmod +x {program}"
         raise TargetError(f"{program} is a file that cannot be executed", where="command", hint=hint)
     raise TargetError(f"no program {program!r} is here", where="command", hint="it is looked for as a shell would")
+
+
+def _first_line(path: Path) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.readline(4096)
+
+
+def _of_a_shell(words: Sequence[str]) -> str | None:
+    """Return the script that a command hands to a shell: of `sh -e x.sh 3` it is x.sh."""
+    shell = next((place for place, word in enumerate(words) if Path(word).name in _SHELLS), len(words))
+    word = next((word for word in words[shell + 1 :] if not word.startswith("-")), "")
+    return word if os.path.isfile(word) else None
 
 
 def _check_params(config: Config, words: Sequence[str]) -> None:
