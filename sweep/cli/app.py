@@ -15,6 +15,7 @@ from sweep.errors import SweepError, printable
 # In the order of a first hour with the tool; each command is imported when it is called.
 COMMANDS = {
     "init": "sweep.cli.start",
+    "config": "sweep.cli.start",
     "run": "sweep.cli.run",
     "resume": "sweep.cli.run",
     "status": "sweep.cli.read",

@@ -1,16 +1,18 @@
-"""`sweep init` and `sweep completion`: what a first hour begins with."""
+"""`sweep init`, `sweep config` and `sweep completion`: what a first hour begins with."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import click
 
-from sweep.cli.output import say, show
-from sweep.errors import SweepError
+from sweep.cli.output import emit, say, show
+from sweep.errors import ConfigError, SweepError
 
 FILES = ("experiment.yaml", "my_training.py")
 RECIPE = ("my_recipe.py",)
@@ -40,13 +42,52 @@ def init(directory: Path, recipe: bool) -> int:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name in names:
-            (directory / name).write_text((templates / name).read_text(encoding="utf-8"), encoding="utf-8")
+            (directory / name).write_text(explained((templates / name).read_text(encoding="utf-8")), encoding="utf-8")
             say(f"wrote {directory / name}")
     except OSError as error:
         raise SweepError(f"cannot be written: {error.strerror}", where=str(directory)) from error
     inside = directory.resolve() == Path.cwd()
     go = "" if inside else f"cd {shlex.quote(os.fspath(directory))} && "
     say(f"next: {go}sweep run {'recipe=my_recipe:recipe --seeds 0-9' if recipe else 'experiment.yaml'}")
+    return 0
+
+
+def explained(text: str) -> str:
+    """Return the text of a config in which every `key: value  #` is completed by what the key means."""
+    from sweep.config import describe
+
+    about = describe()
+    return re.sub(r"^((?:# )?(\w+):.*#)$", lambda line: f"{line[1]} {about[line[2]][1]}", text, flags=re.MULTILINE)
+
+
+@click.command(short_help="Print what the keys of a config mean.")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def config(keys: tuple[str, ...], as_json: bool) -> int:
+    """Print every key that a config can have, with its default and its meaning; or only the keys that are named.
+
+    \b
+      sweep config
+      sweep config lanes checkpoint
+    """
+    from sweep.config import describe
+    from sweep.config.explain import nearest
+
+    known = describe()
+    for key in keys:
+        if key not in known:
+            raise ConfigError("unknown key", where=key, hint=nearest(key, known) or "sweep config prints all keys")
+    chosen = {
+        k: row for k, row in known.items() if not keys or any(k == key or k.startswith(f"{key}.") for key in keys)
+    }
+    if as_json:
+        emit([{"key": key, "default": default, "meaning": meaning} for key, (default, meaning) in chosen.items()])
+        return 0
+    table = click.HelpFormatter(width=max(60, min(shutil.get_terminal_size().columns, 120)))
+    table.write_dl([(f"{key}: {default}", meaning) for key, (default, meaning) in chosen.items()], col_max=36)
+    say(table.getvalue().rstrip())
+    if not keys:
+        say("\nThe value behind a key is its default. Keys of params are those of the recipe or function.", err=True)
     return 0
 
 

@@ -137,13 +137,13 @@ def keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> list
         if model is None:
             break
         fields = {info.alias or name: info for name, info in model.model_fields.items()}
-        model = _model_in(fields[str(part)].annotation) if str(part) in fields else None
+        model = model_in(fields[str(part)].annotation) if str(part) in fields else None
     return [] if model is None else [info.alias or name for name, info in model.model_fields.items()]
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, types.UnionType):
-        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+        return next((found for part in get_args(annotation) if (found := model_in(part))), None)
     return None

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sweep.config import rules
+from sweep.config.explain import model_in
 from sweep.config.yaml import show
 from sweep.errors import ConfigError
 from sweep.goals import direction
@@ -97,13 +98,17 @@ class Config(Part):
     """A sweep as it was asked for, every default filled in. Made by `load`; equal configs are equal."""
 
     name: Annotated[str, BeforeValidator(rules.name)] = Field(
-        default=DEFAULT_NAME, description="names the run directory; default: the file's stem"
+        default=DEFAULT_NAME, description="the name of the sweep: results go to runs/NAME; default: the file's stem"
     )
-    seed: Annotated[int, BeforeValidator(rules.one_seed)] = Field(default=42, description="one run; 0 to 2**32 - 1")
+    seed: Annotated[int, BeforeValidator(rules.one_seed)] = Field(
+        default=42, description="the seed of one run, 0 to 2**32 - 1"
+    )
     seeds: Annotated[tuple[int, ...], BeforeValidator(rules.many_seeds)] = Field(
         default=(42,), description="a sweep: [42, 123, 456], 0-9, @seeds.txt; default: [seed]"
     )
-    deterministic: bool = Field(default=False, description="true: bit-exact; false: fast, approximately reproducible")
+    deterministic: bool = Field(
+        default=False, description="true: the same bits for the same seed; false: fast, nearly the same"
+    )
     recipe: Annotated[str | None, BeforeValidator(rules.reference)] = Field(
         default=None, description=f"module:name of a recipe; default {DEFAULT_RECIPE}"
     )
@@ -113,7 +118,9 @@ class Config(Part):
     command: Annotated[tuple[str, ...] | None, BeforeValidator(rules.command)] = Field(
         default=None, description="words of any program; {seed} {dir} {device} {run_id} are replaced"
     )
-    params: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of recipe or train")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of recipe or train; those left out keep their defaults"
+    )
     data: Annotated[tuple[str, ...], BeforeValidator(rules.paths)] = Field(
         default=(), description="files and folders that the runs read: their content is compared"
     )
@@ -145,7 +152,12 @@ class Config(Part):
     device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(rules.device)] = Field(
         default="auto", description="auto, cpu or cuda"
     )
-    threads: int = Field(default=1, ge=1, le=1024, description="torch threads of a run; decides bits on a CPU")
+    threads: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="torch threads of one run; on a CPU part of the result: they decide its bits",
+    )
     lanes: Annotated[int | str, BeforeValidator(rules.lanes)] = Field(
         default="auto",
         description="seeds trained side by side in one process on a GPU: auto, off or a number",
@@ -157,7 +169,7 @@ class Config(Part):
     resources: Resources = Field(default=Resources(), description="what one run is given on a cluster")
     checkpoint: Annotated[Checkpoint, BeforeValidator(rules.checkpoint)] = Field(
         default=Checkpoint(every_seconds=60.0),
-        description="{every_epochs: 5}, or best(val/loss)",
+        description="when an unfinished run is saved, {every_epochs: 5}, and which epoch counts, best(val/loss)",
     )
     timeout: Duration | None = Field(default=None, description="longest time of one run: seconds, 30m, 2h")
     retries: int = Field(default=2, ge=0, le=100, description="new attempts after a worker was lost")
@@ -165,7 +177,9 @@ class Config(Part):
         default=(),
         description="hold all streams of randomness but these: init, order, augment, dropout, split",
     )
-    repeats: int = Field(default=1, ge=1, le=10_000, description="runs of the same seed, for noise that is no seed's")
+    repeats: int = Field(
+        default=1, ge=1, le=10_000, description="runs of each seed, to see the noise that no seed controls"
+    )
     until: Annotated[str | None, BeforeValidator(rules.until)] = Field(
         default=None, description='add seeds until "test/accuracy ± 0.005" or "test/accuracy: A > B"'
     )
@@ -225,22 +239,20 @@ class Config(Part):
         return self
 
 
-def describe() -> list[tuple[str, str, str]]:
-    """(key, default as text, what it is) of every key, for help pages."""
-    rows: list[tuple[str, str, str]] = []
-    groups: dict[str, type[Part]] = {"resources": Resources, "checkpoint": Checkpoint, "collect": Collect}
-    for key, info in Config.model_fields.items():
-        default = info.get_default()
-        rows.append((key, "" if default is None else _text(default), info.description or ""))
-        if key in groups:
-            for inner, part in groups[key].model_fields.items():
-                rows.append((f"{key}.{part.alias or inner}", _text(part.get_default()), part.description or ""))
+def describe(model: type[BaseModel] = Config, above: str = "") -> dict[str, tuple[str, str]]:
+    """Return of every key, `checkpoint.keep` among them, its default as text and what it means."""
+    rows: dict[str, tuple[str, str]] = {}
+    for name, info in model.model_fields.items():
+        key = above + (info.alias or name)
+        below = model_in(info.annotation)
+        default = None if below else info.get_default(call_default_factory=True)
+        rows[key] = _text(default), info.description or ""
+        if below:
+            rows |= describe(below, f"{key}.")
     return rows
 
 
 def _text(default: Any) -> str:
-    if default is None:
-        return ""
-    if isinstance(default, bool):
-        return str(default).lower()
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return "" if default in (None, {}) else str(default).lower() if isinstance(default, bool) else str(default)

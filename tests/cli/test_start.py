@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweep.cli.app import COMMANDS, main
+from sweep.config import Config
 
 
 def test_what_init_writes_runs_and_its_seeds_differ(
@@ -51,6 +53,31 @@ def test_init_overwrites_nothing(
     assert "my_training.py is there already" in capsys.readouterr().err
     assert Path("my_training.py").read_text() == "mine"
     assert not Path("experiment.yaml").exists()
+
+
+def test_every_key_is_explained_once_for_the_command_and_for_the_first_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["config", "--json"]) == 0
+    rows = {row["key"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {*Config.model_fields, "checkpoint.keep", "collect.json"} <= set(rows)
+    assert all(row["meaning"] for row in rows.values())
+    assert (rows["retries"]["default"], rows["checkpoint.keep"]["default"]) == ("2", "final")
+    assert main(["init"]) == 0
+    written = Path("experiment.yaml").read_text()
+    for key in ("seeds", "threads", "grid"):
+        assert f"# {rows[key]['meaning']}\n" in written
+    assert "#\n" not in written
+
+
+def test_one_key_is_explained_with_those_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "checkpoint"]) == 0
+    out = capsys.readouterr().out
+    assert "checkpoint.every_epochs" in out
+    assert "retries" not in out
+    assert main(["config", "checkpont"]) == 2
+    assert "did you mean checkpoint?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
