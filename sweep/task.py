@@ -64,7 +64,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     poison: bool = True  # of a lost run: its own code may be why
     files: Mapping[str, Any] = field(default_factory=dict, repr=False)  # see `Record.files`
-    looking: float = 0.0  # seconds that it took to look for files that it wrote
+    looking: float = field(default=0.0, compare=False)  # seconds that it took to look for files that it wrote
     parcel: Parcel | None = field(default=None, repr=False)  # of a machine that does not share the directory
 
 
