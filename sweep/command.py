@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from sweep import metrics as reading
-from sweep import nursery
+from sweep import nursery, ports
 from sweep.config import redact
 from sweep.config.schema import Collect
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
@@ -51,15 +51,20 @@ Metrics = dict[str, float]
 
 
 def trainer(
-    spec: RunSpec, where: Collect | None, *, own_folder: bool = False
+    spec: RunSpec, where: Collect | None, *, own_folder: bool = False, gpus: float = 0
 ) -> Callable[[Sequence[Run]], Iterator[tuple[int, Metrics | Failure]]]:
-    """What runs a command once for each run it is handed. own_folder: it works in {dir}, see `sweep.own_folder`."""
+    """What runs a command once for each run it is handed, with a port of its own where it has several GPUs or asks.
+
+    own_folder: it works in {dir}, see `sweep.own_folder`.
+    """
+    asks = gpus > 1 or any("{port}" in word for word in spec.target.argv)
 
     def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
         for index, run in enumerate(runs):
             folder = run.attempt.share()
-            with lent(Path.cwd(), folder, OURS) if own_folder else nullcontext():
-                result = _train(run, where, folder, folder if own_folder else Path.cwd())
+            lend = lent(Path.cwd(), folder, OURS) if own_folder else nullcontext()
+            with lend, ports.reserved() if asks else nullcontext() as port:
+                result = _train(run, where, folder, folder if own_folder else Path.cwd(), port)
             yield index, result
 
     return each
@@ -79,14 +84,14 @@ def environment(run: Run, folder: Path) -> dict[str, str]:
     return made
 
 
-def _train(run: Run, where: Collect | None, folder: Path, at: Path) -> Metrics | Failure:
-    """Run the program. folder: what {dir} stands for; at: where it works."""
+def _train(run: Run, where: Collect | None, folder: Path, at: Path, port: int | None) -> Metrics | Failure:
+    """Run the program. folder: what {dir} stands for; at: where it works; port: of its own, if it has one."""
     run.looked_back = True
     if run.attempt.number > 1:
         files = run.attempt.inherited
         had = f"had {files} files of an earlier attempt to go on from" if files else "was empty, so it began from zero"
         run.note(f"attempt {run.attempt.number}: its folder {had}")
-    values = placeholders(run.spec, folder, run.dir)
+    values = {**placeholders(run.spec, folder, run.dir), **({} if port is None else {"port": str(port)})}
     words = [fill(word, values) for word in run.spec.target.argv]
     program = shutil.which(words[0], path=search_path()) or "not found"
     told = {**values, **params_by_name(redact(run.params))}
@@ -96,7 +101,8 @@ def _train(run: Run, where: Collect | None, folder: Path, at: Path) -> Metrics |
         run.note(NOT_FROM_OUTSIDE)
     heard = _Heard(run)
     shown = _Shown(run, folder, where, values, heard, at)
-    with _started(words, environment(run, folder), heard, at) as process:
+    variables = {**environment(run, folder), **({} if port is None else ports.variables(port))}
+    with _started(words, variables, heard, at) as process:
         code = _listen(process, heard, stopping=run.stopping, look=shown.look)
     heard.close()
     left = shown.left(at_work=False)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sweep import nursery
+from sweep import nursery, ports
 from sweep.config import Config
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.plan import RunSpec
@@ -113,7 +113,14 @@ def _trained(store: Store, task: Task, place: Place) -> list[Outcome]:
 
 
 def _called(store: Store, task: Task, attempts: Sequence[Attempt], place: Place) -> nursery.Ended:
-    variables = _variables(task[0].deterministic)
+    with ports.reserved() if place.gpus > 1 else contextlib.nullcontext() as port:
+        return _called_with(store, task, attempts, place, {} if port is None else ports.variables(port))
+
+
+def _called_with(
+    store: Store, task: Task, attempts: Sequence[Attempt], place: Place, more: Mapping[str, str]
+) -> nursery.Ended:
+    variables = {**_variables(task[0].deterministic), **more}
     seconds = place.timeout * len(task) if place.timeout else None
     call = nursery.Call(
         "sweep.worker:in_child",

@@ -309,7 +309,8 @@ class Launch:
             path=os.fspath(store.path.resolve()), launch=self._nonce,
             interval=Interval(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0),
             timeout=config.timeout, folder=os.getcwd(), own_folder=config.cwd is not None,
-            function=self.prepared.function, collect=config.collect, watched=self.prepared.watched,
+            function=self.prepared.function, collect=config.collect, gpus=config.resources.gpus,
+            watched=self.prepared.watched,
             own_process=self.own_process, apart=outputs(Path.cwd()),
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):

@@ -118,6 +118,11 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
             f"{above[0]} leads out of this folder, and a run that works in one of its own would not find it",
             where="cwd", hint=f"name it from the root: {os.path.abspath(above[0].rpartition('=')[2])}",
         )  # fmt: skip
+    if config.resources.gpus > 1 and target.kind == "recipe":
+        raise ConfigError(
+            f"a recipe trains on one GPU, and {config.resources.gpus:g} are asked for", where="resources.gpus",
+            hint="lanes train many seeds on each GPU; several GPUs are for functions and commands",
+        )  # fmt: skip
     if config.vectorize and target.kind != "recipe":
         raise ConfigError(
             f"a {target.kind} has a loop of its own; sweep vectorises the steps of recipes", where="vectorize",

@@ -12,8 +12,9 @@ from sweep import forked, nursery
 from sweep.config import Config, from_dict
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
-from sweep.errors import ConfigError, StoreError
+from sweep.errors import ConfigError, EnvironmentRefused, StoreError
 from sweep.launch import Launch
+from sweep.packs import gpus_here
 from sweep.plan import Target, grown
 from sweep.prepare import Prepared, prepare
 from sweep.report.commands import repeatable, resumable, resume
@@ -126,6 +127,11 @@ def make_engine(config: Config, name: str, address: str | None = None) -> tuple[
     """Return an engine by name, already starting, and what closes it."""
     forks = forked.planned(config)
     if name == "inline":
+        if config.resources.gpus > 1 and gpus_here() < config.resources.gpus:
+            raise EnvironmentRefused(
+                f"one run needs {config.resources.gpus:g} GPUs; here are fewer", where="resources.gpus",
+                hint="lower resources.gpus, or let a Ray cluster find a node: --address",
+            )  # fmt: skip
         if forks:
             forked.start(deterministic=config.deterministic)
         elif config.command:
@@ -133,6 +139,13 @@ def make_engine(config: Config, name: str, address: str | None = None) -> tuple[
         return inline, lambda: None
     if name != "ray":
         raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"{address} is a Ray client's address: what it starts loses its seeds when this connection ends",
+            where="address",
+            hint="run sweep on the cluster: ray job submit --address http://HOST:8265 -- sweep run --address auto, "
+            "or name its head: --address HOST:6379",
+        )  # fmt: skip
     if address is None:
         require_memory()
     environment = ENVIRONMENT_FOR_DETERMINISM if config.deterministic else {}

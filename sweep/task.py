@@ -43,6 +43,7 @@ class Place:
     own_folder: bool = False  # each run works in a folder of its own, in which the files of `folder` are found
     function: bytes | None = None  # a pickled function that no import can find, of a notebook
     collect: Any = None  # how a command's metrics are found
+    gpus: float = 0.0  # of one run; the processes of one that has several find one another by a port of their own
     fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did
     watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
     look: bool = True  # for files below `folder` that runs write (see `sweep.written`)

@@ -294,7 +294,7 @@ def _trainer(spec: RunSpec, place: Place) -> Trainer:
     if spec.target.kind == "command":
         from sweep.command import trainer
 
-        return trainer(spec, place.collect, own_folder=place.own_folder)
+        return trainer(spec, place.collect, own_folder=place.own_folder, gpus=place.gpus)
     if place.function is not None:
         import cloudpickle
 

@@ -89,6 +89,12 @@ def as_tuple(raw: Any) -> Any:
     return tuple(raw) if isinstance(raw, list) else raw
 
 
+def gpus(raw: Any) -> Any:
+    if isinstance(raw, int | float) and not isinstance(raw, bool) and raw > 1 and raw != int(raw):
+        wrong(f"{show(raw)} GPUs cannot be given", "a share of one (0.5), or whole ones (2)")
+    return raw
+
+
 def reference_pair(raw: Any) -> Any:
     pair = as_tuple(raw)
     if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(v, int | float) for v in pair):

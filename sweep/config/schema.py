@@ -37,8 +37,8 @@ class Resources(Part):
     cpus: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = Field(
         default=None, description="cores of one run; default: threads"
     )
-    gpus: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
-        default=0.0, description="GPUs of one run, 0 to 1; several runs can share one"
+    gpus: Annotated[float, BeforeValidator(rules.gpus), Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0, description="GPUs of one run: several runs can share one (0.5), or one run has several (4)"
     )
 
 
