@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.config import Config, from_dict, load
 from sweep.errors import ConfigError, StoreError, printable
@@ -18,20 +18,34 @@ from sweep.target.command import name as name_of_command
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from sweep.comparison import Comparison
+    from sweep.ensemble.select import Metric
     from sweep.report import Report
+    from sweep.report.drawing import Size
     from sweep.report.worth import Worth
 
 
 class Results:
-    """A run directory, read. Nothing is loaded before it is asked for; nothing in it is ever executed."""
+    """A run directory, read. Nothing is loaded before it is asked for; nothing in it is ever executed.
+
+    A notebook shows it as a report; `print` gives the text of `sweep report`.
+
+    Attributes
+    ----------
+    path : Path
+    frame : DataFrame, one row per planned run
+    history : DataFrame, one row per run and logged step
+    report : everything that `sweep report` says, as data
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     @property
     def path(self) -> Path:
+        """Return the run directory."""
         return self.store.path
 
     @cached_property
@@ -40,20 +54,42 @@ class Results:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run: variant, task, seed, repeat, status, failure and a column for each metric."""
+        """Return one row per planned run: task, variant, seed, repeat, status, failure and a column per metric.
+
+        A failed run keeps the metrics that it reported: filter on `status`, or use `summary`, before taking a mean.
+        A metric that a run did not report is NaN. `seconds` is wall time.
+        """
         from sweep.aggregate import frame
 
         return frame(self._reading)
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row a run and logged step."""
+        """Return one row per run and logged step: task, variant, seed, repeat, step and a column per metric."""
         from sweep.aggregate import history
 
         return history(self._reading)
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
-        """For every metric n, mean, sd, Student t interval, min, max, and k of n failed."""
+        """Summarise every metric over the seeds that converged, with the failures beside it.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Coverage of the Student t interval, between 0 and 1.
+
+        Returns
+        -------
+        DataFrame
+            One row per task, variant and metric. In the unit of the metric: mean, sd, low and high (the interval),
+            min, max. Counts of seeds, repeats averaged: n, missing, planned = ok + failed + lost + pending. sd and
+            interval are NaN at n = 1; `method` says why.
+
+        Raises
+        ------
+        StatisticsError
+            The name of a metric collides with a column, or the level is no share.
+        """
         from sweep.aggregate import summary, test_to_train
 
         vary = self.store.manifest.experiment.get("vary") or ()
@@ -62,7 +98,10 @@ class Results:
 
     @cached_property
     def report(self) -> Report:
-        """Everything `sweep report` says, as data."""
+        """Return everything that `sweep report` says, as data; `sweep.report` has `text`, `markdown` and `latex` of it.
+
+        A part that cannot be made is a note in it, and raises nothing.
+        """
         from sweep.report import build
 
         return build(self._reading)
@@ -84,19 +123,38 @@ class Results:
 
         Parameters
         ----------
-        others : results or their directories; differences are this - other.
-        baseline : compare each with this one: a variant, a directory, or its place from 1.
-        metric : instead of the primary metric.
-        paired : pair by the seeds that both plan; False is Welch's t.
-        margin : differences within ± this count as equal.
-        require, max_failures : gates, such as "test/accuracy >= base - 0.005", and the failures they allow.
-        group_by : cut the grid by these parameters only.
-        fresh : only the seeds of the last extension.
-        level : of every interval, test and gate.
+        *others : Results or path
+            What to compare with; differences are this one's value minus the other's.
+        baseline : str, optional
+            Compare each with this one alone: a variant, a directory, or its place from 1.
+        metric : str, optional
+            Instead of the primary metric.
+        paired : bool, default True
+            Pair by the seeds that both plan; False is Welch's t.
+        margin : float, optional
+            Differences within ± this count as equal, in the unit of the metric.
+        require : sequence of str
+            Gates, such as "test/accuracy >= base - 0.005".
+        max_failures : int, default 0
+            Failed runs that a gate allows.
+        group_by : sequence of str
+            Cut the grid by these parameters only.
+        fresh : bool, default False
+            Take only the seeds of the last extension.
+        level : float, default 0.95
+            Of every interval, test and gate.
+
+        Returns
+        -------
+        Comparison
+            `.pairs`, each with its difference, interval, p values and verdict; `.checks` of the gates.
 
         Raises
         ------
-        ConfigError, StatisticsError
+        ConfigError
+            An option names what is not there.
+        StatisticsError
+            There is nothing to compare, or no direction of the metric is known.
         """
         from sweep.comparison import compare
 
@@ -106,31 +164,145 @@ class Results:
             max_failures=max_failures, group_by=group_by, fresh=fresh, level=level,
         )  # fmt: skip
 
-    def ensemble(self, **options: Any) -> Worth:
-        """All finished members as one ensemble, and what it is worth: `.frame`, `.scores`, `.differences`.
+    def ensemble(
+        self,
+        *,
+        split: str = "test",
+        variant: str | None = None,
+        task: str | None = None,
+        members: Sequence[str | int] | None = None,
+        allow_missing: bool = False,
+        calibrate: bool = False,
+        select: Metric | Literal["greedy"] | None = None,
+        margin: float | Mapping[str, float] | None = None,
+        level: float = 0.95,
+    ) -> Worth:
+        """Pool the finished members as one ensemble, and assess what it is worth.
 
-        options: as `sweep.report.worth.worth` takes them: split, variant, task, members, allow_missing,
-        calibrate, select, margin, level. Raises: EnsembleError.
+        Parameters
+        ----------
+        split : str, default "test"
+            The split that is predicted and scored.
+        variant, task : str, optional
+            Needed where there are several.
+        members : sequence of seeds or names, optional
+            Such as `[0, 1]` or `["seed0"]`; all, unless given.
+        allow_missing : bool, default False
+            Go on without members that failed or saved no predictions.
+        calibrate : bool, default False
+            Return calibrated predictions: fitted on val, or cross-fitted where no val was saved.
+        select : metric or "greedy", optional
+            Select members greedily on val by this metric ("greedy": by NLL).
+        margin : float or mapping, optional
+            Tell how many members are within this margin of all, in the unit of NLL or RMSE, or of each metric named.
+        level : float, default 0.95
+            Of every interval.
+
+        Returns
+        -------
+        Worth
+            `.frame`, one row per example with probabilities (or mean and std) and uncertainties in nats (or squared
+            units of the target); `.scores` and `.differences`, one row per metric.
+
+        Raises
+        ------
+        EnsembleError
+            Members are absent, do not match, or saved no predictions.
         """
         from sweep.report.worth import worth
 
-        return worth(self._reading, **options)
+        return worth(
+            self._reading, split=split, variant=variant, task=task, members=members, allow_missing=allow_missing,
+            calibrate=calibrate, select=select, margin=margin, level=level,
+        )  # fmt: skip
+
+    def plot(
+        self,
+        kind: Literal["seeds", "curves", "differences"] = "seeds",
+        metric: str | None = None,
+        *,
+        level: float = 0.95,
+        size: Size = "screen",
+    ) -> Figure:
+        """Draw a picture of the results, as the page has it.
+
+        Parameters
+        ----------
+        kind : {"seeds", "curves", "differences"}
+            Each seed's value with the mean and its interval; learning curves with their band; the differences of
+            variants with their intervals. Pictures of an ensemble are in `sweep.report.ensemble_figures`.
+        metric : str, optional
+            The primary metric, or for curves the one most like it that was logged.
+        level : float, default 0.95
+            Of the intervals.
+        size : {"screen", "column", "page"}
+            For a notebook, or one or both columns of a paper.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; `sweep.report.figures.save(figure, "seeds.pdf")` writes it.
+
+        Raises
+        ------
+        StatisticsError
+            Nothing reports the metric, or there is nothing to compare.
+        ConfigError
+            There is no picture of that kind.
+        """
+        from sweep.aggregate import metric_names, test_to_train
+        from sweep.report import figures, histories
+
+        config = self.store.manifest.config
+        if kind == "differences":
+            return figures.forest(self.compare(metric=metric, level=level), size=size)
+        if kind == "seeds":
+            vary = tuple(self.store.manifest.experiment.get("vary") or ())
+            return figures.members(
+                self.frame, metric or self.report.primary, level=level, goals=config.get("goals"), vary=vary,
+                ratio=test_to_train(self._reading.scan(), vary), size=size,
+            )  # fmt: skip
+        if kind != "curves":
+            raise ConfigError(f"there is no picture {kind!r}", hint="choose seeds, curves or differences")
+        logged = metric_names(self.history)
+        wanted = metric or next(iter(histories.preferred(logged, self.report.primary)), self.report.primary)
+        return figures.curves(
+            self.history, wanted, runs=self.frame, level=level, goals=config.get("goals"), size=size
+        )  # fmt: skip
 
     def _repr_html_(self) -> str:
         from sweep.report.notebook import fragment
 
         return fragment(self.report, list(self._reading.scan()))
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         from sweep.report import text
 
         return text(self.report)
 
+    def __repr__(self) -> str:
+        """Return its name and place; to read a directory of many runs takes a while, and `print` does."""
+        planned = self.store.manifest
+        variants = len(planned.cells)
+        of = f", {variants} variants" if variants > 1 else ""
+        return f"<Results of {planned.name!r} in {self.store.shown!r}: {len(planned.seeds)} seeds{of}>"
+
 
 def open(path: str | os.PathLike[str]) -> Results:
-    """The results in a run directory: finished, running or copied from elsewhere.
+    """Open a run directory: finished, running or copied from elsewhere. Runs nothing that is in it.
 
-    Raises: StoreError when there is none.
+    Parameters
+    ----------
+    path : path or URL of a run directory
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    StoreError
+        There is no run directory, or it cannot be read.
     """
     return Results(Store.open(path))
 
@@ -150,14 +322,40 @@ def run(
 ) -> Results:
     """Train what is missing and return the results; the same as `sweep run`.
 
-    config: a YAML file, a mapping of its keys, a training function `train(run, **params)`, or None for the
-    embedded example. overrides: "params.optimizer.lr=0.01". settings: any key of a config, e.g.
-    deterministic=True or params={"lr": 0.1}. out: the run directory, or a URL to keep it at. engine: "ray" or
-    "inline". retry_failed: train failed seeds again. retrain: train all that the directory holds again, as is asked
-    now; old records are kept and counted.
+    Parameters
+    ----------
+    config : path, mapping, function or Config, optional
+        A YAML file, its keys, or a training function `train(run, **params)`; the embedded example, unless given.
+    *overrides : str
+        Such as "params.optimizer.lr=0.01".
+    seeds : iterable of int or str, optional
+        Such as `range(10)` or "0-9".
+    out : path or URL, optional
+        The run directory; `runs/NAME`, unless given.
+    engine : {"ray", "inline"}
+        Many processes, or this one.
+    address : str, optional
+        Of a Ray cluster; a local one is started, unless given.
+    jobs : int, optional
+        The most runs at once.
+    retry_failed : bool, default False
+        Train failed runs again; their records are kept with their attempts.
+    retrain : bool, default False
+        Train all that the directory holds again, as is asked now; old records are kept and counted.
+    on_event : callable, optional
+        Is given each event; a notebook shows progress, unless given.
+    **settings
+        Any key of a config, such as `deterministic=True` or `params={"lr": 0.1}`.
 
-    Raises: ConfigError, TargetError, StoreError before anything is started. A run that fails does not raise:
-    see `results.frame.status`.
+    Returns
+    -------
+    Results
+        Also where runs failed: see `results.frame.status`.
+
+    Raises
+    ------
+    ConfigError, TargetError, StoreError
+        Before anything is started; StoreError also where not all that was trained could be copied to a URL.
     """
     function = config if callable(config) and not isinstance(config, Config) else None
     if isinstance(seeds, int):

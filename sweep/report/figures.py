@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -102,12 +103,17 @@ def members(
     under = wrapped(_named(metric, goal), size)
     with style(size):
         narrow = lines(size) < 42
-        frame = Frame(size, len(rows) * (6.2 if narrow else 2.9) + 0.4, below=2.2 + 1.25 * len(under.splitlines()),
-                      title=f"mean and {percent(level)} CI (Student t) {over}{more}")  # fmt: skip
+        # Many variants have a line each, which names only a number of seeds that is not the usual one.
+        many = len(rows) > MOST_ROWS_NARROW
+        usual = Counter(map(_counted, rows)).most_common(1)[0][0] if many else ""
+        title = f"mean and {percent(level)} CI (Student t) {over}{f'; {usual}, unless named' if many else ''}{more}"
+        frame = Frame(size, len(rows) * (6.2 if narrow else 1.9 if many else 2.9) + 0.4, title,
+                      below=2.2 + 1.25 * len(under.splitlines()))  # fmt: skip
         (axes,) = frame.panels
         axes.grid(axis="x")
-        label_of = distinct([name[row.task, row.variant] for row in rows], int(lines(size) * (0.9 if narrow else 0.6)))
-        said = [f"{label}\n{_counted(row)}".lstrip() for label, row in zip(label_of, rows, strict=True)]
+        label_of = distinct([name[row.task, row.variant] for row in rows], int(lines(size) * (0.75 if narrow else 0.6)))
+        said = [(", " if many else "\n").join(part for part in (label, _counted(row)) if part not in ("", usual))
+                for label, row in zip(label_of, rows, strict=True)]  # fmt: skip
         value_of = ["no value" if not row.n else around(row.mean, _half(row)) for row in rows]
         for place, (row, (seeds, its)) in enumerate(zip(rows, values, strict=True)):
             _row(axes, place, row, seeds, its)
@@ -186,7 +192,7 @@ def forest(found: Compared, *, task: str | None = None, size: Size = "screen") -
             axes.plot([value], [place], "D", ms=6.5, mew=1.4, mec=color, color=color if sure else PAPER)
             digits = places((high - low) / 2)
             value_of.append(f"{signed(value, digits)}  ({limits(low, high, digits, sign=True)})")
-        label_of = distinct([row[0] for row in rows], int(lines(size) * (0.9 if narrow else 0.55)))
+        label_of = distinct([row[0] for row in rows], int(lines(size) * (1.4 if narrow else 0.55)))
         if narrow:
             label_of = [f"{one}\n{value}" for one, value in zip(label_of, value_of, strict=True)]
             value_of = [""] * len(rows)
@@ -306,7 +312,7 @@ class Curves:
             key = _key(label_of, bands.values(), self.apart)
             rows = 0
             for entry in key:
-                entry.set_label("\n".join(textwrap.wrap(entry.get_label(), int((lines(size) - 5) / 0.62))))
+                entry.set_label("\n".join(textwrap.wrap(entry.get_label(), int((lines(size) - 9) / 0.62))))
                 rows += 1 + entry.get_label().count("\n")
             if self.apart:
                 frame = Frame(size, 8.5, title, above=over, between=over + 0.7, below=4.8, down=down, across=across)

@@ -33,7 +33,7 @@ from sweep.report.assemble import build
 from sweep.report.commands import repeatable
 from sweep.report.document import shortened
 from sweep.report.ensembles import pooled
-from sweep.report.figures import Compared
+from sweep.report.figures import Compared, Size
 from sweep.report.model import Report, Row
 from sweep.report.parts import Parts
 from sweep.report.plain_spread import training
@@ -235,9 +235,9 @@ def _picture(draw: Callable[[], Figure], name: str, label: str) -> Markup:
 
 def _both(draw: Callable[..., Figure], name: str, label: str) -> Markup:
     """Return a picture in the width of the page, and once more in that of a phone: the style sheet shows one."""
-    parts = [Markup('<div class="{}">{}</div>').format(size, _picture(partial(draw, size=size), name + size[0], label))
-             for size in ("wide", "card")]  # fmt: skip
-    return Markup("").join(parts)
+    sizes: tuple[Size, ...] = ("wide", "card")
+    made = {size: _picture(partial(draw, size=size), name + size[0], label) for size in sizes}
+    return Markup("").join(Markup('<div class="on-{}">{}</div>').format(size, made[size]) for size in sizes)
 
 
 def _forests(comparison: Compared | str | None) -> Iterator[Markup]:

@@ -70,8 +70,10 @@ def test_results_read_each_file_once_whatever_is_asked(tmp_path: Path, opened: C
     opened.clear()
     assert found.frame is not None
     assert found.summary() is not None
-    assert repr(found)
+    assert str(found)
     assert found._repr_html_()
+    assert found.plot("seeds").axes
+    assert found.plot("differences").axes
     assert found.compare().pairs
     assert sum(name.endswith("record.json") for name in opened) == 8
     assert any(name.endswith(".npz") for name in opened)
