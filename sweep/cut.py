@@ -1,14 +1,89 @@
-"""Other cuts through a grid: variants that share the named parameters become one group."""
+"""Variants: what they are called, and other cuts through their grid."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweep.errors import ConfigError
 from sweep.plan import canonical
 from sweep.store import Manifest, Member
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant as it is called: by a letter in pairs, as "lr=0.05 depth=3", and by each parameter that differs.
+
+    params is empty where the grid does not tell the variants apart: then `label` is the name of the folder.
+    """
+
+    letter: str
+    label: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+def letter(index: int) -> str:
+    """Return A to Z, then AA, AB, ..."""
+    more, last = divmod(index, len(LETTERS))
+    return (letter(more - 1) if more else "") + LETTERS[last]
+
+
+def variants_of(folders: Iterable[str], manifest: Manifest) -> dict[str, Variant]:
+    """Return what to call these variants, in planned order: parameters that all of them share are left out."""
+    planned = {cell["variant"]: cell["params"] for cell in manifest.experiment["cells"]}
+    order = {folder: i for i, folder in enumerate(planned)}
+    names = sorted(dict.fromkeys(folders), key=lambda folder: order.get(folder, len(order)))
+    if len(names) < 2:
+        return {name: Variant(letter(0), "") for name in names}
+    grid = list(manifest.config.get("grid") or {}) if all(name in planned for name in names) else []
+    texts = {axis: [_text(_value(planned[name], axis)) for name in names] for axis in grid}
+    differ = [axis for axis in grid if len(set(texts[axis])) > 1]
+    points = [
+        dict(zip(_short(differ), values, strict=True)) for values in zip(*(texts[a] for a in differ), strict=True)
+    ]
+    labels = [" ".join(f"{key}={value}" for key, value in point.items()) for point in points]
+    if len(set(labels)) < len(names):  # no grid, or one of secrets
+        points, labels = [{}] * len(names), without_hash(names)
+    return {
+        name: Variant(letter(i), label, point)
+        for i, (name, label, point) in enumerate(zip(names, labels, points, strict=True))
+    }
+
+
+def without_hash(folders: Sequence[str]) -> list[str]:
+    """Return the names of folders without the hashes at their ends, where they stay distinct."""
+    short = [re.sub(r"-[0-9a-f]{6}$", "", name) for name in folders]
+    return short if len(set(short)) == len(set(folders)) else list(folders)
+
+
+def labels_of(cells: Iterable[tuple[str, str]], manifest: Manifest) -> dict[tuple[str, str], str]:
+    """Return what to call each (task, variant): "" for the only one, else "task · lr=0.05"."""
+    wanted = list(dict.fromkeys(cells))
+    if len(wanted) < 2:
+        return dict.fromkeys(wanted, "")
+    tasks = list(dict.fromkeys(task for task, _ in wanted))
+    task_of = dict(zip(tasks, without_hash(tasks), strict=True))
+    variant_of = variants_of((variant for _, variant in wanted), manifest)
+    # One variant has no name of its own beside several tasks, but for a folder that somebody chose.
+    named = {name: one.label or without_hash([name])[0] for name, one in variant_of.items()}
+    return {
+        (task, variant): " · ".join(part for part in (task_of[task], named[variant]) if part)
+        for task, variant in wanted
+    }
+
+
+def _short(axes: Sequence[str]) -> list[str]:
+    """The last parts of dotted names, as many as tell them apart."""
+    parts = [axis.removeprefix("params.").split(".") for axis in axes]
+    for count in range(1, max(map(len, parts), default=0)):
+        short = [".".join(part[-count:]) for part in parts]
+        if len(set(short)) == len(short):
+            return short
+    return [".".join(part) for part in parts]
 
 
 def regrouped(members: Iterable[Member], manifest: Manifest, keys: Sequence[str]) -> list[Member]:
@@ -40,7 +115,7 @@ def _label(params: Mapping[str, Any], axes: Sequence[str]) -> str:
 
 
 def _value(params: Any, axis: str) -> Any:
-    for part in axis.split(".")[1:]:
+    for part in axis.removeprefix("params.").split("."):
         params = params.get(part) if isinstance(params, Mapping) else None
     return params
 

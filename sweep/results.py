@@ -276,9 +276,9 @@ class Results:
         return fragment(self.report, list(self._reading.scan()))
 
     def __str__(self) -> str:
-        from sweep.report import text
+        from sweep.report import brief_text
 
-        return text(self.report)
+        return brief_text(self.report)
 
     def __repr__(self) -> str:
         """Return its name and place; to read a directory of many runs takes a while, and `print` does."""

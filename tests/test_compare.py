@@ -129,6 +129,45 @@ def test_tables_of_several_pairs_set_bonferroni_beside_holm(tmp_path):
     assert "Bonferroni" not in comparison.markdown(comparison.compare(grid(tmp_path / "two")))
 
 
+def test_many_arms_are_ranked_and_only_what_is_significant_is_told(tmp_path):
+    sames = [f"same-{i}-{i:06x}" for i in range(3)]
+
+    def outcome(spec):
+        rng = np.random.default_rng([spec.seed, int(spec.variant[-1], 16)])
+        return {"metrics": {"test/accuracy": 0.9 - 0.5 * (spec.variant == sames[2]) + 0.01 * rng.normal()}}
+
+    found = comparison.compare(grid(tmp_path / "d", outcome, variants=sames))
+    lines = [line.strip() for line in comparison.text(found, width=200).splitlines()]
+    assert [p.verdict for p in found.pairs] == ["none", "a", "a"]
+    best, other = sorted("AB", key=lambda one: -found.pairs[0].a.mean if one == "A" else -found.pairs[0].b.mean)
+    lead = next(
+        line for line in lines if line.startswith(f"{best} (same-{'AB'.index(best)}) is best: test/accuracy 0.")
+    )
+    assert lead.endswith("; 1 other is not distinguishable from it")
+    assert lines[-1] == lead
+    assert sum(" is better than " in line for line in lines) == 2
+    assert not any("no difference" in line for line in lines)
+    assert [line[0] for line in lines if re.match(r"[ABC]  same-", line)] == [best, other, "C"]
+    matrix = lines[lines.index("A  B  C") + 1 :][:3]
+    assert [line.split() for line in matrix] == [["A", "·", "A"], ["B", "·", "B"], ["C", "A", "B"]]
+
+
+def test_arms_against_a_baseline_are_counted(tmp_path):
+    found = comparison.compare(grid(tmp_path / "d", variants=(A, B, C)), baseline="B")
+    assert "of 2 arms compared with lr-0.01: " in comparison.text(found)
+    assert " is best" not in comparison.text(found)
+
+
+def test_with_failures_no_arm_is_called_best(tmp_path):
+    def outcome(spec):
+        return {"failure": failure()} if (spec.variant, spec.seed) == (B, 3) else accuracy(spec)
+
+    text = comparison.text(comparison.compare(grid(tmp_path / "d", outcome, variants=(A, B, C))), width=200)
+    assert " has the best mean of converged runs: test/accuracy" in text
+    assert " is best" not in text
+    assert text.count("Fisher's exact") == 2
+
+
 def test_one_pair_that_alone_would_pass_does_not_pass_among_many(tmp_path):
     """Twelve equal variants: without Holm some pair of 66 would nearly always be called different."""
     variants = [f"same-{i:06x}" for i in range(12)]
@@ -138,7 +177,7 @@ def test_one_pair_that_alone_would_pass_does_not_pass_among_many(tmp_path):
     assert "not significant after Holm correction" in " ".join(pair.sentence for pair in found.pairs)
 
 
-@pytest.mark.parametrize("name", ["lr-0.01", B, "0.01", "2"])
+@pytest.mark.parametrize("name", ["lr-0.01", B, "0.01", "2", "B"])
 def test_a_baseline_is_found_by_what_people_call_it(tmp_path, name):
     found = comparison.compare(grid(tmp_path / "d", variants=(A, B, C)), baseline=name)
     assert [(p.a.name, p.b.name) for p in found.pairs] == [("lr-0.1", "lr-0.01"), ("lr-1", "lr-0.01")]

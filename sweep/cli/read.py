@@ -129,6 +129,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--full", is_flag=True, help="text: every metric, the spread between seeds, the ensemble, the machine.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write a page that holds everything: pictures, failures, evidence, no network.")  # fmt: skip
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
@@ -145,6 +146,7 @@ def report(
     directories: tuple[Path, ...],
     format_: str,
     as_json: bool,
+    full: bool,
     html: Path | None,
     level: float,
     metrics: tuple[str, ...],
@@ -153,7 +155,7 @@ def report(
     group_by: str | None,
     spread: Literal["ci", "sd"],
 ) -> int:
-    """Report every metric with its interval over seeds, the failures beside it, and the ensemble.
+    """Report the primary metric with its interval over seeds and what failed; with --full everything else.
 
     Several directories share one table in md and latex.
     """
@@ -175,8 +177,8 @@ def report(
         bodies = [reports.to_json(one) for one in made]
         emit(bodies[0] if len(bodies) == 1 else bodies)
     elif format_ == "text":
-        together = [reports.side_by_side(made)] if len(made) > 1 else []
-        show("\n".join([*(_as_text(one) for one in made), *filter(None, together)]))
+        together = [reports.side_by_side(made, width=_width())] if len(made) > 1 else []
+        show("\n".join([*(_as_text(one, full) for one in made), *filter(None, together)]))
     else:
         table = reports.markdown if format_ == "md" else reports.latex
         best = _best(stores, made[0].primary, level) if len(stores) > 1 else None
@@ -233,11 +235,15 @@ def show_report(store: Store, format_: str, *, allow_shared: bool = True) -> int
     return 0 if made.counts.ok == made.counts.planned and not mixed else 1
 
 
-def _as_text(made: Report) -> str:
+def _as_text(made: Report, full: bool = False) -> str:
     from sweep import report as reports
 
-    width = max(60, min(shutil.get_terminal_size().columns, 120))
-    return reports.text(made, width=width, color=reports.wants_color(sys.stdout))
+    text = reports.text if full else reports.brief_text
+    return text(made, width=_width(), color=reports.wants_color(sys.stdout))
+
+
+def _width() -> int:
+    return max(60, min(shutil.get_terminal_size().columns, 120))
 
 
 def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:

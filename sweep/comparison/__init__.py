@@ -2,8 +2,8 @@
 
 from sweep.comparison.build import best, compare
 from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side, to_json
-from sweep.comparison.plain import text
 from sweep.comparison.table import latex, markdown
+from sweep.comparison.view import text, view
 
 __all__ = [
     "Check",
@@ -17,4 +17,5 @@ __all__ = [
     "markdown",
     "text",
     "to_json",
+    "view",
 ]

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep import aggregate
-from sweep.cut import regrouped
+from sweep.cut import regrouped, variants_of, without_hash
 from sweep.errors import StatisticsError
 from sweep.report.findings import result_rule
-from sweep.report.sentence import labels
 from sweep.store import Member, Store
 
 Floats = npt.NDArray[np.float64]
@@ -103,16 +102,15 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     cells = {(m.task, m.variant): None for m in members}
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
     cells = dict.fromkeys(sorted(cells, key=lambda cell: planned.get(cell, 0)))
-    called = labels(cells)
+    called = {folder: one.label for folder, one in variants_of((variant for _, variant in cells), manifest).items()}
     for task, variant in cells:
         rows = ((table["task"] == task) & (table["variant"] == variant)).to_numpy()
         seeds, status = table["seed"].to_numpy()[rows], table["status"].to_numpy(dtype=str)[rows]
         used = aggregate.converged(seeds, status)
         states = aggregate.seed_states(seeds.tolist(), status.tolist())
         mine = tuple(m for m in members if (m.task, m.variant) == (task, variant))
-        label = _without_task(called[task, variant], task) if variant else ""
         yield Arm(
-            name=_joined(name, label),
+            name=_joined(name, called[variant] or without_hash([variant])[0]),
             task=task,
             states=dict(sorted(states.items())),
             values={m: _by_seed(seeds[used], table[m].to_numpy(np.float64)[rows][used]) for m in metrics},
@@ -130,11 +128,6 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
 
 def _joined(name: str, label: str) -> str:
     return f"{name}: {label}" if name and label else name or label
-
-
-def _without_task(label: str, task: str) -> str:
-    parts = label.split(" · ")
-    return parts[-1] if task and len(parts) > 1 else label
 
 
 def _by_seed(seeds: npt.NDArray[np.int64], values: Floats) -> dict[int, float]:

@@ -14,9 +14,11 @@ from sweep.comparison import pair as pairs_of
 from sweep.comparison.arms import Arm, arms_of, declared, metric_names, pairable, shared_seeds
 from sweep.comparison.gate import checks, require_direction
 from sweep.comparison.model import Comparison, Exploratory, Pair
-from sweep.comparison.plain import text
+from sweep.comparison.view import text, view
+from sweep.cut import letter
 from sweep.errors import ConfigError, StatisticsError
 from sweep.number import number
+from sweep.report import document
 from sweep.report.assemble import primary_metric
 from sweep.report.commands import resume
 from sweep.report.findings import identical, ignored_seed
@@ -33,12 +35,10 @@ class Told(Comparison):
     """What `compare` returns: a Comparison that a prompt shows as its text, and a notebook as HTML."""
 
     def __repr__(self) -> str:
-        return text(self)
+        return text(self, width=100)
 
     def _repr_html_(self) -> str:
-        from sweep.comparison.cell import fragment
-
-        return fragment(self)
+        return document.notebook(view(self))
 
 
 def compare(
@@ -149,6 +149,7 @@ def _named(arms: Sequence[Arm], name: str) -> str:
         return name
     wanted = name.rstrip("/")
     close = [n for n in names if wanted in (n.partition(": ")[0], n.partition(": ")[2]) or n.endswith(f"-{wanted}")]
+    close = close or [n for i, n in enumerate(names) if len(names) > 1 and wanted == letter(i)]
     close = close or [n for n in names if n == wanted.rpartition("/")[2]]
     close = close or [a.name for a in arms if any(m.variant == wanted for m in a.members)][:1]
     if len(close) == 1:

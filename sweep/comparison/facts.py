@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
 from sweep.comparison.words import level_of, limits, scale
+from sweep.cut import letter, without_hash
 from sweep.number import number, p_value, percent, places, probability, signed
 from sweep.report.words import plural, shown
 from sweep.stats import Decision, bonferroni_level
 
-MOST_DETAILS = 3  # pairs that are told in full; more are a table
-MOST_SENTENCES = 12
-MOST_EXPLORATORY = 40
+MOST_EXPLORATORY = 12
 VERDICT = {0: "passed", 1: "contradicted", 4: "undecided"}
 Row = Sequence[str]  # cells
 Rows = list[Row]  # the header first
 
 
 def task_label(task: str) -> str:
-    """A task without the hash of its folder."""
-    return shown(re.sub(r"-[0-9a-f]{6}$", "", task))
+    """Return a task without the hash of its folder."""
+    return shown(without_hash([task])[0])
 
 
 def pair_label(pair: Pair | Exploratory) -> str:
@@ -31,23 +29,13 @@ def pair_label(pair: Pair | Exploratory) -> str:
     return f"{task}{shown(a)} - {shown(b)}"
 
 
+def letter_of(found: Comparison, name: str) -> str:
+    """Return the letter that stands for an arm in pairs."""
+    return letter(found.arms.index(name))
+
+
 def title(found: Comparison) -> str:
     return f"{'comparison of' if found.pairs or not found.checks else 'gate on'} {shown(found.metric)}"
-
-
-def sentences(found: Comparison) -> Iterator[str]:
-    """A sentence a pair, what is shown before what is not, and how many more there are."""
-    ordered = sorted(found.pairs, key=lambda pair: pair.verdict == "none")
-    for pair in ordered[:MOST_SENTENCES]:
-        task = f"{task_label(pair.task)}: " if pair.task else ""
-        yield task + pair.sentence
-    if len(ordered) > MOST_SENTENCES:
-        yield f"… and {len(ordered) - MOST_SENTENCES} more pairs in the table"
-
-
-def told_in_full(found: Comparison) -> tuple[Pair, ...]:
-    """The pairs whose every number is shown: all, or none of many."""
-    return found.pairs if len(found.pairs) <= MOST_DETAILS else ()
 
 
 def sides(pair: Pair) -> Rows:
@@ -136,14 +124,16 @@ def overview(found: Comparison) -> Rows:
     """A row a pair."""
     sure = f"Bonferroni {percent(bonferroni_level(found.level, len(found.pairs)), 4)} CI"
     better = "P(A > B)" if found.goal != "min" else "P(A < B)"
-    rows: Rows = [["pair (A - B)", "difference", sure, "p (Holm)", better]]
+    rows: Rows = [["pair", "difference", sure, "p (Holm)", better]]
     for pair in found.pairs:
         places = scale(pair.interval)
         estimate = "—" if pair.difference is None else signed(pair.difference.estimate, places)
         interval = "none" if pair.simultaneous is None else limits(pair.simultaneous, places, sign=True)
         p = "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p ")
         chance = "—" if pair.superiority is None else probability(pair.superiority.probability)
-        rows.append([pair_label(pair), estimate, interval, p, chance])
+        task = f"{task_label(pair.task)}: " if pair.task else ""
+        label = f"{task}{letter_of(found, pair.a.name)} - {letter_of(found, pair.b.name)}"
+        rows.append([label, estimate, interval, p, chance])
     return rows
 
 

@@ -27,7 +27,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Side:
-    """One configuration of a pair: its seeds, and the metric over those that converged."""
+    """One configuration of a pair: its seeds, and the metric over those that converged, with its Student t interval."""
 
     name: str
     planned: int
@@ -39,6 +39,8 @@ class Side:
     n: int
     mean: float | None
     sd: float | None
+    low: float | None
+    high: float | None
     best: float | None
     extensions: int
 

@@ -184,12 +184,13 @@ def _reading(found: Superiority | None, resplit: bool) -> str:
 
 def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
     values = arm.outcomes(metric, [*arm.values.get(metric, {})])
-    made = summarise(values, level) if values.size else None
+    made = summarise(values, level, ratio=arm.ratio) if values.size else None
     best = None if made is None or goal is None else made.max if goal == "max" else made.min
     return Side(
         name=arm.name, planned=len(arm.states), ok=arm.count("ok"), failed=arm.failed, lost=arm.count("lost"),
         pending=arm.count("pending", "running", "stopped"), missing=arm.missing(metric), n=values.size,
-        mean=made.mean if made else None, sd=made.sd if made else None, best=best, extensions=arm.extensions,
+        mean=made.mean if made else None, sd=made.sd if made else None, low=made.low if made else None,
+        high=made.high if made else None, best=best, extensions=arm.extensions,
     )  # fmt: skip
 
 

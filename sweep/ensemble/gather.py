@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from sweep.cut import variants_of
 from sweep.ensemble.members import Members, natural, refuse_missing, stack
 from sweep.errors import EnsembleError, SweepError
 from sweep.store import Member, Store
@@ -65,7 +66,9 @@ def choose(
     Raises EnsembleError naming what there is.
     """
     runs = [one for one in store.scan() if one.repeat == 0]
-    variant = _one("variant", variant, sorted({one.variant for one in runs}), store)
+    called = variants_of((one.variant for one in runs), store.manifest)
+    variant = next((name for name, one in called.items() if variant in (one.label, one.letter) and variant), variant)
+    variant = _one("variant", variant, sorted(called), store)
     task = _one("task", task, sorted({one.task for one in runs}), store)
     labelled = {f"seed{one.seed}": one for one in runs if (one.variant, one.task) == (variant, task)}
     if members is not None:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweep.report.assemble import build
+    from sweep.report.document import wants_color
     from sweep.report.model import Cause, Counts, Environment, Report, Row, Score, Together, to_json
+    from sweep.report.overview import brief_text, side_by_side, text
     from sweep.report.paper import latex, markdown
-    from sweep.report.plain import text, wants_color
-    from sweep.report.plain_spread import side_by_side
 
 _MODULES = {
     "assemble": ("build",),
+    "document": ("wants_color",),
     "model": ("Cause", "Counts", "Environment", "Report", "Row", "Score", "Together", "to_json"),
+    "overview": ("brief_text", "side_by_side", "text"),
     "paper": ("latex", "markdown"),
-    "plain": ("text", "wants_color"),
-    "plain_spread": ("side_by_side",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -31,6 +31,7 @@ __all__ = [
     "Row",
     "Score",
     "Together",
+    "brief_text",
     "build",
     "latex",
     "markdown",

@@ -11,19 +11,19 @@ from typing import Any
 import pandas as pd
 
 from sweep import aggregate, goals
-from sweep.cut import regrouped
+from sweep.cut import labels_of, regrouped, variants_of
 from sweep.report import findings
 from sweep.report.across import across
 from sweep.report.commands import next_commands
 from sweep.report.medians import medians
 from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
 from sweep.report.parts import Parts
-from sweep.report.sentence import headline, labels, scope, stopped_headline
+from sweep.report.sentence import headline, scope, silence
 from sweep.report.spread import spreads
 from sweep.report.together import together
 from sweep.stats import clopper_pearson, not_separated
 from sweep.stats.sample import check_level, unit
-from sweep.store import Manifest, Member, Store
+from sweep.store import Member, Store
 from sweep.written import shared_by
 
 MOST_COMPARED = 30  # variants: 435 pairs
@@ -53,19 +53,15 @@ def build(
     names = aggregate.metric_names(table)
     primary = primary_metric(config.get("primary"), names, declared)
     goal = goals.direction(primary, declared)
-    label = labels((m.task, m.variant) for m in members)
-    variant_label = labels(("", m.variant) for m in members)
+    label = labels_of(((m.task, m.variant) for m in members), manifest)
+    variants = variants_of((m.variant for m in members), manifest)
     vary = tuple(manifest.experiment.get("vary") or ())
     ratio = aggregate.test_to_train(members, vary)
     counts = counts_of(members)
     parts = Parts()
 
     def rows_of(metrics: Sequence[str]) -> tuple[Row, ...]:
-        rows = _rows(table, metrics, primary, label, declared, level, ratio)
-        return tuple(
-            replace(row, headline=_headline(row, manifest, scope(row.metric, vary, ratio)))
-            for row in _marked(rows, table)
-        )  # fmt: skip
+        return tuple(_marked(_rows(table, metrics, primary, label, declared, level, ratio), table))
 
     ordered = by_split(names, primary)
     rows = Parts().made("", lambda: rows_of(ordered), None)
@@ -82,7 +78,7 @@ def build(
     made = Report(
         name=manifest.name,
         directory=store.shown,
-        headlines=tuple(row.headline for row in rows if row.primary) or (_silence(counts),),
+        headlines=(),
         primary=primary,
         level=level,
         counts=counts,
@@ -112,7 +108,7 @@ def build(
         notes=parts.made(
             "the list of notes",
             lambda: (
-                *findings.choices(manifest, names, primary, cells=len(variant_label), failed=counts.failed),
+                *findings.choices(manifest, names, primary, cells=len(variants), failed=counts.failed),
                 *findings.written_together(files, manifest, in_turn=True),
                 *findings.notes(members),
             ),
@@ -136,7 +132,7 @@ def build(
             lambda: tuple(
                 across(
                     table, primary, config.get("references") or {},
-                    {v: n for (_, v), n in variant_label.items()}, level=level,
+                    {folder: one.label for folder, one in variants.items()}, level=level,
                 )
             ),
             (),
@@ -145,21 +141,18 @@ def build(
         shared=files,
         changed=changed,
         group_by=tuple(group_by),
+        vary=vary,
+        ratio=ratio,
+        variants=variants,
     )  # fmt: skip
-    return replace(made, notes=(*parts.notes, *made.notes))
+    told = tuple(replace(row, headline=str(headline(made, row))) for row in rows)
+    said = tuple(row.headline for row in told if row.primary) or (silence(counts),)
+    return replace(made, rows=told, headlines=said, notes=(*parts.notes, *made.notes))
 
 
 def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
     """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
     return aggregate.column_name(str(asked)) if asked else goals.primary_of(names, declared)
-
-
-def _headline(row: Row, manifest: Manifest, over: str) -> str:
-    cells = manifest.until.get("cells", ())
-    of = (row.task, row.variant, row.metric)
-    fixed = next((c for c in cells if (c["task"], c["variant"], c["metric"]) == of), None)
-    stopped = stopped_headline(row, fixed, over=over)
-    return stopped or headline(row, over=over, extensions=manifest.extensions, stopped=bool(manifest.until))
 
 
 def counts_of(members: Iterable[Member]) -> Counts:
@@ -230,14 +223,6 @@ def _best(table: pd.DataFrame, rows: Sequence[Row], task: str) -> Iterable[tuple
         return []
     kept = not_separated(values, higher_is_better=arms[0].goal == "max", paired=True, level=arms[0].level)
     return [(task, variant) for variant in kept]
-
-
-def _silence(counts: Counts) -> str:
-    if counts.failed == counts.planned:
-        return f"no mean: all {counts.planned} runs failed"
-    if counts.ok:
-        return "no run reports a metric"
-    return f"no run has finished (0 of {counts.planned})"
 
 
 def _cause(store: Store, member: Member) -> Cause:

@@ -6,8 +6,8 @@
 names and messages of users go in as they are, and each format makes them harmless with `safe`. Numbers go in as text
 made by `sweep.number`; no format rounds, parses or cuts one.
 
-- `Note`: a sentence. Its kind says how it is read: "lead" first, "plain", "aside" (small print), "warning", "command"
-  (to be copied, so never wrapped). `label` is a word before it ("next", "passed").
+- `Note`: a sentence. Its kind says how it is read: "lead" first, "plain", "aside" (small print), "warning",
+  "failure", "command" (to be copied, so never wrapped). `label` is a word before it ("next", "passed").
 - `Table`: `names` leading columns hold text and go to the left, the others numbers and go to the right. A row that is
   a string is a heading within the table. On a narrow terminal names lose their middle but stay distinct; columns that
   do not fit follow below, behind the same names.
@@ -27,9 +27,10 @@ from markupsafe import Markup
 from rich.cells import cell_len
 
 from sweep.errors import one_line
-from sweep.report.layout import BOLD, DIM, GAP, INDENT, STYLE, YELLOW, paint, wrapped
+from sweep.report.layout import BOLD, DIM, GAP, INDENT, RED, STYLE, YELLOW, paint, wrapped
+from sweep.report.words import shown
 
-Kind = Literal["lead", "plain", "aside", "warning", "command"]
+Kind = Literal["lead", "plain", "aside", "warning", "failure", "command"]
 Medium = Literal["text", "markdown", "latex", "html"]
 Row = Sequence[str] | str
 
@@ -81,6 +82,8 @@ def of(*items: Note | Table | Figure) -> Document:
     return Document(sections=(Section(items=items),))
 
 
+KEPT = 3  # characters of what names share that stay beside where they differ
+
 LATEX: Mapping[str, str] = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -100,27 +103,31 @@ def safe(text: str, medium: Medium) -> str:
     return str(Markup.escape(line)) if medium == "html" else line
 
 
-def shortened(text: str, width: int) -> str:
-    """Return `text` on one line of at most `width` terminal cells; what is too long loses its middle."""
-    line = one_line(text[: 2 * width] + text[-2 * width :] if len(text) > 4 * width else text)
-    if cell_len(line) <= width and len(text) <= 4 * width:
-        return line
-    head, tail = line, ""
-    while cell_len(head) > width // 2:
-        head = head[:-1]
-    while cell_len(head) + 1 + cell_len(line[-len(tail) - 1 :]) <= width:
-        tail = line[-len(tail) - 1 :]
-    return f"{head}…{tail}"
-
-
 def distinct(names: Sequence[str], width: int) -> list[str]:
-    """Return `names` shortened to `width`, or to the least width at which different ones look different."""
-    longest = max((cell_len(one_line(name)) for name in names), default=0)
-    for wide in range(max(width, 3), longest + 1):
-        made = {name: shortened(name, wide) for name in names}
-        if len(set(made.values())) == len(made):
-            return [made[name] for name in names]
-    return [one_line(name) for name in names]
+    """Return `names` shortened to `width`, or to the least width at which different ones look different.
+
+    Where they differ in the middle alone, long parts that all of them share go first.
+    """
+    lines = [one_line(name) for name in names]
+    if len(set(_shortened(lines, width))) < len(set(lines)):
+        head, tail = _shared(lines), _shared([line[::-1] for line in lines])
+        start, end = max(head - KEPT, 0), max(min(tail, min(map(len, lines)) - head) - KEPT, 0)
+        lines = [("…" if start else "") + line[start : len(line) - end] + ("…" if end else "") for line in lines]
+    for wide in range(max(width, 3), max(map(cell_len, lines), default=0)):
+        made = _shortened(lines, wide)
+        if len(set(made)) == len(set(lines)):
+            return made
+    return lines
+
+
+def _shared(lines: Sequence[str]) -> int:
+    """How many characters all of the lines begin with."""
+    each = enumerate(zip(*lines, strict=False))
+    return next((i for i, characters in each if len(set(characters)) > 1), min(map(len, lines)))
+
+
+def _shortened(lines: Sequence[str], width: int) -> list[str]:
+    return [shown(line, max(width, 3)) for line in lines]
 
 
 def wants_color(stream: TextIO) -> bool:
@@ -131,7 +138,7 @@ def wants_color(stream: TextIO) -> bool:
 # ---- a terminal
 
 LABEL = 11  # cells of the word before a note
-STYLES: Mapping[Kind, str] = {"lead": BOLD, "aside": DIM, "warning": YELLOW}
+STYLES: Mapping[Kind, str] = {"lead": BOLD, "aside": DIM, "warning": YELLOW, "failure": RED}
 
 
 def text(document: Document, *, width: int = 80, color: bool = False) -> str:
@@ -175,10 +182,10 @@ def _columns(table: Table, width: int) -> Iterator[str]:
     for at in range(table.names):  # names give way before columns move down
         over = len(INDENT) + sum(wide) + len(GAP) * (len(wide) - 1) - width
         if over > 0:
-            fitted = distinct([row[at] for row in rows], max(wide[at] - over, min(wide[at], 16)))
-            for row, name in zip(rows, fitted, strict=True):
+            fitted = distinct([row[at] for row in rows[1:]], max(wide[at] - over, min(wide[at], 16)))
+            for row, name in zip(rows[1:], fitted, strict=True):
                 row[at] = name
-            wide[at] = max(map(cell_len, fitted))
+            wide[at] = max(map(cell_len, [rows[0][at], *fitted]))
     left = width - len(INDENT) - sum(wide[: table.names]) - len(GAP) * (table.names - 1)
     for start, end in _parts(numbers, left):
         chosen = [*range(table.names), *range(table.names + start, table.names + end)]

@@ -18,7 +18,7 @@ from sweep import aggregate
 from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, Goal, direction
 from sweep.number import around, limits, number, percent, places, signed
-from sweep.report.document import distinct, shortened
+from sweep.report.document import distinct
 from sweep.report.drawing import COLORS, FAILED, INK, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style, wrapped
 from sweep.report.drawing import inline as inline
 from sweep.report.drawing import save as save
@@ -67,6 +67,7 @@ def members(
     goals: Mapping[str, str] | None = None,
     vary: Sequence[str] = (),
     ratio: float | None = None,
+    called: Mapping[Cell, str] | None = None,
     size: Size = "screen",
 ) -> Figure:
     """Draw each seed's value of one metric and the mean with its Student t interval, one row per variant.
@@ -77,6 +78,7 @@ def members(
         Repeats are averaged within their seed. Seeds without a value are counted in the row's words; they are never
         drawn at a place that they do not have. A row with one seed has no interval.
     ratio : see `aggregate.test_to_train`
+    called : (task, variant) -> what to call it
     size : preset of `drawing.SIZES`
 
     Raises
@@ -87,7 +89,7 @@ def members(
     summary = aggregate.summary(table, [metric], level=level, ratio=ratio)
     goal = direction(metric, goals)
     rows: list[Any] = list(summary.itertuples())
-    name = labels((row.task, row.variant) for row in rows)
+    name = called or labels((row.task, row.variant) for row in rows)
     if goal is not None:
         rows.sort(key=lambda row: (row.task, not row.n, -row.mean if goal == "max" else row.mean))
     most = MOST_ROWS if lines(size) >= 42 else MOST_ROWS_NARROW
@@ -180,7 +182,7 @@ def forest(found: Compared, *, task: str | None = None, size: Size = "screen") -
     where = f" on {shown(task, 20)}" if task else ""
     with style(size):
         narrow = lines(size) < 42
-        title = f"difference from {shortened(reference, 40)}{where}; {held}; filled: shown to differ"
+        title = f"difference from {shown(reference, 40)}{where}; {held}; filled: shown to differ"
         frame = Frame(size, len(rows) * (3.8 if narrow else 1.9) + 0.4, title)
         (axes,) = frame.panels
         axes.grid(axis="x")
@@ -235,6 +237,7 @@ def curves(
     order: Sequence[Cell] = (),
     level: float = 0.95,
     goals: Mapping[str, str] | None = None,
+    called: Mapping[Cell, str] | None = None,
     size: Size = "screen",
 ) -> Figure:
     """Draw learning curves: per variant the mean with a pointwise t band, and the runs or their deciles behind it.
@@ -250,13 +253,14 @@ def curves(
         Leaves failed runs out of the mean, as the table does, and marks where they ended.
     order : (task, variant) pairs
         In this order; those that are not named come last.
+    called : as in `members`
 
     Raises
     ------
     StatisticsError
         The metric was never logged, or no axis can hold its values.
     """
-    return Curves(history, metric, runs=runs, order=order, level=level, goals=goals).figure(size)
+    return Curves(history, metric, runs=runs, order=order, level=level, goals=goals, called=called).figure(size)
 
 
 class Curves:
@@ -271,6 +275,7 @@ class Curves:
         order: Sequence[Cell] = (),
         level: float = 0.95,
         goals: Mapping[str, str] | None = None,
+        called: Mapping[Cell, str] | None = None,
     ) -> None:
         if metric not in history or not np.isfinite(history[metric].to_numpy(np.float64)).any():
             names = aggregate.metric_names(history)
@@ -281,7 +286,7 @@ class Curves:
         if unit(logged[np.isfinite(logged)]) != 1:
             raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
         self.metric, self.level, self.goal = metric, level, direction(metric, goals)
-        cells = _cells(history, order)
+        cells = _cells(history, order, called)
         self.apart = len(cells) > MOST_TOGETHER
         points, most = (MOST_POINTS // 3, MOST_RUNS // 2) if self.apart else (MOST_POINTS, MOST_RUNS)
         drawn = dict(list(cells.items())[:MOST_PANELS])
@@ -495,9 +500,9 @@ def _density(values: Floats) -> tuple[Floats, Floats]:
     return at, height / height.max()
 
 
-def _cells(history: pd.DataFrame, order: Sequence[Cell]) -> dict[str, pd.DataFrame]:
+def _cells(history: pd.DataFrame, order: Sequence[Cell], called: Mapping[Cell, str] | None) -> dict[str, pd.DataFrame]:
     grouped = {(str(t), str(v)): cell for (t, v), cell in history.groupby(["task", "variant"], observed=True)}
-    name = labels(grouped)
+    name = labels(grouped) if called is None or len(grouped) < 2 else called
     rank = {cell: place for place, cell in enumerate(order)}
     return {name[cell]: grouped[cell] for cell in sorted(grouped, key=lambda cell: (rank.get(cell, len(rank)), cell))}
 

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -27,21 +26,19 @@ from sweep import aggregate
 from sweep.config import to_yaml
 from sweep.errors import StatisticsError, printable
 from sweep.goals import ARROWS, Goal, is_score
-from sweep.number import around, limits, number, p_value, percent, places, probability, signed
-from sweep.report import across, figures, histories
+from sweep.number import limits, number, p_value, percent, places, probability, signed
+from sweep.report import across, failures, figures, histories
 from sweep.report.assemble import build
 from sweep.report.commands import repeatable
-from sweep.report.document import shortened
 from sweep.report.ensembles import pooled
 from sweep.report.figures import Compared, Size
 from sweep.report.model import Report, Row
+from sweep.report.overview import training
 from sweep.report.parts import Parts
-from sweep.report.plain_spread import training
-from sweep.report.sentence import rates
+from sweep.report.sentence import leading, rates, standing
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
-from sweep.store.record import IN_WORDS
 
 MOST_CARDS = 8  # metrics beside the primary one with a picture; every one is in the table
 MOST_CURVES = 5  # metrics whose learning curves are drawn
@@ -74,12 +71,13 @@ def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None
 def render(report: Report, store: Store, members: Sequence[Member], comparison: Compared | str | None) -> str:
     style, script = _asset("report.css"), _asset("report.js")
     table, vary = aggregate.frame_of(members), tuple(store.manifest.experiment.get("vary") or ())
-    draw = partial(figures.members, table, level=report.level, vary=vary, goals=store.manifest.config.get("goals"),
-                   ratio=aggregate.test_to_train(members, vary))  # fmt: skip
+    called = {(row.task, row.variant): row.label for row in report.rows}
+    draw = partial(figures.members, table, level=report.level, called=called, vary=vary,
+                   goals=store.manifest.config.get("goals"), ratio=aggregate.test_to_train(members, vary))  # fmt: skip
     varied = {row.metric for row in report.rows if row.n and row.sd != 0}
     rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
     causes, parts = _grouped(report), Parts()
-    first = leader.variant if (leader := _leader(report)) else ""
+    first = leader.variant if (leader := leading(report.primary_rows)) else ""
     answers: dict[str, Any] = {
         "report": report,
         "style": Markup(style),
@@ -181,46 +179,25 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _leader(report: Report) -> Row | None:
-    """Return the row of the best mean, where one can be named."""
-    rows = [row for row in report.primary_rows if row.mean is not None]
-    if not rows or rows[0].goal is None or len({row.task for row in rows}) > 1:
-        return None
-    return (max if rows[0].goal == "max" else min)(rows, key=lambda row: row.mean or 0.0)
-
-
 def _standing(report: Report) -> str:
-    """Say which variant has the best mean and how many others are not separated from it."""
-    leader = _leader(report)
-    if leader is None:
-        return f"{shown(report.primary)} of {plural(len(report.primary_rows), 'variant')}"
-    value = around(leader.mean or 0.0, leader.half_width)
-    counted = f"n = {leader.n} of {leader.planned}, {leader.failed} failed" if leader.failed else f"n = {leader.n}"
-    said = f"{shortened(leader.label, 60)} has the best mean: {value} ({counted})"
-    if not leader.best:
-        return said
-    others = sum(row.best for row in report.primary_rows) - 1
-    of = len(report.primary_rows) - 1
-    return f"{said}; {others} of {of} others {'is' if others == 1 else 'are'} not separated from it"
+    """Say which variant is best of the only task."""
+    said = standing(report)
+    return (
+        said[0].value if len(said) == 1 else f"{shown(report.primary)} of {plural(len(report.primary_rows), 'variant')}"
+    )
 
 
 def _grouped(report: Report) -> list[dict[str, str]]:
-    """Group the runs without a result by what went wrong and where; numbers in messages do not tell them apart."""
-    groups: dict[tuple[str, ...], list[Any]] = {}
-    for one in report.causes:
-        message = re.sub(r"0x[0-9a-fA-F]+|\d+", "#", one.message)
-        groups.setdefault((one.kind, one.phase, one.exception, one.where, message), []).append(one)
+    """The runs without a result by what went wrong and where."""
     made = []
-    for (kind, phase, exception, where, _), its in sorted(groups.items(), key=lambda group: -len(group[1])):
-        first = its[0]
-        title = IN_WORDS.get(kind, kind) + (f" in {shown(phase)}" if phase not in ("", "train") else "")
+    for group in failures.groups_of(report.causes):
+        first, several = group[0], len(group) > 1
         log = f"; log of the first: {shown(first.log, 300)}" if first.log else ""
         made.append({
-            "title": (f"{len(its)} × {shown(title)}" if len(its) > 1 else f"{shown(first.key)}: {shown(title)}"),
-            "message": (f"{shown(exception)}: " if exception else "") + shown(first.message, 600),
-            "runs": (f"at {shown(where, 200)}; " if where else "")
-            + (f"{listed([shown(one.key) for one in its], 12)}; " if len(its) > 1 else "")
-            + f"{plural(first.attempts, 'attempt')}{' of the first' if len(its) > 1 else ''}{log}",
+            "title": failures.title(group, report),
+            "message": shown(failures.message(group), 600),
+            "runs": f"{listed([shown(one.key) for one in group], 12)}; "
+            f"{plural(first.attempts, 'attempt')}{' of the first' if several else ''}{log}",
         })  # fmt: skip
     return made
 
@@ -258,6 +235,7 @@ def _curve_cards(
     ranked = sorted(report.primary_rows, reverse=report.primary_rows[0].goal == "max" if report.primary_rows else False,
                     key=lambda row: worst[row.goal] if row.mean is None else row.mean)  # fmt: skip
     order = [(row.task, row.variant) for row in ranked]
+    called = {(row.task, row.variant): row.label for row in ranked}
     notes = [f"not drawn, because a history is not the one that was recorded: {listed(found.refused)}"]
     cards: list[Card] = []
     for i, metric in enumerate(wanted[:MOST_CURVES]):
@@ -266,7 +244,7 @@ def _curve_cards(
             if not np.isfinite(history.loc[history["task"] == task, metric]).any():
                 continue
             found_of = history[history["task"] == task]
-            made = figures.Curves(found_of, metric, runs=table, order=order, level=report.level,
+            made = figures.Curves(found_of, metric, runs=table, order=order, called=called, level=report.level,
                                   goals=store.manifest.config.get("goals"))  # fmt: skip
             title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
             wide = not cards or len({variant for _, variant in order}) > figures.MOST_TOGETHER

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sweep.cut import Variant
 from sweep.goals import Goal, split_of
 from sweep.store import atomic
 from sweep.written import Shared
@@ -261,6 +262,9 @@ class Report:
     medians: tuple[Median, ...] = ()
     across: tuple[Across, ...] = ()
     over: str = ""  # what the interval of the primary metric is over, and for which target it holds
+    vary: tuple[str, ...] = ()
+    ratio: float | None = None  # n_test/n_train, where every seed has a split of its own
+    variants: Mapping[str, Variant] = field(default_factory=dict)  # by folder, in planned order
     identical: tuple[tuple[str, ...], ...] = ()  # runs of different seeds that gave the very same result
     shared: tuple[Shared, ...] = ()  # files below the launch folder that several runs wrote
     changed: tuple[str, ...] = ()  # runs during which the program or its data changed

@@ -70,7 +70,8 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
         from sweep.report import figures
 
         with suppress(StatisticsError):
-            picture = figures.members(frame_of(members), report.primary, level=report.level)
+            picture = figures.members(frame_of(members), report.primary, level=report.level,
+                                      called={(row.task, row.variant): row.label for row in report.rows})  # fmt: skip
             lines.append(figures.inline(picture, "sweep", f"each seed's {shown(report.primary)}"))
     lines.append(_table(report))
     lines.append(Markup("<p>bit-exact: {}; next: <code>{}</code></p>").format(

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sweep.cut import without_hash
+from sweep.goals import Goal
 from sweep.number import around, number, percent
-from sweep.report.model import Row
+from sweep.report.model import Counts, Report, Row
 from sweep.report.words import listed, plural, shown
 
 
-def scope(metric: str, vary: Sequence[str] = (), ratio: float | None = None) -> str:
-    """What an interval over seeds holds fixed: "this split and test set", and for val and train alike."""
+def scope(metric: str, vary: Sequence[str] = (), ratio: float | None = None, *, converged: bool = False) -> str:
+    """Return what an interval over seeds holds fixed: "this split and test set", and for val and train alike."""
+    over = "over converged seeds" if converged else "over seeds"
     split = metric.partition("/")[0] if "/" in metric else ""
     if "split" in vary:
         if ratio is not None:
             how = f"Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
-            return f"over seeds, each with its own split, for new data; {how}"
-        return "over seeds, each with its own split of this data set; no statement about new data"
+            return f"{over}, each with its own split, for new data; {how}"
+        return f"{over}, each with its own split of this data set; no statement about new data"
     if vary:
-        return f"over seeds that vary {', '.join(vary)} only, this split" + _set(split, joined=True)
-    return "over seeds, this split" + _set(split, joined=True) if split else "over seeds"
+        return f"{over} that vary {', '.join(vary)} only, this split" + _set(split, joined=True)
+    return f"{over}, this split" + _set(split, joined=True) if split else over
 
 
 def _set(split: str, *, joined: bool) -> str:
@@ -40,47 +44,106 @@ def labels(cells: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     return dict(zip(wanted, short if len(set(short)) == len(short) else full, strict=True))
 
 
-def headline(row: Row, *, over: str, extensions: int = 0, stopped: bool = False) -> str:
-    """One line a reader can quote: the mean, its interval, what that is over, n and the failures.
+@dataclass(frozen=True)
+class Headline:
+    """A line that a reader can quote: the value, and what it means: what it is over, n and the failures."""
 
-    "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", say.
-    stopped: a rule that looked at these seeds chose their number, so the plain interval only describes.
+    value: str
+    means: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.means})" if self.means else self.value
+
+
+def headline(report: Report, row: Row) -> Headline:
+    """Return the mean of a row with its interval, what that is over, n and the failures.
+
+    "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", say. Where a rule
+    that looked at these seeds chose their number, the value is the mean ± the width that it was asked for, and the
+    plain interval only describes.
     """
-    name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
+    met = _met(report, row)
+    failed = met["used"] - met["n"] if met is not None else row.failed
+    over = scope(row.metric, report.vary, report.ratio, converged=failed > 0)
+    of = (f"{shown(row.label)}: " if row.label else "") + shown(row.metric)
+    name = f"{of} of converged runs" if failed else of
+    if met is not None:
+        interval, counted = met["interval"], f"{failed} of {met['used']} failed" if failed else "0 failed"
+        value = around(met["mean"], (interval["high"] - interval["low"]) / 2)
+        looked = f"fixed-width rule, {plural(met['looks'], 'look')}"
+        kind = f"{percent(interval['level'])} CI"
+        return Headline(f"{name} {value}", f"{kind} {over}; {looked}; n = {met['n']}, {counted}")
     if row.n == 0:
-        return f"{name}: {_nothing(row)}"
-    if row.failed:
-        name += " of converged runs"
-        over = over.replace("over seeds", "over converged seeds", 1)
+        return Headline(f"{of}: {_nothing(row)}")
     counted = f"n = {row.n}{_out_of(row)}, {_failures(row)}"
-    value = around(row.mean or 0.0, row.half_width)
+    value = f"{name} {around(row.mean or 0.0, row.half_width)}"
     if row.half_width is None:
-        return f"{name} {value} (no interval: one seed has no spread; {counted})"
+        return Headline(value, f"no interval: one seed has no spread; {counted}")
     if row.half_width == 0:
-        return f"{name} {value} (all {row.n} seeds gave the same value; {counted})"
-    peeked = f"; unadjusted for {plural(extensions, 'extension')}" if extensions else ""
-    kind = f"descriptive {percent(row.level)} CI" if stopped else f"{percent(row.level)} CI"
-    return f"{name} {value} ({kind} {over}; {counted}{peeked})"
+        return Headline(value, f"all {row.n} seeds gave the same value; {counted}")
+    peeked = f"; unadjusted for {plural(report.extensions, 'extension')}" if report.extensions else ""
+    kind = f"descriptive {percent(row.level)} CI" if report.until else f"{percent(row.level)} CI"
+    return Headline(value, f"{kind} {over}; {counted}{peeked}")
 
 
-def stopped_headline(row: Row, cell: Mapping[str, Any] | None, *, over: str) -> str:
-    """The headline where a fixed-width rule was met: mean ± the asked width; "" for any other row.
+def silence(counts: Counts) -> str:
+    """Say why there is no value at all."""
+    if counts.failed == counts.planned:
+        return f"no mean: all {counts.planned} runs failed"
+    if counts.ok:
+        return "no run reports a metric"
+    return f"no run has finished (0 of {counts.planned})"
 
-    cell: the rule's state for this row, as the manifest keeps it.
+
+def standing(report: Report) -> list[Headline]:
+    """Return what is read first: the headline of the only variant, or for each task the variant with the best mean.
+
+    It is called the best where some other is worse than it by Holm over all pairs.
     """
-    interval = (cell or {}).get("interval")
-    if cell is None or cell.get("state") != "met" or interval is None or cell.get("mean") is None:
-        return ""
-    name = f"{shown(row.label)}: {shown(row.metric)}" if row.label else shown(row.metric)
-    failed = cell["used"] - cell["n"]
-    if failed:
-        name += " of converged runs"
-        over = over.replace("over seeds", "over converged seeds", 1)
-    width = (interval["high"] - interval["low"]) / 2
-    counted = f"n = {cell['n']}, {failed} of {cell['used']} failed" if failed else f"n = {cell['n']}, 0 failed"
-    looked = f"fixed-width rule, {plural(cell['looks'], 'look')}"
-    value = around(cell["mean"], width)
-    return f"{name} {value} ({percent(interval['level'])} CI {over}; {looked}; {counted})"
+    by_task: dict[str, list[Row]] = {}
+    for row in report.primary_rows:
+        by_task.setdefault(row.task, []).append(row)
+    return [_leading(report, rows) for rows in by_task.values()] or [Headline(silence(report.counts))]
+
+
+def _leading(report: Report, rows: Sequence[Row]) -> Headline:
+    leader = leading(rows)
+    if len(rows) == 1 or leader is None:
+        return headline(report, leader or rows[0])
+    made, one = headline(report, replace(leader, label="")), report.variants[leader.variant]
+    task = without_hash([leader.task])[0]
+    name = (f"{shown(task)}: " if task else "") + f"{one.letter} ({shown(one.label)})"
+    alike = sum(row.best for row in rows) - 1 if leader.best else None
+    failed = any(row.failed for row in rows) and not leader.failed
+    return Headline(ranked(name, made.value, len(rows) - 1, alike, goal=leader.goal, failed=failed), made.means)
+
+
+def ranked(name: str, value: str, others: int, alike: int | None, *, goal: Goal | None, failed: bool) -> str:
+    """Say how the best mean stands to the others, of which so many are not distinguishable from it; None: untested."""
+    if alike is None:
+        return f"{name} has the {'best' if goal else 'largest'} mean{' of converged runs' if failed else ''}: {value}"
+    if alike == others:
+        said = f"none of the {others} others is" if others > 1 else "the other is not"
+        return f"{name} has the best mean: {value}; {said} distinguishable from it"
+    if not alike:
+        return f"{name} is best: {value}; {f'all {others} others are' if others > 1 else 'the other is'} worse"
+    return f"{name} is best: {value}; {alike} other{'s are' if alike > 1 else ' is'} not distinguishable from it"
+
+
+def leading(rows: Iterable[Row]) -> Row | None:
+    """Return the row of the best mean, or of a metric without a goal the largest."""
+    known = [row for row in rows if row.mean is not None]
+    sign = -1.0 if known and known[0].goal == "min" else 1.0
+    return max(known, key=lambda row: sign * (row.mean or 0.0), default=None)
+
+
+def _met(report: Report, row: Row) -> Mapping[str, Any] | None:
+    """Return what the manifest keeps of a fixed-width rule that was met for this row."""
+    for cell in report.until.get("cells", ()):
+        if (cell["task"], cell["variant"], cell["metric"]) == (row.task, row.variant, row.metric):
+            met = cell.get("state") == "met" and cell.get("interval") and cell.get("mean") is not None
+            return cell if met else None
+    return None
 
 
 def _out_of(row: Row) -> str:

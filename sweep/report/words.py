@@ -5,19 +5,28 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from sweep.errors import one_line
 
 LIMIT = 60  # cells that a name or a message may take before it is cut
 
 
 def shown(text: str, limit: int = LIMIT) -> str:
-    """`text` on one line, control and direction characters made visible, cut to `limit` characters.
+    """Return `text` on one line of at most `limit` terminal cells, harmless; what is too long loses its middle.
 
-    Names and messages come from users' code and from directories that somebody sent: printed raw, they could
-    move the cursor, clear the screen or turn a line around.
+    Names and messages come from users' code and from directories that somebody sent: printed raw, they could move the
+    cursor, clear the screen or turn a line around.
     """
-    visible = one_line(text[: limit + 1])
-    return visible if len(visible) <= limit else visible[: limit - 1] + "…"
+    line = one_line(text[: 2 * limit] + text[-2 * limit :] if len(text) > 4 * limit else text)
+    if cell_len(line) <= limit and len(text) <= 4 * limit:
+        return line
+    head, tail = line, ""
+    while cell_len(head) > limit // 2:
+        head = head[:-1]
+    while cell_len(head) + 1 + cell_len(line[-len(tail) - 1 :]) <= limit:
+        tail = line[-len(tail) - 1 :]
+    return f"{head}…{tail}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -108,7 +108,7 @@ def test_what_was_stopped_is_not_called_lost(tmp_path: Path, capsys: pytest.Capt
     assert main(["report", str(store.path)]) == 0
     out = capsys.readouterr().out
     assert said in out
-    assert "seed2 lost: its process ended without a record" in out
+    assert "1 × lost (seed 2): its process ended without a record" in out
     assert "seed1" not in out
 
 

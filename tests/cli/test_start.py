@@ -40,7 +40,7 @@ def test_the_recipe_that_init_writes_trains_under_its_own_name(
     assert main(["run", "recipe=my_recipe:recipe", "--seeds", "0-2", "--engine", "inline", "params.epochs=3"]) == 0
     out = capsys.readouterr().out
     assert "3 planned = 3 ok + 0 failed" in out
-    assert "ensemble beside its members" in out
+    assert "sweep ensemble runs/my_recipe" in out
     assert Path("runs/my_recipe/sweep.json").is_file()
 
 

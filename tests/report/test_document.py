@@ -22,9 +22,9 @@ from sweep.report.document import (
     markdown,
     notebook,
     safe,
-    shortened,
     text,
 )  # fmt: skip
+from sweep.report.words import shown
 
 NAMES = [f"optimizer.lr=0.{i}, model.hidden=[128, 128], schedule=cosine, seed group {i}" for i in range(12)]
 NUMBERS = [f"{i}.12345678 ± 0.00000{i}" for i in range(12)]
@@ -60,9 +60,9 @@ def test_a_command_stays_on_its_line() -> None:
 
 
 def test_long_text_loses_its_middle() -> None:
-    assert shortened("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"
-    assert shortened("short", 11) == "short"
-    assert cell_len(shortened("漢字" * 40, 12)) <= 12
+    assert shown("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"
+    assert shown("short", 11) == "short"
+    assert cell_len(shown("漢字" * 40, 12)) <= 12
     assert distinct(["x" * 40 + "1" + "y" * 40, "x" * 40 + "2" + "y" * 40], 20)[0] != distinct(["x"], 20)[0]
     assert len(set(distinct(NAMES, 10))) == 12
 

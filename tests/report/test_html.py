@@ -60,8 +60,8 @@ def test_every_section_is_there_and_says_what_was_asked(told):
         "Comparison of variants", "(Holm)", "failed A, B", "by number of members", "Reliability",
         "wrong: ", "Risk by coverage", "Disagreement of members", "% of examples with other top classes",
         "median test/accuracy of all 6 finished seeds, 1 failed ranked worst", "; training alone would give no spread",
-        "seed3: diverged", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0", "How to cite",
-        "@software{", "sweep reproduce ", "over seeds, this split and test set", "of converged runs",
+        "1 × diverged (B; seed 3)", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0",
+        "How to cite", "@software{", "sweep reproduce ", "over seeds, this split and test set", "of converged runs",
     ):  # fmt: skip
         assert wanted in words, wanted
 

@@ -23,7 +23,7 @@ PARTS = {
     "shared files": "sweep.report.assemble.shared_by",
     "failures": "sweep.report.assemble._cause",
     "warnings": "sweep.report.findings.warnings",
-    "next command": "sweep.report.findings.next_commands",
+    "next command": "sweep.report.assemble.next_commands",
 }
 
 
@@ -72,9 +72,9 @@ def test_one_metric_that_cannot_be_summarised_costs_no_other(store: Store, monke
 
 @pytest.mark.usefixtures("quiet")
 def test_a_block_of_the_text_that_fails_is_a_note(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweep.report import plain
+    from sweep.report import overview
 
-    monkeypatch.setattr(plain, "_causes", broken)
+    monkeypatch.setattr(overview, "_causes", broken)
     told = report.text(report.build(store))
     assert "no such luck" in told
     assert "test/accuracy" in told

@@ -240,7 +240,7 @@ def test_seeds_are_ensembled_served_verified_and_grown_with_a_recipe_of_ones_own
     run = ["run", "recipe=mine:recipe", "--engine", "inline"]
     assert main([*run, "--seeds", "0-1", "vectorize=2"]) == 0
     assert main([*run, "--seeds", "0-2", "vectorize=2"]) == 0
-    assert "ensemble beside its members" in capsys.readouterr().out
+    assert "sweep ensemble runs/mine" in capsys.readouterr().out
     served = sweep.load_ensemble("runs/mine", trust=True)
     assert served.about.kind == "classification"
     assert served.about.mean  # it takes inputs as they were stored

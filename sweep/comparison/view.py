@@ -1,0 +1,164 @@
+"""A comparison as a Document: which is best, the arms ranked, who beats whom, and prose for what is significant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep.comparison import facts
+from sweep.comparison.model import Check, Comparison, Pair, Side
+from sweep.number import around, limits, number, percent, places
+from sweep.report import document
+from sweep.report.document import Document, Kind, Note, Section, Table
+from sweep.report.sentence import ranked
+from sweep.report.words import listed, plural, shown
+
+MOST_MATRIX = 20  # arms beyond which the matrix of pairs has no room
+MOST_PAIRS = 12  # pairs with a row of numbers
+KINDS: dict[int, Kind] = {0: "lead", 1: "failure", 4: "warning"}
+JSON = "--format json has every number"
+
+
+def view(found: Comparison) -> Document:
+    """Return everything that is printed of a comparison."""
+    tasks = list(dict.fromkeys(pair.task for pair in found.pairs))
+    one = found.pairs[0] if len(found.pairs) == 1 else None
+    said = [Note(text, "lead") for task in tasks if one is None for text in standing(found, task)]
+    first = [*said, Note(found.why)] if one is None else [Note(one.sentence, "lead"), Note(found.why)]
+    sections = [Section("", first)]
+    if one is not None:
+        sections.append(Section("", [*_alone(one, found)]))
+    elif found.pairs:
+        sections.append(Section("", [*_sentences(found)]))
+        for task in tasks:
+            sections += [Section(facts.task_label(task), [*_arms(found, task)]), Section("", [*_matrix(found, task)])]
+        sections.append(Section("", [_overview(found)]))
+    return Document(facts.title(found), [
+        *sections,
+        Section("", [*_exploratory(found)]),
+        Section("", [note for check in found.checks for note in _check(check)]),
+        Section("", [Note(text, "warning") for text in found.warnings]),
+        Section("", [*(Note(command, "command", "next") for command in found.next), *said]),
+    ])  # fmt: skip
+
+
+def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
+    """Return the comparison for a terminal of `width` columns."""
+    return document.text(view(found), width=width, color=color)
+
+
+def sides_of(found: Comparison, task: str) -> dict[str, Side]:
+    """Return the arms of a task, in their order."""
+    sides = {side.name: side for pair in found.pairs if pair.task == task for side in (pair.a, pair.b)}
+    return {name: sides[name] for name in found.arms if name in sides}
+
+
+def standing(found: Comparison, task: str) -> Iterator[str]:
+    """Say which arm is best and how many are not distinguishable from it, or how the arms stand to the baseline."""
+    sides, pairs = sides_of(found, task), [pair for pair in found.pairs if pair.task == task]
+    of = f"{facts.task_label(task)}: " if task else ""
+    if 2 * len(pairs) < len(sides) * (len(sides) - 1):
+        base = pairs[0].b.name
+        names: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
+        for pair in pairs:
+            up = (pair.verdict == "a") == (found.goal != "min")
+            names["not distinguishable" if pair.verdict == "none" else "better" if up else "worse"].append(pair.a.name)
+        parts = [f"{len(its)} {word} ({listed([shown(name) for name in its])})" for word, its in names.items() if its]
+        yield f"{of}of {plural(len(pairs), 'arm')} compared with {shown(base)}: {', '.join(parts)}"
+        return
+    known = [side for side in sides.values() if side.mean is not None]
+    if not known:
+        return
+    sign = -1.0 if found.goal == "min" else 1.0
+    best = max(known, key=lambda side: sign * (side.mean or 0.0))
+    mine = [pair for pair in pairs if best.name in (pair.a.name, pair.b.name)]
+    alike = sum(pair.verdict == "none" for pair in mine)
+    failed = any(side.failed for side in sides.values())
+    half = None if best.low is None or best.high is None else (best.high - best.low) / 2
+    value = around(best.mean or 0.0, half)
+    yield of + ranked(
+        f"{facts.letter_of(found, best.name)} ({shown(best.name)})", f"{shown(found.metric)} {value}", len(mine),
+        None if failed or found.goal is None else alike, goal=found.goal, failed=failed,
+    )  # fmt: skip
+
+
+def _sentences(found: Comparison) -> Iterator[Note]:
+    """A sentence for each pair that is significant or of which a side failed."""
+    chosen = [pair for pair in found.pairs if pair.verdict != "none" or pair.failures]
+    ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
+    for pair in ordered[:MOST_PAIRS]:
+        yield Note((f"{facts.task_label(pair.task)}: " if pair.task else "") + pair.sentence)
+    if len(ordered) > MOST_PAIRS:
+        yield Note(f"… and {plural(len(ordered) - MOST_PAIRS, 'more pair')}: {JSON}")
+
+
+def _alone(pair: Pair, found: Comparison) -> Iterator[Table | Note]:
+    header, *rows = facts.sides(pair)
+    yield Table(header, rows)
+    yield from (Note(value, "plain", name) for name, value in facts.facts(pair, found))
+    if best := facts.flattery(pair):
+        yield Note(best, "aside")
+    yield from (Note(line, "command" if line.startswith("valid sequential") else "plain") for line in pair.plan)
+
+
+def _arms(found: Comparison, task: str) -> Iterator[Table]:
+    """The arms, the best mean first."""
+    sides = list(sides_of(found, task).values())
+    sign = 1.0 if found.goal == "min" else -1.0
+    if found.goal is not None:
+        sides.sort(key=lambda side: (side.mean is None, sign * (side.mean or 0.0)))
+    rows = []
+    for side in sides:
+        half = None if side.low is None or side.high is None else (side.high - side.low) / 2
+        scale = places(min(side.sd, half)) if side.sd is not None and half is not None else None
+        interval = "none" if side.low is None or side.high is None else limits(side.low, side.high, scale)
+        n = str(side.n) if side.n == side.planned else f"{side.n} of {side.planned}"
+        failed = f"{side.failed} of {side.ok + side.failed}"
+        numbers = [number(value, scale) for value in (side.mean, side.sd)]
+        rows.append([facts.letter_of(found, side.name), side.name, n, *numbers, interval, failed])
+    ranks = "ranked by mean; " if found.goal is not None else ""
+    notes = [f"{ranks}that the first is first is in part chance, which its interval does not account for"]
+    header = ["", "arm", "n", "mean", "sd", f"{percent(found.level)} CI", "failed"]
+    yield Table(header, rows, names=2, notes=notes if found.goal is not None else [])
+
+
+def _matrix(found: Comparison, task: str) -> Iterator[Table]:
+    """Who is better in each pair."""
+    names = list(sides_of(found, task))
+    if not 2 < len(names) <= MOST_MATRIX:
+        return
+    won: dict[tuple[str, str], str] = {}
+    for pair in found.pairs:
+        if pair.task == task:
+            up = (pair.verdict == "a") == (found.goal != "min")
+            winner = "·" if pair.verdict == "none" else facts.letter_of(found, pair.a.name if up else pair.b.name)
+            won[pair.a.name, pair.b.name] = won[pair.b.name, pair.a.name] = winner
+    rows = [[facts.letter_of(found, row), *(won.get((row, column), "") for column in names)] for row in names]
+    what = "the better" if found.goal is not None else "the larger"
+    yield Table(["", *(facts.letter_of(found, name) for name in names)], rows, notes=[
+        f"{what} of each pair at {percent(found.level)} after Holm over {plural(len(found.pairs), 'pair')}; "
+        "·: not distinguishable",
+    ])  # fmt: skip
+
+
+def _overview(found: Comparison) -> Table:
+    header, *rows = facts.overview(found)
+    order = sorted(range(len(rows)), key=lambda i: found.pairs[i].verdict == "none")[:MOST_PAIRS]
+    notes = [*facts.stamps(found)]
+    if len(rows) > len(order):
+        notes.append(f"… and {plural(len(rows) - len(order), 'more pair')}: {JSON}")
+    return Table(header, [rows[i] for i in sorted(order)], notes=[*notes, "--baseline NAME compares each with one"])
+
+
+def _exploratory(found: Comparison) -> Iterator[Table | Note]:
+    if found.exploratory:
+        header, *rows = facts.exploratory(found)
+        yield Table(header, rows)
+        if more := facts.unlisted(found):
+            yield Note(more)
+
+
+def _check(check: Check) -> Iterator[Note]:
+    first, *rest = facts.judged(check)
+    code = check.decision.code
+    yield Note(first, KINDS[code], facts.VERDICT[code])
+    yield from map(Note, rest)

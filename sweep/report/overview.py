@@ -1,0 +1,356 @@
+"""A directory's report as a Document: `brief` is a dozen lines, the answer first and last; `everything` is the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from sweep.cut import without_hash
+from sweep.goals import ARROWS
+from sweep.number import limits, number, percent, places, signed
+from sweep.report import document, failures
+from sweep.report.across import over
+from sweep.report.document import Document, Note, Section, Table
+from sweep.report.model import Across, Report, Row, Score, Spread, Together
+from sweep.report.parts import Parts
+from sweep.report.sentence import Headline, leading, rates, standing
+from sweep.report.words import listed, path_argument, plural, shown
+from sweep.seeds import format_seeds
+
+MOST_ROWS = 60  # rows of the table of metrics beyond which only the primary metric is shown
+MOST_BRIEF = 12  # rows of the brief table
+MOST_CAUSES = 8
+MOST_CELLS = 8  # of the tables of spreads
+MOST_TASKS = 4
+JSON = "--format json has every one"
+
+
+def text(report: Report, *, width: int = 80, color: bool = False) -> str:
+    """Return everything (see `everything`) for a terminal of `width` columns."""
+    return document.text(everything(report), width=width, color=color)
+
+
+def brief_text(report: Report, *, width: int = 80, color: bool = False) -> str:
+    """Return what is read first (see `brief`) for a terminal of `width` columns."""
+    return document.text(brief(report), width=width, color=color)
+
+
+def brief(report: Report) -> Document:
+    """Return the value or the verdict, the counts, the primary metric of each variant and what failed."""
+    said, here = standing(report), path_argument(report.directory)
+    about = [
+        ("stopping", _stopping(report)),
+        ("bit-exact", shown(report.reproducibility, 130) if report.mode == "deterministic" else ""),
+        *(("note", note) for note in report.notes[:2]),
+    ]
+    last = [
+        *(Note(text, "plain", name) for name, text in about if text),
+        Note(report.directory, "command", "directory"),
+        *_commands(report.next[:1]),
+        Note(f"sweep report {here} --full", "command", "more"),
+        *_again(said),
+    ]
+    return Document(report.name, [
+        Section("", [*_lead(said), Note(str(report.counts))]), Section("", [*_primary(report)]),
+        Section("", [*_groups(report, 3), *_warnings(report, 3)]), Section("", last),
+    ])  # fmt: skip
+
+
+def everything(report: Report) -> Document:
+    """Return everything that a terminal has room for; `--json` and the page have more."""
+    said, parts = standing(report), Parts()
+    blocks: list[tuple[str, Callable[[], Iterable[Note | Table]]]] = [
+        ("the headline", lambda: [*_lead(said), Note(str(report.counts))]),
+        ("the table of metrics", lambda: _metrics(report)),
+        ("the scores over tasks", lambda: _across(report.across)),
+        ("the spread of the seeds", lambda: _spreads(report.spreads)),
+        ("the ensemble", lambda: _together(report.together)),
+        ("the list of failures", lambda: _causes(report)),
+        ("the list of warnings", lambda: _warnings(report)),
+        ("the details", lambda: [*_details(report), *_again(said)]),
+    ]
+    sections = [Section("", parts.made(name, partial(_listed, make), [])) for name, make in blocks]
+    return Document(report.name, [*sections, Section("", [Note(note, "plain", "note") for note in parts.notes])])
+
+
+def _listed(make: Callable[[], Iterable[Note | Table]]) -> list[Note | Table]:
+    return list(make())
+
+
+def _lead(said: Sequence[Headline]) -> Iterator[Note]:
+    """What is read first; several tasks share what their values mean where that is the same."""
+    told = said[:MOST_TASKS]
+    shared = len({one.means for one in told}) == 1
+    for one in told:
+        yield Note(one.value, "lead")
+        if one.means and (not shared or one is told[-1]):
+            yield Note(f"({one.means})")
+    yield from _untold(said)
+
+
+def _again(said: Sequence[Headline]) -> Iterator[Note]:
+    yield from (Note(one.value, "lead") for one in said[:MOST_TASKS])
+    yield from _untold(said)
+
+
+def _untold(said: Sequence[Headline]) -> Iterator[Note]:
+    if (more := len(said) - MOST_TASKS) > 0:
+        yield Note(f"… and {plural(more, 'more task')}: --full")
+
+
+def _primary(report: Report) -> Iterator[Table | Note]:
+    """The rows of the primary metric, the best mean first, each parameter in a column of its own."""
+    rows = report.primary_rows
+    if not rows:
+        return
+    tasks = dict(zip(found := list(dict.fromkeys(row.task for row in rows)), without_hash(found), strict=True))
+    keys = list(dict.fromkeys(key for one in report.variants.values() for key in one.params))
+    several = len(report.variants) > 1
+    metric = f"{rows[0].metric} {ARROWS[rows[0].goal]}".rstrip()
+    ranked = [row for task in tasks for row in _ranked([row for row in rows if row.task == task])]
+    table, columns = [], 4 if several else 6  # many rows do without the extremes
+    for row in ranked[:MOST_BRIEF]:
+        one = report.variants[row.variant]
+        names = [tasks[row.task]] if len(tasks) > 1 else []
+        names += [one.letter, *(one.params.get(key, "") for key in keys)] if several else []
+        names += [one.label] if several and not keys else []
+        table.append([*(names or [metric]), *_numbers(row)[:columns]])
+    header = ["task"] if len(tasks) > 1 else []
+    header += ["", *(keys or ["variant"])] if several else []
+    yield Table(
+        [*(header or [""]), *_columns(report)[:columns]], table, names=max(len(header), 1), notes=[*_footnotes(rows)]
+    )
+    if (more := len(ranked) - MOST_BRIEF) > 0:
+        yield Note(f"… and {plural(more, 'more row')}: --full")
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    best = leading(rows)
+    if best is None:
+        return list(rows)
+    sign = 1.0 if best.goal == "min" else -1.0
+    return sorted(rows, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
+
+
+def _columns(report: Report) -> list[str]:
+    return ["n", "mean", "sd", f"{percent(report.level)} CI (Student t)", "min", "max"]
+
+
+def _metrics(report: Report) -> Iterator[Table | Note]:
+    if not report.rows:
+        return
+    rows = report.rows if len(report.rows) <= MOST_ROWS else report.primary_rows
+    several = any(row.label for row in rows)
+    table: list[Sequence[str] | str] = []
+    previous = ""
+    for row in rows[:MOST_ROWS]:
+        name = f"{row.metric} {ARROWS[row.goal]}".rstrip()
+        if several and row.metric != previous:
+            table.append(f"{name} ({'primary' if row.primary else 'exploratory'})")
+        elif not several and not row.primary and (not previous or previous == report.primary):
+            table.append("exploratory")
+        previous = row.metric
+        table.append([f"  {row.label}" if several else name, *_numbers(row)])
+    yield Table(["", *_columns(report)], table, notes=[*_footnotes(rows)])
+    hidden = len(report.rows) - min(len(rows), MOST_ROWS)
+    if hidden:
+        yield Note(f"… and {hidden} more rows: {JSON}")
+
+
+def _numbers(row: Row) -> list[str]:
+    # With many seeds the interval is finer than the spread.
+    scale = places(min(row.sd, row.half_width)) if row.sd is not None and row.half_width is not None else None
+    n = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
+    interval = "none (n < 2)" if row.low is None else limits(row.low, row.high, scale)
+    mean, sd, low, high = (number(value, scale) for value in (row.mean, row.sd, row.min, row.max))
+    return [n, mean, sd, interval, low, high]
+
+
+def _footnotes(rows: Sequence[Row]) -> Iterator[str]:
+    if any(row.failed for row in rows):
+        yield "mean, sd and interval are over converged seeds only"
+    missing = dict.fromkeys(f"{shown(row.metric)} ({row.missing})" for row in rows if row.missing)
+    if missing:
+        yield f"not reported, or not finite, in some ok seeds: {listed(list(missing))}"
+
+
+def _together(found: Sequence[Together]) -> Iterator[Table | Note]:
+    table: list[Sequence[str] | str] = []
+    refused: list[Note] = []
+    for one in found:
+        of = f"{shown(one.label)}: " if one.label else ""
+        count = str(one.members) if one.members == one.planned else f"{one.members} of {one.planned}"
+        if one.reason:
+            refused.append(Note(f"{of}no ensemble on {shown(one.split)}: {shown(one.reason, 300)}"))
+            continue
+        table.append(f"{of}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
+        table += [_score(score) for score in one.scores]
+    if table:
+        marked = any(score.by_construction for one in found for score in one.scores)
+        notes = ["* never worse than the members' mean, by construction"] if marked else []
+        yield Table(["ensemble beside its members", "ensemble", "members' mean", "difference"], table, notes=notes)
+    yield from refused
+
+
+def _score(score: Score) -> list[str]:
+    scale = min(max(places(score.difference) or 4, 3), 6)
+    mark = "*" if score.by_construction else ""
+    name = f"  {shown(score.metric)} {ARROWS[score.goal]}".rstrip() + mark
+    values = (number(value, scale) for value in (score.ensemble, score.members_mean))
+    return [name, *values, signed(score.difference, scale)]
+
+
+def _groups(report: Report, most: int) -> Iterator[Note]:
+    """What went wrong, once for all runs that it happened to, and the log of the first."""
+    found = failures.groups_of(report.causes)
+    for group in found[:most]:
+        yield Note(f"{failures.title(group, report)}: {shown(failures.message(group), 160)}", "failure")
+        if log := next((one.log for one in group if one.log), ""):
+            yield Note(shown(log, 300), "command", "  log")
+    if more := sum(map(len, found[most:])):
+        yield Note(f"… and {plural(more, 'run')} more without a result: {JSON}")
+
+
+def _causes(report: Report) -> Iterator[Note]:
+    if report.causes:
+        yield Note("without a result", "lead")
+    yield from (Note(rate, "aside") for rate in rates(report.primary_rows, clean=False))
+    yield from (Note(one.sentence, "aside") for one in [one for one in report.medians if one.failed][:MOST_CAUSES])
+    yield from _groups(report, MOST_CAUSES)
+
+
+def _warnings(report: Report, most: int | None = None) -> Iterator[Note]:
+    yield from (Note(text, "warning") for text in report.warnings[:most])
+    if most is not None and len(report.warnings) > most:
+        yield Note(f"… and {plural(len(report.warnings) - most, 'more warning')}: --full")
+
+
+def _details(report: Report) -> Iterator[Note]:
+    threads = plural(report.threads, "thread")
+    repeats = f", {report.repeats} repeats each" if report.repeats > 1 else ""
+    pairs = [
+        ("result", report.result),
+        ("mode", f"{report.mode}, {report.device}, {threads} per run"),
+        ("seeds", listed(format_seeds(report.seeds).split(","), 12) + repeats + _extended(report)),
+        ("stopping", _stopping(report)),
+        ("machine", _machine(report)),
+        ("bit-exact", report.reproducibility),
+        *(("note", note) for note in report.notes[:5]),
+    ]
+    yield from (Note(text, "plain", name) for name, text in pairs if text)
+    yield Note(report.directory, "command", "directory")
+    yield from _commands(report.next)
+
+
+def _commands(found: Sequence[str]) -> Iterator[Note]:
+    yield from (Note(command, "command", "" if i else "next") for i, command in enumerate(found))
+
+
+def _extended(report: Report) -> str:
+    if not report.extensions:
+        return ""
+    return f"; extended {plural(report.extensions, 'time')} after results existed (intervals unadjusted)"
+
+
+def _stopping(report: Report) -> str:
+    """What the rule that chose the number of seeds found; its own interval, not the plain one, is the answer."""
+    return shown(str(report.until.get("summary") or dict(report.until)), 400) if report.until else ""
+
+
+def _machine(report: Report) -> str:
+    if not report.environments:
+        return ""
+    first, rest = report.environments[0], len(report.environments) - 1
+    return shown(first.summary, 200) + (f", and {rest} other (see warnings)" if rest else "")
+
+
+def _spreads(found: Sequence[Spread]) -> Iterator[Table | Note]:
+    """Each cell's sd with its interval, the best seed beside what chance alone makes of it, and why."""
+    told = found[:MOST_CELLS]
+    if not told:
+        return
+    level = percent(told[0].level)
+    table: list[Sequence[str]] = []
+    for one in told:
+        scale = places(min(one.sd, (one.sd_high - one.sd_low) / 2))  # with many seeds the interval is the finer
+        ends = limits(one.sd_low, one.sd_high, scale)
+        best = "—" if one.best is None else number(one.best, scale)
+        table.append([one.label or one.metric, number(one.sd, scale), ends, best, number(one.expected, scale)])
+        if one.repeat_sd is not None:
+            ends = limits(one.repeat_low, one.repeat_high, scale)
+            table.append(["  repeats of one seed", number(one.repeat_sd, scale), ends, "", ""])
+    counts = sorted({one.seeds for one in told})
+    of = f"{counts[0]}" if len(counts) == 1 else "so many"
+    notes = [f"expected by chance: the expected best of {of} seeds when they differ by chance only"]
+    if len(found) > len(told):
+        notes.insert(0, f"… and {len(found) - len(told)} more: {JSON}")
+    header = ["spread between seeds", "sd", f"{level} CI of the sd", "best", "expected by chance"]
+    yield Table(header, table, notes=notes)
+    yield from map(Note, _true(told))
+
+
+def _true(found: Sequence[Spread]) -> Iterator[str]:
+    for one in found:
+        if one.true_low is None or one.true_high is None or one.true_mean is None:
+            continue
+        name = f"{shown(one.label)}: " if one.label else ""
+        scale = places((one.true_high - one.true_low) / 2)
+        yield (
+            f"{name}true {shown(one.metric)}, over seeds and {one.examples} examples: {number(one.true_mean, scale)},"
+            f" {percent(one.level)} CI {limits(one.true_low, one.true_high, scale)}; {training(one)}"
+        )
+    chance = [one for one in found if one.sentence]
+    if chance:
+        which = ", ".join(shown(one.label) for one in chance)
+        yield (f"{which}: " if which else "") + chance[0].sentence
+
+
+def training(one: Spread) -> str:
+    """Say what training alone would leave of the spread; negative estimates as they are."""
+    raw = one.training_variance or 0.0
+    if raw <= 0:
+        return f"training alone would give no spread that can be seen (variance {number(raw, digits=2)})"
+    return f"on endless test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
+
+
+def _across(found: Sequence[Across]) -> Iterator[Table | Note]:
+    """Mean and interquartile mean over tasks, or why there are none."""
+    scored = [one for one in found if not one.reason]
+    if not scored:
+        yield from (Note(f"across tasks: {one.reason}") for one in found[:1])
+        return
+    level = percent(found[0].level)
+    rows = [
+        [one.label or one.metric, number(one.mean, 3), _ends(one.mean_low, one.mean_high), number(one.iqm, 3),
+         _ends(one.iqm_low, one.iqm_high)] if not one.reason else [one.label or one.metric, "—", "—", "—", "—"]
+        for one in found
+    ]  # fmt: skip
+    first = scored[0]
+    notes = [f"{shown(first.metric)} over {over(first)}; {first.method}"]
+    notes += [f"{shown(one.label)}: {one.reason}" for one in found if one.reason]
+    yield Table(["across tasks, normalised", "mean", f"{level} CI", "IQM", f"{level} CI"], rows, notes=notes)
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return "none" if low is None else limits(low, high, 3)
+
+
+def side_by_side(reports: Sequence[Report], *, width: int = 80) -> str:
+    """Return the spread of each of several directories, by what its seeds vary: side by side, never added up.
+
+    Sources do not add up to the whole, so there are no shares. "" where all vary the same.
+    """
+    found = [(report.name, one) for report in reports for one in report.spreads]
+    if len({one.source for _, one in found}) < 2:
+        return ""
+    rows = []
+    for name, one in found:
+        scale = places(one.sd)
+        label = f"{one.source} ({name}{': ' + one.label if one.label else ''})"
+        rows.append([label, str(one.seeds), number(one.sd, scale), limits(one.sd_low, one.sd_high, scale)])
+    metrics = sorted({one.metric for _, one in found})
+    header = ["what the seeds vary", "seeds", "sd", f"{percent(found[0][1].level)} CI of the sd"]
+    return document.text(
+        document.of(Table(header, rows, notes=[f"sd of {', '.join(map(shown, metrics))}"])), width=width
+    )
