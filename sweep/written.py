@@ -263,7 +263,7 @@ def mixed(members: Iterable[Member]) -> str:
     names = dict.fromkeys(name for _, its in ended for name in its)
     before = some([key for key, its in ended if not its]) or "no run"
     return (
-        f"{some([*names])} changed while {some(reached)} were under way: {before} ran with the files as planned, "
+        f"{some([*names])} changed during {some(reached)}: {before} ran with the files as planned, "
         f"{some(reached)} with the old or the new ones"
     )
 

@@ -101,7 +101,7 @@ def test_a_program_that_changes_while_a_seed_runs_stops_the_sweep_and_marks_that
     assert "seed1 ran with the files as planned, seed2 with the old or the new" in said.err
     found = json.loads(said.out)
     assert found["changed"] == ["seed2"]
-    assert "program.py changed while seed2" in found["warnings"][0]
+    assert "program.py changed during seed2" in found["warnings"][0]
     assert (found["counts"]["ok"], found["counts"]["pending"]) == (2, 2)
     assert swept("--seeds", "1-4") == 2  # another program is another experiment
     (program / "program.py").write_text(WHILE)
