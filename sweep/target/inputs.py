@@ -138,8 +138,9 @@ def changed(files: Mapping[str, Watched]) -> list[str]:
 def refusal(names: Sequence[str]) -> str:
     """Return why no run begins once files have changed, and the next step."""
     return (
-        f"{', '.join(names[:3])} changed after this sweep was planned. Put it back, or train with the new one in a "
-        f"directory of its own (--out); if the program itself writes it, let its name hold {{dir}} or {{seed}}"
+        f"{some(names, 3)} changed after this sweep was planned. Put it back; or train with the new one, in another "
+        "directory (--out) or all runs again (--retrain); if the program itself writes it, let its name hold {dir} "
+        "or {seed}"
     )
 
 
