@@ -100,6 +100,11 @@ def load(
             hint="run the sweep again to fill the gap, or pass --allow-missing to serve those present",
         )
     metas = [meta_of(store, one) for _, one in runs]
+    if (form := metas[0].get("form", "tokens")) != "tokens":
+        raise EnsembleError(
+            f"models that give several {form} an example are not served", where=str(store.path),
+            hint="sweep ensemble combines the predictions that they kept",
+        )  # fmt: skip
     if build is None and not all(set(meta) >= DESCRIBED for meta in metas):
         recipe = of_recipe(runs[0][1], trust=trust, say=say)
         if recipe is not None:
@@ -187,6 +192,10 @@ def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: R
         else:
             mean, var = ensemble.head.moments(outputs)
             said = {"mean": mean.numpy()} | ({"var": var.numpy()} if ensemble.about.variance else {})
+    if outputs.dim() == 4:  # of tokens, each of which was kept with an id of its own
+        each = outputs.shape[2]
+        ids = (ids[:, None] * each + np.arange(each)).ravel()
+        said = {name: values.reshape(len(values), len(ids), -1) for name, values in said.items()}
     for index, label in enumerate(ensemble.about.labels):
         one = stored[label]
         if one is None:

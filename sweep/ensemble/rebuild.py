@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WEIGHTS, META = "model.safetensors", "model.json"
 LIMIT = 64 << 20  # bytes that a description may have
 SHAPE = {
-    "task?": str, "outputs?": int, "model?": {"*": Any}, "input_shape?": (None, [int]),
+    "task?": str, "form?": str, "outputs?": int, "model?": {"*": Any}, "input_shape?": (None, [int]),
     "classes?": (None, [(str, int, float)]),
     "normalisation?": (None, {"mean?": (None, [float]), "std?": (None, [float]), "wide?": (None, [bool])}),
     "target?": (None, {"mean": float, "std": float}), "variance?": (None, "residual", "predicted"),

@@ -89,8 +89,12 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
                     f"its model gives a {type(outputs).__name__}, not a tensor", where=f"{reference}: model"
                 )
             _require_outputs(made, data, outputs, reference)
-            loss = made.loss(outputs.float(), targets)
             made.scoring(data).tally(outputs.detach().float(), targets)
+            keys = torch.arange(count)
+            changed = inputs if made.augment is None else made.augment(inputs, keys)
+            changed, targets = (changed, targets) if made.mix is None else made.mix(changed, targets, keys)
+            outputs = outputs if changed is inputs else model(changed)
+            loss = made.loss(outputs.float(), targets)
         except SweepError:
             raise
         except Exception as error:

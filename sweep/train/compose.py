@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -44,8 +45,13 @@ def recipe(
     schedule: Any = "cosine",
     epochs: int = 20,
     batch_size: int = 64,
+    metrics: Mapping[str, Any] | Sequence[str] = (),
     scoring: Callable[[Dataset], Scoring] | None = None,
     augment: Any = None,
+    mixup: float | None = None,
+    clip: float | Callable[[list[Tensor]], list[Tensor]] | None = None,
+    ema: float | None = None,
+    scheduler_steps: Literal["epoch", "step"] = "epoch",
     stop_early: StopEarly | Mapping[str, Any] | None = None,
     checkpoint: str = "final",
     precision: Precision = "fp32",
@@ -59,12 +65,20 @@ def recipe(
     ----------
     model : Dataset -> module, made anew for each seed; `data.inputs`, `data.input_shape` and `data.outputs` are sizes.
     data : a source of `sweep.data`, a pair (x, y), or a function that returns one of these or a `Dataset`.
-    loss : "cross-entropy" (classes), "mse" or "gaussian" (one number an example; the second predicts its variance),
-        or (outputs, targets) -> the mean of a batch. Numbers are predicted in units of their deviation in train.
+    loss : "cross-entropy" (a class, or a class for each pixel; classes second in the outputs), "token-cross-entropy"
+        (a class for each token; classes last), "binary-cross-entropy" (several labels of 0 or 1), "mse" (numbers),
+        "gaussian" (one number with its variance), or (outputs, targets) -> the mean of a batch. One number is
+        predicted in units of its deviation in train; several as they are. A target of -100 does not count.
     optimizer : `sweep.adamw(lr=...)`, `sweep.sgd(lr=...)`, or (parameters, lr) -> optimizer together with `lr`.
-    schedule : of the rate: "cosine", "constant", "step", a mapping with more of it, or (step, steps) -> factor.
+    schedule : of the rate: "cosine", "constant", "step", a mapping with more of it, (step, steps) -> factor, or
+        optimizer -> a scheduler of torch, which takes a step after each epoch, or each step by `scheduler_steps`.
+    metrics : more of them, measured at the end: "f1", "balanced_accuracy", "top5_accuracy", or by name a function
+        (predictions, targets) -> number or an object of torchmetrics. They get probabilities, or values.
     scoring : Dataset -> `Scoring`, what is measured and saved; None: what is usual for the targets.
     augment : {"shift": pixels, "flip": True}, or (inputs, keys) -> inputs; see `Recipe`.
+    mixup : the alpha of Beta(alpha, alpha), by which each example is mixed with another one of its batch.
+    clip : the largest norm of all gradients together, or gradients -> gradients.
+    ema : the decay of a moving average of the weights, which is then measured and saved.
     stop_early, checkpoint, precision, compile, loader_workers, drop_last : as for the built-in recipes.
 
     Raises
@@ -73,8 +87,9 @@ def recipe(
     """
     from torch.nn import Module
 
-    from sweep.train import build, losses, optim
+    from sweep.train import build, losses, optim, parts
     from sweep.train.schedule import factor
+    from sweep.train.scoring import NAMED, measured
 
     if isinstance(model, Module) or not callable(model):
         raise ConfigError(
@@ -98,6 +113,22 @@ def recipe(
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ConfigError(f"{name} is {count!r}", where=name, hint="a whole number from 1")
 
+    for name, share in (("ema", ema), ("mixup", mixup), ("clip", None if callable(clip) else clip)):
+        if share is not None and not (share > 0 and (name != "ema" or share < 1)):
+            raise ConfigError(f"{name} is {share!r}", where=name, hint="0.999" if name == "ema" else "a number above 0")
+    more = metrics if isinstance(metrics, Mapping) else {each: NAMED.get(each) for each in metrics}
+    if unknown := [str(name) for name, metric in more.items() if metric is None]:
+        raise ConfigError(
+            f"no metric is called {unknown[0]!r}", where="metrics", hint=f"{', '.join(NAMED)}, or a mapping"
+        )
+    judged = scoring or named.scoring
+    if not callable(schedule):
+        rated: Callable[[int, int], float] = partial(factor, _part(Schedule, schedule, "schedule"))
+    elif len(signature(schedule).parameters) == 1:
+        rated = parts.scheduled(schedule, rate, epochs, scheduler_steps)
+    else:
+        rated = schedule
+
     def made(split: int | None = None) -> Recipe:
         return Recipe(
             data=partial(load, split),
@@ -105,13 +136,16 @@ def recipe(
             loss=named.of,
             optimizer=optimizer if spec is None else partial(optim.build, spec),
             lr=rate,
-            schedule=schedule if callable(schedule) else partial(factor, _part(Schedule, schedule, "schedule")),
-            scoring=scoring or named.scoring,
+            schedule=rated,
+            scoring=(lambda data: measured(judged(data), more)) if more else judged,
             epochs=epochs,
             batch_size=batch_size,
             augment=augment
             if augment is None or callable(augment)
             else build.augmenting(_part(Augment, augment, "augment"), partial(load, split)),
+            mix=None if mixup is None else parts.mixup(mixup, partial(load, split)),
+            gradients=clip if clip is None or callable(clip) else partial(parts.clip, clip),
+            average=ema,
             drop_last=drop_last,
             precision=precision,
             compile=compile,

@@ -69,6 +69,11 @@ class Dataset:
         return prod(self.input_shape)
 
     @property
+    def vocabulary(self) -> int:
+        """How many numbers a token id of the inputs or the targets can be."""
+        return max(self.outputs, *(int(split.inputs.max()) + 1 for split in (self.train, self.val, self.test)))
+
+    @property
     def normalisation(self) -> dict[str, list[Any]]:
         """Return what is stored beside the weights, for whoever gives the model raw inputs."""
         found: dict[str, list[Any]] = {"mean": list(self.mean), "std": list(self.std)}

@@ -5,7 +5,7 @@ The bits are those of gathering on the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from sweep.train.augment import epoch_key, example_keys
 from sweep.train.data import Dataset, Split
 from sweep.train.recipe import Recipe
 
-Augmenter = Callable[[Tensor, Tensor], Tensor]
 Item = tuple[int, Sequence[int], NDArray[np.int64]]
 
 
@@ -30,22 +29,25 @@ class Batches(Indexed[tuple[Tensor, Tensor]]):
     streams: the seed of each lane's stream `augment`; positions: int64 (lanes, batch).
     """
 
-    def __init__(self, split: Split, augment: Augmenter | None) -> None:
-        self.split, self.augment = split, augment
+    def __init__(self, split: Split, recipe: Recipe) -> None:
+        self.split, self.recipe = split, recipe
 
     def __getitem__(self, item: Item) -> tuple[Tensor, Tensor]:
         epoch, streams, positions = item
         indices = torch.from_numpy(positions)
         inputs = self.split.inputs.index_select(0, indices.flatten())
         inputs = inputs.view(*indices.shape, *inputs.shape[1:])
-        targets = self.split.targets.index_select(0, indices.flatten()).view(indices.shape)
-        if self.augment is not None:
-            made = []
-            for stream, rows, images in zip(streams, indices, inputs, strict=True):
-                key = torch.tensor(epoch_key(stream, epoch))
-                made.append(self.augment(images, example_keys(key, self.split.ids.index_select(0, rows))))
-            inputs = torch.stack(made)
-        return inputs, targets
+        targets = self.split.targets.index_select(0, indices.flatten())
+        targets = targets.view(*indices.shape, *targets.shape[1:])
+        augment, mix = self.recipe.augment, self.recipe.mix
+        if augment is None and mix is None:
+            return inputs, targets
+        made = []
+        for stream, rows, x, y in zip(streams, indices, inputs, targets, strict=True):
+            keys = example_keys(torch.tensor(epoch_key(stream, epoch)), self.split.ids.index_select(0, rows))
+            x = x if augment is None else augment(x, keys)
+            made.append((x, y) if mix is None else mix(x, y, keys))
+        return torch.stack([x for x, _ in made]), torch.stack([y for _, y in made])
 
 
 class Plan:
@@ -70,7 +72,7 @@ class Feed:
         count = (recipe.loader_workers or 0) if workers is None else workers
         options: dict[str, Any] = {"persistent_workers": True} if count else {}
         self.loader: DataLoader[Any] = DataLoader(
-            Batches(split, recipe.augment), batch_size=None, sampler=self.plan,
+            Batches(split, recipe), batch_size=None, sampler=self.plan,
             num_workers=count, pin_memory=device == "cuda",
             # Making an iterator draws a number: from a generator of its own, or dropout would change.
             generator=seeding.generator(0), worker_init_fn=seeding.worker_init_fn, **options,

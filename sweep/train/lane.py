@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ class Lane:
     lr: scalar on the device, None on a CPU, where fused optimizers take plain numbers; rate: its value.
     loss_sum: float64, the sum over this epoch's examples; seen: how many. key: of this epoch's augmentation.
     epoch counts from 1, offset is the batches of it that are done; order is the generator of permutations,
-    order_state its state before this epoch's was drawn.
+    order_state its state before this epoch's was drawn. average: of the parameters, where the recipe asks for one.
     chosen: the best value of `recipe.best`, its epoch and weights; stale: epochs since `stop_early` saw
     an improvement on `record`.
     """
@@ -46,6 +47,7 @@ class Lane:
     order: torch.Generator
     order_state: Tensor
     augment: Callable[[Tensor, Tensor], Tensor] | None
+    average: list[Tensor] = field(default_factory=list)
     rate: float = float("nan")
     epoch: int = 1
     offset: int = 0
@@ -109,6 +111,7 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
         loss_sum=torch.zeros((), dtype=torch.float64, device=run.device),
         key=torch.zeros((), dtype=torch.int64, device=run.device),
         order=order, order_state=order.get_state(), augment=recipe.augment,
+        average=[each.detach().clone() for each in parameters] if recipe.average is not None else [],
     )  # fmt: skip
     torch.manual_seed(run.streams["dropout"])
     return lane
@@ -141,7 +144,7 @@ def order_of(lane: Lane) -> Tensor:
     """Positions of this epoch's examples in their order, int64 on the CPU; the keys are made ready."""
     lane.order.set_state(lane.order_state)
     permutation = torch.randperm(len(lane.data.train), generator=lane.order)
-    if lane.augment is not None:
+    if lane.augment is not None or lane.recipe.mix is not None:
         lane.key.fill_(epoch_key(lane.run.streams["augment"], lane.epoch))
     return permutation[: lane.batches * lane.recipe.batch_size]
 
@@ -173,9 +176,13 @@ def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
 def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     """The batch of these inputs, which lie at `indices`, as the model gets it."""
     train = lane.data.train
+    targets, mix = train.targets.index_select(0, indices), lane.recipe.mix
+    if lane.augment is None and mix is None:
+        return inputs, targets
+    keys = example_keys(lane.key, train.ids.index_select(0, indices))
     if lane.augment is not None:
-        inputs = lane.augment(inputs, example_keys(lane.key, train.ids.index_select(0, indices)))
-    return inputs, train.targets.index_select(0, indices)
+        inputs = lane.augment(inputs, keys)
+    return (inputs, targets) if mix is None else mix(inputs, targets, keys)
 
 
 def step(lane: Lane, indices: Tensor) -> None:
@@ -187,7 +194,16 @@ def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
     """The step on a batch that is there: loss, gradients, optimizer, running loss."""
     loss = lane.objective(lane.model, inputs, targets)
     loss.backward()  # type: ignore[no-untyped-call]
+    if lane.recipe.gradients is not None:
+        used = [each for each in lane.parameters if each.grad is not None]
+        for parameter, gradient in zip(
+            used, lane.recipe.gradients([each.grad for each in used if each.grad is not None]), strict=True
+        ):
+            parameter.grad = gradient
     lane.optimizer.step()
+    if lane.recipe.average is not None:
+        for mean, parameter in zip(lane.average, lane.parameters, strict=True):
+            mean.lerp_(parameter.detach(), 1 - lane.recipe.average)
     for parameter in lane.parameters:
         parameter.grad = None
     lane.loss_sum.add_(loss.detach(), alpha=len(targets))
@@ -212,6 +228,7 @@ def state_of(lane: Lane) -> dict[str, Any]:
         "chosen": lane.chosen,
         "record": lane.record,
         "stale": lane.stale,
+        **({"average": _cpu(lane.average)} if lane.average else {}),
     }
 
 
@@ -224,11 +241,34 @@ def adopt(lane: Lane, state: dict[str, Any]) -> None:
         lane.lr.fill_(lane.rate)
         for group in lane.optimizer.param_groups:
             group["lr"] = lane.lr  # loading put a copy in its place
+    for mean, kept in zip(lane.average, state.get("average", ()), strict=True):
+        mean.copy_(kept)
     lane.epoch, lane.offset = state["epoch"], state["offset"]
     lane.order_state = state["order"]
     lane.loss_sum.copy_(state["loss_sum"])
     lane.seen = state["seen"]
     lane.chosen, lane.record, lane.stale = state["chosen"], state["record"], state["stale"]
+
+
+@torch.no_grad()
+def take_average(lane: Lane) -> list[Tensor]:
+    """Put the average of the weights in their place; returns the weights that were there, none where it has none."""
+    before = [each.detach().clone() for each in lane.parameters] if lane.average else []
+    for parameter, mean in zip(lane.parameters, lane.average, strict=False):
+        parameter.copy_(mean)
+    return before
+
+
+@contextmanager
+def averaged(lane: Lane) -> Iterator[None]:
+    """Let a lane's model have the average of its weights within this block, where the recipe asks for one."""
+    before = take_average(lane)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, kept in zip(lane.parameters, before, strict=False):
+                parameter.copy_(kept)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

@@ -16,11 +16,13 @@ from sweep.errors import ConfigError
 from sweep.goals import better
 from sweep.handle import Interrupted, Run
 from sweep.store import Failure
+from sweep.train.data import Split
 from sweep.train.evaluate import outputs_of, validation_sums
 from sweep.train.feed import Feed, feed_of
 from sweep.train.lane import (
     Lane,
     augmented,
+    averaged,
     begin,
     epoch_rates,
     first_batch,
@@ -30,6 +32,7 @@ from sweep.train.lane import (
     start_epoch,
     state_of,
     step,
+    take_average,
     update,
 )
 from sweep.train.precision import flags, objective
@@ -140,7 +143,8 @@ def save_all(lanes: Iterable[tuple[Lane, AbstractContextManager[None]]]) -> None
 
 def epoch_sums(lane: Lane) -> Tensor:
     """float64, on the device: the epoch's training loss, then the sums over val. Read once an epoch."""
-    return torch.cat([lane.loss_sum.view(1), validation_sums(lane)])
+    with averaged(lane):
+        return torch.cat([lane.loss_sum.view(1), validation_sums(lane)])
 
 
 def turn(lane: Lane, sums: Sequence[float]) -> Failure | None:
@@ -187,7 +191,8 @@ def remember(lane: Lane, row: Metrics) -> None:
     if best is not None:
         value = _validation(row, best)
         if isfinite(value) and (not lane.chosen or better(best, value, lane.chosen["value"])):
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in lane.model.state_dict().items()}
+            with averaged(lane):
+                weights = {name: tensor.detach().cpu().clone() for name, tensor in lane.model.state_dict().items()}
             lane.chosen = {"value": value, "epoch": lane.epoch, "weights": weights, "row": row}
     if stop is not None:
         value = _validation(row, stop.metric)
@@ -210,6 +215,16 @@ def diverged(metrics: Metrics, when: str) -> Failure | None:
     return Failure("diverged", f"{bad[0]} is {metrics[bad[0]]} at {when}") if bad else None
 
 
+def _with_ids(split: Split, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return predictions with the ids of their examples; of many an example (tokens), each with an id of its own."""
+    rows, ids = found.get("rows"), split.ids.cpu()
+    if rows is None:
+        return {"ids": ids, **found}
+    each = split.targets[0].numel()
+    ids = (ids[:, None] * each + torch.arange(each)).flatten()[rows]
+    return {"ids": ids, **{name: value for name, value in found.items() if name != "rows"}}
+
+
 def conclude(lane: Lane) -> Metrics | Failure:
     """The result of a trained lane: its weights, predictions and metrics, at the epoch its rule names."""
     run, row = lane.run, lane.run.last
@@ -217,6 +232,8 @@ def conclude(lane: Lane) -> Metrics | Failure:
     if lane.chosen:
         rule, epoch, row = f"best({lane.recipe.best})", lane.chosen["epoch"], lane.chosen["row"]
         put_weights(lane.model, lane.chosen["weights"])
+    else:
+        take_average(lane)
     metrics = {name: row[name] for name in row if name != "lr"}
     fitted = lane.scoring.fit(*outputs_of(lane, lane.data.val))
     predictions = {}
@@ -230,6 +247,9 @@ def conclude(lane: Lane) -> Metrics | Failure:
     if failure is not None:
         return failure
     for name, split in (("val", lane.data.val), ("test", lane.data.test)):
-        run.save_predictions(name, ids=split.ids, **predictions[name])
+        if predictions[name]:
+            run.save_predictions(name, **_with_ids(split, predictions[name]))
+        else:
+            run.note(f"no predictions for {name} are kept: they would fill more than the weights are worth")
     run.save_model(lane.model, meta={**lane.recipe.meta(lane.data), **fitted})
     return metrics

@@ -21,7 +21,7 @@ class Loss:
     """A loss with what goes with it.
 
     of: (outputs, targets) -> the mean of a batch. task: what targets are; None: as their numbers tell. shape: of the
-    outputs for one example; None: any. meta: what is stored beside the weights.
+    outputs for one example; None: any. about, form: what is stored beside the weights; form: what several outputs are.
     """
 
     of: Callable[[Tensor, Tensor], Tensor]
@@ -29,13 +29,16 @@ class Loss:
     scoring: Callable[[Dataset], Scoring]
     shape: Callable[[Dataset], tuple[int, ...]] | None = None
     about: Mapping[str, Any] | None = None
+    form: str = ""
 
     def meta(self, data: Dataset) -> dict[str, Any]:
         """Return what is stored beside the weights, for whoever serves them."""
         return {
             "task": task_of(data), "outputs": data.outputs, "classes": list(data.classes),
             "input_shape": list(data.input_shape), "normalisation": data.normalisation,
-            "target": {"mean": data.target_mean, "std": data.target_std}, **(self.about or {}),
+            "target": {"mean": data.target_mean, "std": data.target_std},
+            **({"variance": "residual"} if self.of is squared and data.train.targets.dim() == 1 else {}),
+            **({"form": self.form} if self.form and data.train.targets.dim() > 1 else {}), **(self.about or {}),
         }  # fmt: skip
 
 
@@ -45,8 +48,8 @@ def task_of(data: Dataset) -> Task:
 
 
 def squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of the first output."""
-    return (outputs[:, 0].float() - targets).square().mean()
+    """Mean squared error of the first output, or of all where there are several targets."""
+    return ((outputs[:, 0] if targets.dim() == 1 else outputs).float() - targets).square().mean()
 
 
 def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -58,21 +61,37 @@ def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * ((mean - targets).square() * torch.exp(-log_var) + log_var).mean()
 
 
+def token_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy over all tokens that count, of outputs (batch, tokens, classes)."""
+    return nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+
+
+def _classes(data: Dataset) -> Scoring:
+    return scoring.classification() if data.train.targets.dim() == 1 else scoring.pixels()
+
+
+def _values(data: Dataset) -> Scoring:
+    return scoring.regression(data, "residual") if data.train.targets.dim() == 1 else scoring.values()
+
+
 def _usual(data: Dataset) -> Scoring:
-    if task_of(data) == "classification":
-        return scoring.classification()
-    return scoring.regression(data, "residual")
+    return (_classes if task_of(data) == "classification" else _values)(data)
 
 
 LOSSES = {
     "cross-entropy": Loss(
-        nn.functional.cross_entropy, "classification", lambda data: scoring.classification(),
-        lambda data: (data.outputs,),
+        nn.functional.cross_entropy, "classification", _classes,
+        lambda data: (data.outputs, *data.train.targets.shape[1:]), form="pixels",
     ),
-    "mse": Loss(
-        squared, "regression", lambda data: scoring.regression(data, "residual"), lambda data: (1,),
-        {"variance": "residual", "outputs": 1},
+    "token-cross-entropy": Loss(
+        token_cross_entropy, "classification", lambda data: scoring.tokens(),
+        lambda data: (*data.train.targets.shape[1:], data.outputs), form="tokens",
     ),
+    "binary-cross-entropy": Loss(
+        nn.functional.binary_cross_entropy_with_logits, "labels", lambda data: scoring.labels(),
+        lambda data: (data.outputs,), form="labels",
+    ),
+    "mse": Loss(squared, "regression", _values, lambda data: (data.outputs,), form="values"),
     "gaussian": Loss(
         gaussian, "regression", lambda data: scoring.regression(data, "predicted"), lambda data: (2,),
         {"variance": "predicted", "outputs": 2},

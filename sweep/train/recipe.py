@@ -30,6 +30,9 @@ class Recipe:
     scoring: Dataset -> Scoring, what is reported and saved.
     augment: (inputs, keys) -> inputs for training batches; keys is int64 (batch,), different for each
         example and epoch: the only randomness it may use.
+    mix: (inputs, targets, keys) -> both, for training batches after augment; keys as there.
+    gradients: list of gradients -> those that the optimizer gets, by plain arithmetic (see `sweep.train.parts`).
+    average: the decay of a moving average of the weights, which is then what is measured and saved; None: none.
     epochs, batch_size: of training; drop_last leaves out the last, smaller batch of an epoch.
     precision: fp32, tf32 or bf16 (autocast); compile: the loss of a batch under torch.compile.
     loader_workers: None gathers batches on the device, or feeds them where the data would fill it; a number feeds
@@ -50,6 +53,9 @@ class Recipe:
     epochs: int
     batch_size: int
     augment: Callable[[Tensor, Tensor], Tensor] | None = None
+    mix: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    gradients: Callable[[list[Tensor]], list[Tensor]] | None = None
+    average: float | None = None
     drop_last: bool = False
     precision: Precision = "fp32"
     compile: bool = False

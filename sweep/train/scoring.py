@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import log, pi, sqrt
-from typing import Literal
+from dataclasses import dataclass, replace
+from math import exp, log, pi, sqrt
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -67,6 +68,159 @@ def ece(probs: Tensor, hits: Tensor, bins: int = ECE_BINS) -> float:
     index = (top * bins).ceil().long().clamp(1, bins) - 1
     gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, hits.double() - top.double())
     return float(gap.abs().sum() / len(top))
+
+
+IGNORED = -100  # torch's own sign for a target that does not count
+MOST = 25_000_000  # probabilities of a split that are kept
+
+
+def every(axis: int, more: Callable[[Tensor, Tensor], Mapping[str, float]]) -> Scoring:
+    """Accuracy and NLL over the tokens or pixels that count; axis: of the classes in the outputs. more: from hits."""
+
+    def rows(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        flat = outputs.movedim(axis, -1).flatten(0, -2)
+        counted = (targets.flatten() != IGNORED).nonzero()[:, 0]
+        return flat[counted], targets.flatten()[counted], counted
+
+    def tally(outputs: Tensor, targets: Tensor) -> Tensor:
+        counted = targets != IGNORED
+        hits = (outputs.argmax(axis) == targets) & counted
+        return torch.stack([hits.sum(dtype=torch.float64), counted.sum(dtype=torch.float64)])
+
+    def score(
+        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        flat, truth, counted = rows(outputs, targets)
+        logs = flat.double().log_softmax(1)
+        nll = float(-logs.gather(1, truth[:, None]).mean())
+        metrics = {"accuracy": float((flat.argmax(1) == truth).double().mean()), "nll": nll}
+        kept = {"probs": logs.exp().float(), "targets": truth, "rows": counted}
+        return {**metrics, **more(logs, truth)}, kept if logs.numel() <= MOST else {}
+
+    return Scoring(
+        tally=tally, read=lambda sums, n: {"accuracy": sums[0] / sums[1]}, fit=lambda outputs, targets: {}, score=score
+    )
+
+
+def tokens() -> Scoring:
+    """Accuracy, NLL and perplexity of the next token."""
+    return every(-1, lambda logs, truth: {"perplexity": exp(float(-logs.gather(1, truth[:, None]).mean()))})
+
+
+def pixels() -> Scoring:
+    """Accuracy and NLL of pixels, and the intersection over union, a mean over the classes that occur."""
+
+    def iou(logs: Tensor, truth: Tensor) -> Mapping[str, float]:
+        guess = logs.argmax(1)
+        both = []
+        for c in _occurring(truth):
+            both.append(((guess == c) & (truth == c)).sum() / ((guess == c) | (truth == c)).sum())
+        return {"iou": float(torch.stack(both).double().mean())}
+
+    return every(1, iou)
+
+
+def labels() -> Scoring:
+    """Accuracy, F1 over all labels, NLL and Brier score of several labels an example; their probabilities are kept."""
+
+    def score(
+        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        probs, truth = outputs.double().sigmoid(), targets.double()
+        guess = (outputs > 0).double()
+        hits = float((guess * truth).sum())
+        metrics = {
+            "accuracy": float((guess == truth).double().mean()),
+            "f1": 2 * hits / max(1.0, float(guess.sum() + truth.sum())),
+            "nll": float(torch.nn.functional.binary_cross_entropy_with_logits(outputs.double(), truth)),
+            "brier": float((probs - truth).square().mean()),
+        }
+        return metrics, {"mean": probs, "targets": truth}
+
+    return Scoring(
+        tally=lambda outputs, targets: ((outputs > 0) == (targets > 0.5)).double().mean(1).sum().view(1),
+        read=lambda sums, n: {"accuracy": sums[0] / n},
+        fit=lambda outputs, targets: {},
+        score=score,
+    )
+
+
+def values() -> Scoring:
+    """RMSE, MAE and R2 of several numbers an example, each a mean over them; they are kept as they are."""
+
+    def score(
+        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        guess, truth = outputs.double(), targets.double()
+        error = (guess - truth).square()
+        metrics = {
+            "rmse": sqrt(float(error.mean())),
+            "mae": float((guess - truth).abs().mean()),
+            "r2": float((1 - error.sum(0) / (truth - truth.mean(0)).square().sum(0)).mean()),
+        }
+        return metrics, {"mean": guess, "targets": truth}
+
+    return Scoring(
+        tally=lambda outputs, targets: (outputs - targets).double().square().flatten(1).mean(1).sum().view(1),
+        read=lambda sums, n: {"rmse": sqrt(sums[0] / n)},
+        fit=lambda outputs, targets: {},
+        score=score,
+    )
+
+
+def measured(scoring: Scoring, metrics: Mapping[str, Any]) -> Scoring:
+    """Return a scoring that measures more: each is (predictions, targets) -> number, or an object of torchmetrics.
+
+    It is given what is kept of the predictions: probabilities, or values in the unit of the targets.
+    """
+
+    def score(
+        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        found, kept = scoring.score(outputs, targets, fitted)
+        said = kept["probs"] if "probs" in kept else kept["mean"]
+        more = {name: _measure(metric, said, kept["targets"]) for name, metric in metrics.items()}
+        return {**found, **more}, kept
+
+    return replace(scoring, score=score)
+
+
+def _measure(metric: Any, said: Tensor, targets: Tensor) -> float:
+    if hasattr(metric, "update") and hasattr(metric, "compute"):
+        own = copy.deepcopy(metric)  # it gathers what it is given: every run begins with an empty one
+        own.update(said, targets)
+        return float(own.compute())
+    return float(metric(said, targets))
+
+
+def _occurring(targets: Tensor) -> list[int]:
+    return sorted(set(targets.tolist()))
+
+
+def f1(probs: Tensor, targets: Tensor) -> float:
+    """F1 of each class that occurs, a mean over them."""
+    guess, found = probs.argmax(1), []
+    for each in _occurring(targets):
+        hits = ((guess == each) & (targets == each)).sum().double()
+        found.append(2 * hits / ((guess == each).sum() + (targets == each).sum()))
+    return float(torch.stack(found).mean())
+
+
+def balanced_accuracy(probs: Tensor, targets: Tensor) -> float:
+    """The accuracy of each class that occurs, a mean over them."""
+    hits = (probs.argmax(1) == targets).double()
+    return float(torch.stack([hits[targets == each].mean() for each in _occurring(targets)]).mean())
+
+
+def top5_accuracy(probs: Tensor, targets: Tensor) -> float:
+    """How often the target is among the five most probable classes."""
+    best = probs.topk(min(5, probs.shape[1]), dim=1).indices
+    return float((best == targets[:, None]).any(1).double().mean())
+
+
+NAMED: Mapping[str, Callable[[Tensor, Tensor], float]] = {
+    "f1": f1, "balanced_accuracy": balanced_accuracy, "top5_accuracy": top5_accuracy,
+}  # fmt: skip
 
 
 def regression(data: Dataset, variance: Literal["residual", "predicted"]) -> Scoring:

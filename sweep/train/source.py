@@ -102,6 +102,27 @@ def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> So
     return Source("data", partial(_of_items, *parts), partial(_content_of, partial(_of_items, *parts)))
 
 
+def tokens(ids: Any, length: int, *, classes: Sequence[str] = ()) -> Source:
+    """Return a source for a model of the next token: windows of `length` ids, each with the id that follows.
+
+    The first 80 % of the text are train, the next 10 % val, the last 10 % test.
+    """
+    row = _array(ids).ravel()
+    count = (len(row) - 1) // length
+    if count < 20:
+        raise ConfigError(f"{len(row)} tokens make {max(count, 0)} windows of {length}; 20 are needed", where="data")
+    x, y = (row[at : at + count * length].reshape(count, length) for at in (0, 1))
+    val, test = count * 8 // 10, count * 9 // 10
+    return arrays(x, y, val=np.arange(val, test), test=np.arange(test, count), classes=classes, normalise=False)
+
+
+def text(source: str, length: int) -> Source:
+    """Return a source for a model of the next character of a text; see `tokens`."""
+    known = sorted(set(source))
+    place = {character: i for i, character in enumerate(known)}
+    return tokens(np.array([place[each] for each in source]), length, classes=known)
+
+
 def npz(path: str | os.PathLike[str], **options: Any) -> Source:
     """Return a source of a NumPy file: x and y, or x_train, y_train with x_test, y_test, x_val, y_val, classes."""
     return of_files(_named({"name": "npz", "path": os.fspath(path), **options}))

@@ -16,7 +16,7 @@ from sweep.train.params import Data
 from sweep.train.read import Raw, read
 
 _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "labels"]
 Stamps = tuple[tuple[str, int, int], ...]
 TEST_SHARE = 0.25
 IGNORED = -100  # in targets of several numbers an example: torch's own sign for one that does not count
@@ -66,6 +66,8 @@ def stored(raw: Raw, task: Task, where: str) -> Stored:
     inputs, targets, own = _joined(raw)
     if task == "classification":
         targets = _labels(targets, where)
+    if task == "labels" and not np.isin(targets, (0, 1)).all():
+        raise ConfigError("the targets are not 0 or 1 for each label", where=where)
     one = task == "classification" and targets.ndim == 1
     wide = np.zeros(inputs.shape[1:2], np.bool_) if raw.plain else _wide(filled(inputs, own["train"]))
     return Stored(inputs, targets, targets if one else np.zeros(len(targets), np.int64), own, wide, where)

@@ -47,6 +47,8 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
     Raises: SweepError for a recipe that cannot be vectorised, naming why; Interrupted at a stop, once all are saved.
     """
     device, width = runs[0].device, runs[0].spec.vectorize
+    if recipe.average is not None:
+        raise SweepError("an average of the weights is not kept in rows", where="vectorize", hint=OFF)
     data = recipe.data()
     placed = data.placed(device, fed=recipe.loader_workers is not None)
     feed = feed_of(recipe, data, placed, device)
@@ -249,10 +251,13 @@ class Stack:
         """The batches (W, batch, ...) at these positions (W, batch), augmented; all of it on the device."""
         train, flat = self.data.train, indices.flatten()
         inputs = train.inputs.index_select(0, flat).view(*indices.shape, *train.inputs.shape[1:])
+        targets = train.targets.index_select(0, flat).view(*indices.shape, *train.targets.shape[1:])
+        keys = example_keys(self.keys[:, None], train.ids.index_select(0, flat).view(indices.shape))
         if self.recipe.augment is not None:
-            ids = train.ids.index_select(0, flat).view(indices.shape)
-            inputs = vmap(self.recipe.augment, randomness="error")(inputs, example_keys(self.keys[:, None], ids))
-        return inputs, train.targets.index_select(0, flat).view(*indices.shape, *train.targets.shape[1:])
+            inputs = vmap(self.recipe.augment, randomness="error")(inputs, keys)
+        if self.recipe.mix is not None:
+            inputs, targets = vmap(self.recipe.mix, randomness="error")(inputs, targets, keys)
+        return inputs, targets
 
     def update(self, inputs: Tensor, targets: Tensor) -> None:
         """The step of all rows: gradients, optimizer, running loss; reads nothing back from the device."""
@@ -260,6 +265,9 @@ class Stack:
         keys = hashed(self.streams ^ hashed(self.step))
         leaves = {name: leaf.detach() for name, leaf in self.parameters.items()}
         gradients, (losses, held) = self.gradients(leaves, self.buffers, inputs, targets, keys)
+        if self.recipe.gradients is not None:
+            changed = vmap(self.recipe.gradients, randomness="error")(list(gradients.values()))
+            gradients = dict(zip(gradients, changed, strict=True))
         for name, leaf in self.parameters.items():
             leaf.grad = gradients[name]
         self.optimizer.step()
