@@ -59,7 +59,26 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
     recorded = np.array([m.record.metrics.get(metric, np.nan) for m in chosen if m.record])
     if not np.allclose(scores.mean(axis=1), recorded, rtol=TOLERANCE, atol=1e-6):
         return f"{metric} is not the mean over the saved predictions"
-    return Examples(tuple(m.seed for m in chosen), found.ids, scores)
+    told = {_examples(m, split) for m in chosen} - {None, len(found.ids)}
+    if not told:
+        return Examples(tuple(m.seed for m in chosen), found.ids, scores)
+    # Tokens of one text, pixels of one image: they are alike, so that only a mean over them is an example.
+    whole = told.pop()
+    if whole and not told and len(found.ids) % whole == 0 and np.issubdtype(found.ids.dtype, np.integer):
+        each = len(found.ids) // whole
+        ids, places = np.unique(found.ids // each, return_inverse=True)
+        if len(ids) == whole and (np.bincount(places) == each).all():
+            order = np.argsort(places, kind="stable")
+            means = scores[:, order].reshape(len(scores), whole, each).mean(axis=2)
+            return Examples(tuple(m.seed for m in chosen), ids, means)
+    return f"its {len(found.ids)} rows are parts of fewer examples, not equally many of each"
+
+
+def _examples(member: Member, split: str) -> int | None:
+    """Return how many examples a run says that a split has."""
+    told = member.record.result.get("examples") if member.record else None
+    count = told.get(split) if isinstance(told, Mapping) else None
+    return count if isinstance(count, int) else None
 
 
 def _scores(found: Members, leaf: str) -> Floats | None:
