@@ -163,7 +163,7 @@ def _cell(
     elif target.kind == "recipe":
         from sweep.train.check import check
 
-        made = check(_made(called, params, target.reference), target.reference, device)
+        made = check(_made(called, params, target.reference), target.reference, device, vectorize=config.vectorize)
         files += made.source.files() if made.source is not None else ()
     return replace(cell, params=params, data=_data(target, params, made))
 

@@ -22,7 +22,7 @@ _SHAPES = re.compile(r"shape|size|dimension|channel|out of bounds|out of range|b
 _ALONE = "more than 1 value per channel"
 
 
-def check(made: Any, reference: str, device: str) -> Recipe:
+def check(made: Any, reference: str, device: str, *, vectorize: int = 0) -> Recipe:
     """Return the recipe, once its data were read and a batch of two went through its model and loss.
 
     Raises: ConfigError naming the part, before any run has started.
@@ -30,6 +30,10 @@ def check(made: Any, reference: str, device: str) -> Recipe:
     if not isinstance(made, Recipe):
         raise ConfigError(
             f"it returned a {type(made).__name__}, not a recipe", where=reference, hint="return sweep.recipe(...)"
+        )
+    if vectorize and made.average is not None:
+        raise ConfigError(
+            "an average of the weights is not kept in rows", where=f"{reference}: ema", hint="leave vectorize off"
         )
     try:
         with seeding.restored():

@@ -47,8 +47,6 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
     Raises: SweepError for a recipe that cannot be vectorised, naming why; Interrupted at a stop, once all are saved.
     """
     device, width = runs[0].device, runs[0].spec.vectorize
-    if recipe.average is not None:
-        raise SweepError("an average of the weights is not kept in rows", where="vectorize", hint=OFF)
     data = recipe.data()
     placed = data.placed(device, fed=recipe.loader_workers is not None)
     feed = feed_of(recipe, data, placed, device)

@@ -244,6 +244,8 @@ def test_a_run_with_every_part_that_was_interrupted_ends_with_the_same_bits(step
 
 
 def test_rows_that_are_clipped_and_mixed_have_the_bits_that_each_has_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ema"):
+        check(made(ema=0.9), "my:recipe", "cpu", vectorize=4)
     torch.set_num_threads(1)
     four = LABELS + (TABLE[:, 0] > 1)
     recipe = made(four, clip=0.5, mixup=0.3)
