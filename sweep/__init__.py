@@ -4,6 +4,7 @@ In the order of the flow:
 
 - `run(config, seeds=[42, 123, 456])` trains what is missing and returns `Results`
 - `open("runs/digits-mlp")` reads them again, on any machine, without Ray or a GPU
+- `adopt(frame, seed="seed", variant="method")` takes results that exist already
 - `load_ensemble("runs/digits-mlp")` is one torch module of all finished members
 - `recipe(model=..., data=data.arrays(x, y))` makes a `Recipe` of your own parts for the built-in loop
 - `Run` is what a training function is handed; `Config` is what a YAML file becomes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sweep.errors import SweepError as SweepError
     from sweep.handle import Run as Run
     from sweep.results import Results as Results
+    from sweep.results import adopt as adopt
     from sweep.results import open as open
     from sweep.results import run as run
     from sweep.train.compose import adamw as adamw
@@ -39,6 +41,7 @@ _HOMES = {
     "Run": "sweep.handle",
     "run": "sweep.results",
     "open": "sweep.results",
+    "adopt": "sweep.results",
     "Results": "sweep.results",
     "load_ensemble": "sweep.ensemble.load",
     "SweepError": "sweep.errors",

@@ -50,7 +50,7 @@ def stream_seed(seed: int, stream: str) -> int:
 class Target:
     """What is trained: a recipe, a function or a command, by reference, with the digest of its source."""
 
-    kind: Literal["recipe", "function", "command"]
+    kind: Literal["recipe", "function", "command", "adopted"]
     reference: str = ""
     argv: tuple[str, ...] = ()
     digest: str = ""

@@ -307,6 +307,49 @@ def open(path: str | os.PathLike[str]) -> Results:
     return Results(Store.open(path))
 
 
+def adopt(
+    frame: pd.DataFrame,
+    *,
+    seed: str | None = None,
+    variant: str | Sequence[str] | None = None,
+    task: str | None = None,
+    metrics: str | Sequence[str] = (),
+    step: str | None = None,
+    out: str | os.PathLike[str] = "runs/adopted",
+    primary: str | None = None,
+    goals: Mapping[str, str] | None = None,
+    replace: bool = False,
+) -> Results:
+    """Take a table of results that exist into a run directory; the same as `sweep adopt` with a table.
+
+    Parameters
+    ----------
+    frame : one row per run, or one per run and step.
+    seed, task, variant : columns; by default those called seed and task, and what differs between runs.
+    metrics : columns; by default those whose names say it.
+    step : the column of the step, where there is one.
+    out : the run directory; runs that are there already stay.
+    primary, goals : the headline, and the direction of metrics that are not known: {"score": "max"}.
+    replace : take runs that have changed as they are now.
+
+    Raises
+    ------
+    ConfigError, StoreError
+    """
+    from sweep.adoption import adoption, of_frame, take
+    from sweep.adoption.sources import Roles
+
+    names = {"seed": seed, "variant": variant, "task": task, "metrics": metrics or None, "step": step}
+    variants = (variant,) if isinstance(variant, str) else None if variant is None else tuple(variant)
+    columns = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    settings = {key: value for key, value in {"primary": primary, "goals": goals}.items() if value}
+    said = [f"{name}={value!r}" for name, value in {**names, **settings, "out": os.fspath(out)}.items() if value]
+    source = of_frame(frame, Roles(seed, task, variants), metrics=columns, step=step)
+    config = from_dict(settings) if settings else None
+    plan = adoption([source], Path(out), config=config, origin=f"sweep.adopt(frame, {', '.join(said)})")
+    return Results(take(plan, Path(out), replacing=replace)[0])
+
+
 def run(
     config: str | os.PathLike[str] | Mapping[str, Any] | Callable[..., Any] | Config | None = None,
     *overrides: str,

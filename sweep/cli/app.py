@@ -22,6 +22,7 @@ COMMANDS = {
     "watch": "sweep.cli.watch",
     "report": "sweep.cli.read",
     "collect": "sweep.cli.collect",
+    "adopt": "sweep.cli.adopt",
     "compare": "sweep.cli.compare",
     "ensemble": "sweep.cli.ensemble",
     "predict": "sweep.cli.ensemble",
@@ -77,6 +78,7 @@ def app() -> None:
       sweep init my-experiment            a config and a training function of your own to start from
       sweep run my.yaml --seeds 0-9       your own config; what is missing is trained, nothing twice
       sweep run --seeds 0-9 -- python train.py --seed {seed}    any program that takes a seed
+      sweep adopt 'old/{lr}/seed{seed}/metrics.csv'     results that exist already, as files or tables
       ml-train --seed 42                  one model, with the bits it has inside the sweep
     """
 

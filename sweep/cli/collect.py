@@ -33,6 +33,8 @@ def collect(directory: str, metrics: str | None, as_json: bool) -> int:
     from sweep.store import Store
 
     store = Store.open(directory)
+    if store.manifest.adopted:
+        raise StoreError("its runs were adopted", where=directory, hint="adopt them again, with --replace")
     if store.manifest.experiment.get("target", {}).get("kind") != "command":
         raise StoreError(
             "its runs are no program's: a recipe and a function report their metrics themselves", where=directory

@@ -16,6 +16,7 @@ from sweep.cli.output import emit, in_short, say, show, show_document
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
 from sweep.number import number
 from sweep.store import Member, Reading, Store, atomic
+from sweep.store.manifest import ADOPTED
 from sweep.target.inputs import some
 from sweep.written import shared_by
 
@@ -44,7 +45,7 @@ def status(directory: Path, as_json: bool) -> int:
         })  # fmt: skip
         return 0
     _show_runs(store, members)
-    say(sentence(counts))
+    say(sentence(counts, adopted=store.manifest.adopted))
     if owner is not None:
         say(f"at work: {owner}")
     say(f"next: {go_on(store, counts)}")
@@ -65,10 +66,12 @@ def _show_runs(store: Store, members: list[Member]) -> None:
     names = distinct([member.key for member in some], 40)
     wide = max(map(cell_len, names), default=0)
     told: dict[str, str] = {}
+    words = {"ok": ADOPTED, "pending": "missing"} if store.manifest.adopted else {}
     for member, name in zip(some, names, strict=True):
         color = MARKS.get(member.status, ("", "bright_black"))[1]
-        state = click.style(member.status, fg=color) if colored else member.status
-        room, rest = " " * (wide - cell_len(name)), " " * (8 - len(member.status)) + _detail(store, member, told)
+        word = words.get(member.status, member.status)
+        state = click.style(word, fg=color) if colored else word
+        room, rest = " " * (wide - cell_len(name)), " " * (8 - len(word)) + _detail(store, member, told)
         show(f"  {name}{room}  {state}{one_line(rest)}".rstrip() + "\n")
     if len(some) < len(members):
         say(f"  … and {len(members) - len(some)} more, --json has every one")
@@ -81,7 +84,7 @@ def go_on(store: Store, counts: dict[str, int]) -> str:
     here = shlex.quote(store.shown)
     if store.owner() is not None or counts["running"]:
         return f"sweep watch {here}"
-    if counts["lost"] or counts["pending"]:
+    if not store.manifest.adopted and (counts["lost"] or counts["pending"]):
         return f"{resume(store.manifest, store.shown)}   # trains what is lost or pending"
     return f"sweep report {here}"
 
@@ -96,12 +99,10 @@ def count(members: list[Member]) -> dict[str, int]:
     }  # fmt: skip
 
 
-def sentence(counts: dict[str, int]) -> str:
-    parts = [f"{counts[name]} {name}" for name in ("running", "stopped") if counts[name]]
-    return (
-        f"{counts['planned']} planned = {counts['ok']} ok + {counts['failed']} failed + {counts['lost']} lost "
-        f"+ {counts['pending']} pending" + (f" ({', '.join(parts)})" if parts else "")
-    )
+def sentence(counts: dict[str, int], *, adopted: bool = False) -> str:
+    from sweep.report.model import Adopted, Counts
+
+    return str((Adopted if adopted else Counts)(**counts))
 
 
 def _detail(store: Store, member: Member, told: dict[str, str]) -> str:

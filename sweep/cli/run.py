@@ -255,7 +255,7 @@ def where_metrics(text: str) -> dict[str, str]:
         return {"regex": text}
     if text.startswith("tensorboard:"):
         return {"tensorboard": text.removeprefix("tensorboard:") or "."}
-    for key, endings in {"json": (".json", ".jsonl", ".ndjson"), "csv": (".csv", ".tsv")}.items():
+    for key, endings in {"json": (".json", ".jsonl", ".ndjson"), "csv": (".csv", ".tsv", ".parquet")}.items():
         if text.lower().endswith(endings):
             return {key: text}
     raise ConfigError(

@@ -16,6 +16,7 @@ from sweep.cut import regrouped, variants_of, without_hash
 from sweep.errors import StatisticsError
 from sweep.report.findings import result_rule
 from sweep.store import Member, Store
+from sweep.store.manifest import ADOPTED
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,6 +50,10 @@ class Arm:
 
     def count(self, *states: str) -> int:
         return sum(state in states for state in self.states.values())
+
+    @property
+    def adopted(self) -> bool:
+        return self.store.manifest.adopted
 
     @property
     def failed(self) -> int:
@@ -149,7 +154,7 @@ def _about(store: Store, task: str, variant: str, members: Sequence[Member]) -> 
     experiment = store.manifest.experiment
     data = {c["data"] for c in experiment["cells"] if (c["task"], c["variant"]) == (task, variant)}
     return {
-        "mode": "deterministic" if experiment.get("deterministic") else "fast",
+        "mode": ADOPTED if store.manifest.adopted else "deterministic" if experiment.get("deterministic") else "fast",
         "device": str(experiment.get("device", "")),
         "threads": str(experiment.get("threads", "")),
         "data": next(iter(data), ""),
@@ -165,8 +170,11 @@ def shared_seeds(a: Arm, b: Arm) -> list[int]:
 def pairable(a: Arm, b: Arm) -> bool:
     """Return whether two arms are compared seed by seed: both plan the same seeds, or share most of them.
 
-    Decided by the plans alone, never by results. With less than half in common the unpaired test sees more.
+    Decided by the plans alone, never by results. With less than half in common the unpaired test sees more. Seeds that
+    only count adopted runs pair nothing.
     """
+    if any(arm.store.manifest.numbered for arm in (a, b)):
+        return False
     shared = len(shared_seeds(a, b))
     return a.seeds == b.seeds or (shared > 2 and 2 * shared >= max(len(a.seeds), len(b.seeds)))
 

@@ -22,7 +22,7 @@ from sweep.report import document
 from sweep.report.assemble import primary_metric
 from sweep.report.commands import resume
 from sweep.report.findings import identical, ignored_seed
-from sweep.report.words import listed, path_argument, shown
+from sweep.report.words import listed, path_argument, plural, shown
 from sweep.stats import bonferroni_level, difference, holm, parse_gate
 from sweep.stats.sample import unit
 from sweep.store import Store
@@ -148,7 +148,11 @@ def _named(arms: Sequence[Arm], name: str) -> str:
     if name in names:
         return name
     wanted = name.rstrip("/")
-    close = [n for n in names if wanted in (n.partition(": ")[0], n.partition(": ")[2]) or n.endswith(f"-{wanted}")]
+    close = [
+        n
+        for n in names
+        if wanted in (n.partition(": ")[0], n.partition(": ")[2]) or n.endswith((f"-{wanted}", f"={wanted}"))
+    ]
     close = close or [n for i, n in enumerate(names) if len(names) > 1 and wanted == letter(i)]
     close = close or [n for n in names if n == wanted.rpartition("/")[2]]
     close = close or [a.name for a in arms if any(m.variant == wanted for m in a.members)][:1]
@@ -175,6 +179,8 @@ def _why(paired: bool, wanted: Sequence[tuple[Arm, Arm]]) -> str:
     paired_ = [pairable(a, b) for a, b in wanted]
     if not paired:
         return "unpaired, as was asked" if any(paired_) else "unpaired: the planned seeds differ"
+    if any(arm.store.manifest.numbered for pair in wanted for arm in pair):
+        return "unpaired: nothing names the seeds of adopted runs"
     if not all(paired_):
         return (
             "paired by shared seeds where most are shared, else unpaired"
@@ -205,17 +211,21 @@ def _warnings(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequenc
     if left:
         yield f"{left} of {compared} configurations have a task that no other has; they are left out"
     words = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
-    for what, plural in words.items():
+    for what, several in words.items():
         for found in by_task.values():
             different = sorted({arm.about[what] for arm in found})
             if len(different) > 1:
                 values = "" if what == "data" else f" ({listed([shown(value) or 'none' for value in different])})"
-                yield f"different {plural}{values}: the difference may not be that of the configurations alone"
+                yield f"different {several}{values}: the difference may not be that of the configurations alone"
                 break
     for arm in (arm for found in by_task.values() for arm in found):
         of = f"{shown(arm.name)}: " if arm.name else ""
         yield from (f"{of}{ignored_seed(keys)}" for keys in identical(arm.members))
-    if any(pair.a.pending + pair.a.lost + pair.b.pending + pair.b.lost for pair in made):
+    if any(arm.adopted for found in by_task.values() for arm in found):
+        missing = sum(arm.count("pending") for found in by_task.values() for arm in found if arm.adopted)
+        lacking = f"; {plural(missing, 'run')} of those that others have are missing" if missing else ""
+        yield f"adopted results: runs that failed may have been left out of them{lacking}"
+    elif any(pair.a.pending + pair.a.lost + pair.b.pending + pair.b.lost for pair in made):
         yield "seeds are pending or lost: this is a look at part of what was planned"
 
 
@@ -225,7 +235,7 @@ def _rest(wanted: Sequence[tuple[Arm, Arm]], paired: bool) -> tuple[str, ...]:
     for pair in wanted if paired else ():
         union = sorted({*pair[0].seeds, *pair[1].seeds})
         for arm in pair:
-            if pairable(*pair) and len(arm.seeds) < len(union):
+            if pairable(*pair) and len(arm.seeds) < len(union) and not arm.adopted:
                 new = [seed for seed in union if seed not in arm.seeds]
                 found[arm.directory] = resume(arm.store.manifest, arm.directory, seeds=new)
     return tuple(found.values())
@@ -256,7 +266,8 @@ def best(
         )
         if goal is None or not whole or not 1 < len(arms) <= pairs_of.MOST_PERMUTED:
             continue
-        paired = all(arm.seeds == arms[0].seeds for arm in arms)  # one matrix: here the shared seeds are not enough
+        # One matrix: here the shared seeds are not enough.
+        paired = all(arm.seeds == arms[0].seeds and pairable(arm, arms[0]) for arm in arms)
         kept = pairs_of.not_separated_of(arms, metric, goal, paired=paired, level=level)
         found |= {(a.store.shown, a.task, a.members[0].variant) for a in kept}
     return frozenset(found)

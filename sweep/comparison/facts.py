@@ -8,6 +8,7 @@ from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
 from sweep.comparison.words import level_of, limits, scale
 from sweep.cut import letter, without_hash
 from sweep.number import number, p_value, percent, places, probability, signed
+from sweep.report.sentence import failed_of
 from sweep.report.words import plural, shown
 from sweep.stats import Decision, bonferroni_level
 
@@ -45,7 +46,7 @@ def sides(pair: Pair) -> Rows:
 def _side(side: Side, pair: Pair) -> list[str]:
     places = _column(pair)
     n = str(side.n) if side.n == side.planned else f"{side.n} of {side.planned}"
-    failed = f"{side.failed} of {side.ok + side.failed}"
+    failed = failed_of(side.failed, side.ok)
     return [shown(side.name), n, number(side.mean, places), number(side.sd, places), failed, number(side.best, places)]
 
 
@@ -163,7 +164,7 @@ def unlisted(found: Comparison) -> str:
 def _why(made: Decision) -> str:
     """Return why a gate was decided so."""
     return {
-        "unfinished": f"{plural(made.unfinished, 'seed')} pending or lost",
+        "unfinished": f"{plural(made.unfinished, 'seed')} without a result",
         "too few seeds": f"{' and '.join(map(str, made.seeds))} converged seeds are too few for an exact test",
         "no interval": "no interval exists",
         "no spread": "no spread between seeds in fast mode: are they different seeds?",

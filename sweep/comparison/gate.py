@@ -65,7 +65,8 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
         gate, old, new, paired=paired, deterministic=all(arm.deterministic for arm in held),
         unfinished=unfinished, max_failures=max_failures, level=level, ratio=ratio_of(held, "a gate"),
     )  # fmt: skip
+    unknown = "adopted: whether runs failed is unknown" if any(arm.adopted for arm in held) else ""
     return Check(
         requirement=str(gate), base=base.name, candidate=candidate.name, task=candidate.task, paired=paired,
-        decision=made, stamp=peeked_of(held[0], held[-1]),
+        decision=made, stamp="; ".join(filter(None, (peeked_of(held[0], held[-1]), unknown))),
     )  # fmt: skip

@@ -27,12 +27,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Side:
-    """One configuration of a pair: its seeds, and the metric over those that converged, with its Student t interval."""
+    """One configuration of a pair: its seeds, and the metric over those that converged, with its Student t interval.
+
+    failed: None where runs were adopted, of which nobody knows how many failed.
+    """
 
     name: str
     planned: int
     ok: int
-    failed: int
+    failed: int | None
     lost: int
     pending: int
     missing: int

@@ -187,7 +187,8 @@ def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
     made = summarise(values, level, ratio=arm.ratio) if values.size else None
     best = None if made is None or goal is None else made.max if goal == "max" else made.min
     return Side(
-        name=arm.name, planned=len(arm.states), ok=arm.count("ok"), failed=arm.failed, lost=arm.count("lost"),
+        name=arm.name, planned=len(arm.states), ok=arm.count("ok"), lost=arm.count("lost"),
+        failed=None if arm.adopted and not arm.failed else arm.failed,
         pending=arm.count("pending", "running", "stopped"), missing=arm.missing(metric), n=values.size,
         mean=made.mean if made else None, sd=made.sd if made else None, low=made.low if made else None,
         high=made.high if made else None, best=best, extensions=arm.extensions,

@@ -22,7 +22,7 @@ LEAST_CAP = 16
 
 
 def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
-    """Sentences, the last a command: seeds to see this difference, or to know both means twice as well."""
+    """Sentences, the last a command where one can help: seeds to see this difference, or to know both means better."""
     found = pair.difference
     if found is None or not found.error or pair.failures is not None:
         return
@@ -42,7 +42,8 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
                 f"planning estimate, not evidence: {n} {each} would show a difference of {number(wanted, digits=3)}"
                 f" ({what}) with {percent(POWER)} power, for an sd of {sd} (upper {percent(UPPER)} limit)"
             )
-            yield _command(pair, a, b, n, wanted)
+            if not (a.adopted or b.adopted):
+                yield _command(pair, a, b, n, wanted)
         elif pair.interval is not None and not found.paired:
             width = pair.interval.half_width / 2
             n = seeds_for_half_width(spread, width, level)
@@ -50,7 +51,8 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
                 f"planning estimate, not evidence: {n} seeds would give each mean a half-width of"
                 f" {number(width, digits=3)}, for an sd of {sd} (upper {percent(UPPER)} limit)"
             )
-            yield _until(a, f"{pair.metric} ± {number(width, digits=2)}", n)
+            if not a.adopted:
+                yield _until(a, f"{pair.metric} ± {number(width, digits=2)}", n)
     except StatisticsError:
         yield "planning estimate, not evidence: more than a million seeds would be needed"
 

@@ -10,6 +10,7 @@ from sweep.comparison.words import limits, scale
 from sweep.number import p_value, percent, probability, signed
 from sweep.report import document
 from sweep.report.document import Table
+from sweep.report.sentence import failed_of
 from sweep.report.words import shown
 from sweep.stats import Interval, bonferroni_level
 
@@ -49,7 +50,7 @@ def _row(pair: Pair, interval: Interval | None) -> tuple[str, ...]:
         "—" if pair.superiority is None else probability(pair.superiority.probability),
         "—" if pair.effect is None else signed(pair.effect.g, 2),
         n,
-        f"{pair.a.failed} of {pair.a.ok + pair.a.failed}, {pair.b.failed} of {pair.b.ok + pair.b.failed}",
+        f"{failed_of(pair.a.failed, pair.a.ok)}, {failed_of(pair.b.failed, pair.b.ok)}",
     )
 
 

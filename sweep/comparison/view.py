@@ -9,7 +9,7 @@ from sweep.comparison.model import Check, Comparison, Pair, Side
 from sweep.number import around, limits, number, percent, places
 from sweep.report import document
 from sweep.report.document import Document, Kind, Note, Section, Table
-from sweep.report.sentence import ranked
+from sweep.report.sentence import failed_of, ranked
 from sweep.report.words import listed, plural, shown
 
 MOST_MATRIX = 20  # arms beyond which the matrix of pairs has no room
@@ -112,7 +112,7 @@ def _arms(found: Comparison, task: str) -> Iterator[Table]:
         scale = places(min(side.sd, half)) if side.sd is not None and half is not None else None
         interval = "none" if side.low is None or side.high is None else limits(side.low, side.high, scale)
         n = str(side.n) if side.n == side.planned else f"{side.n} of {side.planned}"
-        failed = f"{side.failed} of {side.ok + side.failed}"
+        failed = failed_of(side.failed, side.ok)
         numbers = [number(value, scale) for value in (side.mean, side.sd)]
         rows.append([facts.letter_of(found, side.name), side.name, n, *numbers, interval, failed])
     ranks = "ranked by mean; " if found.goal is not None else ""

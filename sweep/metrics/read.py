@@ -12,7 +12,7 @@ from typing import Any
 from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.goals import direction
-from sweep.metrics import csv, json, tensorboard, text
+from sweep.metrics import csv, json, parquet, tensorboard, text
 from sweep.metrics.files import OURS, Left, located, within
 from sweep.metrics.rows import Found, History, NotFound, Row, number, settle
 from sweep.plan import content_id
@@ -173,6 +173,9 @@ def _cut(left: Left, stream: str) -> str:
 
 
 def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, where: str = "") -> Iterator[Source]:
+    if path.suffix.lower() == ".parquet":
+        yield Source("collect.csv", parquet.rows(path))
+        return
     content = path.read_text(encoding="utf-8", errors="replace")
     if table or path.suffix.lower() in CSV:
         yield Source("collect.csv", csv.rows(left.whole(content), collect))

@@ -16,7 +16,7 @@ from sweep.report import findings
 from sweep.report.across import across
 from sweep.report.commands import next_commands
 from sweep.report.medians import medians
-from sweep.report.model import Cause, Counts, Report, Row, Together, by_split
+from sweep.report.model import Adopted, Cause, Counts, Report, Row, Together, by_split
 from sweep.report.parts import Parts
 from sweep.report.sentence import headline, scope, silence
 from sweep.report.spread import spreads
@@ -24,6 +24,7 @@ from sweep.report.together import together
 from sweep.stats import clopper_pearson, not_separated
 from sweep.stats.sample import check_level, unit
 from sweep.store import Member, Store
+from sweep.store.manifest import ADOPTED, Manifest
 from sweep.written import shared_by
 
 MOST_COMPARED = 30  # variants: 435 pairs
@@ -57,11 +58,14 @@ def build(
     variants = variants_of((m.variant for m in members), manifest)
     vary = tuple(manifest.experiment.get("vary") or ())
     ratio = aggregate.test_to_train(members, vary)
-    counts = counts_of(members)
+    counts = counts_of(members, adopted=manifest.adopted)
     parts = Parts()
 
     def rows_of(metrics: Sequence[str]) -> tuple[Row, ...]:
-        return tuple(_marked(_rows(table, metrics, primary, label, declared, level, ratio), table))
+        rows = _rows(table, metrics, primary, label, declared, level, ratio)
+        if manifest.adopted:
+            rows = tuple(replace(row, failure_high=1.0) for row in rows)
+        return tuple(_marked(rows, table, paired=not manifest.numbered))
 
     ordered = by_split(names, primary)
     rows = Parts().made("", lambda: rows_of(ordered), None)
@@ -89,8 +93,8 @@ def build(
         ),
         together=ensembles,
         result=parts.made("the rule of the result", lambda: findings.result_rule(members), ""),
-        over=scope(primary, vary, ratio),
-        mode="deterministic" if manifest.experiment.get("deterministic") else "fast",
+        over=scope("" if manifest.adopted else primary, vary, ratio),
+        mode=_mode(manifest),
         device=str(manifest.experiment.get("device", "")),
         threads=int(manifest.experiment.get("threads", 1)),
         seeds=tuple(sorted(manifest.seeds)),
@@ -155,9 +159,13 @@ def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str]
     return aggregate.column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
-def counts_of(members: Iterable[Member]) -> Counts:
+def _mode(manifest: Manifest) -> str:
+    return ADOPTED if manifest.adopted else "deterministic" if manifest.experiment.get("deterministic") else "fast"
+
+
+def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
     found = Counter(member.status for member in members)
-    return Counts(
+    return (Adopted if adopted else Counts)(
         planned=found.total(), ok=found["ok"], failed=found["failed"], lost=found["lost"],
         pending=found["pending"] + found["running"] + found["stopped"],
         running=found["running"], stopped=found["stopped"],
@@ -197,13 +205,13 @@ def _row(r: Mapping[str, Any], label: str, goal: goals.Goal | None, primary: boo
     )  # fmt: skip
 
 
-def _marked(rows: Sequence[Row], table: pd.DataFrame) -> Iterable[Row]:
+def _marked(rows: Sequence[Row], table: pd.DataFrame, *, paired: bool) -> Iterable[Row]:
     """Return rows with those marked that a table may set in bold."""
-    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task)}
+    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task, paired)}
     return (replace(row, best=row.primary and (row.task, row.variant) in marked) for row in rows)
 
 
-def _best(table: pd.DataFrame, rows: Sequence[Row], task: str) -> Iterable[tuple[str, str]]:
+def _best(table: pd.DataFrame, rows: Sequence[Row], task: str, paired: bool) -> Iterable[tuple[str, str]]:
     """The variants of a task that are not separated from the best, or none where that cannot be said.
 
     It cannot with failures (the mean of converged runs would reward failing), with values missing, or with
@@ -221,7 +229,7 @@ def _best(table: pd.DataFrame, rows: Sequence[Row], task: str) -> Iterable[tuple
     }
     if any(unit(numbers) != 1 for numbers in values.values()):
         return []
-    kept = not_separated(values, higher_is_better=arms[0].goal == "max", paired=True, level=arms[0].level)
+    kept = not_separated(values, higher_is_better=arms[0].goal == "max", paired=paired, level=arms[0].level)
     return [(task, variant) for variant in kept]
 
 

@@ -12,6 +12,7 @@ from sweep.report.model import Report, Row
 from sweep.report.words import listed, plural
 from sweep.store import Member, Store, record
 from sweep.store.atomic import read
+from sweep.store.manifest import ADOPTED
 from sweep.store.member import attempts_of
 from sweep.store.names import RECORD
 
@@ -37,7 +38,8 @@ def _answers(found: Report, store: Store, members: list[Member]) -> Iterator[tup
     yield "seeds", f"{len(found.seeds)}: {listed([str(seed) for seed in found.seeds], 12)}"
     yield "what varies between seeds", varied
     yield "seeds added after results existed", plural(found.extensions, "extension") if found.extensions else "none"
-    yield "runs", f"{counts.planned} planned, {counts.ok} ok, {counts.failed} failed, {counts.lost} lost"
+    plain = f"{counts.planned} planned, {counts.ok} ok, {counts.failed} failed, {counts.lost} lost"
+    yield "runs", str(counts) if found.mode == ADOPTED else plain
     yield "primary metric", f"{found.primary or UNKNOWN}; all other metrics are exploratory"
     for row in found.primary_rows:
         yield f"result{f' ({row.label})' if row.label else ''}", f"{row.headline}; {row.method}"
@@ -120,6 +122,8 @@ def methods(found: Report) -> str:
     repeats = f", each {found.repeats} times" if found.repeats > 1 else ""
     variants = len({each.variant for each in found.rows})
     each = f"each of {variants} configurations" if variants > 1 else "the model"
+    if found.mode == ADOPTED:
+        return f"We report {found.primary} of results that exist: {counts}.{how} The runs were {found.reproducibility}."
     return (
         f"We trained {each} with {plural(len(found.seeds), 'seed')}{repeats} in {found.mode} mode on {found.device} "
         f"and report {found.primary} of {found.result}; {failed}.{how} Bit-exact repetition: {found.reproducibility}."

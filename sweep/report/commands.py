@@ -54,6 +54,8 @@ def next_commands(
     here, asked = path_argument(store.shown), store.manifest
     if counts.running:
         return (f"sweep watch {here}",)
+    if asked.adopted:
+        return (f"sweep compare {here}",) if cells > 1 else (f"sweep report {here} --format latex",)
     if counts.lost or counts.pending or changed:
         return (resume(asked, store.shown),)
     if counts.failed:

@@ -39,6 +39,7 @@ from sweep.report.sentence import leading, rates, standing
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
+from sweep.store.manifest import ADOPTED
 
 MOST_CARDS = 8  # metrics beside the primary one with a picture; every one is in the table
 MOST_CURVES = 5  # metrics whose learning curves are drawn
@@ -280,6 +281,8 @@ def _plain(value: Any) -> str:
 def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[tuple[str, str]]:
     """(what it does, the command)."""
     here = path_argument(store.shown)
+    if store.manifest.adopted:
+        return []
     if not repeatable(store.manifest.experiment["target"]):
         return []
     found = [("Run the whole sweep again, once the configuration above is saved as sweep.yaml", "sweep run sweep.yaml")]
@@ -297,6 +300,8 @@ def _citation(report: Report) -> str:
     where = f"{report.mode} mode on {report.device}, {plural(report.threads, 'thread')} a run"
     said = f"seeds {format_seeds(report.seeds)}; {where}"
     parts = [f"{'; '.join(report.headlines[:4])}.", f"Trained with sweep {version} ({said}; {', '.join(made)})."]
+    if report.mode == ADOPTED:
+        return shown(f"{parts[0]} Seeds {format_seeds(report.seeds)}, {report.reproducibility}.", 2000)
     if report.result:
         parts.append(f"Reported values: {report.result}.")
     parts.append(f"Bit-exactness: {report.reproducibility}.")

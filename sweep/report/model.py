@@ -9,6 +9,7 @@ from typing import Any
 from sweep.cut import Variant
 from sweep.goals import Goal, split_of
 from sweep.store import atomic
+from sweep.store.manifest import ADOPTED
 from sweep.written import Shared
 
 FORMAT = 1
@@ -34,6 +35,16 @@ class Counts:
             f"{self.planned} planned = {self.ok} ok + {self.failed} failed"
             f" + {self.lost} lost + {self.pending} pending{of_pending(self.running, self.stopped)}"
         )
+
+
+class Adopted(Counts):
+    """Runs that were made elsewhere: those that are missing may have failed there, or never have been run."""
+
+    def __str__(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        if not self.pending:
+            return f"{self.ok} runs adopted{failed}; whether others failed is unknown"
+        return f"{self.planned} named = {self.ok} adopted{failed} + {self.pending} missing (unknown, not 0 failed)"
 
 
 def of_pending(running: int, stopped: int) -> str:
@@ -79,6 +90,11 @@ class Row:
     over: str
     headline: str = ""
     best: bool = False
+
+    @property
+    def adopted(self) -> bool:
+        """Return whether nothing bounds the failure rate: of runs made elsewhere only those that came are known."""
+        return self.failure_high == 1 and self.ok > 0
 
     @property
     def half_width(self) -> float | None:
@@ -270,6 +286,12 @@ class Report:
     changed: tuple[str, ...] = ()  # runs during which the program or its data changed
     group_by: tuple[str, ...] = ()
     format: int = field(default=FORMAT)
+
+    @property
+    def how(self) -> str:
+        """How the runs were made: "fast, cpu, 1 thread per run"."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return "adopted: not run here" if self.mode == ADOPTED else f"{self.mode}, {self.device}, {threads} per run"
 
     @property
     def headline(self) -> str:

@@ -227,11 +227,10 @@ def _warnings(report: Report, most: int | None = None) -> Iterator[Note]:
 
 
 def _details(report: Report) -> Iterator[Note]:
-    threads = plural(report.threads, "thread")
     repeats = f", {report.repeats} repeats each" if report.repeats > 1 else ""
     pairs = [
         ("result", report.result),
-        ("mode", f"{report.mode}, {report.device}, {threads} per run"),
+        ("mode", report.how),
         ("seeds", listed(format_seeds(report.seeds).split(","), 12) + repeats + _extended(report)),
         ("stopping", _stopping(report)),
         ("machine", _machine(report)),

@@ -11,8 +11,9 @@ from sweep.number import around, number, percent
 from sweep.report import across, document
 from sweep.report.document import Table
 from sweep.report.model import Report, Row
-from sweep.report.sentence import scope
+from sweep.report.sentence import failed_of, scope
 from sweep.report.words import listed, plural, shown
+from sweep.store.manifest import ADOPTED
 
 Spread = Literal["ci", "sd"]
 Best = Set[tuple[str, str, str]]  # (directory, task, variant) of what may be set in bold
@@ -68,7 +69,7 @@ def _table(
             counted = next(row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant))
             cells = [_cell(row, counted.ok, scaled, spread) for row in mine]
             bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _bold(report, row, reports, best)}
-            failed = f"{counted.failed} of {counted.ok + counted.failed}"
+            failed = failed_of(None if counted.adopted and not counted.failed else counted.failed, counted.ok)
             rows.append((_name(called, counted, len(reports)), *cells, str(counted.ok), failed))
     what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
     columns = [f"{shown(name)}{' (%)' if name in scaled else ''} {what}" for name in names]
@@ -161,6 +162,9 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         extended = f"; extended {times} after results existed" if report.extensions else ""
         pending = report.counts.pending + report.counts.lost
         open_ = f"; {pending} of {report.counts.planned} runs have no result yet" if pending else ""
+        if report.mode == ADOPTED:
+            yield f"{shown(called)}: {report.reproducibility}{f'; {report.counts}' if pending else ''}{extended}."
+            continue
         yield (
             f"{shown(called)}: {report.mode} mode; result: {report.result or 'none'};"
             f" bit-exact: {report.reproducibility}{extended}{open_}."

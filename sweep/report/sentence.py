@@ -64,7 +64,7 @@ def headline(report: Report, row: Row) -> Headline:
     """
     met = _met(report, row)
     failed = met["used"] - met["n"] if met is not None else row.failed
-    over = scope(row.metric, report.vary, report.ratio, converged=failed > 0)
+    over = scope("" if row.adopted else row.metric, report.vary, report.ratio, converged=failed > 0)
     of = (f"{shown(row.label)}: " if row.label else "") + shown(row.metric)
     name = f"{of} of converged runs" if failed else of
     if met is not None:
@@ -154,13 +154,15 @@ def _out_of(row: Row) -> str:
     if row.lost:
         parts.append(f"{row.lost} lost")
     if row.pending:
-        parts.append(f"{row.pending} pending")
+        parts.append(f"{row.pending} {'missing' if row.adopted else 'pending'}")
     return f" of {row.planned} ({', '.join(parts)})" if parts else ""
 
 
 def _failures(row: Row) -> str:
     if not row.failed:
-        return "0 failed"
+        return "failures unknown" if row.adopted else "0 failed"
+    if row.adopted:
+        return f"{row.failed} of {row.ok + row.failed} failed, others unknown"
     rate = f"{percent(row.failure_low, 2)} to {percent(row.failure_high, 2)}"
     return f"{row.failed} of {row.ok + row.failed} failed (failure rate {rate})"
 
@@ -191,9 +193,16 @@ def rates(rows: Sequence[Row], *, clean: bool = True) -> Iterator[str]:
         yield (f"{listed(names)}: " if (several and len(others) < len(rows)) or len(alike) > 1 else "") + text
 
 
+def failed_of(failed: int | None, ok: int) -> str:
+    """Return "1 of 5"; "unknown" where nobody knows."""
+    return "unknown" if failed is None else f"{failed} of {ok + failed}"
+
+
 def at_most(row: Row) -> str:
     """Return "0 of 5 failed: failure rate at most 52 %"."""
     finished = row.ok + row.failed
+    if row.adopted:
+        return f"{row.failed} of {finished} failed; the failure rate is unknown: not run here"
     if row.failed:
         return f"{row.failed} of {finished} failed: {_failures(row).partition('(')[2].rstrip(')')}"
     return f"0 of {finished} failed: failure rate at most {percent(row.failure_high, 2)}"

@@ -102,6 +102,14 @@ class Store:
             store._extend(manifest_.seeds)
             return store
 
+    @classmethod
+    def adopt(cls, path: Path, manifest_: Manifest) -> Store:
+        """Plan adopted runs, in a new directory or beside those that are there; under the directory's lock."""
+        with lock.briefly(path / MANIFEST_LOCK):
+            store = cls(path, manifest_)
+            store._put(manifest_)
+        return store
+
     def require(self, wanted: Manifest) -> None:
         """Raises: StoreError with a diff when the directory holds another experiment."""
         from sweep.config import redact  # imported here: no reader waits for pydantic
@@ -189,10 +197,10 @@ class Store:
 
     def members(self) -> Iterator[tuple[str, str, int, int]]:
         """(task, variant, seed, repeat) of every planned run, sorted: never in the order of completion."""
-        cells = [(c["task"], c["variant"]) for c in self.manifest.experiment["cells"]]
         repeats = range(int(self.manifest.experiment["repeats"]))
-        for (task, variant), seed, repeat in product(cells, sorted(self.manifest.seeds), repeats):
-            yield task, variant, seed, repeat
+        for cell in self.manifest.experiment["cells"]:
+            for seed, repeat in product(sorted(self.manifest.seeds_of(cell)), repeats):
+                yield cell["task"], cell["variant"], seed, repeat
 
     def scan(self, *, verify: bool = False) -> Iterator[Member]:
         """Every planned run and what became of it; verify=True also hashes every artefact."""
@@ -220,7 +228,7 @@ class Store:
         folder, _, leaf = key.rpartition("/")
         cell = self.manifest.cells.get(folder)
         named = re.fullmatch(r"seed(0|[1-9][0-9]*)(?:-r([1-9][0-9]*))?", leaf, re.ASCII)
-        if cell is None or named is None or int(named[1]) not in self.manifest.planned:
+        if cell is None or named is None or int(named[1]) not in self.manifest.seeds_of(cell):
             raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
         seed, repeat = int(named[1]), int(named[2] or 0)
         if repeat >= int(self.manifest.experiment["repeats"]):
@@ -427,6 +435,12 @@ class Store:
         atomic.write(folder / history_of(made), rows)
         atomic.write(folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json", record.encode(member.record))
         atomic.write(member.path / RECORD, record.encode(made))
+
+    def put_by(self, member: Member) -> None:
+        """Move the record of an adopted run into its attempt: what was adopted has changed, and is adopted again."""
+        if member.record is not None:
+            folder = member.path / f"{ATTEMPT}{member.record.attempt}"
+            atomic.move(member.path / RECORD, folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json")
 
     def withdraw(self, made: Sequence[Path]) -> None:
         """Take back a directory in which nothing was begun, and the folders, innermost first, made for it."""

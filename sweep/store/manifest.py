@@ -17,6 +17,7 @@ from sweep.store.record import TARGET
 
 FORMAT = 1
 LIMIT = 256 << 20  # bytes that a manifest may have
+ADOPTED = "adopted"  # the kind of target of runs that were made elsewhere
 MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
 PRESENTED = ("primary", "goals")  # of a config: may be asked anew of a directory that is there
 UNTIL = "until"  # the note of seeds that a stopping rule asked for
@@ -43,7 +44,8 @@ SHAPE = {
     "primary_before?": str, "collected?": str, "source?": str,
 }  # fmt: skip
 EXPERIMENT = {
-    "target": TARGET, "cells": [{"task": str, "variant": str, "params": {"*": Any}, "data": str}], "repeats": int,
+    "target": TARGET, "repeats": int,
+    "cells": [{"task": str, "variant": str, "params": {"*": Any}, "data": str, "seeds?": [int]}],
     "deterministic": bool, "device": str, "threads": int, "vary?": (None, [str]), "inputs?": (None, {"*": Any}),
     "cwd?": _SOME,
 }  # fmt: skip
@@ -124,9 +126,25 @@ class Manifest:
         return {"/".join(p for p in (c["task"], c["variant"]) if p): c for c in self.experiment["cells"]}
 
     @property
+    def adopted(self) -> bool:
+        """Return whether its runs were made elsewhere and adopted."""
+        return bool(self.experiment) and self.experiment["target"]["kind"] == ADOPTED
+
+    @property
+    def numbered(self) -> bool:
+        """Return whether its seeds only count its runs: then equal ones are no reason to pair two of them."""
+        return bool(self.config.get("numbered"))
+
+    def seeds_of(self, cell: Mapping[str, Json]) -> Sequence[int]:
+        """Return the seeds of one variant of one task: all, but where adopted tasks have seeds of their own."""
+        own: Sequence[int] = cell.get("seeds", self.seeds)
+        return own
+
+    @property
     def runs(self) -> int:
         """How many runs are planned."""
-        return len(self.cells) * len(self.seeds) * int(self.experiment["repeats"]) if self.experiment else 0
+        cells = self.experiment["cells"] if self.experiment else ()
+        return sum(len(self.seeds_of(cell)) for cell in cells) * int(self.experiment.get("repeats", 1))
 
     @property
     def log(self) -> tuple[SeedEntry, ...]:
@@ -208,10 +226,11 @@ def _check(body: Mapping[str, Json]) -> None:
             raise ValueError("a variant is planned twice")
         if experiment["repeats"] < 1:
             raise ValueError("its repeats are no number")
-        runs = experiment["repeats"] * len(experiment["cells"]) * len(body["seeds"])
+        runs = experiment["repeats"] * sum(len(cell.get("seeds", body["seeds"])) for cell in experiment["cells"])
         if runs > MOST:
             raise ValueError(f"it plans {runs:,} runs, a directory holds at most {MOST:,}")
     logged = [seed for entry in body["seed_log"] for seed in entry.added]
+    logged += [seed for cell in (experiment or {}).get("cells", ()) for seed in cell.get("seeds", ())]
     if any(type(seed) is not int or not 0 <= seed < 1 << 32 for seed in (*body["seeds"], *logged)):
         raise ValueError("a seed in it is none")
     if len(set(body["seeds"])) != len(body["seeds"]):

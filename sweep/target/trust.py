@@ -23,6 +23,11 @@ def require_trust(target: Target, trust: bool, say: Callable[[str], None]) -> No
     """Raises: TargetError when what a directory names is no built-in recipe and is not trusted."""
     if harmless(target):
         return
+    if target.kind == "adopted":
+        raise TargetError(
+            "its runs were adopted, not run here: nothing is known of how, so nothing can be trained again",
+            hint="what is known of them: sweep report DIRECTORY",
+        )  # fmt: skip
     what = shlex.join(target.argv) if target.kind == "command" else target.reference
     verb = "run the command" if target.kind == "command" else "import and call"
     say(f"this directory asks to {verb} {what!r} in {os.getcwd()} (source sha256 {target.digest[:16] or 'unknown'})")

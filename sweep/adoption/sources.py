@@ -1,0 +1,492 @@
+"""Where results are: files that a pattern names, long tables, and the folders of four usual trackers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sweep.config.schema import Collect
+from sweep.errors import ConfigError, SweepError
+from sweep.goals import direction, is_score
+from sweep.metrics import Found, Left, metrics
+from sweep.metrics.read import CSV, JSON, candidates
+from sweep.metrics.rows import STEPS, Row, number, settle
+from sweep.metrics.tensorboard import event_files
+from sweep.nested import flatten
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEEDS = ("seed", "random_seed", "random_state", "seed_everything", "rng_seed", "global_seed")
+TABLES = (*CSV, *JSON, ".parquet")
+_PART = re.compile(r"\{([A-Za-z_]\w*)\}")
+_WANDB = ("Name", "State", "Notes", "User", "Tags", "Created", "Runtime", "Sweep", "ID", "GPU Type", "Hostname")
+_RAY = frozenset({
+    "date", "done", "experiment_tag", "hostname", "iterations_since_restore", "node_ip", "pid", "should_checkpoint",
+    "time_since_restore", "time_this_iter_s", "time_total_s", "timestamp", "timesteps_total", "training_iteration",
+    "trial_id",
+})  # fmt: skip
+_ENDED_BADLY = frozenset({"failed", "crashed", "killed"})
+_AT_WORK = frozenset({"running", "scheduled", "pending", "preempting"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run that exists. names: what its place says of it; found: None where nothing could be read, for `why`.
+
+    failed: how it ended, where its tracker says that it ended badly.
+    """
+
+    names: Mapping[str, Any]
+    place: str
+    found: Found | None
+    why: str = ""
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which names are a run's seed and task, and which tell variants apart; None: those that differ."""
+
+    seed: str | None = None
+    task: str | None = None
+    variant: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was opened: entries in a fixed order, the roles of their names, and how people call it."""
+
+    kind: str
+    entries: Sequence[Entry]
+    roles: Roles
+    name: str = "adopted"
+    notes: tuple[str, ...] = field(default=())
+
+
+def opened(
+    text: str, roles: Roles, metrics: Sequence[str] = (), collect: Collect | None = None, step: str | None = None
+) -> Source:
+    """Return the runs that a pattern, a table or the folder of a tracker holds.
+
+    metrics: the columns of a table; collect: where the metrics of a run's folder or log are. Raises: ConfigError.
+    """
+    path = Path(text)
+    if not path.exists() and (_PART.search(text) or "*" in text):
+        return _pattern(text, roles, collect)
+    if path.suffix == ".db" and path.is_file():
+        return _tracked("MLflow", list(_mlflow_database(path, collect)), roles, path)
+    for kind, (recognised, read) in _LAYOUTS.items():
+        if path.is_dir() and any(True for _ in recognised(path)):
+            return _tracked(kind, list(read(path, collect)), roles, path)
+    if path.is_file() and path.suffix.lower() in TABLES:
+        frame, kind = _frame(path), "table"
+        if {"Name", "State"} <= set(frame.columns) or {"Name", "Runtime"} <= set(frame.columns):
+            kind = "W&B export"
+        return of_frame(frame, roles, metrics=metrics, step=step, place=text, name=path.stem, kind=kind)
+    if not path.exists():
+        raise ConfigError("no such file or folder", where=text)
+    raise ConfigError(
+        "is no table and no folder of MLflow, Lightning or Ray Tune" if path.is_file() else
+        "holds no runs of MLflow, Lightning or Ray Tune", where=text,
+        hint=f"name the files of its runs: sweep adopt '{path / '{variant}/seed{seed}/metrics.csv'}'",
+    )  # fmt: skip
+
+
+def _tracked(kind: str, entries: Sequence[Entry], roles: Roles, path: Path) -> Source:
+    names = [entry.names for entry in entries if entry.found is not None]
+    return Source(kind, entries, differing(roles, names), path.resolve().stem)
+
+
+def natural(text: str) -> list[Any]:
+    """Return a key that puts version_9 before version_10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def value(text: str) -> Any:
+    """Return the number that a part of a path means, or the text."""
+    if re.fullmatch(r"-?(0|[1-9]\d*)", text):
+        return int(text)
+    found = number(text) if re.match(r"[-+.\d]", text) else None
+    return text if found is None else found
+
+
+# Patterns
+
+
+def matching(pattern: str) -> list[tuple[Path, dict[str, str]]]:
+    """Return the paths that a pattern fits, each with what its named parts stand for there.
+
+    `{name}` is a part of a folder's or a file's name, `*` any part, `**` any folders; a name that stands twice means
+    the same. {seed} takes digits where any file has them there.
+    """
+    start, *parts = Path(pattern).parts
+    root, parts = (Path(start), parts) if Path(pattern).is_absolute() else (Path(), [start, *parts])
+    for seed in (r"\d+", ".+?"):
+        if found := sorted(_walk(root, parts, {}, seed), key=lambda each: natural(os.fspath(each[0]))):
+            return list({path: (path, names) for path, names in found}.values())
+    return []
+
+
+def _walk(
+    folder: Path, parts: Sequence[str], known: dict[str, str], seed: str
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    if not parts:
+        yield folder, known
+        return
+    part, *rest = parts
+    if part == "**":
+        yield from _walk(folder, rest, known, seed)
+    elif "*" not in part and not _PART.search(part):
+        if (folder / part).exists():
+            yield from _walk(folder / part, rest, known, seed)
+        return
+    try:
+        entries = sorted(os.listdir(folder))
+    except OSError:
+        return
+    fits = re.compile(_expression(part, known, seed))
+    for name in entries:
+        if part == "**":
+            if (folder / name).is_dir() and not (folder / name).is_symlink():
+                yield from _walk(folder / name, parts, known, seed)
+        elif (match := fits.fullmatch(name)) and (not rest or (folder / name).is_dir()):
+            yield from _walk(folder / name, rest, {**known, **match.groupdict()}, seed)
+
+
+def _expression(part: str, known: Mapping[str, str], seed: str) -> str:
+    out, at, here = "", 0, set()
+    for found in _PART.finditer(part):
+        out += re.escape(part[at : found.start()]).replace(r"\*", "[^/]*")
+        name = found[1]
+        if name in known:
+            out += re.escape(known[name])
+        elif name in here:
+            out += f"(?P={name})"
+        else:
+            out += f"(?P<{name}>{seed if name == 'seed' else '.+?'})"
+        here.add(name)
+        at = found.end()
+    return out + re.escape(part[at:]).replace(r"\*", "[^/]*")
+
+
+def _pattern(text: str, roles: Roles, collect: Collect | None) -> Source:
+    names = _PART.findall(text)
+    for role in (roles.seed, roles.task, *(roles.variant or ())):
+        if role is not None and role not in names:
+            raise ConfigError(f"the pattern has no part {{{role}}}", where=text, hint=f"it has {', '.join(names)}")
+    found = matching(text)
+    if not found:
+        raise ConfigError("no file or folder fits this pattern", where=text, hint=_near(text))
+    seed = roles.seed or next((name for name in names if name in SEEDS), None)
+    task = roles.task or ("task" if "task" in names else None)
+    rest = tuple(dict.fromkeys(name for name in names if name not in (seed, task)))
+    entries = [
+        _read(path, {name: value(part) for name, part in values.items()}, collect) for path, values in found
+    ]  # fmt: skip
+    fixed = [part for part in Path(text).parts[:-1] if not _PART.search(part) and "*" not in part and part != os.sep]
+    called = fixed[-1] if fixed and fixed[-1] not in (".", "..") else "adopted"
+    return Source("files", entries, Roles(seed, task, roles.variant if roles.variant is not None else rest), called)
+
+
+def _near(text: str) -> str:
+    """Say how far a pattern leads."""
+    parts = Path(text).parts
+    for count in range(len(parts) - 1, 0, -1):
+        if found := matching(os.path.join(*parts[:count])):
+            folder = found[0][0]
+            inside = ", ".join(sorted(os.listdir(folder))[:8]) if folder.is_dir() else "no folder"
+            return f"{folder} has {inside or 'nothing in it'}"
+    return f"there is no {parts[0]} here"
+
+
+def _read(path: Path, names: Mapping[str, Any], collect: Collect | None) -> Entry:
+    try:
+        return Entry(names, os.fspath(path), read(path, collect))
+    except (SweepError, OSError) as error:
+        return Entry(names, os.fspath(path), None, error.what if isinstance(error, SweepError) else str(error))
+
+
+def read(path: Path, collect: Collect | None = None) -> Found:
+    """Return the metrics of a run's file or folder, as those of a program that has ended. Raises: SweepError."""
+    path = path.resolve()
+    text = ""
+    if path.is_dir():
+        wanted, folder = collect, path
+        try:
+            return metrics(wanted, Left(folder, {}, None, text))
+        except SweepError as error:
+            held = [name for name, _ in candidates(Left(folder, {}, None, text))] if collect is None else []
+            if not held:
+                raise
+            raise ConfigError(f"{' and '.join(held)} hold metrics: --metrics {held[0]}", where=str(path)) from error
+    folder, name, ending = path.parent, path.name, path.suffix.lower()
+    if collect is not None and (collect.json_file or collect.csv or collect.tensorboard):
+        raise ConfigError("the pattern names files, and --metrics files in folders", hint="name one of them")
+    if "tfevents" in name:
+        wanted = Collect(tensorboard=".")
+    elif ending in JSON:
+        wanted = Collect.model_validate({"json": name})
+    elif ending in (*CSV, ".parquet"):
+        wanted = Collect(csv=name)
+    else:
+        wanted, folder, text = collect, path, path.read_text(encoding="utf-8", errors="replace")
+    return metrics(wanted, Left(folder, {}, None, text))
+
+
+# Tables
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    """Return a table file. Raises: ConfigError."""
+    import pandas as pd
+
+    ending = path.suffix.lower()
+    try:
+        if ending == ".parquet":
+            return pd.read_parquet(path)
+        if ending in JSON:
+            text = path.read_text(encoding="utf-8-sig")
+            try:
+                rows = json.loads(text)
+            except ValueError:
+                rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            return pd.json_normalize(rows if isinstance(rows, list) else [rows])
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
+            head = next((line for line in stream if line.strip() and not line.startswith("#")), "")
+        mark = max(",;\t", key=head.count)
+        return pd.read_csv(
+            path, sep=mark, decimal="," if mark == ";" and "." not in path.read_text("utf-8-sig", "replace") else ".",
+            encoding="utf-8-sig", comment="#" if "#" not in head else None, skipinitialspace=True,
+        )  # fmt: skip
+    except (ValueError, OSError, ImportError) as error:
+        raise ConfigError(f"cannot be read as a table: {error}", where=str(path)) from error
+
+
+def of_frame(
+    frame: pd.DataFrame,
+    roles: Roles,
+    *,
+    metrics: Sequence[str] = (),
+    step: str | None = None,
+    place: str = "the frame",
+    name: str = "adopted",
+    kind: str = "table",
+) -> Source:
+    """Return the runs of a long table: one row for each run, or one for each run and step.
+
+    Raises: ConfigError for columns that it has not, for a metric that is no number, and where no column is a metric.
+    """
+    columns = [str(column) for column in frame.columns]
+    frame = frame.set_axis(columns, axis=1)
+    for wanted in (roles.seed, roles.task, *(roles.variant or ()), *metrics, step):
+        if wanted is not None and wanted not in columns:
+            raise ConfigError(f"no column {wanted!r}", where=place, hint=f"columns: {', '.join(columns[:20])}")
+    if twice := [column for at, column in enumerate(columns) if column in columns[:at]]:
+        raise ConfigError(f"two columns are called {twice[0]!r}", where=place)
+    named = {roles.seed, roles.task, *(roles.variant or ()), *metrics}
+    step = step or next((column for column in STEPS if column in columns and column not in named), None)
+    tracker = {column for column in columns if column in _WANDB or column.startswith("_")} if kind != "table" else set()
+    left = [column for column in columns if column not in {*named, step, *tracker}]
+    chosen = list(metrics) or _metrics(frame, left, place)
+    numbers = {metric: _numbers(frame[metric], metric, place) for metric in chosen}
+    about = [column for column in left if column not in chosen]
+    if step is not None and roles.variant is None:  # what changes within a run names none
+        about = [column for column in about if frame[column].dtype.kind not in "fiu" or column in SEEDS]
+    about = [column for column in (roles.seed, roles.task, *(roles.variant or ()), *about) if column]
+    names: list[dict[str, Any]] = [
+        {str(key): _plain(each) for key, each in row.items()} for row in frame[about].to_dict("records")
+    ]  # fmt: skip
+    roles = differing(roles, names)
+    used = [column for column in (roles.seed, roles.task, *(roles.variant or ())) if column]
+    steps = frame[step].tolist() if step is not None else None
+    state = [str(each).lower() for each in frame["State"]] if kind != "table" and "State" in columns else None
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for at, row in enumerate(names):
+        # Without a seed or a step, nothing joins two rows: each is a run.
+        alone = () if steps is not None else (at,)
+        groups.setdefault((*(json.dumps(row[key], default=str) for key in used), *alone), []).append(at)
+    entries = []
+    for rows in groups.values():
+        logged: list[Row] = [
+            {**({step: steps[at]} if steps is not None and step is not None else {}),
+             **{metric: values[at] for metric, values in numbers.items() if values[at] == values[at]}}
+            for at in rows
+        ]  # fmt: skip
+        said = {key: names[rows[0]][key] for key in used}
+        entry = _settled(said, f"{place}: row {rows[0] + 1}", logged, state[rows[0]] if state else "", step)
+        lacking = entry.found is None and not entry.why.startswith("its tracker")
+        entries.append(replace(entry, why=f"no value of {', '.join(chosen[:5])}") if lacking else entry)
+    return Source(kind, entries, roles, name)
+
+
+def _metrics(frame: pd.DataFrame, left: Sequence[str], place: str) -> list[str]:
+    """Return the columns that are metrics by their names, or the only one that can be. Raises: ConfigError."""
+    numeric = [column for column in left if frame[column].dtype.kind in "fiu" and column not in SEEDS]
+    known = [column for column in numeric if direction(column) is not None]
+    if known:
+        return known
+    scores = [column for column in numeric if is_score(column)]
+    if len(scores) == 1:
+        return scores
+    raise ConfigError(
+        "which columns are metrics is not plain from their names", where=place,
+        hint=f"say so: --metrics {','.join(scores[:3]) or 'NAME'}",
+    )  # fmt: skip
+
+
+def _numbers(column: pd.Series[Any], metric: str, place: str) -> list[float]:
+    if column.dtype.kind in "fiu":
+        return [float(each) for each in column]
+    made = []
+    for at, raw in enumerate(column, 1):
+        found = float("nan") if raw is None or raw != raw or not str(raw).strip() else number(_plain(raw))
+        if found is None:
+            raise ConfigError(f"row {at} of {metric!r} holds {str(raw)[:40]!r}, which is no number", where=place)
+        made.append(found)
+    return made
+
+
+def _plain(raw: Any) -> Any:
+    """A cell as JSON has it: whole floats as they count, missing ones as None."""
+    item = raw.item() if hasattr(raw, "item") else raw
+    if isinstance(item, float):
+        return None if item != item else int(item) if item.is_integer() and abs(item) < 1e15 else item
+    return item if item is None or isinstance(item, (bool, int, str)) else str(item)
+
+
+def differing(roles: Roles, names: Sequence[Mapping[str, Any]]) -> Roles:
+    """Return the roles with the seed and the task that are plain from the names, and as variants those that differ.
+
+    A name that has another value in every run tells runs apart and no variants, unless it is all that differs.
+    """
+    keys = list(dict.fromkeys(key for row in names for key in row))
+    leaf = {key: key.rpartition(".")[2].rpartition("/")[2] for key in keys}
+    seed = roles.seed or next((key for word in SEEDS for key in keys if leaf[key] == word), None)
+    task = roles.task or ("task" if "task" in keys else None)
+    if roles.variant is not None:
+        return Roles(seed, task, roles.variant)
+    found = {}
+    for key in keys:
+        if key not in (seed, task) and leaf[key] not in SEEDS:
+            values = [json.dumps(row.get(key), default=str) for row in names]
+            if len(set(values)) > 1:
+                found[key] = len(set(values)) == len(values)
+    seeds = {json.dumps(row.get(seed), default=str) for row in names} if seed else set()
+    one_seed = seed is not None and len(seeds) == 1
+    return Roles(seed, task, tuple(key for key, alone in found.items() if not alone or one_seed))
+
+
+# The folders of trackers
+
+
+def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
+    """Yield the runs of an `mlruns` folder, the earliest first."""
+    runs = []
+    for run in (path.parent for path in folder.glob("*/*/metrics")):
+        about, rows = _yaml(run / "meta.yaml"), []
+        for path in _files(run / "metrics"):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                _, measured, *at = line.split()
+                rows.append((path.relative_to(run / "metrics").as_posix(), float(measured), int(at[0]) if at else 0))
+        params = {path.name: path.read_text(encoding="utf-8").strip() for path in _files(run / "params")}
+        experiment = str(_yaml(run.parent / "meta.yaml").get("name", run.parent.name))
+        state = {1: "running", 4: "failed", 5: "killed"}.get(about.get("status", 3), "")
+        if about.get("lifecycle_stage") != "deleted":
+            runs.append((about.get("start_time") or 0, os.fspath(run), experiment, state, params, rows))
+    return _of_mlflow(runs)
+
+
+def _mlflow_database(path: Path, collect: Collect | None) -> Iterator[Entry]:
+    """Yield the runs of MLflow's database, the earliest first."""
+    with closing(sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True)) as data:
+        runs = data.execute(
+            "select r.start_time, r.run_uuid, e.name, lower(r.status) from runs r join experiments e using "
+            "(experiment_id) where r.lifecycle_stage <> 'deleted'"
+        ).fetchall()
+        made = [
+            (begun or 0, f"{path}: run {run}", experiment, state,
+             dict(data.execute("select key, value from params where run_uuid = ?", (run,)).fetchall()),
+             data.execute("select key, case when is_nan then 'nan' else value end, step from metrics "
+                          "where run_uuid = ? order by step, timestamp", (run,)).fetchall())
+            for begun, run, experiment, state in runs
+        ]  # fmt: skip
+    return _of_mlflow(made)
+
+
+def _of_mlflow(runs: list[tuple[int, str, str, str, dict[str, str], list[Any]]]) -> Iterator[Entry]:
+    several = len({experiment for _, _, experiment, *_ in runs}) > 1
+    for _, place, experiment, state, params, logged in sorted(runs, key=lambda run: run[:2]):
+        names = {key: value(text) for key, text in params.items()} | ({"experiment": experiment} if several else {})
+        rows = [{"step": step, name: measured} for name, measured, step in sorted(logged, key=lambda row: row[2])]
+        yield _settled(names, place, rows, state)
+
+
+def _lightning(folder: Path, collect: Collect | None) -> Iterator[Entry]:
+    """Yield the runs of a `lightning_logs` folder: `version_0` and on, with metrics.csv or TensorBoard events."""
+    for run in sorted(folder.glob("version_*"), key=lambda path: natural(path.name)):
+        names = dict(flatten({**_yaml(run / "config.yaml"), **_yaml(run / "hparams.yaml")}))
+        way = Collect(csv="metrics.csv") if (run / "metrics.csv").is_file() else Collect(tensorboard=".")
+        yield _read(run, names, collect or way)
+
+
+def _ray(folder: Path, collect: Collect | None) -> Iterator[Entry]:
+    """Yield the trials of a folder of Ray Tune: each has params.json and result.json."""
+    for params in sorted(_trials(folder), key=lambda path: natural(os.fspath(path))):
+        run = params.parent
+        rows: list[Row] = []
+        with suppress(OSError, ValueError):
+            for line in (run / "result.json").read_text(encoding="utf-8").splitlines():
+                kept = {key: each for key, each in flatten(json.loads(line)) if not key.startswith("config.")}
+                step = kept.get("training_iteration")
+                rows.append({"step": step, **{key: each for key, each in kept.items() if key not in _RAY}})
+        failed = "failed" if (run / "error.txt").exists() else ""
+        names = dict(flatten(json.loads(params.read_text(encoding="utf-8") or "{}")))
+        yield _settled(names, os.fspath(run), rows, failed)
+
+
+def _trials(folder: Path) -> Iterator[Path]:
+    yield from (path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/params.json"))
+
+
+def _settled(names: Mapping[str, Any], place: str, rows: Sequence[Row], state: str, step: str | None = "step") -> Entry:
+    if state in _AT_WORK:
+        return Entry(names, place, None, f"its tracker says that it is {state}")
+    failed = state if state in _ENDED_BADLY else ""
+    try:
+        return Entry(names, place, settle(rows, Collect(step=step), "results"), failed=failed)
+    except SweepError as error:
+        return Entry(names, place, Found({}) if failed else None, "" if failed else error.what, failed)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file's table, nothing where it holds more than plain data."""
+    import yaml
+
+    with suppress(OSError, yaml.YAMLError):
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+_Layout = tuple[Callable[[Path], Iterator[Any]], Callable[[Path, Collect | None], Iterator[Entry]]]
+_LAYOUTS: Mapping[str, _Layout] = {
+    "MLflow": (lambda folder: (p for p in folder.glob("*/*/metrics") if (p.parent / "meta.yaml").is_file()), _mlflow),
+    "Lightning": (
+        lambda folder: (p for p in folder.glob("version_*") if (p / "metrics.csv").is_file() or event_files(p)),
+        _lightning,
+    ),
+    "Ray Tune": (_trials, _ray),
+}

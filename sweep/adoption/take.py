@@ -1,0 +1,364 @@
+"""What is to be adopted, shown before anything is written; then written as runs that were not made here."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from sweep.adoption.sources import Entry, Roles, Source, matching, natural, value
+from sweep.config.schema import Collect, Config
+from sweep.errors import ConfigError, StoreError
+from sweep.metrics import Found, Left
+from sweep.metrics import predictions as read_predictions
+from sweep.nested import assign
+from sweep.number import number
+from sweep.plan import RunSpec, Target, content_id, folder_name
+from sweep.prepare import versions
+from sweep.report.words import listed
+from sweep.seeds import LARGEST, format_seeds
+from sweep.store import Failure, Manifest, Member, Record, Store, atomic, history, predictions
+from sweep.store.manifest import SeedEntry
+from sweep.store.names import HISTORY, PREDICTIONS
+from sweep.store.owner import now
+
+STAMP = "adopted: not run here; seeds as named by the files; a missing run is unknown, not 0 failed"
+TARGET = Target("adopted")
+_MOST = 8  # names in one line
+
+Point = tuple[tuple[str, Any], ...]  # (name, value) of each parameter that tells variants apart
+Key = tuple[str, str, int]  # task, variant and seed, as folders
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What a command would adopt, and what it has seen on the way.
+
+    runs: by their folders; twice: runs that two places claim to be; unread: places that nothing could be read from.
+    """
+
+    manifest: Manifest
+    runs: Mapping[Key, Entry]
+    twice: Mapping[Key, Sequence[str]]
+    unread: Sequence[Entry]
+    missing: Sequence[str]
+    kind: str
+    numbered: bool
+    files: Mapping[Key, Mapping[str, Path]] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what is shown before anything is written."""
+        cells, config = self.manifest.experiment["cells"], self.manifest.config
+        said = f"for {_some([*config['seed_names']])}" if config.get("seed_names") else ""
+        said = "numbered in their order: nothing names them, and nothing is paired by them" if self.numbered else said
+        each = sorted({len(cell["seeds"]) for cell in cells})
+        lengths = f"{each[0]} to {each[-1]} per task" if len(each) > 1 else ""
+        seeds = _some(format_seeds(sorted(self.manifest.seeds)).split(","))
+        failed = sum(bool(entry.failed) for entry in self.runs.values())
+        found: dict[str, Sequence[str]] = {
+            "variants": [_some([plain(cell["variant"]) for cell in cells])],
+            "tasks": [_some([plain(cell["task"]) for cell in cells])],
+            "seeds": [" ".join([seeds, *(f"({why})" for why in (said, lengths) if why)])],
+            "metrics": [_some([name for entry in self.runs.values() if entry.found for name in entry.found.metrics])],
+            "failed": [f"{failed}, as their tracker says"] if failed else [],
+            "missing": [f"{len(self.missing)}: {_some(self.missing)}; whether they failed is unknown"]
+            if self.missing else [],
+            "unread": [f"{entry.place}: {entry.why}" for entry in self.unread],
+            "duplicate": [f"{_called(key)}: {_some(places)}" for key, places in self.twice.items()],
+            "unequal": list(self._unequal()),
+        }  # fmt: skip
+        yield f"{len(self.runs)} runs found ({self.kind})"
+        for what, told in found.items():
+            yield from (f"  {what:<10} {one}" for one in told[:_MOST] if one)
+            if len(told) > _MOST:
+                yield f"  {'':<10} and {len(told) - _MOST} more"
+
+    def counts(self) -> dict[str, Any]:
+        """Return what was found, as numbers and names."""
+        return {
+            "found": len(self.runs), "missing": list(self.missing), "numbered": self.numbered,
+            "twice": {_called(key): list(places) for key, places in self.twice.items()},
+            "unread": {entry.place: entry.why for entry in self.unread}, "unequal": list(self._unequal()),
+        }  # fmt: skip
+
+    def _unequal(self) -> Iterator[str]:
+        """Say which runs are of another length than most of their variant, and which lack a metric of the others."""
+        cells: dict[tuple[str, str], dict[Key, Found]] = defaultdict(dict)
+        for key, entry in self.runs.items():
+            if entry.found is not None and not entry.failed:
+                cells[key[:2]][key] = entry.found
+        for its in cells.values():
+            ends = {key: found.history[-1][0] if found.history else 0 for key, found in its.items()}
+            usual = Counter(ends.values()).most_common(1)[0][0]
+            if odd := [f"{_called(key)} ends at {end}" for key, end in ends.items() if end != usual]:
+                yield f"{_some(odd)}; the others at {usual}"
+            every = set().union(*(found.metrics for found in its.values()))
+            lacking = {key: sorted(every - set(found.metrics)) for key, found in its.items()}
+            yield from (f"{_called(key)} has no {_some(names)}" for key, names in lacking.items() if names)
+
+
+def _called(key: Key) -> str:
+    """A run as its folder below `members/` is called."""
+    return "/".join(part for part in (key[0], key[1], f"seed{key[2]}") if part)
+
+
+def plain(folder: str) -> str:
+    """Return the folder of a task or variant without its hash."""
+    return re.sub(r"-[0-9a-f]{6}$", "", folder)
+
+
+def _some(names: Sequence[str]) -> str:
+    return listed(list(dict.fromkeys(name for name in names if name)), _MOST)
+
+
+def adoption(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    config: Config | None = None,
+    kept: str | None = None,
+    origin: str = "",
+) -> Adoption:
+    """Return what would be adopted from these sources, together with what the directory holds already.
+
+    kept: the pattern of prediction files. Raises: ConfigError where nothing can be read, StoreError where `out` holds
+    something else.
+    """
+    old = _existing(out)
+    entries = [(source.roles, entry) for source in sources for entry in source.entries]
+    if not any(entry.found is not None for _, entry in entries):
+        places = "; ".join(f"{entry.place}: {entry.why}" for _, entry in entries[:3])
+        raise ConfigError(f"no metrics in {len(entries)} places", where=_some([s.name for s in sources]), hint=places)
+    entries, strays = _without_strays(entries)
+    names = dict(old.config.get("seed_names") or {}) if old else {}
+    seed_of, numbered = _seeds(entries, names)
+    tasks: dict[str, str] = {}
+    points: dict[str, Point] = {}
+    claims: dict[Key, list[Entry]] = defaultdict(list)
+    for (roles, entry), seed in zip(entries, seed_of, strict=True):
+        task, point = _cell(roles, entry.names)
+        tasks[task] = folder_name(task, task) if task else ""
+        points.setdefault(variant := _variant(point), point)
+        claims[tasks[task], variant, seed].append(entry)
+    twice = {key: [entry.place for entry in its] for key, its in claims.items() if len(its) > 1}
+    runs = {key: its[0] for key, its in claims.items() if its[0].found is not None}
+    manifest = _manifest(out, old, tasks, points, set(claims), config, names, numbered, origin)
+    planned = {(c["task"], c["variant"], seed) for c in manifest.experiment["cells"] for seed in c["seeds"]}
+    there = {(m.task, m.variant, m.seed) for m in Store.open(out).scan() if m.record is not None} if old else set()
+    missing = [_called(key) for key in sorted(planned - set(runs) - there)]
+    unread = [entry for _, entry in entries if entry.found is None] + strays
+    kind = _some(list(dict.fromkeys(source.kind for source in sources)))
+    files = _prediction_files(kept, sources[0].roles, names, set(runs)) if kept else {}
+    return Adoption(manifest, runs, twice, unread, missing, kind, numbered, files)
+
+
+def _without_strays(entries: list[tuple[Roles, Entry]]) -> tuple[list[tuple[Roles, Entry]], list[Entry]]:
+    """Return the entries that have a seed, and those that have none where others have one: nothing says which run."""
+    if not any(roles.seed and entry.names.get(roles.seed) is not None for roles, entry in entries):
+        return entries, []
+    kept = [(roles, entry) for roles, entry in entries if roles.seed and entry.names.get(roles.seed) is not None]
+    strays = [entry for roles, entry in entries if not (roles.seed and entry.names.get(roles.seed) is not None)]
+    return kept, [replace(each, found=None, why=each.why or "names no seed, and others do") for each in strays]
+
+
+def _existing(out: Path) -> Manifest | None:
+    if not Store.exists(out):
+        return None
+    found = Store.open(out).manifest
+    if not found.adopted:
+        raise StoreError("holds a sweep that was run here", where=str(out), hint="name another --out")
+    return found
+
+
+def _seeds(entries: Sequence[tuple[Roles, Entry]], names: dict[str, int]) -> tuple[list[int], bool]:
+    """The seed of each entry, and whether they were only counted; `names` learns those that are no numbers."""
+    said = [entry.names.get(roles.seed) if roles.seed else None for roles, entry in entries]
+    seeds = [each for each in said if type(each) is int and 0 <= each <= LARGEST]
+    if len(seeds) == len(said) and not names:
+        return seeds, False
+    if any(each is None for each in said):
+        count: Counter[tuple[str, Point]] = Counter()
+        made = []
+        for roles, entry in entries:
+            made.append(count[_cell(roles, entry.names)])
+            count[_cell(roles, entry.names)] += 1
+        return made, True
+    for label in sorted({str(each) for each in said} - set(names), key=natural):
+        names[label] = max(names.values(), default=-1) + 1
+    return [names[str(each)] for each in said], False
+
+
+def _cell(roles: Roles, names: Mapping[str, Any]) -> tuple[str, Point]:
+    """The task and the values that tell the variant of a run."""
+    task = names.get(roles.task) if roles.task else None
+    values = ((name.replace("/", "."), names.get(name)) for name in roles.variant or ())
+    return "" if task is None else str(task), tuple(
+        (name, each if each is None or isinstance(each, (int, float, str)) else json.dumps(each))
+        for name, each in values
+    )
+
+
+def _variant(point: Point) -> str:
+    """The folder of a variant: `lr-0.01-3f9a1c`, and `resnet-3f9a1c` for {"method": "resnet"}."""
+    words = (each if isinstance(each, str) else f"{name.rpartition('.')[2]}-{json.dumps(each)}" for name, each in point)
+    return folder_name("-".join(words), {f"params.{name}": each for name, each in point}) if point else ""
+
+
+def _manifest(
+    out: Path, old: Manifest | None, tasks: Mapping[str, str], points: Mapping[str, Point], found: set[Key],
+    config: Config | None, names: Mapping[str, int], numbered: bool, origin: str,
+) -> Manifest:  # fmt: skip
+    """The plan: every variant of every task, with the seeds that any variant of the task has."""
+    before = list(old.experiment["cells"]) if old else []
+    params: dict[str, Any] = {cell["variant"]: cell["params"] for cell in before}
+    grid: dict[str, list[Any]] = {key: list(had) for key, had in (old.config["grid"] if old else {}).items()}
+    for variant, point in points.items():
+        values: dict[str, Any] = {}
+        for key, each in point:
+            values = assign(values, key, each)
+            had = grid.setdefault(f"params.{key}", [])
+            had += [each] if each not in had else []
+        params.setdefault(variant, values)
+    seeds: dict[str, set[int]] = defaultdict(set, {cell["task"]: set(cell["seeds"]) for cell in before})
+    for task, _, seed in found:
+        seeds[task].add(seed)
+    order = [cell["task"] for cell in before] + list(tasks.values())
+    cells = [
+        {"task": task, "variant": variant, "params": values, "data": "", "seeds": sorted(seeds[task])}
+        for task, (variant, values) in product(dict.fromkeys(order), params.items())
+    ]  # fmt: skip
+    shown = {} if config is None else {
+        "primary": config.primary, "goals": dict(config.goals),
+        "references": {task: list(pair) for task, pair in config.references.items()},
+    }  # fmt: skip
+    settings = {**(old.config if old else {"primary": None, "goals": {}}), **{k: v for k, v in shown.items() if v}}
+    named = {**settings.get("tasks", {}), **{task: {} for task in tasks if task}}
+    settings |= {"adopted_by": origin, "grid": grid, "tasks": named}
+    settings |= ({"seed_names": dict(names)} if names else {}) | ({"numbered": True} if numbered else {})
+    experiment = {
+        "target": {"kind": TARGET.kind, "reference": "", "argv": [], "digest": ""}, "cells": cells, "repeats": 1,
+        "deterministic": False, "device": "", "threads": 0,
+    }  # fmt: skip
+    every = tuple(sorted(set().union(*seeds.values())))
+    if old is None:
+        return Manifest(
+            out.resolve().name, settings, experiment, every, (SeedEntry(now(), every, False),),
+            {"seed-sweep": versions().get("seed-sweep", "")}, {"status": "adopted", "summary": STAMP},
+        )  # fmt: skip
+    larger = replace(old, config=settings, experiment=experiment, seeds=every)
+    added = tuple(seed for seed in every if seed not in old.planned)
+    grown = tuple(folder for folder in larger.cells if folder not in old.cells)
+    log = (*old.seed_log, SeedEntry(now(), added, True, variants=grown))
+    return replace(larger, seed_log=log) if added or grown else larger
+
+
+def _prediction_files(
+    pattern: str, roles: Roles, names: Mapping[str, int], runs: set[Key]
+) -> dict[Key, dict[str, Path]]:
+    """The prediction files of each run, by split. Raises: ConfigError where one belongs to no run that was found."""
+    found: dict[Key, dict[str, Path]] = defaultdict(dict)
+    for path, parts in matching(pattern):
+        said = {name: value(part) for name, part in parts.items()}
+        task, point = _cell(roles, said)
+        seed = said.get(roles.seed or "seed")
+        seed = names.get(str(seed), seed) if seed is not None else 0
+        key = (folder_name(task, task) if task else "", _variant(point), seed)
+        if key not in runs:
+            raise ConfigError("these predictions belong to no run that was found", where=str(path))
+        found[key][str(said.get("split", "test"))] = path
+    if not found:
+        raise ConfigError("no file fits the pattern of the predictions", where=pattern)
+    return dict(found)
+
+
+def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, int, int]:
+    """Write what is new, and with `replacing` what has changed; return the store, how many are new, how many changed.
+
+    Raises: StoreError before anything is written for runs that two places claim, and for changed ones.
+    """
+    if plan.twice:
+        key, places = next(iter(plan.twice.items()))
+        raise StoreError(
+            f"{len(plan.twice)} runs are there twice, such as {_called(key)}: {_some(places)}",
+            where=str(out), hint="name what tells them apart as another part, or leave one of them out",
+        )  # fmt: skip
+    Store.claim(out)
+    with Store.lock(out):
+        held = {(m.task, m.variant, m.seed): m for m in Store.open(out).scan()} if Store.exists(out) else {}
+        made = {key: _made(plan, key) for key in plan.runs}
+        new = [key for key in made if key not in held or held[key].record is None]
+        changed = [key for key in made if key not in new and _differs(held[key], *made[key])]
+        if changed and not replacing:
+            shown = _some([f"{held[key].key} ({plan.runs[key].place})" for key in changed])
+            raise StoreError(
+                f"{len(changed)} runs are not what was adopted before: {shown}", where=str(out),
+                hint="--replace takes them as they are now; the old records are kept",
+            )  # fmt: skip
+        store = Store.adopt(out, plan.manifest)
+        params = {(cell["task"], cell["variant"]): cell["params"] for cell in plan.manifest.experiment["cells"]}
+        for key in (*new, *changed):
+            if key in changed:
+                store.put_by(held[key])
+            _write(store, plan.runs[key], key, params[key[:2]], *made[key])
+    return store, len(new), len(changed)
+
+
+def _made(plan: Adoption, key: Key) -> tuple[Record, dict[str, bytes]]:
+    """The record of a run, its attempt aside, and its files."""
+    entry = plan.runs[key]
+    assert entry.found is not None
+    found, files, notes = entry.found, {}, list(entry.found.notes)
+    bad = [name for name, each in found.metrics.items() if not math.isfinite(each)]
+    failure = Failure("raised", f"its tracker says: {entry.failed}") if entry.failed else None
+    if failure is None and bad:
+        failure = Failure("diverged", f"{bad[0]} is {number(found.metrics[bad[0]])}")
+    if found.history:
+        files[HISTORY] = "".join(history.line(step, row) for step, row in found.history).encode()
+    for split, path in plan.files.get(key, {}).items():
+        way = Collect(predictions={split: path.name})
+        for _, arrays, note in read_predictions(way, Left(path.resolve().parent, {}, None, "")):
+            stream = BytesIO()
+            predictions.write(stream, predictions.checked(**arrays).arrays())
+            files[PREDICTIONS.format(split=split)] = stream.getvalue()
+            notes += [note] if note else []
+    digests = {"metrics": content_id(atomic.strict(dict(found.metrics)))} if found.metrics else {}
+    record = Record(
+        spec={}, spec_id="", status="failed" if failure else "ok", attempt="", failure=failure, metrics=found.metrics,
+        digests=digests, result={"rule": "as adopted", "epoch": found.history[-1][0] if found.history else None},
+        notes=tuple(notes), collected={"source": entry.place},
+    )  # fmt: skip
+    return record, files
+
+
+def _differs(member: Member, made: Record, files: Mapping[str, bytes]) -> bool:
+    old = member.record
+    assert old is not None
+    return (
+        atomic.strict(dict(old.metrics)) != atomic.strict(dict(made.metrics)) or old.failure != made.failure
+        or any(name not in old.artifacts or old.artifacts[name].sha256 != atomic.bytes_digest(data)
+               for name, data in files.items())
+    )  # fmt: skip
+
+
+def _write(
+    store: Store, entry: Entry, key: Key, params: Mapping[str, Any], record: Record, files: Mapping[str, bytes]
+) -> None:
+    task, variant, seed = key
+    spec = RunSpec(
+        target=TARGET, params=params, variant=variant, task=task, seed=seed, streams={}, repeat=0,
+        deterministic=False, device="", threads=0, data="",
+    )  # fmt: skip
+    attempt = store.begin(spec)
+    for name, data in files.items():
+        attempt.write(name, data)
+    artifacts = attempt.artifacts()
+    store.commit(
+        attempt, replace(record, spec=spec.to_json(), spec_id=spec.id, attempt=attempt.nonce, artifacts=artifacts)
+    )
