@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor
 
-from sweep import worker
 from sweep.determinism import digest, fingerprint, seeding
 from sweep.determinism.steps import Steps
 from sweep.handle import Interrupted, Run
@@ -21,6 +20,7 @@ from sweep.store.owner import this_process
 from sweep.task import Accident, Interval
 from sweep.verify.process import Request, Trained
 from sweep.verify.watch import traced
+from sweep.worker.train import attempted
 
 NEVER = Interval(epochs=0, seconds=0)
 
@@ -64,7 +64,7 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     steps = Steps(link) if spec.target.kind == "function" else contextlib.nullcontext()
     watched = traced(request.trace) if request.trace else contextlib.nullcontext()
     with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), seeding.restored(), steps, watched:
-        for _, result in worker.attempted([run], request.place):
+        for _, result in attempted([run], request.place):
             if isinstance(result, Interrupted):
                 stopped = True
             elif isinstance(result, Failure):

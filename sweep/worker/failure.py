@@ -1,0 +1,108 @@
+"""Why a run has no result: the failure that an exception stands for, or whose doing it was instead."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import re
+import sysconfig
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sweep.determinism import kernels
+from sweep.errors import SweepError
+from sweep.store import Failure
+from sweep.task import Accident
+
+Metrics = dict[str, float]
+_NOT_THE_USERS = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path("stdlib"), "<frozen")
+
+
+class CannotWrite(Exception):
+    """The disk, not the training code, is why a run has no result: it counts as neither ok nor failed."""
+
+
+class Unpacked(Exception):
+    """A pack ended in an error that may be one lane's: its runs are to be trained one by one."""
+
+
+class TimeLimit(BaseException):
+    """The run's time is over; raised in its main thread by the alarm."""
+
+
+@dataclass(frozen=True)
+class Diverged(Failure):
+    """A failure that keeps the metrics it was seen in."""
+
+    metrics: Metrics = field(default_factory=dict)
+
+
+def diverged(metrics: Metrics) -> Diverged | None:
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if not bad:
+        return None
+    return Diverged("diverged", f"{bad[0]} is {metrics[bad[0]]}", metrics=metrics)
+
+
+def failure_of(error: BaseException, phase: str) -> Failure:
+    """The failure that an exception of the user's code stands for."""
+    name, text = type(error).__name__, text_of(error)
+    where = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(_NOT_THE_USERS) and "site-packages" not in file:
+            where = f"{os.path.basename(file)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    if isinstance(error, TimeLimit):
+        return Failure("timeout", text, phase, where=where)
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        hint = f"{text}; try a smaller batch, or fewer runs at once with --jobs"
+        return Failure("out of memory", hint, phase, name, where)
+    if kernels.missing(error):
+        return Failure("nondeterministic", text, phase, name, where)
+    if name == "BdbQuit" or (isinstance(error, EOFError) and "reading a line" in text):
+        text = f"{text}; a run has no keyboard to read from"
+    if isinstance(error, SweepError):
+        return Failure("returned" if "metric" in text else "raised", str(error), phase, "", where)
+    return Failure("raised", text, phase, name, where)
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)
+
+
+def of_the_disk(error: BaseException, folder: Path) -> str:
+    """Why an exception is the disk's doing and not that of the code it came out of, or nothing."""
+    if isinstance(error, OSError) and (error.errno in _DISK or not folder.is_dir()):
+        return text_of(error)
+    if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in (text := text_of(error)):
+        return f"torch could not write a file ({text.splitlines()[0][:200]})"  # it hides the system's reason
+    return ""
+
+
+_CHILDREN_ENDED = ("BrokenProcessPool", "TerminatedWorkerError")  # of concurrent.futures and of joblib
+_LOADER_ENDED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
+
+
+def of_an_accident(error: BaseException) -> str:
+    """Why an exception need not be the doing of the code that it came out of, or nothing.
+
+    The system, short of memory, or a person may have ended a program, or a child of the training code.
+    """
+    why = ""
+    each: BaseException | None = error
+    while each is not None:
+        ended = isinstance(each, RuntimeError) and _LOADER_ENDED.match(text_of(each))
+        if isinstance(each, Accident) or ended or type(each).__name__ in _CHILDREN_ENDED:
+            why = text_of(each).splitlines()[0][:300]  # the first cause tells the signal
+        each = each.__cause__ or each.__context__
+    return why
+
+
+def text_of(error: BaseException) -> str:
+    try:
+        # Escapes for what is no Unicode, such as a file name in other bytes: it travels to a screen and a file.
+        return str(error).encode(errors="backslashreplace").decode() or "no message"
+    except Exception:  # a broken __str__ must not hide that the run failed
+        return "its message cannot be read"

@@ -1,0 +1,171 @@
+"""Training: find the code of a run, seed, call it, and turn whatever it raises into what became of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.determinism import kernels, seeding
+from sweep.errors import SweepError
+from sweep.handle import Interrupted, Run, as_result, weighed
+from sweep.own_folder import lent
+from sweep.plan import SPLIT, RunSpec
+from sweep.store import Failure
+from sweep.target.function import find, user_traceback
+from sweep.target.params import bind
+from sweep.task import Accident, Cancelled, Place
+from sweep.worker.failure import (
+    CannotWrite,
+    Metrics,
+    TimeLimit,
+    Unpacked,
+    diverged,
+    failure_of,
+    of_an_accident,
+    of_the_disk,
+    text_of,
+)  # fmt: skip
+from sweep.worker.limit import in_time
+
+if TYPE_CHECKING:
+    from sweep.train.recipe import Recipe
+
+Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, "Metrics | Failure"]]]
+Ended = Metrics | Failure | Interrupted | Unpacked | Accident
+
+
+def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Ended]]:
+    """What the trainer yields, every exception of the user's code turned into that run's failure."""
+    pending = list(range(len(runs)))
+    phase = "setup"
+    try:
+        spec = runs[0].spec
+        effective = seeding.set_threads(spec.threads)
+        if effective != spec.threads:
+            raise SweepError(f"{spec.threads} threads were asked for, torch runs {effective}")
+        # Deterministic mode leaves new memory unfilled: whether anything reads it shows in the canary, which fills it.
+        seeding.fill_memory(place.fill_memory or not spec.deterministic)
+        seeding.seed_everything(spec.seed, deterministic=spec.deterministic)
+        trainer = _trainer(spec, place)
+        phase = "train"
+        for index, result in in_time(trainer(runs), place, runs):
+            pending.remove(index)
+            yield index, _late(place) or (result if isinstance(result, Failure) else (diverged(result) or result))
+    except Interrupted as stop:
+        for index in pending:
+            yield index, stop
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        if isinstance(error, Cancelled) or _from_the_keyboard(error, place):
+            raise
+        if reason := of_the_disk(error, runs[0].dir):
+            raise CannotWrite(reason) from error
+        if reason := of_an_accident(error):
+            for index in pending:
+                runs[index].attempt.log_text(f"{user_traceback(error)}\n")
+                yield index, Accident(reason)
+            return
+        if len(pending) > 1 and phase == "train" and not isinstance(error, TimeLimit):
+            for index in pending:
+                runs[index].attempt.log_text(f"{user_traceback(error)}\n")
+                yield index, Unpacked(f"{type(error).__name__}: {text_of(error)}")
+            return
+        for index in pending:
+            runs[index].attempt.log_text(f"{user_traceback(error)}\n")
+            failure = _late(place) or failure_of(error, phase)
+            if failure.kind == "nondeterministic" and phase == "train":
+                failure = replace(failure, message=kernels.explained(error, spec.device))
+            yield index, failure
+    else:
+        for index in pending:
+            yield index, Failure("returned", "the trainer ended without a result for this run", phase)
+
+
+def _late(place: Place) -> Failure | None:
+    """The failure of a run that is only now done: it was told to end, and whatever it says is what came of that."""
+    if time.monotonic() <= place.until:
+        return None
+    return Failure("timeout", f"still running after {place.timeout:g} s")
+
+
+def _from_the_keyboard(error: BaseException, place: Place) -> bool:
+    """A Ctrl-C in a notebook, rather than a KeyboardInterrupt that the user's code raised on its own."""
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and not place.own_process and default
+
+
+def _trainer(spec: RunSpec, place: Place) -> Trainer:
+    if spec.target.kind == "command":
+        from sweep.command import trainer
+
+        return trainer(spec, place.collect, own_folder=place.own_folder, gpus=place.gpus)
+    if place.function is not None:
+        import cloudpickle
+
+        function = cloudpickle.loads(place.function)  # the user's own, from this session, never from a file
+    else:
+        function = find(spec.target.reference)
+    arguments = bind(function, spec.params, kind=spec.target.kind)
+    if spec.target.kind == "recipe":
+        return partial(_recipe, function(**arguments))
+
+    def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
+        for index, run in enumerate(runs):
+            with _working_in(run, place), weighed(run):
+                returned = function(run, **arguments)
+            where = f"{spec.target.reference} with seed {run.seed}"
+            if returned is None and (run.last or run.scored):
+                returned = run.last
+            metrics, notes = as_result(returned, where=where)
+            metrics = run.scored | metrics
+            for note in notes:
+                run.note(note)
+            if not metrics:
+                raise SweepError("gave no metrics", where=where, hint='return e.g. {"test/accuracy": 0.93}')
+            if not run.outcome:
+                run.result("returned", None)
+            yield index, metrics
+
+    return each
+
+
+@contextlib.contextmanager
+def _working_in(run: Run, place: Place) -> Iterator[None]:
+    """Work in a folder of the run's own where that is asked for; a process that was forked for it stays there."""
+    if not place.own_folder:
+        yield
+        return
+    launch, own = Path.cwd(), run.dir / "cwd"
+    own.mkdir()
+    with lent(launch, own):
+        os.chdir(own)
+        try:
+            yield
+        finally:
+            if not place.forked:
+                os.chdir(launch)
+
+
+def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
+    """Runs on one split together; where the split varies, one after the other, each on its own."""
+    if runs[0].spec.vectorize:
+        from sweep.train.vector import train
+    else:
+        from sweep.train.lanes import train
+
+    if SPLIT not in runs[0].streams:
+        yield from train(recipe, runs)
+        return
+    for index, run in enumerate(runs):
+        if recipe.resplit is None:
+            raise SweepError("this recipe does not draw its split", where="vary", hint="leave split out of it")
+        for _, result in train(recipe.resplit(run.streams[SPLIT]), [run]):
+            yield index, result
