@@ -60,20 +60,21 @@ PREDICTING = (
     ["predict", "{sent}", "{base}/inputs.npz", "--out", "{out}/said.npy", "--json", "--allow-missing"],
 )
 OPTIONS = ["--engine", "inline", "--out", "{sent}"]
+RESUME = ["resume", "{sent}", "--engine", "inline"]
 # They train, and write into the directory.
 WRITING = {
-    "made": (["reproduce", "{sent}"],),
+    "made": (["reproduce", "{sent}"], RESUME),
     "trained": (
         ["run", *RECIPE, "--deterministic", "--seeds", "1-3", *OPTIONS],
         ["run", *RECIPE, "--deterministic", "--seeds", "1-3", *OPTIONS, "--retry-failed"],
         ["ml-train", *RECIPE, "--deterministic", "--seed", "3", "--out", "{sent}"],
-        ["reproduce", "{sent}"], ["verify", "{sent}"], ["verify", "{sent}", "--audit"],
+        ["reproduce", "{sent}"], ["verify", "{sent}"], ["verify", "{sent}", "--audit"], RESUME,
     ),
     "program": (
         ["collect", "{sent}"], ["collect", "{sent}", "--metrics", "log.csv"],
         ["collect", "{sent}", "--metrics", "val/loss={number}"], ["collect", "{sent}", "--json"],
         ["run", "--seeds", "1-3", *OPTIONS, "--", sys.executable, "{base}/code/program.py", "{seed}", "{dir}"],
-        ["reproduce", "{sent}"],
+        ["reproduce", "{sent}"], RESUME,
     ),
 }  # fmt: skip
 MODULES = (
