@@ -245,12 +245,17 @@ def _curve_cards(
             if not np.isfinite(history.loc[history["task"] == task, metric]).any():
                 continue
             found_of = history[history["task"] == task]
-            made = figures.Curves(found_of, metric, runs=table, order=order, called=called, level=report.level,
-                                  goals=store.manifest.config.get("goals"))  # fmt: skip
             title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
             wide = not cards or len({variant for _, variant in order}) > figures.MOST_TOGETHER
             name = f"c{i}-{len(cards)}"
-            picture = _both(made.figure, name, title) if wide else _picture(partial(made.figure, "card"), name, title)
+            try:
+                made = figures.Curves(found_of, metric, runs=table, order=order, called=called, level=report.level,
+                                      goals=store.manifest.config.get("goals"))  # fmt: skip
+            except StatisticsError as error:
+                picture = Markup("<p>{}</p>").format(error.what)
+            else:
+                draw = made.figure
+                picture = _both(draw, name, title) if wide else _picture(partial(draw, "card"), name, title)
             cards.append(Card(title, picture, wide, tuple(notes if found.refused else ())))
     return cards, [shown(name) for name in wanted[MOST_CURVES:]]
 
