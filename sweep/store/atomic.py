@@ -84,12 +84,15 @@ def fsync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, fill: Callable[[IO[bytes]], None], *, durable: bool) -> Iterator[Path]:
+def _temporary(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable: bool) -> Iterator[Path]:
     scratch = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}")
     try:
         fd = _open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         with _Writer(fd) as stream:
-            fill(stream)  # type: ignore[arg-type]
+            if callable(data):
+                data(stream)  # type: ignore[arg-type]
+            else:
+                stream.write(data)
             if durable:
                 _fsync(fd)
         yield scratch
@@ -135,7 +138,7 @@ def write(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable: boo
 
     durable=False leaves the fsync to `make_durable`, for files that count only once a record names them.
     """
-    with _temporary(path, _filler(data), durable=durable) as scratch:
+    with _temporary(path, data, durable=durable) as scratch:
         _replace(scratch, path)
     if durable:
         fsync_directory(path.parent)
@@ -150,7 +153,7 @@ def create_once(path: Path, data: bytes) -> bool:
 
     Raises: Unsupported without hard links: then `lock.create_once` does it.
     """
-    with _temporary(path, _filler(data), durable=True) as scratch:
+    with _temporary(path, data, durable=True) as scratch:
         try:
             _link(scratch, path)
         except FileExistsError:
@@ -268,16 +271,6 @@ def make_durable(path: Path) -> None:
         _fsync(fd)
     finally:
         os.close(fd)
-
-
-def _filler(data: bytes | Callable[[IO[bytes]], None]) -> Callable[[IO[bytes]], None]:
-    if callable(data):
-        return data
-
-    def fill(stream: IO[bytes]) -> None:
-        stream.write(data)
-
-    return fill
 
 
 def opened(path: str | os.PathLike[str]) -> BufferedReader:

@@ -114,17 +114,19 @@ class Attempt:
         """Write the scores of one set of items."""
         self.write(SCORES.format(name=name), lambda stream: predictions.write(stream, made.arrays()))
 
+    def declare(self, **more: Any) -> None:
+        """Write down whose attempt it is: that process is at work on it for as long as it lives."""
+        about = {**self.owner.to_json(), "number": self.number, "spec_id": self.spec_id, **more}
+        atomic.write(self.path / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+
     def abandon(self, *, stopped: bool = False) -> None:
         """End without a record: whoever looks sees at once that nobody is at work on it.
 
         stopped: because a stop was asked for, which is told apart from a worker that died.
         """
         self.close()
-        about = {
-            **self.owner.to_json(), "pid": 0, "number": self.number, "spec_id": self.spec_id, "stopped": stopped,
-        }  # fmt: skip
         try:
-            atomic.write(self.path / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+            self.declare(pid=0, stopped=stopped)
         except OSError:  # a full disk still lets go of a file: without it nobody is at work here either
             with suppress(OSError):
                 (self.path / ABOUT).unlink(missing_ok=True)

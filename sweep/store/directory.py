@@ -21,7 +21,6 @@ from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
 from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, leaf_of, number_of
 from sweep.store.names import (
-    ABOUT,
     ATTEMPT,
     CHECKPOINT,
     CORRUPT,
@@ -96,10 +95,9 @@ class Store:
                 return store
             store = cls.open(root)
             store.require(manifest_)
-            store._adopt(manifest_)
-            store._present(manifest_)
-            store._grow(manifest_)
-            store._extend(manifest_.seeds)
+            new = manifest.joined(store.manifest, manifest_, store._has_results)
+            if new is not store.manifest:
+                store._put(new)
             return store
 
     @classmethod
@@ -151,38 +149,23 @@ class Store:
         """Add seeds to the plan, logged with the time and whether results had been there."""
         with lock.briefly(self.path / MANIFEST_LOCK):
             self.manifest = manifest.read(self.path / MANIFEST)
-            self._extend(seeds, note)
-
-    def _adopt(self, wanted: Manifest) -> None:
-        old = self.manifest.experiment
-        if manifest.adopts(old, wanted.experiment) and old.get("inputs") != wanted.experiment["inputs"]:
-            self._put(replace(self.manifest, experiment={**old, "inputs": wanted.experiment["inputs"]}))
-
-    def _present(self, wanted: Manifest) -> None:
-        if wanted.presented != self.manifest.presented:
-            self._put(self.manifest.presenting(wanted.presented, results_existed=self._has_results()))
-
-    def _grow(self, wanted: Manifest) -> None:
-        if self.manifest.grows(wanted):
-            self._put(self.manifest.growing(wanted, results_existed=self._has_results()))
-
-    def _extend(self, seeds: Sequence[int], note: str = "") -> None:
-        if set(seeds) <= set(self.manifest.seeds):
-            return
-        self._put(self.manifest.adding(seeds, results_existed=self._has_results(), note=note))
+            if not self.manifest.planned.issuperset(seeds):
+                self._put(self.manifest.adding(seeds, results_existed=self._has_results(), note=note))
 
     def _has_results(self) -> bool:
         return any(member.record is not None for member in self.scan())
 
     def stamp(self, value: dict[str, Any]) -> None:
         """Keep the evidence for (or against) the claim that this sweep is bit-exact."""
-        with lock.briefly(self.path / MANIFEST_LOCK):
-            self._put(replace(manifest.read(self.path / MANIFEST), stamp=value))
+        self._change(stamp=value)
 
     def keep_until(self, value: dict[str, Any]) -> None:
         """Keep the stopping rule and where it stands."""
+        self._change(until=value)
+
+    def _change(self, **more: Any) -> None:
         with lock.briefly(self.path / MANIFEST_LOCK):
-            self._put(replace(manifest.read(self.path / MANIFEST), until=value))
+            self._put(replace(manifest.read(self.path / MANIFEST), **more))
 
     def _put(self, new: Manifest) -> None:
         if new.runs > manifest.MOST:
@@ -217,11 +200,9 @@ class Store:
             leaf = leaf_of(seed, repeat)
             key = "/".join(part for part in (task, variant, leaf) if part)
             path = parent / leaf
-            if leaf not in folders[parent]:
-                yield Member(key, variant, task, seed, repeat, "pending", path)
-                continue
             blank = Member(key, variant, task, seed, repeat, "pending", path)
-            yield judged(self.path, blank, self._asked(blank), live, verify=verify)
+            there = leaf in folders[parent]
+            yield judged(self.path, blank, self._asked(blank), live, verify=verify) if there else blank
 
     def member(self, key: str) -> Member:
         """One planned run by its key, read afresh. Raises: StoreError when it is not planned."""
@@ -374,13 +355,13 @@ class Store:
         owner = replace(this_process(), nonce=launch)
         folder = path / f"{ATTEMPT}{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
-        about = {**owner.to_json(), "number": number, "spec_id": spec.id}
-        atomic.write(folder / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
         # Imported here: who only reads a directory hides nothing, and would wait for pydantic.
         from sweep.config.redaction import known
 
         hidden = known(spec.params, list(spec.target.argv))
-        return Attempt(folder, spec.id, owner, number, tuple(previous), hidden)
+        made = Attempt(folder, spec.id, owner, number, tuple(previous), hidden)
+        made.declare()
+        return made
 
     def commit(self, attempt: Attempt, made: Record) -> bool:
         """Make `made` the outcome of its run. False: another attempt was first, and stays."""

@@ -32,13 +32,8 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
 
     Raises: StoreError naming host, pid and start of the owner.
     """
-    fd = atomic.open_lock(path)
-    mark: Path | None = None
-    try:
-        owner = this_process()
-        locked, mark = _try(path, fd, owner, break_lock)
-        if not locked:
-            raise _in_use(path, read_owner(path))
+    owner = this_process()
+    with _taken(path, owner, force=break_lock) as fd:
         previous = read_owner(path)
         if previous is not None and previous.dead() is None and not break_lock:
             raise _in_use(path, previous)
@@ -48,28 +43,34 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
         finally:
             with suppress(OSError):  # the kernel lets go of it all the same, and its owner will be dead
                 atomic.overwrite(fd, b"")
-    finally:
-        _release(fd, mark)
 
 
 @contextmanager
 def briefly(path: Path, seconds: float = 30.0) -> Iterator[None]:
     """Wait for a lock that others hold only for the length of one write."""
+    with _taken(path, this_process(), seconds=seconds):
+        yield
+
+
+@contextmanager
+def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = False) -> Iterator[int]:
+    """Take a lock, and wait for it so many seconds; yield its descriptor. Raises: StoreError."""
     fd = atomic.open_lock(path)
     mark: Path | None = None
     try:
         give_up = time.monotonic() + seconds
-        owner = this_process()
         while True:
-            locked, mark = _try(path, fd, owner)
+            locked, mark = _try(path, fd, owner, force)
             if locked:
                 break
-            if time.monotonic() > give_up:
-                raise _in_use(path, None)
+            if time.monotonic() >= give_up:
+                raise _in_use(path, read_owner(path))
             time.sleep(0.01)
-        yield
+        yield fd
     finally:
-        _release(fd, mark)
+        if mark is not None:
+            mark.unlink(missing_ok=True)
+        os.close(fd)
 
 
 def create_once(path: Path, data: bytes) -> bool:
@@ -84,7 +85,7 @@ def create_once(path: Path, data: bytes) -> bool:
             return True
 
 
-def _try(path: Path, fd: int, owner: Owner, force: bool = False) -> tuple[bool, Path | None]:
+def _try(path: Path, fd: int, owner: Owner, force: bool) -> tuple[bool, Path | None]:
     """Take a lock: whether it was free, and the file that stands for it where the kernel keeps none."""
     try:
         return atomic.flock(fd), None
@@ -107,12 +108,6 @@ def _take_away(mark: Path, dead: Owner | None) -> None:
         if read_owner(aside) != dead:
             atomic.rename(aside, mark)
         aside.unlink(missing_ok=True)
-
-
-def _release(fd: int, mark: Path | None) -> None:
-    if mark is not None:
-        mark.unlink(missing_ok=True)
-    os.close(fd)
 
 
 def _named(owner: Owner) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -280,6 +280,20 @@ def without_new_files(old: Mapping[str, Json], new: Mapping[str, Json]) -> Mappi
     kept = {name: digest for name, digest in after["files"].items() if name in (before.get("files") or {})}
     rest = {key: value for key, value in after.items() if key != "files"}
     return {**new, "inputs": {**rest, **({"files": kept} if kept else {})}}
+
+
+def joined(old: Manifest, wanted: Manifest, has_results: Callable[[], bool]) -> Manifest:
+    """Return what a directory is to hold from now on: the inputs, the presentation, the larger grid and the new seeds
+    of what is asked for, which is the same experiment; `old` itself where that is nothing new."""
+    new = old
+    inputs = old.experiment.get("inputs")
+    if adopts(old.experiment, wanted.experiment) and inputs != wanted.experiment["inputs"]:
+        new = replace(new, experiment={**old.experiment, "inputs": wanted.experiment["inputs"]})
+    if wanted.presented != new.presented:
+        new = new.presenting(wanted.presented, results_existed=has_results())
+    if new.grows(wanted):
+        new = new.growing(wanted, results_existed=has_results())
+    return new if new.planned >= wanted.planned else new.adding(wanted.seeds, results_existed=has_results())
 
 
 def adopts(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
