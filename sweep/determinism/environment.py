@@ -139,13 +139,13 @@ def environment_id(environment: Mapping[str, Any]) -> str:
 
 
 def switches_stood(environment: Mapping[str, Any]) -> bool:
-    """Whether the switches, as read back at the end of training, are those of deterministic mode."""
-    stood = environment.get("deterministic_algorithms") is True
-    stood = stood and environment.get("deterministic_warn_only") is False
-    if environment.get("device") == "cuda":
-        stood = stood and environment.get("cudnn_deterministic") is True
-        stood = stood and environment.get("cudnn_benchmark") is False
-    return stood
+    """Return whether the switches, as read back at the end of training, are those of deterministic mode."""
+    return all(environment.get(name) is value for name, value in _switches(environment).items())
+
+
+def _switches(environment: Mapping[str, Any]) -> Mapping[str, bool]:
+    on_cuda = {"cudnn_deterministic": True, "cudnn_benchmark": False} if environment.get("device") == "cuda" else {}
+    return {"deterministic_algorithms": True, "deterministic_warn_only": False, **on_cuda}
 
 
 def verdict(a: Origin, b: Origin) -> Verdict:
@@ -212,9 +212,7 @@ def _not_promised(a: Origin, b: Origin) -> Fields:
     if not (a.deterministic and b.deterministic):
         found.append(("deterministic", a.deterministic, b.deterministic))
     elif not (switches_stood(a.environment) and switches_stood(b.environment)):
-        names = ["deterministic_algorithms", "deterministic_warn_only"]
-        names += ["cudnn_deterministic", "cudnn_benchmark"] if a.environment.get("device") == "cuda" else []
-        found += [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+        found += [(name, a.environment.get(name), b.environment.get(name)) for name in _switches(a.environment)]
     if "command" in (_kind(a), _kind(b)):
         found.append(("target.kind", _kind(a), _kind(b)))
     hashing = a.environment.get("hash_seed"), b.environment.get("hash_seed")

@@ -74,11 +74,7 @@ def _boot_id() -> str:
 
 
 def _ticks(pid: int) -> str:
-    try:
-        # The command name may hold blanks and brackets; fields are counted after the last one.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+    return "".join(_stat(pid)[19:20])
 
 
 def _runs(pid: int) -> bool:
@@ -88,7 +84,13 @@ def _runs(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    return _stat(pid)[:1] not in (["Z"], ["X"])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what the kernel says of a process, from its state on; nothing where it does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (OSError, IndexError):
-        return True
+        # The command name may hold blanks and brackets; fields are counted after the last one.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

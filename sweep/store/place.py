@@ -51,16 +51,18 @@ def require_plain(folder: Path) -> None:
 
 
 def scraps(folder: Path) -> Iterator[Path]:
-    """The temporary files of ours in a folder."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        yield from (path for path in list(folder.iterdir()) if is_ours(path.name, atomic.TEMPORARY))
+    """Yield the temporary files of ours in a folder."""
+    return _ours(folder, atomic.TEMPORARY)
 
 
 def marks(root: Path) -> Iterator[Path]:
-    """The files by which launches ask their runs to stop, and tell them that this is their directory."""
+    """Yield the files by which launches ask their runs to stop, and tell them that this is their directory."""
+    return _ours(root, STOP, TOKEN)
+
+
+def _ours(folder: Path, *prefixes: str) -> Iterator[Path]:
     with suppress(FileNotFoundError, NotADirectoryError):
-        names = list(root.iterdir())
-        yield from (path for path in names if is_ours(path.name, STOP) or is_ours(path.name, TOKEN))
+        yield from (path for path in list(folder.iterdir()) if any(is_ours(path.name, each) for each in prefixes))
 
 
 def _require_own(root: Path) -> None:
@@ -76,17 +78,14 @@ def _require_own(root: Path) -> None:
     if (root / MANIFEST).exists():
         return
     with suppress(FileNotFoundError, NotADirectoryError):
-        others = sorted(path.name for path in root.iterdir() if path.name not in _OURS and not _is_mark(path.name))
+        known = {*_OURS, *(path.name for path in _ours(root, STOP, TOKEN, atomic.TEMPORARY))}
+        others = sorted(path.name for path in root.iterdir() if path.name not in known)
         if others:
             listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
             raise StoreError(
                 f"holds other files ({listed}), and a sweep has its directory to itself", where=str(root),
                 hint=f"name a new folder, e.g. --out {root / 'sweep'}",
             )  # fmt: skip
-
-
-def _is_mark(name: str) -> bool:
-    return any(is_ours(name, prefix) for prefix in (STOP, TOKEN, atomic.TEMPORARY))
 
 
 def _require_writable(root: Path) -> None:

@@ -50,25 +50,13 @@ class Batches(Indexed[tuple[Tensor, Tensor]]):
         return torch.stack([x for x, _ in made]), torch.stack([y for _, y in made])
 
 
-class Plan:
-    """What the loader is to fetch next; it is told anew for every epoch, so workers may live on."""
-
-    def __init__(self) -> None:
-        self.items: list[Item] = []
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-
 class Feed:
     """The loader of a run, or of all lanes of a pack."""
 
     def __init__(self, recipe: Recipe, split: Split, device: str, workers: int | None = None) -> None:
         """split: on the CPU. workers: None takes the recipe's."""
-        self.plan, self.device = Plan(), device
+        self.device = device
+        self.plan: list[Item] = []  # what is to be fetched next: told anew for every epoch, so workers may live on
         count = (recipe.loader_workers or 0) if workers is None else workers
         options: dict[str, Any] = {"persistent_workers": True} if count else {}
         self.loader: DataLoader[Any] = DataLoader(
@@ -85,7 +73,7 @@ class Feed:
 
         streams: of augmentation, one a lane. They are on the CPU, pinned where a GPU is to get them.
         """
-        self.plan.items = [(epoch, tuple(streams), each.numpy()) for each in positions]
+        self.plan[:] = [(epoch, tuple(streams), each.numpy()) for each in positions]
         yield from self.loader
 
     def alone(self, epoch: int, stream: int, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
