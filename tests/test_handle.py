@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Any:
 
 
 def rows(run: Run) -> list[dict[str, Any]]:
-    return history.read(run.dir / "history.jsonl")[0]
+    return history.read(run.dir / "history.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -275,8 +275,7 @@ class Attempt:
     def adopt_history(self, source: Path, rows: int) -> list[history.Row]:
         """Begin with the first `rows` rows of the history that stands beside an adopted checkpoint."""
         self.close()
-        kept, _ = history.read(source / HISTORY)
-        kept = kept[:rows]
+        kept = history.read(source / HISTORY)[:rows]
         text = "".join(history.line(r["step"], {k: v for k, v in r.items() if k != "step"}) for r in kept)
         if text or (self.path / HISTORY).exists():
             atomic.write(self.path / HISTORY, text.encode(), durable=False)

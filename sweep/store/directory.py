@@ -267,7 +267,7 @@ class Store:
         Raises: IntegrityError when they are not those that a record answers for.
         """
         path = self._history(member)
-        return history.read(path)[0] if path is not None else []
+        return history.read(path) if path is not None else []
 
     def table(self, member: Member) -> Table | list[Row]:
         """`history` by column, which takes half the time, or by row where the rows are not alike."""

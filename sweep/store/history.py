@@ -1,4 +1,4 @@
-"""history.jsonl: a line a step or epoch, no clock in it, a torn last line dropped with a note."""
+"""history.jsonl: a line a step or epoch, no clock in it; a torn last line is left out."""
 
 from __future__ import annotations
 
@@ -30,16 +30,10 @@ def line(step: int, metrics: Mapping[str, float]) -> str:
     return atomic.dumps({"step": step, **metrics}, indent=None) + "\n"
 
 
-def parse(data: bytes) -> tuple[list[Row], str]:
-    """(rows, note): every whole line; the note says what was dropped, or is empty."""
-    lines = data.split(b"\n")
-    torn = lines.pop()  # empty when the file ends as it should
-    rows = [row for found in _together(lines) or map(_value, lines) if (row := _row(found)) is not None]
-    bad = len(lines) - len(rows)
-    notes = [f"{bad} unreadable history line{'s' * (bad > 1)} left out"] if bad else []
-    if torn:
-        notes.append("the last history line was torn and left out")
-    return rows, "; ".join(notes)
+def parse(data: bytes) -> list[Row]:
+    """Return the row of every whole line; what is no row, and a torn last line, is left out."""
+    lines = data.split(b"\n")[:-1]  # empty where the file ends as it should
+    return [row for found in _together(lines) or map(_value, lines) if (row := _row(found)) is not None]
 
 
 def tabulate(data: bytes) -> Table | None:
@@ -96,12 +90,12 @@ def _row(found: Any) -> Row | None:
         return None
 
 
-def read(path: Path) -> tuple[list[Row], str]:
-    """`parse` of a file; an absent one is an empty history."""
+def read(path: Path) -> list[Row]:
+    """Return `parse` of a file; an absent one is an empty history."""
     try:
         return parse(_whole(path))
     except FileNotFoundError:
-        return [], ""
+        return []
 
 
 def _whole(path: Path) -> bytes:
@@ -116,7 +110,7 @@ def table(path: Path) -> Table | list[Row]:
     except FileNotFoundError:
         return []
     found = tabulate(data)
-    return parse(data)[0] if found is None else found
+    return parse(data) if found is None else found
 
 
 def stream(path: Path, block: int = 1 << 20) -> Iterator[Row]:
@@ -125,7 +119,7 @@ def stream(path: Path, block: int = 1 << 20) -> Iterator[Row]:
         rest = b""
         while chunk := source.read(block):
             whole, end, rest = (rest + chunk).rpartition(b"\n")
-            yield from parse(whole + end)[0]
+            yield from parse(whole + end)
 
 
 def last(path: Path) -> Row | None:
@@ -134,7 +128,7 @@ def last(path: Path) -> Row | None:
         with atomic.opened(path) as stream:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - 8192))
-            rows, _ = parse(stream.read())
+            rows = parse(stream.read())
     except OSError:
         return None
     return rows[-1] if rows else None

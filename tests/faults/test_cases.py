@@ -287,7 +287,7 @@ def test_any_bytes_as_history_lock_checkpoint_or_predictions_end_no_reader(
     for name in ("history.jsonl", "lock", "checkpoint-000000001.json", "predictions-test.npz"):
         (folder / name).write_bytes(data)
     (folder / "checkpoint-000000001.pt").write_bytes(data)
-    rows, _ = history.read(folder / "history.jsonl")
+    rows = history.read(folder / "history.jsonl")
     assert all(isinstance(row["step"], int) for row in rows)
     history.last(folder / "history.jsonl")
     lock.read_owner(folder / "lock")
