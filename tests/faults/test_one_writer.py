@@ -63,7 +63,7 @@ ALLOWED = {
     ("verify/process.py", "touch"): "the same",
     ("verify/process.py", "pickle.dump"): "a pipe to a child",
     ("verify/watch.py", "open"): "the same scratch folder",
-    ("worker.py", "faulthandler.dump_traceback_later"): "C, where no Python runs any more, into a file of the writer",
+    ("worker/limit.py", "faulthandler.dump_traceback_later"): "C, where no Python runs, into a file of the writer",
 }
 
 OPENS = ("open", "fdopen", "FileIO", "ZipFile", "TarFile", "memmap", "open_memmap")
