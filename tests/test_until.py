@@ -303,7 +303,7 @@ def test_a_grid_to_a_comparison_to_a_gate(folder, capsys):
     assert main(run) == 0
     assert "sweep compare both" in capsys.readouterr().out
     assert main(["compare", "both", "--baseline", "shift-0"]) == 0
-    assert "shift-0.05 is better than shift-0 in test/accuracy" in capsys.readouterr().out
+    assert "shift=0.05 is better than shift=0 in test/accuracy" in capsys.readouterr().out
     gate = ["compare", "both", "--baseline", "shift-0", "--require"]
     assert main([*gate, "test/accuracy >= base"]) == 0
     assert main([*gate, "test/accuracy >= base + 0.2"]) == 1

@@ -15,7 +15,7 @@ from sweep.comparison.arms import Arm, arms_of, declared, metric_names, pairable
 from sweep.comparison.gate import checks, require_direction
 from sweep.comparison.model import Comparison, Exploratory, Pair
 from sweep.comparison.view import text, view
-from sweep.cut import letter
+from sweep.cut import letter, without_hash
 from sweep.errors import ConfigError, StatisticsError
 from sweep.number import number
 from sweep.report import document
@@ -155,7 +155,8 @@ def _named(arms: Sequence[Arm], name: str) -> str:
     ]
     close = close or [n for i, n in enumerate(names) if len(names) > 1 and wanted == letter(i)]
     close = close or [n for n in names if n == wanted.rpartition("/")[2]]
-    close = close or [a.name for a in arms if any(m.variant == wanted for m in a.members)][:1]
+    folders = ((arm.members[0].variant, arm.name) for arm in arms if arm.members)
+    close = close or [*dict.fromkeys(n for f, n in folders if wanted in (f, *without_hash([f])))]
     if len(close) == 1:
         return close[0]
     if not close and wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= len(names):

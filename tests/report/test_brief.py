@@ -11,6 +11,7 @@ from finished import accuracies, failure, normal, put, sweep_of
 from rich.cells import cell_len
 
 from sweep import report
+from sweep.comparison import compare
 from sweep.cut import Variant, labels_of, letter, variants_of
 from sweep.plan import Cell, Plan, RunSpec, Target, cells_of
 from sweep.store import Manifest, Store
@@ -103,6 +104,13 @@ def test_it_fits_whatever_the_number_of_variants(tmp_path: Path, variants: int, 
     lines = report.brief_text(found, width=width).splitlines()
     assert len(lines) < 30
     assert all(cell_len(line) <= width for line in lines if str(tmp_path) not in line)
+
+
+@pytest.mark.parametrize("name", ["lr=0.05", "0.05", "B", "2", "lr-0.05", "folder"])
+def test_a_baseline_is_found_by_every_name_a_variant_has_had(tmp_path: Path, name: str) -> None:
+    store = of_grid(tmp_path / "d", {"params.optimizer.lr": [0.01, 0.05]}, scored)
+    folder = list(store.manifest.cells)[1] if name == "folder" else name
+    assert [pair.b.name for pair in compare(store, baseline=folder).pairs] == ["lr=0.05"]
 
 
 def test_letters_go_on_after_z() -> None:
