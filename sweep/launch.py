@@ -21,6 +21,7 @@ from sweep.preflight import preflight
 from sweep.prepare import Prepared
 from sweep.recollect import collect_of, needed, recollect, suggestions
 from sweep.report.commands import resume
+from sweep.report.sharing import mixed, remedy, sentence
 from sweep.store import Damaged, Failure, Member, Owner, Record, Store, atomic
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
@@ -29,7 +30,7 @@ from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
 from sweep.target.inputs import changed, refusal, some
 from sweep.task import Interval, Outcome, Place, Task, outcome_of
-from sweep.written import Share, Trace, mixed, outputs, remedy, shared
+from sweep.written import Share, Trace, outputs, shared
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
@@ -405,7 +406,7 @@ class Launch:
         for found in shared(self._traces):
             if not found.in_turn:
                 self._told.add("shared")
-                yield Said(f"{found}; {remedy(self.prepared.config.allow_shared)}")
+                yield Said(f"{sentence(found)}; {remedy(self.prepared.config.allow_shared)}")
                 return
 
     def _changed(self, store: Store, why: str) -> Iterator[Event]:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -148,9 +148,6 @@ class Plan:
                 streams=streams, repeat=repeat, deterministic=self.deterministic, device=self.device,
                 threads=self.threads, data=cell.data, vectorize=self.vectorize,
             )  # fmt: skip
-
-    def with_seeds(self, seeds: Sequence[int]) -> Plan:
-        return replace(self, seeds=tuple(seeds))
 
     def experiment(self) -> dict[str, Json]:
         """What must stay equal for more seeds to join a directory: everything but the seeds."""

@@ -25,8 +25,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.target.inputs import some
-
 if TYPE_CHECKING:
     from sweep.store import Member
 
@@ -236,36 +234,6 @@ class Shared:
     path: str
     runs: tuple[str, ...]
     in_turn: bool = False
-
-    def __str__(self) -> str:
-        who = some(self.runs)
-        if self.in_turn:
-            return f"{self.path} was written by {who} in turn: what a run reads there before it writes it is another's"
-        return f"shared file: {self.path} was written while {who} were under way: one may have read what another wrote"
-
-
-def remedy(allowed: bool) -> str:
-    """Return the next step where runs shared a file."""
-    if allowed:
-        return "that was allowed"
-    return (
-        "let the program write into {dir}, put {seed} into the name, or give each run a folder of its own, "
-        "--cwd {dir}; or accept it, --allow-shared"
-    )
-
-
-def mixed(members: Iterable[Member]) -> str:
-    """Say which runs of a directory a change of the program or its data may have reached; "" where it reached none."""
-    ended = [(m.key, m.record.files.get("changed") or ()) for m in members if m.record is not None]
-    reached = [key for key, names in ended if names]
-    if not reached:
-        return ""
-    names = dict.fromkeys(name for _, its in ended for name in its)
-    before = some([key for key, its in ended if not its]) or "no run"
-    return (
-        f"{some([*names])} changed during {some(reached)}: {before} ran with the files as planned, "
-        f"{some(reached)} with the old or the new ones"
-    )
 
 
 def shared_by(members: Iterable[Member]) -> tuple[Shared, ...]:

@@ -249,6 +249,8 @@ def _width() -> int:
 
 def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
     """Print what `ml-train` says: the one run, and what to type next."""
+    from sweep.report.sharing import sentence as shared_sentence
+
     seeds = set(only or ())
     code = 0
     members = list(store.scan())
@@ -274,7 +276,7 @@ def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
             say(f"  {some(names)} changed while it ran; the same command trains it again")
             code = 1
         for file in (each for each in shared_by(members) if member.key in each.runs and not each.in_turn):
-            say(f"  {file}")
+            say(f"  {shared_sentence(file)}")
             code = max(code, 0 if allow_shared else 1)
     say(f"next: sweep report {shlex.quote(store.shown)}")
     return code

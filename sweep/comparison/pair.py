@@ -43,7 +43,6 @@ from sweep.stats.compare import differences
 
 Floats = npt.NDArray[np.float64]
 MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
-MOST_READ = 6  # pairs for which every member's predictions are read
 
 
 def converged(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:

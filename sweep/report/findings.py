@@ -12,12 +12,13 @@ import numpy as np
 
 from sweep.goals import direction, is_score
 from sweep.report.model import Environment, Row
+from sweep.report.sharing import mixed, remedy, sentence
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.store import Manifest, Member, Record
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import verdict_of
-from sweep.written import Shared, mixed, remedy
+from sweep.written import Shared
 
 DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agree
 LONG = 500  # bytes of a history; a dozen rows
@@ -93,7 +94,7 @@ def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bo
     if those:
         more = f", and {plural(len(those) - 1, 'other file')} like it" if len(those) > 1 else ""
         next_ = "" if in_turn else f"; {remedy(bool(manifest.config.get('allow_shared')))}"
-        yield f"{shown(str(those[0]), 400)}{more}{next_}"
+        yield f"{shown(sentence(those[0]), 400)}{more}{next_}"
 
 
 def warnings(
