@@ -595,11 +595,11 @@ class TestCommandLine:
         assert "2 planned = 2 ok" in out
         assert "--seeds', '9', '--debug'" in next(Path("runs/train/members").rglob("log.txt")).read_text()
 
-    def test_the_words_that_go_on_keep_our_options_before_the_dashes(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_what_failed_is_trained_again_by_the_directory_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
         script("raise SystemExit(1)")
         assert main(["run", "--engine", "inline", "--", PYTHON, "train.py", "{seed}"]) == 1
         (line,) = [text for text in capsys.readouterr().out.splitlines() if "--retry-failed" in text]
-        assert line.index("--retry-failed") < line.index(" -- ")
+        assert "sweep resume runs/train --retry-failed" in line
 
     def test_a_config_that_names_another_way_to_train_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("mine.yaml").write_text("train: mine:train\n")

@@ -167,7 +167,7 @@ def test_the_next_command_can_be_pasted(tmp_path):
     store = sweep_of(place, accuracies({0: 0.9}))
     command = report.build(store).next[0]
     words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
-    assert words.stdout.splitlines() == ["sweep", "run", "--out", str(place), "--seeds", "0-2"]
+    assert words.stdout.splitlines() == ["sweep", "resume", str(place)]
 
 
 def probabilities(rng, n=60, classes=3, shift=0.0):
