@@ -105,7 +105,7 @@ def test_an_identity_knows_neither_order_nor_process() -> None:
 def test_a_spec_survives_json(params: dict[str, Any], seed: int, argv: list[str]) -> None:
     before = spec(params=params, seed=seed, target=replace(TARGET, argv=tuple(argv)))
     after = RunSpec.from_json(json.loads(json.dumps(before.to_json())))
-    assert after == before
+    assert after.to_json() == before.to_json()  # secrets are hidden in both
     assert after.id == before.id
 
 
