@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from sweep.train.source import forget
 
 # Of what a module that needs a GPU says on a CPU, nothing is about shapes.
 _SHAPES = re.compile(r"shape|size|dimension|channel|out of bounds|out of range|batch|dtype|type", re.I)
+_OURS = str(Path(__file__).parents[1])
 _ALONE = "more than 1 value per channel"
 
 
@@ -113,7 +116,7 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
             if device != "cpu" and not _SHAPES.search(text):
                 return
             raise ConfigError(
-                f"its model and loss do not take a batch of 2 examples of shape {shape}\n{user_traceback(error)}",
+                f"its model and loss do not take a batch of 2 examples of shape {shape}: {text}{_place(error)}",
                 where=reference, hint=_hint(shape, text),
             ) from error  # fmt: skip
         if not isinstance(loss, Tensor) or loss.dim():
@@ -132,6 +135,13 @@ def _require_outputs(made: Recipe, data: Dataset, outputs: Tensor, reference: st
             f"its model gives outputs of shape {found} for an example, and the loss needs {wanted}",
             where=f"{reference}: model", hint="let the last layer have data.outputs of them",
         )  # fmt: skip
+
+
+def _place(error: Exception) -> str:
+    """Return the last place of the user's own code that an exception came through, in brackets; "" for none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if "site-packages" not in each.filename and not each.filename.startswith(_OURS)]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})" if own else ""
 
 
 def _hint(shape: tuple[int, ...], text: str) -> str | None:

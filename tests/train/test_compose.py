@@ -180,6 +180,18 @@ def test_what_cannot_be_trained_is_refused_with_its_way_out(what: str) -> None:
     assert said in str(refused.value)
 
 
+def test_the_line_of_the_model_that_fails_is_named() -> None:
+    class Net(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return inputs @ torch.zeros(3, 3)
+
+    with pytest.raises(ConfigError) as refused:
+        check(made(model=lambda data: Net()), "my:recipe", "cpu")
+    assert "test_compose.py, line" in str(refused.value)
+    assert "inputs @ torch.zeros(3, 3)" in str(refused.value)
+    assert "site-packages" not in str(refused.value)
+
+
 def test_what_can_be_trained_is_not_refused() -> None:
     for recipe in (
         made(), made(IMAGES, LABELS[:60], model=cnn),
