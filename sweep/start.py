@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import forked, nursery
-from sweep.config import Config, from_dict
+from sweep.config import Config, from_dict, redact
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError
@@ -21,7 +21,7 @@ from sweep.report.commands import repeatable, resumable, resume
 from sweep.seeds import parse_seeds
 from sweep.store import Store
 from sweep.store.remote import Remote, located
-from sweep.target.trust import require_trust
+from sweep.target.trust import remember, require_trust
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def start(
 
         prove = Canary(prepared, local=address is None)
     made, close = make_engine(prepared.config, engine, address)
+    remember(prepared.plan.target, [redact(cell.params) for cell in prepared.plan.cells])
     return Launch(
         prepared, found.path, made, close=close, own_process=engine == "ray", only=only, more=more, prove=prove,
         remote=found.remote, **options,

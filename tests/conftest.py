@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +37,11 @@ class Loud(logging.Handler):
 LOUD = Loud()
 logging.getLogger("sweep.report").addHandler(LOUD)
 logging.getLogger("sweep.report").setLevel(logging.DEBUG)
+
+# What the person who runs the tests has called themselves is not theirs to change.
+STATE = tempfile.mkdtemp(prefix="sweep-state-")
+os.environ["XDG_STATE_HOME"] = STATE
+atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 

@@ -124,14 +124,15 @@ def _require_fit(store: Store, label: str, module: nn.Module, weights: Mapping[s
 def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tuple[Build, Dataset] | None:
     """How the recipe of a run builds its model, and the data it has; None for functions and commands.
 
-    A recipe that is not built in is said first and imported only if it is trusted. Raises: TargetError.
+    A recipe that is neither built in nor called so by this user before is said first, and imported only if it is
+    trusted. Raises: TargetError.
     """
     assert member.record is not None
     target = RunSpec.from_json(member.record.spec).target
     if target.kind != "recipe":
         return None
     if not harmless(target):
-        require_trust(target, trust, say)
+        require_trust(target, trust, say, member.record.spec["params"])
     _, function = resolve("recipe", target.reference)
 
     def build(params: Mapping[str, Any]) -> nn.Module:

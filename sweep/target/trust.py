@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 from sweep.errors import TargetError
-from sweep.plan import Target
+from sweep.plan import Json, Target, content_id
+from sweep.target.source import file_digest
 
 # All that a stranger's directory may have run: anything else in this package, called with a stranger's
 # parameters, could write files.
@@ -19,9 +24,60 @@ def harmless(target: Target) -> bool:
     return target.kind == "recipe" and target.reference in BUILT_IN_RECIPES
 
 
-def require_trust(target: Target, trust: bool, say: Callable[[str], None]) -> None:
-    """Raises: TargetError when what a directory names is no built-in recipe and is not trusted."""
-    if harmless(target):
+def remember(target: Target, params: Iterable[Mapping[str, Json]]) -> None:
+    """Keep among this user's own files that they have called a recipe with these parameters from this folder."""
+    if target.kind != "recipe" or harmless(target):
+        return
+    known = _remembered()
+    new = [call for each in params if (call := _call(target, each)) not in known]
+    with suppress(OSError):  # without a home, --trust says the same each time
+        _state().parent.mkdir(parents=True, exist_ok=True)
+        opened = os.open(_state(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(opened, "".join(f"{call}\n" for call in dict.fromkeys(new)).encode())
+        os.close(opened)
+
+
+def called_before(target: Target, params: Mapping[str, Json]) -> bool:
+    """Return whether this user has made the very call from this folder, with a file that is still the same.
+
+    The file is read to see that, not imported.
+    """
+    if target.kind != "recipe":
+        return False
+    here, module = Path.cwd(), target.reference.partition(":")[0]
+    path = here.joinpath(*module.split(".")).with_suffix(".py")
+    if not path.is_file() or _call(target, params) not in _remembered():
+        return False
+    paths = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]
+    top = PathFinder.find_spec(module.partition(".")[0], paths)
+    inside = top is not None and top.origin is not None and Path(top.origin).resolve().is_relative_to(here.resolve())
+    return inside and file_digest(path.resolve(), here.resolve()) == target.digest
+
+
+def _call(target: Target, params: Mapping[str, Json]) -> str:
+    folder = os.path.realpath(os.getcwd())
+    return content_id({"folder": folder, "reference": target.reference, "digest": target.digest, "params": params})
+
+
+def _remembered() -> set[str]:
+    try:
+        return set(_state().read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return set()
+
+
+def _state() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "sweep" / "called"
+
+
+def require_trust(
+    target: Target, trust: bool, say: Callable[[str], None], params: Mapping[str, Json] | None = None
+) -> None:
+    """Raises: TargetError when what a directory names is no built-in recipe and is not trusted.
+
+    params: of a run, as its record holds them; the same call of this user's own needs no trust (`called_before`).
+    """
+    if harmless(target) or (params is not None and called_before(target, params)):
         return
     if target.kind == "adopted":
         raise TargetError(

@@ -66,7 +66,7 @@ def of_directory(
     record = member.record
     assert record is not None
     spec = RunSpec.from_json(record.spec)
-    require_trust(spec.target, trust, say)
+    require_trust(spec.target, trust, say, record.spec["params"])
     if HIDDEN in atomic.dumps(spec.to_json()):
         raise StoreError(
             "a value of it is secret and was not recorded", where=f"{store.path}: {member.key}",

@@ -313,8 +313,14 @@ def test_a_recipe_that_is_not_built_in_is_imported_only_when_trusted(tmp_path, m
     Path("a_recipe_of_mine.py").write_text(RECIPE)
     config = {"name": "mine", "recipe": "a_recipe_of_mine:mine", "params": {"width": 5}}
     sweep.run(config, seeds=[1, 2], out="d", engine="inline", on_event=lambda event: None)
-    Path("imported").unlink()
     np.save("in.npy", images[:4])
+    predict = ["predict", "d", "in.npy", "--out"]
+    assert main([*predict, "own.npz"]) == 0  # this user has just called it, with these parameters, from this folder
+    Path("imported").unlink()
+    Path("a_recipe_of_mine.py").write_text(f"{RECIPE}\nprint('changed')\n")
+    assert main([*predict, "out.npz"]) == 2
+    Path("a_recipe_of_mine.py").write_text(RECIPE)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of another"))
     assert main(["predict", "d", "in.npy", "--out", "out.npz"]) == 2
     said = capsys.readouterr().err
     assert "this directory asks to import and call 'a_recipe_of_mine:mine'" in said

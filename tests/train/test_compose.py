@@ -245,7 +245,7 @@ def test_data_that_a_recipe_reads_itself_are_part_of_its_identity_and_its_name_i
 
 
 def test_seeds_are_ensembled_served_verified_and_grown_with_a_recipe_of_ones_own(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save("x.npy", TABLE)
     (folder / "mine.py").write_text(MODULE)
@@ -253,8 +253,11 @@ def test_seeds_are_ensembled_served_verified_and_grown_with_a_recipe_of_ones_own
     assert main([*run, "--seeds", "0-1", "vectorize=2"]) == 0
     assert main([*run, "--seeds", "0-2", "vectorize=2"]) == 0
     assert "sweep ensemble runs/mine" in capsys.readouterr().out
-    served = sweep.load_ensemble("runs/mine", trust=True)
+    served = sweep.load_ensemble("runs/mine")
     assert served.about.kind == "classification"
     assert served.about.mean  # it takes inputs as they were stored
     assert served(torch.from_numpy(TABLE[:4])).mean.shape == (4, 2)
-    assert main(["reproduce", "runs/mine", "--seed", "1", "--trust"]) == 0
+    assert main(["reproduce", "runs/mine", "--seed", "1"]) == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "of another"))
+    assert main(["reproduce", "runs/mine", "--seed", "1"]) == 2
+    assert "--trust" in capsys.readouterr().err
