@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.aggregate import frame_of, history, summary
 from sweep.errors import EnvironmentRefused, StoreError
+from sweep.nested import flatten
 from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["csv", "parquet", "tensorboard"]
+Kind = Literal["csv", "parquet", "tensorboard", "mlflow", "wandb-offline"]
 
-_NEEDS = {"parquet": "pyarrow", "tensorboard": "tensorboard"}
+_NEEDS = {
+    "parquet": ("pyarrow",), "tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy"),
+    "wandb-offline": ("wandb",),
+}  # fmt: skip
 # What spreadsheets begin a formula with, the full-width forms included, and what they pass over before it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -26,28 +33,34 @@ def export(store: Store, kind: Kind, out: Path) -> list[Path]:
     """Write what a run directory says into the folder `out`; return the files or folders that were made.
 
     csv, parquet: `runs` (a row a run), `history` (a row a run and step) and `summary` (a row a metric, over
-    seeds). tensorboard: one folder of events per run, with its curves and its results.
+    seeds). tensorboard: one folder of events per run, with its curves and its results. mlflow, wandb-offline: one run
+    of the tracker per run, with its curves and results, and for each variant one with the mean, low and high of each
+    metric over its seeds.
 
     Raises: EnvironmentRefused when a package is missing, StoreError when `out` cannot be used.
     """
     _require(kind)
-    if kind == "tensorboard" and out.is_dir() and any(out.iterdir()):
+    if kind not in ("csv", "parquet") and out.is_dir() and any(out.iterdir()):
         raise StoreError(
-            "is not empty: TensorBoard would mix old curves with new ones", where=str(out), hint="name another --out"
+            "is not empty: old runs would be mixed with new ones", where=str(out), hint="name another --out"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot be made ({error.strerror})", where=str(out), hint="name another --out") from error
-    return _tensorboard(store, out) if kind == "tensorboard" else _tables(store, kind, out)
+    if kind in ("csv", "parquet"):
+        return _tables(store, kind, out)
+    return {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb-offline": _wandb}[kind](store, out)
 
 
 def _require(kind: Kind) -> None:
-    package = _NEEDS.get(kind)
-    if package is not None and find_spec(package) is None:
-        raise EnvironmentRefused(
-            f"{kind} needs the package {package}", where="export", hint=f'pip install "seed-sweep[{kind}]"'
-        )
+    for package in _NEEDS.get(kind, ()):
+        if find_spec(package) is None:
+            extra = kind in ("parquet", "tensorboard")
+            raise EnvironmentRefused(
+                f"{kind} needs the package {package}", where="export",
+                hint=f'pip install "seed-sweep[{kind}]"' if extra else f"pip install {package}",
+            )  # fmt: skip
 
 
 def _tables(store: Store, kind: Kind, out: Path) -> list[Path]:
@@ -119,3 +132,91 @@ def _write_events(folder: Path, points: list[tuple[int, str, float]]) -> None:
             writer.add_event(Event(wall_time=float(step), step=step, summary=scalar))
     finally:
         writer.close()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run as a tracker has it. params: what it was asked for; rows: its curve; results: what it ended with."""
+
+    name: str
+    kind: Literal["seed", "aggregate"]
+    group: str
+    params: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    results: Mapping[str, float]
+    failed: bool = False
+
+
+def _runs(store: Store) -> Iterator[_Run]:
+    """Yield every run that ended, then for each variant of each task the aggregate over its seeds."""
+    members = list(store.scan())
+    params = {(c["task"], c["variant"]): dict(flatten(c["params"])) for c in store.manifest.experiment["cells"]}
+    for member in members:
+        if member.record is not None:
+            cell = (member.task, member.variant)
+            about = {**params[cell], "task": member.task, "variant": member.variant, "seed": member.seed}
+            yield _Run(
+                member.key, "seed", _group(cell, store), about, store.history(member), member.record.metrics,
+                member.status == "failed",
+            )  # fmt: skip
+    table = summary(frame_of(members))
+    for (task, variant), rows in table.groupby(["task", "variant"], sort=False, observed=True):
+        cell = (str(task), str(variant))
+        found = {
+            f"{row['metric']}/{name}": float(row[name])
+            for row in rows.to_dict("records") for name in ("mean", "low", "high") if math.isfinite(row[name])
+        }  # fmt: skip
+        first = rows.iloc[0]
+        counts = {name: int(first[name]) for name in ("planned", "ok", "failed", "lost", "pending")}
+        about = {**params[cell], "task": cell[0], "variant": cell[1], **counts, "level": float(first["level"])}
+        yield _Run(f"{_group(cell, store)}: over seeds", "aggregate", _group(cell, store), about, (), found)
+
+
+def _group(cell: tuple[str, str], store: Store) -> str:
+    return "/".join(part for part in cell if part) or store.manifest.name
+
+
+def _mlflow(store: Store, out: Path) -> list[Path]:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{out.resolve() / 'mlflow.db'}")
+    experiment = client.create_experiment(store.manifest.name, artifact_location=(out / "artifacts").resolve().as_uri())
+    for run in _runs(store):
+        tags = {"mlflow.runName": run.name, "sweep.kind": run.kind, "sweep.group": run.group}
+        made = client.create_run(experiment, tags=tags).info.run_id
+        params = [Param(_tracked(key), str(value)[:500]) for key, value in run.params.items()]
+        client.log_batch(made, params=params)
+        last = max((row["step"] for row in run.rows), default=0)
+        points = [(k, v, row["step"]) for row in run.rows for k, v in row.items() if k != "step"]
+        metrics = [
+            Metric(_tracked(name), value, 0, step)
+            for name, value, step in (*points, *((name, value, last) for name, value in run.results.items()))
+        ]
+        for at in range(0, len(metrics), 1000):  # the most that MLflow takes at once
+            client.log_batch(made, metrics=metrics[at : at + 1000])
+        client.set_terminated(made, "FAILED" if run.failed else "FINISHED")
+    return [out / "mlflow.db"]
+
+
+def _tracked(name: str) -> str:
+    """Return a name of the characters that MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+
+
+def _wandb(store: Store, out: Path) -> list[Path]:
+    import wandb
+
+    made = []
+    for run in _runs(store):
+        tracked = wandb.init(
+            project=re.sub(r"[/\\#?%:]", "-", store.manifest.name)[:128], name=run.name, group=run.group,
+            job_type=run.kind, config=dict(run.params), dir=str(out), mode="offline", reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True),
+        )  # fmt: skip
+        for row in run.rows:
+            tracked.log({key: value for key, value in row.items() if key != "step"}, step=max(0, int(row["step"])))
+        tracked.summary.update(dict(run.results))
+        made.append(Path(tracked.dir).parent)
+        tracked.finish(exit_code=int(run.failed))
+    return made

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import pandas as pd
 import pytest
 from finished import failure, sweep_of
 
+from sweep import aggregate
 from sweep.cli.app import main
-from sweep.errors import StoreError
+from sweep.errors import EnvironmentRefused, StoreError
 from sweep.export import export
 from sweep.plan import RunSpec
 from sweep.store import Store
@@ -91,7 +95,7 @@ def test_tensorboard_read_with_its_own_reader(store: Store, tmp_path: Path) -> N
     assert scalars("seeds/a/seed2", "train/loss") == [(1, 2.0), (2, 1.0), (4, 0.5)]
     ((step, value),) = scalars("seeds/a/seed1", "result/test/accuracy")
     assert (step, round(value, 6)) == (4, 0.91)
-    with pytest.raises(StoreError, match="mix old curves with new ones"):
+    with pytest.raises(StoreError, match="not empty"):
         export(store, "tensorboard", tmp_path / "tb")
 
 
@@ -104,3 +108,71 @@ def test_the_command_says_what_it_wrote(
     assert "wrote runs-csv/summary.csv" in out
     assert "next: python -c" in out
     assert main(["export", "runs"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries among themselves
+def test_mlflow_read_with_its_own_client(store: Store, tmp_path: Path) -> None:
+    mlflow: Any = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    (made,) = export(store, "mlflow", tmp_path / "ml")
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == store.manifest.name)
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert len(runs) == 8 + 2
+    one = runs["b/seed2"]
+    assert (one.data.params["seed"], one.data.metrics["test/accuracy"]) == ("2", 0.92)
+    assert [point.value for point in client.get_metric_history(one.info.run_id, "train/loss")] == [2.0, 1.0, 0.5]
+    assert runs["b/seed3"].info.status == "FAILED"
+    mean = runs["b: over seeds"]
+    row = aggregate.summary(aggregate.frame(store)).set_index(["variant", "metric"]).loc[("b", "test/accuracy")]
+    found = [mean.data.metrics[f"test/accuracy/{name}"] for name in ("mean", "low", "high")]
+    assert found == row[["mean", "low", "high"]].tolist()
+    assert (mean.data.params["failed"], mean.data.tags["sweep.kind"]) == ("1", "aggregate")
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries among themselves
+def test_wandb_offline_read_as_its_own_sync_reads_it(store: Store, tmp_path: Path) -> None:
+    records: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    folders = export(store, "wandb-offline", tmp_path / "wb")
+    found = {}
+    for folder in folders:
+        (path,) = folder.glob("*.wandb")
+        told: dict[str, Any] = {}
+        for data in leveldb(path.read_bytes()):
+            record = records.Record.FromString(data)
+            if record.HasField("run"):
+                told |= {"name": record.run.display_name, "kind": record.run.job_type, "group": record.run.run_group}
+            for item in record.summary.update:
+                told["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+            if record.HasField("exit"):
+                told["exit"] = record.exit.exit_code
+        found[told["name"]] = told
+    assert len(found) == 8 + 2
+    assert found["b/seed2"]["test/accuracy"] == 0.92
+    assert (found["b/seed2"]["exit"], found["b/seed3"]["exit"]) == (0, 1)
+    row = aggregate.summary(aggregate.frame(store)).set_index(["variant", "metric"]).loc[("b", "test/accuracy")]
+    mean = found["b: over seeds"]
+    assert [mean[f"test/accuracy/{name}"] for name in ("mean", "low", "high")] == row[["mean", "low", "high"]].tolist()
+    assert (mean["kind"], mean["group"]) == ("aggregate", "b")
+
+
+def leveldb(data: bytes) -> Iterator[bytes]:
+    """The records of a log in blocks of 32 KiB, behind a header of 7 bytes."""
+    at, parts = 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""
+
+
+def test_a_package_that_is_missing_is_named(store: Store, tmp_path: Path) -> None:
+    missing = [name for name in ("mlflow", "wandb") if find_spec(name) is None]
+    for name in missing:
+        with pytest.raises(EnvironmentRefused, match=name):
+            export(store, "mlflow" if name == "mlflow" else "wandb-offline", tmp_path / name)

@@ -374,6 +374,9 @@ def differing(roles: Roles, names: Sequence[Mapping[str, Any]]) -> Roles:
     task = roles.task or ("task" if "task" in keys else None)
     if roles.variant is not None:
         return Roles(seed, task, roles.variant)
+    if seed is not None:  # what has no seed beside others that have one is no run of theirs, such as an aggregate
+        names = [row for row in names if row.get(seed) is not None]
+        keys = list(dict.fromkeys(key for row in names for key in row))
     found = {}
     for key in keys:
         if key not in (seed, task) and leaf[key] not in SEEDS:

@@ -12,15 +12,18 @@ from sweep.cli.output import say
 from sweep.store import Store
 
 
-@click.command(short_help="As CSV, Parquet or TensorBoard files.")
+@click.command(short_help="As CSV, Parquet or TensorBoard files, or for MLflow or W&B.")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--to", "kind", type=click.Choice(["csv", "parquet", "tensorboard"]), required=True)
+@click.option(
+    "--to", "kind", type=click.Choice(["csv", "parquet", "tensorboard", "mlflow", "wandb-offline"]), required=True
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; NAME-csv and so on by default.")
 def export(directory: Path, kind: str, out: Path | None) -> int:
     """Write every run for other tools to read; csv and parquet have the summary over seeds as well.
 
     csv and parquet: runs (one row per run), history (one row per run and step), summary (one row per metric).
-    tensorboard: the curves and results of each run.
+    tensorboard: the curves and results of each run. mlflow, wandb-offline: a run of the tracker for each run, and for
+    each variant one with mean, low and high of every metric over its seeds; nothing is sent anywhere.
     """
     from sweep import export as exports
 
@@ -33,6 +36,10 @@ def export(directory: Path, kind: str, out: Path | None) -> int:
         say(f"and {len(made) - 6} more")
     if kind == "tensorboard":
         say(f"next: tensorboard --logdir {shlex.quote(str(folder))}")
+    elif kind == "mlflow":
+        say(f"next: mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{made[0]}')}")
+    elif kind == "wandb-offline":
+        say(f"next: wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*")
     else:
         summary = json.dumps(str(folder / f"summary.{kind}"), ensure_ascii=False)
         say(f"next: python -c {shlex.quote(f'import pandas; print(pandas.read_{kind}({summary}))')}")

@@ -446,6 +446,17 @@ def test_mlflows_own_database_and_folder(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert sweep.open(f"o-{place}").frame["val_acc"].tolist() == [0.5, 1.5]
 
 
+@pytest.mark.filterwarnings("ignore")  # of libraries among themselves
+def test_what_is_exported_to_mlflow_comes_back(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    folder_of_runs()
+    main(["adopt", PATTERN, "--out", "o"])
+    assert main(["export", "o", "--to", "mlflow"]) == 0
+    assert main(["adopt", "o-mlflow/mlflow.db", "--variant", "lr", "--out", "p"]) == 0
+    assert values("p", "test_acc") == values("o", "test_acc")
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
