@@ -1,0 +1,47 @@
+"""Sphinx configuration: `sphinx-build -W docs build/docs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sweep
+from sweep.config.schema import describe
+
+project = "sweep"
+author = "the sweep authors"
+release = version = sweep.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+html_theme = "pydata_sphinx_theme"
+html_title = "sweep"
+html_show_sourcelink = False
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+exclude_patterns = ["reference/_keys.md"]
+smartquotes = False  # they turn the -- of options into dashes
+nb_execution_mode = "off"  # the notebooks are committed with their outputs, and a test executes them
+myst_heading_anchors = 3
+autodoc_typehints = "description"
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+suppress_warnings = ["myst.xref_missing"]
+
+
+def keys() -> str:
+    """Return the reference of config keys as Markdown, from the schema that checks them."""
+    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
+    for key, (default, text) in describe().items():
+        shown = f"`{default}`" if default else ""
+        meaning = text.replace("|", "\\|")
+        rows.append(f"| `{key}` | {shown} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+(Path(__file__).parent / "reference" / "_keys.md").write_text(keys(), encoding="utf-8")
