@@ -254,7 +254,7 @@ class Store:
             if not same:
                 raise IntegrityError(
                     "its bytes are not those that were recorded", where=str(path),
-                    hint=f"sweep run --out {self.path}",
+                    hint=f"sweep resume {self.path}",
                 )  # fmt: skip
             yield path, stream
 
