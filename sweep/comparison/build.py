@@ -18,9 +18,9 @@ from sweep.comparison.view import text, view
 from sweep.cut import letter, without_hash
 from sweep.errors import ConfigError, StatisticsError
 from sweep.number import number
-from sweep.report import document
 from sweep.report.assemble import primary_metric
 from sweep.report.commands import resume
+from sweep.report.document import Document, notebook
 from sweep.report.findings import identical, ignored_seed
 from sweep.report.words import listed, path_argument, plural, shown
 from sweep.stats import bonferroni_level, difference, holm, parse_gate
@@ -34,11 +34,16 @@ SEED = 0
 class Told(Comparison):
     """What `compare` returns: a Comparison that a prompt shows as its text, and a notebook as HTML."""
 
+    @property
+    def document(self) -> Document:
+        """Return what is said of it, for any format."""
+        return view(self)
+
     def __repr__(self) -> str:
         return text(self, width=100)
 
     def _repr_html_(self) -> str:
-        return document.notebook(view(self))
+        return notebook(self.document)
 
 
 def compare(

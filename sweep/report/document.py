@@ -324,7 +324,15 @@ def _latex_table(table: Table) -> str:
 
 def html(document: Document, *, level: int = 2) -> Markup:
     """Return the document as a fragment of a page: classes for its style sheet, no script, headings from h`level`."""
-    return _fragment(document, level, lambda kind: Markup(' class="{}"').format(kind))
+    return _fragment(document, level, _classed)
+
+
+def _classed(kind: str, of: str = "") -> Markup:
+    """Return a class of the page's style sheet; a part that scrolls is reached by the keyboard."""
+    more = Markup(' data-of="{}"').format(of) if of else ""
+    if kind == "scroll":
+        more = Markup(' tabindex="0" role="region" aria-label="Table"')
+    return Markup(' class="{}"{}').format(kind, more)
 
 
 # A notebook has no style sheet of ours.
@@ -335,11 +343,14 @@ _NOTEBOOK: Mapping[str, str] = {
 
 def notebook(document: Document) -> str:
     """Return the document for a notebook's cell, without script or style sheet."""
-    styled = lambda kind: Markup(' style="{}"').format(_NOTEBOOK[kind]) if kind in _NOTEBOOK else Markup("")  # noqa: E731
-    return str(Markup("<div>{}</div>").format(_fragment(document, 4, styled)))
+    return str(Markup("<div>{}</div>").format(_fragment(document, 4, _styled)))
 
 
-def _fragment(document: Document, level: int, styled: Callable[[str], Markup]) -> Markup:
+def _styled(kind: str, of: str = "") -> Markup:
+    return Markup(' style="{}"').format(_NOTEBOOK[kind]) if kind in _NOTEBOOK else Markup("")
+
+
+def _fragment(document: Document, level: int, styled: Callable[..., Markup]) -> Markup:
     parts = [_heading(document.title, level)]
     for section in document.sections:
         anchor = Markup(' id="{}"').format(section.key) if section.key else ""
@@ -356,9 +367,11 @@ def _joined(parts: Sequence[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def _in_html(item: Note | Table | Figure, styled: Callable[[str], Markup]) -> Markup:
+def _in_html(item: Note | Table | Figure, styled: Callable[..., Markup]) -> Markup:
     if isinstance(item, Figure):
-        return Markup("<figure>{}<figcaption>{}</figcaption></figure>\n").format(item.svg, one_line(item.caption))
+        return Markup("<figure>{}{}</figure>\n").format(
+            item.svg, Markup("<figcaption>{}</figcaption>").format(one_line(item.caption)) if item.caption else ""
+        )
     if isinstance(item, Note):
         label = item.label or ("warning" if item.kind == "warning" else "")
         strong = Markup("<strong>{}:</strong> ").format(one_line(label)) if label else ""
@@ -368,22 +381,26 @@ def _in_html(item: Note | Table | Figure, styled: Callable[[str], Markup]) -> Ma
     head = _joined([_html_cell("th scope=col", cell, styled, j < item.names) for j, cell in enumerate(item.header)])
     body = _joined([_html_row(item, i, row, styled) for i, row in enumerate(item.rows)])
     notes = _joined([_in_html(Note(note, "aside"), styled) for note in item.notes])
-    made = Markup("<div{}><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>\n{}")
-    return made.format(styled("scroll"), caption, head, body, notes)
+    made = Markup("<div{}><table{}>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>\n{}")
+    long = any(len(cell) > 2 for row in item.rows if not isinstance(row, str) for cell in row)
+    return made.format(styled("scroll"), styled("stack" if long else "matrix"), caption, head, body, notes)
 
 
-def _html_row(table: Table, i: int, row: Row, styled: Callable[[str], Markup]) -> Markup:
+def _html_row(table: Table, i: int, row: Row, styled: Callable[..., Markup]) -> Markup:
     if isinstance(row, str):
         span = Markup('<tr><th colspan="{}"{}>{}</th></tr>')
         return span.format(len(table.header), styled("heading"), one_line(row))
     cells = []
     for j, cell in enumerate(row):
         said = Markup("<strong>{}</strong>").format(one_line(cell)) if (i, j) in table.bold else one_line(cell)
-        cells.append(_html_cell("th scope=row" if j < table.names else "td", said, styled, j < table.names))
+        name = j < table.names
+        cells.append(_html_cell("th scope=row" if name else "td", said, styled, name, "" if name else table.header[j]))
     return Markup("<tr>{}</tr>").format(_joined(cells))
 
 
-def _html_cell(tag: str, cell: str, styled: Callable[[str], Markup], name: bool) -> Markup:
+def _html_cell(tag: str, cell: str, styled: Callable[..., Markup], name: bool, of: str = "") -> Markup:
     said = cell if isinstance(cell, Markup) else one_line(cell)
     made = Markup("<{}{}>{}</{}>")
-    return made.format(Markup(tag), styled("names" if name else "number"), said, Markup(tag.partition(" ")[0]))
+    return made.format(
+        Markup(tag), styled("names" if name else "number", one_line(of)), said, Markup(tag.partition(" ")[0])
+    )

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
@@ -25,15 +25,14 @@ from matplotlib.figure import Figure
 from sweep import aggregate
 from sweep.config import to_yaml
 from sweep.errors import StatisticsError, printable
-from sweep.goals import ARROWS, Goal, is_score
-from sweep.number import limits, number, p_value, percent, places, probability, signed
-from sweep.report import across, failures, figures, histories
+from sweep.goals import is_score
+from sweep.report import document, failures, figures, histories, overview
 from sweep.report.assemble import build
 from sweep.report.commands import repeatable
-from sweep.report.ensembles import pooled
+from sweep.report.document import Document, Note, Table
+from sweep.report.ensembles import Pooled, pooled
 from sweep.report.figures import Compared, Size
-from sweep.report.model import Report, Row
-from sweep.report.overview import training
+from sweep.report.model import Report
 from sweep.report.parts import Parts
 from sweep.report.sentence import leading, rates, standing
 from sweep.report.words import listed, path_argument, plural, shown
@@ -59,7 +58,7 @@ class Card:
 
 
 def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None = None) -> str:
-    """The whole report of a run directory as HTML text.
+    """Return the whole report of a run directory as HTML text.
 
     comparison: of its variants, or why there is none. Each history and each file of predictions is read once.
     The same directory gives the same bytes.
@@ -79,6 +78,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
     rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
     causes, parts = _grouped(report), Parts()
     first = leader.variant if (leader := leading(report.primary_rows)) else ""
+    ensembles: list[Pooled] = parts.made("the ensembles", lambda: list(pooled(store, report, first)), [])
     answers: dict[str, Any] = {
         "report": report,
         "style": Markup(style),
@@ -93,19 +93,22 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
         ) if any(row.n for row in report.primary_rows) else "", ""),
         "forests": parts.made("the picture of the differences", lambda: list(_forests(comparison)), []),
         "rates": list(rates(report.primary_rows)),
-        "across": parts.made("the scores over tasks", lambda: [across.sentence(one) for one in report.across], []),
+        "across": parts.made("the scores over tasks", lambda: _set(overview.across(report.across)), ""),
+        "spreads": parts.made("the spread of the seeds", lambda: _set(overview.spreads(report.spreads)), ""),
         "medians": [one.sentence for one in report.medians if one.failed],
         "cards": parts.made("the pictures of metrics", lambda: [
             Card(shown(m), _picture(partial(draw, m, size="card"), f"m{i}", shown(m)))
             for i, m in enumerate(rest[:MOST_CARDS])
         ], []),
-        "table": [{**numbers_of(row), "rank": _rank(row, report.rows)} for row in report.rows[:MOST_ROWS]],
-        "untabled": max(0, len(report.rows) - MOST_ROWS),
-        "labelled": any(row.label for row in report.rows),
+        "table": parts.made("the table of metrics", lambda: _set(overview.metrics(report, MOST_ROWS)), ""),
         "causes": causes[:MOST_CAUSES],
         "uncaused": max(0, len(causes) - MOST_CAUSES),
-        "ensembles": parts.made("the ensembles", lambda: list(pooled(store, report, first)), []),
+        "ensembles": ensembles,
+        "others": parts.made("the other ensembles", lambda: _set(
+            overview.together([one.of for one in ensembles if not one.lead])
+        ), ""),
         "comparison": comparison,
+        "compared": _compared(comparison),
         "stamp": [(key, _plain(value)) for key, value in report.stamp.items()],
         "seeds": format_seeds(report.seeds),
         "seed_log": [{**entry, "added": format_seeds(entry["added"])} for entry in report.seed_log],
@@ -125,6 +128,21 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
     return text
 
 
+def _compared(comparison: Compared | str | None) -> tuple[Markup, Markup]:
+    """Return what a comparison says first, and all the rest but the next command."""
+    if comparison is None or isinstance(comparison, str):
+        return Markup(""), Markup("")
+    found: Any = comparison
+    first, *rest = found.document.sections
+    lead, more = (document.html(Document(sections=its), level=3) for its in ([first], rest[:-1]))
+    return lead, more
+
+
+def _set(items: Iterable[Table | Note]) -> Markup:
+    found = list(items)
+    return document.html(document.of(*found)) if found else Markup("")
+
+
 def digest(text: str) -> str:
     """A source expression for a content security policy: 'sha256-…' of an inline element's text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -137,29 +155,8 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> Any:
     made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {
-        "shown": shown, "number": number, "percent": percent, "listed": listed, "plural": plural,
-        "places": places,
-        "finer": _finer,
-        "signed": signed, "p_value": p_value, "probability": probability,
-        "half_width": lambda interval: None if interval is None else interval.half_width,
-        "winner": _winner,
-        "training": training,
-    }  # fmt: skip
-    made.globals |= {"limits": limits}
+    made.filters |= {"shown": shown, "listed": listed, "plural": plural}
     return made.from_string(_asset("report.html"))
-
-
-def _winner(pair: Any, goal: Goal | None) -> str:
-    """The arm with the better mean, or of a metric without a goal the larger, where that is shown."""
-    if pair.verdict == "none":
-        return "not shown"
-    return "A" if (pair.verdict == "a") == (goal != "min") else "B"
-
-
-def _finer(difference: float) -> int:
-    """Decimals that show a difference that is no zero as none, four at least."""
-    return min(max(places(difference) or 4, 4), 6)
 
 
 def _headline(text: str) -> tuple[str, str, str]:
@@ -258,25 +255,6 @@ def _curve_cards(
                 picture = _both(draw, name, title) if wide else _picture(partial(draw, "card"), name, title)
             cards.append(Card(title, picture, wide, tuple(notes if found.refused else ())))
     return cards, [shown(name) for name in wanted[MOST_CURVES:]]
-
-
-def numbers_of(row: Row) -> Mapping[str, Any]:
-    """A row of the table of metrics, rounded to what its spread supports."""
-    scale = places(min(row.sd, row.half_width)) if row.sd is not None and row.half_width is not None else None
-    numbers = {name: number(getattr(row, name), scale) for name in ("mean", "sd", "low", "high", "min", "max")}
-    count = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
-    return {"metric": shown(row.metric), "arrow": ARROWS[row.goal], "label": shown(row.label), "primary": row.primary,
-            "best": row.best, "failed": row.failed, **numbers, "n": count,
-            "interval": "none" if row.low is None else limits(row.low, row.high, scale)}  # fmt: skip
-
-
-def _rank(row: Row, rows: Sequence[Row]) -> str:
-    """How a row stands among those that Holm over all pairs does not separate from the best mean of their task."""
-    if not row.best or row.mean is None:
-        return ""
-    kept = [one.mean for one in rows if one.best and (one.metric, one.task) == (row.metric, row.task)]
-    leads = row.mean == (max if row.goal == "max" else min)(mean for mean in kept if mean is not None)
-    return "best" if leads else "not separated from the best"
 
 
 def _plain(value: Any) -> str:

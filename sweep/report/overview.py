@@ -62,10 +62,10 @@ def everything(report: Report) -> Document:
     said, parts = standing(report), Parts()
     blocks: list[tuple[str, Callable[[], Iterable[Note | Table]]]] = [
         ("the headline", lambda: [*_lead(said), Note(str(report.counts))]),
-        ("the table of metrics", lambda: _metrics(report)),
-        ("the scores over tasks", lambda: _across(report.across)),
-        ("the spread of the seeds", lambda: _spreads(report.spreads)),
-        ("the ensemble", lambda: _together(report.together)),
+        ("the table of metrics", lambda: metrics(report)),
+        ("the scores over tasks", lambda: across(report.across)),
+        ("the spread of the seeds", lambda: spreads(report.spreads)),
+        ("the ensemble", lambda: together(report.together)),
         ("the list of failures", lambda: _causes(report)),
         ("the list of warnings", lambda: _warnings(report)),
         ("the details", lambda: [*_details(report), *_again(said)]),
@@ -137,14 +137,15 @@ def _columns(report: Report) -> list[str]:
     return ["n", "mean", "sd", f"{percent(report.level)} CI (Student t)", "min", "max"]
 
 
-def _metrics(report: Report) -> Iterator[Table | Note]:
+def metrics(report: Report, most: int = MOST_ROWS) -> Iterator[Table | Note]:
+    """Return the table of metrics; of more rows than `most`, those of the primary metric."""
     if not report.rows:
         return
-    rows = report.rows if len(report.rows) <= MOST_ROWS else report.primary_rows
+    rows = report.rows if len(report.rows) <= most else report.primary_rows
     several = any(row.label for row in rows)
     table: list[Sequence[str] | str] = []
     previous = ""
-    for row in rows[:MOST_ROWS]:
+    for row in rows[:most]:
         name = f"{row.metric} {ARROWS[row.goal]}".rstrip()
         if several and row.metric != previous:
             table.append(f"{name} ({'primary' if row.primary else 'exploratory'})")
@@ -153,7 +154,7 @@ def _metrics(report: Report) -> Iterator[Table | Note]:
         previous = row.metric
         table.append([f"  {row.label}" if several else name, *_numbers(row)])
     yield Table(["", *_columns(report)], table, notes=[*_footnotes(rows)])
-    hidden = len(report.rows) - min(len(rows), MOST_ROWS)
+    hidden = len(report.rows) - min(len(rows), most)
     if hidden:
         yield Note(f"… and {hidden} more rows: {JSON}")
 
@@ -175,7 +176,8 @@ def _footnotes(rows: Sequence[Row]) -> Iterator[str]:
         yield f"not reported, or not finite, in some ok seeds: {listed(list(missing))}"
 
 
-def _together(found: Sequence[Together]) -> Iterator[Table | Note]:
+def together(found: Sequence[Together]) -> Iterator[Table | Note]:
+    """Return the scores of ensembles beside their members, or why there is none."""
     table: list[Sequence[str] | str] = []
     refused: list[Note] = []
     for one in found:
@@ -264,8 +266,8 @@ def _machine(report: Report) -> str:
     return shown(first.summary, 200) + (f", and {rest} other (see warnings)" if rest else "")
 
 
-def _spreads(found: Sequence[Spread]) -> Iterator[Table | Note]:
-    """Each cell's sd with its interval, the best seed beside what chance alone makes of it, and why."""
+def spreads(found: Sequence[Spread]) -> Iterator[Table | Note]:
+    """Return each cell's sd with its interval, the best seed beside what chance alone makes of it, and why."""
     told = found[:MOST_CELLS]
     if not told:
         return
@@ -313,8 +315,8 @@ def training(one: Spread) -> str:
     return f"on endless test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
 
 
-def _across(found: Sequence[Across]) -> Iterator[Table | Note]:
-    """Mean and interquartile mean over tasks, or why there are none."""
+def across(found: Sequence[Across]) -> Iterator[Table | Note]:
+    """Return the mean and interquartile mean over tasks, or why there are none."""
     scored = [one for one in found if not one.reason]
     if not scored:
         yield from (Note(f"across tasks: {one.reason}") for one in found[:1])
