@@ -388,7 +388,7 @@ def _in_html(item: Note | Table | Figure, styled: Callable[..., Markup]) -> Mark
 
 def _html_row(table: Table, i: int, row: Row, styled: Callable[..., Markup]) -> Markup:
     if isinstance(row, str):
-        span = Markup('<tr><th colspan="{}"{}>{}</th></tr>')
+        span = Markup('<tr><th scope=row colspan="{}"{}>{}</th></tr>')
         return span.format(len(table.header), styled("heading"), one_line(row))
     cells = []
     for j, cell in enumerate(row):
