@@ -12,7 +12,7 @@ from sweep.number import number, percent
 from sweep.report.commands import resume
 from sweep.report.words import shown
 from sweep.stats import seeds_for_difference, seeds_for_half_width
-from sweep.stats.interval import chi_square_quantile
+from sweep.stats.planning import upper
 from sweep.stats.stopping import EXTRA
 
 POWER = 0.8
@@ -58,17 +58,13 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Iterator[str]:
 
 
 def _upper(pair: Pair) -> float | None:
-    """Upper 80 % limit of the sd that the difference is measured against (see `sweep.stats.upper_sd`)."""
+    """Upper 80 % limit of the sd that the difference is measured against."""
     found = pair.difference
     if found is None or not found.error:
         return None
     if found.paired:
-        df = found.n_a - 1
-        return found.error * math.sqrt(found.n_a * df / chi_square_quantile(df, 1 - UPPER))
-    limits = [
-        side.sd * math.sqrt((side.n - 1) / chi_square_quantile(side.n - 1, 1 - UPPER))
-        for side in (pair.a, pair.b) if side.sd is not None
-    ]  # fmt: skip
+        return upper(found.error * math.sqrt(found.n_a), found.n_a - 1, UPPER)
+    limits = [upper(side.sd, side.n - 1, UPPER) for side in (pair.a, pair.b) if side.sd is not None]
     return max(limits, default=None)
 
 

@@ -293,16 +293,6 @@ def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:
     return sum(count for count in ways if count <= seen) / math.comb(n_a + n_b, failed)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One of several pairs. `difference` carries the unadjusted p and the Bonferroni interval."""
-
-    first: str
-    second: str
-    difference: Difference
-    p_holm: float | None
-
-
 def holm(p: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p values in the given order (Holm 1979), each at most 1.
 
@@ -327,21 +317,6 @@ def bonferroni_level(level: float, comparisons: int) -> float:
     return 1 - check_level(level) / comparisons
 
 
-def all_pairs(arms: Mapping[str, npt.ArrayLike], *, paired: bool, level: float = 0.95) -> list[Pair]:
-    """Every pair of configurations in their given order, Holm over all of them.
-
-    arms: name -> shape (n,), in paired designs position i the same seed in all. Intervals are simultaneous
-    (Bonferroni): Holm has none of its own. StatisticsError for fewer than two arms.
-    """
-    if len(arms) < 2:
-        raise StatisticsError(f"{len(arms)} configuration cannot be compared", hint="name a second one")
-    names = list(itertools.combinations(arms, 2))
-    each = bonferroni_level(level, len(names))
-    found = [difference(arms[a], arms[b], paired=paired, level=each) for a, b in names]
-    adjusted = holm([pair.p for pair in found])
-    return [Pair(a, b, pair, p) for (a, b), pair, p in zip(names, found, adjusted, strict=True)]
-
-
 def not_separated(
     arms: Mapping[str, npt.ArrayLike], *, higher_is_better: bool, paired: bool, level: float = 0.95
 ) -> frozenset[str]:
@@ -357,12 +332,15 @@ def not_separated(
     if len(arms) == 1:
         return frozenset(arms)
     alpha = check_level(level)
+    pairs = [
+        (pair, difference(arms[pair[0]], arms[pair[1]], paired=paired)) for pair in itertools.combinations(arms, 2)
+    ]
+    adjusted = holm([found.p for _, found in pairs])
     apart = {
-        pair.second if pair.first == best else pair.first
-        for pair in all_pairs(arms, paired=paired, level=level)
-        if best in (pair.first, pair.second)
-        and pair.p_holm is not None
-        and pair.p_holm <= alpha
-        and pair.difference.attainable <= alpha
+        name
+        for (pair, found), p in zip(pairs, adjusted, strict=True)
+        if best in pair and p is not None and p <= alpha and found.attainable <= alpha
+        for name in pair
+        if name != best
     }
     return frozenset(arms) - apart

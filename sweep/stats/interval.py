@@ -106,24 +106,13 @@ def chi_square_quantile(df: float, probability: float) -> float:
     return 2 * float(special.gammaincinv(df / 2, probability))
 
 
-def quantile_interval(values: npt.ArrayLike, q: float, level: float = 0.95) -> Interval | None:
-    """Exact order-statistic interval for the q-quantile (David & Nagaraja 2003, section 7.1), or None.
-
-    values: shape (n,). From the largest x_(j) with P(B <= j-1) <= α/2 to the smallest x_(k) with
-    P(B >= k) <= α/2, B binomial(n, q): at least `level` whatever the distribution. None when no such pair
-    exists (the 95 % interval of the median needs n >= 6). The method names the order statistics and what they
-    cover. StatisticsError for NaN, infinities, no values, or q outside (0, 1).
-    """
-    return order_statistic_interval(np.sort(sample(values)), q, level)
-
-
-def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
-    """`quantile_interval` at q = 1/2."""
-    return quantile_interval(values, 0.5, level)
-
-
 def order_statistic_interval(ordered: Floats, q: float, level: float) -> Interval | None:
-    """`quantile_interval` for values already sorted, which may end in infinities (failed seeds)."""
+    """Return the exact interval of the q-quantile (David & Nagaraja 2003, section 7.1) of sorted values, or None.
+
+    From the largest x_(j) with P(B <= j-1) <= α/2 to the smallest x_(k) with P(B >= k) <= α/2, B binomial(n, q): at
+    least `level` whatever the distribution. None when no such pair exists (the 95 % interval of the median needs
+    n >= 6). The values may end in infinities (failed seeds). StatisticsError for q outside (0, 1).
+    """
     n = ordered.size
     ranks = order_statistics(n, q, level)
     if ranks is None:

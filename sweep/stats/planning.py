@@ -6,27 +6,22 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import chi_square_quantile, t_quantile
-from sweep.stats.sample import check_level, sample, sd
+from sweep.stats.sample import check_level
 
 MOST = 1_000_000
 
 
-def upper_sd(values: npt.ArrayLike, confidence: float = 0.8) -> float:
-    """One-sided upper limit of the sd: s √((n-1)/χ²_{n-1, 1-confidence}) (Browne 1995 plans from it at .8).
+def upper(spread: float, df: float, confidence: float = 0.8) -> float:
+    """Return the one-sided upper limit of an sd: s √(df/χ²_{df, 1-confidence}) (Browne 1995 plans from it at .8).
 
-    values: shape (n,), n >= 2. A pilot's own s is too small more often than not, and with it the plan.
+    A pilot's own s is too small more often than not, and with it the plan.
     """
     check_level(confidence)
-    numbers = sample(values)
-    df = numbers.size - 1
-    if df < 1:
-        raise StatisticsError("one seed has no spread to plan from", hint="run a second seed")
-    return sd(numbers) * math.sqrt(df / chi_square_quantile(df, 1 - confidence))
+    return spread * math.sqrt(df / chi_square_quantile(df, 1 - confidence))
 
 
 def seeds_for_half_width(spread: float, half_width: float, level: float = 0.95) -> int:

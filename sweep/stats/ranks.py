@@ -141,29 +141,20 @@ def ranked(values: npt.ArrayLike, *, higher_is_better: bool, name: str = "values
     return np.where(np.isfinite(array), array, -math.inf if higher_is_better else math.inf)
 
 
-def worst_rank_quantile(values: npt.ArrayLike, q: float, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
-    """q-quantile over all seeds and its exact order-statistic interval, failed seeds ranked worst.
+def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
+    """Median over all seeds and its exact order-statistic interval, failed seeds ranked worst.
 
-    values: shape (n,), NaN or infinite for a failed seed. Defined whatever failed (Lachin 1999, worst-rank
-    scores); with all failed it is the infinity on the bad side. The estimate interpolates linearly between
-    order statistics; next to a failed seed it is infinite.
+    values: shape (n,), NaN or infinite for a failed seed. Defined whatever failed (Lachin 1999, worst-rank scores):
+    finite while fewer than half of the seeds failed, and on the bad side where it falls on a failed one.
     """
     check_level(level)
     ordered = np.sort(ranked(values, higher_is_better=higher_is_better))
-    interval = order_statistic_interval(ordered, q, level)
-    place = (ordered.size - 1) * q
-    left = math.floor(place)
-    low, high = float(ordered[left]), float(ordered[min(left + 1, ordered.size - 1)])
-    # inf - inf has no value, and an infinity times zero neither: interpolate only between different numbers.
-    within = low != high and place != left and math.isfinite(low)
-    estimate = low + (high - low) * (place - left) if within else low
+    n = ordered.size
+    low, high = float(ordered[(n - 1) // 2]), float(ordered[n // 2])
+    # inf - inf has no value: go to the middle of different numbers only.
+    estimate = low + (high - low) / 2 if math.isfinite(low) and low != high else low
     failed = int(np.count_nonzero(np.isinf(ordered)))
-    return WorstRank(estimate, interval, ordered.size, failed)
-
-
-def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
-    """`worst_rank_quantile` at q = 1/2: finite while fewer than half of the seeds failed."""
-    return worst_rank_quantile(values, 0.5, higher_is_better=higher_is_better, level=level)
+    return WorstRank(estimate, order_statistic_interval(ordered, 0.5, level), n, failed)
 
 
 @dataclass(frozen=True)

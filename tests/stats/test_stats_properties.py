@@ -27,7 +27,6 @@ def test_the_order_of_seeds_changes_no_bit(values: list[float], places: object) 
     places.shuffle(shuffled)  # type: ignore[attr-defined]
     assert stats.summarise(shuffled) == stats.summarise(values)
     assert stats.sd_interval(shuffled) == stats.sd_interval(values)
-    assert stats.median_interval(shuffled) == stats.median_interval(values)
     assert stats.sequence_interval(shuffled) == stats.sequence_interval(values)
     first = stats.worst_rank_median([*shuffled, math.nan], higher_is_better=True)
     assert first == stats.worst_rank_median([math.nan, *values], higher_is_better=True)

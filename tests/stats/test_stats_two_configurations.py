@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -259,21 +258,6 @@ def test_holm_agrees_with_statsmodels_and_counts_missing_tests() -> None:
     assert stats.holm([0.02, None, 0.5]) == pytest.approx([0.06, None, 1.0])
     with pytest.raises(StatisticsError, match="no p value"):
         stats.holm([1.2])
-
-
-def test_all_pairs_carries_bonferroni_intervals_and_holm_p() -> None:
-    arms = {"a": A, "b": B, "c": C}
-    pairs = stats.all_pairs(arms, paired=False)
-    assert [(pair.first, pair.second) for pair in pairs] == list(itertools.combinations("abc", 2))
-    raw = [oracle.ttest_ind(arms[pair.first], arms[pair.second], equal_var=False) for pair in pairs]
-    expected = multitest.multipletests([test.pvalue for test in raw], method="holm")[1]
-    assert [pair.p_holm for pair in pairs] == pytest.approx(expected, **CLOSE)
-    for pair, test in zip(pairs, raw, strict=True):
-        limits = test.confidence_interval(1 - 0.05 / 3)
-        assert pair.difference.interval is not None
-        assert pair.difference.interval.low == pytest.approx(limits.low, **CLOSE)
-    with pytest.raises(StatisticsError, match="cannot be compared"):
-        stats.all_pairs({"a": A}, paired=False)
 
 
 def test_bold_is_what_holm_does_not_separate_from_the_best() -> None:
