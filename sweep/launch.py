@@ -434,7 +434,7 @@ class Launch:
         for each in suggestions(store, store.member(outcome.key)):
             lines.append(f"  {each.what}")
             if each.metrics:
-                lines.append(f"    {resume(store.manifest, store.shown, metrics=each.metrics)}")
+                lines.append(f"    {resume(store.manifest, store.shown, trust=True, metrics=each.metrics)}")
         if len(lines) == 1:
             lines.append(f"  {found.message}")
         yield Said("\n".join(lines))

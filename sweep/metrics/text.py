@@ -150,4 +150,5 @@ def assignments(text: str) -> Iterator[tuple[str, str]]:
         if name in seen or (not mark.strip() and direction(name) is None and name not in STEPS):
             continue
         seen.add(name)
-        yield name, f"{re.escape(name)}{' +' if not mark.strip() else mark}{{number}}"
+        plain = re.escape(name).replace(r"\-", "-")  # as a person would write it, and as a name is read from it
+        yield name, f"{plain}{' +' if not mark.strip() else mark}{{number}}"

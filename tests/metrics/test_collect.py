@@ -53,7 +53,9 @@ def test_the_first_run_without_metrics_stops_the_sweep_and_its_words_work_when_p
     said = capsys.readouterr().err
     assert "stdout has" in said
     assert "train_loss=" in said
-    pasted = [line.strip() for line in said.splitlines() if line.strip().startswith("sweep run") and "val_acc" in line]
+    pasted = [
+        line.strip() for line in said.splitlines() if line.strip().startswith("sweep resume") and "val_acc" in line
+    ]
     words = shlex.split(pasted[0])[1:]
     assert main([*words[:1], "--engine", "inline", *words[1:]]) == 0
     assert trained() == ["1", "2", "3"], "the first seed was read, not trained again"

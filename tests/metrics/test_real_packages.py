@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import sweep
 from sweep.cli.app import main
+from sweep.store import Store
 
 LIGHTNING = """
 import sys, torch, lightning as L
@@ -74,6 +76,103 @@ a, b, c, d = train_test_split(x, y, random_state=0)
 model = RandomForestClassifier(5, random_state=int(sys.argv[1])).fit(a, c)
 print({"train_accuracy": model.score(a, c), "test_accuracy": model.score(b, d), "classes": list(model.classes_)})
 """
+
+
+LIGHTNING_CLI = (
+    LIGHTNING.partition("L.seed_everything")[0]
+    + """
+from lightning.pytorch.cli import LightningCLI
+class Data(L.LightningDataModule):
+    def train_dataloader(self):
+        x = torch.randn(64, 4)
+        return DataLoader(TensorDataset(x, (x.sum(1) > 0).long()), 16)
+    val_dataloader = train_dataloader
+LightningCLI(Model, Data, save_config_callback=None)
+"""
+)
+
+HYDRA = """
+import logging, random, hydra
+log = logging.getLogger(__name__)
+
+@hydra.main(version_base=None, config_path=None)
+def main(cfg):
+    random.seed(cfg.seed)
+    for epoch in range(3):
+        log.info("epoch %d train_loss=%.3f val_acc=%.4f", epoch, 1 / (epoch + 1), 0.5 + random.random() / 10)
+
+main()
+"""
+
+BOOSTED = """
+import sys
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import train_test_split
+x, y = load_breast_cancer(return_X_y=True)
+a, b, c, d = train_test_split(x, y, random_state=0)
+"""
+
+LIGHTGBM = (
+    BOOSTED
+    + """
+import lightgbm
+words = dict(objective="binary", metric=["auc"], seed=int(sys.argv[1]), bagging_fraction=0.5, bagging_freq=1)
+train, test = lightgbm.Dataset(a, c), lightgbm.Dataset(b, d)
+lightgbm.train({**words, "verbose": -1, "num_threads": 1}, train, 10, valid_sets=[test], valid_names=["test"],
+               callbacks=[lightgbm.log_evaluation(5)])
+"""
+)
+
+XGBOOST = (
+    BOOSTED
+    + """
+import xgboost
+words = dict(objective="binary:logistic", eval_metric="auc", seed=int(sys.argv[1]), subsample=0.5, nthread=1)
+xgboost.train(words, xgboost.DMatrix(a, c), 10, evals=[(xgboost.DMatrix(b, d), "test")], verbose_eval=5)
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("package", "text", "words", "headline"),
+    [
+        ("hydra", HYDRA, ["+seed={seed}", "hydra.run.dir={dir}"], "val_acc"),
+        ("lightgbm", LIGHTGBM, ["{seed}"], "auc"),
+        ("xgboost", XGBOOST, ["{seed}"], "test-auc"),
+    ],
+)
+def test_what_is_only_logged_is_read_by_the_words_that_the_first_run_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str, text: str,
+    words: list[str], headline: str,
+) -> None:  # fmt: skip
+    pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(text)
+    command = ["run", "--engine", "inline", "--seeds", "1,2", "--out", "o", "--", sys.executable, "train.py", *words]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    pasted = next(line for line in said.splitlines() if line.strip().startswith("sweep resume"))
+    resume, *rest = shlex.split(pasted)[1:]
+    assert main([resume, "--engine", "inline", *rest]) == 0
+    (row,) = sweep.open("o").report.primary_rows
+    assert (row.metric, row.n) == (headline, 2)
+    assert 0.5 <= row.mean <= 1.0
+    assert Store.open("o").member("seed1").attempts == 1, "the first seed was read, not trained again"
+
+
+def test_lightnings_own_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning")
+    pytest.importorskip("jsonargparse")
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(LIGHTNING_CLI)
+    trainer = {"default_root_dir": "{dir}", "max_epochs": "2", "accelerator": "cpu", "enable_checkpointing": "false",
+               "log_every_n_steps": "1"}  # fmt: skip
+    words = ["fit", "--seed_everything", "{seed}", *(f"--trainer.{key}={value}" for key, value in trainer.items())]
+    command = ["--", sys.executable, "train.py", *words]
+    assert main(["run", "--engine", "inline", "--seeds", "1", "--out", "o", *command]) == 0
+    (row,) = sweep.open("o").report.primary_rows
+    assert row.metric == "val_acc"
+    assert 0.0 <= row.mean <= 1.0
 
 
 @pytest.mark.parametrize(
