@@ -1,0 +1,60 @@
+"""Paste into README and docs what their commands print: `python docs/outputs.py [PAGE ...]`.
+
+Every page is typed from top to bottom in an empty folder, as a reader would; the output of each `console` block is put
+where it stands. Long output is cut after `MOST` lines and ends with an ellipsis.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import test_pages as pages  # noqa: E402
+
+MOST = 30
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def pasted(page: Path) -> str:
+    """Return the text of a page with the outputs of its commands as they are now."""
+    text = page.read_text(encoding="utf-8")
+    said: dict[int, str] = {}  # output by the line of its command
+    with TemporaryDirectory() as folder:
+        room = Path(folder)
+        subprocess.run(["cp", "-r", str(ROOT / "configs"), str(room)], check=True)
+        for step in pages.steps(text):
+            if step.kind == "file":
+                (room / step.file).parent.mkdir(parents=True, exist_ok=True)
+                (room / step.file).write_text(step.text, encoding="utf-8")
+                continue
+            if step.text.startswith(pages.ELSEWHERE):
+                continue
+            words = [sys.executable, "-c", step.text] if step.kind == "python" else ["bash", "-e", "-c", step.text]
+            env = {**pages.variables(), "COLUMNS": "100"}
+            made = subprocess.run(words, cwd=room, env=env, capture_output=True, text=True, check=False)
+            if made.returncode not in step.exits:
+                raise SystemExit(f"{page}:{step.line}: {step.text}\n{made.stdout}{made.stderr}")
+            said[step.line] = made.stdout.replace(str(room), ".")
+    return CONSOLE.sub(lambda found: block(found, text, said), text)
+
+
+def block(found: re.Match[str], text: str, said: dict[int, str]) -> str:
+    line = text[: found.start(1)].count("\n") + 1
+    lines = []
+    for number, command in pages.typed(found[1], "console"):
+        shown = [each.rstrip() for each in said.get(line + number, "").splitlines()]
+        lines += [f"$ {command}", *shown[:MOST], *(["…"] if len(shown) > MOST else [])]
+    return "```console\n" + "\n".join(lines) + "\n```"
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or list(map(str, pages.PAGES)):
+        if pages.missing(Path(name)) is None:
+            Path(name).write_text(pasted(Path(name)), encoding="utf-8")
+            print(f"pasted {name}")
