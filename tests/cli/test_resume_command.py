@@ -46,7 +46,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize("form", ["sweep.json", "yaml"])
-@pytest.mark.parametrize(("config", "settings"), ASKED, ids=str)
+@pytest.mark.parametrize(("config", "settings"), ASKED, ids=range(len(ASKED)))
 def test_what_is_kept_asks_for_the_same_experiment(config: Any, settings: dict[str, Any], form: str) -> None:
     asked = _config(config, (), {**settings, "seeds": "1,2"}, config if callable(config) else None)
     store = ready(asked, "d").prepared.manifest
