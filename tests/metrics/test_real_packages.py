@@ -175,6 +175,27 @@ def test_lightnings_own_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 0.0 <= row.mean <= 1.0
 
 
+STABLE_BASELINES = """
+import sys
+import gymnasium
+from stable_baselines3 import PPO
+from stable_baselines3.common.monitor import Monitor
+env = Monitor(gymnasium.make("CartPole-v1"), sys.argv[2] + "/run")
+PPO("MlpPolicy", env, seed=int(sys.argv[1]), n_steps=64, batch_size=64, n_epochs=1, device="cpu").learn(128)
+"""
+
+
+def test_the_monitor_of_stable_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(STABLE_BASELINES)
+    command = ["--", sys.executable, "train.py", "{seed}", "{dir}"]
+    assert main(["run", "--engine", "inline", "--seeds", "1", "--out", "o", *command]) == 0
+    (row,) = sweep.open("o").report.primary_rows
+    assert (row.metric, row.goal) == ("reward", "max")
+    assert row.mean >= 1
+
+
 @pytest.mark.parametrize(
     ("package", "text", "words", "headline"),
     [
