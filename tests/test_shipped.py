@@ -16,7 +16,7 @@ import torch
 import sweep
 from sweep.cli.app import main
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "configs" / "examples"
 
 
 @pytest.fixture(autouse=True)
