@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from sweep.handle import Run
 
-(Path.cwd() / "planted-was-imported").touch()
+if marker := os.environ.get("PLANTED_MARKER"):  # the test that asks for it names a file of its own
+    Path(marker).touch()
 
 
 class Clock(nn.Module):

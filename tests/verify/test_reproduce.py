@@ -172,12 +172,12 @@ def test_of_a_function_the_weights_and_the_metrics_are_compared(strangers: Path)
 
 
 def test_a_strangers_code_runs_only_when_trusted(
-    strangers: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    strangers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
 
-    marker = Path("planted-was-imported")
-    marker.unlink(missing_ok=True)
+    marker = tmp_path / "planted-was-imported"
+    monkeypatch.setenv("PLANTED_MARKER", str(marker))
     monkeypatch.delitem(sys.modules, "planted")
     for command in ("reproduce", "verify"):
         assert main([command, str(strangers)]) == 2
