@@ -13,24 +13,27 @@ from sweep.cli.output import emit, say
 
 
 @click.command(
-    short_help="Take results that exist into a run directory.", options_metavar="[OPTIONS]",
-    epilog="KEY=VALUE: primary=acc, goals.acc=max, references.TASK=[0.1,1].",
+    short_help="Import existing results into a run directory.", options_metavar="[OPTIONS]",
+    epilog="KEY=VALUE sets a config key, for example primary=acc, goals.acc=max or references.TASK=[0.1,1].",
 )  # fmt: skip
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE... [KEY=VALUE]...")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run directory; runs/NAME by default.")
-@click.option("--seed", metavar="NAME", help="The column or part that is the seed; default: the one called so.")
-@click.option("--variant", metavar="NAMES", help="Those that tell variants apart: method, or lr,optimizer; default: "
-              "the parts of a pattern, and else what differs between runs.")  # fmt: skip
-@click.option("--task", metavar="NAME", help="The column or part that is the data set; default: the one called task.")
-@click.option("--metrics", metavar="WHERE", help="Of a table its columns: acc,loss. Of a run's folder or log as for "
-              "sweep run: FILE.csv, tensorboard:FOLDER, 'acc={number}'.")  # fmt: skip
-@click.option("--step", metavar="NAME", help="The column that is the step; default: step, epoch or iteration.")
-@click.option("--predictions", metavar="PATTERN", help="The .npz of each run, e.g. 'old/{lr}/seed{seed}/{split}.npz', "
-              "for sweep ensemble: ids, targets, and probs or mean.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Take runs that have changed as they are now; old records are kept.")
-@click.option("--dry-run", is_flag=True, help="Show what was found; write nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
-@click.option("--json", "as_json", is_flag=True, help="What was found, and the counts, as JSON.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The run directory to write. Default: runs/NAME."
+)
+@click.option("--seed", metavar="NAME", help="The column or part of the pattern that holds the seed. Default: seed.")
+@click.option("--variant", metavar="NAMES", help="The columns or parts that tell variants apart, for example method or "
+              "lr,optimizer. Default: the parts of the pattern, or the settings that differ between runs.")  # fmt: skip
+@click.option("--task", metavar="NAME", help="The column or part that names the data set. Default: task.")
+@click.option("--metrics", metavar="WHERE", help="Where to find the metrics. For a table: its columns, for example "
+              "acc,loss. For folders and logs, as in sweep run: FILE.csv, tensorboard:FOLDER, 'acc={number}'."
+)  # fmt: skip
+@click.option("--step", metavar="NAME", help="The column that holds the step. Default: step, epoch or iteration.")
+@click.option("--predictions", metavar="PATTERN", help="The .npz files with predictions for sweep ensemble, such as "
+              "'old/{lr}/seed{seed}/{split}.npz'. Each holds ids, targets, and probs or mean.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Import runs again whose files have changed. Old records are kept.")
+@click.option("--dry-run", is_flag=True, help="Show what was found and write nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found, and the counts, as JSON.")
 def adopt(
     sources: tuple[str, ...],
     out: Path | None,
@@ -45,7 +48,7 @@ def adopt(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Take results that were not made here into a run directory, for report, compare, ensemble and the rest.
+    """Import results that were made without sweep, so that report, compare, ensemble and the others can read them.
 
     \b
       sweep adopt 'old/{lr}/seed{seed}/metrics.csv' --out runs/old
@@ -56,8 +59,9 @@ def adopt(
     json, jsonl, parquet, TensorBoard, or a log with --metrics 'acc={number}'), a table with one row per run or per
     run and step, or the folder of a tracker.
 
-    What was found is shown first, with what is missing, twice there or of unequal length. The same command again adds
-    what is new. Nothing is known of how adopted runs were made: verify and reproduce refuse them.
+    Before anything is written, the command shows what it found, including runs that are missing, duplicated or of
+    unequal length. Run the same command again to add new results. How adopted runs were made is not known, so verify
+    and reproduce refuse them.
     """
     from sweep.adoption import adoption, opened, take
     from sweep.adoption.sources import Roles

@@ -72,14 +72,14 @@ def app() -> None:
     """Train a model over many seeds and say honestly what the spread means.
 
     \b
-    A first hour:
+    Commands to start with:
       sweep run --seeds 42,123,456        three models of the embedded example, and the report
       sweep report runs/digits-mlp        the same report again, here or on another machine
-      sweep init my-experiment            a config and a training function of your own to start from
-      sweep run my.yaml --seeds 0-9       your own config; what is missing is trained, nothing twice
+      sweep init my-experiment            write a config and a training function to start from
+      sweep run my.yaml --seeds 0-9       your own config; finished runs are not trained again
       sweep run --seeds 0-9 -- python train.py --seed {seed}    any program that takes a seed
-      sweep adopt 'old/{lr}/seed{seed}/metrics.csv'     results that exist already, as files or tables
-      ml-train --seed 42                  one model, with the bits it has inside the sweep
+      sweep adopt 'old/{lr}/seed{seed}/metrics.csv'     import existing results, from files or tables
+      ml-train --seed 42                  one model, bit for bit the one that the sweep trains
     """
 
 

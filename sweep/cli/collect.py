@@ -11,9 +11,10 @@ from sweep.cli.output import say
 @click.argument("directory")
 @click.option(
     "--metrics", metavar="WHERE",
-    help="Where the metrics are found, as for sweep run; without it, as this directory reads them.",
+    help="Where to find the metrics, as in sweep run, for example 'val_acc={number}'. Default: the setting that the "
+    "directory keeps.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the report, as JSON, on stdout.")
 def collect(directory: str, metrics: str | None, as_json: bool) -> int:
     """Read the metrics of all finished runs of a program again, from its kept output and its files.
 
@@ -21,8 +22,8 @@ def collect(directory: str, metrics: str | None, as_json: bool) -> int:
       sweep collect runs/train --metrics 'val_acc={number}'
       sweep collect runs/train --metrics metrics.csv
 
-    Nothing is trained. A run that had failed for want of metrics becomes ok where they are found. The old records are
-    kept. Runs of which not enough was kept are named, and then nothing is changed.
+    Nothing is trained. A run that failed because it had no metrics becomes ok if they are found now. The old records
+    are kept. If a run did not keep enough output, the command names it and changes nothing.
     """
     from pathlib import Path
 

@@ -14,17 +14,44 @@ from sweep.store import Reading
 
 @click.command(short_help="Is A better than B, or was it the seed? Also a gate.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--baseline", metavar="NAME", help="Compare each with this one: a variant, a directory, or its place.")
-@click.option("--metric", help="Instead of the primary metric.")
-@click.option("--unpaired", is_flag=True, help="Welch's t even where seeds are shared.")
-@click.option("--margin", type=float, help="Differences within ± this count as equal.")
-@click.option("--require", multiple=True, metavar="RULE", help='A gate: "test/accuracy >= base - 0.005".')
-@click.option("--max-failures", type=click.IntRange(0), default=0, help="Failed seeds a passing candidate may have.")
-@click.option("--group-by", metavar="KEYS", help="Cut the grid by these parameters only, e.g. lr.")
-@click.option("--fresh", is_flag=True, help="Only the seeds of the last extension.")
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    help="Compare each configuration with this one only: a variant, a directory, or its position, counted from 1.",
+)
+@click.option("--metric", help="The metric to compare, for example val/nll. Default: the primary metric.")
+@click.option("--unpaired", is_flag=True, help="Use Welch's t test even if both sides have the same seeds.")
+@click.option(
+    "--margin",
+    type=float,
+    help="Also test for equivalence: differences within ± this, in units of the metric, count as equal. "
+    "For example 0.005.",
+)
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="RULE",
+    help='Turn the comparison into a gate, for example "test/accuracy >= base - 0.005". Can be repeated.',
+)
+@click.option(
+    "--max-failures",
+    type=click.IntRange(0),
+    default=0,
+    help="How many failed seeds a candidate may have and still pass the gate.",
+    show_default=True,
+)
+@click.option("--group-by", metavar="KEYS", help="Group the grid by these parameters only, for example lr or lr,depth.")
+@click.option("--fresh", is_flag=True, help="Use only the seeds that were added last, after results existed.")
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
-              help="Of every interval, test and gate.")  # fmt: skip
-@click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
+              help="Confidence level of every interval, test and gate, for example 0.99.")  # fmt: skip
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "md", "latex", "json"]),
+    default="text",
+    show_default=True,
+    help="The format to print.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def compare(
     directories: tuple[Path, ...],
@@ -42,9 +69,13 @@ def compare(
 ) -> int:
     """Compare directories, or the variants of one, by their primary metric.
 
-    Paired by the seeds that both plan, else Welch's t; with exact permutation p, P(A > B),
-    Hedges' g and Holm over all pairs. Of two directories the first is the base of --require, which exits
-    0 (passed), 1 (contradicted) or 4 (undecided).
+    If both sides plan the same seeds, the test is paired by seed; otherwise it is Welch's t test. The exact permutation
+    p value, P(A > B) and Hedges' g stand beside it, with Holm's correction over all pairs. With --require the first
+    directory is the base, and the exit code is 0 (passed), 1 (contradicted) or 4 (undecided).
+
+    \b
+      sweep compare runs/forest
+      sweep compare runs/base runs/candidate --require "test/accuracy >= base - 0.005"
     """
     from sweep import comparison
     from sweep.cli.read import keys

@@ -17,29 +17,55 @@ if TYPE_CHECKING:
     from sweep.ensemble.load import Loaded
 
 _directory = click.argument("directory", type=click.Path(path_type=Path))
-_members = click.option("--members", "chosen", multiple=True, metavar="SEEDS", help="Only these: 42,123 or 0-4.")
-_missing = click.option("--allow-missing", is_flag=True, help="Build from those present; every output says so.")
-_variant = click.option("--variant", help="Which variant; a part of its name is enough.")
-_task = click.option("--task", help="Which task.")
-_trust = click.option("--trust", is_flag=True, help="Let a directory run code that is not part of sweep.")
+_members = click.option(
+    "--members", "chosen", multiple=True, metavar="SEEDS", help="Use only these seeds, for example 42,123 or 0-4."
+)
+_missing = click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Use the members that are there if some are missing or failed. Every output says so.",
+)
+_variant = click.option("--variant", help="The variant to use. A part of its name is enough, for example width=32.")
+_task = click.option("--task", help="The task to use, if there are several.")
+_trust = click.option(
+    "--trust", is_flag=True, help="Allow code that the directory names and that is not part of sweep to run."
+)
 
 
-@click.command(short_help="All members as one model, and what that is worth.")
+@click.command(short_help="Score all members as one model, or export it.")
 @_directory
-@click.option("--split", default="test", show_default=True, help="Which stored predictions to score.")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    help="The stored predictions to score: test, val or a name of your own.",
+)
 @_members
 @_missing
 @_variant
 @_task
-@click.option("--calibrate", is_flag=True, help="List the calibrated predictions, not the raw ones.")
-@click.option("--select", type=click.Choice(["greedy"]), help="Weigh the members by val, beside the uniform average.")
+@click.option("--calibrate", is_flag=True, help="List the calibrated predictions instead of the raw ones.")
+@click.option(
+    "--select",
+    type=click.Choice(["greedy"]),
+    help="Also weight the members by their predictions on val, beside the uniform average.",
+)
 @click.option("--margin", multiple=True, metavar="[METRIC=]X",
-              help="How many members are enough to lose no more than X (NLL or RMSE unless named).")  # fmt: skip
+              help="Report how many members are enough to lose no more than X, for example 0.001 or accuracy=0.002. "
+              "Default metric: NLL, or RMSE for regression.")  # fmt: skip
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
-              help="Of every interval.")  # fmt: skip
+              help="Confidence level of every interval, for example 0.99.")  # fmt: skip
 @click.option("--export", "out", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write it as one .onnx or .pt2 file, kept only if it repeats the members.")  # fmt: skip
-@click.option("--format", "format_", type=click.Choice(["text", "md", "json"]), default="text")
+              help="Write the ensemble to one .onnx or .pt2 file. It is kept only if it gives the predictions of the "
+              "members.")  # fmt: skip
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "md", "json"]),
+    default="text",
+    show_default=True,
+    help="The format to print.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @_trust
 def ensemble(
@@ -58,11 +84,11 @@ def ensemble(
     as_json: bool,
     trust: bool,
 ) -> int:
-    """Average the members' stored predictions, matched by example id, and score them side by side.
+    """Average the members' stored predictions, matched by example id, and score the average beside its members.
 
-    Says what the average gains beyond what averaging guarantees (calibrated against calibrated, paired), how
-    unsure it is of each example and why, how many members are enough, and which examples are disputed. Runs
-    nothing, except with --export, which rebuilds the models.
+    The report says what the average gains beyond what averaging guarantees (calibrated against calibrated, paired by
+    example), how uncertain each example is and why, how many members are enough, and on which examples they disagree.
+    No model runs, except with --export, which rebuilds them.
     """
     from sweep.report.worth import worth
     from sweep.report.worth_view import view
@@ -109,13 +135,19 @@ def _export(directory: Path, out: Path, which: dict[str, Any], trust: bool) -> N
 @click.command(short_help="Predict a file of new inputs with all members at once.")
 @_directory
 @click.argument("inputs", type=click.Path(path_type=Path), metavar="INPUT")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="An .npz or .npy to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The .npz or .npy file to write."
+)
 @_members
 @_missing
 @_variant
 @_task
-@click.option("--batch", type=click.IntRange(1), help="Examples at a time; bounded memory unless given.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="How many examples to predict at a time. Default: as many as fit into bounded memory.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @_trust
 def predict(
     directory: Path,
@@ -129,11 +161,11 @@ def predict(
     as_json: bool,
     trust: bool,
 ) -> int:
-    """Serve the ensemble of a directory on raw inputs, as they were before normalisation.
+    """Predict new inputs with all members. The inputs are raw, as they were before normalisation.
 
-    INPUT is an .npy file, or an .npz with an array `inputs` or `x` (its `ids` are kept). FILE gets mean and
-    calibrated predictions and the total, aleatoric and epistemic uncertainty of each example; as .npy the
-    calibrated predictions alone. The members are first checked against their stored predictions.
+    INPUT is an .npy file, or an .npz file with an array `inputs` or `x` (and perhaps `ids`, which are kept). An .npz
+    FILE gets mean and calibrated predictions and the total, aleatoric and epistemic uncertainty of each example; an
+    .npy FILE gets the calibrated predictions alone. The members are first checked against their stored predictions.
     """
     from sweep.ensemble.predict import predict_file
 

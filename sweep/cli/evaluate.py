@@ -14,16 +14,31 @@ from sweep.errors import ConfigError
 from sweep.store import Store
 
 _level = click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
-                      show_default=True, help="Of every interval.")  # fmt: skip
-_format = click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
+                      show_default=True, help="Confidence level of every interval, for example 0.99.")  # fmt: skip
+_format = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "md", "latex", "json"]),
+    default="text",
+    show_default=True,
+    help="The format to print.",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-_against = click.option("--against", type=click.Path(path_type=Path), help="A second directory to compare with.")
+_against = click.option(
+    "--against", type=click.Path(path_type=Path), help="A second run directory to compare with, for example runs/two."
+)
 
 
-@click.command(short_help="Mean over items, pass@k, flips; over seeds, items and both.")
+@click.command(short_help="Report the scores of single items: mean, pass@k and flips.")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--name", help="Which set of items, where a directory has several.")
-@click.option("--k", "ks", multiple=True, type=click.IntRange(1), help="Tries of pass@k and pass^k; can be repeated.")
+@click.option("--name", help="The set of items to report, for example gsm8k, if there are several.")
+@click.option(
+    "--k",
+    "ks",
+    multiple=True,
+    type=click.IntRange(1),
+    help="The number of tries k of pass@k and pass^k, for example 5. Can be repeated.",
+)
 @_against
 @_level
 @_format
@@ -39,8 +54,8 @@ def items(
 ) -> int:
     """Report scores of items, such as the questions of a benchmark, that runs saved with run.save_scores.
 
-    The mean has one interval over seeds, one over items (over clusters, where they were named) and one over both.
-    --against pairs two directories by item, and by seed where they have the same seeds.
+    The mean has one interval over seeds, one over items (or over clusters, if they were saved) and one over both.
+    With --against, two directories are paired by item, and by seed if they have the same seeds.
     """
     from sweep import evaluation
     from sweep.report import evaluation as view
@@ -63,12 +78,21 @@ def items(
     return 0
 
 
-@click.command(short_help="Which answers depend on the seed, and how many.")
+@click.command(short_help="Report which answers depend on the seed.")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--split", default="test", show_default=True, help="Which stored predictions.")
-@click.option("--variant", help="Which variant; a part of its name is enough.")
-@click.option("--task", help="Which task.")
-@click.option("--allow-missing", is_flag=True, help="Use the members present; every output says so.")
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    help="The stored predictions to read: test, val or a name of your own.",
+)
+@click.option("--variant", help="The variant to use. A part of its name is enough, for example width=32.")
+@click.option("--task", help="The task to use, if there are several.")
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Use the members that are there if some are missing or failed. Every output says so.",
+)
 @_against
 @_level
 @_format
@@ -77,9 +101,9 @@ def examples(
     directory: Path, split: str, variant: str | None, task: str | None, allow_missing: bool, against: Path | None,
     level: float, format_: str, as_json: bool,
 ) -> int:  # fmt: skip
-    """Report on how many examples the members disagree, and what answering only where they agree would gain.
+    """Report on how many examples the members disagree, and what you gain by answering only where they agree.
 
-    --against sets the churn between two configurations beside the churn that seeds alone cause in each.
+    With --against, the churn between two configurations stands beside the churn that seeds alone cause in each.
     """
     from sweep import evaluation
     from sweep.report import evaluation as view

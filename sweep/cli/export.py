@@ -12,18 +12,26 @@ from sweep.cli.output import say
 from sweep.store import Store
 
 
-@click.command(short_help="As CSV, Parquet or TensorBoard files, or for MLflow or W&B.")
+@click.command(short_help="Write CSV, Parquet or TensorBoard files, or runs for MLflow or W&B.")
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "kind", type=click.Choice(["csv", "parquet", "tensorboard", "mlflow", "wandb-offline"]), required=True
+    "--to",
+    "kind",
+    type=click.Choice(["csv", "parquet", "tensorboard", "mlflow", "wandb-offline"]),
+    required=True,
+    help="The format to write.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; NAME-csv and so on by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The folder to write. Default: NAME-FORMAT, for example digits-mlp-csv.",
+)
 def export(directory: Path, kind: str, out: Path | None) -> int:
-    """Write every run for other tools to read; csv and parquet have the summary over seeds as well.
+    """Write every run in a format that other tools read. csv and parquet include the summary over seeds.
 
     csv and parquet: runs (one row per run), history (one row per run and step), summary (one row per metric).
-    tensorboard: the curves and results of each run. mlflow, wandb-offline: a run of the tracker for each run, and for
-    each variant one with mean, low and high of every metric over its seeds; nothing is sent anywhere.
+    tensorboard: the curves and results of each run. mlflow, wandb-offline: one tracker run for each run, and one for
+    each variant with the mean, low and high of every metric over its seeds. Nothing is sent anywhere.
     """
     from sweep import export as exports
 

@@ -12,13 +12,15 @@ from sweep.errors import ConfigError
 from sweep.store import Store
 
 
-@click.command(short_help="One zip with everything, for a repository or a colleague.")
+@click.command(short_help="Write one zip with everything, for a repository or a colleague.")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.zip", help="Where to write; NAME.zip by default.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE.zip", help="The zip file to write. Default: NAME.zip."
+)
 def pack(directory: Path, out: Path | None) -> int:
-    """Write one zip: the run directory, its page, its frames as CSV, and an RO-Crate description with sha256 sums.
+    """Write one zip: the run directory, its HTML page, its tables as CSV, and an RO-Crate description with sha256 sums.
 
-    report, compare, ensemble, export and sweep.open take the zip like the directory.
+    report, compare, ensemble, export and sweep.open read the zip as they read the directory.
     """
     from sweep import archive
 

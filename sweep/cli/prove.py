@@ -16,9 +16,11 @@ from sweep.errors import ConfigError
 if TYPE_CHECKING:
     from sweep.verify.subject import Subject
 
-_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
-_trust = click.option("--trust", is_flag=True, help="Let a directory run code that is not part of sweep.")
-_variant = click.option("--variant", help="Which variant; a part of its name is enough.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+_trust = click.option(
+    "--trust", is_flag=True, help="Allow code that the directory names and that is not part of sweep to run."
+)
+_variant = click.option("--variant", help="The variant to use. A part of its name is enough, for example width=32.")
 
 
 def _say(text: str) -> None:
@@ -28,13 +30,33 @@ def _say(text: str) -> None:
 @click.command(short_help="Prove that a run repeats its bits, or name what differs.")
 @click.argument("source", required=False, metavar="[CONFIG | DIR]")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Which seed; the first unless given.")
-@click.option("--steps", type=click.IntRange(1), help="Only so many training steps.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="The seed to train, for example 123. Default: the first one."
+)
+@click.option(
+    "--steps", type=click.IntRange(1), help="Train only this many steps, for example 20. Default: a whole run."
+)
 @_variant
-@click.option("--deterministic/--fast", "deterministic", default=None, help="Of a config: in which mode.")
-@click.option("--cost", "price", is_flag=True, help="Time fast and deterministic mode side by side instead.")
-@click.option("--audit", "look", is_flag=True, help="Look for randomness that the seed does not control instead.")
-@click.option("--lanes", type=click.IntRange(1), help="Compare so many lanes on a GPU with runs on their own.")
+@click.option(
+    "--deterministic/--fast",
+    "deterministic",
+    default=None,
+    help="The mode in which to train a config. A directory keeps its own.",
+)
+@click.option(
+    "--cost",
+    "price",
+    is_flag=True,
+    help="Instead of a proof, time fast and deterministic mode side by side, in ms per step.",
+)
+@click.option(
+    "--audit", "look", is_flag=True, help="Instead of a proof, look for randomness that the seed does not control."
+)
+@click.option(
+    "--lanes",
+    type=click.IntRange(1),
+    help="Instead of a proof, compare this many lanes on a GPU with runs on their own, for example 16.",
+)
 @_trust
 @_json
 def verify(
@@ -50,11 +72,11 @@ def verify(
     trust: bool,
     as_json: bool,
 ) -> int:
-    """Train one seed twice in processes of their own and once in this one, and compare every digest.
+    """Train one seed in two new processes and once in this one, and compare every digest.
 
-    Says `bit-exact: proven`, or names the first link that differs (initial weights, data order, epoch) and
-    the module where the difference arose; exit code 3 then. In fast mode it says how far apart the runs
-    ended. With a run directory the recorded digests are compared too, and the directory is stamped.
+    The answer is `bit-exact: proven`, or the first link of the chain that differs (initial weights, data order, epoch)
+    and the module where the difference began; the exit code is then 3. In fast mode it says how far apart the runs
+    ended. With a run directory, the recorded digests are compared too, and the report shows the result.
     """
     if sum((price, look, lanes is not None)) > 1:
         raise ConfigError("--cost, --audit and --lanes are three questions", hint="ask one at a time")
@@ -171,16 +193,20 @@ def _lanes(subject: Subject, lanes: int, as_json: bool, again: Sequence[str]) ->
 
 @click.command(short_help="Train a recorded seed again and compare it with its record.")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Which seed; the first unless given.")
-@click.option("--repeat", type=click.IntRange(0), default=0, help="Which repeat of it.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="The seed to train, for example 123. Default: the first one."
+)
+@click.option(
+    "--repeat", type=click.IntRange(0), default=0, help="The repeat of the seed, counted from 0.", show_default=True
+)
 @_variant
 @_trust
 @_json
 def reproduce(directory: Path, seed: int | None, repeat: int, variant: str | None, trust: bool, as_json: bool) -> int:
-    """Train one seed of a run directory again, from what its record says, and compare the whole chain.
+    """Train one seed of a run directory again, as its record describes it, and compare the whole chain of digests.
 
-    The directory may be a copy from another machine; the verdict says what the two environments promise.
-    Exit code 0: the same bits. 3: they were promised and did not come. 1: other bits, none promised.
+    The directory may be a copy from another machine. The verdict says whether the two environments should give the same
+    bits. Exit code 0: the bits are the same. 3: they differ, although they should not. 1: they differ, as they may.
     """
     from sweep.cli.run import rebirth
     from sweep.verify.reproduce import reproduce as again

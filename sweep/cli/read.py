@@ -28,11 +28,11 @@ MOST_RUNS = 60
 _directory = click.argument("directory", type=click.Path(path_type=Path))
 
 
-@click.command(short_help="Which runs are done, running, failed, missing.")
+@click.command(short_help="List which runs are done, running, failed or missing.")
 @_directory
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, with every run.")
 def status(directory: Path, as_json: bool) -> int:
-    """Say of every planned run what became of it. Works on a finished, running or copied directory."""
+    """List every planned run with its status. Works on a finished, running or copied directory."""
     store = Store.open(directory)
     members = list(store.scan())
     counts = count(members)
@@ -126,23 +126,40 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
     return ""
 
 
-@click.command(short_help="What the spread between the seeds means.")
+@click.command(short_help="Report what the spread between the seeds means.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "format_", type=click.Choice(["text", "md", "latex", "json"]), default="text")
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--full", is_flag=True, help="text: every metric, the spread between seeds, the ensemble, the machine.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Write a page that holds everything: pictures, failures, evidence, no network.")  # fmt: skip
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
-              help="Of every interval.")  # fmt: skip
 @click.option(
-    "--metric", "metrics", multiple=True, help="md, latex: the columns; default: those of the primary's split."
+    "--format",
+    "format_",
+    type=click.Choice(["text", "md", "latex", "json"]),
+    default="text",
+    show_default=True,
+    help="The format to print.",
 )
-@click.option("--checklist", is_flag=True, help="Answer what reproducibility checklists ask, from the records.")
-@click.option("--percent", is_flag=True, help="md, latex: accuracies and other shares in percent.")
-@click.option("--group-by", metavar="KEYS", help="Cut a grid by these parameters only, e.g. lr.")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Print everything as text: every metric, the spread between seeds, the ensemble, the machine.",
+)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write one HTML page with everything: pictures, failures, evidence. It needs no "
+              "network.")  # fmt: skip
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
+              help="Confidence level of every interval, for example 0.99.")  # fmt: skip
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="For md and latex: a metric to show as a column, for example test/nll. Can be repeated. Default: the metrics "
+    "of the primary metric's split.",
+)
+@click.option("--checklist", is_flag=True, help="Answer the questions of reproducibility checklists from the records.")
+@click.option("--percent", is_flag=True, help="For md and latex: show accuracies and other shares in percent.")
+@click.option("--group-by", metavar="KEYS", help="Group the grid by these parameters only, for example lr or lr,depth.")
 @click.option("--spread", type=click.Choice(["ci", "sd"]), default="ci", show_default=True,
-              help="md, latex: what stands behind ±.")  # fmt: skip
+              help="For md and latex: what stands after ±, a confidence interval (ci) or a standard "
+              "deviation (sd).")  # fmt: skip
 def report(
     directories: tuple[Path, ...],
     format_: str,
@@ -156,9 +173,13 @@ def report(
     group_by: str | None,
     spread: Literal["ci", "sd"],
 ) -> int:
-    """Report the primary metric with its interval over seeds and what failed; with --full everything else.
+    """Report the primary metric with its interval over seeds, and what failed. --full adds everything else.
 
-    Several directories share one table in md and latex.
+    In md and latex, several directories share one table.
+
+    \b
+      sweep report runs/digits-mlp --html report.html
+      sweep report runs/a runs/b --format latex
     """
     from sweep import report as reports
 

@@ -20,40 +20,60 @@ if TYPE_CHECKING:
 
 _mode = click.option(
     "--deterministic/--fast", "deterministic", default=None,
-    help="Bit-exact on the same software and hardware; or fast (the default), approximately reproducible.",
+    help="Use only kernels that give the same bits on the same software and hardware, or the fastest ones (the "
+    "default), which are approximately reproducible.",
 )  # fmt: skip
 _metrics = click.option(
     "--metrics", metavar="WHERE",
-    help="Where a program's metrics are found: FILE.json, FILE.csv, tensorboard:FOLDER, or a pattern for its output "
-    "such as 'val_acc={number}' or one with named groups. auto, the default: metrics.json in {dir}, or all objects it "
-    "prints (JSON or Python's dicts, merged; the last value of a name counts), or the only file in {dir} that holds "
-    "metrics. For runs that are there the metrics are read again, without training.",
+    help="Where to find a program's metrics: FILE.json, FILE.csv, tensorboard:FOLDER, or a pattern for its output "
+    "such as 'val_acc={number}' or a regular expression with named groups. Default: auto, which takes metrics.json in "
+    "{dir}, or all JSON objects and Python dicts that the program prints (the last value of a name counts), or the "
+    "only file in {dir} that holds metrics. Finished runs are read again, without training.",
 )  # fmt: skip
 _out = click.option(
     "--out", metavar="PATH",
-    help="The run directory; runs/NAME by default. A URL (s3://..., memory://...) is copied to as each run ends.",
+    help="The run directory. Default: runs/NAME. If it is a URL, for example s3://bucket/runs, each run is copied "
+    "there when it ends.",
 )  # fmt: skip
 
 
 _until = click.option(
-    "--until", metavar="RULE", help='Add seeds until "test/accuracy +- 0.005" or "test/accuracy: A > B".'
+    "--until",
+    metavar="RULE",
+    help='Add seeds until this holds, for example "test/accuracy +- 0.005" or "test/accuracy: A > B".',
 )
-_max_seeds = click.option("--max-seeds", type=click.IntRange(1), help="The most that --until may use; 64.")
+_max_seeds = click.option(
+    "--max-seeds", type=click.IntRange(1), help="The largest number of seeds that --until may use. Default: 64."
+)
 
 
 def _launching(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options of every command that starts a launch."""
     options = [
-        click.option("--engine", type=click.Choice(["ray", "inline"]), default="ray", help="Ray, or this process."),
-        click.option("--address", help="Join a Ray cluster: auto, or host:port."),
-        click.option("--jobs", type=click.IntRange(1), help="At most so many runs at once."),
-        click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure."),
-        click.option("--retry-failed", is_flag=True, help="Train failed seeds again; their old records are kept."),
         click.option(
-            "--retrain", is_flag=True, help="Train all that is there again, as is asked now; old records are kept."
+            "--engine",
+            type=click.Choice(["ray", "inline"]),
+            default="ray",
+            show_default=True,
+            help="Train on Ray, many runs at once, or inline: in this process, one run after the other.",
         ),
-        click.option("--break-lock", is_flag=True, help="Take over from a launch that is surely gone."),
-        click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout."),
+        click.option(
+            "--address", help="Join a Ray cluster that is running: auto, or host:port, for example 10.0.0.5:6379."
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1),
+            help="Train at most this many runs at once. Default: as many as the cores or GPUs allow.",
+        ),
+        click.option("--fail-fast", is_flag=True, help="Start no more runs after the first failure."),
+        click.option("--retry-failed", is_flag=True, help="Train failed seeds again. Their old records are kept."),
+        click.option(
+            "--retrain",
+            is_flag=True,
+            help="Train every run again with the code and config of now. Old records are kept.",
+        ),
+        click.option("--break-lock", is_flag=True, help="Remove the lock of a launch that you know has ended."),
+        click.option("--json", "as_json", is_flag=True, help="Print only the report, as JSON, on stdout."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -62,28 +82,40 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
 
 @click.command(
     short_help="Train one model per seed, then report.",
-    options_metavar="[OPTIONS]", epilog="After -- comes any program that takes a seed, as you would type it.",
+    options_metavar="[OPTIONS]",
+    epilog="Exit codes: 0 every planned run is ok, 1 some are not, 2 nothing was started, 3 bits differ unexpectedly.",
 )  # fmt: skip
 @click.argument("config", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--seeds", help="42,123,456 or 0-9 or both; @FILE for a file of them.")
+@click.option(
+    "--seeds", help="The seeds to train: 42,123,456, or 0-9, or both as in 0-9,42, or @FILE for a file of seeds."
+)
 @_mode
 @click.option(
     "--vary",
     metavar="STREAMS",
-    help="Let only these differ between seeds: init, order, augment, dropout, split; order,dropout say.",
+    help="Let only these random streams differ between seeds: init, order, augment, dropout, split. For example "
+    "order,dropout.",
 )
 @_metrics
-@click.option("--seed-env", metavar="NAME", help="Give the program its seed in this variable, not among its words.")
+@click.option(
+    "--seed-env",
+    metavar="NAME",
+    help="Pass the seed in this environment variable instead of in the command, for example SEED.",
+)
 @_out
 @_until
 @_max_seeds
-@click.option("--lanes", help="Seeds side by side on a GPU: auto, off or a number.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved config and the runs; start nothing.")
-@click.option("--cwd", metavar="{dir}", help="Each run works in a folder of its own, where the files of this one are "
-              "found: small ones as copies, those over 1 MiB and large folders as links.")  # fmt: skip
+@click.option(
+    "--lanes",
+    help="How many seeds of a recipe train side by side on a GPU: auto (the default), off or a number, for example 16.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and the planned runs, and start nothing.")
+@click.option("--cwd", metavar="{dir}", help="Let each run work in a folder of its own. It finds the files of this "
+              "folder there: small ones as copies, files over 1 MiB and large folders as links.")  # fmt: skip
 @click.option("--allow-shared", is_flag=True, default=None,
-              help="Runs may write the same file of this folder side by side: no exit code 1 for it.")  # fmt: skip
+              help="Allow runs to write the same file of this folder side by side. Without it, the exit code is "
+              "then 1.")  # fmt: skip
 @_launching
 @click.pass_context
 def run(
@@ -114,12 +146,14 @@ def run(
       sweep run my.yaml --seeds 0-9 params.optimizer.lr=0.01
       sweep run --seeds 0-9 -- python train.py --lr 0.1 --seed {seed}
 
-    CONFIG is a YAML file; without one the embedded example runs: an MLP on scikit-learn's digits. KEY=VALUE
-    changes it (params.optimizer.lr=0.01). What is missing is trained, nothing twice: the same command again
-    goes on where the last one stopped, and more seeds join those that are there.
+    CONFIG is a YAML file. Without one, the embedded example is trained: an MLP on scikit-learn's digits. KEY=VALUE
+    changes a key, for example params.optimizer.lr=0.01; values with commas make a grid. `sweep config` lists all keys.
 
-    After -- comes any program, unmodified. {seed}, {dir} (the run's own folder), {device}, {run_id} and
-    {params.NAME} are replaced in its words.
+    Finished runs are not trained again: the same command resumes where the last one stopped, and new seeds are added to
+    those that are there.
+
+    After -- comes any program, as you would type it. {seed}, {dir} (the run's own folder), {device}, {run_id} and
+    {params.NAME} are replaced in it.
     """
     command = seeded(ctx.obj["command"], seed_env)
     if vary is not None:
@@ -135,14 +169,14 @@ def run(
     return _launch(checked, out, engine, dry_run=dry_run, as_json=as_json, **options)
 
 
-@click.command(short_help="Train what a directory lacks, as it keeps it.", options_metavar="[OPTIONS]")
+@click.command(short_help="Train the runs that a directory lacks.", options_metavar="[OPTIONS]")
 @click.argument("directory")
-@click.option("--seeds", help="Seeds that join those of the directory: 42,123,456 or 0-9 or both; @FILE.")
+@click.option("--seeds", help="Seeds to add to those of the directory: 42,123,456, or 0-9, or both, or @FILE.")
 @_until
 @_max_seeds
 @_metrics
 @_launching
-@click.option("--trust", is_flag=True, help="Let the directory run code that is not part of sweep.")
+@click.option("--trust", is_flag=True, help="Allow code that the directory names and that is not part of sweep to run.")
 def resume(
     directory: str,
     seeds: str | None,
@@ -154,15 +188,15 @@ def resume(
     trust: bool,
     **options: Any,
 ) -> int:
-    """Train the runs that DIRECTORY lacks, by the config that it keeps, and report.
+    """Train the runs that DIRECTORY lacks, with the config that it keeps, and report.
 
     \b
       sweep resume runs/digits-mlp
       sweep resume runs/digits-mlp --seeds 0-19
 
-    Finished runs are not trained again. Start it in the folder of the first command: files and modules are looked for
-    from there. The directory may have come from anywhere, so code that is not part of sweep is named first, and runs
-    only with --trust.
+    Finished runs are not trained again. Run the command in the folder of the first command, because files and modules
+    are searched from there. The directory may come from anywhere, so code that is not part of sweep is named first and
+    runs only with --trust.
     """
     from sweep.start import kept
 

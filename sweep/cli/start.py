@@ -27,10 +27,15 @@ INSTALL = {
 
 @click.command(short_help="Write a config and a training function to start from.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".")
-@click.option("--recipe", is_flag=True, help="Write my_recipe.py: a model, data and a loss for the built-in loop.")
+@click.option(
+    "--recipe",
+    is_flag=True,
+    help="Write my_recipe.py instead: a model, data and a loss for the built-in training loop.",
+)
 def init(directory: Path, recipe: bool) -> int:
-    """Write experiment.yaml and my_training.py into DIRECTORY (this one by default): a commented config and a
-    training function that runs on a CPU in seconds. Nothing that exists is overwritten.
+    """Write experiment.yaml, a commented config, and my_training.py, a training function that runs on a CPU in seconds.
+
+    They go to DIRECTORY, by default the current one. No existing file is overwritten.
     """
     names = RECIPE if recipe else FILES
     there = [name for name in names if (directory / name).exists()]
@@ -62,9 +67,9 @@ def explained(text: str) -> str:
 
 @click.command(short_help="Print what the keys of a config mean.")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the keys as JSON.")
 def config(keys: tuple[str, ...], as_json: bool) -> int:
-    """Print every key that a config can have, with its default and its meaning; or only the keys that are named.
+    """Print every config key with its default and its meaning, or only the keys that you name.
 
     \b
       sweep config
@@ -94,10 +99,10 @@ def config(keys: tuple[str, ...], as_json: bool) -> int:
 @click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(list(INSTALL)))
 def completion(shell: str) -> int:
-    """Print what makes the shell complete commands, options and file names.
+    """Print the script that lets a shell complete commands, options and file names.
 
     \b
-    To have it in every new shell:
+    To load it in every new shell:
       bash   echo 'eval "$(sweep completion bash)"' >> ~/.bashrc
       zsh    echo 'eval "$(sweep completion zsh)"' >> ~/.zshrc
       fish   sweep completion fish > ~/.config/fish/completions/sweep.fish

@@ -14,16 +14,28 @@ SHORT = {
 @click.command("ml-train", short_help="Train one model.", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("config", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--seed", help="The seed; 42 unless the config says otherwise.")
+@click.option("--seed", help="The seed to train. Default: the seed of the config, or 42.")
 @click.option("--deterministic/--fast", "deterministic", default=None,
-              help="Bit-exact on the same software and hardware; or fast (the default).")  # fmt: skip
-@click.option("--out", metavar="PATH", help="The run directory; runs/NAME by default.")
-@click.option("--lr", help="Short for params.optimizer.lr=…")
-@click.option("--batch_size", "--batch-size", "batch_size", help="Short for params.batch_size=…")
-@click.option("--num_epochs", "--num-epochs", "num_epochs", help="Short for params.epochs=…")
-@click.option("--retry-failed", is_flag=True, help="Train it again if it failed; the old record is kept.")
-@click.option("--json", "as_json", is_flag=True, help="Nothing but the report, as JSON, on stdout.")
-@click.option("--metrics", metavar="WHERE", help="Where a program's metrics are found; see sweep run --help.")
+              help="Use only kernels that give the same bits on the same software and hardware, or the fastest ones "
+              "(the default).")  # fmt: skip
+@click.option("--out", metavar="PATH", help="The run directory. Default: runs/NAME.")
+@click.option("--lr", help="The learning rate, for example 0.01. Short for params.optimizer.lr=…")
+@click.option(
+    "--batch_size",
+    "--batch-size",
+    "batch_size",
+    help="Examples per step, for example 64. Short for params.batch_size=…",
+)
+@click.option(
+    "--num_epochs", "--num-epochs", "num_epochs", help="The number of epochs, for example 20. Short for params.epochs=…"
+)
+@click.option("--retry-failed", is_flag=True, help="Train the seed again if it failed. The old record is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the report, as JSON, on stdout.")
+@click.option(
+    "--metrics",
+    metavar="WHERE",
+    help="Where to find a program's metrics, for example 'val_acc={number}'. See sweep run --help.",
+)
 @click.pass_context
 def ml_train(
     ctx: click.Context,
@@ -39,9 +51,9 @@ def ml_train(
     as_json: bool,
     metrics: str | None,
 ) -> int:
-    """Train one model: the same worker and the same bits as that seed inside a sweep, into the same directory.
+    """Train one model, bit for bit as that seed is trained inside a sweep, into the same directory.
 
-    `ml-train --seed 42`, `ml-train --seed 123`, … and `sweep report` make the sweep one by one.
+    `ml-train --seed 42`, `ml-train --seed 123` and so on train a sweep one seed at a time; `sweep report` reports it.
     """
     from sweep import forked
     from sweep.cli.conduct import conduct

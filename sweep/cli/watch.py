@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 EVERY = 1.0  # seconds between two scans, more where a scan takes long
 
 
-@click.command(short_help="Follow a run from another terminal.")
+@click.command(short_help="Follow a running sweep from another terminal.")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--every", type=click.FloatRange(0.1, 3600), default=EVERY, show_default=True, help="Seconds.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 3600),
+    default=EVERY,
+    show_default=True,
+    help="Seconds between two reads of the directory.",
+)
 def watch(directory: Path, every: float) -> int:
     """Show a running sweep as its own terminal does: progress, running seeds, the interval so far.
 
-    Reads only; ends when the run ends, or at Ctrl-C, which does not touch the run. Where nothing is at work
-    it says how things stand.
+    The command only reads. It ends when the sweep ends, or at Ctrl-C, which does not stop the sweep. If nothing is
+    running, it prints the counts of the runs.
     """
     from sweep.cli.progress import Screen
     from sweep.report.live import Tracker
