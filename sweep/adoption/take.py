@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from sweep.adoption.sources import Entry, Roles, Source, matching, natural, value
 from sweep.config.schema import Collect, Config
+from sweep.cut import without_hash
 from sweep.errors import ConfigError, StoreError
 from sweep.metrics import Found, Left
 from sweep.metrics import predictions as read_predictions
@@ -22,12 +22,12 @@ from sweep.nested import assign
 from sweep.number import number
 from sweep.plan import RunSpec, Target, content_id, folder_name
 from sweep.prepare import versions
-from sweep.report.words import listed
 from sweep.seeds import LARGEST, format_seeds
 from sweep.store import Failure, Manifest, Member, Record, Store, atomic, history, predictions
 from sweep.store.manifest import SeedEntry
 from sweep.store.names import HISTORY, PREDICTIONS
 from sweep.store.owner import now
+from sweep.target.inputs import some
 
 STAMP = "adopted: not run here; seeds as named by the files; a missing run is unknown, not 0 failed"
 TARGET = Target("adopted")
@@ -56,22 +56,22 @@ class Adoption:
     def lines(self) -> Iterator[str]:
         """Yield what is shown before anything is written."""
         cells, config = self.manifest.experiment["cells"], self.manifest.config
-        said = f"for {_some([*config['seed_names']])}" if config.get("seed_names") else ""
+        said = f"for {some([*config['seed_names']])}" if config.get("seed_names") else ""
         said = "numbered in their order: nothing names them, and nothing is paired by them" if self.numbered else said
         each = sorted({len(cell["seeds"]) for cell in cells})
         lengths = f"{each[0]} to {each[-1]} per task" if len(each) > 1 else ""
-        seeds = _some(format_seeds(sorted(self.manifest.seeds)).split(","))
+        seeds = some(format_seeds(sorted(self.manifest.seeds)).split(","))
         failed = sum(bool(entry.failed) for entry in self.runs.values())
         found: dict[str, Sequence[str]] = {
-            "variants": [_some([plain(cell["variant"]) for cell in cells])],
-            "tasks": [_some([plain(cell["task"]) for cell in cells])],
+            "variants": [some(without_hash([cell["variant"] for cell in cells]))],
+            "tasks": [some(without_hash([cell["task"] for cell in cells]))],
             "seeds": [" ".join([seeds, *(f"({why})" for why in (said, lengths) if why)])],
-            "metrics": [_some([name for entry in self.runs.values() if entry.found for name in entry.found.metrics])],
+            "metrics": [some(name for entry in self.runs.values() if entry.found for name in entry.found.metrics)],
             "failed": [f"{failed}, as their tracker says"] if failed else [],
-            "missing": [f"{len(self.missing)}: {_some(self.missing)}; whether they failed is unknown"]
+            "missing": [f"{len(self.missing)}: {some(self.missing)}; whether they failed is unknown"]
             if self.missing else [],
             "unread": [f"{entry.place}: {entry.why}" for entry in self.unread],
-            "duplicate": [f"{_called(key)}: {_some(places)}" for key, places in self.twice.items()],
+            "duplicate": [f"{_called(key)}: {some(places)}" for key, places in self.twice.items()],
             "unequal": list(self._unequal()),
         }  # fmt: skip
         yield f"{len(self.runs)} runs found ({self.kind})"
@@ -98,24 +98,15 @@ class Adoption:
             ends = {key: found.history[-1][0] if found.history else 0 for key, found in its.items()}
             usual = Counter(ends.values()).most_common(1)[0][0]
             if odd := [f"{_called(key)} ends at {end}" for key, end in ends.items() if end != usual]:
-                yield f"{_some(odd)}; the others at {usual}"
+                yield f"{some(odd)}; the others at {usual}"
             every = set().union(*(found.metrics for found in its.values()))
             lacking = {key: sorted(every - set(found.metrics)) for key, found in its.items()}
-            yield from (f"{_called(key)} has no {_some(names)}" for key, names in lacking.items() if names)
+            yield from (f"{_called(key)} has no {some(names)}" for key, names in lacking.items() if names)
 
 
 def _called(key: Key) -> str:
     """A run as its folder below `members/` is called."""
     return "/".join(part for part in (key[0], key[1], f"seed{key[2]}") if part)
-
-
-def plain(folder: str) -> str:
-    """Return the folder of a task or variant without its hash."""
-    return re.sub(r"-[0-9a-f]{6}$", "", folder)
-
-
-def _some(names: Sequence[str]) -> str:
-    return listed(list(dict.fromkeys(name for name in names if name)), _MOST)
 
 
 def adoption(
@@ -135,7 +126,7 @@ def adoption(
     entries = [(source.roles, entry) for source in sources for entry in source.entries]
     if not any(entry.found is not None for _, entry in entries):
         places = "; ".join(f"{entry.place}: {entry.why}" for _, entry in entries[:3])
-        raise ConfigError(f"no metrics in {len(entries)} places", where=_some([s.name for s in sources]), hint=places)
+        raise ConfigError(f"no metrics in {len(entries)} places", where=some(s.name for s in sources), hint=places)
     entries, strays = _without_strays(entries)
     names = dict(old.config.get("seed_names") or {}) if old else {}
     seed_of, numbered = _seeds(entries, names)
@@ -154,7 +145,7 @@ def adoption(
     there = {(m.task, m.variant, m.seed) for m in Store.open(out).scan() if m.record is not None} if old else set()
     missing = [_called(key) for key in sorted(planned - set(runs) - there)]
     unread = [entry for _, entry in entries if entry.found is None] + strays
-    kind = _some(list(dict.fromkeys(source.kind for source in sources)))
+    kind = some(source.kind for source in sources)
     files = _prediction_files(kept, sources[0].roles, names, set(runs)) if kept else {}
     return Adoption(manifest, runs, twice, unread, missing, kind, numbered, files)
 
@@ -286,7 +277,7 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
     if plan.twice:
         key, places = next(iter(plan.twice.items()))
         raise StoreError(
-            f"{len(plan.twice)} runs are there twice, such as {_called(key)}: {_some(places)}",
+            f"{len(plan.twice)} runs are there twice, such as {_called(key)}: {some(places)}",
             where=str(out), hint="name what tells them apart as another part, or leave one of them out",
         )  # fmt: skip
     Store.claim(out)
@@ -296,7 +287,7 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
         new = [key for key in made if key not in held or held[key].record is None]
         changed = [key for key in made if key not in new and _differs(held[key], *made[key])]
         if changed and not replacing:
-            shown = _some([f"{held[key].key} ({plan.runs[key].place})" for key in changed])
+            shown = some([f"{held[key].key} ({plan.runs[key].place})" for key in changed])
             raise StoreError(
                 f"{len(changed)} runs are not what was adopted before: {shown}", where=str(out),
                 hint="--replace takes them as they are now; the old records are kept",

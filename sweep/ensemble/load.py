@@ -13,7 +13,7 @@ import torch
 
 from sweep.ensemble import calibrate
 from sweep.ensemble.gather import PREDICTIONS, Chosen, choose, read
-from sweep.ensemble.members import Classes, Values, ids_of, listed, listing
+from sweep.ensemble.members import Classes, Values, ids_of, listing
 from sweep.ensemble.rebuild import (
     DESCRIBED,
     WEIGHTS,
@@ -29,6 +29,7 @@ from sweep.ensemble.rebuild import (
 from sweep.ensemble.serve import About, Ensemble, as_inputs
 from sweep.errors import EnsembleError, IntegrityError
 from sweep.store import Predictions, Store
+from sweep.target.inputs import some
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
 TOLERANCE = 1e-4
@@ -115,7 +116,7 @@ def load(
     stored = {label: store.predictions(one, split) for label, one in runs}
     rows = rows if rows is not None else own_rows(runs[0][1], metas[0], split, SLICE)
     skipped = [label for label, one in stored.items() if rows is None or one is None]
-    unchecked = [f"not checked against their predictions for {split}: {listed(skipped)}"] if skipped else []
+    unchecked = [f"not checked against their predictions for {split}: {some(skipped)}"] if skipped else []
     for note in unchecked:
         hint = f"pass rows=Rows(ids, inputs), and save predictions for {split} in training, to check them"
         warnings.warn(f"{store.path}: {note}: {hint}", stacklevel=3)

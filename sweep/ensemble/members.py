@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sweep.ensemble.score import Floats, Ints
 from sweep.errors import EnsembleError
 from sweep.store import Predictions
+from sweep.target.inputs import some
 
 MOST_NAMED = 4  # members of one shape that are named, and shapes that are listed
 SUM_TOLERANCE = 1e-3  # a float32 softmax over many classes is off by 1e-5, a half-precision one by more
@@ -143,14 +144,9 @@ def natural(label: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
 
 
-def listed(labels: Sequence[str], most: int = 5) -> str:
-    """ "seed1, seed7 and 3 more"."""
-    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
-
-
 def listing(missing: Sequence[tuple[str, str]]) -> str:
     """ "seed1 (pending), seed7 (failed: diverged) and 3 more"."""
-    return listed([f"{label} ({reason})" for label, reason in missing])
+    return some(f"{label} ({reason})" for label, reason in missing)
 
 
 def ids_of(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:

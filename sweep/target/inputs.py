@@ -144,8 +144,9 @@ def refusal(names: Sequence[str]) -> str:
     )
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
-    """Return the first names of a list, and how many more there are."""
+def some(names: Iterable[str], most: int = 6) -> str:
+    """Return the first different names of a list, and how many more there are; empty ones do not count."""
+    names = [*dict.fromkeys(filter(None, names))]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
