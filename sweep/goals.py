@@ -77,9 +77,9 @@ def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | Non
     return _named(metric)
 
 
-def better(metric: str, a: float, b: float, goals: Mapping[str, str] | None = None) -> bool:
+def better(metric: str, a: float, b: float) -> bool:
     """Return whether `a` is better than `b`. ConfigError when the direction of the metric is unknown."""
-    goal = direction(metric, goals)
+    goal = direction(metric)
     if goal is None:
         raise ConfigError(
             f"it is not known whether more or less of {metric!r} is better",
@@ -141,16 +141,12 @@ def _stem(metric: str) -> str:
     """Return the usual name at the end of a metric's, or ""."""
     words = [word for word in _words(metric) if word not in _SPLITS]
     for cut in (words, [re.sub(r"@?\d+$", "", word) or word for word in words if not word.isdigit()]):
-        for kept in (cut, _without_aside(cut)):
+        for kept in (cut, [word for word in cut if word not in _ASIDE]):
             for start in range(len(kept)):
                 for joint in ("_", ""):
                     if (name := joint.join(kept[start:])) in _USUAL:
                         return name
     return ""
-
-
-def _without_aside(words: Sequence[str]) -> list[str]:
-    return [word for word in words if word not in _ASIDE]
 
 
 @lru_cache(4096)

@@ -152,17 +152,13 @@ def duration(raw: Any) -> Any:
     return sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=True))
 
 
-def _names_test(metric: str) -> bool:
-    return "test" in re.split(r"[^a-z0-9]+", metric.lower())
-
-
 def epoch_rule(raw: Any) -> Any:
     if not isinstance(raw, str) or raw == "final":
         return raw
     found = BEST.fullmatch(raw.strip())
     if found is None:
         wrong(f"{show(raw)} is neither final nor best(METRIC)", "for example best(val/loss)")
-    if _names_test(found[1]):
+    if "test" in re.split(r"[^a-z0-9]+", found[1].lower()):
         wrong(
             f"{show(raw)} chooses the epoch on test data: the test score would then be too good",
             "choose on validation data, best(val/loss), or report the last epoch, final",

@@ -117,9 +117,9 @@ class Diagram:
     level: float
 
 
-def diagram(found: Judged, bins: int = DIAGRAM_BINS, level: float = 0.95) -> Diagram:
+def diagram(found: Judged, level: float = 0.95) -> Diagram:
     """Return the reliability diagram of the top class."""
-    edges = np.unique(np.quantile(found.confidence, np.linspace(0.0, 1.0, bins + 1), method="inverted_cdf"))
+    edges = np.unique(np.quantile(found.confidence, np.linspace(0.0, 1.0, DIAGRAM_BINS + 1), method="inverted_cdf"))
     if len(edges) < 2:
         edges = np.array([0.0, edges[0]])
     index = np.clip(np.searchsorted(edges, found.confidence, side="left") - 1, 0, len(edges) - 2)

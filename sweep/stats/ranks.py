@@ -129,7 +129,7 @@ class WorstRank:
     failed: int
 
 
-def ranked(values: npt.ArrayLike, *, higher_is_better: bool, name: str = "values") -> Floats:
+def ranked(values: npt.ArrayLike, *, higher_is_better: bool) -> Floats:
     """Return shape (n,), NaN or an infinity for a failed seed, with -inf (or +inf) for it.
 
     The only place where a number that is not finite has a meaning: it marks the worst rank, whatever its
@@ -137,7 +137,7 @@ def ranked(values: npt.ArrayLike, *, higher_is_better: bool, name: str = "values
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
-        raise StatisticsError(f"{name} has shape {array.shape}; one number per seed is needed, shape (n,)")
+        raise StatisticsError(f"values have shape {array.shape}; one number per seed is needed, shape (n,)")
     return np.where(np.isfinite(array), array, -math.inf if higher_is_better else math.inf)
 
 

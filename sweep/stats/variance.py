@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, chi_square_quantile, sd_interval, t_quantile
-from sweep.stats.sample import Floats, check_level, per_seed, sample, sd, variance
+from sweep.stats.interval import Interval, chi_square_quantile, t_quantile
+from sweep.stats.sample import Floats, check_level, sample, variance
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,10 @@ class TwoWay:
 
 @dataclass(frozen=True)
 class Noise:
-    """Seed to seed, and run to run of one seed. Spreads side by side, no shares; each has its interval."""
+    """Spread between the runs of one seed, and its interval."""
 
-    seed_sd: float
-    seed_interval: Interval | None
     repeat_sd: float
     repeat_interval: Interval
-    seeds: int
-    repeats_df: int
 
 
 def scores(values: npt.ArrayLike, *, name: str = "scores") -> Floats:
@@ -131,14 +127,13 @@ def _two_way(centre: float, terms: list[tuple[float, int]], twice: float, runs: 
 
 
 def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: float = 0.95) -> Noise:
-    """Spread of repeats within a seed (fast mode's noise) beside the spread between seeds.
+    """Estimate the spread of repeats within a seed (the noise of fast mode).
 
-    values, seeds: shape (runs,). seed_sd is of the means over repeats and so holds repeat_sd/√repeats of
-    noise; repeat_sd is pooled within seeds, Σ(k_s - 1) degrees of freedom, chi-square interval.
+    values, seeds: shape (runs,). repeat_sd is pooled within seeds, Σ(k_s - 1) degrees of freedom, chi-square interval.
     StatisticsError with fewer than two seeds or no seed run twice.
     """
     numbers, labels = sample(values), np.asarray(seeds, dtype=np.int64)
-    distinct, means = per_seed(numbers, labels)
+    distinct = np.unique(labels)
     if distinct.size < 2:
         raise StatisticsError("one seed: its repeats show noise, but nothing to set it beside")
     groups = [numbers[labels == seed] for seed in distinct]
@@ -149,4 +144,4 @@ def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: flo
     alpha = check_level(level)
     low, high = (pooled * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
     within = Interval(low, high, level, "chi-square over repeats within seeds")
-    return Noise(sd(means), sd_interval(means, level), pooled, within, distinct.size, df)
+    return Noise(pooled, within)

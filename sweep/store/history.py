@@ -113,11 +113,11 @@ def table(path: Path) -> Table | list[Row]:
     return parse(data) if found is None else found
 
 
-def stream(path: Path, block: int = 1 << 20) -> Iterator[Row]:
-    """The rows of `read`, `block` bytes at a time: for histories that memory cannot hold."""
+def stream(path: Path) -> Iterator[Row]:
+    """Yield the rows of `read`, a mebibyte at a time: for histories that memory cannot hold."""
     with suppress(FileNotFoundError), atomic.opened(path) as source:
         rest = b""
-        while chunk := source.read(block):
+        while chunk := source.read(1 << 20):
             whole, end, rest = (rest + chunk).rpartition(b"\n")
             yield from parse(whole + end)
 

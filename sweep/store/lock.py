@@ -46,9 +46,9 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
 
 
 @contextmanager
-def briefly(path: Path, seconds: float = 30.0) -> Iterator[None]:
+def briefly(path: Path) -> Iterator[None]:
     """Wait for a lock that others hold only for the length of one write."""
-    with _taken(path, this_process(), seconds=seconds):
+    with _taken(path, this_process(), seconds=30.0):
         yield
 
 

@@ -8,11 +8,10 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from sweep.config import Config
 from sweep.config.rules import safe_name
@@ -66,7 +65,7 @@ def resolve(config: Config) -> Target:
     _check_program(words)
     _check_params(config, words)
     found = script(words)
-    if not any("{seed}" in word for word in words) and not (found and _mentions(found[0])):
+    if not any("{seed}" in word for word in words) and not (found and VARIABLE.encode() in found[0].read_bytes()):
         _refuse_without_seed(words)
     return Target("command", argv=tuple(words), digest=digest(words))
 
@@ -110,10 +109,6 @@ def _module(dotted: str) -> Path | None:
 def _begins(path: Path, start: bytes) -> bool:
     with open(path, "rb") as stream:
         return stream.read(len(start)) == start
-
-
-def _mentions(path: Path) -> bool:
-    return VARIABLE.encode() in path.read_bytes()
 
 
 def _check_program(words: Sequence[str]) -> None:
@@ -166,13 +161,9 @@ def _check_params(config: Config, words: Sequence[str]) -> None:
 
 
 def _refuse_without_seed(words: Sequence[str]) -> None:
-    near = [hole for word in words for hole in _braces(word) if get_close_matches(hole.lower(), ["seed"])]
+    near = [hole for word in words for hole in _HOLE.findall(word) if get_close_matches(hole.lower(), ["seed"])]
     hint = (
         f"did you mean {{seed}} for {{{near[0]}}}?" if near
         else f"e.g. --seed {{seed}}; for a program that reads a variable: --seed-env SEED -- {words[0]} …"
     )  # fmt: skip
     raise ConfigError("no {seed} in it: every seed would be the same run", where="command", hint=hint)
-
-
-def _braces(word: str) -> Iterator[Any]:
-    return iter(_HOLE.findall(word))

@@ -73,7 +73,7 @@ def source_text(function: Callable[..., Any]) -> str:
 def mentions(function: Callable[..., Any], word: str) -> bool:
     """Whether a word stands anywhere in the source that `source_digest` covers."""
     place = _file(function)
-    files = _closure(*place) if place is not None else []
+    files = files_imported(*place) if place is not None else []
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
     return any(word in text for text in (*_parts(function), *texts))
 
@@ -81,7 +81,7 @@ def mentions(function: Callable[..., Any], word: str) -> bool:
 def file_digest(path: Path, root: Path) -> str:
     """sha256 over the normalised syntax trees of a Python file and of what it imports below `root`, both absolute."""
     digest = hashlib.sha256()
-    files = _closure(path, root)
+    files = files_imported(path, root)
     for file in files:
         digest.update(str(file.relative_to(root)).encode() + b"\0")
         digest.update(_parsed(file)[0].encode() + b"\0")
@@ -130,19 +130,14 @@ def shadowed_imports(function: Callable[..., Any]) -> tuple[Path, str] | None:
     place = _file(function)
     if place is None or built_in(_module_of(function)) or installed(place[1]):
         return None
-    names = {name.partition(".")[0] for file in _closure(*place) for name in _imports(file, place[1])}
+    names = {name.partition(".")[0] for file in files_imported(*place) for name in _imports(file, place[1])}
     return next((found for name in sorted(names & _TAKEN) if (found := shadowed(name, place[1]))), None)
 
 
 def files_reached(function: Callable[..., Any]) -> list[Path]:
     """Return the files whose syntax `source_digest` covers; none of a built-in, or of what no file holds."""
     place = None if built_in(_module_of(function)) else _file(function)
-    return _closure(*place) if place is not None else []
-
-
-def files_imported(path: Path, root: Path) -> list[Path]:
-    """Return a Python file and what it imports below `root`, as `file_digest` covers them."""
-    return _closure(path, root)
+    return files_imported(*place) if place is not None else []
 
 
 def meaning(value: Any) -> str:
@@ -394,7 +389,7 @@ def _normal(source: str) -> str:
         return source
 
 
-def _closure(start: Path, root: Path) -> list[Path]:
+def files_imported(start: Path, root: Path) -> list[Path]:
     """Return the file and every module below `root` that it imports, directly or not; sorted.
 
     Among installed packages only its own counts: of others the version does.

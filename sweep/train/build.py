@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from sweep.errors import ConfigError
-from sweep.train import augment, data, models, optim, schedule, scoring
+from sweep.train import augment, data, models, optim, scoring
 from sweep.train.data import Dataset
 from sweep.train.losses import gaussian, squared
 from sweep.train.params import Augment, Data, Model, Optimizer, Schedule, StopEarly, parse_checkpoint
 from sweep.train.recipe import Recipe
+from sweep.train.schedule import factor
 
 
 def training(
@@ -32,16 +33,12 @@ def training(
     return {
         "optimizer": partial(optim.build, optimizer),
         "lr": optimizer.lr,
-        "schedule": partial(_factor, Schedule.model_validate(schedule)),
+        "schedule": partial(factor, Schedule.model_validate(schedule)),
         "augment": None if augment is None else Augment.model_validate(augment),
         "stop_early": None if stop_early is None else StopEarly.model_validate(stop_early),
         "best": parse_checkpoint(checkpoint),
         **plain,
     }
-
-
-def _factor(spec: Schedule, step: int, steps: int) -> float:
-    return schedule.factor(spec, step, steps)
 
 
 def classifier(

@@ -49,7 +49,6 @@ class Pack:
     feed: Feed | None = None
     form: Form | None = None
     groups: list[Group] = field(default_factory=list)
-    pace: float = float("nan")  # seconds of a step of all lanes, lately
     _throttle: Throttle = field(default_factory=Throttle)
     _pool: ThreadPoolExecutor = field(init=False)
     _belt: Belt | None = None
@@ -110,9 +109,7 @@ class Pack:
             begun = time.perf_counter()
             self._steps(positions, rates, seen)
             torch.cuda.synchronize()
-            taken = time.perf_counter() - begun
-            self.pace = taken / max(1, len(positions))
-            return taken
+            return time.perf_counter() - begun
 
         load(start)
         if self.form is None and total - start >= 3 * (WARM + TRIAL) and len(self.seats) > 1:

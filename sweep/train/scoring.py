@@ -59,14 +59,14 @@ def _score_classes(
     return metrics, {"probs": probs.float(), "targets": targets}
 
 
-def ece(probs: Tensor, hits: Tensor, bins: int = ECE_BINS) -> float:
+def ece(probs: Tensor, hits: Tensor) -> float:
     """Expected calibration error of the top label, equal-width bins (Guo et al., 2017, eq. 3).
 
     probs (examples, classes); hits (examples,) whether the top label is right; bins are open on the left.
     """
     top = probs.max(1).values
-    index = (top * bins).ceil().long().clamp(1, bins) - 1
-    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, hits.double() - top.double())
+    index = (top * ECE_BINS).ceil().long().clamp(1, ECE_BINS) - 1
+    gap = torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, index, hits.double() - top.double())
     return float(gap.abs().sum() / len(top))
 
 
