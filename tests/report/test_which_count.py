@@ -126,7 +126,7 @@ def test_a_gate_on_one_directory_says_what_it_holds(tmp_path: Path, capsys: pyte
     store = sweep_of(tmp_path / "d", scores(0.0), seeds=range(6))
     assert main(["compare", str(store.path), "--require", "test/accuracy >= 0.5"]) == 0
     told = capsys.readouterr().out
-    assert "passed: test/accuracy >= 0.5" in told
+    assert "passed     test/accuracy >= 0.5" in told
     assert "paired" not in told
     assert told.startswith("gate on test/accuracy")
 
