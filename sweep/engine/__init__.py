@@ -1,21 +1,12 @@
 """Engines pull tasks and yield what became of them; they know nothing of training."""
 
-from sweep.engine.event import Done, Engine, Event, Gone, Lost, Pull, Slots, Tick, Work
-from sweep.engine.inline import inline
-from sweep.engine.on_ray import RayEngine, job_address, require_memory
-
-__all__ = [
-    "Done",
-    "Engine",
-    "Event",
-    "Gone",
-    "Lost",
-    "Pull",
-    "RayEngine",
-    "Slots",
-    "Tick",
-    "Work",
-    "inline",
-    "job_address",
-    "require_memory",
-]
+from sweep.engine.event import Done as Done
+from sweep.engine.event import Engine as Engine
+from sweep.engine.event import Gone as Gone
+from sweep.engine.event import Lost as Lost
+from sweep.engine.event import Slots as Slots
+from sweep.engine.event import Tick as Tick
+from sweep.engine.inline import inline as inline
+from sweep.engine.on_ray import RayEngine as RayEngine
+from sweep.engine.on_ray import job_address as job_address
+from sweep.engine.on_ray import require_memory as require_memory

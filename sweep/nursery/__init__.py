@@ -9,23 +9,16 @@ the disk.
 
 import sys
 
-from sweep.nursery.asking import Program, call, dismiss, start
-from sweep.nursery.child import alone, at_exit
-from sweep.nursery.messages import GRACE, Call, Ended, Gone, named
+from sweep.nursery.asking import Program as Program
+from sweep.nursery.asking import call as call
+from sweep.nursery.asking import dismiss as dismiss
+from sweep.nursery.asking import start as start
+from sweep.nursery.child import alone as alone
+from sweep.nursery.child import at_exit as at_exit
+from sweep.nursery.messages import GRACE as GRACE
+from sweep.nursery.messages import Call as Call
+from sweep.nursery.messages import Ended as Ended
+from sweep.nursery.messages import Gone as Gone
+from sweep.nursery.messages import named as named
 
 POSSIBLE = sys.platform == "linux"  # elsewhere a fork of a process that has loaded torch is not safe
-
-__all__ = [
-    "GRACE",
-    "POSSIBLE",
-    "Call",
-    "Ended",
-    "Gone",
-    "Program",
-    "alone",
-    "at_exit",
-    "call",
-    "dismiss",
-    "named",
-    "start",
-]

@@ -1,31 +1,16 @@
 """Owns a run directory: its names, its atomic writes, its records and its lock. Reads without torch or Ray."""
 
-from sweep.store.attempt import Attempt
-from sweep.store.directory import Store
-from sweep.store.history import Row, Table
-from sweep.store.manifest import Manifest, SeedEntry
-from sweep.store.member import Member, Status
-from sweep.store.owner import Owner
-from sweep.store.predictions import Predictions
-from sweep.store.reading import Reading
-from sweep.store.record import Artifact, Damaged, Failure, Record
-from sweep.store.scores import Scores
-
-__all__ = [
-    "Artifact",
-    "Attempt",
-    "Damaged",
-    "Failure",
-    "Manifest",
-    "Member",
-    "Owner",
-    "Predictions",
-    "Reading",
-    "Record",
-    "Row",
-    "Scores",
-    "SeedEntry",
-    "Status",
-    "Store",
-    "Table",
-]
+from sweep.store.attempt import Attempt as Attempt
+from sweep.store.directory import Store as Store
+from sweep.store.history import Row as Row
+from sweep.store.history import Table as Table
+from sweep.store.manifest import Manifest as Manifest
+from sweep.store.manifest import SeedEntry as SeedEntry
+from sweep.store.member import Member as Member
+from sweep.store.owner import Owner as Owner
+from sweep.store.predictions import Predictions as Predictions
+from sweep.store.reading import Reading as Reading
+from sweep.store.record import Artifact as Artifact
+from sweep.store.record import Damaged as Damaged
+from sweep.store.record import Failure as Failure
+from sweep.store.record import Record as Record
