@@ -19,6 +19,7 @@ from sweep.store import Failure, Member, Record, Store, atomic, history
 from sweep.store.names import HISTORY_AGAIN
 from sweep.store.record import Artifact
 from sweep.target.command import placeholders
+from sweep.target.inputs import some
 
 READABLE = ("returned", "diverged")  # kinds of failure that another reading may find to be none
 
@@ -58,8 +59,7 @@ def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
     lacking = [f"{m.key} ({why})" for m in members if (why := _lacking(m, collect))]
     if lacking:
         raise StoreError(
-            f"not enough was kept to read these runs again: {', '.join(lacking[:5])}"
-            + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""),
+            f"not enough was kept to read these runs again: {some(lacking)}",
             where=str(store.path), hint="choose another --out, which trains them again",
         )  # fmt: skip
     made = [(member, *_read(member, collect)) for member in members]

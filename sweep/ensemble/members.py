@@ -243,9 +243,7 @@ def _alike(values: Sequence[tuple[str, Arrays]], split: str) -> None:
     (first, (common, *_)), (other, (differing, *_)), *_ = groups.items()
     lines = [f"{differing} saved {saved[differing]} for {split}, {common} saved {saved[common]}"]
     shown = list(groups.values())[:MOST_NAMED]
-    names = [
-        ", ".join(g[:MOST_NAMED]) + (f" and {len(g) - MOST_NAMED} more" if len(g) > MOST_NAMED else "") for g in shown
-    ]
+    names = [some(group, MOST_NAMED) for group in shown]
     width = max(map(len, names))
     lines += [f"{name:<{width}}  {saved[group[0]]}" for name, group in zip(names, shown, strict=True)]
     if len(groups) > MOST_NAMED:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sweep.errors import StoreError
 from sweep.store import atomic, lock
 from sweep.store.names import EVENTS, LOCK, MANIFEST, MANIFEST_LOCK, MEMBERS, STOP, TOKEN, is_ours
+from sweep.target.inputs import some
 
 _OURS = frozenset(
     {MANIFEST, MEMBERS, EVENTS, *(name + end for name in (LOCK, MANIFEST_LOCK) for end in ("", lock.HELD))}
@@ -81,9 +82,8 @@ def _require_own(root: Path) -> None:
         known = {*_OURS, *(path.name for path in _ours(root, STOP, TOKEN, atomic.TEMPORARY))}
         others = sorted(path.name for path in root.iterdir() if path.name not in known)
         if others:
-            listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
             raise StoreError(
-                f"holds other files ({listed}), and a sweep has its directory to itself", where=str(root),
+                f"holds other files ({some(others, 3)}), and a sweep has its directory to itself", where=str(root),
                 hint=f"name a new folder, e.g. --out {root / 'sweep'}",
             )  # fmt: skip
 
