@@ -28,7 +28,8 @@ READ = """
 import resource, sys, time
 def now(): return time.perf_counter(), time.process_time()
 begun = now()
-from sweep import aggregate, report
+from sweep import report
+from sweep.analysis import frames
 from sweep.store import Store
 marks = [("import", now())]
 store = Store.open(sys.argv[1])
@@ -36,13 +37,13 @@ members = list(store.scan())
 told = report.build(store, members=members)
 text = report.text(told)
 marks.append(("directory to report", now()))
-curves = aggregate.history(store, members=members)
+curves = frames.history(store, members=members)
 marks.append(("every run and step", now()))
-for metric in aggregate.metric_names(curves):
-    aggregate.band(curves, metric)
+for metric in frames.metric_names(curves):
+    frames.band(curves, metric)
 marks.append(("bands of all metrics", now()))
 print(text)
-print(f"{len(curves):,} rows x {len(aggregate.metric_names(curves))} metrics")
+print(f"{len(curves):,} rows x {len(frames.metric_names(curves))} metrics")
 for name, then in marks:
     print(f"{name:<22}{then[0] - begun[0]:7.2f} s, of which {then[1] - begun[1]:6.2f} s on the processor")
     begun = then

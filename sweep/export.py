@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.aggregate import frame_of, history, summary
+from sweep.analysis.frames import frame_of, history, summary
 from sweep.errors import EnvironmentRefused, StoreError
 from sweep.nested import flatten
 from sweep.store import Store

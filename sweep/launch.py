@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweep import forked, nursery
+from sweep.analysis.commands import resume
 from sweep.determinism.environment import Answer
 from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Slots
 from sweep.errors import EnvironmentRefused, StoreError, SweepError
@@ -20,7 +21,6 @@ from sweep.plan import RunSpec
 from sweep.preflight import preflight
 from sweep.prepare import Prepared
 from sweep.recollect import collect_of, needed, recollect, suggestions
-from sweep.report.commands import resume
 from sweep.report.sharing import mixed, remedy, sentence
 from sweep.store import Damaged, Failure, Member, Owner, Record, Store, atomic
 from sweep.store.manifest import UNTIL

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from sweep.comparison import Comparison
+    from sweep.analysis.comparison import Comparison
     from sweep.ensemble.select import Metric
     from sweep.report import Report
     from sweep.report.drawing import Size
@@ -59,14 +59,14 @@ class Results:
         A failed run keeps the metrics that it reported: filter on `status`, or use `summary`, before taking a mean.
         A metric that a run did not report is NaN. `seconds` is wall time.
         """
-        from sweep.aggregate import frame
+        from sweep.analysis.frames import frame
 
         return frame(self._reading)
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """Return one row per run and logged step: task, variant, seed, repeat, step and a column per metric."""
-        from sweep.aggregate import history
+        from sweep.analysis.frames import history
 
         return history(self._reading)
 
@@ -90,7 +90,7 @@ class Results:
         StatisticsError
             The name of a metric collides with a column, or the level is no share.
         """
-        from sweep.aggregate import summary, test_to_train
+        from sweep.analysis.frames import summary, test_to_train
 
         vary = self.store.manifest.experiment.get("vary") or ()
         ratio = test_to_train(self._reading.scan(), vary) if vary else None
@@ -156,7 +156,7 @@ class Results:
         StatisticsError
             There is nothing to compare, or no direction of the metric is known.
         """
-        from sweep.comparison import compare
+        from sweep.report.comparison import compare
 
         more = [other._reading if isinstance(other, Results) else Reading.of(other) for other in others]
         return compare(
@@ -250,7 +250,7 @@ class Results:
         ConfigError
             There is no picture of that kind.
         """
-        from sweep.aggregate import metric_names, test_to_train
+        from sweep.analysis.frames import metric_names, test_to_train
         from sweep.report import figures, histories
 
         config = self.store.manifest.config

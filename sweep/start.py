@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import forked, nursery
+from sweep.analysis.commands import repeatable, resumable, resume
 from sweep.config import Config, from_dict, redact
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
@@ -17,7 +18,6 @@ from sweep.launch import Launch
 from sweep.packs import gpus_here
 from sweep.plan import Target, grown
 from sweep.prepare import Prepared, prepare
-from sweep.report.commands import repeatable, resumable, resume
 from sweep.seeds import parse_seeds
 from sweep.store import Store
 from sweep.store.remote import Remote, located
@@ -108,7 +108,7 @@ def start(
     address = address or job_address()
     more = None
     if prepared.config.until is not None and only is None:
-        from sweep.until import waves  # the statistics are loaded where there is a rule
+        from sweep.analysis.adaptive import waves  # the statistics are loaded where there is a rule
 
         more = waves(prepared.config, prepared.plan, found.path)
     prove = None

@@ -35,8 +35,8 @@ class Loud(logging.Handler):
 
 
 LOUD = Loud()
-logging.getLogger("sweep.report").addHandler(LOUD)
-logging.getLogger("sweep.report").setLevel(logging.DEBUG)
+logging.getLogger("sweep.analysis").addHandler(LOUD)
+logging.getLogger("sweep.analysis").setLevel(logging.DEBUG)
 
 # What the person who runs the tests has called themselves is not theirs to change.
 STATE = tempfile.mkdtemp(prefix="sweep-state-")
@@ -60,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """A report made as for a user: a part that fails is a note."""
-    logger = logging.getLogger("sweep.report")
+    logger = logging.getLogger("sweep.analysis")
     logger.removeHandler(LOUD)
     yield
     logger.addHandler(LOUD)

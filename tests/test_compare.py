@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from finished import accuracies, failure, normal, put, sweep_of
 
-from sweep import comparison, report
+from sweep import report
+from sweep.analysis.compare import best as best_of
 from sweep.cli.app import main
-from sweep.comparison.words import limits
 from sweep.errors import ConfigError, StatisticsError
+from sweep.report import comparison
+from sweep.report.intervals import limits
 from sweep.stats import (
     all_pairs_superiority,
     failure_difference,
@@ -47,9 +49,19 @@ def values(variant, seeds=range(10)):
     return [value(seed, variant) for seed in seeds]
 
 
+class Said:
+    """A pair with what is said of it."""
+
+    def __init__(self, found, at):
+        self.pair, self.body = found.pairs[at], comparison.to_json(found)["pairs"][at]
+
+    def __getattr__(self, name):
+        return getattr(self.pair, name) if hasattr(self.pair, name) else self.body[name]
+
+
 def only(found):
     assert len(found.pairs) == 1
-    return found.pairs[0]
+    return Said(found, 0)
 
 
 def test_variants_of_one_directory_are_paired_by_seed(tmp_path):
@@ -174,7 +186,9 @@ def test_one_pair_that_alone_would_pass_does_not_pass_among_many(tmp_path):
     found = comparison.compare(grid(tmp_path / "d", variants=variants, seeds=range(8)))
     assert any(pair.difference.p < 0.05 for pair in found.pairs)  # the negative control
     assert all(pair.verdict == "none" for pair in found.pairs)
-    assert "not significant after Holm correction" in " ".join(pair.sentence for pair in found.pairs)
+    assert "not significant after Holm correction" in " ".join(
+        pair["sentence"] for pair in comparison.to_json(found)["pairs"]
+    )
 
 
 @pytest.mark.parametrize("name", ["lr-0.01", B, "0.01", "2", "B"])
@@ -348,7 +362,7 @@ def test_a_gate_over_seeds_that_a_comparing_rule_chose_is_stamped(tmp_path):
     store = grid(tmp_path / "d", seeds=range(6))
     store.keep_until({"rule": "test/accuracy: A > B", "state": "A > B", "cells": []})
     found = comparison.compare(Store.open(tmp_path / "d"), baseline="lr-0.01", require=["test/accuracy >= base"])
-    assert found.checks[0].stamp == "unadjusted for the looks of a stopping rule"
+    assert comparison.to_json(found)["checks"][0]["stamp"] == "unadjusted for the looks of a stopping rule"
 
 
 def test_without_pairs_the_interval_is_stamped(tmp_path):
@@ -410,7 +424,7 @@ def test_a_cut_through_a_grid_averages_within_the_seed(tmp_path):
     members = list(store.scan())
     assert {m.status for m in members} == {"lost"}  # their records are of other parameters: a stranger's directory
 
-    from sweep.cut import regrouped
+    from sweep.variants import regrouped
 
     assert {m.variant for m in regrouped(members, store.manifest, ["lr"])} == {"lr=1", "lr=2"}
     assert {m.variant for m in regrouped(members, store.manifest, ["params.wd"])} == {"wd=0", "wd=5"}
@@ -549,7 +563,7 @@ def test_bold_across_directories_is_what_was_compared(tmp_path):
         for name, mean, shift in (("good", 0.95, 0), ("bad", 0.5, 20))
     ]
     made = [report.build(store) for store in stores]
-    best = comparison.best(stores, "test/accuracy", {})
+    best = best_of(stores, "test/accuracy", {})
     assert best == {(str(tmp_path / "good"), "", "")}
     assert "| good | **0.9" in report.markdown(*made, best=best)
     assert "**" not in report.markdown(*made)

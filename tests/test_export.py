@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from finished import failure, sweep_of
 
-from sweep import aggregate
+from sweep.analysis import frames
 from sweep.cli.app import main
 from sweep.errors import EnvironmentRefused, StoreError
 from sweep.export import export
@@ -124,7 +124,7 @@ def test_mlflow_read_with_its_own_client(store: Store, tmp_path: Path) -> None:
     assert [point.value for point in client.get_metric_history(one.info.run_id, "train/loss")] == [2.0, 1.0, 0.5]
     assert runs["b/seed3"].info.status == "FAILED"
     mean = runs["b: over seeds"]
-    row = aggregate.summary(aggregate.frame(store)).set_index(["variant", "metric"]).loc[("b", "test/accuracy")]
+    row = frames.summary(frames.frame(store)).set_index(["variant", "metric"]).loc[("b", "test/accuracy")]
     found = [mean.data.metrics[f"test/accuracy/{name}"] for name in ("mean", "low", "high")]
     assert found == row[["mean", "low", "high"]].tolist()
     assert (mean.data.params["failed"], mean.data.tags["sweep.kind"]) == ("1", "aggregate")
@@ -150,7 +150,7 @@ def test_wandb_offline_read_as_its_own_sync_reads_it(store: Store, tmp_path: Pat
     assert len(found) == 8 + 2
     assert found["b/seed2"]["test/accuracy"] == 0.92
     assert (found["b/seed2"]["exit"], found["b/seed3"]["exit"]) == (0, 1)
-    row = aggregate.summary(aggregate.frame(store)).set_index(["variant", "metric"]).loc[("b", "test/accuracy")]
+    row = frames.summary(frames.frame(store)).set_index(["variant", "metric"]).loc[("b", "test/accuracy")]
     mean = found["b: over seeds"]
     assert [mean[f"test/accuracy/{name}"] for name in ("mean", "low", "high")] == row[["mean", "low", "high"]].tolist()
     assert (mean["kind"], mean["group"]) == ("aggregate", "b")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import sweep
-from sweep.comparison import compare
+from sweep.analysis.compare import compare
 
 
 def test_dir_shows_the_public_names_and_each_is_there() -> None:

@@ -11,7 +11,8 @@ import pytest
 from finished import accuracies, failure, normal, planned, put, sweep_of
 
 import sweep
-from sweep import report, until
+from sweep import report
+from sweep.analysis import adaptive as until
 from sweep.cli.app import main
 from sweep.config import from_dict
 from sweep.errors import ConfigError
@@ -78,7 +79,7 @@ def test_the_report_gives_the_asked_width_and_calls_the_t_interval_descriptive(t
     made = report.build(store)
     assert "± 0.0060 (95 % CI over seeds" in made.headline
     assert "fixed-width rule" in made.headline
-    assert "only descriptive" in made.until["summary"]
+    assert "only descriptive" in made.stopping
     assert made.rows[0].half_width != pytest.approx(0.006)
     assert "a rule chose the number of seeds" in report.markdown(made)
 
@@ -130,7 +131,7 @@ def test_no_spread_never_stops_before_the_cap(tmp_path):
     store = trained(constant, tmp_path / "d", "test/accuracy ± 0.5", max_seeds=12).store
     assert len(store.manifest.seeds) == 12
     assert store.manifest.until["state"] == "not reached"
-    assert "not reached with 12 seeds" in store.manifest.until["summary"]
+    assert "not reached with 12 seeds" in report.build(store).stopping
 
 
 def test_a_failed_seed_uses_its_place_and_gives_no_number(tmp_path):
@@ -144,7 +145,7 @@ def test_a_metric_that_no_run_reports_ends_it_at_the_first_look(tmp_path):
     store = trained(misnamed, tmp_path / "d", "test/accuracy ± 0.006").store
     assert len(store.manifest.seeds) <= 9
     assert store.manifest.until["state"] == "incomplete"
-    assert "no run reports test/accuracy" in store.manifest.until["summary"]
+    assert "no run reports test/accuracy" in report.build(store).stopping
 
 
 @pytest.mark.parametrize(("gap", "verdict"), [(0.03, "A > B"), (-0.03, "B > A"), (0.0, "not reached")])
@@ -206,7 +207,7 @@ def test_seeds_beyond_the_stop_are_shown_not_counted(tmp_path):
     assert list(more(store)) == []
     kept = store.manifest.until
     assert kept["counted"] == list(range(9))
-    assert "11 further seeds shown, not counted" in kept["summary"]
+    assert "11 further seeds shown, not counted" in report.build(store).stopping
     assert kept["cells"][0]["mean"] == pytest.approx(np.mean([values[s] for s in range(9)]))
     assert "n = 9," in report.build(store).headline
 

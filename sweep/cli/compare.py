@@ -77,9 +77,8 @@ def compare(
       sweep compare runs/forest
       sweep compare runs/base runs/candidate --require "test/accuracy >= base - 0.005"
     """
-    from sweep import comparison
     from sweep.cli.read import keys
-    from sweep.report import wants_color
+    from sweep.report import comparison, wants_color
 
     stores = [Reading.of(path) for path in directories]
     found = comparison.compare(

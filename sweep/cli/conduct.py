@@ -36,7 +36,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
     # The report's modules take a second to load: not while Ray starts, not when all is done and somebody waits, and
     # not for what a single run prints.
     reported = as_json or not single
-    fetching = threading.Thread(target=import_module, args=("sweep.report.assemble",), daemon=True)
+    fetching = threading.Thread(target=import_module, args=("sweep.report.worded",), daemon=True)
     try:
         with _signals(launch, progress.warn) as seen:
             try:
@@ -95,7 +95,7 @@ def left(store: Store) -> str:
 
 def again(launch: Launch, store: Store) -> str:
     """Return the command that trains the rest; of one run, or what the directory does not keep, the same again."""
-    from sweep.report.commands import resumable, resume
+    from sweep.analysis.commands import resumable, resume
 
     if launch.only is not None or not resumable(store.manifest):
         words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed", "--retrain")]

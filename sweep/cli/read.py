@@ -78,7 +78,7 @@ def _show_runs(store: Store, members: list[Member]) -> None:
 
 def go_on(store: Store, counts: dict[str, int]) -> str:
     """What to type next: watch what is at work, train what is missing, else read the report."""
-    from sweep.report.commands import resume
+    from sweep.analysis.commands import resume
 
     here = shlex.quote(store.shown)
     if store.owner() is not None or counts["running"]:
@@ -99,7 +99,7 @@ def count(members: list[Member]) -> dict[str, int]:
 
 
 def sentence(counts: dict[str, int], *, adopted: bool = False) -> str:
-    from sweep.report.model import Adopted, Counts
+    from sweep.analysis.model import Adopted, Counts
 
     return str((Adopted if adopted else Counts)(**counts))
 
@@ -209,11 +209,11 @@ def report(
 
 def _best(stores: Sequence[Store], metric: str, level: float) -> frozenset[tuple[str, str, str]]:
     """What several directories in one table may set in bold: nothing, where they cannot be compared."""
-    from sweep import comparison
-    from sweep.comparison.arms import declared
+    from sweep.analysis.arms import declared
+    from sweep.analysis.compare import best
 
     try:
-        return comparison.best(stores, metric, declared(stores), level=level)
+        return best(stores, metric, declared(stores), level=level)
     except StatisticsError:
         return frozenset()
 
@@ -235,7 +235,7 @@ def _comparison(store: Store, level: float) -> Any:
     """Of the variants of a directory, or why there is none; None where there is one variant only."""
     if len({cell["variant"] for cell in store.manifest.experiment["cells"]}) < 2:
         return None
-    from sweep.comparison import compare
+    from sweep.report.comparison import compare
 
     try:
         return compare(store, level=level)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sweep.cut import variants_of
 from sweep.ensemble.members import Members, natural, refuse_missing, stack
 from sweep.errors import EnsembleError, SweepError
 from sweep.store import Member, Store
+from sweep.variants import variants_of
 
 BUDGET = 256 << 20  # bytes of matched predictions that are kept for a store
 PREDICTIONS = "predictions-{split}.npz"

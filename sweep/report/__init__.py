@@ -1,4 +1,4 @@
-"""What a finished directory says: as data, text, Markdown, LaTeX and figures. Loads neither torch nor Ray.
+"""What is said of a finished directory: as text, Markdown, LaTeX, HTML and figures. Loads neither torch nor Ray.
 
 Its parts, and pandas with them, are loaded as they are asked for: who only looks at a sweep while it runs needs
 `sweep.report.live` alone. Figures are in `sweep.report.figures`, apart from the rest because they load matplotlib.
@@ -8,29 +8,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweep.report.assemble import build
     from sweep.report.document import wants_color
-    from sweep.report.model import Cause, Counts, Environment, Report, Row, Score, Together, to_json
     from sweep.report.overview import brief_text, side_by_side, text
     from sweep.report.paper import latex, markdown
+    from sweep.report.worded import Report, build, to_json
 
 _MODULES = {
-    "assemble": ("build",),
     "document": ("wants_color",),
-    "model": ("Cause", "Counts", "Environment", "Report", "Row", "Score", "Together", "to_json"),
     "overview": ("brief_text", "side_by_side", "text"),
     "paper": ("latex", "markdown"),
+    "worded": ("Report", "build", "to_json"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "Cause",
-    "Counts",
-    "Environment",
     "Report",
-    "Row",
-    "Score",
-    "Together",
     "brief_text",
     "build",
     "latex",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sweep.analysis.model import Row
 from sweep.errors import StoreError
 from sweep.number import number, percent
 from sweep.report.document import Document, Note, Section, Table
-from sweep.report.model import Report, Row
-from sweep.report.words import listed, plural
+from sweep.report.sentence import headline
+from sweep.report.worded import Report
 from sweep.store import Member, Store, record
 from sweep.store.atomic import read
 from sweep.store.manifest import ADOPTED
 from sweep.store.member import attempts_of
 from sweep.store.names import RECORD
+from sweep.words import listed, plural
 
 UNKNOWN = "not recorded: to be answered by you"
 
@@ -42,7 +44,7 @@ def _answers(found: Report, store: Store, members: list[Member]) -> Iterator[tup
     yield "runs", str(counts) if found.mode == ADOPTED else plain
     yield "primary metric", f"{found.primary or UNKNOWN}; all other metrics are exploratory"
     for row in found.primary_rows:
-        yield f"result{f' ({row.label})' if row.label else ''}", f"{row.headline}; {row.method}"
+        yield f"result{f' ({row.label})' if row.label else ''}", f"{headline(found, row)}; {row.method}"
     yield "assumption of the interval", "seeds are independent draws, roughly normal; no claim beyond what it is over"
     yield "epoch reported", found.result or UNKNOWN
     yield "hyperparameters", _parameters(config)

@@ -28,7 +28,7 @@ from rich.cells import cell_len
 
 from sweep.errors import one_line
 from sweep.report.layout import BOLD, DIM, GAP, INDENT, RED, STYLE, YELLOW, paint, wrapped
-from sweep.report.words import shown
+from sweep.words import shown
 
 Kind = Literal["lead", "plain", "aside", "warning", "failure", "command"]
 Medium = Literal["text", "markdown", "latex", "html"]

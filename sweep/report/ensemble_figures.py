@@ -13,8 +13,8 @@ from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, direction
 from sweep.number import number, percent, places
 from sweep.report.drawing import COLORS, FAILED, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style
-from sweep.report.words import plural, shown
 from sweep.report.worth_view import source
+from sweep.words import plural, shown
 
 MOST_MEMBERS = 40  # of a matrix
 MOST_POINTS = 200  # of a risk-coverage curve

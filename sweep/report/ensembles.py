@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 from markupsafe import Markup
 
+from sweep.analysis.model import Together
 from sweep.ensemble import Assessment, Classification
 from sweep.errors import SweepError
 from sweep.report import document
 from sweep.report import ensemble_figures as figures
 from sweep.report.document import Document
 from sweep.report.drawing import inline
-from sweep.report.model import Report, Together
+from sweep.report.worded import Report
 from sweep.report.worth import worth
 from sweep.report.worth_view import view
 from sweep.store import Store

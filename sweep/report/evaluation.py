@@ -8,8 +8,8 @@ from dataclasses import replace
 from sweep.evaluation import Answers, Compared, Difference, Items
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import Document, Note, Section, Table
-from sweep.report.words import plural
-from sweep.stats.interval import Interval
+from sweep.stats import Interval, Method
+from sweep.words import plural
 
 MOST_LISTED = 10  # examples
 MOST_STEPS = 8  # rows of the abstention table
@@ -69,7 +69,7 @@ def _means(found: Sequence[Items]) -> Table:
     return Table(("", "seeds", "items", "mean", "over seeds", "over items", "over both"), rows, notes=notes)
 
 
-_none = Interval(0.0, 0.0, 0.95, "")
+_none = Interval(0.0, 0.0, 0.95, Method.T)
 
 
 def _interval(interval: Interval | None, scale: int | None) -> str:

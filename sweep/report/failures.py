@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sweep.cut import without_hash
-from sweep.report.model import Cause, Report
-from sweep.report.words import listed, shown
+from sweep.analysis.model import Cause, Overview
 from sweep.seeds import format_seeds
 from sweep.store.record import IN_WORDS
+from sweep.variants import without_hash
+from sweep.words import listed, shown
 
 NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 
@@ -23,7 +23,7 @@ def groups_of(causes: Sequence[Cause]) -> list[tuple[Cause, ...]]:
     return sorted(map(tuple, found.values()), key=lambda group: -len(group))
 
 
-def title(group: Sequence[Cause], report: Report) -> str:
+def title(group: Sequence[Cause], report: Overview) -> str:
     """Return "16 × RuntimeError at tiny.py:5 (B, E; seeds 13, 14 and 3 more)"."""
     first = group[0]
     what = first.exception if first.kind == "raised" and first.exception else IN_WORDS.get(first.kind, first.kind)
@@ -40,7 +40,7 @@ def message(group: Sequence[Cause]) -> str:
     return f"{first.exception}: {said}" if first.exception and first.kind != "raised" else said
 
 
-def _who(group: Sequence[Cause], report: Report) -> str:
+def _who(group: Sequence[Cause], report: Overview) -> str:
     seeds = sorted({one.seed for one in group})
     parts = [f"seed{'s' * (len(seeds) > 1)} {listed(format_seeds(seeds).split(','), 6)}"]
     if len(report.variants) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from sweep import aggregate
+from sweep.analysis import frames
+from sweep.analysis.comparison import Comparison, Pair
 from sweep.errors import StatisticsError
-from sweep.goals import ARROWS, Goal, direction
+from sweep.goals import ARROWS, direction
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import distinct
 from sweep.report.drawing import COLORS, FAILED, INK, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style, wrapped
 from sweep.report.drawing import inline as inline
 from sweep.report.drawing import save as save
-from sweep.report.sentence import labels, scope
-from sweep.report.words import listed, shown
+from sweep.report.sentence import scope
 from sweep.stats.sample import unit
+from sweep.variants import labels_of
+from sweep.words import listed, shown
 
 __all__ = ["COLORS", "Size", "curves", "forest", "inline", "members", "save", "style"]
 
@@ -42,23 +44,6 @@ MOST_POINTS = 200  # of a curve, a third in a panel; longer ones are thinned, an
 DECADE = 10  # a range beyond this factor is drawn on a logarithmic axis
 
 
-class Compared(Protocol):
-    """A comparison of variants, which is made a layer above."""
-
-    @property
-    def metric(self) -> str: ...
-    @property
-    def goal(self) -> Goal | None: ...
-    @property
-    def level(self) -> float: ...
-    @property
-    def why(self) -> str: ...
-    @property
-    def pairs(self) -> Sequence[Any]: ...
-    @property
-    def warnings(self) -> Sequence[str]: ...
-
-
 def members(
     table: pd.DataFrame,
     metric: str,
@@ -74,10 +59,10 @@ def members(
 
     Parameters
     ----------
-    table : `aggregate.frame`
+    table : `frames.frame`
         Repeats are averaged within their seed. Seeds without a value are counted in the row's words; they are never
         drawn at a place that they do not have. A row with one seed has no interval.
-    ratio : see `aggregate.test_to_train`
+    ratio : see `frames.test_to_train`
     called : (task, variant) -> what to call it
     size : preset of `drawing.SIZES`
 
@@ -86,10 +71,10 @@ def members(
     StatisticsError
         No run reports the metric, or no axis can hold its values.
     """
-    summary = aggregate.summary(table, [metric], level=level, ratio=ratio)
+    summary = frames.summary(table, [metric], level=level, ratio=ratio)
     goal = direction(metric, goals)
     rows: list[Any] = list(summary.itertuples())
-    name = called or labels((row.task, row.variant) for row in rows)
+    name = called or labels_of((row.task, row.variant) for row in rows)
     if goal is not None:
         rows.sort(key=lambda row: (row.task, not row.n, -row.mean if goal == "max" else row.mean))
     most = MOST_ROWS if lines(size) >= 42 else MOST_ROWS_NARROW
@@ -160,7 +145,7 @@ def _row(axes: Axes, place: int, row: Any, seeds: npt.NDArray[np.int64], its: Fl
         axes.plot([row.mean], [place + 0.2], "D", ms=6, mec="none", color=COLORS[0])
 
 
-def forest(found: Compared, *, task: str | None = None, size: Size = "screen") -> Figure:
+def forest(found: Comparison, *, task: str | None = None, size: Size = "screen") -> Figure:
     """Draw each variant's difference from the best one, or from the baseline, with its interval.
 
     The intervals hold for all pairs of the comparison together. A filled mark says that the means are shown to
@@ -205,7 +190,7 @@ def forest(found: Compared, *, task: str | None = None, size: Size = "screen") -
     return frame.figure
 
 
-def _reference(pairs: Sequence[Any], goal: str | None) -> str:
+def _reference(pairs: Sequence[Pair], goal: str | None) -> str:
     """Return the variant that the others are held against: a baseline in every pair, else the best mean."""
     common = set.intersection(*({pair.a.name, pair.b.name} for pair in pairs)) if len(pairs) > 1 else set()
     if len(common) == 1:
@@ -214,7 +199,7 @@ def _reference(pairs: Sequence[Any], goal: str | None) -> str:
     return str((min if goal == "min" else max)(means, key=lambda name: means[name], default=""))
 
 
-def _against(reference: str, pairs: Sequence[Any], found: Compared) -> list[tuple[str, float, float, float, bool]]:
+def _against(reference: str, pairs: Sequence[Pair], found: Comparison) -> list[tuple[str, float, float, float, bool]]:
     """Return (variant, difference from the reference, its interval, whether it is shown), the best first."""
     rows = []
     for pair in pairs:
@@ -248,8 +233,8 @@ def curves(
 
     Parameters
     ----------
-    history : `aggregate.history`
-    runs : `aggregate.frame`
+    history : `frames.history`
+    runs : `frames.frame`
         Leaves failed runs out of the mean, as the table does, and marks where they ended.
     order : (task, variant) pairs
         In this order; those that are not named come last.
@@ -278,7 +263,7 @@ class Curves:
         called: Mapping[Cell, str] | None = None,
     ) -> None:
         if metric not in history or not np.isfinite(history[metric].to_numpy(np.float64)).any():
-            names = aggregate.metric_names(history)
+            names = frames.metric_names(history)
             raise StatisticsError(
                 f"{metric!r} was never logged", hint="logged: " + (listed(names, 20) if names else "nothing")
             )
@@ -290,7 +275,7 @@ class Curves:
         self.apart = len(cells) > MOST_TOGETHER
         points, most = (MOST_POINTS // 3, MOST_RUNS // 2) if self.apart else (MOST_POINTS, MOST_RUNS)
         drawn = dict(list(cells.items())[:MOST_PANELS])
-        every = max(1, -(-max(cell[aggregate.STEP].nunique() for cell in drawn.values()) // points))
+        every = max(1, -(-max(cell[frames.STEP].nunique() for cell in drawn.values()) // points))
         self.stride = every * int(history.attrs.get("stride", 1))
         self.bands = {name: _Bands(cell, metric, runs, level, every, most) for name, cell in drawn.items()}
         self.variants = len(cells)
@@ -370,25 +355,25 @@ class _Bands:
         self, cell: pd.DataFrame, metric: str, runs: pd.DataFrame | None, level: float, every: int, most: int
     ) -> None:
         counted, failed = _kept(cell, runs)
-        table = aggregate.band(counted, metric, level)
+        table = frames.band(counted, metric, level)
         drawn = table.iloc[::-1].iloc[::every].iloc[::-1]  # counted from the end: the last step is kept
-        self.steps, self.mean = drawn[aggregate.STEP].to_numpy(), drawn["mean"].to_numpy()
+        self.steps, self.mean = drawn[frames.STEP].to_numpy(), drawn["mean"].to_numpy()
         self.low, self.high = drawn["low"].to_numpy(), drawn["high"].to_numpy()
         self.counted = _behind(table)
-        self.grid = grid = np.unique(cell.loc[np.isfinite(cell[metric].to_numpy(np.float64)), aggregate.STEP])
-        by_run = [run for _, run in counted.groupby(list(aggregate.RUN[2:]), sort=True)]
+        self.grid = grid = np.unique(cell.loc[np.isfinite(cell[metric].to_numpy(np.float64)), frames.STEP])
+        by_run = [run for _, run in counted.groupby(list(frames.RUN[2:]), sort=True)]
         self.deciles = len(by_run) > most
         self.runs: list[tuple[npt.NDArray[np.int64], Floats]] = []
         if self.deciles:
-            at = counted[counted[aggregate.STEP].isin(self.steps)].groupby(aggregate.STEP)[metric]
+            at = counted[counted[frames.STEP].isin(self.steps)].groupby(frames.STEP)[metric]
             self.first, self.ninth = (at.quantile(q).reindex(self.steps).to_numpy() for q in (0.1, 0.9))
         else:
             for run in by_run:
-                own = run[run[aggregate.STEP].isin(grid)]
-                x, y = own[aggregate.STEP].to_numpy(), own[metric].to_numpy(np.float64)
+                own = run[run[frames.STEP].isin(grid)]
+                x, y = own[frames.STEP].to_numpy(), own[metric].to_numpy(np.float64)
                 keep = np.arange(x.size) % every == (x.size - 1) % every
                 self.runs.append((x[keep], y[keep]))
-        self.ends = [end for _, run in failed.groupby(list(aggregate.RUN[2:])) if (end := _end(run, metric))]
+        self.ends = [end for _, run in failed.groupby(list(frames.RUN[2:])) if (end := _end(run, metric))]
         self.early = [(x[-1], y[-1]) for x, y in self.runs if x.size and x[-1] < grid[-1] and np.isfinite(y[-1])]
 
     @property
@@ -476,8 +461,8 @@ def _counted(row: Any) -> str:
 
 def _seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
     seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
-    kept = aggregate.converged(seeds, status)
-    return aggregate.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
+    kept = frames.converged(seeds, status)
+    return frames.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
 
 
 def _stacked(values: Floats) -> Floats:
@@ -502,7 +487,7 @@ def _density(values: Floats) -> tuple[Floats, Floats]:
 
 def _cells(history: pd.DataFrame, order: Sequence[Cell], called: Mapping[Cell, str] | None) -> dict[str, pd.DataFrame]:
     grouped = {(str(t), str(v)): cell for (t, v), cell in history.groupby(["task", "variant"], observed=True)}
-    name = labels(grouped) if called is None or len(grouped) < 2 else called
+    name = labels_of(grouped) if called is None or len(grouped) < 2 else called
     rank = {cell: place for place, cell in enumerate(order)}
     return {name[cell]: grouped[cell] for cell in sorted(grouped, key=lambda cell: (rank.get(cell, len(rank)), cell))}
 
@@ -511,23 +496,23 @@ def _kept(cell: pd.DataFrame, runs: pd.DataFrame | None) -> tuple[pd.DataFrame, 
     """Return the rows of the runs that enter a mean, and those of failed ones; all, where nothing says which."""
     if runs is None:
         return cell, cell.iloc[:0]
-    keys = list(aggregate.RUN[2:])
+    keys = list(frames.RUN[2:])
     its = runs[(runs["task"] == str(cell["task"].iloc[0])) & (runs["variant"] == str(cell["variant"].iloc[0]))]
     status = its["status"].to_numpy(dtype=str)
     own = pd.MultiIndex.from_frame(cell[keys])
-    kept = aggregate.converged(its["seed"].to_numpy(), status)
+    kept = frames.converged(its["seed"].to_numpy(), status)
     counted, failed = (own.isin(pd.MultiIndex.from_frame(its.loc[w, keys])) for w in (kept, status == "failed"))
     return cell[counted], cell[failed]
 
 
 def _end(run: pd.DataFrame, metric: str) -> tuple[int, float] | None:
     there = run[np.isfinite(run[metric].to_numpy(np.float64))]
-    return (int(there[aggregate.STEP].iloc[-1]), float(there[metric].iloc[-1])) if len(there) else None
+    return (int(there[frames.STEP].iloc[-1]), float(there[metric].iloc[-1])) if len(there) else None
 
 
 def _behind(band: pd.DataFrame) -> str:
     """ "n = 10, 9 from step 31": where the number of seeds behind the mean changes, and to what."""
-    n, steps = band["n"].to_numpy(), band[aggregate.STEP].to_numpy()
+    n, steps = band["n"].to_numpy(), band[frames.STEP].to_numpy()
     if n.size == 0:
         return "no step that all runs logged"
     changes = [f"{n[i]} from step {steps[i]}" for i in np.flatnonzero(np.diff(n)) + 1]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweep import aggregate
+from sweep.analysis import frames
 from sweep.errors import IntegrityError
 from sweep.goals import is_score
 from sweep.store import Member, Row, Store, Table
@@ -29,13 +29,13 @@ class Histories:
     refused: list[str] = field(default_factory=list)
 
     def frame(self, metric: str) -> pd.DataFrame:
-        """Return one metric as `aggregate.history` gives it; `attrs["stride"]`: every so many values are there."""
+        """Return one metric as `frames.history` gives it; `attrs["stride"]`: every so many values are there."""
         parts = self.logged[metric]
         lengths = [steps.size for _, steps, _ in parts]
         table = pd.DataFrame({
-            name: np.repeat(np.array([getattr(m, name) for m, _, _ in parts]), lengths) for name in aggregate.RUN
+            name: np.repeat(np.array([getattr(m, name) for m, _, _ in parts]), lengths) for name in frames.RUN
         } | {
-            aggregate.STEP: np.concatenate([steps for _, steps, _ in parts]),
+            frames.STEP: np.concatenate([steps for _, steps, _ in parts]),
             metric: np.concatenate([values for _, _, values in parts]),
         })  # fmt: skip
         table.attrs["stride"] = self.strides[metric]
@@ -48,7 +48,7 @@ def read(store: Store, members: Iterable[Member]) -> Histories:
     most = max(100, min(4000, MOST // (10 * max(1, len(runs)))))
     for member in runs:
         try:
-            steps, columns = aggregate.by_step(_rows(store, member))
+            steps, columns = frames.by_step(_rows(store, member))
         except IntegrityError:
             found.refused.append(member.key)
             continue

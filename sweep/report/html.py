@@ -22,23 +22,25 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from sweep import aggregate
+from sweep.analysis import frames
+from sweep.analysis.commands import repeatable
+from sweep.analysis.comparison import Comparison
+from sweep.analysis.parts import Parts
 from sweep.config import to_yaml
 from sweep.errors import StatisticsError, printable
 from sweep.goals import is_score
-from sweep.report import document, failures, figures, histories, overview
-from sweep.report.assemble import build
-from sweep.report.commands import repeatable
+from sweep.report import document, failures, figures, histories, overview, spreads
+from sweep.report.comparison import view
 from sweep.report.document import Document, Note, Table
 from sweep.report.ensembles import Pooled, pooled
-from sweep.report.figures import Compared, Size
-from sweep.report.model import Report
-from sweep.report.parts import Parts
-from sweep.report.sentence import leading, rates, standing
-from sweep.report.words import listed, path_argument, plural, shown
+from sweep.report.figures import Size
+from sweep.report.remarks import said_of
+from sweep.report.sentence import Headline, leading, rates, standing
+from sweep.report.worded import Report, build
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED
+from sweep.words import listed, path_argument, plural, shown
 
 MOST_CARDS = 8  # metrics beside the primary one with a picture; every one is in the table
 MOST_CURVES = 5  # metrics whose learning curves are drawn
@@ -57,7 +59,7 @@ class Card:
     notes: tuple[str, ...] = ()
 
 
-def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None = None) -> str:
+def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | None = None) -> str:
     """Return the whole report of a run directory as HTML text.
 
     comparison: of its variants, or why there is none. Each history and each file of predictions is read once.
@@ -68,12 +70,12 @@ def page(store: Store, *, level: float = 0.95, comparison: Compared | str | None
     return render(report, store, members, comparison)
 
 
-def render(report: Report, store: Store, members: Sequence[Member], comparison: Compared | str | None) -> str:
+def render(report: Report, store: Store, members: Sequence[Member], comparison: Comparison | str | None) -> str:
     style, script = _asset("report.css"), _asset("report.js")
-    table, vary = aggregate.frame_of(members), tuple(store.manifest.experiment.get("vary") or ())
+    table, vary = frames.frame_of(members), tuple(store.manifest.experiment.get("vary") or ())
     called = {(row.task, row.variant): row.label for row in report.rows}
     draw = partial(figures.members, table, level=report.level, called=called, vary=vary,
-                   goals=store.manifest.config.get("goals"), ratio=aggregate.test_to_train(members, vary))  # fmt: skip
+                   goals=store.manifest.config.get("goals"), ratio=frames.test_to_train(members, vary))  # fmt: skip
     varied = {row.metric for row in report.rows if row.n and row.sd != 0}
     rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
     causes, parts = _grouped(report), Parts()
@@ -87,15 +89,15 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
             "default-src 'none'", f"style-src {digest(style)}", f"script-src {digest(script)}", "img-src data:",
             "base-uri 'none'", "form-action 'none'",
         ]),
-        "headline": _headline(report.headlines[0]) if len(report.headlines) == 1 else ("", _standing(report), ""),
+        "headline": _headline(report),
         "leading": parts.made("the picture of each seed", lambda: _both(
             partial(draw, report.primary), "p", f"each seed's {shown(report.primary)}"
         ) if any(row.n for row in report.primary_rows) else "", ""),
         "forests": parts.made("the picture of the differences", lambda: list(_forests(comparison)), []),
         "rates": list(rates(report.primary_rows)),
         "across": parts.made("the scores over tasks", lambda: _set(overview.across(report.across)), ""),
-        "spreads": parts.made("the spread of the seeds", lambda: _set(overview.spreads(report.spreads)), ""),
-        "medians": [one.sentence for one in report.medians if one.failed],
+        "spreads": parts.made("the spread of the seeds", lambda: _set(overview.spread(report.spreads)), ""),
+        "medians": [spreads.median(one) for one in report.medians if one.failed],
         "cards": parts.made("the pictures of metrics", lambda: [
             Card(shown(m), _picture(partial(draw, m, size="card"), f"m{i}", shown(m)))
             for i, m in enumerate(rest[:MOST_CARDS])
@@ -123,17 +125,16 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
     answers["curves"], answers["uncurved"] = parts.made(
         "the learning curves", lambda: _curve_cards(report, store, members, table), none
     )
-    answers["report"] = replace(report, notes=(*parts.notes, *report.notes))
+    answers["report"] = replace(report, asides=(*parts.remarks, *report.asides))
     text: str = _template().render(answers)
     return text
 
 
-def _compared(comparison: Compared | str | None) -> tuple[Markup, Markup]:
+def _compared(comparison: Comparison | str | None) -> tuple[Markup, Markup]:
     """Return what a comparison says first, and all the rest but the next command."""
     if comparison is None or isinstance(comparison, str):
         return Markup(""), Markup("")
-    found: Any = comparison
-    first, *rest = found.document.sections
+    first, *rest = view(comparison).sections
     lead, more = (document.html(Document(sections=its), level=3) for its in ([first], rest[:-1]))
     return lead, more
 
@@ -155,34 +156,14 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> Any:
     made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"shown": shown, "listed": listed, "plural": plural}
+    made.filters |= {"shown": shown, "listed": listed, "plural": plural, "said_of": said_of}
     return made.from_string(_asset("report.html"))
 
 
-def _headline(text: str) -> tuple[str, str, str]:
-    """("test/accuracy", "0.9681 ± 0.0042", "95 % CI over seeds, …")."""
-    head, _, rest = text.partition(" (")
-    words = head.split(" ")
-    for i in range(1, len(words)):
-        if _is_number(words[i]) and words[i + 1 : i + 2] in ([], ["±"]):
-            return " ".join(words[:i]), " ".join(words[i:]), rest.removesuffix(")")
-    return head, "", rest.removesuffix(")")
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word.replace("−", "-").replace(",", ""))
-    except ValueError:
-        return False
-    return True
-
-
-def _standing(report: Report) -> str:
-    """Say which variant is best of the only task."""
+def _headline(report: Report) -> Headline:
+    """Return the value of the only variant, or which variant is best of the only task."""
     said = standing(report)
-    return (
-        said[0].value if len(said) == 1 else f"{shown(report.primary)} of {plural(len(report.primary_rows), 'variant')}"
-    )
+    return said[0] if len(said) == 1 else Headline(shown(report.primary), f"of {len(report.primary_rows)} variants")
 
 
 def _grouped(report: Report) -> list[dict[str, str]]:
@@ -215,7 +196,7 @@ def _both(draw: Callable[..., Figure], name: str, label: str) -> Markup:
     return Markup("").join(Markup('<div class="on-{}">{}</div>').format(size, made[size]) for size in sizes)
 
 
-def _forests(comparison: Compared | str | None) -> Iterator[Markup]:
+def _forests(comparison: Comparison | str | None) -> Iterator[Markup]:
     if comparison is None or isinstance(comparison, str):
         return
     found: Any = comparison

@@ -18,9 +18,9 @@ from rich.cells import cell_len
 
 from sweep.number import around, number
 from sweep.report.document import distinct
-from sweep.report.sentence import labels
-from sweep.report.words import plural, shown
 from sweep.store import Member, Record, Store
+from sweep.variants import labels_of
+from sweep.words import plural, shown
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -148,7 +148,7 @@ class Tracker:
         if status != "ok" or not metrics:
             return
         if self.primary is None or self.primary not in metrics:
-            from sweep.report.assemble import primary_metric
+            from sweep.analysis.overview import primary_metric
 
             self.primary = primary_metric(self.primary, list(metrics))
         value = metrics.get(self.primary, math.nan)
@@ -189,7 +189,7 @@ class Tracker:
         """Return the variants as the report calls them: without the hash of their folder where names stay distinct."""
         arms = dict.fromkeys(key.rpartition("/")[0] for key in list(self.statuses))
         cells = {arm: (arm.rpartition("/")[0], arm.rpartition("/")[2]) for arm in arms}
-        called = labels(cells.values())
+        called = labels_of(cells.values())
         return {arm: called[cell] for arm, cell in cells.items()}
 
 

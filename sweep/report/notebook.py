@@ -8,14 +8,14 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from sweep.aggregate import frame_of
+from sweep.analysis.frames import frame_of
 from sweep.errors import StatisticsError
 from sweep.report.document import Document, Figure, Section, notebook
 from sweep.report.live import Running, Tracker, html
-from sweep.report.model import Report
 from sweep.report.overview import brief
-from sweep.report.words import shown
+from sweep.report.worded import Report
 from sweep.store import Member
+from sweep.words import shown
 
 BETWEEN = 0.5  # seconds between two updates of a cell
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from sweep.cut import without_hash
+from sweep.analysis.model import Across, Row, Score, Spread, Together
+from sweep.analysis.parts import Parts
 from sweep.goals import ARROWS
 from sweep.number import limits, number, percent, places, signed
-from sweep.report import document, failures
-from sweep.report.across import over
+from sweep.report import document, failures, remarks, spreads
 from sweep.report.document import Document, Note, Section, Table
-from sweep.report.model import Across, Report, Row, Score, Spread, Together
-from sweep.report.parts import Parts
 from sweep.report.sentence import Headline, leading, rates, standing
-from sweep.report.words import listed, path_argument, plural, shown
+from sweep.report.worded import Report
 from sweep.seeds import format_seeds
+from sweep.variants import without_hash
+from sweep.words import listed, path_argument, plural, shown
 
 MOST_ROWS = 60  # rows of the table of metrics beyond which only the primary metric is shown
 MOST_BRIEF = 12  # rows of the brief table
@@ -40,7 +39,7 @@ def brief(report: Report) -> Document:
     """Return the value or the verdict, the counts, the primary metric of each variant and what failed."""
     said, here = standing(report), path_argument(report.directory)
     about = [
-        ("stopping", _stopping(report)),
+        ("stopping", shown(report.stopping, 400)),
         ("bit-exact", shown(report.reproducibility, 130) if report.mode == "deterministic" else ""),
         *(("note", note) for note in report.notes[:2]),
     ]
@@ -64,14 +63,17 @@ def everything(report: Report) -> Document:
         ("the headline", lambda: [*_lead(said), Note(str(report.counts))]),
         ("the table of metrics", lambda: metrics(report)),
         ("the scores over tasks", lambda: across(report.across)),
-        ("the spread of the seeds", lambda: spreads(report.spreads)),
+        ("the spread of the seeds", lambda: spread(report.spreads)),
         ("the ensemble", lambda: together(report.together)),
         ("the list of failures", lambda: _causes(report)),
         ("the list of warnings", lambda: _warnings(report)),
         ("the details", lambda: [*_details(report), *_again(said)]),
     ]
     sections = [Section("", parts.made(name, partial(_listed, make), [])) for name, make in blocks]
-    return Document(report.name, [*sections, Section("", [Note(note, "plain", "note") for note in parts.notes])])
+    return Document(
+        report.name,
+        [*sections, Section("", [Note(note, "plain", "note") for note in map(remarks.said_of, parts.remarks)])],
+    )
 
 
 def _listed(make: Callable[[], Iterable[Note | Table]]) -> list[Note | Table]:
@@ -83,14 +85,14 @@ def _lead(said: Sequence[Headline]) -> Iterator[Note]:
     told = said[:MOST_TASKS]
     shared = len({one.means for one in told}) == 1
     for one in told:
-        yield Note(one.value, "lead")
+        yield Note(one.line, "lead")
         if one.means and (not shared or one is told[-1]):
             yield Note(f"({one.means})")
     yield from _untold(said)
 
 
 def _again(said: Sequence[Headline]) -> Iterator[Note]:
-    yield from (Note(one.value, "lead") for one in said[:MOST_TASKS])
+    yield from (Note(one.line, "lead") for one in said[:MOST_TASKS])
     yield from _untold(said)
 
 
@@ -184,7 +186,7 @@ def together(found: Sequence[Together]) -> Iterator[Table | Note]:
         of = f"{shown(one.label)}: " if one.label else ""
         count = str(one.members) if one.members == one.planned else f"{one.members} of {one.planned}"
         if one.reason:
-            refused.append(Note(f"{of}no ensemble on {shown(one.split)}: {shown(one.reason, 300)}"))
+            refused.append(Note(f"{of}no ensemble on {shown(one.split)}: {shown(spreads.why(one), 300)}"))
             continue
         table.append(f"{of}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
         table += [_score(score) for score in one.scores]
@@ -218,7 +220,9 @@ def _causes(report: Report) -> Iterator[Note]:
     if report.causes:
         yield Note("without a result", "lead")
     yield from (Note(rate, "aside") for rate in rates(report.primary_rows, clean=False))
-    yield from (Note(one.sentence, "aside") for one in [one for one in report.medians if one.failed][:MOST_CAUSES])
+    yield from (
+        Note(spreads.median(one), "aside") for one in [one for one in report.medians if one.failed][:MOST_CAUSES]
+    )
     yield from _groups(report, MOST_CAUSES)
 
 
@@ -234,7 +238,7 @@ def _details(report: Report) -> Iterator[Note]:
         ("result", report.result),
         ("mode", report.how),
         ("seeds", listed(format_seeds(report.seeds).split(","), 12) + repeats + _extended(report)),
-        ("stopping", _stopping(report)),
+        ("stopping", shown(report.stopping, 400)),
         ("machine", _machine(report)),
         ("bit-exact", report.reproducibility),
         *(("note", note) for note in report.notes[:5]),
@@ -254,11 +258,6 @@ def _extended(report: Report) -> str:
     return f"; extended {plural(report.extensions, 'time')} after results existed (intervals unadjusted)"
 
 
-def _stopping(report: Report) -> str:
-    """What the rule that chose the number of seeds found; its own interval, not the plain one, is the answer."""
-    return shown(str(report.until.get("summary") or dict(report.until)), 400) if report.until else ""
-
-
 def _machine(report: Report) -> str:
     if not report.environments:
         return ""
@@ -266,7 +265,7 @@ def _machine(report: Report) -> str:
     return shown(first.summary, 200) + (f", and {rest} other (see warnings)" if rest else "")
 
 
-def spreads(found: Sequence[Spread]) -> Iterator[Table | Note]:
+def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
     """Return each cell's sd with its interval, the best seed beside what chance alone makes of it, and why."""
     told = found[:MOST_CELLS]
     if not told:
@@ -299,37 +298,29 @@ def _true(found: Sequence[Spread]) -> Iterator[str]:
         scale = places((one.true_high - one.true_low) / 2)
         yield (
             f"{name}true {shown(one.metric)}, over seeds and {one.examples} examples: {number(one.true_mean, scale)},"
-            f" {percent(one.level)} CI {limits(one.true_low, one.true_high, scale)}; {training(one)}"
+            f" {percent(one.level)} CI {limits(one.true_low, one.true_high, scale)}; {spreads.training(one)}"
         )
-    chance = [one for one in found if one.sentence]
+    chance = [one for one in found if one.mostly_chance]
     if chance:
         which = ", ".join(shown(one.label) for one in chance)
-        yield (f"{which}: " if which else "") + chance[0].sentence
-
-
-def training(one: Spread) -> str:
-    """Say what training alone would leave of the spread; negative estimates as they are."""
-    raw = one.training_variance or 0.0
-    if raw <= 0:
-        return f"training alone would give no spread that can be seen (variance {number(raw, digits=2)})"
-    return f"on endless test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
+        yield (f"{which}: " if which else "") + spreads.chance(chance[0])
 
 
 def across(found: Sequence[Across]) -> Iterator[Table | Note]:
     """Return the mean and interquartile mean over tasks, or why there are none."""
-    scored = [one for one in found if not one.reason]
+    scored = [one for one in found if one.mean is not None]
     if not scored:
-        yield from (Note(f"across tasks: {one.reason}") for one in found[:1])
+        yield from (Note(f"across tasks: {spreads.why(one)}") for one in found[:1])
         return
     level = percent(found[0].level)
     rows = [
         [one.label or one.metric, number(one.mean, 3), _ends(one.mean_low, one.mean_high), number(one.iqm, 3),
-         _ends(one.iqm_low, one.iqm_high)] if not one.reason else [one.label or one.metric, "—", "—", "—", "—"]
+         _ends(one.iqm_low, one.iqm_high)] if one.mean is not None else [one.label or one.metric, "—", "—", "—", "—"]
         for one in found
     ]  # fmt: skip
     first = scored[0]
-    notes = [f"{shown(first.metric)} over {over(first)}; {first.method}"]
-    notes += [f"{shown(one.label)}: {one.reason}" for one in found if one.reason]
+    notes = [f"{shown(first.metric)} over {spreads.over(first)}; {spreads.method(first)}"]
+    notes += [f"{shown(one.label)}: {spreads.why(one)}" for one in found if one.mean is None]
     yield Table(["across tasks, normalised", "mean", f"{level} CI", "IQM", f"{level} CI"], rows, notes=notes)
 
 
@@ -343,12 +334,12 @@ def side_by_side(reports: Sequence[Report], *, width: int = 80) -> str:
     Sources do not add up to the whole, so there are no shares. "" where all vary the same.
     """
     found = [(report.name, one) for report in reports for one in report.spreads]
-    if len({one.source for _, one in found}) < 2:
+    if len({one.vary for _, one in found}) < 2:
         return ""
     rows = []
     for name, one in found:
         scale = places(one.sd)
-        label = f"{one.source} ({name}{': ' + one.label if one.label else ''})"
+        label = f"{spreads.source(one)} ({name}{': ' + one.label if one.label else ''})"
         rows.append([label, str(one.seeds), number(one.sd, scale), limits(one.sd_low, one.sd_high, scale)])
     metrics = sorted({one.metric for _, one in found})
     header = ["what the seeds vary", "seeds", "sd", f"{percent(found[0][1].level)} CI of the sd"]

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Literal
 
+from sweep.analysis.model import Row
 from sweep.errors import StatisticsError
 from sweep.number import around, number, percent
-from sweep.report import across, document
+from sweep.report import document, spreads
 from sweep.report.document import Table
-from sweep.report.model import Report, Row
-from sweep.report.sentence import failed_of, scope
-from sweep.report.words import listed, plural, shown
+from sweep.report.sentence import failed_of
+from sweep.report.worded import Report
 from sweep.store.manifest import ADOPTED
+from sweep.words import listed, plural, shown
 
 Spread = Literal["ci", "sd"]
 Best = Set[tuple[str, str, str]]  # (directory, task, variant) of what may be set in bold
@@ -36,7 +37,7 @@ def markdown(
 
     metrics: by default those of the primary metric's split. spread: "ci" prints mean ± half-width of the t
     interval, "sd" mean ± standard deviation, and the header says which. best: what is bold in the primary
-    metric, from `sweep.comparison.best`; by default what a single report says itself.
+    metric, from `sweep.analysis.compare.best`; by default what a single report says itself.
     StatisticsError for a metric that no report has.
     """
     return document.markdown(document.of(_table(reports, metrics, in_percent, spread, best)))
@@ -138,25 +139,24 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     interval = (
         f"half-width of the {percent(first.level)} Student t interval" if spread == "ci" else "standard deviation (sd)"
     )
-    yield f"Mean ± {interval} {first.over or scope(first.primary)}; n counts seeds that finished."
+    yield f"Mean ± {interval} {first.over}; n counts seeds that finished."
     if any(row.failed for report in reports for row in report.rows):
         yield "Means are over converged seeds only; failed seeds are counted in the last column."
     for report, called in zip(reports, _called(reports), strict=True):
         of = f"{shown(called)}: " if len(reports) > 1 else ""
-        yield from (f"{of}{one.sentence}." for one in report.medians if one.failed)
+        yield from (f"{of}{spreads.median(one)}." for one in report.medians if one.failed)
     for report, called in zip(reports, _called(reports), strict=True):
         of = f"{shown(called)}: " if len(reports) > 1 else ""
-        yield from (f"Across tasks, {of}{across.sentence(one)}." for one in report.across)
+        yield from (f"Across tasks, {of}{spreads.together(one)}." for one in report.across)
     others = [shown(name) for name in names if name != first.primary]
     if others:
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
     if bold:
         yield "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared)."
     for report, called in zip(reports, _called(reports), strict=True):
-        if report.until.get("summary"):
+        if report.until:
             late = "; it was named after results existed" if report.until.get("named_late") else ""
-            said = shown(str(report.until["summary"]), 400)
-            yield f"{shown(called)}: a rule chose the number of seeds: {said}{late}."
+            yield f"{shown(called)}: a rule chose the number of seeds: {shown(report.stopping, 400)}{late}."
     for report, called in zip(reports, _called(reports), strict=True):
         times = plural(report.extensions, "time")
         extended = f"; extended {times} after results existed" if report.extensions else ""

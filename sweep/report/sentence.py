@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sweep.cut import without_hash
+from sweep.analysis.model import Counts, Overview, Row
 from sweep.goals import Goal
 from sweep.number import around, number, percent
-from sweep.report.model import Counts, Report, Row
-from sweep.report.words import listed, plural, shown
+from sweep.variants import without_hash
+from sweep.words import listed, plural, shown
 
 
 def scope(metric: str, vary: Sequence[str] = (), ratio: float | None = None, *, converged: bool = False) -> str:
@@ -33,29 +32,23 @@ def _set(split: str, *, joined: bool) -> str:
     return f"{' and ' if joined else ''}{name}" if name else ""
 
 
-def labels(cells: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """(task, variant) -> what to call it: "" for the only one, without the hash where names stay distinct."""
-    wanted = list(dict.fromkeys(cells))
-    if len(wanted) < 2:
-        return dict.fromkeys(wanted, "")
-    kept = [tuple(part for part in cell if part) for cell in wanted]
-    short = [" · ".join(re.sub(r"-[0-9a-f]{6}$", "", part) for part in cell) for cell in kept]
-    full = [" · ".join(cell) for cell in kept]
-    return dict(zip(wanted, short if len(set(short)) == len(short) else full, strict=True))
-
-
 @dataclass(frozen=True)
 class Headline:
-    """A line that a reader can quote: the value, and what it means: what it is over, n and the failures."""
+    """A line that a reader can quote: of what it is, the value, and what that is over, n and the failures."""
 
+    name: str
     value: str
     means: str = ""
 
+    @property
+    def line(self) -> str:
+        return f"{self.name} {self.value}".strip()
+
     def __str__(self) -> str:
-        return f"{self.value} ({self.means})" if self.means else self.value
+        return f"{self.line} ({self.means})" if self.means else self.line
 
 
-def headline(report: Report, row: Row) -> Headline:
+def headline(report: Overview, row: Row) -> Headline:
     """Return the mean of a row with its interval, what that is over, n and the failures.
 
     "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", say. Where a rule
@@ -72,18 +65,18 @@ def headline(report: Report, row: Row) -> Headline:
         value = around(met["mean"], (interval["high"] - interval["low"]) / 2)
         looked = f"fixed-width rule, {plural(met['looks'], 'look')}"
         kind = f"{percent(interval['level'])} CI"
-        return Headline(f"{name} {value}", f"{kind} {over}; {looked}; n = {met['n']}, {counted}")
+        return Headline(name, value, f"{kind} {over}; {looked}; n = {met['n']}, {counted}")
     if row.n == 0:
-        return Headline(f"{of}: {_nothing(row)}")
+        return Headline(f"{of}:", _nothing(row))
     counted = f"n = {row.n}{_out_of(row)}, {_failures(row)}"
-    value = f"{name} {around(row.mean or 0.0, row.half_width)}"
+    value = around(row.mean or 0.0, row.half_width)
     if row.half_width is None:
-        return Headline(value, f"no interval: one seed has no spread; {counted}")
+        return Headline(name, value, f"no interval: one seed has no spread; {counted}")
     if row.half_width == 0:
-        return Headline(value, f"all {row.n} seeds gave the same value; {counted}")
+        return Headline(name, value, f"all {row.n} seeds gave the same value; {counted}")
     peeked = f"; unadjusted for {plural(report.extensions, 'extension')}" if report.extensions else ""
     kind = f"descriptive {percent(row.level)} CI" if report.until else f"{percent(row.level)} CI"
-    return Headline(value, f"{kind} {over}; {counted}{peeked}")
+    return Headline(name, value, f"{kind} {over}; {counted}{peeked}")
 
 
 def silence(counts: Counts) -> str:
@@ -95,7 +88,7 @@ def silence(counts: Counts) -> str:
     return f"no run has finished (0 of {counts.planned})"
 
 
-def standing(report: Report) -> list[Headline]:
+def standing(report: Overview) -> list[Headline]:
     """Return what is read first: the headline of the only variant, or for each task the variant with the best mean.
 
     It is called the best where some other is worse than it by Holm over all pairs.
@@ -103,10 +96,10 @@ def standing(report: Report) -> list[Headline]:
     by_task: dict[str, list[Row]] = {}
     for row in report.primary_rows:
         by_task.setdefault(row.task, []).append(row)
-    return [_leading(report, rows) for rows in by_task.values()] or [Headline(silence(report.counts))]
+    return [_leading(report, rows) for rows in by_task.values()] or [Headline("", silence(report.counts))]
 
 
-def _leading(report: Report, rows: Sequence[Row]) -> Headline:
+def _leading(report: Overview, rows: Sequence[Row]) -> Headline:
     leader = leading(rows)
     if len(rows) == 1 or leader is None:
         return headline(report, leader or rows[0])
@@ -115,7 +108,7 @@ def _leading(report: Report, rows: Sequence[Row]) -> Headline:
     name = (f"{shown(task)}: " if task else "") + f"{one.letter} ({shown(one.label)})"
     alike = sum(row.best for row in rows) - 1 if leader.best else None
     failed = any(row.failed for row in rows) and not leader.failed
-    return Headline(ranked(name, made.value, len(rows) - 1, alike, goal=leader.goal, failed=failed), made.means)
+    return Headline("", ranked(name, made.line, len(rows) - 1, alike, goal=leader.goal, failed=failed), made.means)
 
 
 def ranked(name: str, value: str, others: int, alike: int | None, *, goal: Goal | None, failed: bool) -> str:
@@ -137,7 +130,7 @@ def leading(rows: Iterable[Row]) -> Row | None:
     return max(known, key=lambda row: sign * (row.mean or 0.0), default=None)
 
 
-def _met(report: Report, row: Row) -> Mapping[str, Any] | None:
+def _met(report: Overview, row: Row) -> Mapping[str, Any] | None:
     """Return what the manifest keeps of a fixed-width rule that was met for this row."""
     for cell in report.until.get("cells", ()):
         if (cell["task"], cell["variant"], cell["metric"]) == (row.task, row.variant, row.metric):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from sweep.store import Member
 from sweep.target.inputs import some
@@ -29,12 +29,16 @@ def remedy(allowed: bool) -> str:
 
 def mixed(members: Iterable[Member]) -> str:
     """Say which runs of a directory a change of the program or its data may have reached; "" where it reached none."""
-    ended = [(m.key, m.record.files.get("changed") or ()) for m in members if m.record is not None]
-    reached = [key for key, names in ended if names]
+    return two_programs({m.key: m.record.files.get("changed") or () for m in members if m.record is not None})
+
+
+def two_programs(changed: Mapping[str, Sequence[str]]) -> str:
+    """Return `mixed` of runs and the files that changed during each."""
+    reached = [key for key, names in changed.items() if names]
     if not reached:
         return ""
-    names = dict.fromkeys(name for _, its in ended for name in its)
-    before = some([key for key, its in ended if not its]) or "no run"
+    names = dict.fromkeys(name for its in changed.values() for name in its)
+    before = some([key for key, its in changed.items() if not its]) or "no run"
     return (
         f"{some([*names])} changed during {some(reached)}: {before} ran with the files as planned, "
         f"{some(reached)} with the old or the new ones"

@@ -29,6 +29,7 @@ from sweep.stats.interval import clopper_pearson as clopper_pearson
 from sweep.stats.interval import sd_interval as sd_interval
 from sweep.stats.interval import summarise as summarise
 from sweep.stats.interval import t_interval as t_interval
+from sweep.stats.method import Method as Method
 from sweep.stats.planning import expected_best as expected_best
 from sweep.stats.planning import seeds_for_difference as seeds_for_difference
 from sweep.stats.planning import seeds_for_half_width as seeds_for_half_width

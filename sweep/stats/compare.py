@@ -17,6 +17,7 @@ from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, resampled, t_quantile
+from sweep.stats.method import SPLITS, Method
 from sweep.stats.sample import Floats, bisected, check_level, mean, rounding, sample, variance
 
 
@@ -37,7 +38,7 @@ class Difference:
     n_a: int
     n_b: int
     paired: bool
-    method: str
+    method: Method
     correlation: float | None = None
 
     @property
@@ -108,12 +109,10 @@ def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Differe
     n = gaps.size
     estimate = mean(gaps)
     if n < 2:
-        return Difference(estimate, None, None, None, None, n, n, True, "paired t over seeds")
+        return Difference(estimate, None, None, None, None, n, n, True, Method.PAIRED_T)
     error = math.sqrt(variance(gaps) / n)
-    interval, p = _student(estimate, error, n - 1, level, "paired t over seeds")
-    return Difference(
-        estimate, interval, p, error, n - 1, n, n, True, "paired t over seeds", correlation(first, second)
-    )
+    interval, p = _student(estimate, error, n - 1, level, Method.PAIRED_T)
+    return Difference(estimate, interval, p, error, n - 1, n, n, True, Method.PAIRED_T, correlation(first, second))
 
 
 def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
@@ -125,7 +124,7 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference
     m, n = first.size, second.size
     estimate = mean(first) - mean(second)
     if min(m, n) < 2:
-        return Difference(estimate, None, None, None, None, m, n, False, "Welch t over seeds")
+        return Difference(estimate, None, None, None, None, m, n, False, Method.WELCH)
     u, v = variance(first) / m, variance(second) / n
     error = math.sqrt(u + v)
     scale = max(u, v)
@@ -133,8 +132,8 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference
     df = (
         (u / scale + v / scale) ** 2 / ((u / scale) ** 2 / (m - 1) + (v / scale) ** 2 / (n - 1)) if scale else m + n - 2
     )
-    interval, p = _student(estimate, error, df, level, "Welch t over seeds")
-    return Difference(estimate, interval, p, error, df, m, n, False, "Welch t over seeds")
+    interval, p = _student(estimate, error, df, level, Method.WELCH)
+    return Difference(estimate, interval, p, error, df, m, n, False, Method.WELCH)
 
 
 def difference(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95) -> Difference:
@@ -150,12 +149,12 @@ def over_splits(found: Difference, ratio: float, level: float = 0.95) -> Differe
     if found.error is None or found.df is None or found.interval is None:
         return found
     error = found.error * resampled(min(found.n_a, found.n_b), ratio)
-    method = f"{found.method.removesuffix(' over seeds')} over splits, variance by Nadeau & Bengio"
+    method = SPLITS[found.method]
     interval, p = _student(found.estimate, error, found.df, level, method)
     return replace(found, error=error, interval=interval, p=p, method=method)
 
 
-def _student(estimate: float, error: float, df: float, level: float, method: str) -> tuple[Interval, float | None]:
+def _student(estimate: float, error: float, df: float, level: float, method: Method) -> tuple[Interval, float | None]:
     half = t_quantile(df, 1 - check_level(level) / 2) * error
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else None
     return Interval(estimate - half, estimate + half, level, method), p
@@ -226,7 +225,7 @@ def hedges_g(
     if math.isnan(low) or math.isnan(high):
         return Effect(g, None)
     scale = shrink * error / unit
-    return Effect(g, Interval(scale * low, scale * high, level, "noncentral t"))
+    return Effect(g, Interval(scale * low, scale * high, level, Method.NONCENTRAL_T))
 
 
 def noncentrality(t: float, df: float, probability: float) -> float:
@@ -252,7 +251,7 @@ class RateDifference:
     n_a: int
     failed_b: int
     n_b: int
-    method: str
+    method: Method
 
 
 def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: float = 0.95) -> RateDifference:
@@ -268,9 +267,9 @@ def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: 
     in_a, in_b = wilson(failed_a, n_a, level), wilson(failed_b, n_b, level)
     low = a - b - math.hypot(a - in_a.low, in_b.high - b)
     high = a - b + math.hypot(in_a.high - a, b - in_b.low)
-    interval = Interval(low, high, level, "Newcombe hybrid score")
+    interval = Interval(low, high, level, Method.NEWCOMBE)
     p = fisher(failed_a, n_a, failed_b, n_b)
-    return RateDifference(a - b, interval, p, failed_a, n_a, failed_b, n_b, "Fisher exact")
+    return RateDifference(a - b, interval, p, failed_a, n_a, failed_b, n_b, Method.FISHER)
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
@@ -279,7 +278,7 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     centre = (k + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
     low, high = max(centre - half, 0.0) if k else 0.0, centre + half if k < n else 1.0
-    return Interval(low, high, level, "Wilson score")
+    return Interval(low, high, level, Method.WILSON)
 
 
 def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:

@@ -15,19 +15,18 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
+from sweep.stats.method import Method
 from sweep.stats.sample import Floats, check_level, mean, sample, sd, unit
-
-RESAMPLED = "Student t over splits, variance by Nadeau & Bengio"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Two limits, the level they were asked for (.95 for 95 %) and the method in words."""
+    """Two limits, the level they were asked for (.95 for 95 %) and the method."""
 
     low: float
     high: float
     level: float
-    method: str
+    method: Method
 
     @property
     def half_width(self) -> float:
@@ -35,6 +34,16 @@ class Interval:
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class OrderInterval(Interval):
+    """From the `lower` to the `upper` smallest of n values, from 1, with its exact coverage."""
+
+    lower: int
+    upper: int
+    n: int
+    coverage: float
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Summary:
     min: float
     max: float
     level: float
-    method: str
+    method: Method
 
 
 def t_quantile(df: float, probability: float) -> float:
@@ -71,7 +80,7 @@ def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
         return None
     centre = mean(numbers)
     half = t_quantile(n - 1, 1 - alpha / 2) * sd(numbers) / math.sqrt(n)
-    return Interval(centre - half, centre + half, level, "Student t over seeds")
+    return Interval(centre - half, centre + half, level, Method.T)
 
 
 def resampled(n: int, ratio: float) -> float:
@@ -98,7 +107,7 @@ def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
         return None
     spread = sd(numbers)
     low, high = (spread * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
-    return Interval(low, high, level, "chi-square over seeds")
+    return Interval(low, high, level, Method.SD)
 
 
 def chi_square_quantile(df: float, probability: float) -> float:
@@ -106,7 +115,7 @@ def chi_square_quantile(df: float, probability: float) -> float:
     return 2 * float(special.gammaincinv(df / 2, probability))
 
 
-def order_statistic_interval(ordered: Floats, q: float, level: float) -> Interval | None:
+def order_statistic_interval(ordered: Floats, q: float, level: float) -> OrderInterval | None:
     """Return the exact interval of the q-quantile (David & Nagaraja 2003, section 7.1) of sorted values, or None.
 
     From the largest x_(j) with P(B <= j-1) <= α/2 to the smallest x_(k) with P(B >= k) <= α/2, B binomial(n, q): at
@@ -119,8 +128,7 @@ def order_statistic_interval(ordered: Floats, q: float, level: float) -> Interva
         return None
     j, k = ranks
     coverage = float(special.bdtr(k - 1, n, q) - special.bdtr(j - 1, n, q))
-    method = f"order statistics {j} and {k} of {n}, exact coverage {coverage:.3f}"
-    return Interval(float(ordered[j - 1]), float(ordered[k - 1]), level, method)
+    return OrderInterval(float(ordered[j - 1]), float(ordered[k - 1]), level, Method.ORDER, j, k, n, coverage)
 
 
 def order_statistics(n: int, q: float, level: float = 0.95) -> tuple[int, int] | None:
@@ -144,7 +152,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
         raise StatisticsError(f"{k} of {n} is no count of failures")
     low = float(special.betaincinv(k, n - k + 1, alpha / 2)) if k else 0.0
     high = float(special.betaincinv(k + 1, n - k, 1 - alpha / 2)) if k < n else 1.0
-    return Interval(low, high, level, "Clopper-Pearson")
+    return Interval(low, high, level, Method.CLOPPER_PEARSON)
 
 
 def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None = None) -> Summary:
@@ -159,11 +167,11 @@ def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None
     found = t_interval(numbers, level)
     if found and ratio is not None:
         centre, half = mean(numbers), found.half_width * resampled(numbers.size, ratio)
-        found = Interval(centre - half, centre + half, level, RESAMPLED)
-    method = found.method if found else "no interval: one seed has no spread"
+        found = Interval(centre - half, centre + half, level, Method.T_SPLITS)
+    method = found.method if found else Method.ONE_SEED
     low, high = (_within(found.low, scale), _within(found.high, scale)) if found else (None, None)
     if found and (low is None or high is None):
-        low, high, method = None, None, "no interval: its limits are too large for a float"
+        low, high, method = None, None, Method.TOO_LARGE
     return Summary(
         n=numbers.size,
         mean=mean(numbers) * scale,

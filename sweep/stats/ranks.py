@@ -16,7 +16,8 @@ from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.compare import attainable, differences, paired_samples
-from sweep.stats.interval import Interval, clopper_pearson, order_statistic_interval
+from sweep.stats.interval import Interval, OrderInterval, clopper_pearson, order_statistic_interval
+from sweep.stats.method import Method
 from sweep.stats.sample import Floats, bisected, check_level, sample
 
 EXACT_ARRANGEMENTS = 2**20  # 20 pairs; 11 against 11 seeds
@@ -46,14 +47,14 @@ class Permutation:
     floor: float
     exact: bool
     arrangements: int
-    method: str
+    method: Method
 
 
 def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
     """Sign-flip test of the mean paired difference (Fisher 1935, section 21).
 
     a, b: shape (n,), position i the same seed. All 2^n signs up to n = 20; beyond that 99,999 random ones
-    from `rng`, and the method says "Monte Carlo". StatisticsError when those need an rng and there is none.
+    from `rng`, and it is not exact. StatisticsError when those need an rng and there is none.
     """
     gaps = differences(a, b)
     n, exact = gaps.size, 2**gaps.size <= EXACT_ARRANGEMENTS
@@ -64,7 +65,7 @@ def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator 
     else:
         generator = _needed(rng, f"{n} pairs")
         sums = np.concatenate([(generator.integers(0, 2, (rows, n)) * 2 - 1) @ gaps for rows in _rows(n)])
-    return _permutation(sums, math.fsum(gaps), float(np.sum(np.abs(gaps))), "sign-flip", exact)
+    return _permutation(sums, math.fsum(gaps), float(np.sum(np.abs(gaps))), Method.SIGN_FLIP, exact)
 
 
 def permutation_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
@@ -89,7 +90,7 @@ def permutation_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generato
         generator = _needed(rng, f"{m} against {n} seeds")
         drawn = (generator.permuted(np.broadcast_to(pooled, (rows, m + n)), axis=1) for rows in _rows(m + n))
         sums = np.concatenate([one[:, :m].sum(axis=1) for one in drawn])
-    return _permutation(sums, math.fsum(first - level), float(np.sum(np.abs(pooled))), "permutation", exact)
+    return _permutation(sums, math.fsum(first - level), float(np.sum(np.abs(pooled))), Method.PERMUTATION, exact)
 
 
 def _rows(n: int) -> list[int]:
@@ -106,14 +107,13 @@ def _needed(rng: np.random.Generator | None, what: str) -> np.random.Generator:
     return rng
 
 
-def _permutation(sums: Floats, total: float, scale: float, method: str, exact: bool) -> Permutation:
+def _permutation(sums: Floats, total: float, scale: float, method: Method, exact: bool) -> Permutation:
     # Arrangements that tie with the data must count, whatever the order of their additions rounded to.
     slack = 1e-12 * scale
     least = min(np.count_nonzero(sums <= total + slack), np.count_nonzero(sums >= total - slack))
     own = 0 if exact else 1  # the data's own arrangement is one of all, and is added to drawn ones
     count = sums.size + own
-    how = f"exact {method}" if exact else f"Monte Carlo {method}, {sums.size} draws"
-    return Permutation(min(1.0, 2 * (least + own) / count), min(1.0, 2 / count), exact, sums.size, how)
+    return Permutation(min(1.0, 2 * (least + own) / count), min(1.0, 2 / count), exact, sums.size, method)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class WorstRank:
     """
 
     estimate: float
-    interval: Interval | None
+    interval: OrderInterval | None
     n: int
     failed: int
 
@@ -167,7 +167,7 @@ class Superiority:
     n: int
     failed_a: int
     failed_b: int
-    method: str
+    method: Method
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def all_pairs_superiority(
     found = worst_rank_superiority(
         sample(a, name="A"), sample(b, name="B"), higher_is_better=higher_is_better, level=level
     )
-    return replace(found, method="all pairs, independent seeds")
+    return replace(found, method=Method.ALL_PAIRS)
 
 
 def worst_rank_superiority(
@@ -209,7 +209,7 @@ def worst_rank_superiority(
     probability = probability if higher_is_better else 1 - probability
     failed_a, failed_b = (int(np.count_nonzero(np.isinf(arm))) for arm in (first, second))
     interval = newcombe_5(probability, m, n, level)
-    return Superiority(probability, interval, m, n, failed_a, failed_b, "all pairs, failed seeds ranked worst")
+    return Superiority(probability, interval, m, n, failed_a, failed_b, Method.WORST_RANK)
 
 
 def newcombe_5(probability: float, m: int, n: int, level: float = 0.95) -> Interval:
@@ -227,7 +227,7 @@ def newcombe_5(probability: float, m: int, n: int, level: float = 0.95) -> Inter
         return (probability - theta) ** 2 > z2 * theta * (1 - theta) / (m * n) * spread
 
     low, high = (end if not beyond(end) else bisected(beyond, end, probability) for end in (0.0, 1.0))
-    return Interval(low, high, level, "Newcombe method 5")
+    return Interval(low, high, level, Method.NEWCOMBE_5)
 
 
 def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WinRate:

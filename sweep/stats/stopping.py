@@ -19,6 +19,7 @@ from scipy import special
 from sweep.errors import ConfigError, StatisticsError
 from sweep.stats.compare import differences
 from sweep.stats.interval import Interval, t_interval
+from sweep.stats.method import Method
 from sweep.stats.sample import NUMBER, Floats, check_level, mean, rounding, sample, sd
 
 _WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{NUMBER})\s*", re.ASCII)
@@ -138,8 +139,7 @@ def width_rule(
     centre = mean(kept) if kept.size else None
     interval = None
     if state == "met" and centre is not None:
-        method = f"fixed width, t rule and {EXTRA} more"
-        interval = Interval(centre - half_width, centre + half_width, level, method)
+        interval = Interval(centre - half_width, centre + half_width, level, Method.FIXED_WIDTH)
     plain = t_interval(kept, level) if kept.size else None
     met_at = stop - EXTRA if stop else None
     looks = max(0, used - FIRST_LOOK + 1)
@@ -198,7 +198,7 @@ def sequence_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | 
     numbers = sample(values)
     centre = mean(numbers)
     half = factor * sd(numbers) / math.sqrt(numbers.size)
-    return Interval(centre - half, centre + half, level, "t confidence sequence over seeds")
+    return Interval(centre - half, centre + half, level, Method.SEQUENCE)
 
 
 def sequence_factor(n: npt.NDArray[np.int64], level: float = 0.95) -> Floats:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval
+from sweep.stats.method import Method
 from sweep.stats.sample import Floats, check_level, sample
 
 Statistic = Callable[[Floats], Floats]  # reduces the last axis
@@ -107,5 +108,5 @@ def stratified_interval(
         estimate + widen * (float(low) - estimate),
         estimate + widen * (float(high) - estimate),
         level,
-        f"percentile bootstrap stratified by task, these {tasks} tasks, {resamples} resamples",
+        Method.BOOTSTRAP,
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, chi_square_quantile, t_quantile
+from sweep.stats.method import Method
 from sweep.stats.sample import Floats, check_level, sample, variance
 
 
@@ -122,7 +123,7 @@ def _two_way(centre: float, terms: list[tuple[float, int]], twice: float, runs: 
     scatter = sum((part / together) ** 2 / df for part, df in terms) if together else 0.0
     df = (total / together) ** 2 / scatter if scatter else float(sum(df for _, df in terms))
     half = t_quantile(df, 1 - alpha / 2) * error
-    interval = Interval(centre - half, centre + half, level, "two-way over seeds and examples")
+    interval = Interval(centre - half, centre + half, level, Method.TWO_WAY)
     return TwoWay(centre, interval, error, df, runs, n)
 
 
@@ -143,5 +144,5 @@ def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: flo
     pooled = math.sqrt(math.fsum(variance(group) * (group.size - 1) for group in groups if group.size > 1) / df)
     alpha = check_level(level)
     low, high = (pooled * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
-    within = Interval(low, high, level, "chi-square over repeats within seeds")
+    within = Interval(low, high, level, Method.REPEATS)
     return Noise(pooled, within)

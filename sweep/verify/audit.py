@@ -11,10 +11,10 @@ from typing import Any
 
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
-from sweep.report.words import plural
 from sweep.task import Place
 from sweep.verify.chain import first_difference, words
 from sweep.verify.process import Process, Request, Trained
+from sweep.words import plural
 
 STEPS = 3
 AMBIENT = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's global generator"}

@@ -12,7 +12,6 @@ from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
 from sweep.handle import Run
 from sweep.plan import RunSpec, stream_seed
-from sweep.report.words import plural
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.target.function import find
@@ -21,6 +20,7 @@ from sweep.train import lanes, loop
 from sweep.train.recipe import Recipe
 from sweep.verify.chain import first_difference
 from sweep.verify.rehearse import NEVER
+from sweep.words import plural
 
 Trainer = Callable[[Recipe, Sequence[Run]], Iterator[tuple[int, Any]]]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from sweep.determinism.environment import Answer, Verdict, verdict
 from sweep.errors import SweepError
 from sweep.plan import RunSpec
-from sweep.report.words import plural
 from sweep.store import Failure, Record, atomic
 from sweep.store.record import origin_of
 from sweep.task import Place
 from sweep.verify.chain import Difference, Distance, distance, epochs, first_difference, unlike_metric
 from sweep.verify.process import Process, Request, Trained
+from sweep.words import plural
 
 if TYPE_CHECKING:
     from sweep.verify.locate import Culprit

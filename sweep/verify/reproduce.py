@@ -9,12 +9,12 @@ from typing import Any
 
 from sweep.determinism.environment import Answer, Verdict, verdict
 from sweep.errors import StoreError
-from sweep.report.words import plural
 from sweep.store import atomic
 from sweep.store.record import origin_of
 from sweep.verify.chain import Difference, Distance, distance, epochs, first_difference, unlike_metric
 from sweep.verify.process import Process, Request, Trained
 from sweep.verify.subject import Subject
+from sweep.words import plural
 
 _MEANING = {
     Answer.MUST_MATCH: "same software, hardware and settings: equal bits are promised",

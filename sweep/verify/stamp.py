@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweep.report.words import plural
 from sweep.store.owner import now
 from sweep.verify.chain import epochs
 from sweep.verify.prove import Proof
 from sweep.verify.reproduce import Reproduction
+from sweep.words import plural
 
 STEPS, WHOLE = "steps", "whole"  # how far what was compared was trained
 Stamp = Mapping[str, Any]

@@ -19,6 +19,7 @@ from scipy import stats
 import sweep
 from sweep.cli.app import main
 from sweep.errors import ConfigError, StoreError
+from sweep.report import to_json
 from sweep.store import Store
 
 Said = Callable[[], str]
@@ -427,7 +428,9 @@ def test_an_export_of_wandb() -> None:
     assert values("o", "val_acc")["lr-0.1", 1] == 1.1
     assert frame["status"].tolist().count("failed") == 1
     assert "crashed" in " ".join(frame["message"])
-    assert "1 of 2 failed, others unknown" in " ".join(row.headline for row in sweep.open("o").report.rows)
+    assert "1 of 2 failed, others unknown" in " ".join(
+        row["headline"] for row in to_json(sweep.open("o").report)["rows"]
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries among themselves

@@ -21,10 +21,10 @@ from sweep.errors import SweepError
 from sweep.export import guarded
 from sweep.report import document
 from sweep.report.document import Table
-from sweep.report.words import shown
 from sweep.stats import parse_gate, parse_until
 from sweep.train.params import Data
 from sweep.train.read import read, read_idx
+from sweep.words import shown
 
 MANY = settings(max_examples=200, deadline=None)
 

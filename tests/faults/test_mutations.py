@@ -22,6 +22,7 @@ import pytest
 import torch
 from mutations import RECIPE, build, contents, copied, mutate, reseal
 
+import sweep.analysis.overview
 import sweep.cli.collect
 import sweep.cli.compare
 import sweep.cli.ensemble
@@ -31,10 +32,9 @@ import sweep.cli.read
 import sweep.cli.run
 import sweep.cli.train
 import sweep.cli.watch
-import sweep.comparison
 import sweep.ensemble
 import sweep.ensemble.load
-import sweep.report.assemble
+import sweep.report.comparison
 import sweep.report.html
 import sweep.train.loop  # noqa: F401  all is loaded before the first fork
 from sweep.cli.app import main

@@ -11,10 +11,10 @@ from finished import accuracies, failure, normal, put, sweep_of
 from rich.cells import cell_len
 
 from sweep import report
-from sweep.comparison import compare
-from sweep.cut import Variant, labels_of, letter, variants_of
+from sweep.analysis.compare import compare
 from sweep.plan import Cell, Plan, RunSpec, Target, cells_of
 from sweep.store import Manifest, Store
+from sweep.variants import Variant, labels_of, letter, variants_of
 
 TEN = {seed: normal(seed) for seed in range(10)}
 

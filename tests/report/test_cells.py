@@ -13,8 +13,7 @@ from finished import failure, normal, sweep_of
 from pages import HOSTILE, MESSAGE, ordinary
 from predicted import classes, saved
 
-from sweep import comparison
-from sweep.report import document
+from sweep.report import comparison, document
 from sweep.report.worth import worth
 from sweep.report.worth_view import view
 from sweep.results import Results
@@ -50,8 +49,8 @@ def test_a_comparison_shows_what_its_text_says(tmp_path: Path) -> None:
     found = Results(store).compare(baseline="lr-0.1", margin=0.01, require=["test/accuracy >= base - 0.5"])
     made: Any = found
     shown = words(made._repr_html_())
-    pair = found.pairs[0]
-    assert shown.startswith(f"comparison of test/accuracy {pair.sentence}")
+    pair = comparison.to_json(found)["pairs"][0]
+    assert shown.startswith(f"comparison of test/accuracy {pair['sentence']}")
     assert found.checks[0].decision.reason == "too few seeds"
     reason = "5 and 5 converged seeds are too few for an exact test"
     for part in (found.why, reason, found.checks[0].requirement, "P(A > B)"):

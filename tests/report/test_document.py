@@ -24,7 +24,7 @@ from sweep.report.document import (
     safe,
     text,
 )  # fmt: skip
-from sweep.report.words import shown
+from sweep.words import shown
 
 NAMES = [f"optimizer.lr=0.{i}, model.hidden=[128, 128], schedule=cosine, seed group {i}" for i in range(12)]
 NUMBERS = [f"{i}.12345678 ± 0.00000{i}" for i in range(12)]

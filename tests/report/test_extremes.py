@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from finished import failure, normal, sweep_of
 
-from sweep import comparison, report
+from sweep import report
 from sweep.errors import StatisticsError
+from sweep.report import comparison
 from sweep.report.html import page
 from sweep.stats import summarise
 from sweep.store import Store

@@ -11,9 +11,9 @@ import pytest
 from finished import accuracies, failure, normal, sweep_of
 from matplotlib.text import Text
 
-from sweep import aggregate, comparison
+from sweep.analysis import frames
 from sweep.errors import StatisticsError
-from sweep.report import figures
+from sweep.report import comparison, figures
 from sweep.stats import t_interval
 
 SEEDS = range(6)
@@ -45,7 +45,7 @@ def store(tmp_path):
 
 def test_members_draw_each_seed_and_the_t_interval(tmp_path):
     values = {s: normal(s) for s in SEEDS}
-    made = figures.members(aggregate.frame(sweep_of(tmp_path / "d", accuracies(values), seeds=SEEDS)), "test/accuracy")
+    made = figures.members(frames.frame(sweep_of(tmp_path / "d", accuracies(values), seeds=SEEDS)), "test/accuracy")
     dots, interval, mean = made.axes[0].lines
     expected = t_interval(list(values.values()))
     assert sorted(dots.get_xdata()) == sorted(values.values())
@@ -57,7 +57,7 @@ def test_members_draw_each_seed_and_the_t_interval(tmp_path):
 
 @pytest.mark.parametrize("size", ["screen", "card", "wide", "column", "page"])
 def test_members_count_what_they_do_not_draw(store, size):
-    made = figures.members(aggregate.frame(store), "test/accuracy", size=size)
+    made = figures.members(frames.frame(store), "test/accuracy", size=size)
     said = told(made)
     assert all(part in said for part in ("a", "b", "n = 5 of 6, 1 failed", "over converged seeds"))
     assert len(made.axes[0].lines[0].get_xdata()) == 5
@@ -67,19 +67,19 @@ def test_the_best_mean_stands_first(tmp_path):
     def outcome(spec):
         return {"metrics": {"test/loss": normal(spec.seed) + (spec.variant == "a")}}
 
-    table = aggregate.frame(sweep_of(tmp_path / "d", outcome, variants=["a", "b"], config={"primary": "test/loss"}))
+    table = frames.frame(sweep_of(tmp_path / "d", outcome, variants=["a", "b"], config={"primary": "test/loss"}))
     said = words(figures.members(table, "test/loss"))
     assert [text.partition("\n")[0] for text in said if text.endswith("n = 3")] == ["b", "a"]
 
 
 def test_one_seed_has_no_interval(tmp_path):
-    made = figures.members(aggregate.frame(sweep_of(tmp_path / "d", accuracies({0: 0.9}), seeds=[0])), "test/accuracy")
+    made = figures.members(frames.frame(sweep_of(tmp_path / "d", accuracies({0: 0.9}), seeds=[0])), "test/accuracy")
     assert [line.get_linestyle() for line in made.axes[0].lines] == ["None", "None"]
 
 
 def test_the_density_of_many_seeds_is_drawn_in_place_of_dots(tmp_path):
     values = {s: normal(s) for s in range(60)}
-    table = aggregate.frame(sweep_of(tmp_path / "d", accuracies(values), seeds=values))
+    table = frames.frame(sweep_of(tmp_path / "d", accuracies(values), seeds=values))
     made = figures.members(table, "test/accuracy").axes[0]
     assert len(made.lines) == 2
     (area,) = made.collections
@@ -112,10 +112,10 @@ def test_a_forest_of_nothing_is_refused(tmp_path):
 
 
 def test_curves_draw_the_pointwise_band_where_values_were_logged(store):
-    history = aggregate.history(store)
-    made = figures.curves(history, "train/loss", runs=aggregate.frame(store))
+    history = frames.history(store)
+    made = figures.curves(history, "train/loss", runs=frames.frame(store))
     counted = (history["variant"] == "a") & (history["seed"] != 1)  # seed 1 failed: the table leaves it out as well
-    found = aggregate.band(history[counted], "train/loss")
+    found = frames.band(history[counted], "train/loss")
     line = next(line for line in made.axes[0].lines if line.get_label() == "mean")
     assert list(line.get_xdata()) == found["step"].tolist() == list(range(1, 13))
     assert list(line.get_ydata()) == found["mean"].tolist()
@@ -123,7 +123,7 @@ def test_curves_draw_the_pointwise_band_where_values_were_logged(store):
 
 
 def test_curves_say_how_many_seeds_are_behind_each_step(store):
-    made = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store))
+    made = figures.curves(frames.history(store), "train/loss", runs=frames.frame(store))
     texts = [text.get_text() for text in made.axes[0].get_legend().get_texts()]
     assert texts == [
         "a: n = 5, 4 from step 4, 5 from step 5",
@@ -133,20 +133,20 @@ def test_curves_say_how_many_seeds_are_behind_each_step(store):
 
 
 def test_a_nan_leaves_a_gap(store):
-    axes = figures.curves(aggregate.history(store), "train/loss").axes[0]
+    axes = figures.curves(frames.history(store), "train/loss").axes[0]
     broken = [line for line in axes.lines if np.isnan(np.asarray(line.get_ydata(), dtype=float)).any()]
     assert len(broken) == 2
 
 
 def test_a_run_that_ends_early_does_not_leave_silently(store):
-    made = figures.curves(aggregate.history(store), "train/loss")
+    made = figures.curves(frames.history(store), "train/loss")
     assert "run that ended early" in told(made)
 
 
 def test_a_long_history_is_thinned_visibly(tmp_path):
     rows = [{"step": s, "x": float(s)} for s in range(1, 5001)]
     store = sweep_of(tmp_path / "d", lambda _: {"history": rows}, seeds=[0, 1])
-    axes = figures.curves(aggregate.history(store), "x").axes[0]
+    axes = figures.curves(frames.history(store), "x").axes[0]
     assert axes.get_xlabel() == "step (every 25th drawn)"
     assert max(len(line.get_xdata()) for line in axes.lines) <= figures.MOST_POINTS + 1
     assert axes.lines[-1].get_xdata()[-1] == 5000
@@ -181,7 +181,7 @@ def test_deciles_stand_for_more_than_ten_runs():
 def test_matplotlib_keeps_its_settings(store):
     mpl.use("Agg")
     before = mpl.rcParams.copy()
-    figures.members(aggregate.frame(store), "test/accuracy")
+    figures.members(frames.frame(store), "test/accuracy")
     assert mpl.rcParams == before
 
 
@@ -189,7 +189,7 @@ def test_matplotlib_keeps_its_settings(store):
 def test_equal_figures_are_equal_files(tmp_path, store, kind):
     files = []
     for name in ("first", "second"):
-        made = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store))
+        made = figures.curves(frames.history(store), "train/loss", runs=frames.frame(store))
         figures.save(made, tmp_path / f"{name}.{kind}")
         files.append((tmp_path / f"{name}.{kind}").read_bytes())
     assert files[0] == files[1]
@@ -201,13 +201,13 @@ def test_equal_figures_are_equal_files(tmp_path, store, kind):
 def test_names_are_not_formulas(tmp_path, name):
     outcome = {"history": [{"step": 1, name: 1.0}, {"step": 2, name: 2.0}], "metrics": {name: 1.0}}
     store = sweep_of(tmp_path / "d", lambda s: outcome, seeds=[0, 1], config={"primary": name})
-    for made in (figures.curves(aggregate.history(store), name), figures.members(aggregate.frame(store), name)):
+    for made in (figures.curves(frames.history(store), name), figures.members(frames.frame(store), name)):
         figures.save(made, tmp_path / "x.svg")
 
 
 def test_a_metric_that_was_never_logged_names_those_that_were(store):
     with pytest.raises(StatisticsError, match="'val/loss' was never logged\n  logged: train/loss"):
-        figures.curves(aggregate.history(store), "val/loss")
+        figures.curves(frames.history(store), "val/loss")
 
 
 def test_no_tick_stands_between_two_steps():
@@ -243,7 +243,7 @@ def test_no_word_of_a_picture_lies_on_another_or_beyond_its_edge(tmp_path, exten
         return {**made, "metrics": {"test/accuracy": normal(spec.seed) - 0.1 * variants.index(spec.variant or "a")}}
 
     store = sweep_of(tmp_path / "d", outcome, seeds=SEEDS, variants=variants if len(variants) > 1 else [""])
-    table, history = aggregate.frame(store), aggregate.history(store)
+    table, history = frames.frame(store), frames.history(store)
     made = [
         figures.members(table, "test/accuracy", size=size),
         figures.curves(history, "train/loss", runs=table, size=size),
@@ -271,7 +271,7 @@ def test_a_run_that_explodes_is_drawn_at_the_edge_and_hides_no_other(tmp_path):
         return {**made, "failure": failure("diverged", "1e9")} if spec.seed == 1 else made
 
     store = sweep_of(tmp_path / "d", outcome, seeds=range(12))
-    (axes,) = figures.curves(aggregate.history(store), "train/loss", runs=aggregate.frame(store)).axes
+    (axes,) = figures.curves(frames.history(store), "train/loss", runs=frames.frame(store)).axes
     low, high = axes.get_ylim()
     assert high < 10
     for line in axes.lines:

@@ -11,10 +11,10 @@ import pytest
 from finished import accuracies, failure, normal, sweep_of
 from pages import HOSTILE, MESSAGE, hostile, ordinary
 
-from sweep import aggregate, comparison
+from sweep.analysis import frames
 from sweep.cli.app import main
 from sweep.number import limits, places
-from sweep.report import figures, histories
+from sweep.report import comparison, figures, histories
 from sweep.report.html import digest, page
 from sweep.store import Store
 
@@ -192,8 +192,8 @@ def test_a_metric_that_is_logged_rarely_is_not_lost_between_the_strides(tmp_path
 
 def test_the_band_of_a_thinned_history_is_that_of_the_whole_one_where_it_is_drawn(tmp_path):
     store = long(tmp_path / "run", 9000)
-    found = aggregate.band(histories.read(store, store.scan()).frame("loss"), "loss")
-    whole = aggregate.band(aggregate.history(store, ["loss"]), "loss")
+    found = frames.band(histories.read(store, store.scan()).frame("loss"), "loss")
+    whole = frames.band(frames.history(store, ["loss"]), "loss")
     expected = whole[whole["step"].isin(found["step"])].reset_index(drop=True)
     assert len(found) > 100
     pd.testing.assert_frame_equal(found, expected)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pages import hostile, ordinary
 
-from sweep import comparison
+from sweep.report import comparison
 from sweep.report.html import page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")

@@ -15,15 +15,15 @@ from sweep.report.html import page
 from sweep.store import Store
 
 PARTS = {
-    "medians": "sweep.report.assemble.medians",
-    "spread": "sweep.report.assemble.spreads",
-    "tasks": "sweep.report.assemble.across",
-    "ensemble": "sweep.report.assemble.together",
-    "environments": "sweep.report.findings.environments",
-    "shared files": "sweep.report.assemble.shared_by",
-    "failures": "sweep.report.assemble._cause",
-    "warnings": "sweep.report.findings.warnings",
-    "next command": "sweep.report.assemble.next_commands",
+    "medians": "sweep.analysis.overview.medians",
+    "spread": "sweep.analysis.overview.spreads",
+    "tasks": "sweep.analysis.overview.across",
+    "ensemble": "sweep.analysis.overview.together",
+    "environments": "sweep.analysis.findings.environments",
+    "shared files": "sweep.analysis.overview.shared_by",
+    "failures": "sweep.analysis.overview._cause",
+    "warnings": "sweep.analysis.findings.warnings",
+    "next command": "sweep.analysis.overview.next_commands",
 }
 
 
@@ -57,7 +57,7 @@ def test_a_part_that_fails_is_a_note_and_the_rest_stands(
 
 @pytest.mark.usefixtures("quiet")
 def test_one_metric_that_cannot_be_summarised_costs_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweep.report import assemble
+    from sweep.analysis import overview as assemble
 
     whole = assemble._row
 

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 
 from sweep import report
 from sweep.number import number, places
-from sweep.report.words import listed, shown
 from sweep.store import Predictions
+from sweep.words import listed, shown
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -15,9 +15,11 @@ from finished import accuracies, failure, normal, sweep_of
 
 from sweep import report
 from sweep.number import around
-from sweep.report.sentence import labels, scope
+from sweep.report import spreads
+from sweep.report.sentence import scope
 from sweep.stats import clopper_pearson, t_interval
 from sweep.store import Predictions, Store
+from sweep.variants import labels_of
 
 TEN = {seed: normal(seed) for seed in range(10)}
 
@@ -61,7 +63,7 @@ def test_the_median_of_all_seeds_ranks_failed_ones_worst(tmp_path):
     assert (one.seeds, one.failed) == (10, 2)
     assert one.median == pytest.approx((kept[2] + kept[3]) / 2)  # of ten, the two worst are failed
     assert (one.low, one.high) == (-math.inf, kept[6])
-    assert "order statistics 2 and 9 of 10" in one.method
+    assert "order statistics 2 and 9 of 10" in spreads.order(one)
     text = " ".join(report.text(found).split())
     said = f"median test/accuracy of all 10 finished seeds, 2 failed ranked worst: {one.median:.4f}"
     assert f"{said} (95 % CI a failed seed to {one.high:.4f})" in text
@@ -74,7 +76,7 @@ def test_a_median_without_failures_is_plain_and_without_a_direction_there_is_non
     (one,) = found.medians
     assert one.median == np.median([TEN[s] for s in range(5)])
     assert one.low is None
-    assert one.method == "no interval exists for 5 seeds"
+    assert spreads.order(one) == "no interval exists for 5 seeds"
     assert "median test" not in report.text(found)
 
     def odd(spec):
@@ -212,7 +214,7 @@ def test_rows_are_matched_by_example_id(tmp_path):
     expected = told(tmp_path / "a", with_predictions(member_predictions)).together[0]
     found = told(tmp_path / "b", with_predictions(shuffled)).together[0]
     assert found == expected
-    assert "target" in told(tmp_path / "c", with_predictions(misnamed)).together[0].reason
+    assert "target" in spreads.why(told(tmp_path / "c", with_predictions(misnamed)).together[0])
 
 
 def test_members_of_other_examples_are_no_ensemble(tmp_path):
@@ -221,8 +223,8 @@ def test_members_of_other_examples_are_no_ensemble(tmp_path):
 
     found = told(tmp_path, with_predictions(made)).together[0]
     assert found.scores == ()
-    assert "seed2" in found.reason
-    assert found.reason in report.text(report.build(Store.open(tmp_path / "d")), width=500)
+    assert "seed2" in spreads.why(found)
+    assert spreads.why(found) in report.text(report.build(Store.open(tmp_path / "d")), width=500)
 
 
 BROKEN = {
@@ -348,12 +350,12 @@ def test_an_interval_says_what_it_is_over(metric, vary, expected):
 
 
 def test_labels_lose_their_hash_only_while_they_stay_distinct():
-    assert labels([("", "lr-0.01-3f9a1c"), ("", "lr-0.1-aa01bc")]) == {
+    assert labels_of([("", "lr-0.01-3f9a1c"), ("", "lr-0.1-aa01bc")]) == {
         ("", "lr-0.01-3f9a1c"): "lr-0.01", ("", "lr-0.1-aa01bc"): "lr-0.1",
     }  # fmt: skip
     same = [("", "lr-0.01-3f9a1c"), ("", "lr-0.01-aa01bc")]
-    assert list(labels(same).values()) == ["lr-0.01-3f9a1c", "lr-0.01-aa01bc"]
-    assert labels([("", "")]) == {("", ""): ""}
+    assert list(labels_of(same).values()) == ["lr-0.01-3f9a1c", "lr-0.01-aa01bc"]
+    assert labels_of([("", "")]) == {("", ""): ""}
 
 
 def test_a_report_is_made_without_torch_ray_or_matplotlib(tmp_path):

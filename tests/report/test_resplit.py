@@ -12,8 +12,9 @@ import pytest
 from finished import normal, sweep_of
 from predicted import classes, saved
 
-from sweep import comparison, report
+from sweep import report
 from sweep.errors import StatisticsError
+from sweep.report import comparison
 from sweep.report.html import page
 from sweep.results import Results
 from sweep.stats import decide, paired_t, parse_gate, summarise
@@ -36,25 +37,28 @@ def made(path: Path, *, examples: bool = True, vary: tuple[str, ...] = ("split",
 
 def test_the_interval_holds_for_new_data(tmp_path: Path) -> None:
     store = made(tmp_path / "d")
-    row = report.build(store).primary_rows[0]
+    found = report.build(store)
+    row = found.primary_rows[0]
     plain = summarise([normal(seed) for seed in range(8)])
     assert (row.mean, row.sd) == (plain.mean, plain.sd)
     assert row.high - row.mean == pytest.approx((plain.high - plain.mean) * math.sqrt(1 + 8 * 100 / 240))
-    assert "new data" in row.headline
+    assert "new data" in found.headline
     summary = Results(store).summary()
     assert summary["low"].tolist()[0] == row.low
     assert "Nadeau" in summary["method"].tolist()[0]
 
 
 def test_without_the_number_of_examples_nothing_is_claimed_of_new_data(tmp_path: Path) -> None:
-    row = report.build(made(tmp_path / "d", examples=False)).primary_rows[0]
+    found = report.build(made(tmp_path / "d", examples=False))
+    row = found.primary_rows[0]
     assert row.low == summarise([normal(seed) for seed in range(8)]).low
-    assert "no statement about new data" in row.headline
+    assert "no statement about new data" in found.headline
 
 
 def test_a_comparison_pays_for_the_shared_data(tmp_path: Path) -> None:
     store = made(tmp_path / "d")
-    pair = comparison.compare(store).pairs[0]
+    found = comparison.compare(store)
+    pair = found.pairs[0]
     values = {
         v: [r.metrics["test/accuracy"] for m in store.scan() if m.variant == v and (r := m.record)] for v in (A, B)
     }
@@ -62,7 +66,7 @@ def test_a_comparison_pays_for_the_shared_data(tmp_path: Path) -> None:
     assert pair.interval.half_width == pytest.approx(plain.interval.half_width * math.sqrt(1 + 8 * 100 / 240))
     assert pair.difference.p > plain.p
     assert pair.permutation is None
-    assert pair.reading.startswith("descriptive")
+    assert comparison.to_json(found)["pairs"][0]["reading"].startswith("descriptive")
 
 
 @pytest.mark.parametrize(("vary", "said"), [(("split",), "its own split"), (("order",), "vary order only")])

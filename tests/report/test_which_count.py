@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from finished import failure, normal, sweep_of
 
-from sweep import aggregate, comparison, report
+from sweep import report
+from sweep.analysis import frames
 from sweep.cli.app import main
 from sweep.config import from_dict
 from sweep.errors import ConfigError, StatisticsError
 from sweep.plan import folder_name
-from sweep.report import figures, histories
+from sweep.report import comparison, figures, histories, spreads
 from sweep.report.html import page
 from sweep.stats import paired_t
 from sweep.store import Predictions, Store
@@ -40,10 +41,10 @@ def test_a_band_is_over_the_runs_of_the_table(tmp_path: Path) -> None:
 
     store = sweep_of(tmp_path / "d", outcome, seeds=range(6))
     members = list(store.scan())
-    drawn = figures.curves(histories.read(store, members).frame("val/loss"), "val/loss", runs=aggregate.frame(store))
+    drawn = figures.curves(histories.read(store, members).frame("val/loss"), "val/loss", runs=frames.frame(store))
     assert [text.get_text() for text in drawn.axes[0].get_legend().get_texts()] == ["n = 3", "failed run"]
     assert ">n = 3<" in page(store)
-    assert [m.seed for m in aggregate.counted(members)] == [0, 1, 2]
+    assert [m.seed for m in frames.counted(members)] == [0, 1, 2]
 
 
 def test_a_figure_leaves_failed_runs_out_of_its_mean(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_figure_leaves_failed_runs_out_of_its_mean(tmp_path: Path) -> None:
         return {**made, "history": rows}
 
     store = sweep_of(tmp_path / "d", outcome, seeds=[0, 1, 2, 9])
-    axes = figures.curves(aggregate.history(store), "val/loss", runs=aggregate.frame(store)).axes[0]
+    axes = figures.curves(frames.history(store), "val/loss", runs=frames.frame(store)).axes[0]
     thick = [line for line in axes.lines if line.get_label() == "mean"]
     assert np.asarray(thick[0].get_ydata()).tolist() == [1.0, 1.0]
 
@@ -218,5 +219,5 @@ def test_a_report_does_not_die_of_one_table(tmp_path: Path) -> None:
         config={"references": {"a": [1, 1], "b": [0, 1]}},
     )
     found = report.build(store)
-    assert "span a scale" in found.across[0].reason
+    assert "span a scale" in spreads.why(found.across[0])
     assert "test/accuracy" in report.text(found)

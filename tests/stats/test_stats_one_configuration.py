@@ -12,7 +12,7 @@ from scipy import stats as oracle
 
 from sweep import stats
 from sweep.errors import StatisticsError
-from sweep.stats.interval import order_statistic_interval, order_statistics
+from sweep.stats.interval import OrderInterval, order_statistic_interval, order_statistics
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 VALUES = [0.912, 0.934, 0.921, 0.905, 0.928, 0.919, 0.931]
@@ -79,7 +79,7 @@ def test_order_statistics_are_the_tightest_equal_tails(n: int, q: float) -> None
 
 def test_quantile_interval_names_its_ranks_and_its_exact_coverage() -> None:
     found = stats.worst_rank_median([5.0, 1.0, 4.0, 2.0, 6.0, 3.0], higher_is_better=True).interval
-    assert found == stats.Interval(1, 6, 0.95, "order statistics 1 and 6 of 6, exact coverage 0.969")
+    assert found == OrderInterval(1, 6, 0.95, stats.Method.ORDER, lower=1, upper=6, n=6, coverage=1 - 2 / 2**6)
 
 
 def test_one_seed_has_no_interval_and_the_summary_says_so() -> None:

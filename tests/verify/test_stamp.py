@@ -9,7 +9,7 @@ import pytest
 from finished import accuracies, sweep_of
 
 import sweep
-from sweep.report.findings import reproducibility
+from sweep.report.remarks import reproducibility
 from sweep.verify.stamp import after
 
 STEPS_PROVEN = {"status": "sampled", "extent": "steps", "how": "canary", "summary": "sampled (a)"}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sweep.comparison.model import Check, Comparison, Exploratory, Pair, Side
-from sweep.comparison.words import level_of, limits, scale
-from sweep.cut import letter, without_hash
+from sweep.analysis.comparison import Check, Comparison, Exploratory, Pair, Side
 from sweep.number import number, p_value, percent, places, probability, signed
+from sweep.report.intervals import level_of, limits, scale, short
+from sweep.report.pair_sentence import over, reading, stamp, stamp_of, unadjusted
 from sweep.report.sentence import failed_of
-from sweep.report.words import plural, shown
-from sweep.stats import Decision, bonferroni_level
+from sweep.stats import Decision, Permutation, bonferroni_level
+from sweep.variants import letter, without_hash
+from sweep.words import plural, shown
 
 MOST_EXPLORATORY = 12
 VERDICT = {0: "passed", 1: "contradicted", 4: "undecided"}
@@ -60,17 +61,17 @@ def _column(pair: Pair) -> int | None:
 def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
     """(name, value) of each number of a pair."""
     made, places = pair.difference, scale(pair.interval)
-    sequenced = pair.interval is not None and "sequence" in pair.interval.method
+    said, looks = stamp(pair), unadjusted(pair.looks)
     if made is not None:
         plain = made.interval
         related = "" if made.correlation is None else f", correlation {number(made.correlation, 2)}"
-        how = f"{made.method.removesuffix(' over seeds')} over {pair.over}{related}"
+        how = f"{short(made.method)} over {over(pair)}{related}"
         ci = "no interval" if plain is None else f"{level_of(plain)} CI {limits(plain, places, sign=True)}"
-        stamp = f"; {pair.stamp}" if pair.stamp else ""
-        descriptive = "; descriptive, looks were taken" if sequenced or (pair.interval is None and plain) else ""
+        stamped = f"; {said}" if said else ""
+        descriptive = "; descriptive, looks were taken" if pair.sequenced and plain else ""
         p = f"; {p_value(made.p)}" if made.p is not None else ""
-        yield "difference", f"{signed(made.estimate, places)}, {ci} ({how}){p}{stamp}{descriptive}"
-    if pair.interval is not None and sequenced:
+        yield "difference", f"{signed(made.estimate, places)}, {ci} ({how}){p}{stamped}{descriptive}"
+    if pair.interval is not None and pair.sequenced:
         looked = f"{level_of(pair.interval)} {limits(pair.interval, places, sign=True)}, valid at every look"
         yield "sequence", looked
     if len(found.pairs) > 1 and pair.simultaneous is not None:
@@ -80,15 +81,15 @@ def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
     if pair.permutation is not None:
         test = pair.permutation
         least = number(test.floor, digits=2)
-        yield "permutation", f"{p_value(test.p)} ({test.method}; minimum attainable p = {least})"
+        yield "permutation", f"{p_value(test.p)} ({permutation(test)}; minimum attainable p = {least})"
     if pair.superiority is not None:
         s = pair.superiority
         better = "P(A > B)" if found.goal != "min" else "P(A < B)"
         how = "failed seeds ranked worst" if pair.failures else "independent seeds"
-        reading = f"{pair.reading} ({pair.others})" if pair.others else pair.reading
+        read = f"{reading(pair)} ({looks})" if looks else reading(pair)
         yield (
             better,
-            f"{probability(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {reading}",
+            f"{probability(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {read}",
         )
     if pair.wins is not None:
         w = pair.wins
@@ -105,11 +106,17 @@ def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
         yield "equivalence", f"{e.verdict} within ± {number(e.margin, digits=12)}{ci}"
     if pair.examples is not None:
         gap = pair.examples.interval
-        over = f"of the difference over seeds and {pair.examples.examples} shared examples"
-        yield "examples", f"{level_of(gap)} CI {limits(gap, scale(gap), sign=True)} {over}"
-    if pair.others:
-        but = " but the sequence" if sequenced else ""
-        yield "looks", f"every p value and interval here{but} is {pair.others}"
+        both = f"of the difference over seeds and {pair.examples.examples} shared examples"
+        yield "examples", f"{level_of(gap)} CI {limits(gap, scale(gap), sign=True)} {both}"
+    if looks:
+        but = " but the sequence" if pair.sequenced and pair.interval is not None else ""
+        yield "looks", f"every p value and interval here{but} is {looks}"
+
+
+def permutation(test: Permutation) -> str:
+    """Return which arrangements were counted."""
+    how = f"Monte Carlo {test.method}, {test.arrangements} draws"
+    return f"exact {test.method}" if test.exact else how
 
 
 def flattery(pair: Pair) -> str:
@@ -140,7 +147,7 @@ def overview(found: Comparison) -> Rows:
 
 def stamps(found: Comparison) -> list[str]:
     """What the intervals of an overview do not account for."""
-    return [f"intervals {stamp}" for stamp in sorted({pair.stamp for pair in found.pairs if pair.stamp})]
+    return [f"intervals {said}" for said in sorted({stamp(pair) for pair in found.pairs} - {""})]
 
 
 def exploratory(found: Comparison) -> Rows:
@@ -189,8 +196,8 @@ def judged(check: Check) -> Iterator[str]:
         what = what or ("candidate" if " base" not in check.requirement else "candidate - base")
         said += f"; {what}: {level_of(made.interval)} CI {limits(made.interval, places, sign=True)}"
         said += f" against {number(made.threshold, places)}"
-    if check.stamp:
-        said += f"; {check.stamp}"
+    if stamped := stamp_of(check):
+        said += f"; {stamped}"
     yield said
     if made.identical_passes is not None:
         chance = probability(made.identical_passes)

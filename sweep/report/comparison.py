@@ -2,20 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from sweep.comparison import facts
-from sweep.comparison.model import Check, Comparison, Pair, Side
+from sweep.analysis.compare import compare as compared
+from sweep.analysis.comparison import Check, Comparison, Pair, Side
 from sweep.number import around, limits, number, percent, places
 from sweep.report import document
+from sweep.report import pairs as facts
+from sweep.report.comparison_table import latex, markdown
 from sweep.report.document import Document, Kind, Note, Section, Table
+from sweep.report.pair_sentence import over, planned, reading, sentence, stamp, stamp_of, unadjusted
+from sweep.report.remarks import design, said_of
 from sweep.report.sentence import failed_of, ranked
-from sweep.report.words import listed, plural, shown
+from sweep.store import Store, atomic
+from sweep.words import listed, plural, shown
 
+__all__ = ["Told", "compare", "latex", "markdown", "standing", "text", "to_json", "view"]
+
+FORMAT = 1
 MOST_MATRIX = 20  # arms beyond which the matrix of pairs has no room
 MOST_PAIRS = 12  # pairs with a row of numbers
 KINDS: dict[int, Kind] = {0: "lead", 1: "failure", 4: "warning"}
 JSON = "--format json has every number"
+
+
+@dataclass(frozen=True, repr=False)
+class Told(Comparison):
+    """A Comparison that a prompt shows as its text, and a notebook as HTML."""
+
+    def __repr__(self) -> str:
+        return text(self, width=100)
+
+    @property
+    def why(self) -> str:
+        """How pairs were made."""
+        return design(self.design)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(map(said_of, self.remarks))
+
+    def _repr_html_(self) -> str:
+        return document.notebook(view(self))
+
+
+def compare(*stores: Store, **asked: Any) -> Told:
+    """Compare directories or the variants of one: see `sweep.analysis.compare.compare`."""
+    made = compared(*stores, **asked)
+    return Told(**{each.name: getattr(made, each.name) for each in fields(made)})
+
+
+def to_json(found: Comparison) -> Mapping[str, Any]:
+    """Return every number unrounded with its method, and what is said of it, as plain data for strict JSON."""
+    body = asdict(found)
+    for pair, made in zip(found.pairs, body["pairs"], strict=True):
+        made["a"]["expected_inflation"], made["b"]["expected_inflation"] = pair.a.inflation, pair.b.inflation
+        made |= {
+            "over": over(pair), "stamp": stamp(pair), "others": unadjusted(pair.looks), "reading": reading(pair),
+            "sentence": sentence(pair, found.goal, family=len(found.pairs)), "plan": planned(pair.planned, pair.b.name),
+        }  # fmt: skip
+        if pair.permutation is not None:
+            made["permutation"]["method"] = facts.permutation(pair.permutation)
+    for check, made in zip(found.checks, body["checks"], strict=True):
+        made["stamp"] = stamp_of(check)
+    said = {"why": design(found.design), "warnings": [*map(said_of, found.remarks)]}
+    plain: Mapping[str, Any] = atomic.strict({"format": FORMAT, **body, **said, "exit_code": found.code})
+    return plain
 
 
 def view(found: Comparison) -> Document:
@@ -23,7 +77,11 @@ def view(found: Comparison) -> Document:
     tasks = list(dict.fromkeys(pair.task for pair in found.pairs))
     one = found.pairs[0] if len(found.pairs) == 1 else None
     said = [Note(text, "lead") for task in tasks if one is None for text in standing(found, task)]
-    first = [*said, Note(found.why)] if one is None else [Note(one.sentence, "lead"), Note(found.why)]
+    first = (
+        [*said, Note(design(found.design))]
+        if one is None
+        else [Note(sentence(one, found.goal), "lead"), Note(design(found.design))]
+    )
     sections = [Section("", first)]
     if one is not None:
         sections.append(Section("", [*_alone(one, found)]))
@@ -36,7 +94,7 @@ def view(found: Comparison) -> Document:
         *sections,
         Section("", [*_exploratory(found)]),
         Section("", [note for check in found.checks for note in _check(check)]),
-        Section("", [Note(text, "warning") for text in found.warnings]),
+        Section("", [Note(said_of(remark), "warning") for remark in found.remarks]),
         Section("", [*(Note(command, "command", "next") for command in found.next), *said]),
     ])  # fmt: skip
 
@@ -86,7 +144,10 @@ def _sentences(found: Comparison) -> Iterator[Note]:
     chosen = [pair for pair in found.pairs if pair.verdict != "none" or pair.failures]
     ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
     for pair in ordered[:MOST_PAIRS]:
-        yield Note((f"{facts.task_label(pair.task)}: " if pair.task else "") + pair.sentence)
+        yield Note(
+            (f"{facts.task_label(pair.task)}: " if pair.task else "")
+            + sentence(pair, found.goal, family=len(found.pairs))
+        )
     if len(ordered) > MOST_PAIRS:
         yield Note(f"… and {plural(len(ordered) - MOST_PAIRS, 'more pair')}: {JSON}")
 
@@ -97,7 +158,10 @@ def _alone(pair: Pair, found: Comparison) -> Iterator[Table | Note]:
     yield from (Note(value, "plain", name) for name, value in facts.facts(pair, found))
     if best := facts.flattery(pair):
         yield Note(best, "aside")
-    yield from (Note(line, "command" if line.startswith("valid sequential") else "plain") for line in pair.plan)
+    first, *command = planned(pair.planned, pair.b.name) or ("",)
+    if first:
+        yield Note(first)
+    yield from (Note(line, "command") for line in command)
 
 
 def _arms(found: Comparison, task: str) -> Iterator[Table]:

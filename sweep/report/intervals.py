@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweep import number
 from sweep.number import percent, places
-from sweep.stats import Interval
+from sweep.stats import Interval, Method
 
 
 def scale(interval: Interval | None) -> int | None:
@@ -25,3 +25,10 @@ def level_of(interval: Interval) -> str:
 def negated(interval: Interval) -> Interval:
     """Return the interval of B - A from that of A - B."""
     return Interval(-interval.high, -interval.low, interval.level, interval.method)
+
+
+def short(method: Method) -> str:
+    """Return the name of a method without what it is over."""
+    return {Method.PAIRED_T: "paired t", Method.WELCH: "Welch t", Method.SEQUENCE: "t confidence sequence"}.get(
+        method, str(method)
+    )

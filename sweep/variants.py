@@ -32,14 +32,17 @@ def letter(index: int) -> str:
     return (letter(more - 1) if more else "") + LETTERS[last]
 
 
-def variants_of(folders: Iterable[str], manifest: Manifest) -> dict[str, Variant]:
-    """Return what to call these variants, in planned order: parameters that all of them share are left out."""
-    planned = {cell["variant"]: cell["params"] for cell in manifest.experiment["cells"]}
+def variants_of(folders: Iterable[str], manifest: Manifest | None = None) -> dict[str, Variant]:
+    """Return what to call these variants, in planned order: parameters that all of them share are left out.
+
+    Without a manifest they are called by their folders.
+    """
+    planned = {cell["variant"]: cell["params"] for cell in manifest.experiment["cells"]} if manifest else {}
     order = {folder: i for i, folder in enumerate(planned)}
     names = sorted(dict.fromkeys(folders), key=lambda folder: order.get(folder, len(order)))
     if len(names) < 2:
         return {name: Variant(letter(0), "") for name in names}
-    grid = list(manifest.config.get("grid") or {}) if all(name in planned for name in names) else []
+    grid = list(manifest.config.get("grid") or {}) if manifest and all(name in planned for name in names) else []
     texts = {axis: [_text(_value(planned[name], axis)) for name in names] for axis in grid}
     differ = [axis for axis in grid if len(set(texts[axis])) > 1]
     points = [
@@ -60,7 +63,7 @@ def without_hash(folders: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(set(folders)) else list(folders)
 
 
-def labels_of(cells: Iterable[tuple[str, str]], manifest: Manifest) -> dict[tuple[str, str], str]:
+def labels_of(cells: Iterable[tuple[str, str]], manifest: Manifest | None = None) -> dict[tuple[str, str], str]:
     """Return what to call each (task, variant): "" for the only one, else "task · lr=0.05"."""
     wanted = list(dict.fromkeys(cells))
     if len(wanted) < 2:

@@ -9,19 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from sweep import aggregate
-from sweep.report.examples import examples_of
-from sweep.report.model import Spread
+from sweep.analysis import frames
+from sweep.analysis.examples import examples_of
+from sweep.analysis.model import Spread
+from sweep.analysis.remarks import Remark
 from sweep.stats import implementation_noise, sd_interval, training_variance, two_way_interval
 from sweep.stats.planning import expected_best
 from sweep.stats.sample import mean, sd, unit
 from sweep.store import Member, Store
 
-TEST_SET_CHANCE = (
-    "Seed differences here are mostly chance on this test set: picking the best seed gains little. "
-    "More seeds narrow the mean on THIS test set; only more examples narrow its distance from the true "
-    "accuracy."
-)
 MOST = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
@@ -51,7 +47,7 @@ def spreads(
 
 def _runs(members: Sequence[Member], metric: str) -> tuple[list[int], list[float]]:
     """(seeds, values) of the runs that count: finite, ok, and of no seed with a failed repeat."""
-    pairs = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in aggregate.counted(members) if m.record]
+    pairs = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in frames.counted(members) if m.record]
     pairs = [(seed, value) for seed, value in pairs if math.isfinite(value)]
     return [seed for seed, _ in pairs], [value for _, value in pairs]
 
@@ -60,7 +56,7 @@ def _of_seeds(
     members: Sequence[Member], metric: str, label: str, goal: str | None, vary: Sequence[str], level: float
 ) -> Spread | None:
     seeds, values = _runs(members, metric)
-    _, numbers = aggregate.values_by_seed(seeds, np.array(values, dtype=np.float64))
+    _, numbers = frames.values_by_seed(seeds, np.array(values, dtype=np.float64))
     interval = sd_interval(numbers, level) if numbers.size > 1 and unit(numbers) == 1 else None
     if interval is None:
         return None
@@ -69,7 +65,7 @@ def _of_seeds(
     best = None if goal is None else float(numbers.max() if goal == "max" else numbers.min())
     return Spread(
         task=members[0].task, variant=members[0].variant, label=label, metric=metric,
-        source=f"{', '.join(vary)} only" if vary else "everything a seed decides",
+        vary=tuple(vary),
         seeds=numbers.size, sd=spread, sd_low=interval.low, sd_high=interval.high, level=level,
         best=best, inflation=gain,
         expected=None if goal is None else mean(numbers) + (gain if goal == "max" else -gain),
@@ -78,7 +74,7 @@ def _of_seeds(
 
 def _of_examples(store: Store, members: Sequence[Member], metric: str, found: Spread, level: float) -> Spread:
     read = examples_of(store, members, metric)
-    if isinstance(read, str):
+    if isinstance(read, Remark):
         return replace(found, reason=read)
     chance = training_variance(read.scores)
     both = two_way_interval(read.scores, level)
@@ -87,8 +83,7 @@ def _of_examples(store: Store, members: Sequence[Member], metric: str, found: Sp
         "true_mean": both.mean, "true_low": both.interval.low, "true_high": both.interval.high,
         "true_method": both.interval.method,
     }  # fmt: skip
-    said = TEST_SET_CHANCE if chance.mostly_chance and chance.observed > 0 else ""
-    return replace(found, sentence=said.replace("accuracy", metric.rpartition("/")[2]), **more)
+    return replace(found, mostly_chance=chance.mostly_chance and chance.observed > 0, **more)
 
 
 def _of_repeats(members: Sequence[Member], metric: str, found: Spread, level: float) -> Spread:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sweep import ensemble, goals
+from sweep.analysis.model import Score, Together
+from sweep.analysis.remarks import Remark
 from sweep.ensemble.assess import BY_CONSTRUCTION
 from sweep.ensemble.gather import BUDGET, PREDICTIONS, read
 from sweep.ensemble.members import Members
 from sweep.errors import SweepError
-from sweep.report.model import Score, Together
 from sweep.store import Member, Store
 
 
@@ -26,7 +27,7 @@ def together(
     having = sum(store.has(m, PREDICTIONS.format(split=split)) for m in finished(members))
     blank = Together(first.task, first.variant, label, split, having, planned, 0)
     found = cell(store, members, split)
-    if isinstance(found, str):
+    if isinstance(found, Remark):
         return replace(blank, reason=found)
     scores = tuple(
         Score(name, goals.direction(name, declared), whole, mean, whole - mean, name in BY_CONSTRUCTION)
@@ -39,16 +40,17 @@ def finished(members: Sequence[Member]) -> list[Member]:
     return [m for m in members if m.status == "ok" and m.repeat == 0 and m.record is not None]
 
 
-def cell(store: Store, members: Sequence[Member], split: str) -> Members | str:
+def cell(store: Store, members: Sequence[Member], split: str) -> Members | Remark:
     """Return the matched predictions of one variant and task, by seed, or why there are none."""
     name, chosen = PREDICTIONS.format(split=split), finished(members)
     having = [m for m in chosen if store.has(m, name)]
     if len(having) < len(chosen):
-        return f"{len(chosen) - len(having)} of {len(chosen)} members kept no {split or 'test'} predictions"
+        of = {"without": len(chosen) - len(having), "of": len(chosen), "split": split}
+        return Remark("members without predictions", of)
     size = sum(m.record.artifacts[name].bytes for m in having if m.record)
     if size > BUDGET:
-        return f"{size >> 20} MiB of predictions: sweep ensemble reads them"
+        return Remark("too many predictions", {"bytes": size})
     try:
         return read(store, [(f"seed{m.seed}", m) for m in having], split)
     except SweepError as refused:
-        return str(refused).replace("\n  ", "; ")
+        return Remark("refused", {"why": str(refused)})

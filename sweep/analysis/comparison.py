@@ -1,11 +1,11 @@
-"""A comparison as data: everything its text, tables and JSON say, computed once, unrounded."""
+"""A comparison as data: everything that is said of it, computed once, unrounded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
+from sweep.analysis.remarks import Remark
 from sweep.goals import Goal
 from sweep.stats import (
     Decision,
@@ -20,9 +20,9 @@ from sweep.stats import (
     WinRate,
 )
 from sweep.stats.planning import expected_best
-from sweep.store import atomic
+from sweep.stats.ranks import Reading
 
-FORMAT = 1
+Verdict = Literal["a", "b", "none"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,44 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """Looks at results before the last seed was there: extensions, and whether a rule that compares chose the seeds."""
+
+    extensions: int = 0
+    by_rule: bool = False
+
+    def __bool__(self) -> bool:
+        return self.extensions > 0 or self.by_rule
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Seeds that a budget should hold: to see the difference `wanted`, or to know both means to ± `wanted`.
+
+    spread: the sd that was planned with. seeds: None where more than a million would be needed. each: so many in each
+    arm. command: what trains them by a valid sequential design; both: it has to be typed for the other arm as well.
+    """
+
+    aim: Literal["difference", "margin", "half-width"]
+    wanted: float
+    spread: float
+    seeds: int | None
+    each: bool = False
+    both: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class Pair:
     """A against B on one metric of one task; every difference is A - B.
 
-    difference: t over what `over` names; None where an arm has no value. interval: the one that counts, at
-    the comparison's level: that of `difference`, or the confidence sequence where seeds were added after
-    results existed and the design is paired. simultaneous: the same at Bonferroni's level over all pairs.
-    p_holm: over all pairs; None with the sequence, whose looks no p value has paid for. stamp: what the
-    interval does not account for. others: what all that stands beside `interval` does not account for: "" unless
-    seeds were added after results existed. verdict: "a" or "b" where a mean is shown to be larger, else "none".
+    difference: t over seeds, of converged ones where some failed; None where an arm has no value. interval: the one
+    that counts, at the comparison's level: that of `difference`, or with `sequenced` the confidence sequence, where
+    seeds were added after results existed and the design is paired. simultaneous: the same at Bonferroni's level over
+    all pairs. p_holm: over all pairs; None with the sequence, whose looks no p value has paid for. reading: of
+    P(A > B), or where that is below a half of P(B > A). looks: what nothing but the sequence accounts for.
+    resplit: every seed has its own split of the same data; ratio: then n_test/n_train, where it is known.
+    verdict: "a" or "b" where a mean is shown to be larger, else "none".
     """
 
     metric: str
@@ -70,24 +99,24 @@ class Pair:
     a: Side
     b: Side
     paired: bool
-    over: str
     difference: Difference | None
     interval: Interval | None
     simultaneous: Interval | None
+    sequenced: bool
     p_holm: float | None
     permutation: Permutation | None
     superiority: Superiority | None
     wins: WinRate | None
-    reading: str
+    reading: Reading | None
     effect: Effect | None
     equivalence: Equivalence | None
     failures: RateDifference | None
     examples: TwoWay | None
-    stamp: str
-    others: str
-    verdict: str
-    sentence: str
-    plan: tuple[str, ...]
+    looks: Looks
+    resplit: bool
+    ratio: float | None
+    verdict: Verdict = "none"
+    planned: Planned | None = None
 
 
 @dataclass(frozen=True)
@@ -112,23 +141,32 @@ class Check:
     task: str
     paired: bool
     decision: Decision
-    stamp: str
+    looks: Looks
+    adopted: bool  # nothing is known of runs that failed
+
+
+@dataclass(frozen=True)
+class Design:
+    """How pairs were made. shared: how many seeds both sides of a pair plan, where some are left out."""
+
+    kind: Literal["bounds", "no seeds", "as asked", "other seeds", "mostly shared", "same seeds", "shared seeds"]
+    shared: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Made by `sweep.comparison.compare`; `to_json` carries every number unrounded with its method."""
+    """Made by `sweep.analysis.compare`."""
 
     metric: str
     goal: Goal | None
     level: float
     paired: bool
-    why: str
+    design: Design
     arms: tuple[str, ...]
     pairs: tuple[Pair, ...]
     exploratory: tuple[Exploratory, ...]
     checks: tuple[Check, ...]
-    warnings: tuple[str, ...]
+    remarks: tuple[Remark, ...]
     next: tuple[str, ...]
     seed: int  # of the generator that draws permutations where there are too many to count
 
@@ -137,12 +175,3 @@ class Comparison:
         """What a gate answers: 0 all passed (or nothing was required), 1 one is contradicted, 4 undecided."""
         codes = {check.decision.code for check in self.checks}
         return 1 if 1 in codes else 4 if 4 in codes else 0
-
-
-def to_json(found: Comparison) -> Mapping[str, Any]:
-    """The comparison as plain data for strict JSON."""
-    body = {"format": FORMAT, **asdict(found), "exit_code": found.code}
-    for pair, made in zip(found.pairs, body["pairs"], strict=True):
-        made["a"]["expected_inflation"], made["b"]["expected_inflation"] = pair.a.inflation, pair.b.inflation
-    plain: Mapping[str, Any] = atomic.strict(body)
-    return plain

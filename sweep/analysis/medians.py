@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from sweep import aggregate
-from sweep.number import number, percent, places
-from sweep.report.model import Median
-from sweep.report.words import plural, shown
+from sweep.analysis import frames
+from sweep.analysis.model import Median
 from sweep.stats import summarise, worst_rank_median
 from sweep.store import Member
 
@@ -27,9 +25,9 @@ def medians(
         cells[member.task, member.variant].append(member)
     for (task, variant), its in cells.items():
         failed = {m.seed for m in its if m.status == "failed"}
-        kept = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in aggregate.counted(its) if m.record]
+        kept = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in frames.counted(its) if m.record]
         seeds, values = [seed for seed, _ in kept], np.array([value for _, value in kept], dtype=np.float64)
-        _, numbers = aggregate.values_by_seed(seeds, values)
+        _, numbers = frames.values_by_seed(seeds, values)
         if not numbers.size + len(failed) or (failed and goal is None):
             continue
         ranked = np.concatenate([numbers, np.full(len(failed), math.nan)])
@@ -38,24 +36,7 @@ def medians(
         yield Median(
             task=task, variant=variant, label=label[task, variant], metric=metric, seeds=found.n, failed=found.failed,
             median=found.estimate, low=interval.low if interval else None, high=interval.high if interval else None,
-            level=level, method=interval.method if interval else f"no interval exists for {plural(found.n, 'seed')}",
-            sentence=_sentence(label[task, variant], metric, found.failed, found.estimate, numbers,
-                               (interval.low, interval.high) if interval else None, level, found.n),
+            level=level, ranks=(interval.lower, interval.upper) if interval else None,
+            coverage=interval.coverage if interval else None,
+            sd=summarise(numbers).sd if numbers.size else None,
         )  # fmt: skip
-
-
-def _sentence(
-    label: str, metric: str, failed: int, estimate: float, numbers: aggregate.Floats,
-    limits: tuple[float, float] | None, level: float, seeds: int,
-) -> str:  # fmt: skip
-    scale = places(summarise(numbers).sd) if numbers.size else None
-
-    def said(value: float) -> str:
-        return number(value, scale) if math.isfinite(value) else "a failed seed"
-
-    of = f"{shown(label)}: " if label else ""
-    ranked = f", {failed} failed ranked worst" if failed else ""
-    around = f"no {percent(level)} CI exists"
-    if limits is not None:
-        around = f"{percent(level)} CI {said(limits[0])} to {said(limits[1])}"
-    return f"{of}median {shown(metric)} of all {plural(seeds, 'finished seed')}{ranked}: {said(estimate)} ({around})"

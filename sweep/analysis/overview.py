@@ -1,4 +1,4 @@
-"""A run directory becomes a Report."""
+"""A run directory becomes an Overview."""
 
 from __future__ import annotations
 
@@ -10,54 +10,53 @@ from typing import Any
 
 import pandas as pd
 
-from sweep import aggregate, goals
-from sweep.cut import labels_of, regrouped, variants_of
-from sweep.report import findings
-from sweep.report.across import across
-from sweep.report.commands import next_commands
-from sweep.report.medians import medians
-from sweep.report.model import Adopted, Cause, Counts, Report, Row, Together, by_split
-from sweep.report.parts import Parts
-from sweep.report.sentence import headline, scope, silence
-from sweep.report.spread import spreads
-from sweep.report.together import together
+from sweep import goals
+from sweep.analysis import findings, frames
+from sweep.analysis.across import across
+from sweep.analysis.commands import next_commands
+from sweep.analysis.medians import medians
+from sweep.analysis.model import Adopted, Cause, Counts, Overview, Row, Together, by_split
+from sweep.analysis.parts import Parts
+from sweep.analysis.spread import spreads
+from sweep.analysis.together import together
 from sweep.stats import clopper_pearson, not_separated
 from sweep.stats.sample import check_level, unit
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED, Manifest
+from sweep.variants import labels_of, regrouped, variants_of
 from sweep.written import shared_by
 
 MOST_COMPARED = 30  # variants: 435 pairs
 MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
-def build(
+def overview(
     store: Store,
     *,
     level: float = 0.95,
     members: Iterable[Member] | None = None,
     group_by: Sequence[str] = (),
-) -> Report:
-    """The report of a run directory: finished, running, or copied from another machine.
+) -> Overview:
+    """Return what a run directory holds: finished, running, or copied from another machine.
 
     Reads the records and, for the ensemble, the members' predictions; never a history, never a model. The
-    same directory gives the same report, whatever the order in which its runs finished.
-    members: those of `store.scan()`, to save scanning again. group_by: see `sweep.cut.regrouped`.
+    same directory gives the same overview, whatever the order in which its runs finished.
+    members: those of `store.scan()`, to save scanning again. group_by: see `sweep.variants.regrouped`.
     StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """
     check_level(level)
     members = regrouped(store.scan() if members is None else members, store.manifest, group_by)
     members = sorted(members, key=lambda m: (m.task, m.variant, m.seed, m.repeat))
     manifest, config = store.manifest, store.manifest.config
-    table = aggregate.frame_of(members)
+    table = frames.frame_of(members)
     declared = config.get("goals") or {}
-    names = aggregate.metric_names(table)
+    names = frames.metric_names(table)
     primary = primary_metric(config.get("primary"), names, declared)
     goal = goals.direction(primary, declared)
     label = labels_of(((m.task, m.variant) for m in members), manifest)
     variants = variants_of((m.variant for m in members), manifest)
     vary = tuple(manifest.experiment.get("vary") or ())
-    ratio = aggregate.test_to_train(members, vary)
+    ratio = frames.test_to_train(members, vary)
     counts = counts_of(members, adopted=manifest.adopted)
     parts = Parts()
 
@@ -79,10 +78,9 @@ def build(
     files = parts.made("the list of shared files", lambda: shared_by(members), ())
     changed = tuple(m.key for m in members if m.record is not None and m.record.files.get("changed"))
     together = bool(ensembles) and "split" not in vary
-    made = Report(
+    made = Overview(
         name=manifest.name,
         directory=store.shown,
-        headlines=(),
         primary=primary,
         level=level,
         counts=counts,
@@ -92,8 +90,7 @@ def build(
             lambda: tuple(_cause(store, m) for m in members if m.status in ("failed", "lost")), (),
         ),
         together=ensembles,
-        result=parts.made("the rule of the result", lambda: findings.result_rule(members), ""),
-        over=scope("" if manifest.adopted else primary, vary, ratio),
+        result_rules=parts.made("the rule of the result", lambda: findings.result_rules(members), ()),
         mode=_mode(manifest),
         device=str(manifest.experiment.get("device", "")),
         threads=int(manifest.experiment.get("threads", 1)),
@@ -103,13 +100,12 @@ def build(
         until=dict(manifest.until),
         seed_log=tuple(asdict(entry) for entry in manifest.seed_log),
         stamp=dict(manifest.stamp),
-        reproducibility=findings.reproducibility(manifest.stamp),
         environments=environments,
         versions=dict(manifest.versions),
-        warnings=parts.made(
+        remarks=parts.made(
             "the list of warnings", lambda: findings.warnings(members, rows, environments, manifest, files), ()
         ),
-        notes=parts.made(
+        asides=parts.made(
             "the list of notes",
             lambda: (
                 *findings.choices(manifest, names, primary, cells=len(variants), failed=counts.failed),
@@ -149,14 +145,12 @@ def build(
         ratio=ratio,
         variants=variants,
     )  # fmt: skip
-    told = tuple(replace(row, headline=str(headline(made, row))) for row in rows)
-    said = tuple(row.headline for row in told if row.primary) or (silence(counts),)
-    return replace(made, rows=told, headlines=said, notes=(*parts.notes, *made.notes))
+    return replace(made, asides=(*parts.remarks, *made.asides))
 
 
 def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
     """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
-    return aggregate.column_name(str(asked)) if asked else goals.primary_of(names, declared)
+    return frames.column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
 def _mode(manifest: Manifest) -> str:
@@ -181,7 +175,7 @@ def _rows(
     level: float,
     ratio: float | None,
 ) -> tuple[Row, ...]:
-    summary = aggregate.summary(table, names, level=level, ratio=ratio)
+    summary = frames.summary(table, names, level=level, ratio=ratio)
     records: list[dict[str, Any]] = summary.to_dict("records")  # type: ignore[assignment]  # names are str
     found = {(r["metric"], r["task"], r["variant"]): r for r in records}
     return tuple(
@@ -223,7 +217,7 @@ def _best(table: pd.DataFrame, rows: Sequence[Row], task: str, paired: bool) -> 
         return []
     numbers = table[arms[0].metric].to_numpy()
     values = {
-        row.variant: aggregate.values_by_seed(table["seed"][of].to_numpy(), numbers[of])[1]
+        row.variant: frames.values_by_seed(table["seed"][of].to_numpy(), numbers[of])[1]
         for row in arms
         for of in [((table["task"] == task) & (table["variant"] == row.variant)).to_numpy()]
     }

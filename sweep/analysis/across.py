@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep import aggregate
+from sweep.analysis import frames
+from sweep.analysis.model import Across
+from sweep.analysis.remarks import Remark
 from sweep.errors import StatisticsError
-from sweep.number import limits, number, percent
 from sweep.plan import folder_name
-from sweep.report.model import Across
-from sweep.report.words import listed, plural, shown
 from sweep.stats import iqm, normalise, stratified_interval
 from sweep.stats.tasks import LEAST_TASKS, average, interquartile_mean
 from sweep.stats.tasks import table as scores_of
@@ -28,7 +27,7 @@ def across(
 ) -> Iterator[Across]:  # fmt: skip
     """For every variant the mean and the interquartile mean of normalised scores over these tasks.
 
-    table: `aggregate.frame`; references: task as the config names it -> [score worth 0, score worth 1].
+    table: `frames.frame`; references: task as the config names it -> [score worth 0, score worth 1].
     Seeds count that converged in every task. From ten tasks on with a bootstrap interval, stratified by task.
     Nothing for a single task, and a reason instead of numbers where there is no common scale.
     """
@@ -40,13 +39,13 @@ def across(
     for variant in dict.fromkeys(table["variant"]):
         blank = Across(variant=variant, label=label.get(variant, ""), metric=metric, tasks=len(tasks), level=level)
         if without:
-            which = "references are" if len(without) == len(tasks) else f"references for {listed(without, 3)} are"
-            yield replace(blank, reason=f"no common scale: {which} missing")
+            missing = without if len(without) < len(tasks) else []
+            yield replace(blank, reason=Remark("references missing", {"tasks": missing}))
             continue
         try:
             yield _of_variant(table[table["variant"] == variant], tasks, scale, blank)
         except StatisticsError as error:  # a directory of an older version may hold references that span no scale
-            yield replace(blank, reason=f"no common scale: {error.what}")
+            yield replace(blank, reason=Remark("no common scale", {"why": error.what}))
 
 
 def _of_variant(
@@ -57,50 +56,26 @@ def _of_variant(
     planned = table["seed"].nunique()
     blank = replace(blank, seeds=len(shared), planned=planned)
     if not shared:
-        return replace(blank, reason="no seed converged in every task")
+        return replace(blank, reason=Remark("no seed in every task"))
     scores = [
         normalise([found[seed] for seed in shared], *scale[task])
         for found, task in zip(by_task, tasks, strict=True)
     ]  # fmt: skip
     made = replace(blank, mean=float(scores_of(scores).mean()), iqm=iqm(scores))
     if len(tasks) < LEAST_TASKS or len(shared) < 2:
-        need = f"a bootstrap interval needs {LEAST_TASKS} tasks" if len(tasks) < LEAST_TASKS else "one seed a task"
-        return replace(made, method=f"no interval: {need}")
+        return replace(made, reason=Remark("few tasks" if len(tasks) < LEAST_TASKS else "one seed per task"))
     limits: dict[str, Any] = {}
     try:
         for name, statistic in (("mean", average), ("iqm", interquartile_mean)):
             found = stratified_interval(scores, np.random.default_rng(SEED), statistic=statistic, level=blank.level)
             limits |= {f"{name}_low": found.low, f"{name}_high": found.high, "method": found.method}
     except StatisticsError as error:
-        return replace(made, method=f"no interval: {error.what}")
+        return replace(made, reason=Remark("no interval", {"why": error.what}))
     return replace(made, **limits)
 
 
 def _by_seed(cell: pd.DataFrame, metric: str) -> dict[int, float]:
     seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
-    kept = aggregate.converged(seeds, status)
-    found, numbers = aggregate.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
+    kept = frames.converged(seeds, status)
+    found, numbers = frames.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
     return dict(zip(found.tolist(), numbers.tolist(), strict=True))
-
-
-def over(found: Across) -> str:
-    """What the pooled numbers are over: never other tasks than these."""
-    left = found.planned - found.seeds
-    converged = f" that converged in every task ({left} did not)" if left else ""
-    return f"these {plural(found.tasks, 'task')}, {plural(found.seeds, 'seed')}{converged}"
-
-
-def sentence(found: Across) -> str:
-    """What the tasks say together, or why they say nothing, in a sentence."""
-    of = f"{shown(found.label)}: " if found.label else ""
-    if found.reason:
-        return f"{of}{found.reason}"
-    mean = _with(found.mean, found.mean_low, found.mean_high, found.level)
-    middle = _with(found.iqm, found.iqm_low, found.iqm_high, found.level)
-    return f"{of}normalised mean {mean}, interquartile mean {middle} over {over(found)}; {found.method}"
-
-
-def _with(value: float | None, low: float | None, high: float | None, level: float) -> str:
-    if low is None or high is None:
-        return number(value, 3)
-    return f"{number(value, 3)} ({percent(level)} CI {limits(low, high, 3)})"

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sweep import goals
-from sweep.comparison import pair as pairs_of
-from sweep.comparison.arms import Arm, arms_of, declared, metric_names, pairable, shared_seeds
-from sweep.comparison.gate import checks, require_direction
-from sweep.comparison.model import Comparison, Exploratory, Pair
-from sweep.comparison.view import text, view
-from sweep.cut import letter, without_hash
+from sweep.analysis import pair as pairs_of
+from sweep.analysis.arms import Arm, arms_of, declared, metric_names, pairable, shared_seeds
+from sweep.analysis.commands import resume
+from sweep.analysis.comparison import Comparison, Design, Exploratory, Pair
+from sweep.analysis.findings import identical
+from sweep.analysis.gate import checks, require_direction
+from sweep.analysis.overview import primary_metric
+from sweep.analysis.remarks import Remark
 from sweep.errors import ConfigError, StatisticsError
 from sweep.number import number
-from sweep.report.assemble import primary_metric
-from sweep.report.commands import resume
-from sweep.report.document import Document, notebook
-from sweep.report.findings import identical, ignored_seed
-from sweep.report.words import listed, path_argument, plural, shown
 from sweep.stats import bonferroni_level, difference, holm, parse_gate
 from sweep.stats.sample import unit
 from sweep.store import Store
+from sweep.variants import letter, without_hash
+from sweep.words import listed, path_argument, shown
 
 SEED = 0
-
-
-@dataclass(frozen=True, repr=False)
-class Told(Comparison):
-    """What `compare` returns: a Comparison that a prompt shows as its text, and a notebook as HTML."""
-
-    @property
-    def document(self) -> Document:
-        """Return what is said of it, for any format."""
-        return view(self)
-
-    def __repr__(self) -> str:
-        return text(self, width=100)
-
-    def _repr_html_(self) -> str:
-        return notebook(self.document)
 
 
 def compare(
@@ -101,17 +83,17 @@ def compare(
         for a, b in wanted
     ]  # fmt: skip
     made = [
-        pairs_of.judged(pair, a, b, p, goal, family=len(wanted), level=level)
+        pairs_of.judged(pair, a, b, p, level=level)
         for pair, (a, b), p in zip(raw, wanted, holm([pairs_of.tested(pair) for pair in raw]), strict=True)
     ]
     others = [name for name in known if name != primary]
-    return Told(
+    return Comparison(
         metric=primary, goal=goal, level=level,
-        paired=paired and bool(wanted) and all(pairable(a, b) for a, b in wanted), why=_why(paired, wanted),
+        paired=paired and bool(wanted) and all(pairable(a, b) for a, b in wanted), design=_design(paired, wanted),
         arms=tuple(dict.fromkeys(arm.name for arm in arms)), pairs=tuple(made),
         exploratory=tuple(_exploratory(wanted, others, goal_of, paired, level)),
         checks=tuple(checks(gates, by_task.values(), base, paired=paired, max_failures=max_failures, level=level)),
-        warnings=tuple(_warnings(by_task, len(arms), made)), next=(*_rest(wanted, paired), *_next(stores)),
+        remarks=tuple(_remarks(by_task, len(arms), made)), next=(*_rest(wanted, paired), *_next(stores)),
         seed=seed,
     )  # fmt: skip
 
@@ -179,25 +161,21 @@ def _pairs(arms: Sequence[Arm], base: str | None) -> Iterator[tuple[Arm, Arm]]:
         yield from ((arm, at) for arm in arms if arm.name != base)
 
 
-def _why(paired: bool, wanted: Sequence[tuple[Arm, Arm]]) -> str:
+def _design(paired: bool, wanted: Sequence[tuple[Arm, Arm]]) -> Design:
     if not wanted:
-        return "each configuration against fixed bounds; nothing is compared"
-    paired_ = [pairable(a, b) for a, b in wanted]
+        return Design("bounds")
+    can = [pairable(a, b) for a, b in wanted]
+    if paired and any(arm.store.manifest.numbered for pair in wanted for arm in pair):
+        return Design("no seeds")
+    if not any(can):
+        return Design("other seeds")
     if not paired:
-        return "unpaired, as was asked" if any(paired_) else "unpaired: the planned seeds differ"
-    if any(arm.store.manifest.numbered for pair in wanted for arm in pair):
-        return "unpaired: nothing names the seeds of adopted runs"
-    if not all(paired_):
-        return (
-            "paired by shared seeds where most are shared, else unpaired"
-            if any(paired_)
-            else ("unpaired: the planned seeds differ")
-        )
+        return Design("as asked")
+    if not all(can):
+        return Design("mostly shared")
     if all(a.seeds == b.seeds for a, b in wanted):
-        return "paired by seed: the planned seeds are the same"
-    counts = sorted({len(shared_seeds(a, b)) for a, b in wanted})
-    count = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"paired by the {count} seeds that both sides plan; the others are left out of the difference"
+        return Design("same seeds")
+    return Design("shared seeds", tuple(sorted({len(shared_seeds(a, b)) for a, b in wanted})))
 
 
 def _exploratory(
@@ -212,27 +190,24 @@ def _exploratory(
                 yield Exploratory(name, a.task, a.name, b.name, goals.direction(name, goal_of), made)
 
 
-def _warnings(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequence[Pair]) -> Iterator[str]:
+def _remarks(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequence[Pair]) -> Iterator[Remark]:
     left = compared - sum(len(found) for found in by_task.values())
     if left:
-        yield f"{left} of {compared} configurations have a task that no other has; they are left out"
-    words = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
-    for what, several in words.items():
+        yield Remark("tasks of one arm", {"left": left, "of": compared})
+    for what in ("data", "mode", "device", "threads", "result"):
         for found in by_task.values():
             different = sorted({arm.about[what] for arm in found})
             if len(different) > 1:
-                values = "" if what == "data" else f" ({listed([shown(value) or 'none' for value in different])})"
-                yield f"different {several}{values}: the difference may not be that of the configurations alone"
+                yield Remark("arms differ", {"in": what, "values": different})
                 break
     for arm in (arm for found in by_task.values() for arm in found):
-        of = f"{shown(arm.name)}: " if arm.name else ""
-        yield from (f"{of}{ignored_seed(keys)}" for keys in identical(arm.members))
+        for keys in identical(arm.members):
+            yield Remark("identical results", {"arm": arm.name, "runs": keys})
     if any(arm.adopted for found in by_task.values() for arm in found):
         missing = sum(arm.count("pending") for found in by_task.values() for arm in found if arm.adopted)
-        lacking = f"; {plural(missing, 'run')} of those that others have are missing" if missing else ""
-        yield f"adopted results: runs that failed may have been left out of them{lacking}"
+        yield Remark("adopted", {"missing": missing})
     elif any(pair.a.pending + pair.a.lost + pair.b.pending + pair.b.lost for pair in made):
-        yield "seeds are pending or lost: this is a look at part of what was planned"
+        yield Remark("seeds to come")
 
 
 def _rest(wanted: Sequence[tuple[Arm, Arm]], paired: bool) -> tuple[str, ...]:

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sweep.config import Config
 from sweep.errors import ConfigError
-from sweep.number import around, limits, number, places
 from sweep.plan import Cell, Plan
 from sweep.stats import (
     Interval,
@@ -33,6 +32,7 @@ LEVEL = 0.95
 # Metrics that are counts of examples: they move in steps, and a spread below a step is none.
 COUNTED = frozenset(("accuracy", "error", "top5_accuracy"))
 DONE = frozenset(("ok", "failed"))
+Reason = Literal["", "lost", "not reported"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Look:
-    """Where the rule stands for one cell (for an order: for its two). `label` is what to call it."""
+    """Where the rule stands for one cell (for an order: for its two), and why it will never be met."""
 
     task: str
     variant: str
-    label: str
     state: WidthState | OrderState
-    reason: str = ""
+    reason: Reason = ""
 
 
 def rule_of(config: Config, plan: Plan) -> Rule | None:
@@ -160,18 +159,17 @@ def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: f
         second, lost_b, why_b = prefix(cells[task, rule.second], seeds, metric)
         places = min(len(first), len(second))
         lost = lost_a or lost_b
-        label = f"{rule.asked.first} > {rule.asked.second}"
         order = order_rule(first[:places], second[:places], lost=lost, **options)
-        return [Look(task, "", label, order, why_a or why_b)]
+        return [Look(task, "", order, why_a or why_b)]
     found = []
     for (task, variant), runs in cells.items():
         values, lost, why = prefix(runs, seeds, metric)
         width = width_rule(values, rule.asked.half_width, quantum=step, lost=lost, **options)
-        found.append(Look(task, variant, " · ".join(part for part in (task, variant) if part), width, why))
+        found.append(Look(task, variant, width, why))
     return found
 
 
-def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: str) -> tuple[list[float], bool, str]:
+def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: str) -> tuple[list[float], bool, Reason]:
     """(one number a completed seed, whether the next will never come, why) of one cell, in planned order.
 
     NaN for a failed seed, or one that did not report the metric; repeats are averaged.
@@ -183,13 +181,13 @@ def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: s
         states = {m.status for m in members}
         if not members or not states <= DONE:
             lost = "lost" in states and states <= DONE | {"lost"}
-            return values, lost, "a seed is lost" if lost else ""
+            return values, lost, "lost" if lost else ""
         numbers = [m.record.metrics.get(metric, math.nan) for m in members if m.record is not None]
         good = "failed" not in states
         values.append(float(np.mean(numbers)) if good else math.nan)
         ok, reported = ok or good, reported or (good and not any(map(math.isnan, numbers)))
         if ok and not reported and len(values) >= FIRST_LOOK:
-            return values, True, f"no run reports {metric}"
+            return values, True, "not reported"
     return values, False, ""
 
 
@@ -206,19 +204,15 @@ def quantum(store: Store, members: Sequence[Member], metric: str) -> float:
 
 
 def described(rule: Rule, looks: Sequence[Look], seeds: Sequence[int], *, step: float) -> dict[str, Any]:
-    """The state of a rule as plain data for the manifest, with the sentence that a report prints."""
+    """Return the state of a rule as plain data for the manifest; `sweep.report.stopping` words it."""
     cells = [_cell(rule, one) for one in looks]
     states = [str(one.state.state) for one in looks]
     overall = next((s for s in ("running", "incomplete", "not reached") if s in states), states[0])
     used = max(one.state.used for one in looks)
-    beyond = len(seeds) - used
-    text = "; ".join(cell["summary"] for cell in cells)
-    if overall != "running" and beyond > 0:
-        text += f"; {beyond} further seed{'s' * (beyond > 1)} shown, not counted"
     return {
         "rule": rule.text, "max_seeds": rule.max_seeds, "level": LEVEL, "alpha": round(1 - LEVEL, 12),
         "quantum": step, "state": overall, "looks": max(one.state.looks for one in looks),
-        "counted": list(seeds[:used]), "cells": cells, "summary": text,
+        "counted": list(seeds[:used]), "beyond": len(seeds) - used, "cells": cells,
     }  # fmt: skip
 
 
@@ -227,49 +221,14 @@ def _cell(rule: Rule, one: Look) -> dict[str, Any]:
     body: dict[str, Any] = {
         "task": one.task, "variant": one.variant, "metric": rule.asked.metric, "state": state.state,
         "looks": state.looks, "used": state.used, "n": state.n, "mean": state.mean,
-        "interval": _limits(state.interval),
+        "interval": _limits(state.interval), "reason": one.reason if state.state == "incomplete" else "",
     }  # fmt: skip
     if isinstance(state, WidthState):
         body |= {"met_at": state.met_at, "descriptive": _limits(state.descriptive)}
-    name = f"{one.label}: " if one.label and isinstance(state, WidthState) else ""
-    reason = f" ({one.reason})" if one.reason and state.state == "incomplete" else ""
-    return {**body, "summary": name + _sentence(rule, state) + reason}
+    return body
 
 
 def _limits(interval: Interval | None) -> dict[str, Any] | None:
     if interval is None:
         return None
     return {"low": interval.low, "high": interval.high, "level": interval.level, "method": interval.method}
-
-
-def _sentence(rule: Rule, state: WidthState | OrderState) -> str:
-    counted = f"n = {state.n}" + (f" of {state.used} places" if state.n != state.used else "")
-    looks = f"{state.looks} look{'s' * (state.looks != 1)}"
-    metric = rule.asked.metric
-    if isinstance(state, WidthState) and isinstance(rule.asked, UntilWidth):
-        wanted = rule.asked.half_width
-        asked_for = f"{metric} ± {number(wanted, digits=12)}"
-        plain = state.descriptive
-        told = f"; the plain t interval, ± {number(plain.half_width, digits=2)}, is only descriptive" if plain else ""
-        if state.state == "met" and state.mean is not None:
-            value = around(state.mean, wanted)
-            return f"{metric} {value} (95 % CI of the fixed-width rule; {counted}, {looks}{told})"
-        if state.state == "not reached":
-            return f"{asked_for} not reached with {rule.max_seeds} seeds ({counted}, {looks}{told})"
-        if state.state == "incomplete":
-            return f"{asked_for} incomplete after {looks} ({counted}{told})"
-        return f"{asked_for} not yet known after {looks} ({counted}); the same command goes on"
-    asked = rule.asked
-    names = (asked.first, asked.second) if isinstance(asked, UntilOrder) else ("A", "B")
-    found, sequence = state.interval, "no confidence sequence yet"
-    if found is not None:
-        between = limits(found.low, found.high, places(found.half_width))
-        sequence = f"95 % confidence sequence of the difference {between}"
-    said = {
-        "A > B": f"{names[0]} > {names[1]}",
-        "B > A": f"{names[1]} > {names[0]}",
-        "not reached": f"no order of {names[0]} and {names[1]}: not reached with {rule.max_seeds} seeds",
-        "incomplete": f"no order of {names[0]} and {names[1]}: incomplete",
-        "running": f"no order of {names[0]} and {names[1]} yet; the same command goes on",
-    }[state.state]
-    return f"{metric}: {said} ({sequence}, valid at every look; {counted} pairs, {looks})"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sweep.analysis.model import Counts
 from sweep.config.redaction import HIDDEN
 from sweep.errors import one_line
-from sweep.report.model import Counts
-from sweep.report.words import path_argument
 from sweep.seeds import format_seeds
 from sweep.store import Manifest, Store, atomic
+from sweep.words import path_argument
 
 
 def repeatable(target: Mapping[str, Any]) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sweep.comparison.arms import Arm, pairable, ratio_of
-from sweep.comparison.model import Check
-from sweep.comparison.pair import finished, peeked_of
+from sweep.analysis.arms import Arm, pairable, ratio_of
+from sweep.analysis.comparison import Check
+from sweep.analysis.pair import finished, looks_of
 from sweep.errors import ConfigError, StatisticsError
 from sweep.goals import direction
 from sweep.number import number
@@ -65,8 +65,7 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
         gate, old, new, paired=paired, deterministic=all(arm.deterministic for arm in held),
         unfinished=unfinished, max_failures=max_failures, level=level, ratio=ratio_of(held, "a gate"),
     )  # fmt: skip
-    unknown = "adopted: whether runs failed is unknown" if any(arm.adopted for arm in held) else ""
     return Check(
         requirement=str(gate), base=base.name, candidate=candidate.name, task=candidate.task, paired=paired,
-        decision=made, stamp="; ".join(filter(None, (peeked_of(held[0], held[-1]), unknown))),
+        decision=made, looks=looks_of(held[0], held[-1]), adopted=any(arm.adopted for arm in held),
     )  # fmt: skip

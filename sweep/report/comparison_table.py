@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sweep.comparison.facts import pair_label
-from sweep.comparison.model import Comparison, Pair
-from sweep.comparison.words import limits, scale
+from sweep.analysis.comparison import Comparison, Pair
 from sweep.number import p_value, percent, probability, signed
 from sweep.report import document
 from sweep.report.document import Table
+from sweep.report.intervals import limits, scale
+from sweep.report.pair_sentence import over, stamp, unadjusted
+from sweep.report.pairs import pair_label
+from sweep.report.remarks import design, said_of
 from sweep.report.sentence import failed_of
-from sweep.report.words import shown
 from sweep.stats import Interval, bonferroni_level
+from sweep.words import shown
 
 
 def markdown(found: Comparison) -> str:
@@ -56,8 +58,8 @@ def _row(pair: Pair, interval: Interval | None) -> tuple[str, ...]:
 
 def _notes(found: Comparison) -> Iterator[str]:
     methods = sorted({pair.interval.method for pair in found.pairs if pair.interval is not None})
-    over = sorted({pair.over for pair in found.pairs})
-    yield f"{found.why}; intervals: {', '.join(methods) or 'none'} ({', '.join(over)})."
+    what = sorted({over(pair) for pair in found.pairs})
+    yield f"{design(found.design)}; intervals: {', '.join(methods) or 'none'} ({', '.join(what)})."
     if len(found.pairs) > 1:
         yield (
             f"p values are Holm's over {len(found.pairs)} pairs; Bonferroni intervals hold for all of them together at"
@@ -65,11 +67,11 @@ def _notes(found: Comparison) -> Iterator[str]:
         )
     if any(pair.failures for pair in found.pairs):
         yield "With failures P ranks a failed seed worst; means and intervals are of those that converged."
-    for stamp in sorted({pair.stamp for pair in found.pairs if pair.stamp}):
-        yield f"Intervals are {stamp}."
-    for others in sorted({pair.others for pair in found.pairs if pair.others and not pair.stamp}):
-        yield f"P and g are {others}; the confidence sequence needs no adjustment."
+    for said in sorted({stamp(pair) for pair in found.pairs} - {""}):
+        yield f"Intervals are {said}."
+    for looks in sorted({unadjusted(pair.looks) for pair in found.pairs if pair.sequenced}):
+        yield f"P and g are {looks}; the confidence sequence needs no adjustment."
     if any(pair.verdict != "none" for pair in found.pairs):
         yield "Bold: shown to differ."
-    for warning in found.warnings:
-        yield f"Warning: {warning}."
+    for remark in found.remarks:
+        yield f"Warning: {said_of(remark)}."

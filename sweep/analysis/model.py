@@ -1,18 +1,25 @@
-"""The report as data: everything that text, Markdown, LaTeX, JSON and HTML say, computed once, unrounded."""
+"""A run directory as data: everything that is said of it, computed once, unrounded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from sweep.cut import Variant
+from sweep.analysis.remarks import Remark
 from sweep.goals import Goal, split_of
-from sweep.store import atomic
-from sweep.store.manifest import ADOPTED
+from sweep.stats import Method
+from sweep.variants import Variant
 from sweep.written import Shared
 
-FORMAT = 1
+
+@dataclass(frozen=True)
+class ResultRule:
+    """How the reported value of ok runs was chosen, and the first and last epoch it was chosen at."""
+
+    rule: str
+    first: int | None = None
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ class Row:
 
     n seeds have a value; planned, ok, failed, lost and pending count seeds, repeats averaged within them.
     sd, low, high are None where n < 2, everything is where n = 0, and `method` says why. failure_low and
-    failure_high bound the failure rate of finished seeds (Clopper-Pearson). `over` is what the interval
-    speaks about, `headline` the sentence. `best` marks what a table may set in bold: variants of one task
+    failure_high bound the failure rate of finished seeds (Clopper-Pearson). `over`: seeds, or converged ones.
+    `best` marks what a table may set in bold: variants of one task
     that Holm over all pairs does not separate from the best mean of the primary metric.
     """
 
@@ -86,9 +93,8 @@ class Row:
     failure_low: float
     failure_high: float
     level: float
-    method: str
-    over: str
-    headline: str = ""
+    method: Method
+    over: Literal["seeds", "converged seeds"]
     best: bool = False
 
     @property
@@ -144,15 +150,15 @@ class Together:
     planned: int
     examples: int
     scores: tuple[Score, ...] = ()
-    reason: str = ""
+    reason: Remark | None = None
 
 
 @dataclass(frozen=True)
 class Spread:
     """How far the seeds of one variant and task lie apart in the primary metric, and why.
 
-    source: what the seeds vary. sd_low, sd_high: chi-square. best: the best seed. inflation: by how much the best
-    of so many is better than their mean by chance; expected: the mean and that, to hold `best` against.
+    vary: what the seeds vary; nothing is everything. sd_low, sd_high: chi-square. best: the best seed. inflation: by
+    how much the best of so many is better than their mean by chance; expected: the mean and that, to hold it against.
     training_variance: Jordan's estimate of what of observed_variance would remain on endless test data, raw, so
     sometimes negative. true_*: the mean over seeds AND examples. repeat_*: spread of repeats of one seed. None
     where there is nothing to tell it from; `reason` says why there is nothing about single examples.
@@ -162,7 +168,7 @@ class Spread:
     variant: str
     label: str
     metric: str
-    source: str
+    vary: tuple[str, ...]
     seeds: int
     sd: float
     sd_low: float
@@ -177,12 +183,12 @@ class Spread:
     true_mean: float | None = None
     true_low: float | None = None
     true_high: float | None = None
-    true_method: str = ""
+    true_method: Method | None = None
     repeat_sd: float | None = None
     repeat_low: float | None = None
     repeat_high: float | None = None
-    sentence: str = ""
-    reason: str = ""
+    mostly_chance: bool = False  # what is left on endless test data is less than half of what is seen
+    reason: Remark | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ class Median:
     """The primary metric in the middle of all finished seeds of one variant and task, failed ones ranked worst.
 
     seeds: those that converged with a value or failed. median, low and high are infinite on the bad side where
-    they fall on a failed seed; low and high are None where no exact interval exists. `sentence` says it.
+    they fall on a failed seed; low and high are None where no exact interval exists. sd: of the converged seeds.
     """
 
     task: str
@@ -203,13 +209,14 @@ class Median:
     low: float | None
     high: float | None
     level: float
-    method: str
-    sentence: str
+    ranks: tuple[int, int] | None  # the order statistics that low and high are
+    coverage: float | None
+    sd: float | None
 
 
 @dataclass(frozen=True)
 class Across:
-    """Normalised scores of one variant over these tasks; without numbers, `reason` says why."""
+    """Normalised scores of one variant over these tasks. reason: why there is no number, or no interval."""
 
     variant: str
     label: str
@@ -224,8 +231,8 @@ class Across:
     iqm: float | None = None
     iqm_low: float | None = None
     iqm_high: float | None = None
-    method: str = ""
-    reason: str = ""
+    method: Method | None = None
+    reason: Remark | None = None
 
 
 @dataclass(frozen=True)
@@ -245,19 +252,21 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Report:
-    """A run directory, told. Built by `sweep.report.build`; `to_json` carries every number unrounded."""
+class Overview:
+    """A run directory in numbers, made by `sweep.analysis.overview`.
+
+    remarks: what should make a reader hesitate; asides: what a reader may want to know.
+    """
 
     name: str
     directory: str
-    headlines: tuple[str, ...]
     primary: str
     level: float
     counts: Counts
     rows: tuple[Row, ...]
     causes: tuple[Cause, ...]
     together: tuple[Together, ...]
-    result: str
+    result_rules: tuple[ResultRule, ...]
     mode: str
     device: str
     threads: int
@@ -267,17 +276,15 @@ class Report:
     until: Mapping[str, Any]
     seed_log: tuple[Mapping[str, Any], ...]
     stamp: Mapping[str, Any]
-    reproducibility: str
     environments: tuple[Environment, ...]
     versions: Mapping[str, str]
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+    asides: tuple[Remark, ...]
     next: tuple[str, ...]
     seconds: float
     spreads: tuple[Spread, ...] = ()
     medians: tuple[Median, ...] = ()
     across: tuple[Across, ...] = ()
-    over: str = ""  # what the interval of the primary metric is over, and for which target it holds
     vary: tuple[str, ...] = ()
     ratio: float | None = None  # n_test/n_train, where every seed has a split of its own
     variants: Mapping[str, Variant] = field(default_factory=dict)  # by folder, in planned order
@@ -285,17 +292,6 @@ class Report:
     shared: tuple[Shared, ...] = ()  # files below the launch folder that several runs wrote
     changed: tuple[str, ...] = ()  # runs during which the program or its data changed
     group_by: tuple[str, ...] = ()
-    format: int = field(default=FORMAT)
-
-    @property
-    def how(self) -> str:
-        """How the runs were made: "fast, cpu, 1 thread per run"."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return "adopted: not run here" if self.mode == ADOPTED else f"{self.mode}, {self.device}, {threads} per run"
-
-    @property
-    def headline(self) -> str:
-        return "\n".join(self.headlines)
 
     @property
     def primary_rows(self) -> tuple[Row, ...]:
@@ -305,13 +301,6 @@ class Report:
     def metrics(self) -> tuple[str, ...]:
         """The metrics in the order of the report: the primary one, then test, val, train, the rest."""
         return tuple(dict.fromkeys(row.metric for row in self.rows))
-
-
-def to_json(report: Report) -> dict[str, Any]:
-    """The report as plain data for strict JSON: non-finite numbers are "nan", "inf", "-inf"."""
-    body = {"format": report.format, "headline": report.headline, **asdict(report)}
-    plain: dict[str, Any] = atomic.strict(body)
-    return plain
 
 
 def by_split(metrics: Sequence[str], primary: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sweep.errors import StatisticsError
-from sweep.stats import per_seed, summarise
+from sweep.stats import Method, per_seed, summarise
 from sweep.stats.interval import t_quantile
 from sweep.stats.sample import unit
 
@@ -133,7 +133,7 @@ def _groups(table: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[Any, ...
 def _described(numbers: Floats, level: float, ratio: float | None) -> dict[str, Any]:
     if numbers.size == 0:
         blank = dict.fromkeys(("mean", "sd", "low", "high", "min", "max"), math.nan)
-        return {"n": 0, **blank, "level": level, "method": "no interval: no seed has a value"}
+        return {"n": 0, **blank, "level": level, "method": Method.NO_SEED}
     s = summarise(numbers, level, ratio=ratio)
     spread = {k: math.nan if v is None else v for k, v in (("sd", s.sd), ("low", s.low), ("high", s.high))}
     extremes = {"min": s.min, "max": s.max, "level": s.level, "method": s.method}

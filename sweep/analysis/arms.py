@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep import aggregate
-from sweep.cut import regrouped, variants_of, without_hash
+from sweep.analysis import frames
+from sweep.analysis.findings import result_rules
 from sweep.errors import StatisticsError
-from sweep.report.findings import result_rule
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED
+from sweep.variants import regrouped, variants_of, without_hash
 
 Floats = npt.NDArray[np.float64]
 
@@ -80,7 +79,7 @@ class Arm:
 def arms_of(stores: Sequence[Store], *, group_by: Sequence[str] = (), fresh: bool = False) -> list[Arm]:
     """Every variant of every task in these directories, in planned order.
 
-    group_by: see `sweep.cut.regrouped`. fresh: only the seeds of each directory's last extension after
+    group_by: see `sweep.variants.regrouped`. fresh: only the seeds of each directory's last extension after
     results existed. StatisticsError when one directory is named twice.
     """
     names = _names([store.path for store in stores]) if len(stores) > 1 else [""]
@@ -101,8 +100,8 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     members = regrouped(store.scan(), manifest, group_by)
     wanted = _fresh(store) if fresh else set(manifest.seeds)
     members = [m for m in members if m.seed in wanted]
-    table = aggregate.frame_of(members)
-    metrics = aggregate.metric_names(table)
+    table = frames.frame_of(members)
+    metrics = frames.metric_names(table)
     # In the order of the plan, which is that of the grid as it was written.
     cells = {(m.task, m.variant): None for m in members}
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
@@ -111,8 +110,8 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     for task, variant in cells:
         rows = ((table["task"] == task) & (table["variant"] == variant)).to_numpy()
         seeds, status = table["seed"].to_numpy()[rows], table["status"].to_numpy(dtype=str)[rows]
-        used = aggregate.converged(seeds, status)
-        states = aggregate.seed_states(seeds.tolist(), status.tolist())
+        used = frames.converged(seeds, status)
+        states = frames.seed_states(seeds.tolist(), status.tolist())
         mine = tuple(m for m in members if (m.task, m.variant) == (task, variant))
         yield Arm(
             name=_joined(name, called[variant] or without_hash([variant])[0]),
@@ -125,7 +124,7 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
             about=_about(store, task, variant, mine),
             directory=store.shown,
             vary=(vary := tuple(manifest.experiment.get("vary") or ())),
-            ratio=aggregate.test_to_train(mine, vary),
+            ratio=frames.test_to_train(mine, vary),
             store=store,
             members=mine,
         )
@@ -136,7 +135,7 @@ def _joined(name: str, label: str) -> str:
 
 
 def _by_seed(seeds: npt.NDArray[np.int64], values: Floats) -> dict[int, float]:
-    found, numbers = aggregate.values_by_seed(seeds, values)
+    found, numbers = frames.values_by_seed(seeds, values)
     return dict(zip(found.tolist(), numbers.tolist(), strict=True))
 
 
@@ -158,7 +157,7 @@ def _about(store: Store, task: str, variant: str, members: Sequence[Member]) -> 
         "device": str(experiment.get("device", "")),
         "threads": str(experiment.get("threads", "")),
         "data": next(iter(data), ""),
-        "result": re.sub(r"[0-9]+", "", result_rule(members)),  # the epoch may differ, the rule should not
+        "result": " ".join(found.rule for found in result_rules(members)),  # the epoch may differ, the rule should not
     }
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sweep.analysis.remarks import Remark
+from sweep.analysis.together import cell, finished
 from sweep.ensemble.gather import PREDICTIONS
 from sweep.ensemble.members import Classes, Members
 from sweep.ensemble.score import Judged, judged
-from sweep.report.together import cell, finished
 from sweep.store import Member, Store
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ class Examples:
     scores: Floats
 
 
-def examples_of(store: Store, members: Sequence[Member], metric: str) -> Examples | str:
+def examples_of(store: Store, members: Sequence[Member], metric: str) -> Examples | Remark:
     """Return the scores of every example in every ok run (the first repeat of each seed), or why there are none.
 
     Members are those of one variant and task. The mean over examples must be the metric that the run
@@ -44,21 +45,21 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
     """
     split, _, leaf = metric.rpartition("/")
     if leaf not in OF_CLASSES.keys() | OF_VALUES.keys():
-        return f"{metric} is not a mean over examples"
+        return Remark("no mean over examples", {"metric": metric})
     chosen = sorted(finished(members), key=lambda m: m.seed)
     if len(chosen) < 2:
-        return "fewer than two seeds finished"
+        return Remark("fewer than two seeds")
     if not all(store.has(m, PREDICTIONS.format(split=split)) for m in chosen):
-        return f"not every run kept its {split or 'test'} predictions"
+        return Remark("predictions missing", {"split": split})
     found = cell(store, members, split)
-    if isinstance(found, str):
+    if isinstance(found, Remark):
         return found
     scores = _scores(found, leaf)
     if scores is None or not np.isfinite(scores).all() or scores.shape[1] < 2:
-        return f"{metric} cannot be computed from the predictions"
+        return Remark("not computable", {"metric": metric})
     recorded = np.array([m.record.metrics.get(metric, np.nan) for m in chosen if m.record])
     if not np.allclose(scores.mean(axis=1), recorded, rtol=TOLERANCE, atol=1e-6):
-        return f"{metric} is not the mean over the saved predictions"
+        return Remark("another mean", {"metric": metric})
     told = {_examples(m, split) for m in chosen} - {None, len(found.ids)}
     if not told:
         return Examples(tuple(m.seed for m in chosen), found.ids, scores)
@@ -71,7 +72,7 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
             order = np.argsort(places, kind="stable")
             means = scores[:, order].reshape(len(scores), whole, each).mean(axis=2)
             return Examples(tuple(m.seed for m in chosen), ids, means)
-    return f"its {len(found.ids)} rows are parts of fewer examples, not equally many of each"
+    return Remark("parts of examples", {"rows": len(found.ids)})
 
 
 def _examples(member: Member, split: str) -> int | None:

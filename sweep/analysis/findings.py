@@ -1,4 +1,4 @@
-"""What a careful reader of a run directory would notice: rules, machines, warnings, the next command."""
+"""What a careful reader of a run directory would notice: rules, machines, odd results, the next command."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from sweep.analysis.model import Environment, ResultRule, Row
+from sweep.analysis.remarks import Remark
 from sweep.goals import direction, is_score
-from sweep.report.model import Environment, Row
-from sweep.report.sharing import mixed, remedy, sentence
-from sweep.report.words import listed, path_argument, plural, shown
 from sweep.store import Manifest, Member, Record
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
@@ -24,8 +23,8 @@ DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agre
 LONG = 500  # bytes of a history; a dozen rows
 
 
-def result_rule(members: Iterable[Member]) -> str:
-    """How the reported value of each ok run was chosen, and at which epochs."""
+def result_rules(members: Iterable[Member]) -> tuple[ResultRule, ...]:
+    """Return how the reported value of each ok run was chosen."""
     epochs: dict[str, list[int]] = defaultdict(list)
     for member in members:
         if member.record is not None and member.status == "ok":
@@ -33,29 +32,9 @@ def result_rule(members: Iterable[Member]) -> str:
             epoch = member.record.result.get("epoch")
             if isinstance(epoch, int):
                 found.append(epoch)
-    return "; ".join(_rule(rule, found) for rule, found in sorted(epochs.items()))
-
-
-def _rule(rule: str, epochs: Sequence[int]) -> str:
-    low, high = min(epochs, default=None), max(epochs, default=None)
-    at = "" if low is None else f" {low}" if low == high else f"s {low} to {high}"
-    if rule == "final":
-        return f"final epoch{at}"
-    if rule == "returned":
-        return "the values the training code returned"
-    return f"{shown(rule)}, epoch{at}" if at else shown(rule)
-
-
-def reproducibility(stamp: Mapping[str, Any]) -> str:
-    """What was proven, in words; a flag proves nothing."""
-    if not stamp:
-        return "not checked"
-    said = str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how")
-    if stamp.get("status") == "proven" and stamp.get("how") == "canary" and "extent" not in stamp:
-        said = said.replace("proven (", "sampled (", 1)  # as earlier versions called the first steps of one run
-    if stamp.get("later"):
-        said += f"; since then: {stamp['later']}"
-    return shown(said, 800)
+    return tuple(
+        ResultRule(rule, min(found, default=None), max(found, default=None)) for rule, found in sorted(epochs.items())
+    )
 
 
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
@@ -88,13 +67,12 @@ def _machine(fields: Mapping[str, Any]) -> str:
     return ", ".join(known)
 
 
-def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bool = False) -> Iterable[str]:
-    """Say which files below the launch folder runs wrote side by side, or one after the other."""
+def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bool = False) -> Iterable[Remark]:
+    """Note the files below the launch folder that runs wrote side by side, or one after the other."""
     those = [each for each in found if each.in_turn == in_turn]
     if those:
-        more = f", and {plural(len(those) - 1, 'other file')} like it" if len(those) > 1 else ""
-        next_ = "" if in_turn else f"; {remedy(bool(manifest.config.get('allow_shared')))}"
-        yield f"{shown(sentence(those[0]), 400)}{more}{next_}"
+        allowed = bool(manifest.config.get("allow_shared"))
+        yield Remark("shared file", {"first": those[0], "more": len(those) - 1, "in_turn": in_turn, "allowed": allowed})
 
 
 def warnings(
@@ -103,8 +81,8 @@ def warnings(
     found: Sequence[Environment],
     manifest: Manifest,
     files: Sequence[Shared] = (),
-) -> tuple[str, ...]:
-    """What should make a reader hesitate, most serious first."""
+) -> tuple[Remark, ...]:
+    """Return what should make a reader hesitate, most serious first."""
     return (
         *_broken(manifest.stamp), *_two_programs(members), *written_together(files, manifest), *_identical(members),
         *_mixed(found), *_moved(manifest), *_late(manifest), *_flat(rows), *_retried(members), *_rules(members),
@@ -112,15 +90,15 @@ def warnings(
     )  # fmt: skip
 
 
-def _broken(stamp: Mapping[str, Any]) -> Iterable[str]:
+def _broken(stamp: Mapping[str, Any]) -> Iterable[Remark]:
     if stamp.get("status") == "differs":
-        what = stamp.get("culprit") or stamp.get("difference") or "see bit-exact below"
-        yield f"this sweep was to be bit-exact, and is not: {shown(str(what), 200)}"
+        yield Remark("not bit-exact", {"difference": stamp.get("culprit") or stamp.get("difference") or ""})
 
 
-def _two_programs(members: Sequence[Member]) -> Iterable[str]:
-    if said := mixed(members):
-        yield f"{shown(said, 600)}; the same command trains those again once the files are as planned"
+def _two_programs(members: Sequence[Member]) -> Iterable[Remark]:
+    ended = {m.key: list(m.record.files.get("changed") or ()) for m in members if m.record is not None}
+    if any(ended.values()):
+        yield Remark("two programs", {"changed": ended})
 
 
 def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
@@ -184,57 +162,47 @@ def _digest(member: Member) -> str:
     return member.record.digests.get("final") or " ".join(files)
 
 
-def _identical(members: Sequence[Member]) -> Iterable[str]:
-    yield from map(ignored_seed, identical(members))
+def _identical(members: Sequence[Member]) -> Iterable[Remark]:
+    yield from (Remark("identical results", {"runs": keys}) for keys in identical(members))
 
 
-def ignored_seed(keys: Sequence[str]) -> str:
-    """Return the sentence about a group of `identical`."""
-    return f"{listed(list(keys))} gave identical results: the program seems to ignore its seed"
-
-
-def _mixed(found: Sequence[Environment]) -> Iterable[str]:
+def _mixed(found: Sequence[Environment]) -> Iterable[Remark]:
     if len(found) > 1:
         changed = sorted({line.partition(":")[0] for one in found[1:] for line in one.differences})
-        runs = " + ".join(str(one.runs) for one in found)
-        answers = listed(sorted({str(one.verdict["answer"]) for one in found[1:]}))
-        yield f"{len(found)} different environments ({runs} runs), differing in {listed(changed)} (verdict: {answers})"
+        answers = sorted({str(one.verdict["answer"]) for one in found[1:]})
+        yield Remark("environments", {"runs": [one.runs for one in found], "in": changed, "verdicts": answers})
 
 
-def _moved(manifest: Manifest) -> Iterable[str]:
+def _moved(manifest: Manifest) -> Iterable[Remark]:
     if manifest.primary_before not in ("", str(manifest.config.get("primary") or "the default")):
-        yield f"the primary metric was {shown(manifest.primary_before)} until results had been there to look at"
+        yield Remark("primary moved", {"before": manifest.primary_before})
 
 
-def _late(manifest: Manifest) -> Iterable[str]:
+def _late(manifest: Manifest) -> Iterable[Remark]:
     if manifest.until.get("named_late"):
-        before = [shown(str(rule)) for rule in manifest.until.get("before") or ()]
-        others = f", after {listed(before)}" if before else ""
-        yield f"the stopping rule was named after results existed{others}: what it reports does not pay for that look"
+        yield Remark("rule named late", {"before": [str(rule) for rule in manifest.until.get("before") or ()]})
 
 
-def _flat(rows: Sequence[Row]) -> Iterable[str]:
+def _flat(rows: Sequence[Row]) -> Iterable[Remark]:
     for row in rows:
         if row.primary and row.n > 1 and row.sd == 0:
-            of = f" of {shown(row.label)}" if row.label else ""
-            what = f"all {row.n} seeds{of} have the same {shown(row.metric)}"
-            yield f"{what}: an interval of width 0 says nothing"
+            yield Remark("no spread", {"n": row.n, "label": row.label, "metric": row.metric})
 
 
-def _retried(members: Sequence[Member]) -> Iterable[str]:
+def _retried(members: Sequence[Member]) -> Iterable[Remark]:
     again = [member.key for member in members if member.retried]
     if again:
-        yield f"{plural(len(again), 'record')} set aside and the run trained again ({listed(again)})"
+        yield Remark("retried", {"runs": again})
 
 
-def _rules(members: Sequence[Member]) -> Iterable[str]:
+def _rules(members: Sequence[Member]) -> Iterable[Remark]:
     rules = {str(m.record.result.get("rule")) for m in members if m.record is not None and m.status == "ok"}
     if len(rules) > 1:
-        yield f"results were chosen by different rules: {listed([shown(rule) for rule in sorted(rules)])}"
+        yield Remark("different rules", {"rules": sorted(rules)})
 
 
-def _lengths(members: Sequence[Member]) -> Iterable[str]:
-    """Say which runs of a program ended at another step than most: one that fell silent has no newer value."""
+def _lengths(members: Sequence[Member]) -> Iterable[Remark]:
+    """Note which runs of a program ended at another step than most: one that fell silent has no newer value."""
     cells: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for m in members:
         epoch = m.record.result.get("epoch") if m.record is not None and m.record.collected else None
@@ -242,38 +210,32 @@ def _lengths(members: Sequence[Member]) -> Iterable[str]:
             cells[m.task, m.variant][m.key] = epoch
     for ends in cells.values():
         usual = Counter(ends.values()).most_common(1)[0][0]
-        if odd := [f"{key} at {end}" for key, end in ends.items() if end != usual]:
-            yield f"runs ended at different steps: {listed(odd)}, the others at {usual}"
+        if odd := {key: end for key, end in ends.items() if end != usual}:
+            yield Remark("different ends", {"odd": odd, "usual": usual})
 
 
-def _readings(members: Sequence[Member]) -> Iterable[str]:
+def _readings(members: Sequence[Member]) -> Iterable[Remark]:
     ways = {str(m.record.collected["id"]) for m in members if m.record is not None and "id" in m.record.collected}
     if len(ways) > 1:
-        yield "the metrics of these runs were read in different ways: sweep collect reads all of them alike"
+        yield Remark("read differently")
 
 
-def notes(members: Iterable[Member]) -> tuple[str, ...]:
-    """What runs said aloud, each note once with the runs that said it; a finished run's own damage too."""
+def notes(members: Iterable[Member]) -> Iterable[Remark]:
+    """Return what runs noted, each note once with the runs that it is of; a finished run's own damage too."""
     said: dict[str, list[str]] = defaultdict(list)
     for member in members:
         for note in (*(member.record.notes if member.record else ()), member.note):
             said[note].append(member.key)
     said.pop("", None)
-    return tuple(f"{shown(note, 300)} ({listed(keys, 3)})" for note, keys in said.items())
+    return (Remark("noted", {"note": note, "runs": keys}) for note, keys in said.items())
 
 
-def choices(manifest: Manifest, names: Sequence[str], primary: str, *, cells: int, failed: int) -> Iterable[str]:
-    """Say which metric was chosen as the primary one where nobody chose, and what an unknown direction costs."""
+def choices(manifest: Manifest, names: Sequence[str], primary: str, *, cells: int, failed: int) -> Iterable[Remark]:
+    """Note which metric was chosen as the primary one where nobody chose, and what an unknown direction costs."""
     config, kind = manifest.config, manifest.experiment.get("target", {}).get("kind")
     others = [name for name in names if name != primary and is_score(name)]
     plain = primary.startswith("test/") and direction(primary, config.get("goals") or {}) is not None
     if primary and kind != "recipe" and not plain and not config.get("primary") and others:
-        other = shown(path_argument(others[0]))
-        yield f"{shown(primary)} was taken as the primary metric; choose another with primary={other}"
+        yield Remark("primary chosen", {"primary": primary, "other": others[0]})
     if primary and direction(primary, config.get("goals") or {}) is None and (cells > 1 or failed):
-        lost = "which variant is better" if cells > 1 else "how the failed runs rank"
-        told = shown(path_argument(f"goals.{primary}=max"))
-        yield (
-            f"the report does not say {lost}: it is not known whether more or less of {shown(primary)} is better; "
-            f"add {told}, or =min, to the same command"
-        )
+        yield Remark("no direction", {"primary": primary, "several": cells > 1})

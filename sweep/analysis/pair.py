@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.comparison.arms import Arm, ratio_of
-from sweep.comparison.model import Pair, Side
-from sweep.comparison.plan import planned
-from sweep.comparison.sentence import sentence
+from sweep.analysis.arms import Arm, ratio_of
+from sweep.analysis.comparison import Looks, Pair, Side, Verdict
+from sweep.analysis.examples import Examples, examples_of
+from sweep.analysis.planning import planned
+from sweep.analysis.remarks import Remark
 from sweep.goals import Goal
-from sweep.report.examples import Examples, examples_of
-from sweep.report.words import plural
 from sweep.stats import (
     Superiority,
     TwoWay,
@@ -40,6 +39,7 @@ from sweep.stats import (
     worst_rank_win_rate,
 )
 from sweep.stats.compare import differences
+from sweep.stats.ranks import Reading
 
 Floats = npt.NDArray[np.float64]
 MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
@@ -86,16 +86,15 @@ def pair(
     both = there and min(first.size, second.size) > 1
     found = difference(first, second, paired=paired, level=level) if there else None
     again = difference(first, second, paired=paired, level=each) if there else None
-    peeked, resplit = peeked_of(a, b), "split" in (*a.vary, *b.vary)
+    looks, resplit = looks_of(a, b), "split" in (*a.vary, *b.vary)
     ratio = ratio_of((a, b), "equivalence" if margin is not None else "")
     if found is not None and again is not None and ratio is not None:
         found, again = over_splits(found, ratio, level), over_splits(again, ratio, each)
-    interval, simultaneous, stamp = found.interval if found else None, again.interval if again else None, peeked
-    if resplit and not stamp:
-        stamp = "" if ratio is not None else "over splits of this data set, no statement about new data"
-    if peeked and paired and first.size and not resplit:
+    interval, simultaneous = found.interval if found else None, again.interval if again else None
+    sequenced = bool(looks and paired and first.size and not resplit)
+    if sequenced:
         gaps = differences(first, second)
-        interval, simultaneous, stamp = sequence_interval(gaps, level), sequence_interval(gaps, each), ""
+        interval, simultaneous = sequence_interval(gaps, level), sequence_interval(gaps, each)
     superiority, wins = _orders(a, b, metric, goal, paired, level)
     failing = a.failed + b.failed > 0
     permutation = None
@@ -103,8 +102,8 @@ def pair(
         permutation = sign_flip_test(first, second, rng) if paired else permutation_test(first, second, rng)
     return Pair(
         metric=metric, task=a.task, a=_side(a, metric, goal, level), b=_side(b, metric, goal, level), paired=paired,
-        over=_over(failing, paired), difference=found, interval=interval, simultaneous=simultaneous, p_holm=None,
-        permutation=permutation, superiority=superiority, wins=wins, reading=_reading(superiority, resplit),
+        difference=found, interval=interval, simultaneous=simultaneous, sequenced=sequenced, p_holm=None,
+        permutation=permutation, superiority=superiority, wins=wins, reading=None if resplit else _reading(superiority),
         effect=hedges_g(first, second, paired=paired, level=level, ratio=ratio)
         if both and (ratio is not None or not resplit) else None,
         equivalence=equivalence(first, second, margin, paired=paired, ratio=ratio)
@@ -112,40 +111,36 @@ def pair(
         failures=failure_difference(a.failed, a.finished, b.failed, b.finished, level)
         if failing and a.finished and b.finished else None,
         examples=_examples(a, b, metric, paired, level) if permute and both else None,
-        stamp=stamp, others=peeked, verdict="none", sentence="", plan=(),
+        looks=looks, resplit=resplit, ratio=ratio,
     )  # fmt: skip
 
 
 def tested(pair: Pair) -> float | None:
     """The p value that Holm adjusts: none where looks have been taken that it has not paid for."""
-    if pair.difference is None or pair.interval is None or "sequence" in pair.interval.method:
+    if pair.difference is None or pair.interval is None or pair.sequenced:
         return None
     return pair.difference.p
 
 
-def judged(pair: Pair, a: Arm, b: Arm, p_holm: float | None, goal: Goal | None, *, family: int, level: float) -> Pair:
-    """The pair with what follows from the whole family: Holm's p, the verdict, its sentence and a plan."""
+def judged(pair: Pair, a: Arm, b: Arm, p_holm: float | None, *, level: float) -> Pair:
+    """Return the pair with what follows from the whole family: Holm's p, the verdict and a plan."""
     pair = replace(pair, p_holm=p_holm)
     pair = replace(pair, verdict=_verdict(pair, level))
-    pair = replace(pair, sentence=sentence(pair, goal, family=family))
-    return replace(pair, plan=tuple(planned(pair, a, b, level=level)))
+    return replace(pair, planned=planned(pair, a, b, level=level))
 
 
-def _verdict(pair: Pair, level: float) -> str:
+def _verdict(pair: Pair, level: float) -> Verdict:
     found, sure = pair.difference, pair.simultaneous
     if found is None or sure is None or sure.low == sure.high or found.attainable > 1 - level:
         return "none"
-    by_sequence = "sequence" in sure.method
-    shown = (sure.low > 0 or sure.high < 0) if by_sequence else pair.p_holm is not None and pair.p_holm <= 1 - level
-    return ("a" if found.estimate > 0 else "b") if shown else "none"
+    apart = sure.low > 0 or sure.high < 0 if pair.sequenced else pair.p_holm is not None and pair.p_holm <= 1 - level
+    return ("a" if found.estimate > 0 else "b") if apart else "none"
 
 
-def peeked_of(a: Arm, b: Arm) -> str:
-    """What a plain interval of these arms does not account for; "" where nobody looked before the last seed."""
-    looks = max(a.extensions, b.extensions) if a.store is b.store else a.extensions + b.extensions
-    if looks:
-        return f"unadjusted for {plural(looks, 'extension')}"
-    return "unadjusted for the looks of a stopping rule" if a.ordered or b.ordered else ""
+def looks_of(a: Arm, b: Arm) -> Looks:
+    """Return what a plain interval of these arms does not account for."""
+    extensions = max(a.extensions, b.extensions) if a.store is b.store else a.extensions + b.extensions
+    return Looks(extensions, a.ordered or b.ordered)
 
 
 def _orders(
@@ -170,15 +165,12 @@ def _orders(
     return found, (worst_rank_win_rate if worst else win_rate)(first, second, **options)
 
 
-def _reading(found: Superiority | None, resplit: bool) -> str:
+def _reading(found: Superiority | None) -> Reading | None:
     if found is None:
-        return ""
-    if resplit:
-        return "descriptive: the splits share data"
+        return None
     if found.probability >= 0.5:
         return reading(found.interval, found.probability, found.m, found.n)
-    said = reading(mirrored(found.interval), 1 - found.probability, found.m, found.n)
-    return f"B over A {said}" if said.startswith("significant") else said
+    return reading(mirrored(found.interval), 1 - found.probability, found.m, found.n)
 
 
 def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
@@ -194,18 +186,12 @@ def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
     )  # fmt: skip
 
 
-def _over(failing: bool, paired: bool) -> str:
-    if failing:
-        return "converged pairs only" if paired else "converged seeds only"
-    return "pairs of seeds" if paired else "seeds"
-
-
 def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> TwoWay | None:
     """The difference over seeds AND examples, where both arms kept predictions for the same test set."""
     if a.store is None or b.store is None:
         return None
     first, second = (examples_of(arm.store, arm.members, metric) for arm in (a, b) if arm.store)
-    if isinstance(first, str) or isinstance(second, str) or not np.array_equal(first.ids, second.ids):
+    if isinstance(first, Remark) or isinstance(second, Remark) or not np.array_equal(first.ids, second.ids):
         return None
     if not paired:
         return two_way_difference(first.scores, second.scores, level)

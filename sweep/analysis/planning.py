@@ -1,0 +1,74 @@
+"""How many seeds a budget should hold. An estimate for planning, never evidence about the pair."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from sweep.analysis.arms import Arm
+from sweep.analysis.commands import resume
+from sweep.analysis.comparison import Pair, Planned
+from sweep.errors import StatisticsError
+from sweep.number import number
+from sweep.stats import seeds_for_difference, seeds_for_half_width
+from sweep.stats.planning import upper
+from sweep.stats.stopping import EXTRA
+
+POWER = 0.8
+UPPER = 0.8
+SLACK = 3  # a rule that looks after every seed needs up to so many times the seeds of one look
+LEAST_CAP = 16
+
+
+def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
+    """Return the seeds to see this difference or the margin, or where it is shown to know both means twice as well."""
+    found, spread = pair.difference, _upper(pair)
+    if found is None or not found.error or pair.failures is not None or spread is None:
+        return None
+    if pair.verdict == "none":
+        margin = pair.equivalence.margin if pair.equivalence is not None else None
+        wanted = abs(found.estimate) if margin is None else margin
+        if not wanted:
+            return None
+        made = Planned("difference" if margin is None else "margin", wanted, spread, None, each=not found.paired)
+        try:
+            n = seeds_for_difference(spread, wanted, paired=found.paired, power=POWER, level=level)
+        except StatisticsError:
+            return made
+        if _is_rule(a, b, pair):
+            rule = f"{pair.metric}: {a.members[0].variant} > {b.members[0].variant}"
+            return replace(made, seeds=n, command=_until(a, rule, SLACK * n))
+        command = "" if b.adopted else _until(a, f"{pair.metric} ± {number(wanted / 2, digits=2)}", n)
+        return replace(made, seeds=n, command=command, both=True)
+    if pair.interval is None or found.paired:
+        return None
+    width = pair.interval.half_width / 2
+    try:
+        n = seeds_for_half_width(spread, width, level)
+    except StatisticsError:
+        return Planned("half-width", width, spread, None)
+    return Planned("half-width", width, spread, n, command=_until(a, f"{pair.metric} ± {number(width, digits=2)}", n))
+
+
+def _is_rule(a: Arm, b: Arm, pair: Pair) -> bool:
+    """Whether a rule can order the two: groups of variants are no variants, and it cannot name them."""
+    real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]} if a.store is not None else set()
+    return a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real
+
+
+def _upper(pair: Pair) -> float | None:
+    """Upper 80 % limit of the sd that the difference is measured against."""
+    found = pair.difference
+    if found is None or not found.error:
+        return None
+    if found.paired:
+        return upper(found.error * math.sqrt(found.n_a), found.n_a - 1, UPPER)
+    limits = [upper(side.sd, side.n - 1, UPPER) for side in (pair.a, pair.b) if side.sd is not None]
+    return max(limits, default=None)
+
+
+def _until(arm: Arm, rule: str, n: int) -> str:
+    if arm.adopted:  # there is nothing to train
+        return ""
+    most = max(n + EXTRA, LEAST_CAP, len(arm.seeds))
+    return resume(arm.store.manifest, arm.directory, until=rule, max_seeds=most)

@@ -1,0 +1,179 @@
+"""Remarks of an analysis as sentences, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sweep.analysis.comparison import Design
+from sweep.analysis.model import ResultRule
+from sweep.analysis.remarks import Remark
+from sweep.report.sharing import remedy, sentence, two_programs
+from sweep.stats.tasks import LEAST_TASKS
+from sweep.words import listed, path_argument, plural, shown
+
+WHAT = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
+DESIGNS = {
+    "bounds": "each configuration against fixed bounds; nothing is compared",
+    "no seeds": "unpaired: nothing names the seeds of adopted runs",
+    "as asked": "unpaired, as was asked",
+    "other seeds": "unpaired: the planned seeds differ",
+    "mostly shared": "paired by shared seeds where most are shared, else unpaired",
+    "same seeds": "paired by seed: the planned seeds are the same",
+}
+
+
+def design(found: Design) -> str:
+    """Say how pairs were made."""
+    if found.kind != "shared seeds":
+        return DESIGNS[found.kind]
+    first, last = found.shared[0], found.shared[-1]
+    count = str(first) if first == last else f"{first} to {last}"
+    return f"paired by the {count} seeds that both sides plan; the others are left out of the difference"
+
+
+def said_of(remark: Remark) -> str:
+    """Return the sentence of a remark."""
+    return SAID[remark.code](remark.of)
+
+
+def _differ(of: Mapping[str, Any]) -> str:
+    values = "" if of["in"] == "data" else f" ({listed([shown(value) or 'none' for value in of['values']])})"
+    return f"different {WHAT[of['in']]}{values}: the difference may not be that of the configurations alone"
+
+
+def _identical(of: Mapping[str, Any]) -> str:
+    arm = f"{shown(of['arm'])}: " if of.get("arm") else ""
+    return f"{arm}{listed(list(of['runs']))} gave identical results: the program seems to ignore its seed"
+
+
+def _shared(of: Mapping[str, Any]) -> str:
+    more = f", and {plural(of['more'], 'other file')} like it" if of["more"] else ""
+    return f"{shown(sentence(of['first']), 400)}{more}" + ("" if of["in_turn"] else f"; {remedy(of['allowed'])}")
+
+
+def _environments(of: Mapping[str, Any]) -> str:
+    runs = " + ".join(map(str, of["runs"]))
+    verdicts = f"verdict: {listed(of['verdicts'])}"
+    return f"{len(of['runs'])} different environments ({runs} runs), differing in {listed(of['in'])} ({verdicts})"
+
+
+def _late(of: Mapping[str, Any]) -> str:
+    others = f", after {listed([shown(rule) for rule in of['before']])}" if of["before"] else ""
+    return f"the stopping rule was named after results existed{others}: what it reports does not pay for that look"
+
+
+def _flat(of: Mapping[str, Any]) -> str:
+    label = f" of {shown(of['label'])}" if of["label"] else ""
+    what = f"all {of['n']} seeds{label} have the same {shown(of['metric'])}"
+    return f"{what}: an interval of width 0 says nothing"
+
+
+def _ends(of: Mapping[str, Any]) -> str:
+    odd = listed([f"{key} at {end}" for key, end in of["odd"].items()])
+    return f"runs ended at different steps: {odd}, the others at {of['usual']}"
+
+
+def _chosen(of: Mapping[str, Any]) -> str:
+    other = shown(path_argument(of["other"]))
+    return f"{shown(of['primary'])} was taken as the primary metric; choose another with primary={other}"
+
+
+def _undirected(of: Mapping[str, Any]) -> str:
+    lost = "which variant is better" if of["several"] else "how the failed runs rank"
+    told = shown(path_argument(f"goals.{of['primary']}=max"))
+    return (
+        f"the report does not say {lost}: it is not known whether more or less of {shown(of['primary'])} is better; "
+        f"add {told}, or =min, to the same command"
+    )
+
+
+def _adopted(of: Mapping[str, Any]) -> str:
+    lacking = f"; {plural(of['missing'], 'run')} of those that others have are missing" if of["missing"] else ""
+    return f"adopted results: runs that failed may have been left out of them{lacking}"
+
+
+def _unreferenced(of: Mapping[str, Any]) -> str:
+    which = f" for {listed(of['tasks'], 3)}" if of["tasks"] else ""
+    return f"no common scale: references{which} are missing"
+
+
+def result_rule(found: Sequence[ResultRule]) -> str:
+    """Say how the reported values were chosen, and at which epochs."""
+    return "; ".join(map(_rule, found))
+
+
+def _rule(one: ResultRule) -> str:
+    at = "" if one.first is None else f" {one.first}" if one.first == one.last else f"s {one.first} to {one.last}"
+    if one.rule == "final":
+        return f"final epoch{at}"
+    if one.rule == "returned":
+        return "the values the training code returned"
+    return f"{shown(one.rule)}, epoch{at}" if at else shown(one.rule)
+
+
+def reproducibility(stamp: Mapping[str, Any]) -> str:
+    """Say what was proven; a flag proves nothing."""
+    if not stamp:
+        return "not checked"
+    said = str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how")
+    if stamp.get("status") == "proven" and stamp.get("how") == "canary" and "extent" not in stamp:
+        said = said.replace("proven (", "sampled (", 1)  # as earlier versions called the first steps of one run
+    if stamp.get("later"):
+        said += f"; since then: {stamp['later']}"
+    return shown(said, 800)
+
+
+SAID: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "tasks of one arm": lambda of: (
+        f"{of['left']} of {of['of']} configurations have a task that no other has; they are left out"
+    ),
+    "arms differ": _differ,
+    "identical results": _identical,
+    "unmade part": lambda of: (
+        f"{of['part']} could not be made: {of['why']}" + ("" if of["foreseen"] else "; --debug shows where")
+    ),
+    "not bit-exact": lambda of: (
+        f"this sweep was to be bit-exact, and is not: {shown(str(of['difference'] or 'see bit-exact below'), 200)}"
+    ),
+    "two programs": lambda of: (
+        f"{shown(two_programs(of['changed']), 600)}; the same command trains those again once the files are as planned"
+    ),
+    "shared file": _shared,
+    "environments": _environments,
+    "primary moved": lambda of: f"the primary metric was {shown(of['before'])} until results had been there to look at",
+    "rule named late": _late,
+    "no spread": _flat,
+    "retried": lambda of: (
+        f"{plural(len(of['runs']), 'record')} set aside and the run trained again ({listed(of['runs'])})"
+    ),
+    "different rules": lambda of: (
+        f"results were chosen by different rules: {listed([shown(rule) for rule in of['rules']])}"
+    ),
+    "different ends": _ends,
+    "read differently": lambda of: (
+        "the metrics of these runs were read in different ways: sweep collect reads all of them alike"
+    ),
+    "noted": lambda of: f"{shown(of['note'], 300)} ({listed(of['runs'], 3)})",
+    "primary chosen": _chosen,
+    "no direction": _undirected,
+    "no mean over examples": lambda of: f"{of['metric']} is not a mean over examples",
+    "fewer than two seeds": lambda of: "fewer than two seeds finished",
+    "predictions missing": lambda of: f"not every run kept its {of['split'] or 'test'} predictions",
+    "not computable": lambda of: f"{of['metric']} cannot be computed from the predictions",
+    "parts of examples": lambda of: f"its {of['rows']} rows are parts of fewer examples, not equally many of each",
+    "adopted": _adopted,
+    "another mean": lambda of: f"{of['metric']} is not the mean over the saved predictions",
+    "members without predictions": lambda of: (
+        f"{of['without']} of {of['of']} members kept no {of['split'] or 'test'} predictions"
+    ),
+    "too many predictions": lambda of: f"{of['bytes'] >> 20} MiB of predictions: sweep ensemble reads them",
+    "refused": lambda of: str(of["why"]).replace("\n  ", "; "),
+    "references missing": _unreferenced,
+    "no common scale": lambda of: f"no common scale: {of['why']}",
+    "no seed in every task": lambda of: "no seed converged in every task",
+    "few tasks": lambda of: f"no interval: a bootstrap interval needs {LEAST_TASKS} tasks",
+    "one seed per task": lambda of: "no interval: one seed a task",
+    "no interval": lambda of: f"no interval: {of['why']}",
+    "seeds to come": lambda of: "seeds are pending or lost: this is a look at part of what was planned",
+}

@@ -1,0 +1,94 @@
+"""A run directory with its words: an Overview whose sentences are properties, each made from its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from functools import cached_property
+from typing import Any
+
+from sweep.analysis.model import Overview
+from sweep.analysis.overview import overview
+from sweep.report import remarks, spreads, stopping
+from sweep.report.sentence import headline, scope, silence
+from sweep.store import Member, Store, atomic
+from sweep.store.manifest import ADOPTED
+from sweep.words import plural
+
+FORMAT = 1
+
+
+class Report(Overview):
+    """What `sweep report` says of a directory; `to_json` carries every number unrounded."""
+
+    @cached_property
+    def headlines(self) -> tuple[str, ...]:
+        """The headline of each row of the primary metric, or why there is none."""
+        return tuple(str(headline(self, row)) for row in self.primary_rows) or (silence(self.counts),)
+
+    @property
+    def headline(self) -> str:
+        return "\n".join(self.headlines)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(map(remarks.said_of, self.remarks))
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(map(remarks.said_of, self.asides))
+
+    @property
+    def result(self) -> str:
+        """How the reported values were chosen."""
+        return remarks.result_rule(self.result_rules)
+
+    @property
+    def reproducibility(self) -> str:
+        """What was proven of equal bits."""
+        return remarks.reproducibility(self.stamp)
+
+    @property
+    def stopping(self) -> str:
+        """Where the rule stands that chose the number of seeds."""
+        return stopping.summary(self.until, {(row.task, row.variant): row.label for row in self.rows})
+
+    @property
+    def over(self) -> str:
+        """What the interval of the primary metric is over, and for which target it holds."""
+        return scope("" if self.mode == ADOPTED else self.primary, self.vary, self.ratio)
+
+    @property
+    def how(self) -> str:
+        """How the runs were made: "fast, cpu, 1 thread per run"."""
+        threads = plural(self.threads, "thread")
+        return "adopted: not run here" if self.mode == ADOPTED else f"{self.mode}, {self.device}, {threads} per run"
+
+
+def build(
+    store: Store, *, level: float = 0.95, members: Iterable[Member] | None = None, group_by: Sequence[str] = ()
+) -> Report:
+    """Return the report of a run directory: see `sweep.analysis.overview.overview`."""
+    made = overview(store, level=level, members=members, group_by=group_by)
+    return Report(**{each.name: getattr(made, each.name) for each in fields(made)})
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """Return the report as plain data for strict JSON: non-finite numbers are "nan", "inf", "-inf"."""
+    body = asdict(report)
+    if report.until:
+        body["until"]["summary"] = report.stopping
+    for row, made in zip(report.rows, body["rows"], strict=True):
+        made["headline"] = str(headline(report, row))
+    for spread, made in zip(report.spreads, body["spreads"], strict=True):
+        made |= {"sentence": spreads.chance(spread), "source": spreads.source(spread), "reason": spreads.why(spread)}
+        made["true_method"] = spread.true_method or ""
+    for median, made in zip(report.medians, body["medians"], strict=True):
+        made |= {"sentence": spreads.median(median), "method": spreads.order(median)}
+    for pooled, made in zip(report.together, body["together"], strict=True):
+        made["reason"] = spreads.why(pooled)
+    for one, made in zip(report.across, body["across"], strict=True):
+        made |= {"method": spreads.method(one), "reason": spreads.why(one) if one.mean is None else ""}
+    said = ("headline", "headlines", "warnings", "notes", "result", "reproducibility", "over")
+    plain: dict[str, Any] = atomic.strict({**body, **{name: getattr(report, name) for name in said}, "format": FORMAT})
+    return plain
