@@ -126,7 +126,7 @@ def test_repeats_show_the_noise_of_the_implementation_and_add_no_seeds(tmp_path)
     assert found.repeat_sd == pytest.approx(0.001, rel=0.6)
     assert found.repeat_low < found.repeat_sd < found.repeat_high < found.sd
     assert "repeats of one seed" in report.text(made)
-    assert "Repeats of one seed have an sd of" in page(Store.open(tmp_path / "d"))
+    assert "repeats of one seed" in page(Store.open(tmp_path / "d"))
 
 
 def test_one_seed_has_no_spread(tmp_path):
@@ -177,7 +177,9 @@ def test_ten_tasks_have_an_interval_of_normalised_scores(tmp_path):
     low, high = (f"{limit:.3f}" for limit in (found.iqm_low, found.iqm_high))
     said = f"interquartile mean {found.iqm:.3f} (95 % CI {low} to {high}) over these 10 tasks, 4 seeds"
     assert said in report.markdown(made)
-    assert said in page(Store.open(tmp_path / "d"))
+    shown = page(Store.open(tmp_path / "d"))
+    assert "over these 10 tasks, 4 seeds" in shown
+    assert f"{low} to {high}" in shown
     assert len(made.primary_rows) == 10  # the table of each task stays
 
 
