@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
@@ -88,3 +88,9 @@ class EnsembleError(SweepError):
 
 class StatisticsError(SweepError, ValueError):
     """A statistic was asked for that does not exist for these data; the message says why."""
+
+
+def some(names: Iterable[str], most: int = 6) -> str:
+    """Return the first different names of a list, and how many more there are; empty ones do not count."""
+    names = [*dict.fromkeys(filter(None, names))]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

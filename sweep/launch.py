@@ -15,7 +15,7 @@ from sweep import forked, nursery
 from sweep.analysis.commands import resume
 from sweep.determinism.environment import Answer
 from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Slots
-from sweep.errors import EnvironmentRefused, StoreError, SweepError
+from sweep.errors import EnvironmentRefused, StoreError, SweepError, some
 from sweep.packs import gpus_here, lanes_of, packs
 from sweep.plan import RunSpec
 from sweep.preflight import preflight
@@ -28,7 +28,7 @@ from sweep.store.owner import this_process
 from sweep.store.parcel import unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
-from sweep.target.inputs import changed, refusal, some
+from sweep.target.inputs import changed, refusal
 from sweep.task import Interval, Outcome, Place, Task, outcome_of
 from sweep.written import Share, Trace, outputs, shared
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config.schema import Collect
-from sweep.errors import StoreError, SweepError
+from sweep.errors import StoreError, SweepError, some
 from sweep.metrics import Found, Left, identity, metrics, output, so_far
 from sweep.metrics.read import DEFAULT, automatic
 from sweep.metrics.seen import Seen, seen
@@ -19,7 +19,6 @@ from sweep.store import Failure, Member, Record, Store, atomic, history
 from sweep.store.names import HISTORY_AGAIN
 from sweep.store.record import Artifact
 from sweep.target.command import placeholders
-from sweep.target.inputs import some
 
 READABLE = ("returned", "diverged")  # kinds of failure that another reading may find to be none
 

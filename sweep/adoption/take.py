@@ -14,7 +14,7 @@ from typing import Any
 
 from sweep.adoption.sources import Entry, Roles, Source, matching, natural, value
 from sweep.config.schema import Collect, Config
-from sweep.errors import ConfigError, StoreError
+from sweep.errors import ConfigError, StoreError, some
 from sweep.metrics import Found, Left
 from sweep.metrics import predictions as read_predictions
 from sweep.nested import assign
@@ -26,7 +26,6 @@ from sweep.store import Failure, Manifest, Member, Record, Store, atomic, histor
 from sweep.store.manifest import SeedEntry
 from sweep.store.names import HISTORY, PREDICTIONS
 from sweep.store.owner import now
-from sweep.target.inputs import some
 from sweep.variants import without_hash
 
 STAMP = "adopted: not run here; seeds as named by the files; a missing run is unknown, not 0 failed"

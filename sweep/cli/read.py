@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from sweep.cli.output import emit, in_short, say, show, show_document
-from sweep.errors import ConfigError, StatisticsError, SweepError, one_line
+from sweep.errors import ConfigError, StatisticsError, SweepError, one_line, some
 from sweep.number import number
 from sweep.store import Member, Reading, Store, atomic
 from sweep.store.manifest import ADOPTED
@@ -293,8 +293,6 @@ def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
         if "final" in found.digests:
             say(f"  weights              sha256 {found.digests['final'][:16]}…")
         if names := found.files.get("changed"):
-            from sweep.target.inputs import some  # here: it loads pydantic, and most directories hold nothing of it
-
             say(f"  {some(names)} changed while it ran; the same command trains it again")
             code = 1
         for file in (each for each in shared_by(members) if member.key in each.runs and not each.in_turn):

@@ -27,9 +27,8 @@ from sweep.ensemble.rebuild import (
     rows_of,
 )
 from sweep.ensemble.serve import About, Ensemble, as_inputs
-from sweep.errors import EnsembleError, IntegrityError
+from sweep.errors import EnsembleError, IntegrityError, some
 from sweep.store import Predictions, Store
-from sweep.target.inputs import some
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
 TOLERANCE = 1e-4

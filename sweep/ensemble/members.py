@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.ensemble.score import Floats, Ints
-from sweep.errors import EnsembleError
+from sweep.errors import EnsembleError, some
 from sweep.store import Predictions
-from sweep.target.inputs import some
 
 MOST_NAMED = 4  # members of one shape that are named, and shapes that are listed
 SUM_TOLERANCE = 1e-3  # a float32 softmax over many classes is off by 1e-5, a half-precision one by more

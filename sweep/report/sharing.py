@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sweep.errors import some
 from sweep.store import Member
-from sweep.target.inputs import some
 from sweep.written import Shared
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sweep.errors import StoreError
+from sweep.errors import StoreError, some
 from sweep.store import atomic, lock
 from sweep.store.names import EVENTS, LOCK, MANIFEST, MANIFEST_LOCK, MEMBERS, STOP, TOKEN, is_ours
-from sweep.target.inputs import some
 
 _OURS = frozenset(
     {MANIFEST, MEMBERS, EVENTS, *(name + end for name in (LOCK, MANIFEST_LOCK) for end in ("", lock.HELD))}

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, some
 from sweep.plan import Json
 from sweep.target.source import BUILT_IN, installed, meaning, meaning_of_file
 
@@ -142,12 +142,6 @@ def refusal(names: Sequence[str]) -> str:
         "directory (--out) or all runs again (--retrain); if the program itself writes it, let its name hold {dir} "
         "or {seed}"
     )
-
-
-def some(names: Iterable[str], most: int = 6) -> str:
-    """Return the first different names of a list, and how many more there are; empty ones do not count."""
-    names = [*dict.fromkeys(filter(None, names))]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # Values
