@@ -32,7 +32,7 @@ class Interrupted(BaseException):
 
 @dataclass
 class Run:
-    """One run, as its training code sees it. Already seeded when handed over.
+    """One run, as its training code sees it. All random number generators are already seeded.
 
     seed, streams (named 32-bit seeds), deterministic, device ("cpu" or "cuda"), threads, params and id say
     what was asked; dir is a folder of its own for whatever else the code writes. rehearsal: it is trained only to
@@ -92,7 +92,7 @@ class Run:
 
     @property
     def resumed(self) -> bool:
-        """Return whether it continued from a checkpoint."""
+        """Return whether the run continued from a checkpoint."""
         return bool(self.went_on)
 
     @property
@@ -118,7 +118,7 @@ class Run:
     def save_predictions(
         self, split: str, *, ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: Any = None
     ) -> None:
-        """Keep what the model says of each example of a split, for ensembles and paired statistics.
+        """Save the predictions for each example of a split, for ensembles and paired statistics.
 
         ids (examples,); targets (examples,) or (examples, outputs); probs (examples, classes) or mean and var
         shaped as targets. Arrays or tensors on any device.
@@ -130,7 +130,7 @@ class Run:
         self.digest(f"predictions/{split}", digest.arrays(made.arrays()))
 
     def save_scores(self, name: str, *, ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> None:
-        """Keep what each item of a benchmark scored, for `sweep items`; its mean becomes the metric `name/score`.
+        """Save the score of each item of a benchmark, for `sweep items`; the mean becomes the metric `name/score`.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class Run:
         self.scored[f"{name}/score"] = scores.mean(made)
 
     def save_model(self, module: nn.Module, *, meta: Mapping[str, Json] | None = None) -> None:
-        """Keep the weights (safetensors: no code in it) and what is needed to serve them.
+        """Save the weights (as safetensors, without code) and what is needed to serve them.
 
         Raises: SweepError when the module's state holds something other than tensors.
         """
@@ -177,7 +177,7 @@ class Run:
         self.digest("final", digest.module(module))
 
     def checkpoint_due(self, *, epoch_end: bool) -> bool:
-        """Whether the configured interval has passed, or a stop was asked for."""
+        """Return whether the checkpoint interval has passed, or a stop was asked for."""
         self._epochs_since += epoch_end
         if self.stopping():
             return True
@@ -186,7 +186,7 @@ class Run:
         return bool(by_epochs or by_time)
 
     def checkpoint(self, state: Mapping[str, Any], *, step: int) -> None:
-        """Keep `state` with the states of all ambient random streams.
+        """Save `state` and the states of all ambient random streams.
 
         It may hold tensors, numbers, text, NumPy arrays, paths and the plain containers of Python and `collections`;
         each comes back as the kind it was. Two are kept while the run is unfinished, each with its sha256; a full
@@ -239,7 +239,7 @@ class Run:
             )
 
     def restore(self) -> dict[str, Any] | None:
-        """The newest checkpoint that holds, this attempt's or an earlier one's; None: start from zero.
+        """Return the newest valid checkpoint of this or an earlier attempt; None means start from zero.
 
         Sets the ambient random streams back and cuts the history to the moment of the checkpoint.
         """
@@ -274,14 +274,14 @@ class Run:
         self.chain[link] = value
 
     def result(self, rule: str, epoch: int | None, examples: Mapping[str, int] | None = None) -> None:
-        """Say which moment the reported metrics are of: "final" or "best(val/…)", and its epoch.
+        """Record to which epoch the reported metrics belong, and by which rule: "final" or "best(val/…)".
 
         examples: how many each split holds.
         """
         self.outcome = {"rule": rule, "epoch": epoch, **({"examples": dict(examples)} if examples else {})}
 
     def note(self, text: str) -> None:
-        """Say something aloud: in the log, the record and the report."""
+        """Add a note to the log, the record and the report."""
         self.notes.append(text)
         with suppress(OSError):  # of a full disk, which is often what the note is about; the record has it too
             self.attempt.log_text(text + "\n")

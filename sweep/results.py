@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """A run directory, read. Nothing is loaded before it is asked for; nothing in it is ever executed.
+    """The results in a run directory. They are loaded when you ask for them; no code in the directory ever runs.
 
-    A notebook shows it as a report; `print` gives the text of `sweep report`.
+    A notebook shows them as a report; `print` gives the text of `sweep report`.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Results:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Return one row per planned run: task, variant, seed, repeat, status, failure and a column per metric.
+        """Return one row per planned run, with task, variant, seed, repeat, status, failure and a column per metric.
 
         A failed run keeps the metrics that it reported: filter on `status`, or use `summary`, before taking a mean.
         A metric that a run did not report is NaN. `seconds` is wall time.
@@ -65,13 +65,13 @@ class Results:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """Return one row per run and logged step: task, variant, seed, repeat, step and a column per metric."""
+        """Return one row per run and logged step, with task, variant, seed, repeat, step and a column per metric."""
         from sweep.analysis.frames import history
 
         return history(self._reading)
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
-        """Summarise every metric over the seeds that converged, with the failures beside it.
+        """Summarise every metric over the seeds that finished, with the number of failures.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Results:
     def report(self) -> Report:
         """Return everything that `sweep report` says, as data; `sweep.report` has `text`, `markdown` and `latex` of it.
 
-        A part that cannot be made is a note in it, and raises nothing.
+        If a part cannot be made, the report has a note instead; nothing is raised.
         """
         from sweep.report import build
 
@@ -119,30 +119,30 @@ class Results:
         fresh: bool = False,
         level: float = 0.95,
     ) -> Comparison:
-        """Compare with other directories, or without any the variants of this one.
+        """Compare with other directories or, without any, compare the variants of this one.
 
         Parameters
         ----------
         *others : Results or path
-            What to compare with; differences are this one's value minus the other's.
+            The directories to compare with; a difference is the value of this one minus that of the other.
         baseline : str, optional
-            Compare each with this one alone: a variant, a directory, or its place from 1.
+            Compare each configuration with this one only: a variant, a directory, or its position, counted from 1.
         metric : str, optional
-            Instead of the primary metric.
+            The metric to compare. Default: the primary metric.
         paired : bool, default True
-            Pair by the seeds that both plan; False is Welch's t.
+            Pair by the seeds that both plan; False uses Welch's t test.
         margin : float, optional
             Differences within ± this count as equal, in the unit of the metric.
         require : sequence of str
-            Gates, such as "test/accuracy >= base - 0.005".
+            Rules of a gate, such as "test/accuracy >= base - 0.005".
         max_failures : int, default 0
-            Failed runs that a gate allows.
+            How many failed runs a gate allows.
         group_by : sequence of str
-            Cut the grid by these parameters only.
+            Group the grid by these parameters only.
         fresh : bool, default False
-            Take only the seeds of the last extension.
+            Use only the seeds that were added last, after results existed.
         level : float, default 0.95
-            Of every interval, test and gate.
+            Confidence level of every interval, test and gate.
 
         Returns
         -------
@@ -152,9 +152,9 @@ class Results:
         Raises
         ------
         ConfigError
-            An option names what is not there.
+            An option names something that does not exist.
         StatisticsError
-            There is nothing to compare, or no direction of the metric is known.
+            There is nothing to compare, or the goal of the metric (max or min) is not known.
         """
         from sweep.report.comparison import compare
 
@@ -177,26 +177,27 @@ class Results:
         margin: float | Mapping[str, float] | None = None,
         level: float = 0.95,
     ) -> Worth:
-        """Pool the finished members as one ensemble, and assess what it is worth.
+        """Average the finished members as one ensemble, and assess what it is worth.
 
         Parameters
         ----------
         split : str, default "test"
-            The split that is predicted and scored.
+            The split whose stored predictions are scored.
         variant, task : str, optional
             Needed where there are several.
         members : sequence of seeds or names, optional
             Such as `[0, 1]` or `["seed0"]`; all, unless given.
         allow_missing : bool, default False
-            Go on without members that failed or saved no predictions.
+            Leave out members that failed or saved no predictions.
         calibrate : bool, default False
             Return calibrated predictions: fitted on val, or cross-fitted where no val was saved.
         select : metric or "greedy", optional
             Select members greedily on val by this metric ("greedy": by NLL).
         margin : float or mapping, optional
-            Tell how many members are within this margin of all, in the unit of NLL or RMSE, or of each metric named.
+            Report how many members lose no more than this against all members, in the unit of NLL or RMSE, or of each
+            metric named.
         level : float, default 0.95
-            Of every interval.
+            Confidence level of every interval.
 
         Returns
         -------
@@ -224,7 +225,7 @@ class Results:
         level: float = 0.95,
         size: Size = "screen",
     ) -> Figure:
-        """Draw a picture of the results, as the page has it.
+        """Draw a picture of the results, as in the HTML page.
 
         Parameters
         ----------
@@ -232,9 +233,9 @@ class Results:
             Each seed's value with the mean and its interval; learning curves with their band; the differences of
             variants with their intervals. Pictures of an ensemble are in `sweep.report.ensemble_figures`.
         metric : str, optional
-            The primary metric, or for curves the one most like it that was logged.
+            Default: the primary metric, or for curves the logged metric that is closest to it.
         level : float, default 0.95
-            Of the intervals.
+            Confidence level of the intervals.
         size : {"screen", "column", "page"}
             For a notebook, or one or both columns of a paper.
 
@@ -246,7 +247,7 @@ class Results:
         Raises
         ------
         StatisticsError
-            Nothing reports the metric, or there is nothing to compare.
+            No run reports the metric, or there is nothing to compare.
         ConfigError
             There is no picture of that kind.
         """
@@ -289,7 +290,7 @@ class Results:
 
 
 def open(path: str | os.PathLike[str]) -> Results:
-    """Open a run directory: finished, running or copied from elsewhere. Runs nothing that is in it.
+    """Open a run directory that is finished, running or copied from elsewhere. No code in it runs.
 
     Parameters
     ----------
@@ -302,7 +303,7 @@ def open(path: str | os.PathLike[str]) -> Results:
     Raises
     ------
     StoreError
-        There is no run directory, or it cannot be read.
+        There is no run directory at `path`, or it cannot be read.
     """
     return Results(Store.open(path))
 
@@ -363,37 +364,38 @@ def run(
     on_event: Callable[[Event], None] | None = None,
     **settings: Any,
 ) -> Results:
-    """Train what is missing and return the results; the same as `sweep run`.
+    """Train the runs that are missing and return the results, like `sweep run`.
 
     Parameters
     ----------
     config : path, mapping, function or Config, optional
-        A YAML file, its keys, or a training function `train(run, **params)`; the embedded example, unless given.
+        A YAML file, a mapping of its keys, or a training function `train(run, **params)`. Default: the built-in
+        example.
     *overrides : str
-        Such as "params.optimizer.lr=0.01".
+        Keys to change, such as "params.optimizer.lr=0.01".
     seeds : iterable of int or str, optional
-        Such as `range(10)` or "0-9".
+        The seeds to train, such as `range(10)` or "0-9".
     out : path or URL, optional
-        The run directory; `runs/NAME`, unless given.
+        The run directory. Default: `runs/NAME`.
     engine : {"ray", "inline"}
-        Many processes, or this one.
+        Train on Ray, many runs at once, or in this process, one run after the other.
     address : str, optional
-        Of a Ray cluster; a local one is started, unless given.
+        The address of a running Ray cluster. Default: start a local one.
     jobs : int, optional
-        The most runs at once.
+        The largest number of runs that train at once.
     retry_failed : bool, default False
-        Train failed runs again; their records are kept with their attempts.
+        Train failed runs again. Their old records are kept.
     retrain : bool, default False
-        Train all that the directory holds again, as is asked now; old records are kept and counted.
+        Train every run of the directory again, with the code and config of now. Old records are kept and counted.
     on_event : callable, optional
-        Is given each event; a notebook shows progress, unless given.
+        Called with each event. Default: a notebook shows progress.
     **settings
-        Any key of a config, such as `deterministic=True` or `params={"lr": 0.1}`.
+        Config keys, such as `deterministic=True` or `params={"lr": 0.1}`.
 
     Returns
     -------
     Results
-        Also where runs failed: see `results.frame.status`.
+        Returned even if runs failed: see `results.frame.status`.
 
     Raises
     ------

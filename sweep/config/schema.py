@@ -45,12 +45,14 @@ class Resources(Part):
 class Checkpoint(Part):
     """When a run saves what it needs to go on after a crash, and which epoch is its result."""
 
-    every_epochs: Annotated[int | None, Field(ge=1)] = Field(default=None, description="save after so many epochs")
+    every_epochs: Annotated[int | None, Field(ge=1)] = Field(
+        default=None, description="save a checkpoint after this many epochs"
+    )
     every_seconds: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = Field(
-        default=None, description="save after so many seconds; 60 when neither is given"
+        default=None, description="save a checkpoint after this many seconds; 60 if neither is set"
     )
     keep: Annotated[str, BeforeValidator(rules.epoch_rule)] = Field(
-        default="final", description="the result's epoch: final, or best(val/loss)"
+        default="final", description="the epoch that gives the result: final, or best(val/loss)"
     )
 
     @model_validator(mode="before")
@@ -75,18 +77,21 @@ class Collect(Part):
 
     json_file: File | None = Field(default=None, alias="json", description="a JSON file, or JSON lines")
     csv: File | None = Field(default=None, description="a CSV file with a header; each column's last value counts")
-    regex: Pattern | None = Field(default=None, description="for the output: acc={number}, or named groups")
+    regex: Pattern | None = Field(
+        default=None, description="a pattern for the output: acc={number}, or a regular expression with named groups"
+    )
     tensorboard: File | None = Field(default=None, description="a folder of TensorBoard event files")
-    step: str | None = Field(default=None, description="the name of the step or epoch among them")
+    step: str | None = Field(default=None, description="which of the values is the step or the epoch")
     names: dict[str, str] = Field(
-        default_factory=dict, description="their names -> ours, e.g. {acc: test/accuracy}; empty: as they are"
+        default_factory=dict, description="other names for metrics, e.g. {acc: test/accuracy}"
     )
     predictions: dict[str, File] = Field(
-        default_factory=dict, description="split -> .npz the program writes, e.g. {test: predictions.npz}"
+        default_factory=dict,
+        description="the .npz file that the program writes for each split, e.g. {test: predictions.npz}",
     )
     scores: dict[str, File] = Field(
         default_factory=dict,
-        description="items -> file with one score per item, e.g. {gsm8k: samples.jsonl} or samples.jsonl:exact_match",
+        description="the file with one score per item, e.g. {gsm8k: samples.jsonl} or samples.jsonl:exact_match",
     )
 
 
@@ -98,13 +103,14 @@ class Config(Part):
     """A sweep as it was asked for, every default filled in. Made by `load`; equal configs are equal."""
 
     name: Annotated[str, BeforeValidator(rules.name)] = Field(
-        default=DEFAULT_NAME, description="the name of the sweep: results go to runs/NAME; default: the file's stem"
+        default=DEFAULT_NAME,
+        description="the name of the sweep; results go to runs/NAME; default: the name of the config file",
     )
     seed: Annotated[int, BeforeValidator(rules.one_seed)] = Field(
         default=42, description="the seed of one run, 0 to 2**32 - 1"
     )
     seeds: Annotated[tuple[int, ...], BeforeValidator(rules.many_seeds)] = Field(
-        default=(42,), description="a sweep: [42, 123, 456], 0-9, @seeds.txt; default: [seed]"
+        default=(42,), description="the seeds of the sweep: [42, 123, 456], 0-9 or @seeds.txt; default: [seed]"
     )
     deterministic: bool = Field(
         default=False, description="true: the same bits for the same seed; false: fast, nearly the same"
@@ -116,38 +122,40 @@ class Config(Part):
         default=None, description="module:name of a function train(run, **params)"
     )
     command: Annotated[tuple[str, ...] | None, BeforeValidator(rules.command)] = Field(
-        default=None, description="words of any program; {seed} {dir} {device} {run_id} are replaced"
+        default=None, description="the command of any program; {seed}, {dir}, {device} and {run_id} are replaced"
     )
     params: dict[str, Any] = Field(
         default_factory=dict, description="arguments of recipe or train; those left out keep their defaults"
     )
     data: Annotated[tuple[str, ...], BeforeValidator(rules.paths)] = Field(
-        default=(), description="files and folders that the runs read: their content is compared"
+        default=(),
+        description="files and folders that the runs read; if their content changes, it is another experiment",
     )
     data_version: Annotated[str | None, BeforeValidator(rules.version)] = Field(
-        default=None, description="a name for the data where their content cannot be compared"
+        default=None, description="a name for the data, if their content cannot be compared"
     )
     collect: Collect | None = Field(default=None, description="where the metrics of a command are found")
     cwd: Annotated[str | None, BeforeValidator(rules.cwd)] = Field(
         default=None,
-        description="{dir}: each run works in a folder of its own, with copies of small files of this one and links to "
-        "large ones",
+        description="{dir}: each run works in a folder of its own, with copies of the small files of this folder and "
+        "links to large ones",
     )
     allow_shared: bool = Field(
-        default=False, description="true: a file below the launch folder that runs wrote side by side is no failure"
+        default=False, description="true: runs may write the same file of this folder side by side"
     )
-    primary: str | None = Field(default=None, min_length=1, description="the headline metric, e.g. test/accuracy")
+    primary: str | None = Field(default=None, min_length=1, description="the primary metric, e.g. test/accuracy")
     goals: dict[str, Literal["max", "min"]] = Field(
-        default_factory=dict, description="direction of metrics we do not know: {my_metric: max}"
+        default_factory=dict,
+        description="whether larger is better (max) or smaller (min), for metrics that sweep does not know",
     )
     grid: Annotated[dict[str, list[Any]], BeforeValidator(rules.grid)] = Field(
-        default_factory=dict, description="variants: {params.optimizer.lr: [0.01, 0.1]}"
+        default_factory=dict, description="values to combine into variants: {params.optimizer.lr: [0.01, 0.1]}"
     )
     tasks: Annotated[dict[str, Task], BeforeValidator(rules.tasks)] = Field(
         default_factory=dict, description="several data sets: {digits: {params.data.name: digits}, ...}"
     )
     references: dict[str, Annotated[tuple[float, float], BeforeValidator(rules.reference_pair)]] = Field(
-        default_factory=dict, description="task -> [score worth 0, score worth 1], to normalise across tasks"
+        default_factory=dict, description="for each task [score worth 0, score worth 1], to normalise across tasks"
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(rules.device)] = Field(
         default="auto", description="auto, cpu or cuda"
@@ -156,7 +164,7 @@ class Config(Part):
         default=1,
         ge=1,
         le=1024,
-        description="torch threads of one run; on a CPU part of the result: they decide its bits",
+        description="torch threads of one run; on a CPU they affect the bits of the result",
     )
     lanes: Annotated[int | str, BeforeValidator(rules.lanes)] = Field(
         default="auto",
@@ -164,26 +172,35 @@ class Config(Part):
     )
     vectorize: Annotated[int, BeforeValidator(rules.vectorize)] = Field(
         default=0,
-        description="a recipe's seeds in one step of this width, a part of its arithmetic: off or a number",
+        description="how many seeds of a recipe train in one vectorised step: off or a number; it affects the bits",
     )
-    resources: Resources = Field(default=Resources(), description="what one run is given on a cluster")
+    resources: Resources = Field(default=Resources(), description="the cores and GPUs of one run")
     checkpoint: Annotated[Checkpoint, BeforeValidator(rules.checkpoint)] = Field(
         default=Checkpoint(every_seconds=60.0),
-        description="when an unfinished run is saved, {every_epochs: 5}, and which epoch counts, best(val/loss)",
+        description="how often to save, {every_epochs: 5}, and which epoch counts, {keep: best(val/loss)}",
     )
-    timeout: Duration | None = Field(default=None, description="longest time of one run: seconds, 30m, 2h")
-    retries: int = Field(default=2, ge=0, le=100, description="new attempts after a worker was lost")
+    timeout: Duration | None = Field(
+        default=None, description="the longest time that one run may take: seconds, 30m, 2h"
+    )
+    retries: int = Field(
+        default=2, ge=0, le=100, description="how often a run is tried again after its worker was lost"
+    )
     vary: Annotated[tuple[Stream, ...], BeforeValidator(rules.streams)] = Field(
         default=(),
-        description="hold all streams of randomness but these: init, order, augment, dropout, split",
+        description="let only these random streams differ between seeds: init, order, augment, dropout, split",
     )
     repeats: int = Field(
-        default=1, ge=1, le=10_000, description="runs of each seed, to see the noise that no seed controls"
+        default=1,
+        ge=1,
+        le=10_000,
+        description="how often each seed is trained, to measure the noise that no seed controls",
     )
     until: Annotated[str | None, BeforeValidator(rules.until)] = Field(
         default=None, description='add seeds until "test/accuracy ± 0.005" or "test/accuracy: A > B"'
     )
-    max_seeds: int | None = Field(default=None, ge=1, le=1_000_000, description="the most seeds that until may use")
+    max_seeds: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="the largest number of seeds that until may use; 64 if not set"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """A training function of your own: sweep calls `train` once for each seed and keeps what it returns.
 
-Change whatever you like. What sweep needs of it: its first parameter is the run, the others are parameters that
-the config can set, and it returns its metrics, named split/metric.
+Change whatever you like. sweep needs three things: the first parameter is the run, the others are parameters that
+the config can set, and the function returns its metrics, named split/metric.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import nn
 
 
 def train(run, *, hidden: int = 32, lr: float = 0.005, epochs: int = 20, batch_size: int = 64):
-    """A small network on 1,797 pictures of digits. Already seeded when called: seed nothing here."""
+    """Train a small network on 1,797 images of digits. sweep has seeded everything: do not seed here."""
     data = load_digits()
     images = torch.tensor(data.data / 16, dtype=torch.float32, device=run.device)
     labels = torch.tensor(data.target, device=run.device)
@@ -33,13 +33,13 @@ def train(run, *, hidden: int = 32, lr: float = 0.005, epochs: int = 20, batch_s
         run.log({"train/loss": loss, "val/loss": score(model, images[val], labels[val])["nll"]}, step=epoch)
 
     final = score(model, images[test], labels[test])
-    # With these `sweep ensemble` can combine the seeds' models: one row an example, told apart by its id.
+    # `sweep ensemble` averages these over the seeds: one row per example, matched by its id.
     run.save_predictions("test", ids=test, targets=labels[test], probs=final["probs"])
     return {"test/accuracy": final["accuracy"], "test/nll": final["nll"]}
 
 
 def score(model, images, labels):
-    """Accuracy, mean negative log-likelihood and class probabilities (examples, 10) of a split."""
+    """Return accuracy, mean negative log-likelihood and class probabilities (examples, 10) of a split."""
     model.eval()
     with torch.no_grad():
         logits = model(images)
