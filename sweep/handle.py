@@ -34,9 +34,9 @@ class Interrupted(BaseException):
 class Run:
     """One run, as its training code sees it. All random number generators are already seeded.
 
-    seed, streams (named 32-bit seeds), deterministic, device ("cpu" or "cuda"), threads, params and id say
-    what was asked; dir is a folder of its own for whatever else the code writes. rehearsal: it is trained only to
-    compare digests, as by the canary of a deterministic sweep: nothing of it is kept, so send it nowhere.
+    seed, streams (named 32-bit seeds), deterministic, device ("cpu" or "cuda"), threads, params and id describe the
+    run. dir is a folder of its own for other files that the code writes. rehearsal is true if the run is trained only
+    to compare digests, as before a deterministic sweep: nothing of it is kept, so do not log it to a tracker.
     """
 
     spec: RunSpec

@@ -58,14 +58,42 @@ def load_ensemble(
 ) -> Ensemble:
     """Serve the finished members of a run directory as one module that takes raw inputs; see `Ensemble`.
 
-    Weights are read, never unpickled, and no code is taken from the directory: built-in models are rebuilt
-    from their description, those of a recipe of yours with trust=True, which imports what the records name,
-    others by `build`, which gets the run's parameters and returns the module. The temperature is fitted on
-    the stored predictions for val, when there are any.
-    A slice of the stored predictions for `split` is repeated, on `rows` or on the data of the recipe.
-    Raises IntegrityError when they differ; EnsembleError when planned members are absent (unless allow_missing),
-    when there are no weights, or when a model cannot be rebuilt; TargetError for a recipe that is neither built in nor
-    trusted. Warns when there are no inputs to check with.
+    Weights are read without pickle, and no code comes from the directory. Built-in models are rebuilt from their
+    description, the models of your own recipe with trust=True, which imports what the records name, and all others by
+    `build`. The temperature is fitted on the stored predictions for val, if there are any.
+
+    Some of the stored predictions for `split` are computed again and compared, on `rows` or on the data of the recipe.
+    Without inputs to compare on, a warning says so.
+
+    Parameters
+    ----------
+    path : path or URL
+        The run directory.
+    split : str, default "test"
+        The split whose stored predictions are compared.
+    variant, task : str, optional
+        Needed if there are several. A part of the name of a variant is enough.
+    members : sequence of seeds or names, optional
+        The members to use, such as [0, 1] or ["seed0"]. Default: all.
+    allow_missing : bool, default False
+        Leave out members that failed or have no weights.
+    build : callable, optional
+        Gets the parameters of a run as a mapping and returns the untrained module.
+    rows : Rows, optional
+        Inputs with their ids, if they cannot be had from the recipe.
+    device : str or torch.device, default "cpu"
+        The device to serve on.
+    trust : bool, default False
+        Allow code that the directory names and that is not part of sweep to be imported.
+
+    Raises
+    ------
+    IntegrityError
+        The predictions differ from the stored ones.
+    EnsembleError
+        Planned members are missing, there are no weights, or a model cannot be rebuilt.
+    TargetError
+        The recipe is neither built in nor trusted.
     """
     store = Store.open(path)
     chosen = choose(store, variant=variant, task=task, members=members)
