@@ -78,7 +78,7 @@ def view(found: Comparison) -> Document:
     one = found.pairs[0] if len(found.pairs) == 1 else None
     said = [Note(text, "lead") for task in tasks if one is None for text in standing(found, task)]
     first = (
-        [*said, Note(design(found.design))]
+        [*said, Note(design(found.design)), *_peeked(found)]
         if one is None
         else [Note(sentence(one, found.goal), "lead"), Note(design(found.design))]
     )
@@ -97,6 +97,12 @@ def view(found: Comparison) -> Document:
         Section("", [Note(said_of(remark), "warning") for remark in found.remarks]),
         Section("", [*(Note(command, "command", "next") for command in found.next), *said]),
     ])  # fmt: skip
+
+
+def _peeked(found: Comparison) -> Iterator[Note]:
+    """Say once what the pairs are not adjusted for; a pair alone says it in its sentence."""
+    for said in dict.fromkeys(unadjusted(pair.looks) for pair in found.pairs if pair.looks):
+        yield Note(f"intervals and tests are {said}")
 
 
 def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
