@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.analysis.remarks import Remark
 from sweep.goals import Goal, split_of
-from sweep.stats import Method
 from sweep.variants import Variant
 from sweep.written import Shared
+
+if TYPE_CHECKING:
+    from sweep.stats import Method
 
 
 @dataclass(frozen=True)
