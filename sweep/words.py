@@ -34,9 +34,22 @@ def plural(count: int, noun: str) -> str:
 
 
 def path_argument(path: Path | str) -> str:
-    """A path as it can be typed into a shell, whatever it is called."""
+    """Return a path as it can be typed into a shell, whatever it is called."""
     text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    return quoted(f"./{text}" if text.startswith("-") else text)
+
+
+def quoted(word: str) -> str:
+    """Return a word as bash, zsh and ksh read it; no character of it moves the cursor or turns the line around."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(c if c.isprintable() and c not in "\\'" else _escaped(ord(c)) for c in word) + "'"
+
+
+def _escaped(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def listed(items: list[str], most: int = 5) -> str:

@@ -86,7 +86,7 @@ def test_a_metric_cannot_take_the_place_of_the_step(run: Run) -> None:
 
 @pytest.mark.parametrize("split", ["", "../test", "a/b", "te st", "x" * 61, "."])
 def test_a_split_name_is_an_identifier(run: Run, split: str) -> None:
-    with pytest.raises(SweepError, match="no name for a split"):
+    with pytest.raises(SweepError, match="invalid name"):
         run.save_predictions(split, ids=[1], targets=[0], probs=[[1.0]])
 
 

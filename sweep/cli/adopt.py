@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from sweep.cli.output import emit, say
+from sweep.words import path_argument
 
 
 @click.command(
@@ -103,5 +104,5 @@ def adopt(
         return 0
     replaced = f", {changed} replaced" if changed else ""
     say(f"{new} new runs adopted into {store.shown}{replaced}; {len(plan.runs) - new - changed} were there")
-    say(f"next: sweep report {shlex.quote(store.shown)}")
+    say(f"next: sweep report {path_argument(store.shown)}")
     return 0

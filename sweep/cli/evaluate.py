@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from sweep.cli.output import emit, show_document
 from sweep.errors import ConfigError
 from sweep.store import Store
+from sweep.words import path_argument
 
 _level = click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
                       show_default=True, help="Confidence level of every interval, for example 0.99.")  # fmt: skip
@@ -74,7 +74,7 @@ def items(
               "against": _plain(asdict(compared)) if compared else None})  # fmt: skip
         return 0
     every = [one for each in found for one in each]
-    show_document(view.items_view(every, compared, f"sweep report {shlex.quote(str(directory))}"), format_)
+    show_document(view.items_view(every, compared, f"sweep report {path_argument(str(directory))}"), format_)
     return 0
 
 

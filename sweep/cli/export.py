@@ -10,6 +10,7 @@ import click
 
 from sweep.cli.output import say
 from sweep.store import Store
+from sweep.words import path_argument
 
 
 @click.command(short_help="Write CSV, Parquet or TensorBoard files, or runs for MLflow or W&B.")
@@ -43,11 +44,11 @@ def export(directory: Path, kind: str, out: Path | None) -> int:
     if len(made) > 12:
         say(f"and {len(made) - 6} more")
     if kind == "tensorboard":
-        say(f"next: tensorboard --logdir {shlex.quote(str(folder))}")
+        say(f"next: tensorboard --logdir {path_argument(str(folder))}")
     elif kind == "mlflow":
         say(f"next: mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{made[0]}')}")
     elif kind == "wandb-offline":
-        say(f"next: wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*")
+        say(f"next: wandb sync {path_argument(str(folder))}/wandb/offline-run-*")
     else:
         summary = json.dumps(str(folder / f"summary.{kind}"), ensure_ascii=False)
         say(f"next: python -c {shlex.quote(f'import pandas; print(pandas.read_{kind}({summary}))')}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from sweep.cli.output import say
 from sweep.errors import ConfigError
 from sweep.store import Store
+from sweep.words import path_argument
 
 
 @click.command(short_help="Write one zip with everything, for a repository or a colleague.")
@@ -30,5 +30,5 @@ def pack(directory: Path, out: Path | None) -> int:
         raise ConfigError(f"{target.name} is no name for a zip", where="--out", hint=f"--out {target.name}.zip")
     count = archive.pack(store, target)
     say(f"wrote {target}: {count} files, {target.stat().st_size:,} bytes")
-    say(f"next: sweep report {shlex.quote(str(target))}")
+    say(f"next: sweep report {path_argument(str(target))}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 from collections import Counter
@@ -17,6 +16,7 @@ from sweep.errors import ConfigError, StatisticsError, SweepError, one_line, som
 from sweep.number import number
 from sweep.store import Member, Reading, Store, atomic
 from sweep.store.manifest import ADOPTED
+from sweep.words import path_argument
 from sweep.written import shared_by
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def go_on(store: Store, counts: dict[str, int]) -> str:
     """What to type next: watch what is at work, train what is missing, else read the report."""
     from sweep.analysis.commands import resume
 
-    here = shlex.quote(store.shown)
+    here = path_argument(store.shown)
     if store.owner() is not None or counts["running"]:
         return f"sweep watch {here}"
     if not store.manifest.adopted and (counts["lost"] or counts["pending"]):
@@ -298,5 +298,5 @@ def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
         for file in (each for each in shared_by(members) if member.key in each.runs and not each.in_turn):
             say(f"  {shared_sentence(file)}")
             code = max(code, 0 if allow_shared else 1)
-    say(f"next: sweep report {shlex.quote(store.shown)}")
+    say(f"next: sweep report {path_argument(store.shown)}")
     return code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from sweep.cli.output import emit, say, show
 from sweep.errors import ConfigError, SweepError
+from sweep.words import path_argument
 
 FILES = ("experiment.yaml", "my_training.py")
 RECIPE = ("my_recipe.py",)
@@ -52,7 +52,7 @@ def init(directory: Path, recipe: bool) -> int:
     except OSError as error:
         raise SweepError(f"cannot be written: {error.strerror}", where=str(directory)) from error
     inside = directory.resolve() == Path.cwd()
-    go = "" if inside else f"cd {shlex.quote(os.fspath(directory))} && "
+    go = "" if inside else f"cd {path_argument(os.fspath(directory))} && "
     say(f"next: {go}sweep run {'recipe=my_recipe:recipe --seeds 0-9' if recipe else 'experiment.yaml'}")
     return 0
 

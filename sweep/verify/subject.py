@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from sweep.store import Member, Record, Store, atomic
 from sweep.target.function import resolve
 from sweep.target.trust import require_trust
 from sweep.task import Place
+from sweep.words import path_argument
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _member(store: Store, seed: int | None, variant: str | None, repeat: int) ->
     if not done:
         raise StoreError(
             f"{found[0].key} is {found[0].status}: there is no result to compare with", where=str(store.path),
-            hint=f"sweep status {shlex.quote(str(store.path))}",
+            hint=f"sweep status {path_argument(str(store.path))}",
         )  # fmt: skip
     return done[0]
 

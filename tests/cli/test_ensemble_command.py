@@ -388,8 +388,8 @@ def test_each_file_of_predictions_is_read_once(tmp_path, monkeypatch, capsys, co
     monkeypatch.chdir(tmp_path)
     path = made_up(tmp_path / "d", splits=("test", "val", "shift"))
     read = []
-    real = predictions.read
-    monkeypatch.setattr(predictions, "read", lambda file: read.append(file) or real(file))
+    real = predictions.load
+    monkeypatch.setattr(predictions, "load", lambda stream, where: read.append(where) or real(stream, where=where))
     assert main([*command.split(), path]) == 0
     assert read
     assert len(read) == len(set(read))

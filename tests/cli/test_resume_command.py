@@ -140,7 +140,7 @@ def test_a_strangers_words_are_words_and_nothing_else() -> None:
     target = {**store.manifest.experiment["target"], "reference": "__main__:f\x1b]0;x(open('y'))"}
     sent = Manifest("d", {}, {**store.manifest.experiment, "target": target}, (5,))
     assert resume(sent, "d;e", until="a; b\x1b") == "sweep.run(train, ..., out='d;e', seeds='5', until='a; b\\x1b')"
-    assert resume(store.manifest, "d;e", until="a; b\x1b") == "sweep resume 'd;e' --until 'a; b\\x1b'"
+    assert resume(store.manifest, "d;e", until="a; b\x1b") == r"sweep resume 'd;e' --until $'a; b\x1b'"
 
 
 def test_directories_of_an_earlier_version_go_on() -> None:

@@ -40,6 +40,12 @@ CASES = [
     pytest.param("verify unlike.yaml --deterministic", 3, marks=pytest.mark.slow),
     ("reproduce many", 2),
     ("export many --to csv", 0),
+    ("resume many", 2),
+    ("config lanes", 0),
+    ("adopt table.csv --seed seed --out old", 0),
+    ("items many", 2),
+    ("examples many --allow-missing", 0),
+    ("pack many --out many.zip", 0),
     ("completion bash", 0),
     ("ml-train --seed 2 -- python program.py", 1),
     ("--help", 0),
@@ -67,6 +73,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         values = {seed: mean + 0.001 * ((seed * 7 + len(name)) % 5) for seed in range(6)}
         sweep_of(path / name, accuracies(values), seeds=range(6), name=name)
     (path / "program.py").write_text(PROGRAM)
+    (path / "table.csv").write_text("seed,acc\n1,0.5\n2,0.6\n")
     (path / "unlike.py").write_text(UNLIKE)
     (path / "unlike.yaml").write_text("name: unlike\ntrain: unlike:unlike\n")
     return path
@@ -130,5 +137,5 @@ def test_a_directory_whose_name_is_no_utf8_is_named_as_a_shell_takes_it(place: P
     name = os.fsdecode(b"caf\xe9")
     shutil.copytree(place / "many", tmp_path / name)
     done = subprocess.run([*SWEEP, "status", name], cwd=tmp_path, capture_output=True, text=True, check=True)
-    following = done.stdout.partition("--out ")[2].split()[0]
+    following = done.stdout.partition("sweep resume ")[2].split()[0]
     assert subprocess.run(["bash", "-c", f"cd {following}"], cwd=tmp_path).returncode == 0

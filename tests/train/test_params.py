@@ -43,7 +43,7 @@ def test_defaults_that_depend_on_a_name_are_filled_in() -> None:
         (Optimizer, {"name": "sgd", "momentum": 0, "nesterov": True}, "nesterov needs a momentum"),
         (Schedule, {"name": "linear"}, "'constant', 'cosine' or 'step'"),
         (Data, {"name": "idx"}, "idx needs folder"),
-        (Data, {"path": "x"}, "path has no meaning for digits"),
+        (Data, {"name": "digits", "path": "x"}, "path has no meaning for digits"),
         (StopEarly, {"metric": "test/loss"}, "never on test"),
         (StopEarly, {"metric": "train/loss"}, "no validation metric"),
         (StopEarly, {"metric": "val/whatever"}, "is not known"),
