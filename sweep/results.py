@@ -257,18 +257,19 @@ class Results:
         config = self.store.manifest.config
         if kind == "differences":
             return figures.forest(self.compare(metric=metric, level=level), size=size)
+        called = {(row.task, row.variant): row.label for row in self.report.rows}
         if kind == "seeds":
             vary = tuple(self.store.manifest.experiment.get("vary") or ())
             return figures.members(
                 self.frame, metric or self.report.primary, level=level, goals=config.get("goals"), vary=vary,
-                ratio=test_to_train(self._reading.scan(), vary), size=size,
+                ratio=test_to_train(self._reading.scan(), vary), called=called, size=size,
             )  # fmt: skip
         if kind != "curves":
             raise ConfigError(f"there is no picture {kind!r}", hint="choose seeds, curves or differences")
         logged = metric_names(self.history)
         wanted = metric or next(iter(histories.preferred(logged, self.report.primary)), self.report.primary)
         return figures.curves(
-            self.history, wanted, runs=self.frame, level=level, goals=config.get("goals"), size=size
+            self.history, wanted, runs=self.frame, level=level, goals=config.get("goals"), called=called, size=size
         )  # fmt: skip
 
     def _repr_html_(self) -> str:
