@@ -204,6 +204,13 @@ def test_commands_beside_each_other_are_looked_at_alike(
     assert [each["path"] for each in found] == ([] if own else ["checkpoints/best.pt"])
 
 
+@pytest.fixture
+def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at every run, however slow the machine is at looking."""
+    monkeypatch.setattr("sweep.written.FREE", 60.0)
+
+
+@pytest.mark.usefixtures("at_leisure")
 def test_seeds_one_after_another_are_not_marked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = asked(folder, "run", "--engine", "inline", "--seeds", "1,2")
     assert main([*words, "{seed}", "checkpoints/best.pt"]) == 0
@@ -213,6 +220,7 @@ def test_seeds_one_after_another_are_not_marked(folder: Path, capsys: pytest.Cap
     assert any("checkpoints/best.pt" in each for each in report["notes"])
 
 
+@pytest.mark.usefixtures("at_leisure")
 def test_a_function_that_writes_below_the_working_folder_is_watched(folder: Path) -> None:
     (folder / "mine_w.py").write_text(
         "def train(run):\n    open('best.bin', 'a').write('x')\n    return {'test/x': run.seed}\n"
