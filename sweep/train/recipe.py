@@ -19,28 +19,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the built-in loop needs to know to train one model; write a function that returns one.
+    """Describe one training for the built-in loop; write a function that returns one.
 
-    data: () -> Dataset, the same whatever the seed; called once for several runs.
-    model: Dataset -> module on the CPU, drawing its weights from torch's global generator.
-    loss: (outputs, targets) -> scalar, the mean over the batch.
-    optimizer: (parameters, lr) -> optimizer; lr is a float on a CPU and a scalar tensor on CUDA, where the
+    Attributes
+    ----------
+    data
+        () -> Dataset, the same whatever the seed; called once for several runs.
+    model
+        Dataset -> module on the CPU, drawing its weights from torch's global generator.
+    loss
+        (outputs, targets) -> scalar, the mean over the batch.
+    optimizer
+        (parameters, lr) -> optimizer; lr is a float on a CPU and a scalar tensor on CUDA, where the
         loop changes it in place; `Adam(..., fused=True)` and `SGD(..., fused=True)` take both.
-    lr, schedule: the rate of step i of n is lr * schedule(i, n).
-    scoring: Dataset -> Scoring, what is reported and saved.
-    augment: (inputs, keys) -> inputs for training batches; keys is int64 (batch,), different for each
+    lr, schedule
+        the rate of step i of n is lr * schedule(i, n).
+    scoring
+        Dataset -> Scoring, what is reported and saved.
+    augment
+        (inputs, keys) -> inputs for training batches; keys is int64 (batch,), different for each
         example and epoch: the only randomness it may use.
-    mix: (inputs, targets, keys) -> both, for training batches after augment; keys as there.
-    gradients: list of gradients -> those that the optimizer gets, by plain arithmetic (see `sweep.train.parts`).
-    average: the decay of a moving average of the weights, which is then what is measured and saved; None: none.
-    epochs, batch_size: of training; drop_last leaves out the last, smaller batch of an epoch.
-    precision: fp32, tf32 or bf16 (autocast); compile: the loss of a batch under torch.compile.
-    loader_workers: None gathers batches on the device, or feeds them where the data would fill it; a number feeds
+    mix
+        (inputs, targets, keys) -> both, for training batches after augment; keys as there.
+    gradients
+        list of gradients -> those that the optimizer gets, by plain arithmetic (see `sweep.train.parts`).
+    average
+        the decay of a moving average of the weights, which is then what is measured and saved; None: none.
+    epochs, batch_size
+        of training; drop_last leaves out the last, smaller batch of an epoch.
+    precision
+        fp32, tf32 or bf16 (autocast); compile: the loss of a batch under torch.compile.
+    loader_workers
+        None gathers batches on the device, or feeds them where the data would fill it; a number feeds
         them from a DataLoader.
-    best: the validation metric whose best epoch is the result; None for the final epoch.
-    resplit: 32-bit seed -> this recipe on another split of the same data, for `vary: [split]`; None: it has one.
-    meta: Dataset -> plain values stored beside the weights, enough to rebuild the model.
-    source: what the data are read from, part of a run's identity; None: not known.
+    best
+        the validation metric whose best epoch is the result; None for the final epoch.
+    resplit
+        32-bit seed -> this recipe on another split of the same data, for `vary: [split]`; None: it has one.
+    meta
+        Dataset -> plain values stored beside the weights, enough to rebuild the model.
+    source
+        what the data are read from, part of a run's identity; None: not known.
     """
 
     data: Callable[[], Dataset]
