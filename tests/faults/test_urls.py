@@ -247,7 +247,8 @@ def test_a_file_system_with_folders_to_be_made(tmp_path: Path) -> None:
     remote = Remote("far://runs/steps", files, "runs/steps")
     config = load(None, name="steps", train="victims:steps", params={"epochs": 2}, seeds=[1, 2])
     events = list(Launch(prepare(config), remote.mirror, inline, own_process=False, remote=remote))
-    assert not [event for event in events if isinstance(event, Said)]
+    said = [event.text for event in events if isinstance(event, Said)]
+    assert not [text for text in said if "files that runs share" not in text]  # these are left out on a busy machine
     assert kit.whole(tmp_path / "far" / "runs" / "steps", [1, 2])
     assert kit.tree(tmp_path / "far" / "runs" / "steps") == kit.tree(remote.mirror)
 
