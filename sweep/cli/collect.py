@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import say
 
 
@@ -14,7 +15,7 @@ from sweep.cli.output import say
     help="Where to find the metrics, as in sweep run, for example 'val_acc={number}'. Default: the setting that the "
     "directory keeps.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print only the report, as JSON, on stdout.")
+@options.report_json
 def collect(directory: str, metrics: str | None, as_json: bool) -> int:
     """Read the metrics of all finished runs of a program again, from its kept output and its files.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import emit, show
 from sweep.store import Reading
 
@@ -40,19 +41,11 @@ from sweep.store import Reading
     help="How many failed seeds a candidate may have and still pass the gate.",
     show_default=True,
 )
-@click.option("--group-by", metavar="KEYS", help="Group the grid by these parameters only, for example lr or lr,depth.")
+@options.group_by
 @click.option("--fresh", is_flag=True, help="Use only the seeds that were added last, after results existed.")
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
-              help="Confidence level of every interval, test and gate, for example 0.99.")  # fmt: skip
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["text", "md", "latex", "json"]),
-    default="text",
-    show_default=True,
-    help="The format to print.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@options.level("interval, test and gate")
+@options.formats("md", "latex")
+@options.format_json
 def compare(
     directories: tuple[Path, ...],
     baseline: str | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import emit, say, show_document
 from sweep.errors import ConfigError, EnsembleError
 from sweep.store import Store
@@ -16,34 +17,18 @@ from sweep.store import Store
 if TYPE_CHECKING:
     from sweep.ensemble.load import Loaded
 
-_directory = click.argument("directory", type=click.Path(path_type=Path))
 _members = click.option(
     "--members", "chosen", multiple=True, metavar="SEEDS", help="Use only these seeds, for example 42,123 or 0-4."
-)
-_missing = click.option(
-    "--allow-missing",
-    is_flag=True,
-    help="Use the members that are there if some are missing or failed. Every output says so.",
-)
-_variant = click.option("--variant", help="The variant to use. A part of its name is enough, for example width=32.")
-_task = click.option("--task", help="The task to use, if there are several.")
-_trust = click.option(
-    "--trust", is_flag=True, help="Allow code that the directory names and that is not part of sweep to run."
 )
 
 
 @click.command(short_help="Score all members as one model, or export it.")
-@_directory
-@click.option(
-    "--split",
-    default="test",
-    show_default=True,
-    help="The stored predictions to score: test, val or a name of your own.",
-)
+@options.directory
+@options.split("score")
 @_members
-@_missing
-@_variant
-@_task
+@options.allow_missing
+@options.variant
+@options.task
 @click.option("--calibrate", is_flag=True, help="List the calibrated predictions instead of the raw ones.")
 @click.option(
     "--select",
@@ -53,21 +38,13 @@ _trust = click.option(
 @click.option("--margin", multiple=True, metavar="[METRIC=]X",
               help="Report how many members are enough to lose no more than X, for example 0.001 or accuracy=0.002. "
               "Default metric: NLL, or RMSE for regression.")  # fmt: skip
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
-              help="Confidence level of every interval, for example 0.99.")  # fmt: skip
+@options.level()
 @click.option("--export", "out", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the ensemble to one .onnx or .pt2 file. It is kept only if it gives the predictions of the "
               "members.")  # fmt: skip
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["text", "md", "json"]),
-    default="text",
-    show_default=True,
-    help="The format to print.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-@_trust
+@options.formats("md")
+@options.format_json
+@options.trust
 def ensemble(
     directory: Path,
     split: str,
@@ -133,22 +110,22 @@ def _export(directory: Path, out: Path, which: dict[str, Any], trust: bool) -> N
 
 
 @click.command(short_help="Predict a file of new inputs with all members at once.")
-@_directory
+@options.directory
 @click.argument("inputs", type=click.Path(path_type=Path), metavar="INPUT")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The .npz or .npy file to write."
 )
 @_members
-@_missing
-@_variant
-@_task
+@options.allow_missing
+@options.variant
+@options.task
 @click.option(
     "--batch",
     type=click.IntRange(1),
     help="How many examples to predict at a time. Default: as many as fit into bounded memory.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-@_trust
+@options.answer_json
+@options.trust
 def predict(
     directory: Path,
     inputs: Path,

@@ -8,29 +8,19 @@ from typing import Any
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import emit, show_document
 from sweep.errors import ConfigError
 from sweep.store import Store
 from sweep.words import path_argument
 
-_level = click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
-                      show_default=True, help="Confidence level of every interval, for example 0.99.")  # fmt: skip
-_format = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["text", "md", "latex", "json"]),
-    default="text",
-    show_default=True,
-    help="The format to print.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 _against = click.option(
     "--against", type=click.Path(path_type=Path), help="A second run directory to compare with, for example runs/two."
 )
 
 
 @click.command(short_help="Report the scores of single items: mean, pass@k and flips.")
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @click.option("--name", help="The set of items to report, for example gsm8k, if there are several.")
 @click.option(
     "--k",
@@ -40,9 +30,9 @@ _against = click.option(
     help="The number of tries k of pass@k and pass^k, for example 5. Can be repeated.",
 )
 @_against
-@_level
-@_format
-@_json
+@options.level()
+@options.formats("md", "latex")
+@options.format_json
 def items(
     directory: Path,
     name: str | None,
@@ -79,24 +69,15 @@ def items(
 
 
 @click.command(short_help="Report which answers depend on the seed.")
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option(
-    "--split",
-    default="test",
-    show_default=True,
-    help="The stored predictions to read: test, val or a name of your own.",
-)
-@click.option("--variant", help="The variant to use. A part of its name is enough, for example width=32.")
-@click.option("--task", help="The task to use, if there are several.")
-@click.option(
-    "--allow-missing",
-    is_flag=True,
-    help="Use the members that are there if some are missing or failed. Every output says so.",
-)
+@options.directory
+@options.split("read")
+@options.variant
+@options.task
+@options.allow_missing
 @_against
-@_level
-@_format
-@_json
+@options.level()
+@options.formats("md", "latex")
+@options.format_json
 def examples(
     directory: Path, split: str, variant: str | None, task: str | None, allow_missing: bool, against: Path | None,
     level: float, format_: str, as_json: bool,

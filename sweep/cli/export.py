@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import say
 from sweep.store import Store
 from sweep.words import path_argument
 
 
 @click.command(short_help="Write CSV, Parquet or TensorBoard files, or runs for MLflow or W&B.")
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @click.option(
     "--to",
     "kind",

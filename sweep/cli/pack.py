@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import say
 from sweep.errors import ConfigError
 from sweep.store import Store
@@ -13,7 +14,7 @@ from sweep.words import path_argument
 
 
 @click.command(short_help="Write one zip with everything, for a repository or a colleague.")
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.zip", help="The zip file to write. Default: NAME.zip."
 )

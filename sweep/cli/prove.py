@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import emit, say
 from sweep.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweep.verify.subject import Subject
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-_trust = click.option(
-    "--trust", is_flag=True, help="Allow code that the directory names and that is not part of sweep to run."
-)
-_variant = click.option("--variant", help="The variant to use. A part of its name is enough, for example width=32.")
 
 
 def _say(text: str) -> None:
@@ -36,7 +31,7 @@ def _say(text: str) -> None:
 @click.option(
     "--steps", type=click.IntRange(1), help="Train only this many steps, for example 20. Default: a whole run."
 )
-@_variant
+@options.variant
 @click.option(
     "--deterministic/--fast",
     "deterministic",
@@ -57,8 +52,8 @@ def _say(text: str) -> None:
     type=click.IntRange(1),
     help="Instead of a proof, compare this many lanes on a GPU with runs on their own, for example 16.",
 )
-@_trust
-@_json
+@options.trust
+@options.answer_json
 def verify(
     source: str | None,
     overrides: tuple[str, ...],
@@ -192,16 +187,16 @@ def _lanes(subject: Subject, lanes: int, as_json: bool, again: Sequence[str]) ->
 
 
 @click.command(short_help="Train a recorded seed again and compare it with its record.")
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), help="The seed to train, for example 123. Default: the first one."
 )
 @click.option(
     "--repeat", type=click.IntRange(0), default=0, help="The repeat of the seed, counted from 0.", show_default=True
 )
-@_variant
-@_trust
-@_json
+@options.variant
+@options.trust
+@options.answer_json
 def reproduce(directory: Path, seed: int | None, repeat: int, variant: str | None, trust: bool, as_json: bool) -> int:
     """Train one seed of a run directory again, as its record describes it, and compare the whole chain of digests.
 

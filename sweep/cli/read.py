@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import emit, in_short, say, show, show_document
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line, some
 from sweep.number import number
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 60
 
-_directory = click.argument("directory", type=click.Path(path_type=Path))
-
 
 @click.command(short_help="List which runs are done, running, failed or missing.")
-@_directory
+@options.directory
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, with every run.")
 def status(directory: Path, as_json: bool) -> int:
     """List every planned run with its status. Works on a finished, running or copied directory."""
@@ -59,21 +58,21 @@ def _show_runs(store: Store, members: list[Member]) -> None:
     from sweep.report.live import MARKS
 
     colored = wants_color(sys.stdout)
-    some = members if len(members) <= MOST_RUNS else [m for m in members if m.status != "ok"][:MOST_RUNS]
-    name = one_line(store.manifest.name)
-    show(f"{click.style(name, bold=True) if colored else name} in {one_line(store.shown)}\n")
-    names = distinct([member.key for member in some], 40)
+    shown = members if len(members) <= MOST_RUNS else [m for m in members if m.status != "ok"][:MOST_RUNS]
+    title = one_line(store.manifest.name)
+    show(f"{click.style(title, bold=True) if colored else title} in {one_line(store.shown)}\n")
+    names = distinct([member.key for member in shown], 40)
     wide = max(map(cell_len, names), default=0)
     told: dict[str, str] = {}
     words = {"ok": ADOPTED, "pending": "missing"} if store.manifest.adopted else {}
-    for member, name in zip(some, names, strict=True):
+    for member, name in zip(shown, names, strict=True):
         color = MARKS.get(member.status, ("", "bright_black"))[1]
         word = words.get(member.status, member.status)
         state = click.style(word, fg=color) if colored else word
         room, rest = " " * (wide - cell_len(name)), " " * (8 - len(word)) + _detail(store, member, told)
         show(f"  {name}{room}  {state}{one_line(rest)}".rstrip() + "\n")
-    if len(some) < len(members):
-        say(f"  … and {len(members) - len(some)} more, --json has every one")
+    if len(shown) < len(members):
+        say(f"  … and {len(members) - len(shown)} more, --json has every one")
 
 
 def go_on(store: Store, counts: dict[str, int]) -> str:
@@ -127,15 +126,8 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
 
 @click.command(short_help="Report what the spread between the seeds means.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["text", "md", "latex", "json"]),
-    default="text",
-    show_default=True,
-    help="The format to print.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@options.formats("md", "latex")
+@options.format_json
 @click.option(
     "--full",
     is_flag=True,
@@ -144,8 +136,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write one HTML page with everything: pictures, failures, evidence. It needs no "
               "network.")  # fmt: skip
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
-              help="Confidence level of every interval, for example 0.99.")  # fmt: skip
+@options.level()
 @click.option(
     "--metric",
     "metrics",
@@ -155,7 +146,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
 )
 @click.option("--checklist", is_flag=True, help="Answer the questions of reproducibility checklists from the records.")
 @click.option("--percent", is_flag=True, help="For md and latex: show accuracies and other shares in percent.")
-@click.option("--group-by", metavar="KEYS", help="Group the grid by these parameters only, for example lr or lr,depth.")
+@options.group_by
 @click.option("--spread", type=click.Choice(["ci", "sd"]), default="ci", show_default=True,
               help="For md and latex: what stands after ±, a confidence interval (ci) or a standard "
               "deviation (sd).")  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import say
 from sweep.errors import ConfigError
 
@@ -49,7 +50,7 @@ _max_seeds = click.option(
 
 def _launching(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options of every command that starts a launch."""
-    options = [
+    every = [
         click.option(
             "--engine",
             type=click.Choice(["ray", "inline"]),
@@ -73,9 +74,9 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
             help="Train every run again with the code and config of now. Old records are kept.",
         ),
         click.option("--break-lock", is_flag=True, help="Remove the lock of a launch that you know has ended."),
-        click.option("--json", "as_json", is_flag=True, help="Print only the report, as JSON, on stdout."),
+        options.report_json,
     ]
-    for option in reversed(options):
+    for option in reversed(every):
         command = option(command)
     return command
 
@@ -176,7 +177,7 @@ def run(
 @_max_seeds
 @_metrics
 @_launching
-@click.option("--trust", is_flag=True, help="Allow code that the directory names and that is not part of sweep to run.")
+@options.trust
 def resume(
     directory: str,
     seeds: str | None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from sweep.cli import options
+
 SHORT = {
     "lr": "params.optimizer.lr",
     "batch_size": "params.batch_size",
@@ -30,7 +32,7 @@ SHORT = {
     "--num_epochs", "--num-epochs", "num_epochs", help="The number of epochs, for example 20. Short for params.epochs=…"
 )
 @click.option("--retry-failed", is_flag=True, help="Train the seed again if it failed. The old record is kept.")
-@click.option("--json", "as_json", is_flag=True, help="Print only the report, as JSON, on stdout.")
+@options.report_json
 @click.option(
     "--metrics",
     metavar="WHERE",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import in_short, say
 from sweep.store import Member, Store
 
@@ -21,7 +22,7 @@ EVERY = 1.0  # seconds between two scans, more where a scan takes long
 
 
 @click.command(short_help="Follow a running sweep from another terminal.")
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @click.option(
     "--every",
     type=click.FloatRange(0.1, 3600),
