@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sweep.train.params import Augment
+from sweep.train.recipe import Recipe
 
 _MASK = (1 << 64) - 1
 
@@ -34,8 +35,16 @@ def _shift(z: Tensor, bits: int) -> Tensor:
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _within(index: Tensor, size: int) -> Tensor:
-    return (index >= 0) & (index < size)
+def alters(recipe: Recipe) -> bool:
+    """Return True where a recipe trains on other values than those of its examples: it needs their keys."""
+    return recipe.augment is not None or recipe.mix is not None
+
+
+def altered(recipe: Recipe, inputs: Tensor, targets: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a training batch as the model gets it: augmented, then mixed."""
+    if recipe.augment is not None:
+        inputs = recipe.augment(inputs, keys)
+    return (inputs, targets) if recipe.mix is None else recipe.mix(inputs, targets, keys)
 
 
 def build(spec: Augment, black: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
 from sweep.target.function import user_traceback
+from sweep.train.augment import altered
 from sweep.train.data import Dataset
 from sweep.train.losses import LOSSES
 from sweep.train.recipe import Recipe
@@ -97,9 +98,7 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
                 )
             _require_outputs(made, data, outputs, reference)
             made.scoring(data).tally(outputs.detach().float(), targets)
-            keys = torch.arange(count)
-            changed = inputs if made.augment is None else made.augment(inputs, keys)
-            changed, targets = (changed, targets) if made.mix is None else made.mix(changed, targets, keys)
+            changed, targets = altered(made, inputs, targets, torch.arange(count))
             outputs = outputs if changed is inputs else model(changed)
             loss = made.loss(outputs.float(), targets)
         except SweepError:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
 from sweep.determinism import seeding
-from sweep.train.augment import epoch_key, example_keys
+from sweep.train.augment import altered, alters, epoch_key, example_keys
 from sweep.train.data import Dataset, Split
 from sweep.train.recipe import Recipe
 
@@ -39,14 +39,12 @@ class Batches(Indexed[tuple[Tensor, Tensor]]):
         inputs = inputs.view(*indices.shape, *inputs.shape[1:])
         targets = self.split.targets.index_select(0, indices.flatten())
         targets = targets.view(*indices.shape, *targets.shape[1:])
-        augment, mix = self.recipe.augment, self.recipe.mix
-        if augment is None and mix is None:
+        if not alters(self.recipe):
             return inputs, targets
         made = []
         for stream, rows, x, y in zip(streams, indices, inputs, targets, strict=True):
             keys = example_keys(torch.tensor(epoch_key(stream, epoch)), self.split.ids.index_select(0, rows))
-            x = x if augment is None else augment(x, keys)
-            made.append((x, y) if mix is None else mix(x, y, keys))
+            made.append(altered(self.recipe, x, y, keys))
         return torch.stack([x for x, _ in made]), torch.stack([y for _, y in made])
 
 

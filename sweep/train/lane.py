@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sweep.determinism import digest, seeding
 from sweep.handle import Run
 from sweep.plan import content_id
-from sweep.train.augment import epoch_key, example_keys
+from sweep.train.augment import altered, alters, epoch_key, example_keys
 from sweep.train.data import Dataset
 from sweep.train.feed import Feed
 from sweep.train.precision import Objective
@@ -46,7 +46,6 @@ class Lane:
     key: Tensor
     order: torch.Generator
     order_state: Tensor
-    augment: Callable[[Tensor, Tensor], Tensor] | None
     average: list[Tensor] = field(default_factory=list)
     rate: float = float("nan")
     epoch: int = 1
@@ -110,7 +109,7 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
         optimizer=recipe.optimizer(parameters, recipe.lr if lr is None else lr), lr=lr,
         loss_sum=torch.zeros((), dtype=torch.float64, device=run.device),
         key=torch.zeros((), dtype=torch.int64, device=run.device),
-        order=order, order_state=order.get_state(), augment=recipe.augment,
+        order=order, order_state=order.get_state(),
         average=[each.detach().clone() for each in parameters] if recipe.average is not None else [],
     )  # fmt: skip
     torch.manual_seed(run.streams["dropout"])
@@ -144,7 +143,7 @@ def order_of(lane: Lane) -> Tensor:
     """Positions of this epoch's examples in their order, int64 on the CPU; the keys are made ready."""
     lane.order.set_state(lane.order_state)
     permutation = torch.randperm(len(lane.data.train), generator=lane.order)
-    if lane.augment is not None or lane.recipe.mix is not None:
+    if alters(lane.recipe):
         lane.key.fill_(epoch_key(lane.run.streams["augment"], lane.epoch))
     return permutation[: lane.batches * lane.recipe.batch_size]
 
@@ -176,13 +175,10 @@ def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
 def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     """The batch of these inputs, which lie at `indices`, as the model gets it."""
     train = lane.data.train
-    targets, mix = train.targets.index_select(0, indices), lane.recipe.mix
-    if lane.augment is None and mix is None:
+    targets = train.targets.index_select(0, indices)
+    if not alters(lane.recipe):
         return inputs, targets
-    keys = example_keys(lane.key, train.ids.index_select(0, indices))
-    if lane.augment is not None:
-        inputs = lane.augment(inputs, keys)
-    return (inputs, targets) if mix is None else mix(inputs, targets, keys)
+    return altered(lane.recipe, inputs, targets, example_keys(lane.key, train.ids.index_select(0, indices)))
 
 
 def step(lane: Lane, indices: Tensor) -> None:

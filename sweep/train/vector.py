@@ -24,7 +24,7 @@ from sweep.determinism import seeding
 from sweep.errors import SweepError
 from sweep.handle import Run
 from sweep.store import Failure
-from sweep.train.augment import example_keys
+from sweep.train.augment import altered, alters, example_keys
 from sweep.train.capture import LOOK, Throttle, capture
 from sweep.train.data import Dataset, Split
 from sweep.train.evaluate import BATCH, sums_of
@@ -250,12 +250,10 @@ class Stack:
         train, flat = self.data.train, indices.flatten()
         inputs = train.inputs.index_select(0, flat).view(*indices.shape, *train.inputs.shape[1:])
         targets = train.targets.index_select(0, flat).view(*indices.shape, *train.targets.shape[1:])
+        if not alters(self.recipe):
+            return inputs, targets
         keys = example_keys(self.keys[:, None], train.ids.index_select(0, flat).view(indices.shape))
-        if self.recipe.augment is not None:
-            inputs = vmap(self.recipe.augment, randomness="error")(inputs, keys)
-        if self.recipe.mix is not None:
-            inputs, targets = vmap(self.recipe.mix, randomness="error")(inputs, targets, keys)
-        return inputs, targets
+        return vmap(partial(altered, self.recipe), randomness="error")(inputs, targets, keys)
 
     def update(self, inputs: Tensor, targets: Tensor) -> None:
         """The step of all rows: gradients, optimizer, running loss; reads nothing back from the device."""
