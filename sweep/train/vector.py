@@ -434,7 +434,7 @@ def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
     width, exact = run.spec.vectorize, run.deterministic
     lanes = [fresh(recipe, _other(run, row), data, loss) for row in range(width)]
     stack = Stack(lanes, width)
-    if recipe.augment is not None:
+    if alters(recipe):
         stack.keys.copy_(torch.arange(width) * 0x9E3779B9)
     first = {name: tensor.detach().clone() for name, tensor in _tensors(stack).items()}
     sizes = sorted({len(each) for each in start_epoch(lanes[0])}, reverse=True)
