@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 
 from sweep.errors import ConfigError
@@ -28,6 +27,8 @@ def mixup(alpha: float, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor
 
     Shares are of Beta(alpha, alpha) (Zhang et al., 2018); class numbers become shares of the classes.
     """
+    from scipy.special import betaincinv  # takes a third of a second to load, and few recipes mix
+
     shares = torch.from_numpy(betaincinv(alpha, alpha, (torch.arange(QUANTILES).numpy() + 0.5) / QUANTILES)).float()
     placed = {shares.device: shares}  # a copy to a device within a step would stop it from being captured
     classes: dict[torch.device, Tensor] = {}
