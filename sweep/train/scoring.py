@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sweep.train.data import Dataset
+from sweep.train.splits import IGNORED
 
 ECE_BINS = 15
 
@@ -70,12 +71,14 @@ def ece(probs: Tensor, hits: Tensor) -> float:
     return float(gap.abs().sum() / len(top))
 
 
-IGNORED = -100  # torch's own sign for a target that does not count
 MOST = 25_000_000  # probabilities of a split that are kept
 
 
-def every(axis: int, more: Callable[[Tensor, Tensor], Mapping[str, float]]) -> Scoring:
-    """Accuracy and NLL over the tokens or pixels that count; axis: of the classes in the outputs. more: from hits."""
+def every(axis: int, more: Callable[[Tensor, Tensor, float], Mapping[str, float]]) -> Scoring:
+    """Return a scoring by accuracy and NLL over the tokens or pixels that count.
+
+    axis: of the classes in the outputs. more: (log-probabilities, targets, NLL) -> further metrics.
+    """
 
     def rows(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         flat = outputs.movedim(axis, -1).flatten(0, -2)
@@ -95,7 +98,7 @@ def every(axis: int, more: Callable[[Tensor, Tensor], Mapping[str, float]]) -> S
         nll = float(-logs.gather(1, truth[:, None]).mean())
         metrics = {"accuracy": float((flat.argmax(1) == truth).double().mean()), "nll": nll}
         kept = {"probs": logs.exp().float(), "targets": truth, "rows": counted}
-        return {**metrics, **more(logs, truth)}, kept if logs.numel() <= MOST else {}
+        return {**metrics, **more(logs, truth, nll)}, kept if logs.numel() <= MOST else {}
 
     return Scoring(
         tally=tally, read=lambda sums, n: {"accuracy": sums[0] / sums[1]}, fit=lambda outputs, targets: {}, score=score
@@ -104,13 +107,13 @@ def every(axis: int, more: Callable[[Tensor, Tensor], Mapping[str, float]]) -> S
 
 def tokens() -> Scoring:
     """Accuracy, NLL and perplexity of the next token."""
-    return every(-1, lambda logs, truth: {"perplexity": exp(float(-logs.gather(1, truth[:, None]).mean()))})
+    return every(-1, lambda logs, truth, nll: {"perplexity": exp(nll)})
 
 
 def pixels() -> Scoring:
     """Accuracy and NLL of pixels, and the intersection over union, a mean over the classes that occur."""
 
-    def iou(logs: Tensor, truth: Tensor) -> Mapping[str, float]:
+    def iou(logs: Tensor, truth: Tensor, nll: float) -> Mapping[str, float]:
         guess = logs.argmax(1)
         both = []
         for c in _occurring(truth):
