@@ -126,11 +126,8 @@ class Data(Part):
     @model_serializer(mode="wrap")
     def _as_before(self, dump: Any) -> dict[str, Any]:
         """Leave out what is not used: runs of earlier versions know nothing of it, and stay what they are."""
-        since: dict[str, Any] = {"target": None, "ignore": [], "missing": "refuse", "size": None, "split": None}
-        found = dump(self)
-        return {
-            k: v for k, v in found.items() if k not in since or (list(v) if isinstance(v, tuple) else v) != since[k]
-        }
+        since = ("target", "ignore", "missing", "size", "split")
+        return {key: value for key, value in dump(self).items() if key not in since or self._is_set(key)}
 
     @model_validator(mode="after")
     def _place(self) -> Data:
@@ -143,13 +140,16 @@ class Data(Part):
                 raise ValueError(f"{key} has no meaning for {self.name}")
         used = {"target": "table", "ignore": "table", "missing": "table", "size": "images"}
         for key, name in used.items():
-            if self.name != name and getattr(self, key) != type(self).model_fields[key].default:
+            if self.name != name and self._is_set(key):
                 raise ValueError(f"{key} has no meaning for {self.name} (only for {name})")
         if self.name == "table" and self.target is None:
             raise ValueError("a table needs target: the name of the column that is predicted")
         if isinstance(self.split, str) and self.name not in ("table", "npz"):
             raise ValueError(f"{self.name} has no columns to split by; give a seed, or {{test: positions}}")
         return self
+
+    def _is_set(self, key: str) -> bool:
+        return bool(getattr(self, key) != type(self).model_fields[key].default)
 
 
 class Optimizer(Part):
