@@ -26,7 +26,7 @@ def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits
     if model.name == "resnet" and not _ends_in_one_pixel(model, seen.shape):
         return
     for count in seen.counts:
-        if (min(size, count) if params["drop_last"] else count % size or size) == 1:
+        if last_batch(count, size, drop_last=params["drop_last"]) == 1:
             break
     else:
         return
@@ -37,8 +37,13 @@ def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits
     )  # fmt: skip
 
 
+def last_batch(count: int, size: int, *, drop_last: bool) -> int:
+    """Return how many of `count` examples are in the last batch of an epoch."""
+    return min(size, count) if drop_last else count % size or size
+
+
 def require_images(model: Model, shape: Sequence[int]) -> None:
-    """Raises: ConfigError where a model takes images and the examples have another shape."""
+    """Refuse examples of another shape where a model takes images. Raises: ConfigError."""
     if model.name != "mlp" and len(shape) != 3:
         raise ConfigError(
             f"a {model.name} needs images, the data have examples of shape {tuple(shape)}",

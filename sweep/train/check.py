@@ -15,6 +15,7 @@ from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
 from sweep.target.function import user_traceback
 from sweep.train.augment import altered
+from sweep.train.batches import last_batch
 from sweep.train.data import Dataset
 from sweep.train.losses import LOSSES
 from sweep.train.recipe import Recipe
@@ -86,9 +87,8 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
         raise ConfigError(f"its model is a {type(model).__name__}, not a torch.nn.Module", where=f"{reference}: model")
     model = model.train()
     n, size = len(data.train), made.batch_size
-    last = min(size, n) if made.drop_last else n % size or size
     shape = tuple(data.input_shape)
-    for count in (2, 1) if last == 1 else (2,):
+    for count in (2, 1) if last_batch(n, size, drop_last=made.drop_last) == 1 else (2,):
         inputs, targets = data.train.inputs[:count], data.train.targets[:count]
         try:
             outputs = model(inputs)
