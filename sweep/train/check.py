@@ -86,42 +86,54 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
     if not isinstance(model, torch.nn.Module):
         raise ConfigError(f"its model is a {type(model).__name__}, not a torch.nn.Module", where=f"{reference}: model")
     model = model.train()
-    n, size = len(data.train), made.batch_size
-    shape = tuple(data.input_shape)
-    for count in (2, 1) if last_batch(n, size, drop_last=made.drop_last) == 1 else (2,):
-        inputs, targets = data.train.inputs[:count], data.train.targets[:count]
+    alone = last_batch(len(data.train), made.batch_size, drop_last=made.drop_last) == 1
+    for count in (2, 1) if alone else (2,):
         try:
-            outputs = model(inputs)
-            if not isinstance(outputs, Tensor):
-                raise ConfigError(
-                    f"its model gives a {type(outputs).__name__}, not a tensor", where=f"{reference}: model"
-                )
-            _require_outputs(made, data, outputs, reference)
-            made.scoring(data).tally(outputs.detach().float(), targets)
-            changed, targets = altered(made, inputs, targets, torch.arange(count))
-            outputs = outputs if changed is inputs else model(changed)
-            loss = made.loss(outputs.float(), targets)
+            loss = _loss(made, data, model, count, reference)
         except SweepError:
             raise
         except Exception as error:
-            text = str(error).strip().partition("\n")[0]
-            if count == 1 and _ALONE not in text:
+            refused = _refusal(error, made, data, count, reference, device)
+            if refused is None:
                 return
-            if count == 1:
-                raise ConfigError(
-                    f"batch_size {size} leaves one of {n} examples for the last batch, and batch norm needs two",
-                    where=reference, hint="drop_last=True leaves it out, or change batch_size",
-                ) from error  # fmt: skip
-            if device != "cpu" and not _SHAPES.search(text):
-                return
-            raise ConfigError(
-                f"its model and loss do not take a batch of 2 examples of shape {shape}: {text}{_place(error)}",
-                where=reference, hint=_hint(shape, text),
-            ) from error  # fmt: skip
+            raise refused from error
         if not isinstance(loss, Tensor) or loss.dim():
             raise ConfigError(
                 "its loss is not one number", where=f"{reference}: loss", hint="return the mean over the batch"
             )
+
+
+def _loss(made: Recipe, data: Dataset, model: torch.nn.Module, count: int, reference: str) -> Any:
+    """Return the loss of a batch of the first examples. Raises: ConfigError; whatever the parts raise."""
+    inputs, targets = data.train.inputs[:count], data.train.targets[:count]
+    outputs = model(inputs)
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(f"its model gives a {type(outputs).__name__}, not a tensor", where=f"{reference}: model")
+    _require_outputs(made, data, outputs, reference)
+    made.scoring(data).tally(outputs.detach().float(), targets)
+    changed, targets = altered(made, inputs, targets, torch.arange(count))
+    outputs = outputs if changed is inputs else model(changed)
+    return made.loss(outputs.float(), targets)
+
+
+def _refusal(
+    error: Exception, made: Recipe, data: Dataset, count: int, reference: str, device: str
+) -> ConfigError | None:
+    """Return why a recipe is refused whose parts raised this on a batch; None where it may yet train."""
+    text, shape = str(error).strip().partition("\n")[0], tuple(data.input_shape)
+    if count == 1:
+        if _ALONE not in text:
+            return None
+        return ConfigError(
+            f"batch_size {made.batch_size} leaves one of {len(data.train)} examples for the last batch, and batch "
+            "norm needs two", where=reference, hint="drop_last=True leaves it out, or change batch_size",
+        )  # fmt: skip
+    if device != "cpu" and not _SHAPES.search(text):
+        return None
+    return ConfigError(
+        f"its model and loss do not take a batch of 2 examples of shape {shape}: {text}{_place(error)}",
+        where=reference, hint=_hint(shape, text),
+    )  # fmt: skip
 
 
 def _require_outputs(made: Recipe, data: Dataset, outputs: Tensor, reference: str) -> None:
