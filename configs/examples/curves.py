@@ -15,7 +15,7 @@ POINTS, KINDS = 40, 10
 
 
 def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Curves (count, POINTS) of random kinds, each stretched, shifted, tilted and blurred by noise, and their kinds."""
+    """Return curves (count, POINTS), each stretched, shifted, tilted and blurred by noise, and their random kinds."""
     shapes = np.random.default_rng(7).normal(size=(KINDS, 8))  # what the kinds are is the same for every seed
     rng = np.random.default_rng([seed, 1])
     kinds = rng.integers(0, KINDS, count)

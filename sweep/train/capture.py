@@ -24,7 +24,7 @@ class Chain:
 
 
 class Throttle:
-    """Lets the host be a few looks ahead of the device, not a whole epoch."""
+    """Let the host be a few looks ahead of the device, not a whole epoch."""
 
     def __init__(self) -> None:
         self._queued: deque[torch.cuda.Event] = deque()

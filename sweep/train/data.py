@@ -65,12 +65,12 @@ class Dataset:
 
     @property
     def inputs(self) -> int:
-        """How many numbers one example has."""
+        """Return how many numbers one example has."""
         return prod(self.input_shape)
 
     @property
     def vocabulary(self) -> int:
-        """How many numbers a token id of the inputs or the targets can be."""
+        """Return how many different token ids the inputs and targets may hold: one more than the largest."""
         return max(self.outputs, *(int(split.inputs.max()) + 1 for split in (self.train, self.val, self.test)))
 
     @property

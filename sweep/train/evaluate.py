@@ -31,7 +31,7 @@ def validation_sums(lane: Lane) -> Tensor:
 
 
 def sums_of(lane: Lane, outputs: Tensor, targets: Tensor) -> Tensor:
-    """float64 (1 + k,): the summed loss of a batch, then the sums of `Scoring.tally`."""
+    """Return float64 (1 + k,): the summed loss of a batch, then the sums of `Scoring.tally`."""
     loss = lane.recipe.loss(outputs, targets).double() * len(targets)
     return torch.cat([loss.view(1), lane.scoring.tally(outputs, targets)])
 

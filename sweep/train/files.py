@@ -64,7 +64,7 @@ def data_digest(data: Data) -> str:
 
 
 def _pictures(folder: Path) -> Mapping[str, Path]:
-    """The pictures below the folders of their classes, by their path from the top."""
+    """Return the pictures below the folders of their classes, by their path from the top."""
     found = sorted(each for each in folder.rglob("*") if each.suffix.lower() in PICTURES and each.is_file())
     parts = {each.relative_to(folder).as_posix(): each for each in found}
     if not parts or any("/" not in name for name in parts):

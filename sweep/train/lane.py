@@ -72,7 +72,7 @@ class Lane:
 
     @property
     def point(self) -> tuple[bool, int, int]:
-        """Where it stands: lanes at one point are trained as a pack."""
+        """Return the point of training that it has reached: lanes at one point are trained as a pack."""
         return self.over, self.epoch, self.offset
 
     @property

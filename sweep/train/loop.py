@@ -129,7 +129,7 @@ def save(lane: Lane) -> None:
 
 
 def save_all(lanes: Iterable[tuple[Lane, AbstractContextManager[None]]]) -> None:
-    """A checkpoint of each lane, within its context. Raises: Interrupted when a stop was asked for, after the last."""
+    """Save a checkpoint of each lane, within its context. Raises: Interrupted, after the last, at a stop."""
     stopped = None
     for lane, within in lanes:
         with within:

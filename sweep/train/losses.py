@@ -48,12 +48,12 @@ def task_of(data: Dataset) -> Task:
 
 
 def squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of the first output, or of all where there are several targets."""
+    """Return the mean squared error of the first output, or of all where there are several targets."""
     return ((outputs[:, 0] if targets.dim() == 1 else outputs).float() - targets).square().mean()
 
 
 def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log-likelihood of N(outputs[:, 0], exp(outputs[:, 1])), up to a constant.
+    """Return the mean negative log-likelihood of N(outputs[:, 0], exp(outputs[:, 1])), up to a constant.
 
     Nix & Weigend (1994), eq. 7.
     """
@@ -62,7 +62,7 @@ def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def token_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over all tokens that count, of outputs (batch, tokens, classes)."""
+    """Return the mean cross-entropy over all tokens that count, of outputs (batch, tokens, classes)."""
     return nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
 
 

@@ -121,7 +121,7 @@ def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:
 
 
 def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
-    """Pictures as (channels, height, width), classes by the names of their folders."""
+    """Return pictures as (channels, height, width), with classes by the names of their folders."""
     from PIL import Image
 
     names = [name.split("/") for name in files]

@@ -106,12 +106,12 @@ def every(axis: int, more: Callable[[Tensor, Tensor, float], Mapping[str, float]
 
 
 def tokens() -> Scoring:
-    """Accuracy, NLL and perplexity of the next token."""
+    """Return a scoring by accuracy, NLL and perplexity of the next token."""
     return every(-1, lambda logs, truth, nll: {"perplexity": exp(nll)})
 
 
 def pixels() -> Scoring:
-    """Accuracy and NLL of pixels, and the intersection over union, a mean over the classes that occur."""
+    """Return a scoring of pixels by accuracy, NLL and mean intersection over union of the classes that occur."""
 
     def iou(logs: Tensor, truth: Tensor, nll: float) -> Mapping[str, float]:
         guess = logs.argmax(1)
@@ -124,7 +124,10 @@ def pixels() -> Scoring:
 
 
 def labels() -> Scoring:
-    """Accuracy, F1 over all labels, NLL and Brier score of several labels an example; their probabilities are kept."""
+    """Return a scoring of several labels per example by accuracy, F1 over all labels, NLL and Brier score.
+
+    The probabilities of the labels are kept.
+    """
 
     def score(
         outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
@@ -149,7 +152,7 @@ def labels() -> Scoring:
 
 
 def values() -> Scoring:
-    """RMSE, MAE and R2 of several numbers an example, each a mean over them; they are kept as they are."""
+    """Return a scoring of several numbers per example by RMSE, MAE and R2, each a mean over the numbers."""
 
     def score(
         outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
@@ -201,7 +204,7 @@ def _occurring(targets: Tensor) -> list[int]:
 
 
 def f1(probs: Tensor, targets: Tensor) -> float:
-    """F1 of each class that occurs, a mean over them."""
+    """Return the F1 score, a mean over the classes that occur."""
     guess, found = probs.argmax(1), []
     for each in _occurring(targets):
         hits = ((guess == each) & (targets == each)).sum().double()
@@ -210,13 +213,13 @@ def f1(probs: Tensor, targets: Tensor) -> float:
 
 
 def balanced_accuracy(probs: Tensor, targets: Tensor) -> float:
-    """The accuracy of each class that occurs, a mean over them."""
+    """Return the accuracy within each class, a mean over the classes that occur."""
     hits = (probs.argmax(1) == targets).double()
     return float(torch.stack([hits[targets == each].mean() for each in _occurring(targets)]).mean())
 
 
 def top5_accuracy(probs: Tensor, targets: Tensor) -> float:
-    """How often the target is among the five most probable classes."""
+    """Return how often the target is among the five most probable classes."""
     best = probs.topk(min(5, probs.shape[1]), dim=1).indices
     return float((best == targets[:, None]).any(1).double().mean())
 
