@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor, is_grad_enabled
 
 from sweep.determinism.seeding import restored, seed_everything, set_threads
 from sweep.handle import Interrupted, Interval, Run
@@ -63,6 +66,25 @@ def finish(recipe: Recipe, run: Run) -> dict[str, float] | Failure:
     return result
 
 
+class Killed(Exception):
+    """The machine went away."""
+
+
+def dies_at(recipe: Recipe, step: int) -> Recipe:
+    """The recipe, but gone in the middle of training step `step` (from 0), gradients not yet computed."""
+    calls = 0
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        if is_grad_enabled():
+            if calls == step:
+                raise Killed
+            calls += 1
+        return recipe.loss(outputs, targets)
+
+    return replace(recipe, loss=loss)
+
+
 def trained(folder: Path, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
     """A finished run of the small recipe."""
     run = handle(folder, **options)
@@ -82,4 +104,4 @@ def as_seeded(function: Callable[[Run], Any], run: Run) -> Run:
     return run
 
 
-__all__ = ["SMALL", "Interrupted", "as_seeded", "finish", "handle", "recipe_of", "trained"]
+__all__ = ["SMALL", "Interrupted", "Killed", "as_seeded", "dies_at", "finish", "handle", "recipe_of", "trained"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training import finish, handle
+from training import Killed, dies_at, finish, handle
 
 import sweep
 from sweep.errors import ConfigError
@@ -225,18 +225,9 @@ EVERYTHING: Any = {
 def test_a_run_with_every_part_that_was_interrupted_ends_with_the_same_bits(step: int, tmp_path: Path) -> None:
     recipe = made(**EVERYTHING)
     whole, _ = ended(recipe, tmp_path / "whole")
-    calls = 0
-
-    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += torch.is_grad_enabled()
-        if torch.is_grad_enabled() and calls == step + 1:
-            raise KeyError
-        return recipe.loss(outputs, targets)
-
     first = handle(tmp_path / "first", interval=Interval(seconds=1e-9))
-    with pytest.raises(KeyError):
-        finish(replace(recipe, loss=loss), first)
+    with pytest.raises(Killed):
+        finish(dies_at(recipe, step), first)
     again = handle(tmp_path / "again", previous=(tmp_path / "first",))
     finish(recipe, again)
     assert again.resumed

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from training import finish, handle, recipe_of, trained
+from training import Killed, dies_at, finish, handle, recipe_of, trained
 
 from sweep.determinism import seeding
 from sweep.handle import Interrupted, Interval, Run
@@ -28,25 +27,6 @@ FULL = {
     "checkpoint": "best(val/accuracy)",
     "stop_early": {"metric": "val/loss", "patience": 50},
 }
-
-
-class Killed(Exception):
-    """The machine went away."""
-
-
-def dies_at(recipe: Recipe, step: int) -> Recipe:
-    """The recipe, but gone in the middle of training step `step` (from 0), gradients not yet computed."""
-    calls = 0
-
-    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        if torch.is_grad_enabled():
-            if calls == step:
-                raise Killed
-            calls += 1
-        return recipe.loss(outputs, targets)
-
-    return replace(recipe, loss=loss)
 
 
 def stopping_after(checks: int) -> Callable[[], bool]:
