@@ -161,7 +161,7 @@ def _hint(shape: tuple[int, ...], text: str) -> str | None:
     if len(shape) == 1 and re.search(r"[34]D|conv", text):
         return f"each example is a row of {shape[0]} numbers, no image: reshape x, or take a model for tables"
     if len(shape) > 1 and "mat1 and mat2" in text:
-        return "a linear layer takes one row an example: begin with nn.Flatten()"
+        return "a linear layer takes one row per example: begin with nn.Flatten()"
     if "Long" in text or "Int" in text:
         return "an embedding takes token ids: sweep.data.arrays(..., normalise=False) leaves them as they are"
     return None

@@ -280,7 +280,7 @@ def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def recipe_id(run: Run, **more: Any) -> str:
-    """Return the identity of what a run shares with those of other seeds: what was found out of one holds for all."""
+    """Return an identity that a run shares with those of other seeds: what was found out about one holds for all."""
     return content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0, **more})
 
 

@@ -216,7 +216,7 @@ def diverged(metrics: Metrics, when: str) -> Failure | None:
 
 
 def _with_ids(split: Split, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return predictions with the ids of their examples; of many an example (tokens), each with an id of its own."""
+    """Return predictions with ids: those of the examples, or one per token or pixel where an example has several."""
     rows, ids = found.get("rows"), split.ids.cpu()
     if rows is None:
         return {"ids": ids, **found}
@@ -250,6 +250,6 @@ def conclude(lane: Lane) -> Metrics | Failure:
         if predictions[name]:
             run.save_predictions(name, **_with_ids(split, predictions[name]))
         else:
-            run.note(f"no predictions for {name} are kept: they would fill more than the weights are worth")
+            run.note(f"predictions for {name} are not kept: they are too large")
     run.save_model(lane.model, meta={**lane.recipe.meta(lane.data), **fitted})
     return metrics

@@ -39,7 +39,7 @@ def mixup(alpha: float, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor
             or targets.dim() > 2
             or (targets.dim() == 2 and not targets.is_floating_point())
         ):
-            raise ConfigError("mixup takes numbers with one target an example", where="mixup", hint="leave it out")
+            raise ConfigError("mixup takes numbers with one target per example", where="mixup", hint="leave it out")
         if inputs.device not in placed:
             placed[inputs.device] = shares.to(inputs.device)
         if not targets.is_floating_point():

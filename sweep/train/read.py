@@ -107,7 +107,7 @@ def _stored(data: Data) -> Raw:
 
 
 def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:
-    """Return the positions of test and of val of one name (train, val, test) an example. Raises: ConfigError."""
+    """Return the positions of test and of val, from one name (train, val, test) per example. Raises: ConfigError."""
     known = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
     plain = np.array([known.get(name := str(each).strip().lower(), name) for each in names.ravel()])
     odd = sorted(set(plain.tolist()) - {"train", "val", "test"})
@@ -135,7 +135,7 @@ def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
                 one = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
                 made.append(one.resize((data.size[1], data.size[0])) if data.size else one)
         except OSError as error:
-            raise ConfigError(f"no picture that can be read ({error})", where=str(path)) from error
+            raise ConfigError(f"it cannot be read as a picture ({error})", where=str(path)) from error
     sizes = {one.size for one in made}
     if len(sizes) > 1:
         raise ConfigError(
@@ -217,7 +217,9 @@ def _read_npz(path: Path, split: str | None) -> Raw:
     classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
     if split is not None:
         if split not in arrays or len(arrays[split]) != len(inputs):
-            raise ConfigError(f"no array {split!r} with one name an example; it holds {', '.join(arrays)}", where=where)
+            raise ConfigError(
+                f"no array {split!r} with one name per example; it holds {', '.join(arrays)}", where=where
+            )
         test, val = by_name(arrays[split], f"{where}: {split}")
         return Raw(inputs, targets, classes=classes, test=test, val=val)
     return Raw(inputs, targets, test_inputs, test_targets, val_inputs, val_targets, classes)

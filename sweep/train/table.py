@@ -32,7 +32,7 @@ def read_table(path: Path, data: Data) -> Raw:
     except ImportError as error:
         raise EnvironmentRefused(str(error), where=str(path), hint="pip install 'seed-sweep[parquet]'") from error
     except (ValueError, OSError) as error:
-        raise ConfigError(f"no table that can be read ({error})", where=str(path)) from error
+        raise ConfigError(f"it cannot be read as a table ({error})", where=str(path)) from error
     split = data.split if isinstance(data.split, str) else None
     return of_frame(frame, data.target or "", ignore=data.ignore, missing=data.missing, split=split, where=str(path))
 

@@ -1,4 +1,4 @@
-"""Several outputs an example, more metrics, and parts that change gradients, batches, weights and the rate."""
+"""Several outputs per example, more metrics, and parts that change gradients, batches, weights and the rate."""
 
 from __future__ import annotations
 
