@@ -113,32 +113,25 @@ def _trained(store: Store, task: Task, place: Place) -> list[Outcome]:
 
 
 def _called(store: Store, task: Task, attempts: Sequence[Attempt], place: Place) -> nursery.Ended:
-    with ports.reserved() if place.gpus > 1 else contextlib.nullcontext() as port:
-        return _called_with(store, task, attempts, place, {} if port is None else ports.variables(port))
-
-
-def _called_with(
-    store: Store, task: Task, attempts: Sequence[Attempt], place: Place, more: Mapping[str, str]
-) -> nursery.Ended:
-    variables = {**_variables(task[0].deterministic), **more}
-    seconds = place.timeout * len(task) if place.timeout else None
-    call = nursery.Call(
-        "sweep.worker:in_child",
-        pickle.dumps((task, attempts, replace(place, path=os.fspath(store.path), own_process=True))),
-        log=os.fspath(attempts[0].path / LOG), seconds=seconds,
-        folder=place.folder if os.path.isdir(place.folder) else os.getcwd(),
-        path=tuple(each and os.path.abspath(each) for each in sys.path), environment=_environment(variables),
-    )  # fmt: skip
-
     def cut() -> None:
         for attempt in attempts:
             attempt.mask_log()
             attempt.cut_log()
 
-    try:
-        return nursery.call(call, PRELOAD, variables, cut)
-    finally:
-        cut()
+    variables = _variables(task[0].deterministic)
+    with ports.reserved() if place.gpus > 1 else contextlib.nullcontext() as port:
+        of_the_run = variables if port is None else {**variables, **ports.variables(port)}
+        call = nursery.Call(
+            "sweep.worker:in_child",
+            pickle.dumps((task, attempts, replace(place, path=os.fspath(store.path), own_process=True))),
+            log=os.fspath(attempts[0].path / LOG), seconds=place.timeout * len(task) if place.timeout else None,
+            folder=place.folder if os.path.isdir(place.folder) else os.getcwd(),
+            path=tuple(each and os.path.abspath(each) for each in sys.path), environment=_environment(of_the_run),
+        )  # fmt: skip
+        try:
+            return nursery.call(call, PRELOAD, variables, cut)
+        finally:
+            cut()
 
 
 def _environment(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

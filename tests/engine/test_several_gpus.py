@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from training import handle
 
 import sweep
-from sweep import ports
+from sweep import ports, start
 from sweep.cli.app import main
 from sweep.command import environment
 from sweep.config import load
@@ -59,12 +60,6 @@ def four() -> Iterator[None]:
         ray.init(address="local", num_cpus=4, num_gpus=4, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -140,6 +135,18 @@ def test_a_command_on_one_machine_can_ask_for_a_port(folder: Path, capsys: pytes
     command = [*TORCHRUN, "--master-port", "{port}", "train.py", "--alone", "--seed", "{seed}"]
     assert main(["run", "--engine", "inline", "--seeds", "1", "--json", "--", *command]) == 0
     assert int(begun(1)[0]["port"]) > 0
+
+
+def test_functions_with_a_port_each_are_forked_from_one_interpreter(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(run: Any) -> dict[str, float]:
+        return {"test/port": int(os.environ["MASTER_PORT"]), "test/parent": os.getppid()}
+
+    monkeypatch.setattr(start, "gpus_here", lambda: 2)
+    frame = sweep.run(train, seeds=[1, 2], engine="inline", resources={"gpus": 2}).frame
+    assert frame["test/port"].gt(0).all()
+    assert frame["test/parent"].nunique() == 1
 
 
 def test_what_several_gpus_are_not_for_is_refused() -> None:
