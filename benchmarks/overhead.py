@@ -204,7 +204,7 @@ def forked_and_not(seeds: int) -> tuple[float, float]:
 
 
 def looking(files: int) -> tuple[float, float]:
-    """(seconds of a core to look for files that a run wrote, for a data set that changed) among so many files."""
+    """Return the seconds of a core to look, among so many files, for those a run wrote and for data that changed."""
     from sweep.target.inputs import changed, watched
     from sweep.written import Watch
 

@@ -56,7 +56,7 @@ class Step:
 
 
 def steps(page: str) -> Iterator[Step]:
-    """What a reader of the page does, in its order."""
+    """Yield what a reader of the page does, in its order."""
     for found in BLOCK.finditer(page):
         word, value, language, text = found.groups()
         line = page[: found.start(4)].count("\n") + 1
@@ -73,7 +73,7 @@ def steps(page: str) -> Iterator[Step]:
 
 
 def typed(block: str, language: str) -> Iterator[tuple[int, str]]:
-    """The commands of a block: every line of `bash`, the lines after `$` of `console`; a final backslash goes on."""
+    """Yield the commands of a block: every line of `bash`, those after `$` of `console`; a final backslash goes on."""
     going = ""
     for number, line in enumerate(block.splitlines()):
         if language == "console" and not going:
@@ -90,7 +90,7 @@ def typed(block: str, language: str) -> Iterator[tuple[int, str]]:
 
 
 def quick(command: str) -> str:
-    """The same command without Ray, and with one epoch where a shipped config is trained."""
+    """Return the same command without Ray, and with one epoch where a shipped config is trained."""
     words = shlex.split(command)
     if words[0] not in ("sweep", "ml-train") or (words[0] == "sweep" and words[1] not in ("run", "resume")):
         return command
@@ -105,7 +105,7 @@ def quick(command: str) -> str:
 
 
 def variables(folder: Path | None = None) -> dict[str, str]:
-    """This environment, with the programs of a virtual environment (this one's by default) first on the path."""
+    """Return this environment, with the programs of a virtual environment (this one's by default) first on the path."""
     first = str(folder / "bin") if folder else os.path.dirname(sys.executable)
     return {**os.environ, "PATH": os.pathsep.join([first, os.environ["PATH"]]), "NO_COLOR": "1"}
 

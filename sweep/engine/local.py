@@ -15,14 +15,14 @@ from typing import Any
 
 from sweep.engine import idle_agent
 
-# A Ray of one host and one user needs neither who adds machines nor who forwards logs (a run's log is kept beside
-# its record). `ray start` has an option for each of these; `ray.init` has none.
+PLAIN = "SWEEP_PLAIN_RAY"  # a variable of the user's: nothing of Ray is replaced
 # Ray replaces a loopback address by that of the host, so that others could join, except where it was told before its
 # import that there are no others: its setting for laptops.
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+# A Ray of one host and one user needs neither a server that adds machines nor one that forwards logs (a run's log is
+# kept beside its record). `ray start` has an option for each of these; `ray.init` has none.
 UNASKED: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False}
 # Ray starts its workers before the first task is there, and they import this meanwhile.
-PLAIN = "SWEEP_PLAIN_RAY"  # a variable of the user's: nothing of Ray is replaced
 PRELOADING = "RAY_preload_python_modules"
 PRELOAD = "sweep.worker,sweep.train.recipes"
 FORKING = "sweep.engine.ahead"  # where they train nothing themselves
@@ -38,8 +38,7 @@ AGENTS = {
 
 @contextmanager
 def lean(preload: str = PRELOAD) -> Iterator[None]:
-    """While a local Ray is imported and started: its servers listen on the loopback address, and only the needed ones
-    are there.
+    """Let a local Ray that is imported and started inside listen on the loopback address, with the needed servers only.
 
     preload: the modules that its workers import, with commas. With SWEEP_PLAIN_RAY=1 all is left as Ray has it.
 

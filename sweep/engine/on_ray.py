@@ -172,7 +172,7 @@ def job_address() -> str | None:
 
 
 def _dead_server(ray: Any) -> Callable[[], str]:
-    """Return what looks, about once a second, whether Ray's servers answer, and names one that does not.
+    """Return a function that checks about once a second that Ray's servers answer, and names one that does not.
 
     Ray itself would wait a minute for its head, and start tasks in vain, or wait for ever, without its raylet.
     """

@@ -117,7 +117,7 @@ class Nursery:
 
 
 class Program:
-    """A program under way, in a session of its own. stdout, stderr: what it says; ended: how, once it has."""
+    """A program under way, in a session of its own. stdout, stderr: its output; ended: None until it has ended."""
 
     def __init__(self, words: Sequence[str], variables: Mapping[str, str], folder: str = "") -> None:
         self._nursery = _taken((), {})

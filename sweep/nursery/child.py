@@ -65,7 +65,7 @@ def work(call: Call, writer: int, begun: float) -> NoReturn:
 
 
 def _leave_the_nursery(call: Call) -> None:
-    """Be a session of its own in the folder of the call, which ends with the nursery and has none of its handlers."""
+    """Start a session in the folder of the call; it ends with the nursery and has none of its handlers."""
     nursery = os.getppid()
     prctl(_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != nursery:

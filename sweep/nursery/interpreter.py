@@ -152,7 +152,7 @@ def _serve(
 
 
 def _read(reader: int, answer: bytearray) -> bool:
-    """Take what is there. False: nobody will say any more."""
+    """Take what is there; return False once no more can come."""
     with suppress(BlockingIOError):
         while more := os.read(reader, 1 << 20):
             answer += more

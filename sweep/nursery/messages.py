@@ -1,4 +1,4 @@
-"""What goes from an asking process to the interpreter that forks, and back."""
+"""The messages between an asking process and the interpreter that forks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended. status: an exit code, or a signal's number below zero."""
+    """The end of a call. status: an exit code, or a signal's number below zero."""
 
     status: int
     answer: bytes = b""  # pickled; nothing where it was ended before it had one

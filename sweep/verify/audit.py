@@ -1,4 +1,4 @@
-"""What of a run's randomness its seed does not control, and what each stream decides."""
+"""Find the randomness of a run that its seed does not control, and what each stream decides."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Trainer = Callable[[Recipe, Sequence[Run]], Iterator[tuple[int, Any]]]
 
 @dataclass(frozen=True)
 class LaneProof:
-    """What comparing a pack with solo runs showed.
+    """The result of comparing a pack with solo runs.
 
     lanes: of how many seeds, links: digests compared; differ: seed -> the first link that is not its solo run's.
     note: why there was no pack, or "".

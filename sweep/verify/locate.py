@@ -1,4 +1,4 @@
-"""Where in the model two runs part: both are trained side by side, with the digests of every module on a trace."""
+"""Find where in the model two runs part: train both side by side, with the digests of every module on a trace."""
 
 from __future__ import annotations
 

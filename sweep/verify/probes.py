@@ -1,4 +1,4 @@
-"""What training code does with randomness, noted from within while it trains, in a process that does nothing else."""
+"""Note from within what training code does with randomness, in a process that does nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rehearsal in an interpreter of its own: what it is asked, what it answers, and the process between them.
+"""A rehearsal in an interpreter of its own: its request, its answer, and the process between them.
 
 `main` is the other end. Both ends read plain data; only what trains loads torch.
 """
@@ -40,7 +40,7 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What to train: a run, how far (None: to its end) and what to look at.
+    """A run to train, how far (steps; None: to its end), and what to look at.
 
     path: a folder for what the training writes; trace: a file for the digests of every module, line by line.
     task: "train" once; "audit" to note what the training code does with randomness, and to train again with one thing
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training showed. where: which process; chain: its digests; steps: optimizer steps, where counted.
+    """The result of a rehearsal. where: which process; chain: its digests; steps: optimizer steps, where counted.
 
     stopped: it was ended after the steps that were asked for. folder: what it wrote. found: the answers of an audit or
     of a timing; marks: when each step was done, in seconds of a clock of its own.
@@ -128,7 +128,7 @@ class Process:
 
     @property
     def started(self) -> bool:
-        """Whether it has imported what it needs, which takes long on a busy machine."""
+        """Return whether it has imported what it needs, which takes long on a busy machine."""
         return (self.folder / STARTED).exists()
 
     def wait(self, seconds: float | None = None) -> Trained:

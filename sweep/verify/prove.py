@@ -30,7 +30,7 @@ POLL = 0.2
 
 @dataclass(frozen=True)
 class Proof:
-    """What several trainings of one run showed.
+    """The result of several trainings of one run.
 
     status: "proven" (all chains are equal), "differs", "fast" (equal bits were not promised; see distance), or
     "failed" (the run itself fails, alike in all of them). recorded: what the environments of the record and of
@@ -51,7 +51,7 @@ class Proof:
 
     @property
     def evidence(self) -> str:
-        """What was compared: "2 processes and this one, 20 epochs, torch 2.13.0, 1 thread"."""
+        """Return what was compared: "2 processes and this one, 20 epochs, torch 2.13.0, 1 thread"."""
         first = self.trained[0]
         who = f"{PROCESSES} processes" + " and this one" * (len(self.trained) > PROCESSES)
         if self.recorded is not None and self.recorded.answer is Answer.MUST_MATCH:

@@ -46,7 +46,7 @@ class Reproduction:
 
     @property
     def broken(self) -> bool:
-        """Whether a promise was made, and is not kept."""
+        """Return whether a promise was made and is not kept."""
         return not self.equal and self.verdict.answer is Answer.MUST_MATCH
 
     def __str__(self) -> str:
