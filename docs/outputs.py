@@ -7,7 +7,6 @@ where it stands. Long output is cut after `MOST` lines and ends with an ellipsis
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,27 +23,14 @@ CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def pasted(page: Path) -> str:
     """Return the text of a page with the outputs of its commands as they are now."""
     text = page.read_text(encoding="utf-8")
-    said: dict[int, str] = {}  # output by the line of its command
-    with TemporaryDirectory() as folder:
-        room = Path(folder)
-        subprocess.run(["cp", "-r", str(ROOT / "configs"), str(room)], check=True)
-        for step in pages.steps(text):
-            if step.kind == "file":
-                (room / step.file).parent.mkdir(parents=True, exist_ok=True)
-                (room / step.file).write_text(step.text, encoding="utf-8")
-                continue
-            if step.text.startswith(pages.ELSEWHERE):
-                continue
-            words = [sys.executable, "-c", step.text] if step.kind == "python" else ["bash", "-e", "-c", step.text]
-            env = {**pages.variables(), "COLUMNS": "100"}
-            made = subprocess.run(words, cwd=room, env=env, capture_output=True, text=True, check=False)
-            if made.returncode not in step.exits:
-                raise SystemExit(f"{page}:{step.line}: {step.text}\n{made.stdout}{made.stderr}")
-            said[step.line] = made.stdout.replace(str(room), ".")
+    with TemporaryDirectory() as room:
+        walked = pages.walk(page, Path(room), as_printed=True, COLUMNS="100")
+        said = {line: output.replace(room, ".") for line, output in walked.items()}
     return CONSOLE.sub(lambda found: block(found, text, said), text)
 
 
 def block(found: re.Match[str], text: str, said: dict[int, str]) -> str:
+    """Return a block with the outputs of its commands. said: outputs by the lines of commands in the text."""
     line = text[: found.start(1)].count("\n") + 1
     lines = []
     for number, command in pages.typed(found[1], "console"):

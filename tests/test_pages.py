@@ -110,8 +110,12 @@ def variables(folder: Path | None = None) -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join([first, os.environ["PATH"]]), "NO_COLOR": "1"}
 
 
-def walk(page: Path, folder: Path, as_printed: bool = False) -> None:
-    """Do what the page says in `folder`; the first step with another exit code than the page's fails the test."""
+def walk(page: Path, folder: Path, as_printed: bool = False, **more: str) -> dict[int, str]:
+    """Do what the page says in `folder`, and return the output of each step by its line.
+
+    The first step with another exit code than the page's fails the test. more: variables of the commands.
+    """
+    said = {}
     shutil.copytree(ROOT / "configs", folder / "configs", dirs_exist_ok=True)
     for step in steps(page.read_text(encoding="utf-8")):
         if step.kind == "file":
@@ -124,10 +128,12 @@ def walk(page: Path, folder: Path, as_printed: bool = False) -> None:
             continue
         else:
             words = ["bash", "-e", "-c", step.text if as_printed else quick(step.text)]
-        made = subprocess.run(words, cwd=folder, env=variables(), capture_output=True, text=True, check=False)
+        made = subprocess.run(words, cwd=folder, env=variables() | more, capture_output=True, text=True)
         assert made.returncode in step.exits, (
             f"{named(page)}:{step.line}: {words[-1]}\n{made.stdout[-2000:]}{made.stderr[-3000:]}"
         )
+        said[step.line] = made.stdout
+    return said
 
 
 def missing(page: Path) -> str | None:
