@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import kit
+import psutil
 import pytest
 
 from sweep.store import Store
@@ -52,20 +53,9 @@ def until(true: Callable[[], Any], seconds: float = 120) -> Any:
 
 def descendants(pid: int) -> set[int]:
     """Every process below `pid`, as the system tells it."""
-    children: dict[int, list[int]] = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue
-        children.setdefault(parent, []).append(int(entry))
-    out: set[int] = set()
-    todo = [pid]
-    while todo:
-        below = children.get(todo.pop(), [])
-        out.update(below)
-        todo += below
-    return out
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {each.pid for each in psutil.Process(pid).children(recursive=True)}
+    return set()
 
 
 def ended(pid: int) -> bool:
@@ -82,13 +72,15 @@ def nobody_left(pids: set[int]) -> bool:
 def end_soon(pids: set[int], seconds: float = 5.0) -> None:
     """Fail, with their command lines, unless all of them end within the seconds the README promises."""
     give_up = time.monotonic() + seconds
-    while left := {pid for pid in pids if not ended(pid)}:
-        words = {}
-        for pid in left:
-            with contextlib.suppress(OSError):
-                words[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        assert time.monotonic() < give_up, f"still there after {seconds:g} s: {words}"
+    while left := [pid for pid in pids if not ended(pid)]:
+        assert time.monotonic() < give_up, f"still there after {seconds:g} s: {[*map(command_line, left)]}"
         time.sleep(0.02)
+
+
+def command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
 
 
 def run(folder: Path, seeds: str, out: str, *more: str, jobs: int = 2) -> subprocess.Popen[str]:
