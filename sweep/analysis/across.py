@@ -75,7 +75,5 @@ def _of_variant(
 
 
 def _by_seed(cell: pd.DataFrame, metric: str) -> dict[int, float]:
-    seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
-    kept = frames.converged(seeds, status)
-    found, numbers = frames.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
-    return dict(zip(found.tolist(), numbers.tolist(), strict=True))
+    seeds, numbers = frames.seed_values(cell, metric)
+    return dict(zip(seeds.tolist(), numbers.tolist(), strict=True))

@@ -196,6 +196,13 @@ def values_by_seed(seeds: npt.ArrayLike, values: Floats) -> tuple[npt.NDArray[np
     return per_seed(numbers, labels)
 
 
+def seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Return `values_by_seed` of the converged runs among the rows of one variant and task of `frame`."""
+    seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
+    kept = converged(seeds, status)
+    return values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
+
+
 def history(
     store: Store, metrics: Sequence[str] | None = None, *, members: Iterable[Member] | None = None
 ) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def members(
     most = MOST_ROWS if lines(size) >= 42 else MOST_ROWS_NARROW
     rows, left_out = rows[:most], len(rows) - most
     grouped = table.groupby(["task", "variant"], sort=False, observed=True).indices
-    values = [_seed_values(table.iloc[grouped[row.task, row.variant]], metric) for row in rows]
+    values = [frames.seed_values(table.iloc[grouped[row.task, row.variant]], metric) for row in rows]
     if any(its.size and unit(its) != 1 for _, its in values):
         raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
     over = scope(metric, vary, ratio)
@@ -457,12 +457,6 @@ def _half(row: Any) -> float | None:
 def _counted(row: Any) -> str:
     counted = f"n = {row.n}" + (f" of {row.planned}" if row.n != row.planned else "")
     return counted + (f", {row.failed} failed" if row.failed else "")
-
-
-def _seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
-    seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
-    kept = frames.converged(seeds, status)
-    return frames.values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
 
 
 def _stacked(values: Floats) -> Floats:
