@@ -230,25 +230,18 @@ def _next(stores: Sequence[Store]) -> tuple[str, ...]:
 def best(
     stores: Sequence[Store], metric: str, goal_of: Mapping[str, Any], *, level: float = 0.95
 ) -> frozenset[tuple[str, str, str]]:
-    """(directory, task, variant) of all that Holm over all pairs does not separate from the best of their task.
-
-    Empty for a task where that cannot be said: failures, missing values, one seed, or a direction nobody knows.
-    """
+    """Return (directory, task, variant) of all that `pair.best_of` finds in each task."""
     goal = goals.direction(metric, goal_of)
     by_task: dict[str, list[Arm]] = {}
     for arm in arms_of(stores):
         by_task.setdefault(arm.task, []).append(arm)
     found: set[tuple[str, str, str]] = set()
     for arms in by_task.values():
-        values = [arm.values.get(metric, {}) for arm in arms]
-        whole = all(
-            len(its) == len(arm.states) > 1 and unit([*its.values()]) == 1
-            for arm, its in zip(arms, values, strict=True)
-        )
-        if goal is None or not whole or not 1 < len(arms) <= pairs_of.MOST_PERMUTED:
+        if len(arms) > pairs_of.MOST_COMPARED:
             continue
         # One matrix: here the shared seeds are not enough.
         paired = all(arm.seeds == arms[0].seeds and pairable(arm, arms[0]) for arm in arms)
-        kept = pairs_of.not_separated_of(arms, metric, goal, paired=paired, level=level)
-        found |= {(a.store.shown, a.task, a.members[0].variant) for a in kept}
+        values = {str(i): arm.outcomes(metric, [*arm.values.get(metric, {})]) for i, arm in enumerate(arms)}
+        kept = pairs_of.best_of(values, [len(arm.states) for arm in arms], goal, paired=paired, level=level)
+        found |= {(a.store.shown, a.task, a.members[0].variant) for i, a in enumerate(arms) if str(i) in kept}
     return frozenset(found)

@@ -16,17 +16,17 @@ from sweep.analysis.across import across
 from sweep.analysis.commands import next_commands
 from sweep.analysis.medians import medians
 from sweep.analysis.model import Adopted, Cause, Counts, Overview, Row, Together, by_split
+from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.parts import Parts
 from sweep.analysis.spread import spreads
 from sweep.analysis.together import together
-from sweep.stats import clopper_pearson, not_separated
-from sweep.stats.sample import check_level, unit
+from sweep.stats import clopper_pearson
+from sweep.stats.sample import check_level
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED, Manifest
 from sweep.variants import labels_of, regrouped, variants_of
 from sweep.written import shared_by
 
-MOST_COMPARED = 30  # variants: 435 pairs
 MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
@@ -206,24 +206,17 @@ def _marked(rows: Sequence[Row], table: pd.DataFrame, *, paired: bool) -> Iterab
 
 
 def _best(table: pd.DataFrame, rows: Sequence[Row], task: str, paired: bool) -> Iterable[tuple[str, str]]:
-    """The variants of a task that are not separated from the best, or none where that cannot be said.
-
-    It cannot with failures (the mean of converged runs would reward failing), with values missing, or with
-    one variant or one seed; beyond MOST_COMPARED variants it is a question for `sweep compare`.
-    """
+    """Return the (task, variant) pairs of a task that `pair.best_of` finds."""
     arms = [row for row in rows if row.primary and row.task == task]
-    whole = all(row.n == row.planned > 1 for row in arms)
-    if not whole or not 1 < len(arms) <= MOST_COMPARED or arms[0].goal is None:
+    if not 1 < len(arms) <= MOST_COMPARED:
         return []
-    numbers = table[arms[0].metric].to_numpy()
     values = {
-        row.variant: frames.values_by_seed(table["seed"][of].to_numpy(), numbers[of])[1]
+        row.variant: frames.seed_values(table[(table["task"] == task) & (table["variant"] == row.variant)], row.metric)[
+            1
+        ]
         for row in arms
-        for of in [((table["task"] == task) & (table["variant"] == row.variant)).to_numpy()]
     }
-    if any(unit(numbers) != 1 for numbers in values.values()):
-        return []
-    kept = not_separated(values, higher_is_better=arms[0].goal == "max", paired=paired, level=arms[0].level)
+    kept = best_of(values, [row.planned for row in arms], arms[0].goal, paired=paired, level=arms[0].level)
     return [(task, variant) for variant in kept]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,9 +40,11 @@ from sweep.stats import (
 )
 from sweep.stats.compare import differences
 from sweep.stats.ranks import Reading
+from sweep.stats.sample import unit
 
 Floats = npt.NDArray[np.float64]
 MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
+MOST_COMPARED = 30  # arms of a task: 435 pairs; of more, the best is a question for `sweep compare`
 
 
 def converged(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
@@ -205,8 +207,16 @@ def _rows(found: Examples, seeds: Sequence[int]) -> Floats:
     return found.scores[[found.seeds.index(seed) for seed in seeds]]
 
 
-def not_separated_of(arms: Sequence[Arm], metric: str, goal: Goal, *, paired: bool, level: float) -> list[Arm]:
-    """The arms that Holm over all pairs does not separate from the best mean; all have all values."""
-    values = {str(i): arm.outcomes(metric, arm.seeds) for i, arm in enumerate(arms)}
-    kept = not_separated(values, higher_is_better=goal == "max", paired=paired, level=level)
-    return [arm for i, arm in enumerate(arms) if str(i) in kept]
+def best_of(
+    values: Mapping[str, Floats], planned: Sequence[int], goal: Goal | None, *, paired: bool, level: float
+) -> frozenset[str]:
+    """Return the arms of a task that Holm over all pairs does not separate from the best mean.
+
+    None where that cannot be said: with failures (the mean of converged runs would reward failing), with values
+    missing, with one arm or one seed, or without a direction. values: of each arm, one finite number per converged
+    seed, by seed. planned: how many seeds each arm was to have.
+    """
+    whole = all(its.size == n > 1 and unit(its) == 1 for its, n in zip(values.values(), planned, strict=True))
+    if goal is None or not whole or len(values) < 2:
+        return frozenset()
+    return frozenset(not_separated(values, higher_is_better=goal == "max", paired=paired, level=level))
