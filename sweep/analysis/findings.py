@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from sweep.analysis import frames
 from sweep.analysis.model import Environment, ResultRule, Row
 from sweep.analysis.remarks import Remark
+from sweep.analysis.together import finished
 from sweep.goals import direction, is_score
 from sweep.store import Manifest, Member, Record
 from sweep.store.manifest import differences
@@ -108,11 +110,7 @@ def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
     equal histories of some length, or equal metrics of which one is fine enough (see `_digits`): accuracies of 0.90
     agree by chance.
     """
-    cells: dict[tuple[str, str], list[Member]] = defaultdict(list)
-    for member in members:
-        if member.status == "ok" and member.record is not None and member.repeat == 0:
-            cells[member.task, member.variant].append(member)
-    return tuple(group for its in cells.values() for group in _alike(its))
+    return tuple(group for its in frames.by_cell(finished(members)).values() for group in _alike(its))
 
 
 def _alike(its: Sequence[Member]) -> Iterable[tuple[str, ...]]:

@@ -161,6 +161,14 @@ def test_to_train(members: Iterable[Member], vary: Sequence[str]) -> float | Non
     return max(ratios) if len(ratios) == len(held) and min(ratios) > 0 else None
 
 
+def by_cell(members: Iterable[Member]) -> dict[tuple[str, str], list[Member]]:
+    """Return the members of each (task, variant), in the order in which these occur."""
+    cells: dict[tuple[str, str], list[Member]] = {}
+    for member in members:
+        cells.setdefault((member.task, member.variant), []).append(member)
+    return cells
+
+
 def counted(members: Iterable[Member]) -> list[Member]:
     """Return the runs that enter a mean: `converged`, of members of any variants and tasks."""
     every = list(members)

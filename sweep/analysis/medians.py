@@ -20,10 +20,7 @@ def medians(
 
     Nothing for a cell where seeds failed and no direction says which rank is the worst.
     """
-    cells: dict[tuple[str, str], list[Member]] = {cell: [] for cell in label}
-    for member in members:
-        cells[member.task, member.variant].append(member)
-    for (task, variant), its in cells.items():
+    for (task, variant), its in frames.by_cell(members).items():
         failed = {m.seed for m in its if m.status == "failed"}
         kept = [(m.seed, m.record.metrics.get(metric, math.nan)) for m in frames.counted(its) if m.record]
         seeds, values = [seed for seed, _ in kept], np.array([value for _, value in kept], dtype=np.float64)

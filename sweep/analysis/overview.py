@@ -19,15 +19,13 @@ from sweep.analysis.model import Adopted, Cause, Counts, Overview, Row, Together
 from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.parts import Parts
 from sweep.analysis.spread import spreads
-from sweep.analysis.together import together
+from sweep.analysis.together import MOST_READ, together
 from sweep.stats import clopper_pearson
 from sweep.stats.sample import check_level
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED, Manifest
 from sweep.variants import labels_of, regrouped, variants_of
 from sweep.written import shared_by
-
-MOST_ENSEMBLES = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
 def overview(
@@ -241,11 +239,9 @@ def _ensembles(
     primary: str,
     declared: Mapping[str, str],
 ) -> tuple[Together, ...]:
-    cells: dict[tuple[str, str], list[Member]] = {cell: [] for cell in label}
-    for member in members:
-        cells[member.task, member.variant].append(member)
+    cells = frames.by_cell(members)
     made = []
-    for cell, its in cells.items() if len(cells) <= MOST_ENSEMBLES else ():
+    for cell, its in cells.items() if len(cells) <= MOST_READ else ():
         splits = {split for m in its if m.status == "ok" and m.repeat == 0 for split in store.splits(m)}
         wanted = primary.partition("/")[0]
         split = wanted if wanted in splits else "test" if "test" in splits else min(splits, default="")

@@ -13,12 +13,11 @@ from sweep.analysis import frames
 from sweep.analysis.examples import examples_of
 from sweep.analysis.model import Spread
 from sweep.analysis.remarks import Remark
+from sweep.analysis.together import MOST_READ
 from sweep.stats import implementation_noise, sd_interval, training_variance, two_way_interval
 from sweep.stats.planning import expected_best
 from sweep.stats.sample import mean, sd, unit
 from sweep.store import Member, Store
-
-MOST = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
 def spreads(
@@ -35,13 +34,11 @@ def spreads(
 
     Read from records; what needs single examples also from saved predictions, where all runs kept them.
     """
-    cells: dict[tuple[str, str], list[Member]] = {cell: [] for cell in label}
-    for member in members:
-        cells[member.task, member.variant].append(member)
+    cells = frames.by_cell(members)
     for cell, its in cells.items():
         found = _of_seeds(its, metric, label[cell], goal, vary, level)
         if found is not None:
-            made = _of_examples(store, its, metric, found, level) if len(cells) <= MOST else found
+            made = _of_examples(store, its, metric, found, level) if len(cells) <= MOST_READ else found
             yield _of_repeats(its, metric, made, level)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sweep import ensemble, goals
@@ -13,6 +13,8 @@ from sweep.ensemble.gather import BUDGET, PREDICTIONS, read
 from sweep.ensemble.members import Members
 from sweep.errors import SweepError
 from sweep.store import Member, Store
+
+MOST_READ = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
 
 def together(
@@ -36,7 +38,7 @@ def together(
     return replace(blank, examples=len(found.ids), scores=scores)
 
 
-def finished(members: Sequence[Member]) -> list[Member]:
+def finished(members: Iterable[Member]) -> list[Member]:
     return [m for m in members if m.status == "ok" and m.repeat == 0 and m.record is not None]
 
 
