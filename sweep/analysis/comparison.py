@@ -48,6 +48,10 @@ class Side:
     extensions: int
 
     @property
+    def half_width(self) -> float | None:
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    @property
     def inflation(self) -> float | None:
         """By how much the best of n seeds exceeds their mean by chance alone, in units of the metric."""
         return None if self.sd is None or self.n < 2 else expected_best(self.n) * self.sd

@@ -15,7 +15,7 @@ from sweep.report.comparison_table import latex, markdown
 from sweep.report.document import Document, Kind, Note, Section, Table
 from sweep.report.pair_sentence import over, planned, reading, sentence, stamp, stamp_of, unadjusted
 from sweep.report.remarks import design, said_of
-from sweep.report.sentence import failed_of, ranked
+from sweep.report.sentence import by_mean, count_of, failed_of, ranked
 from sweep.store import Store, atomic
 from sweep.words import listed, plural, shown
 
@@ -129,16 +129,13 @@ def standing(found: Comparison, task: str) -> Iterator[str]:
         parts = [f"{len(its)} {word} ({listed([shown(name) for name in its])})" for word, its in names.items() if its]
         yield f"{of}of {plural(len(pairs), 'arm')} compared with {shown(base)}: {', '.join(parts)}"
         return
-    known = [side for side in sides.values() if side.mean is not None]
-    if not known:
+    best = next(iter(by_mean(sides.values(), found.goal)), None)
+    if best is None or best.mean is None:
         return
-    sign = -1.0 if found.goal == "min" else 1.0
-    best = max(known, key=lambda side: sign * (side.mean or 0.0))
     mine = [pair for pair in pairs if best.name in (pair.a.name, pair.b.name)]
     alike = sum(pair.verdict == "none" for pair in mine)
     failed = any(side.failed for side in sides.values())
-    half = None if best.low is None or best.high is None else (best.high - best.low) / 2
-    value = around(best.mean or 0.0, half)
+    value = around(best.mean, best.half_width)
     yield of + ranked(
         f"{facts.letter_of(found, best.name)} ({shown(best.name)})", f"{shown(found.metric)} {value}", len(mine),
         None if failed or found.goal is None else alike, goal=found.goal, failed=failed,
@@ -173,16 +170,13 @@ def _alone(pair: Pair, found: Comparison) -> Iterator[Table | Note]:
 def _arms(found: Comparison, task: str) -> Iterator[Table]:
     """The arms, the best mean first."""
     sides = list(sides_of(found, task).values())
-    sign = 1.0 if found.goal == "min" else -1.0
     if found.goal is not None:
-        sides.sort(key=lambda side: (side.mean is None, sign * (side.mean or 0.0)))
+        sides = by_mean(sides, found.goal)
     rows = []
     for side in sides:
-        half = None if side.low is None or side.high is None else (side.high - side.low) / 2
-        scale = places(min(side.sd, half)) if side.sd is not None and half is not None else None
+        scale = places(min(side.sd, side.half_width)) if side.sd is not None and side.half_width is not None else None
         interval = "none" if side.low is None or side.high is None else limits(side.low, side.high, scale)
-        n = str(side.n) if side.n == side.planned else f"{side.n} of {side.planned}"
-        failed = failed_of(side.failed, side.ok)
+        n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
         numbers = [number(value, scale) for value in (side.mean, side.sd)]
         rows.append([facts.letter_of(found, side.name), side.name, n, *numbers, interval, failed])
     ranks = "ranked by mean; " if found.goal is not None else ""

@@ -23,7 +23,7 @@ from sweep.report.document import distinct
 from sweep.report.drawing import COLORS, FAILED, INK, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style, wrapped
 from sweep.report.drawing import inline as inline
 from sweep.report.drawing import save as save
-from sweep.report.sentence import scope
+from sweep.report.sentence import count_of, scope
 from sweep.stats.sample import unit
 from sweep.variants import labels_of
 from sweep.words import listed, shown
@@ -83,9 +83,7 @@ def members(
     values = [frames.seed_values(table.iloc[grouped[row.task, row.variant]], metric) for row in rows]
     if any(its.size and unit(its) != 1 for _, its in values):
         raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
-    over = scope(metric, vary, ratio)
-    if any(row.failed for row in rows):
-        over = over.replace("over seeds", "over converged seeds", 1)
+    over = scope(metric, vary, ratio, converged=any(row.failed for row in rows))
     more = f"; {left_out} more variants are not drawn" if left_out > 0 else ""
     under = wrapped(_named(metric, goal), size)
     with style(size):
@@ -455,8 +453,7 @@ def _half(row: Any) -> float | None:
 
 
 def _counted(row: Any) -> str:
-    counted = f"n = {row.n}" + (f" of {row.planned}" if row.n != row.planned else "")
-    return counted + (f", {row.failed} failed" if row.failed else "")
+    return f"n = {count_of(row.n, row.planned)}" + (f", {row.failed} failed" if row.failed else "")
 
 
 def _stacked(values: Floats) -> Floats:

@@ -11,7 +11,7 @@ from sweep.goals import ARROWS
 from sweep.number import limits, number, percent, places, signed
 from sweep.report import document, failures, remarks, spreads
 from sweep.report.document import Document, Note, Section, Table
-from sweep.report.sentence import Headline, leading, rates, standing
+from sweep.report.sentence import Headline, by_mean, count_of, rates, standing
 from sweep.report.worded import Report
 from sweep.seeds import format_seeds
 from sweep.variants import without_hash
@@ -110,7 +110,7 @@ def _primary(report: Report) -> Iterator[Table | Note]:
     keys = list(dict.fromkeys(key for one in report.variants.values() for key in one.params))
     several = len(report.variants) > 1
     metric = f"{rows[0].metric} {ARROWS[rows[0].goal]}".rstrip()
-    ranked = [row for task in tasks for row in _ranked([row for row in rows if row.task == task])]
+    ranked = [row for task in tasks for row in by_mean([row for row in rows if row.task == task], rows[0].goal)]
     table, columns = [], 4 if several else 6  # many rows do without the extremes
     for row in ranked[:MOST_BRIEF]:
         one = report.variants[row.variant]
@@ -125,14 +125,6 @@ def _primary(report: Report) -> Iterator[Table | Note]:
     )
     if (more := len(ranked) - MOST_BRIEF) > 0:
         yield Note(f"… and {plural(more, 'more row')}: --full")
-
-
-def _ranked(rows: Sequence[Row]) -> list[Row]:
-    best = leading(rows)
-    if best is None:
-        return list(rows)
-    sign = 1.0 if best.goal == "min" else -1.0
-    return sorted(rows, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
 
 
 def _columns(report: Report) -> list[str]:
@@ -164,10 +156,9 @@ def metrics(report: Report, most: int = MOST_ROWS) -> Iterator[Table | Note]:
 def _numbers(row: Row) -> list[str]:
     # With many seeds the interval is finer than the spread.
     scale = places(min(row.sd, row.half_width)) if row.sd is not None and row.half_width is not None else None
-    n = str(row.n) if row.n == row.planned else f"{row.n} of {row.planned}"
     interval = "none (n < 2)" if row.low is None else limits(row.low, row.high, scale)
     mean, sd, low, high = (number(value, scale) for value in (row.mean, row.sd, row.min, row.max))
-    return [n, mean, sd, interval, low, high]
+    return [count_of(row.n, row.planned), mean, sd, interval, low, high]
 
 
 def _footnotes(rows: Sequence[Row]) -> Iterator[str]:
@@ -184,11 +175,12 @@ def together(found: Sequence[Together]) -> Iterator[Table | Note]:
     refused: list[Note] = []
     for one in found:
         of = f"{shown(one.label)}: " if one.label else ""
-        count = str(one.members) if one.members == one.planned else f"{one.members} of {one.planned}"
         if one.reason:
             refused.append(Note(f"{of}no ensemble on {shown(one.split)}: {shown(spreads.why(one), 300)}"))
             continue
-        table.append(f"{of}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
+        table.append(
+            f"{of}{count_of(one.members, one.planned)} members, {shown(one.split)}, {plural(one.examples, 'example')}"
+        )
         table += [_score(score) for score in one.scores]
     if table:
         marked = any(score.by_construction for one in found for score in one.scores)

@@ -8,7 +8,7 @@ from sweep.analysis.comparison import Check, Comparison, Exploratory, Pair, Side
 from sweep.number import number, p_value, percent, places, probability, signed
 from sweep.report.intervals import level_of, limits, scale, short
 from sweep.report.pair_sentence import over, reading, stamp, stamp_of, unadjusted
-from sweep.report.sentence import failed_of
+from sweep.report.sentence import count_of, failed_of
 from sweep.stats import Decision, Permutation, bonferroni_level
 from sweep.variants import letter, without_hash
 from sweep.words import plural, shown
@@ -46,8 +46,7 @@ def sides(pair: Pair) -> Rows:
 
 def _side(side: Side, pair: Pair) -> list[str]:
     places = _column(pair)
-    n = str(side.n) if side.n == side.planned else f"{side.n} of {side.planned}"
-    failed = failed_of(side.failed, side.ok)
+    n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
     return [shown(side.name), n, number(side.mean, places), number(side.sd, places), failed, number(side.best, places)]
 
 

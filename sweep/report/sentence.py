@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from sweep.analysis.comparison import Side
 from sweep.analysis.model import Counts, Overview, Row
 from sweep.goals import Goal
 from sweep.number import around, number, percent
 from sweep.variants import without_hash
 from sweep.words import listed, plural, shown
+
+Averaged = TypeVar("Averaged", Row, Side)
 
 
 def scope(metric: str, vary: Sequence[str] = (), ratio: float | None = None, *, converged: bool = False) -> str:
@@ -123,11 +126,20 @@ def ranked(name: str, value: str, others: int, alike: int | None, *, goal: Goal 
     return f"{name} is best: {value}; {alike} other{'s are' if alike > 1 else ' is'} not distinguishable from it"
 
 
-def leading(rows: Iterable[Row]) -> Row | None:
+def leading(rows: Sequence[Row]) -> Row | None:
     """Return the row of the best mean, or of a metric without a goal the largest."""
-    known = [row for row in rows if row.mean is not None]
-    sign = -1.0 if known and known[0].goal == "min" else 1.0
-    return max(known, key=lambda row: sign * (row.mean or 0.0), default=None)
+    return next((row for row in by_mean(rows, rows[0].goal if rows else None) if row.mean is not None), None)
+
+
+def by_mean(found: Iterable[Averaged], goal: Goal | None) -> list[Averaged]:
+    """Return rows or arms with the best mean first, without a goal the largest; those without a mean come last."""
+    sign = 1.0 if goal == "min" else -1.0
+    return sorted(found, key=lambda one: (one.mean is None, sign * (one.mean or 0.0)))
+
+
+def count_of(n: int, planned: int) -> str:
+    """Return "5", or "4 of 5" where some are left out."""
+    return str(n) if n == planned else f"{n} of {planned}"
 
 
 def _met(report: Overview, row: Row) -> Mapping[str, Any] | None:
