@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 ALONE = 5  # significant digits of a number that nothing says how to round
 MOST_DIGITS = 17  # what a float holds
 LONGEST = 10  # characters from which on an exponent is used where that is shorter
+LEAST_P = 0.0001  # a smaller p value is not told apart from it
 _EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
 
 
@@ -100,7 +101,12 @@ def probability(value: float) -> str:
 
 def p_value(p: float) -> str:
     """Return "p = 0.012", or "p < 0.0001"."""
-    return "p < 0.0001" if p < 0.0001 else f"p = {number(p, digits=2)}"
+    return f"p {p_cell(p)}" if p < LEAST_P else f"p = {p_cell(p)}"
+
+
+def p_cell(p: float) -> str:
+    """Return "0.012", or "< 0.0001"."""
+    return "< 0.0001" if p < LEAST_P else number(p, digits=2)
 
 
 def _is_zero(text: str) -> bool:

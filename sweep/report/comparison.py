@@ -119,7 +119,7 @@ def sides_of(found: Comparison, task: str) -> dict[str, Side]:
 def standing(found: Comparison, task: str) -> Iterator[str]:
     """Say which arm is best and how many are not distinguishable from it, or how the arms stand to the baseline."""
     sides, pairs = sides_of(found, task), [pair for pair in found.pairs if pair.task == task]
-    of = f"{facts.task_label(task)}: " if task else ""
+    of = facts.of_task(task)
     if 2 * len(pairs) < len(sides) * (len(sides) - 1):
         base = pairs[0].b.name
         names: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
@@ -147,10 +147,7 @@ def _sentences(found: Comparison) -> Iterator[Note]:
     chosen = [pair for pair in found.pairs if pair.verdict != "none" or pair.failures]
     ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
     for pair in ordered[:MOST_PAIRS]:
-        yield Note(
-            (f"{facts.task_label(pair.task)}: " if pair.task else "")
-            + sentence(pair, found.goal, family=len(found.pairs))
-        )
+        yield Note(facts.of_task(pair.task) + sentence(pair, found.goal, family=len(found.pairs)))
     if len(ordered) > MOST_PAIRS:
         yield Note(f"… and {plural(len(ordered) - MOST_PAIRS, 'more pair')}: {JSON}")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweep.analysis.comparison import Comparison, Pair
-from sweep.number import p_value, percent, probability, signed
+from sweep.number import percent, signed
 from sweep.report import document
 from sweep.report.document import Table
-from sweep.report.intervals import limits, scale
+from sweep.report.intervals import scale
 from sweep.report.pair_sentence import over, stamp, unadjusted
-from sweep.report.pairs import pair_label
+from sweep.report.pairs import better, numbers, pair_label
 from sweep.report.remarks import design, said_of
 from sweep.report.sentence import failed_of
 from sweep.stats import Interval, bonferroni_level
@@ -28,13 +28,12 @@ def latex(found: Comparison) -> str:
 
 
 def _table(found: Comparison) -> Table:
-    sign = ">" if found.goal != "min" else "<"
     several = len(found.pairs) > 1
     each = bonferroni_level(found.level, max(1, len(found.pairs)))
     interval = f"Bonferroni {percent(each, 4)} CI" if several else f"{percent(found.level)} CI"
     header = (
         "A - B", f"{shown(found.metric)} difference", interval,
-        "p (Holm)" if several else "p", f"P(A {sign} B)", "g", "n", "failed",
+        "p (Holm)" if several else "p", better(found), "g", "n", "failed",
     )  # fmt: skip
     rows = tuple(_row(pair, pair.simultaneous if several else pair.interval) for pair in found.pairs)
     bold = frozenset((i, 1) for i, pair in enumerate(found.pairs) if pair.verdict != "none")
@@ -42,14 +41,11 @@ def _table(found: Comparison) -> Table:
 
 
 def _row(pair: Pair, interval: Interval | None) -> tuple[str, ...]:
-    made, places = pair.difference, scale(interval)
+    made = pair.difference
     n = f"{pair.a.n}, {pair.b.n}" if made is None or not made.paired else f"{made.n_a} pairs"
     return (
         pair_label(pair),
-        "—" if made is None else signed(made.estimate, places),
-        "none" if interval is None else limits(interval, places, sign=True),
-        "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p "),
-        "—" if pair.superiority is None else probability(pair.superiority.probability),
+        *numbers(pair, interval, scale(interval)),
         "—" if pair.effect is None else signed(pair.effect.g, 2),
         n,
         f"{failed_of(pair.a.failed, pair.a.ok)}, {failed_of(pair.b.failed, pair.b.ok)}",

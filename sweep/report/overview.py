@@ -178,9 +178,8 @@ def together(found: Sequence[Together]) -> Iterator[Table | Note]:
         if one.reason:
             refused.append(Note(f"{of}no ensemble on {shown(one.split)}: {shown(spreads.why(one), 300)}"))
             continue
-        table.append(
-            f"{of}{count_of(one.members, one.planned)} members, {shown(one.split)}, {plural(one.examples, 'example')}"
-        )
+        count = count_of(one.members, one.planned)
+        table.append(f"{of}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
         table += [_score(score) for score in one.scores]
     if table:
         marked = any(score.by_construction for one in found for score in one.scores)

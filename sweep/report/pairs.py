@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sweep.analysis.comparison import Check, Comparison, Exploratory, Pair, Side
-from sweep.number import number, p_value, percent, places, probability, signed
+from sweep.number import number, p_cell, p_value, percent, places, probability, signed
 from sweep.report.intervals import level_of, limits, scale, short
 from sweep.report.pair_sentence import over, reading, stamp, stamp_of, unadjusted
 from sweep.report.sentence import count_of, failed_of
-from sweep.stats import Decision, Permutation, bonferroni_level
+from sweep.stats import Decision, Interval, Permutation, bonferroni_level, parse_gate
 from sweep.variants import letter, without_hash
 from sweep.words import plural, shown
 
 MOST_EXPLORATORY = 12
+HELD = {"fixed": "candidate", "scale": "candidate - bound", "offset": "candidate - base"}  # form of a gate -> of what
 VERDICT = {0: "passed", 1: "contradicted", 4: "undecided"}
 Row = Sequence[str]  # cells
 Rows = list[Row]  # the header first
@@ -24,11 +25,20 @@ def task_label(task: str) -> str:
     return shown(without_hash([task])[0])
 
 
+def of_task(task: str) -> str:
+    """Return what stands before a name to say its task; "" where there is one task only."""
+    return f"{task_label(task)}: " if task else ""
+
+
+def better(found: Comparison) -> str:
+    """Return what the probability that a seed of A does better than one of B is called."""
+    return "P(A < B)" if found.goal == "min" else "P(A > B)"
+
+
 def pair_label(pair: Pair | Exploratory) -> str:
     """ "A - B", with its task."""
     a, b = (side.name if isinstance(side, Side) else side for side in (pair.a, pair.b))
-    task = f"{task_label(pair.task)}: " if pair.task else ""
-    return f"{task}{shown(a)} - {shown(b)}"
+    return f"{of_task(pair.task)}{shown(a)} - {shown(b)}"
 
 
 def letter_of(found: Comparison, name: str) -> str:
@@ -83,11 +93,10 @@ def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
         yield "permutation", f"{p_value(test.p)} ({permutation(test)}; minimum attainable p = {least})"
     if pair.superiority is not None:
         s = pair.superiority
-        better = "P(A > B)" if found.goal != "min" else "P(A < B)"
         how = "failed seeds ranked worst" if pair.failures else "independent seeds"
         read = f"{reading(pair)} ({looks})" if looks else reading(pair)
         yield (
-            better,
+            better(found),
             f"{probability(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {read}",
         )
     if pair.wins is not None:
@@ -130,18 +139,21 @@ def flattery(pair: Pair) -> str:
 def overview(found: Comparison) -> Rows:
     """A row a pair."""
     sure = f"Bonferroni {percent(bonferroni_level(found.level, len(found.pairs)), 4)} CI"
-    better = "P(A > B)" if found.goal != "min" else "P(A < B)"
-    rows: Rows = [["pair", "difference", sure, "p (Holm)", better]]
+    rows: Rows = [["pair", "difference", sure, "p (Holm)", better(found)]]
     for pair in found.pairs:
-        places = scale(pair.interval)
-        estimate = "—" if pair.difference is None else signed(pair.difference.estimate, places)
-        interval = "none" if pair.simultaneous is None else limits(pair.simultaneous, places, sign=True)
-        p = "—" if pair.p_holm is None else p_value(pair.p_holm).removeprefix("p = ").removeprefix("p ")
-        chance = "—" if pair.superiority is None else probability(pair.superiority.probability)
-        task = f"{task_label(pair.task)}: " if pair.task else ""
-        label = f"{task}{letter_of(found, pair.a.name)} - {letter_of(found, pair.b.name)}"
-        rows.append([label, estimate, interval, p, chance])
+        label = f"{of_task(pair.task)}{letter_of(found, pair.a.name)} - {letter_of(found, pair.b.name)}"
+        rows.append([label, *numbers(pair, pair.simultaneous, scale(pair.interval))])
     return rows
+
+
+def numbers(pair: Pair, interval: Interval | None, places: int | None) -> list[str]:
+    """Return the cells of a pair: its difference with this interval, p after Holm, and P(A > B)."""
+    return [
+        "—" if pair.difference is None else signed(pair.difference.estimate, places),
+        "none" if interval is None else limits(interval, places, sign=True),
+        "—" if pair.p_holm is None else p_cell(pair.p_holm),
+        "—" if pair.superiority is None else probability(pair.superiority.probability),
+    ]
 
 
 def stamps(found: Comparison) -> list[str]:
@@ -184,16 +196,14 @@ def _why(made: Decision) -> str:
 def judged(check: Check) -> Iterator[str]:
     """A requirement and whom it was held against; then why it was decided so."""
     made = check.decision
-    of = f"{task_label(check.task)}: " if check.task else ""
     against = "" if check.base == check.candidate else f" (base {shown(check.base)})"
     candidate = f"{shown(check.candidate)}{against}: " if check.candidate else ""
-    yield f"{of}{candidate}{check.requirement}"
+    yield f"{of_task(check.task)}{candidate}{check.requirement}"
     said = _why(made)
     if made.interval is not None:
         places = scale(made.interval)
-        what = "candidate" if check.base == check.candidate else "candidate - bound" if "*" in check.requirement else ""
-        what = what or ("candidate" if " base" not in check.requirement else "candidate - base")
-        said += f"; {what}: {level_of(made.interval)} CI {limits(made.interval, places, sign=True)}"
+        form = "fixed" if check.base == check.candidate else parse_gate(check.requirement).form
+        said += f"; {HELD[form]}: {level_of(made.interval)} CI {limits(made.interval, places, sign=True)}"
         said += f" against {number(made.threshold, places)}"
     if stamped := stamp_of(check):
         said += f"; {stamped}"

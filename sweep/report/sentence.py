@@ -168,8 +168,11 @@ def _failures(row: Row) -> str:
         return "failures unknown" if row.adopted else "0 failed"
     if row.adopted:
         return f"{row.failed} of {row.ok + row.failed} failed, others unknown"
-    rate = f"{percent(row.failure_low, 2)} to {percent(row.failure_high, 2)}"
-    return f"{row.failed} of {row.ok + row.failed} failed (failure rate {rate})"
+    return f"{row.failed} of {row.ok + row.failed} failed ({_rate(row)})"
+
+
+def _rate(row: Row) -> str:
+    return f"failure rate {percent(row.failure_low, 2)} to {percent(row.failure_high, 2)}"
 
 
 def _nothing(row: Row) -> str:
@@ -209,5 +212,5 @@ def at_most(row: Row) -> str:
     if row.adopted:
         return f"{row.failed} of {finished} failed; the failure rate is unknown: not run here"
     if row.failed:
-        return f"{row.failed} of {finished} failed: {_failures(row).partition('(')[2].rstrip(')')}"
+        return f"{row.failed} of {finished} failed: {_rate(row)}"
     return f"0 of {finished} failed: failure rate at most {percent(row.failure_high, 2)}"
