@@ -251,18 +251,17 @@ class Results:
         ConfigError
             There is no picture of that kind.
         """
-        from sweep.analysis.frames import metric_names, test_to_train
+        from sweep.analysis.frames import metric_names
         from sweep.report import figures, histories
 
         config = self.store.manifest.config
         if kind == "differences":
             return figures.forest(self.compare(metric=metric, level=level), size=size)
-        called = {(row.task, row.variant): row.label for row in self.report.rows}
+        called = self.report.called
         if kind == "seeds":
-            vary = tuple(self.store.manifest.experiment.get("vary") or ())
             return figures.members(
-                self.frame, metric or self.report.primary, level=level, goals=config.get("goals"), vary=vary,
-                ratio=test_to_train(self._reading.scan(), vary), called=called, size=size,
+                self.frame, metric or self.report.primary, level=level, goals=config.get("goals"),
+                vary=self.report.vary, ratio=self.report.ratio, called=called, size=size,
             )  # fmt: skip
         if kind != "curves":
             raise ConfigError(f"there is no picture {kind!r}", hint="choose seeds, curves or differences")

@@ -300,6 +300,11 @@ class Overview:
         return tuple(row for row in self.rows if row.primary)
 
     @property
+    def called(self) -> dict[tuple[str, str], str]:
+        """Return what to call each (task, variant)."""
+        return {(row.task, row.variant): row.label for row in self.rows}
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics in the order of the report: the primary one, then test, val, train, the rest."""
         return tuple(dict.fromkeys(row.metric for row in self.rows))

@@ -51,8 +51,9 @@ def pooled(store: Store, report: Report, first: str = "") -> Iterator[Pooled]:
         except SweepError as error:
             yield Pooled(one, note=error.what)
             continue
-        told = [section for section in view(found).sections if section.title in SECTIONS]
-        lead = next(item.text for item in view(found).sections[0].items if isinstance(item, document.Note))
+        sections = view(found).sections
+        told = [section for section in sections if section.title in SECTIONS]
+        lead = next(item.text for item in sections[0].items if isinstance(item, document.Note))
         tables = document.html(Document("", told), level=4)
         yield Pooled(one, lead, tables, tuple(_pictures(found.assessment, f"e{assessed}")))
 

@@ -72,10 +72,9 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
 
 def render(report: Report, store: Store, members: Sequence[Member], comparison: Comparison | str | None) -> str:
     style, script = _asset("report.css"), _asset("report.js")
-    table, vary = frames.frame_of(members), tuple(store.manifest.experiment.get("vary") or ())
-    called = {(row.task, row.variant): row.label for row in report.rows}
-    draw = partial(figures.members, table, level=report.level, called=called, vary=vary,
-                   goals=store.manifest.config.get("goals"), ratio=frames.test_to_train(members, vary))  # fmt: skip
+    table = frames.frame_of(members)
+    draw = partial(figures.members, table, level=report.level, called=report.called, vary=report.vary,
+                   goals=store.manifest.config.get("goals"), ratio=report.ratio)  # fmt: skip
     varied = {row.metric for row in report.rows if row.n and row.sd != 0}
     rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
     causes, parts = _grouped(report), Parts()
@@ -199,10 +198,9 @@ def _both(draw: Callable[..., Figure], name: str, label: str) -> Markup:
 def _forests(comparison: Comparison | str | None) -> Iterator[Markup]:
     if comparison is None or isinstance(comparison, str):
         return
-    found: Any = comparison
-    tasks = {pair.task for pair in found.pairs if pair.difference is not None and pair.interval is not None}
+    tasks = {pair.task for pair in comparison.pairs if pair.difference is not None and pair.interval is not None}
     for i, task in enumerate(sorted(tasks)[:MOST_TASKS]):
-        yield _both(partial(figures.forest, found, task=task), f"d{i}", "differences")
+        yield _both(partial(figures.forest, comparison, task=task), f"d{i}", "differences")
 
 
 def _curve_cards(
@@ -214,7 +212,6 @@ def _curve_cards(
     ranked = sorted(report.primary_rows, reverse=report.primary_rows[0].goal == "max" if report.primary_rows else False,
                     key=lambda row: worst[row.goal] if row.mean is None else row.mean)  # fmt: skip
     order = [(row.task, row.variant) for row in ranked]
-    called = {(row.task, row.variant): row.label for row in ranked}
     notes = [f"not drawn, because a history is not the one that was recorded: {listed(found.refused)}"]
     cards: list[Card] = []
     for i, metric in enumerate(wanted[:MOST_CURVES]):
@@ -227,8 +224,8 @@ def _curve_cards(
             wide = not cards or len({variant for _, variant in order}) > figures.MOST_TOGETHER
             name = f"c{i}-{len(cards)}"
             try:
-                made = figures.Curves(found_of, metric, runs=table, order=order, called=called, level=report.level,
-                                      goals=store.manifest.config.get("goals"))  # fmt: skip
+                made = figures.Curves(found_of, metric, runs=table, order=order, called=report.called,
+                                      level=report.level, goals=store.manifest.config.get("goals"))  # fmt: skip
             except StatisticsError as error:
                 picture = Markup("<p>{}</p>").format(error.what)
             else:

@@ -28,8 +28,7 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
         from sweep.report import figures
 
         with suppress(StatisticsError):
-            called = {(row.task, row.variant): row.label for row in report.rows}
-            made = figures.members(frame_of(members), report.primary, level=report.level, called=called)
+            made = figures.members(frame_of(members), report.primary, level=report.level, called=report.called)
             label = f"each seed's {shown(report.primary)}"
             lead = Section("", [*lead.items, Figure("", figures.inline(made, "sweep", label))])
     return notebook(Document(said.title, [lead, *rest]))

@@ -51,7 +51,7 @@ class Report(Overview):
     @property
     def stopping(self) -> str:
         """Where the rule stands that chose the number of seeds."""
-        return stopping.summary(self.until, {(row.task, row.variant): row.label for row in self.rows})
+        return stopping.summary(self.until, self.called)
 
     @property
     def over(self) -> str:
