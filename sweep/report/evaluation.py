@@ -8,7 +8,8 @@ from dataclasses import replace
 from sweep.evaluation import Answers, Compared, Difference, Items
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import Document, Note, Section, Table
-from sweep.stats import Interval, Method
+from sweep.stats import Interval
+from sweep.stats.items import ItemMean
 from sweep.words import plural
 
 MOST_LISTED = 10  # examples
@@ -39,12 +40,16 @@ def _where(each: Items | Answers) -> str:
 
 
 def _lead(each: Items) -> str:
-    widest = each.mean.over_both or each.mean.over_items or each.mean.over_seeds
+    widest = _widest(each.mean)
     over = "seeds and items" if each.mean.over_both else "items" if each.mean.over_items else "seeds"
     about = f"{percent(widest.level)} CI over {over}; " if widest else "no interval; "
     of = f"{_where(each)}: " if _where(each) else ""
-    value = around(each.mean.mean, widest.half_width if widest else None)
+    value = around(each.mean.mean, _half(widest))
     return f"{of}{each.name}/score {value} ({about}n = {len(each.seeds)}, {each.failed} failed)"
+
+
+def _widest(mean: ItemMean) -> Interval | None:
+    return mean.over_both or mean.over_items or mean.over_seeds
 
 
 def _missing(each: Items) -> str:
@@ -57,7 +62,7 @@ def _means(found: Sequence[Items]) -> Table:
     rows = []
     for each in found:
         mean = each.mean
-        scale = places((mean.over_both or mean.over_items or mean.over_seeds or _none).half_width)
+        scale = places(_half(_widest(mean)))
         rows.append(
             [_where(each) or each.name, str(mean.seeds), str(mean.items), number(mean.mean, scale)]
             + [_interval(interval, scale) for interval in (mean.over_seeds, mean.over_items, mean.over_both)]
@@ -67,9 +72,6 @@ def _means(found: Sequence[Items]) -> Table:
     if clustered:
         notes.append(f"{plural(clustered[0].mean.clusters, 'cluster')} of items count as one draw each")
     return Table(("", "seeds", "items", "mean", "over seeds", "over items", "over both"), rows, notes=notes)
-
-
-_none = Interval(0.0, 0.0, 0.95, Method.T)
 
 
 def _interval(interval: Interval | None, scale: int | None) -> str:
