@@ -190,9 +190,7 @@ def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
 
 def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> TwoWay | None:
     """The difference over seeds AND examples, where both arms kept predictions for the same test set."""
-    if a.store is None or b.store is None:
-        return None
-    first, second = (examples_of(arm.store, arm.members, metric) for arm in (a, b) if arm.store)
+    first, second = (examples_of(arm.store, arm.members, metric) for arm in (a, b))
     if isinstance(first, Remark) or isinstance(second, Remark) or not np.array_equal(first.ids, second.ids):
         return None
     if not paired:

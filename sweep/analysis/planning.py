@@ -52,7 +52,7 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
 
 def _is_rule(a: Arm, b: Arm, pair: Pair) -> bool:
     """Whether a rule can order the two: groups of variants are no variants, and it cannot name them."""
-    real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]} if a.store is not None else set()
+    real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]}
     return a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real
 
 
