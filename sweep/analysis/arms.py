@@ -14,7 +14,7 @@ from sweep.analysis import frames
 from sweep.analysis.findings import result_rules
 from sweep.errors import StatisticsError
 from sweep.store import Member, Store
-from sweep.store.manifest import ADOPTED
+from sweep.store.manifest import ADOPTED, Manifest
 from sweep.variants import regrouped, variants_of, without_hash
 
 Floats = npt.NDArray[np.float64]
@@ -107,6 +107,7 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
     cells = dict.fromkeys(sorted(cells, key=lambda cell: planned.get(cell, 0)))
     called = {folder: one.label for folder, one in variants_of((variant for _, variant in cells), manifest).items()}
+    vary = tuple(manifest.experiment.get("vary") or ())
     for task, variant in cells:
         rows = ((table["task"] == task) & (table["variant"] == variant)).to_numpy()
         seeds, status = table["seed"].to_numpy()[rows], table["status"].to_numpy(dtype=str)[rows]
@@ -123,7 +124,7 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
             ordered=":" in str(manifest.until.get("rule", "")),
             about=_about(store, task, variant, mine),
             directory=store.shown,
-            vary=(vary := tuple(manifest.experiment.get("vary") or ())),
+            vary=vary,
             ratio=frames.test_to_train(mine, vary),
             store=store,
             members=mine,
@@ -149,11 +150,16 @@ def _fresh(store: Store) -> set[int]:
     return set(later[-1].added)
 
 
+def mode_of(manifest: Manifest) -> str:
+    """Return the mode in which runs were made: "fast", "deterministic", or "adopted" for those made elsewhere."""
+    return ADOPTED if manifest.adopted else "deterministic" if manifest.experiment.get("deterministic") else "fast"
+
+
 def _about(store: Store, task: str, variant: str, members: Sequence[Member]) -> dict[str, str]:
     experiment = store.manifest.experiment
     data = {c["data"] for c in experiment["cells"] if (c["task"], c["variant"]) == (task, variant)}
     return {
-        "mode": ADOPTED if store.manifest.adopted else "deterministic" if experiment.get("deterministic") else "fast",
+        "mode": mode_of(store.manifest),
         "device": str(experiment.get("device", "")),
         "threads": str(experiment.get("threads", "")),
         "data": next(iter(data), ""),

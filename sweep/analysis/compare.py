@@ -67,7 +67,7 @@ def compare(
     known = metric_names(arms)
     goal_of = declared(stores)
     require_direction(gates, goal_of)
-    primary = metric or (gates[0].metric if gates else None) or _primary(stores, known)
+    primary = metric or (gates[0].metric if gates else None) or _primary(stores, known, goal_of)
     for name in (primary, *(gate.metric for gate in gates)):
         if name not in known and any(arm.count("ok") for arm in arms):
             raise ConfigError(f"no run reports {name!r}", where="metric", hint=f"reported: {listed(known, 20)}")
@@ -116,17 +116,14 @@ def _alone(arms: Sequence[Arm]) -> str:
     return "these directories have no task in common"
 
 
-def _primary(stores: Sequence[Store], known: Sequence[str]) -> str:
+def _primary(stores: Sequence[Store], known: Sequence[str], goal_of: Mapping[str, str]) -> str:
     asked = {str(p) for store in stores if (p := store.manifest.config.get("primary"))}
     if len(asked) > 1:
         raise StatisticsError(
             f"the directories name different primary metrics: {listed(sorted(asked))}",
             hint="say which one: --metric test/accuracy",
         )
-    declared: dict[str, str] = {}
-    for store in stores:
-        declared |= store.manifest.config.get("goals") or {}
-    return primary_metric(next(iter(asked), None), known, declared)
+    return primary_metric(next(iter(asked), None), known, goal_of)
 
 
 def _named(arms: Sequence[Arm], name: str) -> str:

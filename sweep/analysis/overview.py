@@ -13,6 +13,7 @@ import pandas as pd
 from sweep import goals
 from sweep.analysis import findings, frames
 from sweep.analysis.across import across
+from sweep.analysis.arms import mode_of
 from sweep.analysis.commands import next_commands
 from sweep.analysis.medians import medians
 from sweep.analysis.model import Adopted, Cause, Counts, Overview, Row, Together, by_split
@@ -23,7 +24,6 @@ from sweep.analysis.together import MOST_READ, together
 from sweep.stats import clopper_pearson
 from sweep.stats.sample import check_level
 from sweep.store import Member, Store
-from sweep.store.manifest import ADOPTED, Manifest
 from sweep.variants import labels_of, regrouped, variants_of
 from sweep.written import shared_by
 
@@ -89,7 +89,7 @@ def overview(
         ),
         together=ensembles,
         result_rules=parts.made("the rule of the result", lambda: findings.result_rules(members), ()),
-        mode=_mode(manifest),
+        mode=mode_of(manifest),
         device=str(manifest.experiment.get("device", "")),
         threads=int(manifest.experiment.get("threads", 1)),
         seeds=tuple(sorted(manifest.seeds)),
@@ -149,10 +149,6 @@ def overview(
 def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
     """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
     return frames.column_name(str(asked)) if asked else goals.primary_of(names, declared)
-
-
-def _mode(manifest: Manifest) -> str:
-    return ADOPTED if manifest.adopted else "deterministic" if manifest.experiment.get("deterministic") else "fast"
 
 
 def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
