@@ -80,7 +80,7 @@ def labels_of(cells: Iterable[tuple[str, str]], manifest: Manifest | None = None
 
 
 def _short(axes: Sequence[str]) -> list[str]:
-    """The last parts of dotted names, as many as tell them apart."""
+    """Return the last parts of dotted names, as many as tell them apart."""
     parts = [axis.removeprefix("params.").split(".") for axis in axes]
     for count in range(1, max(map(len, parts), default=0)):
         short = [".".join(part[-count:]) for part in parts]
@@ -90,7 +90,7 @@ def _short(axes: Sequence[str]) -> list[str]:
 
 
 def regrouped(members: Iterable[Member], manifest: Manifest, keys: Sequence[str]) -> list[Member]:
-    """The members with their variant replaced by the group they belong to, e.g. "lr-0.01".
+    """Return the members with their variant replaced by the group they belong to, e.g. "lr-0.01".
 
     keys: names of parameters as in the grid, whole (`params.optimizer.lr`) or their last part (`lr`). Runs of
     one seed in one group are averaged within that seed by whatever counts seeds, as repeats are. Tasks are

@@ -57,7 +57,7 @@ class Look:
 
 
 def rule_of(config: Config, plan: Plan) -> Rule | None:
-    """The rule of a config, or None. ConfigError for one that this plan cannot follow."""
+    """Return the rule of a config, or None. ConfigError for one that this plan cannot follow."""
     if config.until is None:
         return None
     asked = parse_until(config.until)
@@ -80,7 +80,7 @@ def rule_of(config: Config, plan: Plan) -> Rule | None:
 
 
 def _variant(name: str, cells: Sequence[Cell]) -> str:
-    """The variant that a user calls `name`: its folder, that without its hash, its value, or A and B of two."""
+    """Return the variant that a user calls `name`: its folder, with or without hash, its value, or A or B of two."""
     found = [c.variant for c in cells if name in (c.variant, c.variant.rpartition("-")[0])]
     found = found or [c.variant for c in cells if name in _called(c.changes)]
     if not found and len(cells) == 2 and name in ("A", "B"):
@@ -93,7 +93,7 @@ def _variant(name: str, cells: Sequence[Cell]) -> str:
 
 
 def _called(changes: Mapping[str, Any]) -> list[str]:
-    """ "0.01", "lr=0.01" and "params.optimizer.lr=0.01" for a variant of one change."""
+    """Return "0.01", "lr=0.01" and "params.optimizer.lr=0.01" for a variant of one change."""
     if len(changes) != 1:
         return []
     [(key, value)] = changes.items()
@@ -101,7 +101,7 @@ def _called(changes: Mapping[str, Any]) -> list[str]:
 
 
 def waves(config: Config, plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:
-    """What a launch asks when its queue is empty: the seeds to add now, none when the rule is done.
+    """Return what a launch asks when its queue is empty: the seeds to add now, none when the rule is done.
 
     Certain are the seeds of the rule's own target. While others are still running, one more is handed out
     for each idle slot, up to twice as many as are done: a rule that waits for each seed would leave a
@@ -139,7 +139,7 @@ def waves(config: Config, plan: Plan, out: Path) -> Callable[[Store], Sequence[i
 
 
 def _history(rule: Rule, earlier: Mapping[str, Any], seen: bool) -> dict[str, Any]:
-    """Whether results existed when the rule was named, and the rules before it."""
+    """Return whether results existed when the rule was named, and the rules before it."""
     if earlier.get("rule") == rule.text:
         return {key: earlier.get(key, default) for key, default in (("named_late", False), ("before", []))}
     before = [*earlier.get("before", []), earlier["rule"]] if earlier else []
@@ -147,7 +147,7 @@ def _history(rule: Rule, earlier: Mapping[str, Any], seen: bool) -> dict[str, An
 
 
 def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: float = 0.0) -> list[Look]:
-    """Where the rule stands for every cell, from completed prefixes of `seeds` (in planned order) alone."""
+    """Return where the rule stands for every cell, from completed prefixes of `seeds` (in planned order) alone."""
     cells: dict[tuple[str, str], dict[int, list[Member]]] = {}
     for member in members:
         cells.setdefault((member.task, member.variant), {}).setdefault(member.seed, []).append(member)
@@ -170,7 +170,7 @@ def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: f
 
 
 def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: str) -> tuple[list[float], bool, Reason]:
-    """(one number a completed seed, whether the next will never come, why) of one cell, in planned order.
+    """Return (one number per completed seed, whether the next will never come, why) of one cell, in planned order.
 
     NaN for a failed seed, or one that did not report the metric; repeats are averaged.
     """
@@ -192,7 +192,7 @@ def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: s
 
 
 def quantum(store: Store, members: Sequence[Member], metric: str) -> float:
-    """The step of a metric that counts examples, 1/examples; 0 where there is none or it is not known."""
+    """Return the step of a metric that counts examples, 1/examples; 0 where there is none or it is not known."""
     split, _, leaf = metric.rpartition("/")
     if leaf not in COUNTED:
         return 0.0

@@ -67,17 +67,17 @@ class Arm:
         return len(self.states) - self.finished
 
     def missing(self, metric: str) -> int:
-        """Seeds that converged without a finite value of this metric."""
+        """Return how many seeds converged without a finite value of this metric."""
         return self.count("ok") - len(self.values.get(metric, {}))
 
     def outcomes(self, metric: str, seeds: Sequence[int]) -> Floats:
-        """One number a seed, NaN where it failed or has none. Shape (len(seeds),)."""
+        """Return one number per seed, NaN where it failed or has none. Shape (len(seeds),)."""
         found = self.values.get(metric, {})
         return np.array([found.get(seed, np.nan) for seed in seeds], dtype=np.float64)
 
 
 def arms_of(stores: Sequence[Store], *, group_by: Sequence[str] = (), fresh: bool = False) -> list[Arm]:
-    """Every variant of every task in these directories, in planned order.
+    """Return every variant of every task in these directories, in planned order.
 
     group_by: see `sweep.variants.regrouped`. fresh: only the seeds of each directory's last extension after
     results existed. StatisticsError when one directory is named twice.
@@ -201,12 +201,12 @@ def ratio_of(arms: Sequence[Arm], asked: str = "") -> float | None:
 
 
 def metric_names(arms: Sequence[Arm]) -> list[str]:
-    """Every metric that any arm reports, in the order of first mention."""
+    """Return every metric that any arm reports, in the order of first mention."""
     return list(dict.fromkeys(metric for arm in arms for metric in arm.values))
 
 
 def declared(stores: Sequence[Store]) -> dict[str, Any]:
-    """The goals of all directories. StatisticsError where two disagree."""
+    """Return the goals of all directories. StatisticsError where two disagree."""
     found: dict[str, Any] = {}
     for store in stores:
         for name, goal in (store.manifest.config.get("goals") or {}).items():

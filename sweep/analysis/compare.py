@@ -127,7 +127,7 @@ def _primary(stores: Sequence[Store], known: Sequence[str], goal_of: Mapping[str
 
 
 def _named(arms: Sequence[Arm], name: str) -> str:
-    """The full name of an arm from what a user would call it."""
+    """Return the full name of an arm from what a user would call it."""
     names = list(dict.fromkeys(arm.name for arm in arms))
     if name in names:
         return name
@@ -208,7 +208,7 @@ def _remarks(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequence
 
 
 def _rest(wanted: Sequence[tuple[Arm, Arm]], paired: bool) -> tuple[str, ...]:
-    """The commands that train the seeds which a paired comparison leaves out."""
+    """Return the commands that train the seeds which a paired comparison leaves out."""
     found: dict[str, str] = {}
     for pair in wanted if paired else ():
         union = sorted({*pair[0].seeds, *pair[1].seeds})

@@ -53,7 +53,7 @@ class Side:
 
     @property
     def inflation(self) -> float | None:
-        """By how much the best of n seeds exceeds their mean by chance alone, in units of the metric."""
+        """Return by how much the best of n seeds exceeds their mean by chance alone, in units of the metric."""
         return None if self.sd is None or self.n < 2 else expected_best(self.n) * self.sd
 
 
@@ -176,6 +176,6 @@ class Comparison:
 
     @property
     def code(self) -> int:
-        """What a gate answers: 0 all passed (or nothing was required), 1 one is contradicted, 4 undecided."""
+        """Return what a gate answers: 0 all passed (or nothing was required), 1 one is contradicted, 4 undecided."""
         codes = {check.decision.code for check in self.checks}
         return 1 if 1 in codes else 4 if 4 in codes else 0

@@ -1,4 +1,4 @@
-"""Records -> tidy DataFrames (a row a run; a row a run and step) and their summary over seeds."""
+"""Records -> tidy DataFrames (one row per run; one row per run and step) and their summary over seeds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATES = ("failed", "ok", "lost", "running", "stopped", "pending")
 
 
 def frame(store: Store) -> pd.DataFrame:
-    """One row a planned run, sorted by task, variant, seed and repeat, whatever became of it.
+    """Return one row per planned run, sorted by task, variant, seed and repeat, whatever became of it.
 
     Columns: task, variant, seed, repeat, status, failure (its kind), message, attempts, then the metrics by
     name, then seconds. A failed run keeps the metrics it reported: filter on `status`, or use `summary`,
@@ -40,7 +40,7 @@ def frame(store: Store) -> pd.DataFrame:
 
 
 def frame_of(members: Iterable[Member]) -> pd.DataFrame:
-    """`frame` of members already scanned."""
+    """Return `frame` of members already scanned."""
     ordered = sorted(members, key=_order)
     metrics: dict[str, Floats] = {}
     columns: dict[str, list[Any]] = {name: [] for name in OURS}
@@ -62,12 +62,12 @@ def frame_of(members: Iterable[Member]) -> pd.DataFrame:
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
-    """The metric columns of `frame` or `history`, in their order."""
+    """Return the metric columns of `frame` or `history`, in their order."""
     return [str(name) for name in table.columns if name not in OURS and name != STEP]
 
 
 def column_name(metric: str) -> str:
-    """The column of a metric: its own name, or `metrics/seed` where that is the name of a column of ours."""
+    """Return the column of a metric: its own name, or `metrics/seed` where that is the name of a column of ours."""
     return f"metrics/{metric}" if metric in OURS or metric == STEP else metric
 
 
@@ -79,7 +79,7 @@ def summary(
     level: float = 0.95,
     ratio: float | None = None,
 ) -> pd.DataFrame:
-    """One row a group and metric of `frame`: the mean over converged seeds beside how many did not converge.
+    """Return one row per group and metric of `frame`: the mean over converged seeds beside how many did not converge.
 
     Columns: those of `by`, metric, n, mean, sd, low, high (Student t at `level`), min, max, missing, planned,
     ok, failed, lost, pending, over, level, method. All counts are of seeds: repeats are averaged within their
@@ -141,7 +141,7 @@ def _described(numbers: Floats, level: float, ratio: float | None) -> dict[str, 
 
 
 def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
-    """The state of each seed from its repeats': failed if any failed, else ok if any is, and so on."""
+    """Return the state of each seed from its repeats': failed if any failed, else ok if any is, and so on."""
     states: dict[int, str] = {}
     for seed, state in zip(seeds, status, strict=True):
         old = states.get(seed)
@@ -177,20 +177,20 @@ def counted(members: Iterable[Member]) -> list[Member]:
 
 
 def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """Which runs of one variant and task enter a mean: the ok ones of seeds without a failed repeat."""
+    """Return which runs of one variant and task enter a mean: the ok ones of seeds without a failed repeat."""
     broken = np.isin(seeds, seeds[status == "failed"])
     return np.asarray((status == "ok") & ~broken)
 
 
 def state_counts(states: Iterable[str]) -> dict[str, int]:
-    """planned = ok + failed + lost + pending; what runs or was stopped counts as pending, to keep the sum."""
+    """Return planned = ok + failed + lost + pending; what runs or was stopped counts as pending, to keep the sum."""
     found = list(states)
     counts = {name: found.count(name) for name in ("ok", "failed", "lost")}
     return {"planned": len(found), **counts, "pending": len(found) - sum(counts.values())}
 
 
 def values_by_seed(seeds: npt.ArrayLike, values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """(seeds ascending, one number each): finite values only, repeats averaged within their seed.
+    """Return (seeds ascending, one number each): finite values only, repeats averaged within their seed.
 
     The caller owes the reader the count of what is left out: `summary` calls it `missing`.
     """
@@ -214,7 +214,7 @@ def seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64],
 def history(
     store: Store, metrics: Sequence[str] | None = None, *, members: Iterable[Member] | None = None
 ) -> pd.DataFrame:
-    """One row a run and step, sorted by task, variant, seed, repeat and step.
+    """Return one row per run and step, sorted by task, variant, seed, repeat and step.
 
     Columns: task and variant (categories), seed, repeat, step, then the metrics by name, or those asked for.
     NaN where a run logged nothing at that step or logged NaN; infinities stay. Logging twice at a step fills
@@ -278,7 +278,7 @@ def _stacked(
 
 
 def band(curves: pd.DataFrame, metric: str, level: float = 0.95) -> pd.DataFrame:
-    """The mean over seeds at each step with a pointwise Student t interval; nothing is interpolated.
+    """Return the mean over seeds at each step with a pointwise Student t interval; nothing is interpolated.
 
     curves: rows of `history`, of one task and variant. Columns: step, n, mean, low, high; the interval is NaN
     where n = 1. It is pointwise: each step's interval covers at its level, the whole curve does not. A step
@@ -306,7 +306,7 @@ def _at_step(numbers: Floats, level: float) -> tuple[int, float, float, float]:
 
 
 def _step_by_seed(curves: pd.DataFrame, metric: str) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """(values (steps, seeds), the steps, whether the seed has a row at the step)."""
+    """Return (values (steps, seeds), the steps, whether the seed has a row at the step)."""
     values = curves[metric].to_numpy(np.float64)
     at, steps = pd.factorize(curves[STEP].to_numpy(), sort=True)
     who, seeds = pd.factorize(curves["seed"].to_numpy(), sort=True)

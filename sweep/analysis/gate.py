@@ -22,7 +22,7 @@ def checks(
     max_failures: int,
     level: float,
 ) -> Iterator[Check]:
-    """Every requirement for every candidate of every task; the base is the named arm, or the first."""
+    """Hold every candidate of every task against every requirement; the base is the named arm, or the first."""
     for arms in tasks if gates else ():
         of = next((arm for arm in arms if arm.name == base), arms[0])
         for candidate in [arm for arm in arms if arm is not of] or [of]:

@@ -16,7 +16,7 @@ from sweep.store import Member
 def medians(
     members: Sequence[Member], metric: str, label: Mapping[tuple[str, str], str], *, goal: str | None, level: float
 ) -> Iterator[Median]:
-    """The median of `metric` in every variant and task over seeds that converged with a value or failed.
+    """Yield the median of `metric` in every variant and task over seeds that converged with a value or failed.
 
     Nothing for a cell where seeds failed and no direction says which rank is the worst.
     """

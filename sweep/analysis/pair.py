@@ -48,7 +48,7 @@ MOST_COMPARED = 30  # arms of a task: 435 pairs; of more, the best is a question
 
 
 def converged(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
-    """The numbers of both arms; in paired designs of the seeds that both have, position i the same seed."""
+    """Return the numbers of both arms; in paired designs of the seeds that both have, position i the same seed."""
     first, second = a.values.get(metric, {}), b.values.get(metric, {})
     if not paired:
         return a.outcomes(metric, [*first]), b.outcomes(metric, [*second])
@@ -57,7 +57,7 @@ def converged(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Flo
 
 
 def finished(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
-    """As `converged`, with NaN for each failed seed; an ok seed without the metric is in neither."""
+    """Return what `converged` does, with NaN for each failed seed; an ok seed without the metric is in neither."""
     first, second = (_finished(arm, metric) for arm in (a, b))
     if paired:
         first = second = [seed for seed in first if seed in set(second)]
@@ -82,7 +82,7 @@ def pair(
     rng: np.random.Generator,
     permute: bool,
 ) -> Pair:
-    """Everything about one pair that does not depend on the others. each: the level of simultaneous intervals."""
+    """Return all of one pair that does not depend on the others. each: the level of simultaneous intervals."""
     first, second = converged(a, b, metric, paired=paired)
     there = bool(first.size and second.size)
     both = there and min(first.size, second.size) > 1
@@ -118,7 +118,7 @@ def pair(
 
 
 def tested(pair: Pair) -> float | None:
-    """The p value that Holm adjusts: none where looks have been taken that it has not paid for."""
+    """Return the p value that Holm adjusts: none where looks have been taken that it has not paid for."""
     if pair.difference is None or pair.interval is None or pair.sequenced:
         return None
     return pair.difference.p
@@ -148,7 +148,7 @@ def looks_of(a: Arm, b: Arm) -> Looks:
 def _orders(
     a: Arm, b: Arm, metric: str, goal: Goal | None, paired: bool, level: float
 ) -> tuple[Superiority | None, WinRate | None]:
-    """P(A better than B) over independent seeds and wins over the same ones, failed seeds ranked worst.
+    """Return P(A better than B) over independent seeds and wins over the same ones, failed seeds ranked worst.
 
     Of a metric without a direction, "better" is "larger", and failures have no rank.
     """
@@ -189,7 +189,7 @@ def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
 
 
 def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> TwoWay | None:
-    """The difference over seeds AND examples, where both arms kept predictions for the same test set."""
+    """Return the difference over seeds AND examples, where both arms kept predictions for the same test set."""
     first, second = (examples_of(arm.store, arm.members, metric) for arm in (a, b))
     if isinstance(first, Remark) or isinstance(second, Remark) or not np.array_equal(first.ids, second.ids):
         return None

@@ -51,13 +51,13 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
 
 
 def _is_rule(a: Arm, b: Arm, pair: Pair) -> bool:
-    """Whether a rule can order the two: groups of variants are no variants, and it cannot name them."""
+    """Return whether a rule can order the two: groups of variants are no variants, and it cannot name them."""
     real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]}
     return a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real
 
 
 def _upper(pair: Pair) -> float | None:
-    """Upper 80 % limit of the sd that the difference is measured against."""
+    """Return the upper 80 % limit of the sd that the difference is measured against."""
     found = pair.difference
     if found is None or not found.error:
         return None

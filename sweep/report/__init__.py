@@ -1,6 +1,6 @@
 """What is said of a finished directory: as text, Markdown, LaTeX, HTML and figures. Loads neither torch nor Ray.
 
-Its parts, and pandas with them, are loaded as they are asked for: who only looks at a sweep while it runs needs
+Its parts, and pandas with them, are loaded as they are asked for: watching a sweep while it runs needs
 `sweep.report.live` alone. Figures are in `sweep.report.figures`, apart from the rest because they load matplotlib.
 """
 

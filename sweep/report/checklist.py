@@ -92,7 +92,7 @@ def _code(store: Store) -> str:
 
 
 def _compute(members: list[Member]) -> Table:
-    """Seconds by outcome. Attempts that died before a record was written left no time behind, and are counted."""
+    """Return seconds by outcome. Attempts that died before a record was written left no time, and are counted."""
     ended = [m.record for m in members if m.record is not None]
     ok = [each.seconds for each in ended if each.status == "ok"]
     failed = [each.seconds for each in ended if each.status == "failed"] + [s for m in members for s in _moved(m)]
@@ -107,7 +107,7 @@ def _compute(members: list[Member]) -> Table:
 
 
 def _moved(member: Member) -> Iterator[float]:
-    """Seconds of failed records that a retry moved into their attempts."""
+    """Yield the seconds of failed records that a retry moved into their attempts."""
     for attempt in attempts_of(member.path):
         try:
             yield record.decode(read(attempt / RECORD, record.LIMIT)).seconds

@@ -1,4 +1,4 @@
-"""A comparison as a Document: which is best, the arms ranked, who beats whom, and prose for what is significant."""
+"""A comparison as a Document: which is best, the arms ranked, which beats which, and prose for what is significant."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Told(Comparison):
 
     @property
     def why(self) -> str:
-        """How pairs were made."""
+        """Return how pairs were made."""
         return design(self.design)
 
     @property
@@ -143,7 +143,7 @@ def standing(found: Comparison, task: str) -> Iterator[str]:
 
 
 def _sentences(found: Comparison) -> Iterator[Note]:
-    """A sentence for each pair that is significant or of which a side failed."""
+    """Yield a sentence for each pair that is significant or of which a side failed."""
     chosen = [pair for pair in found.pairs if pair.verdict != "none" or pair.failures]
     ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
     for pair in ordered[:MOST_PAIRS]:
@@ -165,7 +165,7 @@ def _alone(pair: Pair, found: Comparison) -> Iterator[Table | Note]:
 
 
 def _arms(found: Comparison, task: str) -> Iterator[Table]:
-    """The arms, the best mean first."""
+    """Yield the table of arms, the best mean first."""
     sides = list(sides_of(found, task).values())
     if found.goal is not None:
         sides = by_mean(sides, found.goal)
@@ -183,7 +183,7 @@ def _arms(found: Comparison, task: str) -> Iterator[Table]:
 
 
 def _matrix(found: Comparison, task: str) -> Iterator[Table]:
-    """Who is better in each pair."""
+    """Yield the table of which arm is better in each pair."""
     names = list(sides_of(found, task))
     if not 2 < len(names) <= MOST_MATRIX:
         return

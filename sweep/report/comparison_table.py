@@ -18,12 +18,12 @@ from sweep.words import shown
 
 
 def markdown(found: Comparison) -> str:
-    """The pairs as a Markdown table with footnotes."""
+    """Return the pairs as a Markdown table with footnotes."""
     return document.markdown(document.of(_table(found)))
 
 
 def latex(found: Comparison) -> str:
-    """The table of `markdown` as LaTeX; needs only the booktabs package."""
+    """Return the table of `markdown` as LaTeX; needs only the booktabs package."""
     return document.latex(document.of(_table(found)))
 
 

@@ -121,7 +121,7 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
 
 
 def _shared(lines: Sequence[str]) -> int:
-    """How many characters all of the lines begin with."""
+    """Return how many characters all of the lines begin with."""
     each = enumerate(zip(*lines, strict=False))
     return next((i for i, characters in each if len(set(characters)) > 1), min(map(len, lines)))
 

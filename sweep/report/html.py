@@ -166,7 +166,7 @@ def _headline(report: Report) -> Headline:
 
 
 def _grouped(report: Report) -> list[dict[str, str]]:
-    """The runs without a result by what went wrong and where."""
+    """Return the runs without a result by what went wrong and where."""
     made = []
     for group in failures.groups_of(report.causes):
         first, several = group[0], len(group) > 1

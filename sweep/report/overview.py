@@ -81,7 +81,7 @@ def _listed(make: Callable[[], Iterable[Note | Table]]) -> list[Note | Table]:
 
 
 def _lead(said: Sequence[Headline]) -> Iterator[Note]:
-    """What is read first; several tasks share what their values mean where that is the same."""
+    """Yield what is read first; several tasks share what their values mean where that is the same."""
     told = said[:MOST_TASKS]
     shared = len({one.means for one in told}) == 1
     for one in told:
@@ -102,7 +102,7 @@ def _untold(said: Sequence[Headline]) -> Iterator[Note]:
 
 
 def _primary(report: Report) -> Iterator[Table | Note]:
-    """The rows of the primary metric, the best mean first, each parameter in a column of its own."""
+    """Yield the rows of the primary metric, the best mean first, each parameter in a column of its own."""
     rows = report.primary_rows
     if not rows:
         return
@@ -197,7 +197,7 @@ def _score(score: Score) -> list[str]:
 
 
 def _groups(report: Report, most: int) -> Iterator[Note]:
-    """What went wrong, once for all runs that it happened to, and the log of the first."""
+    """Yield what went wrong, once for all runs that it happened to, and the log of the first."""
     found = failures.groups_of(report.causes)
     for group in found[:most]:
         yield Note(f"{failures.title(group, report)}: {shown(failures.message(group), 160)}", "failure")

@@ -14,7 +14,7 @@ SIGNIFICANT = ("significant, not meaningful", "significant, may be meaningful", 
 
 
 def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
-    """The conclusion and its interval; with failures the failure rates come first, the means last."""
+    """Return the conclusion and its interval; with failures the failure rates come first, the means last."""
     if pair.failures is None:
         return _means(pair, goal, family)
     return f"{_failing(pair)} Of {over(pair)}: {_means(pair, goal, family)}"

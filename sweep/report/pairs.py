@@ -36,7 +36,7 @@ def better(found: Comparison) -> str:
 
 
 def pair_label(pair: Pair | Exploratory) -> str:
-    """ "A - B", with its task."""
+    """Return "A - B", with its task."""
     a, b = (side.name if isinstance(side, Side) else side for side in (pair.a, pair.b))
     return f"{of_task(pair.task)}{shown(a)} - {shown(b)}"
 
@@ -61,14 +61,14 @@ def _side(side: Side, pair: Pair) -> list[str]:
 
 
 def _column(pair: Pair) -> int | None:
-    """Decimals of both arms: those of the difference, and more where the spread of one arm is far smaller."""
+    """Return the decimals of both arms: those of the difference, more where the spread of one arm is far smaller."""
     spreads = (places(side.sd) for side in (pair.a, pair.b) if side.sd)
     known = [found for found in (scale(pair.interval), *spreads) if found is not None]
     return max(known, default=None)
 
 
 def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
-    """(name, value) of each number of a pair."""
+    """Yield (name, value) of each number of a pair."""
     made, places = pair.difference, scale(pair.interval)
     said, looks = stamp(pair), unadjusted(pair.looks)
     if made is not None:
@@ -128,7 +128,7 @@ def permutation(test: Permutation) -> str:
 
 
 def flattery(pair: Pair) -> str:
-    """By how much the best seeds flatter; "" where nothing is known of it."""
+    """Say by how much the best seeds flatter; "" where nothing is known of it."""
     known = [side for side in (pair.a, pair.b) if side.best is not None and side.inflation]
     if not known:
         return ""
@@ -137,7 +137,7 @@ def flattery(pair: Pair) -> str:
 
 
 def overview(found: Comparison) -> Rows:
-    """A row a pair."""
+    """Return one row per pair."""
     sure = f"Bonferroni {percent(bonferroni_level(found.level, len(found.pairs)), 4)} CI"
     rows: Rows = [["pair", "difference", sure, "p (Holm)", better(found)]]
     for pair in found.pairs:
@@ -157,12 +157,12 @@ def numbers(pair: Pair, interval: Interval | None, places: int | None) -> list[s
 
 
 def stamps(found: Comparison) -> list[str]:
-    """What the intervals of an overview do not account for."""
+    """Say what the intervals of an overview do not account for."""
     return [f"intervals {said}" for said in sorted({stamp(pair) for pair in found.pairs} - {""})]
 
 
 def exploratory(found: Comparison) -> Rows:
-    """A row a further metric of a pair, as many as are shown."""
+    """Return one row per further metric of a pair, as many as are shown."""
     rows: Rows = [["exploratory, unadjusted", "difference", f"{percent(found.level)} CI"]]
     several = len(found.pairs) > 1
     for one in found.exploratory[:MOST_EXPLORATORY]:
@@ -174,7 +174,7 @@ def exploratory(found: Comparison) -> Rows:
 
 
 def unlisted(found: Comparison) -> str:
-    """How many further metrics have no row; "" where all have one."""
+    """Say how many further metrics have no row; "" where all have one."""
     more = len(found.exploratory) - MOST_EXPLORATORY
     return f"… and {more} more: --format json has every one" if more > 0 else ""
 
@@ -194,7 +194,7 @@ def _why(made: Decision) -> str:
 
 
 def judged(check: Check) -> Iterator[str]:
-    """A requirement and whom it was held against; then why it was decided so."""
+    """Yield a requirement and what it was held against, then why it was decided so."""
     made = check.decision
     against = "" if check.base == check.candidate else f" (base {shown(check.base)})"
     candidate = f"{shown(check.candidate)}{against}: " if check.candidate else ""

@@ -33,7 +33,7 @@ def markdown(
     spread: Spread = "ci",
     best: Best | None = None,
 ) -> str:
-    """One row a configuration as a Markdown table, with its footnotes; several reports share one table.
+    """Return one row per configuration as a Markdown table, with its footnotes; several reports share one table.
 
     metrics: by default those of the primary metric's split. spread: "ci" prints mean ± half-width of the t
     interval, "sd" mean ± standard deviation, and the header says which. best: what is bold in the primary
@@ -50,7 +50,7 @@ def latex(
     spread: Spread = "ci",
     best: Best | None = None,
 ) -> str:
-    """The table of `markdown` as LaTeX; needs only the booktabs package."""
+    """Return the table of `markdown` as LaTeX; needs only the booktabs package."""
     return document.latex(document.of(_table(reports, metrics, in_percent, spread, best)))
 
 

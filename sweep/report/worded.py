@@ -23,7 +23,7 @@ class Report(Overview):
 
     @cached_property
     def headlines(self) -> tuple[str, ...]:
-        """The headline of each row of the primary metric, or why there is none."""
+        """Return the headline of each row of the primary metric, or why there is none."""
         return tuple(str(headline(self, row)) for row in self.primary_rows) or (silence(self.counts),)
 
     @property
@@ -40,27 +40,27 @@ class Report(Overview):
 
     @property
     def result(self) -> str:
-        """How the reported values were chosen."""
+        """Say how the reported values were chosen."""
         return remarks.result_rule(self.result_rules)
 
     @property
     def reproducibility(self) -> str:
-        """What was proven of equal bits."""
+        """Say what was proven of equal bits."""
         return remarks.reproducibility(self.stamp)
 
     @property
     def stopping(self) -> str:
-        """Where the rule stands that chose the number of seeds."""
+        """Say where the rule stands that chose the number of seeds."""
         return stopping.summary(self.until, self.called)
 
     @property
     def over(self) -> str:
-        """What the interval of the primary metric is over, and for which target it holds."""
+        """Say what the interval of the primary metric is over, and for which target it holds."""
         return scope("" if self.mode == ADOPTED else self.primary, self.vary, self.ratio)
 
     @property
     def how(self) -> str:
-        """How the runs were made: "fast, cpu, 1 thread per run"."""
+        """Say how the runs were made: "fast, cpu, 1 thread per run"."""
         threads = plural(self.threads, "thread")
         return "adopted: not run here" if self.mode == ADOPTED else f"{self.mode}, {self.device}, {threads} per run"
 

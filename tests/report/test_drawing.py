@@ -32,7 +32,7 @@ def linear(colors):
 
 
 def lab(rgb):
-    """CIE L*a*b* of linear sRGB, D65: distances of 20 are told apart in small marks."""
+    """Return CIE L*a*b* of linear sRGB, D65: distances of 20 are told apart in small marks."""
     xyz = rgb @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
     f = np.cbrt(np.maximum(xyz / [0.9505, 1, 1.089], 0.008856))
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)

@@ -20,7 +20,7 @@ SEEDS = range(6)
 
 
 def words(figure):
-    """Every text of a figure, with those of its legends."""
+    """Return every text of a figure, with those of its legends."""
     return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
 
 

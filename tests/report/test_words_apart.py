@@ -33,7 +33,7 @@ def results() -> Iterator[type[Any]]:
 
 
 def sentences(made: type[Any]) -> list[str]:
-    """The fields of a dataclass that are text of no known kind."""
+    """Return the fields of a dataclass that are text of no known kind."""
     texts = {"str", "str | None", "tuple[str, ...]", "list[str]", "Sequence[str]"}
     if made is About:  # what a file says
         return []
