@@ -75,6 +75,12 @@ def format_seeds(seeds: Iterable[int]) -> str:
     return ",".join(f"{a}-{b}" if b - a > 1 else ",".join(map(str, range(a, b + 1))) for a, b in stretches)
 
 
+def natural(label: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key that puts seed9 before seed10."""
+    parts = re.findall(r"\d+|\D+", label)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
+
+
 def seeds_file(raw: object, folder: Path) -> Path | None:
     """Return the file that `raw` names: `@file`, or the name of one that is in `folder`."""
     text = raw.strip(_BLANKS) if isinstance(raw, str) else ""

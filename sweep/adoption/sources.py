@@ -21,6 +21,7 @@ from sweep.metrics.read import CSV, JSON, candidates
 from sweep.metrics.rows import STEPS, Row, number, settle
 from sweep.metrics.tensorboard import event_files
 from sweep.nested import flatten
+from sweep.seeds import natural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,11 +105,6 @@ def opened(
 def _tracked(kind: str, entries: Sequence[Entry], roles: Roles, path: Path) -> Source:
     names = [entry.names for entry in entries if entry.found is not None]
     return Source(kind, entries, differing(roles, names), path.resolve().stem)
-
-
-def natural(text: str) -> list[Any]:
-    """Return a key that puts version_9 before version_10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def value(text: str) -> Any:

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sweep.adoption.sources import Entry, Roles, Source, matching, natural, value
+from sweep.adoption.sources import Entry, Roles, Source, matching, value
 from sweep.config.schema import Collect, Config
 from sweep.errors import ConfigError, StoreError, some
 from sweep.metrics import Found, Left
@@ -21,7 +21,7 @@ from sweep.nested import assign
 from sweep.number import number
 from sweep.plan import RunSpec, Target, content_id, folder_name
 from sweep.prepare import versions
-from sweep.seeds import LARGEST, format_seeds
+from sweep.seeds import LARGEST, format_seeds, natural
 from sweep.store import Failure, Manifest, Member, Record, Store, atomic, history, predictions
 from sweep.store.manifest import SeedEntry
 from sweep.store.names import HISTORY, PREDICTIONS

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sweep.ensemble.members import Members, natural, refuse_missing, stack
+from sweep.ensemble.members import Members, refuse_missing, stack
 from sweep.errors import EnsembleError, SweepError
+from sweep.seeds import natural
 from sweep.store import Member, Store
 from sweep.variants import variants_of
 

@@ -7,7 +7,6 @@ and otherwise left as the member saved them.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from sweep.ensemble.score import Floats, Ints
 from sweep.errors import EnsembleError, some
+from sweep.seeds import natural
 from sweep.store import Predictions
 
 MOST_NAMED = 4  # members of one shape that are named, and shapes that are listed
@@ -135,12 +135,6 @@ def refuse_missing(absent: Sequence[tuple[str, str]], split: str, allow_missing:
             f"{split}: there are no predictions of {listing(absent)}",
             hint="run the sweep again to fill the gap, or pass --allow-missing to build from those present",
         )
-
-
-def natural(label: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts seed9 before seed10."""
-    parts = re.findall(r"\d+|\D+", label)
-    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
 
 
 def listing(missing: Sequence[tuple[str, str]]) -> str:
