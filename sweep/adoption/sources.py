@@ -318,8 +318,9 @@ def of_frame(
             for at in rows
         ]  # fmt: skip
         said = {key: names[rows[0]][key] for key in used}
-        entry = _settled(said, f"{place}: row {rows[0] + 1}", logged, state[rows[0]] if state else "", step)
-        lacking = entry.found is None and not entry.why.startswith("its tracker")
+        ended = state[rows[0]] if state else ""
+        entry = _settled(said, f"{place}: row {rows[0] + 1}", logged, ended, step)
+        lacking = entry.found is None and ended not in _AT_WORK
         entries.append(replace(entry, why=f"no value of {', '.join(chosen[:5])}") if lacking else entry)
     return Source(kind, entries, roles, name)
 
