@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -61,6 +61,11 @@ class Roles:
     task: str | None = None
     variant: tuple[str, ...] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names that have a role."""
+        return tuple(name for name in (self.seed, self.task, *(self.variant or ())) if name is not None)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -69,8 +74,7 @@ class Source:
     kind: str
     entries: Sequence[Entry]
     roles: Roles
-    name: str = "adopted"
-    notes: tuple[str, ...] = field(default=())
+    name: str
 
 
 def opened(
@@ -176,8 +180,8 @@ def _expression(part: str, known: Mapping[str, str], seed: str) -> str:
 
 def _pattern(text: str, roles: Roles, collect: Collect | None) -> Source:
     names = _PART.findall(text)
-    for role in (roles.seed, roles.task, *(roles.variant or ())):
-        if role is not None and role not in names:
+    for role in roles.names:
+        if role not in names:
             raise ConfigError(f"the pattern has no part {{{role}}}", where=text, hint=f"it has {', '.join(names)}")
     found = matching(text)
     if not found:
@@ -185,9 +189,7 @@ def _pattern(text: str, roles: Roles, collect: Collect | None) -> Source:
     seed = roles.seed or next((name for name in names if name in SEEDS), None)
     task = roles.task or ("task" if "task" in names else None)
     rest = tuple(dict.fromkeys(name for name in names if name not in (seed, task)))
-    entries = [
-        _read(path, {name: value(part) for name, part in values.items()}, collect) for path, values in found
-    ]  # fmt: skip
+    entries = [_read(path, {name: value(part) for name, part in values.items()}, collect) for path, values in found]
     fixed = [part for part in Path(text).parts[:-1] if not _PART.search(part) and "*" not in part and part != os.sep]
     called = fixed[-1] if fixed and fixed[-1] not in (".", "..") else "adopted"
     return Source("files", entries, Roles(seed, task, roles.variant if roles.variant is not None else rest), called)
@@ -214,28 +216,27 @@ def _read(path: Path, names: Mapping[str, Any], collect: Collect | None) -> Entr
 def read(path: Path, collect: Collect | None = None) -> Found:
     """Return the metrics of a run's file or folder, as those of a program that has ended. Raises: SweepError."""
     path = path.resolve()
-    text = ""
     if path.is_dir():
-        wanted, folder = collect, path
+        left = Left(path, {}, None, "")
         try:
-            return metrics(wanted, Left(folder, {}, None, text))
+            return metrics(collect, left)
         except SweepError as error:
-            held = [name for name, _ in candidates(Left(folder, {}, None, text))] if collect is None else []
+            held = [name for name, _ in candidates(left)] if collect is None else []
             if not held:
                 raise
             raise ConfigError(f"{' and '.join(held)} hold metrics: --metrics {held[0]}", where=str(path)) from error
-    folder, name, ending = path.parent, path.name, path.suffix.lower()
     if collect is not None and (collect.json_file or collect.csv or collect.tensorboard):
         raise ConfigError("the pattern names files, and --metrics files in folders", hint="name one of them")
-    if "tfevents" in name:
+    ending = path.suffix.lower()
+    if "tfevents" in path.name:
         wanted = Collect(tensorboard=".")
     elif ending in JSON:
-        wanted = Collect.model_validate({"json": name})
+        wanted = Collect.model_validate({"json": path.name})
     elif ending in (*CSV, ".parquet"):
-        wanted = Collect(csv=name)
+        wanted = Collect(csv=path.name)
     else:
-        wanted, folder, text = collect, path, path.read_text(encoding="utf-8", errors="replace")
-    return metrics(wanted, Left(folder, {}, None, text))
+        return metrics(collect, Left(path, {}, None, path.read_text(encoding="utf-8", errors="replace")))
+    return metrics(wanted, Left(path.parent, {}, None, ""))
 
 
 # Tables
@@ -283,12 +284,12 @@ def of_frame(
     """
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
-    for wanted in (roles.seed, roles.task, *(roles.variant or ()), *metrics, step):
+    for wanted in (*roles.names, *metrics, step):
         if wanted is not None and wanted not in columns:
             raise ConfigError(f"no column {wanted!r}", where=place, hint=f"columns: {', '.join(columns[:20])}")
     if twice := [column for at, column in enumerate(columns) if column in columns[:at]]:
         raise ConfigError(f"two columns are called {twice[0]!r}", where=place)
-    named = {roles.seed, roles.task, *(roles.variant or ()), *metrics}
+    named = {*roles.names, *metrics}
     step = step or next((column for column in STEPS if column in columns and column not in named), None)
     tracker = {column for column in columns if column in _WANDB or column.startswith("_")} if kind != "table" else set()
     left = [column for column in columns if column not in {*named, step, *tracker}]
@@ -297,12 +298,12 @@ def of_frame(
     about = [column for column in left if column not in chosen]
     if step is not None and roles.variant is None:  # what changes within a run names none
         about = [column for column in about if frame[column].dtype.kind not in "fiu" or column in SEEDS]
-    about = [column for column in (roles.seed, roles.task, *(roles.variant or ()), *about) if column]
+    about = [column for column in (*roles.names, *about) if column]
     names: list[dict[str, Any]] = [
         {str(key): _plain(each) for key, each in row.items()} for row in frame[about].to_dict("records")
     ]  # fmt: skip
     roles = differing(roles, names)
-    used = [column for column in (roles.seed, roles.task, *(roles.variant or ())) if column]
+    used = roles.names
     steps = frame[step].tolist() if step is not None else None
     state = [str(each).lower() for each in frame["State"]] if kind != "table" and "State" in columns else None
     groups: dict[tuple[Any, ...], list[int]] = {}
