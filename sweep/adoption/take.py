@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -50,7 +50,7 @@ class Adoption:
     missing: Sequence[str]
     kind: str
     numbered: bool
-    files: Mapping[Key, Mapping[str, Path]] = field(default_factory=dict)
+    files: Mapping[Key, Mapping[str, Path]]
 
     def lines(self) -> Iterator[str]:
         """Yield what is shown before anything is written."""
@@ -121,7 +121,8 @@ def adoption(
     kept: the pattern of prediction files. Raises: ConfigError where nothing can be read, StoreError where `out` holds
     something else.
     """
-    old = _existing(out)
+    store = _existing(out)
+    old = store.manifest if store else None
     entries = [(source.roles, entry) for source in sources for entry in source.entries]
     if not any(entry.found is not None for _, entry in entries):
         places = "; ".join(f"{entry.place}: {entry.why}" for _, entry in entries[:3])
@@ -141,7 +142,7 @@ def adoption(
     runs = {key: its[0] for key, its in claims.items() if its[0].found is not None}
     manifest = _manifest(out, old, tasks, points, set(claims), config, names, numbered, origin)
     planned = {(c["task"], c["variant"], seed) for c in manifest.experiment["cells"] for seed in c["seeds"]}
-    there = {(m.task, m.variant, m.seed) for m in Store.open(out).scan() if m.record is not None} if old else set()
+    there = {(m.task, m.variant, m.seed) for m in store.scan() if m.record is not None} if store else set()
     missing = [_called(key) for key in sorted(planned - set(runs) - there)]
     unread = [entry for _, entry in entries if entry.found is None] + strays
     kind = some(source.kind for source in sources)
@@ -151,25 +152,30 @@ def adoption(
 
 def _without_strays(entries: list[tuple[Roles, Entry]]) -> tuple[list[tuple[Roles, Entry]], list[Entry]]:
     """Return the entries that have a seed, and those that have none where others have one: nothing says which run."""
-    if not any(roles.seed and entry.names.get(roles.seed) is not None for roles, entry in entries):
+    kept = [each for each in entries if _named_seed(*each) is not None]
+    if not kept:
         return entries, []
-    kept = [(roles, entry) for roles, entry in entries if roles.seed and entry.names.get(roles.seed) is not None]
-    strays = [entry for roles, entry in entries if not (roles.seed and entry.names.get(roles.seed) is not None)]
+    strays = [entry for roles, entry in entries if _named_seed(roles, entry) is None]
     return kept, [replace(each, found=None, why=each.why or "names no seed, and others do") for each in strays]
 
 
-def _existing(out: Path) -> Manifest | None:
+def _named_seed(roles: Roles, entry: Entry) -> Any:
+    """Return the seed as the place of a run names it, or None."""
+    return entry.names.get(roles.seed) if roles.seed else None
+
+
+def _existing(out: Path) -> Store | None:
     if not Store.exists(out):
         return None
-    found = Store.open(out).manifest
-    if not found.adopted:
+    found = Store.open(out)
+    if not found.manifest.adopted:
         raise StoreError("holds a sweep that was run here", where=str(out), hint="name another --out")
     return found
 
 
 def _seeds(entries: Sequence[tuple[Roles, Entry]], names: dict[str, int]) -> tuple[list[int], bool]:
     """The seed of each entry, and whether they were only counted; `names` learns those that are no numbers."""
-    said = [entry.names.get(roles.seed) if roles.seed else None for roles, entry in entries]
+    said = [_named_seed(roles, entry) for roles, entry in entries]
     seeds = [each for each in said if type(each) is int and 0 <= each <= LARGEST]
     if len(seeds) == len(said) and not names:
         return seeds, False
@@ -177,8 +183,9 @@ def _seeds(entries: Sequence[tuple[Roles, Entry]], names: dict[str, int]) -> tup
         count: Counter[tuple[str, Point]] = Counter()
         made = []
         for roles, entry in entries:
-            made.append(count[_cell(roles, entry.names)])
-            count[_cell(roles, entry.names)] += 1
+            cell = _cell(roles, entry.names)
+            made.append(count[cell])
+            count[cell] += 1
         return made, True
     for label in sorted({str(each) for each in said} - set(names), key=natural):
         names[label] = max(names.values(), default=-1) + 1
