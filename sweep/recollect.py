@@ -120,7 +120,7 @@ def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
             found = Found({}, so_far(collect, left))
             message = "; ".join(part for part in (problem.what, problem.hint) if part)
             failure = Failure("returned", message, where=problem.where or "")
-    rows = "".join(history.line(step, row) for step, row in found.history).encode()
+    rows = history.encode(found.history)
     id_ = identity(collect)
     name = HISTORY_AGAIN.format(id=secrets.token_hex(4))
     said = old.collected.get("notes") or ()

@@ -317,7 +317,7 @@ def _made(plan: Adoption, key: Key) -> tuple[Record, dict[str, bytes]]:
     if failure is None and bad:
         failure = Failure("diverged", f"{bad[0]} is {number(found.metrics[bad[0]])}")
     if found.history:
-        files[HISTORY] = "".join(history.line(step, row) for step, row in found.history).encode()
+        files[HISTORY] = history.encode(found.history)
     for split, path in plan.files.get(key, {}).items():
         way = Collect(predictions={split: path.name})
         for _, arrays, note in read_predictions(way, Left(path.resolve().parent, {}, None, "")):

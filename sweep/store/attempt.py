@@ -276,9 +276,9 @@ class Attempt:
         """Begin with the first `rows` rows of the history that stands beside an adopted checkpoint."""
         self.close()
         kept = history.read(source / HISTORY)[:rows]
-        text = "".join(history.line(r["step"], {k: v for k, v in r.items() if k != "step"}) for r in kept)
-        if text or (self.path / HISTORY).exists():
-            atomic.write(self.path / HISTORY, text.encode(), durable=False)
+        data = history.encode((r["step"], {k: v for k, v in r.items() if k != "step"}) for r in kept)
+        if data or (self.path / HISTORY).exists():
+            atomic.write(self.path / HISTORY, data, durable=False)
         return kept
 
     def size(self) -> int:

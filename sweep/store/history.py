@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,11 @@ class Table(NamedTuple):
 def line(step: int, metrics: Mapping[str, float]) -> str:
     """One row as text, keys in the order they were logged."""
     return atomic.dumps({"step": step, **metrics}, indent=None) + "\n"
+
+
+def encode(rows: Iterable[tuple[int, Mapping[str, float]]]) -> bytes:
+    """Return the content of the file for these steps and their metrics."""
+    return "".join(line(step, metrics) for step, metrics in rows).encode()
 
 
 def parse(data: bytes) -> list[Row]:
