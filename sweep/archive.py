@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 from sweep.errors import StoreError
 from sweep.export import export
@@ -46,8 +46,8 @@ def pack(store: Store, out: Path) -> int:
     return len(files)
 
 
-def _written(stream: object, files: dict[str, Path]) -> None:
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
+def _written(stream: IO[bytes], files: dict[str, Path]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files.items():
             archive.write(path, name)
 
@@ -68,7 +68,7 @@ def crate(store: Store, files: dict[str, Path]) -> dict[str, object]:
     entries = [
         {
             "@id": name, "@type": "File", "encodingFormat": KINDS.get(path.suffix, "application/octet-stream"),
-            "contentSize": str(path.stat().st_size), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "contentSize": str(path.stat().st_size), "sha256": atomic.file_digest(path),
         }
         for name, path in files.items()
     ]  # fmt: skip
