@@ -10,7 +10,7 @@ import click
 
 from sweep.cli import options
 from sweep.cli.output import say
-from sweep.store import Store
+from sweep.store import Reading
 from sweep.words import path_argument
 
 
@@ -37,7 +37,7 @@ def export(directory: Path, kind: str, out: Path | None) -> int:
     """
     from sweep import export as exports
 
-    store = Store.open(directory)
+    store = Reading.of(directory)
     folder = out if out is not None else Path(f"{directory.resolve().name}-{kind}")
     made = exports.export(store, kind, folder)  # type: ignore[arg-type]  # click has checked the word
     for path in made if len(made) <= 12 else made[:6]:

@@ -9,7 +9,7 @@ import click
 from sweep.cli import options
 from sweep.cli.output import say
 from sweep.errors import ConfigError
-from sweep.store import Store
+from sweep.store import Reading
 from sweep.words import path_argument
 
 
@@ -25,7 +25,7 @@ def pack(directory: Path, out: Path | None) -> int:
     """
     from sweep import archive
 
-    store = Store.open(directory)
+    store = Reading.of(directory)
     target = out if out is not None else Path(f"{directory.resolve().name}.zip")
     if target.suffix != ".zip":
         raise ConfigError(f"{target.name} is no name for a zip", where="--out", hint=f"--out {target.name}.zip")
