@@ -109,3 +109,10 @@ def test_the_checklist_counts_what_failed_and_what_it_cost(made: Store, capfd: p
     assert "not recorded: to be answered by you" in said
     assert "1 of 4 runs failed" in methods(build(made))
     assert main(["report", str(made.path), "--checklist", "--format", "latex"]) == 0
+
+
+def test_a_link_to_a_zip_is_refused_in_words(made: Store, tmp_path: Path) -> None:
+    archive.pack(made, tmp_path / "sent.zip")
+    (tmp_path / "link.zip").symlink_to(tmp_path / "sent.zip")
+    with pytest.raises(StoreError, match="cannot be unpacked"):
+        Store.open(tmp_path / "link.zip")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import stat
 import zipfile
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
 from sweep.errors import StoreError
@@ -33,25 +33,30 @@ def unpacked(path: Path, cache: Path) -> Path:
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
     try:
         with atomic.opened(path) as stream:
-            folder = cache / f"{name}-{hashlib.file_digest(stream, 'sha256').hexdigest()[:12]}"
-            if (folder / MANIFEST).exists():
-                return folder
-            stream.seek(0)
-            with zipfile.ZipFile(stream) as archive:
-                chosen = _chosen(archive, path)
-                partial = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-                shutil.rmtree(partial, ignore_errors=True)
-                for item in chosen:
-                    target = partial / PurePosixPath(item.filename)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(item) as source, target.open("xb") as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)
-                partial.rename(folder)
+            folder = cache / f"{name}-{atomic.stream_digest(stream)[:12]}"
+            if not (folder / MANIFEST).exists():
+                _unpack(stream, path, folder)
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        if isinstance(error, OSError) and (folder / MANIFEST).exists():
-            return folder  # another command unpacked it meanwhile
         raise StoreError(f"cannot be unpacked ({error})", where=str(path), hint="ask for it again") from error
     return folder
+
+
+def _unpack(stream: BufferedReader, path: Path, folder: Path) -> None:
+    """Unpack beside `folder`, which then appears whole. Raises: StoreError, and what zip files and the disk raise."""
+    with zipfile.ZipFile(stream) as archive:
+        chosen = _chosen(archive, path)
+        partial = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            for item in chosen:
+                target = partial / PurePosixPath(item.filename)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(item) as source, target.open("xb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+            partial.rename(folder)
+        except OSError:
+            if not (folder / MANIFEST).exists():  # else another command unpacked it meanwhile
+                raise
 
 
 def _chosen(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
