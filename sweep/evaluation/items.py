@@ -17,8 +17,6 @@ from sweep.stats.sample import Floats
 from sweep.store import Member, Store
 from sweep.store.names import SCORES
 
-HEAD, TAIL = SCORES.split("{name}")
-
 
 @dataclass(frozen=True)
 class Pass:
@@ -74,8 +72,7 @@ class Compared:
 
 def names(store: Store) -> list[str]:
     """Return the names of the sets of items that runs of a directory saved, sorted."""
-    files = {name for m in store.scan() if m.record is not None for name in m.record.artifacts}
-    return sorted(f.removeprefix(HEAD).removesuffix(TAIL) for f in files if f.startswith(HEAD) and f.endswith(TAIL))
+    return sorted({name for member in store.scan() for name in store.scored(member)})
 
 
 def items(store: Store, name: str, *, ks: Sequence[int] = (), level: float = 0.95) -> list[Items]:

@@ -15,7 +15,19 @@ from typing import IO, Any
 from sweep.errors import SweepError
 from sweep.store import atomic, history, lock, predictions
 from sweep.store.masking import masked
-from sweep.store.names import ABOUT, ATTEMPT, CHECKPOINT, HISTORY, LOG, MODEL, MODEL_ABOUT, PREDICTIONS, SCORES, WORK
+from sweep.store.names import (
+    ABOUT,
+    ATTEMPT,
+    CHECKPOINT,
+    HISTORY,
+    LOG,
+    MODEL,
+    MODEL_ABOUT,
+    PREDICTIONS,
+    SCORES,
+    WORK,
+    filled,
+)
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.record import Artifact
@@ -33,8 +45,8 @@ def is_checkpoint(path: Path) -> bool:
 
 def is_result(name: str) -> bool:
     """Return whether a file holds results that we read; any other in an attempt is the user's own."""
-    ours = (PREDICTIONS.split("{split}"), SCORES.split("{name}"))
-    return name in (HISTORY, MODEL, MODEL_ABOUT) or any(name.startswith(a) and name.endswith(z) for a, z in ours)
+    saved = any(filled(pattern, name) is not None for pattern in (PREDICTIONS, SCORES))
+    return saved or name in (HISTORY, MODEL, MODEL_ABOUT)
 
 
 Stamp = tuple[int, int, int]

@@ -38,6 +38,7 @@ from sweep.store.names import (
     STOP,
     TOKEN,
     WORK,
+    filled,
     inside,
 )
 from sweep.store.owner import Owner, now, this_process
@@ -304,10 +305,8 @@ class Store:
         return 0 if folder.is_symlink() or not folder.is_dir() else len(stamps(folder))
 
     def splits(self, member: Member) -> list[str]:
-        """The splits that a finished run has predictions for."""
-        head, tail = PREDICTIONS.split("{split}")
-        names = member.record.artifacts if member.record is not None else ()
-        return sorted(n[len(head) : -len(tail)] for n in names if n.startswith(head) and n.endswith(tail))
+        """Return the splits that a finished run has predictions for."""
+        return _saved(member, PREDICTIONS)
 
     def predictions(self, member: Member, split: str) -> Predictions | None:
         name = PREDICTIONS.format(split=split)
@@ -315,6 +314,10 @@ class Store:
             return None
         with self._checked(member, name) as (path, stream):
             return predictions.load(stream, where=str(path))
+
+    def scored(self, member: Member) -> list[str]:
+        """Return the names of the sets of items that a finished run has scores of."""
+        return _saved(member, SCORES)
 
     def scores(self, member: Member, name: str) -> Scores | None:
         """Return the scores of one set of items, or None where the run saved none of this name."""
@@ -462,3 +465,8 @@ class Store:
     def token_file(self, launch: str) -> Path:
         """Its existence tells a worker that it sees the very directory of the launch."""
         return self.path / f"{TOKEN}{launch}"
+
+
+def _saved(member: Member, pattern: str) -> list[str]:
+    names = member.record.artifacts if member.record is not None else ()
+    return sorted(part for name in names if (part := filled(pattern, name)) is not None)

@@ -51,6 +51,12 @@ def is_ours(name: str, prefix: str) -> bool:
     return name.startswith(prefix) and is_nonce(name.removeprefix(prefix))
 
 
+def filled(pattern: str, name: str) -> str | None:
+    """Return what stands in the name of a file for the {part} of a pattern of ours; None where it does not fit."""
+    head, tail = re.split(r"\{\w+\}", pattern)
+    return name[len(head) : -len(tail)] if name.startswith(head) and name.endswith(tail) else None
+
+
 def inside(root: Path, path: Path) -> Path:
     """`path`, refused when links or dots lead it out of the run directory.
 
