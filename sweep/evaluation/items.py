@@ -16,6 +16,7 @@ from sweep.stats.items import ItemMean, Needed
 from sweep.stats.sample import Floats
 from sweep.store import Member, Store
 from sweep.store.names import SCORES
+from sweep.store.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _cell(
     store: Store, name: str, task: str, variant: str, members: Sequence[Member], having: Sequence[Member],
     ks: Sequence[int], level: float,
 ) -> Items:  # fmt: skip
-    by_seed: dict[int, list[Any]] = {}
+    by_seed: dict[int, list[Scores]] = {}
     for member in sorted(having, key=lambda m: (m.seed, m.repeat)):
         held = store.scores(member, name)
         if held is not None:
@@ -107,7 +108,7 @@ def _cell(
     ids = [np.concatenate([each.ids for each in held]) for held in by_seed.values()]
     scores = [np.concatenate([each.score for each in held]) for held in by_seed.values()]
     distinct, table, tries = over.averaged(ids, scores)
-    clusters = _clusters(next(iter(by_seed.values()))[0], distinct)
+    clusters = _clusters(next(iter(by_seed.values()))[0])
     binary = bool(np.isin(np.concatenate(scores), (0, 1)).all())
     flip = over.flips(table) if binary and len(table) > 1 else None
     states: dict[int, set[str]] = {}
@@ -122,12 +123,11 @@ def _cell(
     )  # fmt: skip
 
 
-def _clusters(held: Any, distinct: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+def _clusters(held: Scores) -> npt.NDArray[Any] | None:
+    """Return the cluster of each item, items sorted by id."""
     if held.cluster is None:
         return None
-    first = np.unique(held.ids, return_index=True)[1]
-    labels: npt.NDArray[Any] = held.cluster[first]
-    return labels
+    return np.asarray(held.cluster[np.unique(held.ids, return_index=True)[1]])
 
 
 def _passes(
