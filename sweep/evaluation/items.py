@@ -162,7 +162,7 @@ def compare(a: Items, b: Items, level: float = 0.95) -> Compared:
     if paired:
         gaps = one - two
         found = over.item_mean(gaps, clusters, level)
-        interval = found.over_both or found.over_items or found.over_seeds
+        interval = found.widest
         plan = over.needed(gaps, clusters, level) if min(gaps.shape) > 1 and found.clusters > 1 else None
     else:
         interval, plan = over.unpaired(one, two, clusters, level), None

@@ -9,7 +9,6 @@ from sweep.evaluation import Answers, Compared, Difference, Items
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import Document, Note, Section, Table
 from sweep.stats import Interval
-from sweep.stats.items import ItemMean
 from sweep.words import plural
 
 MOST_LISTED = 10  # examples
@@ -40,16 +39,12 @@ def _where(each: Items | Answers) -> str:
 
 
 def _lead(each: Items) -> str:
-    widest = _widest(each.mean)
+    widest = each.mean.widest
     over = "seeds and items" if each.mean.over_both else "items" if each.mean.over_items else "seeds"
     about = f"{percent(widest.level)} CI over {over}; " if widest else "no interval; "
     of = f"{_where(each)}: " if _where(each) else ""
     value = around(each.mean.mean, _half(widest))
     return f"{of}{each.name}/score {value} ({about}n = {len(each.seeds)}, {each.failed} failed)"
-
-
-def _widest(mean: ItemMean) -> Interval | None:
-    return mean.over_both or mean.over_items or mean.over_seeds
 
 
 def _missing(each: Items) -> str:
@@ -62,7 +57,7 @@ def _means(found: Sequence[Items]) -> Table:
     rows = []
     for each in found:
         mean = each.mean
-        scale = places(_half(_widest(mean)))
+        scale = places(_half(mean.widest))
         rows.append(
             [_where(each) or each.name, str(mean.seeds), str(mean.items), number(mean.mean, scale)]
             + [_interval(interval, scale) for interval in (mean.over_seeds, mean.over_items, mean.over_both)]

@@ -36,6 +36,11 @@ class ItemMean:
     items: int
     clusters: int
 
+    @property
+    def widest(self) -> Interval | None:
+        """Return the interval that holds for the most: over both, else over items, else over seeds."""
+        return self.over_both or self.over_items or self.over_seeds
+
 
 @dataclass(frozen=True)
 class Needed:
