@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sweep.ensemble.gather import choose, matched
 from sweep.ensemble.members import Classes
 from sweep.errors import StatisticsError
+from sweep.evaluation.items import shared
 from sweep.stats import agreement
 from sweep.stats.agreement import Abstention, Churn, Votes
 from sweep.stats.sample import Ints
@@ -74,9 +75,7 @@ def between(a: Answers, b: Answers, level: float = 0.95) -> Difference:
 
     StatisticsError where they share no example.
     """
-    shared, at_a, at_b = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
-    if not shared.size:
-        raise StatisticsError("the two share no example", hint="their ids must be equal")
+    at_a, at_b = shared(a.ids, b.ids, "example")
     same = [(i, b.members.index(label)) for i, label in enumerate(a.members) if label in b.members]
     churn = agreement.churn(a.labels[:, at_a], b.labels[:, at_b], level, same=same)
-    return Difference(churn, int(shared.size), len(a.ids) - shared.size, len(b.ids) - shared.size)
+    return Difference(churn, at_a.size, len(a.ids) - at_a.size, len(b.ids) - at_a.size)

@@ -13,7 +13,7 @@ from sweep.errors import StatisticsError
 from sweep.stats import items as over
 from sweep.stats.interval import Interval
 from sweep.stats.items import ItemMean, Needed
-from sweep.stats.sample import Floats
+from sweep.stats.sample import Floats, Ints
 from sweep.store import Member, Store
 from sweep.store.names import SCORES
 from sweep.store.scores import Scores
@@ -148,14 +148,20 @@ def _passes(
     return made
 
 
+def shared(a: npt.NDArray[Any], b: npt.NDArray[Any], what: str) -> tuple[Ints, Ints]:
+    """Return the places in `a` and in `b` of the ids that both have. Raises: StatisticsError where there are none."""
+    both, at_a, at_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+    if not both.size:
+        raise StatisticsError(f"the two share no {what}", hint="their ids must be equal")
+    return at_a, at_b
+
+
 def compare(a: Items, b: Items, level: float = 0.95) -> Compared:
     """Compare two results by the items that both have; by the seeds too, where both have the same ones.
 
     StatisticsError where they share no item.
     """
-    shared, at_a, at_b = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
-    if not shared.size:
-        raise StatisticsError("the two share no item", hint="their ids must be equal")
+    at_a, at_b = shared(a.ids, b.ids, "item")
     one, two = a.table[:, at_a], b.table[:, at_b]
     clusters = None if a.clusters is None else a.clusters[at_a]
     paired = a.seeds == b.seeds
@@ -167,6 +173,6 @@ def compare(a: Items, b: Items, level: float = 0.95) -> Compared:
     else:
         interval, plan = over.unpaired(one, two, clusters, level), None
     return Compared(
-        float(one.mean() - two.mean()), interval, int(shared.size), len(a.ids) - shared.size, len(b.ids) - shared.size,
+        float(one.mean() - two.mean()), interval, at_a.size, len(a.ids) - at_a.size, len(b.ids) - at_a.size,
         (len(one), len(two)), paired, plan,
     )  # fmt: skip
