@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from sweep.config import Config, redact, to_dict
 from sweep.config.yaml import Float, Int
-from sweep.errors import ConfigError, EnvironmentRefused, SweepError
+from sweep.errors import ConfigError, EnvironmentRefused
 from sweep.metrics import require
 from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, plan, stream_seed
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
 from sweep.target import command as argv
-from sweep.target.function import require_run, resolve, user_traceback
+from sweep.target.function import call, require_run, resolve
 from sweep.target.inputs import Watched, inputs_of, watched
 from sweep.target.params import bind, check_params, misread
 from sweep.target.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
@@ -191,13 +191,7 @@ def _as_written(config: Config, target: Target, called: Callable[..., Any] | Non
 
 def _made(function: Callable[..., Any], params: Mapping[str, Any], reference: str) -> Any:
     """Return what a recipe function returns. Raises: ConfigError with the user's part of the traceback."""
-    try:
-        return function(**bind(function, params, kind="recipe"))
-    except SweepError as error:
-        where = f"{reference}: {error.where}" if error.where else reference
-        raise ConfigError(error.what, where=where, hint=error.hint) from None
-    except Exception as error:
-        raise ConfigError(f"calling it failed\n{user_traceback(error)}", where=reference) from error
+    return call(lambda: function(**bind(function, params, kind="recipe")), where=reference, failure="calling it failed")
 
 
 def data_digest_of(target: Target, params: Mapping[str, Any], function: Callable[..., Any]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import TargetError
+from sweep.errors import ConfigError, SweepError, TargetError
 from sweep.plan import Target
 from sweep.target.source import built_in, shadowed, shadowed_imports, source_digest
 
@@ -74,6 +74,20 @@ def user_traceback(error: BaseException) -> str:
         link.stack = traceback.StackSummary.from_list(link.stack[start:])
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return "".join(whole.format()).rstrip()
+
+
+def call(part: Callable[..., Any], *given: Any, where: str, failure: str) -> Any:
+    """Return what a part of the user's code returns.
+
+    Raises: ConfigError below `where`; for an exception of another kind with `failure` and the user's traceback.
+    """
+    try:
+        return part(*given)
+    except SweepError as error:
+        place = f"{where}: {error.where}" if error.where else where
+        raise ConfigError(error.what, where=place, hint=error.hint) from None
+    except Exception as error:
+        raise ConfigError(f"{failure}\n{user_traceback(error)}", where=where) from error
 
 
 def _users(frame: traceback.FrameSummary) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
-from sweep.target.function import user_traceback
+from sweep.target.function import call
 from sweep.train.augment import altered
 from sweep.train.batches import last_batch
 from sweep.train.data import Dataset
@@ -42,21 +41,12 @@ def check(made: Any, reference: str, device: str, *, vectorize: int = 0) -> Reci
         )
     try:
         with seeding.restored():
-            data = _called("its data cannot be read", reference, made.data)
+            data = call(made.data, where=reference, failure="its data cannot be read")
             _require_data(data, reference)
             _try(made, data, reference, device)
     finally:
         forget()
     return made
-
-
-def _called(what: str, reference: str, part: Callable[..., Any], *given: Any) -> Any:
-    try:
-        return part(*given)
-    except SweepError as error:
-        raise ConfigError(error.what, where=f"{reference}: {error.where or ''}".rstrip(": "), hint=error.hint) from None
-    except Exception as error:
-        raise ConfigError(f"{what}\n{user_traceback(error)}", where=reference) from error
 
 
 def _require_data(data: Any, reference: str) -> None:
@@ -82,7 +72,7 @@ def _require_data(data: Any, reference: str) -> None:
 
 def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
     torch.manual_seed(0)
-    model = _called("its model cannot be made", reference, made.model, data)
+    model = call(made.model, data, where=reference, failure="its model cannot be made")
     if not isinstance(model, torch.nn.Module):
         raise ConfigError(f"its model is a {type(model).__name__}, not a torch.nn.Module", where=f"{reference}: model")
     model = model.train()
