@@ -56,7 +56,7 @@ def read(data: Data) -> Raw:
         count = len(raw.inputs)
         named = {name: np.array(index) for name, index in data.split if index is not None}
         for name, index in named.items():
-            if not len(index) or index.max() >= count or len(np.unique(index)) != len(index):
+            if not is_part(index, count):
                 raise ConfigError(f"it names no part of {count} examples", where=f"params.data.split.{name}")
         if raw.test_inputs is not None or np.intersect1d(named.get("test", []), named.get("val", [])).size:
             raise ConfigError(
@@ -104,6 +104,13 @@ def _stored(data: Data) -> Raw:
     if data.name == "images":
         return _read_images(files, data)
     return _read_npz(files["arrays"], data.split if isinstance(data.split, str) else None)
+
+
+def is_part(index: Array, count: int) -> bool:
+    """Return True for the positions of some of `count` examples, each once."""
+    if index.ndim != 1 or index.dtype.kind not in "iu" or not index.size:
+        return False
+    return bool(0 <= index.min() <= index.max() < count) and len(np.unique(index)) == len(index)
 
 
 def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:

@@ -22,8 +22,9 @@ from sweep.plan import content_id
 from sweep.target.inputs import Content
 from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
-from sweep.train.read import Raw, read
+from sweep.train.read import Raw, is_part, read
 from sweep.train.splits import Task
+from sweep.train.table import of_frame
 
 if TYPE_CHECKING:
     from sweep.train.data import Dataset
@@ -125,18 +126,12 @@ def text(source: str, length: int) -> Source:
 
 def npz(path: str | os.PathLike[str], **options: Any) -> Source:
     """Return a source of a NumPy file: x and y, or x_train, y_train with x_test, y_test, x_val, y_val, classes."""
-    return of_files(_named({"name": "npz", "path": os.fspath(path), **options}))
+    return _of_files({"name": "npz", "path": os.fspath(path), **options})
 
 
 def idx(folder: str | os.PathLike[str], **options: Any) -> Source:
     """Return a source of the four IDX files of an MNIST-like data set."""
-    return of_files(_named({"name": "idx", "folder": os.fspath(folder), **options}))
-
-
-def of_files(data: Data) -> Source:
-    """Return a source of files as the built-in recipes read them."""
-    where = data.path or data.folder or data.name
-    return Source(where, partial(read, data), partial(_digest, data), partial(_files, data))
+    return _of_files({"name": "idx", "folder": os.fspath(folder), **options})
 
 
 def as_source(given: Any) -> Source:
@@ -156,9 +151,9 @@ def table(source: Any, target: str, **options: Any) -> Source:
     target: the column that is predicted. options: ignore, missing, split and limit, as in `params.data`.
     """
     if isinstance(source, (str, os.PathLike)):
-        return of_files(_named({"path": os.fspath(source), "name": "table", "target": target, **options}))
+        return _of_files({"path": os.fspath(source), "name": "table", "target": target, **options})
     frame = source.to_pandas() if hasattr(source, "to_pandas") else source
-    return Source("data", partial(_of_frame, frame, target, options), partial(_content, (frame, target, options)))
+    return Source("data", partial(of_frame, frame, target, **options), partial(_content, (frame, target, options)))
 
 
 def images(folder: str | os.PathLike[str], **options: Any) -> Source:
@@ -166,20 +161,17 @@ def images(folder: str | os.PathLike[str], **options: Any) -> Source:
 
     options: size, split and limit, as in `params.data`.
     """
-    return of_files(_named({"path": os.fspath(folder), "name": "images", **options}))
+    return _of_files({"path": os.fspath(folder), "name": "images", **options})
 
 
-def _of_frame(frame: Any, target: str, options: dict[str, Any]) -> Raw:
-    from sweep.train.table import of_frame
-
-    return of_frame(frame, target, **options)
-
-
-def _named(given: dict[str, Any]) -> Data:
+def _of_files(given: dict[str, Any]) -> Source:
+    """Return a source of files as the built-in recipes read them. Raises: ConfigError."""
     try:
-        return Data.model_validate(given)
+        data = Data.model_validate(given)
     except ValidationError as error:
         raise explain(error, where="data", model=Data) from None
+    where = data.path or data.folder or data.name
+    return Source(where, partial(read, data), partial(_digest, data), partial(_files, data))
 
 
 def _digest(data: Data) -> str:
@@ -245,8 +237,7 @@ def _of_arrays(
 
 def _positions(name: str, given: Array, count: int) -> Array:
     index = np.flatnonzero(given) if given.dtype == bool and given.shape == (count,) else given
-    sound = index.ndim == 1 and index.dtype.kind in "iu" and index.size and 0 <= index.min() <= index.max() < count
-    if not sound or len(np.unique(index)) != len(index):
+    if not is_part(index, count):
         raise ConfigError(
             f"{name} names no part of {count} examples", where="data",
             hint="give positions from 0, each once, a mask, or a pair (x, y)",
