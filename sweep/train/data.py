@@ -106,7 +106,7 @@ def load(data: Data, task: Task, split: int | None = None) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _load(data: Data, task: Task, stamps: Stamps, seed: int | None) -> Dataset:
-    return dataset(read(data), task, data.path or data.folder or data.name, seed)
+    return dataset(read(data), task, data.where, seed)
 
 
 def dataset(raw: Raw, task: Task, where: str, seed: int | None = None) -> Dataset:

@@ -148,6 +148,11 @@ class Data(Part):
             raise ValueError(f"{self.name} has no columns to split by; give a seed, or {{test: positions}}")
         return self
 
+    @property
+    def where(self) -> str:
+        """Return the name of the data in errors: their place, or what they are called."""
+        return self.path or self.folder or self.name
+
     def _is_set(self, key: str) -> bool:
         return bool(getattr(self, key) != type(self).model_fields[key].default)
 

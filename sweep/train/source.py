@@ -170,8 +170,7 @@ def _of_files(given: dict[str, Any]) -> Source:
         data = Data.model_validate(given)
     except ValidationError as error:
         raise explain(error, where="data", model=Data) from None
-    where = data.path or data.folder or data.name
-    return Source(where, partial(read, data), partial(_digest, data), partial(_files, data))
+    return Source(data.where, partial(read, data), partial(_digest, data), partial(_files, data))
 
 
 def _digest(data: Data) -> str:

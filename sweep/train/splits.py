@@ -101,7 +101,7 @@ def look(data: Data, task: Task, seeds: Sequence[int] = ()) -> Seen:
 @lru_cache(maxsize=16)
 def _look(data: Data, task: Task, stamps: Stamps, seeds: tuple[int, ...]) -> Seen:
     raw = read(data)
-    found = stored(raw, task, data.path or data.folder or data.name)
+    found = stored(raw, task, data.where)
     counts = tuple(len(chosen(found, raw.limit, seed).train) for seed in seeds or (raw.seed,))
     return Seen(tuple(found.inputs.shape[1:]), counts, bool(found.wide.any()))
 
