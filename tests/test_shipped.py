@@ -39,9 +39,10 @@ def test_a_small_gpt_learns_the_text_and_is_served(capsys: pytest.CaptureFixture
     small = ["params.width=16", "params.heads=2", "params.layers=1", "params.epochs=4", "params.lr=0.01"]
     assert run("recipe=gpt:recipe", "--seeds", "0-1", *small) == 0
     results = sweep.open("runs/gpt")
+    data = importlib.import_module("gpt").recipe().data()
     # Characters of one window are alike: windows are what the interval takes for examples.
-    assert results.report.spreads[0].examples == len(importlib.import_module("gpt").recipe().data().test)
-    vocabulary = importlib.import_module("gpt").recipe().data().vocabulary
+    assert results.report.spreads[0].examples == len(data.test)
+    vocabulary = data.vocabulary
     assert results.frame["test/perplexity"].max() < vocabulary / 2
     served = sweep.load_ensemble("runs/gpt", trust=True)
     assert served(torch.zeros(3, 64, dtype=torch.int64)).mean.shape == (3, 64, vocabulary)

@@ -149,9 +149,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an unknown loss": (lambda: made(loss="entropy"), "cross-entropy"),
     "one example under batch norm": (
-        lambda: made(
-            batch_size=len(made().data().train) - 1, model=lambda d: nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 3))
-        ),
+        lambda: made(batch_size=len(made().data().train) - 1, model=normed),
         "drop_last",
     ),
     "a rate below 0": (lambda: made(optimizer=sweep.adamw(lr=-1.0)), "lr"),
