@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -174,6 +174,7 @@ def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | None], Dataset], Sou
         source = as_source(data)
         return partial(source.load, loss.task), source
 
+    @lru_cache(maxsize=1)  # what mixes or augments asks for the data that the loop has
     def load(split: int | None) -> Dataset:
         from sweep.train.data import Dataset
 

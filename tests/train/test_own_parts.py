@@ -179,6 +179,17 @@ def test_mixup_mixes_each_example_with_its_neighbour_by_a_share_of_its_key() -> 
         mix(y[:, None], y, keys)
 
 
+def test_a_function_of_data_is_called_once_for_a_run_that_mixes(tmp_path: Path) -> None:
+    calls = []
+
+    def data() -> Any:
+        calls.append(1)
+        return TABLE, LABELS
+
+    assert isinstance(finish(made(data=data, mixup=0.3), handle(tmp_path / "run")), dict)
+    assert len(calls) == 1
+
+
 def test_a_loader_brings_the_mixed_batches_that_are_gathered_without_one(tmp_path: Path) -> None:
     recipe = made(mixup=0.3)
     chains = []
