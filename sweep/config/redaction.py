@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -107,13 +108,19 @@ def known(*values: Any) -> tuple[bytes, ...]:
 
     They are what `redact` would hide there; paths of files and what is shorter than `SHORTEST` are left out.
     """
-    variables = {name: text for name, text in os.environ.items() if name not in _NO_SECRETS}
-    found = {text for each in (*values, variables) for text in _differences(each, redact(each))}
-    found |= {text for name, text in variables.items() if name.endswith(("TOKEN", "KEY"))}  # none is that of a table
+    found = {text for each in values for text in _differences(each, redact(each))}
+    found |= _in_variables(tuple(os.environ.items()))
     # A password is printed without the user before it, a token without `Bearer`, a key in lines.
     parts = {part for text in found for part in (text, re.split(r"[\s:]", text)[-1], *text.splitlines())}
     secrets = {part for part in parts if len(part) >= SHORTEST and "\n" not in part and not os.path.exists(part)}
     return tuple(sorted((part.encode(errors="surrogateescape") for part in secrets), key=len, reverse=True))
+
+
+@lru_cache(maxsize=1)  # each run asks, and its process's variables seldom change
+def _in_variables(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
+    kept = {name: text for name, text in variables if name not in _NO_SECRETS}
+    keys = {text for name, text in kept.items() if name.endswith(("TOKEN", "KEY"))}  # none is that of a table
+    return frozenset(keys.union(_differences(kept, redact(kept))))
 
 
 def _differences(value: Any, shown: Any) -> Iterator[str]:
