@@ -55,6 +55,10 @@ class Target:
     argv: tuple[str, ...] = ()
     digest: str = ""
 
+    @classmethod
+    def from_json(cls, body: Mapping[str, Json]) -> Target:
+        return cls(**{**body, "argv": tuple(body["argv"])})
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -84,9 +88,7 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Json]) -> RunSpec:
-        target = dict(body["target"])
-        target["argv"] = tuple(target["argv"])
-        return cls(**{**body, "target": Target(**target)})
+        return cls(**{**body, "target": Target.from_json(body["target"])})
 
     @property
     def id(self) -> str:

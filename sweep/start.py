@@ -74,7 +74,7 @@ def kept(
     """
     store = Store.open(directory)
     manifest = store.manifest
-    target = Target(**{**manifest.experiment["target"], "argv": tuple(manifest.experiment["target"]["argv"])})
+    target = Target.from_json(manifest.experiment["target"])
     if not repeatable(manifest.experiment["target"]):
         raise StoreError(
             f"{target.reference} was defined in a notebook or script, of which only the text is kept",
