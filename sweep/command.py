@@ -53,18 +53,19 @@ Metrics = dict[str, float]
 def trainer(
     spec: RunSpec, where: Collect | None, *, own_folder: bool = False, gpus: float = 0
 ) -> Callable[[Sequence[Run]], Iterator[tuple[int, Metrics | Failure]]]:
-    """What runs a command once for each run it is handed, with a port of its own where it has several GPUs or asks.
+    """Return a trainer that runs a command once for each run, with a port where it has several GPUs or asks for one.
 
-    own_folder: it works in {dir}, see `sweep.own_folder`.
+    own_folder: the command works in {dir}, see `sweep.own_folder`.
     """
     asks = gpus > 1 or any("{port}" in word for word in spec.target.argv)
 
     def each(runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
         for index, run in enumerate(runs):
             folder = run.attempt.share()
+            at = folder if own_folder else Path.cwd()
             lend = lent(Path.cwd(), folder, OURS) if own_folder else nullcontext()
-            with lend, ports.reserved() if asks else nullcontext() as port:
-                result = _train(run, where, folder, folder if own_folder else Path.cwd(), port)
+            with lend, ports.reserved(asks) as port:
+                result = _train(run, where, folder, at, port)
             yield index, result
 
     return each
@@ -101,7 +102,7 @@ def _train(run: Run, where: Collect | None, folder: Path, at: Path, port: int | 
         run.note(NOT_FROM_OUTSIDE)
     heard = _Heard(run)
     shown = _Shown(run, folder, where, values, heard, at)
-    variables = {**environment(run, folder), **({} if port is None else ports.variables(port))}
+    variables = {**environment(run, folder), **ports.variables(port)}
     with _started(words, variables, heard, at) as process:
         code = _listen(process, heard, stopping=run.stopping, look=shown.look)
     heard.close()

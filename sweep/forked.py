@@ -119,14 +119,14 @@ def _called(store: Store, task: Task, attempts: Sequence[Attempt], place: Place)
             attempt.cut_log()
 
     variables = _variables(task[0].deterministic)
-    with ports.reserved() if place.gpus > 1 else contextlib.nullcontext() as port:
-        of_the_run = variables if port is None else {**variables, **ports.variables(port)}
+    with ports.reserved(place.gpus > 1) as port:
         call = nursery.Call(
             "sweep.worker:in_child",
             pickle.dumps((task, attempts, replace(place, path=os.fspath(store.path), own_process=True))),
             log=os.fspath(attempts[0].path / LOG), seconds=place.timeout * len(task) if place.timeout else None,
             folder=place.folder if os.path.isdir(place.folder) else os.getcwd(),
-            path=tuple(each and os.path.abspath(each) for each in sys.path), environment=_environment(of_the_run),
+            path=tuple(each and os.path.abspath(each) for each in sys.path),
+            environment=_environment({**variables, **ports.variables(port)}),
         )  # fmt: skip
         try:
             return nursery.call(call, PRELOAD, variables, cut)

@@ -10,11 +10,14 @@ TRIES = 100
 
 
 @contextmanager
-def reserved() -> Iterator[int]:
-    """Yield a port that nobody listens on. Of two runs that ask at the same time each has another.
+def reserved(wanted: bool = True) -> Iterator[int | None]:
+    """Yield a port that nobody listens on, or None where none is wanted. Of two runs at once each has another.
 
     Raises: OSError where no port is free.
     """
+    if not wanted:
+        yield None
+        return
     for _ in range(TRIES):
         with socket.socket() as free, socket.socket(socket.AF_UNIX) as held:
             free.bind(("127.0.0.1", 0))
@@ -28,6 +31,6 @@ def reserved() -> Iterator[int]:
     raise OSError("no port is free")
 
 
-def variables(port: int) -> dict[str, str]:
-    """Return by which variables torch's processes of one run find one another; the last is torchrun's own."""
-    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PET_MASTER_PORT": str(port)}
+def variables(port: int | None) -> dict[str, str]:
+    """Return the variables by which torch's processes of one run find one another; the last is torchrun's own."""
+    return {} if port is None else {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PET_MASTER_PORT": str(port)}
