@@ -61,6 +61,11 @@ def file_digest(path: Path) -> str:
     return _known[key]
 
 
+def _meaning(path: Path) -> str:
+    """Return the digest of a file, of Python source without its comments and layout."""
+    return meaning_of_file(path) if path.suffix == ".py" else file_digest(path)
+
+
 def _below(folder: Path) -> list[Path]:
     found = [Path(at) / name for at, _, names in os.walk(folder) for name in names]
     files = sorted(each for each in found if each.is_file())
@@ -89,8 +94,7 @@ def files_of(data: Sequence[str], words: Sequence[str] = ()) -> dict[str, str]:
         for name in dict.fromkeys((word, word.partition("=")[2])):
             path = Path(name)
             if name and name not in found and "{" not in name and path.is_file() and path.stat().st_size <= LARGEST:
-                # Comments of a script do not count, as in its source digest.
-                found[name] = meaning_of_file(path) if path.suffix == ".py" else file_digest(path)
+                found[name] = _meaning(path)  # as in the source digest of a script
     return found
 
 
@@ -109,8 +113,8 @@ def watched(source: Sequence[Path], names: Iterable[str]) -> dict[str, Watched]:
     Of a folder with more than LOOKED files some are looked at, evenly spread; the next launch compares all of them.
     """
     found = {}
-    for path in source:
-        found[os.fspath(path.resolve())] = Watched(stat_of(path), meaning_of_file(path), os.path.relpath(path))
+    for path in dict.fromkeys(source):
+        found[os.fspath(path.resolve())] = Watched(stat_of(path), _meaning(path), os.path.relpath(path))
     for name in names:
         top = Path(name).expanduser()
         files = _below(top) if top.is_dir() else [top]
@@ -130,7 +134,7 @@ def changed(files: Mapping[str, Watched]) -> list[str]:
     for name, before in files.items():
         with suppress(FileNotFoundError):
             path = Path(name)
-            if stat_of(name) != before.stat and before.digest not in (file_digest(path), meaning_of_file(path)):
+            if stat_of(name) != before.stat and before.digest not in (file_digest(path), _meaning(path)):
                 found.append(before.shown)
     return found
 

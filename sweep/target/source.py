@@ -146,10 +146,7 @@ def meaning(value: Any) -> str:
 
 
 def meaning_of_file(path: Path) -> str:
-    """Return the sha256 of what a Python file means, or of the bytes of any other."""
-    if path.suffix != ".py":
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return the sha256 of what a Python file means."""
     return hashlib.sha256(_parsed(path)[0].encode()).hexdigest()
 
 
