@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from operator import index
 from pathlib import Path
 
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, some
 from sweep.textfile import read_text
 
 LARGEST = 2**32 - 1  # NumPy takes no more, and torch's CPU generator ignores what lies above
@@ -58,8 +58,7 @@ def parse_seeds(raw: object, where: str = "seeds") -> tuple[int, ...]:
         twice |= {seed: twice.get(seed, place) for seed in entry if seed in seen}
         seen |= dict.fromkeys(entry)
     if twice:
-        more_of_them = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
-        what = f"duplicate seeds: {', '.join(map(str, list(twice)[:5]))}{more_of_them}"
+        what = f"duplicate seeds: {some(map(str, twice), 5)}"
         raise ConfigError(what, where=next(iter(twice.values())), hint="each seed counts once; name every seed once")
     return tuple(seen)
 
