@@ -141,10 +141,9 @@ def _trained(store: Store, task: Task, attempts: Sequence[Attempt], place: Place
                     if place.forked and len(task) == 1:
                         nursery.at_exit()  # what it writes belongs to the run
                     seconds = time.monotonic() - begun
-                    host = "" if shared(place.path, place.launch) else socket.gethostname()
                     files: dict[str, Any] = {} if ours else {"left_out": True}
                     if watch is not None:
-                        files = watch.evidence(host)
+                        files = watch.evidence("" if shared(place.path, place.launch) else socket.gethostname())
                     if names := changed(place.watched):
                         files["changed"] = names
                     if len(task) > 1:
