@@ -245,10 +245,8 @@ class Launch:
             if member.note and member.record is None:
                 yield Said(f"{member.key}: {member.note}; it is trained again")
                 store.set_aside(member)
-            elif member.record is not None and member.record.files.get("changed"):
-                yield Said(
-                    f"{member.key}: {some(member.record.files['changed'])} changed while it ran; it is trained again"
-                )
+            elif member.record is not None and (names := member.record.files.get("changed")):
+                yield Said(f"{member.key}: {some(names)} changed while it ran; it is trained again")
             elif member.status == "running":
                 raise StoreError(
                     "a run is being trained by another command", where=f"{store.path}: {member.key}",
