@@ -11,8 +11,10 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from sweep.written import LARGEST, MOST, NOT_HERE, OTHERS
@@ -47,9 +49,9 @@ class _Lent:
 
     def fill(self, apart: Collection[str]) -> None:
         left, room = MOST, TOGETHER
-        todo = [""]
+        todo = deque([""])
         while todo:
-            folder = todo.pop(0)
+            folder = todo.popleft()
             with os.scandir(self.launch / folder) as listed:
                 entries = sorted((e for e in listed if e.name not in LEFT_OUT), key=lambda entry: entry.name)
             left -= len(entries)
@@ -117,5 +119,5 @@ def _whole(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith(".") or entry.name in OTHERS:
         return True
     with os.scandir(entry.path) as inside:
-        names = [each.name for each, _ in zip(inside, range(LARGEST + 1), strict=False)]
+        names = [each.name for each in islice(inside, LARGEST + 1)]
     return len(names) > LARGEST or any(name in NOT_HERE for name in names)
