@@ -395,7 +395,9 @@ class Launch:
             )
         if "left_out" in outcome.files and "left_out" not in self._told:
             self._told.add("left_out")
-            yield Said("to look for files that runs share would take too much of such short runs: some are left out")
+            yield Said(
+                "looking for files that runs share would take too much time beside such short runs: some are left out"
+            )
         if not outcome.files.get("written") or "shared" in self._told:
             return
         specs = {m.key: m.record for m in (store.member(outcome.key),) if m.record is not None}

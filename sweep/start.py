@@ -130,7 +130,7 @@ def make_engine(config: Config, name: str, address: str | None = None) -> tuple[
     if name == "inline":
         if config.resources.gpus > 1 and gpus_here() < config.resources.gpus:
             raise EnvironmentRefused(
-                f"one run needs {config.resources.gpus:g} GPUs; here are fewer", where="resources.gpus",
+                f"one run needs {config.resources.gpus:g} GPUs; this machine has fewer", where="resources.gpus",
                 hint="lower resources.gpus, or let a Ray cluster find a node: --address",
             )  # fmt: skip
         if forks:

@@ -95,9 +95,9 @@ class Watch:
 
 
 class Share:
-    """Says which runs of a process are looked at: so many that looking takes at most SHARE of their time.
+    """Decides which runs of a process are looked at: so many that looking takes at most SHARE of their time.
 
-    The first always is: what runs share, the first of each worker show, which are under way side by side.
+    The first always is: the first runs of all workers are under way side by side, and show what runs share.
     """
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ def search_path() -> str:
 
 
 def resolve(config: Config) -> Target:
-    """The target of a config's command, checked as far as it can be before anything starts.
+    """Return the target of a config's command, checked as far as it can be before anything starts.
 
     Raises: ConfigError, TargetError.
     """
@@ -71,7 +71,7 @@ def resolve(config: Config) -> Target:
 
 
 def digest(words: Sequence[str]) -> str:
-    """sha256 of the command's source: of a Python script its syntax trees and those of the modules beside it
+    """Return the sha256 of the command's source: of a Python script its syntax trees and those of the modules beside it
     that it imports, of any other script its bytes; "" when no word names a script."""
     found = script(words)
     if found is None:
@@ -81,7 +81,7 @@ def digest(words: Sequence[str]) -> str:
 
 
 def name(words: Sequence[str]) -> str:
-    """What a sweep of this command is called that was given no name: its script's stem."""
+    """Return the name of a sweep of this command where none is given: its script's stem."""
     found = script(words)
     path = found[0] if found else Path(words[0])
     return safe_name(path.parent.name if path.name == "__main__.py" else path.stem)
@@ -118,7 +118,7 @@ def _check_program(words: Sequence[str]) -> None:
     for file in scripts:
         if file and _first_line(Path(file)).endswith(b"\r\n"):
             raise TargetError(
-                f"{file} has Windows line ends, which this system takes for a part of its words", where="command",
+                f"{file} has Windows line ends (CR LF), which a shell here reads as part of the words", where="command",
                 hint=f"convert it: sed -i 's/\\r$//' {shlex.quote(file)}",
             )  # fmt: skip
     if _HOLE.search(program) or shutil.which(program, path=search_path()):

@@ -66,7 +66,7 @@ def _shadowed(mine: Path, other: str, reference: str) -> TargetError:
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback from the user's first frame on, causes included: what lies above it is ours."""
+    """Return the traceback from the user's first frame on, causes included: what lies above it is ours."""
     whole = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = whole
     while link is not None:
@@ -103,7 +103,7 @@ def _nearest(name: str, names: list[str]) -> str | None:
 
 
 def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:
-    """The target named by a config, and what it names."""
+    """Return the target that a config names, and the function it refers to."""
     function = find(reference)
     if taken := shadowed_imports(function):
         raise _shadowed(*taken, reference)

@@ -38,7 +38,7 @@ def _model(function: Callable[..., Any], kind: str) -> type[BaseModel]:
 def check_params(
     function: Callable[..., Any], params: Mapping[str, Json], *, kind: str, where: str = "params"
 ) -> dict[str, Json]:
-    """The parameters with defaults filled in, as plain JSON.
+    """Return the parameters with defaults filled in, as plain JSON.
 
     Raises: ConfigError with every problem, each at its path.
     """
@@ -71,7 +71,7 @@ def misread(function: Callable[..., Any], params: Mapping[str, Json], *, kind: s
 
 
 def bind(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> dict[str, Any]:
-    """Keyword arguments for `function` out of a spec's params, as the types its signature names."""
+    """Return the keyword arguments for `function` out of a spec's params, as the types its signature names."""
     model = _model(function, kind)
     checked = model.model_validate_json(canonical(dict(params)))
     bound = {info.alias or name: getattr(checked, name) for name, info in model.model_fields.items()}

@@ -31,12 +31,12 @@ LONGEST = 1 << 20  # characters of a text that is kept, and of a value that is w
 
 
 def built_in(reference: str) -> bool:
-    """Whether a reference is part of this package."""
+    """Return whether a reference is part of this package."""
     return reference.startswith(BUILT_IN)
 
 
 def source_digest(function: Callable[..., Any]) -> str:
-    """sha256 over the normalised syntax trees of the defining file and of what it imports beside it.
+    """Return the sha256 over the normalised syntax trees of the defining file and of what it imports beside it.
 
     Comments and layout do not count. Of a function that no file holds whole (of a notebook, a script, or made
     within another function), what it uses of the session counts, too. Built-ins answer with the integer NUMERICS
@@ -60,7 +60,7 @@ def source_digest(function: Callable[..., Any]) -> str:
 
 
 def source_text(function: Callable[..., Any]) -> str:
-    """The text of a function that no importable file holds, and of what it uses of its session; else "".
+    """Return the text of a function that no importable file holds, and of what it uses of its session; else "".
 
     For people to read, never to be run. Text under the name of a secret is hidden; text that is too long is cut.
     """
@@ -71,7 +71,7 @@ def source_text(function: Callable[..., Any]) -> str:
 
 
 def mentions(function: Callable[..., Any], word: str) -> bool:
-    """Whether a word stands anywhere in the source that `source_digest` covers."""
+    """Return whether a word stands anywhere in the source that `source_digest` covers."""
     place = _file(function)
     files = files_imported(*place) if place is not None else []
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
@@ -79,7 +79,7 @@ def mentions(function: Callable[..., Any], word: str) -> bool:
 
 
 def file_digest(path: Path, root: Path) -> str:
-    """sha256 over the normalised syntax trees of a Python file and of what it imports below `root`, both absolute."""
+    """Return the sha256 over the normalised syntax trees of a Python file and of what it imports below `root`."""
     digest = hashlib.sha256()
     files = files_imported(path, root)
     for file in files:
@@ -170,7 +170,7 @@ def _file(function: Callable[..., Any]) -> tuple[Path, Path] | None:
 
 
 def _parts(function: Callable[..., Any]) -> Iterator[str]:
-    """The source of a function, then of what it uses: of a session all, of a file only what it closes over."""
+    """Yield the source of a function, then of what it uses: of a session all, of a file only what it closes over."""
     module = _module_of(function)
     whole = _file(function) is None
     todo: list[tuple[str, Any]] = [("", function)]
@@ -231,7 +231,7 @@ def _globals_of(code: CodeType) -> Iterator[str]:
 
 
 def _described(name: str, value: Any, module: str) -> str | None:
-    """What stands for a value: its source, its digest or itself; None of what is not looked into."""
+    """Return what stands for a value: its source, its digest or itself; None of what is not looked into."""
     if isinstance(value, partial):
         return "partial"
     if isinstance(value, (FunctionType, type)):
@@ -258,7 +258,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def _array(value: Any) -> str | None:
-    """Of a NumPy array or a torch tensor its dtype, shape and digest; neither library is imported for it."""
+    """Return the dtype, shape and digest of a NumPy array or a torch tensor; neither library is imported for it."""
     try:
         array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
         if type(array).__module__ == "numpy" and hasattr(array, "tobytes") and not array.dtype.hasobject:
@@ -273,7 +273,7 @@ def _sha(data: bytes) -> str:
 
 
 def _beside(name: str) -> str | None:
-    """The digest of a module in the current folder or below it; None of an installed one."""
+    """Return the digest of a module in the current folder or below it; None of an installed one."""
     path = getattr(sys.modules.get(name), "__file__", None)
     file, here = Path(path or "").resolve(), Path.cwd().resolve()
     if not path or name == "__main__" or file.suffix != ".py" or "site-packages" in file.parts:
@@ -293,7 +293,7 @@ def _source(value: Any) -> str:
 
 
 def _of_a_class(value: type) -> str:
-    """The text of a class of a notebook, which only its methods can tell the place of."""
+    """Return the text of a class of a notebook, which only its methods can tell the place of."""
     codes = [each.__code__ for each in vars(value).values() if isinstance(each, FunctionType)]
     text = "".join(linecache.getlines(codes[0].co_filename)) if codes else ""
     try:
@@ -332,7 +332,7 @@ def _secrets_of(node: ast.AST) -> Iterator[_Spot]:
 
 
 def _texts(node: ast.AST) -> Iterator[_Spot]:
-    """The texts in an expression, but for the names that something is looked up by."""
+    """Yield the texts in an expression, but for the names that something is looked up by."""
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))):
         assert isinstance(node, ast.expr)
         yield node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0

@@ -20,7 +20,7 @@ BUILT_IN_RECIPES = ("sweep.train.recipes:classifier", "sweep.train.recipes:regre
 
 
 def harmless(target: Target) -> bool:
-    """Whether a target that came as data may run unasked: the built-in recipes, and nothing else."""
+    """Return whether a target that came as data may run unasked: the built-in recipes, and nothing else."""
     return target.kind == "recipe" and target.reference in BUILT_IN_RECIPES
 
 
@@ -73,7 +73,7 @@ def _state() -> Path:
 def require_trust(
     target: Target, trust: bool, say: Callable[[str], None], params: Mapping[str, Json] | None = None
 ) -> None:
-    """Raises: TargetError when what a directory names is no built-in recipe and is not trusted.
+    """Refuse to run what a directory names unless it is a built-in recipe or is trusted. Raises: TargetError.
 
     params: of a run, as its record holds them; the same call of this user's own needs no trust (`called_before`).
     """
@@ -81,8 +81,8 @@ def require_trust(
         return
     if target.kind == "adopted":
         raise TargetError(
-            "its runs were adopted, not run here: nothing is known of how, so nothing can be trained again",
-            hint="what is known of them: sweep report DIRECTORY",
+            "its runs were adopted: how they were trained is not recorded, so they cannot be trained again",
+            hint="to see what is recorded: sweep report DIRECTORY",
         )  # fmt: skip
     what = shlex.join(target.argv) if target.kind == "command" else target.reference
     verb = "run the command" if target.kind == "command" else "import and call"

@@ -46,7 +46,7 @@ def diverged(metrics: Metrics) -> Diverged | None:
 
 
 def failure_of(error: BaseException, phase: str) -> Failure:
-    """The failure that an exception of the user's code stands for."""
+    """Return the failure that an exception of the user's code stands for."""
     name, text = type(error).__name__, text_of(error)
     where = ""
     trace = error.__traceback__
@@ -73,7 +73,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.
 
 
 def of_the_disk(error: BaseException, folder: Path) -> str:
-    """Why an exception is the disk's doing and not that of the code it came out of, or nothing."""
+    """Return why an exception was caused by the disk and not by the code that raised it; "" if it was not."""
     if isinstance(error, OSError) and (error.errno in _DISK or not folder.is_dir()):
         return text_of(error)
     if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in (text := text_of(error)):
@@ -86,7 +86,7 @@ _LOADER_ENDED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|ex
 
 
 def of_an_accident(error: BaseException) -> str:
-    """Why an exception need not be the doing of the code that it came out of, or nothing.
+    """Return why an exception may not be the fault of the code that raised it; "" if it is.
 
     The system, short of memory, or a person may have ended a program, or a child of the training code.
     """

@@ -26,7 +26,7 @@ DEPTH = 100  # calls of a thread that are told when its time is over
 def in_time(
     results: Iterator[tuple[int, Metrics | Failure]], place: Place, runs: Sequence[Run]
 ) -> Iterator[tuple[int, Metrics | Failure]]:
-    """The results, for as long as the runs have time; never interrupted while one is being recorded.
+    """Yield the results, for as long as the runs have time; never interrupted while one is being recorded.
 
     A pack has the time of all its runs: it may come down to one after the other.
     """
@@ -45,7 +45,7 @@ def in_time(
 
 @contextlib.contextmanager
 def _time_limit(place: Place, attempt: Attempt, until: float) -> Iterator[None]:
-    """After the run's time: its stacks into its log, then an exception; a process of its own is ended if deaf."""
+    """Write stacks to the log when the time is over, then raise; end a process of its own that does not react."""
     if not place.timeout or place.forked or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -72,7 +72,7 @@ def _time_limit(place: Place, attempt: Attempt, until: float) -> Iterator[None]:
 
 
 def _stacks() -> str:
-    """Where each thread is, innermost call first, without a look at any source file."""
+    """Return where each thread is, innermost call first, without reading any source file."""
     said = []
     for thread, frame in sys._current_frames().items():
         said.append(f"Thread {thread:#x} (most recent call first):")

@@ -42,7 +42,7 @@ Ended = Metrics | Failure | Interrupted | Unpacked | Accident
 
 
 def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Ended]]:
-    """What the trainer yields, every exception of the user's code turned into that run's failure."""
+    """Yield what the trainer yields, every exception of the user's code turned into that run's failure."""
     pending = list(range(len(runs)))
     phase = "setup"
     try:
@@ -90,14 +90,14 @@ def attempted(runs: Sequence[Run], place: Place) -> Iterator[tuple[int, Ended]]:
 
 
 def _late(place: Place) -> Failure | None:
-    """The failure of a run that is only now done: it was told to end, and whatever it says is what came of that."""
+    """Return the failure of a run that ended after its time: it was told to end, so its own result does not count."""
     if time.monotonic() <= place.until:
         return None
     return Failure("timeout", f"still running after {place.timeout:g} s")
 
 
 def _from_the_keyboard(error: BaseException, place: Place) -> bool:
-    """A Ctrl-C in a notebook, rather than a KeyboardInterrupt that the user's code raised on its own."""
+    """Return whether it is a Ctrl-C in a notebook, rather than a KeyboardInterrupt that the user's code raised."""
     default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return isinstance(error, KeyboardInterrupt) and not place.own_process and default
 
@@ -155,7 +155,7 @@ def _working_in(run: Run, place: Place) -> Iterator[None]:
 
 
 def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
-    """Runs on one split together; where the split varies, one after the other, each on its own."""
+    """Train runs on one split together, and runs whose split varies one after the other."""
     if runs[0].spec.vectorize:
         from sweep.train.vector import train
     else:

@@ -80,7 +80,7 @@ def in_child(task: Task, attempts: Sequence[Attempt], place: Place, begun: float
 
 
 def _unwritten(task: Task, error: Exception) -> Iterator[Outcome]:
-    """Whatever was committed counts; the launch is told once for each run, and asks the disk for the rest."""
+    """Yield for each run that it could not be written; the launch looks on disk for those that were committed."""
     for spec in task:
         yield Outcome(spec.key, "unwritten", failure=Failure("storage", text_of(error), "write"))
 
@@ -173,7 +173,7 @@ _trained_here = False
 
 
 def _process(task: Task, place: Place) -> dict[str, str | bool]:
-    """In what process runs are trained: "forked" for one, its "own", or "shared"; and whether as the first there."""
+    """Return in which process runs are trained ("forked", "own" or "shared"), and whether as the first there."""
     global _trained_here
     if task[0].target.kind == "command":
         return {"process": "own", "first_in_process": True}
@@ -182,7 +182,7 @@ def _process(task: Task, place: Place) -> dict[str, str | bool]:
 
 
 def device_lost() -> bool:
-    """Whether CUDA reported an error from which a process cannot recover."""
+    """Return whether CUDA reported an error from which a process cannot recover."""
     torch = sys.modules.get("torch")  # a command's worker may never have loaded it
     if torch is None or not torch.cuda.is_initialized():
         return False
@@ -226,7 +226,7 @@ def _commit(
 
 
 def _kept(run: Run, failure: Failure) -> Metrics:
-    """The metrics of a failed run: of a diverged one, as they were last seen."""
+    """Return the metrics of a failed run: of a diverged one, as they were last seen."""
     if isinstance(failure, Diverged):
         return failure.metrics
     return dict(run.last) if failure.kind == "diverged" else {}
