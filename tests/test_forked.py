@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import gone, until
 
 import sweep
 from sweep import Results, forked, nursery
@@ -300,13 +301,6 @@ def test_pools_and_loaders_work_within_a_run(folder: Path) -> None:
     assert set(results.frame["test/sum"]) == {28}
 
 
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
 @pytest.mark.parametrize("how", ["in its group", "in a session of its own", "deaf"])
 def test_nothing_that_a_run_has_started_outlives_it(folder: Path, how: str) -> None:
     def train(run: Any) -> Any:
@@ -345,13 +339,6 @@ def test_nothing_is_left_where_what_would_end_it_was_killed(folder: Path, victim
     finally:
         launch.kill()
         launch.wait()
-
-
-def until(true: Callable[[], Any], seconds: float = 120) -> None:
-    give_up = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def killed(how: str, mark: str) -> Function:

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from processes import gone, until
 
 from sweep.nursery import interpreter
 from sweep.results import run
@@ -54,20 +53,6 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
         yield process
         assert process.poll() is None, "a process was ended that does not belong to the run"
         process.kill()
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
-def until(true: Callable[[], Any], seconds: float = 120) -> None:
-    give_up = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def left() -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from processes import until
 from training import handle
 
 import sweep
@@ -124,10 +124,7 @@ def test_a_seed_that_is_ended_takes_its_processes_with_it_and_no_other(gpus: Pat
     command = [*TORCHRUN, "train.py", "--seed", "{seed}"]
     results = sweep.run({"command": command, "resources": {"gpus": 2}, "timeout": 60}, seeds=[1, 3])
     assert results.frame["status"].tolist() == ["ok", "failed"]
-    until = time.monotonic() + 10
-    while (left := [p for p in begun(3) if psutil.pid_exists(p["pid"])]) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not left
+    until(lambda: not any(psutil.pid_exists(told["pid"]) for told in begun(3)), 10)
 
 
 def test_a_command_on_one_machine_can_ask_for_a_port(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import kit
 import psutil
 import pytest
-from test_on_ray import configured, descendants, finish, starts, until
+from processes import until
+from test_on_ray import configured, descendants, finish, starts
 
 from sweep.config import load
 from sweep.engine import Done, Slots, inline

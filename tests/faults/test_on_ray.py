@@ -18,6 +18,7 @@ from typing import Any
 import kit
 import psutil
 import pytest
+from processes import gone, until
 
 from sweep.store import Store
 
@@ -43,14 +44,6 @@ def starts(tally: Path) -> dict[int, list[int]]:
     return found
 
 
-def until(true: Callable[[], Any], seconds: float = 120) -> Any:
-    give_up = time.monotonic() + seconds
-    while not (answer := true()):
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.02)
-    return answer
-
-
 def descendants(pid: int) -> set[int]:
     """Every process below `pid`, as the system tells it."""
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -58,21 +51,14 @@ def descendants(pid: int) -> set[int]:
     return set()
 
 
-def ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
 def nobody_left(pids: set[int]) -> bool:
-    return all(ended(pid) for pid in pids)
+    return all(gone(pid) for pid in pids)
 
 
 def end_soon(pids: set[int], seconds: float = 5.0) -> None:
     """Fail, with their command lines, unless all of them end within the seconds the README promises."""
     give_up = time.monotonic() + seconds
-    while left := [pid for pid in pids if not ended(pid)]:
+    while left := [pid for pid in pids if not gone(pid)]:
         assert time.monotonic() < give_up, f"still there after {seconds:g} s: {[*map(command_line, left)]}"
         time.sleep(0.02)
 
@@ -116,7 +102,7 @@ def kill_workers(out: Path, tally: Path, kills: int, at_random: random.Random, o
         again = [n for key, n in lost.items() if not (out / "members" / key / "record.json").exists()]
         if max(again, default=0) + unknown >= 2:
             continue
-        candidates = sorted({pids[-1] for pids in starts(tally).values() if not ended(pids[-1])})
+        candidates = sorted({pids[-1] for pids in starts(tally).values() if not gone(pids[-1])})
         if candidates:
             pid = at_random.choice(candidates)
             os.kill(pid, signal.SIGKILL)
@@ -279,10 +265,10 @@ def test_cases_108_110_ray_listens_on_loopback_only_and_has_no_dashboard(tmp_pat
         found = listeners(below)
         assert len(found) >= 4, "Ray's own servers were not found: this test sees nothing"
         assert [address for address in found if not address.startswith(LOOPBACK)] == []
-        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below if not ended(pid)]
+        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below if not gone(pid)]
         assert all(b"--disable-frontend" in command for command in commands if b"dashboard.py" in command)
         assert not any(int(address.rpartition(":")[2], 16) == 8265 for address in found)
-        settings = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in below if not ended(pid))
+        settings = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in below if not gone(pid))
         assert b"RAY_AUTH_MODE=disabled" not in settings
     finally:
         process.kill()

@@ -13,7 +13,8 @@ from pathlib import Path
 import kit
 import pytest
 from kit import Nursery
-from test_on_ray import configured, ended, finish, starts, until
+from processes import gone, until
+from test_on_ray import configured, finish, starts
 
 from sweep.errors import StoreError
 from sweep.store import Store
@@ -115,7 +116,7 @@ def test_cases_30_55_a_killed_owners_lock_is_taken_over_and_its_run_is_lost(nurs
     assert [m.status for m in Store.open(tmp_path / "runs").scan()] == ["running"]
     first.kill()
     first.communicate()
-    assert ended(first.pid)
+    assert gone(first.pid)
     assert [m.status for m in Store.open(tmp_path / "runs").scan()] == ["lost"]
     with Store.lock(tmp_path / "runs") as owner:
         assert owner.pid == os.getpid()
