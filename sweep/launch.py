@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -498,17 +498,18 @@ def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outco
     return outcome_of(made, spec.key)
 
 
-_looking = Share()
+_looking: defaultdict[str, Share] = defaultdict(Share)  # of each launch that this process works for
 
 
 def _on_worker(task: Task, place: Place) -> list[Outcome]:
     if names := changed(place.watched):
         failure = Failure("changed", refusal(names), "setup")
         return [Outcome(spec.key, "unwritten", failure=failure) for spec in task]
-    place = replace(place, look=_looking.due())
+    looking = _looking[place.launch]
+    place = replace(place, look=looking.due())
     outcomes = _trained(task, place)
     for outcome in outcomes:
-        _looking.took(outcome.looking, outcome.seconds)
+        looking.took(outcome.looking, outcome.seconds)
     return outcomes
 
 

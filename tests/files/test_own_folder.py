@@ -81,6 +81,7 @@ def test_it_is_part_of_what_is_compared(launch: Path) -> None:
         Store.check(Path("out"), prepare(load(None, ["cwd={dir}"], command=WORDS[1:], seeds="1")).manifest)
 
 
+@pytest.mark.usefixtures("at_leisure")
 def test_a_write_through_a_link_is_seen(
     launch: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -204,12 +204,6 @@ def test_commands_beside_each_other_are_looked_at_alike(
     assert [each["path"] for each in found] == ([] if own else ["checkpoints/best.pt"])
 
 
-@pytest.fixture
-def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at every run, however slow the machine is at looking."""
-    monkeypatch.setattr("sweep.written.FREE", 60.0)
-
-
 @pytest.mark.usefixtures("at_leisure")
 def test_seeds_one_after_another_are_not_marked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = asked(folder, "run", "--engine", "inline", "--seeds", "1,2")
@@ -227,6 +221,20 @@ def test_a_function_that_writes_below_the_working_folder_is_watched(folder: Path
     )
     results = run({"train": "mine_w:train"}, seeds=[1, 2], out="out", engine="inline")
     assert [(each.path, each.in_turn) for each in results.report.shared] == [("best.bin", True)]
+
+
+def test_the_first_run_of_each_sweep_is_looked_at_however_long_looking_took_in_one_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "mine_s.py").write_text(
+        "def train(run):\n    open('best.bin', 'a').write('x')\n    return {'test/x': run.seed}\n"
+    )
+    monkeypatch.setattr("sweep.written.FREE", 0.0)
+    monkeypatch.setattr("sweep.written.SHARE", 1e-9)
+    for out in ("first", "second"):
+        results = run({"train": "mine_s:train"}, seeds=[1, 2], out=out, engine="inline")
+        looked = ["written" in member.record.files for member in results.store.scan() if member.record]
+        assert looked == [True, False]
 
 
 def test_a_process_that_ends_while_it_is_looked_at_costs_nothing(
@@ -274,7 +282,6 @@ def test_runs_that_are_left_out_are_told(
 ) -> None:
     monkeypatch.setattr("sweep.written.FREE", 0.0)
     monkeypatch.setattr("sweep.written.SHARE", 1e-9)
-    monkeypatch.setattr("sweep.launch._looking", Share())
     words = asked(folder, "run", "--engine", "inline", "--seeds", "1-3")
     assert main([*words, "{seed}", "checkpoints/best.pt"]) == 0
     assert capsys.readouterr().err.count("some are left out") == 1

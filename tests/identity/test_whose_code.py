@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import queue
+import random
 import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
+import sweep
 from sweep.errors import TargetError
 from sweep.target.function import find, resolve
 from sweep.target.source import source_digest
@@ -60,15 +64,14 @@ def test_every_file_of_the_users_own_installed_package_counts(site: Path) -> Non
     assert digest() != first
 
 
-@pytest.mark.parametrize("name", ["random", "queue", "torch", "sweep"])
-def test_a_module_named_like_one_of_pythons_or_ours_is_refused_with_both_files(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("taken", [random, queue, torch, sweep], ids=lambda module: module.__name__)
+def test_a_module_named_like_one_of_pythons_or_ours_is_refused_with_both_files(folder: Path, taken: ModuleType) -> None:
+    name = taken.__name__
     (folder / f"{name}.py").write_text(TRAIN)
     with pytest.raises(TargetError) as refused:
         resolve("function", f"{name}:train")
     assert str(folder / f"{name}.py") in str(refused.value)
-    other = PathFinder.find_spec(name, [each for each in sys.path if Path(each or ".").resolve() != folder])
-    assert other is not None
-    assert str(other.origin) in str(refused.value)
+    assert str(taken.__file__) in str(refused.value)
     assert "rename" in str(refused.value.hint)
 
 
