@@ -90,7 +90,12 @@ class StatisticsError(SweepError, ValueError):
     """A statistic was asked for that does not exist for these data; the message says why."""
 
 
+def listed(items: Sequence[str], most: int = 5) -> str:
+    """Return "a, b, c and 4 more"."""
+    head = ", ".join(items[:most])
+    return head if len(items) <= most else f"{head} and {len(items) - most} more"
+
+
 def some(names: Iterable[str], most: int = 6) -> str:
-    """Return the first different names of a list, and how many more there are; empty ones do not count."""
-    names = [*dict.fromkeys(filter(None, names))]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    """Return the different names of a list as `listed`; empty ones do not count."""
+    return listed([*dict.fromkeys(filter(None, names))], most)

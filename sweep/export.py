@@ -32,10 +32,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 def export(store: Store, kind: Kind, out: Path) -> list[Path]:
     """Write what a run directory says into the folder `out`; return the files or folders that were made.
 
-    csv, parquet: `runs` (a row a run), `history` (a row a run and step) and `summary` (a row a metric, over
-    seeds). tensorboard: one folder of events per run, with its curves and its results. mlflow, wandb-offline: one run
-    of the tracker per run, with its curves and results, and for each variant one with the mean, low and high of each
-    metric over its seeds.
+    csv, parquet: `runs` (one row per run), `history` (one row per run and step) and `summary` (one row per metric,
+    over seeds). tensorboard: one folder of events per run, with its curves and its results. mlflow, wandb-offline: one
+    run of the tracker per run, with its curves and results, and for each variant one with the mean, low and high of
+    each metric over its seeds.
 
     Raises: EnvironmentRefused when a package is missing, StoreError when `out` cannot be used.
     """

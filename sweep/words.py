@@ -50,9 +50,3 @@ def _escaped(code: int) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def listed(items: list[str], most: int = 5) -> str:
-    """ "a, b, c and 4 more"."""
-    head = ", ".join(items[:most])
-    return head if len(items) <= most else f"{head} and {len(items) - most} more"

@@ -1,4 +1,4 @@
-"""Results that exist already: found, shown, and taken into a run directory as runs that were not made here."""
+"""Take results that exist already into a run directory, as runs that were not made here."""
 
 from sweep.adoption.sources import Entry, Source, of_frame, opened
 from sweep.adoption.take import Adoption, adoption, take

@@ -1,4 +1,4 @@
-"""Where results are: files that a pattern names, long tables, and the folders of four usual trackers."""
+"""Find results in the files that a pattern names, in long tables, and in the folders of four usual trackers."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ _AT_WORK = frozenset({"running", "scheduled", "pending", "preempting"})
 
 @dataclass(frozen=True)
 class Entry:
-    """One run that exists. names: what its place says of it; found: None where nothing could be read, for `why`.
+    """One run that exists.
 
-    failed: how it ended, where its tracker says that it ended badly.
+    names: what its place says of it; found: None if nothing could be read, and `why`; failed: how it ended, if its
+    tracker says that it ended badly.
     """
 
     names: Mapping[str, Any]
@@ -55,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Roles:
-    """Which names are a run's seed and task, and which tell variants apart; None: those that differ."""
+    """The names of a run's seed and task, and those that tell variants apart; None: those that differ."""
 
     seed: str | None = None
     task: str | None = None
@@ -69,7 +70,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class Source:
-    """What was opened: entries in a fixed order, the roles of their names, and how people call it."""
+    """Opened results: entries in a fixed order, the roles of their names, and a name for all of them."""
 
     kind: str
     entries: Sequence[Entry]
@@ -278,9 +279,9 @@ def of_frame(
     name: str = "adopted",
     kind: str = "table",
 ) -> Source:
-    """Return the runs of a long table: one row for each run, or one for each run and step.
+    """Return the runs of a long table: one row per run, or one per run and step.
 
-    Raises: ConfigError for columns that it has not, for a metric that is no number, and where no column is a metric.
+    Raises: ConfigError for missing columns, for a metric that is no number, and where no column is a metric.
     """
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
@@ -354,7 +355,7 @@ def _numbers(column: pd.Series[Any], metric: str, place: str) -> list[float]:
 
 
 def _plain(raw: Any) -> Any:
-    """A cell as JSON has it: whole floats as they count, missing ones as None."""
+    """Return a cell as JSON has it: whole floats as integers, missing ones as None."""
     item = raw.item() if hasattr(raw, "item") else raw
     if isinstance(item, float):
         return None if item != item else int(item) if item.is_integer() and abs(item) < 1e15 else item

@@ -1,4 +1,4 @@
-"""What is to be adopted, shown before anything is written; then written as runs that were not made here."""
+"""Show what would be adopted before anything is written, and write it as runs that were not made here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Key = tuple[str, str, int]  # task, variant and seed, as folders
 
 @dataclass(frozen=True)
 class Adoption:
-    """What a command would adopt, and what it has seen on the way.
+    """The runs that a command would adopt, and what it has seen on the way.
 
     runs: by their folders; twice: runs that two places claim to be; unread: places that nothing could be read from.
     """
@@ -104,7 +104,7 @@ class Adoption:
 
 
 def _called(key: Key) -> str:
-    """A run as its folder below `members/` is called."""
+    """Return the name of a run: its folder below `members/`."""
     return "/".join(part for part in (key[0], key[1], f"seed{key[2]}") if part)
 
 
@@ -174,7 +174,7 @@ def _existing(out: Path) -> Store | None:
 
 
 def _seeds(entries: Sequence[tuple[Roles, Entry]], names: dict[str, int]) -> tuple[list[int], bool]:
-    """The seed of each entry, and whether they were only counted; `names` learns those that are no numbers."""
+    """Return the seed of each entry, and whether they were only counted; add those that are no numbers to `names`."""
     said = [_named_seed(roles, entry) for roles, entry in entries]
     seeds = [each for each in said if type(each) is int and 0 <= each <= LARGEST]
     if len(seeds) == len(said) and not names:
@@ -193,7 +193,7 @@ def _seeds(entries: Sequence[tuple[Roles, Entry]], names: dict[str, int]) -> tup
 
 
 def _cell(roles: Roles, names: Mapping[str, Any]) -> tuple[str, Point]:
-    """The task and the values that tell the variant of a run."""
+    """Return the task of a run and the values that tell its variant."""
     task = names.get(roles.task) if roles.task else None
     values = ((name.replace("/", "."), names.get(name)) for name in roles.variant or ())
     return "" if task is None else str(task), tuple(
@@ -203,7 +203,7 @@ def _cell(roles: Roles, names: Mapping[str, Any]) -> tuple[str, Point]:
 
 
 def _variant(point: Point) -> str:
-    """The folder of a variant: `lr-0.01-3f9a1c`, and `resnet-3f9a1c` for {"method": "resnet"}."""
+    """Return the folder of a variant: `lr-0.01-3f9a1c`, and `resnet-3f9a1c` for {"method": "resnet"}."""
     words = (each if isinstance(each, str) else f"{name.rpartition('.')[2]}-{json.dumps(each)}" for name, each in point)
     return folder_name("-".join(words), {f"params.{name}": each for name, each in point}) if point else ""
 
@@ -212,7 +212,7 @@ def _manifest(
     out: Path, old: Manifest | None, tasks: Mapping[str, str], points: Mapping[str, Point], found: set[Key],
     config: Config | None, names: Mapping[str, int], numbered: bool, origin: str,
 ) -> Manifest:  # fmt: skip
-    """The plan: every variant of every task, with the seeds that any variant of the task has."""
+    """Return the plan: every variant of every task, with the seeds that any variant of the task has."""
     before = list(old.experiment["cells"]) if old else []
     params: dict[str, Any] = {cell["variant"]: cell["params"] for cell in before}
     grid: dict[str, list[Any]] = {key: list(had) for key, had in (old.config["grid"] if old else {}).items()}
@@ -259,7 +259,10 @@ def _manifest(
 def _prediction_files(
     pattern: str, roles: Roles, names: Mapping[str, int], runs: set[Key]
 ) -> dict[Key, dict[str, Path]]:
-    """The prediction files of each run, by split. Raises: ConfigError where one belongs to no run that was found."""
+    """Return the prediction files of each run, by split.
+
+    Raises: ConfigError where one belongs to no run that was found.
+    """
     found: dict[Key, dict[str, Path]] = defaultdict(dict)
     for path, parts in matching(pattern):
         said = {name: value(part) for name, part in parts.items()}
@@ -308,7 +311,7 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
 
 
 def _made(plan: Adoption, key: Key) -> tuple[Record, dict[str, bytes]]:
-    """The record of a run, its attempt aside, and its files."""
+    """Return the record of a run, without its attempt, and its files."""
     entry = plan.runs[key]
     assert entry.found is not None
     found, files, notes = entry.found, {}, list(entry.found.notes)

@@ -17,13 +17,13 @@ from sweep.analysis.findings import identical
 from sweep.analysis.gate import checks, require_direction
 from sweep.analysis.overview import primary_metric
 from sweep.analysis.remarks import Remark
-from sweep.errors import ConfigError, StatisticsError
+from sweep.errors import ConfigError, StatisticsError, listed
 from sweep.number import number
 from sweep.stats import bonferroni_level, difference, holm, parse_gate
 from sweep.stats.sample import unit
 from sweep.store import Store
 from sweep.variants import letter, without_hash
-from sweep.words import listed, path_argument, shown
+from sweep.words import path_argument, shown
 
 SEED = 0
 

@@ -122,10 +122,10 @@ def _require_fit(store: Store, label: str, module: nn.Module, weights: Mapping[s
 
 
 def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tuple[Build, Dataset] | None:
-    """How the recipe of a run builds its model, and the data it has; None for functions and commands.
+    """Return how the recipe of a run builds its model, and its data; None for functions and commands.
 
-    A recipe that is neither built in nor called so by this user before is said first, and imported only if it is
-    trusted. Raises: TargetError.
+    A recipe that is neither built in nor has been called like this by the same user before is reported first, and
+    imported only if it is trusted. Raises: TargetError.
     """
     assert member.record is not None
     target = RunSpec.from_json(member.record.spec).target

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sweep.analysis.model import Row
-from sweep.errors import StoreError
+from sweep.errors import StoreError, listed
 from sweep.number import number, percent
 from sweep.report.document import Document, Note, Section, Table
 from sweep.report.sentence import headline
@@ -16,7 +16,7 @@ from sweep.store.atomic import read
 from sweep.store.manifest import ADOPTED
 from sweep.store.member import attempts_of
 from sweep.store.names import RECORD
-from sweep.words import listed, plural
+from sweep.words import plural
 
 UNKNOWN = "not recorded: to be answered by you"
 

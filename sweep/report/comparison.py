@@ -8,6 +8,7 @@ from typing import Any
 
 from sweep.analysis.compare import compare as compared
 from sweep.analysis.comparison import Check, Comparison, Pair, Side
+from sweep.errors import listed
 from sweep.number import around, limits, number, percent, places
 from sweep.report import document
 from sweep.report import pairs as facts
@@ -17,7 +18,7 @@ from sweep.report.pair_sentence import over, planned, reading, sentence, stamp, 
 from sweep.report.remarks import design, said_of
 from sweep.report.sentence import by_mean, count_of, failed_of, ranked
 from sweep.store import Store, atomic
-from sweep.words import listed, plural, shown
+from sweep.words import plural, shown
 
 __all__ = ["Told", "compare", "latex", "markdown", "standing", "text", "to_json", "view"]
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 
 from sweep.analysis.model import Cause, Overview
+from sweep.errors import listed
 from sweep.seeds import format_seeds
 from sweep.store.record import IN_WORDS
 from sweep.variants import without_hash
-from sweep.words import listed, shown
+from sweep.words import shown
 
 NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 

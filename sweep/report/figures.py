@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from sweep.analysis import frames
 from sweep.analysis.comparison import Comparison, Pair
-from sweep.errors import StatisticsError
+from sweep.errors import StatisticsError, listed
 from sweep.goals import ARROWS, direction
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import distinct
@@ -26,7 +26,7 @@ from sweep.report.drawing import save as save
 from sweep.report.sentence import count_of, scope
 from sweep.stats.sample import unit
 from sweep.variants import labels_of
-from sweep.words import listed, shown
+from sweep.words import shown
 
 __all__ = ["COLORS", "Size", "curves", "forest", "inline", "members", "save", "style"]
 

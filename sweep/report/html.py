@@ -27,7 +27,7 @@ from sweep.analysis.commands import repeatable
 from sweep.analysis.comparison import Comparison
 from sweep.analysis.parts import Parts
 from sweep.config import to_yaml
-from sweep.errors import StatisticsError, printable
+from sweep.errors import StatisticsError, listed, printable
 from sweep.goals import is_score
 from sweep.report import document, failures, figures, histories, overview, spreads
 from sweep.report.comparison import view
@@ -40,7 +40,7 @@ from sweep.report.worded import Report, build
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED
-from sweep.words import listed, path_argument, plural, shown
+from sweep.words import path_argument, plural, shown
 
 MOST_CARDS = 8  # metrics beside the primary one with a picture; every one is in the table
 MOST_CURVES = 5  # metrics whose learning curves are drawn

@@ -7,6 +7,7 @@ from functools import partial
 
 from sweep.analysis.model import Across, Row, Score, Spread, Together
 from sweep.analysis.parts import Parts
+from sweep.errors import listed
 from sweep.goals import ARROWS
 from sweep.number import limits, number, percent, places, signed
 from sweep.report import document, failures, remarks, spreads
@@ -15,7 +16,7 @@ from sweep.report.sentence import Headline, by_mean, count_of, rates, standing
 from sweep.report.worded import Report
 from sweep.seeds import format_seeds
 from sweep.variants import without_hash
-from sweep.words import listed, path_argument, plural, shown
+from sweep.words import path_argument, plural, shown
 
 MOST_ROWS = 60  # rows of the table of metrics beyond which only the primary metric is shown
 MOST_BRIEF = 12  # rows of the brief table

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from sweep.analysis.model import Row
-from sweep.errors import StatisticsError
+from sweep.errors import StatisticsError, listed
 from sweep.number import around, number, percent
 from sweep.report import document, spreads
 from sweep.report.document import Table
 from sweep.report.sentence import failed_of
 from sweep.report.worded import Report
 from sweep.store.manifest import ADOPTED
-from sweep.words import listed, plural, shown
+from sweep.words import plural, shown
 
 Spread = Literal["ci", "sd"]
 Best = Set[tuple[str, str, str]]  # (directory, task, variant) of what may be set in bold

@@ -8,9 +8,10 @@ from typing import Any
 from sweep.analysis.comparison import Design
 from sweep.analysis.model import ResultRule
 from sweep.analysis.remarks import Remark
+from sweep.errors import listed
 from sweep.report.sharing import remedy, sentence, two_programs
 from sweep.stats.tasks import LEAST_TASKS
-from sweep.words import listed, path_argument, plural, shown
+from sweep.words import path_argument, plural, shown
 
 WHAT = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
 DESIGNS = {

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from sweep.analysis.comparison import Side
 from sweep.analysis.model import Counts, Overview, Row
+from sweep.errors import listed
 from sweep.goals import Goal
 from sweep.number import around, number, percent
 from sweep.variants import without_hash
-from sweep.words import listed, plural, shown
+from sweep.words import plural, shown
 
 Averaged = TypeVar("Averaged", Row, Side)
 

@@ -10,12 +10,13 @@ from sweep.ensemble.assess import Assessment, Classification, mean_of
 from sweep.ensemble.calibrate import Calibration
 from sweep.ensemble.evidence import Difference
 from sweep.ensemble.members import listing
+from sweep.errors import listed
 from sweep.goals import ARROWS, direction
 from sweep.number import limits, number, percent, places, signed
 from sweep.report.document import Document, Note, Section, Table
 from sweep.report.worth import Worth
 from sweep.stats.planning import expected_best
-from sweep.words import listed, path_argument, plural
+from sweep.words import path_argument, plural
 
 NAMES = {"nll": "NLL", "ece": "ECE", "auroc": "AUROC", "aurc": "risk-coverage area", "brier": "Brier", "mse": "MSE",
          "rmse": "RMSE", "crps": "CRPS"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""What members say of single examples: how far they agree, and where the answer depends on the seed."""
+"""Answers of members to single examples: how far they agree, and which depend on the seed."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ def _labels(labels: npt.ArrayLike) -> Ints:
 
 
 def _counted(table: Ints, classes: int) -> Floats:
-    """(N, classes): how many members chose each class."""
+    """Return (N, classes): the number of members that chose each class."""
     n = table.shape[1]
     flat = np.bincount((table + np.arange(n) * classes).reshape(-1), minlength=n * classes)
     return flat.reshape(n, classes).astype(np.float64)
 
 
 def _unequal(counted: Floats) -> Floats:
-    """Share of pairs of different members whose labels differ, for each example."""
+    """Return for each example the share of pairs of members whose labels differ."""
     members = counted[0].sum()
     return np.asarray(1 - (counted * (counted - 1)).sum(axis=1) / (members * (members - 1)))

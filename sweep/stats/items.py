@@ -120,7 +120,7 @@ def _counts(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> tuple[Floats,
 
 
 def _ratio(part: Floats, whole: Floats, k: int) -> Floats:
-    """C(part, k) / C(whole, k), as a product that neither overflows nor rounds much."""
+    """Return C(part, k) / C(whole, k), as a product that neither overflows nor rounds much."""
     steps = np.arange(k)
     return np.asarray(np.prod(np.maximum(part[:, None] - steps, 0) / (whole[:, None] - steps), axis=1))
 
@@ -176,7 +176,7 @@ def unpaired(
 
 
 def _least(room: float, spread: float) -> int | None:
-    """The least m with spread/m <= room, or None."""
+    """Return the least m with spread/m <= room, or None."""
     if room <= 0 or spread / room > MOST:
         return None
     return max(math.ceil(spread / room), 1)
@@ -204,5 +204,5 @@ def averaged(
 
 
 def share_interval(per_item: Floats, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Interval | None:
-    """Student t over items (clusters) of a share known for each item. None for one item."""
+    """Return the Student t interval over items (clusters) of a share known for each item; None for one item."""
     return t_interval(by_cluster(per_item[None, :], clusters)[0], level)

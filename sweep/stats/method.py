@@ -1,4 +1,4 @@
-"""How a number was found, as a code; the value is its name in tables and in --json."""
+"""Statistical methods as codes; the value is the name in tables and in --json."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def ranked(values: npt.ArrayLike, *, higher_is_better: bool) -> Floats:
 
 
 def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
-    """Median over all seeds and its exact order-statistic interval, failed seeds ranked worst.
+    """Return the median over all seeds and its exact order-statistic interval, failed seeds ranked worst.
 
     values: shape (n,), NaN or infinite for a failed seed. Defined whatever failed (Lachin 1999, worst-rank scores):
     finite while fewer than half of the seeds failed, and on the bad side where it falls on a failed one.

@@ -299,13 +299,13 @@ def bytes_digest(data: bytes | memoryview) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
+    """Return the sha256 (hex) of a file's bytes."""
     with opened(path) as stream:
         return stream_digest(stream)
 
 
 def stream_digest(stream: BufferedReader) -> str:
-    """sha256 (hex) of what is left to read of an open file, which is then at its beginning again."""
+    """Return the sha256 (hex) of what is left to read of an open file, and go back to its beginning."""
     found = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0)
     return found

@@ -72,7 +72,7 @@ class Store:
 
     @classmethod
     def check(cls, path: Path, wanted: Manifest | None) -> None:
-        """Whether `create` would take this directory, None: with any experiment; writes nothing.
+        """Refuse a directory that `create` would not take for `wanted`, or for no experiment if None; write nothing.
 
         Raises: StoreError.
         """
@@ -358,7 +358,7 @@ class Store:
         owner = replace(this_process(), nonce=launch)
         folder = path / f"{ATTEMPT}{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
-        # Imported here: who only reads a directory hides nothing, and would wait for pydantic.
+        # Imported here: reading a directory hides nothing, and would wait for pydantic.
         from sweep.config.redaction import known
 
         hidden = known(spec.params, list(spec.target.argv))

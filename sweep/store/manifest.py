@@ -161,7 +161,7 @@ class Manifest:
         return sum(entry.results_existed and entry.note != UNTIL for entry in self.log)
 
     def retrained(self, before: Manifest, *, results_existed: bool) -> Manifest:
-        """With the seeds and the log of a manifest whose runs are all trained again as this one says."""
+        """Return this manifest with the seeds and the log of `before`, whose runs are all trained again as it says."""
         new = tuple(seed for seed in self.seeds if seed not in before.planned)
         entry = SeedEntry(now(), new, results_existed, RETRAIN)
         return replace(self, seeds=before.seeds + new, seed_log=(*before.seed_log, entry))

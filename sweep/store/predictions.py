@@ -61,7 +61,7 @@ def read(path: Path) -> Predictions:
 
 
 def load(stream: BufferedReader, *, where: str) -> Predictions:
-    """The predictions in an open file; unpickles nothing. Raises: IntegrityError, as `read` does."""
+    """Return the predictions in an open file; unpickle nothing. Raises: IntegrityError, as `read` does."""
     held = arrays(stream, {f.name for f in fields(Predictions)}, "predictions", where)
     try:
         found = Predictions(**held)

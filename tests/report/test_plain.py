@@ -11,9 +11,10 @@ from finished import accuracies, failure, normal, sweep_of
 from rich.cells import cell_len
 
 from sweep import report
+from sweep.errors import listed
 from sweep.number import number, places
 from sweep.store import Predictions
-from sweep.words import listed, shown
+from sweep.words import shown
 
 HOSTILE = [
     "<script>alert(1)</script>",

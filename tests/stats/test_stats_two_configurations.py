@@ -163,7 +163,6 @@ def test_many_seeds_are_drawn_and_labelled_and_need_a_generator() -> None:
             test(a, b)
         found = test(a, b, np.random.default_rng(1))
         assert not found.exact
-        assert not found.exact
         assert found == test(a, b, np.random.default_rng(1))
         # At 30 seeds the permutation p is the t test's to a few per cent of itself; drawing adds .005.
         assert found.p == pytest.approx(exact, rel=0.1)
