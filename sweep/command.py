@@ -135,7 +135,7 @@ def _result(run: Run, where: Collect | None, left: reading.Left, shown: _Shown) 
         found = reading.Found(run.scored, (), ())
     shown.settle(found.history)
     _predictions(run, where, left)
-    run.collected["notes"] = list(found.notes)
+    run.collected |= {"notes": list(found.notes), "words": found.words}
     for note in found.notes:
         run.note(note)
     metrics = run.scored | as_metrics(found.metrics, where="command")

@@ -26,6 +26,7 @@ _MORE = """
     iou miou dice jaccard hit hits hit_rate success success_rate win_rate pass pass_rate exact_match bleu sacrebleu
     chrf meteor rouge rougel rougelsum psnr ssim elbo likelihood reward rewards rew return returns sensitivity
     specificity tpr tnr spearman spearmanr pearson pearsonr correlation explained_variance top purity nmi ari
+    coefficient_of_determination
 """
 _LESS = """
     logloss mlogloss merror err error_rate wer cer ter eer ppl bpc bpb bits_per_byte bits_per_character crossentropy
@@ -103,23 +104,25 @@ def is_score(metric: str) -> bool:
     if not words or "_".join(words) in _NOT_SCORES:
         return False
     # Lightning's `val_loss_epoch` is a loss, `best_epoch` is none.
-    return bool(_stem(metric)) or not any("_".join(words[start:]) in _NOT_SCORES for start in range(len(words)))
+    return bool(stem(metric)) or not any("_".join(words[start:]) in _NOT_SCORES for start in range(len(words)))
 
 
 def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -> str:
     """Return the headline among metrics of which none was named: test before val before train, scores alone.
 
-    Within a split a metric whose direction is known comes first, in the order of `KNOWN`. "" where there is none.
+    Within a split a metric whose direction is known comes first, in the order of `KNOWN`; the value at the end before
+    the best on the way. "" where there is none.
     """
     order = list(_USUAL)
     # Keras and Transformers call the training loss `loss`, beside `val_loss` or `eval_loss`.
-    held_out = {_stem(metric) for metric in metrics if split_of(metric) in ("test", "val")} - {""}
+    held_out = {stem(metric) for metric in metrics if split_of(metric) in ("test", "val")} - {""}
 
-    def rank(metric: str) -> tuple[int, int, int, str]:
-        known, stem = direction(metric, goals) is not None, _stem(metric)
-        split = split_of(metric) or ("train" if stem in held_out else "")
+    def rank(metric: str) -> tuple[int, bool, int, bool, str]:
+        known, usual = direction(metric, goals) is not None, stem(metric)
+        split = split_of(metric) or ("train" if usual in held_out or (held_out and usual == "loss") else "")
         place = {"test": 0, "": 1 if known else 3, "val": 2, "train": 4}[split]
-        return place, not known, order.index(stem) if stem in order else len(order), metric
+        nth = order.index(usual) if usual in order else len(order)
+        return place, not known, nth, "best" in _words(metric), metric
 
     return min((m for m in metrics if is_score(m)), key=rank, default=next(iter(sorted(metrics)), ""))
 
@@ -129,7 +132,7 @@ def _named(metric: str) -> Goal | None:
     words = [word for word in _words(metric) if word not in _SPLITS]
     if not is_score(metric):
         return None
-    goal = _USUAL.get(_stem(metric))
+    goal = _USUAL.get(stem(metric))
     negated = goal is not None and any(word in ("neg", "negative", "minus") for word in words)
     if negated and goal is not None:
         return "min" if goal == "max" else "max"  # `neg_log_loss`, as scikit-learn scores
@@ -137,8 +140,8 @@ def _named(metric: str) -> Goal | None:
 
 
 @lru_cache(4096)
-def _stem(metric: str) -> str:
-    """Return the usual name at the end of a metric's, or ""."""
+def stem(metric: str) -> str:
+    """Return the usual name that a metric ends with, such as `loss` or `accuracy`, or ""."""
     words = [word for word in _words(metric) if word not in _SPLITS]
     for cut in (words, [re.sub(r"@?\d+$", "", word) or word for word in words if not word.isdigit()]):
         for kept in (cut, [word for word in cut if word not in _ASIDE]):

@@ -30,6 +30,7 @@ from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
 from sweep.target.inputs import changed, refusal
 from sweep.task import Interval, Outcome, Place, Task, outcome_of
+from sweep.words import path_argument
 from sweep.written import Share, Trace, outputs, shared
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
@@ -373,7 +374,9 @@ class Launch:
         yield from self._beside(store, outcome)
         if (names := outcome.files.get("changed")) and not self.stopped:
             yield from self._changed(store, refusal(names))
-        self._read_one |= outcome.status == "ok"
+        if outcome.status == "ok" and not self._read_one:
+            self._read_one = True
+            yield from _chosen(store, outcome)
         yield from self._unreadable(store, outcome)
         if outcome.status == "failed" and outcome.failure is not None:
             why = ""
@@ -520,6 +523,14 @@ def _trained(task: Task, place: Place) -> list[Outcome]:
     from sweep.worker import work
 
     return list(work(task, place))
+
+
+def _chosen(store: Store, outcome: Outcome) -> Iterator[Event]:
+    """Say what was taken of the text that a program logs, and how to choose among it."""
+    record = store.member(outcome.key).record
+    if record is not None and (words := record.collected.get("words")):
+        how = f"sweep collect {path_argument(store.shown)} --metrics {path_argument(str(words))}"
+        yield Said("\n  ".join([*outcome.notes, "to choose another, without training:", f"  {how}"]))
 
 
 def _environments(members: Sequence[Member], prepared: Prepared) -> Iterator[Event]:

@@ -131,7 +131,7 @@ def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
     made = replace(
         old, status="failed" if failure else "ok", failure=failure, metrics=found.metrics, digests=digests,
         result={"rule": "last reported", "epoch": found.history[-1][0] if found.history else None},
-        artifacts=artifacts, collected={"id": id_, "notes": list(found.notes), "history": name},
+        artifacts=artifacts, collected={"id": id_, "notes": list(found.notes), "words": found.words, "history": name},
         notes=(*(note for note in old.notes if note not in said), *found.notes),
     )  # fmt: skip
     return made, rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.goals import direction
-from sweep.metrics import csv, json, parquet, tensorboard, text
+from sweep.metrics import csv, json, logged, parquet, tensorboard, text
 from sweep.metrics.files import OURS, Left, located, within
-from sweep.metrics.rows import Found, History, NotFound, Row, number, settle
+from sweep.metrics.rows import SETTINGS, Found, History, NotFound, Row, number, options, settle
 from sweep.plan import content_id
 
 DEFAULT = "metrics.json"
@@ -29,12 +29,13 @@ _MOST = 500  # entries of a run's folder in which metrics are looked for by them
 
 @dataclass(frozen=True)
 class Source:
-    """Rows, and where they are from. output: lines that a program printed. note: to say where they are taken."""
+    """Rows, and where they are from. aside: names in them of no metrics; note, words: as in what is found."""
 
     where: str
-    rows: list[Row]
-    output: bool = False
+    rows: Sequence[Row]
+    aside: frozenset[str] = frozenset()
     note: str = ""
+    words: str = ""
 
 
 def require(collect: Collect | None) -> None:
@@ -60,7 +61,7 @@ def metrics(collect: Collect | None, left: Left) -> Found:
     Raises: NotFound saying what was looked for, where, and what was there instead.
     """
     sources = list(_sources(collect, left))
-    found = [settle(each.rows, collect or Collect(), each.where, output=each.output) for each in sources]
+    found = [settle(each.rows, collect or Collect(), each.where, aside=each.aside) for each in sources]
     merged: dict[str, float] = {}
     for each in found:
         merged |= each.metrics
@@ -70,14 +71,14 @@ def metrics(collect: Collect | None, left: Left) -> Found:
     _require_named(merged, collect)
     longest = max((each.history for each in found), key=len)
     notes = [*(each.note for each in sources if each.note), *(note for each in found for note in each.notes)]
-    return Found(merged, longest, tuple(dict.fromkeys(notes)))
+    return Found(merged, longest, tuple(dict.fromkeys(notes)), sources[0].words)
 
 
 def so_far(collect: Collect | None, left: Left) -> History:
     """Return the history of a program at work, or failed, as far as it can be read; empty where it cannot."""
     with suppress(Exception):  # what is being written may be anything, and a look at it fails no run
         found = [
-            settle(each.rows, collect or Collect(), each.where, output=each.output).history
+            settle(each.rows, collect or Collect(), each.where, aside=each.aside).history
             for each in _sources(collect, left)
         ]
         return max(found, key=len)
@@ -117,7 +118,7 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
 def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
     """Yield the rows of each place that was named, else of the first that holds metrics by itself."""
     if collect is None or automatic(collect):
-        yield from _found(left)
+        yield from _found(left, Collect() if collect is None else collect)
         return
     if collect.json_file is not None:
         yield from _file(located(collect.json_file, left, "collect.json"), left, collect)
@@ -129,34 +130,54 @@ def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
         yield _events(located(collect.tensorboard, left, "collect.tensorboard"), left)
 
 
-def _found(left: Left) -> Iterator[Source]:
-    """What is taken where nobody said: metrics.json, what the program printed, the only file that holds metrics."""
+def _found(left: Left, collect: Collect) -> Iterator[Source]:
+    """Yield what is taken where nobody said: metrics.json, printed objects, the only file with metrics, logged text."""
     usual = left.folder / DEFAULT
     if usual.is_file() and within(usual, left.folder) and left.fresh(usual):
         yield from _file(left.folder / DEFAULT, left, Collect(), where=DEFAULT)
         return
-    printed = list(_printed(left))
-    if printed:
-        yield from printed
+    printed = list(_printed(left, collect))
+    if any(each.rows for each, _ in printed):
+        yield from (each for each, _ in printed if each.rows)
         return
     files = list(candidates(left))
-    if len(files) != 1:
+    if len(files) == 1:
+        name, source = files[0]
+        yield Source(source.where, source.rows, note=f"metrics were read from {name}, the only file that holds any")
+        return
+    found = logged.logged("\n".join(rest for _, rest in printed))
+    if files or not found.rows:
         raise NotFound("the program ended well but gave no metrics", where="command", hint=HOW)
-    name, source = files[0]
-    yield Source(source.where, source.rows, note=f"metrics were read from {name}, the only file that holds any")
+    notes = [f"metrics were read from the text that it logs: {', '.join(found.names)}"]
+    notes += [f"not taken for a metric: {name}, as {why}" for name, why in found.left_out.items()]
+    notes += [each.note for each, _ in printed if each.note]
+    yield Source("output", found.rows, note="; ".join(notes), words=found.words)
 
 
-def _printed(left: Left) -> Iterator[Source]:
-    """What is printed to stderr (logging writes there), then to stdout, whose values count where both name one."""
-    for stream, raw in (("stderr", left.stderr), ("stdout", left.stdout)):
-        rows = text.objects(text.clean(left.whole(raw))) if "{" in raw else []
-        if any(number(value) is not None for row in rows for value in row.values()):
-            yield Source(stream, rows, output=True, note=_cut(left, stream))
+def streams(left: Left) -> dict[str, str]:
+    """Return what a program said: on stderr (logging writes there), then on stdout, which counts where both do."""
+    return {"stderr": left.stderr, "stdout": left.stdout}
+
+
+def _printed(left: Left, collect: Collect) -> Iterator[tuple[Source, str]]:
+    """Yield the objects that are printed to each stream, none where no number of them may be a metric, and the rest."""
+    said = {stream: text.objects(text.clean(left.whole(raw))) for stream, raw in streams(left).items()}
+    logs = {stream: "\n".join(between) for stream, (_, between) in said.items()}
+    logging = any(direction(pair.key) is not None for log in logs.values() for pair in _pairs(log))
+    for stream, (rows, between) in said.items():
+        ended = not _pairs(between[-1]) and not (logging and rows and SETTINGS & rows[-1].keys())
+        aside = frozenset() if collect.names else options(rows, ended=ended)
+        told = any(number(value) is not None and key not in aside for row in rows for key, value in row.items())
+        yield Source(stream, rows if told else [], aside, _cut(left, stream)), logs[stream]
+
+
+def _pairs(said: str) -> Sequence[logged.Pair]:
+    return logged.pairs(said.splitlines())[0]
 
 
 def _matched(pattern: str, left: Left) -> Iterator[Source]:
     found = False
-    for stream, raw in (("stderr", left.stderr), ("stdout", left.stdout)):
+    for stream, raw in streams(left).items():
         rows = text.matches(pattern, text.clean(left.whole(raw)))
         if rows:
             found = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,10 @@ from sweep.goals import direction
 
 STEPS = ("step", "global_step", "epoch", "iteration")  # what a step is called when nobody says
 NO_METRICS = frozenset({*STEPS, "seed", "hp_metric"})
+# What a program is told and never measures: a row with one of them is its options, where others are logged.
+SETTINGS = frozenset(
+    {"lr", "learning_rate", "batch_size", "epochs", "num_epochs", "max_epochs", "weight_decay", "momentum"}
+)
 
 Row = Mapping[str, Any]
 History = tuple[tuple[int, dict[str, float]], ...]
@@ -25,11 +29,15 @@ class NotFound(SweepError):
 
 @dataclass(frozen=True)
 class Found:
-    """metrics by our names, the last value of each; history: (step, metrics), steps growing; notes to say."""
+    """metrics by our names, the last value of each; history: (step, metrics), steps growing; notes to say.
+
+    words: what `--metrics` reads the headline by, where it was chosen among what a program logs.
+    """
 
     metrics: dict[str, float]
     history: History = ()
     notes: tuple[str, ...] = ()
+    words: str = ""
 
 
 def number(raw: Any) -> float | None:
@@ -51,16 +59,13 @@ def number(raw: Any) -> float | None:
         return None
 
 
-def settle(rows: Sequence[Row], collect: Collect, where: str, *, output: bool = False) -> Found:
-    """Return the last value of each name, and the way there where steps are named.
-
-    output: the rows are lines of a program's output, among which the one that prints its options is no result.
+def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collection[str] = ()) -> Found:
+    """Return the last value of each name, and the way there where steps are named; aside: names of no metrics.
 
     Raises: NotFound.
     """
     names = collect.names
-    step = collect.step or next((name for name in STEPS if any(name in row for row in rows)), None)
-    aside = _options(rows, step) if output and not names else frozenset()
+    step = collect.step or step_of(rows)
     last: dict[str, float] = {}
     behind: dict[str, int] = {}
     history: list[tuple[int, dict[str, float]]] = []
@@ -103,17 +108,32 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, output: bool = 
     return Found(last, growing, tuple(notes))
 
 
-def _options(rows: Sequence[Row], step: str | None) -> frozenset[str]:
-    """The names that a single line has which is neither the last nor one of a log: a program's options, printed."""
+def step_of(rows: Sequence[Row]) -> str | None:
+    """Return the name of the step in rows, None where they have none."""
+    return next((name for name in STEPS if any(name in row for row in rows)), None)
+
+
+def options(rows: Sequence[Row], *, ended: bool) -> frozenset[str]:
+    """Return the names that a program printed once, and neither at its end nor in a log: its options.
+
+    ended: whether the last row is the end of the output. A usual name of a metric is none of them, unless its number
+    is whole and another option stands beside it, such as a precision of 16.
+    """
+    step = step_of(rows)
+    last = len(rows) - 1 if ended else len(rows)
     lines: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         for key, raw in row.items():
             if number(raw) is not None:
                 lines.setdefault(key, []).append(index)
+    once = {
+        key: at[0] for key, at in lines.items()
+        if len(at) == 1 and at[0] != last and not (step and step in rows[at[0]]) and key not in NO_METRICS
+    }  # fmt: skip
+    beside = {at for key, at in once.items() if direction(key) is None}
     return frozenset(
-        key for key, at in lines.items()
-        if len(at) == 1 and at[0] != len(rows) - 1 and not (step and step in rows[at[0]])
-        and direction(key) is None and key not in NO_METRICS
+        key for key, at in once.items()
+        if direction(key) is None or (at in beside and isinstance(rows[at][key], int))
     )  # fmt: skip
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.goals import direction
-from sweep.metrics import text
+from sweep.metrics import logged, text
 from sweep.metrics.files import Left
-from sweep.metrics.read import CSV, JSON, candidates
+from sweep.metrics.read import CSV, JSON, candidates, streams
 from sweep.metrics.rows import STEPS
 
 _MOST = 8  # names in one suggestion
@@ -42,26 +40,24 @@ def _files(left: Left) -> Iterator[Seen]:
 
 
 def _printed(left: Left) -> Iterator[Seen]:
-    for stream, raw in (("stdout", left.stdout), ("stderr", left.stderr)):
-        cleaned = text.clean(raw)
-        found = dict(text.assignments(cleaned))
-        known = {name: pattern for name, pattern in found.items() if direction(name) is not None}
-        chosen = known or {name: pattern for name, pattern in found.items() if name not in STEPS}
-        if not chosen:
+    for stream, raw in streams(left).items():
+        found = logged.logged(text.clean(raw))
+        first = {pair.key: pair.name for pair in reversed(found.pairs) if pair.name.whole}
+        known = [name for name in first if direction(name) is not None]
+        wanted = [name for name in reversed(first) if name in STEPS or name in (known or first)][:_MOST]
+        if not set(wanted) - set(STEPS):
             continue
-        steps = {name: pattern for name, pattern in found.items() if name in STEPS}
-        wanted = {name: found[name] for name in found if name in chosen or name in steps}
-        names = list(wanted)[:_MOST]
-        parts = [_alone(name, wanted[name], found) for name in names]
-        lines = Counter(bool(re.search("|".join(map(re.escape, names)), line)) for line in cleaned.splitlines())[True]
-        told = ", ".join(f"{name}=" for name in names)
-        yield Seen(f"{stream} has {told} ({lines} line{'s' * (lines != 1)})", "|".join(parts))
+        lines = len({pair.line for pair in found.pairs if pair.key in wanted})
+        told = ", ".join(f"{name}=" for name in wanted)
+        unclear = "".join(f"; {name} is not plain: {why}" for name, why in found.left_out.items())
+        parts = [_alone(first[name], first.values()) for name in wanted]
+        yield Seen(f"{stream} has {told} ({lines} line{'s' * (lines != 1)}){unclear}", "|".join(parts))
 
 
-def _alone(name: str, pattern: str, found: dict[str, str]) -> str:
-    """The pattern, kept from matching inside a longer name that ends alike."""
-    inside = any(other != name and other.endswith(name) for other in found)
-    return rf"(?<![\w/.-]){pattern}" if inside else pattern
+def _alone(name: logged.Name, others: Collection[logged.Name]) -> str:
+    """Return the pattern of a name, kept from matching inside a longer name that ends alike."""
+    inside = any(other.text != name.text and other.text.endswith(name.text) for other in others)
+    return rf"(?<![\w/.-]){name.reading(name.key)}" if inside else name.reading(name.key)
 
 
 def _elsewhere(left: Left) -> Iterator[Seen]:

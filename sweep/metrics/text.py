@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sweep.config.pattern import NUMBER, expand
-from sweep.goals import direction
 from sweep.metrics.rows import STEPS, NotFound, Row, number
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
@@ -26,10 +25,14 @@ def clean(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def objects(text: str) -> list[Row]:
-    """Return every object that is printed in a cleaned text: JSON on one line or several, or Python's own form."""
+def objects(text: str) -> tuple[list[Row], list[str]]:
+    """Return every object that is printed in a cleaned text, and what stands before, between and after them.
+
+    An object is JSON on one line or several, or a dict in Python's own form.
+    """
     rows: list[Row] = []
-    at = 0
+    between: list[str] = []
+    at = end_of_last = 0
     while (at := text.find("{", at)) >= 0:
         begun = text.rfind("\n", 0, at) + 1
         end_of_line = text.find("\n", at)
@@ -37,10 +40,11 @@ def objects(text: str) -> list[Row]:
         found, end = _object(text, at, line_end, alone=not text[begun:at].strip())
         if found is not None:
             rows.append(flat(found))
-            at = end
+            between.append(text[end_of_last:at])
+            at = end_of_last = end
         else:
             at = line_end
-    return rows
+    return rows, [*between, text[end_of_last:]]
 
 
 def _object(text: str, at: int, line_end: int, *, alone: bool) -> tuple[dict[str, Any] | None, int]:
@@ -139,16 +143,3 @@ def _whole(text: str, start: int, end: int, name: str) -> float:
             where="collect.regex", hint=f"let it take the whole number: (?P<{name}>{{number}})",
         )  # fmt: skip
     return whole
-
-
-def assignments(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, a pattern that reads it) of what a cleaned text prints as `name=0.5`, `name: 0.5` or `name 0.5`."""
-    seen: set[str] = set()
-    strong = re.compile(rf"(?<![\w/.@-])([A-Za-z][\w/.@-]*)[\"']?( ?[=:] ?| +)({NUMBER})(?![\w:/])")
-    for found in strong.finditer(text):
-        name, mark = found[1].rstrip("."), found[2]
-        if name in seen or (not mark.strip() and direction(name) is None and name not in STEPS):
-            continue
-        seen.add(name)
-        plain = re.escape(name).replace(r"\-", "-")  # as a person would write it, and as a name is read from it
-        yield name, f"{plain}{' +' if not mark.strip() else mark}{{number}}"

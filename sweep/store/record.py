@@ -30,7 +30,7 @@ SHAPE = {
     "context?": {
         "seconds_before?": float, "process?": (None, int, str), "first_in_process?": bool, "resumed_at?": (None, int),
     },
-    "notes": [str], "collected?": {"id?": str, "history?": str, "notes?": [str]},
+    "notes": [str], "collected?": {"id?": str, "history?": str, "notes?": [str], "words?": str},
 }  # fmt: skip
 
 IN_WORDS = {"returned": "no usable metrics"}  # kinds that say little to who has not read what they stand for
