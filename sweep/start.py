@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sweep import forked, nursery
 from sweep.analysis.commands import repeatable, resumable, resume
@@ -89,7 +89,17 @@ def kept(
     every = dict.fromkeys([*manifest.seeds, *(parse_seeds(seeds, "--seeds") if seeds is not None else ())])
     asked = {key: value for key, value in settings.items() if value is not None}
     resolved = {"device": manifest.experiment["device"], "seeds": [*every]}
-    return from_dict({**manifest.config, **resolved, **asked}, where=store.shown)
+    config = from_dict({**manifest.config, **resolved, **asked}, where=store.shown)
+    # What is trusted is the target of the plan, and what would be imported or started is that of the config.
+    kind: Literal["command", "function", "recipe"] = (
+        "command" if config.command else "function" if config.train else "recipe"
+    )
+    if Target(kind, config.train or config.recipe or "", config.command or (), target.digest) != target:
+        raise StoreError(
+            "its config and its plan name different code to train", where=store.shown,
+            hint="somebody edited it: give the config again with sweep run",
+        )  # fmt: skip
+    return config
 
 
 def start(

@@ -109,6 +109,25 @@ def test_nothing_of_a_strangers_directory_runs_unasked(
         assert Path("harm-1").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--retrain",)])
+@pytest.mark.parametrize(
+    "way",
+    [{"train": "harm:train"}, {"recipe": "harm:train"}, {"command": ["sh", "-c", "touch ran", "{seed}"]}],
+    ids=["function", "recipe", "command"],
+)
+def test_a_config_that_names_other_code_than_the_plan_is_refused_unread(
+    way: dict[str, Any], more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("harm.py").write_text("open('ran', 'w').close()\ndef train(run): return {'test/accuracy': 1.0}\n")
+    made = ready(load(None, seeds="1,2")).prepared.manifest  # of a built-in recipe, which needs no trust
+    config = {**made.config, "recipe": None, "params": {}, **way}
+    Store.create("sent", Manifest(made.name, config, made.experiment, made.seeds))
+    assert main(["resume", "sent", "--engine", "inline", *more]) == 2
+    assert "different code" in capsys.readouterr().err
+    assert not Path("ran").exists()
+    assert not Path("sent/members").exists()
+
+
 def test_a_hidden_value_is_refused_with_the_way_out() -> None:
     shown = to_dict(load(None, seeds="1,2"))
     made = prepare(load(None, seeds="1,2")).manifest
