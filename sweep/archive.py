@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from sweep.errors import StoreError
 from sweep.export import export
 from sweep.report import html
 from sweep.store import Store, atomic
+from sweep.store.archive import is_bomb
 from sweep.store.attempt import is_checkpoint
 from sweep.store.names import EVENTS, MANIFEST, MEMBERS
 
@@ -38,46 +40,49 @@ def pack(store: Store, out: Path) -> int:
             export(store, "csv", made / "frames")
             added = {path.relative_to(made).as_posix(): path for path in sorted(made.rglob("*")) if path.is_file()}
             files = {**dict(_own(store.path)), **added}
-            (made / CRATE).write_text(json.dumps(crate(store, files), indent=2) + "\n", encoding="utf-8")
-            files[CRATE] = made / CRATE
-            atomic.write(out, lambda stream: _written(stream, files))
+            atomic.write(out, lambda stream: _written(stream, files, store))
     except OSError as error:
         raise StoreError(f"cannot be written ({error.strerror})", where=str(out), hint="name another --out") from error
-    return len(files)
+    return len(files) + 1
 
 
-def _written(stream: IO[bytes], files: dict[str, Path]) -> None:
+def _written(stream: IO[bytes], files: Mapping[str, Path], store: Store) -> None:
+    """Raises: StoreError for files that are nearly all holes: a reader would refuse the zip."""
+    entries, size = [], 0
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files.items():
-            archive.write(path, name)
+            digest, begun = hashlib.sha256(), size
+            with atomic.opened(path) as source, archive.open(name, "w", force_zip64=True) as sink:
+                while data := source.read(1 << 20):
+                    size += len(data)
+                    if is_bomb(size, stream.tell()):
+                        raise StoreError("is nearly empty for its size", where=str(path), hint="remove it")
+                    digest.update(data)
+                    sink.write(data)
+            entries.append({
+                "@id": name, "@type": "File", "encodingFormat": KINDS.get(path.suffix, "application/octet-stream"),
+                "contentSize": str(size - begun), "sha256": digest.hexdigest(),
+            })  # fmt: skip
+        archive.writestr(CRATE, json.dumps(crate(store, entries), indent=2) + "\n")
 
 
 def _own(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files of a run directory by their relative names; no links, locks, temporary files or checkpoints."""
-    for name in (MANIFEST, EVENTS):
-        if (root / name).is_file() and not (root / name).is_symlink():
-            yield name, root / name
-    for path in sorted((root / MEMBERS).rglob("*")):
+    for path in (root / MANIFEST, root / EVENTS, *sorted((root / MEMBERS).rglob("*"))):
         hidden = path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path)
         if path.is_file() and not path.is_symlink() and not hidden and path.resolve().is_relative_to(root.resolve()):
-            yield path.relative_to(root).as_posix(), path
+            name = path.relative_to(root).as_posix()
+            yield name.encode(errors="backslashreplace").decode(), path  # a zip has names in UTF-8 alone
 
 
-def crate(store: Store, files: dict[str, Path]) -> dict[str, object]:
+def crate(store: Store, entries: Sequence[Mapping[str, str]]) -> dict[str, object]:
     """Return the description by RO-Crate 1.1: the data set, its files with sha256, and the software that made it."""
-    entries = [
-        {
-            "@id": name, "@type": "File", "encodingFormat": KINDS.get(path.suffix, "application/octet-stream"),
-            "contentSize": str(path.stat().st_size), "sha256": atomic.file_digest(path),
-        }
-        for name, path in files.items()
-    ]  # fmt: skip
     seeds = ", ".join(map(str, store.manifest.seeds))
     root = {
         "@id": "./", "@type": "Dataset", "name": store.manifest.name,
         "description": f"Runs of one experiment with seeds {seeds}.",
         "datePublished": datetime.now(UTC).date().isoformat(), "license": "to be chosen by the authors",
-        "hasPart": [{"@id": name} for name in files],
+        "hasPart": [{"@id": entry["@id"]} for entry in entries],
         "mainEntity": {"@id": MANIFEST}, "instrument": {"@id": "#sweep"},
     }  # fmt: skip
     about = {

@@ -95,6 +95,50 @@ def test_links_bombs_and_damage_are_refused(made: Store, tmp_path: Path) -> None
         Store.open(tmp_path / "other.zip")
 
 
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_zip_is_refused_and_leaves_nothing(made: Store, tmp_path: Path, kind: int) -> None:
+    archive.pack(made, tmp_path / "sent.zip")
+    target = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(tmp_path / "sent.zip") as held, zipfile.ZipFile(target, "w", kind) as other:
+        for name in held.namelist():
+            other.writestr(name, held.read(name))
+        at = other.getinfo("sweep.json").header_offset + 30 + len("sweep.json") + 12
+    data = bytearray(target.read_bytes())
+    data[at : at + 8] = bytes(255 - byte for byte in data[at : at + 8])
+    target.write_bytes(data)
+    with pytest.raises(StoreError, match="cannot be unpacked"):
+        Store.open(target)
+    assert not [*tmp_path.glob("cache/sweep/*")]
+
+
+def test_what_an_entry_says_of_its_packed_size_is_not_believed(made: Store, tmp_path: Path) -> None:
+    target = tmp_path / "sent.zip"
+    archive.pack(made, target)
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as held:
+        held.writestr("members/big", bytes(64 << 20))
+        held.getinfo("members/big").compress_size = 64 << 20
+    with pytest.raises(StoreError, match="unpacks"):
+        Store.open(target)
+
+
+def test_a_file_of_holes_is_named_and_not_packed(made: Store, tmp_path: Path) -> None:
+    with (made.path / "members/big").open("wb") as stream:
+        stream.truncate(20 << 30)
+    with pytest.raises(StoreError, match="nearly empty") as refused:
+        archive.pack(made, tmp_path / "sent.zip")
+    assert str(refused.value.where).endswith("members/big")
+    assert not [*tmp_path.glob("*.zip"), *tmp_path.glob(".tmp-*")]
+
+
+def test_names_and_times_that_a_zip_cannot_hold_are_packed_all_the_same(made: Store, tmp_path: Path) -> None:
+    (made.path / "members" / os.fsdecode(b"caf\xe9")).write_text("x")
+    os.utime(made.path / "sweep.json", (0, 0))
+    archive.pack(made, tmp_path / "sent.zip")
+    with zipfile.ZipFile(tmp_path / "sent.zip") as held:
+        assert "members/caf\\udce9" in held.namelist()
+    assert Store.open(tmp_path / "sent.zip").manifest == made.manifest
+
+
 def test_packing_into_a_place_that_cannot_be_written_says_so(made: Store, tmp_path: Path) -> None:
     assert main(["pack", str(made.path), "--out", str(tmp_path / "no" / "x.zip")]) == 2
     assert main(["pack", str(made.path), "--out", str(tmp_path / "x.tar")]) == 2

@@ -36,17 +36,19 @@ def unpacked(path: Path, cache: Path) -> Path:
             folder = cache / f"{name}-{atomic.stream_digest(stream)[:12]}"
             if not (folder / MANIFEST).exists():
                 _unpack(stream, path, folder)
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        raise StoreError(f"cannot be unpacked ({error})", where=str(path), hint="ask for it again") from error
+    except StoreError:
+        raise
+    except Exception as error:  # zip and each of its codecs have exceptions of their own
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise StoreError(f"cannot be unpacked ({why})", where=str(path), hint="ask for it again") from error
     return folder
 
 
 def _unpack(stream: BufferedReader, path: Path, folder: Path) -> None:
     """Unpack beside `folder`, which then appears whole. Raises: StoreError, and what zip files and the disk raise."""
     with zipfile.ZipFile(stream) as archive:
-        chosen = _chosen(archive, path)
+        chosen = _chosen(archive, path, os.fstat(stream.fileno()).st_size)
         partial = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
         try:
             for item in chosen:
                 target = partial / PurePosixPath(item.filename)
@@ -57,19 +59,27 @@ def _unpack(stream: BufferedReader, path: Path, folder: Path) -> None:
         except OSError:
             if not (folder / MANIFEST).exists():  # else another command unpacked it meanwhile
                 raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
-def _chosen(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.ZipInfo]:
+    # packed: bytes of the zip itself; what its entries say of their own size may be anything.
     items = archive.infolist()
     if len(items) > FILES:
         raise StoreError(f"holds more than {FILES:,} files", where=str(path))
     chosen = [item for item in items if _ours(item)]
     if MANIFEST not in {item.filename for item in chosen}:
         raise StoreError("no sweep is in this zip (sweep.json is missing)", where=str(path))
-    size, packed = sum(item.file_size for item in chosen), sum(item.compress_size for item in chosen)
-    if size > MOST or size > RATIO * max(packed, 1 << 16):
+    size = sum(item.file_size for item in chosen)
+    if size > MOST or is_bomb(size, packed):
         raise StoreError(f"unpacks from {packed:,} to {size:,} bytes", where=str(path), hint="unpack it yourself")
     return chosen
+
+
+def is_bomb(size: int, packed: int) -> bool:
+    """Return whether so many bytes are too many for what they are packed into."""
+    return size > RATIO * max(packed, 1 << 16)
 
 
 def _ours(item: zipfile.ZipInfo) -> bool:
