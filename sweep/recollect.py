@@ -116,10 +116,13 @@ def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
             found = metrics(collect, left)
             bad = [name for name, value in found.metrics.items() if not math.isfinite(value)]
             failure = Failure("diverged", f"{bad[0]} is {found.metrics[bad[0]]}") if bad else None
-        except SweepError as problem:
+        except (SweepError, OSError) as problem:
             found = Found({}, so_far(collect, left))
-            message = "; ".join(part for part in (problem.what, problem.hint) if part)
-            failure = Failure("returned", message, where=problem.where or "")
+            if isinstance(problem, OSError):
+                failure = Failure("returned", str(problem))
+            else:
+                message = "; ".join(part for part in (problem.what, problem.hint) if part)
+                failure = Failure("returned", message, where=problem.where or "")
     rows = history.encode(found.history)
     id_ = identity(collect)
     name = HISTORY_AGAIN.format(id=secrets.token_hex(4))

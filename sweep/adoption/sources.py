@@ -6,9 +6,11 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,12 +18,14 @@ from urllib.parse import quote
 from sweep.config.schema import Collect
 from sweep.errors import ConfigError, SweepError
 from sweep.goals import direction, is_score
-from sweep.metrics import Found, Left, metrics
+from sweep.metrics import Found, Left, metrics, parquet
+from sweep.metrics.files import LARGEST, read_text, within
 from sweep.metrics.read import CSV, JSON, candidates
 from sweep.metrics.rows import STEPS, Row, number, settle
 from sweep.metrics.tensorboard import event_files
 from sweep.nested import flatten
 from sweep.seeds import natural
+from sweep.store import atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +39,7 @@ _RAY = frozenset({
     "time_since_restore", "time_this_iter_s", "time_total_s", "timestamp", "timesteps_total", "training_iteration",
     "trial_id",
 })  # fmt: skip
+_DEEPEST, _MOST = 32, 100_000  # levels and values of a YAML file of a tracker
 _ENDED_BADLY = frozenset({"failed", "crashed", "killed"})
 _AT_WORK = frozenset({"running", "scheduled", "pending", "preempting"})
 
@@ -131,9 +136,12 @@ def matching(pattern: str) -> list[tuple[Path, dict[str, str]]]:
     """
     start, *parts = Path(pattern).parts
     root, parts = (Path(start), parts) if Path(pattern).is_absolute() else (Path(), [start, *parts])
-    for seed in (r"\d+", ".+?"):
-        if found := sorted(_walk(root, parts, {}, seed), key=lambda each: natural(os.fspath(each[0]))):
-            return list({path: (path, names) for path, names in found}.values())
+    try:
+        for seed in (r"\d+", ".+?"):
+            if found := sorted(_walk(root, parts, {}, seed), key=lambda each: natural(os.fspath(each[0]))):
+                return list({path: (path, names) for path, names in found}.values())
+    except RecursionError:
+        raise ConfigError("folders are nested too deeply", where=pattern) from None
     return []
 
 
@@ -236,7 +244,7 @@ def read(path: Path, collect: Collect | None = None) -> Found:
     elif ending in (*CSV, ".parquet"):
         wanted = Collect(csv=path.name)
     else:
-        return metrics(collect, Left(path, {}, None, path.read_text(encoding="utf-8", errors="replace")))
+        return metrics(collect, Left(path, {}, None, read_text(path)))
     return metrics(wanted, Left(path.parent, {}, None, ""))
 
 
@@ -248,24 +256,26 @@ def _frame(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     ending = path.suffix.lower()
+    if ending == ".parquet":
+        return parquet.frame(path)
     try:
-        if ending == ".parquet":
-            return pd.read_parquet(path)
+        text = atomic.read(path.resolve(), LARGEST).decode("utf-8-sig")
         if ending in JSON:
-            text = path.read_text(encoding="utf-8-sig")
             try:
                 rows = json.loads(text)
             except ValueError:
                 rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            return pd.json_normalize(rows if isinstance(rows, list) else [rows])
-        with path.open(encoding="utf-8-sig", errors="replace") as stream:
-            head = next((line for line in stream if line.strip() and not line.startswith("#")), "")
+            rows = rows if isinstance(rows, list) else [rows]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("a row is no JSON object")
+            return pd.json_normalize(rows)
+        head = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
         mark = max(",;\t", key=head.count)
         return pd.read_csv(
-            path, sep=mark, decimal="," if mark == ";" and "." not in path.read_text("utf-8-sig", "replace") else ".",
-            encoding="utf-8-sig", comment="#" if "#" not in head else None, skipinitialspace=True,
+            StringIO(text), sep=mark, decimal="," if mark == ";" and "." not in text else ".",
+            comment="#" if "#" not in head else None, skipinitialspace=True,
         )  # fmt: skip
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"cannot be read as a table: {error}", where=str(path)) from error
 
 
@@ -390,69 +400,111 @@ def differing(roles: Roles, names: Sequence[Mapping[str, Any]]) -> Roles:
 # The folders of trackers
 
 
+def _each(runs: Iterable[Path], read: Callable[[Path], Entry | None]) -> Iterator[Entry]:
+    """Yield the entry of each run, and of one whose files are not such as its tracker writes, why."""
+    for run in runs:
+        try:
+            entry = read(run)
+        except (OSError, ValueError, RecursionError, SweepError) as error:
+            entry = Entry({}, os.fspath(run), None, str(error))
+        if entry is not None:
+            yield entry
+
+
 def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
     """Yield the runs of an `mlruns` folder, the earliest first."""
-    runs = []
-    for run in (path.parent for path in folder.glob("*/*/metrics")):
-        about, rows = _yaml(run / "meta.yaml"), []
+    found = [path.parent for path in folder.glob("*/*/metrics")]
+    about = {run: _yaml(run / "meta.yaml", folder) for run in found}
+    experiments = {
+        run.parent: str(_yaml(run.parent / "meta.yaml", folder).get("name", run.parent.name)) for run in found
+    }
+    several = len({*experiments.values()}) > 1
+
+    def read(run: Path) -> Entry | None:
+        if about[run].get("lifecycle_stage") == "deleted":
+            return None
+        rows = []
         for path in _files(run / "metrics"):
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in _text(path, folder).splitlines():
                 _, measured, *at = line.split()
-                rows.append((path.relative_to(run / "metrics").as_posix(), float(measured), int(at[0]) if at else 0))
-        params = {path.name: path.read_text(encoding="utf-8").strip() for path in _files(run / "params")}
-        experiment = str(_yaml(run.parent / "meta.yaml").get("name", run.parent.name))
-        state = {1: "running", 4: "failed", 5: "killed"}.get(about.get("status", 3), "")
-        if about.get("lifecycle_stage") != "deleted":
-            runs.append((about.get("start_time") or 0, os.fspath(run), experiment, state, params, rows))
-    return _of_mlflow(runs)
+                name = path.relative_to(run / "metrics").as_posix()
+                rows.append((name, float(measured), int(at[0]) if at else 0))
+        params = {path.name: _text(path, folder).strip() for path in _files(run / "params")}
+        state = {"1": "running", "4": "failed", "5": "killed"}.get(str(about[run].get("status")), "")
+        return _of_mlflow(os.fspath(run), experiments[run.parent] if several else "", state, params, rows)
+
+    yield from _each(sorted(found, key=lambda run: (_time(about[run].get("start_time")), os.fspath(run))), read)
+
+
+def _time(raw: Any) -> float:
+    return number(raw) or 0
 
 
 def _mlflow_database(path: Path, collect: Collect | None) -> Iterator[Entry]:
-    """Yield the runs of MLflow's database, the earliest first."""
-    with closing(sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True)) as data:
-        runs = data.execute(
-            "select r.start_time, r.run_uuid, e.name, lower(r.status) from runs r join experiments e using "
-            "(experiment_id) where r.lifecycle_stage <> 'deleted'"
-        ).fetchall()
-        made = [
-            (begun or 0, f"{path}: run {run}", experiment, state,
-             dict(data.execute("select key, value from params where run_uuid = ?", (run,)).fetchall()),
-             data.execute("select key, case when is_nan then 'nan' else value end, step from metrics "
-                          "where run_uuid = ? order by step, timestamp", (run,)).fetchall())
-            for begun, run, experiment, state in runs
-        ]  # fmt: skip
-    return _of_mlflow(made)
+    """Yield the runs of MLflow's database, the earliest first. Raises: ConfigError for another file."""
+    params: dict[str, dict[str, str]] = defaultdict(dict)
+    logged: dict[str, list[Any]] = defaultdict(list)
+    try:
+        with closing(sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True)) as data:
+            # What is computed, as that of a view is, may never end.
+            stored = {name for (name,) in data.execute("select name from sqlite_master where rootpage > 0")}
+            if lacking := {"runs", "experiments", "params", "metrics"} - stored:
+                raise ValueError(f"it has no table {', '.join(sorted(lacking))}")
+            runs = data.execute(
+                "select r.start_time, cast(r.run_uuid as text), cast(e.name as text), lower(r.status) from runs r "
+                "join experiments e using (experiment_id) where r.lifecycle_stage <> 'deleted'"
+            ).fetchall()
+            for run, key, text in data.execute("select cast(run_uuid as text), key, value from params"):
+                params[run][str(key)] = str(text)
+            for run, *row in data.execute(
+                "select cast(run_uuid as text), cast(key as text), case when is_nan then 'nan' else value end, "
+                "cast(step as integer) from metrics order by step, timestamp"
+            ):
+                logged[run].append(row)
+    except (sqlite3.Error, ValueError) as error:
+        raise ConfigError(f"is no database of MLflow: {error}", where=str(path)) from error
+    several = len({experiment for _, _, experiment, _ in runs}) > 1
+    for _, run, experiment, state in sorted(runs, key=lambda each: (_time(each[0]), each[1])):
+        yield _of_mlflow(f"{path}: run {run}", experiment if several else "", str(state), params[run], logged[run])
 
 
-def _of_mlflow(runs: list[tuple[int, str, str, str, dict[str, str], list[Any]]]) -> Iterator[Entry]:
-    several = len({experiment for _, _, experiment, *_ in runs}) > 1
-    for _, place, experiment, state, params, logged in sorted(runs, key=lambda run: run[:2]):
-        names = {key: value(text) for key, text in params.items()} | ({"experiment": experiment} if several else {})
-        rows = [{"step": step, name: measured} for name, measured, step in sorted(logged, key=lambda row: row[2])]
-        yield _settled(names, place, rows, state)
+def _of_mlflow(place: str, experiment: str, state: str, params: Mapping[str, str], logged: Sequence[Any]) -> Entry:
+    """Return a run of MLflow. experiment: "" where there is only one; logged: (name, value, step)."""
+    names = {key: value(text) for key, text in params.items()} | ({"experiment": experiment} if experiment else {})
+    rows = [{"step": step, name: measured} for name, measured, step in sorted(logged, key=lambda row: row[2])]
+    return _settled(names, place, rows, state)
 
 
 def _lightning(folder: Path, collect: Collect | None) -> Iterator[Entry]:
     """Yield the runs of a `lightning_logs` folder: `version_0` and on, with metrics.csv or TensorBoard events."""
     for run in sorted(folder.glob("version_*"), key=lambda path: natural(path.name)):
-        names = dict(flatten({**_yaml(run / "config.yaml"), **_yaml(run / "hparams.yaml")}))
+        names = dict(flatten({**_yaml(run / "config.yaml", folder), **_yaml(run / "hparams.yaml", folder)}))
         way = Collect(csv="metrics.csv") if (run / "metrics.csv").is_file() else Collect(tensorboard=".")
         yield _read(run, names, collect or way)
 
 
 def _ray(folder: Path, collect: Collect | None) -> Iterator[Entry]:
     """Yield the trials of a folder of Ray Tune: each has params.json and result.json."""
-    for params in sorted(_trials(folder), key=lambda path: natural(os.fspath(path))):
-        run = params.parent
+
+    def read(run: Path) -> Entry:
         rows: list[Row] = []
-        with suppress(OSError, ValueError):
-            for line in (run / "result.json").read_text(encoding="utf-8").splitlines():
-                kept = {key: each for key, each in flatten(json.loads(line)) if not key.startswith("config.")}
+        with suppress(OSError, ValueError, RecursionError):
+            for line in _text(run / "result.json", folder).splitlines():
+                kept = {key: each for key, each in _flat(line) if not key.startswith("config.")}
                 step = kept.get("training_iteration")
                 rows.append({"step": step, **{key: each for key, each in kept.items() if key not in _RAY}})
         failed = "failed" if (run / "error.txt").exists() else ""
-        names = dict(flatten(json.loads(params.read_text(encoding="utf-8") or "{}")))
-        yield _settled(names, os.fspath(run), rows, failed)
+        return _settled(dict(_flat(_text(run / "params.json", folder) or "{}")), os.fspath(run), rows, failed)
+
+    runs = (params.parent for params in _trials(folder))
+    yield from _each(sorted(runs, key=lambda run: natural(os.fspath(run))), read)
+
+
+def _flat(text: str) -> list[tuple[str, Any]]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return flatten(found)
 
 
 def _trials(folder: Path) -> Iterator[Path]:
@@ -473,12 +525,34 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file's table, nothing where it holds more than plain data."""
+def _text(path: Path, folder: Path) -> str:
+    """Return what a file of a tracker's folder says.
+
+    Raises: OSError, ValueError for a link that leads out of the folder, NotFound.
+    """
+    if not within(path, folder):
+        raise ValueError(f"{path} is a link that leads out of {folder}")
+    return read_text(path)
+
+
+def _yaml(path: Path, folder: Path) -> dict[str, Any]:
+    """Return a YAML file's table, nothing where it holds more than the plain data of a tracker."""
     import yaml
 
-    with suppress(OSError, yaml.YAMLError):
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with suppress(OSError, ValueError, RecursionError, SweepError, yaml.YAMLError):
+        text, depth = _text(path, folder), 0
+        for at, event in enumerate(yaml.parse(text, Loader=loader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST or at > _MOST:
+                return {}
+        found = loader(text).get_single_data()
+        todo, count = [found], 0
+        while todo:  # a name that stands for a value counts as often as it stands
+            each, count = todo.pop(), count + 1
+            todo += each.values() if isinstance(each, dict) else each if isinstance(each, (list, tuple, set)) else ()
+            if count + len(todo) > _MOST:
+                return {}
         return found if isinstance(found, dict) else {}
     return {}
 

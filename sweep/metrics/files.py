@@ -11,10 +11,12 @@ from pathlib import Path
 from sweep.config.schema import Collect
 from sweep.metrics.rows import NotFound
 from sweep.metrics.tensorboard import event_files
+from sweep.store import atomic
 from sweep.store.names import ABOUT, HISTORY, LOG, STDERR, STDOUT
 from sweep.target.command import fill
 
 OURS = (LOG, ABOUT, HISTORY, STDOUT, STDERR)
+LARGEST = 256 << 20  # bytes of a text file that is read
 _HASHED = 1 << 20  # bytes of a file up to which its content is compared, not its size and time alone
 
 Stamp = tuple[int, int, int, str]  # size, time in ns, inode, digest
@@ -81,6 +83,14 @@ def _stamp(path: Path) -> Stamp:
     found = path.stat()
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if found.st_size <= _HASHED else ""
     return found.st_size, found.st_mtime_ns, found.st_ino, digest
+
+
+def read_text(path: Path) -> str:
+    """Return what a text file says, what is no UTF-8 replaced. Raises: OSError, NotFound where it is too large."""
+    try:
+        return atomic.read(Path(os.path.realpath(path)), LARGEST).decode("utf-8", errors="replace")
+    except ValueError as error:
+        raise NotFound(f"{path.name} is {error}", where="command") from None
 
 
 def located(name: str, left: Left, where: str) -> Path:

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sweep.metrics.rows import Row
+from sweep.metrics.rows import NotFound, Row
+from sweep.store import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 50_000_000  # cells: a few bytes can stand for any number of equal ones
+
+
+def frame(path: Path) -> pd.DataFrame:
+    """Return a table. Raises: NotFound for anything else, and for a table that is too large."""
+    import pandas as pd  # here: every launch reads this package, and most have no use for it
+
+    try:
+        from pyarrow.parquet import read_metadata
+
+        with atomic.opened(path.resolve()) as stream:
+            held = read_metadata(stream)
+            if held.num_rows * held.num_columns <= MOST:
+                return pd.read_parquet(stream)
+        why = f"it holds {held.num_rows:,} rows of {held.num_columns:,} columns"
+    except Exception as error:  # the library has exceptions of its own for each part of the format
+        why = str(error)
+    raise NotFound(f"{path.name} cannot be read as a table: {why}", where="collect.csv")
 
 
 def rows(path: Path) -> list[Row]:
-    """Return the rows of a table, each with the cells that it has."""
-    import pandas as pd  # here: every launch reads this package, and most have no use for it
+    """Return the rows of a table, each with the cells that it has. Raises: NotFound."""
+    import pandas as pd
 
-    table = pd.read_parquet(path)
+    table = frame(path)
     return [{str(key): cell for key, cell in row.items() if pd.notna(cell)} for row in table.to_dict("records")]

@@ -13,9 +13,11 @@ from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.goals import direction
 from sweep.metrics import csv, json, logged, parquet, tensorboard, text
-from sweep.metrics.files import OURS, Left, located, within
+from sweep.metrics.files import OURS, Left, located, read_text, within
 from sweep.metrics.rows import SETTINGS, Found, History, NotFound, Row, number, options, settle
 from sweep.plan import content_id
+from sweep.store import atomic
+from sweep.store.archive import is_bomb
 
 DEFAULT = "metrics.json"
 HOW = (
@@ -98,7 +100,10 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
         where = f"collect.predictions.{split}"
         path = located(name, left, where)
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+            with atomic.opened(path.resolve()) as stream, np.load(stream, allow_pickle=False) as data:
+                size = sum(item.file_size for item in data.zip.infolist())
+                if is_bomb(size, os.fstat(stream.fileno()).st_size):
+                    raise ValueError(f"it unpacks to {size:,} bytes")
                 arrays = {key: data[key] for key in ("ids", "targets", "probs", "mean", "var") if key in data.files}
                 names = ", ".join(data.files)
         except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
@@ -197,7 +202,7 @@ def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, wher
     if path.suffix.lower() == ".parquet":
         yield Source("collect.csv", parquet.rows(path))
         return
-    content = path.read_text(encoding="utf-8", errors="replace")
+    content = read_text(path)
     if table or path.suffix.lower() in CSV:
         yield Source("collect.csv", csv.rows(left.whole(content), collect))
         return

@@ -13,14 +13,14 @@ from typing import Any
 
 from sweep.config.schema import Collect
 from sweep.errors import SweepError
-from sweep.metrics.files import Left, located
+from sweep.metrics.files import Left, located, read_text
+from sweep.metrics.rows import number
 
 IDS = ("id", "doc_id", "item", "item_id", "sample_id", "task_id", "question_id")
 SCORE = ("score", "correct", "passed", "exact_match", "acc", "accuracy", "resolved", "success", "reward")
 CLUSTER = ("cluster", "group", "subject", "category", "document")
 REPEAT = ("repeat", "epoch", "try", "attempt", "sample")
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # inspect: correct, partial, incorrect, no answer
-LIMIT = 1 << 30  # bytes of one file
 
 
 def scores(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict[str, list[Any]]]]:
@@ -45,8 +45,6 @@ def parts(word: str) -> tuple[str, str, str]:
 
 def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]]:
     """Return ids, score and, where the file has them, cluster and repeat, one value per row of the file."""
-    if path.stat().st_size > LIMIT:
-        raise SweepError(f"{path.name} has more than {LIMIT >> 30} GiB", where=where)
     rows = list(_rows(path, where))
     if not rows:
         raise SweepError(f"{path.name} holds no items", where=where)
@@ -79,7 +77,7 @@ def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]
 
 
 def _rows(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_text(path).removeprefix("\ufeff")
     try:
         whole = json.loads(text)
     except ValueError:
@@ -92,12 +90,12 @@ def _rows(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
     if isinstance(whole, list):
         yield from (each for each in whole if isinstance(each, dict))
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for at, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                raise SweepError(f"line {number} of {path.name} is no JSON", where=where) from None
+                raise SweepError(f"line {at} of {path.name} is no JSON", where=where) from None
             if isinstance(row, dict):
                 yield row
 
@@ -124,6 +122,8 @@ def _id(value: Any, path: Path, where: str) -> int | str:
 def _number(value: Any, item: Any, path: Path, where: str) -> float:
     if isinstance(value, str) and value in LETTERS:
         return LETTERS[value]
-    if isinstance(value, (bool, int, float)):
+    if isinstance(value, bool):
         return float(value)
+    if isinstance(value, (int, float)) and (found := number(value)) is not None:
+        return found
     raise SweepError(f"{path.name}: the score of item {item} is {str(value)[:40]!r}, no number", where=where)

@@ -13,8 +13,10 @@ from typing import Any
 
 from sweep.errors import EnvironmentRefused
 from sweep.metrics.rows import NotFound, Row
+from sweep.store import atomic
 
 WHERE = "collect.tensorboard"
+LARGEST = 256 << 20  # bytes of a record
 _MACHINE_MADE = re.compile(r"\d{6,}(\.\d+)?|version_\d+|.*\d{2}[-_:]\d{2}[-_:]\d{2}.*|.*\d{8,}.*")
 
 
@@ -28,9 +30,8 @@ def require() -> None:
 
 def event_files(folder: Path) -> list[Path]:
     """Return the event files below a folder, in order."""
-    return sorted(
-        Path(top, file) for top, _, files in os.walk(folder) for file in files if "tfevents" in file
-    )  # fmt: skip
+    found = (Path(top, file) for top, _, files in os.walk(folder) for file in files if "tfevents" in file)
+    return sorted(path for path in found if path.is_file())
 
 
 def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: bool) -> list[Row]:
@@ -68,34 +69,40 @@ def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: boo
 
 
 def _scalars(path: Path) -> Iterator[tuple[int, str, float]]:
+    """Yield (step, tag, value) of each number. Raises: NotFound where whole records hold no events."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util import tensor_util
 
-    for event in EventFileLoader(os.fspath(path)).Load():
-        for value in event.summary.value:
-            if not value.HasField("tensor"):
-                continue
-            array = tensor_util.make_ndarray(value.tensor)
-            if array.size == 1 and array.dtype.kind in "fiu":
-                yield int(event.step), str(value.tag), float(array.item())
+    try:
+        for event in EventFileLoader(os.fspath(path)).Load():
+            for value in event.summary.value:
+                if not value.HasField("tensor"):
+                    continue
+                array = tensor_util.make_ndarray(value.tensor)
+                if array.size == 1 and array.dtype.kind in "fiu":
+                    yield int(event.step), str(value.tag), float(array.item())
+    except Exception as error:  # protobuf and NumPy have exceptions of their own
+        raise NotFound(f"{path.name} cannot be read: {error}", where=WHERE) from error
 
 
 def _require_whole(path: Path) -> None:
     """Check every record of a file against its checksums. Raises: NotFound at the first that does not hold."""
-    data = path.read_bytes()
     at = 0
-    while at < len(data):
-        if at + 12 > len(data):
-            _broken(path, at, "is cut off")
-        (length,) = struct.unpack_from("<Q", data, at)
-        if _masked(data[at : at + 8]) != struct.unpack_from("<I", data, at + 8)[0]:
-            _broken(path, at, "is damaged")
-        end = at + 12 + length
-        if end + 4 > len(data):
-            _broken(path, at, "is cut off")
-        if _masked(data[at + 12 : end]) != struct.unpack_from("<I", data, end)[0]:
-            _broken(path, at, "is damaged")
-        at = end + 4
+    with atomic.opened(path.resolve()) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        while at < size:
+            head = stream.read(12)
+            if len(head) < 12:
+                _broken(path, at, "is cut off")
+            length, check = struct.unpack("<QI", head)
+            if _masked(head[:8]) != check or length > LARGEST:
+                _broken(path, at, "is damaged")
+            if at + 16 + length > size:
+                _broken(path, at, "is cut off")
+            data = stream.read(length)
+            if _masked(data) != struct.unpack("<I", stream.read(4))[0]:
+                _broken(path, at, "is damaged")
+            at += 16 + length
 
 
 def _broken(path: Path, at: int, how: str) -> None:
