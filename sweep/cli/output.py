@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 import os
+import re
 import select
 import shutil
 import sys
@@ -106,9 +107,10 @@ def show_document(made: Document, format_: str) -> None:
 
 
 def emit(value: Any) -> None:
-    """Print one JSON document on stdout."""
+    """Print one JSON document on stdout, whose texts may hold names of others: what does not print is escaped."""
     ascii_only = not str(sys.stdout.encoding).lower().startswith("utf")
-    show(json.dumps(atomic.strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n")
+    text = json.dumps(atomic.strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    show(re.sub(r"[^\n -~]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text) + "\n")
 
 
 def in_short(metrics: Mapping[str, float]) -> str:

@@ -29,6 +29,8 @@ Json = Any
 # What a file system answers that has no hard links (FAT, SMB, buckets) or no locks (some of Lustre and NFS).
 _WITHOUT = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EMLINK)
 
+DEEPEST = 100  # levels of JSON that is read: what goes through it level by level needs several calls for each
+
 TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: ignored by readers, cleaned on start
 
 
@@ -314,12 +316,15 @@ def stream_digest(stream: BufferedReader) -> str:
 def strict(value: Json) -> Json:
     """`value` with non-finite floats as "nan", "inf", "-inf": what strict JSON in UTF-8 can carry.
 
-    A lone surrogate, as in the message of an error about a file name that is no UTF-8, becomes its escape.
+    A lone surrogate, as in the message of an error about a file name that is no UTF-8, becomes its escape, and bytes,
+    as the ids of examples may be, become text.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="backslashreplace").decode()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
     if isinstance(value, Mapping):
         return {strict(str(key)): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -333,11 +338,24 @@ def dumps(value: Json, *, indent: int | None = 1) -> str:
 
 
 def loads(data: str | bytes) -> Json:
-    """Parse strict JSON: bare NaN and Infinity, repeated keys and endless nesting are refused with ValueError."""
+    """Parse strict JSON: bare NaN and Infinity, repeated keys and deep nesting are refused with ValueError."""
     try:
-        return json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        found = json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    marks = ("[", "{") if isinstance(data, str) else (b"[", b"{")
+    if sum(map(data.count, marks)) > DEEPEST:  # type: ignore[arg-type]  # else it cannot be
+        _require_shallow(found)
+    return found
+
+
+def _require_shallow(value: Json) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [each for each in level if isinstance(each, (dict, list))]
+        level = [each for one in inner for each in (one.values() if isinstance(one, dict) else one)]
+    if any(isinstance(each, (dict, list)) for each in level):
+        raise ValueError("it is nested too deeply")
 
 
 def _refuse_constant(name: str) -> float:

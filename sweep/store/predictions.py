@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -86,9 +87,18 @@ def arrays(stream: BufferedReader, known: Collection[str], what: str, where: str
             raise ValueError(f"unpacks to {size:,} bytes, which are more than it has")
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files if name in known}
+            held: dict[str, Array] = {name: data[name] for name in data.files if name in known}
+        for name, array in held.items():
+            if array.dtype.kind == "U" and array.size and _points(array).max() > sys.maxunicode:
+                raise ValueError(f"{name} holds what is no text")
+        return held
     except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
         raise IntegrityError(f"not a readable {what} file ({error})", where=where) from error
+
+
+def _points(array: Array) -> Array:
+    """Return the code points of an array of text."""
+    return np.ascontiguousarray(array).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
 
 
 def _require_rows(found: Predictions) -> None:

@@ -277,10 +277,23 @@ def test_opened_takes_plain_files_alone(tmp_path: Path) -> None:
             atomic.opened(tmp_path / name)
 
 
+def _texts(value: Any) -> str:
+    """Return all that a JSON value says, joined."""
+    if isinstance(value, dict):
+        return "".join(map(_texts, [*value, *value.values()]))
+    return "".join(map(_texts, value)) if isinstance(value, list) else str(value)
+
+
 RAW = "\x1b[2J\x1b]0;owned\x07\u202eevil\x9b31m"
 
 
-@pytest.mark.parametrize("command", ["status", "report", "watch", "compare", "ensemble", "verify"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status", "report", "watch", "compare", "ensemble", "verify", "status --json", "report --json",
+        "compare --json",
+    ],
+)  # fmt: skip
 def test_no_text_of_a_strangers_reaches_the_terminal_raw(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
@@ -293,9 +306,12 @@ def test_no_text_of_a_strangers_reaches_the_terminal_raw(
     if command != "watch":  # which would wait for that owner to end
         (tmp_path / "sent" / "lock").write_text(json.dumps(owner))
     resealed(tmp_path / "sent" / "sweep.json", lambda body: body.update(source=RAW))
-    rest = [str(tmp_path / "other")] if command == "compare" else []
-    main([command, str(tmp_path / "sent"), *rest])
+    name, *more = command.split()
+    rest = [str(tmp_path / "other")] if name == "compare" else []
+    main([name, str(tmp_path / "sent"), *rest, *more])
     said = "".join(capsys.readouterr())
+    if more:  # it is escaped, not lost
+        assert RAW in _texts(json.loads(said))
     assert "Traceback" not in said
     assert not set("\x1b\x07\u202e\x9b") & set(said), said
 
