@@ -38,7 +38,7 @@ def sweep_of(
     deterministic: bool = False,
     name: str = "made-up",
 ) -> Store:
-    """A directory whose runs became what `outcome` says: fields of a Record, and `history`, `predictions`.
+    """A directory whose runs became what `outcome` says: fields of a Record, and `history`, `predictions`, `scores`.
 
     None leaves a run pending; {"lost": True} begins an attempt of a process that is no longer there,
     {"stopped": True} one that ended because that was asked for.
@@ -66,6 +66,8 @@ def put(store: Store, spec: RunSpec, made: Outcome) -> None:
         attempt.log_row(row["step"], {k: v for k, v in row.items() if k != "step"})
     for split, predictions in fields.pop("predictions", {}).items():
         attempt.write_predictions(split, predictions)
+    for name, scores in fields.pop("scores", {}).items():
+        attempt.write_scores(name, scores)
     record = Record(
         spec=spec.to_json(), spec_id=spec.id, attempt=attempt.nonce, attempts=attempt.number,
         artifacts=attempt.artifacts(),

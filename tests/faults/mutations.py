@@ -14,19 +14,29 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import zipfile
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from finished import of_every_kind, sweep_of
 from kit import environment
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from sweep import archive
+from sweep.metrics.tensorboard import _masked
 from sweep.plan import RunSpec, content_id
+from sweep.store import Store
+from sweep.store.scores import Scores
 
 ODD: tuple[Any, ...] = (
     None, True, 0, -1, 1, 1e9, 10**30, 10**400, -0.5, 1e308, "nan", "inf", "", "x", "../../x", "/etc/passwd", "\ud800",
@@ -56,7 +66,53 @@ def _outcome(spec: RunSpec) -> dict[str, Any] | None:
     made = of_every_kind(spec)
     if made is not None and "history" in made:
         made["history"] = [*made["history"], {"step": 2, "val/loss": 0.25}]
+        ids = np.arange(30) // 2
+        right = np.random.default_rng(spec.seed).random(30) < 0.7
+        made["scores"] = {"tasks": Scores(ids, right.astype(float), cluster=ids // 5, repeat=np.arange(30) % 2)}
     return made
+
+
+def _results(root: Path) -> None:
+    """Make results as other tools leave them, to be adopted: in files, a table, and the folders of trackers."""
+    for seed in range(3):
+        for name, text in {
+            f"files/seed{seed}/metrics.csv": f"epoch,val/acc\n1,0.5\n2,0.{seed + 6}\n",
+            f"files/seed{seed}/result.json": f'{{"test": {{"acc": 0.{seed + 6}}}, "epoch": 2}}',
+            f"files/seed{seed}/log.txt": f"epoch 1 acc=0.5\nepoch 2 acc=0.{seed + 6}\n",
+            f"mlruns/1/run{seed}/meta.yaml": f"status: 3\nstart_time: {seed}\nname: run{seed}\n",
+            f"mlruns/1/run{seed}/metrics/acc": "1 0.5 0\n2 0.6 1\n",
+            f"mlruns/1/run{seed}/params/seed": str(seed),
+            f"mlruns/1/run{seed}/params/lr": "0.1",
+            "mlruns/1/meta.yaml": "name: first\n",
+            f"lightning/version_{seed}/metrics.csv": "epoch,step,val_acc\n0,1,0.5\n1,2,0.6\n",
+            f"lightning/version_{seed}/hparams.yaml": f"seed: {seed}\nlayers: [1, 2]\nmodel: {{width: 3}}\n",
+            f"tune/trial{seed}/params.json": f'{{"seed": {seed}, "lr": {{"start": 0.1}}}}',
+            f"tune/trial{seed}/result.json": '{"acc": 0.5, "training_iteration": 1}\n{"acc": 0.6}\n',
+        }.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        writer = EventFileWriter(str(root / f"events/seed{seed}"))
+        for step in range(3):
+            writer.add_event(Event(step=step, summary=Summary(value=[Summary.Value(tag="acc", simple_value=0.5)])))
+        writer.close()
+    table = pd.DataFrame({"seed": [0, 1, 2], "method": ["a", "a", "b"], "acc": [0.5, 0.6, 0.7]})
+    table.to_csv(root / "table.csv", index=False)
+    table.to_parquet(root / "table.parquet", index=False)
+    table.to_json(root / "table.jsonl", orient="records", lines=True)
+    with closing(sqlite3.connect(root / "mlflow.db")) as data:
+        data.executescript(
+            "create table experiments(experiment_id, name); insert into experiments values (1, 'first');"
+            "create table runs(run_uuid, start_time, experiment_id, status, lifecycle_stage);"
+            "create table params(run_uuid, key, value); create table metrics(run_uuid, key, value, step, timestamp, "
+            "is_nan);"
+            + "".join(
+                f"insert into runs values ('r{i}', {i}, 1, 'FINISHED', 'active');"
+                f"insert into params values ('r{i}', 'seed', '{i}');"
+                f"insert into metrics values ('r{i}', 'acc', 0.5, 0, 0, 0), ('r{i}', 'acc', 0.6, 1, 1, 0);"
+                for i in range(3)
+            )
+        )
 
 
 PROGRAM = """
@@ -85,7 +141,10 @@ RECIPE = (
 
 
 def build(root: Path) -> None:
-    """Make `made` (records of every status), `other` to compare with it, `trained` and `program`, and their inputs."""
+    """Make `made` (records of every status), `other` to compare with it, `trained` and `program`, and their inputs.
+
+    `packed` holds `made` as a zip, `results` what other tools leave.
+    """
     sweep_of(root / "made", _outcome, seeds=range(6), variants=("lr-1", "lr-2"))
     sweep_of(root / "other", _outcome, seeds=range(6))
     for path in (root / "made").rglob("lock"):
@@ -114,6 +173,9 @@ def build(root: Path) -> None:
     inputs = np.random.default_rng(0).random((4, 1, 8, 8))
     np.save(root / "inputs.npy", inputs)
     np.savez(root / "inputs.npz", x=inputs, ids=np.arange(4))
+    (root / "packed").mkdir()
+    archive.pack(Store.open(root / "made"), root / "packed/sent.zip")
+    _results(root / "results")
 
 
 def copied(valid: Path, here: Path, *, without: Collection[str] = ()) -> None:
@@ -287,6 +349,9 @@ def _archive(data: bytes, rng: random.Random) -> bytes:
             entries[name] += bytes(200 << 20)
         case _ if name.endswith(".npy"):
             entries[name] = _npy(entries[name], rng)
+        case _ if name.endswith((".json", ".jsonl", ".csv", ".npz")):
+            change = _json if name.endswith(".json") else _archive if name.endswith(".npz") else _lines
+            entries[name] = change(entries[name], rng)
         case _ if name.endswith("data.pkl"):
             import pickle
 
@@ -315,7 +380,8 @@ def _model(data: bytes, rng: random.Random) -> bytes:
 
 
 _STRUCTURED = (
-    ({".json"}, _json), ({".jsonl", ".txt", ".csv"}, _lines), ({".npz", ".pt"}, _archive), ({".npy"}, _npy),
+    ({".json"}, _json), ({".jsonl", ".txt", ".csv", ".yaml", ""}, _lines), ({".npz", ".pt", ".zip"}, _archive),
+    ({".npy"}, _npy),
     ({".safetensors"}, _model),
 )  # fmt: skip
 
@@ -330,12 +396,27 @@ def reseal(root: Path) -> None:
                 data = _plain(folder / name)
                 body["artifacts"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             path.write_bytes(sealed(body))
+    for path in root.rglob("events.out.tfevents.*"):
+        with contextlib.suppress(OSError, struct.error):
+            path.write_bytes(_events(_plain(path)))
     for path in root.rglob("checkpoint-*.pt"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             about = path.with_suffix(".json")
             body = json.loads(_plain(about))
             body["sha256"] = hashlib.sha256(_plain(path)).hexdigest()
             about.write_bytes(json.dumps(body).encode())
+
+
+def _events(data: bytes) -> bytes:
+    """Give each record of an event file the checksums of what it is now, as far as its lengths lead."""
+    out, at = b"", 0
+    while at + 16 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        body = data[at + 12 : at + 12 + length]
+        head = struct.pack("<Q", len(body))
+        out += head + struct.pack("<I", _masked(head)) + body + struct.pack("<I", _masked(body))
+        at += 16 + length
+    return out
 
 
 def _plain(path: Path) -> bytes:

@@ -1,6 +1,8 @@
 """Every file of a valid directory mutated and sealed again, each reading command: no traceback, no hang, no harm.
 
-`MUTATIONS=5000 pytest tests/faults/test_mutations.py` tries so many; `MUTATIONS=700-900` those of these numbers.
+A command runs in a fork of this process, which has loaded everything; every tenth in an interpreter of its own, where
+what is imported from the working folder shows. `MUTATIONS=5000 pytest tests/faults/test_mutations.py` tries so many;
+`MUTATIONS=700-900` those of these numbers.
 """
 
 from __future__ import annotations
@@ -12,21 +14,29 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
+from kit import environment
 from mutations import RECIPE, build, contents, copied, mutate, reseal
 
+import sweep.adoption
 import sweep.analysis.overview
+import sweep.archive
+import sweep.cli.adopt
 import sweep.cli.collect
 import sweep.cli.compare
 import sweep.cli.ensemble
+import sweep.cli.evaluate
 import sweep.cli.export
+import sweep.cli.pack
 import sweep.cli.prove
 import sweep.cli.read
 import sweep.cli.run
@@ -34,13 +44,16 @@ import sweep.cli.train
 import sweep.cli.watch
 import sweep.ensemble
 import sweep.ensemble.load
+import sweep.evaluation
 import sweep.report.comparison
+import sweep.report.evaluation
 import sweep.report.html
 import sweep.train.loop  # noqa: F401  all is loaded before the first fork
 from sweep.cli.app import main
-from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 
 SECONDS = 5  # of a processor: the machine may be busy with other work
+LOADING = 10  # more of them where an interpreter starts
+COLD = 10  # every tenth command has one
 WAITING = 90  # of the clock, for what waits and does not work
 MEMORY = 1 << 30
 NUMBERS = os.environ.get("MUTATIONS", "60")
@@ -54,6 +67,24 @@ READING = (
     ["export", "{sent}", "--to", "csv", "--out", "{out}/csv"],
     ["export", "{sent}", "--to", "parquet", "--out", "{out}/parquet"],
     ["export", "{sent}", "--to", "tensorboard", "--out", "{out}/tensorboard"],
+    ["items", "{sent}"], ["items", "{sent}", "--json"], ["items", "{sent}", "--against", "{other}"],
+    ["examples", "{sent}", "--variant", "lr-1", "--allow-missing"], ["examples", "{sent}", "--allow-missing", "--json"],
+    ["pack", "{sent}", "--out", "{out}/made.zip"],
+)  # fmt: skip
+PACKED = (
+    ["status", "{sent}/sent.zip", "--json"], ["report", "{sent}/sent.zip"],
+    ["report", "{sent}/sent.zip", "--html", "{out}/page.html"], ["compare", "{sent}/sent.zip"],
+    ["ensemble", "{sent}/sent.zip", "--variant", "lr-1", "--allow-missing"], ["items", "{sent}/sent.zip"],
+    ["export", "{sent}/sent.zip", "--to", "csv", "--out", "{out}/csv"],
+)  # fmt: skip
+ADOPTING = tuple(
+    ["adopt", *words, "--out", "{out}/adopted", "--yes"]
+    for words in (
+        ["{sent}/files/seed{seed}/metrics.csv"], ["{sent}/files/seed{seed}/result.json"], ["{sent}/files/seed{seed}"],
+        ["{sent}/files/seed{seed}/log.txt", "--metrics", "epoch {number} acc={number}"], ["{sent}/mlruns"],
+        ["{sent}/mlflow.db"], ["{sent}/lightning"], ["{sent}/tune"], ["{sent}/table.csv"], ["{sent}/table.parquet"],
+        ["{sent}/table.jsonl"], ["{sent}/events/seed{seed}", "--metrics", "tensorboard:."],
+    )
 )  # fmt: skip
 PREDICTING = (
     ["predict", "{sent}", "{base}/inputs.npy", "--out", "{out}/said.npz", "--allow-missing"],
@@ -83,33 +114,17 @@ MODULES = (
 )  # fmt: skip
 
 
-def said(words: list[str], folder: Path, output: Path) -> str:
-    """Return what is wrong with a command's end, in a process of its own; nothing where all is well."""
+INTERPRETER = (sys.executable, "-P", "-m", "sweep.cli")
+
+
+def said(words: list[str], folder: Path, output: Path, cold: Sequence[str] = ()) -> str:
+    """Return what is wrong with a command's end, in a process of its own; nothing where all is well.
+
+    cold: the program that is started for it, instead of a fork of this process.
+    """
     child = os.fork()
     if child == 0:
-        code = 99
-        try:
-            os.setsid()
-            out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(out, 1)
-            os.dup2(out, 2)
-            os.chdir(folder)
-            os.environ.update(ENVIRONMENT_FOR_DETERMINISM, OMP_NUM_THREADS="1", NO_COLOR="1", HOME=str(output.parent))
-            torch.set_num_threads(1)
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-            resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + int(time.process_time()),) * 2)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(WAITING)
-            sys.stdout, sys.stderr = (os.fdopen(fd, "w", errors="backslashreplace") for fd in (1, 2))
-            sys.argv = ["sweep", *words]
-            code = main(words)
-            sys.stdout.flush()
-        except BaseException:
-            traceback.print_exc(file=sys.__stderr__)
-            sys.__stderr__.flush()
-        finally:
-            os._exit(code)
+        _become(words, folder, output, cold)
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
@@ -118,6 +133,37 @@ def said(words: list[str], folder: Path, output: Path) -> str:
     if code in (0, 1, 2, 3, 4) and not UNFORESEEN.search(text):
         return ""
     return f"exit {code}: {text[-2500:]}"
+
+
+def _become(words: list[str], folder: Path, output: Path, cold: Sequence[str]) -> NoReturn:
+    code = 99
+    try:
+        os.setsid()
+        out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(folder)
+        own = {"HOME": str(output.parent), "XDG_CACHE_HOME": str(output.parent / "here/out/cache")}
+        os.environ.update(environment(OMP_NUM_THREADS="1", TMPDIR=str(output.parent / "here/out"), **own))
+        tempfile.tempdir = None
+        torch.set_num_threads(1)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+        seconds = SECONDS + (LOADING if cold else int(time.process_time()))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(WAITING)
+        if cold:
+            os.execv(cold[0], [*cold, *words])
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", errors="backslashreplace") for fd in (1, 2))
+        sys.argv = ["sweep", *words]
+        code = main(words)
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+        sys.__stderr__.flush()
+    finally:
+        os._exit(code)
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +183,24 @@ def named(words: list[str], **places: str) -> list[str]:
 def case(valid: Path, tmp_path: Path, number: int, seen: Counter[str]) -> str:
     rng = random.Random(number)
     here = tmp_path / "here"
-    kind = rng.choice(["made", "made", "trained", "trained", "program"])
-    copied(valid, here, without={"made", "trained", "program"} - {kind})
+    kind = rng.choice(["made", "made", "made", "trained", "trained", "program", "packed", "results"])
+    copied(valid, here, without={"made", "trained", "program", "packed", "results"} - {kind})
     (here / "out").mkdir()
     root = here / kind
-    commands = READING + (PREDICTING * 3 if kind == "trained" else ())
-    words = rng.choice(WRITING[kind] if rng.random() < (0.35 if kind == "program" else 0.08) else commands)
-    writes = words in WRITING[kind]
+    commands = {"packed": PACKED, "results": ADOPTING}.get(kind, READING)
+    commands += PREDICTING * 3 if kind == "trained" else ()
+    writing = WRITING.get(kind, ())
+    words = rng.choice(writing if writing and rng.random() < (0.35 if kind == "program" else 0.08) else commands)
+    writes = words in writing
     files = sorted(path for path in root.rglob("*") if path.is_file() and "lock" not in path.name)
     if words in PREDICTING:
         files = [path for path in files if path.name.startswith(("model", "predictions", "record", "sweep"))]
         files += [here / "inputs.npy", here / "inputs.npz"] * (len(files) // 6)
-    path = rng.choice(files + [root / "sweep.json"] * (len(files) // 6))
+    if kind in WRITING:
+        files += [root / "sweep.json"] * (len(files) // 6)
+    elif kind == "results":
+        files = [path for path in files if path.is_relative_to(_adopted(here, words))]
+    path = rng.choice(files)
     mutate(path, rng)
     if rng.random() < 0.8:
         reseal(root)
@@ -162,7 +214,8 @@ def case(valid: Path, tmp_path: Path, number: int, seen: Counter[str]) -> str:
         places = {"sent": kind, "other": "other", "out": "out", "base": "."}
     filled = named(words, **places)
     before = contents(here, here / "out"), contents(here, root)
-    wrong = said(filled, root if inside else here, tmp_path / "output.txt")
+    cold = INTERPRETER if number % COLD == 0 else ()
+    wrong = said(filled, root if inside else here, tmp_path / "output.txt", cold)
     after = contents(here, here / "out"), contents(here, root)
     strays = set(tmp_path.iterdir()) - {here, tmp_path / "output.txt"}
     ran = [str(each) for each in here.rglob("ran")]
@@ -172,8 +225,13 @@ def case(valid: Path, tmp_path: Path, number: int, seen: Counter[str]) -> str:
     seen[f"{kind} {words[0]}"] += 1
     if strays or ran or outside:
         wrong += f" changed, made or run: {strays or ''} {ran or ''} {sorted(outside)[:5] or ''}"
-    shown = f"{path.relative_to(here)} {'in ' * inside}{kind}: sweep {' '.join(filled)}"
+    shown = f"{path.relative_to(here)} {'in ' * inside}{kind}{' cold' * bool(cold)}: sweep {' '.join(filled)}"
     return f"{number}: {shown}: {wrong}" if wrong else ""
+
+
+def _adopted(here: Path, words: list[str]) -> Path:
+    """Return the part of the results that a command reads."""
+    return here / "results" / words[1].split("/")[1]
 
 
 def rounds(valid: Path, tmp_path: Path, numbers: range) -> list[str]:
@@ -208,6 +266,34 @@ def test_what_is_looked_for_is_seen(
     monkeypatch.setattr(f"{__name__}.main", lambda words: harm() and 0)
     monkeypatch.setattr(f"{__name__}.WAITING", 2)
     assert said(["status"], tmp_path, tmp_path / "output.txt")
+
+
+@pytest.mark.parametrize(
+    "harm", ["1 / 0", "import time; time.sleep(60)", "bytearray(9 << 30)", "import os; os.kill(os.getpid(), 9)"],
+    ids=["a traceback", "a hang", "memory", "a crash"],
+)  # fmt: skip
+def test_what_is_looked_for_is_seen_in_an_interpreter_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    monkeypatch.setattr(f"{__name__}.WAITING", 2)
+    assert said([], tmp_path, tmp_path / "output.txt", (sys.executable, "-c", harm))
+
+
+@pytest.mark.parametrize(
+    ("number", "harm", "seen"),
+    [
+        (1, lambda: Path("new").write_text("x"), "new"), (1, lambda: Path("../../new").write_text("x"), "new"),
+        (1, lambda: Path("ran").write_text("x"), "ran"), (1, lambda: Path("inputs.npy").unlink(), "inputs.npy"),
+        (COLD, lambda: None, "ran"),
+    ],
+    ids=["a file made", "a file made far outside", "code run", "a file removed", "an import from the working folder"],
+)  # fmt: skip
+def test_harm_is_seen(
+    valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, harm: Callable[[], object], seen: str
+) -> None:
+    monkeypatch.setattr(f"{__name__}.main", lambda words: os.chdir(tmp_path / "here") or (harm() and 0))
+    monkeypatch.setattr(f"{__name__}.INTERPRETER", (sys.executable, "-c", "import torch"))
+    assert seen in case(valid, tmp_path, number, Counter()).rpartition("changed, made or run:")[2]
 
 
 def test_mutated_directories_are_read_or_refused(valid: Path, tmp_path: Path) -> None:
