@@ -256,9 +256,9 @@ def _frame(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     ending = path.suffix.lower()
-    if ending == ".parquet":
-        return parquet.frame(path)
     try:
+        if ending == ".parquet":
+            return parquet.frame(path)
         text = atomic.read(path.resolve(), LARGEST).decode("utf-8-sig")
         if ending in JSON:
             try:

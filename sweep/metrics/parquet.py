@@ -15,7 +15,7 @@ MOST = 50_000_000  # cells: a few bytes can stand for any number of equal ones
 
 
 def frame(path: Path) -> pd.DataFrame:
-    """Return a table. Raises: NotFound for anything else, and for a table that is too large."""
+    """Return a table. Raises: ValueError for anything else, and for a table that is too large."""
     import pandas as pd  # here: every launch reads this package, and most have no use for it
 
     try:
@@ -28,12 +28,15 @@ def frame(path: Path) -> pd.DataFrame:
         why = f"it holds {held.num_rows:,} rows of {held.num_columns:,} columns"
     except Exception as error:  # the library has exceptions of its own for each part of the format
         why = str(error)
-    raise NotFound(f"{path.name} cannot be read as a table: {why}", where="collect.csv")
+    raise ValueError(why)
 
 
 def rows(path: Path) -> list[Row]:
     """Return the rows of a table, each with the cells that it has. Raises: NotFound."""
     import pandas as pd
 
-    table = frame(path)
+    try:
+        table = frame(path)
+    except ValueError as error:
+        raise NotFound(f"{path.name} cannot be read as a table: {error}", where="collect.csv") from None
     return [{str(key): cell for key, cell in row.items() if pd.notna(cell)} for row in table.to_dict("records")]

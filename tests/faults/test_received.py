@@ -227,7 +227,13 @@ def test_weights_whose_header_lies_are_refused(tmp_path: Path, data: bytes) -> N
         rebuild._weights(tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("other", [{"targets": np.zeros(3)}, {"mean": np.zeros(())}, {"mean": np.zeros(4, "c16")}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"targets": np.zeros(3)}, {"mean": np.zeros(())}, {"mean": np.zeros(4, "c16")},
+        {"ids": np.full(4, 0x110000, "<u4").view("<U1")}, {"ids": np.full(8, 0x110000, ">u4").view(">U2")},
+    ],
+)  # fmt: skip
 def test_predictions_without_a_row_per_example_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     path = tmp_path / "predictions-test.npz"
     np.savez(path, **{"ids": np.arange(4), "targets": np.zeros(4), "mean": np.zeros(4), **other})

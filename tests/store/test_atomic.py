@@ -109,7 +109,22 @@ def test_a_lone_surrogate_can_be_written() -> None:
     assert atomic.dumps({"name \udcff": "file \udcff"}).encode()
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "[-Infinity]", '{"a": 1, "a": 2}', "{", ""])
+def test_bytes_become_text() -> None:
+    assert atomic.loads(atomic.dumps({"ids": [b"a1", b"\xff"]})) == {"ids": ["a1", "\\xff"]}
+
+
+def test_what_is_nested_as_deeply_as_a_hundred_levels_is_read() -> None:
+    atomic.loads("[" * atomic.DEEPEST + "]" * atomic.DEEPEST)
+    atomic.loads(json.dumps([{}] * 1000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NaN", "Infinity", "[-Infinity]", '{"a": 1, "a": 2}', "{", "", "[" * 101 + "]" * 101,
+        '{"a": ' * 300 + "1" + "}" * 300, "[" * 100_000,
+    ],
+)  # fmt: skip
 def test_what_is_no_strict_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         atomic.loads(text)
