@@ -297,7 +297,6 @@ RAW = "\x1b[2J\x1b]0;owned\x07\u202eevil\x9b31m"
     "command",
     [
         "status", "report", "watch", "compare", "ensemble", "verify", "status --json", "report --json",
-        "compare --json",
     ],
 )  # fmt: skip
 def test_no_text_of_a_strangers_reaches_the_terminal_raw(
