@@ -26,20 +26,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
-ENVIRONMENT_FOR_DETERMINISM: Mapping[str, str] = MappingProxyType(
-    {
-        # cuBLAS reads its workspace and the interpreter its hash seed once, at their start: a launcher must
-        # set both before the process that trains exists.
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "PYTHONHASHSEED": "0",
-    }
-)
+from sweep.nested import flatten
+
+Field = tuple[str, Any, Any]
+
+# cuBLAS reads its workspace and the interpreter its hash seed once, at their start: a launcher must set both before
+# the process that trains exists.
+ENVIRONMENT_FOR_DETERMINISM: Mapping[str, str] = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
 
 UNDETERMINED = "unknown"  # the value of a field that could not be read
 HASH_ORDER_NOT_CONTROLLED = "random"  # the value of `hash_seed` then
@@ -55,52 +53,46 @@ class Answer(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-FIELDS: Mapping[str, Answer] = MappingProxyType(
-    {
-        "device": Answer.NOT_EXPECTED,  # other kernels
-        "threads": Answer.NOT_EXPECTED,  # partial sums are split by thread
-        "interop_threads": Answer.MAY_MATCH,  # only programs that fork inside a graph
-        "system": Answer.NOT_EXPECTED,  # another build and another maths library
-        "machine": Answer.NOT_EXPECTED,  # another instruction set
-        "libc": Answer.MAY_MATCH,  # exp, log and the like of scalar code
-        "cpu_vendor": Answer.NOT_EXPECTED,  # MKL takes another path on another vendor's processor
-        "cpu_features": Answer.NOT_EXPECTED,  # MKL, oneDNN and OpenBLAS choose kernels by them
-        "cpu_model": Answer.MAY_MATCH,  # oneDNN blocks by cache size
-        "cpu_capability": Answer.NOT_EXPECTED,  # torch's own kernels are chosen by it
-        "python": Answer.MAY_MATCH,  # `random` and hashing may change between minor versions
-        "hash_seed": Answer.MAY_MATCH,  # order of sets of strings
-        "torch": Answer.NOT_EXPECTED,  # other kernels
-        "torch_git": Answer.NOT_EXPECTED,  # other kernels
-        "torch_build": Answer.NOT_EXPECTED,  # compiler, BLAS and flags of the build
-        "numpy": Answer.MAY_MATCH,  # only what a program computes with NumPy
-        "numpy_blas": Answer.MAY_MATCH,  # only what a program multiplies with NumPy
-        "mkl": Answer.NOT_EXPECTED,  # settings that choose kernels (MKL_CBWR, ...)
-        "onednn": Answer.NOT_EXPECTED,  # settings that choose kernels (ONEDNN_MAX_CPU_ISA, ...)
-        "openblas": Answer.MAY_MATCH,  # settings that choose NumPy's kernels (OPENBLAS_CORETYPE)
-        "openmp": Answer.NOT_EXPECTED,  # settings that give fewer threads or another reduction
-        "precision": Answer.NOT_EXPECTED,  # TF32 and bfloat16 in place of float32
-        "flush_denormal": Answer.NOT_EXPECTED,  # tiny numbers become zero
-        "default_dtype": Answer.NOT_EXPECTED,  # dtype of everything created without one
-        "mkldnn_enabled": Answer.NOT_EXPECTED,  # other kernels
-        "mkldnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
-        "deterministic_algorithms": Answer.NOT_EXPECTED,  # other kernels
-        "deterministic_warn_only": Answer.NOT_EXPECTED,  # an operation without such a kernel ran all the same
-        "fill_uninitialized_memory": Answer.MAY_MATCH,  # only programs that read memory they never wrote
-        "cudnn_enabled": Answer.NOT_EXPECTED,  # other kernels
-        "cudnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
-        "cudnn_benchmark": Answer.NOT_EXPECTED,  # the kernel that happened to be fastest
-        "gpu": Answer.NOT_EXPECTED,  # kernels are chosen by model and number of multiprocessors
-        "cuda": Answer.NOT_EXPECTED,  # other libraries
-        "cudnn": Answer.NOT_EXPECTED,  # other kernels
-        "cuda_libraries": Answer.NOT_EXPECTED,  # cuBLAS can be upgraded without torch
-        "cuda_settings": Answer.NOT_EXPECTED,  # workspace, TF32 override, attention and reduced precision
-        "driver": Answer.MAY_MATCH,  # compiles kernels that ship as PTX
-    }
-)
-
-# In a spec: how to compute, against what to compute. `repeat` only counts the copies.
-_HOW = frozenset({"threads", "device", "deterministic"})
-_COUNTS_COPIES = frozenset({"repeat"})
+FIELDS: Mapping[str, Answer] = {
+    "device": Answer.NOT_EXPECTED,  # other kernels
+    "threads": Answer.NOT_EXPECTED,  # partial sums are split by thread
+    "interop_threads": Answer.MAY_MATCH,  # only programs that fork inside a graph
+    "system": Answer.NOT_EXPECTED,  # another build and another maths library
+    "machine": Answer.NOT_EXPECTED,  # another instruction set
+    "libc": Answer.MAY_MATCH,  # exp, log and the like of scalar code
+    "cpu_vendor": Answer.NOT_EXPECTED,  # MKL takes another path on another vendor's processor
+    "cpu_features": Answer.NOT_EXPECTED,  # MKL, oneDNN and OpenBLAS choose kernels by them
+    "cpu_model": Answer.MAY_MATCH,  # oneDNN blocks by cache size
+    "cpu_capability": Answer.NOT_EXPECTED,  # torch's own kernels are chosen by it
+    "python": Answer.MAY_MATCH,  # `random` and hashing may change between minor versions
+    "hash_seed": Answer.MAY_MATCH,  # order of sets of strings
+    "torch": Answer.NOT_EXPECTED,  # other kernels
+    "torch_git": Answer.NOT_EXPECTED,  # other kernels
+    "torch_build": Answer.NOT_EXPECTED,  # compiler, BLAS and flags of the build
+    "numpy": Answer.MAY_MATCH,  # only what a program computes with NumPy
+    "numpy_blas": Answer.MAY_MATCH,  # only what a program multiplies with NumPy
+    "mkl": Answer.NOT_EXPECTED,  # settings that choose kernels (MKL_CBWR, ...)
+    "onednn": Answer.NOT_EXPECTED,  # settings that choose kernels (ONEDNN_MAX_CPU_ISA, ...)
+    "openblas": Answer.MAY_MATCH,  # settings that choose NumPy's kernels (OPENBLAS_CORETYPE)
+    "openmp": Answer.NOT_EXPECTED,  # settings that give fewer threads or another reduction
+    "precision": Answer.NOT_EXPECTED,  # TF32 and bfloat16 in place of float32
+    "flush_denormal": Answer.NOT_EXPECTED,  # tiny numbers become zero
+    "default_dtype": Answer.NOT_EXPECTED,  # dtype of everything created without one
+    "mkldnn_enabled": Answer.NOT_EXPECTED,  # other kernels
+    "mkldnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
+    "deterministic_algorithms": Answer.NOT_EXPECTED,  # other kernels
+    "deterministic_warn_only": Answer.NOT_EXPECTED,  # an operation without such a kernel ran all the same
+    "fill_uninitialized_memory": Answer.MAY_MATCH,  # only programs that read memory they never wrote
+    "cudnn_enabled": Answer.NOT_EXPECTED,  # other kernels
+    "cudnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
+    "cudnn_benchmark": Answer.NOT_EXPECTED,  # the kernel that happened to be fastest
+    "gpu": Answer.NOT_EXPECTED,  # kernels are chosen by model and number of multiprocessors
+    "cuda": Answer.NOT_EXPECTED,  # other libraries
+    "cudnn": Answer.NOT_EXPECTED,  # other kernels
+    "cuda_libraries": Answer.NOT_EXPECTED,  # cuBLAS can be upgraded without torch
+    "cuda_settings": Answer.NOT_EXPECTED,  # workspace, TF32 override, attention and reduced precision
+    "driver": Answer.MAY_MATCH,  # compiles kernels that ship as PTX
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +115,7 @@ class Verdict:
     """`fields` are what decided, as (name, value of a, value of b); None also stands for a missing field."""
 
     answer: Answer
-    fields: tuple[tuple[str, Any, Any], ...] = ()
+    fields: tuple[Field, ...] = ()
 
     def __str__(self) -> str:
         parts = (f"{name}: {_short(a)} / {_short(b)}" for name, a, b in self.fields)
@@ -134,7 +126,7 @@ class Verdict:
 
 
 def environment_id(environment: Mapping[str, Any]) -> str:
-    """sha256 (hex) of the numeric environment's canonical JSON; independent of the order of its fields."""
+    """Return the sha256 (hex) of the numeric environment, independent of the order of its fields."""
     return hashlib.sha256(_canonical(dict(environment)).encode("ascii")).hexdigest()
 
 
@@ -149,92 +141,63 @@ def _switches(environment: Mapping[str, Any]) -> Mapping[str, bool]:
 
 
 def verdict(a: Origin, b: Origin) -> Verdict:
-    """What may be expected of the bits of two runs, and the fields that decided, by the rules above."""
-    asked, how, unknown = _compare_specs(a, b)
-    if asked:
-        return Verdict(Answer.DIFFERENT_EXPERIMENT, asked)
-
-    decides = {name: (name, left, right) for name, left, right in how}
-    some = list(_not_promised(a, b))
-    for name in sorted({*FIELDS, *a.environment, *b.environment}):
-        left, right = a.environment.get(name), b.environment.get(name)
-        missing = name not in a.environment or name not in b.environment
-        if name in FIELDS and (missing or UNDETERMINED in (left, right)):
-            unknown += ((name, left, right),)
-        elif missing or _canonical(left) != _canonical(right):
-            match FIELDS.get(name):
-                case Answer.NOT_EXPECTED:
-                    decides[name] = (name, left, right)
-                case Answer.MAY_MATCH:
-                    some.append((name, left, right))
-                case _:
-                    unknown += ((name, left, right),)
-
-    if decides:
-        return Verdict(Answer.NOT_EXPECTED, tuple(decides.values()))
-    if unknown:
-        return Verdict(Answer.UNKNOWN, unknown)
-    return Verdict(Answer.MAY_MATCH, tuple(some)) if some else Verdict(Answer.MUST_MATCH)
+    """Return what may be expected of the bits of two runs, and the fields that decided, by the rules above."""
+    found = [*_of_specs(a, b), *_of_promises(a, b), *_of_environments(a.environment, b.environment)]
+    for answer in (Answer.DIFFERENT_EXPERIMENT, Answer.NOT_EXPECTED, Answer.UNKNOWN, Answer.MAY_MATCH):
+        if fields := {field[0]: field for each, field in found if each is answer}:
+            return Verdict(answer, tuple(fields.values()))
+    return Verdict(Answer.MUST_MATCH)
 
 
-Fields = tuple[tuple[str, Any, Any], ...]
-
-
-def _compare_specs(a: Origin, b: Origin) -> tuple[Fields, Fields, Fields]:
-    """What was asked differently, what was to be computed in another way, and what cannot be told."""
-    mode: Fields = ()
+def _of_specs(a: Origin, b: Origin) -> Iterator[tuple[Answer, Field]]:
+    """Yield what was asked differently, what was to be computed in another way, and what cannot be told."""
     if a.deterministic != b.deterministic:
-        mode = (("deterministic", a.deterministic, b.deterministic),)
-    ids = (("spec_id", a.spec_id or None, b.spec_id or None),)
+        yield Answer.NOT_EXPECTED, ("deterministic", a.deterministic, b.deterministic)
+    ids = ("spec_id", a.spec_id or None, b.spec_id or None)
     if not a.spec_id or not b.spec_id:
-        return (), mode, ids
+        yield Answer.UNKNOWN, ids
+        return
     if a.spec_id == b.spec_id:
-        return (), mode, ()
-    left, right = _flat(a.spec), _flat(b.spec)
-    differ = [
-        (name, left.get(name), right.get(name))
-        for name in sorted({*left, *right})
-        if _canonical(left.get(name)) != _canonical(right.get(name))
-    ]
-    if not a.spec or not b.spec or not differ:
-        return ids, (), ()
-    # "" is data that could not be identified: perhaps the same.
-    unknown = tuple(each for each in differ if each[0] == "data" and "" in each[1:])
-    how = tuple(each for each in differ if each[0] in _HOW)
-    skip = {"data"} if unknown else set()
-    asked = tuple(each for each in differ if each[0] not in _HOW | _COUNTS_COPIES | skip)
-    return asked, how or mode, unknown
+        return
+    left, right = dict(flatten(a.spec)), dict(flatten(b.spec))
+    names = [name for name in sorted({*left, *right}) if _canonical(left.get(name)) != _canonical(right.get(name))]
+    if not a.spec or not b.spec or not names:
+        yield Answer.DIFFERENT_EXPERIMENT, ids
+        return
+    for name in names:
+        values = left.get(name), right.get(name)
+        if name in ("threads", "device", "deterministic"):
+            yield Answer.NOT_EXPECTED, (name, *values)
+        elif name == "data" and "" in values:  # data that could not be identified: perhaps the same
+            yield Answer.UNKNOWN, (name, *values)
+        elif name != "repeat":  # it only counts the copies
+            yield Answer.DIFFERENT_EXPERIMENT, (name, *values)
 
 
-def _not_promised(a: Origin, b: Origin) -> Fields:
-    """Why two runs need not match even where all fields are equal."""
-    found: list[tuple[str, Any, Any]] = []
+def _of_promises(a: Origin, b: Origin) -> Iterator[tuple[Answer, Field]]:
+    """Yield why two runs need not match even where all fields are equal."""
     if not (a.deterministic and b.deterministic):
-        found.append(("deterministic", a.deterministic, b.deterministic))
+        yield Answer.MAY_MATCH, ("deterministic", a.deterministic, b.deterministic)
     elif not (switches_stood(a.environment) and switches_stood(b.environment)):
-        found += [(name, a.environment.get(name), b.environment.get(name)) for name in _switches(a.environment)]
-    if "command" in (_kind(a), _kind(b)):
-        found.append(("target.kind", _kind(a), _kind(b)))
+        for name in _switches(a.environment):
+            yield Answer.MAY_MATCH, (name, a.environment.get(name), b.environment.get(name))
+    kinds = [each.spec.get("target", {}).get("kind") for each in (a, b)]
+    if "command" in kinds:
+        yield Answer.MAY_MATCH, ("target.kind", *kinds)
     hashing = a.environment.get("hash_seed"), b.environment.get("hash_seed")
     if hashing == (HASH_ORDER_NOT_CONTROLLED, HASH_ORDER_NOT_CONTROLLED):
-        found.append(("hash_seed", *hashing))
-    return tuple(found)
+        yield Answer.MAY_MATCH, ("hash_seed", *hashing)
 
 
-def _kind(origin: Origin) -> str | None:
-    kind: str | None = origin.spec.get("target", {}).get("kind")
-    return kind
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"params": {"lr": 1}} -> {"params.lr": 1}"""
-    flat: dict[str, Any] = {}
-    for name, each in value.items():
-        if isinstance(each, Mapping) and each:
-            flat.update(_flat(each, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = each
-    return flat
+def _of_environments(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[Answer, Field]]:
+    """Yield the fields that differ, and those that are not known on either side."""
+    for name in sorted({*FIELDS, *a, *b}):
+        left, right = a.get(name), b.get(name)
+        missing = name not in a or name not in b
+        if name in FIELDS and (missing or UNDETERMINED in (left, right)):
+            yield Answer.UNKNOWN, (name, left, right)
+        elif missing or _canonical(left) != _canonical(right):
+            yield FIELDS.get(name, Answer.UNKNOWN), (name, left, right)
 
 
 def _canonical(value: Any) -> str:

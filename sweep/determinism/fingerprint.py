@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ _SIMD = re.compile(r"(sse|ssse|avx|amx|fma|f16c|bmi|asimd|sve|sme(?!p)|fp$|fphp|
 
 
 def collect(threads: int, *, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(numeric, context) of this process as JSON values; `sweep.determinism.environment` lists the numeric fields.
+    """Return (numeric, context) of this process as JSON values; `environment` lists the numeric fields.
 
     Call it at the end of training, in the thread that trained: switches and thread counts are read as they
     stand. threads: what the run asked for (context); what is in effect is the numeric field. device: the
@@ -100,20 +99,18 @@ def _variables(*names: str) -> dict[str, str]:
 @cache
 def _machine() -> Mapping[str, Any]:
     vendor, model, features = _processor()
-    return MappingProxyType(
-        {
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "libc": " ".join(platform.libc_ver()).strip() or platform.mac_ver()[0] or None,
-            "cpu_vendor": vendor,
-            "cpu_model": model,
-            "cpu_features": features,
-        }
-    )
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "libc": " ".join(platform.libc_ver()).strip() or platform.mac_ver()[0] or None,
+        "cpu_vendor": vendor,
+        "cpu_model": model,
+        "cpu_features": features,
+    }
 
 
 def _processor() -> tuple[str, str, str]:
-    """Vendor, model and the vector instructions of the first processor."""
+    """Return vendor, model and the vector instructions of the first processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
@@ -133,16 +130,14 @@ def _software() -> Mapping[str, Any]:
     # Which instructions are in use changes with a variable of the environment and has a field of its own.
     build = re.sub(r"(?m)^.*CPU capability usage.*$", "", torch.__config__.show())
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return MappingProxyType(
-        {
-            "python": ".".join(platform.python_version_tuple()[:2]),
-            "torch": str(torch.__version__),
-            "torch_git": torch.version.git_version,
-            "torch_build": hashlib.sha256(build.encode()).hexdigest(),
-            "numpy": np.__version__,
-            "numpy_blas": f"{blas.get('name')} {blas.get('version')}",
-        }
-    )
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "torch": str(torch.__version__),
+        "torch_git": torch.version.git_version,
+        "torch_build": hashlib.sha256(build.encode()).hexdigest(),
+        "numpy": np.__version__,
+        "numpy_blas": f"{blas.get('name')} {blas.get('version')}",
+    }
 
 
 def _cuda() -> dict[str, Any]:
@@ -174,16 +169,14 @@ def _gpu(index: int) -> Mapping[str, Any]:
         version = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", driver)
     except OSError:
         version = None
-    return MappingProxyType(
-        {
-            # A slice of a GPU keeps the model's name and has fewer multiprocessors.
-            "gpu": f"{properties.name}, {capability}, {properties.multi_processor_count} multiprocessors",
-            "cuda": torch.version.cuda or f"hip {torch.version.hip}",
-            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-            "cuda_libraries": dict(_cuda_libraries()),
-            "driver": version.group() if version else None,
-        }
-    )
+    return {
+        # A slice of a GPU keeps the model's name and has fewer multiprocessors.
+        "gpu": f"{properties.name}, {capability}, {properties.multi_processor_count} multiprocessors",
+        "cuda": torch.version.cuda or f"hip {torch.version.hip}",
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cuda_libraries": dict(_cuda_libraries()),
+        "driver": version.group() if version else None,
+    }
 
 
 @cache
@@ -200,12 +193,12 @@ def _versions(names: tuple[str, ...]) -> Mapping[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return MappingProxyType(found)
+    return found
 
 
 @cache
 def _git_commit(folder: str) -> str | None:
-    """The commit checked out in a folder, read once a process; None outside a repository or without git."""
+    """Return the commit checked out in a folder, read once a process; None outside a repository or without git."""
     return _output("git", "-C", folder, "rev-parse", "HEAD")
 
 

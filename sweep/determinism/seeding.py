@@ -7,14 +7,13 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils import deterministic as torch_deterministic
 
-from sweep.errors import EnvironmentRefused, IntegrityError
+from sweep.errors import IntegrityError
 
 FROM_ZERO = "this seed has to start from zero"
 
@@ -32,7 +31,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
 
 
 def apply_mode(deterministic: bool) -> None:
-    """Deterministic: only kernels that repeat their bits, or an error. Fast: whichever kernel is fastest.
+    """Allow only kernels that repeat their bits, or an error (deterministic); else whichever kernel is fastest.
 
     Every switch is set in both modes, so a run inherits nothing from the one before it.
     """
@@ -50,7 +49,7 @@ def fill_memory(on: bool) -> None:
 
 
 def read_back() -> dict[str, bool]:
-    """The switches as they stand now; read again at the end of training they tell what the run really had."""
+    """Return the switches as they stand now; at the end of training they tell what the run really had."""
     return {
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -59,7 +58,7 @@ def read_back() -> dict[str, bool]:
 
 
 def unsaveable() -> bool:
-    """Whether this process has a recurrent layer with dropout on a CUDA device.
+    """Return whether this process has a recurrent layer with dropout on a CUDA device.
 
     cuDNN draws that dropout from a stream of its own. Seeding CUDA begins it anew, but no random state holds it, so
     it can be neither saved nor put back.
@@ -77,17 +76,15 @@ def set_threads(threads: int) -> int:
     """Let torch use `threads` threads and return how many it will use: call it in the thread that trains.
 
     Results on a CPU depend on this number. An environment variable would not do: it is read once, at import,
-    and workers are reused. Raises EnvironmentRefused for a number below one.
+    and workers are reused.
     """
-    if threads < 1:
-        raise EnvironmentRefused(f"{threads} threads", where="threads", hint="give a whole number from 1 up")
     torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 
-def generator(stream_seed: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """A torch generator of its own for one named stream; drawing from it leaves the global ones alone."""
-    return torch.Generator(device=device).manual_seed(stream_seed)
+def generator(stream_seed: int) -> torch.Generator:
+    """Return a torch generator of its own for one named stream; drawing from it leaves the global ones alone."""
+    return torch.Generator().manual_seed(stream_seed)
 
 
 def worker_init_fn(worker_id: int) -> None:
@@ -104,7 +101,7 @@ def worker_init_fn(worker_id: int) -> None:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """The state of every global generator as plain lists and numbers, which `weights_only=True` loads.
+    """Return the state of every global generator as plain lists and numbers, which `weights_only=True` loads.
 
     Holds `random`, NumPy, torch's CPU generator and, once CUDA is in use, those of all visible CUDA devices.
     """
@@ -148,62 +145,36 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-@dataclass(frozen=True)
-class Change:
-    """A process-wide setting that code left behind changed, and whether it could be put back.
-
-    Of environment variables only the name and "set", "unset" or "changed" are kept: values may be secrets.
-    """
-
-    name: str
-    before: Any
-    after: Any
-    restored: bool
-
-    def __str__(self) -> str:
-        end = "" if self.restored else " (could not be put back)"
-        return f"{self.name}: {self.before} -> {self.after}{end}"
-
-
-class Changes(list[Change]):
-    """What code left behind; empty where it left nothing."""
-
-    @property
-    def unrestored(self) -> list[Change]:
-        """The settings that could not be put back: such a process must not train another seed."""
-        return [change for change in self if not change.restored]
-
-
 @contextmanager
-def restored() -> Iterator[Changes]:
-    """Put back, on leaving, what decides the bits of the next run in this process; report what was changed.
+def restored() -> Iterator[list[str]]:
+    """Put back, on leaving, what decides the bits of the next run in this process.
 
-    The list is filled on leaving: one entry a changed setting (default dtype and device, thread counts,
-    deterministic switches, precision, gradient mode, anomaly detection, denormals, NumPy's error handling,
-    working directory, environment variables). Read the switches back before leaving.
+    That is default dtype and device, thread counts, deterministic switches, precision, gradient mode, anomaly
+    detection, denormals, NumPy's error handling, the working directory and the environment variables. Read the switches
+    back before leaving. The list then names what could not be put back: such a process must not train another seed.
     """
     settings = _settings()
     before = {name: read() for name, (read, _) in settings.items()}
     variables = dict(os.environ)
-    changes = Changes()
+    stuck: list[str] = []
     try:
-        yield changes
+        yield stuck
     finally:
-        after = {name: read() for name, (read, _) in settings.items()}
         # In this order, and looking again each time: the older switches of precision write the newer ones.
         for name, (read, write) in settings.items():
             if read() != before[name]:
                 with suppress(Exception):
                     write(before[name])
-        for name, (read, _) in settings.items():
-            if after[name] != before[name] or read() != before[name]:
-                changes.append(Change(name, before[name], after[name], read() == before[name]))
-        changes += _restore_variables(variables)
+        stuck += [name for name, (read, _) in settings.items() if read() != before[name]]
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        os.environ.update(variables)
 
 
 def precision() -> dict[str, str]:
-    """Where float32 arithmetic may be done in TF32 or bfloat16: backend and operation -> "none", "ieee",
-    "tf32" or "bf16"; "none" leaves it to the backend.
+    """Return where float32 arithmetic may be done in TF32 or bfloat16, by backend and operation.
+
+    That is "none" (which leaves it to the backend), "ieee", "tf32" or "bf16".
 
     Only the newer of torch's two interfaces is read: it tells what is in effect whichever of them was used,
     whereas the older one raises after the newer was written.
@@ -212,8 +183,10 @@ def precision() -> dict[str, str]:
 
 
 def flushes_denormals() -> bool:
-    """Whether numbers too small for a full mantissa become zero in this thread; torch sets it and does not
-    tell."""
+    """Return whether numbers too small for a full mantissa become zero in this thread.
+
+    Torch sets it and offers no way to ask.
+    """
     smallest = torch.tensor([2.0**-1022], dtype=torch.float64, device="cpu")
     return bool((smallest * 0.5 == 0).item())
 
@@ -241,14 +214,10 @@ _PRECISION_OWNERS: Mapping[str, Any] = {
     "mkldnn.conv": _MKLDNN.conv,
     "mkldnn.rnn": _MKLDNN.rnn,
 }
-# Written by torch (CUDA, Inductor) and scikit-learn themselves, when first used.
-_SET_BY_LIBRARIES = frozenset(
-    {"CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
-)
 
 
 def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """Name -> (read, write) of each process-wide setting; values are plain."""
+    """Return name -> (read, write) of each process-wide setting; values are plain."""
     backends = torch.backends
 
     def switch(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
@@ -294,7 +263,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
 
 
 def _or_none(read: Callable[[], Any]) -> Callable[[], Any]:
-    """For the older switches of precision, which raise once the newer ones say what they cannot express."""
+    """Guard the older switches of precision, which raise once the newer ones say what they cannot express."""
 
     def guarded() -> Any:
         try:
@@ -310,19 +279,3 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:
         return "(deleted)"
-
-
-def _restore_variables(before: Mapping[str, str]) -> list[Change]:
-    changes = []
-    for name in sorted({*before, *os.environ}):
-        old, new = before.get(name), os.environ.get(name)
-        if old == new:
-            continue
-        if old is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = old
-        if name not in _SET_BY_LIBRARIES:
-            was, now = "unset" if old is None else "set", "unset" if new is None else "set"
-            changes.append(Change(f"os.environ[{name!r}]", was, "changed" if was == now else now, True))
-    return changes

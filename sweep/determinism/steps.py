@@ -46,7 +46,7 @@ class Steps:
         self._stack.close()
 
     def weights(self) -> str:
-        """The digest of everything that any optimizer changes; "" before the first step.
+        """Return the digest of everything that any optimizer changes; "" before the first step.
 
         Raises: TypeError for weights without plain bytes (see `sweep.determinism.digest`).
         """
@@ -88,6 +88,6 @@ def _weights(held: Mapping[Optimizer, int]) -> Iterator[tuple[str, Tensor]]:
 
 
 def captured() -> bool:
-    """Within the capture of a CUDA graph nothing can be read back."""
+    """Return whether a CUDA graph is being captured: nothing can be read back then."""
     # Not `is_available`: it is asked at every step, and would wake the driver of a machine whose GPU is not used.
     return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]

@@ -102,9 +102,9 @@ def _sent(task: Task, place: Place) -> Iterator[Outcome]:
 
 def _recorded(store: Store, task: Task, place: Place) -> Iterator[Outcome]:
     attempts = [store.begin(spec, place.launch) for spec in task]
-    with _captured(attempts), seeding.restored() as left:
+    with _captured(attempts), seeding.restored() as stuck:
         yield from _trained(store, task, attempts, place)
-    if place.own_process and (left.unrestored or device_lost()):
+    if place.own_process and (stuck or device_lost()):
         os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
 
 

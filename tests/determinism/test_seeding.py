@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from sweep.determinism import digest, seeding
-from sweep.errors import EnvironmentRefused, IntegrityError
+from sweep.errors import IntegrityError
 
 
 @pytest.fixture(autouse=True)
@@ -141,12 +141,6 @@ def test_threads_in_effect_are_returned(threads):
     assert seeding.set_threads(threads) == threads == torch.get_num_threads()
 
 
-@pytest.mark.parametrize("threads", [0, -1])
-def test_no_threads_are_refused(threads):
-    with pytest.raises(EnvironmentRefused, match=f"{threads} threads"):
-        seeding.set_threads(threads)
-
-
 def test_the_state_comes_back_through_a_checkpoint_and_through_json():
     seeding.seed_everything(5, deterministic=False)
     draws()
@@ -213,7 +207,7 @@ def test_a_stream_has_its_own_generator():
     seeding.seed_everything(5, deterministic=False)
     before = seeding.get_rng_state()
     one = torch.rand(3, generator=seeding.generator(9))
-    assert torch.equal(one, torch.rand(3, generator=seeding.generator(9, "cpu")))
+    assert torch.equal(one, torch.rand(3, generator=seeding.generator(9)))
     assert not torch.equal(one, torch.rand(3, generator=seeding.generator(10)))
     assert seeding.get_rng_state() == before
 
@@ -302,17 +296,16 @@ LEFT = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_code_leaves_changed_is_put_back_and_reported(name):
+def test_what_code_leaves_changed_is_put_back(name):
     seeding.apply_mode(False)
     torch.backends.cudnn.benchmark = False
     settings = seeding._settings()
     before = {each: read() for each, (read, _) in settings.items()}
-    with seeding.restored() as changes:
+    with seeding.restored() as stuck:
         LEFT[name]()
         assert settings[name][0]() != before[name], "the control: the change took place"
     assert {each: read() for each, (read, _) in settings.items()} == before
-    assert name in [change.name for change in changes]
-    assert changes.unrestored == []
+    assert stuck == []
 
 
 def test_both_interfaces_of_precision_work_after_a_restore():
@@ -324,40 +317,23 @@ def test_both_interfaces_of_precision_work_after_a_restore():
         assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_nothing_is_reported_where_nothing_was_left():
-    with seeding.restored() as changes:
-        seeding.set_threads(torch.get_num_threads())
-        torch.rand(3).sum()
-        with torch.no_grad(), suppress(ValueError):
-            raise ValueError
-    assert not changes
-
-
 def test_settings_come_back_after_an_exception_too():
     dtype = torch.get_default_dtype()
-    with suppress(KeyError), seeding.restored() as changes:
+    with suppress(KeyError), seeding.restored():
         torch.set_default_dtype(torch.float64)
         raise KeyError
     assert torch.get_default_dtype() is dtype
-    assert [str(change) for change in changes] == ["default dtype: torch.float32 -> torch.float64"]
 
 
-def test_variables_come_back_and_their_values_are_not_told(monkeypatch):
-    monkeypatch.setenv("CHANGED", "a secret")
-    monkeypatch.setenv("REMOVED", "a secret")
-    with seeding.restored() as changes:
-        os.environ["CHANGED"] = "another secret"
-        os.environ["ADDED"] = "another secret"
+def test_variables_come_back(monkeypatch):
+    monkeypatch.setenv("CHANGED", "before")
+    monkeypatch.setenv("REMOVED", "before")
+    with seeding.restored():
+        os.environ["CHANGED"] = "after"
+        os.environ["ADDED"] = "after"
         del os.environ["REMOVED"]
-    assert (os.environ["CHANGED"], os.environ["REMOVED"]) == ("a secret", "a secret")
+    assert (os.environ["CHANGED"], os.environ["REMOVED"]) == ("before", "before")
     assert "ADDED" not in os.environ
-    told = "\n".join(map(str, changes))
-    assert told.splitlines() == [
-        "os.environ['ADDED']: unset -> set",
-        "os.environ['CHANGED']: set -> changed",
-        "os.environ['REMOVED']: set -> unset",
-    ]
-    assert "secret" not in repr(changes)
 
 
 def test_what_cannot_be_put_back_is_said(tmp_path):
@@ -365,19 +341,18 @@ def test_what_cannot_be_put_back_is_said(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     os.chdir(gone)
-    with seeding.restored() as changes:
+    with seeding.restored() as stuck:
         os.chdir(home)
         gone.rmdir()
-    assert [change.name for change in changes.unrestored] == ["working directory"]
-    assert str(changes[0]).endswith("(could not be put back)")
+    assert stuck == ["working directory"]
 
 
 def test_threads_that_torch_lets_nobody_change_twice_are_said():
     program = (
         "import torch; from sweep.determinism import seeding\n"
-        "with seeding.restored() as changes:\n"
+        "with seeding.restored() as stuck:\n"
         "    torch.set_num_interop_threads(torch.get_num_interop_threads() + 1)\n"
-        "print([change.name for change in changes.unrestored])"
+        "print(stuck)"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "['interop threads']"
