@@ -9,7 +9,6 @@ import yaml
 
 from sweep.config.schema import Config
 from sweep.config.yaml import scalar
-from sweep.errors import ConfigError
 from sweep.seeds import format_seeds
 
 
@@ -28,7 +27,7 @@ def to_yaml(value: Mapping[str, Any]) -> str:
 
 
 def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Our own keys that are unset say nothing; the user's None in params means None."""
+    """Leave out our own keys that are unset; the user's None in params means None."""
     return {
         key: _without_nothing(inner) if key in ("resources", "checkpoint", "collect") else inner
         for key, inner in value.items()
@@ -38,10 +37,7 @@ def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(dumper: Any, text: str) -> Any:
     # PyYAML quotes what YAML 1.1 would misread; `1e-3` needs quotes for our reading only.
-    try:
-        plain = text.isprintable() and type(scalar(text)) is str
-    except ConfigError:
-        plain = False
+    plain = text.isprintable() and type(scalar(text)) is str
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 

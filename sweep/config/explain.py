@@ -41,7 +41,7 @@ def explain(
     where: str = "",
     model: type[BaseModel],
 ) -> ConfigError:
-    """One ConfigError with every finding at its path below `where`.
+    """Return one ConfigError with every finding at its path below `where`.
 
     model: knows the keys, for "did you mean".
     """
@@ -56,7 +56,7 @@ def problems(
     origin: Callable[[tuple[str | int, ...]], str] = lambda path: "",
     elsewhere: Mapping[str, str] | None = None,
 ) -> list[ConfigError]:
-    """Like `explain`, one by one.
+    """Return the findings of `explain` one by one.
 
     origin: what to add to a path (its line); elsewhere: hints for keys that belong further down.
     """
@@ -122,7 +122,7 @@ def _how(wanted: str, value: object) -> str | None:
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """ "did you mean …?", or None when nothing is near."""
+    """Return "did you mean …?", or None when nothing is near."""
     close = get_close_matches(str(name), list(known), n=1)
     return f"did you mean {close[0]}?" if close else None
 
@@ -132,7 +132,7 @@ def _all(known: Sequence[str]) -> str | None:
 
 
 def keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> list[str]:
-    """The keys that a model knows at `path`; empty when there is no model there."""
+    """Return the keys that a model knows at `path`; empty when there is no model there."""
     for part in path:
         if model is None:
             break

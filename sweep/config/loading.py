@@ -102,20 +102,18 @@ def _checked(merged: Any, draft: _Draft, where: str | None) -> Config:
 
 
 def _merge(draft: _Draft) -> dict[str, Any]:
-    layers: list[tuple[Mapping[str, Any], Keys]] = [(draft.document.value, ())]
-    layers += [(override.tree(), override.path) for override in draft.overrides]
-    layers += [(draft.settings, ())]
-    merged: dict[str, Any] = {}
-    for layer, path in layers:
-        data = plain({key: value for key, value in layer.items() if key not in RAW_KEYS}, draft.add)
-        if _into_list(merged, path):
-            draft.add(ConfigError("points into a list", hint="a list is replaced as a whole: KEY=[…]"), path)
-            continue
-        merged = merge(merged, data) | {key: layer[key] for key in RAW_KEYS if key in layer}
-    for path in _missing({key: value for key, value in merged.items() if key not in RAW_KEYS}):
+    merged = draft.document.value
+    for override in draft.overrides:
+        if _into_list(merged, override.path):
+            draft.add(ConfigError("points into a list", hint="a list is replaced as a whole: KEY=[…]"), override.path)
+        else:
+            merged = merge(merged, override.tree())
+    merged = merge(merged, draft.settings)
+    found: dict[str, Any] = plain({key: value for key, value in merged.items() if key not in RAW_KEYS}, draft.add)
+    for path in _missing(found):
         hint = f"add {'.'.join(map(str, path))}=…"
         draft.add(ConfigError("is required (???) and was not given", hint=hint), path)
-    return merged
+    return found | {key: merged[key] for key in RAW_KEYS if key in merged}
 
 
 def called(given: Mapping[str, Any]) -> str:

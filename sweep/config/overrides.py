@@ -21,7 +21,7 @@ class Override:
 
     @property
     def target(self) -> tuple[str, ...]:
-        """The path in the config that it sets."""
+        """Return the path in the config that it sets."""
         return ("grid", ".".join(self.path)) if self.grid else self.path
 
     def tree(self) -> dict[str, Any]:

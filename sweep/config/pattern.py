@@ -42,7 +42,7 @@ def expand(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
 
 
 def _widened(text: str) -> str:
-    """Each named group's body as `body | sign and body | nan or inf`."""
+    """Write each named group's body as `body | sign and body | nan or inf`."""
     out, at = "", 0
     for found in re.finditer(r"\(\?P<\w+>", text):
         if found.start() < at:
@@ -64,7 +64,7 @@ def _widened(text: str) -> str:
 
 
 def _closing(text: str, at: int) -> int:
-    """The place of the parenthesis that closes what is open at `at`, or -1."""
+    """Return the place of the parenthesis that closes what is open at `at`, or -1."""
     depth, inside = 1, False
     while at < len(text):
         char = text[at]

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
-from sweep.config.yaml import DEEPEST, INTERPOLATION, Ambiguous, Float, Int, Path, quoted, show
+from sweep.config.yaml import DEEPEST, INTERPOLATION, Contested, Float, Int, Path, show
 from sweep.errors import ConfigError
 
 Report = Callable[[ConfigError, Path], None]
@@ -60,9 +60,8 @@ def _leaf(value: Any, *, untyped: bool) -> bool | int | float | str | None:
             raise ConfigError(INTERPOLATION[0], hint=INTERPOLATION[1])
         if any("\ud800" <= char <= "\udfff" for char in value):
             raise ConfigError(f"{show(value)} is not Unicode text", hint="write it as UTF-8")
-        if isinstance(value, Ambiguous) and untyped:
-            what = f"{value} is text to YAML 1.2 and {value.value} to {value.reader}"
-            raise ConfigError(what, hint=f"write {value.value}, or {quoted(value)}")
+        if isinstance(value, Contested) and (untyped or value.number):
+            raise ConfigError(value.what, hint=value.hint)
         return str(value)
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:

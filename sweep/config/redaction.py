@@ -89,7 +89,7 @@ def _words(words: list[Any]) -> list[Any]:
     out: list[Any] = []
     option = ""
     for word in words:
-        if isinstance(word, str) and option and is_secret(option) and not word.startswith("-"):
+        if isinstance(word, str) and is_secret(option) and not word.startswith("-"):
             out.append(HIDDEN)
             option = ""
             continue

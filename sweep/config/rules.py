@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # files of these names are devices on Windows
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 BEST = re.compile(r"best\(\s*([^()\s]+)\s*\)")
-_DURATION = re.compile(r"(?:([0-9.]+)d)?(?:([0-9.]+)h)?(?:([0-9.]+)m(?:in)?)?(?:([0-9.]+)s)?")
+_DURATION = re.compile("".join(rf"(?:([0-9]+\.?[0-9]*|\.[0-9]+){unit})?" for unit in ("d", "h", "m(?:in)?", "s")))
 _HALF_WIDTH = re.compile(r"(\S+)\s*(?:±|\+-|\+/-)\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)")
 _ORDER = re.compile(r"(\S+):\s+(\S.*?)\s*[<>]\s*(\S.*)")
 
@@ -145,11 +145,7 @@ def duration(raw: Any) -> Any:
     found = _DURATION.fullmatch(raw.strip())
     if found is None or not any(found.groups()):
         wrong(f"{show(raw)} is no length of time", "write seconds, or for example 90s, 30m, 2h, 1h30m")
-    try:
-        parts = [float(part or 0) for part in found.groups()]
-    except ValueError:
-        wrong(f"{show(raw)} is no length of time", "write seconds, or for example 90s, 30m, 2h, 1h30m")
-    return sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=True))
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True))
 
 
 def epoch_rule(raw: Any) -> Any:
@@ -177,7 +173,7 @@ def until(raw: Any) -> Any:
 
 
 def file_name(raw: Any) -> Any:
-    """A file the program writes; `..` is refused early because records never point out of their directory."""
+    """Refuse what a run cannot write; `..` is among it because records never point out of their directory."""
     if isinstance(raw, str) and (not raw.strip() or "\0" in raw or ".." in PurePosixPath(raw).parts):
         wrong(
             f"{show(raw)} is not a file that a run can write",
@@ -223,7 +219,7 @@ def grid(raw: Any) -> Any:
 
 
 def tasks(raw: Any) -> Any:
-    """Every task as {"params": {...}}, whichever way it was written."""
+    """Return every task as {"params": {...}}, whichever way it was written."""
     if not isinstance(raw, Mapping):
         return raw
     tasks: dict[str, Any] = {}
@@ -258,7 +254,7 @@ def _disjoint(paths: list[str]) -> None:
 
 
 def safe_name(text: str) -> str:
-    """The nearest name that is allowed: a user's file may be called anything, what we make may not."""
+    """Return the nearest name that is allowed: a user's file may be called anything, what we make may not."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100].rstrip(".")
     if not plain:
         return "sweep"
@@ -267,7 +263,7 @@ def safe_name(text: str) -> str:
 
 def paths(raw: Any) -> Any:
     """Return one path or a list of paths as a tuple."""
-    return (raw,) if isinstance(raw, str) else tuple(raw) if isinstance(raw, list) else raw
+    return (raw,) if isinstance(raw, str) else as_tuple(raw)
 
 
 def version(raw: Any) -> Any:

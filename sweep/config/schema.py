@@ -18,7 +18,6 @@ from sweep.seeds import parse_seed
 
 DEFAULT_RECIPE = "sweep.train.recipes:classifier"
 DEFAULT_NAME = "digits-mlp"
-STREAMS = ("init", "order", "augment", "dropout", "split")
 
 Duration = Annotated[float, BeforeValidator(rules.duration), Field(gt=0, allow_inf_nan=False)]
 File = Annotated[str, BeforeValidator(rules.file_name)]
@@ -67,7 +66,7 @@ class Checkpoint(Part):
 
     @property
     def best(self) -> str | None:
-        """The metric of `best(METRIC)`, None for `final`."""
+        """Return the metric of `best(METRIC)`, None for `final`."""
         found = rules.BEST.fullmatch(self.keep)
         return found[1] if found else None
 

@@ -1,6 +1,6 @@
 """YAML text to plain data: YAML 1.2's reading, line numbers kept, nothing executed, everything bounded.
 
-What readers of YAML disagree about is refused: `010`, `1_000`, a bare `no` where nothing says that it is text.
+What readers of YAML disagree about (`010`, `1_000`, a bare `no`) is marked here, and refused by `plain`.
 """
 
 from __future__ import annotations
@@ -55,19 +55,15 @@ class Document:
         return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
 
 
-class Ambiguous(str):
-    """A bare yes, no, on, off or None: text to us, a value to YAML 1.1 or Python. Only typed keys may keep it."""
+class Contested(str):
+    """A bare text that readers disagree about. what, hint: why it is refused where nothing says that it is text.
 
-    __slots__ = ()
+    number: to some it is a number; else a word such as `no`, which a key declared as text may hold.
+    """
 
-    @property
-    def value(self) -> str:
-        """The word to write for what others read."""
-        return "null" if self == "None" else "true" if self.lower() in ("yes", "on") else "false"
-
-    @property
-    def reader(self) -> str:
-        return "Python" if self == "None" else "YAML 1.1"
+    what: str
+    hint: str
+    number: bool
 
 
 class Int(int):
@@ -106,8 +102,7 @@ def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
     """Return the data in one YAML document and the line of each path. raw: every scalar stays text, as written.
 
     Raises: ConfigError for bad syntax, duplicate keys, tags, merge keys, keys that are not text, more than one
-    document, deeper than 32, more than 10,000 values once aliases are expanded, numbers that are not finite
-    or ambiguous.
+    document, deeper than 32, more than 10,000 values once aliases are expanded.
     """
     reader = _Reader(text)
     try:
@@ -184,7 +179,8 @@ def _key(event: Any, known: dict[str, Any], path: Path) -> str:
     text: str = event.value
     if not event.style and text == "<<":
         _refuse("merge keys (<<) are not read", event, "write the keys out, or give them as KEY=VALUE")
-    if not isinstance(_scalar(event), str):
+    read_as = _scalar(event)
+    if not isinstance(read_as, str) or (isinstance(read_as, Contested) and read_as.number):
         _refuse(f"the key {short(text)} is not text", event, quoted(text))
     if text in known:
         first = f" in {'.'.join(map(str, path))}" if path else ""
@@ -195,41 +191,44 @@ def _key(event: Any, known: dict[str, Any], path: Path) -> str:
 def _scalar(event: Any, *, raw: bool = False) -> Any:
     if "${" in event.value:
         _refuse(INTERPOLATION[0], event, INTERPOLATION[1])
-    if raw or event.style:
-        return event.value
-    try:
-        return scalar(event.value)
-    except ConfigError as problem:
-        _refuse(problem.what, event, problem.hint)
+    return event.value if raw or event.style else scalar(event.value)
 
 
 def scalar(text: str) -> bool | int | float | str | None:
     """Return a plain (unquoted) scalar in YAML 1.2's core reading: `1e-3` is a float; yes, no, on, off are text.
 
-    Raises: ConfigError for what readers disagree about (`010`, `1_000`) and for NaN and infinity.
+    What readers disagree about (`010`, `1_000`), NaN and infinity come back as `Contested` text.
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     spelled = text in (text.lower(), text.capitalize(), text.upper())
     if (spelled and text.lower() in ("yes", "no", "on", "off")) or text == "None":
-        return Ambiguous(text)
+        value = "null" if text == "None" else "true" if text.lower() in ("yes", "on") else "false"
+        reader = "Python" if text == "None" else "YAML 1.1"
+        return _contested(text, f"is text to YAML 1.2 and {value} to {reader}", f"write {value}", number=False)
     if _INT.fullmatch(text):
         if re.match("[-+]?0[0-9]", text):
-            raise ConfigError(f"{short(text)} is octal to some readers", hint=f"drop the 0, or {quoted(text)}")
+            return _contested(text, "is octal to some readers", "drop the 0")
         number = int(text) if len(text) <= 40 else 2**64
         if not -(2**63) <= number < 2**64:
-            raise ConfigError(f"{short(text)} has more than 64 bits", hint=quoted(text))
+            return _contested(text, "has more than 64 bits")
         return _written(Int(number), text)
     if _BASED.fullmatch(text):
         return _written(Int(text, 0), text)
-    if _FLOAT.fullmatch(text) and isfinite(value := Float(text)):
-        return _written(value, text)
+    if _FLOAT.fullmatch(text) and isfinite(float_ := Float(text)):
+        return _written(float_, text)
     if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
-        raise ConfigError(f"{short(text)} is not a finite number", hint=f"write a finite number, or {quoted(text)}")
+        return _contested(text, "is not a finite number", "write a finite number")
     if _UNDERSCORED.fullmatch(text):
-        hint = f"write the digits without _, or {quoted(text)}"
-        raise ConfigError(f"{short(text)} is a number to some readers and text to others", hint=hint)
+        return _contested(text, "is a number to some readers and text to others", "write the digits without _")
     return text
+
+
+def _contested(text: str, what: str, way: str = "", *, number: bool = True) -> Contested:
+    found = Contested(text)
+    found.what, found.hint = f"{short(text)} {what}", f"{way}, or {quoted(text)}" if way else quoted(text)
+    found.number = number
+    return found
 
 
 def _written(number: Int | Float, text: str) -> Int | Float:
