@@ -118,13 +118,10 @@ def step_ratio(epochs: int) -> tuple[float, float]:
 
     torch.set_num_threads(1)
     recipe_of = find("sweep.train.recipes:classifier")
-    from sweep.train.precision import objective
-
     ours: list[float] = []
     theirs: list[float] = []
     params = check_params(recipe_of, {"epochs": epochs}, kind="recipe")
-    recipe = recipe_of(epochs=epochs)
-    data = recipe.data()
+    setup = lanes.set_up(recipe_of(epochs=epochs), "cpu", compiled=False)
     for seed in range(5):
         spec = RunSpec(
             Target("recipe", "sweep.train.recipes:classifier"), params, "", "", seed,
@@ -149,7 +146,7 @@ def step_ratio(epochs: int) -> tuple[float, float]:
                 return False
 
         run = Unrecorded(spec)
-        lane = lanes.begin(recipe, run, data.to("cpu"), objective(recipe.loss, "fp32", "cpu", compiled=False))
+        lane = lanes.begin(setup, run)
         begun = time.perf_counter()
         while lane.epoch <= epochs:
             train_epoch(lane)

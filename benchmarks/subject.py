@@ -51,13 +51,10 @@ def runs_of(count: int, folder: Path, label: str, deterministic: bool = True, ve
 def lane_of(recipe: Any, scratch: Path, label: str) -> tuple[Any, list[Any]]:
     """The lane of seed 0 at its start, and the positions of its whole batches of the first epoch on the device."""
     from sweep.determinism import seeding
-    from sweep.train.lane import fresh, start_epoch
-    from sweep.train.precision import objective
+    from sweep.train.lane import fresh, set_up, start_epoch
 
     (run,) = runs_of(1, scratch, label)
     seeding.fill_memory(False)
     seeding.seed_everything(0, deterministic=True)
-    data = recipe.data().to("cuda")
-    loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
-    lane = fresh(recipe, run, data, loss)
+    lane = fresh(set_up(recipe, "cuda", compiled=recipe.compile), run)
     return lane, [b.to("cuda") for b in start_epoch(lane) if len(b) == BATCH]

@@ -14,18 +14,18 @@ _MASK = (1 << 64) - 1
 
 
 def epoch_key(stream: int, epoch: int) -> int:
-    """A signed 64-bit number for one epoch of one seed; `stream` is the seed of the stream `augment`."""
+    """Return a signed 64-bit number for one epoch of one seed; `stream` is the seed of the stream `augment`."""
     key = (stream * 0x9E3779B97F4A7C15 + epoch * 0xD1B54A32D192ED03) & _MASK
     return key - (1 << 64) if key >> 63 else key
 
 
 def example_keys(key: Tensor, ids: Tensor) -> Tensor:
-    """int64 (examples,): one well-mixed number for each example; integer arithmetic, so equal everywhere."""
+    """Return int64 (examples,): one well-mixed number for each; integer arithmetic, so equal everywhere."""
     return mix(key + ids * 0x632BE59BD9B4E019)
 
 
 def mix(z: Tensor) -> Tensor:
-    """SplitMix64's finaliser on int64 (Steele et al., 2014, fig. 17); shifts made logical by a mask."""
+    """Mix int64 by SplitMix64's finaliser (Steele et al., 2014, fig. 17); shifts made logical by a mask."""
     z = (z ^ _shift(z, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
     z = (z ^ _shift(z, 27)) * (0x94D049BB133111EB - (1 << 64))
     return z ^ _shift(z, 31)
@@ -48,7 +48,7 @@ def altered(recipe: Recipe, inputs: Tensor, targets: Tensor, keys: Tensor) -> tu
 
 
 def build(spec: Augment, black: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """(images (batch, channels, height, width), keys) -> images; `black` (channels, 1, 1) moves in."""
+    """Return (images (batch, channels, height, width), keys) -> images; `black` (channels, 1, 1) moves in."""
     placed = {black.device: black}  # a copy to a device within a step would stop it from being captured
 
     def augment(images: Tensor, keys: Tensor) -> Tensor:

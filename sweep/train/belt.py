@@ -44,7 +44,7 @@ class Belt:
         self._under_way: deque[Load] = deque()
 
     def load(self) -> Load:
-        """The next step's. What it copies is under way when this returns."""
+        """Return the next step's load. What it copies is under way by then."""
         inputs, targets = next(self._batches)
         if len(self._under_way) == AHEAD:
             # Its memory is of the copying stream, which knows nothing of those that read it.

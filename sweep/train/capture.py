@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +14,8 @@ AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not s
 STREAMS = 32  # torch hands out so many before it starts again with the first
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Steps that follow one another on a stream, each with the generator it draws from."""
-
-    stream: torch.cuda.Stream
-    steps: Sequence[tuple[torch.Generator, Callable[[], None]]]
+# Steps that follow one another on a stream, each with the generator it draws from.
+Chain = Sequence[tuple[torch.Generator, Callable[[], None]]]
 
 
 class Throttle:
@@ -39,7 +34,7 @@ class Throttle:
 
 
 def ambient() -> torch.Generator:
-    """torch's global generator of the current device."""
+    """Return torch's global generator of the current device."""
     torch.cuda.init()  # type: ignore[no-untyped-call]
     generator: torch.Generator = torch.cuda.default_generators[torch.cuda.current_device()]
     return generator
@@ -47,7 +42,7 @@ def ambient() -> torch.Generator:
 
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Inside, torch's global CUDA generator is `generator`: what one draws, the other has drawn."""
+    """Let torch's global CUDA generator be `generator` inside: what one draws, the other has drawn."""
     own: Any = ambient()
     before = own.graphsafe_get_state()
     own.graphsafe_set_state(generator)
@@ -58,25 +53,25 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 
 def streams(count: int) -> list[torch.cuda.Stream]:
-    """Distinct streams, at most STREAMS of them."""
+    """Return distinct streams, at most STREAMS of them."""
     return [torch.cuda.Stream() for _ in range(min(count, STREAMS))]  # type: ignore[no-untyped-call]
 
 
-def side_by_side(root: torch.cuda.Stream, chains: Sequence[Chain]) -> None:
-    """Run the chains next to one another, after what `root` holds and before what it gets next."""
+def side_by_side(root: torch.cuda.Stream, chains: Iterable[tuple[torch.cuda.Stream, Chain]]) -> None:
+    """Run each chain on its stream, next to the others, after what `root` holds and before what it gets next."""
     fork = torch.cuda.Event()  # type: ignore[no-untyped-call]
     fork.record(root)
     joins = []
-    for chain in chains:
-        if chain.stream != root:
-            chain.stream.wait_event(fork)
-        with torch.cuda.stream(chain.stream):
-            for generator, step in chain.steps:
+    for stream, steps in chains:
+        if stream != root:
+            stream.wait_event(fork)
+        with torch.cuda.stream(stream):
+            for generator, step in steps:
                 with drawing_from(generator):
                     step()
-        if chain.stream != root:
+        if stream != root:
             join = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            join.record(chain.stream)
+            join.record(stream)
             joins.append(join)
     for join in joins:
         root.wait_event(join)
@@ -88,7 +83,7 @@ def capture(
     body: Callable[[], None],
     pool: Any = None,
 ) -> torch.cuda.CUDAGraph:
-    """The graph of what `body` launches on `root` and on streams forked from it; nothing is executed.
+    """Return the graph of what `body` launches on `root` and on streams forked from it; nothing is executed.
 
     pool: of another graph that is never replayed at the same time. Raises what `body` raises, with torch
     left fit for use.

@@ -32,7 +32,7 @@ class Convolve(torch.autograd.Function):
 
 
 def _to_inputs(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Backwards through a stride of 1 is forwards through the mirrored kernel."""
+    """Go backwards: through a stride of 1 that is forwards through the mirrored kernel."""
     size = weight.shape[2]
     if stride == 1:
         mirrored = weight.flip(2, 3).transpose(0, 1).contiguous()
@@ -46,7 +46,7 @@ def _to_inputs(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, paddin
 
 
 def _to_weight(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """A product with the patches that the kernel saw, where these are few: one channel, or a stride."""
+    """Multiply by the patches that the kernel saw, where these are few: one channel, or a stride."""
     size, channels = weight.shape[2], weight.shape[1]
     if stride == 1 and channels > 1:
         return _by_torch(grad, inputs, weight, stride, padding, (False, True))[1]

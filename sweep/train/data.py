@@ -31,11 +31,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets at positions of any shape, in that shape."""
+        flat = indices.flatten()
+        inputs = self.inputs.index_select(0, flat).view(*indices.shape, *self.inputs.shape[1:])
+        return inputs, self.targets.index_select(0, flat).view(*indices.shape, *self.targets.shape[1:])
+
     def to(self, device: str | torch.device) -> Split:
         return Split(self.inputs.to(device), self.targets.to(device), self.ids.to(device))
 
     def beside(self, device: str | torch.device) -> Split:
-        """Targets and ids on the device, the inputs where they are."""
+        """Put targets and ids on the device, and leave the inputs where they are."""
         return Split(self.inputs, self.targets.to(device), self.ids.to(device))
 
 
@@ -83,7 +89,7 @@ class Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
 
     def placed(self, device: str, *, fed: bool) -> Dataset:
-        """The data for training on `device`; inputs that would fill it stay on the CPU, and all that learns copes.
+        """Return the data for training on `device`; inputs that would fill it stay on the CPU.
 
         fed: a loader brings the batches of train, so its inputs stay in any case.
         """
@@ -95,7 +101,7 @@ class Dataset:
 
 
 def load(data: Data, task: Task, split: int | None = None) -> Dataset:
-    """The data set, from the cache of this process when its files have not changed since.
+    """Return the data set, from the cache of this process when its files have not changed since.
 
     split: draws test and val anew, as a function of this 32-bit seed; what the data set itself sets apart for
     test or val stays as it is. None: the one split that is fixed by the data.

@@ -1,4 +1,4 @@
-"""A model's outputs on a split, its running validation metrics, and the result of a run."""
+"""A model's outputs on a split, and the sums over val that its metrics of an epoch are read from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _outputs(lane: Lane, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
 
 @torch.no_grad()
 def validation_sums(lane: Lane) -> Tensor:
-    """float64 (1 + k,) on the device: the summed loss over val, then the sums of `Scoring.tally`."""
+    """Return float64 (1 + k,) on the device: the summed loss over val, then the sums of `Scoring.tally`."""
     sums = [sums_of(lane, outputs, targets) for outputs, targets in _outputs(lane, lane.data.val)]
     return torch.stack(sums).sum(0)
 
@@ -37,6 +37,6 @@ def sums_of(lane: Lane, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def outputs_of(lane: Lane, split: Split) -> tuple[Tensor, Tensor]:
-    """(outputs, targets) of a whole split on the CPU."""
+    """Return (outputs, targets) of a whole split on the CPU."""
     found = list(_outputs(lane, split))
     return torch.cat([each for each, _ in found]).cpu(), split.targets.cpu()

@@ -35,10 +35,7 @@ class Batches(Indexed[tuple[Tensor, Tensor]]):
     def __getitem__(self, item: Item) -> tuple[Tensor, Tensor]:
         epoch, streams, positions = item
         indices = torch.from_numpy(positions)
-        inputs = self.split.inputs.index_select(0, indices.flatten())
-        inputs = inputs.view(*indices.shape, *inputs.shape[1:])
-        targets = self.split.targets.index_select(0, indices.flatten())
-        targets = targets.view(*indices.shape, *targets.shape[1:])
+        inputs, targets = self.split.at(indices)
         if not alters(self.recipe):
             return inputs, targets
         made = []
@@ -51,11 +48,11 @@ class Batches(Indexed[tuple[Tensor, Tensor]]):
 class Feed:
     """The loader of a run, or of all lanes of a pack."""
 
-    def __init__(self, recipe: Recipe, split: Split, device: str, workers: int | None = None) -> None:
-        """split: on the CPU. workers: None takes the recipe's."""
+    def __init__(self, recipe: Recipe, split: Split, device: str) -> None:
+        """split: on the CPU."""
         self.device = device
         self.plan: list[Item] = []  # what is to be fetched next: told anew for every epoch, so workers may live on
-        count = (recipe.loader_workers or 0) if workers is None else workers
+        count = recipe.loader_workers or 0
         options: dict[str, Any] = {"persistent_workers": True} if count else {}
         self.loader: DataLoader[Any] = DataLoader(
             Batches(split, recipe), batch_size=None, sampler=self.plan,
@@ -67,7 +64,7 @@ class Feed:
     def batches(
         self, epoch: int, streams: Sequence[int], positions: Iterable[Tensor]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each of the positions (lanes, batch): inputs (lanes, batch, ...) and targets (lanes, batch).
+        """Yield for each of the positions (lanes, batch): inputs (lanes, batch, ...) and targets (lanes, batch).
 
         streams: of augmentation, one a lane. They are on the CPU, pinned where a GPU is to get them.
         """
@@ -75,13 +72,13 @@ class Feed:
         yield from self.loader
 
     def alone(self, epoch: int, stream: int, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one run at these positions, on the device."""
+        """Yield the batches of one run at these positions, on the device."""
         for inputs, targets in self.batches(epoch, [stream], (batch[None] for batch in batches)):
             yield inputs[0].to(self.device, non_blocking=True), targets[0].to(self.device, non_blocking=True)
 
 
 def feed_of(recipe: Recipe, stored: Dataset, placed: Dataset, device: str) -> Feed | None:
-    """The feed that the recipe asks for or the data need, as they were placed; None: batches are gathered there."""
+    """Return the feed that the recipe asks for or the placed data need; None: batches are gathered there."""
     if recipe.loader_workers is None and placed.train.inputs.device.type == device:
         return None
     return Feed(recipe, stored.train, device)

@@ -25,7 +25,7 @@ _EMBEDDED = {
 
 
 def data_files(data: Data) -> Mapping[str, Path]:
-    """The files of a data set by their part; ConfigError when one is missing, naming it and the folder."""
+    """Return the files of a data set by their part; ConfigError when one is missing, naming it and the folder."""
     if data.name in _EMBEDDED:
         folder = _sklearn_data()
         return {part: folder / name for part, name in _EMBEDDED[data.name].items()}
@@ -52,7 +52,7 @@ def data_files(data: Data) -> Mapping[str, Path]:
 
 
 def data_digest(data: Data) -> str:
-    """sha256 (hex) over the name and the bytes of every file, in the order of the parts' names.
+    """Return the sha256 (hex) over the name and the bytes of every file, in the order of the parts' names.
 
     Where the files lie does not count: the same data in another folder are the same experiment.
     """

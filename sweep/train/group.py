@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sweep.train.belt import Load
-from sweep.train.capture import Chain, capture, side_by_side
+from sweep.train.capture import capture, side_by_side
 from sweep.train.lane import Lane, step, update
 
 
@@ -62,7 +62,7 @@ class Group:
         return self.streams[0]
 
     def go(self, position: int, load: Load | None) -> None:
-        """The step at this position of the epoch, of every lane; load: its batches, where a feed brings them."""
+        """Do the step at this position of the epoch, of every lane; load: its batches, where a feed brings them."""
         section = next(s for s in self.sections if position < s.first + s.count)
         if load is not None:
             if section.fed is None:
@@ -93,10 +93,10 @@ class Group:
                 inputs, targets = section.fed
                 work = partial(update, seat.lane, inputs[i], targets[i])
             chains[i % len(chains)].append((seat.generator, work))
-        side_by_side(self.root, [Chain(s, c) for s, c in zip(self.streams, chains, strict=True)])
+        side_by_side(self.root, zip(self.streams, chains, strict=True))
 
     def load(self, orders: Tensor, sizes: Sequence[int], rates: Sequence[float], start: int) -> None:
-        """The positions (lanes, examples) and rates of an epoch, to go on at its step `start`."""
+        """Take the positions (lanes, examples) and rates of an epoch, to go on at its step `start`."""
         if not self.sections:
             self.sections = self._sections(sizes)
         first = 0

@@ -15,16 +15,38 @@ from sweep.handle import Run
 from sweep.plan import content_id
 from sweep.train.augment import altered, alters, epoch_key, example_keys
 from sweep.train.data import Dataset
-from sweep.train.feed import Feed
-from sweep.train.precision import Objective
+from sweep.train.feed import Feed, feed_of
+from sweep.train.precision import Objective, objective
 from sweep.train.recipe import Recipe
 from sweep.train.scoring import Scoring
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A recipe ready to be trained on a device, by any number of runs.
+
+    data: placed there. feed: brings batches; None: they are gathered on the device.
+    """
+
+    recipe: Recipe
+    data: Dataset
+    objective: Objective
+    feed: Feed | None
+
+
+def set_up(recipe: Recipe, device: str, *, compiled: bool) -> Setup:
+    """Load a recipe's data and place them on the device. compiled: the loss is, under torch.compile."""
+    data = recipe.data()
+    placed = data.placed(device, fed=recipe.loader_workers is not None)
+    loss = objective(recipe.loss, recipe.precision, device, compiled=compiled)
+    return Setup(recipe, placed, loss, feed_of(recipe, data, placed, device))
 
 
 @dataclass
 class Lane:
     """What one run owns while it trains. Tensors used by `step` keep their place, so a graph may hold them.
 
+    recipe, data, objective, feed: see `Setup`.
     lr: scalar on the device, None on a CPU, where fused optimizers take plain numbers; rate: its value.
     loss_sum: float64, the sum over this epoch's examples; seen: how many. key: of this epoch's augmentation.
     epoch counts from 1, offset is the batches of it that are done; order is the generator of permutations,
@@ -40,6 +62,7 @@ class Lane:
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     objective: Objective
+    feed: Feed | None
     scoring: Scoring
     lr: Tensor | None
     loss_sum: Tensor
@@ -61,13 +84,13 @@ class Lane:
 
     @property
     def batches(self) -> int:
-        """Batches of an epoch."""
+        """Return how many batches an epoch has."""
         n, size = len(self.data.train), self.recipe.batch_size
         return max(1, n // size) if self.recipe.drop_last else -(-n // size)
 
     @property
     def step(self) -> int:
-        """Steps that are done."""
+        """Return how many steps are done."""
         return (self.epoch - 1) * self.batches + self.offset
 
     @property
@@ -77,17 +100,17 @@ class Lane:
 
     @property
     def over(self) -> bool:
-        """Whether the last epoch is done, by plan or by early stopping."""
+        """Return whether the last epoch is done, by plan or by early stopping."""
         stop = self.recipe.stop_early
         return self.epoch > self.recipe.epochs or (stop is not None and self.stale >= stop.patience)
 
 
-def begin(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane:
-    """A lane at its start or, when the run has a checkpoint, where it was left.
+def begin(setup: Setup, run: Run) -> Lane:
+    """Return a lane at its start or, when the run has a checkpoint, where it was left.
 
-    data: on the run's device. Leaves torch's global generator where the next step has to find it.
+    Leaves torch's global generator where the next step has to find it.
     """
-    lane = fresh(recipe, run, data, objective)
+    lane = fresh(setup, run)
     state = run.restore()
     if state is None:
         run.digest("initial", digest.module(lane.model))
@@ -96,8 +119,9 @@ def begin(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     return lane
 
 
-def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane:
-    """A lane at its start; nothing is read from or written to the run's folder."""
+def fresh(setup: Setup, run: Run) -> Lane:
+    """Return a lane at its start; nothing is read from or written to the run's folder."""
+    recipe, data = setup.recipe, setup.data
     torch.manual_seed(run.streams["init"])
     model = recipe.model(data).to(run.device)
     lr = torch.tensor(recipe.lr, dtype=torch.float32, device=run.device) if run.device == "cuda" else None
@@ -105,7 +129,7 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     parameters = list(model.parameters())
     lane = Lane(
         recipe=recipe, run=run, data=data, model=model, parameters=parameters,
-        objective=objective, scoring=recipe.scoring(data),
+        objective=setup.objective, feed=setup.feed, scoring=recipe.scoring(data),
         optimizer=recipe.optimizer(parameters, recipe.lr if lr is None else lr), lr=lr,
         loss_sum=torch.zeros((), dtype=torch.float64, device=run.device),
         key=torch.zeros((), dtype=torch.int64, device=run.device),
@@ -116,31 +140,31 @@ def fresh(recipe: Recipe, run: Run, data: Dataset, objective: Objective) -> Lane
     return lane
 
 
-def rehearse(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: Feed | None) -> None:
-    """A step of each batch size on a throwaway lane.
+def rehearse(setup: Setup, run: Run) -> None:
+    """Do a step of each batch size on a throwaway lane.
 
     Compiling draws from the random streams of the run in whose step it happens: let it be none. The ambient
     streams have to be seeded afterwards.
     """
-    lane = fresh(recipe, run, data, objective)
+    lane = fresh(setup, run)
     for batch in start_epoch(lane):
-        if lane.offset == 0 or len(batch) != recipe.batch_size:
-            if feed is None:
+        if lane.offset == 0 or len(batch) != setup.recipe.batch_size:
+            if setup.feed is None:
                 step(lane, batch.to(lane.device))
             else:
-                for inputs, targets in feed.alone(lane.epoch, run.streams["augment"], [batch]):
+                for inputs, targets in setup.feed.alone(lane.epoch, run.streams["augment"], [batch]):
                     update(lane, inputs, targets)
         lane.offset += 1
 
 
 def start_epoch(lane: Lane) -> list[Tensor]:
-    """Positions of every batch of this epoch, int64 on the CPU; the model and the keys are made ready."""
+    """Return the positions of every batch of this epoch, int64 on the CPU; make model and keys ready."""
     lane.model.train()
     return list(torch.split(order_of(lane), lane.recipe.batch_size))
 
 
 def order_of(lane: Lane) -> Tensor:
-    """Positions of this epoch's examples in their order, int64 on the CPU; the keys are made ready."""
+    """Return the positions of this epoch's examples in their order, int64 on the CPU; make the keys ready."""
     lane.order.set_state(lane.order_state)
     permutation = torch.randperm(len(lane.data.train), generator=lane.order)
     if alters(lane.recipe):
@@ -149,7 +173,7 @@ def order_of(lane: Lane) -> Tensor:
 
 
 def set_rate(lane: Lane, rate: float) -> None:
-    """The learning rate of the next step, written where the optimizer reads it."""
+    """Write the learning rate of the next step where the optimizer reads it."""
     if rate == lane.rate:
         return
     lane.rate = rate
@@ -161,19 +185,19 @@ def set_rate(lane: Lane, rate: float) -> None:
 
 
 def epoch_rates(lane: Lane) -> list[float]:
-    """The learning rate of every step of this epoch."""
+    """Return the learning rate of every step of this epoch."""
     recipe, steps = lane.recipe, lane.batches
     done = (lane.epoch - 1) * steps
     return [recipe.lr * recipe.schedule(done + step, recipe.epochs * steps) for step in range(steps)]
 
 
 def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The training batch of these positions, augmented; all of it on the device."""
+    """Return the training batch of these positions, augmented; all of it on the device."""
     return augmented(lane, lane.data.train.inputs.index_select(0, indices), indices)
 
 
 def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The batch of these inputs, which lie at `indices`, as the model gets it."""
+    """Return the batch of these inputs, which lie at `indices`, as the model gets it."""
     train = lane.data.train
     targets = train.targets.index_select(0, indices)
     if not alters(lane.recipe):
@@ -182,12 +206,12 @@ def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tens
 
 
 def step(lane: Lane, indices: Tensor) -> None:
-    """One training step on the examples at `indices`; reads nothing back from the device."""
+    """Do a training step on the examples at `indices`; reads nothing back from the device."""
     update(lane, *gather(lane, indices))
 
 
 def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
-    """The step on a batch that is there: loss, gradients, optimizer, running loss."""
+    """Do the step on a batch that is there: loss, gradients, optimizer, running loss."""
     loss = lane.objective(lane.model, inputs, targets)
     loss.backward()  # type: ignore[no-untyped-call]
     if lane.recipe.gradients is not None:
@@ -205,13 +229,8 @@ def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
     lane.loss_sum.add_(loss.detach(), alpha=len(targets))
 
 
-def first_batch(inputs: Tensor, targets: Tensor, ids: Tensor) -> str:
-    """The digest of a batch as the model gets it."""
-    return digest.tensors({"inputs": inputs, "targets": targets, "ids": ids})
-
-
 def state_of(lane: Lane) -> dict[str, Any]:
-    """All that a bit-exact continuation needs beside the ambient random streams; tensors on the CPU."""
+    """Return all that a bit-exact continuation needs beside the ambient random streams; tensors on the CPU."""
     return {
         "model": weights_of(lane.model),
         "optimizer": _cpu(lane.optimizer.state_dict()),
@@ -268,7 +287,7 @@ def averaged(lane: Lane) -> Iterator[None]:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers on the CPU, those that a state dict leaves out included."""
+    """Return copies of all parameters and buffers on the CPU, those that a state dict leaves out included."""
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors_of(model)}
 
 

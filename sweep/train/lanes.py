@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import ceil
 
@@ -16,14 +16,12 @@ from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.capture import drawing_from, streams
-from sweep.train.data import Dataset
-from sweep.train.feed import Feed, feed_of
 from sweep.train.group import Seat
-from sweep.train.lane import begin, recipe_id, rehearse
+from sweep.train.lane import Setup, begin, recipe_id, rehearse, set_up
 from sweep.train.loop import Metrics
 from sweep.train.pack import Form, Pack
-from sweep.train.precision import Objective, flags, objective
-from sweep.train.probe import Probe, probe
+from sweep.train.precision import flags
+from sweep.train.probe import Known, probe
 from sweep.train.recipe import Recipe
 
 Result = Metrics | Failure
@@ -41,48 +39,36 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
     if runs[0].device != "cuda" or runs[0].plain:
         yield from loop.train(recipe, runs)
         return
-    data = recipe.data()
-    placed = data.placed("cuda", fed=recipe.loader_workers is not None)
-    feed = feed_of(recipe, data, placed, "cuda")
-    loss = objective(recipe.loss, recipe.precision, "cuda", compiled=recipe.compile)
+    setup = set_up(recipe, "cuda", compiled=recipe.compile)
     with flags(recipe.precision):
-        known = _known(recipe, runs[0], placed, loss, feed)
-        found = known.probe
-        if found.why:
+        known = _known(setup, runs[0])
+        if known.why:
             for index, run in enumerate(runs):
-                run.note(f"{ALONE}{found.why}")
+                run.note(f"{ALONE}{known.why}")
                 seeding.seed_everything(run.seed, deterministic=run.deterministic)
-                yield index, loop.solo(begin(recipe, run, placed, loss), feed)
+                yield index, loop.solo(begin(setup, run))
             return
         free, _ = torch.cuda.mem_get_info()
-        most = max(1, int(SHARE * free / found.size))
+        most = max(1, int(SHARE * free / known.size))
         on = streams(min(most, len(runs)))
         if form is not None:
             known = replace(known, form=form)
-        attempt = partial(_pack, recipe, runs, placed, loss, feed, on, known)
+        attempt = partial(_pack, setup, runs, on, known)
         yield from packed(range(len(runs)), most, attempt)
         release()
-
-
-@dataclass
-class Known:
-    """What was found out about a recipe: its probe, and the form that was fastest for its first pack."""
-
-    probe: Probe
-    form: Form | None = None
 
 
 # A process often trains pack after pack of one recipe. What is found again each time need not be kept.
 _FOUND: dict[str, Known] = {}
 
 
-def _known(recipe: Recipe, run: Run, data: Dataset, loss: Objective, feed: Feed | None) -> Known:
-    key = recipe_id(run, fed=feed is not None)
+def _known(setup: Setup, run: Run) -> Known:
+    key = recipe_id(run, fed=setup.feed is not None)
     if key not in _FOUND:
-        if recipe.compile:
+        if setup.recipe.compile:
             with drawing_from(torch.Generator("cuda")):
-                rehearse(recipe, run, data, loss, feed)
-        _FOUND[key] = Known(probe(recipe, run, data, loss, feed))
+                rehearse(setup, run)
+        _FOUND[key] = probe(setup, run)
     return _FOUND[key]
 
 
@@ -124,16 +110,15 @@ def release() -> None:
 
 
 def _pack(
-    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective, feed: Feed | None,
-    on: Sequence[torch.cuda.Stream], known: Known, indices: Sequence[int],
-) -> Iterator[tuple[int, Result]]:  # fmt: skip
+    setup: Setup, runs: Sequence[Run], on: Sequence[torch.cuda.Stream], known: Known, indices: Sequence[int]
+) -> Iterator[tuple[int, Result]]:
     """Train these runs as one pack; lanes that go on from unlike checkpoints as a pack for each point."""
     seats = []
     for index in indices:
         run, generator = runs[index], torch.Generator("cuda")
         with drawing_from(generator):
             seeding.seed_everything(run.seed, deterministic=run.deterministic)
-            seats.append(Seat(index, begin(recipe, run, data, loss), generator))
+            seats.append(Seat(index, begin(setup, run), generator))
     points: dict[tuple[bool, int, int], list[Seat]] = {}
     for seat in seats:
         points.setdefault(seat.lane.point, []).append(seat)
@@ -143,7 +128,7 @@ def _pack(
             for seat in group:
                 yield seat.index, loop.guarded(loop.conclude, seat.lane)
             continue
-        pack = Pack(group, on, feed, known.form)
+        pack = Pack(group, on, setup.feed, known.form)
         yield from pack.results()
         known.form = pack.form if len(group) > 1 else known.form
     torch.cuda.synchronize()

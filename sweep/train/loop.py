@@ -18,24 +18,23 @@ from sweep.handle import Interrupted, Run
 from sweep.store import Failure
 from sweep.train.data import Split
 from sweep.train.evaluate import outputs_of, validation_sums
-from sweep.train.feed import Feed, feed_of
 from sweep.train.lane import (
     Lane,
     augmented,
     averaged,
     begin,
     epoch_rates,
-    first_batch,
     put_weights,
     rehearse,
     set_rate,
+    set_up,
     start_epoch,
     state_of,
     step,
     take_average,
     update,
 )
-from sweep.train.precision import flags, objective
+from sweep.train.precision import flags
 from sweep.train.recipe import Recipe
 
 Metrics = dict[str, float]
@@ -46,26 +45,23 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
 
     Exceptions of the recipe's parts, and `Interrupted` at a stop, go through to the caller.
     """
-    data = recipe.data()
     device = runs[0].device
-    placed = data.placed(device, fed=recipe.loader_workers is not None)
-    feed = feed_of(recipe, data, placed, device)
-    loss = objective(recipe.loss, recipe.precision, device, compiled=recipe.compile)
+    setup = set_up(recipe, device, compiled=recipe.compile)
     if recipe.compile:
         with flags(recipe.precision):
-            rehearse(recipe, runs[0], placed, loss, feed)
+            rehearse(setup, runs[0])
     for index, run in enumerate(runs):
         seeding.seed_everything(run.seed, deterministic=run.deterministic)
         if recipe.precision == "tf32" and device == "cpu":
             run.note("tf32 means nothing on a CPU: this run is fp32")
         with flags(recipe.precision):
-            yield index, solo(begin(recipe, run, placed, loss), feed)
+            yield index, solo(begin(setup, run))
 
 
-def solo(lane: Lane, feed: Feed | None) -> Metrics | Failure:
-    """Train a lane from where it stands to its end. feed: brings its batches; None: they are gathered."""
+def solo(lane: Lane) -> Metrics | Failure:
+    """Train a lane from where it stands to its end."""
     while not lane.over:
-        train_epoch(lane, feed)
+        train_epoch(lane)
         failure = turn(lane, epoch_sums(lane).tolist())
         if failure is not None:
             return failure
@@ -74,20 +70,20 @@ def solo(lane: Lane, feed: Feed | None) -> Metrics | Failure:
     return conclude(lane)
 
 
-def train_epoch(lane: Lane, feed: Feed | None = None) -> None:
-    """The steps of an epoch that are not yet done."""
+def train_epoch(lane: Lane) -> None:
+    """Do the steps of an epoch that are not yet done."""
     run, start = lane.run, lane.offset
     indices, rates = start_epoch(lane), epoch_rates(lane)
     if lane.epoch == 1 and start == 0:
         say_first_batch(lane, indices[0])
-    if feed is None:
+    if lane.feed is None:
         placed = torch.split(torch.cat(indices).to(lane.device), lane.recipe.batch_size)
         for batch in placed[start:]:
             set_rate(lane, rates[lane.offset])
             step(lane, batch)
             stepped(lane, len(batch), run)
     else:
-        for inputs, targets in feed.alone(lane.epoch, run.streams["augment"], indices[start:]):
+        for inputs, targets in lane.feed.alone(lane.epoch, run.streams["augment"], indices[start:]):
             set_rate(lane, rates[lane.offset])
             update(lane, inputs, targets)
             stepped(lane, len(targets), run)
@@ -99,7 +95,8 @@ def say_first_batch(lane: Lane, indices: Tensor) -> None:
     # Where a feed brings the batches, the inputs are still on the CPU.
     inputs = train.inputs.index_select(0, indices.to(train.inputs.device)).to(lane.device)
     ids = train.ids.index_select(0, placed)
-    lane.run.digest("first_batch", first_batch(*augmented(lane, inputs, placed), ids))
+    inputs, targets = augmented(lane, inputs, placed)
+    lane.run.digest("first_batch", digest.tensors({"inputs": inputs, "targets": targets, "ids": ids}))
 
 
 def stepped(lane: Lane, examples: int, run: Run) -> None:
@@ -142,7 +139,7 @@ def save_all(lanes: Iterable[tuple[Lane, AbstractContextManager[None]]]) -> None
 
 
 def epoch_sums(lane: Lane) -> Tensor:
-    """float64, on the device: the epoch's training loss, then the sums over val. Read once an epoch."""
+    """Return float64, on the device: the epoch's training loss, then the sums over val. Read once an epoch."""
     with averaged(lane):
         return torch.cat([lane.loss_sum.view(1), validation_sums(lane)])
 
@@ -210,7 +207,7 @@ def _validation(row: Metrics, metric: str) -> float:
 
 
 def diverged(metrics: Metrics, when: str) -> Failure | None:
-    """The failure of a run with a metric that is not finite."""
+    """Return the failure of a run with a metric that is not finite."""
     bad = [name for name, value in metrics.items() if not isfinite(value)]
     return Failure("diverged", f"{bad[0]} is {metrics[bad[0]]} at {when}") if bad else None
 
@@ -226,7 +223,7 @@ def _with_ids(split: Split, found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def conclude(lane: Lane) -> Metrics | Failure:
-    """The result of a trained lane: its weights, predictions and metrics, at the epoch its rule names."""
+    """Return the result of a trained lane: weights, predictions and metrics, at the epoch its rule names."""
     run, row = lane.run, lane.run.last
     rule, epoch = "final", lane.epoch - 1
     if lane.chosen:

@@ -22,7 +22,7 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 
 
 def build(spec: Mapping[str, Any] | Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
-    """The module of a model's spec on the CPU; weights are drawn from torch's global generator.
+    """Return the module of a model's spec on the CPU; weights are drawn from torch's global generator.
 
     spec: a `Model` or its JSON form; input_shape: of one example, without the batch; outputs: its logits or
     values. Forward: (batch, *input_shape) -> (batch, outputs). Raises: ConfigError when they do not fit.
@@ -66,7 +66,7 @@ def _cnn(model: Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
 
 
 def _pooled(shift: nn.Module, activation: str) -> list[nn.Module]:
-    """A pooling, and what comes after the convolution, in the order that works on the fewest numbers.
+    """Return a pooling and what comes after the convolution, in the order that works on the fewest numbers.
 
     The larger of two numbers is the larger one after ReLU too, and after a bias; batch norm needs all of them.
     """

@@ -19,7 +19,7 @@ from sweep.train.params import Optimizer
 
 
 def _plain(step: Any) -> Any:
-    """A step without its wraps; with the one for hooks only while somebody listens, as `sweep verify` does."""
+    """Return a step without its wraps; with the one for hooks only while somebody listens, such as `sweep verify`."""
     bare = torch.no_grad()(unwrap(step))
     heard = torch.optim.Optimizer.profile_hook_step(bare)
     listeners = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
@@ -47,7 +47,7 @@ class AdamW(torch.optim.AdamW):
 
 
 def build(spec: Optimizer, parameters: Iterable[nn.Parameter], lr: float | Tensor) -> torch.optim.Optimizer:
-    """SGD or AdamW. A tensor `lr` (CUDA) is read on the device at every step: a graph may be replayed."""
+    """Return SGD or AdamW. A tensor `lr` (CUDA) is read on the device at every step: a graph may be replayed."""
     assert spec.weight_decay is not None
     if spec.name == "sgd":
         return SGD(

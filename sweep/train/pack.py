@@ -104,7 +104,7 @@ class Pack:
             torch.cuda.synchronize()
 
         def run(positions: range) -> float:
-            """Seconds until these steps are done."""
+            """Return the seconds until these steps are done."""
             torch.cuda.synchronize()
             begun = time.perf_counter()
             self._steps(positions, rates, seen)
@@ -127,7 +127,7 @@ class Pack:
         run(range(start, total))
 
     def _batches(self, feed: Feed, batches: Sequence[Sequence[Tensor]], start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the feed brings for the steps of this epoch; batches: positions, for each lane those of every step."""
+        """Yield what the feed brings for this epoch's steps; batches: positions, of each lane those of every step."""
         lanes = [seat.lane for seat in self.seats]
         positions = (torch.stack(each) for each in list(zip(*batches, strict=True))[start:])
         return feed.batches(lanes[0].epoch, [lane.run.streams["augment"] for lane in lanes], positions)
@@ -169,7 +169,7 @@ class Pack:
             yield seat.index, result
 
     def save(self) -> None:
-        """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
+        """Save a checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
         save_all((seat.lane, drawing_from(seat.generator)) for seat in self.seats)
 
 

@@ -226,8 +226,8 @@ class StopEarly(Part):
 
 
 def check_val_metric(metric: str) -> str:
-    """The metric, when a stop or a checkpoint may be chosen by it; ValueError otherwise."""
-    if metric.startswith("test/") or "test" in metric.split("/"):
+    """Return the metric when a stop or a checkpoint may be chosen by it; ValueError otherwise."""
+    if "test" in metric.split("/"):
         raise ValueError(f"{metric}: an epoch is chosen on val, never on test; name val/loss instead")
     if not metric.startswith("val/"):
         raise ValueError(f"{metric} is no validation metric; name val/loss, val/accuracy or val/rmse")
@@ -237,7 +237,7 @@ def check_val_metric(metric: str) -> str:
 
 
 def parse_checkpoint(rule: str) -> str | None:
-    """The metric of `best(val/loss)`, None for `final`; ValueError for any other rule."""
+    """Return the metric of `best(val/loss)`, None for `final`; ValueError for any other rule."""
     if rule == "final":
         return None
     if rule.startswith("best(") and rule.endswith(")"):

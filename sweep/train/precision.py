@@ -16,7 +16,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @contextmanager
 def flags(precision: Precision) -> Iterator[None]:
-    """TF32 on for `tf32` only: torch's own default lets convolutions use it unasked."""
+    """Let `tf32` alone use TF32: torch's own default lets convolutions use it unasked."""
     wanted = "tf32" if precision == "tf32" else "ieee"
     cudnn: Any = torch.backends.cudnn  # its parts are made at run time, unseen by type checkers
     backends = torch.backends.cuda.matmul, cudnn.conv
@@ -31,7 +31,7 @@ def flags(precision: Precision) -> Iterator[None]:
 
 
 def forward(precision: Precision, device: str) -> Callable[[nn.Module, Tensor], Tensor]:
-    """(model, inputs) -> float32 outputs."""
+    """Return (model, inputs) -> float32 outputs."""
     if precision != "bf16":
         return lambda model, inputs: model(inputs)
 
@@ -47,7 +47,7 @@ def forward(precision: Precision, device: str) -> Callable[[nn.Module, Tensor], 
 def objective(
     loss: Callable[[Tensor, Tensor], Tensor], precision: Precision, device: str, *, compiled: bool
 ) -> Objective:
-    """(model, inputs, targets) -> the batch's mean loss; one for all runs, so that it is compiled once."""
+    """Return (model, inputs, targets) -> the mean loss; one for all runs, so that it is compiled once."""
     run = forward(precision, device)
 
     def compute(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:

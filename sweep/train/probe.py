@@ -17,37 +17,40 @@ from sweep.determinism import digest
 from sweep.handle import Run
 from sweep.train.belt import AHEAD
 from sweep.train.capture import capture, drawing_from, streams
-from sweep.train.data import Dataset
-from sweep.train.feed import Feed
-from sweep.train.lane import Lane, fresh, step, update
-from sweep.train.precision import Objective
-from sweep.train.recipe import Recipe
+from sweep.train.lane import Lane, Setup, fresh, step, update
+from sweep.train.pack import Form
 
 RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into a graph is noticed
 
 
-@dataclass(frozen=True)
-class Probe:
-    """why: what stands against lanes, "" for nothing; size: bytes of the device's memory that a lane takes."""
+@dataclass
+class Known:
+    """What was found out about a recipe.
+
+    why: what stands against lanes, "" for nothing; size: bytes of the device's memory that a lane takes; form: of the
+    graphs, the one that was fastest for its first pack.
+    """
 
     why: str = ""
     size: int = 0
+    form: Form | None = None
 
 
-def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: Feed | None) -> Probe:
+def probe(setup: Setup, run: Run) -> Known:
     """Try a throwaway lane of the recipe: three steps as they are, then again with the last two as a graph.
 
-    `run` gives seeds and device; nothing is written. data: on the device, or what a feed does not bring.
+    `run` gives seeds and device; nothing is written.
     """
-    size = min(recipe.batch_size, len(data.train))
-    positions = [(torch.arange(size) + i * size) % len(data.train) for i in range(len(RATES))]
+    count = len(setup.data.train)
+    size = min(setup.recipe.batch_size, count)
+    positions = [(torch.arange(size) + i * size) % count for i in range(len(RATES))]
     batches: list[tuple[Tensor, ...]] = [(each.to("cuda"),) for each in positions]
     act: Callable[..., None] = step
-    if feed is not None:
-        batches, act = list(feed.alone(1, run.streams["augment"], positions)), update
+    if setup.feed is not None:
+        batches, act = list(setup.feed.alone(1, run.streams["augment"], positions)), update
 
     def plain() -> str:
-        lane, generator, stream = _made(recipe, run, data, objective)
+        lane, generator, stream = _made(setup, run)
         with drawing_from(generator), torch.cuda.stream(stream):
             before = _host_draws()
             for i, (rate, batch) in enumerate(zip(RATES, batches, strict=True)):
@@ -62,7 +65,7 @@ def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: F
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         free = torch.cuda.mem_get_info()[0]
-        lane, generator, stream = _made(recipe, run, data, objective)
+        lane, generator, stream = _made(setup, run)
         batch = [each.clone() for each in batches[0]]
         spare = [each.clone() for each in batch for _ in range(AHEAD)]  # what is on its way takes memory too
 
@@ -92,11 +95,11 @@ def probe(recipe: Recipe, run: Run, data: Dataset, objective: Objective, feed: F
         same, taken = captured()
         if run.deterministic and same != bits:
             raise _Unfit("a graph of the step gives other bits than the step")
-        return Probe(size=max(1, taken))
+        return Known(size=max(1, taken))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, _Unfit) as error:
-        return Probe(why=_reason(error))
+        return Known(why=_reason(error))
     finally:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
@@ -106,12 +109,10 @@ class _Unfit(Exception):
     """The step must not be captured."""
 
 
-def _made(
-    recipe: Recipe, run: Run, data: Dataset, objective: Objective
-) -> tuple[Lane, torch.Generator, torch.cuda.Stream]:
+def _made(setup: Setup, run: Run) -> tuple[Lane, torch.Generator, torch.cuda.Stream]:
     generator = torch.Generator("cuda")
     with drawing_from(generator):
-        lane = fresh(recipe, run, data, objective)
+        lane = fresh(setup, run)
     lane.model.train()
     torch.cuda.synchronize()
     return lane, generator, streams(1)[0]

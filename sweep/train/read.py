@@ -20,8 +20,8 @@ from sweep.train.params import Data, Positions
 
 Array = NDArray[Any]
 
-# The type codes of the IDX format (big-endian), as its description lists them.
 MOST_DIMENSIONS = 4  # (examples, channels, height, width)
+# The type codes of the IDX format (big-endian), as its description lists them.
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -50,7 +50,7 @@ class Raw:
 
 
 def read(data: Data) -> Raw:
-    """The arrays of a data set. Raises: ConfigError naming the file and what is wrong with it."""
+    """Return the arrays of a data set. Raises: ConfigError naming the file and what is wrong with it."""
     raw = _stored(data)
     if isinstance(data.split, Positions):
         count = len(raw.inputs)
@@ -158,7 +158,7 @@ def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
 
 
 def read_idx(path: Path) -> Array:
-    """One IDX file, compressed or not (told apart by content, not by name).
+    """Read one IDX file, compressed or not (told apart by content, not by name).
 
     Header: two zero bytes, a type code, the number of dimensions, then each size as a big-endian uint32.
     Raises: ConfigError when the header is none of IDX or the length is not what the header says.
@@ -197,12 +197,12 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _as_images(inputs: Array) -> Array:
-    """(examples, height, width) gets the channel that convolutions expect."""
+    """Give (examples, height, width) the channel that convolutions expect."""
     return inputs[:, None] if inputs.ndim == 3 else inputs
 
 
 def _read_npz(path: Path, split: str | None) -> Raw:
-    """`x`, `y`, or `x_train`, `y_train` with `x_test`, `y_test` and perhaps `x_val`, `y_val`, `classes`."""
+    """Read `x`, `y`, or `x_train`, `y_train` with `x_test`, `y_test` and perhaps `x_val`, `y_val`, `classes`."""
     where = str(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:

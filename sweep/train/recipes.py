@@ -62,7 +62,7 @@ def classifier(
     compile: bool = False,
     drop_last: bool = False,
 ) -> Recipe:
-    """Classes by cross-entropy: test/accuracy, test/nll, test/brier and test/ece; probabilities are saved.
+    """Predict classes by cross-entropy: test/accuracy, test/nll, test/brier, test/ece; probabilities are saved.
 
     loader_workers: None holds the data on the device, unless they would take half of its free memory, and
     gathers batches there; 0 or more feeds them from a DataLoader with so many workers. The bits are the same.
@@ -72,11 +72,9 @@ def classifier(
 
     return build.classifier(
         Model.model_validate(model), Data.model_validate(data), label_smoothing,
-        build.training(
-            optimizer=optimizer, schedule=schedule, epochs=epochs, batch_size=batch_size, augment=augment,
-            stop_early=stop_early, checkpoint=checkpoint, precision=precision,
-            loader_workers=loader_workers, compile=compile, drop_last=drop_last,
-        ),
+        optimizer=optimizer, schedule=schedule, epochs=epochs, batch_size=batch_size, augment=augment,
+        stop_early=stop_early, checkpoint=checkpoint, precision=precision,
+        loader_workers=loader_workers, compile=compile, drop_last=drop_last,
     )  # fmt: skip
 
 
@@ -97,7 +95,7 @@ def regressor(
     compile: bool = False,
     drop_last: bool = False,
 ) -> Recipe:
-    """One number an example: test/rmse, test/mae, test/r2 and test/nll; mean and variance are saved.
+    """Predict one number per example: test/rmse, test/mae, test/r2, test/nll; mean and variance are saved.
 
     variance: `residual` trains on squared error and takes one variance for all examples from the residuals
     on val; `predicted` trains mean and variance together on the Gaussian likelihood.
@@ -107,9 +105,7 @@ def regressor(
 
     return build.regressor(
         Model.model_validate(model), Data.model_validate(data), variance,
-        build.training(
-            optimizer=optimizer, schedule=schedule, epochs=epochs, batch_size=batch_size, augment=augment,
-            stop_early=stop_early, checkpoint=checkpoint, precision=precision,
-            loader_workers=loader_workers, compile=compile, drop_last=drop_last,
-        ),
+        optimizer=optimizer, schedule=schedule, epochs=epochs, batch_size=batch_size, augment=augment,
+        stop_early=stop_early, checkpoint=checkpoint, precision=precision,
+        loader_workers=loader_workers, compile=compile, drop_last=drop_last,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from sweep.train.params import Schedule
 
 
 def factor(spec: Schedule, step: int, steps: int) -> float:
-    """The factor of the learning rate at `step` (0 .. steps - 1) of a run of `steps`."""
+    """Return the factor of the learning rate at `step` (0 .. steps - 1) of a run of `steps`."""
     warmup = round(spec.warmup * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -15,6 +15,7 @@ from sweep.train.data import Dataset
 from sweep.train.splits import IGNORED
 
 ECE_BINS = 15
+Scores = tuple[dict[str, float], dict[str, Tensor]]  # metrics by name, and what `save_predictions` takes
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Scoring:
     tally: Callable[[Tensor, Tensor], Tensor]
     read: Callable[[Sequence[float], int], Mapping[str, float]]
     fit: Callable[[Tensor, Tensor], Mapping[str, float]]
-    score: Callable[[Tensor, Tensor, Mapping[str, float]], tuple[dict[str, float], dict[str, Tensor]]]
+    score: Callable[[Tensor, Tensor, Mapping[str, float]], Scores]
 
 
 def classification() -> Scoring:
-    """Accuracy while training; accuracy, NLL, Brier score and ECE at the end."""
+    """Judge by accuracy while training; by accuracy, NLL, Brier score and ECE at the end."""
     return Scoring(
         tally=lambda outputs, targets: (outputs.argmax(1) == targets).sum(dtype=torch.float64).view(1),
         read=lambda sums, n: {"accuracy": sums[0] / n},
@@ -43,9 +44,7 @@ def classification() -> Scoring:
     )
 
 
-def _score_classes(
-    outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
-) -> tuple[dict[str, float], dict[str, Tensor]]:
+def _score_classes(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
     logs = outputs.double().log_softmax(1)
     probs = logs.exp()
     hits = probs.argmax(1) == targets
@@ -61,7 +60,7 @@ def _score_classes(
 
 
 def ece(probs: Tensor, hits: Tensor) -> float:
-    """Expected calibration error of the top label, equal-width bins (Guo et al., 2017, eq. 3).
+    """Return the expected calibration error of the top label, equal-width bins (Guo et al., 2017, eq. 3).
 
     probs (examples, classes); hits (examples,) whether the top label is right; bins are open on the left.
     """
@@ -90,9 +89,7 @@ def every(axis: int, more: Callable[[Tensor, Tensor, float], Mapping[str, float]
         hits = (outputs.argmax(axis) == targets) & counted
         return torch.stack([hits.sum(dtype=torch.float64), counted.sum(dtype=torch.float64)])
 
-    def score(
-        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def score(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
         flat, truth, counted = rows(outputs, targets)
         logs = flat.double().log_softmax(1)
         nll = float(-logs.gather(1, truth[:, None]).mean())
@@ -129,9 +126,7 @@ def labels() -> Scoring:
     The probabilities of the labels are kept.
     """
 
-    def score(
-        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def score(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
         probs, truth = outputs.double().sigmoid(), targets.double()
         guess = (outputs > 0).double()
         hits = float((guess * truth).sum())
@@ -154,9 +149,7 @@ def labels() -> Scoring:
 def values() -> Scoring:
     """Return a scoring of several numbers per example by RMSE, MAE and R2, each a mean over the numbers."""
 
-    def score(
-        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def score(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
         guess, truth = outputs.double(), targets.double()
         error = (guess - truth).square()
         metrics = {
@@ -180,9 +173,7 @@ def measured(scoring: Scoring, metrics: Mapping[str, Any]) -> Scoring:
     It is given what is kept of the predictions: probabilities, or values in the unit of the targets.
     """
 
-    def score(
-        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def score(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
         found, kept = scoring.score(outputs, targets, fitted)
         said = kept["probs"] if "probs" in kept else kept["mean"]
         more = {name: _measure(metric, said, kept["targets"]) for name, metric in metrics.items()}
@@ -230,7 +221,7 @@ NAMED: Mapping[str, Callable[[Tensor, Tensor], float]] = {
 
 
 def regression(data: Dataset, variance: Literal["residual", "predicted"]) -> Scoring:
-    """RMSE while training; RMSE, MAE, R2 and the Gaussian NLL at the end, in the targets' own units."""
+    """Judge by RMSE while training; by RMSE, MAE, R2 and Gaussian NLL at the end, in the targets' own units."""
     mean, std = data.target_mean, data.target_std
 
     def fit(outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
@@ -238,9 +229,7 @@ def regression(data: Dataset, variance: Literal["residual", "predicted"]) -> Sco
             return {}
         return {"residual_variance": float((outputs[:, 0] - targets).double().square().mean()) * std**2}
 
-    def score(
-        outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def score(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
         truth, guess = targets.double() * std + mean, outputs[:, 0].double() * std + mean
         var = (
             outputs[:, 1].double().exp() * std**2

@@ -131,7 +131,7 @@ def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _joined(raw: Raw) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
-    """All examples behind one another, and which of them are whose by the data set's own account."""
+    """Return all examples behind one another, and which belong to which split by the data set's own account."""
     inputs, targets, own, start = [], [], {}, 0
     for name, x, y in (
         ("train", raw.inputs, raw.targets),
@@ -164,7 +164,7 @@ def _labels(targets: NDArray[Any], where: str) -> NDArray[np.int64]:
 
 
 def _rank(index: NDArray[np.int64], seed: int | None = None) -> NDArray[np.uint64]:
-    """A pseudo-random key for each example, fixed or by seed.
+    """Return a pseudo-random key for each example, fixed or by seed.
 
     The finaliser of SplitMix64 (Steele et al., 2014, fig. 17). Not NumPy's generators: their streams
     may change between versions, and with them the split.
@@ -185,7 +185,7 @@ def _first(index: NDArray[np.int64], count: int, seed: int | None) -> NDArray[np
 def _split(
     index: NDArray[np.int64], groups: NDArray[np.int64], share: float, seed: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(kept, taken): the share is taken of every class; seed is that of a split of its own, not of the run."""
+    """Return (kept, taken): the share is taken of every class; seed is that of a split of its own, not of the run."""
     order = index[np.argsort(_rank(index, seed))]
     taken = np.zeros(len(order), bool)
     for group in np.unique(groups[index]):

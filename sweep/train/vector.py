@@ -26,12 +26,23 @@ from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train.augment import altered, alters, example_keys
 from sweep.train.capture import LOOK, Throttle, capture
-from sweep.train.data import Dataset, Split
+from sweep.train.data import Split
 from sweep.train.evaluate import BATCH, sums_of
-from sweep.train.feed import Feed, feed_of
-from sweep.train.lane import Lane, begin, epoch_rates, fresh, order_of, recipe_id, start_epoch, tensors_of
+from sweep.train.feed import Feed
+from sweep.train.lane import (
+    Lane,
+    Setup,
+    begin,
+    epoch_rates,
+    fresh,
+    order_of,
+    recipe_id,
+    set_up,
+    start_epoch,
+    tensors_of,
+)
 from sweep.train.loop import Metrics, conclude, guarded, save_all, say_first_batch, turn
-from sweep.train.precision import Objective, flags, forward, objective
+from sweep.train.precision import flags, forward
 from sweep.train.recipe import Recipe
 
 Result = Metrics | Failure
@@ -47,34 +58,29 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
     Raises: SweepError for a recipe that cannot be vectorised, naming why; Interrupted at a stop, once all are saved.
     """
     device, width = runs[0].device, runs[0].spec.vectorize
-    data = recipe.data()
-    placed = data.placed(device, fed=recipe.loader_workers is not None)
-    feed = feed_of(recipe, data, placed, device)
-    loss = objective(recipe.loss, recipe.precision, device, compiled=False)
+    setup = set_up(recipe, device, compiled=False)
     with flags(recipe.precision):
         key = recipe_id(runs[0])
         if key not in _CHECKED:
-            check(recipe, runs[0], placed, loss)
+            check(setup, runs[0])
             _CHECKED.add(key)
-        yield from _packs(recipe, runs, placed, loss, feed, width)
+        yield from _packs(setup, runs, width)
 
 
-def _packs(
-    recipe: Recipe, runs: Sequence[Run], data: Dataset, loss: Objective, feed: Feed | None, width: int
-) -> Iterator[tuple[int, Result]]:
+def _packs(setup: Setup, runs: Sequence[Run], width: int) -> Iterator[tuple[int, Result]]:
     for first in range(0, len(runs), width):
         points: dict[tuple[bool, int, int], list[Seat]] = {}
         for index in range(first, min(first + width, len(runs))):
             run = runs[index]
             seeding.seed_everything(run.seed, deterministic=run.deterministic)
-            lane = begin(recipe, run, data, loss)
+            lane = begin(setup, run)
             seats = points.setdefault(lane.point, [])
             seats.append(Seat(index, lane, len(seats)))
         for (over, _, _), seats in points.items():
             if over:
                 yield from ((seat.index, guarded(conclude, seat.lane)) for seat in seats)
             else:
-                yield from Pack(seats, Stack([seat.lane for seat in seats], width), feed).results()
+                yield from Pack(seats, Stack([seat.lane for seat in seats], width), setup.feed).results()
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class Masks(TorchFunctionMode):
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> Tensor:  # fmt: skip
-        """Attention as it is defined, where its weights are dropped: the fused kernels draw their own masks."""
+        """Attend as it is defined, where weights are dropped: the fused kernels draw their own masks."""
         if not dropout_p:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -147,7 +153,7 @@ _DROPOUTS: dict[Any, int | None] = {
 
 
 def hashed(z: Tensor) -> Tensor:
-    """32 well-mixed bits of an int64: the best two-round multiplicative hash of Wellons's search (2018), bias 0.11.
+    """Return 32 well-mixed bits of an int64, by the best two-round hash of Wellons's search (2018), bias 0.11.
 
     Products stay below 2**63, so that the arithmetic is the same in every kernel.
     """
@@ -246,17 +252,16 @@ class Stack:
         return lambda inputs: functional_call(self.base, (parameters, buffers), (inputs,))
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The batches (W, batch, ...) at these positions (W, batch), augmented; all of it on the device."""
-        train, flat = self.data.train, indices.flatten()
-        inputs = train.inputs.index_select(0, flat).view(*indices.shape, *train.inputs.shape[1:])
-        targets = train.targets.index_select(0, flat).view(*indices.shape, *train.targets.shape[1:])
+        """Return the batches (W, batch, ...) at these positions (W, batch), augmented; all of it on the device."""
+        inputs, targets = self.data.train.at(indices)
         if not alters(self.recipe):
             return inputs, targets
-        keys = example_keys(self.keys[:, None], train.ids.index_select(0, flat).view(indices.shape))
+        ids = self.data.train.ids.index_select(0, indices.flatten()).view(indices.shape)
+        keys = example_keys(self.keys[:, None], ids)
         return vmap(partial(altered, self.recipe), randomness="error")(inputs, targets, keys)
 
     def update(self, inputs: Tensor, targets: Tensor) -> None:
-        """The step of all rows: gradients, optimizer, running loss; reads nothing back from the device."""
+        """Do the step of all rows: gradients, optimizer, running loss; reads nothing back from the device."""
         self.base.train()
         keys = hashed(self.streams ^ hashed(self.step))
         leaves = {name: leaf.detach() for name, leaf in self.parameters.items()}
@@ -283,7 +288,7 @@ class Stack:
 
     @torch.no_grad()
     def validation_sums(self, split: Split) -> Tensor:
-        """float64 (W, 1 + k): the summed loss over a split, then the sums of `Scoring.tally`, of every row."""
+        """Return float64 (W, 1 + k) of every row: the summed loss over a split, then the sums of `Scoring.tally`."""
         self.base.eval()
         # Rows of a sum that are no multiple of 16 bytes long begin at unlike places of the kernel's loads.
         even = len(split) - len(split) % 4
@@ -357,7 +362,7 @@ class Pack:
             yield inputs.to(first.device, non_blocking=True), targets.to(first.device, non_blocking=True)
 
     def _step(self, batch: tuple[Tensor, ...]) -> None:
-        """The step of a batch: on a GPU the second of each size is captured, and replayed from then on."""
+        """Do the step of a batch: on a GPU the second of each size is captured, and replayed from then on."""
         stack = self.stack
 
         def act(*what: Tensor) -> None:
@@ -401,7 +406,7 @@ class Pack:
             yield seat.index, failure or guarded(conclude, lane)
 
     def save(self) -> None:
-        """A checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
+        """Save a checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
         self.stack.give()
         save_all((seat.lane, nullcontext()) for seat in self.seats)
 
@@ -409,7 +414,7 @@ class Pack:
 _CHECKED: set[str] = set()  # recipes by their specs: a process often trains pack after pack of one
 
 
-def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
+def check(setup: Setup, run: Run) -> None:
     """Compare a few steps of throwaway packs.
 
     Every row's weights, buffers, optimizer state, losses and validation sums have to be the same in the reverse order
@@ -417,7 +422,7 @@ def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
     Raises: SweepError naming what differs, or what cannot be vectorised.
     """
     try:
-        _compare(recipe, run, data, loss)
+        _compare(setup, run)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise SweepError(
@@ -430,9 +435,10 @@ def check(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
         raise SweepError(f"this recipe cannot be vectorised: {why}", where="vectorize", hint=OFF) from error
 
 
-def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
+def _compare(setup: Setup, run: Run) -> None:
+    recipe, data = setup.recipe, setup.data
     width, exact = run.spec.vectorize, run.deterministic
-    lanes = [fresh(recipe, _other(run, row), data, loss) for row in range(width)]
+    lanes = [fresh(setup, _other(run, row)) for row in range(width)]
     stack = Stack(lanes, width)
     if alters(recipe):
         stack.keys.copy_(torch.arange(width) * 0x9E3779B9)
@@ -441,7 +447,7 @@ def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
     total, rows = len(data.train), torch.arange(width)
 
     def after(order: Tensor, poisoned: Tensor | None = None) -> dict[str, Tensor]:
-        """The state after a few steps of a pack whose row i holds what `order[i]` names."""
+        """Return the state after a few steps of a pack whose row i holds what `order[i]` names."""
         with torch.no_grad():
             for name, tensor in _tensors(stack).items():
                 tensor.copy_(first[name][order.to(tensor.device)])
@@ -482,7 +488,7 @@ def _compare(recipe: Recipe, run: Run, data: Dataset, loss: Objective) -> None:
 
 
 def _other(run: Run, row: int) -> Run:
-    """A stand-in for another seed's run: nothing is read from or written to its folder."""
+    """Return a stand-in for another seed's run: nothing is read from or written to its folder."""
     streams = {name: (stream + row) % (1 << 32) for name, stream in run.streams.items()}
     return replace(run, spec=replace(run.spec, streams=streams))
 

@@ -18,10 +18,8 @@ from sweep.errors import ConfigError
 from sweep.handle import Interval
 from sweep.train import parts, vector
 from sweep.train.check import check
-from sweep.train.feed import Feed
-from sweep.train.lane import begin
+from sweep.train.lane import begin, set_up
 from sweep.train.loop import train_epoch
-from sweep.train.precision import objective
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
 import gpukit as kit
@@ -201,11 +199,9 @@ def test_a_loader_brings_the_mixed_batches_that_are_gathered_without_one(tmp_pat
 
 def test_the_average_of_the_weights_is_what_is_measured_and_saved(tmp_path: Path) -> None:
     recipe = made(ema=0.9, epochs=1)
-    data = recipe.data()
     run = handle(tmp_path / "watched")
-    lane = begin(recipe, run, data, objective(recipe.loss, "fp32", "cpu", compiled=False))
+    lane = begin(set_up(replace(recipe, loader_workers=0), "cpu", compiled=False), run)
     mean = [each.detach().clone() for each in lane.parameters]
-    feed = Feed(recipe, data.train, "cpu", workers=0)
     step = lane.optimizer.step
 
     def stepped() -> None:
@@ -214,7 +210,7 @@ def test_the_average_of_the_weights_is_what_is_measured_and_saved(tmp_path: Path
             each.mul_(0.9).add_(parameter.detach(), alpha=0.1)
 
     lane.optimizer.step = stepped  # type: ignore[method-assign,assignment]
-    train_epoch(lane, feed)
+    train_epoch(lane)
     run.attempt.close()
     for each, ours in zip(mean, lane.average, strict=True):
         assert torch.allclose(each, ours, atol=1e-6)
