@@ -144,6 +144,9 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
     help="For md and latex: a metric to show as a column, for example test/nll. Can be repeated. Default: the metrics "
     "of the primary metric's split.",
 )
+@click.option("--columns", type=click.Choice(["metrics", "tasks"]), default="metrics", show_default=True,
+              help="For md and latex: what has a column of its own. With tasks each variant is one row, of the primary "
+              "metric unless --metric names others.")  # fmt: skip
 @click.option("--checklist", is_flag=True, help="Answer the questions of reproducibility checklists from the records.")
 @click.option("--percent", is_flag=True, help="For md and latex: show accuracies and other shares in percent.")
 @options.group_by
@@ -158,6 +161,7 @@ def report(
     html: Path | None,
     level: float,
     metrics: tuple[str, ...],
+    columns: Literal["metrics", "tasks"],
     checklist: bool,
     percent: bool,
     group_by: str | None,
@@ -194,7 +198,7 @@ def report(
     else:
         table = reports.markdown if format_ == "md" else reports.latex
         best = _best(stores, made[0].primary, level) if len(stores) > 1 else None
-        show(table(*made, metrics=metrics or None, in_percent=percent, spread=spread, best=best))
+        show(table(*made, columns=columns, metrics=metrics, in_percent=percent, spread=spread, best=best))
     return 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sweep.analysis.model import Row
 from sweep.errors import StatisticsError, listed
@@ -14,9 +17,11 @@ from sweep.report.document import Table
 from sweep.report.sentence import failed_of
 from sweep.report.worded import Report
 from sweep.store.manifest import ADOPTED
+from sweep.variants import without_hash
 from sweep.words import plural, shown
 
 Spread = Literal["ci", "sd"]
+Columns = Literal["metrics", "tasks"]
 Best = Set[tuple[str, str, str]]  # (directory, task, variant) of what may be set in bold
 
 # Metrics that are shares of one: the others keep their unit whatever `in_percent` says.
@@ -26,68 +31,107 @@ SHARES = frozenset((
 ))  # fmt: skip
 
 
-def markdown(
-    *reports: Report,
+def markdown(*reports: Report, **asked: Any) -> str:
+    """Return one row per configuration as a Markdown table, with its footnotes; `asked`: see `table`."""
+    return document.markdown(document.of(table(reports, **asked)))
+
+
+def latex(*reports: Report, **asked: Any) -> str:
+    """Return the table of `markdown` as LaTeX, with caption and label; needs only the booktabs package."""
+    names = list(dict.fromkeys(shown(report.name) for report in reports))
+    key = "tab:" + re.sub(r"[^A-Za-z0-9]+", "-", "-".join(names))
+    made = replace(table(reports, **asked), caption=f"{listed(names)}: mean over seeds", key=key)
+    return document.latex(document.of(made))
+
+
+def table(
+    reports: Sequence[Report],
+    *,
+    columns: Columns = "metrics",
     metrics: Sequence[str] | None = None,
     in_percent: bool = False,
     spread: Spread = "ci",
     best: Best | None = None,
-) -> str:
-    """Return one row per configuration as a Markdown table, with its footnotes; several reports share one table.
+) -> Table:
+    """Return one row per configuration; several reports share one table.
 
-    metrics: by default those of the primary metric's split. spread: "ci" prints mean ± half-width of the t
-    interval, "sd" mean ± standard deviation, and the header says which. best: what is bold in the primary
-    metric, from `sweep.analysis.compare.best`; by default what a single report says itself.
+    columns: "metrics" gives each task rows of its own, "tasks" gives it a column. metrics: by default those of the
+    primary metric's split, or with tasks as columns the primary one. spread: "ci" prints mean ± half-width of the t
+    interval, "sd" mean ± standard deviation, and the header says which. best: what is not separated from the best in
+    the primary metric, from `sweep.analysis.compare.best`; by default what a single report says itself. It is bold in
+    tasks of which some configuration is separated from it: where the test tells nothing apart, nothing is bold.
     StatisticsError for a metric that no report has.
     """
-    return document.markdown(document.of(_table(reports, metrics, in_percent, spread, best)))
-
-
-def latex(
-    *reports: Report,
-    metrics: Sequence[str] | None = None,
-    in_percent: bool = False,
-    spread: Spread = "ci",
-    best: Best | None = None,
-) -> str:
-    """Return the table of `markdown` as LaTeX; needs only the booktabs package."""
-    return document.latex(document.of(_table(reports, metrics, in_percent, spread, best)))
-
-
-def _table(
-    reports: Sequence[Report], metrics: Sequence[str] | None, in_percent: bool, spread: Spread, best: Best | None
-) -> Table:
     if not reports:
         raise StatisticsError("no report to make a table of")
-    names = _metrics(reports, metrics)
+    by_task = columns == "tasks"
+    names = _metrics(reports, metrics or ([reports[0].primary] if by_task else None))
     scaled = {name for name in names if in_percent and _is_share(name) and not _beyond_one(name, reports)}
-    rows: list[tuple[str, ...]] = []
+    winners = _winners(reports, best)
+    what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
+    titles = {name: f"{shown(name)}{' (%)' if name in scaled else ''} {what}" for name in names}
+    lay_out = _by_task if by_task else _by_metric
+    header, rows, bold = lay_out(reports, titles, winners, partial(_cell, scaled=scaled, spread=spread))
+    return Table(
+        header, rows, bold=frozenset(bold),
+        notes=(*_notes(reports, names, spread, bool(bold)), *_unscaled(reports, names if in_percent else ())),
+    )  # fmt: skip
+
+
+Made = tuple[Sequence[str], Sequence[Sequence[str] | str], Set[tuple[int, int]]]  # header, rows, bold cells
+
+
+def _by_metric(reports: Sequence[Report], titles: Mapping[str, str], winners: Best, cell: Callable[..., str]) -> Made:
+    """Lay out a row for each variant of each task, a column for each metric."""
+    rows: list[Sequence[str]] = []
     bold: set[tuple[int, int]] = set()
     for report, called in zip(reports, _called(reports), strict=True):
         of = {(row.task, row.variant, row.metric): row for row in report.rows}
         for task, variant in dict.fromkeys((row.task, row.variant) for row in report.rows):
-            mine = [of.get((task, variant, name)) for name in names]
+            mine = [of.get((task, variant, name)) for name in titles]
             counted = next(row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant))
-            cells = [_cell(row, counted.ok, scaled, spread) for row in mine]
-            bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _bold(report, row, reports, best)}
-            failed = failed_of(None if counted.adopted and not counted.failed else counted.failed, counted.ok)
-            rows.append((_name(called, counted, len(reports)), *cells, str(counted.ok), failed))
-    what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
-    columns = [f"{shown(name)}{' (%)' if name in scaled else ''} {what}" for name in names]
-    header = ("", *columns, "n", "failed")
-    return Table(
-        header,
-        tuple(rows),
-        bold=frozenset(bold),
-        notes=(*_notes(reports, names, spread, bool(bold)), *_unscaled(reports, names if in_percent else ())),
-    )
+            bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _is_bold(report, row, winners)}
+            cells = [cell(row, counted.ok) for row in mine]
+            rows.append((_name(called, counted.label, len(reports)), *cells, str(counted.ok), _failed([counted])))
+    return ("", *titles.values(), "n", "failed"), rows, bold
 
 
-def _bold(report: Report, row: Row, reports: Sequence[Report], best: Best | None) -> bool:
-    """A report knows its own best; what stands beside other directories was compared with them or is not bold."""
+def _by_task(reports: Sequence[Report], titles: Mapping[str, str], winners: Best, cell: Callable[..., str]) -> Made:
+    """Lay out a row for each variant, a column for each task; of several metrics, one after the other."""
+    tasks = list(dict.fromkeys(row.task for report in reports for row in report.rows))
+    rows: list[Sequence[str] | str] = []
+    bold: set[tuple[int, int]] = set()
+    for metric, title in titles.items():
+        rows += [title] if len(titles) > 1 else []
+        for report, called in zip(reports, _called(reports), strict=True):
+            of = {(row.variant, row.task): row for row in report.rows if row.metric == metric}
+            for variant in dict.fromkeys(variant for variant, _ in of):
+                mine = [of.get((variant, task)) for task in tasks]
+                there = [row for row in mine if row]
+                most = max(row.ok for row in there)
+                bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _is_bold(report, row, winners)}
+                name = _name(called, report.variants[variant].label, len(reports))
+                rows.append((name, *(cell(row, most) for row in mine), str(most), _failed(there)))
+    header = ["" if len(titles) > 1 else next(iter(titles.values())), *map(shown, without_hash(tasks)), "n", "failed"]
+    return header, rows, bold
+
+
+def _failed(rows: Sequence[Row]) -> str:
+    failed = sum(row.failed for row in rows)
+    return failed_of(None if rows[0].adopted and not failed else failed, sum(row.ok for row in rows))
+
+
+def _winners(reports: Sequence[Report], best: Best | None) -> Best:
+    """Return what is bold: a report knows its own best, and what stands beside other directories was compared."""
+    mine = {(report.directory, row.task, row.variant): row.best for report in reports for row in report.primary_rows}
     if best is None:
-        return len(reports) == 1 and row.best
-    return row.primary and (report.directory, row.task, row.variant) in best
+        best = {arm for arm, alike in mine.items() if alike} if len(reports) == 1 else set()
+    apart = {task for directory, task, variant in mine if (directory, task, variant) not in best}
+    return {arm for arm in best if arm[1] in apart}
+
+
+def _is_bold(report: Report, row: Row, winners: Best) -> bool:
+    return row.primary and (report.directory, row.task, row.variant) in winners
 
 
 def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str]:
@@ -110,10 +154,10 @@ def _called(reports: Sequence[Report]) -> list[str]:
     return next(distinct, [report.directory for report in reports])
 
 
-def _name(called: str, row: Row, reports: int) -> str:
+def _name(called: str, label: str, reports: int) -> str:
     if reports == 1:
-        return shown(row.label or called)
-    return shown(f"{called}: {row.label}" if row.label else called)
+        return shown(label or called)
+    return shown(f"{called}: {label}" if label else called)
 
 
 def _is_share(metric: str) -> bool:
@@ -126,7 +170,7 @@ def _beyond_one(metric: str, reports: Sequence[Report]) -> list[float]:
     return [v for v in ends if v is not None and not 0 <= v <= 1]
 
 
-def _cell(row: Row | None, ok: int, scaled: Set[str], spread: Spread) -> str:
+def _cell(row: Row | None, ok: int, *, scaled: Set[str], spread: Spread) -> str:
     if row is None or row.mean is None:
         return "—"
     spread_ = row.half_width if spread == "ci" else row.sd
@@ -152,7 +196,10 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     if others:
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
     if bold:
-        yield "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared)."
+        yield (
+            "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared), where"
+            " some other is."
+        )
     for report, called in zip(reports, _called(reports), strict=True):
         if report.until:
             late = "; it was named after results existed" if report.until.get("named_late") else ""

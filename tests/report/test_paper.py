@@ -134,3 +134,37 @@ def test_rows_agree_with_the_statistics(compared):
     values = [normal(s) + 0.05 + 0.001 * (-1) ** s for s in SEEDS]
     row = next(r for r in compared.primary_rows if r.label == "good")
     assert row.low == summarise(values).low
+
+
+def test_tasks_are_columns_and_a_winner_is_bold_where_the_test_tells_it(tmp_path):
+    """In the first task "good" wins, in the second nothing is told apart, and in the third a run failed."""
+
+    def outcome(spec):
+        if spec.task == "third" and spec.variant == "bad-000001" and spec.seed == 0:
+            return {"failure": failure()}
+        shift = 0.05 * (spec.variant == "good-000000") * (spec.task == "first")
+        own = 1e-3 * normal(spec.seed + 100 * len(spec.variant) + 7 * len(spec.task), 0, 1)
+        return {"metrics": {"test/accuracy": normal(spec.seed) + shift + own, "test/nll": 0.3 + own}}
+
+    tasks = ["first", "second", "third"]
+    store = sweep_of(tmp_path / "d", outcome, seeds=SEEDS, variants=["good-000000", "bad-000001"], tasks=tasks)
+    found = report.build(store)
+    header, _, bad, good, *_ = report.markdown(found, columns="tasks").splitlines()
+    assert header == "| test/accuracy ± 95 % CI | first | second | third | n | failed |"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (good, bad)]
+    assert [line[0] for line in cells] == ["good", "bad"]
+    assert [cell.startswith("**") for cell in cells[0]] == [False, True, False, False, False, False]
+    assert not any(cell.startswith("**") for cell in cells[1])
+    assert [line[4:] for line in cells] == [["10", "0 of 30"], ["10", "1 of 30"]]
+    assert cells[1][3].endswith("(n = 9)")
+    assert sum("not separated" in line for line in report.markdown(found).splitlines()) == 1
+    two = report.markdown(found, columns="tasks", metrics=["test/nll", "test/accuracy"]).splitlines()
+    assert [line.split("|")[1].strip() for line in two[2:8]] == [
+        "test/nll ± 95 % CI", "bad", "good", "test/accuracy ± 95 % CI", "bad", "good",
+    ]  # fmt: skip
+
+
+def test_a_table_for_latex_has_its_caption_and_its_label(compared):
+    text = report.latex(compared)
+    assert r"\caption{made-up: mean over seeds}" in text
+    assert r"\label{tab:made-up}" in text
