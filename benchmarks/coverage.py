@@ -240,7 +240,7 @@ def called_significant(m: int, n: int, repetitions: int, rng: np.random.Generato
     """How often P(A > B) of two equals is called significant, either way round."""
     found = 0
     for values in rng.normal(size=(repetitions, m + n)):
-        made = stats.all_pairs_superiority(values[:m], values[m:], higher_is_better=True)
+        made = stats.superiority(values[:m], values[m:], higher_is_better=True)
         p = made.probability
         sides = ((made.interval, p), (stats.mirrored(made.interval), 1 - p))
         found += any(stats.reading(side, q, m, n).startswith("significant") for side, q in sides)
@@ -255,7 +255,7 @@ def failing(repetitions: int, rng: np.random.Generator) -> tuple[float, float]:
         survivors = a[np.isfinite(a)]
         interval = stats.welch(survivors, b).interval if survivors.size else None
         better += interval is not None and interval.low > 0
-        total += stats.worst_rank_superiority(a, b, higher_is_better=True).probability
+        total += stats.superiority(a, b, higher_is_better=True).probability
     return better / repetitions, total / repetitions
 
 
@@ -263,7 +263,7 @@ def superiority_coverage(n: int, effect: float, repetitions: int, rng: np.random
     truth = 0.5 * math.erfc(-effect / 2)  # Φ(effect/√2)
     hits = 0
     for a, b in rng.normal(size=(repetitions, 2, n)):
-        found = stats.all_pairs_superiority(a + effect, b, higher_is_better=True)
+        found = stats.superiority(a + effect, b, higher_is_better=True)
         hits += truth in found.interval
     return hits / repetitions
 

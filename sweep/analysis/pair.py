@@ -19,7 +19,6 @@ from sweep.stats import (
     Superiority,
     TwoWay,
     WinRate,
-    all_pairs_superiority,
     difference,
     equivalence,
     failure_difference,
@@ -32,11 +31,10 @@ from sweep.stats import (
     sequence_interval,
     sign_flip_test,
     summarise,
+    superiority,
     two_way_difference,
     two_way_interval,
     win_rate,
-    worst_rank_superiority,
-    worst_rank_win_rate,
 )
 from sweep.stats.compare import differences
 from sweep.stats.ranks import Reading
@@ -97,7 +95,7 @@ def pair(
     if sequenced:
         gaps = differences(first, second)
         interval, simultaneous = sequence_interval(gaps, level), sequence_interval(gaps, each)
-    superiority, wins = _orders(a, b, metric, goal, paired, level)
+    better, wins = _orders(a, b, metric, goal, paired, level)
     failing = a.failed + b.failed > 0
     permutation = None
     if both and permute and not resplit:  # splits that share data are not exchangeable
@@ -105,7 +103,7 @@ def pair(
     return Pair(
         metric=metric, task=a.task, a=_side(a, metric, goal, level), b=_side(b, metric, goal, level), paired=paired,
         difference=found, interval=interval, simultaneous=simultaneous, sequenced=sequenced, p_holm=None,
-        permutation=permutation, superiority=superiority, wins=wins, reading=None if resplit else _reading(superiority),
+        permutation=permutation, superiority=better, wins=wins, reading=None if resplit else _reading(better),
         effect=hedges_g(first, second, paired=paired, level=level, ratio=ratio)
         if both and (ratio is not None or not resplit) else None,
         equivalence=equivalence(first, second, margin, paired=paired, ratio=ratio)
@@ -159,12 +157,9 @@ def _orders(
     if not (all_a.size and all_b.size):
         return None, None
     options: dict[str, Any] = {"higher_is_better": higher, "level": level}
-    worst = bool(a.failed + b.failed)
-    found = (worst_rank_superiority if worst else all_pairs_superiority)(all_a, all_b, **options)
     first, second = finished(a, b, metric, paired=True)
-    if not paired or not first.size:
-        return found, None
-    return found, (worst_rank_win_rate if worst else win_rate)(first, second, **options)
+    wins = win_rate(first, second, **options) if paired and first.size else None
+    return superiority(all_a, all_b, **options), wins
 
 
 def _reading(found: Superiority | None) -> Reading | None:

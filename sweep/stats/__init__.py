@@ -1,7 +1,7 @@
 """Statistics over seeds: pure functions on arrays, randomness an argument, one number a seed.
 
-`NaN` never vanishes: every function refuses it, except those named worst_rank_*, the gate and the stopping
-rules, where it marks a failed seed.
+`NaN` never vanishes: every function refuses it, except those of ranks, the gate and the stopping rules, where it
+marks a failed seed.
 """
 
 from sweep.stats.compare import Difference as Difference
@@ -37,15 +37,13 @@ from sweep.stats.ranks import Permutation as Permutation
 from sweep.stats.ranks import Superiority as Superiority
 from sweep.stats.ranks import WinRate as WinRate
 from sweep.stats.ranks import WorstRank as WorstRank
-from sweep.stats.ranks import all_pairs_superiority as all_pairs_superiority
 from sweep.stats.ranks import mirrored as mirrored
 from sweep.stats.ranks import permutation_test as permutation_test
 from sweep.stats.ranks import reading as reading
 from sweep.stats.ranks import sign_flip_test as sign_flip_test
+from sweep.stats.ranks import superiority as superiority
 from sweep.stats.ranks import win_rate as win_rate
 from sweep.stats.ranks import worst_rank_median as worst_rank_median
-from sweep.stats.ranks import worst_rank_superiority as worst_rank_superiority
-from sweep.stats.ranks import worst_rank_win_rate as worst_rank_win_rate
 from sweep.stats.sample import per_seed as per_seed
 from sweep.stats.stopping import OrderState as OrderState
 from sweep.stats.stopping import UntilOrder as UntilOrder

@@ -42,7 +42,7 @@ def test_the_order_of_pairs_changes_no_bit(pairs: list[tuple[float, float]], pla
         stats.sign_flip_test,
         stats.permutation_test,
         lambda a, b: stats.hedges_g(a, b, paired=True),
-        lambda a, b: stats.all_pairs_superiority(a, b, higher_is_better=True),
+        lambda a, b: stats.superiority(a, b, higher_is_better=True),
         lambda a, b: stats.win_rate(a, b, higher_is_better=True),
     ):
         assert function(*arms(shuffled)) == function(*arms(pairs))
@@ -101,7 +101,7 @@ def test_intervals_hold_their_estimate(pairs: list[tuple[float, float]]) -> None
     assert summary.high is not None
     assert summary.min <= summary.mean <= summary.max
     assert summary.low <= summary.mean <= summary.high
-    better = stats.all_pairs_superiority(a, b, higher_is_better=True)
+    better = stats.superiority(a, b, higher_is_better=True)
     assert better.probability in better.interval
     assert 0 <= better.interval.low <= better.interval.high <= 1
     for paired in (True, False):

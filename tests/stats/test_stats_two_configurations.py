@@ -172,9 +172,9 @@ def test_superiority_is_the_mann_whitney_statistic() -> None:
     ties = [0.9, 0.91, 0.91, 0.93]
     for a, b in ((A, C), (ties, [0.91, 0.92])):
         u = oracle.mannwhitneyu(a, b).statistic
-        found = stats.all_pairs_superiority(a, b, higher_is_better=True)
+        found = stats.superiority(a, b, higher_is_better=True)
         assert found.probability == pytest.approx(u / (len(a) * len(b)), **CLOSE)
-        lower = stats.all_pairs_superiority(a, b, higher_is_better=False)
+        lower = stats.superiority(a, b, higher_is_better=False)
         assert lower.probability == pytest.approx(1 - found.probability, **CLOSE)
         mirror = stats.mirrored(found.interval)
         assert (lower.interval.low, lower.interval.high) == pytest.approx((mirror.low, mirror.high), **CLOSE)
@@ -192,7 +192,7 @@ def test_newcombe_limits_solve_his_equation(theta: float, m: int, n: int) -> Non
 
 
 def test_complete_separation_still_has_an_interval() -> None:
-    found = stats.all_pairs_superiority([3, 4, 5], [0, 1, 2], higher_is_better=True)
+    found = stats.superiority([3, 4, 5], [0, 1, 2], higher_is_better=True)
     assert (found.probability, found.interval.high) == (1, 1)
     assert 0.3 < found.interval.low < 0.7
 
@@ -214,15 +214,15 @@ def test_readings(low: float, high: float, expected: str) -> None:
 
 def test_failed_seeds_lose_every_comparison() -> None:
     a, b = [0.95, 0.96, math.nan, 0.97], [0.90, 0.91, 0.92, math.inf]
-    found = stats.worst_rank_superiority(a, b, higher_is_better=True)
+    found = stats.superiority(a, b, higher_is_better=True)
     assert found.probability == (3 * 4 + 0 + 0.5) / 16
     assert (found.failed_a, found.failed_b) == (1, 1)
-    losing = stats.worst_rank_superiority(a, b, higher_is_better=False)
+    losing = stats.superiority(a, b, higher_is_better=False)
     assert losing.probability == (0 + 3 * 1 + 0.5) / 16
-    wins = stats.worst_rank_win_rate(a, b, higher_is_better=True)
+    wins = stats.win_rate(a, b, higher_is_better=True)
     assert (wins.wins, wins.ties, wins.losses) == (3, 0, 1)
-    with pytest.raises(StatisticsError, match="NaN"):
-        stats.all_pairs_superiority(a, b, higher_is_better=True)
+    assert found.method == "all pairs, failed seeds ranked worst"
+    assert stats.superiority(a[:2], b[:3], higher_is_better=True).method == "all pairs, independent seeds"
 
 
 def test_win_rate_shows_its_ties() -> None:
