@@ -200,8 +200,6 @@ def test_history_has_a_row_a_run_and_step(tmp_path):
     ]  # fmt: skip
     assert curves["train/loss"].tolist() == [3.0, 2.0, 1.0, 3.5, 2.5]
     assert curves["val/loss"].isna().tolist() == [True, True, True, True, False]
-    assert list(frames.history(store, ["val/loss"]).columns)[-1] == "val/loss"
-    assert "train/loss" not in frames.history(store, ["val/loss"])
 
 
 def test_history_of_nothing_keeps_its_columns(tmp_path):

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import stdtrit
 
 from sweep.errors import StatisticsError
 from sweep.stats import Method, per_seed, summarise
-from sweep.stats.interval import t_quantile
-from sweep.stats.sample import unit
 
 if TYPE_CHECKING:
     from sweep.store import Member, Row, Store, Table
@@ -23,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 RUN = ("task", "variant", "seed", "repeat")
 OURS = (*RUN, "status", "failure", "message", "attempts", "seconds")
 STEP = "step"
+EXPONENT = 498  # of two: squares of larger and of smaller numbers are scaled first
 
 # The order in which the states of a seed's repeats decide the state of the seed.
 STATES = ("failed", "ok", "lost", "running", "stopped", "pending")
@@ -41,14 +41,14 @@ def frame(store: Store) -> pd.DataFrame:
 
 def frame_of(members: Iterable[Member]) -> pd.DataFrame:
     """Return `frame` of members already scanned."""
-    ordered = sorted(members, key=_order)
+    ordered = sorted(members, key=order_of)
     metrics: dict[str, Floats] = {}
     columns: dict[str, list[Any]] = {name: [] for name in OURS}
     for row, member in enumerate(ordered):
         record = member.record
         kind, message = _cause(member)
         seconds = record.seconds if record else math.nan
-        values = (*_order(member), member.status, kind, message, member.attempts, seconds)
+        values = (*order_of(member), member.status, kind, message, member.attempts, seconds)
         for name, value in zip(OURS, values, strict=True):
             columns[name].append(value)
         for name, number in record.metrics.items() if record else ():
@@ -75,13 +75,12 @@ def summary(
     table: pd.DataFrame,
     metrics: Sequence[str] | None = None,
     *,
-    by: Sequence[str] = ("task", "variant"),
     level: float = 0.95,
     ratio: float | None = None,
 ) -> pd.DataFrame:
-    """Return one row per group and metric of `frame`: the mean over converged seeds beside how many did not converge.
+    """Return one row per task, variant and metric of `frame`: the mean over converged seeds beside how many were not.
 
-    Columns: those of `by`, metric, n, mean, sd, low, high (Student t at `level`), min, max, missing, planned,
+    Columns: task, variant, metric, n, mean, sd, low, high (Student t at `level`), min, max, missing, planned,
     ok, failed, lost, pending, over, level, method. All counts are of seeds: repeats are averaged within their
     seed first, and a seed with a failed repeat is failed. planned = ok + failed + lost + pending.
     n = ok - missing, where `missing` seeds converged without a finite value of this metric. sd and interval
@@ -95,39 +94,32 @@ def summary(
             f"no run reports {unknown[0]!r}",
             hint="reported: " + (", ".join(metric_names(table)) or "nothing"),
         )
-    return pd.DataFrame(_summary_rows(table, names, list(by), level, ratio), columns=[*by, *SUMMARY])
+    return pd.DataFrame(_summary_rows(table, names, level, ratio), columns=SUMMARY)
 
 
 SUMMARY = (
-    "metric", "n", "mean", "sd", "low", "high", "min", "max", "missing",
+    "task", "variant", "metric", "n", "mean", "sd", "low", "high", "min", "max", "missing",
     "planned", "ok", "failed", "lost", "pending", "over", "level", "method",
 )  # fmt: skip
 
 
-def _summary_rows(
-    table: pd.DataFrame, names: list[str], by: list[str], level: float, ratio: float | None
-) -> Iterator[dict[str, Any]]:
-    values = {name: table[name].to_numpy(np.float64) for name in names}
-    seeds, status = table["seed"].to_numpy(), table["status"].to_numpy(dtype=str)
-    for key, rows in _groups(table, by):
-        states = seed_states(seeds[rows].tolist(), status[rows].tolist())
+def _summary_rows(table: pd.DataFrame, names: list[str], level: float, ratio: float | None) -> Iterator[dict[str, Any]]:
+    for (task, variant), cell in cells(table):
+        states = seed_states(cell["seed"].tolist(), cell["status"].tolist())
         counts = state_counts(states.values())
-        used = rows[converged(seeds[rows], status[rows])]
         for name in names:
-            _, numbers = values_by_seed(seeds[used], values[name][used])
+            _, numbers = seed_values(cell, name)
             yield {
-                **dict(zip(by, key, strict=True)), "metric": name, **_described(numbers, level, ratio),
+                "task": task, "variant": variant, "metric": name, **_described(numbers, level, ratio),
                 "missing": counts["ok"] - numbers.size, **counts,
                 "over": "converged seeds" if counts["failed"] else "seeds",
             }  # fmt: skip
 
 
-def _groups(table: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[Any, ...], npt.NDArray[np.int64]]]:
-    if not by:
-        yield (), np.arange(len(table))
-        return
-    for key, rows in sorted(table.groupby(by, sort=False, observed=True).indices.items()):
-        yield key if isinstance(key, tuple) else (key,), np.asarray(rows)
+def cells(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """Yield the rows of `frame` or `history` of each (task, variant), in the order of their names."""
+    for (task, variant), cell in table.groupby(["task", "variant"], observed=True):
+        yield (str(task), str(variant)), cell
 
 
 def _described(numbers: Floats, level: float, ratio: float | None) -> dict[str, Any]:
@@ -169,13 +161,6 @@ def by_cell(members: Iterable[Member]) -> dict[tuple[str, str], list[Member]]:
     return cells
 
 
-def counted(members: Iterable[Member]) -> list[Member]:
-    """Return the runs that enter a mean: `converged`, of members of any variants and tasks."""
-    every = list(members)
-    broken = {(m.task, m.variant, m.seed) for m in every if m.status == "failed"}
-    return [m for m in every if m.status == "ok" and m.record and (m.task, m.variant, m.seed) not in broken]
-
-
 def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
     """Return which runs of one variant and task enter a mean: the ok ones of seeds without a failed repeat."""
     broken = np.isin(seeds, seeds[status == "failed"])
@@ -204,34 +189,26 @@ def values_by_seed(seeds: npt.ArrayLike, values: Floats) -> tuple[npt.NDArray[np
     return per_seed(numbers, labels)
 
 
+def run_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Return (seeds, values) of the converged runs among the rows of one variant and task of `frame`, NaN for none."""
+    seeds, kept = cell["seed"].to_numpy(), converged(cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str))
+    return seeds[kept], cell[metric].to_numpy(np.float64)[kept] if metric in cell else np.full(kept.sum(), math.nan)
+
+
 def seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return `values_by_seed` of the converged runs among the rows of one variant and task of `frame`."""
-    seeds, status = cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str)
-    kept = converged(seeds, status)
-    return values_by_seed(seeds[kept], cell[metric].to_numpy(np.float64)[kept])
+    """Return `values_by_seed` of `run_values`."""
+    return values_by_seed(*run_values(cell, metric))
 
 
-def history(
-    store: Store, metrics: Sequence[str] | None = None, *, members: Iterable[Member] | None = None
-) -> pd.DataFrame:
+def history(store: Store) -> pd.DataFrame:
     """Return one row per run and step, sorted by task, variant, seed, repeat and step.
 
-    Columns: task and variant (categories), seed, repeat, step, then the metrics by name, or those asked for.
-    NaN where a run logged nothing at that step or logged NaN; infinities stay. Logging twice at a step fills
-    one row, the later value standing. Held in float64: runs x steps x metrics x 8 bytes, so name the metrics
-    you need when the history is long. members: those of `store.scan()`, to save scanning again.
+    Columns: task and variant (categories), seed, repeat, step, then the metrics by name. NaN where a run logged nothing
+    at that step or logged NaN; infinities stay. Logging twice at a step fills one row, the later value standing. Held
+    in float64: runs x steps x metrics x 8 bytes.
     """
-    wanted = None if metrics is None else set(metrics)
-    keys: list[tuple[str, str, int, int]] = []
-    steps: list[npt.NDArray[np.int64]] = []
-    chunks: list[dict[str, Floats]] = []
-    for member in sorted(store.scan() if members is None else members, key=_order):
-        logged, columns = by_step(store.table(member))
-        if logged.size:
-            keys.append(_order(member))
-            steps.append(logged)
-            chunks.append({name: columns[name] for name in columns if wanted is None or name in wanted})
-    return _stacked(keys, steps, chunks)
+    members = sorted(store.scan(), key=order_of)
+    return stacked([(member, *by_step(store.table(member))) for member in members])
 
 
 def by_step(found: Table | list[Row]) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
@@ -252,27 +229,26 @@ def by_step(found: Table | list[Row]) -> tuple[npt.NDArray[np.int64], dict[str, 
     return np.array(sorted(merged), dtype=np.int64), columns
 
 
-def _stacked(
-    keys: list[tuple[str, str, int, int]],
-    steps: list[npt.NDArray[np.int64]],
-    chunks: list[dict[str, Floats]],
-) -> pd.DataFrame:
-    lengths = [part.size for part in steps]
-    ends = np.cumsum(lengths, dtype=np.int64)
+def stacked(logged: Sequence[tuple[Member, npt.NDArray[np.int64], Mapping[str, Floats]]]) -> pd.DataFrame:
+    """Return `history` of (member, its steps, its metrics), in this order."""
+    logged = [one for one in logged if one[1].size]
+    lengths = [steps.size for _, steps, _ in logged]
     columns: dict[str, Floats] = {}
-    for name in sorted(set().union(*chunks)):
-        column = np.full(sum(lengths), np.nan)
-        for end, length, chunk in zip(ends, lengths, chunks, strict=True):
-            if name in chunk:
-                column[end - length : end] = chunk.pop(name)
-        columns[name] = column
-    task, variant, seed, repeat = zip(*keys, strict=True) if keys else ((), (), (), ())
+    for name in sorted(set().union(*(found for _, _, found in logged))):
+        blank = {length: np.full(length, np.nan) for length in lengths}
+        columns[name] = np.concatenate([found.get(name, blank[steps.size]) for _, steps, found in logged])
+
+    def each(kind: type, name: str) -> Any:
+        return np.repeat(np.array([getattr(member, name) for member, _, _ in logged], dtype=kind), lengths)
+
+    def category(name: str) -> pd.Categorical:
+        known, codes = np.unique(np.array([getattr(m, name) for m, _, _ in logged], dtype=str), return_inverse=True)
+        return pd.Categorical.from_codes(np.repeat(codes, lengths), pd.Index(known.astype(object)))
+
     return pd.DataFrame({
-        "task": pd.Categorical(np.repeat(np.array(task, dtype=object), lengths)),
-        "variant": pd.Categorical(np.repeat(np.array(variant, dtype=object), lengths)),
-        "seed": np.repeat(np.array(seed, dtype=np.int64), lengths),
-        "repeat": np.repeat(np.array(repeat, dtype=np.int64), lengths),
-        STEP: np.concatenate(steps) if steps else np.array([], dtype=np.int64),
+        "task": category("task"), "variant": category("variant"), "seed": each(np.int64, "seed"),
+        "repeat": each(np.int64, "repeat"),
+        STEP: np.concatenate([steps for _, steps, _ in logged]) if logged else np.array([], dtype=np.int64),
         **_by_column(columns),
     })  # fmt: skip
 
@@ -280,29 +256,38 @@ def _stacked(
 def band(curves: pd.DataFrame, metric: str, level: float = 0.95) -> pd.DataFrame:
     """Return the mean over seeds at each step with a pointwise Student t interval; nothing is interpolated.
 
-    curves: rows of `history`, of one task and variant. Columns: step, n, mean, low, high; the interval is NaN
-    where n = 1. It is pointwise: each step's interval covers at its level, the whole curve does not. A step
-    is kept when every seed that has not yet ended has a row there; a seed that ended early, or is NaN at a
-    step, is out of that step's n. Repeats are averaged within their seed first.
+    curves: rows of `history`, of one task and variant. Columns: step, n, mean, low, high, and the deciles first and
+    ninth; the interval is NaN where n = 1. It is pointwise: each step's interval covers at its level, the whole curve
+    does not. A step is kept when every seed that has not yet ended has a row there; a seed that ended early, or is NaN
+    at a step, is out of that step's n. Repeats are averaged within their seed first.
     """
     matrix, steps, present = _step_by_seed(curves, metric)
     finite = np.isfinite(matrix)
     last = np.where(present, np.arange(len(steps))[:, None], -1).max(axis=0, initial=-1)
     active = np.arange(len(steps))[:, None] <= last[None, :]
     kept = (present | ~active).all(axis=1) & finite.any(axis=1)
-    rows = [_at_step(matrix[i][finite[i]], level) for i in np.flatnonzero(kept)]
-    out = pd.DataFrame(rows, columns=["n", "mean", "low", "high"]).astype({"n": np.int64})
-    out.insert(0, STEP, steps[kept])
-    return out
+    # The failed ones last, where no mean or decile sees them.
+    ordered = np.sort(np.where(finite, matrix, math.inf)[kept], axis=1)
+    n, there = finite[kept].sum(axis=1), np.isfinite(ordered)
+    exponent = np.frexp(np.max(np.abs(ordered), axis=1, where=there, initial=0.0))[1]
+    scale = np.ldexp(1.0, np.where(np.abs(exponent) > EXPONENT, exponent - 1, 0))[:, None]
+    values = np.where(there, ordered, 0.0) / scale
+    centre = values.sum(axis=1, keepdims=True) / n[:, None]
+    scatter = np.square(values - centre).sum(axis=1, where=there)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        half = stdtrit(n - 1.0, (1 + level) / 2) * np.sqrt(scatter / (n - 1) / n) * scale[:, 0]
+    mean = (centre * scale)[:, 0]
 
+    def decile(share: float) -> Floats:
+        place = share * (n - 1)
+        below = place.astype(np.int64)
+        lower, upper = (ordered[np.arange(n.size), at] for at in (below, np.minimum(below + 1, n - 1)))
+        return np.asarray(lower + (upper - lower) * (place - below))
 
-def _at_step(numbers: Floats, level: float) -> tuple[int, float, float, float]:
-    n, scale = numbers.size, unit(numbers)
-    centre = float(np.mean(numbers / scale)) * scale
-    if n == 1:
-        return n, centre, math.nan, math.nan
-    half = t_quantile(n - 1, (1 + level) / 2) * float(np.std(numbers / scale, ddof=1)) / math.sqrt(n) * scale
-    return n, centre, centre - half, centre + half
+    return pd.DataFrame({
+        STEP: steps[kept], "n": n, "mean": mean, "low": np.where(n > 1, mean - half, math.nan),
+        "high": np.where(n > 1, mean + half, math.nan), "first": decile(0.1), "ninth": decile(0.9),
+    })  # fmt: skip
 
 
 def _step_by_seed(curves: pd.DataFrame, metric: str) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -326,7 +311,7 @@ def _cause(member: Member) -> tuple[str, str]:
     return member.record.failure.kind, member.record.failure.message
 
 
-def _order(member: Member) -> tuple[str, str, int, int]:
+def order_of(member: Member) -> tuple[str, str, int, int]:
     return member.task, member.variant, member.seed, member.repeat
 
 

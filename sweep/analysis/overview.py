@@ -15,11 +15,10 @@ from sweep.analysis import findings, frames
 from sweep.analysis.across import across
 from sweep.analysis.arms import mode_of
 from sweep.analysis.commands import next_commands
-from sweep.analysis.medians import medians
 from sweep.analysis.model import Adopted, Cause, Counts, Overview, Row, Together, by_split
 from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.parts import Parts
-from sweep.analysis.spread import spreads
+from sweep.analysis.spread import medians, spreads
 from sweep.analysis.together import MOST_READ, together
 from sweep.stats import clopper_pearson
 from sweep.stats.sample import check_level
@@ -120,10 +119,10 @@ def overview(
         seconds=float(table["seconds"].sum()),
         spreads=parts.made(
             "the spread of the seeds",
-            lambda: tuple(spreads(store, members, primary, label, goal=goal, vary=vary, level=level)), (),
+            lambda: tuple(spreads(store, members, table, primary, label, goal=goal, vary=vary, level=level)), (),
         ),
         medians=parts.made(
-            "the medians", lambda: tuple(medians(members, primary, label, goal=goal, level=level)), ()
+            "the medians", lambda: tuple(medians(table, primary, label, goal=goal, level=level)), ()
         ),
         across=parts.made(
             "the scores over tasks",
@@ -194,24 +193,19 @@ def _row(r: Mapping[str, Any], label: str, goal: goals.Goal | None, primary: boo
 
 
 def _marked(rows: Sequence[Row], table: pd.DataFrame, *, paired: bool) -> Iterable[Row]:
-    """Return rows with those marked that a table may set in bold."""
-    marked = {best for task in dict.fromkeys(r.task for r in rows) for best in _best(table, rows, task, paired)}
+    """Return rows with those marked that a table may set in bold: what `pair.best_of` finds in each task."""
+    arms: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.primary:
+            arms.setdefault(row.task, []).append(row)
+    values = dict(frames.cells(table)) if len(rows) > 1 else {}
+    marked = set()
+    for task, its in arms.items():
+        if 1 < len(its) <= MOST_COMPARED:
+            numbers = {row.variant: frames.seed_values(values[task, row.variant], row.metric)[1] for row in its}
+            kept = best_of(numbers, [row.planned for row in its], its[0].goal, paired=paired, level=its[0].level)
+            marked |= {(task, variant) for variant in kept}
     return (replace(row, best=row.primary and (row.task, row.variant) in marked) for row in rows)
-
-
-def _best(table: pd.DataFrame, rows: Sequence[Row], task: str, paired: bool) -> Iterable[tuple[str, str]]:
-    """Return the (task, variant) pairs of a task that `pair.best_of` finds."""
-    arms = [row for row in rows if row.primary and row.task == task]
-    if not 1 < len(arms) <= MOST_COMPARED:
-        return []
-    values = {
-        row.variant: frames.seed_values(table[(table["task"] == task) & (table["variant"] == row.variant)], row.metric)[
-            1
-        ]
-        for row in arms
-    }
-    kept = best_of(values, [row.planned for row in arms], arms[0].goal, paired=paired, level=arms[0].level)
-    return [(task, variant) for variant in kept]
 
 
 def _cause(store: Store, member: Member) -> Cause:

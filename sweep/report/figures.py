@@ -112,7 +112,7 @@ def _named_rows(frame: Frame, names: Sequence[str], value_of: Sequence[str], nar
     """Write the name of each row and its value: beside the row, or in a narrow picture above it."""
     (axes,) = frame.panels
     if narrow:
-        frame.place(1.0, 1.6)
+        frame.place(1.6, 1.6)
     else:
         frame.place(breadth(names) + 1.0, breadth(value_of) + 1.2)
     for place, (name, value) in enumerate(zip(names, value_of, strict=True)):
@@ -355,23 +355,24 @@ class _Bands:
         counted, failed = _kept(cell, runs)
         table = frames.band(counted, metric, level)
         drawn = table.iloc[::-1].iloc[::every].iloc[::-1]  # counted from the end: the last step is kept
-        self.steps, self.mean = drawn[frames.STEP].to_numpy(), drawn["mean"].to_numpy()
-        self.low, self.high = drawn["low"].to_numpy(), drawn["high"].to_numpy()
+        self.steps, self.mean, self.low, self.high, self.first, self.ninth = (
+            drawn[name].to_numpy() for name in (frames.STEP, "mean", "low", "high", "first", "ninth")
+        )
         self.counted = _behind(table)
         self.grid = grid = np.unique(cell.loc[np.isfinite(cell[metric].to_numpy(np.float64)), frames.STEP])
-        by_run = [run for _, run in counted.groupby(list(frames.RUN[2:]), sort=True)]
+        by_run = _by_run(counted, metric)
         self.deciles = len(by_run) > most
         self.runs: list[tuple[npt.NDArray[np.int64], Floats]] = []
-        if self.deciles:
-            at = counted[counted[frames.STEP].isin(self.steps)].groupby(frames.STEP)[metric]
-            self.first, self.ninth = (at.quantile(q).reindex(self.steps).to_numpy() for q in (0.1, 0.9))
-        else:
-            for run in by_run:
-                own = run[run[frames.STEP].isin(grid)]
-                x, y = own[frames.STEP].to_numpy(), own[metric].to_numpy(np.float64)
-                keep = np.arange(x.size) % every == (x.size - 1) % every
-                self.runs.append((x[keep], y[keep]))
-        self.ends = [end for _, run in failed.groupby(list(frames.RUN[2:])) if (end := _end(run, metric))]
+        for steps, values in () if self.deciles else by_run:
+            own = np.isin(steps, grid)
+            keep = np.flatnonzero(own)[::-1][::every][::-1]
+            self.runs.append((steps[keep], values[keep]))
+        finite = (
+            (steps[there], values[there])
+            for steps, values in _by_run(failed, metric)
+            for there in [np.isfinite(values)]
+        )
+        self.ends = [(int(steps[-1]), float(values[-1])) for steps, values in finite if steps.size]
         self.early = [(x[-1], y[-1]) for x, y in self.runs if x.size and x[-1] < grid[-1] and np.isfinite(y[-1])]
 
     @property
@@ -478,7 +479,8 @@ def _density(values: Floats) -> tuple[Floats, Floats]:
 
 def _cells(history: pd.DataFrame, order: Sequence[Cell], called: Mapping[Cell, str] | None) -> dict[str, pd.DataFrame]:
     grouped = {(str(t), str(v)): cell for (t, v), cell in history.groupby(["task", "variant"], observed=True)}
-    name = labels_of(grouped) if called is None or len(grouped) < 2 else called
+    # Where no run has a metric, the report calls nothing by a name.
+    name = called if called and len(grouped) > 1 and grouped.keys() <= called.keys() else labels_of(grouped)
     rank = {cell: place for place, cell in enumerate(order)}
     return {name[cell]: grouped[cell] for cell in sorted(grouped, key=lambda cell: (rank.get(cell, len(rank)), cell))}
 
@@ -487,18 +489,25 @@ def _kept(cell: pd.DataFrame, runs: pd.DataFrame | None) -> tuple[pd.DataFrame, 
     """Return the rows of the runs that enter a mean, and those of failed ones; all, where nothing says which."""
     if runs is None:
         return cell, cell.iloc[:0]
-    keys = list(frames.RUN[2:])
     its = runs[(runs["task"] == str(cell["task"].iloc[0])) & (runs["variant"] == str(cell["variant"].iloc[0]))]
     status = its["status"].to_numpy(dtype=str)
-    own = pd.MultiIndex.from_frame(cell[keys])
     kept = frames.converged(its["seed"].to_numpy(), status)
-    counted, failed = (own.isin(pd.MultiIndex.from_frame(its.loc[w, keys])) for w in (kept, status == "failed"))
-    return cell[counted], cell[failed]
+    own, known = _run(cell), _run(its)
+    return cell[np.isin(own, known[kept])], cell[np.isin(own, known[status == "failed"])]
 
 
-def _end(run: pd.DataFrame, metric: str) -> tuple[int, float] | None:
-    there = run[np.isfinite(run[metric].to_numpy(np.float64))]
-    return (int(there[frames.STEP].iloc[-1]), float(there[metric].iloc[-1])) if len(there) else None
+def _run(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return one number for the seed and the repeat of each row."""
+    return np.asarray((table["seed"].to_numpy() << 20) + table["repeat"].to_numpy())
+
+
+def _by_run(cell: pd.DataFrame, metric: str) -> list[tuple[npt.NDArray[np.int64], Floats]]:
+    """Return the steps and the values of each run, in the order of the rows."""
+    if not len(cell):
+        return []
+    starts = np.flatnonzero(np.diff(_run(cell))) + 1
+    steps, values = cell[frames.STEP].to_numpy(np.int64), cell[metric].to_numpy(np.float64)
+    return [*zip(np.split(steps, starts), np.split(values, starts), strict=True)]
 
 
 def _behind(band: pd.DataFrame) -> str:

@@ -30,14 +30,7 @@ class Histories:
 
     def frame(self, metric: str) -> pd.DataFrame:
         """Return one metric as `frames.history` gives it; `attrs["stride"]`: every so many values are there."""
-        parts = self.logged[metric]
-        lengths = [steps.size for _, steps, _ in parts]
-        table = pd.DataFrame({
-            name: np.repeat(np.array([getattr(m, name) for m, _, _ in parts]), lengths) for name in frames.RUN
-        } | {
-            frames.STEP: np.concatenate([steps for _, steps, _ in parts]),
-            metric: np.concatenate([values for _, _, values in parts]),
-        })  # fmt: skip
+        table = frames.stacked([(member, steps, {metric: values}) for member, steps, values in self.logged[metric]])
         table.attrs["stride"] = self.strides[metric]
         return table
 

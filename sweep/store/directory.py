@@ -8,10 +8,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
@@ -267,26 +267,33 @@ class Store:
 
         Raises: IntegrityError when they are not those that a record answers for.
         """
-        path = self._history(member)
-        return history.read(path) if path is not None else []
+        with self._history(member) as stream:
+            return history.parse(stream.read())
 
     def table(self, member: Member) -> Table | list[Row]:
         """`history` by column, which takes half the time, or by row where the rows are not alike."""
-        path = self._history(member)
-        return history.table(path) if path is not None else []
+        with self._history(member) as stream:
+            return history.table(stream.read())
 
     def rows(self, member: Member) -> Iterator[Row]:
         """`history` row by row, of any length. Raises: IntegrityError, before the first."""
-        path = self._history(member)
-        if path is not None:
-            yield from history.stream(path)
+        with self._history(member) as stream:
+            yield from history.stream(stream)
 
-    def _history(self, member: Member) -> Path | None:
-        if member.record is not None:
-            name = history_of(member.record)
-            return self.file(member, name) if name in member.record.artifacts else None
-        folder = member.folder
-        return inside(self.path, folder / HISTORY) if folder else None
+    @contextmanager
+    def _history(self, member: Member) -> Iterator[IO[bytes]]:
+        """Open what a run logged, once; an absent file is empty. Raises: IntegrityError."""
+        name = "" if member.record is None else history_of(member.record)
+        folder = member.folder if member.record is None else None
+        path = inside(self.path, folder / HISTORY) if folder else None
+        if member.record is not None and name in member.record.artifacts:
+            with self._checked(member, name) as (_, stream):
+                yield stream
+        elif path is not None and path.exists():
+            with atomic.opened(path) as stream:
+                yield stream
+        else:
+            yield BytesIO()
 
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -97,34 +97,23 @@ def _row(found: Any) -> Row | None:
 
 def read(path: Path) -> list[Row]:
     """Return `parse` of a file; an absent one is an empty history."""
-    try:
-        return parse(_whole(path))
-    except FileNotFoundError:
-        return []
+    with suppress(FileNotFoundError), atomic.opened(path) as source:
+        return parse(source.read())
+    return []
 
 
-def _whole(path: Path) -> bytes:
-    with atomic.opened(path) as stream:
-        return stream.read()
-
-
-def table(path: Path) -> Table | list[Row]:
-    """`tabulate` of a file where that is possible, else the rows of `read`."""
-    try:
-        data = _whole(path)
-    except FileNotFoundError:
-        return []
+def table(data: bytes) -> Table | list[Row]:
+    """Return `tabulate` where that is possible, else the rows of `parse`."""
     found = tabulate(data)
     return parse(data) if found is None else found
 
 
-def stream(path: Path) -> Iterator[Row]:
-    """Yield the rows of `read`, a mebibyte at a time: for histories that memory cannot hold."""
-    with suppress(FileNotFoundError), atomic.opened(path) as source:
-        rest = b""
-        while chunk := source.read(1 << 20):
-            whole, end, rest = (rest + chunk).rpartition(b"\n")
-            yield from parse(whole + end)
+def stream(source: IO[bytes]) -> Iterator[Row]:
+    """Yield the rows of `parse`, a mebibyte at a time: for histories that memory cannot hold."""
+    rest = b""
+    while chunk := source.read(1 << 20):
+        whole, end, rest = (rest + chunk).rpartition(b"\n")
+        yield from parse(whole + end)
 
 
 def last(path: Path) -> Row | None:

@@ -1,4 +1,4 @@
-"""A command that only reads scans a directory once, and reads each file of predictions once."""
+"""A command that only reads scans a directory once, and reads each history and each file of predictions once."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def made(path: Path) -> Store:
         return {
             "metrics": {"test/accuracy": accuracy, "test/nll": normal(spec.seed)},
             "predictions": {"test": saved(probs[spec.seed], targets)},
+            "history": [{"step": step, "val/loss": normal(step)} for step in (1, 2)],
         }
 
     return sweep_of(path, outcome, seeds=range(4), variants=(A, B))
@@ -35,7 +36,7 @@ _opened: Counter[str] = Counter()
 
 
 def _seen(event: str, args: tuple[Any, ...]) -> None:
-    if event == "open" and str(args[0]).endswith((".npz", "record.json")):
+    if event == "open" and str(args[0]).endswith((".npz", ".jsonl", "record.json")):
         _opened[str(args[0])] += 1
 
 
@@ -47,7 +48,7 @@ def hook() -> None:
 
 @pytest.fixture
 def opened(hook: None) -> Counter[str]:
-    """How often each record, and each file of predictions, is opened."""
+    """How often each record, each history and each file of predictions is opened."""
     _opened.clear()
     return _opened
 
@@ -62,6 +63,7 @@ def test_a_command_reads_each_file_once(
     assert main([words[0], "d", *words[1:]]) == 0
     assert sum(name.endswith("record.json") for name in opened) == 8
     assert any(name.endswith(".npz") for name in opened)
+    assert sum(name.endswith(".jsonl") for name in opened) == (8 if "--html" in words else 0)
     assert set(opened.values()) == {1}
 
 
@@ -74,6 +76,7 @@ def test_results_read_each_file_once_whatever_is_asked(tmp_path: Path, opened: C
     assert found._repr_html_()
     assert found.plot("seeds").axes
     assert found.plot("differences").axes
+    assert found.plot("curves").axes
     assert found.compare().pairs
     assert sum(name.endswith("record.json") for name in opened) == 8
     assert any(name.endswith(".npz") for name in opened)
