@@ -1,15 +1,14 @@
 """The size curve: what a random ensemble of k of these members is expected to score, for every k.
 
 Scores that are quadratic in the prediction (Brier, MSE, CRPS) have the expectation over all k-subsets in closed form.
-Of the others every subset of a size is scored where there are few, else the prefixes of balanced random orders.
+Of the others every subset of few members is scored, else the prefixes of balanced random orders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from math import comb, log
+from math import log
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from sweep.errors import EnsembleError
 
 Bools = npt.NDArray[np.bool_]
 
-OF_A_SIZE = 500  # subsets of a size up to which every one of them is scored
+FEW = 10  # members of which every subset is scored
 ORDERS = 64
 
 
@@ -132,44 +131,36 @@ class Walk:
 
 
 def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[float, ...]], seed: int = 0) -> Walk:
-    """Score subsets of the members (members, …): all of a size up to OF_A_SIZE, else prefixes of balanced orders.
+    """Score every subset of few members (members, …), else the prefixes of balanced orders.
 
     join: what makes one of two members, np.add or np.logaddexp; scores: of what is joined, and of how many.
     """
     count = len(parts)
-    few = [size for size in range(1, count + 1) if comb(count, size) <= OF_A_SIZE]
-    orders = orders_of(count, seed) if len(few) < count else np.zeros((0, count), dtype=np.int64)
-    if len(few) < count:  # orders that begin with each member equally often have those sizes as they are
-        few = [size for size in few if 1 < size < count - 1]
     chosen, values = [], []
-    for subset, joined in (one for size in few for one in _every(parts, join, size)):
+    for subset, joined in _every(parts, join) if count <= FEW else _prefixes(parts, join, orders_of(count, seed)):
         chosen.append(np.bincount(subset, minlength=count).astype(bool))
         values.append(scores(joined, len(subset)))
+    sizes = np.arange(1, count + 1)
+    exact = (count <= FEW) | (sizes == count) | ((count <= ORDERS) & np.isin(sizes, (1, count - 1)))
+    return Walk(np.array(chosen), np.array(values), exact)
+
+
+def _every(
+    parts: Floats, join: np.ufunc, inside: tuple[int, ...] = (), joined: Floats | None = None
+) -> Iterator[tuple[Sequence[int], Floats]]:
+    """Yield every subset that holds `inside` and later members, with its members joined."""
+    for member in range(inside[-1] + 1 if inside else 0, len(parts)):
+        grown = parts[member] if joined is None else join(joined, parts[member])
+        yield (*inside, member), grown
+        yield from _every(parts, join, (*inside, member), grown)
+
+
+def _prefixes(parts: Floats, join: np.ufunc, orders: Ints) -> Iterator[tuple[Ints, Floats]]:
+    """Yield every prefix of the orders with its members joined, in place."""
     for order in orders:
-        joined, inside = parts[order[0]].copy(), np.zeros(count, dtype=bool)
+        joined = parts[order[0]].copy()
         for size, member in enumerate(order, 1):
-            inside[member] = True
-            if size > 1:
-                join(joined, parts[member], out=joined)
-            if size not in few:
-                chosen.append(inside.copy())
-                values.append(scores(joined, size))
-    free = (1, count - 1) if count <= ORDERS else ()
-    exact = np.array([size in few or size == count or size in free for size in range(1, count + 1)])
-    return Walk(np.array(chosen), np.array(values), exact if len(orders) else np.ones(count, dtype=bool))
-
-
-def _every(parts: Floats, join: np.ufunc, size: int) -> Iterator[tuple[tuple[int, ...], Floats]]:
-    """Every subset of a size with its members joined; what two in a row begin with is joined once."""
-    made: list[Floats] = []
-    last: tuple[int, ...] = ()
-    for subset in combinations(range(len(parts)), size):
-        same = next((at for at, (a, b) in enumerate(zip(subset, last, strict=False)) if a != b), 0)
-        del made[same:]
-        for member in subset[same:]:
-            made.append(join(made[-1], parts[member]) if made else parts[member])
-        last = subset
-        yield subset, made[-1]
+            yield order[:size], join(joined, parts[member], out=joined) if size > 1 else joined
 
 
 def orders_of(count: int, seed: int) -> Ints:

@@ -94,19 +94,6 @@ def reason(member: Member) -> str:
     return f"failed: {failure.kind}" if failure is not None else member.status
 
 
-def gather(
-    store: Store,
-    split: str = "test",
-    *,
-    variant: str | None = None,
-    task: str | None = None,
-    members: Sequence[str | int] | None = None,
-    allow_missing: bool = False,
-) -> Members:
-    """Return the matched predictions of a run directory for one split; see `choose` and `stack`."""
-    return matched(store, choose(store, variant=variant, task=task, members=members), split, allow_missing)
-
-
 def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bool = False) -> Members:
     """Return the matched predictions of chosen runs for one split; see `stack` for what is refused."""
     runs = [(label, one) for label, one in chosen.runs if store.has(one, PREDICTIONS.format(split=split))]

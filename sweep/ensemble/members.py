@@ -74,21 +74,12 @@ class Values(Matched):
 Members = Classes | Values
 
 
-def stack(
-    predictions: Iterable[tuple[str, Predictions]],
-    *,
-    split: str = "test",
-    missing: Sequence[tuple[str, str]] = (),
-    allow_missing: bool = False,
-) -> Members:
+def stack(predictions: Iterable[tuple[str, Predictions]], *, split: str = "test") -> Members:
     """Match (label, predictions) pairs by example id and freeze them; input order never matters.
 
-    missing: (label, reason) of planned members without predictions; refused unless allow_missing.
     Raises EnsembleError naming the member and the row for ids, targets, shapes or classes that differ, logits
     in place of probabilities, rows that do not sum to one, NaN, and variances that are not positive.
     """
-    absent = tuple(sorted(missing, key=lambda pair: natural(pair[0])))
-    refuse_missing(absent, split, allow_missing)
     pairs = sorted(predictions, key=lambda pair: natural(pair[0]))
     labels = tuple(label for label, _ in pairs)
     if len(labels) < 2:
@@ -122,10 +113,10 @@ def stack(
     if "probs" in columns:
         known = _indices(targets, columns["probs"].shape[2], ids, split)
         known.flags.writeable = False
-        return Classes(split, labels, ids, absent, known, columns["probs"])
+        return Classes(split, labels, ids, (), known, columns["probs"])
     numbers = _numbers(targets, ids, split)
     numbers.flags.writeable = False
-    return Values(split, labels, ids, absent, numbers, columns["mean"], columns.get("var"))
+    return Values(split, labels, ids, (), numbers, columns["mean"], columns.get("var"))
 
 
 def refuse_missing(absent: Sequence[tuple[str, str]], split: str, allow_missing: bool) -> None:

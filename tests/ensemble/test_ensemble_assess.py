@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -369,12 +370,7 @@ def test_a_temperature_at_the_end_of_its_range_is_noted():
 
 def test_missing_members_are_said_in_the_output():
     probs, targets = classes(3, 40, 3)
-    members = stack(
-        [(f"seed{i}", saved(p, targets)) for i, p in enumerate(probs)],
-        missing=[("seed7", "failed: diverged")],
-        allow_missing=True,
-    )
-    found = assess(members)
+    found = assess(replace(together(probs, targets), missing=(("seed7", "failed: diverged"),)))
     assert notes_of(found)[0] == "built without seed7 (failed: diverged)"
     assert to_json(found)["missing"] == [{"member": "seed7", "reason": "failed: diverged"}]
     assert "2 members: no interval over seeds" in notes_of(assess(together(probs[:2], targets)))

@@ -17,13 +17,17 @@ from torch import nn
 import sweep
 from sweep.ensemble import assess
 from sweep.ensemble.assess import entropy_split, variance_split
-from sweep.ensemble.gather import choose, gather
+from sweep.ensemble.gather import choose, matched
 from sweep.ensemble.load import Rows, load_ensemble
 from sweep.ensemble.predict import predict, predict_file
 from sweep.ensemble.program import export
 from sweep.ensemble.serve import SMALL, About, Ensemble, Loop, Prediction, by_pixel
 from sweep.errors import EnsembleError, IntegrityError
 from sweep.store import Store
+
+
+def gather(store: Store, split: str = "test", *, allow_missing: bool = False, **chosen: Any) -> Any:
+    return matched(store, choose(store, **chosen), split, allow_missing)
 
 
 class Echo(nn.Module):
