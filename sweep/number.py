@@ -64,11 +64,19 @@ def _limit(value: float | None, decimals: int | None, sign: bool) -> str:
 def around(mean: float, half_width: float | None, *, percent: bool = False) -> str:
     """Return "0.921 ± 0.013", with percent "92.1 ± 1.3". Without a half-width the mean to four digits.
 
-    A half-width of 0 (equal values) is printed as "± 0" beside the mean to four digits.
+    A half-width of 0 (equal values) is printed as "± 0" beside the mean to four digits. Where only the mean
+    would be written with an exponent both share it: "(8.68 ± 0.48)e+10".
     """
     decimals = places(half_width, percent=percent)
-    if decimals is not None:
-        return f"{number(mean, decimals, percent=percent)} ± {number(half_width, decimals, percent=percent)}"
+    if decimals is not None and half_width is not None:
+        text, spread = (number(value, decimals, percent=percent) for value in (mean, half_width))
+        exponent = 0 if "e" in spread else int(text.partition("e")[2] or 0)
+        if exponent:
+            exact = (_decimal(value, percent).scaleb(-exponent, _EXACT) for value in (mean, half_width))
+            centre, half = (_written(value, decimals + exponent) for value in exact)
+            if "e" not in centre + half:
+                return f"({centre} ± {half})e{exponent:+03d}"
+        return f"{text} ± {spread}"
     alone = _alone(mean, percent)
     return alone if half_width is None else f"{alone} ± {number(half_width, percent=percent)}"
 

@@ -12,7 +12,6 @@ from sweep.errors import listed
 from sweep.number import around, limits, number, percent, places
 from sweep.report import document
 from sweep.report import pairs as facts
-from sweep.report.comparison_table import latex, markdown
 from sweep.report.document import Document, Kind, Note, Section, Table
 from sweep.report.pair_sentence import over, planned, reading, sentence, stamp, stamp_of, unadjusted
 from sweep.report.remarks import design, said_of
@@ -111,6 +110,41 @@ def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
     return document.text(view(found), width=width, color=color)
 
 
+def markdown(found: Comparison) -> str:
+    """Return the pairs as a Markdown table with footnotes, for a paper."""
+    return document.markdown(document.of(_paper(found)))
+
+
+def latex(found: Comparison) -> str:
+    """Return the table of `markdown` as LaTeX; needs only the booktabs package."""
+    return document.latex(document.of(_paper(found)))
+
+
+def _paper(found: Comparison) -> Table:
+    header, *rows = facts.overview(found, paper=True)
+    bold = frozenset((i, 1) for i, pair in enumerate(found.pairs) if pair.verdict != "none")
+    return Table(header, rows, bold=bold, notes=[*_footnotes(found)])
+
+
+def _footnotes(found: Comparison) -> Iterator[str]:
+    methods = sorted({pair.interval.method for pair in found.pairs if pair.interval is not None})
+    what = sorted({over(pair) for pair in found.pairs})
+    yield f"{design(found.design)}; intervals: {', '.join(methods) or 'none'} ({', '.join(what)})."
+    if len(found.pairs) > 1:
+        yield (
+            f"p values are Holm's over {len(found.pairs)} pairs; Bonferroni intervals hold for all of them together at"
+            f" {percent(found.level)}."
+        )
+    if any(pair.failures for pair in found.pairs):
+        yield "With failures P ranks a failed seed worst; means and intervals are of those that converged."
+    yield from (f"{said[0].upper()}{said[1:]}." for said in facts.stamps(found))
+    for looks in sorted({unadjusted(pair.looks) for pair in found.pairs if pair.sequenced}):
+        yield f"P and g are {looks}; the confidence sequence needs no adjustment."
+    if any(pair.verdict != "none" for pair in found.pairs):
+        yield "Bold: shown to differ."
+    yield from (f"Warning: {said_of(remark)}." for remark in found.remarks)
+
+
 def sides_of(found: Comparison, task: str) -> dict[str, Side]:
     """Return the arms of a task, in their order."""
     sides = {side.name: side for pair in found.pairs if pair.task == task for side in (pair.a, pair.b)}
@@ -144,8 +178,9 @@ def standing(found: Comparison, task: str) -> Iterator[str]:
 
 
 def _sentences(found: Comparison) -> Iterator[Note]:
-    """Yield a sentence for each pair that is significant or of which a side failed."""
-    chosen = [pair for pair in found.pairs if pair.verdict != "none" or pair.failures]
+    """Yield a sentence for each pair whose difference is significant, in the means or in how many failed."""
+    sure = 1 - found.level
+    chosen = [pair for pair in found.pairs if pair.verdict != "none" or (pair.failures and pair.failures.p <= sure)]
     ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
     for pair in ordered[:MOST_PAIRS]:
         yield Note(facts.of_task(pair.task) + sentence(pair, found.goal, family=len(found.pairs)))

@@ -68,7 +68,6 @@ class Figure:
 class Section:
     title: str = ""
     items: Sequence[Note | Table | Figure] = ()
-    key: str = ""  # its anchor in a page
 
 
 @dataclass(frozen=True)
@@ -353,9 +352,8 @@ def _styled(kind: str, of: str = "") -> Markup:
 def _fragment(document: Document, level: int, styled: Callable[..., Markup]) -> Markup:
     parts = [_heading(document.title, level)]
     for section in document.sections:
-        anchor = Markup(' id="{}"').format(section.key) if section.key else ""
         items = [_heading(section.title, level + bool(document.title)), *(_in_html(i, styled) for i in section.items)]
-        parts.append(Markup("<section{}>{}</section>\n").format(anchor, _joined(items)))
+        parts.append(Markup("<section>{}</section>\n").format(_joined(items)))
     return _joined(parts)
 
 

@@ -168,7 +168,11 @@ class Numbers(Formatter):
         return number(value, digits=8)
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
-        found = [self(value) for value in values]
+        near = 1e-6 * max((abs(value) for value in values), default=0.0)
+        for digits in range(1, 9):  # the fewest that tell what the ticks are
+            found = [number(value, digits=digits) for value in values]
+            if all(abs(float(text) - value) <= near for text, value in zip(found, values, strict=True)):
+                break
         if any("e" in one for one in found):
             return found
         decimals = max((len(one.partition(".")[2]) for one in found), default=0)

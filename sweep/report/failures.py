@@ -12,7 +12,7 @@ from sweep.store.record import IN_WORDS
 from sweep.variants import without_hash
 from sweep.words import shown
 
-NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
+NUMBER = re.compile(r"[-+]?(?:0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 
 
 def groups_of(causes: Sequence[Cause]) -> list[tuple[Cause, ...]]:

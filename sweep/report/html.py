@@ -35,7 +35,7 @@ from sweep.report.document import Document, Note, Table
 from sweep.report.ensembles import Pooled, pooled
 from sweep.report.figures import Size
 from sweep.report.remarks import said_of
-from sweep.report.sentence import Headline, leading, rates, standing
+from sweep.report.sentence import leading, rates, standing
 from sweep.report.worded import Report, build
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
@@ -77,7 +77,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
                    goals=store.manifest.config.get("goals"), ratio=report.ratio)  # fmt: skip
     varied = {row.metric for row in report.rows if row.n and row.sd != 0}
     rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
-    causes, parts = _grouped(report), Parts()
+    causes, parts, said = _grouped(report), Parts(), standing(report)
     first = leader.variant if (leader := leading(report.primary_rows)) else ""
     ensembles: list[Pooled] = parts.made("the ensembles", lambda: list(pooled(store, report, first)), [])
     answers: dict[str, Any] = {
@@ -88,7 +88,8 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
             "default-src 'none'", f"style-src {digest(style)}", f"script-src {digest(script)}", "img-src data:",
             "base-uri 'none'", "form-action 'none'",
         ]),
-        "headline": _headline(report),
+        "headlines": said[:MOST_TASKS],
+        "untold": len(said[MOST_TASKS:]),
         "leading": parts.made("the picture of each seed", lambda: _both(
             partial(draw, report.primary), "p", f"each seed's {shown(report.primary)}"
         ) if any(row.n for row in report.primary_rows) else "", ""),
@@ -159,12 +160,6 @@ def _template() -> Any:
     return made.from_string(_asset("report.html"))
 
 
-def _headline(report: Report) -> Headline:
-    """Return the value of the only variant, or which variant is best of the only task."""
-    said = standing(report)
-    return said[0] if len(said) == 1 else Headline(shown(report.primary), f"of {len(report.primary_rows)} variants")
-
-
 def _grouped(report: Report) -> list[dict[str, str]]:
     """Return the runs without a result by what went wrong and where."""
     made = []
@@ -216,10 +211,9 @@ def _curve_cards(
     cards: list[Card] = []
     for i, metric in enumerate(wanted[:MOST_CURVES]):
         history = found.frame(metric)
-        for task in [*dict.fromkeys(history["task"])][:MOST_TASKS]:
-            if not np.isfinite(history.loc[history["task"] == task, metric]).any():
+        for task, found_of in [*history.groupby("task", observed=True)][:MOST_TASKS]:
+            if not np.isfinite(found_of[metric]).any():
                 continue
-            found_of = history[history["task"] == task]
             title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
             wide = not cards or len({variant for _, variant in order}) > figures.MOST_TOGETHER
             name = f"c{i}-{len(cards)}"
@@ -270,8 +264,13 @@ def _citation(report: Report) -> str:
 
 
 def _bibtex(report: Report) -> str:
-    version = report.versions.get("seed-sweep", "")
     return "\n".join([
-        "@software{seed_sweep,", "  title   = {sweep: training over many seeds},", f"  version = {{{version}}},",
-        "  note    = {Python package seed-sweep}", "}",
+        "@software{sweep,",
+        "  title = {sweep: training over many seeds, with what the spread means},",
+        "  author = {{The sweep authors}},",
+        "  year = {2026},",
+        f"  version = {{{report.versions.get('seed-sweep', '')}}},",
+        "  note = {Python package seed-sweep},",
+        "  license = {Apache-2.0}",
+        "}",
     ])  # fmt: skip

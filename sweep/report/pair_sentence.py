@@ -100,8 +100,12 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
     found = pair.difference
     if found is None:
         empty = [shown(side.name) for side in (pair.a, pair.b) if side.n == 0]
-        none = " and ".join(empty) or "no shared seed"
-        return f"nothing can be said of {metric}: {none} has no value of it."
+        none = (
+            f"{' and '.join(empty)} {'have' if len(empty) > 1 else 'has'} no value of it"
+            if empty
+            else "no shared seed has one"
+        )
+        return f"nothing can be said of {metric}: {none}."
     if found.interval is None:
         return f"{metric} of {a} is {_by(pair, goal)} that of {b}, but one seed has no spread: this shows nothing."
     if found.error == 0:

@@ -136,23 +136,39 @@ def flattery(pair: Pair) -> str:
     return f"the best seed flatters by chance alone ({said}): nothing here selects by it"
 
 
-def overview(found: Comparison) -> Rows:
-    """Return one row per pair."""
-    sure = f"Bonferroni {percent(bonferroni_level(found.level, len(found.pairs)), 4)} CI"
-    rows: Rows = [["pair", "difference", sure, "p (Holm)", better(found)]]
+def overview(found: Comparison, *, paper: bool = False) -> Rows:
+    """Return one row per pair; for a paper with the names of its arms, the effect, the seeds and the failures."""
+    several = len(found.pairs) > 1
+    each = percent(bonferroni_level(found.level, max(1, len(found.pairs))), 4)
+    sure = f"Bonferroni {each} CI" if several else f"{percent(found.level)} CI"
+    what = f"{shown(found.metric)} difference" if paper else "difference"
+    header = ["A - B" if paper else "pair", what, sure, "p (Holm)" if several else "p", better(found)]
+    rows: Rows = [header + ["g", "n", "failed"] * paper]
     for pair in found.pairs:
-        label = f"{of_task(pair.task)}{letter_of(found, pair.a.name)} - {letter_of(found, pair.b.name)}"
-        rows.append([label, *numbers(pair, pair.simultaneous, scale(pair.interval))])
+        letters = f"{letter_of(found, pair.a.name)} - {letter_of(found, pair.b.name)}"
+        label = pair_label(pair) if paper else f"{of_task(pair.task)}{letters}"
+        interval = pair.simultaneous if several else pair.interval
+        rows.append([label, *_numbers(pair, interval), *(_more(pair) if paper else ())])
     return rows
 
 
-def numbers(pair: Pair, interval: Interval | None, places: int | None) -> list[str]:
+def _numbers(pair: Pair, interval: Interval | None) -> Row:
     """Return the cells of a pair: its difference with this interval, p after Holm, and P(A > B)."""
+    places = scale(pair.interval)
     return [
         "—" if pair.difference is None else signed(pair.difference.estimate, places),
         "none" if interval is None else limits(interval, places, sign=True),
         "—" if pair.p_holm is None else p_cell(pair.p_holm),
         "—" if pair.superiority is None else probability(pair.superiority.probability),
+    ]
+
+
+def _more(pair: Pair) -> Row:
+    made, a, b = pair.difference, pair.a, pair.b
+    return [
+        "—" if pair.effect is None else signed(pair.effect.g, 2),
+        f"{a.n}, {b.n}" if made is None or not made.paired else f"{made.n_a} pairs",
+        f"{failed_of(a.failed, a.ok)}, {failed_of(b.failed, b.ok)}",
     ]
 
 

@@ -39,7 +39,7 @@ def made(names: list[str] = NAMES) -> Document:
         Note("sweep report x --format latex " * 8, "command", "next"),
     )
     return Document(
-        "title", (Section("one", (*notes, table), "one"), Section("", (Figure("a curve", Markup("<svg/>"), "c.pdf"),)))
+        "title", (Section("one", (*notes, table)), Section("", (Figure("a curve", Markup("<svg/>"), "c.pdf"),)))
     )
 
 

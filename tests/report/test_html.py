@@ -193,7 +193,7 @@ def test_a_metric_that_is_logged_rarely_is_not_lost_between_the_strides(tmp_path
 def test_the_band_of_a_thinned_history_is_that_of_the_whole_one_where_it_is_drawn(tmp_path):
     store = long(tmp_path / "run", 9000)
     found = frames.band(histories.read(store, store.scan()).frame("loss"), "loss")
-    whole = frames.band(frames.history(store, ["loss"]), "loss")
+    whole = frames.band(frames.history(store), "loss")
     expected = whole[whole["step"].isin(found["step"])].reset_index(drop=True)
     assert len(found) > 100
     pd.testing.assert_frame_equal(found, expected)
@@ -234,3 +234,24 @@ def test_a_page_of_two_variants_is_no_larger_than_its_pictures_need(told):
     pictures = re.findall("<svg.*?</svg>", told[0], re.DOTALL)
     assert max(map(len, pictures)) < 32_000
     assert len(told[0]) < 400_000
+
+
+def test_each_task_has_its_verdict_at_the_top(tmp_path):
+    store = sweep_of(
+        tmp_path / "d", lambda s: {"metrics": {"test/accuracy": normal(s.seed) + 0.1 * (s.variant == "b-00000b")}},
+        seeds=range(8), variants=["a-00000a", "b-00000b"], tasks=["one", "two"],
+    )  # fmt: skip
+    top = page(store).partition("<nav")[0]
+    for task in ("one", "two"):
+        assert f"{task}: B (b) is best: test/accuracy" in top
+    assert top.count("95 % CI over seeds") == 1
+
+
+def test_curves_are_drawn_where_every_run_failed(tmp_path):
+    rows = [{"step": step, "train/loss": 1.0 / step} for step in (1, 2)]
+    store = sweep_of(
+        tmp_path / "d", lambda s: {"failure": failure(), "history": rows}, variants=["a-00000a", "b-00000b"]
+    )
+    text = page(store)
+    assert "could not be made" not in text
+    assert "failed run" in text
