@@ -27,7 +27,10 @@ from sweep.number import number
 # has a second set for its dark theme.
 COLORS = ("#0072b2", "#d55e00", "#119977", "#6b1030", "#5a3fd8")
 DARK = ("#4aa8e8", "#e8792e", "#8ff0cf", "#ffe08a", "#8a6cff")
-FAILED = COLORS[1]
+# One colour has one meaning in every picture: what was measured, what went wrong (a failed run, a wrong answer),
+# what was calibrated. Variants that share axes have those colours that mean nothing else.
+MEASURED, WRONG, CALIBRATED = COLORS[:3]
+VARIANTS = (MEASURED, *COLORS[3:])
 INK, SOFT, RULE, PAPER = "#000000", "#5a626b", "#d5d9de", "#ffffff"
 CLASSES = {**{color: str(i) for i, color in enumerate(COLORS)}, SOFT: "soft", RULE: "rule", PAPER: "paper"}
 
@@ -49,7 +52,7 @@ RC: Mapping[str, Any] = {
     "axes.linewidth": 0.7,
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-4, 6),
-    "axes.prop_cycle": cycler(color=COLORS),
+    "axes.prop_cycle": cycler(color=VARIANTS),
     "axes.axisbelow": True,
     "grid.color": RULE,
     "grid.linewidth": 0.7,

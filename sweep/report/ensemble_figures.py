@@ -12,13 +12,12 @@ from sweep.ensemble import Assessment, Classification
 from sweep.errors import StatisticsError
 from sweep.goals import ARROWS, direction
 from sweep.number import number, percent, places
-from sweep.report.drawing import COLORS, FAILED, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style
+from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Numbers, Size, breadth, lines, style
 from sweep.report.worth_view import source
 from sweep.words import plural, shown
 
 MOST_MEMBERS = 40  # of a matrix
 MOST_POINTS = 200  # of a risk-coverage curve
-CALIBRATED = COLORS[2]  # of what was calibrated, wherever it is drawn
 
 
 def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") -> Figure:
@@ -35,8 +34,8 @@ def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") ->
     with style(size):
         frame = _frame(size, f"expected score of k members, {percent(one.level)} band over seeds (jackknife)")
         axes = frame.panels[0]
-        axes.fill_between(sizes, one.low, one.high, color=COLORS[0], alpha=0.2, lw=0)
-        axes.plot(sizes, one.value, "o-" if len(sizes) <= 20 else "-", ms=4, color=COLORS[0])
+        axes.fill_between(sizes, one.low, one.high, color=MEASURED, alpha=0.2, lw=0)
+        axes.plot(sizes, one.value, "o-" if len(sizes) <= 20 else "-", ms=4, color=MEASURED)
         axes.axhline(one.value[-1], color=SOFT, lw=0.8, ls=":")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("members")
@@ -57,7 +56,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
         axes = frame.panels[0]
         axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=":")
         for name, diagram, ece, color, mark in (
-            ("raw", made.diagram_before, made.before["ece"], COLORS[0], "s"),
+            ("raw", made.diagram_before, made.before["ece"], MEASURED, "s"),
             ("calibrated", made.diagram_after, made.after["ece"], CALIBRATED, "o"),
         ):
             axes.errorbar(
@@ -80,8 +79,8 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
         area = number(found.risk.area, 4)
         frame = _frame(size, f"the surest first, on {shown(found.split, 20)}; area {area}")
         axes = frame.panels[0]
-        axes.fill_between(share, 0, risk, color=COLORS[0], alpha=0.15, lw=0)
-        axes.plot(share, risk, color=COLORS[0])
+        axes.fill_between(share, 0, risk, color=MEASURED, alpha=0.15, lw=0)
+        axes.plot(share, risk, color=MEASURED)
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="share of examples answered", ylabel="error rate among them")
         return _placed(frame)
 
@@ -123,7 +122,7 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
 def _cell(x: int, y: int, strength: float) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=COLORS[0], alpha=strength, edgecolor=PAPER, lw=1)
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=MEASURED, alpha=strength, edgecolor=PAPER, lw=1)
 
 
 def uncertainty(
@@ -140,7 +139,7 @@ def uncertainty(
         frame = _frame(size, f"{part} uncertainty{meaning} on {shown(found.split, 20)}", above=2.9)
         axes = frame.panels[0]
         looks: Any = {"right": {"histtype": "stepfilled", "alpha": 0.35}, "wrong": {"histtype": "step", "lw": 1.8}}
-        for which, name, color in ((right, "right", COLORS[0]), (~right, "wrong", FAILED)):
+        for which, name, color in ((right, "right", MEASURED), (~right, "wrong", WRONG)):
             if which.any():
                 share = np.full(int(which.sum()), 100 / which.sum())
                 label = f"{name}: {plural(int(which.sum()), 'example')}, mean {number(float(values[which].mean()), 3)}"

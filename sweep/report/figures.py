@@ -20,7 +20,22 @@ from sweep.errors import StatisticsError, listed
 from sweep.goals import ARROWS, direction
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import distinct
-from sweep.report.drawing import COLORS, FAILED, INK, PAPER, SOFT, Frame, Numbers, Size, breadth, lines, style, wrapped
+from sweep.report.drawing import (
+    COLORS,
+    INK,
+    MEASURED,
+    PAPER,
+    SOFT,
+    VARIANTS,
+    WRONG,
+    Frame,
+    Numbers,
+    Size,
+    breadth,
+    lines,
+    style,
+    wrapped,
+)
 from sweep.report.drawing import inline as inline
 from sweep.report.drawing import save as save
 from sweep.report.sentence import count_of, scope
@@ -36,7 +51,7 @@ Cell = tuple[str, str]
 MOST_DOTS = 50  # seeds of a variant that are dots; of more, their density is drawn
 MOST_ROWS = 40  # variants in a picture
 MOST_ROWS_NARROW = 12  # in one as wide as a column or a phone
-MOST_TOGETHER = 3  # variants whose curves share one pair of axes; more have a panel each
+MOST_TOGETHER = len(VARIANTS)  # variants whose curves share one pair of axes; more have a panel each
 MOST_PANELS = 12
 MOST_PANELS_NARROW = 6
 MOST_RUNS = 10  # runs of a variant with a line of their own, half in a panel; of more, the band of their deciles
@@ -132,15 +147,15 @@ def _row(axes: Axes, place: int, row: Any, seeds: npt.NDArray[np.int64], its: Fl
         digits = places(row.sd)
         hints = [f"seed {s}: {number(float(v), None if digits is None else digits + 1)};"
                  for s, v in zip(seeds, its, strict=True)]  # fmt: skip
-        axes.plot(its, place - 0.1 + _stacked(its), "o", ms=4.5, mec="none", color=COLORS[0], alpha=0.8,
+        axes.plot(its, place - 0.1 + _stacked(its), "o", ms=4.5, mec="none", color=MEASURED, alpha=0.8,
                   gid="|".join(hints))  # fmt: skip
     elif its.size:
         at, height = _density(its)
-        axes.fill_between(at, place + 0.06, place + 0.06 - 0.42 * height, color=COLORS[0], alpha=0.35, lw=0)
+        axes.fill_between(at, place + 0.06, place + 0.06 - 0.42 * height, color=MEASURED, alpha=0.35, lw=0)
     if row.n > 1:
-        axes.plot([row.low, row.high], [place + 0.2] * 2, "-", color=COLORS[0], lw=2.4, solid_capstyle="butt")
+        axes.plot([row.low, row.high], [place + 0.2] * 2, "-", color=MEASURED, lw=2.4, solid_capstyle="butt")
     if row.n:
-        axes.plot([row.mean], [place + 0.2], "D", ms=6, mec="none", color=COLORS[0])
+        axes.plot([row.mean], [place + 0.2], "D", ms=6, mec="none", color=MEASURED)
 
 
 def forest(found: Comparison, *, task: str | None = None, size: Size = "screen") -> Figure:
@@ -172,7 +187,7 @@ def forest(found: Comparison, *, task: str | None = None, size: Size = "screen")
         axes.axvline(0, color=SOFT, lw=1)
         value_of = []
         for place, (_, value, low, high, sure) in enumerate(rows):
-            color = COLORS[0] if sure else SOFT
+            color = MEASURED if sure else SOFT
             axes.plot([low, high], [place, place], "-", color=color, lw=2.4, solid_capstyle="butt")
             axes.plot([value], [place], "D", ms=6.5, mew=1.4, mec=color, color=color if sure else PAPER)
             digits = places((high - low) / 2)
@@ -313,7 +328,7 @@ class Curves:
                 if self.apart:
                     axes.plot(first.steps, np.clip(first.mean, *within), color=SOFT, lw=1, ls="--")
                     axes.set_title(titles[place], y=1)
-                one.draw(axes, COLORS[0 if self.apart else place], within)
+                one.draw(axes, VARIANTS[0 if self.apart else place], within)
             if key and self.apart:
                 frame.figure.legend(handles=key, loc="lower left", bbox_to_anchor=(0, 0), borderpad=0, ncols=2)
             elif key:
@@ -391,7 +406,7 @@ class _Bands:
             between = np.clip(self.low, *within), np.clip(self.high, *within)
             axes.fill_between(self.steps, *between, color=color, alpha=0.28, lw=0)
         axes.plot(self.steps, self.mean, color=color, lw=2, marker="o" if self.steps.size == 1 else "", label="mean")
-        for mark, its, shade in (("x", self.ends, FAILED), ("|", self.early, color)):
+        for mark, its, shade in (("x", self.ends, WRONG), ("|", self.early, color)):
             if its:
                 steps, values = zip(*its, strict=True)
                 axes.plot(steps, np.clip(values, *within), mark, color=shade, ms=7, mew=1.6, zorder=4, label=f"_{mark}")
@@ -405,8 +420,8 @@ def _key(names: Sequence[str], bands: Iterable[_Bands], apart: bool) -> list[Any
         entries = [Line2D([], [], color=SOFT, lw=1, ls="--", label=f"mean of {names[0]}")]
     else:
         entries = [Line2D([], [], color=color, lw=2, label=f"{name}: {one.counted}".lstrip(": "))
-                   for color, name, one in zip(COLORS, names, bands, strict=False)]  # fmt: skip
-    marks = (("x", FAILED, "failed run", "ends"), ("|", SOFT, "run that ended early", "early"))
+                   for color, name, one in zip(VARIANTS, names, bands, strict=False)]  # fmt: skip
+    marks = (("x", WRONG, "failed run", "ends"), ("|", SOFT, "run that ended early", "early"))
     for mark, color, meaning, kind in marks:
         if any(getattr(one, kind) for one in bands):
             entries.append(Line2D([], [], marker=mark, ls="", ms=7, mew=1.6, color=color, label=meaning))
