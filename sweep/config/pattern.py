@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-NOT_FINITE = r"[-+]?(?:nan|inf(?:inity)?)\b"
-NUMBER = rf"(?:[-+]?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:{NOT_FINITE}))"
+SIGN = "[-+\N{MINUS SIGN}]"
+NOT_FINITE = rf"{SIGN}?(?:nan|inf(?:inity)?)\b"
+NUMBER = rf"(?:{SIGN}?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:{NOT_FINITE}))"
 SHORTHAND = "{number}"
 
 _BEFORE = re.compile(r"([A-Za-z_][\w/.@-]*)\\?[^\w{}()]*$")
@@ -53,7 +54,7 @@ def _widened(text: str) -> str:
         body = text[found.end() : end]
         if "(?P<" in body or re.search(r"\(\?\w*[a-zA-Z]\)", body):
             continue
-        out += f"{text[at : found.end()]}(?:{body})|[-+](?:{body})|(?i:{NOT_FINITE})"
+        out += f"{text[at : found.end()]}(?:{body})|{SIGN}(?:{body})|(?i:{NOT_FINITE})"
         at = end
     widened = out + text[at:]
     try:

@@ -13,6 +13,10 @@ from sweep.metrics.rows import STEPS, NotFound, Row, number
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _TOKEN = re.compile(rf"(?<![\w.])(?:{NUMBER})|(?<=[\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+# What goes on with a number after a token that is one by itself: 1_000, 1.2.3, 1'000, 0x1F, Windows' 1.#QNAN; of a
+# whole one 1,5 too.
+_GOES_ON = re.compile("_\\d|\\.\\d|['\u2019\u00a0\u202f\u2009]\\d{3}|x[0-9A-Fa-f]|#[A-Z]")
+_COMMA = re.compile(r",\d+(?![\d.])")
 _LONGEST = 1 << 20  # characters of one printed object
 _DECODER = json.JSONDecoder()
 
@@ -114,7 +118,7 @@ def matches(pattern: str, text: str) -> list[Row]:
     rows: list[Row] = []
     for match in searched.finditer(text):
         row = {
-            names.get(group, group): _whole(text, *match.span(group), names.get(group, group))
+            names.get(group, group): _whole(text, match, group, names.get(group, group))
             for group, value in match.groupdict().items()
             if value is not None
         }
@@ -124,8 +128,9 @@ def matches(pattern: str, text: str) -> list[Row]:
     return rows
 
 
-def _whole(text: str, start: int, end: int, name: str) -> float:
-    """The number that stands where a group matched, all of it. Raises: NotFound."""
+def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
+    """Return the number that stands where a group matched, all of it. Raises: NotFound."""
+    start, end = match.span(group)
     said = text[start:end].strip().rstrip(".,;:)%")
     begun = text.rfind("\n", 0, start) + 1
     until = text.find("\n", end)
@@ -137,9 +142,15 @@ def _whole(text: str, start: int, end: int, name: str) -> float:
         raise NotFound(f"the group {name!r} matched {text[start:end][:40]!r}, not a number", where="collect.regex")
     token = near[0]
     whole = number(token[0])
-    if len(near) > 1 or whole is None or (taken != whole and "," in token[0] and "." not in token[0]):
+    mark = begun + token.end()
+    goes_on = _GOES_ON.match(text, mark) or (token[0].isdecimal() and _COMMA.match(text, mark))
+    if goes_on and any(match.start(other) == mark + 1 for other in match.re.groupindex):
+        goes_on = None  # what follows is asked for by itself
+    unsure = taken != whole and "," in token[0] and "." not in token[0]
+    if len(near) > 1 or whole is None or goes_on or unsure:
         raise NotFound(
             f"the group {name!r} cuts a number: it matched {said[:40]!r} of {line.strip()[:80]!r}",
-            where="collect.regex", hint=f"let it take the whole number: (?P<{name}>{{number}})",
+            where="collect.regex", hint="print it as Python does, such as 1234.5" if goes_on else
+            f"let it take the whole number: (?P<{name}>{{number}})",
         )  # fmt: skip
     return whole

@@ -27,7 +27,17 @@ def table(folder: Path, text: str, **collect: object) -> Found:
 class TestPatterns:
     @pytest.mark.parametrize(
         ("text", "value"),
-        [("lr 1e-06", 1e-06), ("lr 1,234.5", 1234.5), ("lr -0.5", -0.5), ("lr 0.25.", 0.25), ("lr 3%", 3.0)],
+        [
+            ("lr 1e-06", 1e-06),
+            ("lr 1,234.5", 1234.5),
+            ("lr -0.5", -0.5),
+            ("lr 0.25.", 0.25),
+            ("lr 3%", 3.0),
+            ("lr \N{MINUS SIGN}0.5", -0.5),
+            ("lr 0.5,0.7", 0.5),
+            ("lr 3, 4", 3.0),
+            ("lr 3/4", 3.0),
+        ],
     )
     def test_a_number_is_never_cut(self, tmp_path: Path, text: str, value: float) -> None:
         assert read(tmp_path, text, regex=r"lr.*?(?P<a>[0-9.]+)").metrics == {"a": value}
@@ -37,6 +47,20 @@ class TestPatterns:
         with pytest.raises(NotFound, match="cuts a number") as refused:
             read(tmp_path, "losses 1,234", regex="losses (?P<a>[0-9]+)")
         assert "{number}" in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "said",
+        ["1_000", "1_000.5", "1,5", "1.234.567,8", "1.2.3", "1'234.5", "1\u202f234", "0x1F", "12,34,567", "1.#QNAN"],
+    )
+    @pytest.mark.parametrize("pattern", ["lr {number}", r"lr (?P<lr>\d+)", "lr (?P<lr>[0-9.]+)"])
+    def test_a_number_in_another_spelling_is_refused_and_never_cut(
+        self, tmp_path: Path, said: str, pattern: str
+    ) -> None:
+        with pytest.raises(NotFound, match=r"cuts a number|not a number"):
+            read(tmp_path, f"lr {said} s", regex=pattern)
+
+    def test_two_numbers_with_a_mark_between_them_may_both_be_asked_for(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "at 3,4", regex=r"at (?P<a>\d+),(?P<b>\d+)").metrics == {"a": 3.0, "b": 4.0}
 
     @pytest.mark.parametrize(("said", "value"), [("nan", math.nan), ("-inf", -math.inf), ("NaN", math.nan)])
     def test_a_value_that_the_pattern_would_skip_counts(self, tmp_path: Path, said: str, value: float) -> None:
