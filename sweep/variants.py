@@ -37,14 +37,21 @@ def variants_of(folders: Iterable[str], manifest: Manifest | None = None) -> dic
 
     Without a manifest they are called by their folders.
     """
-    planned = {cell["variant"]: cell["params"] for cell in manifest.experiment["cells"]} if manifest else {}
+    if manifest is None:
+        return called(folders, (), {})
+    return called(folders, manifest.experiment["cells"], manifest.config.get("grid") or {})
+
+
+def called(folders: Iterable[str], cells: Sequence[Mapping[str, Any]], grid: Iterable[str]) -> dict[str, Variant]:
+    """Return `variants_of` by the cells of an experiment and the names of its grid's parameters."""
+    planned = {cell["variant"]: cell["params"] for cell in cells}
     order = {folder: i for i, folder in enumerate(planned)}
     names = sorted(dict.fromkeys(folders), key=lambda folder: order.get(folder, len(order)))
     if len(names) < 2:
         return {name: Variant(letter(0), "") for name in names}
-    grid = list(manifest.config.get("grid") or {}) if manifest and all(name in planned for name in names) else []
-    texts = {axis: [_text(_value(planned[name], axis)) for name in names] for axis in grid}
-    differ = [axis for axis in grid if len(set(texts[axis])) > 1]
+    axes = list(grid) if all(name in planned for name in names) else []
+    texts = {axis: [_text(_value(planned[name], axis)) for name in names] for axis in axes}
+    differ = [axis for axis in axes if len(set(texts[axis])) > 1]
     points = [
         dict(zip(_short(differ), values, strict=True)) for values in zip(*(texts[a] for a in differ), strict=True)
     ]

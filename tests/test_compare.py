@@ -403,7 +403,7 @@ def test_a_plan_is_called_an_estimate_and_names_the_honest_command(tmp_path):
     assert pair.verdict == "none"
     assert pair.plan[0].startswith("planning estimate, not evidence: ")
     assert "80 % power" in pair.plan[0]
-    assert f"--until 'test/accuracy: {B} > {C}'" in pair.plan[1]
+    assert f"--until 'test/accuracy: {pair.a.name} > {pair.b.name}'" in pair.plan[1]
 
 
 def test_tasks_are_compared_one_by_one_in_one_family(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shlex
 
 import numpy as np
 import pytest
@@ -240,8 +241,15 @@ def test_a_spread_below_one_example_is_none(tmp_path):
 CELLS = [{"params.lr": 0.1}, {"params.lr": 0.2}]
 
 
+GRID = {"params.lr": [0.1, 0.2]}
+
+
 def plan_of(*cells, tasks=("",)):
-    made = tuple(Cell(f"lr-{c['params.lr']}-00000{i}", t, {}, changes=c) for t in tasks for i, c in enumerate(cells))
+    made = tuple(
+        Cell(f"lr-{c['params.lr']}-00000{i}", t, {key.removeprefix("params."): value for key, value in c.items()}, c)
+        for t in tasks
+        for i, c in enumerate(cells)
+    )
     return Plan(Target("function", "made:up"), made, (0,), 1, False, "cpu", 1, 42, ())
 
 
@@ -253,22 +261,32 @@ def plan_of(*cells, tasks=("",)):
         ("test/accuracy: lr-0.1 > lr-0.3", 20, plan_of(*CELLS), "'lr-0.3' is no variant"),
         ("test/accuracy: 0.1 > lr=0.1", 20, plan_of(*CELLS), "are the same variant"),
         ("test/accuracy: A > B", 20, plan_of(*CELLS, tasks=("t", "u")), "one task at a time"),
-        ("test/accuracy: A > B", 20, plan_of(*CELLS, {"params.lr": 0.3}), "'A' is no variant"),
+        ("test/accuracy: A > C", 20, plan_of(*CELLS), "'C' is no variant"),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_refused(rule, most, plan, message):
-    config = from_dict({"until": rule, "max_seeds": most, "train": "made:up"})
+    config = from_dict({"until": rule, "max_seeds": most, "train": "made:up", "grid": GRID})
     with pytest.raises(ConfigError, match=message):
         until.rule_of(config, plan)
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("A", "B"), ("0.1", "0.2"), ("lr-0.1", "lr=0.2"), ("lr-0.1-000000", "B")]
+    ("first", "second"),
+    [("A", "B"), ("0.1", "0.2"), ("lr-0.1", "lr=0.2"), ("lr-0.1-000000", "B"), ("params.lr=0.1", "lr=0.2")],
 )
 def test_variants_are_found_by_what_people_call_them(first, second):
-    config = from_dict({"until": f"test/accuracy: {first} > {second}", "train": "made:up"})
+    config = from_dict({"until": f"test/accuracy: {first} > {second}", "train": "made:up", "grid": GRID})
     rule = until.rule_of(config, plan_of(*CELLS))
     assert (rule.first, rule.second) == ("lr-0.1-000000", "lr-0.2-000001")
+
+
+def test_variants_of_several_parameters_are_called_as_in_a_report():
+    cells = [{"params.lr": lr, "params.depth": depth} for lr in (0.1, 0.2) for depth in (2, 4)]
+    grid = {"params.lr": [0.1, 0.2], "params.depth": [2, 4]}
+    for rule in ("test/accuracy: lr=0.1 depth=4 > lr=0.2 depth=2", "test/accuracy: B > C"):
+        config = from_dict({"until": rule, "train": "made:up", "grid": grid})
+        found = until.rule_of(config, plan_of(*cells))
+        assert (found.first, found.second) == ("lr-0.1-000001", "lr-0.2-000002")
 
 
 # Through the command line.
@@ -345,3 +363,19 @@ def test_on_ray_the_same_seeds_count_though_others_ran_beside(tmp_path):
     assert beside.manifest.until["counted"] == alone.manifest.until["counted"]
     assert beside.manifest.until["cells"][0]["mean"] == alone.manifest.until["cells"][0]["mean"]
     assert all(member.status == "ok" for member in beside.scan())
+
+
+def test_the_rule_that_a_comparison_proposes_names_variants_as_it_does_and_runs(folder, capsys):
+    (folder / "toy.yaml").write_text(
+        "train: until_toy:train\ngrid: {params.shift: [0.0, 0.001], params.more: [1, 2]}\n"
+    )
+    (folder / "until_toy.py").write_text(TOY.replace("shift=0.0)", "shift=0.0, more=1)"))
+    assert main(["run", "toy.yaml", "--seeds", "0-4", "--engine", "inline"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "runs/toy", "--json"]) == 0
+    plans = [pair["plan"][-1] for pair in json.loads(capsys.readouterr().out)["pairs"] if "--until" in pair["plan"][-1]]
+    assert any("shift=0.0 more=1 > shift=0.0 more=2" in plan for plan in plans)
+    words = shlex.split(plans[0].partition(": ")[2])
+    assert words[:2] == ["sweep", "resume"]
+    words[words.index("--max-seeds") + 1] = "6"
+    assert main([*words[1:], "--engine", "inline", "--trust"]) == 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from sweep.config import Config
 from sweep.errors import ConfigError
-from sweep.plan import Cell, Plan
+from sweep.plan import Plan
 from sweep.stats import (
     Interval,
     OrderState,
@@ -26,6 +26,7 @@ from sweep.stats import (
 )
 from sweep.stats.stopping import EXTRA, FIRST_LOOK
 from sweep.store import Member, Store
+from sweep.variants import Variant, called, without_hash
 
 DEFAULT_MAX = 64
 LEVEL = 0.95
@@ -73,31 +74,31 @@ def rule_of(config: Config, plan: Plan) -> Rule | None:
         return Rule(config.until, asked, most)
     if len({cell.task for cell in plan.cells}) > 1:
         raise ConfigError("an order of variants is asked for one task at a time", where="until", hint="name one task")
-    first, second = (_variant(name, plan.cells) for name in (asked.first, asked.second))
+    cells: list[dict[str, Any]] = plan.experiment()["cells"]
+    first, second = (_variant(name, cells, config.grid) for name in (asked.first, asked.second))
     if first == second:
         raise ConfigError(f"{asked.first} and {asked.second} are the same variant", where="until")
     return Rule(config.until, asked, most, first, second)
 
 
-def _variant(name: str, cells: Sequence[Cell]) -> str:
-    """Return the variant that a user calls `name`: its folder, with or without hash, its value, or A or B of two."""
-    found = [c.variant for c in cells if name in (c.variant, c.variant.rpartition("-")[0])]
-    found = found or [c.variant for c in cells if name in _called(c.changes)]
-    if not found and len(cells) == 2 and name in ("A", "B"):
-        found = [cells["AB".index(name)].variant]
+def _variant(name: str, cells: Sequence[Mapping[str, Any]], grid: Iterable[str]) -> str:
+    """Return the folder of the variant that a user calls `name`: as reports do, by its folder, or by its value."""
+    variants = called((cell["variant"] for cell in cells), cells, grid)
+    found = [folder for folder, one in variants.items() if name in _names(folder, one, grid)]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(c.variant or "(one only)" for c in cells)
+    known = ", ".join(one.label or folder or "(one only)" for folder, one in variants.items())
     what = "names several variants" if found else "is no variant"
     raise ConfigError(f"{name!r} {what}", where="until", hint=f"the variants are {known}")
 
 
-def _called(changes: Mapping[str, Any]) -> list[str]:
-    """Return "0.01", "lr=0.01" and "params.optimizer.lr=0.01" for a variant of one change."""
-    if len(changes) != 1:
-        return []
-    [(key, value)] = changes.items()
-    return [str(value), f"{key.rpartition('.')[2]}={value}", f"{key}={value}"]
+def _names(folder: str, one: Variant, grid: Iterable[str]) -> set[str]:
+    """Return "lr=0.01", "A" and the folder; of a variant of one parameter "0.01" and "params.optimizer.lr=0.01" too."""
+    names = {one.label, one.letter, folder, *without_hash([folder])}
+    if len(one.params) == 1:
+        [(key, value)] = one.params.items()
+        names |= {value, *(f"{axis}={value}" for axis in grid if f".{axis}".endswith(f".{key}"))}
+    return names
 
 
 def waves(config: Config, plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:

@@ -27,9 +27,11 @@ class Arm:
     states: planned seed, ascending -> ok, failed, lost, running, stopped or pending. values: metric -> seed -> its
     number, for converged seeds that have a finite one. extensions: how often seeds were added after results
     existed, other than by a stopping rule. ordered: its number of seeds was chosen by a rule that compares.
+    variant: what its variant is called in its own directory.
     """
 
     name: str
+    variant: str
     task: str
     states: Mapping[int, str]
     values: Mapping[str, Mapping[int, float]]
@@ -114,8 +116,10 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
         used = frames.converged(seeds, status)
         states = frames.seed_states(seeds.tolist(), status.tolist())
         mine = tuple(m for m in members if (m.task, m.variant) == (task, variant))
+        label = called[variant] or without_hash([variant])[0]
         yield Arm(
-            name=_joined(name, called[variant] or without_hash([variant])[0]),
+            name=_joined(name, label),
+            variant=label,
             task=task,
             states=dict(sorted(states.items())),
             values={m: _by_seed(seeds[used], table[m].to_numpy(np.float64)[rows][used]) for m in metrics},

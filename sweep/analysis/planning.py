@@ -36,7 +36,7 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
         except StatisticsError:
             return made
         if _is_rule(a, b, pair):
-            rule = f"{pair.metric}: {a.members[0].variant} > {b.members[0].variant}"
+            rule = f"{pair.metric}: {a.variant} > {b.variant}"
             return replace(made, seeds=n, command=_until(a, rule, SLACK * n))
         command = "" if b.adopted else _until(a, f"{pair.metric} ± {number(wanted / 2, digits=2)}", n)
         return replace(made, seeds=n, command=command, both=True)
@@ -53,7 +53,8 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
 def _is_rule(a: Arm, b: Arm, pair: Pair) -> bool:
     """Return whether a rule can order the two: groups of variants are no variants, and it cannot name them."""
     real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]}
-    return a.store is b.store and pair.paired and {a.members[0].variant, b.members[0].variant} <= real
+    named = {a.members[0].variant, b.members[0].variant} <= real and ">" not in a.variant + b.variant
+    return a.store is b.store and pair.paired and named
 
 
 def _upper(pair: Pair) -> float | None:

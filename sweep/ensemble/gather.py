@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,12 +23,17 @@ _kept: WeakKeyDictionary[Store, dict[tuple[Any, ...], Members]] = WeakKeyDiction
 
 @dataclass(frozen=True)
 class Chosen:
-    """The finished runs of one variant and task, and (label, reason) of planned ones that are not finished."""
+    """The finished runs of one variant and task, and (label, reason) of planned ones that are not finished.
+
+    called: the variant as reports call it. options: what chooses it and the task on a command line.
+    """
 
     variant: str
     task: str
     runs: tuple[tuple[str, Member], ...]
     missing: tuple[tuple[str, str], ...]
+    called: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,6 @@ class Unused:
 class Gathered:
     """Predictions for the scored split, and for val and further test sets where all of the members have them."""
 
-    variant: str
-    task: str
-    planned: int
     members: Members
     val: Members | None
     extra: dict[str, Members]
@@ -67,10 +69,14 @@ def choose(
     Raises EnsembleError naming what there is.
     """
     runs = [one for one in store.scan() if one.repeat == 0]
-    called = variants_of((one.variant for one in runs), store.manifest)
-    variant = next((name for name, one in called.items() if variant in (one.label, one.letter) and variant), variant)
-    variant = _one("variant", variant, sorted(called), store)
-    task = _one("task", task, sorted({one.task for one in runs}), store)
+    variants = variants_of((one.variant for one in runs), store.manifest)
+    called = {folder: one.label or folder for folder, one in variants.items()}
+    asked = next((folder for folder, one in variants.items() if variant == one.letter), variant)
+    variant = _one("variant", asked, called, store)
+    tasks = {one.task: one.task for one in runs}
+    task = _one("task", task, tasks, store)
+    several = [("--variant", called, variant), ("--task", tasks, task)]
+    options = [word for option, there, name in several if len(there) > 1 for word in (option, there[name])]
     labelled = {f"seed{one.seed}": one for one in runs if (one.variant, one.task) == (variant, task)}
     if members is not None:
         wanted = [f"seed{name}" if str(name).isdecimal() else str(name) for name in members]
@@ -85,7 +91,7 @@ def choose(
     labelled = dict(sorted(labelled.items(), key=lambda pair: natural(pair[0])))
     finished = tuple((label, one) for label, one in labelled.items() if one.status == "ok")
     missing = tuple((label, reason(one)) for label, one in labelled.items() if one.status != "ok")
-    return Chosen(variant, task, finished, missing)
+    return Chosen(variant, task, finished, missing, called[variant], tuple(options))
 
 
 def reason(member: Member) -> str:
@@ -135,7 +141,7 @@ def gather_all(store: Store, chosen: Chosen, split: str = "test", *, allow_missi
     """Read what the members predicted, each file once: for `split`, for val, and for every further test set."""
     members = matched(store, chosen, split, allow_missing)
     runs = tuple((label, one) for label, one in chosen.runs if label in members.labels)
-    same = Chosen(chosen.variant, chosen.task, runs, ())
+    same = replace(chosen, runs=runs, missing=())
     has = {label: set(store.splits(one)) for label, one in runs}
     found: dict[str, Members] = {}
     unused = []
@@ -150,20 +156,22 @@ def gather_all(store: Store, chosen: Chosen, split: str = "test", *, allow_missi
             if name == "val":
                 raise
             unused.append(Unused(name, (), refused))
-    planned = len(chosen.runs) + len(chosen.missing)
-    return Gathered(chosen.variant, chosen.task, planned, members, found.pop("val", None), found, tuple(unused))
+    return Gathered(members, found.pop("val", None), found, tuple(unused))
 
 
-def _one(kind: str, asked: str | None, there: list[str], store: Store) -> str:
+def _one(kind: str, asked: str | None, there: Mapping[str, str], store: Store) -> str:
+    """Return the folder that is asked for by its name, by what it is called, or by a part of either."""
     if asked is None and len(there) == 1:
-        return there[0]
-    if asked is not None and asked not in there and len(close := [name for name in there if asked in name]) == 1:
-        return close[0]
-    if asked is None or asked not in there:
-        what = f"there are {len(there)} {kind}s" if asked is None else f"no {kind} {asked!r} is here"
-        raise EnsembleError(
-            f"{what}, and an ensemble is built of one",
-            where=str(store.path),
-            hint=f"choose with --{kind}: {', '.join(repr(name) for name in there[:10])}",
-        )
-    return asked
+        return next(iter(there))
+    for close in (
+        [folder for folder, name in there.items() if asked in (folder, name)],
+        [folder for folder, name in there.items() if asked and (asked in folder or asked in name)],
+    ):
+        if len(close) == 1:
+            return close[0]
+    what = f"there are {len(there)} {kind}s" if asked is None else f"no {kind} {asked!r} is here"
+    raise EnsembleError(
+        f"{what}, and an ensemble is built of one",
+        where=str(store.path),
+        hint=f"choose with --{kind}: {', '.join(repr(name) for name in list(there.values())[:10])}",
+    )

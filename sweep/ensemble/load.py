@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,7 @@ def load(
     for note in unchecked:
         hint = f"pass rows=Rows(ids, inputs), and save predictions for {split} in training, to check them"
         warnings.warn(f"{store.path}: {note}: {hint}", stacklevel=3)
-    serving = Chosen(chosen.variant, chosen.task, runs, missing)
+    serving = replace(chosen, runs=runs, missing=missing)
     ensemble = Ensemble(modules, _about(store, serving, metas, stored, unchecked))
     if rows is not None:
         _check(ensemble, stored, rows, split)

@@ -23,7 +23,8 @@ class Worth:
     """The ensemble of one variant and task on one split. A prompt shows it as text, a notebook as HTML.
 
     planned: members asked for, absent ones included. enough: (metric, margin, k): k members are within the
-    margin of all. unused: splits that were not read.
+    margin of all. unused: splits that were not read. called: the variant as reports call it. options: what chooses
+    these members on a command line.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Worth:
     assessment: Assessment
     enough: tuple[tuple[str, float, int], ...] = ()
     unused: tuple[Unused, ...] = ()
+    called: str = ""
+    options: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -135,9 +138,14 @@ def worth(
         found.members, val=found.val, extra=found.extra, calibrated=calibrate,
         select="nll" if select == "greedy" else select, level=level, disputed=disputed,
     )  # fmt: skip
+    options = [*chosen.options]
+    if members is not None:
+        options += ["--members", ",".join(str(name).removeprefix("seed") for name in members)]
+    if found.members.missing:
+        options.append("--allow-missing")
     return Worth(
-        store.manifest.name, store.shown, found.variant, found.task, found.planned, made, _enough(made, margin),
-        found.unused,
+        store.manifest.name, store.shown, chosen.variant, chosen.task, len(chosen.runs) + len(chosen.missing), made,
+        _enough(made, margin), found.unused, chosen.called, tuple(options),
     )  # fmt: skip
 
 

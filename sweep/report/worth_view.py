@@ -16,7 +16,7 @@ from sweep.number import limits, number, percent, places, signed
 from sweep.report.document import Document, Note, Section, Table
 from sweep.report.worth import Worth
 from sweep.stats.planning import expected_best
-from sweep.words import path_argument, plural
+from sweep.words import path_argument, plural, quoted
 
 NAMES = {"nll": "NLL", "ece": "ECE", "auroc": "AUROC", "aurc": "risk-coverage area", "brier": "Brier", "mse": "MSE",
          "rmse": "RMSE", "crps": "CRPS"}  # fmt: skip
@@ -44,7 +44,7 @@ def view(found: Worth, exported: str = "") -> Document:
 
 def _title(found: Worth) -> str:
     made = found.assessment
-    of = "".join(f", {part}" for part in (found.task, found.variant) if part)
+    of = "".join(f", {part}" for part in (found.task, found.called) if part)
     whole = len(made.labels) == found.planned
     count = plural(found.planned, "member") if whole else f"{len(made.labels)} of {found.planned} members"
     return f"{found.name}{of}: an ensemble of {count} on {made.split}, {plural(len(made.ids), 'example')}"
@@ -249,12 +249,13 @@ def _extra(made: Assessment) -> Table:
 
 def next_commands(found: Worth, exported: str = "") -> tuple[str, ...]:
     """Return what to type next."""
-    where = path_argument(found.directory)
+    where = " ".join([path_argument(found.directory), *map(quoted, found.options)])
     fitted = found.assessment.calibration
     wanted = fitted is not None and fitted.recommended and not found.assessment.calibrated
     first = "--calibrate --export ensemble.pt2" if wanted else "--export ensemble.pt2"
     serve = f"sweep predict {where} inputs.npz --out predictions.npz"
-    return (serve,) if exported else (f"sweep ensemble {where} {first}", serve)
+    split = "" if found.assessment.split == "test" else f"--split {quoted(found.assessment.split)} "
+    return (serve,) if exported else (f"sweep ensemble {where} {split}{first}", serve)
 
 
 def _name(metric: str) -> str:

@@ -23,7 +23,7 @@ from sweep.stats.method import Method
 from sweep.stats.sample import NUMBER, Floats, check_level, mean, rounding, sample, sd
 
 _WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{NUMBER})\s*", re.ASCII)
-_ORDER = re.compile(r"\s*(?P<metric>[^\s:]+)\s*:\s*(?P<first>[^\s>]+)\s*>\s*(?P<second>[^\s>]+)\s*")
+_ORDER = re.compile(r"\s*(?P<metric>[^\s:]+)\s*:\s*(?P<first>[^>]+?)\s*>\s*(?P<second>[^>]+?)\s*")
 _UNTIL_HINT = 'for example "test/accuracy ± 0.005" (or +-) or "test/accuracy: A > B"'
 FIRST_LOOK = 5
 EXTRA = 4  # Simons 1968: so many more after the width is met restore the coverage that looking took

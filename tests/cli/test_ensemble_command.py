@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import matplotlib as mpl
@@ -398,3 +399,35 @@ def test_each_file_of_predictions_is_read_once(tmp_path, monkeypatch, capsys, co
 def test_an_error_of_an_ensemble_is_an_error_of_sweep(tmp_path):
     with pytest.raises(EnsembleError):
         sweep.open(made_up(tmp_path / "d")).ensemble(split="nowhere")
+
+
+def of_a_grid(run, *, lr=0.1):
+    probs, targets = classes(4, 40, 3, seed=int(100 * lr))
+    if not (run.seed == 2 and lr == 0.2):
+        run.save_predictions("test", ids=np.arange(40), targets=targets, probs=probs[run.seed])
+    return {"test/accuracy": 0.8}
+
+
+def test_a_variant_is_chosen_by_what_reports_call_it_and_the_next_commands_choose_it_again(tmp_path, capsys):
+    out = tmp_path / "grid"
+    sweep.run(
+        of_a_grid,
+        seeds=[0, 1, 2],
+        grid={"params.lr": [0.1, 0.2]},
+        out=out,
+        engine="inline",
+        on_event=lambda event: None,
+    )
+    assert main(["ensemble", str(out)]) == 2
+    assert "choose with --variant: 'lr=0.1', 'lr=0.2'" in capsys.readouterr().err
+    assert main(["ensemble", str(out), "--variant", "B", "--members", "0,1,2", "--allow-missing"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("of_a_grid, lr=0.2: an ensemble of 2 of 3 members")
+    proposed = [line.split(maxsplit=1)[1] for line in said.splitlines() if line.strip().startswith("next ")]
+    ensemble, predict = (shlex.split(line) for line in proposed)
+    assert ensemble[:2] == ["sweep", "ensemble"]
+    assert predict[:2] == ["sweep", "predict"]
+    chosen = [str(out), "--variant", "lr=0.2", "--members", "0,1,2", "--allow-missing"]
+    assert ensemble[2 : 2 + len(chosen)] == predict[2 : 2 + len(chosen)] == chosen
+    assert main([*ensemble[1 : ensemble.index("--export")]]) == 0
+    assert capsys.readouterr().out.startswith("of_a_grid, lr=0.2: ")
