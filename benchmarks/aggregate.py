@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweep.config import load
 from sweep.plan import Cell, Plan, RunSpec, Target
 from sweep.store import Artifact, Manifest, Record, Store
 from sweep.store import record as records
@@ -53,12 +54,10 @@ print(f"{'peak memory':<22}{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss /
 
 def make(path: Path, runs: int, epochs: int, metrics: int) -> None:
     """Write the files directly: fsyncing each of 40,000 is the store's work, not what is measured here."""
-    plan = Plan(
-        target=Target("function", reference="made:up", digest="0" * 64), cells=(Cell("", "", {"lr": 0.1}),),
-        seeds=tuple(range(runs)), repeats=1, deterministic=False, device="cpu", threads=1, base_seed=0, vary=(),
-    )  # fmt: skip
+    asked = load(None, train="made:up", seeds=[*range(runs)])
+    plan = Plan(asked, Target("function", reference="made:up", digest="0" * 64), (Cell("", "", {"lr": 0.1}),), "cpu")
     config = {"primary": "test/accuracy"}
-    Store.create(path, Manifest("many", config, plan.experiment(), plan.seeds))
+    Store.create(path, Manifest("many", config, plan.experiment(), asked.seeds))
     names = [f"{split}/m{i}" for split in ("val", "train") for i in range(metrics)][:metrics]
     rng = np.random.default_rng(0)
     for spec in plan:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -173,29 +174,24 @@ def few_steps(run: Any) -> dict[str, float]:
 
 def forked_and_not(seeds: int) -> tuple[float, float]:
     """(seconds of a run of a function in a process of its own, in this one), medians without the first."""
-    from sweep import forked
     from sweep.config import load
-    from sweep.prepare import prepare
+    from sweep.prepare import job_of, manifest_of, prepare
     from sweep.store import Store
-    from sweep.task import Outcome, Place, Task
-    from sweep.worker import work
-
-    def here(task: Task, place: Place) -> list[Outcome]:
-        return list(work(task, place))
+    from sweep.worker import forked, here
 
     medians = []
-    for train in (forked.work, here):
+    for train in (forked.train, here.train):
         with tempfile.TemporaryDirectory() as room:
-            prepared = prepare(load(None, name="few", train="overhead:few_steps", seeds=range(seeds)), few_steps)
-            store = Store.create(Path(room) / "runs", prepared.manifest)
+            plan = prepare(load(None, name="few", train="overhead:few_steps", seeds=range(seeds)), few_steps)
+            store = Store.create(Path(room) / "runs", manifest_of(plan))
             store.token_file("").touch()
-            place = Place(path=str(store.path), folder=room, function=prepared.function)
+            job = replace(job_of(plan), path=str(store.path), folder=room)
             taken = []
-            for spec in prepared.plan:
+            for spec in plan:
                 begun = time.perf_counter()
-                outcomes = train((spec,), place)
+                train(store, (spec,), job)
                 taken.append(time.perf_counter() - begun)
-                assert outcomes[0].status == "ok", outcomes
+                assert store.member(spec.key).status == "ok"
             medians.append(statistics.median(taken[1:]))
     return medians[0], medians[1]
 

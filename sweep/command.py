@@ -21,7 +21,8 @@ from sweep.config import redact
 from sweep.config.schema import Collect
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
-from sweep.handle import Interrupted, Run, as_metrics
+from sweep.handle import Run, as_metrics
+from sweep.job import Accident, Interrupted
 from sweep.metrics import output
 from sweep.metrics.files import OURS
 from sweep.metrics.read import HOW
@@ -31,7 +32,6 @@ from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
 from sweep.store.masking import Masking
 from sweep.target.command import VARIABLE, fill, params_by_name, placeholders, search_path
-from sweep.task import Accident
 
 POLL = 0.2  # seconds between two looks at whether a stop was asked for
 LOOK = 1.0  # seconds between two looks at a program's metrics

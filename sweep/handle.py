@@ -17,17 +17,13 @@ from sweep import checkpoint
 from sweep.determinism import digest, seeding
 from sweep.determinism.steps import Steps
 from sweep.errors import SweepError
+from sweep.job import Interrupted
 from sweep.plan import RunSpec
 from sweep.store import Attempt, atomic, scores
 from sweep.store.names import MODEL, MODEL_ABOUT
 from sweep.store.predictions import checked
-from sweep.task import Interval
 
 Json = Any
-
-
-class Interrupted(BaseException):
-    """A stop was asked for and the run has reached a point to stop at; not for user code to catch."""
 
 
 @dataclass
@@ -41,7 +37,7 @@ class Run:
 
     spec: RunSpec
     attempt: Attempt
-    interval: Interval = field(default_factory=Interval)
+    every: tuple[int, float] = (0, 60.0)  # epochs and seconds between checkpoints; 0: never
     stopping: Callable[[], bool] = lambda: False
     chain: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -181,8 +177,9 @@ class Run:
         self._epochs_since += epoch_end
         if self.stopping():
             return True
-        by_epochs = self.interval.epochs and self._epochs_since >= self.interval.epochs
-        by_time = self.interval.seconds and time.monotonic() - self._saved_at >= self.interval.seconds
+        epochs, seconds = self.every
+        by_epochs = epochs and self._epochs_since >= epochs
+        by_time = seconds and time.monotonic() - self._saved_at >= seconds
         return bool(by_epochs or by_time)
 
     def checkpoint(self, state: Mapping[str, Any], *, step: int) -> None:

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from sweep import forked, nursery
+from sweep import nursery
 from sweep.analysis.commands import resume
-from sweep.determinism.environment import Answer
-from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Slots
+from sweep.determinism import environment
+from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Tick
 from sweep.errors import EnvironmentRefused, StoreError, SweepError, some
+from sweep.job import Accident, Answer, CannotWrite, Changed, Job, Pack, Unpacked, Unrecorded
 from sweep.packs import gpus_here, lanes_of, packs
-from sweep.plan import RunSpec
+from sweep.plan import Plan, RunSpec
 from sweep.preflight import preflight
-from sweep.prepare import Prepared
+from sweep.prepare import job_of, manifest_of
 from sweep.recollect import collect_of, needed, recollect, suggestions
 from sweep.report.sharing import mixed, remedy, sentence
-from sweep.store import Damaged, Failure, Member, Owner, Record, Store, atomic
+from sweep.store import Damaged, Failure, Member, Record, Store, atomic
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
-from sweep.store.parcel import unpack
+from sweep.store.parcel import Parcel, unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
-from sweep.target.inputs import changed, refusal
-from sweep.task import Interval, Outcome, Place, Task, outcome_of
+from sweep.target.inputs import refusal
 from sweep.words import path_argument
-from sweep.written import Share, Trace, outputs, shared
+from sweep.worker import forked
+from sweep.worker.work import work
+from sweep.written import Trace, outputs, shared
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
@@ -52,7 +54,7 @@ class Begun:
 
     @property
     def nothing(self) -> str:
-        """What is said where nothing is to do."""
+        """Return what is said where nothing is to do."""
         if self.planned == 1:
             said = f"nothing to train: this run is in {self.store.shown}"
         else:
@@ -62,9 +64,10 @@ class Begun:
 
 @dataclass(frozen=True)
 class Finished:
-    """One run ended; `outcome` says how."""
+    """One run has ended, with a record."""
 
-    outcome: Outcome
+    key: str
+    record: Record
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,13 @@ class Said:
     text: str
 
 
-@dataclass(frozen=True)
-class Passed:
-    """Time passed while so many runs were running."""
-
-    running: int
-
-
-Event = Begun | Finished | Retried | Said | Passed
+Event = Begun | Finished | Retried | Said | Tick
 
 
 class Prover(Protocol):
-    """What holds a deterministic sweep's claim against evidence; `sweep.verify` knows how."""
+    """The check of a deterministic sweep's claim against evidence; `sweep.verify` knows how."""
 
-    def before(self, store: Store, place: Place) -> Iterator[Event]:
+    def before(self, store: Store, job: Job) -> Iterator[Event]:
         """Before anything is trained; what it finds is kept as the directory's stamp."""
 
     def after(self, store: Store) -> Iterator[Event]:
@@ -108,7 +104,7 @@ class Prover(Protocol):
 class Launch:
     """One command's work in one directory: an iterator of events, which can be asked to stop."""
 
-    prepared: Prepared
+    plan: Plan
     out: Path
     engine: Engine
     close: Callable[[], None] = lambda: None  # ends the engine
@@ -127,121 +123,125 @@ class Launch:
     uncopied: str = ""  # why not all of it is there
 
     def __post_init__(self) -> None:
-        self._queue: deque[Task] = deque()
+        self._queue: deque[Pack] = deque()
         self._kills: dict[str, int] = {}
         self._losses: dict[str, int] = {}
         self._flying: set[str] = set()
-        self._seeds: frozenset[int] | None = frozenset(self.only) if self.only is not None else None
         self._nonce = ""
         self._read_one = False  # whether any run has metrics
         self._traces: deque[Trace] = deque(maxlen=BESIDE)
         self._told: set[str] = set()  # what of their files was said
         self._ended_since = True  # whether a run has ended since `more` was last asked
         self.added = 0  # runs that `more` asked for
-        self._lanes = lanes_of(self.prepared.config, self.prepared.plan)
+        self._lanes = lanes_of(self.plan)
         self._gpus = gpus_here() if self._lanes > 1 else 1
 
-    def stop(self, why: str) -> None:
-        """Start nothing new, and ask what runs to end at its next checkpoint."""
+    def stop(self, why: str, *, running: bool = True) -> None:
+        """Start nothing new, and ask what runs to end at its next checkpoint. Without `running`, it may finish."""
         self.stopped = self.stopped or why
         self._queue.clear()
-        if self.store is not None:
+        if running and self.store is not None:
             with suppress(OSError):  # of a full disk, say; what runs meets that itself
                 atomic.touch(self.store.stop_file(self._nonce))
+
+    def in_flight(self) -> list[str]:
+        """Return the keys of the runs that were handed to the engine and have not come back."""
+        return list(self._flying)
 
     def __iter__(self) -> Iterator[Event]:
         """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
         made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         with ExitStack() as held:
             held.callback(nursery.dismiss)
-            Store.claim(self.out)
-            if self._seeds is None:
-                owner = held.enter_context(Store.lock(self.out, break_lock=self.break_lock))
-            else:
-                owner = _beside_others(self.out)
-            self._nonce = owner.nonce
+            self._own(held)
             existed = Store.exists(self.out)
-            before = Store.open(self.out).manifest if existed else self.prepared.manifest
-            if existed and self.retrain:
-                store = Store.open(self.out)
-                yield from self._renewed(store)
-            else:
-                store = Store.create(self.out, self.prepared.manifest)
-            self.store = store
-            if self.remote is not None:
-                store.shown = self.remote.url
-            yield from self._read_again(store)
-            held.callback(lambda: store.stop_file(self._nonce).unlink(missing_ok=True))
-            held.callback(lambda: store.token_file(self._nonce).unlink(missing_ok=True))
-            members = [m for m in store.scan(verify=True) if self._seeds is None or m.seed in self._seeds]
+            before = Store.open(self.out).manifest if existed else None
+            store = self.store = yield from self._opened(existed)
+            for mark in (store.stop_file(self._nonce), store.token_file(self._nonce)):
+                held.callback(mark.unlink, missing_ok=True)
+            members = [m for m in store.scan(verify=True) if self.only is None or m.seed in self.only]
             yield from self._look(store, members)
-            if self._seeds is None:
+            if self.only is None:
                 store.clean()  # nobody else is writing here: an `ml-train` at work would have been seen
-            missing = [m for m in members if m.status not in ("ok", "failed") or self._again(store, m)]
-            self._fill(missing)
+            missing = [m for m in members if m.record is None or self._again(store, m)]
+            failed = sum(m.status == "failed" for m in members) - sum(m.status == "failed" for m in missing)
+            self._fill(store, missing)
             self._read_one = any(m.status == "ok" for m in members)
-            new = tuple(seed for seed in store.manifest.seeds if seed not in before.planned)
-            grown = len(store.manifest.cells) - len(before.cells)
             if self.remote is not None:
                 if self.remote.note:
                     yield Said(self.remote.note)
                 self.remote.forget(member.key for member in missing)
                 self.remote.copy()
-            failed = sum(m.status == "failed" for m in members) - sum(m.status == "failed" for m in missing)
+            new = tuple(seed for seed in store.manifest.seeds if before is not None and seed not in before.planned)
+            grown = len(store.manifest.cells) - len(before.cells) if before is not None else 0
             yield Begun(store, len(members), len(members) - len(missing), len(missing), new, grown, failed)
             if missing or self.more is not None:
                 try:
                     yield from self._work(store)
                 except EnvironmentRefused:  # no Ray, or none that could hold a run: as if this had not been asked
-                    if not existed and self._seeds is None:
+                    if not existed and self.only is None:
                         store.withdraw(made)
                         if self.remote is not None:
                             self.remote.withdraw()
                     raise
-                if self._losses and self._seeds is None:
+                if self._losses and self.only is None:
                     store.clean()  # a worker that was killed while it wrote has left half a file
-            if self.remote is not None:
-                yield from self._copied(self.remote)
+            yield from self._copied()
 
-    def _renewed(self, store: Store) -> Iterator[Event]:
-        found = store.renew(self.prepared.manifest)
-        store.event(kind="retrain", records=found)
-        yield Said(f"{found} records were set aside, and are kept: all runs of {store.shown} are trained again")
+    # Before anything is trained
 
-    def _read_again(self, store: Store) -> Iterator[Event]:
-        """Read all runs of a command as this launch asks, or go on as its directory reads them where nothing is asked.
+    def _own(self, held: ExitStack) -> None:
+        """Be the only launch in the directory; `ml-train` works beside other `ml-train`s, but not beside a launch.
 
-        Raises: StoreError where that cannot be done without training.
+        Raises: StoreError.
         """
-        if self.prepared.plan.target.kind != "command":
+        Store.claim(self.out)
+        if self.only is None:
+            self._nonce = held.enter_context(Store.lock(self.out, break_lock=self.break_lock)).nonce
             return
-        config, theirs = self.prepared.config, collect_of(store.manifest.config.get("collect"))
+        owner = Store.owner_of(self.out)
+        if owner is not None:
+            raise StoreError(
+                f"a sweep is at work here ({owner})", where=str(self.out), hint="wait for it, or use --out"
+            )
+        self._nonce = this_process().nonce
+
+    def _opened(self, existed: bool) -> Generator[Event, None, Store]:
+        """Return the directory with all that is planned; its metrics are read as this launch asks.
+
+        Raises: StoreError where another experiment is there, or its metrics cannot be read so without training.
+        """
+        wanted = manifest_of(self.plan)
+        if existed and self.retrain:
+            store = Store.open(self.out)
+            found = store.renew(wanted)
+            store.event(kind="retrain", records=found)
+            yield Said(f"{found} records were set aside, and are kept: all runs of {store.shown} are trained again")
+        else:
+            store = Store.create(self.out, wanted)
+        if self.remote is not None:
+            store.shown = self.remote.url
+        if self.plan.target.kind != "command":
+            return store
+        config, theirs = self.plan.config, collect_of(store.manifest.config.get("collect"))
         if config.collect is None and theirs is not None:
             config = config.model_copy(update={"collect": theirs})
-            self.prepared = replace(self.prepared, config=config)
+            self.plan = replace(self.plan, config=config)
             yield Said("metrics are read as this directory reads them; --metrics auto, or another, changes it for all")
-        if not needed(store, config.collect):
-            return
-        if self._seeds is not None or self.remote is not None:
-            raise StoreError(
-                "its metrics were read in another way, and two ways in one mean would be no mean", where=store.shown,
-                hint=f"read them again first: sweep collect {store.shown} --metrics …",
-            )  # fmt: skip
-        yield from map(Said, recollect(store, config.collect))
-
-    def _copied(self, remote: Remote, key: str = "") -> Iterator[Event]:
-        """Copy a run, or whatever is not there yet. A network that is away costs no training, and is told once."""
-        try:
-            remote.copy(key)
-            if not key:
-                self.uncopied = ""
-        except StoreError as error:
-            if not self.uncopied:
-                yield Said(f"{error}\n  training goes on; what is not copied is in {remote.mirror}")
-            self.uncopied = str(error)
+        if needed(store, config.collect):
+            if self.only is not None or self.remote is not None:
+                raise StoreError(
+                    "its metrics were read in another way, and two ways in one mean would be no mean",
+                    where=store.shown, hint=f"read them again first: sweep collect {store.shown} --metrics …",
+                )  # fmt: skip
+            yield from map(Said, recollect(store, config.collect))
+        return store
 
     def _look(self, store: Store, members: Sequence[Member]) -> Iterator[Event]:
-        """What earlier commands left, said aloud; damaged records are moved aside, never trained over."""
+        """Say what earlier commands left; damaged records are moved aside, never trained over.
+
+        Raises: StoreError where one of the runs is being trained.
+        """
         for member in members:
             if member.note and member.record is None:
                 yield Said(f"{member.key}: {member.note}; it is trained again")
@@ -253,7 +253,12 @@ class Launch:
                     "a run is being trained by another command", where=f"{store.path}: {member.key}",
                     hint=f"wait for it; sweep status {store.path}",
                 )  # fmt: skip
-        yield from _environments(members, self.prepared)
+        done = [m.record for m in members if m.record is not None and m.record.status == "ok"]
+        for other in done[1:]:
+            answer = verdict_of(done[0], other)
+            if answer.answer is environment.Answer.NOT_EXPECTED:
+                yield Said(f"mixed environments in this directory: {', '.join(name for name, *_ in answer.fields)}")
+                return
 
     def _again(self, store: Store, member: Member) -> bool:
         """Return whether a run with a record is trained again, its record moved aside."""
@@ -265,26 +270,27 @@ class Launch:
         store.event(kind="retry", key=member.key, cause=cause)
         return True
 
-    def _fill(self, members: Sequence[Member]) -> None:
+    # The queue
+
+    def _fill(self, store: Store, members: Sequence[Member]) -> None:
         wanted = {(m.task, m.variant, m.seed, m.repeat) for m in members}
-        seeds = list(dict.fromkeys(m.seed for m in sorted(members, key=lambda m: m.seed)))
-        order = {seed: i for i, seed in enumerate(self.store.manifest.seeds)} if self.store else {}
+        order = {seed: i for i, seed in enumerate(store.manifest.seeds)}
         specs = [
             spec
-            for seed in sorted(seeds, key=lambda s: order.get(s, s))
-            for spec in self.prepared.plan.of_seed(seed)
+            for seed in sorted({m.seed for m in members}, key=lambda s: (order.get(s, s), s))
+            for spec in self.plan.of_seed(seed)
             if (spec.task, spec.variant, spec.seed, spec.repeat) in wanted
         ]
         self._queue.extend(packs(specs, self._lanes, self._gpus))
 
-    def _pull(self) -> Task | None:
+    def _pull(self) -> Pack | None:
         if not self._queue and not self.stopped:
             self._wave()
         if not self._queue or self.stopped:
             return None
-        task = self._queue.popleft()
-        self._flying.update(spec.key for spec in task)
-        return task
+        pack = self._queue.popleft()
+        self._flying.update(spec.key for spec in pack)
+        return pack
 
     def _wave(self) -> None:
         """Queue the seeds that `more` asks for. It judges the disk alone, so what still runs does not matter."""
@@ -295,122 +301,174 @@ class Launch:
         self._ended_since = bool(fresh)
         if fresh:
             self.store.extend(fresh, note=UNTIL)
-            self._fill([m for m in self.store.scan() if m.seed in set(fresh)])
+            self._fill(self.store, [m for m in self.store.scan() if m.seed in set(fresh)])
             self.added += sum(map(len, self._queue))
-
-    def in_flight(self) -> list[str]:
-        """The keys of the runs that were handed to the engine and have not come back."""
-        return list(self._flying)
 
     def _work(self, store: Store) -> Iterator[Event]:
         atomic.touch(store.token_file(self._nonce))
-        config = self.prepared.config
-        place = Place(
-            path=os.fspath(store.path.resolve()), launch=self._nonce,
-            interval=Interval(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0),
-            timeout=config.timeout, folder=os.getcwd(), own_folder=config.cwd is not None,
-            function=self.prepared.function, collect=config.collect, gpus=config.resources.gpus,
-            watched=self.prepared.watched,
+        job = replace(
+            job_of(self.plan), path=os.fspath(store.path.resolve()), launch=self._nonce, at_once=self.jobs,
+            gpus=1.0 if self._lanes > 1 else self.plan.config.resources.gpus,  # a pack fills a GPU
             own_process=self.own_process, apart=outputs(Path.cwd()),
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):
-            deterministic = self.prepared.plan.deterministic
-            yield from map(Said, preflight(self.engine, place, deterministic=deterministic))
+            yield from map(Said, preflight(self.engine, job, deterministic=self.plan.config.deterministic))
         if self.prove is not None:
-            yield from self.prove.before(store, place)
-        gpus = 1.0 if self._lanes > 1 else config.resources.gpus  # a pack fills a GPU
-        slots = Slots(self.jobs, cpus=config.resources.cpus or config.threads, gpus=gpus)
-        for event in self.engine(self._pull, partial(_on_worker, place=place), slots):
-            if isinstance(event, (Done, Lost)):
-                self._flying.difference_update(spec.key for spec in event.task)
-                self._ended_since = True
+            yield from self.prove.before(store, job)
+        for event in self.engine(self._pull, partial(work, job=job), job):
             if isinstance(event, Done):
-                specs = {spec.key: spec for spec in event.task}
-                for outcome in event.outcomes:
-                    spec = specs[outcome.key]
-                    if outcome.status == "lost":
-                        yield from self._lost(store, Lost((spec,), " ".join(outcome.notes), outcome.poison))
-                    else:
-                        yield from self._ended(store, self._received(store, spec, outcome))
+                yield from self._answered(store, event.pack, event.answer)
             elif isinstance(event, Lost):
                 # The code of a run that has a process of its own cannot be why its worker died.
-                yield from self._lost(store, replace(event, poison=event.poison and not forked.wanted(event.task)))
+                poison = event.poison and not forked.wanted(event.pack)
+                yield from self._answered(store, event.pack, [Accident(event.cause, poison)])
             elif isinstance(event, Gone):
-                # Unlike `stop`, nothing can reach what was running: it is lost, and has not failed.
-                self.stopped = self.stopped or event.cause
-                self._queue.clear()
+                # Unlike what is asked to stop, nothing can reach what was running: it is lost, and has not failed.
+                self.stop(event.cause, running=False)
                 lost = ", ".join(sorted(self._flying)) or "none"
                 yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
             else:
-                yield Passed(event.running)
+                yield event
         if self.prove is not None and not self.stopped:
             yield from self.prove.after(store)
 
-    def _received(self, store: Store, spec: RunSpec, outcome: Outcome) -> Outcome:
-        """The outcome, once what a machine without this directory sent along is committed here."""
-        if outcome.parcel is None:
-            return outcome
-        try:
-            won = unpack(store, spec, outcome.parcel, self._nonce)
-        except (OSError, SweepError, Damaged) as error:
-            return replace(outcome, status="unwritten", failure=Failure("storage", str(error), "write"))
-        status = outcome.status if won else "late"
-        return replace(outcome, status=status, parcel=None)
+    # What became of a pack
 
-    def _ended(self, store: Store, outcome: Outcome) -> Iterator[Event]:
-        if outcome.status == "late":
-            store.event(kind="late", key=outcome.key)
-            yield Said(f"{outcome.key}: another attempt had finished first; this one is discarded")
-            return
-        if outcome.status == "unwritten":
-            yield from self._unwritten(store, outcome)
-            return
-        if outcome.status == "unpacked":
-            yield from self._unpacked(store, outcome)
-            return
-        if self.remote is not None and outcome.status != "interrupted":
-            yield from self._copied(self.remote, outcome.key)
-        yield Finished(outcome)
-        yield from self._beside(store, outcome)
-        if (names := outcome.files.get("changed")) and not self.stopped:
+    def _answered(self, store: Store, pack: Pack, answer: Answer) -> Iterator[Event]:
+        """Read in the directory what became of each run of a pack; its worker says only why runs have no record."""
+        self._ended_since = True
+        specs = {spec.key: spec for spec in pack}
+        why: Unrecorded | None = None
+        for each in answer:
+            if isinstance(each, Parcel):
+                try:
+                    unpack(store, specs[each.key], each, self._nonce)
+                except (OSError, SweepError, Damaged) as error:
+                    why = CannotWrite(str(error))
+            else:
+                why = each
+        self._flying -= specs.keys()
+        for spec in pack:
+            member = store.member(spec.key)
+            if member.record is not None:
+                yield from self._ended(store, member, member.record)
+            elif isinstance(why, Unpacked):
+                yield from self._unpacked(store, spec, why)
+            elif isinstance(why, Accident):
+                yield from self._lost(store, member, spec, why)
+            elif isinstance(why, Changed):
+                if not self.stopped:
+                    yield from self._changed(store, str(why))
+            elif why is not None:
+                yield from self._unwritten(spec, why)
+            elif member.note:
+                yield Said(f"{member.key}: {member.note}; the same command trains it again")
+
+    def _ended(self, store: Store, member: Member, record: Record) -> Iterator[Event]:
+        if store.late(member, self._nonce):
+            store.event(kind="late", key=member.key)
+            yield Said(f"{member.key}: another attempt had finished first; this one is discarded")
+        yield from self._copied(member.key)
+        yield Finished(member.key, record)
+        yield from self._beside(member, record)
+        if (names := record.files.get("changed")) and not self.stopped:
             yield from self._changed(store, refusal(names))
-        if outcome.status == "ok" and not self._read_one:
+        if record.status == "ok" and not self._read_one:
             self._read_one = True
-            yield from _chosen(store, outcome)
-        yield from self._unreadable(store, outcome)
-        if outcome.status == "failed" and outcome.failure is not None:
-            why = ""
-            if self.fail_fast:
-                why = f"{outcome.key} failed and --fail-fast was given"
-            elif outcome.failure.kind == "nondeterministic":
-                why = "an operation has no deterministic kernel, which no other seed will change"
-            if why and not self.stopped:
-                self.stop(why)
-                yield Said(f"nothing more is started: {why}")
-
-    def _beside(self, store: Store, outcome: Outcome) -> Iterator[Event]:
-        """Say once that runs which are at work side by side write the same file, and once what is not looked at."""
-        if "unwatched" in outcome.files and "unwatched" not in self._told:
-            self._told.add("unwatched")
-            yield Said(
-                f"files in {outcome.files['unwatched']} and beyond are too many to see which of them runs write: two "
-                f"runs that share one there are not noticed"
-            )
-        if "left_out" in outcome.files and "left_out" not in self._told:
-            self._told.add("left_out")
-            yield Said(
-                "looking for files that runs share would take too much time beside such short runs: some are left out"
-            )
-        if not outcome.files.get("written") or "shared" in self._told:
+            yield from _chosen(store, record)
+        if record.failure is None or self.stopped:
             return
-        specs = {m.key: m.record for m in (store.member(outcome.key),) if m.record is not None}
-        for key, record in specs.items():
-            self._traces.append(Trace.of(key, record.spec, outcome.status == "ok", outcome.files))
-        for found in shared(self._traces):
-            if not found.in_turn:
-                self._told.add("shared")
-                yield Said(f"{sentence(found)}; {remedy(self.prepared.config.allow_shared)}")
-                return
+        if record.failure.kind == "returned" and self.plan.target.kind == "command" and not self._read_one:
+            yield from self._unreadable(store, member, record.failure)
+        elif self.fail_fast:
+            yield from self._no_more(f"{member.key} failed and --fail-fast was given")
+        elif record.failure.kind == "nondeterministic":
+            yield from self._no_more("an operation has no deterministic kernel, which no other seed will change")
+
+    def _no_more(self, why: str) -> Iterator[Event]:
+        self.stop(why)
+        yield Said(f"nothing more is started: {why}")
+
+    def _unpacked(self, store: Store, spec: RunSpec, why: Unpacked) -> Iterator[Event]:
+        """Train a run whose pack ended in an error again on its own, so that only the guilty one fails."""
+        store.event(kind="unpacked", key=spec.key, cause=str(why))
+        if not self.stopped:
+            self._queue.append((spec,))
+            yield Retried(spec.key, str(why), 2)
+
+    def _unwritten(self, spec: RunSpec, why: Unrecorded) -> Iterator[Event]:
+        """The disk refused: what it holds counts, and nothing more is started that it would refuse as well."""
+        if not self.stopped:
+            yield from self._no_more(f"{why}; fix that and run the same command again")
+        yield Said(f"{spec.key}: not recorded ({why})")
+
+    def _lost(self, store: Store, member: Member, spec: RunSpec, why: Accident) -> Iterator[Event]:
+        """Queue again what a process that died had not committed; after three kills the run has failed."""
+        kills = self._kills[spec.key] = self._kills.get(spec.key, 0) + why.poison
+        losses = self._losses[spec.key] = self._losses.get(spec.key, 0) + 1
+        store.event(kind="lost", key=spec.key, cause=why.cause)
+        limit = min(KILLS, 1 + self.plan.config.retries)
+        if kills >= limit:
+            times = f"{kills} times" if limit > 1 else "once"
+            self._condemn(store, spec, Failure("killed", f"it ended {times} without a result: {why.cause}"))
+            member = store.member(spec.key)  # it was not dead after all: what it committed counts
+            if member.record is not None:
+                yield from self._ended(store, member, member.record)
+        elif losses >= LOSSES:
+            yield Said(f"{spec.key}: lost {LOSSES} times ({why.cause}); left for the next command")
+        elif not self.stopped:
+            self._queue.appendleft((spec,))
+            yield Retried(spec.key, why.cause, losses + 1, store.checkpoint(member))
+
+    def _condemn(self, store: Store, spec: RunSpec, failure: Failure) -> None:
+        """Write a failed record in the name of a run that cannot write its own."""
+        attempt = store.begin(spec, self._nonce)
+        attempt.log_text(f"{failure}\n")
+        made = Record(
+            spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce,
+            attempts=attempt.number - 1, failure=failure,
+        )  # fmt: skip
+        store.commit(attempt, made)
+
+    # What is said when a run has ended
+
+    def _copied(self, key: str = "") -> Iterator[Event]:
+        """Copy a run, or whatever is not there yet. A network that is away costs no training, and is told once."""
+        if self.remote is None:
+            return
+        try:
+            self.remote.copy(key)
+            if not key:
+                self.uncopied = ""
+        except StoreError as error:
+            if not self.uncopied:
+                yield Said(f"{error}\n  training goes on; what is not copied is in {self.remote.mirror}")
+            self.uncopied = str(error)
+
+    def _beside(self, member: Member, record: Record) -> Iterator[Event]:
+        """Say once that runs which are at work side by side write the same file, and once what is not looked at."""
+        files = record.files
+        if "unwatched" in files:
+            yield from self._once(
+                "unwatched",
+                f"files in {files['unwatched']} and beyond are too many to see which of them runs write: two runs that "
+                "share one there are not noticed",
+            )
+        if "left_out" in files:
+            yield from self._once(
+                "left out",
+                "looking for files that runs share would take too much time beside such short runs: some are left out",
+            )
+        if files.get("written") and "shared" not in self._told:
+            self._traces.append(Trace.of(member.key, record.spec, record.status == "ok", files))
+            for found in shared(self._traces):
+                if not found.in_turn:
+                    yield from self._once("shared", f"{sentence(found)}; {remedy(self.plan.config.allow_shared)}")
+
+    def _once(self, what: str, text: str) -> Iterator[Event]:
+        if what not in self._told:
+            self._told.add(what)
+            yield Said(text)
 
     def _changed(self, store: Store, why: str) -> Iterator[Event]:
         """Stop because what is run is no longer what was planned, and say which seeds ran what."""
@@ -421,132 +479,22 @@ class Launch:
         lines = [f"nothing more is started: {why}", mixed(members) or f"{done} ran with the files as planned"]
         yield Said("\n  ".join([*lines, *([f"{under_way} had begun, and may be of either kind"] if under_way else [])]))
 
-    def _unreadable(self, store: Store, outcome: Outcome) -> Iterator[Event]:
-        """The first program to end well and without metrics: start no other, say what was seen and how to read it.
+    def _unreadable(self, store: Store, member: Member, failure: Failure) -> Iterator[Event]:
+        """Start no other program where the first to end well gave no metrics; say what was seen and how to read it.
 
         Those that run go on to their end: what they leave is read without training.
         """
-        found = outcome.failure
-        if self.prepared.plan.target.kind != "command" or found is None or found.kind != "returned":
-            return
-        if self._read_one or self.stopped:
-            return
-        self.stopped = f"{outcome.key} ended well and gave no metrics"
-        self._queue.clear()
-        lines = [f"nothing more is started: {self.stopped}"]
-        for each in suggestions(store, store.member(outcome.key)):
+        self.stop(f"{member.key} ended well and gave no metrics", running=False)
+        lines = []
+        for each in suggestions(store, member):
             lines.append(f"  {each.what}")
             if each.metrics:
                 lines.append(f"    {resume(store.manifest, store.shown, trust=True, metrics=each.metrics)}")
-        if len(lines) == 1:
-            lines.append(f"  {found.message}")
-        yield Said("\n".join(lines))
-
-    def _unpacked(self, store: Store, outcome: Outcome) -> Iterator[Event]:
-        """A run whose pack ended in an error: trained again on its own, so that only the guilty one fails."""
-        store.event(kind="unpacked", key=outcome.key, cause=" ".join(outcome.notes))
-        if not self.stopped:
-            member = store.member(outcome.key)
-            self._queue.extend((s,) for s in self.prepared.plan.of_seed(member.seed) if s.key == outcome.key)
-            yield Retried(outcome.key, " ".join(outcome.notes), 2)
-
-    def _unwritten(self, store: Store, outcome: Outcome) -> Iterator[Event]:
-        """The disk refused: what it holds counts, and nothing more is started that it would refuse as well."""
-        member = store.member(outcome.key)
-        if member.record is not None:
-            yield from self._ended(store, outcome_of(member.record, outcome.key))
-            return
-        reason = outcome.failure.message if outcome.failure else "it could not be written"
-        if outcome.failure is not None and outcome.failure.kind == "changed":
-            if not self.stopped:
-                yield from self._changed(store, reason)
-            return
-        if not self.stopped:
-            yield Said(f"nothing more is started: {reason}; once that is mended, the same command goes on")
-            self.stop(reason)
-        yield Said(f"{outcome.key}: not recorded ({reason})")
-
-    def _lost(self, store: Store, event: Lost) -> Iterator[Event]:
-        """Queue again what a process that died had not committed; after three kills the run has failed."""
-        for spec in event.task:
-            member = store.member(spec.key)
-            if member.record is not None:
-                yield from self._ended(store, outcome_of(member.record, spec.key))
-                continue
-            self._kills[spec.key] = self._kills.get(spec.key, 0) + event.poison
-            self._losses[spec.key] = self._losses.get(spec.key, 0) + 1
-            store.event(kind="lost", key=spec.key, cause=event.cause)
-            limit = min(KILLS, 1 + self.prepared.config.retries)
-            if self._kills[spec.key] >= limit:
-                times = f"{self._kills[spec.key]} times" if limit > 1 else "once"
-                failure = Failure("killed", f"it ended {times} without a result: {event.cause}")
-                yield from self._ended(store, _condemn(store, spec, failure, self._nonce))
-            elif self._losses[spec.key] >= LOSSES:
-                yield Said(f"{spec.key}: lost {LOSSES} times ({event.cause}); left for the next command")
-            elif not self.stopped:
-                self._queue.appendleft((spec,))
-                yield Retried(spec.key, event.cause, self._losses[spec.key] + 1, store.checkpoint(member))
+        yield Said("\n".join([f"nothing more is started: {self.stopped}", *(lines or [f"  {failure.message}"])]))
 
 
-def _condemn(store: Store, spec: RunSpec, failure: Failure, nonce: str) -> Outcome:
-    """A failed record in the name of a run that cannot write its own."""
-    attempt = store.begin(spec, nonce)
-    attempt.log_text(f"{failure}\n")
-    made = Record(
-        spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce,
-        attempts=attempt.number - 1, failure=failure,
-    )  # fmt: skip
-    if not store.commit(attempt, made):
-        made = store.member(spec.key).record or made  # it was not dead after all: what it committed counts
-    return outcome_of(made, spec.key)
-
-
-_looking: defaultdict[str, Share] = defaultdict(Share)  # of each launch that this process works for
-
-
-def _on_worker(task: Task, place: Place) -> list[Outcome]:
-    if names := changed(place.watched):
-        failure = Failure("changed", refusal(names), "setup")
-        return [Outcome(spec.key, "unwritten", failure=failure) for spec in task]
-    looking = _looking[place.launch]
-    place = replace(place, look=looking.due())
-    outcomes = _trained(task, place)
-    for outcome in outcomes:
-        looking.took(outcome.looking, outcome.seconds)
-    return outcomes
-
-
-def _trained(task: Task, place: Place) -> list[Outcome]:
-    if forked.wanted(task):
-        return forked.work(task, place)
-    # Only the process that trains loads torch; the launcher's own may never need it.
-    from sweep.worker import work
-
-    return list(work(task, place))
-
-
-def _chosen(store: Store, outcome: Outcome) -> Iterator[Event]:
+def _chosen(store: Store, record: Record) -> Iterator[Event]:
     """Say what was taken of the text that a program logs, and how to choose among it."""
-    record = store.member(outcome.key).record
-    if record is not None and (words := record.collected.get("words")):
+    if words := record.collected.get("words"):
         how = f"sweep collect {path_argument(store.shown)} --metrics {path_argument(str(words))}"
-        yield Said("\n  ".join([*outcome.notes, "to choose another, without training:", f"  {how}"]))
-
-
-def _environments(members: Sequence[Member], prepared: Prepared) -> Iterator[Event]:
-    """Say, or in deterministic mode refuse, that finished runs were made in unlike environments."""
-    done = [m.record for m in members if m.record is not None and m.record.status == "ok"]
-    for other in done[1:]:
-        answer = verdict_of(done[0], other)
-        if answer.answer is Answer.NOT_EXPECTED:
-            fields = ", ".join(name for name, *_ in answer.fields)
-            yield Said(f"mixed environments in this directory: {fields}")
-            return
-
-
-def _beside_others(path: Path) -> Owner:
-    """`ml-train` works beside other `ml-train`s, but not beside a launch that owns the directory."""
-    owner = Store.owner_of(path)
-    if owner is not None:
-        raise StoreError(f"a sweep is at work here ({owner})", where=str(path), hint="wait for it, or use --out")
-    return this_process()
+        yield Said("\n  ".join([*record.notes, "to choose another, without training:", f"  {how}"]))

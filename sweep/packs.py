@@ -6,24 +6,23 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
 
-from sweep.config import Config
+from sweep.job import Pack
 from sweep.plan import Plan, RunSpec
-from sweep.task import Task
 
 AUTO = 64  # lanes of a pack unless the config says otherwise: more are not faster
 
 
-def lanes_of(config: Config, plan: Plan) -> int:
-    """Return how many runs may share a task: 1 where there is nothing to pack, as on a CPU without `vectorize`."""
-    if plan.vectorize:
-        return plan.vectorize
-    if plan.device != "cuda" or plan.target.kind != "recipe" or config.lanes == "off":
+def lanes_of(plan: Plan) -> int:
+    """Return how many runs may share a pack: 1 where there is nothing to pack, as on a CPU without `vectorize`."""
+    if plan.config.vectorize:
+        return plan.config.vectorize
+    if plan.device != "cuda" or plan.target.kind != "recipe" or plan.config.lanes == "off":
         return 1
-    return AUTO if config.lanes == "auto" else int(config.lanes)
+    return AUTO if plan.config.lanes == "auto" else int(plan.config.lanes)
 
 
-def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Task]:
-    """The specs as tasks of at most `most` runs of one cell each, in the order of their first runs.
+def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Pack]:
+    """Return the specs as packs of at most `most` runs of one cell each, in the order of their first runs.
 
     The runs of a cell are shared out evenly: 100 of them on one GPU, 64 at most, are two packs of 50, and 10
     of them on four GPUs are packs of 3, 3, 2 and 2.
@@ -33,13 +32,13 @@ def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Task]:
         cells.setdefault((spec.task, spec.variant), []).append(spec)
     if most == 1:
         return [(spec,) for spec in specs]
-    tasks: list[Task] = []
+    made: list[Pack] = []
     for cell in cells.values():
         rounds = ceil(len(cell) / (most * gpus))
         count = min(len(cell), rounds * gpus)
         ends = [round(i * len(cell) / count) for i in range(count + 1)]
-        tasks += [tuple(cell[a:b]) for a, b in pairwise(ends)]
-    return tasks
+        made += [tuple(cell[a:b]) for a, b in pairwise(ends)]
+    return made
 
 
 def gpus_here() -> int:

@@ -116,57 +116,63 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a sweep, seeds outermost, so that a completed prefix holds whole seeds."""
+    """A config whose references were found and checked, and its runs: seeds outermost, so that a completed prefix holds
+    whole seeds. Nothing is started or written by it.
+    """
 
+    config: Config
     target: Target
     cells: tuple[Cell, ...]
-    seeds: tuple[int, ...]
-    repeats: int
-    deterministic: bool
     device: str
-    threads: int
-    base_seed: int
-    vary: tuple[str, ...]
-    vectorize: int = 0
-    cwd: str | None = None  # where runs work; None: where the launch does
     inputs: Mapping[str, Json] | None = None  # files and values beside the source; None of built-in recipes
+    function: bytes | None = None  # pickled, where no import can find it
+    source: str = ""  # its text
+    watched: Mapping[str, Any] = field(default_factory=dict)  # the files that runs read (see `sweep.target.inputs`)
+
+    def __post_init__(self) -> None:
+        """Raises: ConfigError when two cells would share a folder."""
+        folders = Counter((cell.task, cell.variant) for cell in self.cells)
+        if shared := [name for name, count in folders.items() if count > 1]:
+            raise ConfigError(f"two variants would share the folder {'/'.join(shared[0])!r}", where="grid")
 
     def __len__(self) -> int:
-        return len(self.cells) * len(self.seeds) * self.repeats
+        return len(self.cells) * len(self.config.seeds) * self.config.repeats
 
     def __iter__(self) -> Iterator[RunSpec]:
-        for seed in self.seeds:
+        for seed in self.config.seeds:
             yield from self.of_seed(seed)
 
     def of_seed(self, seed: int) -> Iterator[RunSpec]:
+        asked = self.config
         # The split is fixed by the data unless it is asked to vary: only then it is a stream of the run's.
-        names = (*STREAMS, *([SPLIT] if SPLIT in self.vary else []))
+        names = (*STREAMS, *([SPLIT] if SPLIT in asked.vary else []))
         streams = {
-            name: stream_seed(seed if not self.vary or name in self.vary else self.base_seed, name) for name in names
+            name: stream_seed(seed if not asked.vary or name in asked.vary else asked.seed, name) for name in names
         }
-        for cell, repeat in product(self.cells, range(self.repeats)):
+        for cell, repeat in product(self.cells, range(asked.repeats)):
             yield RunSpec(
                 target=self.target, params=cell.params, variant=cell.variant, task=cell.task, seed=seed,
-                streams=streams, repeat=repeat, deterministic=self.deterministic, device=self.device,
-                threads=self.threads, data=cell.data, vectorize=self.vectorize,
+                streams=streams, repeat=repeat, deterministic=asked.deterministic, device=self.device,
+                threads=asked.threads, data=cell.data, vectorize=asked.vectorize,
             )  # fmt: skip
 
     def experiment(self) -> dict[str, Json]:
         """What must stay equal for more seeds to join a directory: everything but the seeds."""
+        asked = self.config
         return {
             "target": {**asdict(self.target), "argv": _hidden(self.target.argv)},
             "cells": [
                 {"variant": c.variant, "task": c.task, "params": _hidden(c.params), "data": c.data} for c in self.cells
             ],
-            "repeats": self.repeats,
-            "deterministic": self.deterministic,
+            "repeats": asked.repeats,
+            "deterministic": asked.deterministic,
             "device": self.device,
-            "threads": self.threads,
-            "vary": list(self.vary),
+            "threads": asked.threads,
+            "vary": list(asked.vary),
             **({"inputs": _hidden(self.inputs)} if self.inputs is not None else {}),
-            **({"cwd": self.cwd} if self.cwd else {}),
-            **({"base_seed": self.base_seed} if self.vary else {}),
-            **({"vectorize": self.vectorize} if self.vectorize else {}),
+            **({"cwd": asked.cwd} if asked.cwd else {}),
+            **({"base_seed": asked.seed} if asked.vary else {}),
+            **({"vectorize": asked.vectorize} if asked.vectorize else {}),
         }
 
 
@@ -226,18 +232,3 @@ def cells_of(config: Config) -> Iterator[Cell]:
         for dotted, value in point.items():
             params = assign(params, dotted.removeprefix("params."), value)
         yield Cell(variant=variant_name(point), task=task, params=params, changes=point)
-
-
-def plan(config: Config, target: Target, cells: Sequence[Cell], device: str) -> Plan:
-    """The runs of a config whose target, cells and device were resolved.
-
-    Raises: ConfigError when two cells would share a folder.
-    """
-    folders = Counter((cell.task, cell.variant) for cell in cells)
-    if shared := [name for name, count in folders.items() if count > 1]:
-        raise ConfigError(f"two variants would share the folder {'/'.join(shared[0])!r}", where="grid")
-    return Plan(
-        target=target, cells=tuple(cells), seeds=tuple(config.seeds), repeats=config.repeats,
-        deterministic=config.deterministic, device=device, threads=config.threads,
-        base_seed=config.seed, vary=tuple(config.vary), vectorize=config.vectorize, cwd=config.cwd,
-    )  # fmt: skip

@@ -9,9 +9,9 @@ from typing import Any
 
 from sweep.engine import RayEngine
 from sweep.errors import EnvironmentRefused
+from sweep.job import Job
 from sweep.prepare import versions
 from sweep.store.parcel import shared
-from sweep.task import Place
 
 PATIENCE = 60.0  # seconds: a node may have to start its first worker
 OF_THE_BITS = ("torch", "numpy")
@@ -30,14 +30,14 @@ def sight(path: str, launch: str) -> Sight:
     return Sight(shared(path, launch), versions())
 
 
-def preflight(engine: RayEngine, place: Place, *, deterministic: bool) -> Iterator[str]:
+def preflight(engine: RayEngine, job: Job, *, deterministic: bool) -> Iterator[str]:
     """A line for every node whose runs will not be as those of the others.
 
     Raises: EnvironmentRefused for nodes that cannot run this package, or another version of it; in deterministic mode
     for those with another torch or NumPy.
     """
     ours = versions()
-    for node, answer in engine.everywhere(partial(sight, place.path, place.launch), PATIENCE):
+    for node, answer in engine.everywhere(partial(sight, job.path, job.launch), PATIENCE):
         if isinstance(answer, TimeoutError):
             yield f"node {node}: {answer}; it was not checked"
         elif isinstance(answer, Sight):

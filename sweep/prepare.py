@@ -1,10 +1,10 @@
-"""Prepare: a config becomes a plan and a manifest, with every reference found and checked; nothing is started."""
+"""Prepare: a config becomes a plan, with every reference found and checked; nothing is started."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,30 +13,20 @@ from typing import Any, Literal
 from sweep.config import Config, redact, to_dict
 from sweep.config.yaml import Float, Int
 from sweep.errors import ConfigError, EnvironmentRefused
+from sweep.job import Job
 from sweep.metrics import require
-from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, plan, stream_seed
+from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, stream_seed
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
 from sweep.target import command as argv
 from sweep.target.function import call, require_run, resolve
-from sweep.target.inputs import Watched, inputs_of, watched
+from sweep.target.inputs import inputs_of, watched
 from sweep.target.params import bind, check_params, misread
 from sweep.target.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
 from sweep.target.trust import BUILT_IN_RECIPES
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A config whose references were found and checked: nothing was started, nothing written."""
-
-    config: Config
-    plan: Plan
-    manifest: Manifest
-    function: bytes | None = None
-    watched: Mapping[str, Watched] = field(default_factory=dict)  # the files that a run reads, as they are now
-
-
-def prepare(config: Config, function: Callable[..., Any] | None = None) -> Prepared:
+def prepare(config: Config, function: Callable[..., Any] | None = None) -> Plan:
     """Find the target, check its parameters, hash the data, resolve the device.
 
     Raises: ConfigError, TargetError, EnvironmentRefused.
@@ -56,25 +46,37 @@ def prepare(config: Config, function: Callable[..., Any] | None = None) -> Prepa
     if config.data or config.data_version is not None or not built_in(target.reference):
         own = None if built_in(target.reference) else called
         inputs = inputs_of(config.data, config.data_version, config.command or (), own)
-    made = replace(plan(config, target, cells, device), inputs=inputs)
+    made = Plan(
+        config, target, tuple(cells), device, inputs, _pickled(function),
+        source=source_text(function) if function is not None else "",
+        watched=watched(files, (inputs or {}).get("files", {})),
+    )  # fmt: skip
     if len(made) > MOST:
         raise ConfigError(
             f"{len(made):,} runs are planned; a directory holds at most {MOST:,}", where="seeds",
             hint="ask for fewer, or for several sweeps with an --out of their own",
         )  # fmt: skip
-    shown = redact(to_dict(config))
-    if len(cells) == 1:
-        shown["params"] = redact(dict(cells[0].params))
-    manifest = Manifest(
-        name=config.name,
-        config=shown,
-        experiment=made.experiment(),
-        seeds=made.seeds,
-        versions=versions(),
-        source=source_text(function) if function is not None else "",
+    return made
+
+
+def manifest_of(plan: Plan) -> Manifest:
+    """Return what a directory keeps of a plan."""
+    shown = redact(to_dict(plan.config))
+    if len(plan.cells) == 1:
+        shown["params"] = redact(dict(plan.cells[0].params))
+    return Manifest(
+        plan.config.name, shown, plan.experiment(), tuple(plan.config.seeds), versions=versions(), source=plan.source
     )
-    seen = watched(files, (inputs or {}).get("files", {}))
-    return Prepared(config, made, manifest, _pickled(function), seen)
+
+
+def job_of(plan: Plan) -> Job:
+    """Return what a worker needs to train the runs of a plan from this folder."""
+    config = plan.config
+    return Job(
+        folder=os.getcwd(), own_folder=config.cwd is not None, function=plan.function, collect=config.collect,
+        every=(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0), timeout=config.timeout,
+        cpus=config.resources.cpus or config.threads, gpus=config.resources.gpus, watched=plan.watched,
+    )  # fmt: skip
 
 
 def _source_files(config: Config, called: Callable[..., Any] | None) -> list[Path]:

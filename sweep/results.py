@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sweep.config import Config, from_dict, load
 from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
-from sweep.start import ready, start
+from sweep.start import start
 from sweep.store import Reading, Store
 from sweep.target.command import name as name_of_command
 
@@ -411,8 +411,9 @@ def run(
     if seeds is not None:
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
     checked = _config(config, overrides, settings, function)
-    found = ready(checked, out, function, retrain=retrain)
-    launch = start(found, engine, address=address, jobs=jobs, retry_failed=retry_failed, retrain=retrain)
+    launch = start(
+        checked, out, engine, function, address=address, jobs=jobs, retry_failed=retry_failed, retrain=retrain
+    )
     show, end = (on_event, _nothing) if on_event is not None else _shown(launch)
     try:
         for event in launch:
@@ -421,8 +422,8 @@ def run(
         launch.close()
         end()
     if launch.uncopied:
-        raise StoreError(f"trained, and not all copied: {launch.uncopied}", where=os.fspath(found.path))
-    return open(found.path if found.remote is None or out is None else out)
+        raise StoreError(f"trained, and not all copied: {launch.uncopied}", where=os.fspath(launch.out))
+    return open(launch.out if launch.remote is None or out is None else out)
 
 
 def _nothing() -> None:
@@ -444,15 +445,15 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
     from sweep.report.live import ROWS, running
     from sweep.report.notebook import Cell
 
-    config = launch.prepared.config
+    config = launch.plan.config
     cell = Cell(config.name, config.primary, "starting Ray" if launch.own_process else "starting")
 
     def show(event: Event) -> None:
         quiet(event)
         if isinstance(event, Begun):
             cell.begin(event.store.scan())
-        elif isinstance(event, Finished) and event.outcome.status != "interrupted":
-            cell.ended(event.outcome.key, event.outcome.status, dict(event.outcome.metrics), event.outcome.seconds)
+        elif isinstance(event, Finished):
+            cell.ended(event.key, event.record.status, dict(event.record.metrics), event.record.seconds)
         elif isinstance(event, (Said, Retried)):
             print(printable(event.text if isinstance(event, Said) else f"{event.key}: tried again ({event.cause})"))
         elif launch.store is not None:

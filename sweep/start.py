@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep import forked, nursery
+from sweep import nursery
 from sweep.analysis.commands import repeatable, resumable, resume
 from sweep.config import Config, from_dict, redact
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
@@ -16,21 +15,13 @@ from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError
 from sweep.launch import Launch
 from sweep.packs import gpus_here
-from sweep.plan import Target, grown
-from sweep.prepare import Prepared, prepare
+from sweep.plan import Plan, Target, grown
+from sweep.prepare import manifest_of, prepare
 from sweep.seeds import parse_seeds
 from sweep.store import Store
 from sweep.store.remote import Remote, located
 from sweep.target.trust import remember, require_trust
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A config that was checked against its directory: nothing was started, nothing written."""
-
-    prepared: Prepared
-    path: Path
-    remote: Remote | None = None  # where `path` is copied
+from sweep.worker import forked
 
 
 def ready(
@@ -39,8 +30,11 @@ def ready(
     function: Callable[..., Any] | None = None,
     *,
     retrain: bool = False,
-) -> Ready:
-    """Find and check everything that a config names; values of a grid join those that its directory has.
+) -> tuple[Plan, Path, Remote | None]:
+    """Return the plan of a config, its directory, and where that is copied if it is a URL; nothing is started.
+
+    All that the config names was found and checked, against what the directory holds as well: values of a grid join
+    those that are there.
 
     out: the run directory or a URL; runs/NAME by default. function: what `config.train` names, for no import to find.
     retrain: whatever the directory holds is trained again.
@@ -52,9 +46,9 @@ def ready(
         remote.begin()
     if Store.exists(path):
         config = grown(config, Store.open(path).manifest.config.get("grid") or {})
-    prepared = prepare(config, function)
-    Store.check(path, None if retrain else prepared.manifest)
-    return Ready(prepared, path, remote)
+    plan = prepare(config, function)
+    Store.check(path, None if retrain else manifest_of(plan))
+    return plan, path, remote
 
 
 def kept(
@@ -103,34 +97,40 @@ def kept(
 
 
 def start(
-    found: Ready,
+    config: Config,
+    out: str | os.PathLike[str] | None = None,
     engine: str = "ray",
+    function: Callable[..., Any] | None = None,
     *,
     address: str | None = None,
     only: Sequence[int] | None = None,
+    retrain: bool = False,
     **options: Any,
 ) -> Launch:
-    """Return a launch whose engine is already starting. only: the seeds of an `ml-train`; options: see `Launch`.
+    """Return a launch whose engine is already starting.
 
+    out, function, retrain: see `ready`. only: the seeds of an `ml-train`; options: see `Launch`.
     Within a job of a Ray cluster its runs go to that cluster, unless an address names another one.
+
+    Raises: ConfigError, TargetError, EnvironmentRefused, StoreError.
     """
-    prepared = found.prepared
+    plan, path, remote = ready(config, out, function, retrain=retrain)
     address = address or job_address()
     more = None
-    if prepared.config.until is not None and only is None:
+    if plan.config.until is not None and only is None:
         from sweep.analysis.adaptive import waves  # the statistics are loaded where there is a rule
 
-        more = waves(prepared.config, prepared.plan, found.path)
+        more = waves(plan, path)
     prove = None
-    if prepared.plan.deterministic and only is None:  # fast mode promises nothing
+    if plan.config.deterministic and only is None:  # fast mode promises nothing
         from sweep.verify.canary import Canary
 
-        prove = Canary(prepared, local=address is None)
-    made, close = make_engine(prepared.config, engine, address)
-    remember(prepared.plan.target, [redact(cell.params) for cell in prepared.plan.cells])
+        prove = Canary(plan, local=address is None)
+    made, close = make_engine(plan.config, engine, address)
+    remember(plan.target, [redact(cell.params) for cell in plan.cells])
     return Launch(
-        prepared, found.path, made, close=close, own_process=engine == "ray", only=only, more=more, prove=prove,
-        remote=found.remote, **options,
+        plan, path, made, close=close, own_process=engine == "ray", only=only, more=more, prove=prove, remote=remote,
+        retrain=retrain, **options,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sweep.config import load
 from sweep.plan import Cell, Plan, RunSpec, Target
 from sweep.store import Failure, Manifest, Predictions, Record, Store
 
@@ -20,10 +21,8 @@ def planned(
     seeds: Iterable[int], variants: Sequence[str], tasks: Sequence[str], repeats: int, *, deterministic: bool
 ) -> Plan:
     cells = tuple(Cell(variant=v, task=t, params={"epochs": 3}) for t in tasks for v in variants)
-    return Plan(
-        target=Target("function", reference="made:up", digest="0" * 64), cells=cells, seeds=tuple(seeds),
-        repeats=repeats, deterministic=deterministic, device="cpu", threads=1, base_seed=42, vary=(),
-    )  # fmt: skip
+    config = load(None, name="made-up", train="made:up", seeds=[*seeds], repeats=repeats, deterministic=deterministic)
+    return Plan(config, Target("function", reference="made:up", digest="0" * 64), cells, "cpu")
 
 
 def sweep_of(
@@ -45,7 +44,7 @@ def sweep_of(
     """
     plan = planned(seeds, variants, tasks, repeats, deterministic=deterministic)
     config = {"primary": "test/accuracy", "deterministic": deterministic, **(config or {})}
-    store = Store.create(path, Manifest(name, config, plan.experiment(), plan.seeds))
+    store = Store.create(path, Manifest(name, config, plan.experiment(), plan.config.seeds))
     for spec in plan:
         made = outcome(spec)
         if made is not None:

@@ -20,7 +20,7 @@ from sweep.config import Config, describe, from_dict, load, redact, to_dict, to_
 from sweep.config.plain import plain
 from sweep.config.yaml import parse
 from sweep.errors import ConfigError
-from sweep.prepare import prepare
+from sweep.prepare import manifest_of, prepare
 
 
 @pytest.fixture
@@ -119,11 +119,11 @@ def test_a_number_for_a_parameter_that_is_declared_as_text_is_taken_as_it_was_wr
     )
     monkeypatch.chdir(file.parent)
     words = ["params.x=3.10", "params.mode=2", "params.of=[1, 2.50, a]", "params.n=1e5"]
-    prepared = prepare(load(None, ["train=declared:train", *words]))
-    assert prepared.plan.cells[0].params == {"x": "3.10", "mode": "2", "of": ["1", "2.50", "a"], "n": 1e5}
-    assert prepared.manifest.config["params"]["x"] == "3.10"
+    plan = prepare(load(None, ["train=declared:train", *words]))
+    assert plan.cells[0].params == {"x": "3.10", "mode": "2", "of": ["1", "2.50", "a"], "n": 1e5}
+    assert manifest_of(plan).config["params"]["x"] == "3.10"
     file.write_text("train: declared:train\nparams: {n: 2}\ngrid: {params.x: [3.10, 1e5, 3]}\n")
-    assert [cell.params["x"] for cell in prepare(load(file)).plan.cells] == ["3.10", "1e5", "3"]
+    assert [cell.params["x"] for cell in prepare(load(file)).cells] == ["3.10", "1e5", "3"]
     # A number of Python's was never written as text, and a parameter declared as a number stays one.
     with pytest.raises(ConfigError, match="must be text"):
         prepare(load(train="declared:train", params={"x": 3.1}))

@@ -36,7 +36,7 @@ def trained(config: Any, seeds: Sequence[int], **options: Any) -> tuple[Results,
     """The results, and the seeds that were trained for them, in order."""
     events: list[Event] = []
     results = sweep.run(config, seeds=seeds, engine="inline", on_event=events.append, **options)
-    keys = [e.outcome.key for e in events if isinstance(e, Finished)]
+    keys = [e.key for e in events if isinstance(e, Finished)]
     assert any(isinstance(e, Begun) for e in events)
     return results, [int(key.rpartition("seed")[2].partition("-")[0]) for key in keys]
 

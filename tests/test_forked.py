@@ -18,10 +18,11 @@ import torch
 from processes import gone, until
 
 import sweep
-from sweep import Results, forked, nursery
+from sweep import Results, nursery
 from sweep.launch import Event, Retried
 from sweep.store import Member
 from sweep.train.recipe import Recipe
+from sweep.worker import forked
 
 pytestmark = pytest.mark.skipif(not nursery.POSSIBLE, reason="processes cannot be forked here")
 
@@ -396,10 +397,10 @@ def test_a_run_killed_every_time_has_failed_with_the_signal_in_its_cause(folder:
 @pytest.mark.parametrize("size", [0.01, 0.9])
 def test_a_run_that_the_system_ended_for_want_of_memory_is_to_blame_where_it_held_most_of_it(size: float) -> None:
     ended = nursery.Ended(-signal.SIGKILL, memory=int(size * forked._memory()))
-    cause, poison = forked._cause(ended, oom_kills=forked._oom_kills() - 1)
-    assert "--jobs" in cause
-    assert poison == (size > 0.5)
-    assert forked._cause(ended, oom_kills=forked._oom_kills())[1]  # nobody knows who killed it
+    accident = forked._accident(ended, oom_kills=forked._oom_kills() - 1)
+    assert "--jobs" in accident.cause
+    assert accident.poison == (size > 0.5)
+    assert forked._accident(ended, oom_kills=forked._oom_kills()).poison  # nobody knows who killed it
 
 
 def test_a_command_killed_from_outside_is_lost_and_one_that_crashes_has_failed(folder: Path) -> None:

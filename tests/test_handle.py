@@ -20,7 +20,8 @@ from training import handle
 
 from sweep.determinism import seeding
 from sweep.errors import SweepError
-from sweep.handle import Interrupted, Interval, Run, as_metrics, stop_seen
+from sweep.handle import Run, as_metrics, stop_seen
+from sweep.job import Interrupted
 from sweep.plan import Target
 from sweep.store import history
 
@@ -128,7 +129,7 @@ def test_a_stop_waits_for_the_checkpoint_of_code_that_keeps_them(run: Run) -> No
 
 
 def test_checkpoints_are_due_by_epochs_or_by_time(tmp_path: Path) -> None:
-    by_epochs = handle(tmp_path / "a", interval=Interval(epochs=2, seconds=0))
+    by_epochs = handle(tmp_path / "a", every=(2, 0))
     assert [by_epochs.checkpoint_due(epoch_end=end) for end in (False, True, False, True)] == [
         False,
         False,
@@ -137,9 +138,9 @@ def test_checkpoints_are_due_by_epochs_or_by_time(tmp_path: Path) -> None:
     ]
     by_epochs.checkpoint({}, step=2)
     assert not by_epochs.checkpoint_due(epoch_end=True)
-    by_time = handle(tmp_path / "b", interval=Interval(epochs=0, seconds=1e-9))
+    by_time = handle(tmp_path / "b", every=(0, 1e-9))
     assert by_time.checkpoint_due(epoch_end=False)
-    never = handle(tmp_path / "c", interval=Interval(epochs=0, seconds=0))
+    never = handle(tmp_path / "c", every=(0, 0))
     assert not never.checkpoint_due(epoch_end=True)
 
 

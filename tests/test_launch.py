@@ -10,11 +10,13 @@ import pytest
 
 from sweep import nursery
 from sweep.config import Config, load
-from sweep.engine import Done, Lost, Slots, Tick, inline
+from sweep.engine import Done, Lost, Tick, inline
 from sweep.engine.event import Event as EngineEvent
 from sweep.errors import EnvironmentRefused, StoreError
-from sweep.launch import Begun, Event, Finished, Launch, Passed, Retried, Said
-from sweep.prepare import Prepared, prepare, resolve_device
+from sweep.job import Job
+from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
+from sweep.plan import Plan
+from sweep.prepare import manifest_of, prepare, resolve_device
 from sweep.store import Record, Store
 from sweep.store.atomic import TEMPORARY
 
@@ -27,7 +29,7 @@ def dying(times: int, *, seed: int = 2, poison: bool = True, then: Callable[[Any
     """An engine in this process whose worker dies under one seed so many times, before it has done anything."""
     left = times
 
-    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[EngineEvent]:
+    def engine(pull: Any, work: Any, job: Job) -> Iterator[EngineEvent]:
         nonlocal left
         while (task := pull()) is not None:
             if task[0].seed == seed and left > 0:
@@ -36,13 +38,13 @@ def dying(times: int, *, seed: int = 2, poison: bool = True, then: Callable[[Any
                     then(task)
                 yield Lost(task, "the machine went away", poison)
             else:
-                yield Done(task, tuple(work(task)))
+                yield Done(task, work(task))
 
     return engine
 
 
-def launched(out: Path, engine: Any = inline, *, prepared: Prepared | None = None, **options: Any) -> list[Event]:
-    return list(Launch(prepared or prepare(config()), out, engine, own_process=False, **options))
+def launched(out: Path, engine: Any = inline, *, plan: Plan | None = None, **options: Any) -> list[Event]:
+    return list(Launch(plan or prepare(config()), out, engine, own_process=False, **options))
 
 
 def statuses(out: Path) -> dict[int, str]:
@@ -50,7 +52,7 @@ def statuses(out: Path) -> dict[int, str]:
 
 
 def finished(events: list[Event]) -> list[str]:
-    return [e.outcome.key for e in events if isinstance(e, Finished)]
+    return [e.key for e in events if isinstance(e, Finished)]
 
 
 def test_every_run_is_begun_and_finished_once(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_a_worker_that_dies_is_not_the_doing_of_a_run_that_has_a_process_of_its_
 
 @pytest.mark.usefixtures("unforked")
 def test_retries_can_be_fewer(tmp_path: Path) -> None:
-    events = launched(tmp_path / "runs", dying(1), prepared=prepare(config(retries=0)))
+    events = launched(tmp_path / "runs", dying(1), plan=prepare(config(retries=0)))
     assert statuses(tmp_path / "runs")[2] == "failed"
     assert not [e for e in events if isinstance(e, Retried)]
 
@@ -102,7 +104,7 @@ def test_but_no_cause_is_retried_for_ever(tmp_path: Path) -> None:
 
 
 def test_what_a_worker_committed_before_it_died_counts(tmp_path: Path) -> None:
-    prepared = prepare(config())
+    plan = prepare(config())
 
     def commit(task: Any) -> None:
         store = Store.open(tmp_path / "runs")
@@ -112,7 +114,7 @@ def test_what_a_worker_committed_before_it_died_counts(tmp_path: Path) -> None:
         )
         assert store.commit(attempt, made)
 
-    events = launched(tmp_path / "runs", dying(1, then=commit), prepared=prepared)
+    events = launched(tmp_path / "runs", dying(1, then=commit), plan=plan)
     assert finished(events) == ["seed1", "seed2", "seed3"]
     assert not [e for e in events if isinstance(e, Retried)]
     record = Store.open(tmp_path / "runs").member("seed2").record
@@ -126,16 +128,16 @@ def test_half_a_file_of_a_killed_worker_is_gone_when_the_sweep_ends(tmp_path: Pa
         folder.mkdir(parents=True)
         (folder / f"{TEMPORARY}0badf00d").write_text("{")
 
-    launched(tmp_path / "runs", dying(1, then=half), prepared=prepare(config()))
+    launched(tmp_path / "runs", dying(1, then=half), plan=prepare(config()))
     assert set(statuses(tmp_path / "runs").values()) == {"ok"}
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(TEMPORARY)]
 
 
 def test_fail_fast_and_stop_leave_the_rest_pending(tmp_path: Path) -> None:
-    prepared = prepare(config(params={"fail": 1}))
-    launched(tmp_path / "runs", prepared=prepared, fail_fast=True)
+    plan = prepare(config(params={"fail": 1}))
+    launched(tmp_path / "runs", plan=plan, fail_fast=True)
     assert statuses(tmp_path / "runs") == {1: "failed", 2: "pending", 3: "pending"}
-    launch = Launch(prepared, tmp_path / "runs", inline, own_process=False)
+    launch = Launch(plan, tmp_path / "runs", inline, own_process=False)
     for event in launch:
         if isinstance(event, Finished):
             launch.stop("enough")
@@ -158,33 +160,33 @@ def test_one_seed_alone_joins_and_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_a_run_that_somebody_trains_is_left_alone(tmp_path: Path) -> None:
-    prepared = prepare(config())
-    store = Store.create(tmp_path / "runs", prepared.manifest)
-    attempt = store.begin(next(iter(prepared.plan)))  # of this process, which lives
+    plan = prepare(config())
+    store = Store.create(tmp_path / "runs", manifest_of(plan))
+    attempt = store.begin(next(iter(plan)))  # of this process, which lives
     scratch = attempt.path / ".tmp-being-written"
     scratch.touch()
     with pytest.raises(StoreError, match="being trained by another command"):
-        launched(tmp_path / "runs", prepared=prepared)
+        launched(tmp_path / "runs", plan=plan)
     assert scratch.exists()
 
 
 def test_ticks_are_passed_on(tmp_path: Path) -> None:
-    def ticking(pull: Any, work: Any, slots: Slots) -> Iterator[EngineEvent]:
+    def ticking(pull: Any, work: Any, job: Job) -> Iterator[EngineEvent]:
         yield Tick(0)
-        yield from inline(pull, work, slots)
+        yield from inline(pull, work, job)
 
-    assert Passed(0) in launched(tmp_path / "runs", ticking)
+    assert Tick(0) in launched(tmp_path / "runs", ticking)
 
 
-def test_slots_ask_for_the_threads_a_run_has(tmp_path: Path) -> None:
-    asked: list[Slots] = []
+def test_a_job_asks_for_the_threads_a_run_has(tmp_path: Path) -> None:
+    asked: list[Job] = []
 
-    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[EngineEvent]:
-        asked.append(slots)
-        return inline(pull, work, slots)
+    def engine(pull: Any, work: Any, job: Job) -> Iterator[EngineEvent]:
+        asked.append(job)
+        return inline(pull, work, job)
 
-    launched(tmp_path / "runs", engine, prepared=prepare(config(threads=2)), jobs=3)
-    assert asked == [Slots(3, cpus=2, gpus=0)]
+    launched(tmp_path / "runs", engine, plan=prepare(config(threads=2)), jobs=3)
+    assert [(job.at_once, job.cpus, job.gpus) for job in asked] == [(3, 2, 0)]
 
 
 def test_a_device_is_resolved_before_anything_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from sweep.config import from_dict
 from sweep.packs import AUTO, lanes_of, packs
-from sweep.plan import Cell, Plan, Target, plan
+from sweep.plan import Cell, Plan, Target
 
 
 def planned(seeds: int, variants: int = 1, device: str = "cuda", kind: str = "recipe", lanes: object = "auto") -> Plan:
     config = from_dict({"seeds": list(range(seeds)), "lanes": lanes})
     cells = [Cell(variant=f"v{i}" if i else "", task="", params={"i": i}) for i in range(variants)]
-    return plan(config, Target(kind, "m:f"), cells, device)  # type: ignore[arg-type]
+    return Plan(config, Target(kind, "m:f"), tuple(cells), device)  # type: ignore[arg-type]
 
 
 @given(seeds=st.integers(1, 200), variants=st.integers(1, 4), most=st.integers(1, 70), gpus=st.integers(1, 8))
@@ -59,5 +59,4 @@ def test_packs_are_even_and_keep_every_gpu_busy(seeds: int, most: int, gpus: int
     ],
 )
 def test_only_recipes_on_a_gpu_are_packed(device: str, kind: str, lanes: object, most: int) -> None:
-    config = from_dict({"seeds": [0, 1], "lanes": lanes})
-    assert lanes_of(config, planned(2, device=device, kind=kind)) == most
+    assert lanes_of(planned(2, device=device, kind=kind, lanes=lanes)) == most

@@ -27,7 +27,6 @@ from sweep.plan import (
     folder_name,
     grid_points,
     merge,
-    plan,
     stream_seed,
     variant_name,
 )
@@ -45,7 +44,7 @@ data = st.recursive(
 
 def made(**settings: Any) -> Plan:
     config = load(**settings)
-    return plan(config, TARGET, list(cells_of(config)), "cpu")
+    return Plan(config, TARGET, tuple(cells_of(config)), "cpu")
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -156,7 +155,7 @@ def test_the_experiment_is_all_but_the_seeds() -> None:
 def test_more_seeds_leave_the_identity_of_the_others() -> None:
     few, many = made(seeds=[1, 2]), made(seeds=[2, 3, 1])
     assert {s.id for s in few} < {s.id for s in many}
-    assert [s.id for s in replace(few, seeds=(2,))] == [s.id for s in many.of_seed(2)]
+    assert [s.id for s in made(seeds=[2])] == [s.id for s in many.of_seed(2)]
 
 
 def test_a_key_names_task_variant_seed_and_repeat() -> None:

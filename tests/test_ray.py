@@ -12,8 +12,9 @@ import toys
 import sweep
 from sweep import Results
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.engine import Done, Lost, RayEngine, Slots, Tick
+from sweep.engine import Done, Lost, RayEngine, Tick
 from sweep.errors import EnvironmentRefused
+from sweep.job import Job
 from sweep.launch import Event, Retried
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours
@@ -103,12 +104,12 @@ def test_the_engine_tells_done_from_lost_and_keeps_to_its_slots(engine: RayEngin
         return [task[0] * 10]
 
     tasks = iter([(1,), (2,), (3,)])
-    events = list(engine(lambda: next(tasks, None), work, Slots(jobs=1)))
-    assert [e.outcomes for e in events if isinstance(e, Done)] == [(10,), (30,)]
-    assert [(e.task, e.poison) for e in events if isinstance(e, Lost)] == [((2,), True)]
+    events = list(engine(lambda: next(tasks, None), work, Job(at_once=1)))
+    assert [e.answer for e in events if isinstance(e, Done)] == [[10], [30]]
+    assert [(e.pack, e.poison) for e in events if isinstance(e, Lost)] == [((2,), True)]
     assert all(e.running == 1 for e in events if isinstance(e, Tick))
 
 
 def test_what_no_node_can_hold_is_refused_at_once(engine: RayEngine) -> None:
     with pytest.raises(EnvironmentRefused, match="64 CPUs"):
-        next(iter(engine(lambda: ("task",), lambda task: [], Slots(cpus=64))))
+        next(iter(engine(lambda: ("task",), lambda task: [], Job(cpus=64))))

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,8 +173,8 @@ def test_an_order_ends_with_the_sequence_it_was_decided_by(tmp_path, gap, verdic
 
 def rule_and_directory(tmp_path, outcome, seeds, rule="test/accuracy ± 0.006", most=40):
     config = from_dict({"until": rule, "max_seeds": most, "seeds": list(seeds), "train": "made:up"})
-    plan = planned(seeds, ("",), ("",), 1, deterministic=False)
-    more = until.waves(config, plan, tmp_path / "d")
+    plan = replace(planned(seeds, ("",), ("",), 1, deterministic=False), config=config)
+    more = until.waves(plan, tmp_path / "d")
     return more, sweep_of(tmp_path / "d", outcome, seeds=seeds)
 
 
@@ -182,7 +183,7 @@ def test_a_look_sees_the_completed_prefix_only(tmp_path):
     values = {s: normal(s, sd=0.001) for s in range(10) if s != 1}
     _, store = rule_and_directory(tmp_path, accuracies(values), range(10))
     config = from_dict({"until": "test/accuracy ± 0.006", "max_seeds": 40, "train": "made:up"})
-    rule = until.rule_of(config, planned(range(10), ("",), ("",), 1, deterministic=False))
+    rule = until.rule_of(replace(planned(range(10), ("",), ("",), 1, deterministic=False), config=config))
     look = until.look(rule, store.scan(), store.manifest.seeds)[0]
     assert (look.state.state, look.state.used) == ("running", 1)
     # The negative control: with seed 1 there, the same directory meets the width.
@@ -250,7 +251,7 @@ def plan_of(*cells, tasks=("",)):
         for t in tasks
         for i, c in enumerate(cells)
     )
-    return Plan(Target("function", "made:up"), made, (0,), 1, False, "cpu", 1, 42, ())
+    return Plan(from_dict({"train": "made:up"}), Target("function", "made:up"), made, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ def plan_of(*cells, tasks=("",)):
 def test_a_rule_that_cannot_be_followed_is_refused(rule, most, plan, message):
     config = from_dict({"until": rule, "max_seeds": most, "train": "made:up", "grid": GRID})
     with pytest.raises(ConfigError, match=message):
-        until.rule_of(config, plan)
+        until.rule_of(replace(plan, config=config))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,7 @@ def test_a_rule_that_cannot_be_followed_is_refused(rule, most, plan, message):
 )
 def test_variants_are_found_by_what_people_call_them(first, second):
     config = from_dict({"until": f"test/accuracy: {first} > {second}", "train": "made:up", "grid": GRID})
-    rule = until.rule_of(config, plan_of(*CELLS))
+    rule = until.rule_of(replace(plan_of(*CELLS), config=config))
     assert (rule.first, rule.second) == ("lr-0.1-000000", "lr-0.2-000001")
 
 
@@ -285,7 +286,7 @@ def test_variants_of_several_parameters_are_called_as_in_a_report():
     grid = {"params.lr": [0.1, 0.2], "params.depth": [2, 4]}
     for rule in ("test/accuracy: lr=0.1 depth=4 > lr=0.2 depth=2", "test/accuracy: B > C"):
         config = from_dict({"until": rule, "train": "made:up", "grid": grid})
-        found = until.rule_of(config, plan_of(*cells))
+        found = until.rule_of(replace(plan_of(*cells), config=config))
         assert (found.first, found.second) == ("lr-0.1-000001", "lr-0.2-000002")
 
 

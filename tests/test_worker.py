@@ -1,4 +1,4 @@
-"""A task becomes outcomes: whatever the user's code does, there is one record and it says what happened."""
+"""A pack becomes records: whatever the user's code does, there is one record and it says what happened."""
 
 from __future__ import annotations
 
@@ -14,37 +14,54 @@ import cloudpickle
 import pytest
 import torch
 
+from sweep import nursery
+from sweep.config import load
+from sweep.job import Answer, Cancelled, Job
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
-from sweep.store import Manifest, Member, Store, atomic
+from sweep.store import Failure, Manifest, Member, Record, Store, atomic
 from sweep.store.record import encode
-from sweep.task import Cancelled, Outcome, Place
-from sweep.worker import work
+from sweep.worker.work import work
+
+
+@pytest.fixture(autouse=True)
+def unforked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a system on which a run of the user's code shares the process of its worker."""
+    monkeypatch.setattr(nursery, "POSSIBLE", False)
 
 
 def planned(seeds: tuple[int, ...] = (7,), *, deterministic: bool = True, threads: int = 1) -> Plan:
-    return Plan(
-        target=Target("function", "made:up"), cells=(Cell("", "", {}),), seeds=seeds, repeats=1,
-        deterministic=deterministic, device="cpu", threads=threads, base_seed=42, vary=(),
-    )  # fmt: skip
+    config = load(None, name="w", train="made:up", seeds=[*seeds], deterministic=deterministic, threads=threads)
+    return Plan(config, Target("function", "made:up"), (Cell("", "", {}),), "cpu")
 
 
 class Trained:
-    """One function, trained as one task in a directory of its own."""
+    """One function, trained as one pack in a directory of its own."""
 
-    def __init__(self, folder: Path, function: Callable[..., Any], plan: Plan | None = None, **place: Any) -> None:
+    def __init__(self, folder: Path, function: Callable[..., Any], plan: Plan | None = None, **job: Any) -> None:
         self.plan = plan or planned()
-        self.store = Store.create(folder, Manifest("w", {}, self.plan.experiment(), self.plan.seeds))
-        self.place = Place(path=os.fspath(folder), function=cloudpickle.dumps(function), **place)
-        self.store.token_file(self.place.launch).touch()  # as a launch that shares its directory with the worker
-        self.outcomes: list[Outcome] = []
+        self.store = Store.create(folder, Manifest("w", {}, self.plan.experiment(), self.plan.config.seeds))
+        self.job = Job(path=os.fspath(folder), function=cloudpickle.dumps(function), **job)
+        self.store.token_file(self.job.launch).touch()  # as a launch that shares its directory with the worker
+        self.answer: Answer = []
 
     def go(self) -> Trained:
-        self.outcomes = [outcome for spec in self.plan for outcome in work((spec,), self.place)]
+        self.answer = [each for spec in self.plan for each in work((spec,), self.job)]
         return self
 
     @property
     def member(self) -> Member:
         return next(self.store.scan(verify=True))
+
+    @property
+    def record(self) -> Record:
+        record = self.member.record
+        assert record is not None
+        return record
+
+    @property
+    def failure(self) -> Failure:
+        assert self.record.failure is not None
+        return self.record.failure
 
     @property
     def log(self) -> str:
@@ -85,14 +102,14 @@ def test_the_run_is_what_was_asked_for(train: Train) -> None:
     assert seen["drawn"] == float(torch.rand(()))
     assert done.member.record is not None
     assert set(done.member.record.artifacts) == {"seen.json"}
-    assert done.outcomes == [Outcome("seed7", "ok", {"test/accuracy": 1.0}, None, done.outcomes[0].seconds)]
+    assert (done.answer, done.record.status, done.record.metrics) == ([], "ok", {"test/accuracy": 1.0})
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_thread_count_is_set_recorded_and_put_back(train: Train, threads: int) -> None:
     before = torch.get_num_threads()
     done = train(lambda run: {"n": torch.get_num_threads()}, plan=planned(threads=threads))
-    assert done.outcomes[0].metrics == {"n": threads}
+    assert done.record.metrics == {"n": threads}
     assert done.member.record is not None
     assert done.member.record.environment["threads"] == threads
     assert torch.get_num_threads() == before
@@ -140,13 +157,11 @@ def test_every_way_to_fail_is_a_record_with_its_reason(
     assert record.failure is not None
     assert (record.status, record.failure.kind) == ("failed", kind)
     assert says in str(record.failure)
-    assert done.outcomes[0].failure == record.failure
 
 
 def test_an_exception_that_cannot_be_printed_fails_its_run_only(train: Train) -> None:
     done = train(_raise(Unprintable()))
-    assert done.outcomes[0].failure is not None
-    assert "cannot be read" in done.outcomes[0].failure.message
+    assert "cannot be read" in done.failure.message
 
 
 def test_a_failure_names_the_innermost_line_of_the_users_code(train: Train) -> None:
@@ -155,9 +170,7 @@ def test_a_failure_names_the_innermost_line_of_the_users_code(train: Train) -> N
 
         return json.loads("{")
 
-    failure = train(function).outcomes[0].failure
-    assert failure is not None
-    assert failure.where.startswith("test_worker.py:")
+    assert train(function).failure.where.startswith("test_worker.py:")
 
 
 def test_the_log_has_what_was_printed_and_the_traceback_with_its_cause(train: Train) -> None:
@@ -195,7 +208,7 @@ def test_a_switch_that_the_code_turned_back_is_noted(train: Train) -> None:
         torch.use_deterministic_algorithms(False)
         return {"a": 1.0}
 
-    assert any("not deterministic" in note for note in train(function).outcomes[0].notes)
+    assert any("not deterministic" in note for note in train(function).record.notes)
 
 
 def test_a_time_limit_is_an_outcome_with_the_stacks_in_the_log(train: Train) -> None:
@@ -204,8 +217,7 @@ def test_a_time_limit_is_an_outcome_with_the_stacks_in_the_log(train: Train) -> 
         return {"a": 1.0}
 
     done = train(slow, timeout=0.2)
-    assert done.outcomes[0].failure is not None
-    assert done.outcomes[0].failure.kind == "timeout"
+    assert done.failure.kind == "timeout"
     assert "in slow" in done.log
     assert "(most recent call first):" in done.log
 
@@ -226,8 +238,7 @@ def test_a_time_limit_whose_stacks_cannot_be_written_is_a_time_limit(
 
     monkeypatch.setattr(atomic, "_write", full)
     done = train(slow, timeout=0.2)
-    assert done.outcomes[0].failure is not None
-    assert done.outcomes[0].failure.kind == "timeout"
+    assert done.failure.kind == "timeout"
     assert "Thread" not in done.log
 
 
@@ -239,7 +250,7 @@ def test_a_stop_leaves_no_record_and_nobody_at_work(train: Train, tmp_path: Path
 
     stop = str(tmp_path / "runs" / "stop-abc")
     done = train(function, launch="abc")
-    assert done.outcomes == [Outcome("seed7", "interrupted")]
+    assert done.answer == []
     assert (done.member.status, done.member.record) == ("stopped", None)
 
 
@@ -261,12 +272,11 @@ def test_what_ends_the_worker_itself_leaves_nobody_at_work(
 
 def test_a_second_attempt_is_late_and_changes_nothing(train: Train) -> None:
     done = train(lambda run: {"a": 1.0})
-    before = done.member.record
-    assert before is not None
+    before = done.record
+    assert not done.store.late(done.member, "")
     done.go()
-    assert [o.status for o in done.outcomes] == ["late"]
-    assert done.member.record is not None
-    assert encode(done.member.record) == encode(before)
+    assert done.store.late(done.member, "")
+    assert encode(done.record) == encode(before)
 
 
 def test_what_is_printed_stays_off_the_screen(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,7 +289,7 @@ def test_what_is_printed_stays_off_the_screen(train: Train, capsys: pytest.Captu
     assert capsys.readouterr().out == ""
 
 
-def test_a_worker_told_to_terminate_leaves_no_outcome(tmp_path: Path) -> None:
+def test_a_worker_told_to_terminate_leaves_no_record(tmp_path: Path) -> None:
     def function(run: Any) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)

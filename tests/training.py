@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, is_grad_enabled
 
 from sweep.determinism.seeding import restored, seed_everything, set_threads
-from sweep.handle import Interrupted, Interval, Run
+from sweep.handle import Run
+from sweep.job import Interrupted
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
@@ -39,14 +40,14 @@ def spec_of(seed: int, params: Mapping[str, Any], streams: Mapping[str, int] | N
 
 def handle(
     folder: Path, seed: int = 42, params: Mapping[str, Any] | None = None, *,
-    streams: Mapping[str, int] | None = None, interval: Interval | None = None,
+    streams: Mapping[str, int] | None = None, every: tuple[int, float] = (0, 60.0),
     previous: tuple[Path, ...] = (),
 ) -> Run:  # fmt: skip
     """A run whose attempt is in `folder`; `previous` are the folders of attempts that died, newest first."""
     folder.mkdir(parents=True)
     spec = spec_of(seed, params or {}, streams)
     attempt = Attempt(folder, spec.id, this_process(), number=1 + len(previous), previous=previous)
-    return Run(spec, attempt, interval or Interval())
+    return Run(spec, attempt, every)
 
 
 def recipe_of(params: Mapping[str, Any] | None = None) -> Recipe:

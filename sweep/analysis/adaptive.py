@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sweep.config import Config
 from sweep.errors import ConfigError
 from sweep.plan import Plan
 from sweep.stats import (
@@ -57,8 +56,9 @@ class Look:
     reason: Reason = ""
 
 
-def rule_of(config: Config, plan: Plan) -> Rule | None:
-    """Return the rule of a config, or None. ConfigError for one that this plan cannot follow."""
+def rule_of(plan: Plan) -> Rule | None:
+    """Return the rule that a plan asks for, or None. ConfigError for one that it cannot follow."""
+    config = plan.config
     if config.until is None:
         return None
     asked = parse_until(config.until)
@@ -101,14 +101,14 @@ def _names(folder: str, one: Variant, grid: Iterable[str]) -> set[str]:
     return names
 
 
-def waves(config: Config, plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:
+def waves(plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:
     """Return what a launch asks when its queue is empty: the seeds to add now, none when the rule is done.
 
     Certain are the seeds of the rule's own target. While others are still running, one more is handed out
     for each idle slot, up to twice as many as are done: a rule that waits for each seed would leave a
     cluster idle. Such seeds may end beyond the stop; they are shown and not counted. ConfigError as `rule_of`.
     """
-    rule = rule_of(config, plan)
+    rule = rule_of(plan)
     if rule is None:
         return None
     before = Store.open(out) if Store.exists(out) else None

@@ -16,10 +16,10 @@ import click
 
 from sweep.cli.output import say
 from sweep.cli.progress import Progress
+from sweep.job import Cancelled
 from sweep.launch import Finished, Launch
 from sweep.store import Store
 from sweep.target.trust import harmless
-from sweep.task import Cancelled
 
 PATIENCE = 30.0  # seconds that running code has to reach a checkpoint before it is cancelled
 
@@ -55,7 +55,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
         if seen:
             say(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(launch, store)}", err=True)
             return _EXIT[seen[0]]
-        allowed = launch.prepared.config.allow_shared
+        allowed = launch.plan.config.allow_shared
         code = finish(store, as_json=as_json, single=single, only=launch.only, allow_shared=allowed)
         if launch.uncopied:
             say(f"not all of it is copied: {launch.uncopied}", err=True)
@@ -103,7 +103,7 @@ def again(launch: Launch, store: Store) -> str:
         return shlex.join(["sweep" if name in ("", "__main__.py") else name, *words])
     asked = click.get_current_context().params
     given = {name: asked[name] for name in AGAIN if asked[name] != "ray"}
-    return resume(store.manifest, store.shown, **given, trust=not harmless(launch.prepared.plan.target))
+    return resume(store.manifest, store.shown, **given, trust=not harmless(launch.plan.target))
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _signals(launch: Launch, warn: Callable[[str], None]) -> Iterator[list[signa
         if len(seen) > 1:
             raise Cancelled
         launch.stop(signal.Signals(number).name)
-        program = launch.prepared.plan.target.kind == "command"
+        program = launch.plan.target.kind == "command"
         stops = "running programs are told to end" if program else "running seeds go on to their next checkpoint"
         warn(f"{signal.Signals(number).name}: {stops} ({PATIENCE:.0f} s at most); again to cancel at once")
         late = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))

@@ -24,7 +24,7 @@ class Progress:
 
     def __init__(self, launch: Launch, *, single: bool = False) -> None:
         self.launch, self.single = launch, single
-        config = launch.prepared.config
+        config = launch.plan.config
         self.tracker = Tracker(config.name, config.primary)
         self.screen = Screen(sys.stderr, self._look)  # while a run trains in this process, sys.stderr is its log
         self.total = self.todo = self.done = 0
@@ -41,10 +41,10 @@ class Progress:
         """Take note of an event, and say it if it is for people."""
         if isinstance(event, Begun):
             self._begin(event)
-        elif isinstance(event, Finished) and event.outcome.status != "interrupted":
+        elif isinstance(event, Finished):
             self._ended(event)
         elif isinstance(event, Retried):
-            ours = self.launch.prepared.plan.target.kind != "command"  # a program has its own checkpoints
+            ours = self.launch.plan.target.kind != "command"  # a program has its own checkpoints
             zero = "starts from zero" if ours else "starts with what is in {dir}"
             begins = zero if event.checkpoint is None else f"resumes from step {event.checkpoint}"
             self.screen.say(f"{event.key}: lost ({event.cause}); attempt {event.attempt} {begins}")
@@ -56,21 +56,21 @@ class Progress:
         self.screen.warn(text)
 
     def _ended(self, event: Finished) -> None:
-        outcome = event.outcome
+        key, record = event.key, event.record
         self.done += 1
         self.total = self.todo + self.launch.added
-        self.tracker.finished(outcome.key, outcome.status, outcome.metrics, outcome.seconds)
-        if outcome.failure is not None:
+        self.tracker.finished(key, record.status, record.metrics, record.seconds)
+        if record.failure is not None:
             # A mistake in the code fails every seed alike: told once, it can be read.
-            first = self.causes.setdefault(str(outcome.failure), outcome.key)
-            self.screen.say(f"{outcome.key}: " + (str(outcome.failure) if first == outcome.key else f"as {first}"))
+            first = self.causes.setdefault(str(record.failure), key)
+            self.screen.say(f"{key}: " + (str(record.failure) if first == key else f"as {first}"))
         elif not self.screen.live and self._worth_a_line():
-            head = in_short(outcome.metrics)
+            head = in_short(record.metrics)
             left = self.tracker.view().left
             still = f", {duration(left)} left" if left and self.done < self.total else ""
-            self.screen.say(f"[{self.done}/{self.total}] {outcome.key}  {head}  {outcome.seconds:.1f} s{still}")
-        for note in outcome.notes:
-            self.screen.say(f"{outcome.key}: {note}")
+            self.screen.say(f"[{self.done}/{self.total}] {key}  {head}  {record.seconds:.1f} s{still}")
+        for note in record.notes:
+            self.screen.say(f"{key}: {note}")
 
     def _begin(self, event: Begun) -> None:
         self.total = self.todo = event.todo

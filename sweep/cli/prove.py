@@ -86,7 +86,7 @@ def verify(
     from sweep.verify.prove import prove
     from sweep.verify.stamp import after, stamp_of
 
-    proof = prove(subject.spec, subject.place, steps=steps, record=subject.record)
+    proof = prove(subject.spec, subject.job, steps=steps, record=subject.record)
     store = subject.store
     if store is not None and subject.spec.deterministic and proof.status in ("proven", "differs"):
         if store.shown != os.fspath(store.path):
@@ -152,7 +152,7 @@ def _run(verify: Sequence[str]) -> list[str]:
 def _cost(subject: Subject, steps: int | None, as_json: bool, again: Sequence[str]) -> int:
     from sweep.verify.cost import cost
 
-    found = cost(subject.spec, subject.place, steps=steps)
+    found = cost(subject.spec, subject.job, steps=steps)
     if as_json:
         emit(found.to_json())
     else:
@@ -164,7 +164,7 @@ def _cost(subject: Subject, steps: int | None, as_json: bool, again: Sequence[st
 def _audit(subject: Subject, as_json: bool, again: Sequence[str]) -> int:
     from sweep.verify.audit import audit
 
-    found = audit(subject.spec, subject.place)
+    found = audit(subject.spec, subject.job)
     if as_json:
         emit(found.to_json())
     else:

@@ -14,10 +14,11 @@ import click
 from sweep.cli import options
 from sweep.cli.output import say
 from sweep.errors import ConfigError
+from sweep.words import plural
 
 if TYPE_CHECKING:
     from sweep.config import Config
-    from sweep.prepare import Prepared
+    from sweep.plan import Plan
 
 _mode = click.option(
     "--deterministic/--fast", "deterministic", default=None,
@@ -213,21 +214,21 @@ def _launch(
     config: Config, out: str | None, engine: str, *, as_json: bool, dry_run: bool = False, **options: Any
 ) -> int:
     rebirth(config.deterministic and engine == "inline")
-    from sweep import forked
+    from sweep.worker import forked
 
     if engine == "inline" and forked.planned(config) and not dry_run:
         forked.start(deterministic=config.deterministic)  # it loads while what it will train is found
     from sweep.start import ready, start
 
-    found = ready(config, out, retrain=options["retrain"])
     if dry_run:
-        _dry(found.prepared, found.path, as_json)
+        plan, path, _ = ready(config, out, retrain=options["retrain"])
+        _dry(plan, path, as_json)
         return 0
+    launch = start(config, out, engine, **options)
     from sweep.engine import job_address
 
     if engine == "ray" and options["address"] is None and (cluster := job_address()):
         say(f"this is a job of the Ray cluster {cluster}: its nodes train the runs", err=True)
-    launch = start(found, engine, **options)
     from sweep.cli.conduct import conduct
 
     return conduct(launch, as_json=as_json)
@@ -315,20 +316,21 @@ def _words() -> list[str]:
     return (["ml-train"] if called_as_ml_train else []) + sys.argv[1:]
 
 
-def _dry(prepared: Prepared, out: Path, as_json: bool) -> None:
+def _dry(plan: Plan, out: Path, as_json: bool) -> None:
     from itertools import islice
 
     from sweep.cli.output import emit
+    from sweep.prepare import manifest_of
 
-    plan = prepared.plan
+    config = manifest_of(plan).config
     if as_json:
-        emit({"out": str(out), "config": prepared.manifest.config, "planned": len(plan),
+        emit({"out": str(out), "config": config, "planned": len(plan),
               "runs": [{"key": spec.key, "id": spec.id} for spec in islice(plan, 1000)]})  # fmt: skip
         return
     from sweep.config import to_yaml
 
-    say(to_yaml(prepared.manifest.config).rstrip())
-    say(f"\n{len(plan)} runs in {out} on {plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)} each")
+    say(to_yaml(config).rstrip())
+    say(f"\n{len(plan)} runs in {out} on {plan.device}, {plural(plan.config.threads, 'thread')} each")
     for spec in islice(plan, 50):
         say(f"  {spec.key:<40} {spec.id[:12]}")
     if len(plan) > 50:

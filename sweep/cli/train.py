@@ -57,12 +57,12 @@ def ml_train(
 
     `ml-train --seed 42`, `ml-train --seed 123` and so on train a sweep one seed at a time; `sweep report` reports it.
     """
-    from sweep import forked
     from sweep.cli.conduct import conduct
     from sweep.cli.run import configured, rebirth
     from sweep.errors import StoreError
-    from sweep.start import ready, start
+    from sweep.start import start
     from sweep.store.remote import located
+    from sweep.worker import forked
 
     given = {"lr": lr, "batch_size": batch_size, "num_epochs": num_epochs}
     short = tuple(f"{SHORT[name]}={value}" for name, value in given.items() if value is not None)
@@ -81,5 +81,5 @@ def ml_train(
             "ml-train writes to a directory, not to a URL", where=remote.url,
             hint=f"sweep run --seeds {first.seed} --out {remote.url} trains the same model",
         )  # fmt: skip
-    launch = start(ready(checked, out), "inline", only=checked.seeds, retry_failed=retry_failed)
+    launch = start(checked, out, "inline", only=checked.seeds, retry_failed=retry_failed)
     return conduct(launch, as_json=as_json, single=True)

@@ -1,10 +1,9 @@
-"""Engines pull tasks and yield what became of them; they know nothing of training."""
+"""Engines pull packs of runs and yield that each has ended; they know nothing of training."""
 
 from sweep.engine.event import Done as Done
 from sweep.engine.event import Engine as Engine
 from sweep.engine.event import Gone as Gone
 from sweep.engine.event import Lost as Lost
-from sweep.engine.event import Slots as Slots
 from sweep.engine.event import Tick as Tick
 from sweep.engine.inline import inline as inline
 from sweep.engine.on_ray import RayEngine as RayEngine

@@ -1,8 +1,8 @@
-"""Imported by the workers of a local Ray as they start: what they will fork is loaded before their first task comes."""
+"""Imported by the workers of a local Ray as they start: what they will fork is loaded before their first pack comes."""
 
 from contextlib import suppress
 
-from sweep import forked
+from sweep.worker import forked
 
 with suppress(OSError):  # whatever it is, the first task meets it as well
     forked.start(deterministic=False)  # this environment already has what deterministic mode needs

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-Task = tuple[Any, ...]  # of RunSpecs; an engine does not look inside
-Work = Callable[[Task], list[Any]]  # trains a task's runs and commits them; returns their outcomes
-Pull = Callable[[], Task | None]  # the next task, or None for none at present
+from sweep.job import Answer, Job, Pack
 
-
-@dataclass(frozen=True)
-class Slots:
-    """How much may run at once: `jobs` tasks (None: as many as fit), each with so many CPUs and GPUs."""
-
-    jobs: int | None = None
-    cpus: float = 1
-    gpus: float = 0
+Work = Callable[[Pack], Answer]  # trains the runs of a pack and commits their records
+Pull = Callable[[], Pack | None]  # the next pack, or None for none at present
 
 
 @dataclass(frozen=True)
 class Done:
-    """A task whose worker lived to tell."""
+    """A pack whose worker lived to tell."""
 
-    task: Task
-    outcomes: tuple[Any, ...]
+    pack: Pack
+    answer: Answer
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A task whose worker died: what the disk says counts. `poison`: it may be the task's own doing."""
+    """A pack whose worker died: what the disk says counts. `poison`: it may be the doing of its runs."""
 
-    task: Task
+    pack: Pack
     cause: str
     poison: bool = True
 
@@ -46,10 +37,10 @@ class Gone:
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing ended lately; so many tasks are running."""
+    """Nothing ended lately; so many packs are running."""
 
     running: int
 
 
 Event = Done | Lost | Gone | Tick
-Engine = Callable[[Pull, Work, Slots], Iterator[Event]]
+Engine = Callable[[Pull, Work, Job], Iterator[Event]]  # of a job it asks what a pack needs, and how many run at once

@@ -1,13 +1,14 @@
-"""One task after the other in this process: the equal of Ray for small jobs, debugging and tests."""
+"""One pack after the other in this process: the equal of Ray for small jobs, debugging and tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sweep.engine.event import Done, Event, Pull, Slots, Work
+from sweep.engine.event import Done, Event, Pull, Work
+from sweep.job import Job
 
 
-def inline(pull: Pull, work: Work, slots: Slots) -> Iterator[Event]:
-    """Run every task that `pull` gives; `slots` ask for nothing here."""
-    while (task := pull()) is not None:
-        yield Done(task, tuple(work(task)))
+def inline(pull: Pull, work: Work, job: Job) -> Iterator[Event]:
+    """Run every pack that `pull` gives; what a job asks for is not counted here."""
+    while (pack := pull()) is not None:
+        yield Done(pack, work(pack))

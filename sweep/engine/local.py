@@ -24,7 +24,7 @@ ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 UNASKED: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False}
 # Ray starts its workers before the first task is there, and they import this meanwhile.
 PRELOADING = "RAY_preload_python_modules"
-PRELOAD = "sweep.worker,sweep.train.recipes"
+PRELOAD = "sweep.worker.here,sweep.train.recipes"
 FORKING = "sweep.engine.ahead"  # where they train nothing themselves
 LATER = "--runtime_env_agent_command="  # of the agent that a task with a `runtime_env` may ask
 # The words with which the raylet is told how to start its agents, and what it waits for each of them to say.

@@ -1,4 +1,4 @@
-"""Tasks on Ray: a local instance that starts by itself, or a cluster that the user names."""
+"""Packs of runs as tasks of Ray: a local instance that starts by itself, or a cluster that the user names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from sweep.engine.event import Done, Event, Gone, Lost, Pull, Slots, Task, Tick, Work
+from sweep.engine.event import Done, Event, Gone, Lost, Pull, Tick, Work
 from sweep.engine.local import FORKING, PRELOAD, lean
 from sweep.engine.nodes import everywhere
 from sweep.errors import EnvironmentRefused
+from sweep.job import Answer, Job, Pack
 
 POLL = 0.2  # seconds between ticks
 LOOK = 1.0  # seconds between two looks at whether Ray is still there
@@ -35,8 +36,8 @@ class RayEngine:
     """Start Ray early (`start`), use it as an engine, `close` it: nothing of ours survives.
 
     address: None starts a private local instance; "auto" or host:port joins a cluster. environment: variables
-    that every worker's interpreter must have from its start. forks: its tasks are of the user's code, for which
-    workers fork (see `sweep.forked`).
+    that every worker's interpreter must have from its start. forks: its packs are of the user's code, for which
+    workers fork (see `sweep.worker.forked`).
     """
 
     def __init__(
@@ -111,12 +112,12 @@ class RayEngine:
         _put_handlers_back()
         return ray
 
-    def __call__(self, pull: Pull, work: Work, slots: Slots) -> Iterator[Event]:
+    def __call__(self, pull: Pull, work: Work, job: Job) -> Iterator[Event]:
         ray = self._ready()
-        _require_feasible(ray, slots)
+        _require_feasible(ray, job)
         # max_retries=0: the launch alone retries, with the record on disk as its guide.
-        remote = ray.remote(max_retries=0, num_cpus=slots.cpus, num_gpus=slots.gpus)(_carried(work))
-        running: dict[Any, Task] = {}
+        remote = ray.remote(max_retries=0, num_cpus=job.cpus, num_gpus=job.gpus)(_carried(work))
+        running: dict[Any, Pack] = {}
         more = True
         dead = _dead_server(ray)
         with _as_raised():
@@ -126,13 +127,13 @@ class RayEngine:
                     self._ours = False
                     yield Gone(f"{server} no longer answers")
                     return
-                width = slots.jobs or _fits(ray, slots)
+                width = job.at_once or _fits(ray, job)
                 while more and len(running) < width:
-                    task = pull()
-                    if task is None:
+                    pack = pull()
+                    if pack is None:
                         more = False
                     else:
-                        running[remote.remote(task)] = task
+                        running[remote.remote(pack)] = pack
                 if not running:
                     break
                 ready, _ = ray.wait(list(running), timeout=POLL)
@@ -258,32 +259,32 @@ def _as_raised() -> Iterator[None]:
 
 
 def _carried(work: Work) -> Work:
-    def on_a_worker(task: Task) -> list[Any]:
-        return list(work(task))
+    def on_a_worker(pack: Pack) -> Answer:
+        return work(pack)
 
     return on_a_worker
 
 
-def _ended(ray: Any, reference: Any, task: Task) -> Event:
+def _ended(ray: Any, reference: Any, pack: Pack) -> Event:
     try:
-        return Done(task, tuple(ray.get(reference)))
+        return Done(pack, ray.get(reference))
     except ray.exceptions.WorkerCrashedError as error:
-        return Lost(task, _first_line(error))
+        return Lost(pack, _first_line(error))
     except ray.exceptions.OutOfMemoryError as error:
         # Ray ends whom it finds, whoever has filled the memory.
         why = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
-        return Lost(task, why, poison=False)
+        return Lost(pack, why, poison=False)
     except ray.exceptions.LocalRayletDiedError:
         return Gone(f"{RAYLET} no longer answers")
     except ray.exceptions.NodeDiedError as error:
-        return Lost(task, _first_line(error), poison=False)
+        return Lost(pack, _first_line(error), poison=False)
     except ray.exceptions.TaskCancelledError:
-        return Lost(task, "cancelled", poison=False)
+        return Lost(pack, "cancelled", poison=False)
     except ray.exceptions.RayTaskError as error:
         # Our own worker code failed around the user's: the disk tells what became of the runs.
-        return Lost(task, _first_line(error.cause or error))
+        return Lost(pack, _first_line(error.cause or error))
     except ray.exceptions.RayError as error:
-        return Lost(task, _first_line(error), poison=False)
+        return Lost(pack, _first_line(error), poison=False)
 
 
 def _first_line(error: BaseException) -> str:
@@ -296,25 +297,25 @@ def real_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _fits(ray: Any, slots: Slots) -> int:
+def _fits(ray: Any, job: Job) -> int:
     have = ray.cluster_resources()
-    by = [have.get("CPU", 0) / slots.cpus] if slots.cpus else []
-    by += [have.get("GPU", 0) / slots.gpus] if slots.gpus else []
+    by = [have.get("CPU", 0) / job.cpus] if job.cpus else []
+    by += [have.get("GPU", 0) / job.gpus] if job.gpus else []
     return max(1, int(min(by, default=1)))
 
 
-def _require_feasible(ray: Any, slots: Slots) -> None:
+def _require_feasible(ray: Any, job: Job) -> None:
     """Raises: EnvironmentRefused within seconds, where Ray itself would wait for ever."""
     give_up = time.monotonic() + INFEASIBLE_AFTER
     while True:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(n.get("CPU", 0) >= slots.cpus and n.get("GPU", 0) >= slots.gpus for n in nodes):
+        if any(n.get("CPU", 0) >= job.cpus and n.get("GPU", 0) >= job.gpus for n in nodes):
             return
         if time.monotonic() > give_up or len(nodes) > 0:
             break
         time.sleep(0.2)
     have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "none"
     raise EnvironmentRefused(
-        f"one run needs {slots.cpus:g} CPUs and {slots.gpus:g} GPUs; the nodes have {have}",
+        f"one run needs {job.cpus:g} CPUs and {job.gpus:g} GPUs; the nodes have {have}",
         where="resources", hint="lower threads or resources",
     )  # fmt: skip

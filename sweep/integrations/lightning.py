@@ -31,8 +31,9 @@ except ModuleNotFoundError as error:
     ) from error  # fmt: skip
 
 from sweep.determinism import digest, seeding
-from sweep.handle import Interrupted, Run
+from sweep.handle import Run
 from sweep.integrations import named, require_device
+from sweep.job import Interrupted
 from sweep.store import atomic
 
 _FILE = "lightning.ckpt"

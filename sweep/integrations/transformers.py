@@ -42,7 +42,8 @@ except ModuleNotFoundError as error:
 
 from sweep import integrations
 from sweep.determinism import digest, seeding
-from sweep.handle import Interrupted, Run
+from sweep.handle import Run
+from sweep.job import Interrupted
 from sweep.store import atomic
 
 _CHECKPOINT = "checkpoint"

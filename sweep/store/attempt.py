@@ -24,6 +24,7 @@ from sweep.store.names import (
     MODEL,
     MODEL_ABOUT,
     PREDICTIONS,
+    RECORD,
     SCORES,
     WORK,
     filled,
@@ -81,6 +82,11 @@ class Attempt:
     @property
     def nonce(self) -> str:
         return self.path.name.removeprefix(ATTEMPT)
+
+    @property
+    def recorded(self) -> bool:
+        """Return whether its run has a record, of this attempt or of another one that was first."""
+        return (self.path.parent / RECORD).exists()
 
     def log_row(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a row to history.jsonl; seen at once by readers, durable with the record.

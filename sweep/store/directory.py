@@ -21,6 +21,7 @@ from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
 from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, leaf_of, number_of
 from sweep.store.names import (
+    ABOUT,
     ATTEMPT,
     CHECKPOINT,
     CORRUPT,
@@ -63,6 +64,11 @@ class Store:
             raise StoreError("is a file, not a run directory", where=str(root))
         place.require_plain(root / MEMBERS)
         return cls(root, manifest.read(root / MANIFEST), url)
+
+    @classmethod
+    def bare(cls, path: Path) -> Store:
+        """Return a directory for attempts and records alone, without a plan."""
+        return cls(path, Manifest(name="", config={}, experiment={}, seeds=()))
 
     claim = staticmethod(place.claim)
 
@@ -217,6 +223,14 @@ class Store:
             raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
         blank = Member(key, cell["variant"], cell["task"], seed, repeat, "pending", self.path / MEMBERS / key)
         return judged(self.path, blank, self._asked(blank), self.owner())
+
+    def late(self, member: Member, launch: str) -> bool:
+        """Return whether a run has the record of another attempt than a launch's own, which is the newest."""
+        if member.attempts < 2:
+            return False
+        newest = attempts_of(member.path)[0]
+        owner = lock.read_owner(newest / ABOUT)
+        return newest != member.folder and owner is not None and owner.nonce == launch
 
     def _asked(self, member: Member) -> dict[str, Any]:
         """What the plan says of a run and its record must repeat."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +13,14 @@ from sweep.plan import RunSpec
 from sweep.store import record
 from sweep.store.attempt import Attempt, is_checkpoint, is_result
 from sweep.store.directory import Store
-from sweep.store.manifest import Manifest
 from sweep.store.names import ABOUT, ATTEMPT, MEMBERS, RECORD, TOKEN, inside
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A record and the files beside it, by name."""
+    """The record of a run and the files beside it, by name."""
 
+    key: str
     record: bytes
     files: tuple[tuple[str, bytes], ...]
 
@@ -34,22 +34,23 @@ def shared(path: str, launch: str) -> bool:
 def elsewhere() -> Iterator[Store]:
     """A directory of this machine's own, for runs whose files will travel."""
     with TemporaryDirectory(prefix="sweep-") as folder:
-        yield Store(Path(folder), Manifest(name="", config={}, experiment={}, seeds=()))
+        yield Store.bare(Path(folder))
 
 
-def pack(store: Store, key: str) -> Parcel | None:
-    """What the only attempt at a run left behind; None when it left no record."""
-    member = store.path / MEMBERS / key
-    if not (member / RECORD).exists():
-        return None
-    data = (member / RECORD).read_bytes()
-    folder = member / f"{ATTEMPT}{record.decode(data).attempt}"
-    files = [
-        (path.relative_to(folder).as_posix(), path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and not is_checkpoint(path) and path.name != ABOUT
-    ]
-    return Parcel(data, tuple(files))
+def sent(store: Store, specs: Iterable[RunSpec]) -> Iterator[Parcel]:
+    """Yield what the only attempt at each run left behind; nothing of one that left no record."""
+    for spec in specs:
+        member = store.path / MEMBERS / spec.key
+        if not (member / RECORD).exists():
+            continue
+        data = (member / RECORD).read_bytes()
+        folder = member / f"{ATTEMPT}{record.decode(data).attempt}"
+        files = [
+            (path.relative_to(folder).as_posix(), path.read_bytes())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.is_symlink() and not is_checkpoint(path) and path.name != ABOUT
+        ]
+        yield Parcel(spec.key, data, tuple(files))
 
 
 def unpack(store: Store, spec: RunSpec, parcel: Parcel, launch: str) -> bool:

@@ -14,7 +14,8 @@ from torch import Tensor
 from sweep.determinism import digest, seeding
 from sweep.errors import ConfigError
 from sweep.goals import better
-from sweep.handle import Interrupted, Run
+from sweep.handle import Run
+from sweep.job import Interrupted
 from sweep.store import Failure
 from sweep.train.data import Split
 from sweep.train.evaluate import outputs_of, validation_sums

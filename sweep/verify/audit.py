@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import SweepError
+from sweep.job import Job
 from sweep.plan import RunSpec
-from sweep.task import Place
 from sweep.verify.chain import first_difference, words
 from sweep.verify.process import Process, Request, Trained
 from sweep.words import plural
@@ -41,7 +41,7 @@ class Audit:
         return asdict(self)
 
 
-def audit(spec: RunSpec, place: Place) -> Audit:
+def audit(spec: RunSpec, job: Job) -> Audit:
     """Train a few steps, then again with the seed, each stream and each ambient generator changed alone.
 
     Raises: SweepError for a command, which cannot be looked into, or when the run fails.
@@ -49,8 +49,8 @@ def audit(spec: RunSpec, place: Place) -> Audit:
     if spec.target.kind == "command":
         raise SweepError("a program cannot be looked into", where="--audit", hint="audit a recipe or a function")
     with tempfile.TemporaryDirectory(prefix="sweep-audit-") as scratch:
-        once = Request(spec, place, path=str(Path(scratch) / "a"), steps=STEPS)
-        often = Request(spec, place, path=str(Path(scratch) / "b"), steps=STEPS, task="audit")
+        once = Request(spec, job, path=str(Path(scratch) / "a"), steps=STEPS)
+        often = Request(spec, job, path=str(Path(scratch) / "b"), steps=STEPS, task="audit")
         with Process(once, where="process 1") as one, Process(often, where="process 2") as two:
             first, second = one.wait(), two.wait()
     for made in (first, second):

@@ -12,18 +12,17 @@ from typing import Any
 
 from sweep.determinism.environment import Answer, Origin, verdict
 from sweep.errors import EnvironmentRefused, SweepError
+from sweep.job import Job
 from sweep.launch import Event, Said
-from sweep.plan import RunSpec
-from sweep.prepare import Prepared
+from sweep.plan import Plan, RunSpec
 from sweep.store import Record, Store
 from sweep.store.record import origin_of
 from sweep.target.source import built_in
-from sweep.task import Place
 from sweep.verify.chain import first_difference, words
 from sweep.verify.prove import Proof, prove
 from sweep.verify.reproduce import reproduce
 from sweep.verify.stamp import WHOLE, after, again, only_sampled, stamp_of, unchecked
-from sweep.verify.subject import Subject, place_of
+from sweep.verify.subject import Subject, job_as_of
 
 STEPS = 5
 LIMIT = {"recipe": 120.0, "function": 45.0}  # seconds of training; a function may make no steps that are seen
@@ -38,24 +37,24 @@ class Canary:
     local: runs train on this machine. Elsewhere the environment may be another, and then only the records tell.
     """
 
-    prepared: Prepared
+    plan: Plan
     local: bool = True
     proof: Proof | None = None
     stamp: dict[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    job: Job | None = None
     before_us: dict[str, Any] | None = None  # the stamp that was there when this launch began
     done: frozenset[str] = frozenset()  # the runs, by their specs, that were finished then
 
-    def before(self, store: Store, place: Place) -> Iterator[Event]:
+    def before(self, store: Store, job: Job) -> Iterator[Event]:
         """Prove a few steps, and stamp the directory.
 
         Raises: EnvironmentRefused when finished runs were made in an environment whose bits are not to be
         expected here.
         """
-        self.place = replace(place, timeout=None, own_process=False)
+        self.job = replace(job, timeout=None, own_process=False)
         done = _finished(store)
         self.done = frozenset(record.spec_id for record in done)
-        spec = next(iter(self.prepared.plan))
+        spec = next(iter(self.plan))
         if spec.target.kind == "command":
             self._keep(store, unchecked("a command cannot be run for a few steps; sweep verify does it whole", how=HOW))
             return
@@ -66,7 +65,7 @@ class Canary:
         begun = time.monotonic()
         try:
             limit = LIMIT.get(spec.target.kind, 0.0)
-            proof = self.proof = prove(spec, self.place, steps=STEPS, here=False, find=False, limit=limit)
+            proof = self.proof = prove(spec, self.job, steps=STEPS, here=False, find=False, limit=limit)
         except SweepError as error:
             self._keep(store, unchecked(str(error), how=HOW))
             yield Said(f"bit-exact: not checked ({error})")
@@ -79,14 +78,14 @@ class Canary:
         if proof.status == "proven" and done and (old.get("status"), old.get("extent")) == ("proven", WHOLE):
             self.stamp = dict(old)  # what was proven still holds: keep the longer proof
             return
-        self._keep(store, stamp_of(proof, how=HOW, runs=len(self.prepared.plan)))
+        self._keep(store, stamp_of(proof, how=HOW, runs=len(self.plan)))
         if proof.status == "differs":
             yield Said(f"{proof}; the report will say so, and sweep verify names the layer")
 
     def after(self, store: Store) -> Iterator[Event]:
         """Compare the records of the sweep with what the canary saw, then with whole runs trained once more."""
         yield from self._compared(store)
-        if self.place is None or not self.local or self.stamp.get("status") not in ("sampled", "proven"):
+        if self.job is None or not self.local or self.stamp.get("status") not in ("sampled", "proven"):
             return
         records = _finished(store)
         if self.stamp["status"] == "proven":  # by an earlier launch, which had not seen what this one resumed
@@ -115,16 +114,16 @@ class Canary:
     def _repeated(self, store: Store, record: Record) -> Generator[Event, None, bool]:
         """Train a recorded run whole once more and stamp what that shows; return whether it has the same bits."""
         key = RunSpec.from_json(record.spec).key
-        spec = next((each for each in self.prepared.plan.of_seed(record.spec["seed"]) if each.key == key), None)
+        spec = next((each for each in self.plan.of_seed(record.spec["seed"]) if each.key == key), None)
         if spec is None:
             return False
         if seconds_of(record) > SHORT:
             why = f"{key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
         else:
-            assert self.place is not None
+            assert self.job is not None
             yield Said(f"canary: trains {key} whole once more, about {seconds_of(record):.0f} s")
             try:
-                made = reproduce(Subject(spec, place_of(record, self.place), store, record))
+                made = reproduce(Subject(spec, job_as_of(record, self.job), store, record))
             except SweepError as error:
                 why = f"{key} could not be trained again ({error})"
             else:

@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any
 
 from sweep.errors import SweepError
+from sweep.job import Job
 from sweep.plan import RunSpec
 from sweep.store import atomic
-from sweep.task import Place
 from sweep.verify.process import Process, Request, Trained
 
 FAST = "fast"
@@ -54,7 +54,7 @@ class Cost:
         return plain
 
 
-def cost(spec: RunSpec, place: Place, *, steps: int | None = None) -> Cost:
+def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
     """Time both modes in turns. steps: of each mode in each round; None: what takes most of a second.
 
     Raises: SweepError for a command, or when the run fails or makes no steps that can be seen.
@@ -62,7 +62,7 @@ def cost(spec: RunSpec, place: Place, *, steps: int | None = None) -> Cost:
     if spec.target.kind == "command":
         raise SweepError("the steps of a program cannot be seen", where="--cost", hint="time a recipe or a function")
     with tempfile.TemporaryDirectory(prefix="sweep-cost-") as scratch:
-        request = Request(spec, place, path=str(Path(scratch) / "process"), steps=steps, task="cost")
+        request = Request(spec, job, path=str(Path(scratch) / "process"), steps=steps, task="cost")
         with Process(request, where="the timing process") as process:
             made = process.wait()
     if made.failure is not None:
@@ -94,9 +94,9 @@ def timed(request: Request, *, where: str) -> Trained:
 
     def train(mode: str, steps: int, name: str) -> Trained:
         deterministic, fill = MODES[mode]
-        spec, place = replace(request.spec, deterministic=deterministic), replace(request.place, fill_memory=fill)
+        spec, job = replace(request.spec, deterministic=deterministic), replace(request.job, fill_memory=fill)
         folder = str(Path(request.path) / name)
-        return rehearse(replace(request, spec=spec, place=place, path=folder, steps=steps), where=where)
+        return rehearse(replace(request, spec=spec, job=job, path=folder, steps=steps), where=where)
 
     modes = list(MODES)
     steps = request.steps

@@ -19,7 +19,6 @@ from sweep.target.params import bind
 from sweep.train import lanes, loop
 from sweep.train.recipe import Recipe
 from sweep.verify.chain import first_difference
-from sweep.verify.rehearse import NEVER
 from sweep.words import plural
 
 Trainer = Callable[[Recipe, Sequence[Run]], Iterator[tuple[int, Any]]]
@@ -86,7 +85,7 @@ def _trained(trainer: Trainer, recipe: Recipe, specs: Sequence[RunSpec], folder:
     for spec in specs:
         path = folder / f"seed{spec.seed}"
         path.mkdir(parents=True)
-        runs.append(Run(spec, Attempt(path, spec.id, this_process(), number=1), NEVER))
+        runs.append(Run(spec, Attempt(path, spec.id, this_process(), number=1), (0, 0.0)))
     try:
         for index, result in trainer(recipe, runs):
             if isinstance(result, Failure):

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM, Origin
 from sweep.errors import SweepError
+from sweep.job import Job
 from sweep.plan import RunSpec
 from sweep.store import Failure, atomic
 from sweep.target.source import built_in
-from sweep.task import Place
 
 ANSWER = "answer.json"
 STARTED = "started"
@@ -48,7 +48,7 @@ class Request:
     """
 
     spec: RunSpec
-    place: Place
+    job: Job
     path: str
     steps: int | None = None
     trace: str = ""
@@ -154,7 +154,7 @@ def main() -> None:
     path, request, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
     # To where the launch found the user's functions; a recipe of ours imports nothing from there.
-    folder = request.place.folder
+    folder = request.job.folder
     if folder and os.path.isdir(folder):
         os.chdir(folder)
         if not built_in(request.spec.target.reference) and folder not in sys.path:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.determinism.environment import Answer, Verdict, verdict
 from sweep.errors import SweepError
+from sweep.job import Job
 from sweep.plan import RunSpec
 from sweep.store import Failure, Record, atomic
 from sweep.store.record import origin_of
-from sweep.task import Place
 from sweep.verify.chain import Difference, Distance, distance, epochs, first_difference, unlike_metric
 from sweep.verify.process import Process, Request, Trained
 from sweep.words import plural
@@ -97,7 +97,7 @@ class Proof:
 
 def prove(
     spec: RunSpec,
-    place: Place,
+    job: Job,
     *,
     steps: int | None = None,
     here: bool = True,
@@ -117,7 +117,7 @@ def prove(
     with tempfile.TemporaryDirectory(prefix="sweep-verify-") as scratch, ExitStack() as stack:
 
         def request(name: str, *, fill: bool = False) -> Request:
-            filled = replace(place, fill_memory=fill or place.fill_memory)
+            filled = replace(job, fill_memory=fill or job.fill_memory)
             return Request(spec, filled, path=str(Path(scratch) / name), steps=steps)
 
         running: list[Process] = []

@@ -14,15 +14,13 @@ from torch import Tensor
 
 from sweep.determinism import digest, fingerprint, seeding
 from sweep.determinism.steps import Steps
-from sweep.handle import Interrupted, Run
+from sweep.handle import Run
+from sweep.job import Accident, Interrupted
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
-from sweep.task import Accident, Interval
 from sweep.verify.process import Request, Trained
 from sweep.verify.watch import traced
 from sweep.worker.train import attempted
-
-NEVER = Interval(epochs=0, seconds=0)
 
 
 def rehearse(request: Request, *, where: str = "this process") -> Trained:
@@ -54,7 +52,7 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     def stepped(step: int, state: Callable[[], Mapping[str, Any]]) -> None:
         link(f"step/{step}", lambda: digest.tensors(dict(_flat(state()))))
 
-    run = Run(spec, attempt, NEVER, rehearsal=True, plain=bool(request.trace), on_step=stepped)
+    run = Run(spec, attempt, (0, 0.0), rehearsal=True, plain=bool(request.trace), on_step=stepped)
     begun = time.monotonic()
     failure: Failure | None = None
     metrics: dict[str, float] = {}
@@ -64,16 +62,17 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     steps = Steps(link) if spec.target.kind == "function" else contextlib.nullcontext()
     watched = traced(request.trace) if request.trace else contextlib.nullcontext()
     with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), seeding.restored(), steps, watched:
-        for _, result in attempted([run], request.place):
-            if isinstance(result, Interrupted):
-                stopped = True
-            elif isinstance(result, Failure):
-                failure = Failure(result.kind, result.message, result.phase, result.exception, result.where)
-            elif isinstance(result, Accident):
-                failure = Failure("killed", str(result))
-            elif isinstance(result, dict):
-                metrics = result
-            look()
+        try:
+            for _, result in attempted([run], request.job):
+                if isinstance(result, Failure):
+                    failure = Failure(result.kind, result.message, result.phase, result.exception, result.where)
+                else:
+                    metrics = result
+        except Interrupted:
+            stopped = True
+        except Accident as accident:
+            failure = Failure("killed", str(accident))
+        look()
     attempt.close()
     if spec.target.kind != "recipe" and not stopped and failure is None:
         # The built-in loop digests its weights and predictions; of a user's code these are what there is to see.

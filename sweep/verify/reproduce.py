@@ -89,7 +89,7 @@ def reproduce(subject: Subject) -> Reproduction:
     if record is None:
         raise StoreError("there is no record to reproduce", where=subject.spec.key)
     with tempfile.TemporaryDirectory(prefix="sweep-reproduce-") as scratch:
-        request = Request(subject.spec, replace(subject.place, path=""), path=str(Path(scratch) / "process"))
+        request = Request(subject.spec, replace(subject.job, path=""), path=str(Path(scratch) / "process"))
         with Process(request, where="this training") as process:
             trained = process.wait()
     between = ("the record", trained.where)

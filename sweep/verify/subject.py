@@ -10,12 +10,12 @@ from pathlib import Path
 from sweep.config import Collect
 from sweep.config.redaction import HIDDEN
 from sweep.errors import ConfigError, StoreError
-from sweep.plan import RunSpec
-from sweep.prepare import Prepared, data_digest_of
+from sweep.job import Job
+from sweep.plan import Plan, RunSpec
+from sweep.prepare import data_digest_of, job_of
 from sweep.store import Member, Record, Store, atomic
 from sweep.target.function import resolve
 from sweep.target.trust import require_trust
-from sweep.task import Place
 from sweep.words import path_argument
 
 
@@ -24,27 +24,22 @@ class Subject:
     """One run and what training it takes; store and record where it comes from a directory."""
 
     spec: RunSpec
-    place: Place
+    job: Job
     store: Store | None = None
     record: Record | None = None
 
 
-def of_config(prepared: Prepared, *, seed: int | None = None, variant: str | None = None) -> Subject:
+def of_config(plan: Plan, *, seed: int | None = None, variant: str | None = None) -> Subject:
     """Return the first run of a plan, or that of a seed and a variant (a part of its name is enough).
 
     Raises: ConfigError.
     """
-    plan = prepared.plan
-    specs = list(plan.of_seed(plan.seeds[0] if seed is None else seed))
+    specs = list(plan.of_seed(plan.config.seeds[0] if seed is None else seed))
     found = [s for s in specs if variant is None or variant in s.variant]
     if not found:
         names = ", ".join(dict.fromkeys(s.variant for s in specs))
         raise ConfigError(f"no variant {variant!r}", hint=f"variants: {names or 'only one, without a name'}")
-    place = Place(
-        "", folder=os.getcwd(), own_folder=prepared.config.cwd is not None, function=prepared.function,
-        collect=prepared.config.collect,
-    )  # fmt: skip
-    return Subject(found[0], place)
+    return Subject(found[0], replace(job_of(plan), timeout=None))
 
 
 def of_directory(
@@ -74,16 +69,16 @@ def of_directory(
         )  # fmt: skip
     require_same_code(spec)
     asked = {k: v for k, v in (store.manifest.config.get("collect") or {}).items() if v is not None}
-    place = Place(
-        "", folder=os.getcwd(), own_folder=bool(store.manifest.experiment.get("cwd")),
+    job = Job(
+        folder=os.getcwd(), own_folder=bool(store.manifest.experiment.get("cwd")),
         collect=Collect.model_validate(asked) if asked else None,
     )  # fmt: skip
-    return Subject(spec, place_of(record, place), store, record)
+    return Subject(spec, job_as_of(record, job), store, record)
 
 
-def place_of(record: Record, place: Place) -> Place:
-    """Return a place where new memory is filled as it was for a record: an earlier version filled it always."""
-    return replace(place, fill_memory=record.environment.get("fill_uninitialized_memory") is not False)
+def job_as_of(record: Record, job: Job) -> Job:
+    """Return a job where new memory is filled as it was for a record: an earlier version filled it always."""
+    return replace(job, fill_memory=record.environment.get("fill_uninitialized_memory") is not False)
 
 
 def _member(store: Store, seed: int | None, variant: str | None, repeat: int) -> Member:

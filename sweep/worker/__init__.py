@@ -1,5 +1,1 @@
-"""The worker: a task becomes outcomes, each with its record. The same in every engine."""
-
-from sweep.worker.work import in_child, ready, work
-
-__all__ = ["in_child", "ready", "work"]
+"""The worker: a pack of runs becomes records, the same in every engine. What trains in this process loads torch."""

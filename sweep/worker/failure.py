@@ -12,19 +12,11 @@ from pathlib import Path
 
 from sweep.determinism import kernels
 from sweep.errors import SweepError
+from sweep.job import Accident
 from sweep.store import Failure
-from sweep.task import Accident
 
 Metrics = dict[str, float]
 _NOT_THE_USERS = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path("stdlib"), "<frozen")
-
-
-class CannotWrite(Exception):
-    """The disk, not the training code, is why a run has no result: it counts as neither ok nor failed."""
-
-
-class Unpacked(Exception):
-    """A pack ended in an error that may be one lane's: its runs are to be trained one by one."""
 
 
 class TimeLimit(BaseException):

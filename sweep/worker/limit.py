@@ -15,24 +15,24 @@ from itertools import islice
 
 from sweep import nursery
 from sweep.handle import Run
+from sweep.job import Job
 from sweep.store import Attempt, Failure, atomic
 from sweep.store.names import LOG
-from sweep.task import Place
 from sweep.worker.failure import Metrics, TimeLimit
 
 DEPTH = 100  # calls of a thread that are told when its time is over
 
 
 def in_time(
-    results: Iterator[tuple[int, Metrics | Failure]], place: Place, runs: Sequence[Run]
+    results: Iterator[tuple[int, Metrics | Failure]], job: Job, runs: Sequence[Run]
 ) -> Iterator[tuple[int, Metrics | Failure]]:
     """Yield the results, for as long as the runs have time; never interrupted while one is being recorded.
 
     A pack has the time of all its runs: it may come down to one after the other.
     """
-    until = time.monotonic() + (place.timeout or math.inf) * len(runs)
+    until = time.monotonic() + (job.timeout or math.inf) * len(runs)
     while True:
-        with _time_limit(place, runs[0].attempt, until):
+        with _time_limit(job, runs[0].attempt, until):
             try:
                 with nursery.alone():
                     result = next(results, None)
@@ -44,9 +44,9 @@ def in_time(
 
 
 @contextlib.contextmanager
-def _time_limit(place: Place, attempt: Attempt, until: float) -> Iterator[None]:
+def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
     """Write stacks to the log when the time is over, then raise; end a process of its own that does not react."""
-    if not place.timeout or place.forked or threading.current_thread() is not threading.main_thread():
+    if not job.timeout or job.forked or threading.current_thread() is not threading.main_thread():
         yield
         return
     # Open for the watchdog below, which can open nothing; stderr is no file while runs are captured.
@@ -55,12 +55,12 @@ def _time_limit(place: Place, attempt: Attempt, until: float) -> Iterator[None]:
         def over(*_: object) -> None:
             with contextlib.suppress(OSError):  # the record will say the same
                 attempt.log_text(_stacks())
-            raise TimeLimit(f"still running after {place.timeout:g} s")
+            raise TimeLimit(f"still running after {job.timeout:g} s")
 
         left = max(until - time.monotonic(), 0.001)
         before = signal.signal(signal.SIGALRM, over)
         signal.setitimer(signal.ITIMER_REAL, left)
-        if place.own_process:
+        if job.own_process:
             # Of a process in which no Python runs any more, nobody else can write the stacks.
             faulthandler.dump_traceback_later(left + 30, exit=True, file=log.fd)
         try:

@@ -18,7 +18,7 @@ from sweep.analysis.commands import resume
 from sweep.cli.app import main
 from sweep.config import load, to_dict, to_yaml
 from sweep.errors import StoreError, TargetError
-from sweep.prepare import prepare
+from sweep.prepare import manifest_of, prepare
 from sweep.report.html import page
 from sweep.results import _config
 from sweep.start import kept, ready
@@ -49,14 +49,14 @@ ASKED = [
 @pytest.mark.parametrize(("config", "settings"), ASKED, ids=range(len(ASKED)))
 def test_what_is_kept_asks_for_the_same_experiment(config: Any, settings: dict[str, Any], form: str) -> None:
     asked = _config(config, (), {**settings, "seeds": "1,2"}, config if callable(config) else None)
-    store = ready(asked, "d").prepared.manifest
+    store = manifest_of(ready(asked, "d")[0])
     Store.create("d", store)
     if form == "yaml":  # what the page shows to be saved
         Path("sweep.yaml").write_text(to_yaml(store.config))
         again = load("sweep.yaml")
     else:
         again = kept("d", trust=True)
-    made = prepare(again).manifest
+    made = manifest_of(prepare(again))
     assert changes(store, made) == []
     assert made.seeds == (1, 2)
     assert made.name == store.name
@@ -64,7 +64,7 @@ def test_what_is_kept_asks_for_the_same_experiment(config: Any, settings: dict[s
 
 
 def test_more_seeds_join_those_that_are_planned() -> None:
-    Store.create("d", ready(load(None, seeds="1,2")).prepared.manifest)
+    Store.create("d", manifest_of(ready(load(None, seeds="1,2"))[0]))
     assert kept("d", seeds="2,5").seeds == (1, 2, 5)
     assert kept("d", until="test/accuracy +- 0.1", max_seeds=9).max_seeds == 9
 
@@ -119,7 +119,7 @@ def test_a_config_that_names_other_code_than_the_plan_is_refused_unread(
     way: dict[str, Any], more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("harm.py").write_text("open('ran', 'w').close()\ndef train(run): return {'test/accuracy': 1.0}\n")
-    made = ready(load(None, seeds="1,2")).prepared.manifest  # of a built-in recipe, which needs no trust
+    made = manifest_of(ready(load(None, seeds="1,2"))[0])  # of a built-in recipe, which needs no trust
     config = {**made.config, "recipe": None, "params": {}, **way}
     Store.create("sent", Manifest(made.name, config, made.experiment, made.seeds))
     assert main(["resume", "sent", "--engine", "inline", *more]) == 2
@@ -130,7 +130,7 @@ def test_a_config_that_names_other_code_than_the_plan_is_refused_unread(
 
 def test_a_hidden_value_is_refused_with_the_way_out() -> None:
     shown = to_dict(load(None, seeds="1,2"))
-    made = prepare(load(None, seeds="1,2")).manifest
+    made = manifest_of(prepare(load(None, seeds="1,2")))
     secret = Manifest(made.name, {**shown, "params": {"api_key": "***"}}, made.experiment, made.seeds)
     Store.create("d", secret)
     with pytest.raises(StoreError) as refused:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.engine import Done, Slots, inline
+from sweep.engine import Done, inline
+from sweep.job import Job
 
 
 def test_tasks_are_pulled_one_by_one_and_in_order() -> None:
@@ -20,7 +21,7 @@ def test_tasks_are_pulled_one_by_one_and_in_order() -> None:
         said.append(f"work {task}")
         return [10 * item for item in task]
 
-    assert list(inline(pull, work, Slots())) == [Done((1,), (10,)), Done((2, 3), (20, 30))]
+    assert list(inline(pull, work, Job())) == [Done((1,), [10]), Done((2, 3), [20, 30])]
     assert said == ["pull (1,)", "work (1,)", "pull (2, 3)", "work (2, 3)", "pull None"]
 
 
@@ -29,4 +30,4 @@ def test_an_exception_of_ours_is_not_swallowed() -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        list(inline(lambda: (1,), work, Slots()))
+        list(inline(lambda: (1,), work, Job()))

@@ -28,7 +28,7 @@ words = [each for each in words if "ray::IDLE" not in each and "default_worker" 
 @ray.remote
 def loaded():
     import sys
-    return "sweep.worker" in sys.modules
+    return "sweep.worker.here" in sys.modules
 
 print(json.dumps({"words": words, "loaded": ray.get(loaded.remote())}))
 ray.shutdown()

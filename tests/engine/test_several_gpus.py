@@ -21,8 +21,9 @@ from sweep import ports, start
 from sweep.cli.app import main
 from sweep.command import environment
 from sweep.config import load
-from sweep.engine import Done, RayEngine, Slots
+from sweep.engine import Done, RayEngine
 from sweep.errors import ConfigError
+from sweep.job import Job
 from sweep.prepare import prepare
 
 # Two processes of torchrun that add up what each has, and wait until another seed is at work as well.
@@ -105,9 +106,9 @@ def test_two_tasks_at_once_see_unlike_gpus(gpus: Path) -> None:
     here = Path.cwd()
     engine = RayEngine()
     tasks = iter([(1,), (2,)])
-    events = list(engine(lambda: next(tasks, None), work, Slots(gpus=2)))
+    events = list(engine(lambda: next(tasks, None), work, Job(gpus=2)))
     engine.close()
-    seen = [device for event in events if isinstance(event, Done) for device in event.outcomes]
+    seen = [device for event in events if isinstance(event, Done) for device in event.answer]
     assert sorted(seen) == ["0", "1", "2", "3"]
 
 

@@ -22,8 +22,9 @@ from processes import until
 from test_on_ray import configured, descendants, finish, starts
 
 from sweep.config import load
-from sweep.engine import Done, Slots, inline
+from sweep.engine import Done, inline
 from sweep.errors import EnvironmentRefused, IntegrityError
+from sweep.job import Job
 from sweep.launch import Launch
 from sweep.plan import RunSpec
 from sweep.prepare import prepare
@@ -265,7 +266,7 @@ def test_a_node_with_another_torch_is_named_before_work(tmp_path: Path) -> None:
         assert said.count("its runs will be of a mixed environment") == 1
 
 
-def refused(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
+def refused(pull: Any, work: Any, job: Job) -> Iterator[Any]:
     """An engine that finds nothing to work with."""
     raise EnvironmentRefused("one run needs 64 CPUs")
     yield
@@ -288,11 +289,10 @@ def test_what_is_refused_before_work_leaves_nothing_behind(tmp_path: Path) -> No
     assert {k: v for k, v in kit.tree(tmp_path / "there").items() if k != "sweep.json"}.items() <= before.items()
 
 
-def unshared(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
+def unshared(pull: Any, work: Any, job: Job) -> Iterator[Any]:
     """An engine whose workers see another file system: the path of the run directory leads nowhere there."""
-    place = work.keywords["place"]
-    away = partial(work.func, place=replace(place, path="/nowhere/" + place.launch))
-    yield from inline(pull, away, slots)
+    away = partial(work.func, job=replace(job, path="/nowhere/" + job.launch))
+    yield from inline(pull, away, job)
 
 
 def events(out: Path, engine: Any, **changes: Any) -> list[Any]:
@@ -314,9 +314,8 @@ def test_a_directory_that_is_only_called_so_gets_nothing(tmp_path: Path) -> None
     events(tmp_path / "copy", inline, seeds=[1])
     before = kit.tree(tmp_path / "copy")
 
-    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
-        place = work.keywords["place"]
-        yield from inline(pull, partial(work.func, place=replace(place, path=str(tmp_path / "copy"))), slots)
+    def engine(pull: Any, work: Any, job: Job) -> Iterator[Any]:
+        yield from inline(pull, partial(work.func, job=replace(job, path=str(tmp_path / "copy"))), job)
 
     events(tmp_path / "real", engine)
     kit.whole(tmp_path / "real", [1, 2, 3])
@@ -336,10 +335,10 @@ def sent(out: Path) -> tuple[Store, RunSpec, Parcel]:
     """One parcel as a worker sends it, and the store that waits for it."""
     caught: list[Any] = []
 
-    def engine(pull: Any, work: Any, slots: Slots) -> Iterator[Any]:
-        for event in unshared(pull, work, slots):
+    def engine(pull: Any, work: Any, job: Job) -> Iterator[Any]:
+        for event in unshared(pull, work, job):
             assert isinstance(event, Done)
-            caught.append((event.task[0], event.outcomes[0].parcel))
+            caught.append((event.pack[0], event.answer[0]))
         return
         yield
 

@@ -186,7 +186,7 @@ def test_case_33_a_disk_that_fills_up_within_a_row_is_named_and_the_same_command
     first = nursery.run(RUN, tmp_path)
     assert first.code == 1, first.output
     assert "seed1: not recorded ([Errno 27] File too large)" in first.output
-    assert "once that is mended, the same command goes on" in first.output
+    assert "run the same command again" in first.output
     assert "Traceback" not in first.output
     assert steps_of(tmp_path / "runs") == {1: list(range(1, epoch)), 2: []}
     assert not next((tmp_path / "runs").rglob("history.jsonl")).read_bytes().rpartition(b"\n")[2]

@@ -36,7 +36,7 @@ ALLOWED = {
     ("nursery/interpreter.py", "recv"): "the same",
     ("nursery/asking.py", "pickle.loads"): "what a child of that interpreter answers through a pipe",
     ("nursery/child.py", "pickle.loads"): "what the asking process has sent for it",
-    ("forked.py", "pickle.loads"): "what a child of that interpreter answers through a pipe",
+    ("worker/forked.py", "pickle.loads"): "what a child of that interpreter answers through a pipe",
     ("worker/train.py", "cloudpickle.loads"): "the user's own function, of this session, sent by the launch",
     ("verify/process.py", "pickle.load"): "the pipe between a process and its own child",
 }

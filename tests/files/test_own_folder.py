@@ -13,7 +13,7 @@ from sweep.cli.app import main
 from sweep.config import load
 from sweep.errors import ConfigError, StoreError
 from sweep.own_folder import lent
-from sweep.prepare import prepare
+from sweep.prepare import manifest_of, prepare
 from sweep.results import run
 from sweep.store import Store
 
@@ -76,9 +76,9 @@ def test_without_it_the_file_is_shared(launch: Path, capsys: pytest.CaptureFixtu
 
 
 def test_it_is_part_of_what_is_compared(launch: Path) -> None:
-    Store.create("out", prepare(load(None, command=WORDS[1:], seeds="1")).manifest)
+    Store.create("out", manifest_of(prepare(load(None, command=WORDS[1:], seeds="1"))))
     with pytest.raises(StoreError, match="cwd"):
-        Store.check(Path("out"), prepare(load(None, ["cwd={dir}"], command=WORDS[1:], seeds="1")).manifest)
+        Store.check(Path("out"), manifest_of(prepare(load(None, ["cwd={dir}"], command=WORDS[1:], seeds="1"))))
 
 
 @pytest.mark.usefixtures("at_leisure")

@@ -102,9 +102,10 @@ def write(out: Path) -> None:
     sweep_of(out / "tasks", noisy, seeds=range(5), variants=(A, B, C), tasks=("easy", "hard", "odd"))
     sweep_of(out / "many", accuracies({seed: normal(seed) for seed in range(60)}), seeds=range(60))
     sweep_of(out / "one", accuracies({42: 0.9}), seeds=[42])
-    plan = replace(planned(range(8), (A, B), ("",), 1, deterministic=False), vary=("split",))
+    plan = planned(range(8), (A, B), ("",), 1, deterministic=False)
+    plan = replace(plan, config=plan.config.model_copy(update={"vary": ("split",)}))
     plain = {"primary": "test/accuracy", "deterministic": False}
-    store = Store.create(out / "splits", Manifest("made-up", plain, plan.experiment(), plan.seeds))
+    store = Store.create(out / "splits", Manifest("made-up", plain, plan.experiment(), plan.config.seeds))
     for spec in plan:
         put(store, spec, split(spec))
     extended = sweep_of(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sweep.determinism.seeding import seed_everything
-from sweep.handle import Interval, Run
+from sweep.handle import Run
 from sweep.plan import STREAMS, RunSpec, Target, stream_seed
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
@@ -151,7 +151,7 @@ def recipe(model: str = "cnn", optimizer: str = "adamw", **parts: Any) -> Recipe
 
 def handle(
     folder: Path, seed: int, *, deterministic: bool = True, vectorize: int = 0, device: str = "cuda",
-    interval: Interval | None = None,
+    every: tuple[int, float] = (0, 60.0),
     stopping: Callable[[], bool] | None = None, previous: tuple[Path, ...] = (),
 ) -> Run:  # fmt: skip
     folder.mkdir(parents=True)
@@ -162,7 +162,7 @@ def handle(
         device=device, threads=1, data="", vectorize=vectorize,
     )  # fmt: skip
     attempt = Attempt(folder, spec.id, this_process(), number=1 + len(previous), previous=previous)
-    return Run(spec, attempt, interval or Interval(), stopping or (lambda: False))
+    return Run(spec, attempt, every, stopping or (lambda: False))
 
 
 Trainer = Callable[[Recipe, Sequence[Run]], Iterator[tuple[int, Any]]]

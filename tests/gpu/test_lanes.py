@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweep.handle import Interrupted, Interval
+from sweep.job import Interrupted
 from sweep.plan import stream_seed
 from sweep.store import Failure
 from sweep.train import data, lanes, loop
@@ -71,9 +71,7 @@ def test_an_interrupted_pack_goes_on_to_the_same_bits(
         looks.append(1)
         return len(looks) > after
 
-    runs = [
-        kit.handle(tmp_path / f"first{seed}", seed, stopping=stopping, interval=Interval(seconds=0)) for seed in seeds
-    ]
+    runs = [kit.handle(tmp_path / f"first{seed}", seed, stopping=stopping, every=(0, 0)) for seed in seeds]
     with pytest.raises(Interrupted):
         kit.train(lanes.train, made, runs)
     again = [kit.handle(tmp_path / f"second{s}", s, previous=(tmp_path / f"first{s}",)) for s in seeds]
@@ -90,7 +88,7 @@ def test_lanes_that_go_on_from_unlike_checkpoints_have_their_bits(tmp_path: Path
     made, seeds = kit.recipe(epochs=3), range(4)
     wanted = kit.alone(made, tmp_path / "alone", seeds)
     # Two lanes stopped after the first epoch, two never began.
-    runs = [kit.handle(tmp_path / f"first{s}", s, interval=Interval(epochs=1, seconds=0)) for s in (0, 1)]
+    runs = [kit.handle(tmp_path / f"first{s}", s, every=(1, 0)) for s in (0, 1)]
     for run in runs:
         run.stopping = lambda run=run: run._rows == 1
     with pytest.raises(Interrupted):
@@ -279,7 +277,7 @@ def test_an_interrupted_pack_whose_batches_the_host_brings_goes_on_to_the_same_b
         looks.append(1)
         return len(looks) > 6
 
-    runs = [kit.handle(tmp_path / f"first{s}", s, stopping=stopping, interval=Interval(seconds=0)) for s in seeds]
+    runs = [kit.handle(tmp_path / f"first{s}", s, stopping=stopping, every=(0, 0)) for s in seeds]
     with pytest.raises(Interrupted):
         kit.train(lanes.train, made, runs)
     again = [kit.handle(tmp_path / f"second{s}", s, previous=(tmp_path / f"first{s}",)) for s in seeds]

@@ -22,7 +22,8 @@ from sweep.config import load
 from sweep.engine import inline
 from sweep.errors import StoreError
 from sweep.launch import Event, Launch, Said
-from sweep.prepare import Prepared, prepare
+from sweep.plan import Plan
+from sweep.prepare import manifest_of, prepare
 from sweep.store import Store
 from sweep.store.manifest import without_new_files
 from sweep.target.inputs import Content, Incomparable, changed
@@ -32,13 +33,13 @@ print(json.dumps({"test/accuracy": json.load(open(sys.argv[-1].partition("=")[2]
 """
 
 
-def planned(word: str = "c.json", *, seeds: str = "1,2", **settings: Any) -> Prepared:
+def planned(word: str = "c.json", *, seeds: str = "1,2", **settings: Any) -> Plan:
     command = ["python", "program.py", "{seed}", word]
     return prepare(load(None, command=command, seeds=seeds, **settings))
 
 
-def launched(out: Path, prepared: Prepared) -> list[Event]:
-    return list(Launch(prepared, out, inline, own_process=False))
+def launched(out: Path, plan: Plan) -> list[Event]:
+    return list(Launch(plan, out, inline, own_process=False))
 
 
 @pytest.fixture
@@ -64,17 +65,17 @@ def test_a_changed_file_below_a_folder_of_data_is_another_experiment(program: Pa
     launched(program / "out", planned(data=["table"]))
     (program / "table" / "a.csv").write_text("2\n")
     with pytest.raises(StoreError) as refused:
-        Store.check(program / "out", planned(data=["table"]).manifest)
+        Store.check(program / "out", manifest_of(planned(data=["table"])))
     assert "table" in str(refused.value)
 
 
 def test_a_file_that_changes_while_a_sweep_runs_stops_it(program: Path) -> None:
-    prepared = planned()
-    assert changed(prepared.watched) == []
+    plan = planned()
+    assert changed(plan.watched) == []
     (program / "program.py").write_text(PROGRAM + "# said\n")
-    assert changed(prepared.watched) == []  # it means the same
+    assert changed(plan.watched) == []  # it means the same
     (program / "c.json").write_text('{"base": 0.9}')
-    events = launched(program / "out", prepared)
+    events = launched(program / "out", plan)
     assert any("c.json changed" in each.text for each in events if isinstance(each, Said))
     assert {m.status for m in Store.open(program / "out").scan()} == {"pending"}
 
@@ -152,27 +153,27 @@ def test_each_file_of_a_project_is_parsed_once_while_a_sweep_is_planned(
 
 def test_data_that_is_named_only_later_is_not_taken_over_unseen(program: Path) -> None:
     (program / "table.csv").write_text("1\n")
-    Store.create(program / "out", planned().manifest)
-    Store.check(program / "out", planned().manifest)  # the control
+    Store.create(program / "out", manifest_of(planned()))
+    Store.check(program / "out", manifest_of(planned()))  # the control
     with pytest.raises(StoreError, match=r"table\.csv") as refused:
-        Store.check(program / "out", planned(data=["table.csv"]).manifest)
+        Store.check(program / "out", manifest_of(planned(data=["table.csv"])))
     assert "data_version" in str(refused.value.hint)
     assert "--retrain" in str(refused.value.hint)
     # A version says that they are the same; from then on their content is compared.
-    Store.create(program / "out", planned(data=["table.csv"], data_version="1").manifest)
+    Store.create(program / "out", manifest_of(planned(data=["table.csv"], data_version="1")))
     (program / "table.csv").write_text("2\n")
     with pytest.raises(StoreError, match=r"table\.csv"):
-        Store.check(program / "out", planned(data=["table.csv"], data_version="1").manifest)
+        Store.check(program / "out", manifest_of(planned(data=["table.csv"], data_version="1")))
     with pytest.raises(StoreError):
-        Store.check(program / "out", planned().manifest)
+        Store.check(program / "out", manifest_of(planned()))
 
 
 def test_what_a_version_is_named_beside_still_has_to_be_the_same(program: Path) -> None:
     (program / "table.csv").write_text("1\n")
-    Store.create(program / "out", planned().manifest)
+    Store.create(program / "out", manifest_of(planned()))
     (program / "c.json").write_text('{"base": 0.9}')
     with pytest.raises(StoreError, match=r"c\.json"):
-        Store.check(program / "out", planned(data=["table.csv"], data_version="1").manifest)
+        Store.check(program / "out", manifest_of(planned(data=["table.csv"], data_version="1")))
 
 
 def loader(x: torch.Tensor) -> Any:
@@ -228,7 +229,7 @@ def test_a_table_that_a_module_reads_when_imported_counts(folder: Path, monkeypa
     for value in (1, 1, 2):
         (folder / "table.csv").write_text(f"x\n{value}\n")
         monkeypatch.delitem(sys.modules, "mine_t", raising=False)
-        seen.append(prepare(load(None, train="mine_t:train", seeds="1")).manifest.experiment["inputs"])
+        seen.append(manifest_of(prepare(load(None, train="mine_t:train", seeds="1"))).experiment["inputs"])
     assert seen[0] == seen[1]
     before, after = seen[0]["values"], seen[2]["values"]
     assert [name for name in before if before[name] != after[name]] == ["mine_t.TABLE"]
@@ -237,20 +238,20 @@ def test_a_table_that_a_module_reads_when_imported_counts(folder: Path, monkeypa
 def test_what_cannot_be_compared_is_never_nothing_to_train(folder: Path) -> None:
     text = "X = (i for i in range(3))\ndef train(run):\n    return {'test/x': 1.0 if X else 0.0}\n"
     (folder / "mine_u.py").write_text(text)
-    first = prepare(load(None, train="mine_u:train", seeds="1"))
-    Store.create(folder / "out", first.manifest)
+    first = manifest_of(prepare(load(None, train="mine_u:train", seeds="1")))
+    Store.create(folder / "out", first)
     with pytest.raises(StoreError) as refused:
-        Store.check(folder / "out", first.manifest)
+        Store.check(folder / "out", first)
     assert "mine_u.X" in str(refused.value)
-    named = prepare(load(None, train="mine_u:train", seeds="1", data_version="1")).manifest
+    named = manifest_of(prepare(load(None, train="mine_u:train", seeds="1", data_version="1")))
     Store.create(folder / "out", named)
     Store.check(folder / "out", named)
     with pytest.raises(StoreError):
-        Store.check(folder / "out", prepare(load(None, train="mine_u:train", seeds="1", data_version="2")).manifest)
+        Store.check(folder / "out", manifest_of(prepare(load(None, train="mine_u:train", seeds="1", data_version="2"))))
 
 
 def test_a_directory_from_before_takes_the_inputs_over(program: Path) -> None:
-    new = planned().manifest
+    new = manifest_of(planned())
     old = {key: value for key, value in new.experiment.items() if key != "inputs"}
     import dataclasses
 
@@ -258,7 +259,7 @@ def test_a_directory_from_before_takes_the_inputs_over(program: Path) -> None:
     Store.create(program / "out", new)
     (program / "c.json").write_text('{"base": 0.9}')
     with pytest.raises(StoreError):
-        Store.check(program / "out", planned().manifest)
+        Store.check(program / "out", manifest_of(planned()))
 
 
 def test_a_file_that_the_runs_themselves_wrote_does_not_make_the_next_launch_another(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from training import as_seeded, handle
 
 from sweep.determinism.seeding import read_back, restored, seed_everything
 from sweep.errors import SweepError
-from sweep.handle import Interrupted, Run
+from sweep.handle import Run
+from sweep.job import Interrupted
 from sweep.results import run as run_sweep
 
 pytest.importorskip("lightning", reason="needs the extra [lightning]")

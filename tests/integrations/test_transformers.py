@@ -11,7 +11,8 @@ import pytest
 import torch
 from training import as_seeded, handle
 
-from sweep.handle import Interrupted, Run
+from sweep.handle import Run
+from sweep.job import Interrupted
 from sweep.results import run as run_sweep
 
 pytest.importorskip("transformers", reason="needs the extra [transformers]")

@@ -12,24 +12,18 @@ from rich.cells import cell_len
 
 from sweep import report
 from sweep.analysis.compare import compare
-from sweep.plan import Cell, Plan, RunSpec, Target, cells_of
+from sweep.config import load
+from sweep.plan import Plan, RunSpec, Target, cells_of
 from sweep.store import Manifest, Store
 from sweep.variants import Variant, labels_of, letter, variants_of
 
 TEN = {seed: normal(seed) for seed in range(10)}
 
 
-class Asked:
-    """As much of a config as makes cells."""
-
-    def __init__(self, grid: dict[str, list[Any]]) -> None:
-        self.grid, self.tasks, self.params = grid, {}, {}
-
-
 def of_grid(path: Path, grid: dict[str, list[Any]], outcome: Any, seeds: range = range(3)) -> Store:
-    cells: tuple[Cell, ...] = tuple(cells_of(Asked(grid)))  # type: ignore[arg-type]
-    plan = Plan(Target("function", reference="made:up"), cells, tuple(seeds), 1, False, "cpu", 1, 42, ())
-    manifest = Manifest("made-up", {"primary": "test/accuracy", "grid": grid}, plan.experiment(), plan.seeds)
+    config = load(None, train="made:up", seeds=[*seeds], grid=grid)
+    plan = Plan(config, Target("function", reference="made:up"), tuple(cells_of(config)), "cpu")
+    manifest = Manifest("made-up", {"primary": "test/accuracy", "grid": grid}, plan.experiment(), plan.config.seeds)
     store = Store.create(path, manifest)
     for spec in plan:
         put(store, spec, outcome(spec))

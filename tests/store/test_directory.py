@@ -225,7 +225,7 @@ def test_a_hostile_manifest_leads_nowhere(tmp_path: Path) -> None:
 
 def manifest(**changes: Any) -> Manifest:
     plan = planned([0, 1], [""], [""], 1, deterministic=False)
-    return Manifest("made-up", {}, {**plan.experiment(), **changes}, plan.seeds)
+    return Manifest("made-up", {}, {**plan.experiment(), **changes}, plan.config.seeds)
 
 
 def test_the_same_experiment_again_changes_nothing(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_record_keeps_every_metric(store: Store) -> None:
 @pytest.mark.parametrize("verify", [False, True])
 def test_a_file_of_the_users_that_changes_later_is_a_note_and_costs_no_run(tmp_path: Path, verify: bool) -> None:
     plan = planned([0], [""], [""], 1, deterministic=False)
-    store = Store.create(tmp_path / "runs", Manifest("made-up", {}, plan.experiment(), plan.seeds))
+    store = Store.create(tmp_path / "runs", Manifest("made-up", {}, plan.experiment(), plan.config.seeds))
     (spec,) = plan
     attempt = store.begin(spec)
     (attempt.path / "mine.csv").write_text("1,2\n")

@@ -68,12 +68,13 @@ def test_a_comparison_says_that_its_grid_was_extended() -> None:
 
 def test_a_grid_that_grew_before_there_was_a_result_is_no_extension() -> None:
     from sweep.config import load
+    from sweep.prepare import manifest_of
     from sweep.start import ready
 
     config = {"train": "toys:line", "seeds": [1]}
     for grid in ([0.1], [0.1, 0.2]):
-        found = ready(load(grid={"params.lr": grid}, **config), "runs/g")
-        store = Store.create(found.path, found.prepared.manifest)
+        plan, path, _ = ready(load(grid={"params.lr": grid}, **config), "runs/g")
+        store = Store.create(path, manifest_of(plan))
     assert len(store.manifest.cells) == 2
     assert store.manifest.extensions == 0
 
@@ -105,11 +106,12 @@ def test_a_refusal_names_the_changed_keys_alone_and_each_once() -> None:
     words = ["run", "--engine", "inline", "--seeds", "1", "--out", "runs/g", "--dry-run"]
 
     from sweep.config import load
+    from sweep.prepare import manifest_of
     from sweep.start import ready
 
     grid = {"params.batch_size": [16, 32, 64]}
-    found = ready(load(params=params, grid=grid, seeds=[1]), "runs/g")
-    Store.create(found.path, found.prepared.manifest)
+    plan, path, _ = ready(load(params=params, grid=grid, seeds=[1]), "runs/g")
+    Store.create(path, manifest_of(plan))
     other = {**params, "optimizer": {"name": "sgd", "lr": 0.2}, "model": {"hidden": [9] * 201}}
     with pytest.raises(StoreError) as caught:
         ready(load(params=other, grid=grid, seeds=[1], threads=2), "runs/g")

@@ -18,7 +18,6 @@ import sweep
 from sweep.cli.app import main
 from sweep.config import load
 from sweep.errors import ConfigError
-from sweep.handle import Interval
 from sweep.prepare import prepare
 from sweep.train.check import check
 from sweep.train.recipes import classifier
@@ -78,7 +77,7 @@ def test_a_run_that_was_interrupted_at_any_checkpoint_ends_with_the_same_bits(tm
     whole = handle(tmp_path / "whole")
     finish(recipe, whole)
     for step in (1, 5, 8):
-        first = handle(tmp_path / f"first{step}", interval=Interval(seconds=1e-9))
+        first = handle(tmp_path / f"first{step}", every=(0, 1e-9))
         with pytest.raises(Killed):
             finish(dies_at(recipe, step), first)
         again = handle(tmp_path / f"again{step}", previous=(tmp_path / f"first{step}",))
@@ -227,9 +226,9 @@ def test_data_that_a_recipe_reads_itself_are_part_of_its_identity_and_its_name_i
     before = prepared()
     assert before.config.name == "mine"
     assert prepared("wide").config.name == "wide"
-    assert before.plan.cells[0].data == prepared().plan.cells[0].data != ""
+    assert before.cells[0].data == prepared().cells[0].data != ""
     np.save("x.npy", TABLE + 1)
-    assert prepared().plan.cells[0].data != before.plan.cells[0].data
+    assert prepared().cells[0].data != before.cells[0].data
 
 
 def test_seeds_are_ensembled_served_verified_and_grown_with_a_recipe_of_ones_own(

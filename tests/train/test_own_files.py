@@ -182,7 +182,7 @@ def test_a_config_names_a_file_and_its_problems_before_anything_starts(folder: P
     words = ["params.data.path=table.csv", "params.model.hidden=[4]", "params.epochs=1"]
     csv(folder)
     made = prepare(config_of(None, [*words, "params.data.target=kind", "params.data.ignore=[id,part]"]))
-    assert made.plan.cells[0].params["data"]["name"] == "table"
+    assert made.cells[0].params["data"]["name"] == "table"
     kind = "params.data.target=kind"
     for *more, said in (
         ["needs target"], [kind, "params.data.size=[3,3]", "size"],

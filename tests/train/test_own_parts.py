@@ -15,7 +15,6 @@ from training import Killed, dies_at, finish, handle
 
 import sweep
 from sweep.errors import ConfigError
-from sweep.handle import Interval
 from sweep.train import parts, vector
 from sweep.train.check import check
 from sweep.train.lane import begin, set_up
@@ -232,7 +231,7 @@ EVERYTHING: Any = {
 def test_a_run_with_every_part_that_was_interrupted_ends_with_the_same_bits(step: int, tmp_path: Path) -> None:
     recipe = made(**EVERYTHING)
     whole, _ = ended(recipe, tmp_path / "whole")
-    first = handle(tmp_path / "first", interval=Interval(seconds=1e-9))
+    first = handle(tmp_path / "first", every=(0, 1e-9))
     with pytest.raises(Killed):
         finish(dies_at(recipe, step), first)
     again = handle(tmp_path / "again", previous=(tmp_path / "first",))

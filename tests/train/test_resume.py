@@ -11,14 +11,15 @@ import torch
 from training import Killed, dies_at, finish, handle, recipe_of, trained
 
 from sweep.determinism import seeding
-from sweep.handle import Interrupted, Interval, Run
+from sweep.handle import Run
+from sweep.job import Interrupted
 from sweep.train import loop
 from sweep.train.lane import Lane, state_of
 from sweep.train.recipe import Recipe
 
 STEPS = 20
-EVERY_STEP = Interval(epochs=0, seconds=1e-9)
-EVERY_EPOCH = Interval(epochs=1, seconds=0)
+EVERY_STEP = (0, 1e-9)
+EVERY_EPOCH = (1, 0)
 # Together these use everything that a checkpoint has to carry.
 FULL = {
     "optimizer": {"lr": 0.02},
@@ -98,7 +99,7 @@ def test_a_new_process_for_every_step(tmp_path: Path, whole: Run, workers: int) 
 def test_killed_at_every_step(tmp_path: Path, whole: Run) -> None:
     recipe = recipe_of(FULL)
     for step in range(STEPS):
-        dead = handle(tmp_path / f"dead{step}", interval=EVERY_EPOCH)
+        dead = handle(tmp_path / f"dead{step}", every=EVERY_EPOCH)
         with pytest.raises(Killed):
             finish(dies_at(recipe, step), dead)
         run = resumed(tmp_path / f"again{step}", recipe, dead)
@@ -108,7 +109,7 @@ def test_killed_at_every_step(tmp_path: Path, whole: Run) -> None:
 
 def test_killed_during_validation_and_twice(tmp_path: Path, whole: Run, monkeypatch: Any) -> None:
     recipe = recipe_of(FULL)
-    first = handle(tmp_path / "1", interval=EVERY_STEP)
+    first = handle(tmp_path / "1", every=EVERY_STEP)
     validate = loop.validation_sums
     epochs = iter([False, True])
 
@@ -121,7 +122,7 @@ def test_killed_during_validation_and_twice(tmp_path: Path, whole: Run, monkeypa
         patched.setattr(loop, "validation_sums", dies)
         with pytest.raises(Killed):
             finish(recipe, first)
-    second = handle(tmp_path / "2", interval=EVERY_STEP, previous=(first.dir,))
+    second = handle(tmp_path / "2", every=EVERY_STEP, previous=(first.dir,))
     with pytest.raises(Killed):
         finish(dies_at(recipe, 4), second)
     same(resumed(tmp_path / "3", recipe, first, second), whole)

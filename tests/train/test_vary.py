@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from training import SMALL, handle, recipe_of, trained
 
+from sweep.config import from_dict
 from sweep.errors import ConfigError
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
 from sweep.store import Predictions
@@ -18,7 +19,7 @@ from sweep.train.params import Data
 
 def plan_of(*vary: str) -> Plan:
     cell = Cell(variant="", task="", params={})
-    return Plan(Target("recipe"), (cell,), (1, 2), 1, True, "cpu", 1, 42, vary)
+    return Plan(from_dict({"seeds": [1, 2], "deterministic": True, "vary": [*vary]}), Target("recipe"), (cell,), "cpu")
 
 
 @pytest.mark.parametrize("vary", STREAMS)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
 import gpukit as kit
 
 from sweep.errors import SweepError
-from sweep.handle import Interrupted, Interval
+from sweep.job import Interrupted
 from sweep.plan import stream_seed
 from sweep.store import Failure
 from sweep.train import vector
@@ -74,7 +74,7 @@ def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(after: in
     def handle(name: str, seed: int, **more: Any) -> Any:
         return kit.handle(tmp_path / f"{name}{seed}", seed, vectorize=WIDTH, device="cpu", **more)
 
-    runs = [handle("first", seed, stopping=stopping, interval=Interval(seconds=0)) for seed in seeds]
+    runs = [handle("first", seed, stopping=stopping, every=(0, 0)) for seed in seeds]
     with pytest.raises(Interrupted):
         kit.train(vector.train, made, runs)
     again = [handle("again", s, previous=(tmp_path / f"first{s}",)) for s in (3, 0)] + [handle("again", 9)]

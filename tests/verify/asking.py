@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from sweep.job import Job
 from sweep.plan import STREAMS, RunSpec, stream_seed
 from sweep.target.function import resolve
 from sweep.target.params import check_params
-from sweep.task import Place
 from sweep.train.recipes import classifier
 
 SMALL: dict[str, Any] = {
@@ -36,5 +36,5 @@ def spec_of(
     )  # fmt: skip
 
 
-def here() -> Place:
-    return Place("", folder=os.getcwd())
+def here() -> Job:
+    return Job(folder=os.getcwd())

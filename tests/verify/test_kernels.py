@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from asking import spec_of
 
+from sweep.config import load
+from sweep.job import Job
 from sweep.plan import Cell, Plan
 from sweep.store import Manifest, Store
-from sweep.task import Place
-from sweep.worker import work
+from sweep.worker import here
 
 
 @pytest.mark.parametrize(
@@ -27,12 +28,14 @@ def test_layer_operation_and_way_out(
     monkeypatch.chdir(tmp_path)
     spec = spec_of("planted:train", {"layer": layer})
     cell = Cell(variant="", task="", params=spec.params)
-    plan = Plan(spec.target, (cell,), (42,), 1, True, "cpu", 1, 42, ())
-    store = Store.create(tmp_path / "out", Manifest("planted", {}, plan.experiment(), plan.seeds))
-    (outcome,) = work((spec,), Place(str(store.path)))
-    assert outcome.failure is not None
-    assert outcome.failure.kind == "nondeterministic"
-    assert outcome.failure.message.startswith(expected)
-    assert "--fast" in outcome.failure.message
-    assert ("set_detect_anomaly" in outcome.failure.message) == (layer == "put")
+    plan = Plan(load(None, train="planted:train", deterministic=True), spec.target, (cell,), "cpu")
+    store = Store.create(tmp_path / "out", Manifest("planted", {}, plan.experiment(), (42,)))
+    assert here.train(store, (spec,), Job(str(store.path))) >= 0
+    record = store.member(spec.key).record
+    assert record is not None
+    assert record.failure is not None
+    assert record.failure.kind == "nondeterministic"
+    assert record.failure.message.startswith(expected)
+    assert "--fast" in record.failure.message
+    assert ("set_detect_anomaly" in record.failure.message) == (layer == "put")
     assert Path("starts").read_text() == "42\n"  # nothing is trained again to name the layer

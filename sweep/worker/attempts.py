@@ -1,0 +1,29 @@
+"""The attempts of a pack: begun before it is trained, and given up where they end without a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sweep.job import Cancelled, Interrupted, Job, Pack
+from sweep.store import Attempt, Store
+from sweep.target.inputs import changed
+
+
+@contextmanager
+def begun(store: Store, pack: Pack, job: Job) -> Iterator[list[Attempt]]:
+    """Begin an attempt at each run; one without a record must not look like work in progress when this block ends."""
+    attempts = [store.begin(spec, job.launch) for spec in pack]
+    stopped = False
+    try:
+        yield attempts
+    except (Interrupted, Cancelled, KeyboardInterrupt):
+        stopped = True
+        raise
+    finally:
+        left = [each for each in attempts if not each.recorded]
+        useless = bool(left) and bool(changed(job.watched))  # nothing resumes from what two programs have made
+        for attempt in left:
+            if useless:
+                attempt.drop_checkpoints()
+            attempt.abandon(stopped=stopped)

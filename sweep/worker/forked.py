@@ -1,0 +1,149 @@
+"""The user's code in a process that is forked for one pack alone, and ended with it.
+
+Here is its other side, which loads no torch: it has the pack trained (`sweep.worker.here.in_child`), and says what
+became of a process that ended without saying so itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sweep import nursery, ports
+from sweep.config import Config
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
+from sweep.job import Accident, Job, Pack
+from sweep.plan import RunSpec
+from sweep.store import Attempt, Failure, Record, Store
+from sweep.store.names import LOG
+from sweep.worker.attempts import begun
+
+# What a first optimizer step, weights and checkpoints would import, a second of every run, is loaded once.
+PRELOAD = (
+    "sweep.worker.here", "torch._dynamo", "torch.profiler._cupti_monitor", "torch.utils.serialization",
+    "safetensors.torch", "cloudpickle", "sweep.worker.here:ready",
+)  # fmt: skip
+
+
+def wanted(pack: Pack) -> bool:
+    """Return whether a pack runs code of the user in our process: a function, or a recipe that is not one of ours."""
+    target = pack[0].target
+    return target.kind != "command" and not target.reference.startswith("sweep.") and nursery.POSSIBLE
+
+
+def planned(config: Config) -> bool:
+    """Return whether a config asks for such packs."""
+    reference = config.train or config.recipe
+    return bool(reference) and not str(reference).startswith("sweep.") and nursery.POSSIBLE
+
+
+def start(*, deterministic: bool) -> None:
+    """Begin to load what is forked later, to overlap with planning."""
+    if nursery.POSSIBLE:
+        nursery.start(PRELOAD, _variables(deterministic))
+
+
+def train(store: Store, pack: Pack, job: Job) -> float:
+    """Train every run of a pack in a process of its own; return the seconds that it took to look for files.
+
+    Raises: Unrecorded, Interrupted, OSError, nursery.Gone.
+    """
+    with begun(store, pack, job) as attempts:
+        before = _oom_kills()
+        ended = _called(store, pack, attempts, job)
+        if ended.answer:
+            spent, why = pickle.loads(ended.answer)
+            if why is not None:
+                raise why
+            return float(spent)
+        if not ended.late:
+            raise _accident(ended, before)
+        for spec, attempt in zip(pack, attempts, strict=True):
+            if not attempt.recorded:
+                _time_out(store, spec, attempt, job)
+        return 0.0
+
+
+def _called(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> nursery.Ended:
+    def cut() -> None:
+        for attempt in attempts:
+            attempt.mask_log()
+            attempt.cut_log()
+
+    variables = _variables(pack[0].deterministic)
+    with ports.reserved(job.gpus > 1) as port:
+        call = nursery.Call(
+            "sweep.worker.here:in_child",
+            pickle.dumps((pack, attempts, replace(job, path=os.fspath(store.path), own_process=True))),
+            log=os.fspath(attempts[0].path / LOG), seconds=job.timeout * len(pack) if job.timeout else None,
+            folder=job.folder if os.path.isdir(job.folder) else os.getcwd(),
+            path=tuple(each and os.path.abspath(each) for each in sys.path),
+            environment=_environment({**variables, **ports.variables(port)}),
+        )  # fmt: skip
+        try:
+            return nursery.call(call, PRELOAD, variables, cut)
+        finally:
+            cut()
+
+
+def _environment(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """This process's, less the debugger that Ray puts into its workers: a fork of them is not one."""
+    here = {**os.environ, **variables}
+    if here.get("PYTHONBREAKPOINT", "").startswith("ray."):
+        del here["PYTHONBREAKPOINT"]
+    return tuple(here.items())
+
+
+def _variables(deterministic: bool) -> dict[str, str]:
+    """Return the variables that an interpreter reads only once, at its start."""
+    here = {name: os.environ.get(name) for name in ENVIRONMENT_FOR_DETERMINISM}
+    if deterministic:
+        given = {name: value for name, value in here.items() if value and value != "random"}
+        return {**ENVIRONMENT_FOR_DETERMINISM, **given}
+    return {name: value for name, value in here.items() if value is not None}
+
+
+def _time_out(store: Store, spec: RunSpec, attempt: Attempt, job: Job) -> None:
+    """Record a run that was ended for its time; its process was deaf, or had no part in its own end."""
+    failure = Failure("timeout", f"still running after {job.timeout:g} s")
+    made = Record(
+        spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce, attempts=attempt.number,
+        failure=failure, context={"process": "forked", "first_in_process": True},
+        artifacts=attempt.artifacts(), seconds=float(job.timeout or 0),
+    )  # fmt: skip
+    if store.commit(attempt, made):
+        attempt.drop_checkpoints()
+
+
+def _accident(ended: nursery.Ended, oom_kills: int) -> Accident:
+    """Return why a process has left no result, and whether the run itself may be the reason."""
+    if ended.status >= 0:
+        return Accident(f"its process ended without a result (exit code {ended.status})")
+    name = nursery.named(ended.status)
+    if name == "SIGKILL" and _oom_kills() > oom_kills:
+        held = f"it held {ended.memory / 2**30:.1f} GiB"
+        cause = f"the machine ran out of memory and ended its process ({held}); try fewer runs at once with --jobs"
+        return Accident(cause, poison=ended.memory > _memory() / 2)
+    return Accident(f"its process was ended by {name}")
+
+
+def _oom_kills() -> int:
+    """Return how many processes this machine has ended for want of memory; 0 where it does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _memory() -> int:
+    """Bytes of memory that processes here may use."""
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return most

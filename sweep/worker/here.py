@@ -1,0 +1,201 @@
+"""A pack trained in this process: its runs are handed to their code, and what comes of each becomes a record."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sweep import nursery
+from sweep.determinism import fingerprint, seeding
+from sweep.determinism.environment import environment_id, switches_stood
+from sweep.handle import Run, stop_seen
+from sweep.job import CannotWrite, Interrupted, Job, Pack, Unrecorded
+from sweep.store import Attempt, Failure, Record, Store
+from sweep.store.parcel import shared
+from sweep.target.inputs import changed
+from sweep.target.source import built_in
+from sweep.worker.attempts import begun
+from sweep.worker.failure import Diverged, Metrics
+from sweep.worker.train import attempted
+from sweep.written import Watch
+
+WRITERS = 8  # threads that write the records of a pack
+
+
+def train(store: Store, pack: Pack, job: Job) -> float:
+    """Train every run of a pack; return the seconds that it took to look for files.
+
+    Raises: Unrecorded, Interrupted, OSError.
+    """
+    if job.folder and os.path.isdir(job.folder):
+        os.chdir(job.folder)
+    if not job.own_process and device_lost():
+        raise CannotWrite(
+            "an earlier run broke the GPU for this process: use --engine ray, which has one for each, or --lanes off"
+        )
+    stuck: Sequence[str] | None = None
+    try:
+        with begun(store, pack, job) as attempts, _captured(attempts), seeding.restored() as stuck:
+            return _trained(store, pack, attempts, job)
+    finally:
+        if job.own_process and stuck is not None and (stuck or device_lost()):
+            os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
+
+
+# Where torch is seeded: it notes the lines of the calls that led there, and reads them for that.
+_SEEDING = (
+    "sweep.nursery.interpreter", "sweep.nursery.child", "sweep.worker.here", "sweep.worker.train", "sweep.worker.limit",
+    "sweep.determinism.seeding", "contextlib", "torch.random", "torch.cuda", "torch.cuda.random", "torch.xpu",
+    "torch.xpu.random", "torch.mps", "torch._compile", "torch._dynamo.eval_frame",
+)  # fmt: skip
+
+
+def ready() -> None:
+    """Do once, before any run is forked, what each would do again, and what leaves no trace but caches."""
+    fingerprint.remember()
+    for name in _SEEDING:
+        module = sys.modules.get(name)
+        linecache.getlines(getattr(module, "__file__", None) or "")
+
+
+def in_child(
+    pack: Pack, attempts: Sequence[Attempt], job: Job, forked_at: float
+) -> tuple[float, Unrecorded | Interrupted | None]:
+    """Train a pack in this process, which was forked for it alone and is ended with it (see `sweep.worker.forked`).
+
+    forked_at: when, by the monotonic clock. Returns what `train` returns or raises.
+    """
+    until = forked_at + (job.timeout or math.inf) * len(pack)
+    try:
+        return _trained(Store.bare(Path(job.path)), pack, attempts, replace(job, forked=True, until=until)), None
+    except (Interrupted, Unrecorded) as why:
+        return 0.0, why
+    except OSError as error:
+        return 0.0, CannotWrite(str(error))
+
+
+def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> float:
+    process = _process(pack, job)
+    # Recipes of ours write nothing below the launch folder.
+    ours = built_in(pack[0].target.reference)
+    watch = Watch(Path.cwd(), job.apart) if job.look and not ours else None
+    stopping = stop_seen(store.stop_file(job.launch))
+    runs = [Run(spec, attempt, job.every, stopping) for spec, attempt in zip(pack, attempts, strict=True)]
+    began = time.monotonic()
+    writing: list[Future[None]] = []
+    # The lanes of a pack end together, and most of a record is waiting for the disk.
+    with ThreadPoolExecutor(WRITERS) as hands:
+        try:
+            for index, result in attempted(runs, job):
+                # The environment is read here and now: the switches are those that training left.
+                numeric, context = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
+                context |= {**process, **runs[index].went_on}
+                if job.forked and len(pack) == 1:
+                    nursery.at_exit()  # what it writes belongs to the run
+                seconds = time.monotonic() - began
+                files: dict[str, Any] = {} if ours else {"left_out": True}
+                if watch is not None:
+                    files = watch.evidence("" if shared(job.path, job.launch) else socket.gethostname())
+                if names := changed(job.watched):
+                    files["changed"] = names
+                writing.append(hands.submit(_commit, store, runs[index], result, seconds, numeric, context, files))
+        finally:
+            for each in writing:
+                each.result()
+    return watch.spent if watch is not None else 0.0
+
+
+_trained_here = False
+
+
+def _process(pack: Pack, job: Job) -> dict[str, str | bool]:
+    """Return in which process runs are trained ("forked", "own" or "shared"), and whether as the first there."""
+    global _trained_here
+    if pack[0].target.kind == "command":
+        return {"process": "own", "first_in_process": True}
+    before, _trained_here = _trained_here, True
+    return {"process": "forked" if job.forked and len(pack) == 1 else "shared", "first_in_process": not before}
+
+
+def device_lost() -> bool:
+    """Return whether CUDA reported an error from which a process cannot recover."""
+    torch = sys.modules.get("torch")  # a command's worker may never have loaded it
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _commit(
+    store: Store,
+    run: Run,
+    result: Metrics | Failure,
+    seconds: float,
+    numeric: dict[str, Any],
+    context: dict[str, Any],
+    files: dict[str, Any],
+) -> None:
+    """Write the record; the first attempt to do so is the one that counts.
+
+    numeric, context: the environment training left. files: those that were written meanwhile below the launch folder.
+    """
+    failure = result if isinstance(result, Failure) else None
+    metrics = result if not isinstance(result, Failure) else _kept(run, result)
+    if run.deterministic and not failure and not switches_stood(numeric):
+        run.note("not deterministic: the training code had turned a switch back when it ended")
+    if run.attempt.number > 1 and not run.looked_back:
+        run.note(f"attempt {run.attempt.number}: started from zero; the training code keeps no checkpoint")
+    hide = run.attempt.hide
+    if failure is not None:
+        failure = Failure(failure.kind, hide(failure.message), failure.phase, failure.exception, failure.where)
+    record = Record(
+        spec=run.spec.to_json(), spec_id=run.id, status="failed" if failure else "ok",
+        attempt=run.attempt.nonce, attempts=run.attempt.number, failure=failure, metrics=metrics,
+        result=run.outcome, digests=run.chain, environment=numeric, environment_id=environment_id(numeric),
+        context=context, artifacts=run.attempt.artifacts(), seconds=round(seconds, 3),
+        notes=tuple(map(hide, run.notes)), collected=run.collected, files=files,
+    )  # fmt: skip
+    if store.commit(run.attempt, record):
+        run.attempt.drop_checkpoints()
+
+
+def _kept(run: Run, failure: Failure) -> Metrics:
+    """Return the metrics of a failed run: of a diverged one, as they were last seen."""
+    if isinstance(failure, Diverged):
+        return failure.metrics
+    return dict(run.last) if failure.kind == "diverged" else {}
+
+
+class _Log(io.TextIOBase):
+    """What the user's code prints, into the log of its run."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+
+    def write(self, text: str) -> int:
+        self.attempt.log_text(text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def _captured(attempts: Sequence[Attempt]) -> Iterator[None]:
+    log = _Log(attempts[0])
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield
