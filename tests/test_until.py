@@ -370,11 +370,13 @@ def test_the_rule_that_a_comparison_proposes_names_variants_as_it_does_and_runs(
     (folder / "toy.yaml").write_text(
         "train: until_toy:train\ngrid: {params.shift: [0.0, 0.001], params.more: [1, 2]}\n"
     )
-    (folder / "until_toy.py").write_text(TOY.replace("shift=0.0)", "shift=0.0, more=1)"))
+    toy = TOY.replace("shift=0.0)", "shift=0.0, more=1)").replace("{run.seed}/{shift}", "{run.seed}/{shift}/{more}")
+    (folder / "until_toy.py").write_text(toy)
     assert main(["run", "toy.yaml", "--seeds", "0-4", "--engine", "inline"]) == 0
     capsys.readouterr()
     assert main(["compare", "runs/toy", "--json"]) == 0
-    plans = [pair["plan"][-1] for pair in json.loads(capsys.readouterr().out)["pairs"] if "--until" in pair["plan"][-1]]
+    pairs = json.loads(capsys.readouterr().out)["pairs"]
+    plans = [line for pair in pairs for line in pair["plan"] if "--until" in line]
     assert any("shift=0.0 more=1 > shift=0.0 more=2" in plan for plan in plans)
     words = shlex.split(plans[0].partition(": ")[2])
     assert words[:2] == ["sweep", "resume"]
