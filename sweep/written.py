@@ -6,8 +6,8 @@ unless its name shows that each of them has its own: by its seed, or by a date, 
 which there are as many as runs. A file that runs write one after the other is told apart: none is marked for it, but
 one that reads such a file before it writes it reads what another seed has left.
 
-Not looked at: hidden files, source code, pictures, pages and logs (nothing of them returns into a number), run
-directories, virtual environments, and the stores of experiment trackers.
+Not looked at: source code, pictures, pages and logs (nothing of them returns into a number), run directories, virtual
+environments, the stores of experiment trackers, and what version control, editors and test tools keep.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ FREE = 0.002  # seconds of looking that are not counted: a record takes longer t
 FEWEST = 100  # one run of so many is always looked at
 KEPT = 200  # names of written files that a record keeps
 
-OTHERS = frozenset(
-    ("__pycache__", "node_modules", "site-packages", "dist-packages", "venv", "env", "wandb", "mlruns", "mlartifacts")
-)
+OTHERS = frozenset((
+    "__pycache__", "node_modules", "site-packages", "dist-packages", "venv", "env", "wandb", "mlruns", "mlartifacts",
+    ".git", ".hg", ".svn", ".tox", ".nox", ".eggs", ".idea", ".vscode", ".ipynb_checkpoints", ".pytest_cache",
+    ".mypy_cache", ".ruff_cache", ".hypothesis", ".coverage", ".DS_Store", ".aim", ".dvc", ".neptune",
+))  # fmt: skip
 _SUFFIXES = frozenset(
     (
         ".py", ".pyc", ".pyi", ".ipynb", ".md", ".rst", ".tex", ".sh", ".toml", ".c", ".cc", ".cpp", ".cu", ".h", ".so",
@@ -140,10 +142,11 @@ class _Look:
 
 def _look(top: Path) -> _Look:
     found = _Look()
-    todo = deque([""])
+    todo, hidden = deque([""]), deque[str]()  # hidden folders come last: they take no place from the others
     left, until = MOST, time.monotonic() + SECONDS
-    while todo:
-        folder = todo.popleft()
+    while todo or hidden:
+        shown = bool(todo)
+        folder = (todo or hidden).popleft()
         try:
             found.folders[folder] = os.stat(top / folder).st_ctime_ns
             with os.scandir(top / folder) as entries:
@@ -154,15 +157,16 @@ def _look(top: Path) -> _Look:
             continue
         left -= len(listed)
         if left < 0 or len(listed) > LARGEST or time.monotonic() > until:
-            found.beyond = found.beyond or folder or "."
+            if shown:
+                found.beyond = found.beyond or folder or "."
             continue
         found.read.add(folder)
         for entry in listed:
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or entry.name in OTHERS or entry.is_symlink():
+            if entry.name in OTHERS or entry.is_symlink():
                 continue
             if entry.is_dir():
-                todo.append(name)
+                (todo if shown and not entry.name.startswith(".") else hidden).append(name)
             elif os.path.splitext(name)[1].lower() not in _SUFFIXES:
                 with suppress(OSError):
                     at = entry.stat()

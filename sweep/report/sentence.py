@@ -69,10 +69,10 @@ def headline(report: Overview, row: Row) -> Headline:
         value = around(met["mean"], (interval["high"] - interval["low"]) / 2)
         looked = f"fixed-width rule, {plural(met['looks'], 'look')}"
         kind = f"{percent(interval['level'])} CI"
-        return Headline(name, value, f"{kind} {over}; {looked}; n = {met['n']}, {counted}")
+        return Headline(name, value, f"{kind} {over}; {looked}; n = {met['n']}, {counted}{_sharing(report, row)}")
     if row.n == 0:
         return Headline(f"{of}:", _nothing(row))
-    counted = f"n = {row.n}{_out_of(row)}, {_failures(row)}"
+    counted = f"n = {row.n}{_out_of(row)}, {_failures(row)}{_sharing(report, row)}"
     value = around(row.mean or 0.0, row.half_width)
     if row.half_width is None:
         return Headline(name, value, f"no interval: one seed has no spread; {counted}")
@@ -81,6 +81,14 @@ def headline(report: Overview, row: Row) -> Headline:
     peeked = f"; unadjusted for {plural(report.extensions, 'extension')}" if report.extensions else ""
     kind = f"descriptive {percent(row.level)} CI" if report.until else f"{percent(row.level)} CI"
     return Headline(name, value, f"{kind} {over}; {counted}{peeked}")
+
+
+def _sharing(report: Overview, row: Row) -> str:
+    """Return ", 3 shared a file": how many runs of a row may have read what another wrote."""
+    cell = "/".join(filter(None, (row.task, row.variant)))
+    runs = {key for each in report.shared if not each.in_turn for key in each.runs}
+    count = sum(key.rpartition("/")[0] == cell for key in runs)
+    return f", {count} shared a file" if count else ""
 
 
 def silence(counts: Counts) -> str:

@@ -114,12 +114,14 @@ def test_what_a_run_wrote_is_seen_by_size_time_and_name(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "best.pt").write_text("1")
     (tmp_path / "again.pt").write_text("22")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "best.pt").write_text("1")
     for ignored in (".git/index", "__pycache__/a.bin", "wandb/x.bin", "runs/a/record.bin", "mine.py", "plot.png"):
         (tmp_path / ignored).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / ignored).write_text("1")
     (tmp_path / "runs" / "a" / "sweep.json").write_text("{}")
     found = watch.evidence()
-    assert list(found["written"]) == ["again.pt", "new/best.pt"]
+    assert list(found["written"]) == ["again.pt", ".cache/best.pt", "new/best.pt"]
     assert Watch(tmp_path).evidence() == {}
 
 
@@ -185,6 +187,7 @@ def test_seeds_that_load_each_others_checkpoint_are_marked(folder: Path, capsys:
     report = json.loads(out)
     assert report["shared"] == [{"path": "checkpoints/best.pt", "runs": ["seed1", "seed2"], "in_turn": False}]
     assert "checkpoints/best.pt" in report["warnings"][0]
+    assert "n = 2, 0 failed, 2 shared a file" in report["rows"][0]["headline"]
     records = [m.record for m in Store.open("out").scan()]
     assert all(record and "checkpoints/best.pt" in record.files["written"] for record in records)
     allowed = asked(folder, "run", "--engine", "inline", "--seeds", "1,2", "--allow-shared")
