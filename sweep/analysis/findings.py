@@ -108,7 +108,7 @@ def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
 
     The same: equal digests of their final weights, or of all their predictions. Without either, of all finished seeds,
     equal histories of some length, or equal metrics of which one is fine enough (see `_digits`): accuracies of 0.90
-    agree by chance.
+    agree by chance. Clocks and counts among the metrics do not matter.
     """
     return tuple(group for its in frames.by_cell(finished(members)).values() for group in _alike(its))
 
@@ -120,12 +120,13 @@ def _alike(its: Sequence[Member]) -> Iterable[tuple[str, ...]]:
             by_digest[digest].append(member.key)
     yield from (tuple(keys) for keys in by_digest.values() if len(keys) > 1)
     records = [member.record for member in its if member.record]
-    if by_digest or len(records) < 2 or any(one.metrics != records[0].metrics for one in records):
+    scores = [{name: value for name, value in one.metrics.items() if is_score(name)} for one in records]
+    if by_digest or len(records) < 2 or any(one != scores[0] for one in scores):
         return
     kept = [one.artifacts.get(HISTORY) for one in records]
     if any(one != kept[0] for one in kept):
         return
-    fine = max(map(_digits, records[0].metrics.values()), default=0) * (len(records) - 1) >= DIGITS
+    fine = max(map(_digits, scores[0].values()), default=0) * (len(records) - 1) >= DIGITS
     if fine or (kept[0] is not None and kept[0].bytes >= LONG):
         yield tuple(member.key for member in its)
 

@@ -15,6 +15,7 @@ from sweep.ensemble.calibrate import Calibration, Fold
 from sweep.ensemble.curve import crps_without
 from sweep.ensemble.members import Classes, Members, Values
 from sweep.ensemble.score import Floats
+from sweep.stats.sample import rounding
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,20 @@ def jackknife(whole: float, without: npt.ArrayLike, level: float = 0.95) -> tupl
 def difference(
     metric: str, whole: Floats, singles: Floats, without: Floats, calibrated: bool, level: float
 ) -> Difference:
-    """whole (examples,), singles (members, examples), without (members,): the ensemble lacking each."""
+    """Return the difference of whole (examples,) from singles (members, examples); without (members,) lacks each one.
+
+    What rounding alone explains is no difference: members that predict the same have none.
+    """
     own = singles.mean(axis=1)
+    noise = len(own) * rounding(*(arm[np.isfinite(arm)] for arm in (whole, singles)))
     with np.errstate(invalid="ignore"):
         others = (own.sum() - own) / max(len(own) - 1, 1)
-        examples = paired(whole - singles.mean(axis=0), level)
-        seeds = jackknife(float(whole.mean() - own.mean()), without - others, level)
-    return Difference(metric, float(whole.mean()), float(own.mean()), examples, seeds, calibrated, level)
+        raw = whole - singles.mean(axis=0), without - others
+        apart, replicas = (np.where(np.abs(one) <= noise, 0.0, one) for one in raw)
+        members = float(own.mean() if apart.any() else whole.mean())
+        examples = paired(apart, level)
+        seeds = jackknife(float(whole.mean() - members), replicas, level)
+    return Difference(metric, float(whole.mean()), members, examples, seeds, calibrated, level)
 
 
 def _parts(members: Members, val: Members | None, seed: int) -> tuple[str, int, tuple[Fold, ...]]:

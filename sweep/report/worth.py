@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep import ensemble
+from sweep.analysis.findings import identical
 from sweep.ensemble.assess import Assessment, columns, to_json
 from sweep.ensemble.gather import Unused, choose, gather_all
 from sweep.ensemble.select import Metric
@@ -24,7 +25,7 @@ class Worth:
 
     planned: members asked for, absent ones included. enough: (metric, margin, k): k members are within the
     margin of all. unused: splits that were not read. called: the variant as reports call it. options: what chooses
-    these members on a command line.
+    these members on a command line. identical: members of different seeds that gave the very same result.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Worth:
     unused: tuple[Unused, ...] = ()
     called: str = ""
     options: tuple[str, ...] = ()
+    identical: tuple[tuple[str, ...], ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -93,6 +95,7 @@ class Worth:
                 {"split": one.split, "lacking": list(one.lacking), "refused": one.refused and one.refused.what}
                 for one in self.unused
             ],
+            "identical": [list(group) for group in self.identical],
             "best_inflation_sd": expected_best(len(self.assessment.labels)),
             "enough": [{"metric": m, "margin": margin, "members": k} for m, margin, k in self.enough],
         }  # fmt: skip
@@ -146,6 +149,7 @@ def worth(
     return Worth(
         store.manifest.name, store.shown, chosen.variant, chosen.task, len(chosen.runs) + len(chosen.missing), made,
         _enough(made, margin), found.unused, chosen.called, tuple(options),
+        identical(one for label, one in chosen.runs if label in made.labels),
     )  # fmt: skip
 
 

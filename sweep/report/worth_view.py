@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from sweep.analysis.remarks import Remark
 from sweep.ensemble.assess import Assessment, Classification, mean_of
 from sweep.ensemble.calibrate import Calibration
 from sweep.ensemble.evidence import Difference
@@ -14,6 +15,7 @@ from sweep.errors import listed
 from sweep.goals import ARROWS, direction
 from sweep.number import limits, number, percent, places, signed
 from sweep.report.document import Document, Note, Section, Table
+from sweep.report.remarks import said_of
 from sweep.report.worth import Worth
 from sweep.stats.planning import expected_best
 from sweep.words import path_argument, plural, quoted
@@ -71,7 +73,8 @@ def verdict(found: Worth) -> str:
 
 def notes(found: Worth) -> list[str]:
     """Return the warnings that go with every output."""
-    said = notes_of(found.assessment)
+    said = [said_of(Remark("identical results", {"runs": group})) for group in found.identical]
+    said += notes_of(found.assessment)
     for one in found.unused:
         use = "val was not used" if one.split == "val" else f"{one.split} is not scored"
         why = one.refused.what if one.refused else f"{listed(list(one.lacking))} saved no predictions for it"

@@ -51,7 +51,7 @@ def made_up(path, *, seeds=range(4), change=lambda seed, split, given: given, sp
             for name, (probs, targets) in splits.items()
         }
         kept = {name: Predictions(**arrays) for name, arrays in given.items() if arrays is not None}
-        return {"metrics": {"test/accuracy": 0.8}, "predictions": kept}
+        return {"metrics": {"test/accuracy": 0.8}, "predictions": kept, "digests": {}}
 
     sweep_of(path, outcome, seeds=seeds)
     return str(path)
@@ -431,3 +431,19 @@ def test_a_variant_is_chosen_by_what_reports_call_it_and_the_next_commands_choos
     assert ensemble[2 : 2 + len(chosen)] == predict[2 : 2 + len(chosen)] == chosen
     assert main([*ensemble[1 : ensemble.index("--export")]]) == 0
     assert capsys.readouterr().out.startswith("of_a_grid, lr=0.2: ")
+
+
+@pytest.mark.parametrize("calibrate", [(), ("--calibrate",)])
+@pytest.mark.parametrize("probs", [(0.2, 0.3, 0.5), (0.1, 0.15, 0.75), (0.6, 0.1, 0.3)])
+def test_members_that_are_the_same_are_named_and_gain_nothing(tmp_path, capsys, probs, calibrate):
+    def same(seed, split, given):
+        return given | {"probs": np.tile(probs, (len(given["ids"]), 1))}
+
+    path = made_up(tmp_path / "same", change=same, seeds=range(6))
+    assert main(["ensemble", path, *calibrate]) == 0
+    said = flat(capsys.readouterr().out)
+    assert "gave identical results: the program seems to ignore its seed" in said
+    assert "not distinguishable from" in said
+    assert "e-1" not in said
+    for one in sweep.open(path).ensemble().assessment.differences:
+        assert (one.value, one.examples, one.seeds) == (0.0, (0.0, 0.0), (0.0, 0.0))

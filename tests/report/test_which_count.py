@@ -148,6 +148,11 @@ def logging(spec: Any) -> dict[str, Any]:
     return {"metrics": {"test/accuracy": 0.9}, "digests": {}, "history": rows}
 
 
+def timed(spec: Any) -> dict[str, Any]:
+    made = constant(spec)
+    return {**made, "metrics": {**made["metrics"], "seconds": 1.5 + spec.seed, "train/runtime": normal(spec.seed)}}
+
+
 def predicting(spec: Any) -> dict[str, Any]:
     same = spec.seed in (1, 2)
     probs = np.random.default_rng(1 if same else spec.seed).dirichlet([1, 1], 20)
@@ -156,7 +161,8 @@ def predicting(spec: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "which"), [(constant, (0, 1, 2, 3)), (logging, (0, 1, 2, 3)), (predicting, (1, 2))]
+    ("outcome", "which"),
+    [(constant, (0, 1, 2, 3)), (timed, (0, 1, 2, 3)), (logging, (0, 1, 2, 3)), (predicting, (1, 2))],
 )
 def test_members_that_are_the_same_are_named(outcome: Any, which: tuple[int, ...], tmp_path: Path) -> None:
     store = sweep_of(tmp_path / "d", outcome, seeds=range(4))
