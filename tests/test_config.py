@@ -438,6 +438,8 @@ def test_refuses_names_that_are_no_safe_folder(name: str) -> None:
         {"tasks": {"a": 1}},
         {"tasks": {"a": {"threads": 1}}},
         {"references": {"a": [0, 1]}},
+        {"tasks": {"a": {}, "b": {}}, "references": {"a": [1, 1]}},
+        {"tasks": {"a": {}, "b": {}}, "references": {"a": [0, 1], "b": [5, 2]}},
         {"grid": {"params.x": [1], "params.y": []}},
         {"grid": {"params.x": [1]}, "tasks": {"a": {"params.x": 1}}},
         {"checkpoint": {"every_epochs": 1, "every_seconds": 1}},

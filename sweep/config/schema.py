@@ -245,6 +245,14 @@ class Config(Part):
                     f"references.{name}: {show(self.primary)} has the goal {goal}, and its score worth 1 is the worse",
                     f"write {name}: [{best}, {worst}], or set the goal: goals",
                 )
+        rising = {name: best > worst for name, (worst, best) in self.references.items()}
+        if len({*rising.values()}) > 1:
+            first, *others = rising
+            other = next(name for name in others if rising[name] != rising[first])
+            rules.wrong(
+                f"references: more is better in {first} and worse in {other}, and one metric is compared in all tasks",
+                "each is [score worth 0, score worth 1]: swap those of one",
+            )
         for name, task in self.tasks.items():
             below = {path for path, _ in flatten(task)}
             if both := sorted(below & set(self.grid)):
