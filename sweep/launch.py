@@ -494,7 +494,7 @@ class Launch:
 
 
 def _chosen(store: Store, record: Record) -> Iterator[Event]:
-    """Say what was taken of the text that a program logs, and how to choose among it."""
+    """Say how to choose among what a program logs."""
     if words := record.collected.get("words"):
         how = f"sweep collect {path_argument(store.shown)} --metrics {path_argument(str(words))}"
-        yield Said("\n  ".join([*record.notes, "to choose another, without training:", f"  {how}"]))
+        yield Said(f"  to choose among them, without training:\n    {how}")

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -18,7 +17,7 @@ from urllib.parse import quote
 from sweep.config.schema import Collect
 from sweep.errors import ConfigError, SweepError
 from sweep.goals import direction, is_score
-from sweep.metrics import Found, Left, metrics, parquet
+from sweep.metrics import Found, Left, csv, metrics, parquet
 from sweep.metrics.files import LARGEST, read_text, within
 from sweep.metrics.read import CSV, JSON, candidates
 from sweep.metrics.rows import STEPS, Row, number, settle
@@ -269,12 +268,12 @@ def _frame(path: Path) -> pd.DataFrame:
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("a row is no JSON object")
             return pd.json_normalize(rows)
-        head = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-        mark = max(",;\t", key=head.count)
-        return pd.read_csv(
-            StringIO(text), sep=mark, decimal="," if mark == ";" and "." not in text else ".",
-            comment="#" if "#" not in head else None, skipinitialspace=True,
-        )  # fmt: skip
+        return pd.DataFrame({
+            name: [cell or None for cell in cells] if csv.odd(cells, values) else values
+            for name, (cells, values) in csv.columns(text).items()
+        })  # fmt: skip
+    except SweepError as error:
+        raise ConfigError(error.what, where=str(path), hint=error.hint) from error
     except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"cannot be read as a table: {error}", where=str(path)) from error
 

@@ -57,8 +57,8 @@ def adopt(
       sweep adopt mlruns        or mlflow.db, lightning_logs, ray_results, wandb-export.csv
 
     SOURCE is a pattern in quotes whose {parts} name the seed, the task and the variant of each file or folder (csv,
-    json, jsonl, parquet, TensorBoard, or a log with --metrics 'acc={number}'), a table with one row per run or per
-    run and step, or the folder of a tracker.
+    json, jsonl, parquet, TensorBoard, or a log of text), a table with one row per run or per run and step, or the
+    folder of a tracker.
 
     Before anything is written, the command shows what it found, including runs that are missing, duplicated or of
     unequal length. Run the same command again to add new results. How adopted runs were made is not known, so verify

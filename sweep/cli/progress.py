@@ -29,7 +29,7 @@ class Progress:
         self.screen = Screen(sys.stderr, self._look)  # while a run trains in this process, sys.stderr is its log
         self.total = self.todo = self.done = 0
         self.last: View | None = None
-        self.causes: dict[str, str] = {}  # what went wrong -> the first run it happened to
+        self.told: dict[str, str] = {}  # what was said of a run -> the first that it was said of
 
     def __enter__(self) -> Progress:
         return self
@@ -62,7 +62,7 @@ class Progress:
         self.tracker.finished(key, record.status, record.metrics, record.seconds)
         if record.failure is not None:
             # A mistake in the code fails every seed alike: told once, it can be read.
-            first = self.causes.setdefault(str(record.failure), key)
+            first = self.told.setdefault(str(record.failure), key)
             self.screen.say(f"{key}: " + (str(record.failure) if first == key else f"as {first}"))
         elif not self.screen.live and self._worth_a_line():
             head = in_short(record.metrics)
@@ -70,7 +70,8 @@ class Progress:
             still = f", {duration(left)} left" if left and self.done < self.total else ""
             self.screen.say(f"[{self.done}/{self.total}] {key}  {head}  {record.seconds:.1f} s{still}")
         for note in record.notes:
-            self.screen.say(f"{key}: {note}")
+            if self.told.setdefault(note, key) == key:
+                self.screen.say(f"{key}: {note}")
 
     def _begin(self, event: Begun) -> None:
         self.total = self.todo = event.todo

@@ -29,8 +29,9 @@ _metrics = click.option(
     "--metrics", metavar="WHERE",
     help="Where to find a program's metrics: FILE.json, FILE.csv, tensorboard:FOLDER, or a pattern for its output "
     "such as 'val_acc={number}' or a regular expression with named groups. Default: auto, which takes metrics.json in "
-    "{dir}, or all JSON objects and Python dicts that the program prints (the last value of a name counts), or the "
-    "only file in {dir} that holds metrics. Finished runs are read again, without training.",
+    "{dir}, or all JSON objects and Python dicts that the program prints, or the only file in {dir} that holds "
+    "metrics, or what the program logs as text if it is plain, and says so. The last value of a name counts. Finished "
+    "runs are read again, without training.",
 )  # fmt: skip
 _out = click.option(
     "--out", metavar="PATH",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.config.schema import Collect
@@ -14,8 +14,11 @@ from sweep.metrics.rows import NO_METRICS, NotFound, Row, number
 _EPISODES = {"r": "reward", "l": "episode_length", "t": "time"}  # stable-baselines3's monitor.csv
 
 
-def rows(text: str, collect: Collect) -> list[Row]:
-    """Return the rows of a table with a header, numbers as numbers, what its program left empty as nothing or NaN.
+Columns = Mapping[str, tuple[Sequence[str], Sequence[float | None]]]
+
+
+def columns(text: str) -> Columns:
+    """Return the cells of each column of a table with a header, as they are written and as numbers.
 
     Raises: NotFound when there is no header, a name stands twice in it, or a row does not fit it.
     """
@@ -25,9 +28,12 @@ def rows(text: str, collect: Collect) -> list[Row]:
     if not kept:
         raise NotFound("the table is empty", where="collect.csv")
     mark = max(",;\t", key=kept[0].count)
-    table = [[cell.strip() for cell in row] for row in csv.reader(kept, delimiter=mark, skipinitialspace=True)]
+    try:
+        table = [[cell.strip() for cell in row] for row in csv.reader(kept, delimiter=mark, skipinitialspace=True)]
+    except csv.Error as error:
+        raise NotFound(f"the table cannot be read ({error})", where="collect.csv") from None
     header = table.pop(0)
-    if all(_value(cell, mark) is not None for cell in header):
+    if all(number(cell) is not None for cell in header):
         above = [cell.strip() for cell in comments[-1].lstrip("# ").split(mark)] if comments else []
         if len(above) != len(header):
             raise NotFound(
@@ -49,25 +55,38 @@ def rows(text: str, collect: Collect) -> list[Row]:
         if any(row[len(header) :]):
             raise NotFound(f"row {at} has more cells than the header names: {_shown(row)}", where="collect.csv")
     named = [(at, name) for at, name in enumerate(header) if name]
-    columns = {name: [row[at] if at < len(row) else "" for row in table] for at, name in named}
-    made = {name: _column(name, cells, mark, collect) for name, cells in columns.items()}
+    cells = {name: [row[at] if at < len(row) else "" for row in table] for at, name in named}
+    return {name: (its, _numbers(its, mark)) for name, its in cells.items()}
+
+
+def rows(text: str, collect: Collect) -> list[Row]:
+    """Return the rows of a table, numbers as numbers, what its program left empty as nothing or NaN.
+
+    Raises: NotFound, as for its columns, and where numbers and text are mixed in one that may be a metric.
+    """
+    made = {name: _column(name, cells, values, collect) for name, (cells, values) in columns(text).items()}
     _empty_ends(made, collect)
-    return [
-        {name: cells[at] for name, cells in made.items() if cells[at] not in (None, "")} for at in range(len(table))
-    ]
+    size = max((len(cells) for cells in made.values()), default=0)
+    return [{name: cells[at] for name, cells in made.items() if cells[at] not in (None, "")} for at in range(size)]
 
 
-def _column(name: str, cells: Sequence[str], mark: str, collect: Collect) -> list[Any]:
-    """The values of a column, text where it holds none. Raises: NotFound where numbers and text are mixed."""
-    values = [_value(cell, mark) for cell in cells]
-    odd = [cell for cell, value in zip(cells, values, strict=True) if cell and value is None]
+def _column(
+    name: str, cells: Sequence[str], values: Sequence[float | None], collect: Collect
+) -> list[str] | list[float | None]:
+    """Return the values of a column, text where it holds none. Raises: NotFound where numbers and text are mixed."""
+    text = odd(cells, values)
     wanted = name in collect.names or (not collect.names and name not in NO_METRICS)
-    if wanted and odd and (any(value is not None for value in values) or re.fullmatch(r"[-+]?[\d.,]+ ?%", odd[0])):
+    if wanted and text and (any(value is not None for value in values) or re.fullmatch(r"[-+]?[\d.,]+ ?%", text[0])):
         raise NotFound(
-            f"the column {name!r} holds {odd[-1][:40]!r}, which is no number", where="collect.csv",
+            f"the column {name!r} holds {text[-1][:40]!r}, which is no number", where="collect.csv",
             hint="write numbers alone, e.g. 91.5 and not 91.5%",
         )  # fmt: skip
-    return list(cells) if odd else values
+    return list(cells) if text else list(values)
+
+
+def odd(cells: Sequence[str], values: Sequence[float | None]) -> list[str]:
+    """Return the cells of a column that are neither empty nor a number."""
+    return [cell for cell, value in zip(cells, values, strict=True) if cell and value is None]
 
 
 def _empty_ends(columns: dict[str, list[Any]], collect: Collect) -> None:
@@ -91,13 +110,17 @@ def _empty_ends(columns: dict[str, list[Any]], collect: Collect) -> None:
             columns[name] = [*metrics[name][:upto], *[math.nan] * (len(metrics[name]) - upto)]
 
 
-def _value(cell: str, mark: str) -> float | None:
-    """The number in a cell: `0,93` where another mark parts the cells, `1,234.5` where it is quoted."""
-    if mark != "," and "," in cell:
-        if cell.rfind(",") < cell.rfind("."):
-            return number(cell)
-        cell = cell.replace(".", "").replace(",", ".")
-    return number(cell)
+def _numbers(cells: Sequence[str], mark: str) -> list[float | None]:
+    """Return the numbers in a column: `1,234.5`, and `0,93` where a comma cannot part thousands.
+
+    It does not where another mark parts the cells, unless a point follows it, nor where a quoted cell of the column
+    has other than three digits after it.
+    """
+    decimal = mark != "," or any(re.fullmatch(r"[-+]?(\d*,(\d{1,2}|\d{4,})|0,\d+|\d{4,},\d+)", cell) for cell in cells)
+    return [
+        number(cell.replace(".", "").replace(",", ".") if decimal and cell.rfind(",") > cell.rfind(".") else cell)
+        for cell in cells
+    ]
 
 
 def _shown(row: Sequence[str]) -> str:

@@ -66,11 +66,15 @@ class Name:
     alone: bool
     beside: Sequence[str]
 
+    @property
+    def table(self) -> bool:
+        """Return whether it stands in a table."""
+        return self.mark.strip() in _EDGES
+
     def reading(self, called: str) -> str:
         """Return what reads this name where `--metrics` is given, under the name that it is called by."""
         text, mark = (re.escape(each).replace("\\ ", " ").replace("\\-", "-") for each in (self.text, self.mark))
-        if not mark.strip(" |│┃\\"):
-            mark = re.sub(" +", " +", mark)
+        mark = re.sub(" +", " +", mark) if self.table or not mark.strip() else mark
         label = rf"\b{self.label}\b.*?" if called != self.key else ""
         group = re.sub(r"[^A-Za-z0-9]", "_", called)
         return label + text + mark + ("{number}" if called == self.text else f"(?P<{group}>{{number}})")
@@ -78,7 +82,11 @@ class Name:
 
 @dataclass(frozen=True)
 class Pair:
-    """A name and the number after it. beside: the numbers before it on its line; steps: where the program was."""
+    """A name and the number after it.
+
+    line: counted from 0; that of all rows of a table is its first. beside: the numbers before it on its line. steps:
+    where the program was.
+    """
 
     name: Name
     number: str
@@ -185,10 +193,13 @@ def pairs(lines: Sequence[str]) -> tuple[list[Pair], Mapping[str, Collection[str
     parts: dict[str, dict[str, None]] = defaultdict(dict)
     shapes: dict[tuple[str, str], _Shape] = {}
     steps: dict[str, int] = {}
-    group, read = "", 0
+    group, read, top = "", 0, 0
     for at, raw in enumerate(lines):
         line = raw.strip()
-        group = above[1] if (above := _GROUP.match(line)) else group if line.startswith(_EDGES) else ""
+        if not line.startswith(_EDGES):
+            group, top = "", at + 1
+        elif above := _GROUP.match(line):
+            group = above[1]
         if len(line) > _LONGEST or not _NUMBERED.search(line) or _BAR.search(line):
             continue
         line = _CALL.sub("()", line)
@@ -207,7 +218,7 @@ def pairs(lines: Sequence[str]) -> tuple[list[Pair], Mapping[str, Collection[str
             parts[word][span.of(line, runs)] = None
         numbers = [span.of(line, runs) for *_, span in shape.names]
         found += [
-            Pair(name, numbers[nth], at, numbers[:nth], steps)
+            Pair(name, numbers[nth], min(at, top), numbers[:nth], steps)
             for nth, (name, shown, _) in enumerate(shape.names) if shown
         ]  # fmt: skip
     return found, parts
@@ -298,7 +309,7 @@ def _end(found: Sequence[Pair], known: Sequence[Pair], repeated: Collection[str]
 def _said_after(lines: Sequence[str]) -> Iterator[str]:
     """Yield the usual names of metrics in lines with numbers."""
     for line in lines:
-        if re.search(r"\d", line) and not _BAR.search(line):
+        if re.search(r"\d", line) and not _BAR.search(line) and not line.startswith(_EDGES):
             yield from (word for word in _WORD.findall(line.lower()) if direction(word) is not None)
 
 
@@ -310,7 +321,8 @@ def _unclear(its: Sequence[Pair]) -> str:
         return "other numbers belong to it"
     if any(number(pair.number) is None for pair in its):
         return "it has no number on some lines"
-    if not any(re.search(r"[^-+\d,]", pair.number) for pair in its):
+    numbers = {pair.number for pair in its}
+    if not any(re.search(r"[^-+\d,]", each) for each in numbers) and not (its[0].name.table and len(numbers) > 1):
         return "its numbers are whole, as counts are"
     first = its[0]
     for nth, name in enumerate(first.name.beside):

@@ -50,7 +50,8 @@ def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: boo
         if not at_work:
             _require_whole(path)
         parts = path.parent.relative_to(folder).parts
-        words = [part for part in parts if not _MACHINE_MADE.fullmatch(part) and part not in (seed, f"seed{seed}")]
+        named = (_without(seed, part) for part in parts if not _MACHINE_MADE.fullmatch(part))
+        words = [part for part in named if part]
         for step, tag, value in _scalars(path):
             if tag == "hp_metric":  # Lightning's placeholder
                 continue
@@ -66,6 +67,11 @@ def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: boo
     if not found:
         raise NotFound(f"no scalars in {folder}", where=WHERE, hint=f"{len(files)} event files")
     return [row for _, row in sorted(found, key=lambda each: each[0])]
+
+
+def _without(seed: str, part: str) -> str:
+    """Return the name of a folder without the seed: of `ppo_seed3` it is `ppo`, of `3` nothing."""
+    return "" if part == seed else re.sub(rf"(?i)[-_.,]*seed[-_=]?0*{seed or '-'}(?!\d)", "", part)
 
 
 def _scalars(path: Path) -> Iterator[tuple[int, str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
@@ -22,6 +23,7 @@ from sweep.target.source import file_digest
 
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
 
+_SEED = re.compile(r"(?i)seed(_everything|_all)?$|random_state$|default_rng$|PRNGKey$")
 _HOLE = re.compile(r"\{([\w.]+)\}")
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 _SOURCES = (".py", ".sh", ".r", ".jl", ".lua", ".js", ".pl", ".rb")
@@ -66,7 +68,7 @@ def resolve(config: Config) -> Target:
     _check_params(config, words)
     found = script(words)
     if not any("{seed}" in word for word in words) and not (found and VARIABLE.encode() in found[0].read_bytes()):
-        _refuse_without_seed(words)
+        _refuse_without_seed(words, found[0] if found else None)
     return Target("command", argv=tuple(words), digest=digest(words))
 
 
@@ -160,10 +162,34 @@ def _check_params(config: Config, words: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def _refuse_without_seed(words: Sequence[str]) -> None:
+def _refuse_without_seed(words: Sequence[str], path: Path | None) -> None:
     near = [hole for word in words for hole in _HOLE.findall(word) if get_close_matches(hole.lower(), ["seed"])]
-    hint = (
-        f"did you mean {{seed}} for {{{near[0]}}}?" if near
-        else f"e.g. --seed {{seed}}; for a program that reads a variable: --seed-env SEED -- {words[0]} …"
-    )  # fmt: skip
+    if near:
+        hint = f"did you mean {{seed}} for {{{near[0]}}}?"
+    elif path is not None and (constant := _constant_seed(path)):
+        line, text = constant
+        hint = (
+            f'line {line} of {path.name} has it as a constant, {text}: write int(os.environ["{VARIABLE}"]) for the '
+            f"number, and run the same command"
+        )
+    else:
+        hint = f"e.g. --seed {{seed}}; for a program that reads a variable: --seed-env SEED -- {words[0]} …"
     raise ConfigError("no {seed} in it: every seed would be the same run", where="command", hint=hint)
+
+
+def _constant_seed(path: Path) -> tuple[int, str] | None:
+    """Return where a Python script has its seed as a number, and that piece of it; a variable before an argument."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=int())) if _SEED.search(name):
+                found.append((0, node.lineno, ast.unparse(node)))
+            case ast.Call(args=[ast.Constant(value=int()), *_]) if _SEED.search(ast.unparse(node.func)):
+                found.append((1, node.lineno, ast.unparse(node)))
+            case ast.keyword(arg=str(name), value=ast.Constant(value=int(number))) if _SEED.search(name):
+                found.append((1, node.lineno, f"{name}={number}"))
+    return min(found)[1:] if found else None

@@ -125,5 +125,5 @@ def require_run(function: Callable[..., Any], reference: str) -> None:
         name = getattr(function, "__name__", "train").strip("<>")
         raise TargetError(
             f"its first parameter is {first.name!r}, but a training function is handed the run", where=reference,
-            hint=f"call it in one that takes the run: def train(run, **params): return {name}(run.seed, **params)",
+            hint=f"call it in one that takes the run: def of_run(run, **params): return {name}(run.seed, **params)",
         )  # fmt: skip

@@ -351,6 +351,35 @@ def test_cells_without_a_value_are_no_results_and_text_is_refused(said: Said) ->
     assert sweep.open("s").frame["accuracy"].tolist() == [0.5, 0.7]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# made by hand\n\nseed,accuracy,note\n0,0.5,a\n1,0.7,\n", 'seed,accuracy\n0,"0,5"\n1,"0,7"\n',
+        "\ufeffseed\taccuracy\n0\t0,5\n1\t0,7\n", "# seed,accuracy\n0,0.5\n1,0.7\n",
+        "\nseed;accuracy;cost\n0;0,5;1.234,5\n1;0,7;2\n",
+    ],
+)  # fmt: skip
+def test_tables_as_spreadsheets_write_them(text: str) -> None:
+    Path("t.csv").write_text(text, encoding="utf-8")
+    assert main(["adopt", "t.csv", "--metrics", "accuracy", "--out", "o"]) == 0
+    assert sweep.open("o").frame["accuracy"].tolist() == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("seed,accuracy\n0,0.5\nseed,accuracy\n1,0.7\n", "row 2 repeats the header"),
+        ("seed,accuracy,accuracy\n0,0.5,0.6\n", "'accuracy' stands twice"), ("0,0.5\n1,0.7\n", "0, 0.5"),
+        ("seed,accuracy\n0,0.5,0.7\n", "0, 0.5, 0.7"), ("seed,accuracy\n0,91.5%\n", "91.5%"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_read_is_refused_and_its_row_is_quoted(text: str, quoted: str, said: Said) -> None:
+    Path("t.csv").write_text(text)
+    assert main(["adopt", "t.csv", "--metrics", "accuracy", "--out", "o"]) == 2
+    assert quoted in said()
+    assert not Path("o").exists()
+
+
 def test_from_python(tmp_path: Path) -> None:
     rows = [{"net": net, "s": s, "acc": 0.5 + s / 10 + k} for k, net in enumerate("xy") for s in range(3)]
     found = sweep.adopt(pd.DataFrame(rows), seed="s", variant="net", metrics=["acc"], out="o")

@@ -75,6 +75,30 @@ def test_a_script_that_reads_its_seed_from_a_variable(tmp_path: Path, monkeypatc
     assert [m.record.metrics for m in Store.open("o").scan() if m.record] == [{"acc": 1.0}, {"acc": 2.0}]
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("import random\n\nrandom.seed(42)\nprint(7)", 3, "random.seed(42)"),
+        ("import torch\nSEED = 7\ntorch.manual_seed(SEED)\nf(random_state=0)", 2, "SEED = 7"),
+        ("model = RandomForestClassifier(\n    random_state=0)", 2, "random_state=0"),
+    ],
+)
+def test_a_seed_that_is_a_constant_of_the_script_is_shown_with_what_to_write_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, line: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.py").write_text(text)
+    words = ["run", "--engine", "inline", "--seeds", "1,2", "--out", "o", "--", sys.executable, "t.py"]
+    assert main(words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"line {line} of t.py has it as a constant, {said}" in told
+    Path("t.py").write_text("import os, random\nrandom.seed(" + told.partition("write ")[2].partition(" for")[0] + ")\n"
+                            "print({'acc': random.random()})\n")  # fmt: skip
+    assert main(words) == 0, "what it said to write"
+    first, second = (m.record.metrics["acc"] for m in Store.open("o").scan() if m.record)
+    assert first != second
+
+
 def test_runs_that_end_at_different_steps_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("t.py").write_text(

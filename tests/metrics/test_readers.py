@@ -144,6 +144,9 @@ class TestTables:
             ("# epoch,acc\n1,0.5\n", {"acc": 0.5}),
             ("epoch;acc\n1;0,93\n", {"acc": 0.93}),
             ('epoch,cost\n1,"1,234.5"\n', {"cost": 1234.5}),
+            ('epoch,acc\n1,"0,91"\n2,"0,93"\n', {"acc": 0.93}),
+            ('epoch,loss\n1,"1,5"\n2,"1,234"\n', {"loss": 1.234}),
+            ("epoch;cost;acc\n1;1.234,5;0,9\n", {"cost": 1234.5, "acc": 0.9}),
             ("\ufeffepoch\tacc\n1\t0.5\n", {"acc": 0.5}),
             ("epoch,acc,\n1,0.5,\n", {"acc": 0.5}),
             ('#{"t_start": 1.5, "env_id": "x"}\nr,l,t\n9.5,200,3.1\n', {"reward": 9.5, "episode_length": 200.0}),
@@ -238,6 +241,9 @@ class TestEvents:
         with SummaryWriter(str(tmp_path / "tb" / "Nov25_19-20-01_host")) as writer:
             writer.add_scalar("loss", 0.25, 1)
             writer.add_hparams({"lr": 0.1}, {"hparam/accuracy": 0.9})
+        with SummaryWriter(str(tmp_path / "tb" / "ppo_seed1")) as writer:
+            writer.add_scalar("reward", 5, 1)
         with SummaryWriter(str(tmp_path / "tb" / "version_0")) as writer:
             writer.add_scalar("hp_metric", -1, 0)
-        assert read(tmp_path, tensorboard="tb").metrics == {"loss": 0.25, "hparam/accuracy": pytest.approx(0.9)}
+        found = read(tmp_path, tensorboard="tb").metrics
+        assert found == {"loss": 0.25, "hparam/accuracy": pytest.approx(0.9), "ppo/reward": 5.0}

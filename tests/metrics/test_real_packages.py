@@ -126,9 +126,9 @@ print(model.eval_valid()[0][2], file=open("truth", "a"))
 )
 
 KERAS = """
-import os, sys
-os.environ["KERAS_BACKEND"] = "torch"
-import keras, numpy as np
+import sys
+import keras
+import numpy as np
 keras.utils.set_random_seed(int(sys.argv[1]))
 x = np.random.rand(64, 4).astype("float32")
 model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
@@ -214,6 +214,7 @@ def test_the_monitor_of_stable_baselines(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_headline_is_right_at_the_first_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, text: str, words: list[str], headline: str
 ) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
     pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     Path("train.py").write_text(text)
