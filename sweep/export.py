@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -40,6 +41,8 @@ def export(store: Store, kind: Kind, out: Path) -> list[Path]:
     Raises: EnvironmentRefused when a package is missing, StoreError when `out` cannot be used.
     """
     _require(kind)
+    if out.is_symlink():  # without --out, its name is known to whoever made the folder that the command stands in
+        raise StoreError("is a link", where=str(out), hint="name with --out what it leads to")
     if kind not in ("csv", "parquet") and out.is_dir() and any(out.iterdir()):
         raise StoreError(
             "is not empty: old runs would be mixed with new ones", where=str(out), hint="name another --out"
@@ -78,7 +81,7 @@ def _tables(store: Store, kind: Kind, out: Path) -> list[Path]:
 
 def _replaced(path: Path, write: Callable[[Path], None]) -> None:
     """Replace the file at `path` in one step: a reader sees the old one or the new one, whole."""
-    partial = path.with_name(f".{path.name}.part")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # no name that a link could wait under
     try:
         write(partial)
         os.replace(partial, path)

@@ -53,6 +53,26 @@ def test_csv_read_with_pandas_and_with_a_plain_reader(store: Store, tmp_path: Pa
     assert math.isclose(row["mean"], 0.91)
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_nothing_is_written_through_a_link_that_waits_where_it_is_written(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A command that stands in a folder of a stranger's writes below it, under names that are known."""
+    monkeypatch.chdir(tmp_path)
+    victim = Path("profile").resolve()
+    victim.write_text("mine\n")
+    folder = Path(f"runs-{kind}")
+    folder.mkdir()
+    for name in (f"runs.{kind}", f".runs.{kind}.part", f".history.{kind}.part"):
+        (folder / name).symlink_to(victim)
+    assert main(["export", "runs", "--to", kind]) == 0
+    assert victim.read_text() == "mine\n"
+    assert not (folder / f"runs.{kind}").is_symlink()
+    folder.rename("elsewhere")
+    folder.symlink_to("elsewhere")
+    assert main(["export", "runs", "--to", kind]) == 2
+
+
 def test_no_cell_is_a_formula_and_negative_numbers_stay_numbers(store: Store, tmp_path: Path) -> None:
     made = export(store, "csv", tmp_path / "csv")
     cells = [cell for path in made for row in csv.reader(path.read_text().splitlines()) for cell in row]

@@ -470,8 +470,11 @@ class Store:
         """
         for path in (*place.marks(self.path), *place.scraps(self.path)):
             path.unlink(missing_ok=True)
+        root = os.path.realpath(self.path)
         for task, variant, seed, repeat in self.members():
             path = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part), leaf_of(seed, repeat))
+            if os.path.realpath(path) != os.path.join(root, path.relative_to(self.path)):
+                continue  # it is reached through a link, and what is there is somebody's
             for attempt in attempts_of(path):
                 ended = [*filter(is_checkpoint, attempt.iterdir())] if (path / RECORD).exists() else []
                 for scrap in (*ended, *place.scraps(attempt)):

@@ -143,8 +143,8 @@ def _become(words: list[str], folder: Path, output: Path, cold: Sequence[str]) -
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.chdir(folder)
-        own = {"HOME": str(output.parent), "XDG_CACHE_HOME": str(output.parent / "here/out/cache")}
-        os.environ.update(environment(OMP_NUM_THREADS="1", TMPDIR=str(output.parent / "here/out"), **own))
+        own = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TMPDIR"), str(output.parent / "here/out"))
+        os.environ.update(environment(OMP_NUM_THREADS="1", **own))
         tempfile.tempdir = None
         torch.set_num_threads(1)
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

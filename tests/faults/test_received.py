@@ -121,6 +121,35 @@ def test_a_link_in_the_place_of_a_file_of_ours_is_not_written_through(
     assert victim.read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("name", ["seed1", "lr-1"])
+def test_a_folder_behind_a_link_is_not_cleaned(tmp_path: Path, name: str) -> None:
+    """What is in it may be another sweep's, at work."""
+    variants = ("lr-1",) if name == "lr-1" else ("",)
+    sent = sweep_of(tmp_path / "sent", accuracies({0: 0.9, 1: 0.8}), variants=variants)
+    (sent.path / "members" / name).rename(tmp_path / "theirs")
+    (sent.path / "members" / name).symlink_to(tmp_path / "theirs")
+    for folder in (tmp_path / "theirs").glob("**/attempt-*"):
+        (folder / "checkpoint-000000001.pt").write_text("to go on from")
+        (folder.parent / ".tmp-01234567").write_text("being written")
+    before = sorted((tmp_path / "theirs").rglob("*"))
+    sent.clean()
+    assert sorted((tmp_path / "theirs").rglob("*")) == before
+    (sent.path / "members" / name).unlink()  # the control: where it is no link, they are taken away
+    (tmp_path / "theirs").rename(sent.path / "members" / name)
+    sent.clean()
+    assert not [*sent.path.rglob("checkpoint-*"), *sent.path.rglob(".tmp-*")]
+
+
+def test_a_lock_that_is_no_lock_of_ours_is_somebodys_file(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("numpy==2.4.6\n")
+    with pytest.raises(StoreError, match="holds other files"):
+        Store.claim(tmp_path)
+    assert (tmp_path / "lock").read_text() == "numpy==2.4.6\n"
+    for left in ("", json.dumps(this_process().to_json())):  # of a launch that ended before it had planned anything
+        (tmp_path / "lock").write_text(left)
+        Store.claim(tmp_path)
+
+
 def test_runs_behind_a_link_are_refused_and_not_renamed(finished: Store, tmp_path: Path) -> None:
     moved = tmp_path / "other-disk"
     (finished.path / "members").rename(moved)
