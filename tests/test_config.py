@@ -565,6 +565,31 @@ def test_secrets_are_hidden_and_look_alikes_are_not() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "export OPENAI_API_KEY=abc123def456", "curl -H 'X-Api-Key: abc123def456'", "Basic abc123def456",
+        "https://x/c?sv=2&sig=abc123def456", "https://x/?X-Amz-Signature=abc123def456",
+        "https://hooks.slack.com/services/T0/B0/abc123def456", "npm_abc123def456abc123def456abc123",
+        "gsk_abc123def456abc123def456", "-----BEGIN PRIVATE KEY-----\nabc123def456\n-----END PRIVATE KEY-----",
+    ],
+)  # fmt: skip
+def test_a_secret_within_a_text_is_hidden(text: str) -> None:
+    for value in (text, {"note": text}, [text], ["sh", "-c", text]):
+        shown = str(redact(value))
+        assert "***" in shown
+        assert "abc123def456" not in shown
+
+
+def test_names_of_secrets_are_known_and_those_of_models_are_not() -> None:
+    secret = "db_pass smtp_pass creds slack_webhook basic_auth tls_key hmac_key vault_token authtoken privatekey otp"
+    plain = "forward_pass query_key pad_token tokenizer num_tokens key_dim pass_through cookiecutter auth_layers"
+    assert redact(dict.fromkeys(secret.split(), "x")) == dict.fromkeys(secret.split(), "***")
+    assert redact(dict.fromkeys(plain.split(), "x")) == dict.fromkeys(plain.split(), "x")
+    for text in ("token={number}", "test/accuracy=0.5", "key: (?P<x>.*)", "tokens=123456789", "sort_key=abcdefgh"):
+        assert redact({"regex": text}) == {"regex": text}
+
+
 def test_a_secret_stands_in_no_message_and_no_yaml() -> None:
     assert "hunter2" not in refusal(resources={"password": "hunter2"})
     assert "hunter2" not in refusal(None, ["params.x=${hunter2}"])

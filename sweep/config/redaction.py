@@ -15,32 +15,41 @@ _NO_SECRETS = ("PWD", "OLDPWD")  # variables of every shell
 
 _ALWAYS = frozenset(
     """
-    password passwd passphrase pwd secret secrets credential credentials apikey authorization cookie cookies jwt dsn
-    bearer
+    password passwd passphrase pwd secret secrets credential credentials creds apikey authorization cookie cookies jwt
+    dsn bearer webhook otp authtoken apitoken accesstoken accesskey secretkey privatekey
     """.split()  # noqa: SIM905
 )
-_PAIRS = frozenset({("connection", "string"), ("webhook", "url"), ("github", "pat"), ("gitlab", "pat")})
+_PAIRS = frozenset({
+    ("connection", "string"), ("github", "pat"), ("gitlab", "pat"), ("pass", "phrase"), ("basic", "auth"),
+    ("http", "auth"), ("proxy", "auth"), ("service", "account"),
+    *((of, "pass") for of in ("db", "database", "ftp", "keystore", "mysql", "proxy", "redis", "root", "smtp", "user")),
+})  # fmt: skip
 # In machine learning a key is more often that of an attention or a table, a token a piece of text: `query_key`,
 # `sort_key`, `pad_token`, `token_type`. A hidden value cannot tell two experiments apart, so the others are listed.
 _ISSUERS = frozenset(
     """
-    account anthropic api app access auth aws azure bot client clearml cohere comet databricks deepseek deploy discord
-    encryption fireworks gcp gemini github gitlab google groq hf hub huggingface kaggle langchain langsmith license
+    account anthropic api app access auth aws azure bot client clearml cohere comet consul databricks datadog deepseek
+    deploy discord encryption fireworks gcp gemini github gitlab google groq hf hmac hub huggingface kaggle kube
+    langchain langsmith license
     lightning master mistral mlflow my neptune npm nvidia oauth openai openrouter pinecone private pypi refresh
-    replicate sas secret sendgrid sentry service session signing slack ssh storage stripe subscription telegram
-    together twilio wandb xai
+    replicate sas secret sendgrid sentry service session shared signing slack ssh ssl storage stripe subscription
+    telegram tls together twilio vault wandb xai
     """.split()  # noqa: SIM905
 )
 _TOKEN_OF = _ISSUERS | {"bearer", "csrf", "id", "personal"}
 _URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
 _QUERY = re.compile(r"([?&;])([\w.%-]+)=([^&;#\s\"']+)")
-_BEARER = re.compile(r"\b(Bearer)\s+(?=\S*[0-9])[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+(?=\S*[0-9])[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _HEADER = re.compile(r"([\w-]+)(\s*:\s*)(\S.*)", re.DOTALL)
 # What the services themselves begin their keys with.
 _SHAPE = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}"
-    r"|(AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
-)
+    r"|(AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+|npm_\w{30,}|pypi-\w{16,}|r8_\w{16,}"
+    r"|gsk_\w{20,}|dop_v1_[0-9a-f]{32,}|hooks\.slack\.com/services/[\w/]+)"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL,
+)  # fmt: skip
+# In the middle of a text: `export API_KEY=…`, `-H 'X-Api-Key: …'`.
+_GIVEN = re.compile(r"(?<![\w.%-])([\w-]{4,})(=|: *)([^\s\"'{}()]{6,})")
 
 
 def is_secret(key: str) -> bool:
@@ -73,8 +82,14 @@ def _text(text: str) -> str:
     if (header := _HEADER.fullmatch(text)) and "://" not in text and is_secret(header[1]):
         return f"{header[1]}{header[2]}{HIDDEN}"
     text = _URL.sub(rf"\g<1>{HIDDEN}@", text)
-    text = _QUERY.sub(lambda m: f"{m[1]}{m[2]}={HIDDEN}" if is_secret(m[2]) else m[0], text)
+    text = _QUERY.sub(lambda m: f"{m[1]}{m[2]}={HIDDEN}" if is_secret(m[2]) or _signs(m[2]) else m[0], text)
+    text = _GIVEN.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}" if is_secret(m[1]) and m[1] != "token" else m[0], text)
     return _SHAPE.sub(HIDDEN, _BEARER.sub(rf"\1 {HIDDEN}", text))
+
+
+def _signs(name: str) -> bool:
+    """Return whether a part of a URL is the signature that opens what it leads to."""
+    return name.lower() in ("sig", "signature", "x-amz-signature", "x-goog-signature")
 
 
 def _hidden(value: Any) -> Any:
