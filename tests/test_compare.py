@@ -632,3 +632,12 @@ def test_a_share_of_a_negative_base_is_refused_with_a_margin_instead(tmp_path, m
     with pytest.raises(StatisticsError, match="negative") as caught:
         comparison.compare(store, require=[f"{metric} {side} base * 0.9"])
     assert hint in str(caught.value)
+
+
+def test_more_pairs_than_anybody_reads_are_refused_with_the_way_out(tmp_path):
+    """A plan of a few kilobytes can name thousands of variants, and have results of none."""
+    grid(tmp_path, lambda spec: None, [f"lr-{i}" for i in range(500)], range(2))
+    with pytest.raises(StatisticsError, match="pairs") as refused:
+        comparison.compare(Store.open(tmp_path), metric="test/accuracy")
+    assert "--baseline" in refused.value.hint
+    assert len(comparison.compare(Store.open(tmp_path), metric="test/accuracy", baseline="lr-7").pairs) == 499

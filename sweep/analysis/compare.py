@@ -73,7 +73,12 @@ def compare(
             raise ConfigError(f"no run reports {name!r}", where="metric", hint=f"reported: {listed(known, 20)}")
     for name in dict.fromkeys((primary, *(gate.metric for gate in gates))):
         _comparable([arm for found in by_task.values() for arm in found], name)
-    wanted = [(a, b) for found in by_task.values() for a, b in _pairs(found, base)]
+    wanted = [*itertools.islice((p for found in by_task.values() for p in _pairs(found, base)), pairs_of.MOST + 1)]
+    if len(wanted) > pairs_of.MOST:
+        raise StatisticsError(
+            f"{len(arms):,} configurations are more than {pairs_of.MOST:,} pairs",
+            hint="compare each with one of them, --baseline NAME, or group the grid with --group-by",
+        )
     rng = np.random.default_rng(seed)
     each = bonferroni_level(level, max(1, len(wanted)))
     goal = goals.direction(primary, goal_of)

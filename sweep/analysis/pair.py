@@ -41,6 +41,7 @@ from sweep.stats.ranks import Reading
 from sweep.stats.sample import unit
 
 Floats = npt.NDArray[np.float64]
+MOST = 100_000  # pairs of one comparison
 MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
 MOST_COMPARED = 30  # arms of a task: 435 pairs; of more, the best is a question for `sweep compare`
 
