@@ -19,7 +19,7 @@ from sweep.config import load
 from sweep.job import Answer, Cancelled, Job
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
 from sweep.store import Failure, Manifest, Member, Record, Store, atomic
-from sweep.store.record import encode
+from sweep.store.shape import seal
 from sweep.worker.work import work
 
 
@@ -276,7 +276,7 @@ def test_a_second_attempt_is_late_and_changes_nothing(train: Train) -> None:
     assert not done.store.late(done.member, "")
     done.go()
     assert done.store.late(done.member, "")
-    assert encode(done.record) == encode(before)
+    assert seal(done.record) == seal(before)
 
 
 def test_what_is_printed_stays_off_the_screen(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec
-from sweep.store import atomic, history, lock, manifest, place, predictions, record, remote, scores
+from sweep.store import atomic, history, lock, manifest, place, predictions, remote, scores, shape
 from sweep.store.attempt import Attempt, is_checkpoint, stamps
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
@@ -98,7 +98,7 @@ class Store:
             if not (root / MANIFEST).exists():
                 first = manifest.SeedEntry(now(), manifest_.seeds, False)
                 store = cls(root, replace(manifest_, seed_log=(first,)))
-                atomic.write(root / MANIFEST, manifest.encode(store.manifest))
+                atomic.write(root / MANIFEST, shape.seal(store.manifest))
                 return store
             store = cls.open(root)
             store.require(manifest_)
@@ -180,7 +180,7 @@ class Store:
                 f"{new.runs:,} runs would be planned; a directory holds at most {manifest.MOST:,}", where=self.shown,
                 hint="ask for fewer, or for several sweeps with an --out of their own",
             )  # fmt: skip
-        atomic.write(self.path / MANIFEST, manifest.encode(new))
+        atomic.write(self.path / MANIFEST, shape.seal(new))
         self.manifest = new
 
     # Reading
@@ -390,7 +390,7 @@ class Store:
     def commit(self, attempt: Attempt, made: Record) -> bool:
         """Make `made` the outcome of its run. False: another attempt was first, and stays."""
         atomic.fsync_directory(attempt.path.parent)
-        return lock.create_once(attempt.path.parent / RECORD, record.encode(made))
+        return lock.create_once(attempt.path.parent / RECORD, shape.seal(made))
 
     def set_aside(self, member: Member) -> None:
         """Move a failed or damaged record out of the way; it is kept and counted."""
@@ -438,8 +438,8 @@ class Store:
             raise StoreError("only another reading of the same attempt can replace a record", where=member.key)
         folder = inside(self.path, member.path / f"{ATTEMPT}{made.attempt}")
         atomic.write(folder / history_of(made), rows)
-        atomic.write(folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json", record.encode(member.record))
-        atomic.write(member.path / RECORD, record.encode(made))
+        atomic.write(folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json", shape.seal(member.record))
+        atomic.write(member.path / RECORD, shape.seal(made))
 
     def put_by(self, member: Member) -> None:
         """Move the record of an adopted run into its attempt: what was adopted has changed, and is adopted again."""

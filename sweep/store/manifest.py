@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import StoreError
-from sweep.plan import content_id
 from sweep.store import atomic, shape
 from sweep.store.names import is_folder
 from sweep.store.owner import now
 from sweep.store.record import TARGET
 
-FORMAT = 1
 LIMIT = 256 << 20  # bytes that a manifest may have
 ADOPTED = "adopted"  # the kind of target of runs that were made elsewhere
 MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
@@ -167,33 +165,13 @@ class Manifest:
         return replace(self, seeds=before.seeds + new, seed_log=(*before.seed_log, entry))
 
 
-def encode(manifest: Manifest) -> bytes:
-    body = atomic.strict({"format": FORMAT, **asdict(manifest)})
-    return (atomic.dumps({**body, "checksum": content_id(body)}) + "\n").encode()
-
-
 def read(path: Path) -> Manifest:
     """The manifest at `path`.
 
     Raises: StoreError when it is absent, damaged or of a newer format.
     """
-    where = str(path)
     try:
-        body = atomic.loads(atomic.read(path, LIMIT))
-        checksum = body.pop("checksum")
-        version = body.pop("format")
-        if isinstance(version, int) and version > FORMAT:
-            raise StoreError(
-                f"format {version} was written by a newer version of sweep", where=where,
-                hint="upgrade sweep to read it",
-            )  # fmt: skip
-        if content_id({"format": version, **body}) != checksum:
-            raise StoreError(
-                "its checksum does not hold", where=where,
-                hint="somebody edited it: restore the file, or start again with another --out",
-            )  # fmt: skip
-        known = {f.name for f in fields(Manifest)}
-        body = {key: value for key, value in body.items() if key in known}
+        body = shape.unseal(atomic.read(path, LIMIT), Manifest)
         body["seeds"] = tuple(body["seeds"])
         body["seed_log"] = tuple(
             SeedEntry(
@@ -209,9 +187,9 @@ def read(path: Path) -> Manifest:
             hint="name a directory that `sweep run` made, e.g. runs/digits-mlp",
         ) from None  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"it cannot be read ({error})", where=where) from error
+        raise StoreError(
+            f"it cannot be read ({error})", where=str(path), hint="restore the file, or choose another --out"
+        ) from error
 
 
 def _check(body: Mapping[str, Json]) -> None:

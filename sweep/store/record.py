@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sweep.determinism.environment import Origin, Verdict, verdict
 from sweep.plan import RunSpec, content_id
-from sweep.store import atomic, shape
+from sweep.store import shape
 from sweep.store.names import is_folder, is_nonce
 
-FORMAT = 1
 LIMIT = 64 << 20  # bytes: a larger file is no record of ours, and is not read into memory
 
 Json = Any
 
 TARGET = {"kind": str, "reference": str, "argv": [str], "digest": str}
 SHAPE = {
-    "format": int, "checksum": str, "spec_id": str, "status": str, "attempt": str, "attempts?": int, "seconds?": float,
+    "spec_id": str, "status": str, "attempt": str, "attempts?": int, "seconds?": float,
     "spec": {
         "target": TARGET, "params": {"*": Any}, "variant": str, "task": str, "seed": int, "streams": {"*": int},
         "repeat": int, "deterministic": bool, "device": str, "threads": int, "data": str,
@@ -31,6 +30,7 @@ SHAPE = {
         "seconds_before?": float, "process?": (None, int, str), "first_in_process?": bool, "resumed_at?": (None, int),
     },
     "notes": [str], "collected?": {"id?": str, "history?": str, "notes?": [str], "words?": str},
+    "files?": {"written?": {"*": [int]}, "changed?": [str]},
 }  # fmt: skip
 
 IN_WORDS = {"returned": "no usable metrics"}  # kinds that say little to who has not read what they stand for
@@ -107,55 +107,33 @@ class Damaged(ValueError):
     """These bytes are no whole record; the message says what is wrong with them."""
 
 
-def _sound(files: Json) -> bool:
-    """Return whether a record's `files` are of the form that `sweep.written` and `sweep.target.inputs` give them."""
-    written, changed = files.get("written", {}), files.get("changed", [])
-    return all(isinstance(name, str) for name in changed) and all(
-        isinstance(name, str) and len(span) == 2 and all(type(each) is int for each in span)
-        for name, span in written.items()
-    )
-
-
-def encode(record: Record) -> bytes:
-    """The record as strict JSON with its own checksum."""
-    body = atomic.strict({"format": FORMAT, **asdict(record)})
-    return (atomic.dumps({**body, "checksum": content_id(body)}) + "\n").encode()
-
-
 def decode(data: bytes) -> Record:
-    """The record in `data`.
+    """Return the record in `data`.
 
     Raises: Damaged for anything but a whole, unaltered record of this format; never another exception.
     """
     try:
-        body = atomic.loads(data)
+        body = shape.unseal(data, Record)
         shape.require(body, SHAPE)
-        checksum = body.pop("checksum")
-        if content_id(body) != checksum:
-            raise Damaged("its checksum does not hold")
-        if body.pop("format") > FORMAT:
-            raise Damaged("it was written by a newer version of sweep: upgrade to read it")
         if content_id(body["spec"]) != body["spec_id"]:
-            raise Damaged("its spec does not match its identity")
+            raise ValueError("its spec does not match its identity")
         if body["status"] not in ("ok", "failed") or (body["status"] == "failed") != bool(body["failure"]):
-            raise Damaged(f"its status is {body['status']!r}")
+            raise ValueError(f"its status is {body['status']!r}")
         spec = RunSpec.from_json(body["spec"])
         if not is_nonce(body["attempt"]):
-            raise Damaged("its attempt has no name of ours")
+            raise ValueError("its attempt has no name of ours")
         if not (is_folder(spec.task) and is_folder(spec.variant)):
-            raise Damaged("its task or variant has no name of ours")
+            raise ValueError("its task or variant has no name of ours")
         if bad := [name for name in body["artifacts"] if Path(name).name != name or name.startswith(".")]:
-            raise Damaged(f"it names a file outside its attempt ({bad[0][:60]!r})")
-        known = {f.name for f in fields(Record)}
-        body = {key: value for key, value in body.items() if key in known}
+            raise ValueError(f"it names a file outside its attempt ({bad[0][:60]!r})")
         body["failure"] = Failure(**body["failure"]) if body["failure"] else None
         body["metrics"] = {str(key): float(value) for key, value in body["metrics"].items()}
         body["artifacts"] = {str(key): Artifact(**value) for key, value in body["artifacts"].items()}
         body["notes"] = tuple(body["notes"])
-        if not _sound(body.get("files", {})):
-            raise Damaged("what it says of files beside it is not sound")
+        if any(len(span) != 2 for span in body.get("files", {}).get("written", {}).values()):
+            raise ValueError("when a file was written is not told by two times")
         return Record(**body)
-    except Damaged:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except ValueError as error:
+        raise Damaged(str(error)) from error
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Damaged(f"it does not parse ({type(error).__name__}: {error})") from error

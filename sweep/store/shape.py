@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
+from sweep.plan import content_id
+from sweep.store import atomic
+
+FORMAT = 1
 LARGEST = 1 << 63  # of a whole number: beyond it, no count of ours
 
 # A type, or a text that it has to be; a tuple of shapes, of which one fits; [shape] of all items; {key: shape}, where
 # "*" stands for all keys, and "key?" for one that may be absent.
 Shape = Any
+
+
+def seal(whole: Any) -> bytes:
+    """Return a dataclass as strict JSON with its own checksum."""
+    body = atomic.strict({"format": FORMAT, **asdict(whole)})
+    return (atomic.dumps({**body, "checksum": content_id(body)}) + "\n").encode()
+
+
+def unseal(data: bytes, kind: type) -> dict[str, Any]:
+    """Return the fields of a dataclass that was sealed; those that this version does not know are left out.
+
+    Raises: ValueError, KeyError, TypeError, AttributeError.
+    """
+    try:
+        body = atomic.loads(data)
+    except ValueError as error:
+        raise ValueError(f"it does not parse ({error})") from error
+    checksum, version = body.pop("checksum"), body["format"]
+    if type(version) is not int or version > FORMAT:
+        raise ValueError("it was written by a newer version of sweep: upgrade to read it")
+    if content_id(body) != checksum:
+        raise ValueError("its checksum does not hold")
+    known = {field.name for field in fields(kind)}
+    return {key: value for key, value in body.items() if key in known}
 
 
 def require(value: Any, shape: Shape, at: str = "it") -> None:

@@ -27,6 +27,7 @@ from sweep.config.redaction import known
 from sweep.store import Attempt, Store, atomic, record
 from sweep.store.masking import Masking, masked
 from sweep.store.owner import this_process
+from sweep.store.shape import seal
 
 SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
 
@@ -186,7 +187,7 @@ def hostile(folder: Path, marker: Path) -> Path:
                 "history.jsonl",
             )
         }
-        (member.path / "record.json").write_bytes(record.encode(replace(made, artifacts=artifacts)))
+        (member.path / "record.json").write_bytes(seal(replace(made, artifacts=artifacts)))
     (folder / "evil_module.py").write_text(f"import os\nos.mkdir({str(marker)!r})\ndef train(run): return {{'a': 1}}\n")
     return path
 

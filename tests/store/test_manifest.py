@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sweep.errors import StoreError
 from sweep.plan import content_id
 from sweep.store import Manifest, SeedEntry, atomic
-from sweep.store.manifest import differences, encode, read
+from sweep.store.manifest import differences, read
+from sweep.store.shape import seal
 
 PLAN = planned([1, 2], ["", "lr-0.1-abc123"], [""], 1, deterministic=False)
 
@@ -36,7 +37,7 @@ def put(path: Path, data: bytes) -> Path:
 @given(st.lists(st.integers(0, 2**32 - 1), unique=True, min_size=1).map(tuple), st.text(), st.booleans())
 def test_a_manifest_comes_back(tmp_path_factory: Any, seeds: tuple[int, ...], note: str, seen: bool) -> None:
     manifest = made(seeds=(), seed_log=()).adding(seeds, results_existed=seen, note=note)
-    path = put(tmp_path_factory.mktemp("m") / "sweep.json", encode(manifest))
+    path = put(tmp_path_factory.mktemp("m") / "sweep.json", seal(manifest))
     assert read(path) == manifest
 
 
@@ -50,7 +51,7 @@ def test_seeds_are_only_added_and_every_addition_is_logged() -> None:
 
 
 def test_no_prefix_and_no_flipped_bit_is_a_manifest(tmp_path: Path) -> None:
-    data = encode(made())
+    data = seal(made())
     for cut in range(0, len(data) - 1, 3):
         with pytest.raises(StoreError):
             read(put(tmp_path / "sweep.json", data[:cut]))
@@ -64,13 +65,13 @@ def test_no_prefix_and_no_flipped_bit_is_a_manifest(tmp_path: Path) -> None:
 
 
 def test_an_edited_manifest_says_so(tmp_path: Path) -> None:
-    text = encode(made()).decode().replace("test/accuracy", "test/nll")
+    text = seal(made()).decode().replace("test/accuracy", "test/nll")
     with pytest.raises(StoreError, match="checksum does not hold"):
         read(put(tmp_path / "sweep.json", text.encode()))
 
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
-    body = {**json.loads(encode(made())), "format": 2}
+    body = {**json.loads(seal(made())), "format": 2}
     del body["checksum"]
     data = json.dumps({**body, "checksum": content_id(body)}).encode()
     with pytest.raises(StoreError, match="newer version"):

@@ -18,7 +18,7 @@ from sweep.errors import EnvironmentRefused, StoreError, TargetError
 from sweep.launch import Said
 from sweep.plan import Target
 from sweep.store import Record, Store
-from sweep.store.record import encode
+from sweep.store.shape import seal
 from sweep.target.trust import harmless, require_trust
 from sweep.verify.reproduce import reproduce
 from sweep.verify.subject import of_directory, require_same_code
@@ -44,7 +44,7 @@ def copied(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def altered(directory: Path, seed: int, change: Callable[[Record], Record]) -> None:
     member = Store.open(directory).member(f"seed{seed}")
     assert member.record is not None
-    (member.path / "record.json").write_bytes(encode(change(member.record)))
+    (member.path / "record.json").write_bytes(seal(change(member.record)))
 
 
 def test_the_stamp_carries_its_evidence(made: Path) -> None:
