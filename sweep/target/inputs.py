@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copyreg
-import dis
 import hashlib
 import os
 import sys
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from sweep.errors import ConfigError, some
 from sweep.plan import Json
-from sweep.target.source import BUILT_IN, installed, meaning, meaning_of_file
+from sweep.target.source import BUILT_IN, closed_over, globals_of, installed, meaning, meaning_of_file
 
 LARGEST = 8 << 30  # bytes of one value, and of one file or folder that only stands among the words of a command
 MOST_OBJECTS = 500_000  # parts of one value that are looked into
@@ -205,14 +204,10 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
     given = (value.__defaults__ or (), (value.__kwdefaults__ or {}))
     pairs = [(f"{where}.default{i}", each) for i, each in enumerate(given[0])]
     pairs += [(f"{where}.{name}", each) for name, each in given[1].items()]
-    for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
-        try:
-            pairs.append((f"{where}.{name}", cell.cell_contents))
-        except ValueError:
-            continue
+    pairs += closed_over(value)
     if hasattr(value, "__wrapped__"):
         pairs.append(("", value.__wrapped__))
-    for name, attribute in _names(value.__code__):
+    for name, attribute in globals_of(value.__code__):
         if name not in value.__globals__:
             continue
         each = value.__globals__[name]
@@ -234,18 +229,6 @@ def _attributes(value: type) -> list[tuple[str, Any]]:
         elif not name.startswith("_") and not hasattr(type(inner), "__get__"):
             found.append((f"{value.__qualname__}.{name}", inner))
     return found
-
-
-def _names(code: CodeType) -> Iterator[tuple[str, str]]:
-    """Return (global name, the attribute asked of it first) wherever code names a global."""
-    steps = list(dis.get_instructions(code))
-    for index, step in enumerate(steps):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            after = steps[index + 1] if index + 1 < len(steps) else step
-            yield str(step.argval), str(after.argval) if after.opname in ("LOAD_ATTR", "LOAD_METHOD") else ""
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
 
 
 def owned(value: Any) -> bool:

@@ -10,6 +10,7 @@ import linecache
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache, partial
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -207,27 +208,31 @@ def _used(value: Any, module: str, whole: bool) -> list[tuple[str, Any]]:
         return [(kind, type(value)), *((f"{kind}.{name}", each) for name, each in inside.items())]
     if value.__module__ != module:
         return []
-    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
-    closed = [(f"{value.__qualname__}.{name}", cell.cell_contents) for name, cell in cells if _filled(cell)]
+    closed = closed_over(value)
     if not whole:
         return closed
-    names = dict.fromkeys(_globals_of(value.__code__))
+    names = dict.fromkeys(name for name, _ in globals_of(value.__code__))
     return [*closed, *((name, value.__globals__[name]) for name in names if name in value.__globals__)]
 
 
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018  asking is the test
-    except ValueError:
-        return False
-    return True
+def closed_over(function: FunctionType) -> list[tuple[str, Any]]:
+    """Return (name, value) of what a function has from the functions around it."""
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        with suppress(ValueError):  # of a cell that is still empty
+            found.append((f"{function.__qualname__}.{name}", cell.cell_contents))
+    return found
 
 
-def _globals_of(code: CodeType) -> Iterator[str]:
-    yield from (str(each.argval) for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+def globals_of(code: CodeType) -> Iterator[tuple[str, str]]:
+    """Yield (name, the attribute asked of it first, or nothing) wherever code names a global."""
+    steps = list(dis.get_instructions(code))
+    for step, after in zip(steps, [*steps[1:], *steps[-1:]], strict=True):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield str(step.argval), str(after.argval) if after.opname in ("LOAD_ATTR", "LOAD_METHOD") else ""
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _globals_of(constant)
+            yield from globals_of(constant)
 
 
 def _described(name: str, value: Any, module: str) -> str | None:
