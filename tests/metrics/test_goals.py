@@ -56,6 +56,8 @@ def test_clocks_counts_and_placeholders_are_no_scores(name: str) -> None:
         (["loss", "eval_loss", "eval_accuracy", "train_loss"], "eval_accuracy"),
         (["accuracy", "loss", "val_accuracy", "val_loss"], "val_accuracy"),
         (["accuracy", "val_loss"], "accuracy"),
+        (["loss", "val_acc"], "val_acc"),
+        (["best_val_acc", "val_acc"], "val_acc"),
         (["only"], "only"),
         ([], ""),
     ],
