@@ -122,6 +122,38 @@ def test_what_a_worker_committed_before_it_died_counts(tmp_path: Path) -> None:
     assert record.metrics == {"test/accuracy": 1}
 
 
+def test_a_second_result_of_a_run_is_discarded_and_said(tmp_path: Path) -> None:
+    def twice(pull: Any, work: Any, job: Job) -> Iterator[EngineEvent]:
+        while (pack := pull()) is not None:
+            if pack[0].seed == 2:
+                work(pack)
+            yield Done(pack, work(pack))
+
+    events = launched(tmp_path / "runs", twice)
+    assert finished(events) == ["seed1", "seed2", "seed3"]
+    assert [e.text.partition(":")[0] for e in events if isinstance(e, Said) and "discarded" in e.text] == ["seed2"]
+    assert '"late"' in (tmp_path / "runs" / "events.jsonl").read_text()
+    assert set(statuses(tmp_path / "runs").values()) == {"ok"}
+
+
+def test_what_the_launch_is_told_is_what_the_directory_holds(tmp_path: Path) -> None:
+    """A record whose files are not those it answers for counts for nobody: the launch says so, and trains it later."""
+
+    def altering(pull: Any, work: Any, job: Job) -> Iterator[EngineEvent]:
+        while (pack := pull()) is not None:
+            answer = work(pack)
+            if pack[0].seed == 2:
+                (history,) = (tmp_path / "runs" / "members" / "seed2").rglob("history.jsonl")
+                history.write_text("")
+            yield Done(pack, answer)
+
+    events = launched(tmp_path / "runs", altering)
+    assert finished(events) == ["seed1", "seed3"]
+    assert [e for e in events if isinstance(e, Said) and "seed2" in e.text and "history.jsonl" in e.text]
+    assert statuses(tmp_path / "runs")[2] == "lost"
+    assert finished(launched(tmp_path / "runs")) == ["seed2"]
+
+
 def test_half_a_file_of_a_killed_worker_is_gone_when_the_sweep_ends(tmp_path: Path) -> None:
     def half(task: Any) -> None:
         folder = tmp_path / "runs" / "members" / task[0].key
