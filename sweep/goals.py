@@ -25,7 +25,8 @@ _MORE = """
     auc aucpr rocauc prauc auc_roc auc_pr ap map ndcg mrr average_precision fscore fbeta mcc matthews_corrcoef kappa
     iou miou dice jaccard hit hits hit_rate success success_rate win_rate pass pass_rate exact_match bleu sacrebleu
     chrf meteor rouge rougel rougelsum psnr ssim elbo likelihood reward rewards rew return returns sensitivity
-    specificity tpr tnr spearman spearmanr pearson pearsonr correlation explained_variance top purity nmi ari
+    specificity tpr tnr spearman spearmanr pearson pearsonr correlation explained_variance top purity nmi ari elo cider
+    spice c_index concordance concordance_index inception_score
     coefficient_of_determination
 """
 _LESS = """

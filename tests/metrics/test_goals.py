@@ -17,6 +17,7 @@ from sweep.report import build
     [
         ("val_loss", "min", "val"), ("test_acc", "max", "test"), ("eval_accuracy", "max", "val"),
         ("Accuracy", "max", ""), ("auc", "max", ""), ("log_loss", "min", ""), ("error_rate", "min", ""),
+        ("elo", "max", ""), ("test/C_Index", "max", "test"), ("val_cider", "max", "val"),
         ("wer", "min", ""), ("iou", "max", ""), ("reward", "max", ""), ("bleu", "max", ""), ("r2", "max", ""),
         ("perplexity", "min", ""), ("RMSE", "min", ""), ("valLoss", "min", "val"), ("testAUC", "max", "test"),
         ("Test/Top-1", "max", "test"), ("Acc@1", "max", ""), ("mIoU", "max", ""), ("mAP50-95", "max", ""),
