@@ -406,6 +406,19 @@ def test_a_plan_is_called_an_estimate_and_names_the_honest_command(tmp_path):
     assert f"--until 'test/accuracy: {pair.a.name} > {pair.b.name}'" in pair.plan[1]
 
 
+@pytest.mark.parametrize(("paired", "least"), [(True, 6), (False, 4)])
+def test_a_plan_never_names_fewer_seeds_than_the_exact_test_needs(tmp_path, paired, least):
+    def far_apart(spec):
+        more = (0.5 + spec.seed % 2 / 9e3) * (spec.variant == C)
+        return {"metrics": {"test/accuracy": value(spec.seed, B) + more}}
+
+    store = grid(tmp_path / "d", far_apart, variants=(B, C), seeds=range(3))
+    pair = only(comparison.compare(store, paired=paired))
+    assert pair.verdict == "none"
+    assert pair.planned.seeds == least
+    assert f": {least} seeds" in pair.plan[0]
+
+
 def test_tasks_are_compared_one_by_one_in_one_family(tmp_path):
     store = grid(tmp_path / "d", tasks=("easy-00000a", "hard-00000b"))
     found = comparison.compare(store)
@@ -641,3 +654,9 @@ def test_more_pairs_than_anybody_reads_are_refused_with_the_way_out(tmp_path):
         comparison.compare(Store.open(tmp_path), metric="test/accuracy")
     assert "--baseline" in refused.value.hint
     assert len(comparison.compare(Store.open(tmp_path), metric="test/accuracy", baseline="lr-7").pairs) == 499
+
+
+def test_a_gate_of_one_directory_speaks_of_no_base(tmp_path):
+    said = comparison.text(comparison.compare(grid(tmp_path / "d", variants=(B,)), require=["test/accuracy >= 0.5"]))
+    assert "as many other seeds of it would pass with probability" in said
+    assert "base" not in said

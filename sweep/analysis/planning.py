@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import count
 
 from sweep.analysis.arms import Arm
 from sweep.analysis.commands import resume
 from sweep.analysis.comparison import Pair, Planned
 from sweep.errors import StatisticsError
 from sweep.number import number
-from sweep.stats import seeds_for_difference, seeds_for_half_width
+from sweep.stats import attainable, seeds_for_difference, seeds_for_half_width
 from sweep.stats.planning import upper
 from sweep.stats.stopping import EXTRA
 
@@ -33,6 +34,7 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
         made = Planned("difference" if margin is None else "margin", wanted, spread, None, each=not found.paired)
         try:
             n = seeds_for_difference(spread, wanted, paired=found.paired, power=POWER, level=level)
+            n = max(n, _least(paired=found.paired, level=level))
         except StatisticsError:
             return made
         if _is_rule(a, b, pair):
@@ -48,6 +50,11 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
     except StatisticsError:
         return Planned("half-width", width, spread, None)
     return Planned("half-width", width, spread, n, command=_until(a, f"{pair.metric} ± {number(width, digits=2)}", n))
+
+
+def _least(*, paired: bool, level: float) -> int:
+    """Return the smallest number of seeds of which the exact test can reach the level: with fewer nothing is shown."""
+    return next(n for n in count(2) if attainable(n, None if paired else n) <= 1 - level)
 
 
 def _is_rule(a: Arm, b: Arm, pair: Pair) -> bool:

@@ -226,4 +226,6 @@ def judged(check: Check) -> Iterator[str]:
     yield said
     if made.identical_passes is not None:
         chance = probability(made.identical_passes)
-        yield f"a candidate no different from the base would pass with probability {chance}"
+        alone = check.base == check.candidate
+        which = "as many other seeds of it" if alone else "a candidate no different from the base"
+        yield f"{which} would pass with probability {chance}"
