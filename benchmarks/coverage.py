@@ -186,6 +186,78 @@ def resplit_coverage(
     return plain / repetitions, corrected / repetitions
 
 
+def cross_validated(
+    folds: int,
+    seeds: int,
+    noise: float,
+    repetitions: int,
+    rng: np.random.Generator,
+    *,
+    n: int = 200,
+    paired: bool = True,
+) -> dict[str, float]:
+    """Rates of cross-validation, folds x seeds: coverage for new data, and how often two equal learners differ.
+
+    Two linear discriminants of ten features each, in one of which two Gaussian classes differ by 2 sd: on average they
+    are equally good. A seed adds noise to the weights, `noise` times their root mean square: three quarters of its
+    variance are the seed's own in all folds. "for new data" and "equals differ" are as the report does it; "folds
+    alone" leaves out what the seeds add, "seeds alone" is the plain t over the means of seeds.
+    """
+    part, ratio = np.arange(n) * folds // n, 1 / (folds - 1)
+    truth, made = 0.0, []
+    for _ in range(repetitions):
+        y = np.arange(n) % 2
+        x = rng.normal(size=(n, 20))
+        x[:, [0, 10]] += 2 * y[:, None]
+        arms = []
+        for features in (slice(0, 10), slice(10, 20)):
+            own, rates = rng.normal(size=(seeds, 10)), np.empty((seeds, folds))
+            for k in range(folds):
+                train, labels, test = x[part != k, features], y[part != k], x[part == k, features]
+                centres = [train[labels == label].mean(axis=0) for label in (0, 1)]
+                rest = np.where(labels[:, None] == 1, train - centres[1], train - centres[0])
+                weights = np.linalg.solve(rest.T @ rest / len(train), centres[1] - centres[0])
+                each = math.sqrt(0.75) * own + math.sqrt(0.25) * rng.normal(size=(seeds, 10))
+                drawn = weights + noise * each * np.linalg.norm(weights) / math.sqrt(10)
+                bounds = drawn @ (centres[0] + centres[1]) / 2
+                rates[:, k] = ((test @ drawn.T > bounds) == (y[part == k, None] == 1)).mean(axis=0)
+                length = np.linalg.norm(drawn, axis=1)  # the accuracy on endless data, one feature being shifted by 2
+                right = special.ndtr((2 * drawn[:, 0] - bounds) / length) + special.ndtr(bounds / length)
+                truth += float(right.mean()) / 4 / folds / repetitions
+            arms.append(rates)
+        made.append(arms)
+    found = dict.fromkeys(("for new data", "folds alone", "seeds alone", "equals differ", "equal seeds differ"), 0.0)
+    for a, b in made:
+        whole, gap = stats.summarise(a, ratio=ratio), stats.fold_difference(a, b, ratio, paired=paired)
+        merged = stats.summarise(a.mean(axis=0, keepdims=True), ratio=ratio)
+        plain = stats.t_interval(a.mean(axis=1))
+        found["for new data"] += _between(whole, truth)
+        found["folds alone"] += _between(merged, truth)
+        found["seeds alone"] += plain is not None and truth in plain
+        found["equals differ"] += not _holds(gap.interval)
+        found["equal seeds differ"] += not _holds(stats.difference(a.mean(1), b.mean(1), paired=paired).interval)
+    return {name: count / repetitions for name, count in found.items()}
+
+
+def _between(found: stats.Summary, truth: float) -> bool:
+    return found.low is not None and found.high is not None and found.low <= truth <= found.high
+
+
+FOLDS = ((5, 1), (2, 3), (5, 3), (10, 3), (5, 10))  # folds, seeds
+
+
+def folds(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
+    for noise in (0.3, 1.5):
+        label = f"cross-validation, LDA, n = 200, seed noise {noise:g}, folds x seeds 5x1/2x3/5x3/10x3/5x10"
+        # One seed shows nothing of the noise between seeds, and its caption says "for this seed".
+        found = [cross_validated(k, seeds, noise, repetitions, rng) for k, seeds in FOLDS]
+        expected = {"for new data": "at least .94, but of one seed", "equals differ": "at most .06, but of one seed"}
+        for name in ("for new data", "folds alone", "seeds alone", "equals differ", "equal seeds differ"):
+            yield Row(label, name, tuple(one[name] for one in found), expected.get(name, "(not offered)"))
+        apart = [cross_validated(k, seeds, noise, repetitions, rng, paired=False) for k, seeds in FOLDS]
+        yield Row(label, "equals differ, other seeds", tuple(one["equals differ"] for one in apart), "at most .06")
+
+
 def splits(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
     plain, corrected = resplit_coverage(repetitions, rng)
     label = "new data, LDA, n = 400, ten splits of 25 %"
@@ -384,6 +456,7 @@ STUDIES: dict[str, Callable[[int, np.random.Generator], Iterator[Row]]] = {
     "tasks": tasks,
     "gates": gates,
     "splits": splits,
+    "folds": folds,
 }
 
 

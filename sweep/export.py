@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.analysis.frames import frame_of, history, summary
+from sweep.analysis.frames import frame_of, history, summary, test_to_train
 from sweep.errors import EnvironmentRefused, StoreError
 from sweep.nested import flatten
 from sweep.store import Store
@@ -69,7 +69,7 @@ def _require(kind: Kind) -> None:
 def _tables(store: Store, kind: Kind, out: Path) -> list[Path]:
     runs = frame_of(store.scan())
     made = []
-    for name, table in {"runs": runs, "history": history(store), "summary": summary(runs)}.items():
+    for name, table in {"runs": runs, "history": history(store), "summary": _summary(store)}.items():
         path = out / f"{name}.{kind}"
         if kind == "csv":
             _replaced(path, lambda partial, table=table: guarded(table).to_csv(partial, index=False))  # type: ignore[misc]
@@ -77,6 +77,12 @@ def _tables(store: Store, kind: Kind, out: Path) -> list[Path]:
             _replaced(path, lambda partial, table=table: table.to_parquet(partial, index=False, engine="pyarrow"))  # type: ignore[misc]
         made.append(path)
     return made
+
+
+def _summary(store: Store) -> pd.DataFrame:
+    members = list(store.scan())
+    ratio = test_to_train(members, store.manifest.experiment.get("vary") or ())
+    return summary(frame_of(members), ratio=ratio, folds=store.manifest.folds)
 
 
 def _replaced(path: Path, write: Callable[[Path], None]) -> None:
@@ -162,7 +168,7 @@ def _runs(store: Store) -> Iterator[_Run]:
                 member.key, "seed", _group(cell, store), about, store.history(member), member.record.metrics,
                 member.status == "failed",
             )  # fmt: skip
-    table = summary(frame_of(members))
+    table = _summary(store)
     for (task, variant), rows in table.groupby(["task", "variant"], sort=False, observed=True):
         cell = (str(task), str(variant))
         found = {

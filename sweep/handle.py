@@ -31,8 +31,9 @@ class Run:
     """One run, as its training code sees it. All random number generators are already seeded.
 
     seed, streams (named 32-bit seeds), deterministic, device ("cpu" or "cuda"), threads, params and id describe the
-    run. dir is a folder of its own for other files that the code writes. rehearsal is true if the run is trained only
-    to compare digests, as before a deterministic sweep: nothing of it is kept, so do not log it to a tracker.
+    run. With folds, it is tested on fold number `fold`, from 0, of `folds` and trained on the others. dir is a folder
+    of its own for other files that the code writes. rehearsal is true if the run is trained only to compare digests, as
+    before a deterministic sweep: nothing of it is kept, so do not log it to a tracker.
     """
 
     spec: RunSpec
@@ -77,6 +78,14 @@ class Run:
     @property
     def threads(self) -> int:
         return self.spec.threads
+
+    @property
+    def fold(self) -> int:
+        return self.spec.fold
+
+    @property
+    def folds(self) -> int:
+        return self.spec.folds
 
     @property
     def params(self) -> Mapping[str, Json]:

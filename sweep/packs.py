@@ -22,14 +22,14 @@ def lanes_of(plan: Plan) -> int:
 
 
 def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Pack]:
-    """Return the specs as packs of at most `most` runs of one cell each, in the order of their first runs.
+    """Return the specs as packs of at most `most` runs of one cell and fold each, in the order of their first runs.
 
     The runs of a cell are shared out evenly: 100 of them on one GPU, 64 at most, are two packs of 50, and 10
     of them on four GPUs are packs of 3, 3, 2 and 2.
     """
-    cells: dict[tuple[str, str], list[RunSpec]] = {}
+    cells: dict[tuple[str, str, int], list[RunSpec]] = {}
     for spec in specs:
-        cells.setdefault((spec.task, spec.variant), []).append(spec)
+        cells.setdefault((spec.task, spec.variant, spec.fold), []).append(spec)
     if most == 1:
         return [(spec,) for spec in specs]
     made: list[Pack] = []

@@ -1,4 +1,4 @@
-"""Config -> RunSpecs: tasks x variants x seeds x repeats, content-addressed, pure and lazy."""
+"""Config -> RunSpecs: tasks x variants x seeds x repeats or folds, content-addressed, pure and lazy."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ def stream_seed(seed: int, stream: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:4], "little")
 
 
+def leaf_of(seed: int, repeat: int, folds: int) -> str:
+    """Return the last part of a run's key: seed42, seed42-r1 for a repeat, or seed42-fold0."""
+    return f"seed{seed}" + (f"-fold{repeat}" if folds else f"-r{repeat}" if repeat else "")
+
+
 @dataclass(frozen=True)
 class Target:
     """What is trained: a recipe, a function or a command, by reference, with the digest of its source."""
@@ -76,19 +81,26 @@ class RunSpec:
     threads: int
     data: str
     vectorize: int = 0  # rows of a vectorised step; 0: none
+    folds: int = 0  # into how many the data are cut, `repeat` then counts them from 0; 0: none
 
     def to_json(self) -> dict[str, Json]:
         """As it is stored and hashed: secrets hidden, so that they neither travel nor decide identity."""
         body = asdict(self)
         body["target"]["argv"] = _hidden(self.target.argv)
         body["params"] = _hidden(self.params)
-        if not self.vectorize:
-            del body["vectorize"]  # as it was before there were any
+        for later in ("vectorize", "folds"):
+            if not body[later]:
+                del body[later]  # as it was before there were any
         return body
 
     @classmethod
     def from_json(cls, body: Mapping[str, Json]) -> RunSpec:
         return cls(**{**body, "target": Target.from_json(body["target"])})
+
+    @property
+    def fold(self) -> int:
+        """Return which fold a run is tested on, from 0; 0 where there are none."""
+        return self.repeat if self.folds else 0
 
     @property
     def id(self) -> str:
@@ -99,8 +111,7 @@ class RunSpec:
     def key(self) -> str:
         """The run's folder below `members/`, unique within a sweep."""
         parts = [part for part in (self.task, self.variant) if part]
-        leaf = f"seed{self.seed}" + (f"-r{self.repeat}" if self.repeat else "")
-        return "/".join([*parts, leaf])
+        return "/".join([*parts, leaf_of(self.seed, self.repeat, self.folds)])
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,12 @@ class Plan:
             raise ConfigError(f"two variants would share the folder {'/'.join(shared[0])!r}", where="grid")
 
     def __len__(self) -> int:
-        return len(self.cells) * len(self.config.seeds) * self.config.repeats
+        return len(self.cells) * len(self.config.seeds) * self.copies
+
+    @property
+    def copies(self) -> int:
+        """Return how many runs a seed has in each cell: one per fold or repeat."""
+        return self.config.folds or self.config.repeats
 
     def __iter__(self) -> Iterator[RunSpec]:
         for seed in self.config.seeds:
@@ -149,11 +165,11 @@ class Plan:
         streams = {
             name: stream_seed(seed if not asked.vary or name in asked.vary else asked.seed, name) for name in names
         }
-        for cell, repeat in product(self.cells, range(asked.repeats)):
+        for cell, repeat in product(self.cells, range(self.copies)):
             yield RunSpec(
                 target=self.target, params=cell.params, variant=cell.variant, task=cell.task, seed=seed,
                 streams=streams, repeat=repeat, deterministic=asked.deterministic, device=self.device,
-                threads=asked.threads, data=cell.data, vectorize=asked.vectorize,
+                threads=asked.threads, data=cell.data, vectorize=asked.vectorize, folds=asked.folds,
             )  # fmt: skip
 
     def experiment(self) -> dict[str, Json]:
@@ -164,7 +180,7 @@ class Plan:
             "cells": [
                 {"variant": c.variant, "task": c.task, "params": _hidden(c.params), "data": c.data} for c in self.cells
             ],
-            "repeats": asked.repeats,
+            "repeats": self.copies,
             "deterministic": asked.deterministic,
             "device": self.device,
             "threads": asked.threads,
@@ -173,6 +189,7 @@ class Plan:
             **({"cwd": asked.cwd} if asked.cwd else {}),
             **({"base_seed": asked.seed} if asked.vary else {}),
             **({"vectorize": asked.vectorize} if asked.vectorize else {}),
+            **({"folds": asked.folds} if asked.folds else {}),
         }
 
 

@@ -140,6 +140,16 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
             f"{target.reference} never asks for run.streams, so all of it would vary", where="vary",
             hint='seed each part with its stream, e.g. torch.manual_seed(run.streams["init"])',
         )  # fmt: skip
+    if config.folds and target.kind == "command" and not any("{fold}" in word for word in target.argv):
+        raise ConfigError(
+            "the command is not told which fold to test on", where="folds",
+            hint="put {fold}, which counts from 0, and {folds} where your program reads them",
+        )  # fmt: skip
+    if config.folds and target.kind == "function" and called is not None and not mentions(called, ".fold"):
+        raise ConfigError(
+            f"{target.reference} never asks for run.fold, so each fold would be the same run", where="folds",
+            hint="test on examples with np.arange(n) * run.folds // n == run.fold, and train on the others",
+        )  # fmt: skip
 
 
 def _cell(
@@ -159,8 +169,11 @@ def _cell(
     params = check_params(called, params, kind=target.kind, where=where)
     if target.reference in BUILT_IN_RECIPES:
         from sweep.train.batches import require_batches
+        from sweep.train.splits import Fold
 
-        splits = [stream_seed(seed, SPLIT) for seed in config.seeds] if SPLIT in config.vary else []
+        splits: list[int | Fold] = [Fold(number, config.folds) for number in range(config.folds)]
+        if SPLIT in config.vary:
+            splits = [stream_seed(seed, SPLIT) for seed in config.seeds]
         require_batches(params, _task(target), where=where, splits=splits)
     elif target.kind == "recipe":
         from sweep.train.check import check

@@ -82,8 +82,8 @@ class Results:
         -------
         DataFrame
             One row per task, variant and metric. In the unit of the metric: mean, sd, low and high (the interval),
-            min, max. Counts of seeds, repeats averaged: n, missing, planned = ok + failed + lost + pending. sd and
-            interval are NaN at n = 1; `method` says why.
+            min, max. Counts of seeds, repeats and folds averaged: n, missing, planned = ok + failed + lost + pending.
+            sd and interval are NaN at n = 1 (with folds, sd alone); `method` says why.
 
         Raises
         ------
@@ -93,8 +93,8 @@ class Results:
         from sweep.analysis.frames import summary, test_to_train
 
         vary = self.store.manifest.experiment.get("vary") or ()
-        ratio = test_to_train(self._reading.scan(), vary) if vary else None
-        return summary(self.frame, level=level, ratio=ratio)
+        ratio = test_to_train(self._reading.scan(), vary)
+        return summary(self.frame, level=level, ratio=ratio, folds=self.store.manifest.folds)
 
     @cached_property
     def report(self) -> Report:
@@ -261,7 +261,7 @@ class Results:
         if kind == "seeds":
             return figures.members(
                 self.frame, metric or self.report.primary, level=level, goals=config.get("goals"),
-                vary=self.report.vary, ratio=self.report.ratio, called=called, size=size,
+                vary=self.report.vary, ratio=self.report.ratio, folds=self.report.folds, called=called, size=size,
             )  # fmt: skip
         if kind != "curves":
             raise ConfigError(f"there is no picture {kind!r}", hint="choose seeds, curves or differences")

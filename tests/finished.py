@@ -18,10 +18,13 @@ Outcome = Mapping[str, Any]
 
 
 def planned(
-    seeds: Iterable[int], variants: Sequence[str], tasks: Sequence[str], repeats: int, *, deterministic: bool
-) -> Plan:
+    seeds: Iterable[int], variants: Sequence[str], tasks: Sequence[str], repeats: int, *, deterministic: bool,
+    folds: int = 0,
+) -> Plan:  # fmt: skip
     cells = tuple(Cell(variant=v, task=t, params={"epochs": 3}) for t in tasks for v in variants)
-    config = load(None, name="made-up", train="made:up", seeds=[*seeds], repeats=repeats, deterministic=deterministic)
+    config = load(
+        None, name="made-up", train="made:up", seeds=[*seeds], repeats=repeats, deterministic=deterministic, folds=folds
+    )
     return Plan(config, Target("function", reference="made:up", digest="0" * 64), cells, "cpu")
 
 
@@ -33,6 +36,7 @@ def sweep_of(
     variants: Sequence[str] = ("",),
     tasks: Sequence[str] = ("",),
     repeats: int = 1,
+    folds: int = 0,
     config: Mapping[str, Any] | None = None,
     deterministic: bool = False,
     name: str = "made-up",
@@ -42,7 +46,7 @@ def sweep_of(
     None leaves a run pending; {"lost": True} begins an attempt of a process that is no longer there,
     {"stopped": True} one that ended because that was asked for.
     """
-    plan = planned(seeds, variants, tasks, repeats, deterministic=deterministic)
+    plan = planned(seeds, variants, tasks, repeats, deterministic=deterministic, folds=folds)
     config = {"primary": "test/accuracy", "deterministic": deterministic, **(config or {})}
     store = Store.create(path, Manifest(name, config, plan.experiment(), plan.config.seeds))
     for spec in plan:

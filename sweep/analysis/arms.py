@@ -13,9 +13,11 @@ import numpy.typing as npt
 from sweep.analysis import frames
 from sweep.analysis.findings import result_rules
 from sweep.errors import StatisticsError
+from sweep.stats import Summary, summarise
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED, Manifest
 from sweep.variants import regrouped, variants_of, without_hash
+from sweep.words import plural
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,9 +27,9 @@ class Arm:
     """One configuration on one task.
 
     states: planned seed, ascending -> ok, failed, lost, running, stopped or pending. values: metric -> seed -> its
-    number, for converged seeds that have a finite one. extensions: how often seeds were added after results
-    existed, other than by a stopping rule. ordered: its number of seeds was chosen by a rule that compares.
-    variant: what its variant is called in its own directory.
+    number, for converged seeds that have a finite one; by_fold: the same with one number per fold. extensions: how
+    often seeds were added after results existed, other than by a stopping rule. ordered: its number of seeds was chosen
+    by a rule that compares. variant: what its variant is called in its own directory.
     """
 
     name: str
@@ -42,7 +44,9 @@ class Arm:
     directory: str
     store: Store = field(repr=False, compare=False)
     vary: tuple[str, ...] = ()
-    ratio: float | None = None  # n_test/n_train, where every seed has a split of its own
+    ratio: float | None = None  # n_test/n_train, where every seed has a split of its own, or each fold
+    folds: int = 0
+    by_fold: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict, repr=False)
     members: tuple[Member, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -77,6 +81,16 @@ class Arm:
         found = self.values.get(metric, {})
         return np.array([found.get(seed, np.nan) for seed in seeds], dtype=np.float64)
 
+    def table(self, metric: str, seeds: Sequence[int]) -> Floats:
+        """Return the numbers of seeds in each fold, shape (len(seeds), folds)."""
+        return np.array([self.by_fold[metric][seed] for seed in seeds])
+
+    def summary(self, metric: str, level: float) -> Summary | None:
+        """Return the mean over seeds with its interval; None where no seed has a value."""
+        seeds = [*self.values.get(metric, {})]
+        values = self.table(metric, seeds) if self.folds else self.outcomes(metric, seeds)
+        return summarise(values, level, ratio=self.ratio) if seeds else None
+
 
 def arms_of(stores: Sequence[Store], *, group_by: Sequence[str] = (), fresh: bool = False) -> list[Arm]:
     """Return every variant of every task in these directories, in planned order.
@@ -109,12 +123,10 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
     cells = dict.fromkeys(sorted(cells, key=lambda cell: planned.get(cell, 0)))
     called = {folder: one.label for folder, one in variants_of((variant for _, variant in cells), manifest).items()}
-    vary = tuple(manifest.experiment.get("vary") or ())
+    vary, folds = tuple(manifest.experiment.get("vary") or ()), manifest.folds
     for task, variant in cells:
-        rows = ((table["task"] == task) & (table["variant"] == variant)).to_numpy()
-        seeds, status = table["seed"].to_numpy()[rows], table["status"].to_numpy(dtype=str)[rows]
-        used = frames.converged(seeds, status)
-        states = frames.seed_states(seeds.tolist(), status.tolist())
+        cell = table[(table["task"] == task) & (table["variant"] == variant)]
+        states = frames.seed_states(cell["seed"].tolist(), cell["status"].tolist())
         mine = tuple(m for m in members if (m.task, m.variant) == (task, variant))
         label = called[variant] or without_hash([variant])[0]
         yield Arm(
@@ -122,7 +134,7 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
             variant=label,
             task=task,
             states=dict(sorted(states.items())),
-            values={m: _by_seed(seeds[used], table[m].to_numpy(np.float64)[rows][used]) for m in metrics},
+            values={name: _by_seed(*frames.seed_values(cell, name)) for name in metrics},
             deterministic=bool(manifest.experiment.get("deterministic")),
             extensions=0 if fresh else manifest.extensions,
             ordered=":" in str(manifest.until.get("rule", "")),
@@ -130,6 +142,8 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
             directory=store.shown,
             vary=vary,
             ratio=frames.test_to_train(mine, vary),
+            folds=folds,
+            by_fold={name: _by_seed(*frames.fold_values(cell, name, folds)) for name in metrics if folds},
             store=store,
             members=mine,
         )
@@ -139,9 +153,8 @@ def _joined(name: str, label: str) -> str:
     return f"{name}: {label}" if name and label else name or label
 
 
-def _by_seed(seeds: npt.NDArray[np.int64], values: Floats) -> dict[int, float]:
-    found, numbers = frames.values_by_seed(seeds, values)
-    return dict(zip(found.tolist(), numbers.tolist(), strict=True))
+def _by_seed(seeds: npt.NDArray[np.int64], values: Floats) -> dict[int, Any]:
+    return dict(zip(seeds.tolist(), values.tolist(), strict=True))
 
 
 def _fresh(store: Store) -> set[int]:
@@ -188,12 +201,23 @@ def pairable(a: Arm, b: Arm) -> bool:
     return a.seeds == b.seeds or (shared > 2 and 2 * shared >= max(len(a.seeds), len(b.seeds)))
 
 
+def folds_of(a: Arm, b: Arm) -> int:
+    """Return into how many folds the data of both are cut; 0: none. StatisticsError where they are cut differently."""
+    if a.folds != b.folds or (a.folds and a.about["data"] != b.about["data"]):
+        counts = [f"{arm.directory} has {plural(arm.folds, 'fold') if arm.folds else 'no folds'}" for arm in (a, b)]
+        raise StatisticsError(
+            f"{' and '.join(counts)}{', of other data' if a.folds == b.folds else ''}: they were tested on other parts",
+            hint="cross-validate both with the same number of folds on the same data",
+        )
+    return a.folds
+
+
 def ratio_of(arms: Sequence[Arm], asked: str = "") -> float | None:
     """Return n_test/n_train of arms whose every seed has a split of its own, the larger; None for one shared split.
 
     None too where that is not recorded, unless something is `asked` that is wrong without it: StatisticsError.
     """
-    split = [arm for arm in arms if "split" in arm.vary]
+    split = [arm for arm in arms if arm.folds or "split" in arm.vary]
     known = [arm.ratio for arm in split if arm.ratio is not None]
     if asked and len(known) < len(split):
         raise StatisticsError(

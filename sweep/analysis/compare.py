@@ -19,7 +19,7 @@ from sweep.analysis.overview import primary_metric
 from sweep.analysis.remarks import Remark
 from sweep.errors import ConfigError, StatisticsError, listed
 from sweep.number import number
-from sweep.stats import bonferroni_level, difference, holm, parse_gate
+from sweep.stats import bonferroni_level, holm, parse_gate
 from sweep.stats.sample import unit
 from sweep.store import Store
 from sweep.variants import letter, without_hash
@@ -187,8 +187,8 @@ def _exploratory(
         for a, b in wanted:
             design = paired and pairable(a, b)
             first, second = pairs_of.converged(a, b, name, paired=design)
-            if first.size and second.size and unit(first) == unit(second) == 1:
-                made = difference(first, second, paired=design, level=level)
+            made = pairs_of.difference_of(a, b, name, paired=design, level=level)
+            if made is not None and unit(first) == unit(second) == 1:
                 yield Exploratory(name, a.task, a.name, b.name, goals.direction(name, goal_of), made)
 
 
@@ -239,7 +239,7 @@ def best(
         by_task.setdefault(arm.task, []).append(arm)
     found: set[tuple[str, str, str]] = set()
     for arms in by_task.values():
-        if len(arms) > pairs_of.MOST_COMPARED:
+        if len(arms) > pairs_of.MOST_COMPARED or any(arm.folds or "split" in arm.vary for arm in arms):
             continue
         # One matrix: here the shared seeds are not enough.
         paired = all(arm.seeds == arms[0].seeds and pairable(arm, arms[0]) for arm in arms)

@@ -94,7 +94,8 @@ class Pair:
     seeds were added after results existed and the design is paired. simultaneous: the same at Bonferroni's level over
     all pairs. p_holm: over all pairs; None with the sequence, whose looks no p value has paid for. reading: of
     P(A > B), or where that is below a half of P(B > A). looks: what nothing but the sequence accounts for.
-    resplit: every seed has its own split of the same data; ratio: then n_test/n_train, where it is known.
+    resplit: every seed has its own split of the same data, or the data are cut into `folds`; ratio: then
+    n_test/n_train, where it is known.
     verdict: "a" or "b" where a mean is shown to be larger, else "none".
     """
 
@@ -119,6 +120,7 @@ class Pair:
     looks: Looks
     resplit: bool
     ratio: float | None
+    folds: int = 0
     verdict: Verdict = "none"
     planned: Planned | None = None
 

@@ -24,8 +24,8 @@ OURS = (*RUN, "status", "failure", "message", "attempts", "seconds")
 STEP = "step"
 EXPONENT = 498  # of two: squares of larger and of smaller numbers are scaled first
 
-# The order in which the states of a seed's repeats decide the state of the seed.
-STATES = ("failed", "ok", "lost", "running", "stopped", "pending")
+# The order in which the states of a seed's repeats or folds decide the state of the seed.
+STATES = ("failed", "lost", "running", "stopped", "pending", "ok")
 
 
 def frame(store: Store) -> pd.DataFrame:
@@ -77,15 +77,17 @@ def summary(
     *,
     level: float = 0.95,
     ratio: float | None = None,
+    folds: int = 0,
 ) -> pd.DataFrame:
     """Return one row per task, variant and metric of `frame`: the mean over converged seeds beside how many were not.
 
     Columns: task, variant, metric, n, mean, sd, low, high (Student t at `level`), min, max, missing, planned,
-    ok, failed, lost, pending, over, level, method. All counts are of seeds: repeats are averaged within their
-    seed first, and a seed with a failed repeat is failed. planned = ok + failed + lost + pending.
+    ok, failed, lost, pending, over, level, method. All counts are of seeds: repeats and folds are averaged within
+    their seed first, and a seed of which one failed is failed. planned = ok + failed + lost + pending.
     n = ok - missing, where `missing` seeds converged without a finite value of this metric. sd and interval
     are NaN at n = 1, everything is at n = 0; `method` says why. `over` is the label that belongs beside the
-    mean: "seeds", or "converged seeds" when some failed. ratio: see `test_to_train`.
+    mean: "seeds", or "converged seeds" when some failed. ratio: see `test_to_train`. folds: into how many the data are
+    cut; low and high are then over seeds and folds (see `sweep.stats.summarise`), also at n = 1.
     """
     names = list(metrics) if metrics is not None else metric_names(table)
     unknown = [name for name in names if name not in table.columns]
@@ -94,7 +96,7 @@ def summary(
             f"no run reports {unknown[0]!r}",
             hint="reported: " + (", ".join(metric_names(table)) or "nothing"),
         )
-    return pd.DataFrame(_summary_rows(table, names, level, ratio), columns=SUMMARY)
+    return pd.DataFrame(_summary_rows(table, names, level, ratio, folds), columns=SUMMARY)
 
 
 SUMMARY = (
@@ -103,15 +105,17 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def _summary_rows(table: pd.DataFrame, names: list[str], level: float, ratio: float | None) -> Iterator[dict[str, Any]]:
+def _summary_rows(
+    table: pd.DataFrame, names: list[str], level: float, ratio: float | None, folds: int
+) -> Iterator[dict[str, Any]]:
     for (task, variant), cell in cells(table):
         states = seed_states(cell["seed"].tolist(), cell["status"].tolist())
         counts = state_counts(states.values())
         for name in names:
-            _, numbers = seed_values(cell, name)
+            _, numbers = fold_values(cell, name, folds) if folds else seed_values(cell, name)
             yield {
                 "task": task, "variant": variant, "metric": name, **_described(numbers, level, ratio),
-                "missing": counts["ok"] - numbers.size, **counts,
+                "missing": counts["ok"] - len(numbers), **counts,
                 "over": "converged seeds" if counts["failed"] else "seeds",
             }  # fmt: skip
 
@@ -133,7 +137,7 @@ def _described(numbers: Floats, level: float, ratio: float | None) -> dict[str, 
 
 
 def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
-    """Return the state of each seed from its repeats': failed if any failed, else ok if any is, and so on."""
+    """Return the state of each seed from its repeats' or folds': failed if any failed, ok if all are, and so on."""
     states: dict[int, str] = {}
     for seed, state in zip(seeds, status, strict=True):
         old = states.get(seed)
@@ -144,13 +148,16 @@ def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
 def test_to_train(members: Iterable[Member], vary: Sequence[str]) -> float | None:
     """Return n_test/n_train where every seed has a split of its own and all records say how many examples it has.
 
-    None where the split is the same for all, or where that is not known.
+    None where the split is the same for all, or where that is not known. Of folds, what follows from their number then.
     """
-    held = [m.record.result.get("examples") for m in members if m.status == "ok" and m.record]
-    if "split" not in vary or not held or not all(isinstance(one, Mapping) for one in held):
-        return None
+    every = list(members)
+    folds = max((m.folds for m in every), default=0)
+    unknown = 1 / (folds - 1) if folds else None
+    held = [m.record.result.get("examples") for m in every if m.status == "ok" and m.record]
+    if ("split" not in vary and not folds) or not held or not all(isinstance(one, Mapping) for one in held):
+        return unknown
     ratios = [one.get("test", 0) / one["train"] for one in held if one and one.get("train")]
-    return max(ratios) if len(ratios) == len(held) and min(ratios) > 0 else None
+    return max(ratios) if len(ratios) == len(held) and min(ratios) > 0 else unknown
 
 
 def by_cell(members: Iterable[Member]) -> dict[tuple[str, str], list[Member]]:
@@ -162,9 +169,8 @@ def by_cell(members: Iterable[Member]) -> dict[tuple[str, str], list[Member]]:
 
 
 def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """Return which runs of one variant and task enter a mean: the ok ones of seeds without a failed repeat."""
-    broken = np.isin(seeds, seeds[status == "failed"])
-    return np.asarray((status == "ok") & ~broken)
+    """Return which runs of one variant and task enter a mean: those of seeds whose repeats or folds are all ok."""
+    return np.asarray(~np.isin(seeds, seeds[status != "ok"]))
 
 
 def state_counts(states: Iterable[str]) -> dict[str, int]:
@@ -175,12 +181,14 @@ def state_counts(states: Iterable[str]) -> dict[str, int]:
 
 
 def values_by_seed(seeds: npt.ArrayLike, values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return (seeds ascending, one number each): finite values only, repeats averaged within their seed.
+    """Return (seeds ascending, one number each): repeats and folds averaged within their seed.
 
-    The caller owes the reader the count of what is left out: `summary` calls it `missing`.
+    A seed with a value that is not finite is left out, and the caller owes the reader their count: `summary` calls it
+    `missing`.
     """
-    kept = np.isfinite(values)
-    labels, numbers = np.asarray(seeds, dtype=np.int64)[kept], values[kept]
+    labels = np.asarray(seeds, dtype=np.int64)
+    kept = ~np.isin(labels, labels[~np.isfinite(values)])
+    labels, numbers = labels[kept], values[kept]
     if numbers.size == 0:
         return labels, numbers
     if np.unique(labels).size == labels.size:
@@ -193,6 +201,18 @@ def run_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], 
     """Return (seeds, values) of the converged runs among the rows of one variant and task of `frame`, NaN for none."""
     seeds, kept = cell["seed"].to_numpy(), converged(cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str))
     return seeds[kept], cell[metric].to_numpy(np.float64)[kept] if metric in cell else np.full(kept.sum(), math.nan)
+
+
+def fold_values(cell: pd.DataFrame, metric: str, folds: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Return (seeds ascending, values (seeds, folds)) of `run_values`, less the seeds that `seed_values` leaves out.
+
+    The rows are sorted by seed and fold, as in `frame`; of several runs of a fold, variants of one group, the mean.
+    """
+    seeds, values = run_values(cell, metric)
+    labels = np.unique(seeds)
+    table = values.reshape(labels.size, folds, -1).mean(axis=2)
+    kept = np.isfinite(table).all(axis=1)
+    return labels[kept], table[kept]
 
 
 def seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:

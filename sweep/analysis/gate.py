@@ -60,6 +60,11 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
             where="--require", hint=f'give the margin as a number: "{gate.metric} {gate.side} base {sign} 0.1"',
         )  # fmt: skip
     held = [candidate] if fixed else [base, candidate]
+    if cut := [arm for arm in held if arm.folds]:
+        raise StatisticsError(
+            "a gate holds seeds against each other, and these runs are cross-validated", where=cut[0].directory,
+            hint="compare without --require, or train without folds",
+        )  # fmt: skip
     unfinished = sum(arm.unfinished + arm.missing(gate.metric) for arm in held)
     made = decide(
         gate, old, new, paired=paired, deterministic=all(arm.deterministic for arm in held),

@@ -288,7 +288,8 @@ class Overview:
     medians: tuple[Median, ...] = ()
     across: tuple[Across, ...] = ()
     vary: tuple[str, ...] = ()
-    ratio: float | None = None  # n_test/n_train, where every seed has a split of its own
+    ratio: float | None = None  # n_test/n_train, where every seed has a split of its own, or each fold
+    folds: int = 0
     variants: Mapping[str, Variant] = field(default_factory=dict)  # by folder, in planned order
     identical: tuple[tuple[str, ...], ...] = ()  # runs of different seeds that gave the very same result
     shared: tuple[Shared, ...] = ()  # files below the launch folder that several runs wrote

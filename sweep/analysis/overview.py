@@ -19,7 +19,7 @@ from sweep.analysis.model import Adopted, Cause, Counts, Overview, Row, Together
 from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.parts import Parts
 from sweep.analysis.spread import medians, spreads
-from sweep.analysis.together import MOST_READ, together
+from sweep.analysis.together import MOST_READ, finished, together
 from sweep.stats import clopper_pearson
 from sweep.stats.sample import check_level
 from sweep.store import Member, Store
@@ -58,10 +58,13 @@ def overview(
     parts = Parts()
 
     def rows_of(metrics: Sequence[str]) -> tuple[Row, ...]:
-        rows = _rows(table, metrics, primary, label, declared, level, ratio)
+        summary = frames.summary(table, metrics, level=level, ratio=ratio, folds=manifest.folds)
+        rows = _rows(summary, metrics, primary, label, declared)
         if manifest.adopted:
             rows = tuple(replace(row, failure_high=1.0) for row in rows)
-        return tuple(_marked(rows, table, paired=not manifest.numbered))
+        # Where splits of the same data vary, the test behind the mark would have the wrong level.
+        resplit = manifest.folds or "split" in vary
+        return rows if resplit else tuple(_marked(rows, table, paired=not manifest.numbered))
 
     ordered = by_split(names, primary)
     rows = Parts().made("", lambda: rows_of(ordered), None)
@@ -92,7 +95,8 @@ def overview(
         device=str(manifest.experiment.get("device", "")),
         threads=int(manifest.experiment.get("threads", 1)),
         seeds=tuple(sorted(manifest.seeds)),
-        repeats=int(manifest.experiment.get("repeats", 1)),
+        repeats=1 if manifest.folds else int(manifest.experiment.get("repeats", 1)),
+        folds=manifest.folds,
         extensions=manifest.extensions,
         until=dict(manifest.until),
         seed_log=tuple(asdict(entry) for entry in manifest.seed_log),
@@ -160,15 +164,12 @@ def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
 
 
 def _rows(
-    table: pd.DataFrame,
+    summary: pd.DataFrame,
     names: Sequence[str],
     primary: str,
     label: Mapping[tuple[str, str], str],
     declared: Mapping[str, str],
-    level: float,
-    ratio: float | None,
 ) -> tuple[Row, ...]:
-    summary = frames.summary(table, names, level=level, ratio=ratio)
     records: list[dict[str, Any]] = summary.to_dict("records")  # type: ignore[assignment]  # names are str
     found = {(r["metric"], r["task"], r["variant"]): r for r in records}
     return tuple(
@@ -232,9 +233,10 @@ def _ensembles(
     cells = frames.by_cell(members)
     made = []
     for cell, its in cells.items() if len(cells) <= MOST_READ else ():
-        splits = {split for m in its if m.status == "ok" and m.repeat == 0 for split in store.splits(m)}
+        ready = finished(its)
+        splits = {split for m in ready for split in store.splits(m)}
         wanted = primary.partition("/")[0]
         split = wanted if wanted in splits else "test" if "test" in splits else min(splits, default="")
-        if split and sum(m.status == "ok" and m.repeat == 0 for m in its) > 1:
+        if split and len(ready) > 1:
             made.append(together(store, its, label=label[cell], split=split, declared=declared))
     return tuple(made)

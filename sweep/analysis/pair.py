@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.analysis.arms import Arm, ratio_of
+from sweep.analysis.arms import Arm, folds_of, ratio_of
 from sweep.analysis.comparison import Looks, Pair, Side, Verdict
 from sweep.analysis.examples import Examples, examples_of
 from sweep.analysis.planning import planned
 from sweep.analysis.remarks import Remark
 from sweep.goals import Goal
 from sweep.stats import (
+    Difference,
     Superiority,
     TwoWay,
     WinRate,
     difference,
     equivalence,
     failure_difference,
+    fold_difference,
     hedges_g,
     mirrored,
     not_separated,
@@ -30,7 +32,6 @@ from sweep.stats import (
     reading,
     sequence_interval,
     sign_flip_test,
-    summarise,
     superiority,
     two_way_difference,
     two_way_interval,
@@ -42,6 +43,7 @@ from sweep.stats.sample import unit
 
 Floats = npt.NDArray[np.float64]
 MOST = 100_000  # pairs of one comparison
+EQUIVALENCE = 0.90  # level of the interval behind two one-sided tests at .05
 MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
 MOST_COMPARED = 30  # arms of a task: 435 pairs; of more, the best is a question for `sweep compare`
 
@@ -83,14 +85,12 @@ def pair(
 ) -> Pair:
     """Return all of one pair that does not depend on the others. each: the level of simultaneous intervals."""
     first, second = converged(a, b, metric, paired=paired)
-    there = bool(first.size and second.size)
-    both = there and min(first.size, second.size) > 1
-    found = difference(first, second, paired=paired, level=level) if there else None
-    again = difference(first, second, paired=paired, level=each) if there else None
-    looks, resplit = looks_of(a, b), "split" in (*a.vary, *b.vary)
+    both = min(first.size, second.size) > 1
+    folds = folds_of(a, b)
+    looks, resplit = looks_of(a, b), bool(folds) or "split" in (*a.vary, *b.vary)
     ratio = ratio_of((a, b), "equivalence" if margin is not None else "")
-    if found is not None and again is not None and ratio is not None:
-        found, again = over_splits(found, ratio, level), over_splits(again, ratio, each)
+    found, again = (difference_of(a, b, metric, paired=paired, level=one) for one in (level, each))
+    equal = difference_of(a, b, metric, paired=paired, level=EQUIVALENCE) if margin is not None else None
     interval, simultaneous = found.interval if found else None, again.interval if again else None
     sequenced = bool(looks and paired and first.size and not resplit)
     if sequenced:
@@ -106,14 +106,29 @@ def pair(
         difference=found, interval=interval, simultaneous=simultaneous, sequenced=sequenced, p_holm=None,
         permutation=permutation, superiority=better, wins=wins, reading=None if resplit else _reading(better),
         effect=hedges_g(first, second, paired=paired, level=level, ratio=ratio)
-        if both and (ratio is not None or not resplit) else None,
-        equivalence=equivalence(first, second, margin, paired=paired, ratio=ratio)
-        if there and margin is not None else None,
+        if both and not folds and (ratio is not None or not resplit) else None,
+        equivalence=equivalence(equal, margin) if equal is not None and margin is not None else None,
         failures=failure_difference(a.failed, a.finished, b.failed, b.finished, level)
         if failing and a.finished and b.finished else None,
         examples=_examples(a, b, metric, paired, level) if permute and both else None,
-        looks=looks, resplit=resplit, ratio=ratio,
+        looks=looks, resplit=resplit, ratio=ratio, folds=folds,
     )  # fmt: skip
+
+
+def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) -> Difference | None:
+    """Return the difference of two arms with the interval that their design asks for; None where one has no value."""
+    first, second = converged(a, b, metric, paired=paired)
+    if not (first.size and second.size):
+        return None
+    ratio = ratio_of((a, b))
+    if folds_of(a, b) and ratio is not None:
+        seeds = [[*arm.values[metric]] for arm in (a, b)]
+        if paired:
+            seeds = [[seed for seed in seeds[0] if seed in b.values[metric]]] * 2
+        one, two = (arm.table(metric, each) for arm, each in zip((a, b), seeds, strict=True))
+        return fold_difference(one, two, ratio, paired=paired, level=level)
+    found = difference(first, second, paired=paired, level=level)
+    return found if ratio is None else over_splits(found, ratio, level)
 
 
 def tested(pair: Pair) -> float | None:
@@ -172,13 +187,12 @@ def _reading(found: Superiority | None) -> Reading | None:
 
 
 def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
-    values = arm.outcomes(metric, [*arm.values.get(metric, {})])
-    made = summarise(values, level, ratio=arm.ratio) if values.size else None
+    made = arm.summary(metric, level)
     best = None if made is None or goal is None else made.max if goal == "max" else made.min
     return Side(
         name=arm.name, planned=len(arm.states), ok=arm.count("ok"), lost=arm.count("lost"),
         failed=None if arm.adopted and not arm.failed else arm.failed,
-        pending=arm.count("pending", "running", "stopped"), missing=arm.missing(metric), n=values.size,
+        pending=arm.count("pending", "running", "stopped"), missing=arm.missing(metric), n=made.n if made else 0,
         mean=made.mean if made else None, sd=made.sd if made else None, low=made.low if made else None,
         high=made.high if made else None, best=best, extensions=arm.extensions,
     )  # fmt: skip

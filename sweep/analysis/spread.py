@@ -51,7 +51,7 @@ def spreads(
         found = _of_seeds(rows, metric, label[cell], goal, vary, level)
         if found is not None:
             made = _of_examples(store, of[cell], metric, found, level) if len(of) <= MOST_READ else found
-            yield _of_repeats(rows, metric, made, level)
+            yield made if of[cell][0].folds else _of_repeats(rows, metric, made, level)
 
 
 def _of_seeds(

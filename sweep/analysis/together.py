@@ -12,7 +12,7 @@ from sweep.ensemble.assess import BY_CONSTRUCTION
 from sweep.ensemble.gather import BUDGET, PREDICTIONS, read
 from sweep.ensemble.members import Members
 from sweep.errors import SweepError
-from sweep.store import Member, Store
+from sweep.store import Member, Store, by_seed
 
 MOST_READ = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 
@@ -22,7 +22,7 @@ def together(
 ) -> Together:
     """Score the ensemble of one variant and task on `split`; its `reason` is set where it cannot be built.
 
-    members: all planned runs of the cell; those that are ok count, the first repeat of each seed.
+    members: all planned runs of the cell; those that are ok count, see `by_seed`.
     """
     first = members[0]
     planned = len({member.seed for member in members})
@@ -39,7 +39,7 @@ def together(
 
 
 def finished(members: Iterable[Member]) -> list[Member]:
-    return [m for m in members if m.status == "ok" and m.repeat == 0 and m.record is not None]
+    return [m for m in by_seed(members) if m.status == "ok" and m.record is not None]
 
 
 def cell(store: Store, members: Sequence[Member], split: str) -> Members | Remark:
@@ -49,7 +49,7 @@ def cell(store: Store, members: Sequence[Member], split: str) -> Members | Remar
     if len(having) < len(chosen):
         of = {"without": len(chosen) - len(having), "of": len(chosen), "split": split}
         return Remark("members without predictions", of)
-    size = sum(m.record.artifacts[name].bytes for m in having if m.record)
+    size = sum(file.bytes for m in having for file in m.artifacts(name))
     if size > BUDGET:
         return Remark("too many predictions", {"bytes": size})
     try:

@@ -100,6 +100,11 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
     help="Let only these random streams differ between seeds: init, order, augment, dropout, split. For example "
     "order,dropout.",
 )
+@click.option(
+    "--folds",
+    type=int,
+    help="Cut the data into this many folds: each seed is trained once per fold and tested on it, for example 5.",
+)
 @_metrics
 @click.option(
     "--seed-env",
@@ -129,6 +134,7 @@ def run(
     seeds: str | None,
     deterministic: bool | None,
     vary: str | None,
+    folds: int | None,
     metrics: str | None,
     seed_env: str | None,
     out: str | None,
@@ -156,11 +162,13 @@ def run(
     those that are there.
 
     After -- comes any program, as you would type it. {seed}, {dir} (the run's own folder), {device}, {run_id} and
-    {params.NAME} are replaced in it.
+    {params.NAME} are replaced in it, and with --folds {fold} and {folds}.
     """
     command = seeded(ctx.obj["command"], seed_env)
     if vary is not None:
         overrides = (*overrides, f"vary=[{vary}]")
+    if folds is not None:
+        overrides = (*overrides, f"folds={folds}")
     if cwd is not None:
         overrides = (*overrides, f"cwd={cwd}")
     if allow_shared:

@@ -132,10 +132,18 @@ def lanes(raw: Any) -> Any:
 
 
 def vectorize(raw: Any) -> Any:
+    return _off_or_number(raw, 4096)
+
+
+def folds(raw: Any) -> Any:
+    return _off_or_number(raw, 1000)
+
+
+def _off_or_number(raw: Any, most: int) -> int:
     if raw in ("off", 0) and not isinstance(raw, bool):
         return 0
-    if isinstance(raw, bool) or not isinstance(raw, int) or not 2 <= raw <= 4096:
-        wrong(f"must be off or a whole number from 2 to 4096, not {show(raw)}")
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 2 <= raw <= most:
+        wrong(f"must be off or a whole number from 2 to {most}, not {show(raw)}")
     return raw
 
 

@@ -121,7 +121,9 @@ class Config(Part):
         default=None, description="module:name of a function train(run, **params)"
     )
     command: Annotated[tuple[str, ...] | None, BeforeValidator(rules.command)] = Field(
-        default=None, description="the command of any program; {seed}, {dir}, {device} and {run_id} are replaced"
+        default=None,
+        description="the command of any program; {seed}, {dir}, {device} and {run_id} are replaced, "
+        "and with folds {fold} and {folds}",
     )
     params: dict[str, Any] = Field(
         default_factory=dict, description="arguments of recipe or train; those left out keep their defaults"
@@ -194,6 +196,11 @@ class Config(Part):
         le=10_000,
         description="how often each seed is trained, to measure the noise that no seed controls",
     )
+    folds: Annotated[int, BeforeValidator(rules.folds)] = Field(
+        default=0,
+        description="cut the data into so many folds: each seed is trained once per fold and tested on it; off or 2 to "
+        "1000",
+    )
     until: Annotated[str | None, BeforeValidator(rules.until)] = Field(
         default=None, description='add seeds until "test/accuracy ± 0.005" or "test/accuracy: A > B"'
     )
@@ -225,6 +232,10 @@ class Config(Part):
             )
         if self.collect is not None and self.command is None:
             rules.wrong("collect is for a command", "a recipe and a function report their metrics themselves")
+        if self.folds:
+            given = {"repeats": self.repeats > 1, "vary: [split]": "split" in self.vary, "until": bool(self.until)}
+            for other in (name for name, there in given.items() if there):
+                rules.wrong(f"folds and {other} exclude each other", "keep one of the two")
         if self.max_seeds is not None and self.until is None:
             rules.wrong("max_seeds does nothing without until", 'for example until: "test/accuracy ± 0.005"')
         if self.max_seeds is not None and self.max_seeds < len(self.seeds):

@@ -170,7 +170,7 @@ def _of_specs(a: Origin, b: Origin) -> Iterator[tuple[Answer, Field]]:
             yield Answer.NOT_EXPECTED, (name, *values)
         elif name == "data" and "" in values:  # data that could not be identified: perhaps the same
             yield Answer.UNKNOWN, (name, *values)
-        elif name != "repeat":  # it only counts the copies
+        elif name != "repeat" or "folds" in left:  # without folds it only counts the copies
             yield Answer.DIFFERENT_EXPERIMENT, (name, *values)
 
 

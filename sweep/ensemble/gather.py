@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from sweep.ensemble.members import Members, refuse_missing, stack
 from sweep.errors import EnsembleError, SweepError
 from sweep.seeds import natural
-from sweep.store import Member, Store
+from sweep.store import Member, Store, by_seed
 from sweep.variants import variants_of
 
 BUDGET = 256 << 20  # bytes of matched predictions that are kept for a store
@@ -62,13 +62,13 @@ def choose(
     task: str | None = None,
     members: Sequence[str | int] | None = None,
 ) -> Chosen:
-    """Return the runs of one variant and task, one per seed (repeats repeat a member, they do not add one).
+    """Return the runs of one variant and task, one per seed: its first repeat, or one that stands for its folds.
 
     variant, task: needed when the directory has several; a part of the name is enough. members: seeds or
     labels (`seed42`) to choose.
     Raises EnsembleError naming what there is.
     """
-    runs = [one for one in store.scan() if one.repeat == 0]
+    runs = by_seed(store.scan())
     variants = variants_of((one.variant for one in runs), store.manifest)
     called = {folder: one.label or folder for folder, one in variants.items()}
     asked = next((folder for folder, one in variants.items() if variant == one.letter), variant)
@@ -125,7 +125,7 @@ def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Member
     content of their files.
     """
     name = PREDICTIONS.format(split=split)
-    files = [(label, one.record.artifacts[name]) for label, one in runs if one.record is not None]
+    files = [(label, file) for label, one in runs for file in one.artifacts(name)]
     kept, key = _kept.setdefault(store, {}), (split, *((label, file.sha256) for label, file in files))
     found = kept.pop(key, None)
     if found is None:

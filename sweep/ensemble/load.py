@@ -113,6 +113,11 @@ def load(
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """Return what `load_ensemble` does, with the rows it was checked on. say: is given what would be imported."""
+    if store.manifest.folds:
+        raise EnsembleError(
+            "each of its models was trained without one fold of the data", where=str(store.path),
+            hint="sweep ensemble scores them; to serve models, train without folds in another directory",
+        )  # fmt: skip
     runs = tuple((label, one) for label, one in chosen.runs if store.has(one, WEIGHTS))
     bare = tuple((label, f"saved no {WEIGHTS}") for label, one in chosen.runs if not store.has(one, WEIGHTS))
     missing = (*chosen.missing, *bare)

@@ -87,7 +87,9 @@ def items(store: Store, name: str, *, ks: Sequence[int] = (), level: float = 0.9
         cells.setdefault((member.task, member.variant), []).append(member)
     found = []
     for (task, variant), members in sorted(cells.items()):
+        wanting = {m.seed for m in members if m.folds and m.status != "ok"}  # of an incomplete seed items are missing
         having = [m for m in members if m.status == "ok" and store.has(m, SCORES.format(name=name))]
+        having = [m for m in having if m.seed not in wanting]
         if having:
             found.append(_cell(store, name, task, variant, members, having, ks, level))
     if not found:

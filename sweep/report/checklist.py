@@ -122,6 +122,7 @@ def methods(found: Report) -> str:
     row: Row | None = next(iter(found.primary_rows), None)
     how = f" Intervals are {percent(found.level)} confidence intervals of the mean ({row.method})." if row else ""
     repeats = f", each {found.repeats} times" if found.repeats > 1 else ""
+    repeats += f", each on the {found.folds} folds of a cross-validation" if found.folds else ""
     variants = len({each.variant for each in found.rows})
     each = f"each of {variants} configurations" if variants > 1 else "the model"
     if found.mode == ADOPTED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +68,7 @@ def members(
     goals: Mapping[str, str] | None = None,
     vary: Sequence[str] = (),
     ratio: float | None = None,
+    folds: int = 0,
     called: Mapping[Cell, str] | None = None,
     size: Size = "screen",
 ) -> Figure:
@@ -75,9 +77,9 @@ def members(
     Parameters
     ----------
     table : `frames.frame`
-        Repeats are averaged within their seed. Seeds without a value are counted in the row's words; they are never
-        drawn at a place that they do not have. A row with one seed has no interval.
-    ratio : see `frames.test_to_train`
+        Repeats and folds are averaged within their seed. Seeds without a value are counted in the row's words; they are
+        never drawn at a place that they do not have. A row with one seed has no interval.
+    ratio, folds : see `frames.summary`
     called : (task, variant) -> what to call it
     size : preset of `drawing.SIZES`
 
@@ -86,7 +88,7 @@ def members(
     StatisticsError
         No run reports the metric, or no axis can hold its values.
     """
-    summary = frames.summary(table, [metric], level=level, ratio=ratio)
+    summary = frames.summary(table, [metric], level=level, ratio=ratio, folds=folds)
     goal = direction(metric, goals)
     rows: list[Any] = list(summary.itertuples())
     name = called or labels_of((row.task, row.variant) for row in rows)
@@ -98,7 +100,7 @@ def members(
     values = [frames.seed_values(table.iloc[grouped[row.task, row.variant]], metric) for row in rows]
     if any(its.size and unit(its) != 1 for _, its in values):
         raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
-    over = scope(metric, vary, ratio, converged=any(row.failed for row in rows))
+    over = scope(metric, vary, ratio, folds, converged=any(row.failed for row in rows))
     more = f"; {left_out} more variants are not drawn" if left_out > 0 else ""
     under = wrapped(_named(metric, goal), size)
     with style(size):
@@ -152,7 +154,7 @@ def _row(axes: Axes, place: int, row: Any, seeds: npt.NDArray[np.int64], its: Fl
     elif its.size:
         at, height = _density(its)
         axes.fill_between(at, place + 0.06, place + 0.06 - 0.42 * height, color=MEASURED, alpha=0.35, lw=0)
-    if row.n > 1:
+    if math.isfinite(row.low):
         axes.plot([row.low, row.high], [place + 0.2] * 2, "-", color=MEASURED, lw=2.4, solid_capstyle="butt")
     if row.n:
         axes.plot([row.mean], [place + 0.2], "D", ms=6, mec="none", color=MEASURED)

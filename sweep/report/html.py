@@ -74,7 +74,7 @@ def render(report: Report, store: Store, members: Sequence[Member], comparison: 
     style, script = _asset("report.css"), _asset("report.js")
     table = frames.frame_of(members)
     draw = partial(figures.members, table, level=report.level, called=report.called, vary=report.vary,
-                   goals=store.manifest.config.get("goals"), ratio=report.ratio)  # fmt: skip
+                   goals=store.manifest.config.get("goals"), ratio=report.ratio, folds=report.folds)  # fmt: skip
     varied = {row.metric for row in report.rows if row.n and row.sd != 0}
     rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
     causes, parts, said = _grouped(report), Parts(), standing(report)

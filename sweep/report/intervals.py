@@ -29,6 +29,7 @@ def negated(interval: Interval) -> Interval:
 
 def short(method: Method) -> str:
     """Return the name of a method without what it is over."""
-    return {Method.PAIRED_T: "paired t", Method.WELCH: "Welch t", Method.SEQUENCE: "t confidence sequence"}.get(
-        method, str(method)
-    )
+    return {
+        Method.PAIRED_T: "paired t", Method.WELCH: "Welch t", Method.SEQUENCE: "t confidence sequence",
+        Method.PAIRED_T_FOLDS: "paired t by Nadeau & Bengio", Method.WELCH_FOLDS: "t by Nadeau & Bengio",
+    }.get(method, str(method))  # fmt: skip

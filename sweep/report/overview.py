@@ -226,6 +226,7 @@ def _warnings(report: Report, most: int | None = None) -> Iterator[Note]:
 
 def _details(report: Report) -> Iterator[Note]:
     repeats = f", {report.repeats} repeats each" if report.repeats > 1 else ""
+    repeats += f", {report.folds} folds each" if report.folds else ""
     pairs = [
         ("result", report.result),
         ("mode", report.how),

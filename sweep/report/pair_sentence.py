@@ -22,6 +22,8 @@ def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
 
 def over(pair: Pair) -> str:
     """Return what a difference is over."""
+    if pair.folds:
+        return f"{'converged ' * (pair.failures is not None)}seeds and {pair.folds} folds, for new data"
     if pair.failures is not None:
         return "converged pairs only" if pair.paired else "converged seeds only"
     return "pairs of seeds" if pair.paired else "seeds"
@@ -134,6 +136,8 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
     if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
         looks = f" ({unadjusted(pair.looks)})" if pair.looks else ""
         text += f" They are equivalent within ± {number(pair.equivalence.margin, digits=12)}{looks}."
+    elif 0 not in pair.interval and pair.folds and min(found.n_a, found.n_b) == 1:
+        text += " Another seed may reverse it: one seed is no evidence about the configurations."
     elif 0 not in pair.interval and family > 1:
         text += " It is not significant after Holm correction."
     return text
@@ -144,7 +148,7 @@ def _method(pair: Pair) -> str:
     if interval is None or found is None:
         return ""
     count = plural(found.n_a, "seed") if found.paired else f"{found.n_a} and {found.n_b} seeds"
-    return f"{short(interval.method)} over {count}"
+    return f"{short(interval.method)} over {count}" + (f" and {found.folds} folds" if found.folds else "")
 
 
 def _by(pair: Pair, goal: Goal | None) -> str:

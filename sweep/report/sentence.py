@@ -17,9 +17,19 @@ from sweep.words import plural, shown
 Averaged = TypeVar("Averaged", Row, Side)
 
 
-def scope(metric: str, vary: Sequence[str] = (), ratio: float | None = None, *, converged: bool = False) -> str:
-    """Return what an interval over seeds holds fixed: "this split and test set", and for val and train alike."""
+def scope(
+    metric: str, vary: Sequence[str] = (), ratio: float | None = None, folds: int = 0, *, converged: bool = False,
+    single: bool = False,
+) -> str:  # fmt: skip
+    """Return what an interval over seeds holds fixed: "this split and test set", and for val and train alike.
+
+    single: there is one seed, and the interval is over folds alone.
+    """
     over = "over converged seeds" if converged else "over seeds"
+    if folds and ratio is not None:
+        how = f"Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
+        over = "for this seed, over" if single else f"{over} and"
+        return f"{over} {folds} folds of this data set, for new data; {how}"
     split = metric.partition("/")[0] if "/" in metric else ""
     if "split" in vary:
         if ratio is not None:
@@ -61,7 +71,10 @@ def headline(report: Overview, row: Row) -> Headline:
     """
     met = _met(report, row)
     failed = met["used"] - met["n"] if met is not None else row.failed
-    over = scope("" if row.adopted else row.metric, report.vary, report.ratio, converged=failed > 0)
+    over = scope(
+        "" if row.adopted else row.metric, report.vary, report.ratio, report.folds, converged=failed > 0,
+        single=row.n == 1,
+    )  # fmt: skip
     of = (f"{shown(row.label)}: " if row.label else "") + shown(row.metric)
     name = f"{of} of converged runs" if failed else of
     if met is not None:

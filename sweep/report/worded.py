@@ -56,7 +56,7 @@ class Report(Overview):
     @property
     def over(self) -> str:
         """Say what the interval of the primary metric is over, and for which target it holds."""
-        return scope("" if self.mode == ADOPTED else self.primary, self.vary, self.ratio)
+        return scope("" if self.mode == ADOPTED else self.primary, self.vary, self.ratio, self.folds)
 
     @property
     def how(self) -> str:

@@ -145,7 +145,7 @@ def _evidence(made: Assessment) -> Table:
         )
     ci = f"{percent(made.level)} CI"
     both = any(one.calibrated for one in made.differences)
-    said = ["examples: paired, given these members; seeds: delete-one jackknife, this split and test set"]
+    said = ["examples: paired, given these members; seeds: delete-one jackknife, these test examples"]
     if both:
         said.append("° both sides calibrated, each on examples it is not scored on")
     elif made.kind == "classification":

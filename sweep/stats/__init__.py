@@ -13,6 +13,7 @@ from sweep.stats.compare import bonferroni_level as bonferroni_level
 from sweep.stats.compare import difference as difference
 from sweep.stats.compare import equivalence as equivalence
 from sweep.stats.compare import failure_difference as failure_difference
+from sweep.stats.compare import fold_difference as fold_difference
 from sweep.stats.compare import hedges_g as hedges_g
 from sweep.stats.compare import holm as holm
 from sweep.stats.compare import not_separated as not_separated

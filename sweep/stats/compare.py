@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, resampled, t_quantile
+from sweep.stats.interval import Interval, fold_error, resampled, t_quantile
 from sweep.stats.method import SPLITS, Method
 from sweep.stats.sample import Floats, bisected, check_level, mean, rounding, sample, variance
 
@@ -27,7 +27,7 @@ class Difference:
 
     interval: None when an arm has one seed. error, df: standard error and degrees of freedom, None likewise.
     p: None also when nothing varies, for then there is no spread to test against (the interval has width 0).
-    correlation: between the arms over seeds, in paired designs where both vary.
+    correlation: between the arms over seeds, in paired designs where both vary. folds: that it is over as well.
     """
 
     estimate: float
@@ -40,11 +40,19 @@ class Difference:
     paired: bool
     method: Method
     correlation: float | None = None
+    folds: int = 0
 
     @property
     def attainable(self) -> float:
-        """Return the smallest two-sided p that the exact test of these seeds can give: see `attainable`."""
-        return attainable(self.n_a, None if self.paired else self.n_b)
+        """Return the smallest two-sided p that the exact test of these seeds can give: see `attainable`.
+
+        0 over the folds of several seeds: each fold is a mean over many examples, which has no two modes.
+        """
+        return (
+            0.0
+            if self.folds and min(self.n_a, self.n_b) > 1
+            else attainable(self.n_a, None if self.paired else self.n_b)
+        )
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,28 @@ def over_splits(found: Difference, ratio: float, level: float = 0.95) -> Differe
     return replace(found, error=error, interval=interval, p=p, method=method)
 
 
+def fold_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, ratio: float, *, paired: bool, level: float = 0.95
+) -> Difference:
+    """Return mean(A) - mean(B) over seeds and the same folds of one data set, for new data, by `fold_error`.
+
+    a: shape (seeds, folds), b: (seeds', folds), column j the same fold in both. paired: row i is the same seed, too.
+    StatisticsError where the numbers of folds differ, or of paired seeds.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape[1:] != second.shape[1:] or (paired and first.shape != second.shape):
+        raise StatisticsError(f"A has shape {first.shape} and B {second.shape}: (seeds, folds) of the same folds")
+    noise = rounding(sample(first.ravel(), name="A"), sample(second.ravel(), name="B"))
+    gaps = first.mean(axis=0) - second.mean(axis=0)
+    seeds = [(first - second).mean(axis=1)] if paired else [first.mean(axis=1), second.mean(axis=1)]
+    steady = (np.full_like(each, np.median(each)) if np.ptp(each) <= noise else each for each in (gaps, *seeds))
+    gaps, *seeds = steady
+    error, df = fold_error(gaps, [each for each in seeds if each.size > 1], ratio)
+    method = Method.PAIRED_T_FOLDS if paired else Method.WELCH_FOLDS
+    interval, p = _student(mean(gaps), error, df, level, method)
+    return Difference(mean(gaps), interval, p, error, df, len(first), len(second), paired, method, folds=gaps.size)
+
+
 def _student(estimate: float, error: float, df: float, level: float, method: Method) -> tuple[Interval, float | None]:
     half = t_quantile(df, 1 - check_level(level) / 2) * error
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else None
@@ -171,19 +201,15 @@ def correlation(a: Floats, b: Floats) -> float | None:
     return max(-1.0, min(1.0, shared / spread))
 
 
-def equivalence(
-    a: npt.ArrayLike, b: npt.ArrayLike, margin: float, *, paired: bool, alpha: float = 0.05, ratio: float | None = None
-) -> Equivalence:
+def equivalence(found: Difference, margin: float) -> Equivalence:
     """Two one-sided tests (Schuirmann 1987): equivalent when the 1 - 2α interval lies inside ± margin.
 
-    "different" when it lies wholly outside on one side, "undecided" otherwise or without an interval. The
-    margin is the user's: no default can know what matters. ratio: n_test/n_train of random splits (`over_splits`).
+    found: a difference at the level 1 - 2α. "different" when it lies wholly outside on one side, "undecided" otherwise
+    or without an interval. The margin is the user's: no default can know what matters.
     StatisticsError unless the margin is positive and finite.
     """
     if not (math.isfinite(margin) and margin > 0):
         raise StatisticsError(f"margin {margin!r} is not a positive number", hint="for example 0.005")
-    found = difference(a, b, paired=paired, level=1 - 2 * alpha)
-    found = found if ratio is None else over_splits(found, ratio, 1 - 2 * alpha)
     interval = found.interval
     if interval is None or found.df is None or found.error is None:
         return Equivalence("undecided", margin, None, None)
@@ -204,7 +230,7 @@ def hedges_g(
 
     Independent: pooled sd, ν = m + n - 2, interval from the noncentral t. Paired: the root mean of the two
     variances, ν = n - 1, interval from the noncentral t of the differences on that scale (Algina & Keselman
-    2003). None with fewer than two seeds an arm (ν < 2), or when nothing varies. ratio: as in `equivalence`.
+    2003). None with fewer than two seeds an arm (ν < 2), or when nothing varies. ratio: as in `over_splits`.
     """
     alpha = check_level(level)
     found = difference(a, b, paired=paired, level=level)

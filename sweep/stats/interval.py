@@ -8,6 +8,7 @@ seeds near the ceiling are not normal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +95,22 @@ def resampled(n: int, ratio: float) -> float:
     return math.sqrt(1 + n * ratio)
 
 
+def fold_error(gaps: Floats, seeds: Sequence[Floats], ratio: float) -> tuple[float, float]:
+    """Return the standard error of a mean over folds and seeds, for new data, with its degrees of freedom.
+
+    gaps: shape (folds,), what is averaged, by fold. seeds: the same by seed, for each set of independent seeds. ratio:
+    n_test/n_train. The folds by Nadeau and Bengio (see `resampled`), to which the seeds add theirs: s²_folds (1/K +
+    ratio) + s²_seeds/S, degrees of freedom by Satterthwaite 1946. Without the second part, seeds that lie far apart
+    would be held for certain; one seed has none.
+    """
+    folds = sd(gaps) / math.sqrt(gaps.size) * resampled(gaps.size, ratio)
+    parts = [(folds, gaps.size - 1), *((sd(each) / math.sqrt(each.size), each.size - 1) for each in seeds)]
+    error = math.hypot(*(part for part, _ in parts))
+    if not error:
+        return 0.0, float(sum(df for _, df in parts))
+    return error, 1 / sum((part / error) ** 4 / df for part, df in parts)
+
+
 def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     """Chi-square interval for the standard deviation: s √((n-1) / χ²_{n-1, 1-α/2}) to the same with α/2.
 
@@ -158,14 +175,20 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
 def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None = None) -> Summary:
     """n, mean, sd (divisor n - 1), t interval and extremes of one metric over seeds.
 
-    values: shape (n,), of any finite size. At n = 1 sd, low and high are None, and so is each of them that is
-    too large for a float. ratio: n_test/n_train where each value is of a split of its own of one data set: the
-    interval is then for new data (see `resampled`). StatisticsError for NaN, infinities or no values.
+    values: shape (n,), of any finite size, or (n, folds). At n = 1 sd, low and high are None, and so is each of them
+    that is too large for a float. ratio: n_test/n_train where each value is of a split of its own of one data set, or
+    of a fold: the interval is then for new data (see `resampled`, `fold_error`), and of folds it exists at n = 1.
+    StatisticsError for NaN, infinities or no values.
     """
     scale = unit(values)
-    numbers = sample(np.asarray(values, dtype=np.float64) / scale)
+    table = np.asarray(values, dtype=np.float64) / scale
+    numbers = sample(table) if table.ndim == 1 else np.array([mean(sample(row)) for row in table])
     found = t_interval(numbers, level)
-    if found and ratio is not None:
+    if table.ndim == 2 and ratio is not None:
+        error, df = fold_error(table.mean(axis=0), [numbers] if numbers.size > 1 else [], ratio)
+        centre, half = mean(numbers), t_quantile(df, 1 - check_level(level) / 2) * error
+        found = Interval(centre - half, centre + half, level, Method.T_FOLDS)
+    elif found and ratio is not None:
         centre, half = mean(numbers), found.half_width * resampled(numbers.size, ratio)
         found = Interval(centre - half, centre + half, level, Method.T_SPLITS)
     method = found.method if found else Method.ONE_SEED

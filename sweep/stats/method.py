@@ -8,10 +8,13 @@ from enum import StrEnum
 class Method(StrEnum):
     T = "Student t over seeds"
     T_SPLITS = "Student t over splits, variance by Nadeau & Bengio"
+    T_FOLDS = "Student t over seeds and folds, variance by Nadeau & Bengio"
     PAIRED_T = "paired t over seeds"
     PAIRED_T_SPLITS = "paired t over splits, variance by Nadeau & Bengio"
+    PAIRED_T_FOLDS = "paired t over seeds and folds, variance by Nadeau & Bengio"
     WELCH = "Welch t over seeds"
     WELCH_SPLITS = "Welch t over splits, variance by Nadeau & Bengio"
+    WELCH_FOLDS = "t over seeds and paired folds, variance by Nadeau & Bengio"
     SEQUENCE = "t confidence sequence over seeds"
     FIXED_WIDTH = "fixed width, t rule and 4 more"
     SD = "chi-square over seeds"

@@ -7,6 +7,7 @@ from sweep.store.history import Table as Table
 from sweep.store.manifest import Manifest as Manifest
 from sweep.store.manifest import SeedEntry as SeedEntry
 from sweep.store.member import Member as Member
+from sweep.store.member import by_seed as by_seed
 from sweep.store.owner import Owner as Owner
 from sweep.store.predictions import Predictions as Predictions
 from sweep.store.reading import Reading as Reading

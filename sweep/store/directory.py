@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweep.errors import IntegrityError, StoreError
-from sweep.plan import RunSpec
+from sweep.plan import RunSpec, leaf_of
 from sweep.store import atomic, history, lock, manifest, place, predictions, remote, scores, shape
 from sweep.store.attempt import Attempt, is_checkpoint, stamps
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
-from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, leaf_of, number_of
+from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, number_of
 from sweep.store.names import (
     ABOUT,
     ATTEMPT,
@@ -196,6 +196,7 @@ class Store:
         """Every planned run and what became of it; verify=True also hashes every artefact."""
         live = self.owner()
         folders: dict[Path, set[str]] = {}
+        folds = self.manifest.folds
         for task, variant, seed, repeat in self.members():
             parent = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part))
             if parent not in folders:
@@ -204,10 +205,10 @@ class Store:
                         break
                     place.require_plain(part)
                 folders[parent] = folders_in(parent)
-            leaf = leaf_of(seed, repeat)
+            leaf = leaf_of(seed, repeat, folds)
             key = "/".join(part for part in (task, variant, leaf) if part)
             path = parent / leaf
-            blank = Member(key, variant, task, seed, repeat, "pending", path)
+            blank = Member(key, variant, task, seed, repeat, "pending", path, folds=folds)
             there = leaf in folders[parent]
             yield judged(self.path, blank, self._asked(blank), live, verify=verify) if there else blank
 
@@ -215,13 +216,15 @@ class Store:
         """One planned run by its key, read afresh. Raises: StoreError when it is not planned."""
         folder, _, leaf = key.rpartition("/")
         cell = self.manifest.cells.get(folder)
-        named = re.fullmatch(r"seed(0|[1-9][0-9]*)(?:-r([1-9][0-9]*))?", leaf, re.ASCII)
+        count = "-fold(0|[1-9][0-9]*)" if self.manifest.folds else "(?:-r([1-9][0-9]*))?"
+        named = re.fullmatch(rf"seed(0|[1-9][0-9]*){count}", leaf, re.ASCII)
         if cell is None or named is None or int(named[1]) not in self.manifest.seeds_of(cell):
             raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
         seed, repeat = int(named[1]), int(named[2] or 0)
         if repeat >= int(self.manifest.experiment["repeats"]):
             raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
-        blank = Member(key, cell["variant"], cell["task"], seed, repeat, "pending", self.path / MEMBERS / key)
+        path, folds = self.path / MEMBERS / key, self.manifest.folds
+        blank = Member(key, cell["variant"], cell["task"], seed, repeat, "pending", path, folds=folds)
         return judged(self.path, blank, self._asked(blank), self.owner())
 
     def late(self, member: Member, launch: str) -> bool:
@@ -274,7 +277,7 @@ class Store:
             yield path, stream
 
     def has(self, member: Member, name: str) -> bool:
-        return member.record is not None and name in member.record.artifacts
+        return bool(member.artifacts(name))
 
     def history(self, member: Member) -> list[Row]:
         """The rows that were logged; of a run without a record, those of its newest attempt.
@@ -326,15 +329,26 @@ class Store:
         return 0 if folder.is_symlink() or not folder.is_dir() else len(stamps(folder))
 
     def splits(self, member: Member) -> list[str]:
-        """Return the splits that a finished run has predictions for."""
-        return _saved(member, PREDICTIONS)
+        """Return the splits that a finished run has predictions for, or that all folds of a seed together have."""
+        found = _saved(member, PREDICTIONS)
+        if not member.parts:
+            return found
+        # The folds of a seed train and choose on examples that others are tested on.
+        return [one for one in found if one not in ("train", "val") and self.has(member, PREDICTIONS.format(split=one))]
 
     def predictions(self, member: Member, split: str) -> Predictions | None:
+        """Return what a run predicted, or the folds of a seed, each of its own examples.
+
+        Raises: IntegrityError; SweepError where folds predicted the same example.
+        """
         name = PREDICTIONS.format(split=split)
         if not self.has(member, name):
             return None
-        with self._checked(member, name) as (path, stream):
-            return predictions.load(stream, where=str(path))
+        found = []
+        for one in member.parts or (member,):
+            with self._checked(one, name) as (path, stream):
+                found.append(predictions.load(stream, where=str(path)))
+        return predictions.joined(found, where=f"{member.key}: {name}") if member.parts else found[0]
 
     def scored(self, member: Member) -> list[str]:
         """Return the names of the sets of items that a finished run has scores of."""
@@ -472,7 +486,8 @@ class Store:
             path.unlink(missing_ok=True)
         root = os.path.realpath(self.path)
         for task, variant, seed, repeat in self.members():
-            path = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part), leaf_of(seed, repeat))
+            leaf = leaf_of(seed, repeat, self.manifest.folds)
+            path = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part), leaf)
             if os.path.realpath(path) != os.path.join(root, path.relative_to(self.path)):
                 continue  # it is reached through a link, and what is there is somebody's
             for attempt in attempts_of(path):

@@ -45,7 +45,7 @@ EXPERIMENT = {
     "target": TARGET, "repeats": int,
     "cells": [{"task": str, "variant": str, "params": {"*": Any}, "data": str, "seeds?": [int]}],
     "deterministic": bool, "device": str, "threads": int, "vary?": (None, [str]), "inputs?": (None, {"*": Any}),
-    "cwd?": _SOME,
+    "cwd?": _SOME, "folds?": int,
 }  # fmt: skip
 
 
@@ -129,6 +129,11 @@ class Manifest:
         return bool(self.experiment) and self.experiment["target"]["kind"] == ADOPTED
 
     @property
+    def folds(self) -> int:
+        """Return into how many folds the data are cut, which `repeats` then counts; 0: none."""
+        return int(self.experiment.get("folds", 0))
+
+    @property
     def numbered(self) -> bool:
         """Return whether its seeds only count its runs: then equal ones are no reason to pair two of them."""
         return bool(self.config.get("numbered"))
@@ -202,7 +207,7 @@ def _check(body: Mapping[str, Json]) -> None:
             raise ValueError("a task or variant has no name of ours")
         if len({(cell["task"], cell["variant"]) for cell in experiment["cells"]}) < len(experiment["cells"]):
             raise ValueError("a variant is planned twice")
-        if experiment["repeats"] < 1:
+        if experiment["repeats"] < 1 or experiment.get("folds", experiment["repeats"]) != experiment["repeats"]:
             raise ValueError("its repeats are no number")
         runs = experiment["repeats"] * sum(len(cell.get("seeds", body["seeds"])) for cell in experiment["cells"])
         if runs > MOST:

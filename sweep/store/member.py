@@ -14,7 +14,7 @@ from sweep.store import atomic, lock, record
 from sweep.store.attempt import is_result
 from sweep.store.names import ABOUT, ATTEMPT, HISTORY, RECORD, inside
 from sweep.store.owner import Owner
-from sweep.store.record import Record
+from sweep.store.record import Artifact, Record
 
 Status = Literal["ok", "failed", "lost", "stopped", "running", "pending"]
 
@@ -23,7 +23,9 @@ Status = Literal["ok", "failed", "lost", "stopped", "running", "pending"]
 class Member:
     """One planned run, as the directory tells it.
 
-    status: "lost" when its worker or its node died, "stopped" when it ended because that was asked for.
+    status: "lost" when its worker or its node died, "stopped" when it ended because that was asked for. folds: into how
+    many the data are cut, which `repeat` then counts; 0: none. parts: the runs of all folds of the seed, where it
+    stands for them (see `by_seed`).
     """
 
     key: str
@@ -37,6 +39,8 @@ class Member:
     note: str = ""
     attempts: int = 0
     retried: int = 0  # records that were moved aside to train the run again
+    folds: int = 0
+    parts: tuple[Member, ...] = ()
 
     @property
     def folder(self) -> Path | None:
@@ -45,6 +49,30 @@ class Member:
             return self.path / f"{ATTEMPT}{self.record.attempt}"
         tries = attempts_of(self.path)
         return tries[0] if tries else None
+
+    def artifacts(self, name: str) -> list[Artifact]:
+        """Return a file of the run, or that of each fold that it stands for; empty where one of them lacks it."""
+        parts = self.parts or (self,)
+        found = [one.record.artifacts[name] for one in parts if one.record and name in one.record.artifacts]
+        return found if len(found) == len(parts) else []
+
+
+def by_seed(members: Iterable[Member]) -> list[Member]:
+    """Return one member per seed of each variant and task: its first repeat, or one that stands for all its folds.
+
+    The latter is ok where all folds are, and otherwise the first that is not.
+    """
+    found: dict[tuple[str, str, int], list[Member]] = {}
+    made = []
+    for one in members:
+        if one.folds:
+            found.setdefault((one.task, one.variant, one.seed), []).append(one)
+        elif one.repeat == 0:
+            made.append(one)
+    for parts in found.values():
+        wanting = next((one for one in parts if one.status != "ok"), None)
+        made.append(wanting or replace(parts[0], parts=tuple(parts)))
+    return made
 
 
 def attempts_of(path: Path) -> list[Path]:
@@ -138,10 +166,6 @@ def history_of(found: Record) -> str:
     """The file of a run's learning curve, by the reading that counts."""
     name = found.collected.get("history")
     return name if isinstance(name, str) and re.fullmatch(r"history-[0-9a-f]{8}\.jsonl", name) else HISTORY
-
-
-def leaf_of(seed: int, repeat: int) -> str:
-    return f"seed{seed}" + (f"-r{repeat}" if repeat else "")
 
 
 def folders_in(path: Path) -> set[str]:

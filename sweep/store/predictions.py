@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -70,6 +70,22 @@ def load(stream: BufferedReader, *, where: str) -> Predictions:
     except (TypeError, ValueError) as error:
         raise IntegrityError(f"not a readable predictions file ({error})", where=where) from error
     return found
+
+
+def joined(parts: Sequence[Predictions], *, where: str) -> Predictions:
+    """Return the predictions of several folds as one. Raises: SweepError where they overlap or differ in form."""
+    held = [one.arrays() for one in parts]
+    try:
+        made = {name: np.concatenate([each[name] for each in held]) for name in max(held, key=len)}
+    except (KeyError, ValueError) as error:
+        raise SweepError(f"the folds saved predictions of different forms ({error})", where=where) from error
+    distinct, counts = np.unique(made["ids"], return_counts=True)
+    if len(distinct) < len(made["ids"]):
+        raise SweepError(
+            f"two folds predicted the example {distinct[counts.argmax()].item()!r}", where=where,
+            hint="each example is tested in one fold: save the predictions for the examples of run.fold",
+        )  # fmt: skip
+    return Predictions(**made)
 
 
 def arrays(stream: BufferedReader, known: Collection[str], what: str, where: str) -> dict[str, Array]:

@@ -35,12 +35,14 @@ def fill(word: str, values: Mapping[str, str]) -> str:
 
 
 def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
-    """Return what `{seed}`, `{dir}`, `{attempt_dir}`, `{device}`, `{run_id}` and `{params.…}` stand for in a run."""
+    """Return what `{seed}`, `{dir}`, `{attempt_dir}`, `{device}`, `{run_id}` and `{params.…}` stand for in a run; with
+    folds `{fold}`, from 0, and `{folds}` too."""
     own = {
         "seed": str(spec.seed), "dir": os.fspath(folder), "attempt_dir": os.fspath(attempt), "device": spec.device,
         "run_id": spec.id[:16],
     }  # fmt: skip
-    return {**own, **params_by_name(spec.params)}
+    folds = {"fold": str(spec.fold), "folds": str(spec.folds)} if spec.folds else {}
+    return {**own, **folds, **params_by_name(spec.params)}
 
 
 def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:

@@ -7,14 +7,14 @@ from typing import Any
 
 from sweep.errors import ConfigError
 from sweep.train.params import Data, Model
-from sweep.train.splits import Task, look
+from sweep.train.splits import Fold, Task, look
 
 
-def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits: Sequence[int] = ()) -> None:
+def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits: Sequence[int | Fold] = ()) -> None:
     """Refuse examples that are no images where the model takes images, and a batch of one example under batch norm.
 
     params: those of a built-in recipe, with every default filled in. Data are read only where it depends on them.
-    splits: seeds of splits of their own; none: the one that the data fix.
+    splits: see `look`.
     Raises: ConfigError naming the parameter and the way out.
     """
     model, size = Model.model_validate(params["model"]), params["batch_size"]

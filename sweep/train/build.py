@@ -16,7 +16,7 @@ from sweep.train.losses import gaussian, squared
 from sweep.train.params import Augment, Data, Model, Optimizer, Schedule, StopEarly, parse_checkpoint
 from sweep.train.recipe import Recipe
 from sweep.train.schedule import factor
-from sweep.train.splits import Task
+from sweep.train.splits import Fold, Task
 
 
 def classifier(model: Model, source: Data, label_smoothing: float, **training: Any) -> Recipe:
@@ -65,7 +65,7 @@ def _recipe(
     assert stepping.lr is not None
     rate = stepping.lr
 
-    def made(split: int | None = None) -> Recipe:
+    def made(split: int | Fold | None = None) -> Recipe:
         load = partial(data.load, source, task, split)
         return Recipe(
             data=load,

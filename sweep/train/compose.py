@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sweep.train.data import Dataset
     from sweep.train.losses import Loss
     from sweep.train.scoring import Scoring
+    from sweep.train.splits import Fold
 
 Spec = TypeVar("Spec", bound=Part)
 
@@ -129,7 +130,7 @@ def recipe(
     else:
         rated = schedule
 
-    def made(split: int | None = None) -> Recipe:
+    def made(split: int | Fold | None = None) -> Recipe:
         return Recipe(
             data=partial(load, split),
             model=model,
@@ -168,21 +169,21 @@ def _part(kind: type[Spec], given: Any, where: str) -> Spec:
         raise explain(error, where=where, model=kind) from None
 
 
-def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | None], Dataset], Source | None]:
-    """Return what loads the data on a split of this seed, and their source, where it is known before."""
+def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Dataset], Source | None]:
+    """Return what loads the data on a split of this seed or fold, and their source, where it is known before."""
     if isinstance(data, Source) or not callable(data):
         source = as_source(data)
         return partial(source.load, loss.task), source
 
     @lru_cache(maxsize=1)  # what mixes or augments asks for the data that the loop has
-    def load(split: int | None) -> Dataset:
+    def load(split: int | Fold | None) -> Dataset:
         from sweep.train.data import Dataset
 
         found = data()
         if not isinstance(found, Dataset):
             return as_source(found).load(loss.task, split)
         if split is not None:
-            raise ConfigError("these data have a split of their own", where="vary", hint="leave split out of it")
+            raise ConfigError("these data have a split of their own", hint="leave out folds, or split in vary")
         return found
 
     return load, None

@@ -15,7 +15,7 @@ from torch import Tensor
 from sweep.errors import ConfigError
 from sweep.train.params import Data
 from sweep.train.read import Raw, read
-from sweep.train.splits import Stamps, Task, chosen, filled, stamps, stored
+from sweep.train.splits import Fold, Stamps, Task, chosen, filled, stamps, stored
 
 ROOM = 0.5  # of a device's free memory: more the data may not take
 
@@ -100,25 +100,26 @@ class Dataset:
         return replace(self, train=train, val=val, test=test)
 
 
-def load(data: Data, task: Task, split: int | None = None) -> Dataset:
+def load(data: Data, task: Task, split: int | Fold | None = None) -> Dataset:
     """Return the data set, from the cache of this process when its files have not changed since.
 
-    split: draws test and val anew, as a function of this 32-bit seed; what the data set itself sets apart for
-    test or val stays as it is. None: the one split that is fixed by the data.
+    split: a 32-bit seed draws test and val anew, and what the data set itself sets apart for test or val stays as it
+    is; a fold of all examples but those that the data set sets apart for val is the test set. None: the one split that
+    is fixed by the data.
     The tensors are shared by all who ask: they must not be written to. Raises: ConfigError.
     """
     return _load(data, task, stamps(data), split)
 
 
 @lru_cache(maxsize=2)
-def _load(data: Data, task: Task, stamps: Stamps, seed: int | None) -> Dataset:
-    return dataset(read(data), task, data.where, seed)
+def _load(data: Data, task: Task, stamps: Stamps, split: int | Fold | None) -> Dataset:
+    return dataset(read(data), task, data.where, split)
 
 
-def dataset(raw: Raw, task: Task, where: str, seed: int | None = None) -> Dataset:
-    """Return the splits of what was stored, normalised; seed: see `load`. Raises: ConfigError."""
+def dataset(raw: Raw, task: Task, where: str, which: int | Fold | None = None) -> Dataset:
+    """Return the splits of what was stored, normalised; which: see `split` of `load`. Raises: ConfigError."""
     kept = stored(raw, task, where)
-    found = chosen(kept, raw.limit, raw.seed if seed is None else seed)
+    found = chosen(kept, raw, which)
     targets, wide, train = kept.targets, kept.wide, found.train
     inputs = filled(kept.inputs, train)
 

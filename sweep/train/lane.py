@@ -300,7 +300,7 @@ def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 def recipe_id(run: Run, **more: Any) -> str:
     """Return an identity that a run shares with those of other seeds: what was found out about one holds for all."""
-    return content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": 0, **more})
+    return content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": run.spec.fold, **more})
 
 
 def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -97,7 +97,8 @@ class Data(Part):
     for each of their texts. missing: `refuse`, or `impute`: of numbers the median of the training examples, of texts
     one more text. size: height and width to which pictures are brought.
     split: a column (or array of an .npz file) that says train, val or test; {test: positions, val: positions}; or the
-    seed of another split than the usual one.
+    seed of another split than the usual one. group: a column (or array) of which equal values stay together in one
+    split or fold, such as the patient or the writer.
     """
 
     name: Literal["digits", "diabetes", "idx", "npz", "table", "images"] = "digits"
@@ -109,6 +110,7 @@ class Data(Part):
     missing: Literal["refuse", "impute"] = "refuse"
     size: tuple[Count, Count] | None = None
     split: str | Annotated[int, Field(ge=0, lt=1 << 32, strict=True)] | Positions | None = None
+    group: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -126,7 +128,7 @@ class Data(Part):
     @model_serializer(mode="wrap")
     def _as_before(self, dump: Any) -> dict[str, Any]:
         """Leave out what is not used: runs of earlier versions know nothing of it, and stay what they are."""
-        since = ("target", "ignore", "missing", "size", "split")
+        since = ("target", "ignore", "missing", "size", "split", "group")
         return {key: value for key, value in dump(self).items() if key not in since or self._is_set(key)}
 
     @model_validator(mode="after")
@@ -146,6 +148,8 @@ class Data(Part):
             raise ValueError("a table needs target: the name of the column that is predicted")
         if isinstance(self.split, str) and self.name not in ("table", "npz"):
             raise ValueError(f"{self.name} has no columns to split by; give a seed, or {{test: positions}}")
+        if self.group is not None and self.name not in ("table", "npz"):
+            raise ValueError(f"{self.name} has no columns to group by (only table and npz have)")
         return self
 
     @property

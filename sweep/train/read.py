@@ -30,7 +30,8 @@ class Raw:
     """A data set as it was stored: inputs (examples, ...), targets (examples, ...), splits of its own if any.
 
     NaN among inputs stands for the median of the training examples. test, val: positions of theirs among the inputs,
-    where they are not stored apart. plain: inputs are left as they are, not normalised. flat: inputs have a channel for
+    where they are not stored apart. together: of equal values among these, one per example, all are in one split or
+    fold. plain: inputs are left as they are, not normalised. flat: inputs have a channel for
     the normalisation alone. limit, seed: of the split, see `Data`.
     """
 
@@ -47,6 +48,7 @@ class Raw:
     flat: bool = False
     limit: int | None = None
     seed: int | None = None
+    together: Array | None = None
 
 
 def read(data: Data) -> Raw:
@@ -103,7 +105,7 @@ def _stored(data: Data) -> Raw:
         return read_table(files["table"], data)
     if data.name == "images":
         return _read_images(files, data)
-    return _read_npz(files["arrays"], data.split if isinstance(data.split, str) else None)
+    return _read_npz(files["arrays"], data.split if isinstance(data.split, str) else None, data.group)
 
 
 def is_part(index: Array, count: int) -> bool:
@@ -201,7 +203,7 @@ def _as_images(inputs: Array) -> Array:
     return inputs[:, None] if inputs.ndim == 3 else inputs
 
 
-def _read_npz(path: Path, split: str | None) -> Raw:
+def _read_npz(path: Path, split: str | None, group: str | None) -> Raw:
     """Read `x`, `y`, or `x_train`, `y_train` with `x_test`, `y_test` and perhaps `x_val`, `y_val`, `classes`."""
     where = str(path)
     try:
@@ -222,14 +224,16 @@ def _read_npz(path: Path, split: str | None) -> Raw:
         if x is not None and x.shape[1:] != inputs.shape[1:]:
             raise ConfigError(f"x{part} has examples of another shape than x{suffix}", where=where)
     classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
-    if split is not None:
-        if split not in arrays or len(arrays[split]) != len(inputs):
+    for name in (split, group):
+        if name is not None and (name not in arrays or arrays[name].shape != (len(inputs),)):
             raise ConfigError(
-                f"no array {split!r} with one name per example; it holds {', '.join(arrays)}", where=where
+                f"no array {name!r} with one value per example; it holds {', '.join(arrays)}", where=where
             )
+    together = None if group is None else arrays[group]
+    if split is not None:
         test, val = by_name(arrays[split], f"{where}: {split}")
-        return Raw(inputs, targets, classes=classes, test=test, val=val)
-    return Raw(inputs, targets, test_inputs, test_targets, val_inputs, val_targets, classes)
+        return Raw(inputs, targets, classes=classes, test=test, val=val, together=together)
+    return Raw(inputs, targets, test_inputs, test_targets, val_inputs, val_targets, classes, together=together)
 
 
 def _pair(arrays: Mapping[str, Array], part: str, where: str) -> tuple[Array | None, Array | None]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sweep.train.data import Dataset
     from sweep.train.scoring import Scoring
     from sweep.train.source import Source
+    from sweep.train.splits import Fold
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Recipe:
     best
         the validation metric whose best epoch is the result; None for the final epoch.
     resplit
-        32-bit seed -> this recipe on another split of the same data, for `vary: [split]`; None: it has one.
+        32-bit seed or fold -> this recipe on another split of the same data, for `vary: [split]` and `folds`; None: it
+        has one.
     meta
         Dataset -> plain values stored beside the weights, enough to rebuild the model.
     source
@@ -81,6 +83,6 @@ class Recipe:
     loader_workers: int | None = None
     stop_early: StopEarly | None = None
     best: str | None = None
-    resplit: Callable[[int], Recipe] | None = None
+    resplit: Callable[[int | Fold], Recipe] | None = None
     meta: Callable[[Dataset], Mapping[str, Any]] = lambda data: {}
     source: Source | None = None

@@ -23,7 +23,7 @@ from sweep.target.inputs import Content
 from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
 from sweep.train.read import Raw, is_part, read
-from sweep.train.splits import Task
+from sweep.train.splits import Fold, Task
 from sweep.train.table import of_frame
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Source:
     content: Callable[[], str]
     files: Callable[[], tuple[Path, ...]] = tuple
 
-    def load(self, task: Task | None = None, split: int | None = None) -> Dataset:
+    def load(self, task: Task | None = None, split: int | Fold | None = None) -> Dataset:
         """Return train, val and test, normalised; from the cache of this process where it was the last.
 
         task: None takes class numbers and names for classes, other numbers for values. split: as for
@@ -56,7 +56,7 @@ class Source:
 
 
 @lru_cache(maxsize=2)
-def _load(source: Source, task: Task | None, split: int | None) -> Dataset:
+def _load(source: Source, task: Task | None, split: int | Fold | None) -> Dataset:
     from sweep.train.data import dataset
 
     raw = source.read()
@@ -79,6 +79,7 @@ def arrays(
     classes: Sequence[str] = (),
     normalise: bool = True,
     layout: str | None = None,
+    group: Any = None,
 ) -> Source:
     """Return a source of arrays or tensors: inputs `x` (examples, ...) and targets `y` (examples, ...).
 
@@ -88,9 +89,10 @@ def arrays(
     classes : their names; targets that are text are numbered in the order of the alphabet.
     normalise : take off the mean and divide by the deviation of train, by feature of a table or channel of images
         (by one of each where an example has two dimensions). False keeps the values: token ids, say.
+    group : one value per example, of which equal ones stay together in one split or fold: the patient, the writer.
     layout : "NHWC" for images with their channels last, which are then put first; "NCHW" where such a shape misleads.
     """
-    parts = (x, y, test, val, tuple(classes), normalise, layout)
+    parts = (x, y, test, val, tuple(classes), normalise, layout, *(() if group is None else (group,)))
     return Source("data", partial(_of_arrays, *parts), partial(_content, parts))
 
 
@@ -148,7 +150,7 @@ def as_source(given: Any) -> Source:
 def table(source: Any, target: str, **options: Any) -> Source:
     """Return a source of a table: a .csv, .tsv or .parquet file, a DataFrame, or what has `to_pandas`.
 
-    target: the column that is predicted. options: ignore, missing, split and limit, as in `params.data`.
+    target: the column that is predicted. options: ignore, missing, split, group and limit, as in `params.data`.
     """
     if isinstance(source, (str, os.PathLike)):
         return _of_files({"path": os.fspath(source), "name": "table", "target": target, **options})
@@ -188,7 +190,8 @@ def _content(parts: Any) -> str:
 
 def _content_of(read: Any) -> str:
     raw = read()
-    return Content().of([getattr(raw, name) for name in raw.__dataclass_fields__])
+    held = [getattr(raw, name) for name in raw.__dataclass_fields__ if name != "together"]
+    return Content().of([*held, *([] if raw.together is None else [raw.together])])
 
 
 def _array(value: Any) -> Array:
@@ -201,8 +204,9 @@ def _array(value: Any) -> Array:
 
 
 def _of_arrays(
-    x: Any, y: Any, test: Any, val: Any, classes: tuple[str, ...], normalise: bool, layout: str | None
-) -> Raw:
+    x: Any, y: Any, test: Any, val: Any, classes: tuple[str, ...], normalise: bool, layout: str | None,
+    group: Any = None,
+) -> Raw:  # fmt: skip
     named = {"": (_array(x), _array(y))}
     taken = {}
     for name, given in (("test", test), ("val", val)):
@@ -230,7 +234,7 @@ def _of_arrays(
     val_inputs, val_targets = named.get(" of val", (None, None))
     return Raw(
         *named[""], test_inputs, test_targets, val_inputs, val_targets, tuple(classes), taken.get("test"),
-        taken.get("val"), plain=not normalise, flat=flat,
+        taken.get("val"), plain=not normalise, flat=flat, together=None if group is None else _array(group),
     )  # fmt: skip
 
 

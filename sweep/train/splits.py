@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,19 @@ VAL_SHARE = 0.15  # of what is left for training
 VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
 
 
+class Fold(NamedTuple):
+    """The part of the data that a run is tested on: number `number`, from 0, of `of`."""
+
+    number: int
+    of: int
+
+
 @dataclass(frozen=True)
 class Stored:
     """All examples behind one another, and what the data set itself says about them.
 
-    groups: their class numbers, 0 where an example has no one class. own: the positions of each split by the data
+    groups: their class numbers, 0 where an example has no one class. together: equal numbers belong to one split or
+    fold; None: each example may belong to any. own: the positions of each split by the data
     set's own account.
     wide: the features or channels that float32 cannot carry before the mean is taken off (a time stamp).
     """
@@ -38,6 +46,7 @@ class Stored:
     inputs: NDArray[Any]
     targets: NDArray[Any]
     groups: NDArray[np.int64]
+    together: NDArray[np.int64] | None
     own: Mapping[str, NDArray[np.int64]]
     wide: NDArray[np.bool_]
     where: str
@@ -70,39 +79,51 @@ def stored(raw: Raw, task: Task, where: str) -> Stored:
         raise ConfigError("the targets are not 0 or 1 for each label", where=where)
     one = task == "classification" and targets.ndim == 1
     wide = np.zeros(inputs.shape[1:2], np.bool_) if raw.plain else _wide(filled(inputs, own["train"]))
-    return Stored(inputs, targets, targets if one else np.zeros(len(targets), np.int64), own, wide, where)
+    together = None
+    if raw.together is not None:
+        if raw.together.shape != targets.shape[:1]:
+            raise ConfigError(
+                f"the groups have shape {raw.together.shape} for {len(targets)} examples", where=where,
+                hint="give one value per example, and no test or val of their own",
+            )  # fmt: skip
+        together = np.unique(raw.together, return_inverse=True)[1].astype(np.int64)
+    return Stored(inputs, targets, targets if one else np.zeros(len(targets), np.int64), together, own, wide, where)
 
 
-def chosen(found: Stored, limit: int | None = None, seed: int | None = None) -> Chosen:
+def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> Chosen:
     """Return which examples belong to which split; see `sweep.train.data.load`. Raises: ConfigError."""
+    seed, limit = split if isinstance(split, int) else raw.seed, raw.limit
     rest, test = found.own["train"], found.own["test"]
-    if not len(test):
-        rest, test = _split(rest, found.groups, TEST_SHARE, seed)
+    if isinstance(split, Fold):
+        rest, test = _fold(np.concatenate([rest, test]), found, split, seed)
+    elif not len(test):
+        rest, test = _split(rest, found, TEST_SHARE, seed)
     if limit is not None:
         rest, test = _first(rest, limit, seed), _first(test, limit, seed)
     train, val = rest, found.own["val"]
     if not len(val):
-        train, val = _split(rest, found.groups, min(VAL_SHARE, VAL_MOST / max(len(rest), 1)), seed)
+        train, val = _split(rest, found, min(VAL_SHARE, VAL_MOST / max(len(rest), 1)), seed)
     for name, index in (("train", train), ("val", val), ("test", test)):
         if len(index) < 2:
             raise ConfigError(f"{len(index)} examples are left for {name}", where=found.where)
     return Chosen(train, val, test)
 
 
-def look(data: Data, task: Task, seeds: Sequence[int] = ()) -> Seen:
+def look(data: Data, task: Task, splits: Sequence[int | Fold] = ()) -> Seen:
     """Return what is known of a data set, from this process's cache when its files have not changed since.
 
-    seeds: of splits of their own; none: the split that the data fix. Raises: ConfigError.
+    splits: seeds of splits of their own, or folds; none: the split that the data fix. Raises: ConfigError.
     """
-    # Without a limit, a class gives equally many examples to each split, whichever they are.
-    return _look(data, task, stamps(data), tuple(seeds) if data.limit is not None else ())
+    # A class gives equally many examples to each split of a seed without a limit and groups, whichever they are.
+    alike = data.limit is None and data.group is None and all(isinstance(each, int) for each in splits)
+    return _look(data, task, stamps(data), () if alike else tuple(splits))
 
 
 @lru_cache(maxsize=16)
-def _look(data: Data, task: Task, stamps: Stamps, seeds: tuple[int, ...]) -> Seen:
+def _look(data: Data, task: Task, stamps: Stamps, splits: tuple[int | Fold, ...]) -> Seen:
     raw = read(data)
     found = stored(raw, task, data.where)
-    counts = tuple(len(chosen(found, raw.limit, seed).train) for seed in seeds or (raw.seed,))
+    counts = tuple(len(chosen(found, raw, split).train) for split in splits or (None,))
     return Seen(tuple(found.inputs.shape[1:]), counts, bool(found.wide.any()))
 
 
@@ -183,14 +204,46 @@ def _first(index: NDArray[np.int64], count: int, seed: int | None) -> NDArray[np
 
 
 def _split(
-    index: NDArray[np.int64], groups: NDArray[np.int64], share: float, seed: int | None
+    index: NDArray[np.int64], found: Stored, share: float, seed: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (kept, taken): the share is taken of every class; seed is that of a split of its own, not of the run."""
+    """Return (kept, taken): the share is taken of every class, or in whole groups; seed: of the split alone."""
+    if found.together is not None:
+        names, sizes = np.unique(found.together[index], return_counts=True)
+        order = np.argsort(_rank(names, seed))
+        before = np.cumsum(sizes[order]) - sizes[order]
+        apart = np.isin(found.together[index], names[order[before < round(share * len(index))]])
+        return index[~apart], index[apart]
     order = index[np.argsort(_rank(index, seed))]
     taken = np.zeros(len(order), bool)
-    for group in np.unique(groups[index]):
-        members = np.flatnonzero(groups[order] == group)
+    for group in np.unique(found.groups[index]):
+        members = np.flatnonzero(found.groups[order] == group)
         taken[members[: round(share * len(members))]] = True
+    return np.sort(order[~taken]), np.sort(order[taken])
+
+
+def _fold(
+    index: NDArray[np.int64], found: Stored, fold: Fold, seed: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (kept, taken): one of the parts of equal size that the examples are cut into, in their order or by seed.
+
+    Each class is spread evenly over the parts. Groups stay whole: the largest that is left joins the smallest part.
+    """
+    order = np.sort(index) if seed is None else index[np.argsort(_rank(index, seed))]
+    if found.together is not None:
+        names, place, sizes = np.unique(found.together[order], return_inverse=True, return_counts=True)
+        if len(names) < fold.of:
+            raise ConfigError(f"{len(names)} groups cannot be cut into {fold.of} folds", where=found.where)
+        part, filled_to = np.zeros(len(names), np.int64), np.zeros(fold.of, np.int64)
+        for name in np.argsort(-sizes, kind="stable"):
+            part[name] = filled_to.argmin()
+            filled_to[part[name]] += sizes[name]
+        taken = part[place] == fold.number
+    else:
+        groups, parts = found.groups[order], np.empty(len(order), np.int64)
+        parts[np.argsort(groups, kind="stable")] = np.arange(len(order)) % fold.of
+        for group in np.unique(groups):
+            parts[groups == group] = np.sort(parts[groups == group])
+        taken = parts == fold.number
     return np.sort(order[~taken]), np.sort(order[taken])
 
 

@@ -34,7 +34,10 @@ def read_table(path: Path, data: Data) -> Raw:
     except (ValueError, OSError) as error:
         raise ConfigError(f"it cannot be read as a table ({error})", where=str(path)) from error
     split = data.split if isinstance(data.split, str) else None
-    return of_frame(frame, data.target or "", ignore=data.ignore, missing=data.missing, split=split, where=str(path))
+    return of_frame(
+        frame, data.target or "", ignore=data.ignore, missing=data.missing, split=split, group=data.group,
+        where=str(path),
+    )  # fmt: skip
 
 
 def of_frame(
@@ -44,6 +47,7 @@ def of_frame(
     ignore: Sequence[str] = (),
     missing: Literal["refuse", "impute"] = "refuse",
     split: str | None = None,
+    group: str | None = None,
     where: str = "data",
 ) -> Raw:
     """Return a frame as numbers: each text column becomes one column for each of its texts, in alphabetical order.
@@ -51,11 +55,12 @@ def of_frame(
     Missing numbers stay NaN where they are to be imputed. Raises: ConfigError.
     """
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    for name in (target, *ignore, *([split] if split is not None else [])):
+    apart = {name for name in (split, group) if name is not None}
+    for name in (target, *ignore, *sorted(apart)):
         if name not in frame:
             raise ConfigError(f"no column {name!r}", where=where, hint=f"its columns: {', '.join(frame.columns[:20])}")
     test, val = by_name(frame[split].to_numpy(), f"{where}: {split}") if split is not None else (None, None)
-    used = [name for name in frame.columns if name not in {target, split, *ignore}]
+    used = [name for name in frame.columns if name not in {target, *apart, *ignore}]
     gaps = {name: int(count) for name in [*used, target] if (count := frame[name].isna().sum())}
     if target in gaps:
         raise ConfigError(
@@ -74,7 +79,8 @@ def of_frame(
     if np.isinf(inputs).any():
         raise ConfigError("the table holds values that are not finite", where=where)
     values, classes = _target(frame[target])
-    return Raw(inputs, values, classes=classes, test=test, val=val)
+    together = frame[group].astype(str).to_numpy(dtype=str) if group is not None else None
+    return Raw(inputs, values, classes=classes, test=test, val=val, together=together)
 
 
 def _numbers(column: Any, where: str) -> list[NDArray[np.float64]]:

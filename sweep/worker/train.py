@@ -147,17 +147,23 @@ def _working_in(run: Run, job: Job) -> Iterator[None]:
 
 
 def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[Result]:
-    """Train runs on one split together, and runs whose split varies one after the other."""
+    """Train runs on one split or fold together, and runs whose split varies one after the other."""
     if runs[0].spec.vectorize:
         from sweep.train.vector import train
     else:
         from sweep.train.lanes import train
 
-    if SPLIT not in runs[0].streams:
+    from sweep.train.splits import Fold
+
+    first = runs[0].spec
+    if SPLIT not in first.streams and not first.folds:
         yield from train(recipe, runs)
         return
+    if recipe.resplit is None:
+        raise SweepError("this recipe does not draw its split", hint="leave out folds, or split in vary")
+    if first.folds:
+        yield from train(recipe.resplit(Fold(first.fold, first.folds)), runs)
+        return
     for index, run in enumerate(runs):
-        if recipe.resplit is None:
-            raise SweepError("this recipe does not draw its split", where="vary", hint="leave split out of it")
         for _, result in train(recipe.resplit(run.streams[SPLIT]), [run]):
             yield index, result
