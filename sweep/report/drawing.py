@@ -71,6 +71,20 @@ RC: Mapping[str, Any] = {
 }
 
 
+def _base() -> dict[str, Any]:
+    """Return matplotlib's own settings where it has read others from the working folder, else nothing.
+
+    That folder may be a stranger's, and a setting can hand the words of a picture to LaTeX.
+    """
+    if os.path.dirname(os.path.abspath(mpl.matplotlib_fname())) != os.getcwd():
+        return {}
+    kept = ("backend", "interactive", "toolbar", "timezone", "webagg", "tk.", "date.epoch", "savefig.directory")
+    return {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(kept)}
+
+
+_BASE = _base()
+
+
 class Picture(Figure):
     """A figure that a notebook shows without pyplot."""
 
@@ -88,8 +102,9 @@ def style(size: Size = "screen") -> Iterator[None]:
     }  # fmt: skip
     # Not rc_context: a notebook's backend turns interactive drawing on inside the block, and that has to stay.
     settings: Any = mpl.rcParams
-    before = {key: settings[key] for key in (*RC, *sized)}
-    settings.update({**RC, **sized})
+    ours = {**_BASE, **RC, **sized}
+    before = {key: settings[key] for key in ours}
+    settings.update(ours)
     try:
         yield
     finally:

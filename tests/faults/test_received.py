@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sweep.ensemble.predict import predict_file
 from sweep.errors import EnsembleError, IntegrityError, StoreError
 from sweep.metrics import Left, NotFound, metrics, output
 from sweep.plan import RunSpec, content_id
+from sweep.report.html import page
 from sweep.store import Store, atomic, predictions, record
 from sweep.store.owner import this_process
 
@@ -74,6 +76,21 @@ def test_no_command_imports_from_the_directory_it_stands_in(trained: Path, tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not marker.exists()
+
+
+def test_settings_of_matplotlib_in_the_working_folder_change_no_picture(finished: Store, tmp_path: Path) -> None:
+    """LaTeX would read the words of a picture, and may read and write other files."""
+    (finished.path / "matplotlibrc").write_text(
+        "text.usetex: True\ntext.latex.preamble: \\input{/etc/passwd}\nfont.family: fantasy\nlines.marker: x\n"
+    )
+    words = [sys.executable, "-P", "-m", "sweep.cli", "report", ".", "--html", "../page.html"]
+    path = str(Path(sweep.__file__).parents[1])
+    subprocess.run(words, cwd=finished.path, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+    plain = page(Store.open(finished.path)).replace(str(finished.path), ".")
+    assert "<svg" in plain
+    assert (tmp_path / "page.html").read_text().count("<svg") == plain.count("<svg")
+    pictures = re.compile(r"<svg.*?</svg>", re.DOTALL)
+    assert pictures.findall((tmp_path / "page.html").read_text()) == pictures.findall(plain)
 
 
 def test_a_directory_that_holds_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
