@@ -196,7 +196,8 @@ def averaged(
         distinct, place = np.unique(own, return_inverse=True)
         if distinct.shape != first.shape or (distinct != first).any():
             odd = np.setxor1d(distinct.astype(str), first.astype(str))
-            raise StatisticsError(f"run {number + 1} of {len(ids)} has other items than the first: {str(odd[0])!r}")
+            what = repr(str(odd[0])) if odd.size else f"ids of the kind {distinct.dtype}, not {first.dtype}"
+            raise StatisticsError(f"run {number + 1} of {len(ids)} has other items than the first: {what}")
         tries = np.bincount(place)
         rows.append(np.bincount(place, weights=sample(score)) / tries)
         counts.append(tries)

@@ -130,3 +130,12 @@ def test_repeats_are_averaged_within_their_seed_and_other_items_are_refused() ->
     assert tries.tolist() == [[1, 2], [1, 1]]
     with pytest.raises(StatisticsError, match="2"):
         items.averaged([np.array([1, 2]), np.array([1, 3])], [[0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("other", [["1", "2"], [b"1", b"2"], [1.0, 2.5]])
+def test_ids_of_another_kind_are_other_items(other: list[object]) -> None:
+    """The text of an id is not the number that it spells."""
+    with pytest.raises(StatisticsError, match="other items"):
+        items.averaged([np.array([1, 2]), np.array(other)], [[1, 0], [1, 1]])
+    with pytest.raises(StatisticsError, match="other items"):
+        items.averaged([np.array(["1", "2"]), np.array([b"1", b"2"])], [[1, 0], [1, 1]])
