@@ -123,7 +123,11 @@ def adoption(
     """
     store = _existing(out)
     old = store.manifest if store else None
-    entries = [(source.roles, entry) for source in sources for entry in source.entries]
+    # As a record could hold them: a name of a folder may be no UTF-8, and a parameter infinite.
+    entries = [
+        (source.roles, replace(entry, names=atomic.strict(entry.names)))
+        for source in sources for entry in source.entries
+    ]  # fmt: skip
     if not any(entry.found is not None for _, entry in entries):
         places = "; ".join(f"{entry.place}: {entry.why}" for _, entry in entries[:3])
         raise ConfigError(f"no metrics in {len(entries)} places", where=some(s.name for s in sources), hint=places)

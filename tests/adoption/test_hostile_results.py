@@ -106,6 +106,8 @@ SPOILED = [
     (_ray, ["in"], "exp/t1/params.json", "[" * 99_999, 2), (_ray, ["in"], "exp/t1/params.json", _endless, 2),
     (_ray, ["in"], "exp/t1/result.json", "3\n", 2), (_ray, ["in"], "exp/t1/result.json", '{"a":' * 99_999, 2),
     (_ray, ["in"], "exp/t1/result.json", os.mkfifo, 2),
+    (_ray, ["in"], "exp/t1/params.json", '{"seed": 1, "note": "\\ud800"}', 3),
+    (_ray, ["in"], "exp/t1/params.json", '{"seed": 1, "lr": Infinity}', 3),
 ]  # fmt: skip
 
 
@@ -118,6 +120,15 @@ def test_what_cannot_be_read_is_named_and_the_rest_adopted(
     _put(f"in/{name}", content)
     assert main(["adopt", *words, "--out", "out", "--yes"]) == 0
     assert f"{adopted} new runs adopted" in capsys.readouterr().out
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_adopted(capsys: pytest.CaptureFixture[str]) -> None:
+    for variant in ("plain", os.fsdecode(b"caf\xe9")):
+        for seed in range(2):
+            _put(f"in/{variant}/seed{seed}/m.csv", "epoch,acc\n1,0.5\n")
+    assert main(["adopt", "in/{variant}/seed{seed}/m.csv", "--out", "out", "--yes"]) == 0
+    assert "4 new runs adopted" in capsys.readouterr().out
+    assert main(["report", "out"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ folder or a link in the place of the file. Seals are made anew afterwards, so th
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import json
@@ -243,11 +244,15 @@ def _paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [at, *(path for key, inner in items for path in _paths(inner, (*at, key)))]
 
 
+def _odd(rng: random.Random) -> Any:
+    return copy.deepcopy(rng.choice(ODD))  # the next change is made within it
+
+
 def _value(value: Any, rng: random.Random) -> Any:
     """Return the JSON value with one place of it replaced, left out or doubled."""
     path = rng.choice(_paths(value)[1:] or [()])
     if not path:
-        return rng.choice(ODD)
+        return _odd(rng)
     there = value
     for key in path[:-1]:
         there = there[key]
@@ -259,7 +264,7 @@ def _value(value: Any, rng: random.Random) -> Any:
     elif how == 2 and isinstance(there, dict):
         there[rng.choice(["x", "../y", "\x1b", "", "\ud800", "a" * 5000])] = there.pop(path[-1])
     else:
-        there[path[-1]] = rng.choice(ODD)
+        there[path[-1]] = _odd(rng)
     return value
 
 
