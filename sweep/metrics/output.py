@@ -60,7 +60,7 @@ def kept(path: Path) -> str:
     """Return what was kept of a finished stream; nothing of one that is absent, or is no plain file of ours."""
     try:
         with atomic.opened(path) as stream:
-            return stream.read().decode("utf-8", errors="replace")
+            return stream.read(BEGINNING + 2 * END + 80).decode("utf-8", errors="replace")  # no more was kept
     except OSError:
         return ""
 

@@ -351,14 +351,18 @@ def _texts(node: ast.AST) -> Iterator[_Spot]:
 def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
     """(name, value) wherever a piece of syntax gives a value to a name."""
     if isinstance(node, ast.Assign):
-        yield from ((_called(target), node.value) for target in node.targets)
+        for target in node.targets:
+            several = isinstance(target, (ast.Tuple, ast.List)) and isinstance(node.value, (ast.Tuple, ast.List))
+            pairs = zip(target.elts, node.value.elts, strict=False) if several else [(target, node.value)]  # type: ignore[attr-defined]
+            yield from ((_called(name), value) for name, value in pairs)
     elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
         yield _called(node.target), node.value
     elif isinstance(node, ast.keyword):
         yield node.arg or "", node.value
     elif isinstance(node, ast.Call):
         name = _called(node.func)
-        yield from (("password" if name == "login" else name, value) for value in node.args)
+        keys = [each.value for each in node.keywords if each.arg == "key"] if name == "login" else []
+        yield from (("password" if name == "login" else name, value) for value in (*node.args, *keys))
         # As in setenv("API_KEY", "…").
         yield from (
             (a.value, b) for a, b in pairwise(node.args) if isinstance(a, ast.Constant) and type(a.value) is str

@@ -393,6 +393,12 @@ def test_output_that_is_read_again_is_a_plain_file_of_its_own_run(tmp_path: Path
     assert output.kept(tmp_path / "secret.txt") == "acc=0.99\n"
 
 
+def test_output_of_holes_is_read_no_further_than_it_was_kept(tmp_path: Path) -> None:
+    with (tmp_path / "raw-stdout.txt").open("wb") as stream:
+        stream.truncate(1 << 30)
+    assert len(output.kept(tmp_path / "raw-stdout.txt")) < 80 << 20
+
+
 def test_what_a_lock_leaves_without_the_kernels_is_no_other_file(tmp_path: Path) -> None:
     (tmp_path / "lock.held").write_text("{}")
     (tmp_path / "sweep.json.lock.held").write_text("{}")
