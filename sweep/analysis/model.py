@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from sweep.written import Shared
 
 if TYPE_CHECKING:
     from sweep.stats import Method
+    from sweep.store import Member
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ def of_pending(running: int, stopped: int) -> str:
     """ " (2 running, 1 stopped)", or nothing."""
     parts = [f"{count} {word}" for count, word in ((running, "running"), (stopped, "stopped")) if count]
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
+    """Count runs by status; running and stopped ones are pending until they end."""
+    found = Counter(member.status for member in members)
+    return (Adopted if adopted else Counts)(
+        planned=found.total(), ok=found["ok"], failed=found["failed"], lost=found["lost"],
+        pending=found["pending"] + found["running"] + found["stopped"],
+        running=found["running"], stopped=found["stopped"],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

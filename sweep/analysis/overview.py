@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,7 +14,7 @@ from sweep.analysis import findings, frames
 from sweep.analysis.across import across
 from sweep.analysis.arms import mode_of
 from sweep.analysis.commands import next_commands
-from sweep.analysis.model import Adopted, Cause, Counts, Overview, Row, Together, by_split
+from sweep.analysis.model import Cause, Overview, Row, Together, by_split, counts_of
 from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.parts import Parts
 from sweep.analysis.spread import medians, spreads
@@ -152,15 +151,6 @@ def overview(
 def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
     """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
     return frames.column_name(str(asked)) if asked else goals.primary_of(names, declared)
-
-
-def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
-    found = Counter(member.status for member in members)
-    return (Adopted if adopted else Counts)(
-        planned=found.total(), ok=found["ok"], failed=found["failed"], lost=found["lost"],
-        pending=found["pending"] + found["running"] + found["stopped"],
-        running=found["running"], stopped=found["stopped"],
-    )  # fmt: skip
 
 
 def _rows(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ from sweep.words import path_argument
 from sweep.written import shared_by
 
 if TYPE_CHECKING:
+    from sweep.analysis.model import Counts
     from sweep.report import Report
 
 MOST_RUNS = 60
@@ -31,19 +32,21 @@ MOST_RUNS = 60
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, with every run.")
 def status(directory: Path, as_json: bool) -> int:
     """List every planned run with its status. Works on a finished, running or copied directory."""
+    from sweep.analysis.model import counts_of
+
     store = Store.open(directory)
     members = list(store.scan())
-    counts = count(members)
+    counts = counts_of(members, adopted=store.manifest.adopted)
     owner = store.owner()
     if as_json:
         emit({
-            "directory": store.shown, "name": store.manifest.name, "counts": counts,
+            "directory": store.shown, "name": store.manifest.name, "counts": asdict(counts),
             "owner": owner.to_json() if owner else None,
             "runs": [{"key": m.key, "status": m.status, "attempts": m.attempts, "note": m.note} for m in members],
         })  # fmt: skip
         return 0
     _show_runs(store, members)
-    say(sentence(counts, adopted=store.manifest.adopted))
+    say(str(counts))
     if owner is not None:
         say(f"at work: {owner}")
     say(f"next: {go_on(store, counts)}")
@@ -75,32 +78,16 @@ def _show_runs(store: Store, members: list[Member]) -> None:
         say(f"  … and {len(members) - len(shown)} more, --json has every one")
 
 
-def go_on(store: Store, counts: dict[str, int]) -> str:
+def go_on(store: Store, counts: Counts) -> str:
     """What to type next: watch what is at work, train what is missing, else read the report."""
     from sweep.analysis.commands import resume
 
     here = path_argument(store.shown)
-    if store.owner() is not None or counts["running"]:
+    if store.owner() is not None or counts.running:
         return f"sweep watch {here}"
-    if not store.manifest.adopted and (counts["lost"] or counts["pending"]):
+    if not store.manifest.adopted and (counts.lost or counts.pending):
         return f"{resume(store.manifest, store.shown)}   # trains what is lost or pending"
     return f"sweep report {here}"
-
-
-def count(members: list[Member]) -> dict[str, int]:
-    """planned = ok + failed + lost + pending; running and stopped ones are pending until they end."""
-    by = Counter(member.status for member in members)
-    return {
-        "planned": len(members), "ok": by["ok"], "failed": by["failed"], "lost": by["lost"],
-        "pending": by["pending"] + by["running"] + by["stopped"], "running": by["running"],
-        "stopped": by["stopped"],
-    }  # fmt: skip
-
-
-def sentence(counts: dict[str, int], *, adopted: bool = False) -> str:
-    from sweep.analysis.model import Adopted, Counts
-
-    return str((Adopted if adopted else Counts)(**counts))
 
 
 def _detail(store: Store, member: Member, told: dict[str, str]) -> str:

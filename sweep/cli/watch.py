@@ -64,10 +64,11 @@ def watch(directory: Path, every: float) -> int:
         return 0
     finally:
         screen.stop()
-    from sweep.cli.read import count, go_on, sentence
+    from sweep.analysis.model import counts_of
+    from sweep.cli.read import go_on
 
-    counts = count(members)
-    say(f"{store.manifest.name} in {store.shown}: {sentence(counts)}")
+    counts = counts_of(members)
+    say(f"{store.manifest.name} in {store.shown}: {counts}")
     say(f"next: {go_on(store, counts)}")
     return 0
 

@@ -27,7 +27,6 @@ from markupsafe import Markup
 from rich.cells import cell_len
 
 from sweep.errors import one_line
-from sweep.report.layout import BOLD, DIM, GAP, INDENT, RED, STYLE, YELLOW, paint, wrapped
 from sweep.words import shown
 
 Kind = Literal["lead", "plain", "aside", "warning", "failure", "command"]
@@ -136,8 +135,33 @@ def wants_color(stream: TextIO) -> bool:
 
 # ---- a terminal
 
+INDENT = "  "
+GAP = "  "
+BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
+# No line breaks inside "n = 9", "95 %", "1 of 10 failed".
+GLUE = re.compile(r" [=±<] | %| of \d+| (?:ok|failed|lost|pending)\b")
+STYLE = re.compile("\x1b\\[[0-9]+m")
 LABEL = 11  # cells of the word before a note
 STYLES: Mapping[Kind, str] = {"lead": BOLD, "aside": DIM, "warning": YELLOW, "failure": RED}
+
+
+def paint(text: str, style: str) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if style else text
+
+
+def wrapped(text: str, width: int, style: str = "") -> list[str]:
+    """Sentences within the width, continuation lines indented; styles do not count as width."""
+    lines: list[str] = []
+    for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), text.rstrip()).split(" "):
+        joined = f"{lines[-1]} {word}" if lines else INDENT + word
+        if lines and cell_len(STYLE.sub("", joined)) > width:
+            joined = INDENT * 2 + word
+            lines.append(joined)
+        elif lines:
+            lines[-1] = joined
+        else:
+            lines.append(joined)
+    return [paint(line.replace("\u00a0", " "), style) for line in lines]
 
 
 def text(document: Document, *, width: int = 80, color: bool = False) -> str:
