@@ -229,17 +229,7 @@ def _against(reference: str, pairs: Sequence[Pair], found: Comparison) -> list[t
     return sorted(rows, key=lambda row: row[1] if found.goal == "min" else -row[1])[:MOST_ROWS]
 
 
-def curves(
-    history: pd.DataFrame,
-    metric: str,
-    *,
-    runs: pd.DataFrame | None = None,
-    order: Sequence[Cell] = (),
-    level: float = 0.95,
-    goals: Mapping[str, str] | None = None,
-    called: Mapping[Cell, str] | None = None,
-    size: Size = "screen",
-) -> Figure:
+def curves(history: pd.DataFrame, metric: str, *, size: Size = "screen", **asked: Any) -> Figure:
     """Draw learning curves: per variant the mean with a pointwise t band, and the runs or their deciles behind it.
 
     Points are where values were logged, never interpolated; a value that is not finite leaves a gap. Where n is
@@ -260,7 +250,7 @@ def curves(
     StatisticsError
         The metric was never logged, or no axis can hold its values.
     """
-    return Curves(history, metric, runs=runs, order=order, level=level, goals=goals, called=called).figure(size)
+    return Curves(history, metric, **asked).figure(size)
 
 
 class Curves:

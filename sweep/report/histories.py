@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,9 @@ import pandas as pd
 from sweep.analysis import frames
 from sweep.errors import IntegrityError
 from sweep.goals import is_score
-from sweep.store import Member, Row, Store, Table
+from sweep.store import Member, Store
 
 MOST = 20_000_000  # values held at once; what a run may keep of a metric follows from it
-LARGE = 256 << 20  # bytes of a history beyond which only every so many of its rows are read
 Logged = tuple[Member, npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
@@ -41,7 +39,7 @@ def read(store: Store, members: Iterable[Member]) -> Histories:
     most = max(100, min(4000, MOST // (10 * max(1, len(runs)))))
     for member in runs:
         try:
-            steps, columns = frames.by_step(_rows(store, member))
+            steps, columns = frames.by_step(store.table(member))
         except IntegrityError:
             found.refused.append(member.key)
             continue
@@ -56,11 +54,6 @@ def read(store: Store, members: Iterable[Member]) -> Histories:
                 found.logged.setdefault(name, []).append((member, steps[kept], values[kept]))
                 found.strides[name] = max(stride, found.strides.get(name, 1))
     return found
-
-
-def _rows(store: Store, member: Member) -> Table | list[Row]:
-    size = sum(a.bytes for n, a in member.record.artifacts.items() if n.endswith(".jsonl")) if member.record else 0
-    return store.table(member) if size <= LARGE else [*islice(store.rows(member), 0, None, -(-size // LARGE))]
 
 
 def preferred(names: Sequence[str], primary: str) -> list[str]:

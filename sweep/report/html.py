@@ -65,12 +65,8 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     comparison: of its variants, or why there is none. Each history and each file of predictions is read once.
     The same directory gives the same bytes.
     """
-    members = sorted(store.scan(), key=lambda m: (m.task, m.variant, m.seed, m.repeat))
+    members = sorted(store.scan(), key=frames.order_of)
     report = build(store, level=level, members=members)
-    return render(report, store, members, comparison)
-
-
-def render(report: Report, store: Store, members: Sequence[Member], comparison: Comparison | str | None) -> str:
     style, script = _asset("report.css"), _asset("report.js")
     table = frames.frame_of(members)
     draw = partial(figures.members, table, level=report.level, called=report.called, vary=report.vary,

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 
 from sweep.number import around, number
 from sweep.report.document import distinct
-from sweep.store import Member, Record, Store
+from sweep.store import Member, Store
 from sweep.variants import labels_of
 from sweep.words import plural, shown
 
@@ -120,17 +120,13 @@ class Tracker:
         for member in members:
             before = self.statuses.get(member.key)
             if member.record is not None and before not in ("ok", "failed"):
-                self.known(member.key, member.record)
+                self._note(member.key, member.record.status, member.record.metrics)
                 if before is not None:
                     self._work_since(member.record.seconds)
                     self.ended += 1
                 fresh.append(member)
             self.statuses[member.key] = member.status
         return fresh
-
-    def known(self, key: str, record: Record) -> None:
-        """A run that had ended before anybody looked."""
-        self._note(key, record.status, record.metrics)
 
     def finished(self, key: str, status: str, metrics: Mapping[str, float], seconds: float = math.inf) -> None:
         """A run that ended now; seconds: how long it took, where that is known."""

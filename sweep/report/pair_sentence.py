@@ -109,7 +109,7 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
         )
         return f"nothing can be said of {metric}: {none}."
     if found.interval is None:
-        return f"{metric} of {a} is {_by(pair, goal)} that of {b}, but one seed has no spread: this shows nothing."
+        return f"{metric} of {a} is {_by(pair)} that of {b}, but one seed has no spread: this shows nothing."
     if found.error == 0:
         return (
             f"{metric} differs by {signed(found.estimate, None)} between {a} and {b} on every seed:"
@@ -151,7 +151,7 @@ def _method(pair: Pair) -> str:
     return f"{short(interval.method)} over {count}" + (f" and {found.folds} folds" if found.folds else "")
 
 
-def _by(pair: Pair, goal: Goal | None) -> str:
+def _by(pair: Pair) -> str:
     estimate = pair.difference.estimate if pair.difference else 0.0
     if estimate == 0:
         return "equal to"

@@ -292,11 +292,6 @@ class Store:
         with self._history(member) as stream:
             return history.table(stream.read())
 
-    def rows(self, member: Member) -> Iterator[Row]:
-        """`history` row by row, of any length. Raises: IntegrityError, before the first."""
-        with self._history(member) as stream:
-            yield from history.stream(stream)
-
     @contextmanager
     def _history(self, member: Member) -> Iterator[IO[bytes]]:
         """Open what a run logged, once; an absent file is empty. Raises: IntegrityError."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -106,14 +106,6 @@ def table(data: bytes) -> Table | list[Row]:
     """Return `tabulate` where that is possible, else the rows of `parse`."""
     found = tabulate(data)
     return parse(data) if found is None else found
-
-
-def stream(source: IO[bytes]) -> Iterator[Row]:
-    """Yield the rows of `parse`, a mebibyte at a time: for histories that memory cannot hold."""
-    rest = b""
-    while chunk := source.read(1 << 20):
-        whole, end, rest = (rest + chunk).rpartition(b"\n")
-        yield from parse(whole + end)
 
 
 def last(path: Path) -> Row | None:
