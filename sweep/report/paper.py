@@ -191,7 +191,7 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         yield from (f"{of}{spreads.median(one)}." for one in report.medians if one.failed)
     for report, called in zip(reports, _called(reports), strict=True):
         of = f"{shown(called)}: " if len(reports) > 1 else ""
-        yield from (f"Across tasks, {of}{spreads.together(one)}." for one in report.across)
+        yield from (f"Across tasks, {of}{spreads.together(one)}." for one in report.across if one.mean is not None)
     others = [shown(name) for name in names if name != first.primary]
     if others:
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
