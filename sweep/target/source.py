@@ -375,8 +375,8 @@ def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
         yield from ((_called(key), value) for key, value in zip(node.keys, node.values, strict=True))
     elif isinstance(node, ast.arguments):
         plain = [*node.posonlyargs, *node.args]
-        pairs = [*zip(plain[len(plain) - len(node.defaults) :], node.defaults, strict=True)]
-        yield from ((argument.arg, value) for argument, value in pairs)
+        last = plain[len(plain) - len(node.defaults) :]
+        yield from ((argument.arg, value) for argument, value in zip(last, node.defaults, strict=True))
         yield from ((a.arg, value) for a, value in zip(node.kwonlyargs, node.kw_defaults, strict=True))
 
 
