@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.goals import direction
+from sweep.goals import direction, is_score
 from sweep.metrics import logged, text
 from sweep.metrics.files import Left
 from sweep.metrics.read import CSV, JSON, candidates, streams
@@ -43,8 +43,8 @@ def _printed(left: Left) -> Iterator[Seen]:
     for stream, raw in streams(left).items():
         found = logged.logged(text.clean(raw))
         first = {pair.key: pair.name for pair in reversed(found.pairs) if pair.name.whole}
-        known = [name for name in first if direction(name) is not None]
-        wanted = [name for name in reversed(first) if name in STEPS or name in (known or first)][:_MOST]
+        known = [name for name in first if direction(name) is not None] or [name for name in first if is_score(name)]
+        wanted = [name for name in reversed(first) if name in STEPS or name in known][:_MOST]
         if not set(wanted) - set(STEPS):
             continue
         lines = len({pair.line for pair in found.pairs if pair.key in wanted})
@@ -75,4 +75,7 @@ def _elsewhere(left: Left) -> Iterator[Seen]:
             path = Path(top, file)
             usual = path.suffix.lower() in (*JSON, *CSV) or "tfevents" in file
             if usual and path.stat().st_mtime >= begun:
-                yield Seen(f"{path.relative_to(left.beside)} was written outside {{dir}}, which all seeds share")
+                yield Seen(
+                    f"{path.relative_to(left.beside)} was written outside {{dir}}, where all seeds share it: let the "
+                    "program write into {dir}, or add --cwd '{dir}' and another --out"
+                )

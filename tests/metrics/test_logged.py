@@ -172,3 +172,14 @@ def test_what_is_not_plain_stops_with_its_reason_and_the_words_that_choose(
 def test_options_that_are_printed_as_an_object_are_no_results_where_text_follows(script: Path) -> None:
     assert sweep_of(script, "print({'lr': 0.1, 'epochs': 3})\nprint('odd thing: 0.5')") == 1
     assert all(m.record is None or not m.record.metrics for m in sweep.open("o").store.scan())
+
+
+def test_a_file_that_all_seeds_share_is_named_with_the_way_out_and_counts_are_not_proposed(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "import json\njson.dump({'acc': 0.5}, open('results.json', 'w'))\nprint('Total params: 12, lr: 0.1')\n"
+    assert sweep_of(script, text) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "results.json was written outside {dir}" in said
+    assert "--cwd '{dir}'" in said
+    assert "params: {number}" not in said
