@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from sweep.errors import SweepError
@@ -48,11 +46,12 @@ def audit(spec: RunSpec, job: Job) -> Audit:
     """
     if spec.target.kind == "command":
         raise SweepError("a program cannot be looked into", where="--audit", hint="audit a recipe or a function")
-    with tempfile.TemporaryDirectory(prefix="sweep-audit-") as scratch:
-        once = Request(spec, job, path=str(Path(scratch) / "a"), steps=STEPS)
-        often = Request(spec, job, path=str(Path(scratch) / "b"), steps=STEPS, task="audit")
-        with Process(once, where="process 1") as one, Process(often, where="process 2") as two:
-            first, second = one.wait(), two.wait()
+    asked = Request(spec, job, STEPS)
+    with (
+        Process(asked, where="process 1") as one,
+        Process(asked, where="process 2", task="sweep.verify.probes:explore") as two,
+    ):
+        first, second = one.wait(), two.wait()
     for made in (first, second):
         if made.failure is not None:
             raise SweepError(f"the run fails: {made.failure}", where=spec.key)

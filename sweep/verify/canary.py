@@ -41,8 +41,8 @@ class Canary:
     local: bool = True
     proof: Proof | None = None
     stamp: dict[str, Any] = field(default_factory=dict)
-    job: Job | None = None
-    before_us: dict[str, Any] | None = None  # the stamp that was there when this launch began
+    job: Job = field(default_factory=Job)
+    earlier: Mapping[str, Any] = field(default_factory=dict)  # the stamp that was there when this launch began
     done: frozenset[str] = frozenset()  # the runs, by their specs, that were finished then
 
     def before(self, store: Store, job: Job) -> Iterator[Event]:
@@ -52,6 +52,7 @@ class Canary:
         expected here.
         """
         self.job = replace(job, timeout=None, own_process=False)
+        self.earlier = store.manifest.stamp
         done = _finished(store)
         self.done = frozenset(record.spec_id for record in done)
         spec = next(iter(self.plan))
@@ -64,8 +65,8 @@ class Canary:
         )
         begun = time.monotonic()
         try:
-            limit = LIMIT.get(spec.target.kind, 0.0)
-            proof = self.proof = prove(spec, self.job, steps=STEPS, here=False, find=False, limit=limit)
+            limited = replace(self.job, timeout=LIMIT[spec.target.kind], own_process=True)
+            proof = self.proof = prove(spec, limited, steps=STEPS, here=False, find=False)
         except SweepError as error:
             self._keep(store, unchecked(str(error), how=HOW))
             yield Said(f"bit-exact: not checked ({error})")
@@ -74,9 +75,9 @@ class Canary:
         yield Said(f"canary: {found}, after {time.monotonic() - begun:.1f} s")
         if self.local and proof.status != "failed":
             _require_environment(proof.trained[0].origin(spec), done)
-        old = store.manifest.stamp
-        if proof.status == "proven" and done and (old.get("status"), old.get("extent")) == ("proven", WHOLE):
-            self.stamp = dict(old)  # what was proven still holds: keep the longer proof
+        whole = (self.earlier.get("status"), self.earlier.get("extent")) == ("proven", WHOLE)
+        if proof.status == "proven" and done and whole:
+            self.stamp = dict(self.earlier)  # what was proven still holds: keep the longer proof
             return
         self._keep(store, stamp_of(proof, how=HOW, runs=len(self.plan)))
         if proof.status == "differs":
@@ -85,7 +86,7 @@ class Canary:
     def after(self, store: Store) -> Iterator[Event]:
         """Compare the records of the sweep with what the canary saw, then with whole runs trained once more."""
         yield from self._compared(store)
-        if self.job is None or not self.local or self.stamp.get("status") not in ("sampled", "proven"):
+        if not self.local or self.stamp.get("status") not in ("sampled", "proven"):
             return
         records = _finished(store)
         if self.stamp["status"] == "proven":  # by an earlier launch, which had not seen what this one resumed
@@ -101,8 +102,7 @@ class Canary:
         what its checkpoint lacks.
         """
         # A run that differed before is the one to ask again.
-        earlier = self.before_us or {}
-        suspect = earlier.get("key") if earlier.get("status") == "differs" else None
+        suspect = self.earlier.get("key") if self.earlier.get("status") == "differs" else None
         records = sorted(
             records, key=lambda r: (RunSpec.from_json(r.spec).key != suspect, not _resumed(r), seconds_of(r))
         )
@@ -120,7 +120,6 @@ class Canary:
         if seconds_of(record) > SHORT:
             why = f"{key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
         else:
-            assert self.job is not None
             yield Said(f"canary: trains {key} whole once more, about {seconds_of(record):.0f} s")
             try:
                 made = reproduce(Subject(spec, job_as_of(record, self.job), store, record))
@@ -169,8 +168,7 @@ class Canary:
     def _keep(self, store: Store, stamp: Mapping[str, Any]) -> None:
         # What this launch itself found is replaced; what an earlier one found, may have to stay.
         self.stamp = dict(stamp)
-        self.before_us = self.before_us if self.before_us is not None else dict(store.manifest.stamp)
-        store.stamp(after(self.before_us, stamp))
+        store.stamp(after(self.earlier, stamp))
 
 
 def seconds_of(record: Record) -> float:
@@ -200,7 +198,10 @@ def _telling(record: Record) -> bool:
 
 
 def _require_environment(here: Origin, done: Sequence[Record]) -> None:
-    """Raises: EnvironmentRefused when equal bits are not to be expected here and of a finished run."""
+    """Refuse to add runs where equal bits are not to be expected here and of a finished run.
+
+    Raises: EnvironmentRefused.
+    """
     for record in done:  # other seeds and variants are other experiments, in what may be the same environment
         found = verdict(*(replace(each, spec_id="x", spec={}) for each in (origin_of(record), here)))
         if found.answer is Answer.NOT_EXPECTED:

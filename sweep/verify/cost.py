@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,10 +60,9 @@ def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
     """
     if spec.target.kind == "command":
         raise SweepError("the steps of a program cannot be seen", where="--cost", hint="time a recipe or a function")
-    with tempfile.TemporaryDirectory(prefix="sweep-cost-") as scratch:
-        request = Request(spec, job, path=str(Path(scratch) / "process"), steps=steps, task="cost")
-        with Process(request, where="the timing process") as process:
-            made = process.wait()
+    asked = Request(spec, job, steps)
+    with Process(asked, where="the timing process", task="sweep.verify.cost:timed") as process:
+        made = process.wait()
     if made.failure is not None:
         raise SweepError(f"the run fails: {made.failure}", where=spec.key)
     if not all(entry["ms"] > 0 for entry in made.found if isinstance(entry["ms"], float)) or made.steps < 3:
@@ -85,7 +83,7 @@ def summed(spec: RunSpec, found: Sequence[Mapping[str, Any]], torch: str) -> Cos
     return Cost(spec.key, spec.device, spec.threads, torch, ms, speed, len(rounds))
 
 
-def timed(request: Request, *, where: str) -> Trained:
+def timed(request: Request, folder: Path, *, where: str) -> Trained:
     """Train in this process, and find the milliseconds a step of each mode in each round: {"round", "mode", "ms"}.
 
     Modes alternate, in turned order every second round, so that a machine that slows down slows down all.
@@ -95,8 +93,8 @@ def timed(request: Request, *, where: str) -> Trained:
     def train(mode: str, steps: int, name: str) -> Trained:
         deterministic, fill = MODES[mode]
         spec, job = replace(request.spec, deterministic=deterministic), replace(request.job, fill_memory=fill)
-        folder = str(Path(request.path) / name)
-        return rehearse(replace(request, spec=spec, job=job, path=folder, steps=steps), where=where)
+        asked = replace(request, spec=spec, job=job, steps=steps)
+        return rehearse(asked, folder / name, where=where, digests=False)
 
     modes = list(MODES)
     steps = request.steps

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
 from sweep.handle import Run
+from sweep.job import Job, Unrecorded
 from sweep.plan import RunSpec, stream_seed
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
-from sweep.target.function import find
-from sweep.target.params import bind
-from sweep.train import lanes, loop
-from sweep.train.recipe import Recipe
+from sweep.train.lanes import ALONE
 from sweep.verify.chain import first_difference
 from sweep.words import plural
-
-Trainer = Callable[[Recipe, Sequence[Run]], Iterator[tuple[int, Any]]]
+from sweep.worker.train import attempted
 
 
 @dataclass(frozen=True)
@@ -64,32 +60,30 @@ def compare_lanes(spec: RunSpec, count: int) -> LaneProof:
         replace(spec, seed=seed, streams={name: stream_seed(seed, name) for name in spec.streams})
         for seed in range(spec.seed, spec.seed + count)
     ]
-    function = find(spec.target.reference)
-    recipe = function(**bind(function, spec.params, kind="recipe"))
     with tempfile.TemporaryDirectory() as scratch, seeding.restored():
-        packed = _trained(lanes.train, recipe, specs, Path(scratch) / "lanes")
-        note = next((note for run in packed for note in run.notes if note.startswith(lanes.ALONE)), "")
+        packed = _trained(specs, Path(scratch) / "lanes", plain=False)
+        note = next((note for run in packed for note in run.notes if note.startswith(ALONE)), "")
         if note:
             return LaneProof(note=note)
-        solo = _trained(loop.train, recipe, specs, Path(scratch) / "solo")
+        solo = _trained(specs, Path(scratch) / "solo", plain=True)
     found = {a.seed: first_difference(a.chain, b.chain) for a, b in zip(packed, solo, strict=True)}
     differ = {seed: difference.link for seed, difference in found.items() if difference is not None}
     return LaneProof(len(packed), sum(len(run.chain) for run in packed), differ)
 
 
-def _trained(trainer: Trainer, recipe: Recipe, specs: Sequence[RunSpec], folder: Path) -> list[Run]:
-    seeding.set_threads(specs[0].threads)
-    seeding.fill_memory(False)
-    seeding.seed_everything(specs[0].seed, deterministic=True)
+def _trained(specs: Sequence[RunSpec], folder: Path, *, plain: bool) -> list[Run]:
+    """Train the specs' runs together. plain: one after the other, by the plain loop."""
     runs = []
     for spec in specs:
         path = folder / f"seed{spec.seed}"
         path.mkdir(parents=True)
-        runs.append(Run(spec, Attempt(path, spec.id, this_process(), number=1), (0, 0.0)))
+        runs.append(Run(spec, Attempt(path, spec.id, this_process(), number=1), (0, 0.0), plain=plain))
     try:
-        for index, result in trainer(recipe, runs):
+        for index, result in attempted(runs, Job()):
             if isinstance(result, Failure):
-                raise SweepError(f"seed {runs[index].seed} failed: {result}", where=trainer.__module__)
+                raise SweepError(f"seed {runs[index].seed} failed: {result}", where=specs[index].target.reference)
+    except Unrecorded as error:
+        raise SweepError(f"the runs fail: {error}", where=specs[0].target.reference) from error
     finally:
         for run in runs:
             run.attempt.close()

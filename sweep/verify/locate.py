@@ -1,14 +1,29 @@
-"""Find where in the model two runs part: train both side by side, with the digests of every module on a trace."""
+"""Find where in the model two runs part: train both side by side, with the digests of every module on a trace.
+
+Every module's outputs and gradients and every optimizer's step are seen through torch's global hooks. The training code
+is not changed and need not know: a recipe is traced like any user's function.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
+from weakref import WeakKeyDictionary
 
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.optim import Optimizer, optimizer
+
+from sweep.determinism import digest
+from sweep.determinism.steps import captured
 from sweep.verify.process import Process, Request
 
+TRACE = "trace.tsv"
 TRIES = 3  # a difference that comes and goes may stay away once
 POLL = 0.05
 
@@ -36,29 +51,27 @@ class Culprit:
         return f"step {self.step}: the {self.what} of {of}{kind}{after}"
 
 
-def locate(request: Request, *, where: Path) -> Culprit | None:
+def locate(request: Request) -> Culprit | None:
     """Train twice, side by side, until the first tensor that differs. None: nothing did, in several tries."""
-    for number in range(TRIES):
-        pair = [
-            replace(request, path=str(where / f"watched-{number}-{side}"), trace=str(where / f"trace-{number}-{side}"))
-            for side in "ab"
-        ]
+    request = replace(request, traced=True)
+    for _ in range(TRIES):
         before = ""
-        with Process(pair[0], where="a") as a, Process(pair[1], where="b") as b:
-            for left, right in zip(_lines(pair[0], a), _lines(pair[1], b), strict=False):
+        with Process(request, where="a") as a, Process(request, where="b") as b:
+            for left, right in zip(_lines(a), _lines(b), strict=False):
                 if left != right:
                     return replace(_culprit(left, right), before=before)
                 before = f"{left[1]} of {left[2]}"
     return None
 
 
-def _lines(request: Request, process: Process) -> Iterator[list[str]]:
+def _lines(process: Process) -> Iterator[list[str]]:
     """Yield the lines of a trace as they are written, until its process has ended."""
-    while not Path(request.trace).exists():
+    trace = process.folder / TRACE
+    while not trace.exists():
         if not process.running:
             return
         time.sleep(POLL)
-    with open(request.trace, encoding="utf-8") as stream:
+    with trace.open(encoding="utf-8") as stream:
         rest, over = "", False
         while not over:
             over = not process.running  # asked before reading: what it wrote last is read as well
@@ -76,3 +89,92 @@ def _culprit(left: list[str], right: list[str]) -> Culprit:
         module, _, parameter = where.rpartition(".")
         return Culprit(int(step), what, module or "the model", kind, parameter)
     return Culprit(int(step), what, where, kind)
+
+
+@contextmanager
+def traced(path: Path) -> Iterator[None]:
+    """Write what is computed inside to a file, a line for each tensor that could be the first to differ.
+
+    A line has the step, what it is ("input", "output", "gradient of the output", "gradient", "weights after the
+    step"), the path of the module, or of the parameter, in its model, the module's class, and the tensor's digest.
+    """
+    register: Any = hooks
+    with path.open("w", encoding="utf-8", buffering=1) as stream:
+        watch = _Watch(stream)
+        handles = [
+            register.register_module_forward_pre_hook(watch.enter),
+            register.register_module_forward_hook(watch.leave, always_call=True),
+            optimizer.register_optimizer_step_pre_hook(watch.gradients),
+            optimizer.register_optimizer_step_post_hook(watch.stepped),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class _Watch:
+    """The hooks, and which modules and parameters they have met."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream, self.step = stream, 1
+        self._stack: list[nn.Module] = []
+        self._paths: WeakKeyDictionary[nn.Module, dict[int, str]] = WeakKeyDictionary()
+        self._parameters: dict[int, tuple[str, str]] = {}
+
+    def enter(self, module: nn.Module, arguments: Any) -> None:
+        self._stack.append(module)
+        if len(self._stack) == 1:
+            for tensor in _tensors(arguments):
+                self._write("input", "the model", type(module).__name__, tensor)
+
+    def leave(self, module: nn.Module, _: Any, output: Any) -> None:
+        where, kind = self._path(module), type(module).__name__
+        while self._stack and self._stack.pop() is not module:  # an exception within left others behind
+            pass
+        for tensor in _tensors(output):
+            self._write("output", where, kind, tensor)
+            if tensor.requires_grad:
+                tensor.register_hook(self._gradient_of_output(where, kind))  # type: ignore[no-untyped-call]
+
+    def _gradient_of_output(self, where: str, kind: str) -> Callable[[Tensor], None]:
+        return lambda gradient: self._write("gradient of the output", where, kind, gradient)
+
+    def gradients(self, which: Optimizer, *_: Any) -> None:
+        for where, kind, parameter in self._named(which):
+            if parameter.grad is not None:
+                self._write("gradient", where, kind, parameter.grad)
+
+    def stepped(self, which: Optimizer, *_: Any) -> None:
+        for where, kind, parameter in self._named(which):
+            self._write("weights after the step", where, kind, parameter)
+        self.step += 1
+
+    def _path(self, module: nn.Module) -> str:
+        root = self._stack[0] if self._stack else module
+        if root not in self._paths:
+            self._paths[root] = {id(m): name for name, m in root.named_modules()}
+            kinds = {name: type(m).__name__ for name, m in root.named_modules()}
+            for name, parameter in root.named_parameters():
+                self._parameters[id(parameter)] = name, kinds.get(name.rpartition(".")[0], type(root).__name__)
+        return self._paths[root].get(id(module), "") or type(module).__name__
+
+    def _named(self, which: Optimizer) -> Iterator[tuple[str, str, Tensor]]:
+        for g, group in enumerate(which.param_groups):
+            for p, parameter in enumerate(group["params"]):
+                yield *self._parameters.get(id(parameter), (f"parameter {p} of group {g}", "")), parameter
+
+    def _write(self, what: str, where: str, kind: str, tensor: Tensor) -> None:
+        if not captured():
+            value = digest.tensors({"": tensor.detach()})
+            self.stream.write(f"{self.step}\t{what}\t{where}\t{kind}\t{value}\n")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.layout is torch.strided and not value.is_meta:
+            yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(each)

@@ -44,17 +44,17 @@ _CALLS: tuple[tuple[Any, str, str], ...] = (
 _NOTED: list[Mapping[str, Any]] = []
 
 
-def explore(request: Request, *, where: str) -> Trained:
+def explore(request: Request, folder: Path, *, where: str) -> Trained:
     """Train a few steps as asked, then again with one thing changed at a time; `found` tells what each did.
 
     An entry has "kind": "changed" (what was changed, and the chain then), "unseeded", "seeded" or "clock" (a call
     of the training code, and its place), "seeded elsewhere" (as "seeded", for another seed), "worker" (the state of a
     generator in a loader's worker).
     """
-    base, found = _noted(request, "", where)
+    base, found = _noted(request, folder, "", where)
     for name in ("seed", *STREAMS, *AMBIENT):
-        folder = str(Path(request.path) / f"changed-{name}")
-        other, noted = _noted(replace(request, spec=_changed(request.spec, name), path=folder), name, where)
+        changed = replace(request, spec=_changed(request.spec, name))
+        other, noted = _noted(changed, folder / f"changed-{name}", name, where)
         chain = dict(other.chain) if other.failure is None else {"failure": str(other.failure)}
         found.append({"kind": "changed", "what": name, "chain": chain})
         if name == "seed":
@@ -70,10 +70,10 @@ def _changed(spec: RunSpec, name: str) -> RunSpec:
     return replace(spec, streams={**spec.streams, name: OTHER}) if name in spec.streams else spec
 
 
-def _noted(request: Request, reseed: str, where: str) -> tuple[Trained, list[Mapping[str, Any]]]:
+def _noted(request: Request, folder: Path, reseed: str, where: str) -> tuple[Trained, list[Mapping[str, Any]]]:
     """Train, and note the calls that draw from elsewhere than the seed, or seed again. reseed: an ambient generator
     that gets another seed."""
-    workers = Path(request.path) / _WORKERS
+    workers = folder / _WORKERS
     _NOTED.clear()
     make_loader, seed_everything = DataLoader.__init__, seeding.seed_everything
 
@@ -94,7 +94,7 @@ def _noted(request: Request, reseed: str, where: str) -> tuple[Trained, list[Map
         stack.enter_context(_replaced(DataLoader, "__init__", loader))
         if reseed in AMBIENT:
             stack.enter_context(_replaced(seeding, "seed_everything", seeded_and_reseeded))
-        made = rehearse(request, where=where)
+        made = rehearse(request, folder, where=where)
     return made, [*_NOTED, *map(json.loads, workers.read_text().splitlines() if workers.exists() else ())]
 
 

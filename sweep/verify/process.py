@@ -1,6 +1,6 @@
 """A rehearsal in an interpreter of its own: its request, its answer, and the process between them.
 
-`main` is the other end. Both ends read plain data; only what trains loads torch.
+`main` is the other end. Only what trains loads torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM, Origin
 from sweep.errors import SweepError
@@ -24,35 +25,25 @@ from sweep.store import Failure, atomic
 from sweep.target.source import built_in
 
 ANSWER = "answer.json"
-STARTED = "started"
 
 # Without the working folder, which may hold a stranger's modules, on the path.
 _START = "import sys; sys.path += [sys.argv[1]]; from sweep.verify.process import main; main()"
 _ROOT = os.fspath(Path(__file__).parents[2])
 # A rehearsal is no run: what trackers would send of it goes nowhere.
 _SENT_NOWHERE = {"WANDB_MODE": "disabled", "NEPTUNE_MODE": "debug"}
-_TASKS = {
-    "train": "sweep.verify.rehearse:rehearse",
-    "audit": "sweep.verify.probes:explore",
-    "cost": "sweep.verify.cost:timed",
-}
 
 
 @dataclass(frozen=True)
 class Request:
     """A run to train, how far (steps; None: to its end), and what to look at.
 
-    path: a folder for what the training writes; trace: a file for the digests of every module, line by line.
-    task: "train" once; "audit" to note what the training code does with randomness, and to train again with one thing
-    changed at a time; "cost" to time the steps of both modes.
+    traced: write what every module and optimizer computes to a file (see `locate`).
     """
 
     spec: RunSpec
     job: Job
-    path: str
     steps: int | None = None
-    trace: str = ""
-    task: Literal["train", "audit", "cost"] = "train"
+    traced: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,11 +84,15 @@ class Trained:
 
 
 class Process:
-    """A process that trains one request; ended when its block is left."""
+    """A process that trains one request in a scratch folder; ended, and the folder removed, when its block is left.
 
-    def __init__(self, request: Request, *, where: str) -> None:
-        self.where, self.folder = where, Path(request.path)
-        self.folder.mkdir(parents=True, exist_ok=True)
+    task: the function that answers the request, as module:name.
+    """
+
+    def __init__(self, request: Request, *, where: str, task: str = "sweep.verify.rehearse:rehearse") -> None:
+        self.where = where
+        self._scratch = TemporaryDirectory(prefix="sweep-verify-", ignore_cleanup_errors=True)
+        self.folder = Path(self._scratch.name)
         self._output = self.folder / "output.txt"
         for_determinism = ENVIRONMENT_FOR_DETERMINISM if request.spec.deterministic else {}
         with self._output.open("wb") as output:
@@ -109,7 +104,7 @@ class Process:
         assert self._child.stdin is not None
         # From this program to its own child: a pickle that no file and no stranger has a hand in.
         with suppress(BrokenPipeError):
-            pickle.dump((list(sys.path), request, where), self._child.stdin)
+            pickle.dump((list(sys.path), task, request, self.folder, where), self._child.stdin)
             self._child.stdin.close()
 
     def __enter__(self) -> Process:
@@ -121,26 +116,17 @@ class Process:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, 9)
             self._child.wait()
+        self._scratch.cleanup()
 
     @property
     def running(self) -> bool:
         return self._child.poll() is None
 
-    @property
-    def started(self) -> bool:
-        """Return whether it has imported what it needs, which takes long on a busy machine."""
-        return (self.folder / STARTED).exists()
-
-    def wait(self, seconds: float | None = None) -> Trained:
-        """Return what it found.
-
-        Raises: TimeoutError when it is not done after so many seconds; SweepError when it ended without an answer.
-        """
+    def wait(self) -> Trained:
+        """Return what it found. Raises: SweepError when it ended without an answer."""
+        code = self._child.wait()
         try:
-            code = self._child.wait(seconds)
             return Trained.from_json(atomic.loads((self.folder / ANSWER).read_bytes()))
-        except subprocess.TimeoutExpired:
-            raise TimeoutError from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             said = self._output.read_text(errors="replace").strip().splitlines()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -151,7 +137,7 @@ class Process:
 
 def main() -> None:
     """Answer the request on stdin. What trains is imported here: the asking end needs no torch."""
-    path, request, where = pickle.load(sys.stdin.buffer)
+    path, task, request, scratch, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
     # To where the launch found the user's functions; a recipe of ours imports nothing from there.
     folder = request.job.folder
@@ -159,11 +145,9 @@ def main() -> None:
         os.chdir(folder)
         if not built_in(request.spec.target.reference) and folder not in sys.path:
             sys.path.insert(0, folder)
-    module, _, name = _TASKS[request.task].partition(":")
+    module, _, name = task.partition(":")
     try:
-        task = getattr(import_module(module), name)
-        (Path(request.path) / STARTED).touch()
-        made = task(request, where=where)
+        made = getattr(import_module(module), name)(request, scratch, where=where)
     except SweepError as error:
         made = Trained(where, {}, {}, {}, failure=Failure("raised", str(error), "setup"))
-    atomic.write_json(Path(request.path) / ANSWER, made.to_json())
+    atomic.write_json(scratch / ANSWER, made.to_json())

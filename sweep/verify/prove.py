@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.determinism.environment import Answer, Verdict, verdict
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from sweep.verify.locate import Culprit
 
 PROCESSES = 2
-POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -103,57 +100,38 @@ def prove(
     here: bool = True,
     record: Record | None = None,
     find: bool = True,
-    limit: float | None = None,
 ) -> Proof:
     """Train `spec` in two processes of their own, and here; compare what they leave behind.
 
     steps: only so many; None: to the end. record: what a sweep recorded of this run; it is compared too.
     The second process fills new memory, which deterministic mode otherwise leaves as it is: equal bits show that
     nothing reads what it did not write. find: on a difference, train again and look into every module.
-    limit: seconds that they may train.
 
-    Raises: SweepError when a process ends without an answer, or not in time.
+    Raises: SweepError when a process ends without an answer, or is not done in the time that `job` gives it.
     """
-    with tempfile.TemporaryDirectory(prefix="sweep-verify-") as scratch, ExitStack() as stack:
-
-        def request(name: str, *, fill: bool = False) -> Request:
-            filled = replace(job, fill_memory=fill or job.fill_memory)
-            return Request(spec, filled, path=str(Path(scratch) / name), steps=steps)
-
+    asked = Request(spec, job, steps)
+    filled = replace(asked, job=replace(job, fill_memory=True))
+    with ExitStack() as stack:
         running: list[Process] = []
-        trained: list[Trained] = []
-        for number in range(1, PROCESSES + 1):
-            asked = request(f"process-{number}", fill=number == 2)
-            running.append(stack.enter_context(Process(asked, where=f"process {number}")))
+        for number, request in enumerate((asked, filled), 1):
+            running.append(stack.enter_context(Process(request, where=f"process {number}")))
             if spec.device == "cuda":  # one after the other: they share its memory
-                trained.append(_answer(running[-1], limit))
+                running[-1].wait()
+        own: list[Trained] = []
         if here and spec.target.kind != "command":
             from sweep.verify.rehearse import rehearse  # loads torch, which only what trains needs
 
-            folder = os.getcwd()
-            try:
-                trained.append(rehearse(request("here")))
-            finally:
-                os.chdir(folder)
-        if spec.device != "cuda":
-            trained[:0] = [_answer(process, limit) for process in running]
-        proof = _judged(spec, tuple(trained), record)
-        if proof.status == "differs" and find and spec.target.kind != "command":
-            from sweep.verify.locate import locate
+            own.append(rehearse(asked, Path(stack.enter_context(TemporaryDirectory(prefix="sweep-verify-")))))
+        trained = (*(process.wait() for process in running), *own)
+        late = next((each for each in trained if each.failure is not None and each.failure.kind == "timeout"), None)
+        if late is not None:
+            raise SweepError(f"{late.where} was not done: {late.failure}")
+        proof = _judged(spec, trained, record)
+    if proof.status == "differs" and find and spec.target.kind != "command":
+        from sweep.verify.locate import locate
 
-            proof = replace(proof, culprit=locate(request("watched"), where=Path(scratch)))
-        return proof
-
-
-def _answer(process: Process, limit: float | None) -> Trained:
-    started: float | None = None
-    while True:
-        try:
-            return process.wait(None if limit is None else POLL)
-        except TimeoutError:
-            started = time.monotonic() if started is None and process.started else started
-            if limit is not None and started is not None and time.monotonic() - started > limit:
-                raise SweepError(f"{process.where} was not done after {limit:g} s") from None
+        proof = replace(proof, culprit=locate(asked))
+    return proof
 
 
 def _judged(spec: RunSpec, trained: tuple[Trained, ...], record: Record | None) -> Proof:

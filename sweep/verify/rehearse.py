@@ -18,15 +18,17 @@ from sweep.handle import Run
 from sweep.job import Accident, Interrupted
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
+from sweep.verify.locate import TRACE, traced
 from sweep.verify.process import Request, Trained
-from sweep.verify.watch import traced
 from sweep.worker.train import attempted
 
 
-def rehearse(request: Request, *, where: str = "this process") -> Trained:
-    """Train in this process. Settings that training changes are put back; random streams are not."""
+def rehearse(request: Request, folder: Path, *, where: str = "this process", digests: bool = True) -> Trained:
+    """Train in this process, writing to a folder. Settings that training changes are put back, random streams are not.
+
+    digests: of the weights after each of the steps that were asked for; False where only their times count.
+    """
     spec, limit = request.spec, request.steps
-    folder = Path(request.path)
     folder.mkdir(parents=True, exist_ok=True)
     attempt = Attempt(folder, spec.id, this_process(), number=1)
     marks: list[float] = []  # when each step was done
@@ -43,7 +45,7 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
         marks.append(time.perf_counter())
         if limit is None:
             return
-        if request.task != "cost":
+        if digests:
             run.digest(name, value())
         if len(marks) >= limit:
             look()
@@ -52,7 +54,7 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     def stepped(step: int, state: Callable[[], Mapping[str, Any]]) -> None:
         link(f"step/{step}", lambda: digest.tensors(dict(_flat(state()))))
 
-    run = Run(spec, attempt, (0, 0.0), rehearsal=True, plain=bool(request.trace), on_step=stepped)
+    run = Run(spec, attempt, (0, 0.0), rehearsal=True, plain=request.traced, on_step=stepped)
     begun = time.monotonic()
     failure: Failure | None = None
     metrics: dict[str, float] = {}
@@ -60,7 +62,7 @@ def rehearse(request: Request, *, where: str = "this process") -> Trained:
     heard = io.StringIO()
     # The built-in loop says itself what it does; a user's function is seen at its optimizers.
     steps = Steps(link) if spec.target.kind == "function" else contextlib.nullcontext()
-    watched = traced(request.trace) if request.trace else contextlib.nullcontext()
+    watched = traced(folder / TRACE) if request.traced else contextlib.nullcontext()
     with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), seeding.restored(), steps, watched:
         try:
             for _, result in attempted([run], request.job):

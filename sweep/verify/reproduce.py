@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweep.determinism.environment import Answer, Verdict, verdict
@@ -88,10 +86,8 @@ def reproduce(subject: Subject) -> Reproduction:
     record = subject.record
     if record is None:
         raise StoreError("there is no record to reproduce", where=subject.spec.key)
-    with tempfile.TemporaryDirectory(prefix="sweep-reproduce-") as scratch:
-        request = Request(subject.spec, replace(subject.job, path=""), path=str(Path(scratch) / "process"))
-        with Process(request, where="this training") as process:
-            trained = process.wait()
+    with Process(Request(subject.spec, subject.job), where="this training") as process:
+        trained = process.wait()
     between = ("the record", trained.where)
     ours = {link: value for link, value in trained.chain.items() if link in record.digests}
     apart = distance(record.metrics, trained.metrics)

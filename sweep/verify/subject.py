@@ -103,7 +103,7 @@ def _member(store: Store, seed: int | None, variant: str | None, repeat: int) ->
 
 
 def require_same_code(spec: RunSpec) -> None:
-    """Raises: StoreError when the code or the data are not those that the run was trained with."""
+    """Refuse code or data that are not those that the run was trained with. Raises: StoreError."""
     if spec.target.kind == "command":
         return
     now, function = resolve(spec.target.kind, spec.target.reference)

@@ -60,11 +60,10 @@ ALLOWED = {
     ("store/remote.py", "rename"): "a whole copy of a directory that has gone from its URL",
     ("target/trust.py", "os.open"): "the own state of a user: which recipes they have called",
     ("target/trust.py", "os.write"): "the same",
-    ("verify/probes.py", "open"): "a scratch folder of sweep verify",
+    ("verify/locate.py", "open"): "a scratch folder of sweep verify",
+    ("verify/probes.py", "open"): "the same",
     ("verify/process.py", "open"): "the same",
-    ("verify/process.py", "touch"): "the same",
     ("verify/process.py", "pickle.dump"): "a pipe to a child",
-    ("verify/watch.py", "open"): "the same scratch folder",
     ("worker/limit.py", "faulthandler.dump_traceback_later"): "C, where no Python runs, into a file of the writer",
 }
 

@@ -95,5 +95,13 @@ def resumed_forgetful(run: Any) -> dict[str, float]:
     return _resumed(run, whole=False)
 
 
+def one_rehearsal_hangs(run: Any) -> dict[str, float]:
+    _trained(run)
+    if run.rehearsal and not os.path.exists("hung"):
+        open("hung", "w").close()
+        time.sleep(600)
+    return {"test/loss": 0.5}
+
+
 def fails_in_other_words(run: Any) -> dict[str, float]:
     raise ValueError(f"process {os.getpid()} cannot")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sweep.determinism import seeding
 from sweep.determinism.environment import Answer, verdict
 from sweep.verify.chain import distance
-from sweep.verify.locate import locate
+from sweep.verify.locate import TRACE, locate
 from sweep.verify.process import Request
 from sweep.verify.prove import prove
 from sweep.verify.rehearse import rehearse
@@ -45,9 +45,9 @@ def test_a_layer_that_reads_the_clock_is_named() -> None:
     assert "step 1: the output of 1.1 (Clock)" in str(proof)
 
 
-def test_a_gradient_that_changes_late_is_named_with_its_step(tmp_path: Path) -> None:
-    request = Request(spec_of("planted:train", {"layer": "late"}), here(), path=str(tmp_path / "run"))
-    culprit = locate(request, where=tmp_path)
+def test_a_gradient_that_changes_late_is_named_with_its_step() -> None:
+    request = Request(spec_of("planted:train", {"layer": "late"}), here())
+    culprit = locate(request)
     assert culprit is not None
     # The layer changes what comes back, by a hook on its input: seen first below, after what was still equal.
     assert (culprit.step, culprit.what, culprit.module) == (3, "gradient of the output", "0")
@@ -55,9 +55,9 @@ def test_a_gradient_that_changes_late_is_named_with_its_step(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_an_order_of_the_data_that_no_seed_decides_is_named(tmp_path: Path) -> None:
-    request = Request(spec_of("planted:train", {"order": "entropy"}), here(), path=str(tmp_path / "run"))
-    culprit = locate(request, where=tmp_path)
+def test_an_order_of_the_data_that_no_seed_decides_is_named() -> None:
+    request = Request(spec_of("planted:train", {"order": "entropy"}), here())
+    culprit = locate(request)
     assert culprit is not None
     assert (culprit.step, culprit.what) == (1, "input")
 
@@ -69,9 +69,9 @@ def test_a_run_that_fails_each_time_in_other_words_is_not_proven() -> None:
 
 
 @pytest.mark.slow
-def test_nothing_is_named_where_nothing_differs(tmp_path: Path) -> None:
-    request = Request(spec_of("planted:train", {"layer": "drop"}), here(), path=str(tmp_path / "run"))
-    assert locate(request, where=tmp_path) is None
+def test_nothing_is_named_where_nothing_differs() -> None:
+    request = Request(spec_of("planted:train", {"layer": "drop"}), here())
+    assert locate(request) is None
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_another_number_of_threads_promises_nothing(tmp_path: Path) -> None:
     made = []
     for threads in (1, 2):
         spec = spec_of("planted:train", threads=threads)
-        made.append((spec, rehearse(Request(spec, here(), path=str(tmp_path / str(threads))))))
+        made.append((spec, rehearse(Request(spec, here()), tmp_path / str(threads))))
     (one, a), (two, b) = made
     found = verdict(a.origin(one), b.origin(two))
     assert found.answer is Answer.NOT_EXPECTED
@@ -97,10 +97,10 @@ def test_another_number_of_threads_promises_nothing(tmp_path: Path) -> None:
 
 def test_watching_changes_no_bit(tmp_path: Path) -> None:
     spec = spec_of("five_models:train", {"model": "lstm"})
-    plain = rehearse(Request(spec, here(), path=str(tmp_path / "a")))
-    watched = rehearse(Request(spec, here(), path=str(tmp_path / "b"), trace=str(tmp_path / "trace")))
+    plain = rehearse(Request(spec, here()), tmp_path / "a")
+    watched = rehearse(Request(spec, here(), traced=True), tmp_path / "b")
     assert watched.chain == plain.chain
-    lines = [line.split("\t") for line in (tmp_path / "trace").read_text().splitlines()]
+    lines = [line.split("\t") for line in (tmp_path / "b" / TRACE).read_text().splitlines()]
     assert {"lstm", "head"} <= {where for _, what, where, _, _ in lines if what == "output"}
     assert {"lstm.weight_ih_l0", "head.bias"} <= {where for _, what, where, _, _ in lines if what == "gradient"}
 

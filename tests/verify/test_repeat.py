@@ -18,7 +18,7 @@ from sweep.verify.rehearse import rehearse
 
 
 def once(folder: Path, model: str, seed: int = 42) -> Trained:
-    made = rehearse(Request(spec_of("five_models:train", {"model": model}, seed=seed), here(), path=str(folder)))
+    made = rehearse(Request(spec_of("five_models:train", {"model": model}, seed=seed), here()), folder)
     assert made.failure is None, made.failure
     return made
 

@@ -53,6 +53,16 @@ def test_an_honest_run_is_proven_by_a_whole_repeat(tmp_path: Path, monkeypatch: 
     assert kept["later"].startswith("proven (")
 
 
+def test_a_canary_that_does_not_end_leaves_the_sweep_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweep.verify.canary.LIMIT", {"function": 3.0})
+    monkeypatch.setattr("sweep.verify.canary.STEPS", 100)  # more than there are: it comes to where it hangs
+    stamp = run("one_rehearsal_hangs", tmp_path / "d")
+    assert stamp["status"] == "not checked", stamp["summary"]
+    assert "after 3 s" in stamp["summary"]
+
+
 @pytest.mark.parametrize(("name", "status"), [("resumed_whole", "proven"), ("resumed_forgetful", "differs")])
 def test_a_run_that_was_resumed_is_part_of_the_proof(
     name: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
