@@ -72,7 +72,7 @@ def trainer(
 
 
 def environment(run: Run, folder: Path) -> dict[str, str]:
-    """The variables the program is started with: ours, and what decides its bits from outside."""
+    """Return the variables the program is started with: ours, and what decides its bits from outside."""
     made = dict(os.environ)
     made["PATH"] = search_path()
     made.setdefault("PYTHONUNBUFFERED", "1")  # or its last words would be lost when it is ended
@@ -152,7 +152,7 @@ def _predictions(run: Run, where: Collect | None, left: reading.Left) -> None:
 
 
 def failure_of(code: int, last_words: str) -> Failure | None:
-    """What an exit code stands for: None for 0, else a failure that quotes the program's last words."""
+    """Return what an exit code stands for: None for 0, else a failure that quotes the program's last words."""
     if code == 0:
         return None
     lines = [line.strip() for line in last_words.replace("\r", "\n").splitlines() if line.strip()]
@@ -172,7 +172,7 @@ def failure_of(code: int, last_words: str) -> Failure | None:
 
 
 def _ended_by(code: int) -> int:
-    """The number of the signal that an exit code stands for, if it does."""
+    """Return the number of the signal that an exit code stands for, if it does."""
     return -code if code < 0 else code - 128  # a shell reports a signal as 128 + its number
 
 
@@ -204,7 +204,7 @@ class _Heard:
 
     @property
     def last_words(self) -> str:
-        """The end of stdout and stderr, as they came."""
+        """Return the end of stdout and stderr, as they came."""
         return self._last
 
 
@@ -256,7 +256,7 @@ class _Shown:
 
 @contextmanager
 def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard, at: Path) -> Iterator[nursery.Program]:
-    """The program in a session of its own; neither it nor what it starts outlives this block, nor this process."""
+    """Start the program in a session of its own; neither it nor what it starts outlives this block or this process."""
     program = nursery.Program(words, variables, os.fspath(at))
     try:
         yield program

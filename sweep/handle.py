@@ -315,7 +315,7 @@ def weighed(run: Run) -> Iterator[None]:
 
 
 def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
-    """Numbers by name out of what training code gives: numbers, NumPy scalars, one-element tensors.
+    """Return numbers by name out of what training code gives: numbers, NumPy scalars, one-element tensors.
 
     Raises: SweepError saying what was given instead.
     """
@@ -382,7 +382,7 @@ def _name(name: str, where: str) -> str:
 
 
 def stop_seen(path: Path, every: float = 0.02) -> Callable[[], bool]:
-    """Whether the launch asked its runs to stop: a file, so that it reaches every process.
+    """Return a function that tells whether the launch asked its runs to stop: by a file, which every process sees.
 
     every: seconds between two looks; it is asked at every step, and a look costs some 2 % of a small one.
     """

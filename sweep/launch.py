@@ -94,10 +94,10 @@ class Prover(Protocol):
     """The check of a deterministic sweep's claim against evidence; `sweep.verify` knows how."""
 
     def before(self, store: Store, job: Job) -> Iterator[Event]:
-        """Before anything is trained; what it finds is kept as the directory's stamp."""
+        """Check before anything is trained, and keep what is found as the directory's stamp."""
 
     def after(self, store: Store) -> Iterator[Event]:
-        """When all is trained."""
+        """Check when all is trained."""
 
 
 @dataclass
@@ -397,7 +397,7 @@ class Launch:
             yield Retried(spec.key, str(why), 2)
 
     def _unwritten(self, spec: RunSpec, why: Unrecorded) -> Iterator[Event]:
-        """The disk refused: what it holds counts, and nothing more is started that it would refuse as well."""
+        """Start nothing more that the disk would refuse as well; what it holds counts."""
         if not self.stopped:
             yield from self._no_more(f"{why}; fix that and run the same command again")
         yield Said(f"{spec.key}: not recorded ({why})")

@@ -42,7 +42,7 @@ def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Pack]:
 
 
 def gpus_here() -> int:
-    """CUDA devices that this process sees, at least 1."""
+    """Return the number of CUDA devices that this process sees, at least 1."""
     import torch
 
     return max(1, torch.cuda.device_count())

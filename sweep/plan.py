@@ -25,12 +25,12 @@ SPLIT = "split"
 
 
 def canonical(value: Json) -> str:
-    """The one JSON text of a value: sorted keys, no blanks; NaN is refused, floats are shortest round-trip."""
+    """Return the one JSON text of a value: sorted keys, no blanks, shortest round-trip floats; NaN is refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
 def content_id(value: Json) -> str:
-    """sha256 (hex) of the canonical JSON of `value`."""
+    """Return the sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
@@ -42,7 +42,7 @@ def _hidden(value: Json) -> Json:
 
 
 def stream_seed(seed: int, stream: str) -> int:
-    """The seed of a named stream: the low 32 bits are all that torch's CPU generator reads."""
+    """Return the seed of a named stream: the low 32 bits are all that torch's CPU generator reads."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:4], "little")
 
 
@@ -84,7 +84,7 @@ class RunSpec:
     folds: int = 0  # into how many the data are cut, `repeat` then counts them from 0; 0: none
 
     def to_json(self) -> dict[str, Json]:
-        """As it is stored and hashed: secrets hidden, so that they neither travel nor decide identity."""
+        """Return it as it is stored and hashed: secrets hidden, so that they neither travel nor decide identity."""
         body = asdict(self)
         body["target"]["argv"] = _hidden(self.target.argv)
         body["params"] = _hidden(self.params)
@@ -104,12 +104,12 @@ class RunSpec:
 
     @property
     def id(self) -> str:
-        """sha256 (hex) of the spec: the identity of a run."""
+        """Return the sha256 (hex) of the spec: the identity of a run."""
         return content_id(self.to_json())
 
     @property
     def key(self) -> str:
-        """The run's folder below `members/`, unique within a sweep."""
+        """Return the run's folder below `members/`, unique within a sweep."""
         parts = [part for part in (self.task, self.variant) if part]
         return "/".join([*parts, leaf_of(self.seed, self.repeat, self.folds)])
 
@@ -173,7 +173,7 @@ class Plan:
             )  # fmt: skip
 
     def experiment(self) -> dict[str, Json]:
-        """What must stay equal for more seeds to join a directory: everything but the seeds."""
+        """Return what must stay equal for more seeds to join a directory: everything but the seeds."""
         asked = self.config
         return {
             "target": {**asdict(self.target), "argv": _hidden(self.target.argv)},
@@ -194,13 +194,13 @@ class Plan:
 
 
 def grid_points(grid: Mapping[str, Sequence[Json]]) -> Iterator[dict[str, Json]]:
-    """Every combination of a grid, in the order it was written; one empty point for no grid."""
+    """Yield every combination of a grid, in the order it was written; one empty point for no grid."""
     for values in product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
 
 def folder_name(label: str, value: Json) -> str:
-    """A name that any file system can hold, made unique by a hash of what it stands for.
+    """Return a name that any file system can hold, made unique by a hash of what it stands for.
 
     The hash also keeps apart names that differ only by case or by Unicode normalisation.
     """
@@ -210,7 +210,7 @@ def folder_name(label: str, value: Json) -> str:
 
 
 def variant_name(point: Mapping[str, Json]) -> str:
-    """`lr-0.01-3f9a1c` for {"params.optimizer.lr": 0.01}; empty for the only variant."""
+    """Return `lr-0.01-3f9a1c` for {"params.optimizer.lr": 0.01}; "" for the only variant."""
     if not point:
         return ""
     label = "-".join(f"{key.rpartition('.')[2]}-{_short(value)}" for key, value in point.items())
@@ -236,14 +236,14 @@ def grown(config: Config, grid: Mapping[str, Sequence[Json]]) -> Config:
 
 
 def tasks_of(config: Config) -> list[tuple[str, Mapping[str, Json]]]:
-    """(name, changes to the params) of each task; one nameless task when none is declared."""
+    """Return (name, changes to the params) of each task; one nameless task when none is declared."""
     if not config.tasks:
         return [("", {})]
     return [(folder_name(name, name), dict(changes)) for name, changes in config.tasks.items()]
 
 
 def cells_of(config: Config) -> Iterator[Cell]:
-    """The cells before their parameters are checked and their data hashed."""
+    """Yield the cells before their parameters are checked and their data hashed."""
     for (task, changes), point in product(tasks_of(config), grid_points(config.grid)):
         params: Mapping[str, Json] = merge(config.params, changes.get("params", {}))
         for dotted, value in point.items():

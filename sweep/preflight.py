@@ -26,12 +26,12 @@ class Sight:
 
 
 def sight(path: str, launch: str) -> Sight:
-    """What this process sees of a launch's directory; the launch's token file must be there."""
+    """Return what this process sees of a launch's directory; the launch's token file must be there."""
     return Sight(shared(path, launch), versions())
 
 
 def preflight(engine: RayEngine, job: Job, *, deterministic: bool) -> Iterator[str]:
-    """A line for every node whose runs will not be as those of the others.
+    """Yield a line for every node whose runs will not be as those of the others.
 
     Raises: EnvironmentRefused for nodes that cannot run this package, or another version of it; in deterministic mode
     for those with another torch or NumPy.

@@ -236,7 +236,7 @@ def _task(target: Target) -> Literal["classification", "regression"]:
 
 
 def _pickled(function: Callable[..., Any] | None) -> bytes | None:
-    """A function that workers cannot import travels by value."""
+    """Return a function that workers cannot import by value."""
     if function is None:
         return None
     import cloudpickle
@@ -251,7 +251,7 @@ def _pickled(function: Callable[..., Any] | None) -> bytes | None:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` becomes what is here; the driver's files are asked first, since importing torch costs a second.
+    """Return the device that `auto` stands for; the driver's files are asked first, as importing torch costs a second.
 
     Raises: EnvironmentRefused when cuda is asked for and absent.
     """
@@ -270,7 +270,7 @@ def resolve_device(device: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The packages that made a directory; read without importing them."""
+    """Return the versions of the packages that make a directory; read without importing them."""
     import platform
 
     found = {"python": platform.python_version()}

@@ -86,11 +86,11 @@ def _savings() -> Iterator[tuple[Any, str, Any, Any]]:
 
 
 def _not_started(*_: Any, **__: Any) -> None:
-    """In place of the server behind the dashboard, for which Ray would wait two seconds even without a dashboard."""
+    """Stand in for the server behind the dashboard, for which Ray would wait two seconds even without a dashboard."""
 
 
 def _with_idle_agents(start: Callable[..., Any], names: Mapping[str, Sequence[str]]) -> Callable[..., Any]:
-    """`start`, with an agent that does nothing in place of the dashboard's, and of the one for tasks with a
+    """Return `start`, with an idle agent in place of the dashboard's, and of the one for tasks with a
     `runtime_env` until there is such a task.
 
     To load them takes a second of a core each, and as long no worker starts.

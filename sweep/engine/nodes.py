@@ -7,7 +7,7 @@ from typing import Any
 
 
 def everywhere(ray: Any, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
-    """(node, answer) for every node that has CPUs, all asked at once.
+    """Yield (node, answer) for every node that has CPUs, all asked at once.
 
     The answer is what `function` returned there, or the exception that it ended in; TimeoutError after `seconds`.
     """

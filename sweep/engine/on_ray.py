@@ -241,7 +241,7 @@ def _require_answer(address: str) -> None:
 
 
 def _put_handlers_back() -> None:
-    """Ray takes SIGTERM for a crash, and three seconds later aborts the process that is still saving its work."""
+    """Undo what Ray does with SIGTERM: it aborts a process after three seconds that is still saving its work."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             handler = signal.getsignal(number)
@@ -251,7 +251,7 @@ def _put_handlers_back() -> None:
 
 @contextmanager
 def _as_raised() -> Iterator[None]:
-    """What a signal handler raises comes out of Ray's compiled code as the cause of a SystemError."""
+    """Raise what a signal handler raised, which comes out of Ray's compiled code as the cause of a SystemError."""
     try:
         yield
     except SystemError as error:
@@ -293,7 +293,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def real_cores() -> int:
-    """Cores this process may use: Ray would count the machine's."""
+    """Return the number of cores that this process may use: Ray would count the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

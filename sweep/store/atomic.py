@@ -249,12 +249,12 @@ def append_line(path: Path, line: str) -> None:
 
 
 def touch(path: Path) -> None:
-    """A file whose being there is all it says."""
+    """Make an empty file, whose being there is all it says."""
     os.close(_open(path, os.O_WRONLY | os.O_CREAT))
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor to lock, and to `overwrite`; os.close it."""
+    """Return a descriptor to lock, and to `overwrite`; os.close it."""
     return _open(path, os.O_RDWR | os.O_CREAT)
 
 
@@ -267,7 +267,7 @@ def overwrite(fd: int, data: bytes, *, at: int | None = None) -> None:
 
 
 def make_durable(path: Path) -> None:
-    """fsync a file that was written without it."""
+    """Fsync a file that was written without it."""
     fd = _open(path, os.O_RDONLY)
     try:
         _fsync(fd)
@@ -314,7 +314,7 @@ def stream_digest(stream: BufferedReader) -> str:
 
 
 def strict(value: Json) -> Json:
-    """`value` with non-finite floats as "nan", "inf", "-inf": what strict JSON in UTF-8 can carry.
+    """Return `value` with non-finite floats as "nan", "inf", "-inf": what strict JSON in UTF-8 can carry.
 
     A lone surrogate, as in the message of an error about a file name that is no UTF-8, becomes its escape, and bytes,
     as the ids of examples may be, become text.
@@ -333,7 +333,7 @@ def strict(value: Json) -> Json:
 
 
 def dumps(value: Json, *, indent: int | None = 1) -> str:
-    """Strict JSON text; see `strict`."""
+    """Return strict JSON text; see `strict`."""
     return json.dumps(strict(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 

@@ -40,7 +40,7 @@ _WRITING = threading.Lock()  # of a row, against a thread of the user's that goe
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether it is one of ours: training code may call files and folders of its own `checkpoint-500`."""
+    """Return whether it is one of ours: training code may call files and folders of its own `checkpoint-500`."""
     return re.fullmatch(rf"{CHECKPOINT}\d{{9,}}\.(pt|json)", path.name) is not None
 
 
@@ -123,7 +123,7 @@ class Attempt:
         atomic.write(self.path / name, data, durable=False)
 
     def write_predictions(self, split: str, made: Predictions) -> str:
-        """The file of one split; returns its sha256."""
+        """Write the file of one split; return its sha256."""
         name = PREDICTIONS.format(split=split)
         self.write(name, lambda stream: predictions.write(stream, made.arrays()))
         return atomic.file_digest(self.path / name)
@@ -211,7 +211,7 @@ class Attempt:
 
     @property
     def inherited(self) -> int:
-        """How many files earlier attempts have left in the folder that `share` returned."""
+        """Return how many files earlier attempts have left in the folder that `share` returned."""
         return len(self._shared or ())
 
     def _gather(self) -> None:
@@ -253,7 +253,7 @@ class Attempt:
         return found
 
     def write_checkpoint(self, step: int, fill: Callable[[IO[bytes]], None], *, rows: int) -> None:
-        """A checkpoint and beside it what makes it believable; the one before stays until this one holds."""
+        """Write a checkpoint, and beside it what makes it believable; the one before stays until this one holds."""
         if (self.path / HISTORY).exists():
             atomic.make_durable(self.path / HISTORY)
         path = self.path / f"{CHECKPOINT}{step:09d}.pt"
@@ -267,14 +267,14 @@ class Attempt:
             old.unlink(missing_ok=True)
 
     def drop_checkpoints(self) -> None:
-        """They serve only while a run is unfinished."""
+        """Remove the checkpoints, which serve only while a run is unfinished."""
         for folder in (self.path, *self.previous):
             for path in folder.glob(f"{CHECKPOINT}*"):
                 if is_checkpoint(path):
                     path.unlink(missing_ok=True)
 
     def checkpoints(self) -> Iterable[tuple[Path, dict[str, Any] | str]]:
-        """Checkpoint files, newest first, each with its description, or with the reason to pass it over."""
+        """Yield checkpoint files, newest first, each with its description, or with the reason to pass it over."""
         for folder in (self.path, *self.previous):
             for path in sorted(filter(is_checkpoint, folder.glob(f"{CHECKPOINT}*.pt")), reverse=True):
                 yield path, self._described(path)
@@ -298,6 +298,3 @@ class Attempt:
         if data or (self.path / HISTORY).exists():
             atomic.write(self.path / HISTORY, data, durable=False)
         return kept
-
-    def size(self) -> int:
-        return sum(entry.stat().st_size for entry in os.scandir(self.path) if entry.is_file())

@@ -58,7 +58,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
-        """What is at `path`, which may be a URL: then a copy of it. Raises: StoreError when no readable sweep is."""
+        """Return what is at `path`, of a URL a copy. Raises: StoreError when no readable sweep is there."""
         root, url = remote.fetched(path)
         if root.exists() and not root.is_dir():
             raise StoreError("is a file, not a run directory", where=str(root))
@@ -88,7 +88,7 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], manifest_: Manifest) -> Store:
-        """A new directory, or the one that is there when it holds the same experiment, with the seeds added.
+        """Return a new directory, or the one that is there if it holds the same experiment, with the seeds added.
 
         Raises: StoreError with a diff when another experiment is there.
         """
@@ -186,14 +186,14 @@ class Store:
     # Reading
 
     def members(self) -> Iterator[tuple[str, str, int, int]]:
-        """(task, variant, seed, repeat) of every planned run, sorted: never in the order of completion."""
+        """Yield (task, variant, seed, repeat) of every planned run, sorted: never in the order of completion."""
         repeats = range(int(self.manifest.experiment["repeats"]))
         for cell in self.manifest.experiment["cells"]:
             for seed, repeat in product(sorted(self.manifest.seeds_of(cell)), repeats):
                 yield cell["task"], cell["variant"], seed, repeat
 
     def scan(self, *, verify: bool = False) -> Iterator[Member]:
-        """Every planned run and what became of it; verify=True also hashes every artefact."""
+        """Yield every planned run and what became of it; verify=True also hashes every artefact."""
         live = self.owner()
         folders: dict[Path, set[str]] = {}
         folds = self.manifest.folds
@@ -213,7 +213,7 @@ class Store:
             yield judged(self.path, blank, self._asked(blank), live, verify=verify) if there else blank
 
     def member(self, key: str) -> Member:
-        """One planned run by its key, read afresh. Raises: StoreError when it is not planned."""
+        """Return one planned run by its key, read afresh. Raises: StoreError when it is not planned."""
         folder, _, leaf = key.rpartition("/")
         cell = self.manifest.cells.get(folder)
         count = "-fold(0|[1-9][0-9]*)" if self.manifest.folds else "(?:-r([1-9][0-9]*))?"
@@ -236,14 +236,14 @@ class Store:
         return newest != member.folder and owner is not None and owner.nonce == launch
 
     def _asked(self, member: Member) -> dict[str, Any]:
-        """What the plan says of a run and its record must repeat."""
+        """Return what the plan says of a run and its record must repeat."""
         experiment = self.manifest.experiment
         shared = {name: experiment[name] for name in ("target", "deterministic", "device", "threads")}
         cell = self.manifest.cells.get("/".join(part for part in (member.task, member.variant) if part))
         return shared if cell is None else {**shared, "params": cell["params"], "data": cell["data"]}
 
     def file(self, member: Member, name: str) -> Path:
-        """An artefact that the record answers for, its sha256 checked.
+        """Return an artefact that the record answers for, its sha256 checked.
 
         Raises: IntegrityError when it is missing or altered.
         """
@@ -280,7 +280,7 @@ class Store:
         return bool(member.artifacts(name))
 
     def history(self, member: Member) -> list[Row]:
-        """The rows that were logged; of a run without a record, those of its newest attempt.
+        """Return the rows that were logged; of a run without a record, those of its newest attempt.
 
         Raises: IntegrityError when they are not those that a record answers for.
         """
@@ -288,7 +288,7 @@ class Store:
             return history.parse(stream.read())
 
     def table(self, member: Member) -> Table | list[Row]:
-        """`history` by column, which takes half the time, or by row where the rows are not alike."""
+        """Return `history` by column, which takes half the time, or by row where the rows are not alike."""
         with self._history(member) as stream:
             return history.table(stream.read())
 
@@ -313,7 +313,7 @@ class Store:
         return history.last(inside(self.path, folder / name)) if folder else None
 
     def checkpoint(self, member: Member) -> int | None:
-        """The step of the newest checkpoint that an unfinished run could go on from; it is not opened."""
+        """Return the step of the newest checkpoint that an unfinished run could resume from; it is not opened."""
         names = (path.stem for each in attempts_of(member.path) for path in each.glob(f"{CHECKPOINT}*.pt"))
         steps = [name.removeprefix(CHECKPOINT) for name in names]
         return max((int(step) for step in steps if step.isascii() and step.isdecimal()), default=None)
@@ -358,18 +358,18 @@ class Store:
             return scores.load(stream, where=str(path))
 
     def log(self, member: Member) -> Path | None:
-        """The run's log file, if it has one."""
+        """Return the run's log file, if it has one."""
         folder = member.folder
         path = inside(self.path, folder / LOG) if folder else None
         return path if path is not None and path.exists() else None
 
     def owner(self) -> Owner | None:
-        """The launch at work here, or None."""
+        """Return the launch at work here, or None."""
         return self.owner_of(self.path)
 
     @staticmethod
     def owner_of(path: Path) -> Owner | None:
-        """The launch at work in a directory, which need not be a sweep yet."""
+        """Return the launch at work in a directory, which need not be a sweep yet."""
         owner = lock.read_owner(path / LOCK)
         return owner if owner is not None and owner.dead() is not True else None
 
@@ -381,7 +381,7 @@ class Store:
         return lock.held(path / LOCK, break_lock=break_lock)
 
     def begin(self, spec: RunSpec, launch: str = "") -> Attempt:
-        """A new attempt at a run; `launch` is the nonce of the lock it works under."""
+        """Begin a new attempt at a run; `launch` is the nonce of the lock it works under."""
         path = inside(self.path, self.path / MEMBERS / spec.key)
         previous = attempts_of(path)
         number = 1 + max((number_of(attempt) for attempt in previous), default=0)
@@ -468,7 +468,7 @@ class Store:
                 folder.rmdir()
 
     def event(self, **fields: Any) -> None:
-        """One line in the driver's own log: retries, discarded duplicates, signals."""
+        """Add a line to the driver's own log: retries, discarded duplicates, signals."""
         atomic.append_line(self.path / EVENTS, atomic.dumps({"time": now(), **fields}, indent=None))
 
     def clean(self) -> None:
@@ -493,11 +493,11 @@ class Store:
                 scrap.unlink(missing_ok=True)
 
     def stop_file(self, launch: str) -> Path:
-        """Its existence asks the runs of a launch to end at their next checkpoint."""
+        """Return the file whose existence asks the runs of a launch to end at their next checkpoint."""
         return self.path / f"{STOP}{launch}"
 
     def token_file(self, launch: str) -> Path:
-        """Its existence tells a worker that it sees the very directory of the launch."""
+        """Return the file whose existence tells a worker that it sees the very directory of the launch."""
         return self.path / f"{TOKEN}{launch}"
 
 

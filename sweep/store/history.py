@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
 
 def line(step: int, metrics: Mapping[str, float]) -> str:
-    """One row as text, keys in the order they were logged."""
+    """Return one row as text, keys in the order they were logged."""
     return atomic.dumps({"step": step, **metrics}, indent=None) + "\n"
 
 
@@ -42,7 +42,7 @@ def parse(data: bytes) -> list[Row]:
 
 
 def tabulate(data: bytes) -> Table | None:
-    """What `parse` finds, by column and in half the time, where every row is like the first; else None.
+    """Return what `parse` finds, by column and in half the time, where every row is like the first; else None.
 
     Nearly every history is such: one call logs all metrics, and all are finite.
     """
@@ -68,7 +68,7 @@ def tabulate(data: bytes) -> Table | None:
 
 
 def _together(lines: Sequence[bytes]) -> list[Any]:
-    """The JSON value of each line by one call for all of them, or nothing where a line is not sound."""
+    """Return the JSON value of each line by one call for all of them, or nothing where a line is not sound."""
     try:
         found: list[Any] = from_json(b"[" + b",".join(lines) + b"]")
     except ValueError:
@@ -84,7 +84,7 @@ def _value(text: bytes) -> Any:
 
 
 def _row(found: Any) -> Row | None:
-    """A row with an integer step and numbers, or None; "nan", "inf" and "-inf" become the floats they mean."""
+    """Return a row with an integer step and numbers, or None; "nan", "inf" and "-inf" become the floats they mean."""
     if type(found) is not dict or type(step := found.get("step")) is not int or abs(step) >= 1 << 63:
         return None
     if [*map(type, found.values())].count(float) == len(found) - 1:  # as `line` writes it: nothing to convert
@@ -109,7 +109,7 @@ def table(data: bytes) -> Table | list[Row]:
 
 
 def last(path: Path) -> Row | None:
-    """The newest whole row, read from the end of the file only."""
+    """Return the newest whole row, read from the end of the file only."""
     try:
         with atomic.opened(path) as stream:
             stream.seek(0, 2)

@@ -16,7 +16,7 @@ HELD = ".held"  # of a lock on a file system that keeps none: who made the file 
 
 
 def read_owner(path: Path) -> Owner | None:
-    """The owner named in a lock or attempt file; None when there is none or it cannot be read."""
+    """Return the owner named in a lock or attempt file; None when there is none or it cannot be read."""
     try:
         return Owner.from_json(atomic.loads(atomic.read(path, 1 << 20)))
     except (OSError, ValueError):
@@ -74,7 +74,7 @@ def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = Fals
 
 
 def create_once(path: Path, data: bytes) -> bool:
-    """`atomic.create_once`, on a file system without hard links as well: there one after the other looks and writes."""
+    """Do `atomic.create_once` on a file system without hard links as well: there, look and write under a lock."""
     try:
         return atomic.create_once(path, data)
     except atomic.Unsupported:

@@ -77,7 +77,7 @@ class Manifest:
     source: str = ""  # the text of a function that no file holds, as of a notebook: to be read, never run
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
-        """With the seeds that are new; unchanged when none is."""
+        """Return this manifest with the seeds that are new; unchanged when none is."""
         new = tuple(seed for seed in seeds if seed not in self.planned)
         if not new:
             return self
@@ -85,7 +85,7 @@ class Manifest:
         return replace(self, seeds=self.seeds + new, seed_log=(*self.seed_log, entry))
 
     def growing(self, wanted: Manifest, *, results_existed: bool) -> Manifest:
-        """With the variants of a larger grid (see `grows`)."""
+        """Return this manifest with the variants of a larger grid (see `grows`)."""
         new = tuple(folder for folder in wanted.cells if folder not in self.cells)
         return replace(
             self, config={**self.config, "grid": wanted.config["grid"]},
@@ -104,23 +104,23 @@ class Manifest:
 
     @property
     def presented(self) -> dict[str, Json]:
-        """The primary metric and the goals: no part of the experiment, only of what is shown."""
+        """Return the primary metric and the goals: no part of the experiment, only of what is shown."""
         return {key: self.config.get(key) for key in PRESENTED}
 
     def presenting(self, asked: Mapping[str, Json], *, results_existed: bool) -> Manifest:
-        """With what another manifest has `presented`."""
+        """Return this manifest with what another has `presented`."""
         before = self.primary_before or str(self.config.get("primary") or "the default")
         moved = results_existed and asked["primary"] != self.config.get("primary")
         return replace(self, config={**self.config, **asked}, primary_before=before if moved else self.primary_before)
 
     @cached_property
     def planned(self) -> frozenset[int]:
-        """The seeds, to look one up among many."""
+        """Return the seeds, to look one up among many."""
         return frozenset(self.seeds)
 
     @cached_property
     def cells(self) -> dict[str, Mapping[str, Json]]:
-        """What every seed is trained as, by its folder below `members/`."""
+        """Return what every seed is trained as, by its folder below `members/`."""
         return {"/".join(p for p in (c["task"], c["variant"]) if p): c for c in self.experiment["cells"]}
 
     @property
@@ -145,19 +145,19 @@ class Manifest:
 
     @property
     def runs(self) -> int:
-        """How many runs are planned."""
+        """Return how many runs are planned."""
         cells = self.experiment["cells"] if self.experiment else ()
         return sum(len(self.seeds_of(cell)) for cell in cells) * int(self.experiment.get("repeats", 1))
 
     @property
     def log(self) -> tuple[SeedEntry, ...]:
-        """The additions to the runs that are there now: those since all were last trained again."""
+        """Return the additions to the runs that are there now: those since all were last trained again."""
         notes = [entry.note for entry in self.seed_log]
         return self.seed_log[len(notes) - notes[::-1].index(RETRAIN) if RETRAIN in notes else 0 :]
 
     @property
     def extensions(self) -> int:
-        """How often seeds or variants were added after results had been there, other than by a stopping rule.
+        """Return how often seeds or variants were added after there were results, other than by a stopping rule.
 
         A rule has paid for its looks in advance.
         """
@@ -171,7 +171,7 @@ class Manifest:
 
 
 def read(path: Path) -> Manifest:
-    """The manifest at `path`.
+    """Return the manifest at `path`.
 
     Raises: StoreError when it is absent, damaged or of a newer format.
     """

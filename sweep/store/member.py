@@ -44,7 +44,7 @@ class Member:
 
     @property
     def folder(self) -> Path | None:
-        """Where the attempt that counts, or else the newest, has its files."""
+        """Return where the attempt that counts, or else the newest, has its files."""
         if self.record is not None:
             return self.path / f"{ATTEMPT}{self.record.attempt}"
         tries = attempts_of(self.path)
@@ -76,7 +76,7 @@ def by_seed(members: Iterable[Member]) -> list[Member]:
 
 
 def attempts_of(path: Path) -> list[Path]:
-    """The attempts at a run, newest first; order is by their number, not by a clock."""
+    """Return the attempts at a run, newest first; order is by their number, not by a clock."""
     try:
         entries = list(os.scandir(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -113,7 +113,7 @@ def judged(root: Path, member: Member, asked: Mapping[str, Any], live: Owner | N
 
 
 def _disbelieve(root: Path, member: Member, found: Record, asked: Mapping[str, Any], verify: bool) -> str:
-    """Why a record that parses does not count, or nothing."""
+    """Return why a record that parses does not count, or nothing."""
     named = (found.spec["task"], found.spec["variant"], found.spec["seed"], found.spec["repeat"])
     if named != (member.task, member.variant, member.seed, member.repeat):
         return f"its record is that of another run ({found.spec['seed']})"
@@ -143,7 +143,7 @@ def _altered(root: Path, member: Member, found: Record, names: Iterable[str], ve
 
 
 def _alive(owner: Owner, live: Owner | None) -> bool:
-    """Of a process on another host only its launch can be asked."""
+    """Return whether an owner is alive; of a process on another host, only its launch can be asked."""
     dead = owner.dead()
     return (live is not None and live.nonce == owner.nonce) if dead is None else not dead
 
@@ -154,7 +154,7 @@ def number_of(attempt: Path) -> int:
 
 
 def _about(attempt: Path) -> dict[str, Any]:
-    """What an attempt says of itself; nothing where that cannot be read."""
+    """Return what an attempt says of itself; nothing where that cannot be read."""
     try:
         found = atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))
     except (OSError, ValueError):
@@ -163,7 +163,7 @@ def _about(attempt: Path) -> dict[str, Any]:
 
 
 def history_of(found: Record) -> str:
-    """The file of a run's learning curve, by the reading that counts."""
+    """Return the file of a run's learning curve, by the reading that counts."""
     name = found.collected.get("history")
     return name if isinstance(name, str) and re.fullmatch(r"history-[0-9a-f]{8}\.jsonl", name) else HISTORY
 

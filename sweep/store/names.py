@@ -58,7 +58,7 @@ def filled(pattern: str, name: str) -> str | None:
 
 
 def inside(root: Path, path: Path) -> Path:
-    """`path`, refused when links or dots lead it out of the run directory.
+    """Return `path`, refused when links or dots lead it out of the run directory.
 
     Raises: StoreError.
     """

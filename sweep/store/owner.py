@@ -39,11 +39,11 @@ class Owner:
 
     @property
     def here(self) -> bool:
-        """On this host, so that its life can be checked."""
+        """Return whether it is on this host, so that its life can be checked."""
         return self.host == socket.gethostname()
 
     def dead(self) -> bool | None:
-        """True or False on this host; None: on another host, nobody here can tell."""
+        """Return True or False on this host, None on another one, of which nobody here can tell."""
         if not self.here:
             return None
         return self.pid <= 0 or self.boot != _boot_id() or _ticks(self.pid) != self.ticks or not _runs(self.pid)
@@ -53,7 +53,7 @@ class Owner:
 
 
 def this_process() -> Owner:
-    """This process as an owner, with a fresh nonce."""
+    """Return this process as an owner, with a fresh nonce."""
     return Owner(
         host=socket.gethostname(), boot=_boot_id(), pid=os.getpid(), ticks=_ticks(os.getpid()),
         started=now(), nonce=secrets.token_hex(4),
@@ -61,7 +61,7 @@ def this_process() -> Owner:
 
 
 def now() -> str:
-    """The time as ISO 8601 in UTC, to the second."""
+    """Return the time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -26,13 +26,13 @@ class Parcel:
 
 
 def shared(path: str, launch: str) -> bool:
-    """Whether the directory at `path` is the one that the launch works in, and not one that is only called so."""
+    """Return whether the directory at `path` is the one that the launch works in, not one that is only called so."""
     return not launch or (Path(path) / f"{TOKEN}{launch}").exists()
 
 
 @contextmanager
 def elsewhere() -> Iterator[Store]:
-    """A directory of this machine's own, for runs whose files will travel."""
+    """Make a directory of this machine's own, for runs whose files will travel."""
     with TemporaryDirectory(prefix="sweep-") as folder:
         yield Store.bare(Path(folder))
 

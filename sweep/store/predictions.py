@@ -49,7 +49,7 @@ def write(stream: IO[bytes], arrays: Mapping[str, Array]) -> None:
 
 
 def read(path: Path) -> Predictions:
-    """The predictions at `path`; unpickles nothing.
+    """Return the predictions at `path`; unpickle nothing.
 
     Raises: IntegrityError for anything that is not such a file.
     """
@@ -127,7 +127,7 @@ def _require_rows(found: Predictions) -> None:
 
 
 def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: Any = None) -> Predictions:
-    """Predictions from what training code hands over: arrays or tensors on any device.
+    """Return predictions from what training code hands over: arrays or tensors on any device.
 
     Raises: SweepError naming what has the wrong shape.
     """

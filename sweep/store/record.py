@@ -88,7 +88,7 @@ class Record:
 
 
 def verdict_of(a: Record, b: Record) -> Verdict:
-    """What the environments of two records promise each other, whatever else was asked of the runs."""
+    """Return what the environments of two records promise each other, whatever else was asked of the runs."""
     return verdict(_origin(a), _origin(b))
 
 

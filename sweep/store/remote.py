@@ -102,7 +102,7 @@ class Remote:
 
     @property
     def at_work(self) -> bool:
-        """A launch of this machine works in the directory: nothing anywhere is newer."""
+        """Return whether a launch of this machine works in the directory: then nothing anywhere is newer."""
         owner = lock.read_owner(self.mirror / LOCK)
         return owner is not None and owner.dead() is not True
 
@@ -120,7 +120,7 @@ class Remote:
         return True
 
     def begin(self) -> None:
-        """Before a launch: `pull`, or put the copy of what has gone from there out of the way, with a note of it."""
+        """Prepare a launch: `pull`, or put the copy of what has gone from there out of the way, with a note of it."""
         if self.at_work or self.pull() or not (self.mirror / MANIFEST).exists():
             return
         former = self.mirror.with_name(f"{self.mirror.name}.old-{os.urandom(4).hex()}")

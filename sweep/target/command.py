@@ -30,7 +30,7 @@ _SOURCES = (".py", ".sh", ".r", ".jl", ".lua", ".js", ".pl", ".rb")
 
 
 def fill(word: str, values: Mapping[str, str]) -> str:
-    """`word` with each `{name}` of `values` replaced, once and literally; other braces stay as they are."""
+    """Return `word` with each `{name}` of `values` replaced, once and literally; other braces stay as they are."""
     return _HOLE.sub(lambda found: values.get(found[1], found[0]), word)
 
 
@@ -46,12 +46,12 @@ def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
 
 
 def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
-    """{"params.lr": "0.1"}: what the placeholders of parameters stand for; text as it is, the rest as JSON."""
+    """Return {"params.lr": "0.1"}, what the placeholders of parameters stand for; text as it is, the rest as JSON."""
     return {f"params.{path}": v if isinstance(v, str) else canonical(v) for path, v in flatten(params)}
 
 
 def search_path() -> str:
-    """PATH, and our own interpreter's folder: before it unless an environment was activated, whose `python` counts.
+    """Return PATH with our interpreter's folder before it, or after it where an environment was activated.
 
     Who calls `.venv/bin/sweep` without activating anything means the packages beside it.
     """
@@ -92,7 +92,7 @@ def name(words: Sequence[str]) -> str:
 
 
 def script(words: Sequence[str]) -> tuple[Path, Path] | None:
-    """(the file that is run, the folder its imports start from), both absolute; None when no word names one."""
+    """Return (the file that is run, the folder its imports start from), both absolute; None when no word names one."""
     for before, word in pairwise(("", *words)):
         if before == "-m" and (module := _module(word)):
             return module, Path.cwd().resolve()
@@ -146,7 +146,7 @@ def _of_a_shell(words: Sequence[str]) -> str | None:
 
 
 def _check_params(config: Config, words: Sequence[str]) -> None:
-    """Every parameter is used by the command, and every parameter it uses has a value."""
+    """Check that every parameter is used by the command, and that every parameter it uses has a value."""
     holes = {found for word in words for found in _HOLE.findall(word)}
     wanted = {hole for hole in holes if hole.startswith("params.")}
     given = {f"params.{path}" for path, _ in flatten(config.params)} | set(config.grid)

@@ -158,7 +158,7 @@ def _module_of(value: Any) -> str:
 
 
 def _file(function: Callable[..., Any]) -> tuple[Path, Path] | None:
-    """(the file that defines it, the folder its imports start from), both absolute; None of a session's own."""
+    """Return (the file that defines it, the folder its imports start from), both absolute; None of a session's own."""
     name = _module_of(function)
     path = getattr(sys.modules.get(name), "__file__", None)
     if not path or name == "__main__":
@@ -190,7 +190,7 @@ def _parts(function: Callable[..., Any]) -> Iterator[str]:
 
 
 def _used(value: Any, module: str, whole: bool) -> list[tuple[str, Any]]:
-    """(name, value) of everything that a function or class of the session names."""
+    """Return (name, value) of everything that a function or class of the session names."""
     if isinstance(value, partial):
         bound = {**{str(place): each for place, each in enumerate(value.args)}, **value.keywords}
         return [("partial of", value.func), *((f"partial.{name}", each) for name, each in bound.items())]
@@ -349,7 +349,7 @@ def _texts(node: ast.AST) -> Iterator[_Spot]:
 
 
 def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
-    """(name, value) wherever a piece of syntax gives a value to a name."""
+    """Yield (name, value) wherever a piece of syntax gives a value to a name."""
     if isinstance(node, ast.Assign):
         for target in node.targets:
             several = isinstance(target, (ast.Tuple, ast.List)) and isinstance(node.value, (ast.Tuple, ast.List))

@@ -92,7 +92,7 @@ def _called(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> 
 
 
 def _environment(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """This process's, less the debugger that Ray puts into its workers: a fork of them is not one."""
+    """Return this process's variables, less the debugger that Ray puts into its workers: a fork of them is not one."""
     here = {**os.environ, **variables}
     if here.get("PYTHONBREAKPOINT", "").startswith("ray."):
         del here["PYTHONBREAKPOINT"]
@@ -142,7 +142,7 @@ def _oom_kills() -> int:
 
 
 def _memory() -> int:
-    """Bytes of memory that processes here may use."""
+    """Return the bytes of memory that processes here may use."""
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):
         most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))

@@ -63,7 +63,7 @@ def _train(store: Store, pack: Pack, job: Job) -> None:
 
 @contextlib.contextmanager
 def _ended_from_outside(job: Job) -> Iterator[None]:
-    """A worker told to terminate ends its runs without a record: Ray's own handler would raise SystemExit in
+    """End the runs of a worker told to terminate without a record: Ray's own handler would raise SystemExit in
     the user's code, which would then count as that code's failure."""
     if not job.own_process or threading.current_thread() is not threading.main_thread():
         yield
