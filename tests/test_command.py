@@ -627,4 +627,4 @@ def test_events_of_a_command_carry_its_metrics() -> None:
         {"command": [PYTHON, "train.py", "{seed}"]}, seeds=[1, 2], out="out", engine="inline",
         on_event=lambda event: seen.append(event) if isinstance(event, Finished) else None,
     )  # fmt: skip
-    assert [event.outcome.metrics for event in seen] == [{"a": 1.0}, {"a": 1.0}]
+    assert [dict(event.record.metrics) for event in seen] == [{"a": 1.0}, {"a": 1.0}]
