@@ -177,12 +177,15 @@ def _reached(function: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, (FunctionType, MethodType, type, partial)) or hasattr(value, "__wrapped__"):
             seen.add(id(value))
             todo += _parts(value)
-        elif name and not isinstance(value, (ModuleType, BuiltinFunctionType)):
+        elif isinstance(value, ModuleType):
+            seen.add(id(value))
+            todo += _of_module(value)
+        elif name and not isinstance(value, BuiltinFunctionType):
             names[name] = names.get(name, 0) + 1
             yield (name if names[name] == 1 else f"{name} ({names[name]})"), value
             if owned(type(value)):
                 todo.append((name, type(value)))
-        elif not isinstance(value, (ModuleType, BuiltinFunctionType)):
+        elif not isinstance(value, BuiltinFunctionType):
             yield "itself", value
             todo.append((name, type(value)))
 
@@ -215,15 +218,25 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
             pairs.append((f"{value.__module__}.{name}", each))
         elif _own_module(each.__name__) and attribute in vars(each):
             pairs.append((f"{each.__name__}.{attribute}", vars(each)[attribute]))
+        elif not attribute:  # handed on, to be asked for anything
+            pairs.append(("", each))
     return pairs
+
+
+def _of_module(module: ModuleType) -> list[tuple[str, Any]]:
+    """Return the public values of a module of the user's own; its source counts by itself."""
+    if not _own_module(module.__name__):
+        return []
+    passed = (ModuleType, FunctionType, BuiltinFunctionType, type)
+    public = ((name, each) for name, each in vars(module).items() if not name.startswith("_"))
+    return [(f"{module.__name__}.{name}", each) for name, each in public if not isinstance(each, passed)]
 
 
 def _attributes(value: type) -> list[tuple[str, Any]]:
     """Return the functions of a class and the values that it holds, but not what Python put there."""
     found: list[tuple[str, Any]] = []
     for name, each in vars(value).items():
-        inner = each.__func__ if isinstance(each, (staticmethod, classmethod)) else each
-        inner = inner.fget if isinstance(inner, property) else inner
+        inner = _within(each)
         if isinstance(inner, FunctionType):
             found.append(("", inner))
         elif not name.startswith("_") and not hasattr(type(inner), "__get__"):
@@ -231,9 +244,24 @@ def _attributes(value: type) -> list[tuple[str, Any]]:
     return found
 
 
+def _within(attribute: Any) -> Any:
+    """Return the function in a method, property, cached property or the like; anything else as it is."""
+    while hasattr(type(attribute), "__get__") and not isinstance(attribute, FunctionType):
+        held = (getattr(attribute, name, None) for name in ("__func__", "fget", "func", "__wrapped__"))
+        inner = next((each for each in held if each is not None), None)
+        if inner is None:
+            break
+        attribute = inner
+    return attribute
+
+
 def owned(value: Any) -> bool:
-    """Return whether a function or class is the user's own, not of an installed package, Python or sweep."""
-    return _own_module(str(getattr(value, "__module__", "") or ""))
+    """Return whether a function or class is the user's own, not of an installed package, Python or sweep.
+
+    A function around another one may bear the name of that one's module, so its globals are asked as well.
+    """
+    modules = [getattr(value, "__module__", ""), getattr(value, "__globals__", {}).get("__name__", "")]
+    return any(_own_module(str(name or "")) for name in modules)
 
 
 def _own_module(name: str) -> bool:
@@ -299,7 +327,7 @@ class Content:
         if type(value) is str or isinstance(value, PurePath):
             return self._sha("path" if isinstance(value, PurePath) else kind, _here(str(value)))
         if isinstance(value, Enum):
-            return self._sha(kind, value.name)
+            return self._sha(kind, value.name, *([self.of(value.value)] if owned(type(value)) else []))
         if type(value) in (list, tuple):
             return self._sha(kind, *map(self.of, value))
         if type(value) in (set, frozenset):
@@ -307,7 +335,7 @@ class Content:
         if type(value) is dict:
             return self._sha(kind, *sorted(f"{self.of(key)} {self.of(each)}" for key, each in value.items()))
         if isinstance(value, ModuleType):
-            return self._sha(kind, value.__name__)
+            return self._sha(kind, value.__name__, *(f"{name} {self.of(each)}" for name, each in _of_module(value)))
         if isinstance(value, (FunctionType, type)):
             return self._code(value)
         if kind in _IDLE:

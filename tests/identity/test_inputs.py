@@ -235,6 +235,44 @@ def test_a_table_that_a_module_reads_when_imported_counts(folder: Path, monkeypa
     assert [name for name in before if before[name] != after[name]] == ["mine_t.TABLE"]
 
 
+REACHED = {
+    "a cached property": (
+        "class Model:\n    @functools.cached_property\n    def x(self):\n        return VALUE\nMODEL = Model()\n",
+        "MODEL.x",
+    ),
+    "a method behind a cache": (
+        "class Model:\n    @functools.lru_cache\n    def x(self):\n        return VALUE\nMODEL = Model()\n",
+        "MODEL.x()",
+    ),
+    "a computed member of an enumeration": ("class Rate(enum.Enum):\n    LOW = VALUE\n", "Rate.LOW.value"),
+    "a wrapper around a function of a package": (
+        "def scaled(of):\n    @functools.wraps(of)\n    def inner(x):\n        return of(x) * VALUE\n    return inner\n"
+        "mean = scaled(statistics.mean)\n",
+        "mean([1.0])",
+    ),
+    "a module that is handed on": ("import mine_settings\ndef ask(of):\n    return of.VALUE\n", "ask(mine_settings)"),
+    "a module as a default": ("import mine_settings\ndef ask(of=mine_settings):\n    return of.VALUE\n", "ask()"),
+}
+
+
+@pytest.mark.parametrize("how", REACHED)
+def test_a_value_counts_however_a_function_reaches_it(folder: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    import sys
+
+    reads = "import pathlib\nVALUE = float(pathlib.Path('value.json').read_text())\n"
+    made, asked = REACHED[how]
+    (folder / "mine_settings.py").write_text(reads)
+    own = f"import enum, functools, statistics\n{'' if 'module' in how else reads}{made}"
+    (folder / "mine_h.py").write_text(f"{own}def train(run):\n    return {{'test/x': {asked}}}\n")
+    seen = []
+    for value in (1, 1, 2):
+        (folder / "value.json").write_text(str(value))
+        for name in ("mine_h", "mine_settings"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        seen.append(manifest_of(prepare(load(None, train="mine_h:train", seeds="1"))).experiment.get("inputs"))
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_what_cannot_be_compared_is_never_nothing_to_train(folder: Path) -> None:
     text = "X = (i for i in range(3))\ndef train(run):\n    return {'test/x': 1.0 if X else 0.0}\n"
     (folder / "mine_u.py").write_text(text)
