@@ -346,6 +346,8 @@ def killed(how: str, mark: str) -> Function:
     def train(run: Any) -> Any:
         if not Path(mark, str(run.seed)).exists():
             Path(mark, str(run.seed)).touch()
+            if how == "a program":
+                subprocess.run(["sh", "-c", "kill -KILL $$"], check=True)
             if how == "a loader's worker":
 
                 class Data(torch.utils.data.Dataset[Any]):
@@ -362,7 +364,7 @@ def killed(how: str, mark: str) -> Function:
     return train
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV", "SIGTERM", "a loader's worker"])
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV", "SIGTERM", "a loader's worker", "a program"])
 def test_a_run_killed_once_is_lost_and_trained_again(folder: Path, how: str) -> None:
     events: list[Event] = []
     results = run(killed(how, os.getcwd()), "1,2", on_event=events.append)
@@ -370,7 +372,8 @@ def test_a_run_killed_once_is_lost_and_trained_again(folder: Path, how: str) -> 
     assert results.frame["attempts"].tolist() == [2, 2]
     causes = [event.cause for event in events if isinstance(event, Retried)]
     assert len(causes) == 2
-    assert all(("killed by signal: Killed" if how[0] == "a" else how) in cause for cause in causes)
+    said = {"a loader's worker": "killed by signal: Killed", "a program": "died with <Signals.SIGKILL: 9>"}
+    assert all(said.get(how, how) in cause for cause in causes)
 
 
 def test_a_killed_loader_worker_costs_a_retry_in_a_shared_process_too(

@@ -9,7 +9,9 @@ import re
 import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CalledProcessError
 
+from sweep.command import FROM_OUTSIDE
 from sweep.determinism import kernels
 from sweep.errors import SweepError
 from sweep.job import Accident
@@ -86,6 +88,7 @@ def of_an_accident(error: BaseException) -> str:
     each: BaseException | None = error
     while each is not None:
         ended = isinstance(each, RuntimeError) and _LOADER_ENDED.match(text_of(each))
+        ended = ended or (isinstance(each, CalledProcessError) and -each.returncode in FROM_OUTSIDE)
         if isinstance(each, Accident) or ended or type(each).__name__ in _CHILDREN_ENDED:
             why = text_of(each).splitlines()[0][:300]  # the first cause tells the signal
         each = each.__cause__ or each.__context__
