@@ -48,6 +48,7 @@ ALLOWED = {
     ("nursery/child.py", "open"): "descriptors that are open: that log, and the pipe of an answer",
     ("nursery/child.py", "os.write"): "the pipe of an answer",
     ("archive.py", "ZipFile"): "into a stream of the writer",
+    ("archive.py", "open"): "the same",
     ("archive.py", "write_text"): "a scratch folder of sweep pack",
     ("own_folder.py", "copy2"): "the folder of a program's own, before the record answers for it",
     ("own_folder.py", "symlink_to"): "the same",
