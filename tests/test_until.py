@@ -368,10 +368,10 @@ def test_on_ray_the_same_seeds_count_though_others_ran_beside(tmp_path):
 
 def test_the_rule_that_a_comparison_proposes_names_variants_as_it_does_and_runs(folder, capsys):
     (folder / "toy.yaml").write_text(
-        "train: until_toy:train\ngrid: {params.shift: [0.0, 0.001], params.more: [1, 2]}\n"
+        "train: until_toys:train\ngrid: {params.shift: [0.0, 0.001], params.more: [1, 2]}\n"
     )
     toy = TOY.replace("shift=0.0)", "shift=0.0, more=1)").replace("{run.seed}/{shift}", "{run.seed}/{shift}/{more}")
-    (folder / "until_toy.py").write_text(toy)
+    (folder / "until_toys.py").write_text(toy)
     assert main(["run", "toy.yaml", "--seeds", "0-4", "--engine", "inline"]) == 0
     capsys.readouterr()
     assert main(["compare", "runs/toy", "--json"]) == 0

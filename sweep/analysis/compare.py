@@ -187,8 +187,9 @@ def _exploratory(
         for a, b in wanted:
             design = paired and pairable(a, b)
             first, second = pairs_of.converged(a, b, name, paired=design)
-            made = pairs_of.difference_of(a, b, name, paired=design, level=level)
-            if made is not None and unit(first) == unit(second) == 1:
+            usual = unit(first) == unit(second) == 1
+            made = pairs_of.difference_of(a, b, name, paired=design, level=level) if usual else None
+            if made is not None:
                 yield Exploratory(name, a.task, a.name, b.name, goals.direction(name, goal_of), made)
 
 

@@ -70,6 +70,7 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
                     failure = Failure(result.kind, result.message, result.phase, result.exception, result.where)
                 else:
                     metrics = result
+                look()
         except Interrupted:
             stopped = True
         except Accident as accident:

@@ -85,7 +85,7 @@ def test_ten_seeds_give_the_table_with_the_calibrated_difference_and_its_interva
     assert "chosen after the fact" in out
     assert "1.54 sd" in out
     assert "by construction" in out
-    assert "delete-one jackknife, this split and test set" in out
+    assert "delete-one jackknife, these test examples" in out
     assert "of 10 are enough to stay within 0.01 of all 10 in NLL" in out
     assert f"next sweep ensemble {ten} --calibrate --export ensemble.pt2" in out
 

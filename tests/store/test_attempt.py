@@ -18,7 +18,7 @@ SPEC = next(iter(PLAN))
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store.create(tmp_path / "runs", Manifest("made-up", {}, PLAN.experiment(), PLAN.seeds))
+    return Store.create(tmp_path / "runs", Manifest("made-up", {}, PLAN.experiment(), PLAN.config.seeds))
 
 
 def checkpoint(attempt: Attempt, step: int, content: bytes, rows: int = 0) -> None:
