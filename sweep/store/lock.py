@@ -23,6 +23,12 @@ def read_owner(path: Path) -> Owner | None:
         return None
 
 
+def is_lock(path: Path) -> bool:
+    """Return whether a file may be a lock of ours: empty, whole, or with its writing cut short by a death."""
+    begin = _named(this_process()).partition(b":")[0]
+    return begin.startswith(atomic.read(path, 1 << 20)[: len(begin)])
+
+
 @contextmanager
 def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
     """Hold the lock at `path` for as long as the block runs.

@@ -79,7 +79,7 @@ def _require_own(root: Path) -> None:
         return
     with suppress(FileNotFoundError, NotADirectoryError):
         known = {*_OURS, *(path.name for path in _ours(root, STOP, TOKEN, atomic.TEMPORARY))}
-        if lock.read_owner(root / LOCK) is None and (root / LOCK).is_file() and (root / LOCK).stat().st_size:
+        if (root / LOCK).is_file() and not lock.is_lock(root / LOCK):
             known.remove(LOCK)  # somebody's file that is only called so
         others = sorted(path.name for path in root.iterdir() if path.name not in known)
         if others:

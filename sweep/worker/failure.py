@@ -87,7 +87,7 @@ def of_an_accident(error: BaseException) -> str:
     why = ""
     each: BaseException | None = error
     while each is not None:
-        ended = isinstance(each, RuntimeError) and _LOADER_ENDED.match(text_of(each))
+        ended = isinstance(each, RuntimeError) and _LOADER_ENDED.match(text_of(each)) is not None
         ended = ended or (isinstance(each, CalledProcessError) and -each.returncode in FROM_OUTSIDE)
         if isinstance(each, Accident) or ended or type(each).__name__ in _CHILDREN_ENDED:
             why = text_of(each).splitlines()[0][:300]  # the first cause tells the signal

@@ -282,7 +282,7 @@ def test_what_is_looked_for_is_seen_in_an_interpreter_of_its_own(
 @pytest.mark.parametrize(
     ("number", "harm", "seen"),
     [
-        (1, lambda: Path("new").write_text("x"), "new"), (1, lambda: Path("../../new").write_text("x"), "new"),
+        (1, lambda: Path("new").write_text("x"), "new"), (1, lambda: Path("../new").write_text("x"), "new"),
         (1, lambda: Path("ran").write_text("x"), "ran"), (1, lambda: Path("inputs.npy").unlink(), "inputs.npy"),
         (COLD, lambda: None, "ran"),
     ],
@@ -291,7 +291,12 @@ def test_what_is_looked_for_is_seen_in_an_interpreter_of_its_own(
 def test_harm_is_seen(
     valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, harm: Callable[[], object], seen: str
 ) -> None:
-    monkeypatch.setattr(f"{__name__}.main", lambda words: os.chdir(tmp_path / "here") or (harm() and 0))
+    def harming(words: list[str]) -> int:
+        os.chdir(tmp_path / "here")
+        harm()
+        return 0
+
+    monkeypatch.setattr(f"{__name__}.main", harming)
     monkeypatch.setattr(f"{__name__}.INTERPRETER", (sys.executable, "-c", "import torch"))
     assert seen in case(valid, tmp_path, number, Counter()).rpartition("changed, made or run:")[2]
 

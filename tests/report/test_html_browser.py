@@ -204,7 +204,7 @@ def test_the_keyboard_copies_a_command_and_is_told_so(browser, pages):
         opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
         opened.page.locator("button[data-copies='command-1']").focus()
         opened.page.keyboard.press("Enter")
-        opened.page.wait_for_function("document.getElementById('said').textContent === 'Copied'")
+        opened.page.locator("#said", has_text="Copied").wait_for(state="attached")
         copied = opened.page.evaluate("navigator.clipboard.readText()")
         assert copied == opened.page.locator("#command-1").text_content()
         assert copied.startswith("sweep run ")
