@@ -208,6 +208,10 @@ def keys(text: str | None) -> tuple[str, ...]:
 def _page(store: Store, html: Path, level: float) -> None:
     from sweep.report.html import page
 
+    if html.suffix not in (".html", ".htm") and html.resolve().is_relative_to(store.path.resolve()):
+        raise ConfigError(
+            f"{html} could be a file of the sweep itself", where="--html", hint="within its directory, name it .html"
+        )
     text = page(store, level=level, comparison=_comparison(store, level))
     atomic.write(html, text.encode())
     say(f"wrote {html} ({len(text.encode()) / 1024:.0f} KiB); open it in any browser", err=True)

@@ -184,3 +184,12 @@ def test_after_one_seed_more_seeds_are_the_next_thing(tmp_path: Path) -> None:
 
     one = sweep_of(tmp_path / "one", lambda spec: {"metrics": {"test/accuracy": 0.9}}, seeds=[42])
     assert build(one).next == (f"sweep resume {one.path} --seeds 0-9",)
+
+
+def test_a_page_takes_the_place_of_no_file_of_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = sweep_of(tmp_path / "many", of_every_kind, seeds=range(3))
+    plan = (store.path / "sweep.json").read_bytes()
+    assert main(["report", str(store.path), "--html", str(store.path / "sweep.json")]) == 2
+    assert "--html" in capsys.readouterr().err
+    assert (store.path / "sweep.json").read_bytes() == plan
+    assert main(["report", str(store.path), "--html", str(store.path / "report.html")]) == 0
