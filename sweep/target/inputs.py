@@ -260,7 +260,9 @@ def owned(value: Any) -> bool:
 
     A function around another one may bear the name of that one's module, so its globals are asked as well.
     """
-    modules = [getattr(value, "__module__", ""), getattr(value, "__globals__", {}).get("__name__", "")]
+    modules = [getattr(value, "__module__", "")]
+    if isinstance(value, FunctionType):
+        modules.append(value.__globals__.get("__name__", ""))
     return any(_own_module(str(name or "")) for name in modules)
 
 

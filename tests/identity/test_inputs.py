@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import threading
+import types
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +213,7 @@ def test_a_value_of_any_kind_is_compared_by_content(kind: str) -> None:
 
 
 def test_what_has_no_content_is_named() -> None:
+    assert Content().of(types.FunctionType)  # a class with descriptors where its instances have values
     with pytest.raises(Incomparable, match="generator"):
         Content().of(each for each in ())
     assert Content().of(threading.Lock())  # it holds no data
