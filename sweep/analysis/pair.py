@@ -50,11 +50,17 @@ MOST_COMPARED = 30  # arms of a task: 435 pairs; of more, the best is a question
 
 def converged(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
     """Return the numbers of both arms; in paired designs of the seeds that both have, position i the same seed."""
+    first, second = _having(a, b, metric, paired)
+    return a.outcomes(metric, first), b.outcomes(metric, second)
+
+
+def _having(a: Arm, b: Arm, metric: str, paired: bool) -> tuple[list[int], list[int]]:
+    """Return the seeds of both arms that have a number; in paired designs those that have one in both."""
     first, second = a.values.get(metric, {}), b.values.get(metric, {})
     if not paired:
-        return a.outcomes(metric, [*first]), b.outcomes(metric, [*second])
+        return [*first], [*second]
     shared = [seed for seed in first if seed in second]
-    return a.outcomes(metric, shared), b.outcomes(metric, shared)
+    return shared, shared
 
 
 def finished(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
@@ -117,17 +123,13 @@ def pair(
 
 def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) -> Difference | None:
     """Return the difference of two arms with the interval that their design asks for; None where one has no value."""
-    first, second = converged(a, b, metric, paired=paired)
-    if not (first.size and second.size):
+    first, second = _having(a, b, metric, paired)
+    if not (first and second):
         return None
     ratio = ratio_of((a, b))
     if folds_of(a, b) and ratio is not None:
-        seeds = [[*arm.values[metric]] for arm in (a, b)]
-        if paired:
-            seeds = [[seed for seed in seeds[0] if seed in b.values[metric]]] * 2
-        one, two = (arm.table(metric, each) for arm, each in zip((a, b), seeds, strict=True))
-        return fold_difference(one, two, ratio, paired=paired, level=level)
-    found = difference(first, second, paired=paired, level=level)
+        return fold_difference(a.table(metric, first), b.table(metric, second), ratio, paired=paired, level=level)
+    found = difference(a.outcomes(metric, first), b.outcomes(metric, second), paired=paired, level=level)
     return found if ratio is None else over_splits(found, ratio, level)
 
 

@@ -21,6 +21,7 @@ from sweep.job import Accident, Job, Pack
 from sweep.plan import RunSpec
 from sweep.store import Attempt, Failure, Record, Store
 from sweep.store.names import LOG
+from sweep.target.source import built_in
 from sweep.worker.attempts import begun
 
 # What a first optimizer step, weights and checkpoints would import, a second of every run, is loaded once.
@@ -33,13 +34,13 @@ PRELOAD = (
 def wanted(pack: Pack) -> bool:
     """Return whether a pack runs code of the user in our process: a function, or a recipe that is not one of ours."""
     target = pack[0].target
-    return target.kind != "command" and not target.reference.startswith("sweep.") and nursery.POSSIBLE
+    return target.kind != "command" and not built_in(target.reference) and nursery.POSSIBLE
 
 
 def planned(config: Config) -> bool:
     """Return whether a config asks for such packs."""
     reference = config.train or config.recipe
-    return bool(reference) and not str(reference).startswith("sweep.") and nursery.POSSIBLE
+    return bool(reference and not built_in(reference)) and nursery.POSSIBLE
 
 
 def start(*, deterministic: bool) -> None:
