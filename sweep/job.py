@@ -16,7 +16,7 @@ Pack = tuple[RunSpec, ...]  # one run, or the lanes that share a GPU
 
 @dataclass(frozen=True)
 class Job:
-    """What a launch wants of its workers: where runs write, what they are given, and how many are trained at once."""
+    """The request of a launch to its workers: where runs write, what they are given, how many train at once."""
 
     path: str = ""  # the run directory
     launch: str = ""  # the nonce of the launch
@@ -47,7 +47,7 @@ class Interrupted(BaseException):
 
 
 class Unrecorded(Exception):
-    """Why runs have no record, which the run directory cannot tell. Plain arguments: it is pickled."""
+    """A reason why runs have no record, if the run directory cannot tell it. Plain arguments: it is pickled."""
 
 
 class CannotWrite(Unrecorded):
@@ -63,7 +63,7 @@ class Unpacked(Unrecorded):
 
 
 class Accident(Unrecorded):
-    """What trained a run was ended from outside: the run is lost, and tried again. poison: it may be its own doing."""
+    """A run's process was ended from outside: the run is lost, and tried again. poison: the run may be the cause."""
 
     def __init__(self, cause: str, poison: bool = True) -> None:
         super().__init__(cause, poison)

@@ -1,4 +1,4 @@
-"""Where the spread between seeds comes from: training, this test set, or the implementation; and their median."""
+"""Sources of the spread between seeds (training, this test set, the implementation), and their median."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class _Span:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What lines hold that differ in their digits alone; each number as the place of its digits among those of a line.
+    """The contents of lines that differ only in their digits; each number as the place of its digits in the line.
 
     names: with whether each is shown, which a word of a sentence is not. parts: such as the folds of the data.
     """
@@ -130,9 +130,9 @@ class _Shape:
 
 @dataclass(frozen=True)
 class Logged:
-    """What a program logged: every pair, the rows that are taken, and the metrics that are not, and why.
+    """The output of a program: every pair, the rows that are taken, and the metrics that are not, with the reason.
 
-    words: what reads the headline alone where `--metrics` is given.
+    words: the `--metrics` that read the headline alone.
     """
 
     pairs: Sequence[Pair]
@@ -334,7 +334,7 @@ def _unclear(its: Sequence[Pair]) -> str:
         shared = before.steps.keys() & after.steps.keys()
         moves = {after.steps[name] - before.steps[name] for name in shared}
         if moves and max(moves) <= 0 > min(moves):
-            return "its steps begin again"
+            return "its steps start over"
     return ""
 
 

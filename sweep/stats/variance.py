@@ -1,4 +1,4 @@
-"""Where the spread between seeds comes from: training, this test set, or the implementation."""
+"""Sources of the spread between seeds: training, this test set, or the implementation."""
 
 from __future__ import annotations
 

@@ -103,9 +103,8 @@ class Dataset:
 def load(data: Data, task: Task, split: int | Fold | None = None) -> Dataset:
     """Return the data set, from the cache of this process when its files have not changed since.
 
-    split: a 32-bit seed draws test and val anew, and what the data set itself sets apart for test or val stays as it
-    is; a fold of all examples but those that the data set sets apart for val is the test set. None: the one split that
-    is fixed by the data.
+    split: a 32-bit seed draws other test and val examples, unless the data set has its own. A fold is the test set,
+    cut from all examples except the data set's own val. None: the one split that the data fix.
     The tensors are shared by all who ask: they must not be written to. Raises: ConfigError.
     """
     return _load(data, task, stamps(data), split)

@@ -25,7 +25,7 @@ RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into
 
 @dataclass
 class Known:
-    """What was found out about a recipe.
+    """The findings about a recipe.
 
     why: what stands against lanes, "" for nothing; size: bytes of the device's memory that a lane takes; form: of the
     graphs, the one that was fastest for its first pack.
