@@ -121,6 +121,16 @@ def test_what_an_entry_says_of_its_packed_size_is_not_believed(made: Store, tmp_
         Store.open(target)
 
 
+@pytest.mark.parametrize("holes", [128 << 20, 20 << 30])
+def test_a_zip_that_is_mostly_nothing_is_refused_unread(made: Store, tmp_path: Path, holes: int) -> None:
+    archive.pack(made, tmp_path / "sent.zip")
+    with (tmp_path / "holes.zip").open("wb") as stream:
+        stream.seek(holes)
+        stream.write((tmp_path / "sent.zip").read_bytes())
+    with pytest.raises(StoreError, match="holds"):
+        Store.open(tmp_path / "holes.zip")
+
+
 def test_a_file_of_holes_is_named_and_not_packed(made: Store, tmp_path: Path) -> None:
     with (made.path / "members/big").open("wb") as stream:
         stream.truncate(20 << 30)

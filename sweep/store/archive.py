@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import zipfile
-from io import BufferedReader
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from sweep.errors import StoreError
@@ -32,10 +32,12 @@ def unpacked(path: Path, cache: Path) -> Path:
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
     try:
-        with atomic.opened(path) as stream:
+        with atomic.opened(path) as stream, zipfile.ZipFile(stream) as archive:
+            chosen = _chosen(archive, path, os.fstat(stream.fileno()).st_size)
+            stream.seek(0)
             folder = cache / f"{name}-{atomic.stream_digest(stream)[:12]}"
             if not (folder / MANIFEST).exists():
-                _unpack(stream, path, folder)
+                _unpack(archive, chosen, folder)
     except StoreError:
         raise
     except Exception as error:  # zip and each of its codecs have exceptions of their own
@@ -44,27 +46,28 @@ def unpacked(path: Path, cache: Path) -> Path:
     return folder
 
 
-def _unpack(stream: BufferedReader, path: Path, folder: Path) -> None:
-    """Unpack beside `folder`, which then appears whole. Raises: StoreError, and what zip files and the disk raise."""
-    with zipfile.ZipFile(stream) as archive:
-        chosen = _chosen(archive, path, os.fstat(stream.fileno()).st_size)
-        partial = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-        try:
-            for item in chosen:
-                target = partial / PurePosixPath(item.filename)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(item) as source, target.open("xb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-            partial.rename(folder)
-        except OSError:
-            if not (folder / MANIFEST).exists():  # else another command unpacked it meanwhile
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+def _unpack(archive: zipfile.ZipFile, chosen: Sequence[zipfile.ZipInfo], folder: Path) -> None:
+    """Unpack beside `folder`, which then appears whole. Raises: what zip files and the disk raise."""
+    partial = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+    try:
+        for item in chosen:
+            target = partial / PurePosixPath(item.filename)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(item) as source, target.open("xb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+        partial.rename(folder)
+    except OSError:
+        if not (folder / MANIFEST).exists():  # else another command unpacked it meanwhile
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.ZipInfo]:
-    # packed: bytes of the zip itself; what its entries say of their own size may be anything.
+    """Return the entries that are unpacked. packed: bytes of the zip itself; what it says of its entries may be lies.
+
+    Raises: StoreError for what is no sweep, or has nothing in most of its bytes: all of them are read for its digest.
+    """
     items = archive.infolist()
     if len(items) > FILES:
         raise StoreError(f"holds more than {FILES:,} files", where=str(path))
@@ -74,6 +77,9 @@ def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.Z
     size = sum(item.file_size for item in chosen)
     if size > MOST or is_bomb(size, packed):
         raise StoreError(f"unpacks from {packed:,} to {size:,} bytes", where=str(path), hint="unpack it yourself")
+    held = sum(item.compress_size for item in items)
+    if packed > MOST or packed > 2 * held + (64 << 20):
+        raise StoreError(f"holds {held:,} bytes in {packed:,}", where=str(path), hint="unpack it yourself")
     return chosen
 
 
