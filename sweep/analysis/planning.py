@@ -22,9 +22,12 @@ LEAST_CAP = 16
 
 
 def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
-    """Return the seeds to see this difference or the margin, or where it is shown to know both means twice as well."""
+    """Return the seeds to see this difference or the margin, or where it is shown to know both means twice as well.
+
+    None where seeds share data, as splits and folds of one data set do: their number alone does not narrow an interval.
+    """
     found, spread = pair.difference, _upper(pair)
-    if found is None or not found.error or pair.failures is not None or spread is None or pair.folds:
+    if found is None or not found.error or pair.failures is not None or spread is None or pair.resplit:
         return None
     if pair.verdict == "none":
         margin = pair.equivalence.margin if pair.equivalence is not None else None

@@ -8,6 +8,7 @@ from sweep.analysis.planning import POWER, UPPER
 from sweep.goals import Goal
 from sweep.number import number, p_value, percent, probability, signed
 from sweep.report.intervals import level_of, limits, negated, scale, short
+from sweep.report.sentence import POOL
 from sweep.words import plural, shown
 
 SIGNIFICANT = ("significant, not meaningful", "significant, may be meaningful", "significant and meaningful")
@@ -41,7 +42,7 @@ def stamp(pair: Pair) -> str:
     if pair.sequenced:
         return ""
     if pair.resplit and not pair.looks:
-        return "" if pair.ratio is not None else "over splits of this data set, no statement about new data"
+        return "" if pair.ratio is not None else POOL
     return unadjusted(pair.looks)
 
 

@@ -15,6 +15,7 @@ from sweep.variants import without_hash
 from sweep.words import plural, shown
 
 Averaged = TypeVar("Averaged", Row, Side)
+POOL = "over splits of this data set, no statement about new data"
 
 
 def scope(
@@ -165,7 +166,12 @@ def count_of(n: int, planned: int) -> str:
 
 
 def _met(report: Overview, row: Row) -> Mapping[str, Any] | None:
-    """Return what the manifest keeps of a fixed-width rule that was met for this row."""
+    """Return what the manifest keeps of a fixed-width rule that was met for this row.
+
+    None where every seed has a split of its own: the rule does not pay for the data that splits share.
+    """
+    if "split" in report.vary:
+        return None
     for cell in report.until.get("cells", ()):
         if (cell["task"], cell["variant"], cell["metric"]) == (row.task, row.variant, row.metric):
             met = cell.get("state") == "met" and cell.get("interval") and cell.get("mean") is not None

@@ -10,7 +10,7 @@ from typing import Any
 from sweep.analysis.model import Overview
 from sweep.analysis.overview import overview
 from sweep.report import remarks, spreads, stopping
-from sweep.report.sentence import headline, scope, silence
+from sweep.report.sentence import POOL, headline, scope, silence
 from sweep.store import Member, Store, atomic
 from sweep.store.manifest import ADOPTED
 from sweep.words import plural
@@ -51,7 +51,8 @@ class Report(Overview):
     @property
     def stopping(self) -> str:
         """Say where the rule stands that chose the number of seeds."""
-        return stopping.summary(self.until, self.called)
+        said = stopping.summary(self.until, self.called)
+        return f"{said}; {POOL}" if said and "split" in self.vary else said
 
     @property
     def over(self) -> str:

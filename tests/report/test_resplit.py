@@ -13,21 +13,24 @@ from finished import normal, sweep_of
 from predicted import classes, saved
 
 from sweep import report
+from sweep.analysis import adaptive
 from sweep.errors import StatisticsError
+from sweep.number import number
 from sweep.report import comparison
 from sweep.report.html import page
 from sweep.results import Results
-from sweep.stats import decide, paired_t, parse_gate, summarise
+from sweep.stats import decide, paired_t, parse_gate, parse_until, summarise
 from sweep.store import Store
 
 A, B = "a-000001", "b-000002"
+DESIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (("splits", ("split",)), ("one", ()))
 EXAMPLES = {"train": 240, "val": 60, "test": 100}
 
 
-def made(path: Path, *, examples: bool = True, vary: tuple[str, ...] = ("split",)) -> Store:
+def made(path: Path, *, examples: bool = True, vary: tuple[str, ...] = ("split",), gap: float = 0.004) -> Store:
     def outcome(spec: Any) -> dict[str, Any]:
         held = {"examples": EXAMPLES} if examples else {}
-        value = normal(spec.seed) + 0.004 * (spec.variant == B) + 0.001 * normal(spec.seed + 50, 0, (spec.variant == B))
+        value = normal(spec.seed) + gap * (spec.variant == B) + 0.001 * normal(spec.seed + 50, 0, (spec.variant == B))
         return {"metrics": {"test/accuracy": value}, "result": {"rule": "final", "epoch": 3, **held}}
 
     store = sweep_of(path, outcome, seeds=range(8), variants=(A, B))
@@ -126,3 +129,34 @@ def test_a_gate_over_splits_passes_a_candidate_at_its_bound_as_rarely_as_it_says
         without += decide(gate, base, base + gaps, **held).code == 0
     assert passed / 2000 < 0.025 + 3 * math.sqrt(0.025 / 2000)
     assert without / 2000 > 0.1  # the negative control
+
+
+def test_seeds_are_not_said_to_narrow_what_the_shared_data_keep_wide(tmp_path: Path) -> None:
+    """With 8 splits of 100 of 340 examples no number of seeds shows a difference below 0.65 of its sd."""
+    pairs = [comparison.compare(made(tmp_path / name, vary=v, gap=0.0)).pairs[0] for name, v in DESIGNS]
+    assert [pair.verdict for pair in pairs] == ["none", "none"]
+    assert [pair.planned is None for pair in pairs] == [True, False]
+
+
+def test_a_width_that_a_rule_met_over_splits_is_not_called_one_for_new_data(tmp_path: Path) -> None:
+    def outcome(spec: Any) -> dict[str, Any]:
+        held = {"rule": "final", "epoch": 3, "examples": EXAMPLES}
+        return {"metrics": {"test/accuracy": normal(spec.seed)}, "result": held}
+
+    def ruled(path: Path, vary: tuple[str, ...]) -> report.Report:
+        store = sweep_of(path, outcome, seeds=range(20), config={"until": "test/accuracy ± 0.02"})
+        rule = adaptive.Rule("test/accuracy ± 0.02", parse_until("test/accuracy ± 0.02"), 40)
+        members, seeds = list(store.scan()), store.manifest.seeds
+        looks = adaptive.look(rule, members, seeds)
+        store.keep_until(adaptive.described(rule, looks, seeds, step=0.0))
+        assert looks[0].state.state == "met"
+        store.manifest = replace(store.manifest, experiment={**store.manifest.experiment, "vary": list(vary)})
+        return report.build(store)
+
+    held, split = ruled(tmp_path / "one", ()), ruled(tmp_path / "split", ("split",))
+    assert "± 0.020" in held.headline
+    assert "new data" not in held.stopping
+    row = split.primary_rows[0]
+    assert f"± {number(row.half_width, digits=2)}" in split.headline
+    assert "descriptive" in split.headline
+    assert "no statement about new data" in split.stopping
