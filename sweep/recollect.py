@@ -14,6 +14,7 @@ from sweep.errors import StoreError, SweepError, some
 from sweep.metrics import Found, Left, identity, metrics, output, so_far
 from sweep.metrics.read import DEFAULT, automatic
 from sweep.metrics.seen import Seen, seen
+from sweep.metrics.text import Backtracks
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, Member, Record, Store, atomic, history
 from sweep.store.names import HISTORY_AGAIN
@@ -116,6 +117,8 @@ def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
             found = metrics(collect, left)
             bad = [name for name, value in found.metrics.items() if not math.isfinite(value)]
             failure = Failure("diverged", f"{bad[0]} is {found.metrics[bad[0]]}") if bad else None
+        except Backtracks:
+            raise
         except (SweepError, OSError) as problem:
             found = Found({}, so_far(collect, left))
             if isinstance(problem, OSError):

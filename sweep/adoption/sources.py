@@ -22,6 +22,7 @@ from sweep.metrics.files import LARGEST, read_text, within
 from sweep.metrics.read import CSV, JSON, candidates
 from sweep.metrics.rows import STEPS, Row, number, settle
 from sweep.metrics.tensorboard import event_files
+from sweep.metrics.text import Backtracks
 from sweep.nested import flatten
 from sweep.seeds import natural
 from sweep.store import atomic
@@ -217,13 +218,15 @@ def _near(text: str) -> str:
 def _read(path: Path, names: Mapping[str, Any], collect: Collect | None) -> Entry:
     try:
         return Entry(names, os.fspath(path), read(path, collect))
+    except Backtracks:
+        raise
     except (SweepError, OSError) as error:
         return Entry(names, os.fspath(path), None, error.what if isinstance(error, SweepError) else str(error))
 
 
 def read(path: Path, collect: Collect | None = None) -> Found:
     """Return the metrics of a run's file or folder, as those of a program that has ended. Raises: SweepError."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     if path.is_dir():
         left = Left(path, {}, None, "")
         try:

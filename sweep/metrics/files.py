@@ -76,7 +76,7 @@ def _outside(name: str, folder: Path, values: Mapping[str, str], beside: Path) -
 
 def within(path: Path, folder: Path) -> bool:
     """Return whether a path leads into a folder, links resolved."""
-    return path.resolve().is_relative_to(folder.resolve())
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))  # resolve() raises where links loop
 
 
 def _stamp(path: Path) -> Stamp:

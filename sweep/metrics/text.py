@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sweep.config.pattern import NUMBER, expand
+from sweep.errors import SweepError
 from sweep.metrics.rows import STEPS, NotFound, Row, number
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
@@ -17,7 +21,10 @@ _TOKEN = re.compile(rf"(?<![\w.])(?:{NUMBER})|(?<=[\w.])(?:\d+\.?\d*|\.\d+)(?:[e
 # whole one 1,5 too.
 _GOES_ON = re.compile("_\\d|\\.\\d|['\u2019\u00a0\u202f\u2009]\\d{3}|x[0-9A-Fa-f]|#[A-Z]")
 _COMMA = re.compile(r",\d+(?![\d.])")
-_LONGEST = 1 << 20  # characters of one printed object
+_LONGEST = 1 << 20  # characters of one dict in Python's form
+_IN_VAIN = 2 << 20
+_CLOSING = re.compile(r"\}[ \t]*$", re.MULTILINE)
+_SECONDS = 5  # of a processor, and one more for every 2 million characters, that a pattern may take
 _DECODER = json.JSONDecoder()
 
 
@@ -32,41 +39,61 @@ def clean(text: str) -> str:
 def objects(text: str) -> tuple[list[Row], list[str]]:
     """Return every object that is printed in a cleaned text, and what stands before, between and after them.
 
-    An object is JSON on one line or several, or a dict in Python's own form.
+    An object is JSON on one line or several, or a dict in Python's own form. After other words on its line, only one
+    that ends there. Those of several lines are looked for until `_IN_VAIN` characters were tried that are none.
     """
     rows: list[Row] = []
     between: list[str] = []
-    at = end_of_last = 0
+    at = end_of_last = closed = in_vain = 0
     while (at := text.find("{", at)) >= 0:
         begun = text.rfind("\n", 0, at) + 1
-        end_of_line = text.find("\n", at)
-        line_end = len(text) if end_of_line < 0 else end_of_line
-        found, end = _object(text, at, line_end, alone=not text[begun:at].strip())
-        if found is not None:
+        line_end = _line_end(text, at)
+        line = text[at:line_end].rstrip()
+        whole = line.endswith("}")
+        found, end = None, line_end
+        if whole or not text[begun:at].strip():
+            several = in_vain < _IN_VAIN
+            found, end = _json(text, at, several=several)
+            if found is None and whole:
+                found, end = _literal(line), line_end
+            elif found is None and several:
+                if closed < line_end:
+                    closing = _CLOSING.search(text, line_end)
+                    closed = closing.end() if closing else len(text) + _LONGEST
+                if closed - at <= _LONGEST and closed <= len(text):
+                    found, end = _literal(text[at:closed]), closed
+        if found is None:
+            in_vain += end - line_end
+            at = line_end
+        else:
             rows.append(flat(found))
             between.append(text[end_of_last:at])
             at = end_of_last = end
-        else:
-            at = line_end
     return rows, [*between, text[end_of_last:]]
 
 
-def _object(text: str, at: int, line_end: int, *, alone: bool) -> tuple[dict[str, Any] | None, int]:
-    """The object that begins at `at` and what follows it; after other words on its line, only one that ends there."""
-    line = text[at:line_end].rstrip()
-    if not line.endswith("}") and not alone:
-        return None, line_end
-    try:
-        value, end = _DECODER.raw_decode(text, at)
-        rest = text.find("\n", end)
-        if isinstance(value, dict) and not text[end : len(text) if rest < 0 else rest].strip():
-            return value, end
-    except (ValueError, RecursionError):
-        pass
-    if line.endswith("}"):
-        return _literal(line), line_end
-    close = re.compile(r"^.*\}[ \t]*$", re.MULTILINE).search(text, line_end, at + _LONGEST)
-    return (_literal(text[at : close.end()]), close.end()) if close else (None, line_end)
+def _json(text: str, at: int, *, several: bool) -> tuple[dict[str, Any] | None, int]:
+    """Return the JSON object that begins at `at`, alone on its lines, and its end; or None and how far it was read."""
+    size = 0
+    while True:
+        until = _line_end(text, at + size)
+        piece = text[at:until]
+        try:
+            value, end = _DECODER.raw_decode(piece)
+        except json.JSONDecodeError as error:
+            if several and error.pos >= len(piece.rstrip()) and until < len(text):
+                size = max(4096, 4 * len(piece))  # each piece is read from its start: few of them, and ever larger
+                continue
+            return None, max(at + error.pos, _line_end(text, at))
+        except (ValueError, RecursionError):
+            return None, until
+        alone = isinstance(value, dict) and not piece[end : _line_end(piece, end)].strip()
+        return (value, at + end) if alone else (None, _line_end(text, at))
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
 
 
 def _literal(text: str) -> dict[str, Any] | None:
@@ -107,16 +134,22 @@ def flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return out
 
 
+class Backtracks(SweepError):
+    """A pattern for which a search does not come to an end."""
+
+
 def matches(pattern: str, text: str) -> list[Row]:
     """Return the named groups of every match in a cleaned text; `^` and `$` stand for the ends of a line.
 
     A group that took a part of a number is given the whole of it.
 
-    Raises: NotFound when a group matched something that is no number.
+    Raises: NotFound when a group matched something that is no number; Backtracks.
     """
     searched, names = expand(pattern)
     rows: list[Row] = []
-    for match in searched.finditer(text):
+    with _in_time(pattern, _SECONDS + (len(text) >> 21)):
+        found = list(searched.finditer(text))
+    for match in found:
         row = {
             names.get(group, group): _whole(text, match, group, names.get(group, group))
             for group, value in match.groupdict().items()
@@ -126,6 +159,28 @@ def matches(pattern: str, text: str) -> list[Row]:
         carried = {name: rows[-1][name] for name in STEPS if rows and name in rows[-1] and name not in row}
         rows.append({**carried, **row})
     return rows
+
+
+@contextmanager
+def _in_time(pattern: str, seconds: float) -> Iterator[None]:
+    """Raises: Backtracks when this process has computed for so long. In other threads nothing limits it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise Backtracks(
+            f"the search for {pattern[:200]!r} was stopped after {seconds} s", where="collect.regex",
+            hint="it can match the same text in too many ways: leave one of two nested repetitions out",
+        )  # fmt: skip
+
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:

@@ -60,6 +60,10 @@ def _endless(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
 def _mlruns() -> None:
     for seed, run in enumerate(("one", "two", "three")):
         _put(f"in/0/{run}/meta.yaml", f"status: 3\nstart_time: {seed}\n")
@@ -93,7 +97,10 @@ SPOILED = [
     (_files, CSV, "seed1/m.csv", os.mkfifo, 2), (_files, LOG, "seed1/m.log", os.mkfifo, 2),
     (_files, CSV, "seed1/m.csv", _endless, 2), (_files, LOG, "seed1/m.log", _endless, 2),
     (_files, CSV, "seed1/m.csv", _holes, 2), (_files, CSV, "seed1/m.csv", b"\xff\0,", 2),
-    (_mlruns, ["in"], "0/two/metrics/acc", "1\n", 2), (_mlruns, ["in"], "0/two/metrics/acc", b"\xff 0.5 0\0", 2),
+    (_files, ["in/seed{seed}/{name}.csv"], "seed1/m.csv", _loop, 2),
+    *((_files, ["in/seed{seed}/m.log"], "seed1/m.log", text * 200_000, 2) for text in ("{\n", "{\n},\n", "{},\n")),
+    (_mlruns, ["in"], "0/two/meta.yaml", _loop, 3), (_mlruns, ["in"], "0/two/metrics/acc", "1\n", 2),
+    (_mlruns, ["in"], "0/two/metrics/acc", b"\xff 0.5 0\0", 2),
     (_mlruns, ["in"], "0/two/metrics/acc", "1 much 0\n", 2), (_mlruns, ["in"], "0/two/params/note", os.mkfifo, 3),
     (_mlruns, ["in"], "0/two/meta.yaml", "status: [1]\nstart_time: {a: 1}\n", 3),
     (_mlruns, ["in"], "0/two/meta.yaml", "start_time: &a [*a]\n", 3), (_mlruns, ["in"], "0/two/meta.yaml", BOMB, 3),
@@ -120,6 +127,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_adopted(
     _put(f"in/{name}", content)
     assert main(["adopt", *words, "--out", "out", "--yes"]) == 0
     assert f"{adopted} new runs adopted" in capsys.readouterr().out
+
+
+def test_a_pattern_that_finds_no_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sweep.metrics.text._SECONDS", 1)
+    _files()
+    _put("in/seed1/m.log", "acc=" + "1" * 60)
+    assert main(["adopt", LOG[0], "--metrics", "acc=(?P<acc>(?:[0-9]+)+)!", "--out", "out", "--yes"]) == 2
+    assert "too many ways" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_a_folder_whose_name_is_no_utf_8_is_adopted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,17 @@ def test_where_the_new_way_finds_nothing_nothing_is_changed(capsys: pytest.Captu
     assert metrics("test_acc") == [0.71, 0.72]
 
 
+def test_a_pattern_that_finds_no_end_is_refused_and_nothing_is_changed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sweep.metrics.text._SECONDS", 1)
+    assert sweep("--metrics", "r.csv") == 0
+    before = Path("o/sweep.json").read_bytes()
+    assert main(["collect", "o", "--metrics", "(?P<val_acc>(?:.+)+)!"]) == 2
+    assert "too many ways" in capsys.readouterr().err
+    assert Path("o/sweep.json").read_bytes() == before
+
+
 def test_a_rereading_that_died_between_two_runs_is_finished_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sweep("--metrics", "r.csv") == 0
     real = Store.reread
