@@ -125,7 +125,7 @@ def adoption(
     old = store.manifest if store else None
     # As a record could hold them: a name of a folder may be no UTF-8, and a parameter infinite.
     entries = [
-        (source.roles, replace(entry, names=atomic.strict(entry.names)))
+        (_as_recorded(source.roles), replace(entry, names=atomic.strict(entry.names)))
         for source in sources for entry in source.entries
     ]  # fmt: skip
     if not any(entry.found is not None for _, entry in entries):
@@ -152,6 +152,11 @@ def adoption(
     kind = some(source.kind for source in sources)
     files = _prediction_files(kept, sources[0].roles, names, set(runs)) if kept else {}
     return Adoption(manifest, runs, twice, unread, missing, kind, numbered, files)
+
+
+def _as_recorded(roles: Roles) -> Roles:
+    variant = None if roles.variant is None else tuple(atomic.strict(roles.variant))
+    return Roles(atomic.strict(roles.seed), atomic.strict(roles.task), variant)
 
 
 def _without_strays(entries: list[tuple[Roles, Entry]]) -> tuple[list[tuple[Roles, Entry]], list[Entry]]:

@@ -13,6 +13,7 @@ import click
 from sweep.cli import options
 from sweep.cli.output import in_short, say
 from sweep.store import Member, Store
+from sweep.store.archive import is_packed
 
 if TYPE_CHECKING:
     from sweep.cli.progress import Screen
@@ -85,8 +86,10 @@ def _since(store: Store) -> float:
 
 
 def at_work(store: Store, members: list[Member]) -> bool:
-    """Return whether a launch holds the directory, or a single run is being trained in it."""
-    return store.owner() is not None or any(member.status == "running" for member in members)
+    """Return whether a launch holds the directory, or a single run is being trained in it; in a zip, nobody works."""
+    return not is_packed(store.shown) and (
+        store.owner() is not None or any(member.status == "running" for member in members)
+    )
 
 
 def _view(store: Store, tracker: Tracker, members: list[Member]) -> View:

@@ -63,7 +63,7 @@ def objects(text: str) -> tuple[list[Row], list[str]]:
                 if closed - at <= _LONGEST and closed <= len(text):
                     found, end = _literal(text[at:closed]), closed
         if found is None:
-            in_vain += end - line_end
+            in_vain += max(end - line_end, 0)
             at = line_end
         else:
             rows.append(flat(found))
@@ -84,11 +84,11 @@ def _json(text: str, at: int, *, several: bool) -> tuple[dict[str, Any] | None, 
             if several and error.pos >= len(piece.rstrip()) and until < len(text):
                 size = max(4096, 4 * len(piece))  # each piece is read from its start: few of them, and ever larger
                 continue
-            return None, max(at + error.pos, _line_end(text, at))
+            return None, at + error.pos
         except (ValueError, RecursionError):
             return None, until
         alone = isinstance(value, dict) and not piece[end : _line_end(piece, end)].strip()
-        return (value, at + end) if alone else (None, _line_end(text, at))
+        return (value if alone else None), at + end
 
 
 def _line_end(text: str, at: int) -> int:

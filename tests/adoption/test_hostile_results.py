@@ -114,6 +114,7 @@ SPOILED = [
     (_ray, ["in"], "exp/t1/result.json", "3\n", 2), (_ray, ["in"], "exp/t1/result.json", '{"a":' * 99_999, 2),
     (_ray, ["in"], "exp/t1/result.json", os.mkfifo, 2),
     (_ray, ["in"], "exp/t1/params.json", '{"seed": 1, "note": "\\ud800"}', 3),
+    (_ray, ["in"], "exp/t1/params.json", '{"seed": 1, "\\ud800": 1}', 3),
     (_ray, ["in"], "exp/t1/params.json", '{"seed": 1, "lr": Infinity}', 3),
 ]  # fmt: skip
 

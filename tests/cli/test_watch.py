@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,3 +80,14 @@ def test_where_nothing_is_at_work_it_says_so_and_ends(tmp_path, capsys):
     assert main(["watch", str(tmp_path / "run")]) == 0
     assert "3 planned = 2 ok + 0 failed + 0 lost + 1 pending" in capsys.readouterr().out
     assert main(["watch", str(tmp_path / "nowhere")]) == 2
+
+
+def test_a_zip_is_not_waited_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = sweep_of(tmp_path / "run", accuracies({0: 0.5, 1: 0.6}), seeds=range(2))
+    (made.path / "members/seed1/record.json").unlink()  # this process lives, and began that run
+    shutil.make_archive(str(tmp_path / "sent"), "zip", made.path)
+    signal.alarm(60)  # it waited for as long as this process lives
+    assert main(["watch", str(tmp_path / "sent.zip")]) == 0
+    signal.alarm(0)
+    assert "2 planned = 1 ok" in capsys.readouterr().out
