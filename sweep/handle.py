@@ -20,7 +20,7 @@ from sweep.errors import SweepError
 from sweep.job import Interrupted
 from sweep.plan import RunSpec
 from sweep.store import Attempt, atomic, scores
-from sweep.store.names import MODEL, MODEL_ABOUT
+from sweep.store.names import MODEL, MODEL_ABOUT, OUTSIDE
 from sweep.store.predictions import checked
 
 Json = Any
@@ -178,7 +178,8 @@ class Run:
         # Contiguous copies: safetensors refuses views that share memory.
         state = {name: t.detach().cpu().contiguous().clone() for name, t in held.items()}
         self.attempt.write(MODEL, save(state))
-        self.attempt.write(MODEL_ABOUT, (atomic.dumps(dict(meta or {})) + "\n").encode())
+        about = {**(meta or {}), **({OUTSIDE: outside} if (outside := digest.outside(module)) else {})}
+        self.attempt.write(MODEL_ABOUT, (atomic.dumps(about) + "\n").encode())
         self.digest("final", digest.module(module))
 
     def checkpoint_due(self, *, epoch_end: bool) -> bool:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -56,6 +57,23 @@ def _named(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     for name, child in m._modules.items():
         if child is not None:
             yield from _named(child, f"{prefix}{name}.")
+
+
+def outside(m: nn.Module) -> dict[str, str]:
+    """Return the sha256 (hex) of each dense tensor that a module holds and its state dict does not.
+
+    Buffers that are not persistent and plain attributes: a module that is built again has what its code gives it.
+    """
+    held = m.state_dict().keys()
+    found = {name: tensor for name, tensor in m.named_buffers(remove_duplicate=False) if name not in held}
+    for path, one in m.named_modules():
+        loose = {name: value for name, value in vars(one).items() if isinstance(value, Tensor)}
+        found |= {f"{path}.{name}" if path else name: value for name, value in loose.items()}
+    digests = {}
+    for name, tensor in found.items():
+        with suppress(TypeError):  # sparse, say
+            digests[name] = tensors({name: tensor})
+    return digests
 
 
 def arrays(mapping: Mapping[str, np.ndarray[Any, Any]]) -> str:

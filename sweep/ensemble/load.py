@@ -16,10 +16,10 @@ from sweep.ensemble.gather import PREDICTIONS, Chosen, choose, read
 from sweep.ensemble.members import Classes, Values, ids_of, listing
 from sweep.ensemble.rebuild import (
     DESCRIBED,
-    WEIGHTS,
     Build,
     Rows,
     about_data,
+    changed,
     meta_of,
     of_recipe,
     own_rows,
@@ -29,6 +29,7 @@ from sweep.ensemble.rebuild import (
 from sweep.ensemble.serve import About, Ensemble, as_inputs
 from sweep.errors import EnsembleError, IntegrityError, some
 from sweep.store import Predictions, Store
+from sweep.store.names import MODEL
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
 TOLERANCE = 1e-4
@@ -118,8 +119,8 @@ def load(
             "each of its models was trained without one fold of the data", where=str(store.path),
             hint="sweep ensemble scores them; to serve models, train without folds in another directory",
         )  # fmt: skip
-    runs = tuple((label, one) for label, one in chosen.runs if store.has(one, WEIGHTS))
-    bare = tuple((label, f"saved no {WEIGHTS}") for label, one in chosen.runs if not store.has(one, WEIGHTS))
+    runs = tuple((label, one) for label, one in chosen.runs if store.has(one, MODEL))
+    bare = tuple((label, f"saved no {MODEL}") for label, one in chosen.runs if not store.has(one, MODEL))
     missing = (*chosen.missing, *bare)
     if not runs:
         raise EnsembleError(
@@ -148,6 +149,14 @@ def load(
     stored = {label: store.predictions(one, split) for label, one in runs}
     rows = rows if rows is not None else own_rows(runs[0][1], metas[0], split, SLICE)
     skipped = [label for label, one in stored.items() if rows is None or one is None]
+    for (label, _), meta, module in zip(runs, metas, modules, strict=True):
+        if label in skipped and (others := changed(module, meta)):
+            raise EnsembleError(
+                f"{some(others)} of {label} is outside its state dict, and not what it was when the model was saved",
+                where=str(store.path),
+                hint="let build= give it its value, or pass rows=Rows(ids, inputs) to check predictions instead; in "
+                "training, register_buffer() saves it with the weights",
+            )
     unchecked = [f"not checked against their predictions for {split}: {some(skipped)}"] if skipped else []
     for note in unchecked:
         hint = f"pass rows=Rows(ids, inputs), and save predictions for {split} in training, to check them"

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from sweep.determinism import digest
 from sweep.errors import ConfigError, EnsembleError, IntegrityError
 from sweep.plan import RunSpec
 from sweep.store import Member, Store, atomic, shape
+from sweep.store.names import MODEL, MODEL_ABOUT, OUTSIDE
 from sweep.target.function import resolve
 from sweep.target.params import bind
 from sweep.target.trust import harmless, require_trust
@@ -23,14 +25,13 @@ from sweep.target.trust import harmless, require_trust
 if TYPE_CHECKING:
     from sweep.train.data import Dataset
 
-WEIGHTS, META = "model.safetensors", "model.json"
 LIMIT = 64 << 20  # bytes that a description may have
 SHAPE = {
     "task?": str, "form?": str, "outputs?": int, "model?": {"*": Any}, "input_shape?": (None, [int]),
     "classes?": (None, [(str, int, float)]),
     "normalisation?": (None, {"mean?": (None, [float]), "std?": (None, [float]), "wide?": (None, [bool])}),
     "target?": (None, {"mean": float, "std": float}), "variance?": (None, "residual", "predicted"),
-    "residual_variance?": (float, "nan", "inf"),
+    "residual_variance?": (float, "nan", "inf"), f"{OUTSIDE}?": {"*": str},
 }  # fmt: skip
 DESCRIBED = frozenset({"model", "input_shape", "outputs"})  # what a built-in model is rebuilt from
 Build = Callable[[Mapping[str, Any]], nn.Module]
@@ -46,9 +47,9 @@ class Rows:
 
 def meta_of(store: Store, member: Member) -> dict[str, Any]:
     """Return what was stored beside a member's weights; empty where there is nothing. Raises: IntegrityError."""
-    if not store.has(member, META):
+    if not store.has(member, MODEL_ABOUT):
         return {}
-    path = store.file(member, META)
+    path = store.file(member, MODEL_ABOUT)
     try:
         meta = atomic.loads(atomic.read(path, LIMIT))
         shape.require(meta, SHAPE)
@@ -66,7 +67,7 @@ def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], b
     Raises: EnsembleError when there is nothing to build it from, or the weights do not fit.
     """
     assert member.record is not None
-    weights = _weights(store.file(member, WEIGHTS))
+    weights = _weights(store.file(member, MODEL))
     if build is not None:
         make = partial(build, member.record.spec["params"])
     elif set(meta) >= DESCRIBED:
@@ -83,6 +84,13 @@ def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], b
     _require_fit(store, label, module, weights)
     module.load_state_dict(weights)
     return module.eval()
+
+
+def changed(module: nn.Module, meta: Mapping[str, Any]) -> list[str]:
+    """Return which tensors that no file of weights holds are not those that the module had when it was saved."""
+    wanted: Mapping[str, str] = meta.get(OUTSIDE) or {}
+    found = digest.outside(module) if wanted else {}
+    return [name for name, value in wanted.items() if found.get(name) != value]
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:

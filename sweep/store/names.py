@@ -25,6 +25,7 @@ PREDICTIONS = "predictions-{split}.npz"
 SCORES = "scores-{name}.npz"
 MODEL = "model.safetensors"
 MODEL_ABOUT = "model.json"
+OUTSIDE = "outside_state_dict"  # of model.json: the digests of tensors that the file of weights lacks
 CHECKPOINT = "checkpoint-"
 WORK = "dir"  # a command's own folder while it is under way, the same for all attempts at a run
 LOG = "log.txt"

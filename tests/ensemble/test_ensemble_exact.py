@@ -208,3 +208,32 @@ def test_state_that_is_no_tensor_is_refused_when_it_is_saved(tmp_path: Path) -> 
     assert failure is not None
     assert "_extra_state" in failure.message
     assert SweepError.__name__ not in failure.message
+
+
+def outside_classes(run: Any, *, kind: str = "Beside") -> dict[str, float]:
+    """Trains nothing: keeps a model whose output depends on a tensor that no state dict holds."""
+    torch.manual_seed(run.seed)
+    run.save_model(globals()[kind]())
+    return {"test/accuracy": 0.5}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Beside, "shift"), (Loose, "scale")])
+def test_a_tensor_outside_the_state_dict_is_that_of_training_or_refused_by_name(
+    kind: Any, name: str, tmp_path: Path
+) -> None:
+    config = {"train": f"{__name__}:outside_classes", "params": {"kind": kind.__name__}, "seeds": [1, 2]}
+    sweep.run(config, out=tmp_path / "d", engine="inline", on_event=lambda event: None)
+    with pytest.raises(EnsembleError, match=f"{name} of seed1") as caught:
+        load_ensemble(tmp_path / "d", build=lambda params: kind())
+    assert "build=" in str(caught.value)
+    seeds = iter((1, 2))
+
+    def as_trained(params: Any) -> nn.Module:
+        torch.manual_seed(next(seeds))
+        module: nn.Module = kind()
+        return module
+
+    with pytest.warns(UserWarning, match="not checked"):
+        found = load_ensemble(tmp_path / "d", build=as_trained).outputs(FLOATS)
+    seeds = iter((1, 2))
+    torch.testing.assert_close(found, torch.stack([as_trained({})(FLOATS).detach() for _ in range(2)]))
