@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sweep.analysis.frames import frame_of, history, summary, test_to_train
 from sweep.errors import EnvironmentRefused, StoreError
 from sweep.nested import flatten
+from sweep.plan import content_id
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -209,8 +210,10 @@ def _mlflow(store: Store, out: Path) -> list[Path]:
 
 
 def _tracked(name: str) -> str:
-    """Return a name of the characters that MLflow takes."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+    """Return a name that MLflow takes, which is no path that leads elsewhere; a changed one stays unlike others."""
+    parts = (part.strip(".") for part in re.sub(r"[^\w\-. :/]", "_", name)[:240].split("/"))
+    made = "/".join(filter(str.strip, parts))
+    return made if made and made == name else f"{made}-{content_id(ascii(name))[:6]}"
 
 
 def _wandb(store: Store, out: Path) -> list[Path]:

@@ -151,6 +151,18 @@ def test_mlflow_read_with_its_own_client(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries among themselves
+def test_mlflow_takes_names_that_would_be_paths_and_keeps_them_apart(tmp_path: Path) -> None:
+    mlflow: Any = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    names = ["../../x", "/etc/x", "..", ".", "a//b", "a_b", "a?b", "a*b", "x" * 600]
+    made = sweep_of(tmp_path / "runs", lambda spec: {"metrics": {"acc": 0.5, **dict.fromkeys(names, 0.5)}}, seeds=[0])
+    (path,) = export(made, "mlflow", tmp_path / "out" / "ml")
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}")
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert max(len(run.data.metrics) for run in runs) >= 1 + len(names)
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries among themselves
 def test_wandb_offline_read_as_its_own_sync_reads_it(store: Store, tmp_path: Path) -> None:
     records: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
     folders = export(store, "wandb-offline", tmp_path / "wb")
