@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -45,7 +45,7 @@ def prepare(config: Config, function: Callable[..., Any] | None = None) -> Plan:
     inputs = None
     if config.data or config.data_version is not None or not built_in(target.reference):
         own = None if built_in(target.reference) else called
-        inputs = inputs_of(config.data, config.data_version, config.command or (), own)
+        inputs = inputs_of(config.data, config.data_version, _words(config, cells), own)
     made = Plan(
         config, target, tuple(cells), device, inputs, _pickled(function),
         source=source_text(function) if function is not None else "",
@@ -87,6 +87,15 @@ def _source_files(config: Config, called: Callable[..., Any] | None) -> list[Pat
     if found is None:
         return []
     return files_imported(*found) if found[0].suffix == ".py" else [found[0]]
+
+
+def _words(config: Config, cells: Iterable[Cell]) -> list[str]:
+    """Return the words after the program of a command as each variant has them, and the files its shell is told of."""
+    words = config.command
+    if not words:
+        return []
+    filled = (argv.fill(word, argv.params_by_name(cell.params)) for cell in cells for word in words[1:])
+    return [*dict.fromkeys(filled), *map(os.path.relpath, argv.files_in_shell(words))]
 
 
 def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target, Callable[..., Any] | None]:

@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -19,12 +19,13 @@ from sweep.config.rules import safe_name
 from sweep.errors import ConfigError, TargetError
 from sweep.nested import flatten
 from sweep.plan import Json, RunSpec, Target, canonical
-from sweep.target.source import file_digest
+from sweep.target.source import file_digest, files_imported
 
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
 
 _SEED = re.compile(r"(?i)seed(_everything|_all)?$|random_state$|default_rng$|PRNGKey$")
 _HOLE = re.compile(r"\{([\w.]+)\}")
+_COMMAND = re.compile(r"-\w*c")  # the option of a shell that a text follows
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 _SOURCES = (".py", ".sh", ".r", ".jl", ".lua", ".js", ".pl", ".rb")
 
@@ -96,13 +97,54 @@ def script(words: Sequence[str]) -> tuple[Path, Path] | None:
     for before, word in pairwise(("", *words)):
         if before == "-m" and (module := _module(word)):
             return module, Path.cwd().resolve()
-        path = Path(word)
-        if path.suffix.lower() in _SOURCES and path.is_file():
+        if _is_source(path := Path(word)):
             return path.resolve(), path.resolve().parent
     first = Path(words[0])
     if first.is_file() and _begins(first, b"#!"):
         return first.resolve(), first.resolve().parent
     return None
+
+
+def files_in_shell(words: Sequence[str]) -> list[Path]:
+    """Return the files that a shell is told of: the scripts that a script other than Python names, with what they
+    import, and all that `sh -c TEXT` names but does not write to."""
+    begun = zip(pairwise(words), words[2:], strict=False)
+    texts = [text for (shell, option), text in begun if _runs(shell) and _COMMAND.fullmatch(option)]
+    seen = {path: None for text in texts for word in _shell_words(text) if (path := Path(word)).is_file()}
+    found = script(words)
+    todo = [*filter(_is_source, seen), *([found[0]] if found and found[0].suffix != ".py" else [])]
+    while todo:
+        path = todo.pop()
+        if path.suffix == ".py":
+            seen |= dict.fromkeys(files_imported(path.resolve(), path.resolve().parent))
+            continue
+        for word in _shell_words(path.read_text(errors="replace")):
+            one = next(filter(_is_source, (Path(word), path.parent / word)), None)
+            if one is not None and one not in seen:
+                seen[one] = None
+                todo.append(one)
+    return list(seen)
+
+
+def _is_source(path: Path) -> bool:
+    return path.suffix.lower() in _SOURCES and path.is_file()
+
+
+def _runs(word: str) -> bool:
+    """Return whether a word is a shell."""
+    return Path(word).name in _SHELLS
+
+
+def _shell_words(text: str) -> Iterator[str]:
+    """Yield the words of a shell's text but for those that it writes to."""
+    for line in text.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        try:
+            words = [] if line.lstrip().startswith("#") else list(lexer)
+        except ValueError:  # a quotation that goes on
+            words = line.split()
+        yield from (word for before, word in pairwise(("", *words)) if before not in (">", ">>"))
 
 
 def _module(dotted: str) -> Path | None:
@@ -140,7 +182,7 @@ def _first_line(path: Path) -> bytes:
 
 def _of_a_shell(words: Sequence[str]) -> str | None:
     """Return the script that a command hands to a shell: of `sh -e x.sh 3` it is x.sh."""
-    shell = next((place for place, word in enumerate(words) if Path(word).name in _SHELLS), len(words))
+    shell = next((place for place, word in enumerate(words) if _runs(word)), len(words))
     word = next((word for word in words[shell + 1 :] if not word.startswith("-")), "")
     return word if os.path.isfile(word) else None
 

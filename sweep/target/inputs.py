@@ -77,9 +77,10 @@ def _below(folder: Path) -> list[Path]:
 
 
 def files_of(data: Sequence[str], words: Sequence[str] = ()) -> dict[str, str]:
-    """Return the digest of each path of `data`, and of each file among the words of a command.
+    """Return the digest of each path of `data`, and of each file among the words that follow the program of a command.
 
-    A word counts if it, or what follows its `=`, names a file that is there now; a folder counts only in `data`.
+    A word counts if it, or what follows its `=` or a leading `@`, names a file that is there now; a folder counts only
+    in `data`.
 
     Raises: ConfigError for a path of `data` that is not there.
     """
@@ -89,8 +90,9 @@ def files_of(data: Sequence[str], words: Sequence[str] = ()) -> dict[str, str]:
         if not path.exists():
             raise ConfigError(f"no such file or folder: {path}", where="data", hint="name what the runs read")
         found[name] = file_digest(path)
-    for word in words[1:]:
-        for name in dict.fromkeys((word, word.partition("=")[2])):
+    for word in words:
+        named = (word, word.partition("=")[2])
+        for name in dict.fromkeys((*named, *(each.removeprefix("@") for each in named))):
             path = Path(name)
             if name and name not in found and "{" not in name and path.is_file() and path.stat().st_size <= LARGEST:
                 found[name] = _meaning(path)  # as in the source digest of a script

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import threading
 import types
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,10 @@ print(json.dumps({"test/accuracy": json.load(open(sys.argv[-1].partition("=")[2]
 
 
 def planned(word: str = "c.json", *, seeds: str = "1,2", **settings: Any) -> Plan:
-    command = ["python", "program.py", "{seed}", word]
+    return commanded(["python", "program.py", "{seed}", word], seeds=seeds, **settings)
+
+
+def commanded(command: list[str], *, seeds: str = "1,2", **settings: Any) -> Plan:
     return prepare(load(None, command=command, seeds=seeds, **settings))
 
 
@@ -58,6 +62,64 @@ def test_a_changed_file_among_the_words_of_a_command_is_another_experiment(progr
     with pytest.raises(StoreError) as refused:
         launched(program / "out", planned(word, seeds="1-4"))
     assert "c.json" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (("{params.p}",), {"params": {"p": "d.json"}}),
+        (("{params.p}",), {"grid": {"params.p": ["e.json", "d.json"]}}),
+        (("--config={params.p}.json",), {"params": {"p": "d"}}),
+        (("@d.json",), {}),
+        (("--with=@d.json",), {}),
+    ],
+)
+def test_a_file_among_the_words_as_a_variant_has_them_is_compared_and_watched(
+    words: tuple[str, ...], settings: Mapping[str, Any], program: Path
+) -> None:
+    for name in ("d.json", "e.json"):
+        (program / name).write_text("1")
+    command = ["python", "program.py", "{seed}", *words]
+    plan = commanded(command, **settings)
+    Store.create(program / "out", manifest_of(plan))
+    (program / "d.json").write_text("2")
+    assert changed(plan.watched) == ["d.json"]
+    with pytest.raises(StoreError, match=r"d\.json"):
+        Store.check(program / "out", manifest_of(commanded(command, **settings)))
+
+
+@pytest.mark.parametrize("name", ["inner.py", "beside.py", "sub/more.sh", "last.py"])
+def test_what_a_shell_script_runs_is_compared_and_watched(name: str, program: Path) -> None:
+    (program / "sub").mkdir()
+    (program / "beside.py").write_text("V = 1\n")
+    (program / "inner.py").write_text("import beside\n")
+    (program / "last.py").write_text("1\n")
+    (program / "sub" / "more.sh").write_text('python last.py > "made.py"\n')
+    (program / "run.sh").write_text("# it doesn't matter\nset -e\npython inner.py $1 && bash sub/more.sh\n")
+    (program / "made.py").write_text("1\n")
+    command = ["bash", "run.sh", "{seed}"]
+    plan = commanded(command)
+    Store.create(program / "out", manifest_of(plan))
+    (program / "made.py").write_text("2\n")
+    assert changed(plan.watched) == []  # it only writes it
+    (program / name).write_text("V = 2\n")
+    assert changed(plan.watched) == [name]
+    with pytest.raises(StoreError, match=re.escape(name)):
+        Store.check(program / "out", manifest_of(commanded(command)))
+
+
+def test_the_words_of_a_text_for_a_shell_are_words_of_the_command(program: Path) -> None:
+    (program / "log.txt").write_text("1")
+    command = ["sh", "-c", "python program.py {seed} c.json 2>> log.txt"]
+    plan = commanded(command)
+    Store.create(program / "out", manifest_of(plan))
+    (program / "log.txt").write_text("2")
+    assert changed(plan.watched) == []
+    for name in ("program.py", "c.json"):
+        (program / name).write_text("V = 2\n")
+    assert sorted(changed(plan.watched)) == ["c.json", "program.py"]
+    with pytest.raises(StoreError, match=r"c\.json(.|\n)*program\.py"):
+        Store.check(program / "out", manifest_of(commanded(command)))
 
 
 def test_a_changed_file_below_a_folder_of_data_is_another_experiment(program: Path) -> None:
