@@ -1,14 +1,15 @@
 """The size curve: what a random ensemble of k of these members is expected to score, for every k.
 
 Scores that are quadratic in the prediction (Brier, MSE, CRPS) have the expectation over all k-subsets in closed form.
-Of the others every subset of few members is scored, else the prefixes of balanced random orders.
+Of the others every subset of a size is scored where there are few, else the prefixes of balanced random orders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from math import log
+from itertools import chain
+from math import comb, log
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from sweep.errors import EnsembleError
 
 Bools = npt.NDArray[np.bool_]
 
-FEW = 10  # members of which every subset is scored
+FEW = 256  # subsets of one size, up to which all are scored: of 10 members at every size, of 20 at 1, 2, 18, 19 and 20
 ORDERS = 64
 
 
@@ -131,42 +132,51 @@ class Walk:
 
 
 def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[float, ...]], seed: int = 0) -> Walk:
-    """Score every subset of few members (members, …), else the prefixes of balanced orders.
+    """Score every subset of members (members, …) of the sizes that have few, else the prefixes of balanced orders.
 
     join: what makes one of two members, np.add or np.logaddexp; scores: of what is joined, and of how many.
     """
     count = len(parts)
+    sizes = range(1, count + 1)
+    few = {size for size in sizes if comb(count, size) <= FEW}
     chosen, values = [], []
-    for subset, joined in _every(parts, join) if count <= FEW else _prefixes(parts, join, orders_of(count, seed)):
+    for subset, joined in chain(_every(parts, join, few), _prefixes(parts, join, few, seed)):
         chosen.append(np.bincount(subset, minlength=count).astype(bool))
         values.append(scores(joined, len(subset)))
-    sizes = np.arange(1, count + 1)
-    exact = (count <= FEW) | (sizes == count) | ((count <= ORDERS) & np.isin(sizes, (1, count - 1)))
-    return Walk(np.array(chosen), np.array(values), exact)
+    return Walk(np.array(chosen), np.array(values), np.isin(sizes, [*few]))
 
 
 def _every(
-    parts: Floats, join: np.ufunc, inside: tuple[int, ...] = (), joined: Floats | None = None
-) -> Iterator[tuple[Sequence[int], Floats]]:
-    """Yield every subset that holds `inside` and later members, with its members joined."""
+    parts: Floats, join: np.ufunc, sizes: Set[int], inside: tuple[int, ...] = (), joined: Floats | None = None
+) -> Iterator[tuple[Ints, Floats]]:
+    """Yield every subset of these sizes that holds `inside` and later members, with its members joined."""
     for member in range(inside[-1] + 1 if inside else 0, len(parts)):
+        size = len(inside) + 1
+        if sizes.isdisjoint(range(size, size + len(parts) - member)):
+            return
         grown = parts[member] if joined is None else join(joined, parts[member])
-        yield (*inside, member), grown
-        yield from _every(parts, join, (*inside, member), grown)
+        if size in sizes:
+            yield np.array((*inside, member)), grown
+        yield from _every(parts, join, sizes, (*inside, member), grown)
 
 
-def _prefixes(parts: Floats, join: np.ufunc, orders: Ints) -> Iterator[tuple[Ints, Floats]]:
-    """Yield every prefix of the orders with its members joined, in place."""
-    for order in orders:
+def _prefixes(parts: Floats, join: np.ufunc, without: Set[int], seed: int) -> Iterator[tuple[Ints, Floats]]:
+    """Yield the prefixes of balanced orders `without` these sizes, with their members joined, in place."""
+    count = len(parts)
+    if len(without) == count:
+        return
+    for order in orders_of(count, seed):
         joined = parts[order[0]].copy()
         for size, member in enumerate(order, 1):
-            yield order[:size], join(joined, parts[member], out=joined) if size > 1 else joined
+            joined = join(joined, parts[member], out=joined) if size > 1 else joined
+            if size not in without:
+                yield order[:size], joined
 
 
 def orders_of(count: int, seed: int) -> Ints:
     """(orders, count), about ORDERS: rotations of random ones, each member as often in each place.
 
-    That makes sizes 1, M - 1 and M exact up to ORDERS members, and the rest less noisy than independent orders.
+    That is less noisy than independent orders.
     """
     rng = np.random.default_rng(seed)
     bases = [rng.permutation(count) for _ in range(max(1, ORDERS // count))]

@@ -90,7 +90,7 @@ def test_two_members_have_a_curve_and_no_band():
 def test_permutations_come_close_to_enumeration_and_hit_the_ends(monkeypatch):
     probs, targets = classes(9, 120, 4)
     exact = named(curve.class_curves(probs, targets))
-    monkeypatch.setattr(curve, "FEW", 8)
+    monkeypatch.setattr(curve, "FEW", 9)
     sampled = named(curve.class_curves(probs, targets))
     again = named(curve.class_curves(probs, targets))
     for metric in ("accuracy", "nll"):
@@ -105,10 +105,20 @@ def test_permutations_come_close_to_enumeration_and_hit_the_ends(monkeypatch):
         assert sampled[metric].value.tobytes() == again[metric].value.tobytes()
 
 
+def test_sizes_with_few_subsets_are_enumerated_among_many_members():
+    probs, targets = classes(20, 40, 3)
+    found = named(curve.class_curves(probs, targets))
+    for metric, of in (("accuracy", accuracy_of), ("nll", nll_of)):
+        for size in (2, 18):
+            every = [of(probs[list(one)].mean(0), targets) for one in itertools.combinations(range(20), size)]
+            assert found[metric].value[size - 1] == pytest.approx(np.mean(every), abs=1e-12)
+            assert found[metric].noise[size - 1] == 0
+
+
 def test_a_margin_below_the_noise_of_sampled_sizes_is_refused():
     probs, targets = classes(20, 40, 3)
     found = named(curve.class_curves(probs, targets))["nll"]
-    assert [k + 1 for k in np.flatnonzero(found.noise)] == list(range(2, 19))
+    assert [k + 1 for k in np.flatnonzero(found.noise)] == list(range(3, 18))
     with pytest.raises(EnsembleError, match="below what the sampled subsets can tell"):
         enough(found, 0.5 * found.noise.max())
     assert enough(found, 4 * found.noise.max()) > 1
