@@ -23,7 +23,7 @@ import numpy as np
 from sweep.config import load
 from sweep.plan import Cell, Plan, RunSpec, Target
 from sweep.store import Artifact, Manifest, Record, Store
-from sweep.store import record as records
+from sweep.store import shape
 
 READ = """
 import resource, sys, time
@@ -80,7 +80,7 @@ def put(path: Path, spec: RunSpec, values: np.ndarray, names: list[str]) -> None
         environment_id="0" * 64, seconds=1.0,
         artifacts={"history.jsonl": Artifact(hashlib.sha256(history).hexdigest(), len(history))},
     )  # fmt: skip
-    (folder.parent / "record.json").write_bytes(records.encode(record))
+    (folder.parent / "record.json").write_bytes(shape.seal(record))
 
 
 def main() -> None:

@@ -289,8 +289,8 @@ def opened(path: str | os.PathLike[str]) -> BufferedReader:
 
 def read(path: Path, limit: int) -> bytes:
     """Return a plain file's bytes. Raises: ValueError when it is larger than `limit`: then we did not write it."""
-    with opened(path) as stream:
-        data = stream.read(limit + 1)
+    with opened(path) as stream:  # what is asked for is allocated, so no more than there is
+        data = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit >> 20} MiB")
     return data
