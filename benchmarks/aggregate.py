@@ -38,7 +38,7 @@ members = list(store.scan())
 told = report.build(store, members=members)
 text = report.text(told)
 marks.append(("directory to report", now()))
-curves = frames.history(store, members=members)
+curves = frames.history(store)
 marks.append(("every run and step", now()))
 for metric in frames.metric_names(curves):
     frames.band(curves, metric)

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import shlex
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -55,48 +56,50 @@ def order_of(store):
     return [found.get(seed, math.nan) for seed in store.manifest.seeds]
 
 
-def test_a_width_is_met_and_four_more_seeds_follow(tmp_path):
-    store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.006").store
-    kept = store.manifest.until
-    values = order_of(store)
-    state = width_rule(values, 0.006, max_seeds=40)
+@pytest.fixture(scope="module")
+def met(tmp_path_factory):
+    return trained(noisy, tmp_path_factory.mktemp("met") / "d", "test/accuracy ± 0.008").store
+
+
+def test_a_width_is_met_and_four_more_seeds_follow(met):
+    kept = met.manifest.until
+    values = order_of(met)
+    state = width_rule(values, 0.008, max_seeds=40)
     assert state.state == kept["state"] == "met"
     assert len(values) == state.met_at + 4 == state.used
-    assert kept["counted"] == list(store.manifest.seeds)
-    assert (kept["rule"], kept["max_seeds"], kept["alpha"]) == ("test/accuracy ± 0.006", 40, 0.05)
+    assert kept["counted"] == list(met.manifest.seeds)
+    assert (kept["rule"], kept["max_seeds"], kept["alpha"]) == ("test/accuracy ± 0.008", 40, 0.05)
     # A seed fewer would not have been enough: the rule stopped at its first look that met the width.
-    assert width_rule(values[: state.met_at - 1], 0.006, max_seeds=40).state == "running"
+    assert width_rule(values[: state.met_at - 1], 0.008, max_seeds=40).state == "running"
 
 
-def test_the_seeds_it_adds_are_the_smallest_unused_and_logged_as_its_own(tmp_path):
-    store = trained(noisy, tmp_path / "d", "test/accuracy +- 0.006").store
-    added = store.manifest.seeds[3:]
+def test_the_seeds_it_adds_are_the_smallest_unused_and_logged_as_its_own(met):
+    added = met.manifest.seeds[3:]
     assert list(added) == more_seeds((10, 11, 12), len(added))
-    assert {entry.note for entry in store.manifest.seed_log[1:]} == {"until"}
-    assert store.manifest.extensions == 0
+    assert {entry.note for entry in met.manifest.seed_log[1:]} == {"until"}
+    assert met.manifest.extensions == 0
 
 
-def test_the_report_gives_the_asked_width_and_calls_the_t_interval_descriptive(tmp_path):
-    store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.006").store
-    made = report.build(store)
-    assert "± 0.0060 (95 % CI over seeds" in made.headline
+def test_the_report_gives_the_asked_width_and_calls_the_t_interval_descriptive(met):
+    made = report.build(met)
+    assert "± 0.0080 (95 % CI over seeds" in made.headline
     assert "fixed-width rule" in made.headline
     assert "only descriptive" in made.stopping
-    assert made.rows[0].half_width != pytest.approx(0.006)
+    assert made.rows[0].half_width != pytest.approx(0.008)
     assert "a rule chose the number of seeds" in report.markdown(made)
 
 
-def test_the_same_command_again_trains_nothing(tmp_path):
-    first = trained(noisy, tmp_path / "d", "test/accuracy ± 0.006").store
-    again = trained(noisy, tmp_path / "d", "test/accuracy ± 0.006").store
-    assert again.manifest.seeds == first.manifest.seeds
-    assert again.manifest.until == first.manifest.until
+def test_the_same_command_again_trains_nothing(met, tmp_path):
+    shutil.copytree(met.path, tmp_path / "d")
+    again = trained(noisy, tmp_path / "d", "test/accuracy ± 0.008").store
+    assert again.manifest.seeds == met.manifest.seeds
+    assert again.manifest.until == met.manifest.until
     assert not again.manifest.until["named_late"]
 
 
 def test_a_rule_named_after_results_existed_says_so(tmp_path):
     sweep.run(noisy, seeds=[0, 1, 2], out=tmp_path / "d", engine="inline", on_event=lambda event: None)
-    store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.006", seeds=[0, 1, 2]).store
+    store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.01", seeds=[0, 1, 2]).store
     assert store.manifest.until["named_late"]
     said = "the stopping rule was named after results existed: what it reports does not pay for that look"
     assert said in " ".join(report.text(report.build(store)).split())
@@ -104,7 +107,7 @@ def test_a_rule_named_after_results_existed_says_so(tmp_path):
 
 
 def test_a_launch_that_died_before_its_first_look_had_named_its_rule_in_time(tmp_path):
-    rule = "test/accuracy ± 0.006"
+    rule = "test/accuracy ± 0.01"
     config = {"seeds": [0, 1, 2], "until": rule, "max_seeds": 40, "primary": "test/accuracy"}
 
     def dies(event):
@@ -124,20 +127,20 @@ def test_a_launch_that_died_before_its_first_look_had_named_its_rule_in_time(tmp
 
 def test_another_rule_later_is_on_the_record(tmp_path):
     trained(noisy, tmp_path / "d", "test/accuracy ± 0.02")
-    store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.008").store
+    store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.01").store
     assert store.manifest.until["before"] == ["test/accuracy ± 0.02"]
     assert store.manifest.until["named_late"]
 
 
 def test_no_spread_never_stops_before_the_cap(tmp_path):
-    store = trained(constant, tmp_path / "d", "test/accuracy ± 0.5", max_seeds=12).store
-    assert len(store.manifest.seeds) == 12
+    store = trained(constant, tmp_path / "d", "test/accuracy ± 0.5", max_seeds=9).store
+    assert len(store.manifest.seeds) == 9
     assert store.manifest.until["state"] == "not reached"
-    assert "not reached with 12 seeds" in report.build(store).stopping
+    assert "not reached with 9 seeds" in report.build(store).stopping
 
 
 def test_a_failed_seed_uses_its_place_and_gives_no_number(tmp_path):
-    store = trained(failing, tmp_path / "d", "test/accuracy ± 0.006", seeds=[0, 1, 2]).store
+    store = trained(failing, tmp_path / "d", "test/accuracy ± 0.01", seeds=[0, 1, 2]).store
     cell = store.manifest.until["cells"][0]
     assert cell["used"] == cell["n"] + 1
     assert "of converged runs" in report.build(store).headline
@@ -153,7 +156,7 @@ def test_a_metric_that_no_run_reports_ends_it_at_the_first_look(tmp_path):
 @pytest.mark.parametrize(("gap", "verdict"), [(0.03, "A > B"), (-0.03, "B > A"), (0.0, "not reached")])
 def test_an_order_ends_with_the_sequence_it_was_decided_by(tmp_path, gap, verdict):
     grid = {"params.shift": [gap, 0.0001]}
-    store = trained(noisy, tmp_path / "d", "test/accuracy: A > B", grid=grid, max_seeds=20).store
+    store = trained(noisy, tmp_path / "d", "test/accuracy: A > B", grid=grid, max_seeds=10).store
     kept = store.manifest.until
     assert kept["state"] == ("not reached" if verdict == "not reached" else kept["cells"][0]["state"])
     assert kept["cells"][0]["state"] == verdict
@@ -164,7 +167,7 @@ def test_an_order_ends_with_the_sequence_it_was_decided_by(tmp_path, gap, verdic
     expected = sequence_interval(np.array(a) - np.array(b))
     assert kept["cells"][0]["interval"]["low"] == pytest.approx(expected.low)
     assert results(tmp_path / "d").compare().pairs[0].interval.low == pytest.approx(expected.low)
-    state = order_rule(np.array(a), np.array(b), max_seeds=20)
+    state = order_rule(np.array(a), np.array(b), max_seeds=10)
     assert len(store.manifest.seeds) == state.used
 
 
