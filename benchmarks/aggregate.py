@@ -22,8 +22,7 @@ import numpy as np
 
 from sweep.config import load
 from sweep.plan import Cell, Plan, RunSpec, Target
-from sweep.store import Artifact, Manifest, Record, Store
-from sweep.store import shape
+from sweep.store import Artifact, Manifest, Record, Store, shape
 
 READ = """
 import resource, sys, time

@@ -11,8 +11,6 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
-pytestmark = pytest.mark.ray
-
 
 def kinds(cell):
     """The kinds of outputs of a cell, in order: "text/plain", "image/png", "stream", "error"."""
@@ -34,6 +32,8 @@ def execute(path, folder):
     return notebook
 
 
+@pytest.mark.ray
+@pytest.mark.walk
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_gives_what_it_shows(path, tmp_path):
     committed = nbformat.read(path, as_version=4)

@@ -9,8 +9,8 @@ what else becomes of it:
     <!-- not run: a cluster; tests/faults/test_clusters.py -->     why not, and the test or benchmark that runs it
 
 `<!-- needs: lightning -->` anywhere on a page skips it where an extra is not installed. The quick walk gives
-`sweep run` the words `--engine inline`, which trains the same bits, and one epoch to the shipped configs; the slow walk
-types what is printed, letter by letter.
+`sweep run` the words `--engine inline`, which trains the same bits, one epoch to the shipped configs and three seeds of
+each range; the slow walk types what is printed, letter by letter.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 REMARK = re.compile(r"  +#.*")  # what stands behind a command to say what it does
 SLOW = ("sweep verify", "sweep reproduce", "sweep run configs/digits_deterministic.yaml")
 ELSEWHERE = ("pip ", "pytest", "python benchmarks/")  # test_what_is_installed_or_measured_is_there
+RANGE = re.compile(r"(\d+)-\d+")
 INLINE = re.compile(r"(sweep\.run\([^)]*?)(?=seeds=)")
 THEIRS = ("train=", "recipe=", ".yaml", "name=")  # with one of these, a command is not about a shipped config
 
@@ -90,7 +91,10 @@ def typed(block: str, language: str) -> Iterator[tuple[int, str]]:
 
 
 def quick(command: str) -> str:
-    """Return the same command without Ray, and with one epoch where a shipped config is trained."""
+    """Return the same command without Ray, for three seeds of a range, and one epoch where a shipped config is trained.
+
+    What a shipped config names no seeds for on the command line, has ten of its own.
+    """
     words = shlex.split(command)
     if words[0] not in ("sweep", "ml-train") or (words[0] == "sweep" and words[1] not in ("run", "resume")):
         return command
@@ -101,6 +105,11 @@ def quick(command: str) -> str:
         before += ["--engine", "inline"]
     if not theirs and words[:2] != ["sweep", "resume"]:
         before = [*(word for word in before if not word.startswith("params.epochs=")), "params.epochs=1"]
+        if words[0] == "sweep" and "--seeds" not in before:
+            before += ["--seeds", "0-2"]
+    if "--seeds" in before:
+        at = before.index("--seeds") + 1
+        before[at] = RANGE.sub(lambda found: f"{found[1]}-{int(found[1]) + 2}", before[at])
     return shlex.join(before + after)
 
 
@@ -144,6 +153,7 @@ def named(page: Path) -> str:
     return os.path.relpath(page, ROOT)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("page", [page for page in PAGES if list(steps(page.read_text("utf-8")))], ids=named)
 def test_a_page_is_walked_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     if need := missing(page):

@@ -41,6 +41,7 @@ def test_too_little_address_space_is_refused_before_the_start(tmp_path: Path) ->
 
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="only root can change who it is")
 @pytest.mark.ray
+@pytest.mark.walk
 def test_a_user_without_a_name_or_a_home_can_use_the_default_engine() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME")}
     with tempfile.TemporaryDirectory() as folder:
@@ -53,6 +54,7 @@ def test_a_user_without_a_name_or_a_home_can_use_the_default_engine() -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 @pytest.mark.parametrize("server", ["gcs_server", "raylet"])
 def test_a_dead_server_of_ray_stops_the_launch_and_the_next_command_resumes(tmp_path: Path, server: str) -> None:
     command = "echo $$ >>begun; while ! test -e go; do sleep 0.1; done; echo '{\"acc\": 0.5}'  # {seed}"

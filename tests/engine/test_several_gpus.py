@@ -81,6 +81,7 @@ def test_runs_at_once_hold_unlike_ports() -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_two_seeds_at_once_have_a_port_of_their_own(gpus: Path) -> None:
     command = [*TORCHRUN, "train.py", "--seed", "{seed}"]
     results = sweep.run({"command": command, "resources": {"gpus": 2}}, seeds=[1, 2])
@@ -91,6 +92,7 @@ def test_two_seeds_at_once_have_a_port_of_their_own(gpus: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_two_tasks_at_once_see_unlike_gpus(gpus: Path) -> None:
     def work(task: tuple[int, ...]) -> list[str]:
         import os
@@ -121,6 +123,7 @@ def test_a_program_sees_the_gpus_of_its_worker(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_a_seed_that_is_ended_takes_its_processes_with_it_and_no_other(gpus: Path) -> None:
     command = [*TORCHRUN, "train.py", "--seed", "{seed}"]
     results = sweep.run({"command": command, "resources": {"gpus": 2}, "timeout": 60}, seeds=[1, 3])

@@ -105,6 +105,7 @@ def three_nodes() -> Iterator[Simulated]:
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_cases_16_17_a_node_lost_in_mid_seed(tmp_path: Path, three_nodes: Simulated) -> None:
     """Work is spread over three nodes; the seeds of one that goes away move and count once."""
     tally = configured(tmp_path, pause=0.4, epochs=4)
@@ -157,6 +158,7 @@ def test_case_18_the_head_is_lost_and_another_cluster_goes_on_from_disk(tmp_path
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_a_job_of_a_cluster_trains_on_that_cluster_and_starts_none_of_its_own(tmp_path: Path) -> None:
     tally = configured(tmp_path, pause=0.4, epochs=4)
     cluster = Simulated(1)
@@ -176,6 +178,7 @@ def test_a_job_of_a_cluster_trains_on_that_cluster_and_starts_none_of_its_own(tm
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_case_19_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     configured(tmp_path)
     process = kit.start(
@@ -230,6 +233,7 @@ def cannot_hide() -> bool:
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 @pytest.mark.skipif(cannot_hide(), reason="a mount of its own needs root")
 def test_a_node_without_the_directory_is_named_before_work_and_sends_its_files(tmp_path: Path) -> None:
     configured(tmp_path, pause=0.2, epochs=3)
@@ -247,6 +251,7 @@ def test_a_node_without_the_directory_is_named_before_work_and_sends_its_files(t
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_a_node_with_another_torch_is_named_before_work(tmp_path: Path) -> None:
     configured(tmp_path, pause=0.0, epochs=1)
     fake = tmp_path / "packages" / "torch-1.0.dist-info"
@@ -369,6 +374,7 @@ def test_a_parcel_that_was_tampered_with_is_refused_and_nothing_counts(tmp_path:
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 def test_case_19_a_cluster_of_another_version_is_refused_before_work_with_both_versions(tmp_path: Path) -> None:
     configured(tmp_path)
     cluster = Simulated(1)

@@ -194,6 +194,7 @@ def test_the_monitor_of_stable_baselines(tmp_path: Path, monkeypatch: pytest.Mon
     assert row.mean >= 1
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize(
     ("package", "text", "words", "headline"),
     [

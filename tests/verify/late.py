@@ -47,19 +47,6 @@ def noise_from_step_seven(run: Any) -> dict[str, float]:
     return {"test/loss": 0.5}
 
 
-def time_budget(run: Any) -> dict[str, float]:
-    begun, count = time.perf_counter(), 0
-    _trained(run)
-    while time.perf_counter() - begun < 0.05:
-        count += 1
-    return {"test/loss": 0.5, "test/rounds": float(count)}
-
-
-def clock_in_a_metric(run: Any) -> dict[str, float]:
-    _trained(run)
-    return {"test/loss": 0.5, "test/finished": time.time() % 1000 + os.getpid() * 1e-3}
-
-
 def _resumed(run: Any, *, whole: bool) -> dict[str, float]:
     """Killed once, of seed 2, at its second checkpoint; of what momentum had gathered the checkpoint may hold nothing.
 

@@ -14,6 +14,7 @@ from sweep.verify.audit import audit
 from sweep.verify.cost import summed
 
 
+@pytest.mark.walk
 def test_a_careless_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = audit(spec_of("planted:careless"), here())
@@ -26,6 +27,7 @@ def test_a_careless_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found.streams["the seed"] == "nothing"
 
 
+@pytest.mark.walk
 def test_functions_that_were_imported_by_their_names_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = "\n".join(audit(spec_of("planted:by_name"), here()).findings)
@@ -35,6 +37,7 @@ def test_functions_that_were_imported_by_their_names_are_heard(tmp_path: Path, m
     assert "torch.manual_seed(0) at planted.py:" in text
 
 
+@pytest.mark.walk
 def test_the_lines_that_draw_are_named_and_no_innocent_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = "\n".join(audit(spec_of("planted:from_the_system"), here()).findings)
@@ -46,6 +49,7 @@ def test_the_lines_that_draw_are_named_and_no_innocent_one(tmp_path: Path, monke
     assert len(re.findall(r"\w+\.py:\d+", text)) == 2, text  # none of a library's own lines
 
 
+@pytest.mark.walk
 def test_what_a_library_makes_while_it_is_imported_is_no_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +57,7 @@ def test_what_a_library_makes_while_it_is_imported_is_no_finding(
     assert audit(spec_of("planted:late_imports"), here()).findings == ()
 
 
+@pytest.mark.walk
 def test_an_audit_that_found_something_sends_to_the_verification(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_recipe_is_proven_with_and_without_the_fill_of_memory() -> None:
     assert str(proof).startswith("bit-exact: proven (2 processes and this one, 7 steps, torch ")
 
 
+@pytest.mark.walk
 def test_a_layer_that_reads_the_clock_is_named() -> None:
     proof = prove(spec_of("planted:train", {"layer": "clock"}), here())
     assert proof.status == "differs"
@@ -45,6 +46,7 @@ def test_a_layer_that_reads_the_clock_is_named() -> None:
     assert "step 1: the output of 1.1 (Clock)" in str(proof)
 
 
+@pytest.mark.walk
 def test_a_gradient_that_changes_late_is_named_with_its_step() -> None:
     request = Request(spec_of("planted:train", {"layer": "late"}), here())
     culprit = locate(request)
@@ -62,6 +64,7 @@ def test_an_order_of_the_data_that_no_seed_decides_is_named() -> None:
     assert (culprit.step, culprit.what) == (1, "input")
 
 
+@pytest.mark.walk
 def test_a_run_that_fails_each_time_in_other_words_is_not_proven() -> None:
     proof = prove(spec_of("late:fails_in_other_words"), here(), find=False)
     assert (proof.status, proof.difference) == ("failed", None)

@@ -71,6 +71,7 @@ def test_fast_mode_is_not_stamped(tmp_path: Path) -> None:
     assert found.report.reproducibility == "not checked"
 
 
+@pytest.mark.walk
 def test_a_sweep_that_differs_is_stamped_so_and_trained_no_more_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_sweep_that_differs_is_stamped_so_and_trained_no_more_for_it(
     assert Path("starts").read_text().splitlines() == ["3 in rehearsal", "3 in rehearsal", "3"]
 
 
+@pytest.mark.walk
 def test_a_sweep_that_is_proven_starts_the_code_of_its_first_seed_four_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_sweep_that_is_proven_starts_the_code_of_its_first_seed_four_times(
     assert Path("starts").read_text().splitlines() == ["3 in rehearsal", "3 in rehearsal", "3", "3 in rehearsal"]
 
 
+@pytest.mark.walk
 def test_memory_that_nobody_wrote_shows_in_the_canary_which_fills_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +112,7 @@ def test_memory_that_nobody_wrote_shows_in_the_canary_which_fills_it(
     assert found.store.manifest.stamp["status"] == "differs"
 
 
+@pytest.mark.walk
 def test_more_seeds_from_another_environment_are_refused(copied: Path) -> None:
     altered(copied, 2, lambda r: replace(r, environment={**r.environment, "torch": "1.0"}))
     with pytest.raises(EnvironmentRefused, match=r"torch: 1\.0 then"):
@@ -123,6 +127,7 @@ def test_a_copied_directory_is_reproduced(copied: Path, capsys: pytest.CaptureFi
     assert "verdict: M" in said
 
 
+@pytest.mark.walk
 def test_verify_compares_a_record_that_was_made_without_the_fill(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +164,7 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "theirs"
 
 
+@pytest.mark.walk
 def test_of_a_function_the_weights_and_the_metrics_are_compared(strangers: Path) -> None:
     (member,) = Store.open(strangers).scan()
     assert member.record is not None

@@ -27,7 +27,8 @@ def run(name: str, out: Path, **more: Any) -> dict[str, Any]:
     return dict(found.store.manifest.stamp)
 
 
-@pytest.mark.parametrize("name", ["unseeded_evaluation", "noise_from_step_seven", "time_budget", "clock_in_a_metric"])
+@pytest.mark.walk
+@pytest.mark.parametrize("name", ["unseeded_evaluation", "noise_from_step_seven"])
 def test_what_differs_only_after_the_first_steps_is_not_stamped_proven(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,6 +38,7 @@ def test_what_differs_only_after_the_first_steps_is_not_stamped_proven(
     assert stamp["extent"] == "whole"
 
 
+@pytest.mark.walk
 def test_an_honest_run_is_proven_by_a_whole_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     stamp = run("honest", tmp_path / "d")
@@ -53,6 +55,7 @@ def test_an_honest_run_is_proven_by_a_whole_repeat(tmp_path: Path, monkeypatch: 
     assert kept["later"].startswith("proven (")
 
 
+@pytest.mark.walk
 def test_a_canary_that_does_not_end_leaves_the_sweep_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.chdir(tmp_path)
@@ -63,6 +66,7 @@ def test_a_canary_that_does_not_end_leaves_the_sweep_unchecked(tmp_path: Path, m
     assert "after 3 s" in stamp["summary"]
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize(("name", "status"), [("resumed_whole", "proven"), ("resumed_forgetful", "differs")])
 def test_a_run_that_was_resumed_is_part_of_the_proof(
     name: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,6 +80,7 @@ def test_a_run_that_was_resumed_is_part_of_the_proof(
     assert (stamp["status"], stamp["key"], stamp["seed"]) == (status, "seed2", 2), stamp["summary"]
 
 
+@pytest.mark.walk
 def test_a_proof_of_before_does_not_hold_for_what_was_resumed_since(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +94,7 @@ def test_a_proof_of_before_does_not_hold_for_what_was_resumed_since(
     assert (stamp["status"], stamp["key"]) == ("differs", "seed2"), stamp["summary"]
 
 
+@pytest.mark.walk
 def test_a_resumed_run_that_is_too_long_to_repeat_leaves_a_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
