@@ -104,7 +104,7 @@ class Results:
         """
         from sweep.report import build
 
-        return build(self._reading)
+        return build(self._reading, curves=True)
 
     def compare(
         self,
@@ -219,7 +219,7 @@ class Results:
 
     def plot(
         self,
-        kind: Literal["seeds", "curves", "differences"] = "seeds",
+        kind: Literal["seeds", "curves", "differences", "profiles", "progress"] = "seeds",
         metric: str | None = None,
         *,
         level: float = 0.95,
@@ -229,9 +229,10 @@ class Results:
 
         Parameters
         ----------
-        kind : {"seeds", "curves", "differences"}
+        kind : {"seeds", "curves", "differences", "profiles", "progress"}
             Each seed's value with the mean and its interval; learning curves with their band; the differences of
-            variants with their intervals. Pictures of an ensemble are in `sweep.report.ensemble_figures`.
+            variants with their intervals; over several tasks with `references`, the performance profiles, and the
+            interquartile mean over the steps of training. `sweep.report.ensemble_figures` has those of an ensemble.
         metric : str, optional
             Default: the primary metric, or for curves the logged metric that is closest to it.
         level : float, default 0.95
@@ -251,12 +252,20 @@ class Results:
         ConfigError
             There is no picture of that kind.
         """
+        from sweep.analysis import histories
         from sweep.analysis.frames import metric_names
-        from sweep.report import figures, histories
+        from sweep.report import figures
 
         config = self.store.manifest.config
         if kind == "differences":
             return figures.forest(self.compare(metric=metric, level=level), size=size)
+        if kind in ("profiles", "progress"):
+            from sweep.report import build, task_figures
+
+            made = build(self._reading, level=level, curves=kind == "progress")
+            if kind == "profiles":
+                return task_figures.profiles(made.across, size=size)
+            return task_figures.progress(made.progress, size=size)
         called = self.report.called
         if kind == "seeds":
             return figures.members(
@@ -264,7 +273,9 @@ class Results:
                 vary=self.report.vary, ratio=self.report.ratio, folds=self.report.folds, called=called, size=size,
             )  # fmt: skip
         if kind != "curves":
-            raise ConfigError(f"there is no picture {kind!r}", hint="choose seeds, curves or differences")
+            raise ConfigError(
+                f"there is no picture {kind!r}", hint="choose seeds, curves, differences, profiles or progress"
+            )
         logged = metric_names(self.history)
         wanted = metric or next(iter(histories.preferred(logged, self.report.primary)), self.report.primary)
         return figures.curves(
@@ -319,6 +330,7 @@ def adopt(
     out: str | os.PathLike[str] = "runs/adopted",
     primary: str | None = None,
     goals: Mapping[str, str] | None = None,
+    references: Mapping[str, Sequence[float]] | None = None,
     replace: bool = False,
 ) -> Results:
     """Take a table of results that exist into a run directory; the same as `sweep adopt` with a table.
@@ -331,22 +343,24 @@ def adopt(
     step : the column of the step, where there is one.
     out : the run directory; runs that are there already stay.
     primary, goals : the headline, and the direction of metrics that are not known: {"score": "max"}.
+    references : for each task the score worth 0 and the score worth 1, to report all tasks together.
     replace : take runs that have changed as they are now.
 
     Raises
     ------
     ConfigError, StoreError
     """
-    from sweep.adoption import adoption, of_frame, take
+    from sweep.adoption import adoption, of_frame, take, tasks
     from sweep.adoption.sources import Roles
 
     names = {"seed": seed, "variant": variant, "task": task, "metrics": metrics or None, "step": step}
     variants = (variant,) if isinstance(variant, str) else None if variant is None else tuple(variant)
     columns = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    settings = {key: value for key, value in {"primary": primary, "goals": goals}.items() if value}
+    given = {"primary": primary, "goals": goals, "references": references}
+    settings = {key: value for key, value in given.items() if value}
     said = [f"{name}={value!r}" for name, value in {**names, **settings, "out": os.fspath(out)}.items() if value]
     source = of_frame(frame, Roles(seed, task, variants), metrics=columns, step=step)
-    config = from_dict(settings) if settings else None
+    config = from_dict({**settings, "tasks": tasks([source], Path(out))}) if settings else None
     plan = adoption([source], Path(out), config=config, origin=f"sweep.adopt(frame, {', '.join(said)})")
     return Results(take(plan, Path(out), replacing=replace)[0])
 

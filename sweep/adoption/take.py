@@ -123,11 +123,7 @@ def adoption(
     """
     store = _existing(out)
     old = store.manifest if store else None
-    # As a record could hold them: a name of a folder may be no UTF-8, and a parameter infinite.
-    entries = [
-        (_as_recorded(source.roles), replace(entry, names=atomic.strict(entry.names)))
-        for source in sources for entry in source.entries
-    ]  # fmt: skip
+    entries = _as_recorded(sources)
     if not any(entry.found is not None for _, entry in entries):
         places = "; ".join(f"{entry.place}: {entry.why}" for _, entry in entries[:3])
         raise ConfigError(f"no metrics in {len(entries)} places", where=some(s.name for s in sources), hint=places)
@@ -154,9 +150,23 @@ def adoption(
     return Adoption(manifest, runs, twice, unread, missing, kind, numbered, files)
 
 
-def _as_recorded(roles: Roles) -> Roles:
-    variant = None if roles.variant is None else tuple(atomic.strict(roles.variant))
-    return Roles(atomic.strict(roles.seed), atomic.strict(roles.task), variant)
+def _as_recorded(sources: Sequence[Source]) -> list[tuple[Roles, Entry]]:
+    """Return entries as a record could hold them: a name of a folder may be no UTF-8, and a parameter infinite."""
+    found = []
+    for source in sources:
+        roles = source.roles
+        variant = None if roles.variant is None else tuple(atomic.strict(roles.variant))
+        held = Roles(atomic.strict(roles.seed), atomic.strict(roles.task), variant)
+        found += [(held, replace(entry, names=atomic.strict(entry.names))) for entry in source.entries]
+    return found
+
+
+def tasks(sources: Sequence[Source], out: Path) -> dict[str, dict[str, Any]]:
+    """Return the tasks that these sources and the directory have, as a config names them."""
+    store = _existing(out)
+    old = store.manifest.config.get("tasks", {}) if store else {}
+    named = (_cell(roles, entry.names)[0] for roles, entry in _as_recorded(sources))
+    return {name: {} for name in [*old, *named] if name}
 
 
 def _without_strays(entries: list[tuple[Roles, Entry]]) -> tuple[list[tuple[Roles, Entry]], list[Entry]]:

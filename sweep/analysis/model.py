@@ -13,7 +13,7 @@ from sweep.variants import Variant
 from sweep.written import Shared
 
 if TYPE_CHECKING:
-    from sweep.stats import Method
+    from sweep.stats import Band, Method
     from sweep.store import Member
 
 
@@ -229,8 +229,25 @@ class Median:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A curve with pointwise limits; they are NaN where no interval exists."""
+
+    at: tuple[float, ...]
+    value: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def of(cls, band: Band) -> Curve:
+        return cls(*(tuple(each.tolist()) for each in (band.at, band.value, band.low, band.high)))
+
+
+@dataclass(frozen=True)
 class Across:
-    """Normalised scores of one variant over these tasks. reason: why there is no number, or no interval."""
+    """Normalised scores of one variant over these tasks. reason: why there is no number, or no interval.
+
+    profile: the share of runs with a score above each threshold.
+    """
 
     variant: str
     label: str
@@ -246,6 +263,59 @@ class Across:
     iqm_low: float | None = None
     iqm_high: float | None = None
     method: Method | None = None
+    reason: Remark | None = None
+    profile: Curve | None = None
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """The probability that a run of `a` scores higher than a run of `b` on the same task, averaged over the tasks."""
+
+    a: str
+    b: str
+    tasks: int
+    seeds: tuple[int, int]
+    probability: float
+    low: float | None
+    high: float | None
+    level: float
+    method: Method | None
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The first step at which a curve has reached a threshold, and those at which its upper and its lower limit have.
+
+    Infinity for never; NaN where the curve has no limits.
+    """
+
+    threshold: float
+    step: float
+    earliest: float
+    latest: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Normalised scores of one variant over these tasks and the steps of training. reason: why there is no number.
+
+    metric: as it was logged. curve: interquartile mean over the runs at every `stride`th step. area: interquartile
+    mean of the mean heights of the runs' curves.
+    """
+
+    variant: str
+    label: str
+    metric: str
+    tasks: int
+    level: float
+    seeds: int
+    curve: Curve | None = None
+    stride: int = 1
+    area: float | None = None
+    area_low: float | None = None
+    area_high: float | None = None
+    method: Method | None = None
+    reached: tuple[Reached, ...] = ()
     reason: Remark | None = None
 
 
@@ -299,6 +369,8 @@ class Overview:
     spreads: tuple[Spread, ...] = ()
     medians: tuple[Median, ...] = ()
     across: tuple[Across, ...] = ()
+    improvements: tuple[Improvement, ...] = ()
+    progress: tuple[Progress, ...] = ()  # empty where histories were not read
     vary: tuple[str, ...] = ()
     ratio: float | None = None  # n_test/n_train, where every seed has a split of its own, or each fold
     folds: int = 0

@@ -10,13 +10,15 @@ from typing import Any
 import pandas as pd
 
 from sweep import goals
-from sweep.analysis import findings, frames
-from sweep.analysis.across import across
+from sweep.analysis import findings, frames, histories
+from sweep.analysis.across import Pooled, across, improvements, pooled
 from sweep.analysis.arms import mode_of
 from sweep.analysis.commands import next_commands
-from sweep.analysis.model import Cause, Overview, Row, Together, by_split, counts_of
+from sweep.analysis.histories import Histories
+from sweep.analysis.model import Cause, Overview, Progress, Row, Together, by_split, counts_of
 from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.parts import Parts
+from sweep.analysis.progress import logged_as, progress
 from sweep.analysis.spread import medians, spreads
 from sweep.analysis.together import MOST_READ, finished, together
 from sweep.stats import clopper_pearson
@@ -32,11 +34,13 @@ def overview(
     level: float = 0.95,
     members: Iterable[Member] | None = None,
     group_by: Sequence[str] = (),
+    curves: Histories | bool = False,
 ) -> Overview:
     """Return what a run directory holds: finished, running, or copied from another machine.
 
-    Reads the records and, for the ensemble, the members' predictions; never a history, never a model. The
-    same directory gives the same overview, whatever the order in which its runs finished.
+    Reads the records and, for the ensemble, the members' predictions; never a model. The same directory gives the same
+    overview, whatever the order in which its runs finished.
+    curves: what the runs logged, or True to read it where it tells something about several tasks.
     members: those of `store.scan()`, to save scanning again. group_by: see `sweep.variants.regrouped`.
     StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """
@@ -55,6 +59,18 @@ def overview(
     ratio = frames.test_to_train(members, vary)
     counts = counts_of(members, adopted=manifest.adopted)
     parts = Parts()
+
+    references = config.get("references") or {}
+    named = {folder: one.label for folder, one in variants.items()}
+    unscored: dict[str, Pooled] = {}
+    scores = parts.made("the scores over tasks", lambda: pooled(table, primary, references), unscored)
+
+    def over_steps() -> Iterable[Progress]:
+        if not curves or not any(one.scores for one in scores.values()):
+            return ()
+        found = histories.read(store, members) if curves is True else curves
+        metric = logged_as(list(found.logged), primary)
+        return progress(found.frame(metric), metric, scores, references, named, level=level) if metric else ()
 
     def rows_of(metrics: Sequence[str]) -> tuple[Row, ...]:
         summary = frames.summary(table, metrics, level=level, ratio=ratio, folds=manifest.folds)
@@ -129,14 +145,12 @@ def overview(
         ),
         across=parts.made(
             "the scores over tasks",
-            lambda: tuple(
-                across(
-                    table, primary, config.get("references") or {},
-                    {folder: one.label for folder, one in variants.items()}, level=level,
-                )
-            ),
-            (),
+            lambda: tuple(across(scores, primary, table["task"].nunique(), named, level=level)), (),
         ),
+        improvements=parts.made(
+            "the probability of improvement", lambda: tuple(improvements(scores, level=level)), ()
+        ),
+        progress=parts.made("the curve over tasks", lambda: tuple(over_steps()), ()),
         identical=parts.made("the search for equal results", lambda: findings.identical(members), ()),
         shared=files,
         changed=changed,

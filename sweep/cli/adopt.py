@@ -64,14 +64,14 @@ def adopt(
     unequal length. Run the same command again to add new results. How adopted runs were made is not known, so verify
     and reproduce refuse them.
     """
-    from sweep.adoption import adoption, opened, take
+    from sweep.adoption import adoption, opened, take, tasks
     from sweep.adoption.sources import Roles
     from sweep.cli.read import keys
     from sweep.cli.run import configured, where_metrics
     from sweep.config.schema import Collect
     from sweep.errors import ConfigError
 
-    overrides = tuple(word for word in sources if "=" in word and not os.path.exists(word) and "{" not in word)
+    overrides = tuple(word for word in sources if "=" in word and not os.path.exists(word) and _sets(word))
     places = [word for word in sources if word not in overrides]
     if not places:
         raise ConfigError("no results are named", where="SOURCE", hint="e.g. sweep adopt table.csv")
@@ -86,8 +86,9 @@ def adopt(
         "--predictions": predictions,
     }  # fmt: skip
     words = [*sources, *(word for name, given in options.items() if given is not None for word in (name, given))]
+    config = configured(None, overrides, tasks=tasks(found, where)) if overrides else None
     plan = adoption(
-        found, where, config=configured(None, overrides) if overrides else None, kept=predictions,
+        found, where, config=config, kept=predictions,
         origin=f"sweep adopt {shlex.join(words)}",
     )  # fmt: skip
     for line in plan.lines():
@@ -106,3 +107,8 @@ def adopt(
     say(f"{new} new runs adopted into {store.shown}{replaced}; {len(plan.runs) - new - changed} were there")
     say(f"next: sweep report {path_argument(store.shown)}")
     return 0
+
+
+def _sets(word: str) -> bool:
+    """Return whether a word with an equals sign sets a config key, and is no pattern such as lr={lr}/seed{seed}."""
+    return "{" not in word or word.partition("=")[0] in ("references", "goals")

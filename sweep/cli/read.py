@@ -170,7 +170,8 @@ def report(
             raise ConfigError("a page is about one directory", where="--html", hint="write one page for each")
         _page(stores[0], html, level)
         return 0
-    made = [reports.build(store, level=level, group_by=keys(group_by)) for store in stores]
+    everything = full or as_json or format_ == "json"
+    made = [reports.build(store, level=level, group_by=keys(group_by), curves=everything) for store in stores]
     if checklist:
         from sweep.report.checklist import checklist as answers
 

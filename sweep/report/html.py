@@ -22,14 +22,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from sweep.analysis import frames
+from sweep.analysis import frames, histories
 from sweep.analysis.commands import repeatable
 from sweep.analysis.comparison import Comparison
 from sweep.analysis.parts import Parts
 from sweep.config import to_yaml
 from sweep.errors import StatisticsError, listed, printable
 from sweep.goals import is_score
-from sweep.report import document, failures, figures, histories, overview, spreads
+from sweep.report import document, failures, figures, overview, spreads, task_figures
 from sweep.report.comparison import view
 from sweep.report.document import Document, Note, Table
 from sweep.report.ensembles import Pooled, pooled
@@ -66,7 +66,8 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     The same directory gives the same bytes.
     """
     members = sorted(store.scan(), key=frames.order_of)
-    report = build(store, level=level, members=members)
+    logged = histories.read(store, members)
+    report = build(store, level=level, members=members, curves=logged)
     style, script = _asset("report.css"), _asset("report.js")
     table = frames.frame_of(members)
     draw = partial(figures.members, table, level=report.level, called=report.called, vary=report.vary,
@@ -91,7 +92,11 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
         ) if any(row.n for row in report.primary_rows) else "", ""),
         "forests": parts.made("the picture of the differences", lambda: list(_forests(comparison)), []),
         "rates": list(rates(report.primary_rows)),
-        "across": parts.made("the scores over tasks", lambda: _set(overview.across(report.across)), ""),
+        "across": parts.made("the scores over tasks", lambda: _set([
+            *overview.across(report.across), *overview.improvements(report),
+            *overview.progress(report.progress),
+        ]), ""),
+        "over_tasks": parts.made("the pictures over tasks", lambda: list(_over_tasks(report)), []),
         "spreads": parts.made("the spread of the seeds", lambda: _set(overview.spread(report.spreads)), ""),
         "medians": [spreads.median(one) for one in report.medians if one.failed],
         "cards": parts.made("the pictures of metrics", lambda: [
@@ -119,7 +124,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     }  # fmt: skip
     none: tuple[list[Card], list[str]] = ([], [])
     answers["curves"], answers["uncurved"] = parts.made(
-        "the learning curves", lambda: _curve_cards(report, store, members, table), none
+        "the learning curves", lambda: _curve_cards(report, store, logged, table), none
     )
     answers["report"] = replace(report, asides=(*parts.remarks, *report.asides))
     text: str = _template().render(answers)
@@ -186,6 +191,15 @@ def _both(draw: Callable[..., Figure], name: str, label: str) -> Markup:
     return Markup("").join(Markup('<div class="on-{}">{}</div>').format(size, made[size]) for size in sizes)
 
 
+def _over_tasks(report: Report) -> Iterator[Card]:
+    if any(one.profile for one in report.across):
+        title = "Performance profiles"
+        yield Card(title, _both(partial(task_figures.profiles, report.across), "tp", title), wide=True)
+    if any(one.curve for one in report.progress):
+        title = "Interquartile mean over the steps of training"
+        yield Card(title, _both(partial(task_figures.progress, report.progress), "ts", title), wide=True)
+
+
 def _forests(comparison: Comparison | str | None) -> Iterator[Markup]:
     if comparison is None or isinstance(comparison, str):
         return
@@ -195,9 +209,8 @@ def _forests(comparison: Comparison | str | None) -> Iterator[Markup]:
 
 
 def _curve_cards(
-    report: Report, store: Store, members: Sequence[Member], table: pd.DataFrame
+    report: Report, store: Store, found: histories.Histories, table: pd.DataFrame
 ) -> tuple[list[Card], list[str]]:
-    found = histories.read(store, members)
     wanted = histories.preferred(list(found.logged), report.primary)
     worst = {"max": -math.inf, "min": math.inf, None: 0.0}
     ranked = sorted(report.primary_rows, reverse=report.primary_rows[0].goal == "max" if report.primary_rows else False,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from sweep.analysis.model import Across, Row, Score, Spread, Together
+from sweep.analysis.model import Across, Progress, Reached, Row, Score, Spread, Together
 from sweep.analysis.parts import Parts
 from sweep.errors import listed
 from sweep.goals import ARROWS
 from sweep.number import limits, number, percent, places, signed
 from sweep.report import document, failures, remarks, spreads
 from sweep.report.document import Document, Note, Section, Table
-from sweep.report.sentence import Headline, by_mean, count_of, rates, standing
+from sweep.report.sentence import MOST_TASKS, Headline, by_mean, count_of, rates, standing
 from sweep.report.worded import Report
 from sweep.seeds import format_seeds
 from sweep.variants import without_hash
@@ -22,7 +23,7 @@ MOST_ROWS = 60  # rows of the table of metrics beyond which only the primary met
 MOST_BRIEF = 12  # rows of the brief table
 MOST_CAUSES = 8
 MOST_CELLS = 8  # of the tables of spreads
-MOST_TASKS = 4
+MOST_PAIRS = 6  # of four variants
 JSON = "--format json has every one"
 
 
@@ -52,7 +53,8 @@ def brief(report: Report) -> Document:
         *_again(said),
     ]
     return Document(report.name, [
-        Section("", [*_lead(said), Note(str(report.counts))]), Section("", [*_primary(report)]),
+        Section("", [*_lead(said), Note(str(report.counts))]), Section("", [*_pooled(report)]),
+        Section("", [*_primary(report)]),
         Section("", [*_groups(report, 3), *_warnings(report, 3)]), Section("", last),
     ])  # fmt: skip
 
@@ -64,6 +66,8 @@ def everything(report: Report) -> Document:
         ("the headline", lambda: [*_lead(said), Note(str(report.counts))]),
         ("the table of metrics", lambda: metrics(report)),
         ("the scores over tasks", lambda: across(report.across)),
+        ("the probability of improvement", lambda: improvements(report)),
+        ("the curve over tasks", lambda: progress(report.progress)),
         ("the spread of the seeds", lambda: spread(report.spreads)),
         ("the ensemble", lambda: together(report.together)),
         ("the list of failures", lambda: _causes(report)),
@@ -84,7 +88,7 @@ def _listed(make: Callable[[], Iterable[Note | Table]]) -> list[Note | Table]:
 def _lead(said: Sequence[Headline]) -> Iterator[Note]:
     """Yield what is read first; several tasks share what their values mean where that is the same."""
     told = said[:MOST_TASKS]
-    shared = len({one.means for one in told}) == 1
+    shared = len({one.means for one in told if one.means}) == 1
     for one in told:
         yield Note(one.line, "lead")
         if one.means and (not shared or one is told[-1]):
@@ -102,10 +106,23 @@ def _untold(said: Sequence[Headline]) -> Iterator[Note]:
         yield Note(f"… and {plural(more, 'more task')}: --full")
 
 
+def _pooled(report: Report) -> Iterator[Table | Note]:
+    """Yield the scores over tasks of the best variants, where there are any."""
+    found = sorted((one for one in report.across if one.iqm is not None), key=lambda one: -(one.iqm or 0.0))
+    if found:
+        yield from across(found[:MOST_BRIEF])
+
+
 def _primary(report: Report) -> Iterator[Table | Note]:
-    """Yield the rows of the primary metric, the best mean first, each parameter in a column of its own."""
+    """Yield the rows of the primary metric, the best mean first, each parameter in a column of its own.
+
+    Of many rows there is none where the scores over tasks say the same in fewer.
+    """
     rows = report.primary_rows
     if not rows:
+        return
+    if len(rows) > MOST_BRIEF and any(one.iqm is not None for one in report.across):
+        yield Note(f"{plural(len(rows), 'row')}, one per task and variant: --full")
         return
     tasks = dict(zip(found := list(dict.fromkeys(row.task for row in rows)), without_hash(found), strict=True))
     keys = list(dict.fromkeys(key for one in report.variants.values() for key in one.params))
@@ -315,6 +332,53 @@ def across(found: Sequence[Across]) -> Iterator[Table | Note]:
     notes = [f"{shown(first.metric)} over {spreads.over(first)}; {spreads.method(first)}"]
     notes += [f"{shown(one.label)}: {spreads.why(one)}" for one in found if one.mean is None]
     yield Table(["across tasks, normalised", "mean", f"{level} CI", "IQM", f"{level} CI"], rows, notes=notes)
+
+
+def improvements(report: Report) -> Iterator[Table]:
+    """Yield how often runs of the best variant score higher than those of each other, or of all pairs of few."""
+    found, label = report.improvements, {folder: one.label for folder, one in report.variants.items()}
+    told = found if len(found) <= MOST_PAIRS else [one for one in found if one.a == found[0].a]
+    if not told:
+        return
+    rows = [[f"{label[one.a]} over {label[one.b]}", number(one.probability, 3), _ends(one.low, one.high)]
+            for one in told[:MOST_BRIEF]]  # fmt: skip
+    notes = [
+        f"that a run scores higher than one of the other on the same task, averaged over"
+        f" {plural(told[0].tasks, 'task')}; ties count half; {told[0].method or 'no interval: too few tasks or seeds'}"
+    ]
+    if (more := len(found) - len(rows)) > 0:
+        notes.append(f"… and {plural(more, 'more pair')}: {JSON}")
+    yield Table(["probability of improvement", "", f"{percent(told[0].level)} CI"], rows, notes=notes)
+
+
+def progress(found: Sequence[Progress]) -> Iterator[Table | Note]:
+    """Yield the area under the curve of each variant over all tasks, and when it got how far."""
+    told = sorted((one for one in found if one.area is not None), key=lambda one: -(one.area or 0.0))[:MOST_BRIEF]
+    if not told:
+        yield from (Note(f"over the steps of training: {spreads.why(one)}") for one in found[:1])
+        return
+    first = told[0]
+    rows = [
+        [one.label or one.metric, number(one.area, 3), _ends(one.area_low, one.area_high), *map(_reached, one.reached)]
+        for one in told
+    ]  # fmt: skip
+    notes = [
+        f"{shown(first.metric)}, normalised, over these {plural(first.tasks, 'task')}, {plural(first.seeds, 'seed')}",
+        "area: interquartile mean over the runs of the mean height of a run's curve",
+        "steps until the interquartile mean over the runs is there; in brackets, until the limits of its band are",
+    ]
+    header = ["over the steps of training", "area", f"{percent(first.level)} CI"]
+    yield Table([*header, *(f"steps to {number(one.threshold)}" for one in first.reached)], rows, notes=notes)
+
+
+def _reached(found: Reached) -> str:
+    """Return "225000 (200000 to 250000)", or "never (200000 at the earliest)"."""
+    step = number(found.step, digits=9) if math.isfinite(found.step) else "never"
+    if not math.isfinite(found.earliest):
+        return step
+    if math.isfinite(found.latest):
+        return f"{step} ({number(found.earliest, digits=9)} to {number(found.latest, digits=9)})"
+    return f"{step} ({number(found.earliest, digits=9)} at the earliest)"
 
 
 def _ends(low: float | None, high: float | None) -> str:

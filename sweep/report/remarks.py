@@ -173,6 +173,8 @@ SAID: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "references missing": _unreferenced,
     "no common scale": lambda of: f"no common scale: {of['why']}",
     "no seed in every task": lambda of: "no seed converged in every task",
+    "not logged": lambda of: "not every run logged the metric",
+    "no step in every run": lambda of: "no step lies between the first and the last one of every run",
     "few tasks": lambda of: f"no interval: a bootstrap interval needs {LEAST_TASKS} tasks",
     "one seed per task": lambda of: "no interval: one seed a task",
     "no interval": lambda of: f"no interval: {of['why']}",

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sweep.analysis.comparison import Side
-from sweep.analysis.model import Counts, Overview, Row
+from sweep.analysis.model import Adopted, Counts, Overview, Row
 from sweep.errors import listed
 from sweep.goals import Goal
-from sweep.number import around, number, percent
+from sweep.number import around, limits, number, percent
 from sweep.variants import without_hash
 from sweep.words import plural, shown
+
+MOST_TASKS = 4  # with a line of their own
 
 Averaged = TypeVar("Averaged", Row, Side)
 POOL = "over splits of this data set, no statement about new data"
@@ -117,12 +119,36 @@ def silence(counts: Counts) -> str:
 def standing(report: Overview) -> list[Headline]:
     """Return what is read first: the headline of the only variant, or for each task the variant with the best mean.
 
-    It is called the best where some other is worse than it by Holm over all pairs.
+    It is called the best where some other is worse than it by Holm over all pairs. Scores over all tasks come first,
+    and of more than `MOST_TASKS` tasks alone.
     """
     by_task: dict[str, list[Row]] = {}
     for row in report.primary_rows:
         by_task.setdefault(row.task, []).append(row)
-    return [_leading(report, rows) for rows in by_task.values()] or [Headline("", silence(report.counts))]
+    found = [_leading(report, rows) for rows in by_task.values()] or [Headline("", silence(report.counts))]
+    pooled = [*_over_tasks(report)]
+    return pooled if pooled and len(found) > MOST_TASKS else [*pooled, *found]
+
+
+def _over_tasks(report: Overview) -> Iterator[Headline]:
+    """Yield the variant with the highest interquartile mean over all tasks, where there is one."""
+    best = max((one for one in report.across if one.iqm is not None), key=lambda one: one.iqm or 0.0, default=None)
+    if best is None or best.iqm is None:
+        return
+    letter = report.variants[best.variant].letter
+    who = f"{letter} ({shown(best.label)}) has the highest " if len(report.across) > 1 else ""
+    value = number(best.iqm, 3)
+    means = f"n = {count_of(best.seeds, best.planned)}, {_failed(report.counts)}"
+    if best.iqm_low is not None:
+        value += f", {percent(best.level)} CI {limits(best.iqm_low, best.iqm_high, 3)}"
+        means = f"over seeds, for these tasks; {means}"
+    tasks = plural(best.tasks, "task")
+    yield Headline("", f"over {tasks}: {who}interquartile mean of normalised {shown(best.metric)}: {value}", means)
+
+
+def _failed(counts: Counts) -> str:
+    unknown = isinstance(counts, Adopted) and not counts.failed
+    return "failures unknown" if unknown else f"{counts.failed} of {plural(counts.planned, 'run')} failed"
 
 
 def _leading(report: Overview, rows: Sequence[Row]) -> Headline:

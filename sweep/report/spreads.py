@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sweep.analysis.model import Across, Median, Spread, Together
+from sweep.analysis.model import Across, Median, Progress, Spread, Together
 from sweep.number import limits, number, percent, places
 from sweep.report.remarks import said_of
 from sweep.stats import Method
@@ -70,7 +70,7 @@ def _with(value: float | None, low: float | None, high: float | None, level: flo
     return f"{number(value, 3)} ({percent(level)} CI {limits(low, high, 3)})"
 
 
-def why(one: Across | Together | Spread) -> str:
+def why(one: Across | Progress | Together | Spread) -> str:
     """Say why there is no number; "" where nothing is missing."""
     return "" if one.reason is None else said_of(one.reason)
 

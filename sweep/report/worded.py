@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any
 
+from sweep.analysis.histories import Histories
 from sweep.analysis.model import Overview
 from sweep.analysis.overview import overview
 from sweep.report import remarks, spreads, stopping
@@ -67,10 +68,11 @@ class Report(Overview):
 
 
 def build(
-    store: Store, *, level: float = 0.95, members: Iterable[Member] | None = None, group_by: Sequence[str] = ()
-) -> Report:
+    store: Store, *, level: float = 0.95, members: Iterable[Member] | None = None, group_by: Sequence[str] = (),
+    curves: Histories | bool = False,
+) -> Report:  # fmt: skip
     """Return the report of a run directory: see `sweep.analysis.overview.overview`."""
-    made = overview(store, level=level, members=members, group_by=group_by)
+    made = overview(store, level=level, members=members, group_by=group_by, curves=curves)
     return Report(**{each.name: getattr(made, each.name) for each in fields(made)})
 
 
@@ -90,6 +92,8 @@ def to_json(report: Report) -> dict[str, Any]:
         made["reason"] = spreads.why(pooled)
     for one, made in zip(report.across, body["across"], strict=True):
         made |= {"method": spreads.method(one), "reason": spreads.why(one) if one.mean is None else ""}
+    for steps, made in zip(report.progress, body["progress"], strict=True):
+        made |= {"method": steps.method or "", "reason": spreads.why(steps)}
     said = ("headline", "headlines", "warnings", "notes", "result", "reproducibility", "over")
     plain: dict[str, Any] = atomic.strict({**body, **{name: getattr(report, name) for name in said}, "format": FORMAT})
     return plain

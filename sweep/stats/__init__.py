@@ -55,8 +55,14 @@ from sweep.stats.stopping import order_rule as order_rule
 from sweep.stats.stopping import parse_until as parse_until
 from sweep.stats.stopping import sequence_interval as sequence_interval
 from sweep.stats.stopping import width_rule as width_rule
+from sweep.stats.tasks import Band as Band
+from sweep.stats.tasks import area_under as area_under
 from sweep.stats.tasks import iqm as iqm
+from sweep.stats.tasks import iqm_band as iqm_band
 from sweep.stats.tasks import normalise as normalise
+from sweep.stats.tasks import performance_profile as performance_profile
+from sweep.stats.tasks import probability_of_improvement as probability_of_improvement
+from sweep.stats.tasks import steps_to as steps_to
 from sweep.stats.tasks import stratified_interval as stratified_interval
 from sweep.stats.variance import Noise as Noise
 from sweep.stats.variance import TrainingVariance as TrainingVariance

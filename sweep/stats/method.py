@@ -24,6 +24,7 @@ class Method(StrEnum):
     BOOTSTRAP = "percentile bootstrap stratified by task"
     CLOPPER_PEARSON = "Clopper-Pearson"
     WILSON = "Wilson score"
+    WILSON_TASKS = "Wilson score, variance within tasks"
     NEWCOMBE = "Newcombe hybrid score"
     NEWCOMBE_5 = "Newcombe method 5"
     NONCENTRAL_T = "noncentral t"

@@ -1,12 +1,17 @@
-"""Scores over several tasks: normalised, then the mean or interquartile mean with a stratified bootstrap."""
+"""Scores over several tasks, normalised: their mean or interquartile mean, performance profile and curves.
+
+The definitions are those of Agarwal et al. 2021; all intervals are over seeds, for these tasks.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval
@@ -16,7 +21,18 @@ from sweep.stats.sample import Floats, check_level, sample
 Statistic = Callable[[Floats], Floats]  # reduces the last axis
 
 RESAMPLES = 10_000
+BAND_RESAMPLES = 1_000  # of each step of a curve
 LEAST_TASKS = 10
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with pointwise limits, shape (n,) each; the limits are NaN where no interval exists."""
+
+    at: Floats
+    value: Floats
+    low: Floats
+    high: Floats
 
 
 def normalise(values: npt.ArrayLike, floor: float, ceiling: float) -> Floats:
@@ -44,6 +60,11 @@ def table(scores: Sequence[npt.ArrayLike]) -> Floats:
             hint="run the missing seeds, or pass the seeds that every task has",
         )
     return np.sort(np.stack(rows), axis=1)
+
+
+def pools(tasks: int, seeds: int) -> bool:
+    """Return whether so many tasks of so many seeds are enough for an interval."""
+    return tasks >= LEAST_TASKS and seeds > 1
 
 
 def average(values: Floats) -> Floats:
@@ -95,18 +116,128 @@ def stratified_interval(
         )
     if n < 2:
         raise StatisticsError("one seed a task has no spread to resample")
-    estimate = float(statistic(rows.reshape(1, -1))[0])
-    at = np.arange(tasks)[:, None]
     chunk = max(1, 4_000_000 // rows.size)
-    replicates = []
-    for start in range(0, resamples, chunk):
-        drawn = rng.integers(0, n, (min(chunk, resamples - start), tasks, n))
-        replicates.append(statistic(rows[at, drawn].reshape(len(drawn), -1)))
-    low, high = np.quantile(np.concatenate(replicates), [alpha / 2, 1 - alpha / 2])
-    widen = math.sqrt(n / (n - 1))
-    return Interval(
-        estimate + widen * (float(low) - estimate),
-        estimate + widen * (float(high) - estimate),
-        level,
-        Method.BOOTSTRAP,
-    )
+    counts = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+    drawn = [statistic(_drawn(rows, rng.integers(0, n, (count, tasks, n)))) for count in counts]
+    low, high = _limits(statistic(rows.reshape(1, -1)), np.concatenate(drawn)[:, None], n, alpha)
+    return Interval(float(low[0]), float(high[0]), level, Method.BOOTSTRAP)
+
+
+def iqm_band(
+    at: npt.ArrayLike,
+    curves: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    resamples: int = BAND_RESAMPLES,
+    level: float = 0.95,
+) -> Band:
+    """Return the interquartile mean over the runs of all tasks at each step, with limits as in `stratified_interval`.
+
+    at: (steps,). curves: (steps, tasks, seeds), normalised and finite. A run is drawn with its whole curve. The limits
+    hold at each step for itself, and are NaN below 10 tasks or two seeds a task. StatisticsError for other shapes.
+    """
+    alpha = check_level(level)
+    steps, values = sample(at, name="steps"), np.asarray(curves, dtype=np.float64)
+    if values.ndim != 3 or len(values) != steps.size or not np.isfinite(values).all():
+        raise StatisticsError(f"curves of shape {values.shape}: finite numbers of (steps, tasks, seeds) are needed")
+    count, tasks, n = values.shape
+    centre = interquartile_mean(values.reshape(count, -1))
+    if not pools(tasks, n):
+        return Band(steps, centre, *np.full((2, count), math.nan))
+    runs = rng.integers(0, n, (resamples, tasks, n))
+    drawn = [interquartile_mean(_drawn(each, runs)) for each in values]
+    return Band(steps, centre, *_limits(centre, np.stack(drawn, axis=1), n, alpha))
+
+
+def _drawn(rows: Floats, runs: npt.NDArray[np.int64]) -> Floats:
+    """Return (draws, tasks x seeds): of each task of rows (tasks, seeds) the seeds in runs (draws, tasks, seeds)."""
+    return rows[np.arange(len(rows))[:, None], runs].reshape(len(runs), -1)
+
+
+def _limits(centre: Floats, drawn: Floats, n: int, alpha: float) -> Floats:
+    """Return the percentile limits (2, ...) of draws (draws, ...), widened about the centre by √(n/(n-1))."""
+    ends = np.quantile(drawn, [alpha / 2, 1 - alpha / 2], axis=0)
+    widened: Floats = centre + math.sqrt(n / (n - 1)) * (ends - centre)
+    return widened
+
+
+def performance_profile(scores: Sequence[npt.ArrayLike], at: npt.ArrayLike, level: float = 0.95) -> Band:
+    """Return the share of the runs of all tasks whose score is above each threshold.
+
+    scores: as in `iqm`. at: thresholds, (n,). The limits are of `_score_limits`, with the variance within tasks: NaN
+    below 10 tasks or two seeds a task.
+    """
+    alpha = check_level(level)
+    rows, thresholds = table(scores), sample(at, name="thresholds")
+    tasks, n = rows.shape
+    shares = (rows[:, :, None] > thresholds).mean(axis=1)
+    share: Floats = shares.mean(axis=0)
+    if not pools(tasks, n):
+        return Band(thresholds, share, *np.full((2, share.size), math.nan))
+    variance = (shares * (1 - shares)).sum(axis=0) / (n - 1) / tasks**2
+    return Band(thresholds, share, *_score_limits(share, variance, tasks * n, alpha))
+
+
+def probability_of_improvement(
+    a: Sequence[npt.ArrayLike], b: Sequence[npt.ArrayLike], level: float = 0.95
+) -> tuple[float, Interval | None]:
+    """Return the probability that a run of A scores higher than a run of B on the same task, averaged over the tasks.
+
+    a, b: scores of the same tasks, each as in `iqm`; a tie counts half. Of a task it is U/(n m) of Mann and Whitney,
+    and its variance that of DeLong et al. 1988. The limits are of `_score_limits`; None below 10 tasks or two seeds a
+    task. StatisticsError where A has another number of tasks than B.
+    """
+    alpha = check_level(level)
+    first, second = table(a), table(b)
+    if len(first) != len(second):
+        raise StatisticsError(f"A has {len(first)} tasks and B {len(second)}: both need the same tasks")
+    gaps = first[:, :, None] - second[:, None, :]
+    wins = (gaps > 0) + 0.5 * (gaps == 0)
+    estimate = np.array([wins.mean()])
+    tasks, n, m = wins.shape
+    if not pools(tasks, min(n, m)):
+        return float(estimate[0]), None
+    variances = wins.mean(axis=2).var(axis=1, ddof=1) / n + wins.mean(axis=1).var(axis=1, ddof=1) / m
+    low, high = _score_limits(estimate, variances.sum(keepdims=True) / tasks**2, tasks * min(n, m), alpha)
+    return float(estimate[0]), Interval(float(low[0]), float(high[0]), level, Method.WILSON_TASKS)
+
+
+def _score_limits(share: Floats, variance: Floats, least: int, alpha: float) -> Floats:
+    """Return the score limits (2, n) of Wilson 1927 for shares whose variance was estimated.
+
+    The number of draws is the one that would give this variance, and `least` where that is smaller or the variance is
+    0: stratified by task, so many draws never vary more than independent ones, and that no task shows a spread proves
+    nothing.
+    """
+    z = float(special.ndtri(1 - alpha / 2))
+    spread = share * (1 - share)
+    draws = np.maximum(np.divide(spread, variance, out=np.zeros_like(share), where=variance > 0), least)
+    centre = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
+    half = z / (1 + z**2 / draws) * np.sqrt(spread / draws + (z / (2 * draws)) ** 2)
+    return np.stack([np.minimum(centre - half, share), np.maximum(centre + half, share)])
+
+
+def area_under(steps: npt.ArrayLike, values: npt.ArrayLike) -> float:
+    """Return the mean height of a curve: the area under it by the trapezoidal rule, divided by its length.
+
+    steps: (n,), increasing, not necessarily evenly; values: (n,). A curve of one step is its value.
+    StatisticsError for NaN, infinities, other shapes or steps that do not increase.
+    """
+    x, y = sample(steps, name="steps"), sample(values)
+    if x.shape != y.shape or (np.diff(x) <= 0).any():
+        raise StatisticsError(f"{x.size} steps for {y.size} values: one value per step, and steps that increase")
+    return float(y[0]) if x.size == 1 else float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum() / (x[-1] - x[0]))
+
+
+def steps_to(band: Band, threshold: float) -> tuple[float, float, float]:
+    """Return the first step at which a curve has reached a threshold, and the earliest and latest that its band allows.
+
+    The earliest is where the upper limit has reached it, the latest where the lower limit has. Infinity for never, NaN
+    for limits that do not exist.
+    """
+
+    def first(values: Floats) -> float:
+        reached = np.flatnonzero(values >= threshold)
+        return math.nan if np.isnan(values).all() else float(band.at[reached[0]]) if reached.size else math.inf
+
+    return first(band.value), first(band.high), first(band.low)

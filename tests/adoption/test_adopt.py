@@ -287,6 +287,21 @@ def test_four_methods_on_39_tasks_are_what_pandas_and_scipy_say() -> None:
         )
 
 
+def test_references_put_the_tasks_of_a_table_on_one_scale(said: Said) -> None:
+    """A config that names no tasks has none, and its references were refused."""
+    rows = [(m, t, s, k + s / 10) for k, m in enumerate("AB") for t in ("x", "y z") for s in range(3)]
+    frame = table(rows, ("method", "task", "seed", "score"))
+    words = ["adopt", "table.csv", "--variant", "method", "--out", "o", "references={x: [0, 2], 'y z': [-1, 1]}"]
+    assert main([*words, "goals.score=max"]) == 0
+    assert [one.mean for one in sweep.open("o").report.across] == pytest.approx([0.3, 0.8])
+    assert main(["adopt", "table.csv", "--variant", "method", "--out", "p", "references.w=[0, 2]"]) == 2
+    assert "tasks: x, y z" in said()
+    found = sweep.adopt(
+        frame, variant="method", out="q", goals={"score": "max"}, references={"x": [0, 2], "y z": [-1, 1]}
+    )
+    assert [one.mean for one in found.report.across] == pytest.approx([0.3, 0.8])
+
+
 def test_one_list_of_numbers_is_numbered_and_pairs_nothing(said: Said) -> None:
     numbers = np.random.default_rng(1).normal(0.8, 0.05, 1261)
     table([(value,) for value in numbers], ("score",))

@@ -11,10 +11,10 @@ import pytest
 from finished import accuracies, failure, normal, sweep_of
 from pages import HOSTILE, MESSAGE, hostile, ordinary
 
-from sweep.analysis import frames
+from sweep.analysis import frames, histories
 from sweep.cli.app import main
 from sweep.number import limits, places
-from sweep.report import comparison, figures, histories
+from sweep.report import comparison, figures
 from sweep.report.html import digest, page
 from sweep.store import Store
 

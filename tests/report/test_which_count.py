@@ -11,12 +11,12 @@ import pytest
 from finished import failure, normal, sweep_of
 
 from sweep import report
-from sweep.analysis import frames
+from sweep.analysis import frames, histories
 from sweep.cli.app import main
 from sweep.config import from_dict
 from sweep.errors import ConfigError, StatisticsError
 from sweep.plan import folder_name
-from sweep.report import comparison, figures, histories, spreads
+from sweep.report import comparison, figures, spreads
 from sweep.report.html import page
 from sweep.stats import paired_t
 from sweep.store import Predictions, Store

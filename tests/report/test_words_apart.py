@@ -19,7 +19,7 @@ NAMES = frozenset((
     "directory", "origin", "device", "mode", "id", "letter", "a", "b", "base", "candidate", "first", "second", "seed",
     "arms", "text", "requirement", "rule", "code", "best_member", "members", "lacking", "missing", "kind", "phase",
     "message", "exception", "where", "log", "status", "fitted_on", "classes", "vary", "group_by", "identical",
-    "command", "next", "summary", "differences", "changed", "called", "options",
+    "command", "next", "summary", "differences", "changed", "called", "options", "refused",
 ))  # fmt: skip
 
 

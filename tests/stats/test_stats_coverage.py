@@ -130,3 +130,11 @@ def test_splits_of_one_data_set_cover_new_data_only_with_the_corrected_variance(
 def test_equal_generators_give_equal_studies() -> None:
     assert STUDY.failing(20, rng(1)) == STUDY.failing(20, rng(1))
     assert STUDY.failing(20, rng(1)) != STUDY.failing(20, rng(2))
+
+
+def test_what_is_said_of_tasks_covers_and_a_plain_bootstrap_of_three_seeds_does_not() -> None:
+    found = STUDY.over_tasks(39, 3, 150, rng())
+    plain = found.pop("IQM, not widened (not offered)")
+    assert plain < 0.91
+    assert min(found.values()) > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 150)
+    assert found["IQM"] > plain
