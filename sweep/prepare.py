@@ -16,6 +16,7 @@ from sweep.errors import ConfigError, EnvironmentRefused
 from sweep.job import Job
 from sweep.metrics import require
 from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, stream_seed
+from sweep.stats import parse_until
 from sweep.store import Manifest
 from sweep.store.manifest import MOST
 from sweep.target import command as argv
@@ -134,6 +135,11 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
             f"a recipe trains on one GPU, and {config.resources.gpus:g} are asked for", where="resources.gpus",
             hint="lanes train many seeds on each GPU; several GPUs are for functions and commands",
         )  # fmt: skip
+    if isinstance(config.lanes, int) and target.kind != "recipe":
+        raise ConfigError(
+            f"a {target.kind} has a loop of its own; lanes train many seeds of a recipe side by side", where="lanes",
+            hint="leave it out: --jobs says how many runs there are at a time",
+        )  # fmt: skip
     if config.vectorize and target.kind != "recipe":
         raise ConfigError(
             f"a {target.kind} has a loop of its own; sweep vectorises the steps of recipes", where="vectorize",
@@ -184,12 +190,33 @@ def _cell(
         if SPLIT in config.vary:
             splits = [stream_seed(seed, SPLIT) for seed in config.seeds]
         require_batches(params, _task(target), where=where, splits=splits)
+        _require_measured(config, params, _task(target), where)
     elif target.kind == "recipe":
         from sweep.train.check import check
 
         made = check(_made(called, params, target.reference), target.reference, device, vectorize=config.vectorize)
         files += made.source.files() if made.source is not None else ()
     return replace(cell, params=params, data=_data(target, params, made))
+
+
+def _require_measured(config: Config, params: Mapping[str, Any], task: str, where: str) -> None:
+    """Refuse what names a metric that a built-in recipe does not measure. Raises: ConfigError."""
+    from sweep.train.params import parse_checkpoint
+    from sweep.train.recipes import MEASURED
+
+    followed = ("val/loss", f"val/{MEASURED[task][0]}")
+    every = (*(f"{split}/{name}" for split in ("test", "val") for name in MEASURED[task]), "val/loss", "train/loss")
+    for key, name, known in (
+        ("primary", config.primary, every),
+        ("until", parse_until(config.until).metric if config.until else None, every),
+        (f"{where}.checkpoint", parse_checkpoint(params.get("checkpoint", "final")), followed),
+        (f"{where}.stop_early.metric", (params.get("stop_early") or {}).get("metric"), followed),
+    ):
+        if name is not None and name not in known:
+            often = " after an epoch" if known is followed else ""
+            raise ConfigError(
+                f"this recipe does not measure {name}{often}", where=key, hint=f"it measures {', '.join(known)}"
+            )
 
 
 def _as_written(config: Config, target: Target, called: Callable[..., Any] | None) -> Config:

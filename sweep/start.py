@@ -83,6 +83,8 @@ def kept(
     every = dict.fromkeys([*manifest.seeds, *(parse_seeds(seeds, "--seeds") if seeds is not None else ())])
     asked = {key: value for key, value in settings.items() if value is not None}
     resolved = {"device": manifest.experiment["device"], "seeds": [*every]}
+    if target.kind != "recipe":
+        resolved["lanes"] = "auto"  # earlier versions kept a number, and passed it over
     config = from_dict({**manifest.config, **resolved, **asked}, where=store.shown)
     # What is trusted is the target of the plan, and what would be imported or started is that of the config.
     kind: Literal["command", "function", "recipe"] = (

@@ -445,6 +445,9 @@ def test_refuses_names_that_are_no_safe_folder(name: str) -> None:
         {"checkpoint": {"every_epochs": 1, "every_seconds": 1}},
         {"checkpoint": "best"},
         {"nothing": 1},
+        {"primary": ""},
+        {"primary": "test/acc\nuracy"},
+        {"primary": "a" * 201},
     ],
     ids=lambda settings: re.sub(r" at 0x[0-9a-f]+", "", str(settings)),
 )

@@ -58,6 +58,12 @@ def name(raw: Any) -> Any:
     return raw
 
 
+def metric(raw: Any) -> Any:
+    if isinstance(raw, str) and not (raw.strip() and raw.isprintable() and len(raw) <= 200):
+        wrong(f"{show(raw)} is an invalid metric name", "for example test/accuracy")
+    return raw
+
+
 def reference(raw: Any) -> Any:
     if isinstance(raw, str) and not _REFERENCE.fullmatch(raw):
         wrong(

@@ -144,7 +144,9 @@ class Config(Part):
     allow_shared: bool = Field(
         default=False, description="true: runs may write the same file of this folder side by side"
     )
-    primary: str | None = Field(default=None, min_length=1, description="the primary metric, e.g. test/accuracy")
+    primary: Annotated[str | None, BeforeValidator(rules.metric)] = Field(
+        default=None, description="the primary metric, e.g. test/accuracy"
+    )
     goals: dict[str, Literal["max", "min"]] = Field(
         default_factory=dict,
         description="whether larger is better (max) or smaller (min), for metrics that sweep does not know",

@@ -37,6 +37,8 @@ Rule = Annotated[str, AfterValidator(_check_rule)]
 Workers = Annotated[int, Field(ge=0)]
 
 # Parts are frozen, so one object can be the default of every call.
+# What is measured on val and test at the end; beside the loss the first is followed on val after every epoch.
+MEASURED = {"classification": ("accuracy", "nll", "brier", "ece"), "regression": ("rmse", "mae", "r2", "nll")}
 _MLP = Model(dropout=0.2)
 _DIGITS = Data()
 _ADAMW = Optimizer()
