@@ -83,12 +83,13 @@ def warnings(
     found: Sequence[Environment],
     manifest: Manifest,
     files: Sequence[Shared] = (),
+    same: Iterable[tuple[str, ...]] = (),
 ) -> tuple[Remark, ...]:
-    """Return what should make a reader hesitate, most serious first."""
+    """Return what should make a reader hesitate, most serious first. same: see `identical`."""
     return (
-        *_broken(manifest.stamp), *_two_programs(members), *written_together(files, manifest), *_identical(members),
-        *_mixed(found), *_moved(manifest), *_late(manifest), *_flat(rows), *_retried(members), *_rules(members),
-        *_lengths(members), *_readings(members),
+        *_broken(manifest.stamp), *_two_programs(members), *written_together(files, manifest),
+        *(Remark("identical results", {"runs": keys}) for keys in same), *_mixed(found), *_moved(manifest),
+        *_late(manifest), *_flat(rows), *_retried(members), *_rules(members), *_lengths(members), *_readings(members),
     )  # fmt: skip
 
 
@@ -120,8 +121,10 @@ def _alike(its: Sequence[Member]) -> Iterable[tuple[str, ...]]:
             by_digest[digest].append(member.key)
     yield from (tuple(keys) for keys in by_digest.values() if len(keys) > 1)
     records = [member.record for member in its if member.record]
+    if by_digest or len(records) < 2:
+        return
     scores = [{name: value for name, value in one.metrics.items() if is_score(name)} for one in records]
-    if by_digest or len(records) < 2 or any(one != scores[0] for one in scores):
+    if any(one != scores[0] for one in scores):
         return
     kept = [one.artifacts.get(HISTORY) for one in records]
     if any(one != kept[0] for one in kept):
@@ -159,10 +162,6 @@ def _digest(member: Member) -> str:
         if name.startswith("predictions-") and name.endswith(".npz")
     )  # fmt: skip
     return member.record.digests.get("final") or " ".join(files)
-
-
-def _identical(members: Sequence[Member]) -> Iterable[Remark]:
-    yield from (Remark("identical results", {"runs": keys}) for keys in identical(members))
 
 
 def _mixed(found: Sequence[Environment]) -> Iterable[Remark]:

@@ -91,6 +91,7 @@ def overview(
     )
     environments = parts.made("the list of environments", lambda: findings.environments(members), ())
     files = parts.made("the list of shared files", lambda: shared_by(members), ())
+    same = parts.made("the search for equal results", lambda: findings.identical(members), ())
     changed = tuple(m.key for m in members if m.record is not None and m.record.files.get("changed"))
     together = bool(ensembles) and "split" not in vary
     made = Overview(
@@ -119,7 +120,7 @@ def overview(
         environments=environments,
         versions=dict(manifest.versions),
         remarks=parts.made(
-            "the list of warnings", lambda: findings.warnings(members, rows, environments, manifest, files), ()
+            "the list of warnings", lambda: findings.warnings(members, rows, environments, manifest, files, same), ()
         ),
         asides=parts.made(
             "the list of notes",
@@ -151,7 +152,7 @@ def overview(
             "the probability of improvement", lambda: tuple(improvements(scores, level=level)), ()
         ),
         progress=parts.made("the curve over tasks", lambda: tuple(over_steps()), ()),
-        identical=parts.made("the search for equal results", lambda: findings.identical(members), ()),
+        identical=same,
         shared=files,
         changed=changed,
         group_by=tuple(group_by),
