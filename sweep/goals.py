@@ -58,6 +58,9 @@ _NOT_SCORES = frozenset({
     "samples", "num_samples", "n_samples", "num_input_tokens_seen", "ep_len_mean", "preparation_time",
 })  # fmt: skip
 
+# A name with one of these may be of what was asked for and not of what was reached, as in `target_accuracy: 0.95`.
+_ASKED = frozenset(("target", "goal", "threshold", "desired", "required", "limit"))
+
 ARROWS: Mapping[Goal | None, str] = {"max": "↑", "min": "↓", None: ""}
 
 
@@ -121,7 +124,8 @@ def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -
     def rank(metric: str) -> tuple[int, bool, int, bool, str]:
         known, usual = direction(metric, goals) is not None, stem(metric)
         split = split_of(metric) or ("train" if usual in held_out or (held_out and usual == "loss") else "")
-        place = {"test": 0, "": 1 if known else 3, "val": 2, "train": 4}[split]
+        asked = not _ASKED.isdisjoint(_words(metric))
+        place = {"test": 0, "": 1 if known and not asked else 3, "val": 2, "train": 4}[split]
         nth = order.index(usual) if usual in order else len(order)
         return place, not known, nth, "best" in _words(metric), metric
 

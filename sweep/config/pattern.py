@@ -18,7 +18,7 @@ def expand(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
     """Return the pattern ready to search, and what each of its groups is called.
 
     `val_acc={number}` is short for `val_acc=(?P<val_acc>{number})`. A group also takes a sign before what it asks
-    for, and nan or inf in its place: a value that is skipped would let the one before stand for it.
+    for, and nan or inf in its place, also as `(nan)`: a value that is skipped would let the one before stand for it.
 
     Raises: re.error, RecursionError, OverflowError.
     """
@@ -43,7 +43,7 @@ def expand(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
 
 
 def _widened(text: str) -> str:
-    """Write each named group's body as `body | sign and body | nan or inf`."""
+    """Write each named group's body as `body | sign and body | nan, inf or (nan`."""
     out, at = "", 0
     for found in re.finditer(r"\(\?P<\w+>", text):
         if found.start() < at:
@@ -54,7 +54,7 @@ def _widened(text: str) -> str:
         body = text[found.end() : end]
         if "(?P<" in body or re.search(r"\(\?\w*[a-zA-Z]\)", body):
             continue
-        out += f"{text[at : found.end()]}(?:{body})|{SIGN}(?:{body})|(?i:{NOT_FINITE})"
+        out += f"{text[at : found.end()]}(?:{body})|{SIGN}(?:{body})|[(\\[]?(?i:{NOT_FINITE})"
         at = end
     widened = out + text[at:]
     try:

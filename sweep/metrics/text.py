@@ -20,6 +20,7 @@ _TOKEN = re.compile(rf"(?<![\w.])(?:{NUMBER})|(?<=[\w.])(?:\d+\.?\d*|\.\d+)(?:[e
 # What goes on with a number after a token that is one by itself: 1_000, 1.2.3, 1'000, 0x1F, Windows' 1.#QNAN; of a
 # whole one 1,5 too.
 _GOES_ON = re.compile("_\\d|\\.\\d|['\u2019\u00a0\u202f\u2009]\\d{3}|x[0-9A-Fa-f]|#[A-Z]")
+_SCALED = re.compile(r"[kKMGTB](?!\w)")  # 1.5k, which is not 1.5
 _COMMA = re.compile(r",\d+(?![\d.])")
 _LONGEST = 1 << 20  # characters of one dict in Python's form
 _IN_VAIN = 2 << 20
@@ -186,7 +187,7 @@ def _in_time(pattern: str, seconds: float) -> Iterator[None]:
 def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
     """Return the number that stands where a group matched, all of it. Raises: NotFound."""
     start, end = match.span(group)
-    said = text[start:end].strip().rstrip(".,;:)%")
+    said = text[start:end].strip().lstrip("([").rstrip(".,;:)]%")
     begun = text.rfind("\n", 0, start) + 1
     until = text.find("\n", end)
     line = text[begun : len(text) if until < 0 else until]
@@ -198,7 +199,11 @@ def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
     token = near[0]
     whole = number(token[0])
     mark = begun + token.end()
-    goes_on = _GOES_ON.match(text, mark) or (token[0].isdecimal() and _COMMA.match(text, mark))
+    goes_on = (
+        _GOES_ON.match(text, mark)
+        or (match.end() <= mark and _SCALED.match(text, mark))
+        or (token[0].isdecimal() and _COMMA.match(text, mark))
+    )
     if goes_on and any(match.start(other) == mark + 1 for other in match.re.groupindex):
         goes_on = None  # what follows is asked for by itself
     unsure = taken != whole and "," in token[0] and "." not in token[0]

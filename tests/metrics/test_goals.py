@@ -59,6 +59,10 @@ def test_clocks_counts_and_placeholders_are_no_scores(name: str) -> None:
         (["accuracy", "val_loss"], "accuracy"),
         (["loss", "val_acc"], "val_acc"),
         (["best_val_acc", "val_acc"], "val_acc"),
+        (["target_accuracy", "val_accuracy"], "val_accuracy"),  # what was asked for, and what was reached
+        (["accuracy_threshold", "accuracy", "val_loss"], "accuracy"),
+        (["source_acc", "target_acc"], "source_acc"),  # of two domains
+        (["target/test_acc", "source/test_acc"], "source/test_acc"),
         (["only"], "only"),
         ([], ""),
     ],

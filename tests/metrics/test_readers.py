@@ -50,7 +50,21 @@ class TestPatterns:
 
     @pytest.mark.parametrize(
         "said",
-        ["1_000", "1_000.5", "1,5", "1.234.567,8", "1.2.3", "1'234.5", "1\u202f234", "0x1F", "12,34,567", "1.#QNAN"],
+        [
+            "1_000",
+            "1_000.5",
+            "1,5",
+            "1.234.567,8",
+            "1.2.3",
+            "1'234.5",
+            "1\u202f234",
+            "0x1F",
+            "12,34,567",
+            "1.#QNAN",
+            "1.5k",
+            "20M",
+            "-3G",
+        ],
     )
     @pytest.mark.parametrize("pattern", ["lr {number}", r"lr (?P<lr>\d+)", "lr (?P<lr>[0-9.]+)"])
     def test_a_number_in_another_spelling_is_refused_and_never_cut(
@@ -59,13 +73,25 @@ class TestPatterns:
         with pytest.raises(NotFound, match=r"cuts a number|not a number"):
             read(tmp_path, f"lr {said} s", regex=pattern)
 
+    def test_a_unit_that_the_pattern_asks_for_is_no_part_of_the_number(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "20M parameters", regex=r"(?P<millions>\d+)M").metrics == {"millions": 20.0}
+        assert read(tmp_path, "after 0.5s, 3MB", regex=r"after {number}s, (?P<mb>\d+)").metrics == {
+            "after": 0.5,
+            "mb": 3,
+        }
+
     def test_two_numbers_with_a_mark_between_them_may_both_be_asked_for(self, tmp_path: Path) -> None:
         assert read(tmp_path, "at 3,4", regex=r"at (?P<a>\d+),(?P<b>\d+)").metrics == {"a": 3.0, "b": 4.0}
 
-    @pytest.mark.parametrize(("said", "value"), [("nan", math.nan), ("-inf", -math.inf), ("NaN", math.nan)])
+    @pytest.mark.parametrize(
+        ("said", "value"),
+        [("nan", math.nan), ("-inf", -math.inf), ("NaN", math.nan), ("(nan)", math.nan), ("[-inf]", -math.inf)],
+    )
     def test_a_value_that_the_pattern_would_skip_counts(self, tmp_path: Path, said: str, value: float) -> None:
         found = read(tmp_path, f"loss=0.5\nloss={said}\n", regex="loss=(?P<loss>[0-9.]+)").metrics["loss"]
         assert found == value or (math.isnan(found) and math.isnan(value))
+        short = read(tmp_path, f"loss=0.5\nloss={said}\n", regex="loss={number}").metrics["loss"]
+        assert short == value or (math.isnan(short) and math.isnan(value))
 
     def test_a_sign_that_the_pattern_forgot_counts(self, tmp_path: Path) -> None:
         assert read(tmp_path, "r=0.5\nr=-0.25\n", regex="r=(?P<r>[0-9.]+)").metrics == {"r": -0.25}
