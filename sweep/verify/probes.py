@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -110,16 +111,21 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _note(kind: str, what: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Note a call with the innermost line of the user's, if there is one.
+    """Note a call with the innermost line of the user's, if there is one: of the working folder before any other.
 
     What a library does while it is imported, such as making a generator of its own, is not the importing line's doing.
     """
     given = next(iter((*arguments, *named.values())), None)
-    frame = sys._getframe(2)
-    while frame is not None and not _is_users(frame.f_code.co_filename):
-        frame = None if frame.f_code.co_filename.startswith("<frozen importlib") else frame.f_back  # type: ignore[assignment]
-    if frame is None:
+    users = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        if _is_users(frame.f_code.co_filename):
+            users.append(frame)
+        frame = frame.f_back
+    if not users:
         return
+    here = os.path.join(os.getcwd(), "")
+    frame = next((each for each in users if each.f_code.co_filename.startswith(here)), users[0])
     entry = {
         "kind": "unseeded" if kind == "seeded" and given is None else kind, "what": what,
         "where": f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}",

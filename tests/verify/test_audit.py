@@ -58,6 +58,25 @@ def test_what_a_library_makes_while_it_is_imported_is_no_finding(
 
 
 @pytest.mark.walk
+def test_a_package_that_is_found_by_pythonpath_is_not_named_for_the_line_that_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {
+        "lib/theirs.py": "import numpy\ndef draw(): return numpy.random.default_rng().normal()\n",
+        "mine/m.py": "import theirs\ndef train(run):\n    return {'test/x': theirs.draw()}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    main(["verify", "train=m:train", "--audit"])
+    said, why = capsys.readouterr()
+    assert "default_rng without a seed at m.py:3" in said, why
+    assert "theirs.py" not in said
+
+
+@pytest.mark.walk
 def test_an_audit_that_found_something_sends_to_the_verification(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
