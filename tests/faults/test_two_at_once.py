@@ -139,24 +139,24 @@ def test_case_28_no_clock_decides_anything(tmp_path: Path) -> None:
 
 def test_case_56_status_and_report_while_running_are_whole_snapshots(nursery: Nursery, tmp_path: Path) -> None:
     configured(tmp_path, pause=0.02, epochs=3)
-    first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0-19", "--out", "runs", folder=tmp_path)
+    first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0-9", "--out", "runs", folder=tmp_path)
     until(lambda: Store.exists(tmp_path / "runs"))
     looks, done = 0, []
     while first.poll() is None:
         status = nursery.run(["status", "runs", "--json"], tmp_path)
         assert status.code == 0, status.output
         counts = json.loads(status.output)["counts"]
-        assert counts["planned"] == 20 == sum(counts[k] for k in ("ok", "failed", "lost", "pending"))
+        assert counts["planned"] == 10 == sum(counts[k] for k in ("ok", "failed", "lost", "pending"))
         assert (counts["failed"], counts["lost"]) == (0, 0), status.output
         done.append(counts["ok"])
         report = nursery.run(["report", "runs"], tmp_path)
         assert report.code == 0, report.output
-        assert "20 planned = " in report.output
+        assert "10 planned = " in report.output
         looks += 1
     finish(first)
     assert looks >= 3
     assert done == sorted(done)
-    kit.whole(tmp_path / "runs", range(20))
+    kit.whole(tmp_path / "runs", range(10))
 
 
 def test_case_42_a_directory_deleted_while_running_is_loud_and_not_made_again(tmp_path: Path) -> None:
