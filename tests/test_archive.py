@@ -58,6 +58,19 @@ def test_the_crate_answers_for_every_file(made: Store, tmp_path: Path) -> None:
     assert all(len(each["sha256"]) == 64 for each in graph if each["@type"] == "File")
 
 
+def test_a_packed_directory_is_verified_as_a_directory_is(
+    made: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "sent.zip"
+    archive.pack(made, target)
+    said = []
+    for place in (made.path, target):
+        assert main(["verify", str(place), "--seed", "4000000000"]) == 2
+        said.append(capsys.readouterr().err.partition(": ")[2].partition(": ")[2])
+    assert said[0] == said[1]
+    assert "no run of seed 4000000000" in said[0]
+
+
 @pytest.mark.parametrize("name", ["../outside", "/outside", "members/../../outside", "members\\..\\outside"])
 def test_a_name_that_leads_out_is_not_unpacked(made: Store, tmp_path: Path, name: str) -> None:
     target = tmp_path / "sent.zip"

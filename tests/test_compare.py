@@ -592,6 +592,16 @@ def test_results_compare_in_python(tmp_path):
     assert len(results(tmp_path / "d").compare(tmp_path / "other").pairs) == 3
 
 
+def test_an_arm_of_another_size_has_no_digits_without_end(tmp_path):
+    def outcome(spec):
+        return {"metrics": {"test/accuracy": (1e29 if spec.variant == C else 0.5) * (1 + spec.seed / 100)}}
+
+    text = comparison.text(comparison.compare(grid(tmp_path / "d", outcome, variants=(B, C), seeds=range(4))))
+    assert "0.5075" in text
+    assert "1.015" in text
+    assert not re.search(r"\d\.\d{8,}", text)
+
+
 def test_an_arm_that_hardly_varies_is_not_rounded_to_nothing(tmp_path):
     def outcome(spec):
         scale = 1.0 if spec.variant == A else 0.001

@@ -13,6 +13,7 @@ import click
 from sweep.cli import options
 from sweep.cli.output import emit, say
 from sweep.errors import ConfigError
+from sweep.store.archive import is_packed
 
 if TYPE_CHECKING:
     from sweep.verify.subject import Subject
@@ -119,7 +120,7 @@ def _subject(
 ) -> Subject:
     from sweep.verify.subject import of_config, of_directory
 
-    if source is not None and os.path.isdir(source):
+    if source is not None and (os.path.isdir(source) or is_packed(source)):
         if overrides or deterministic is not None:
             raise ConfigError(
                 "a directory has its settings in its records", where=source, hint="to change them, name a config"

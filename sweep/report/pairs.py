@@ -55,9 +55,12 @@ def sides(pair: Pair) -> Rows:
 
 
 def _side(side: Side, pair: Pair) -> list[str]:
-    places = _column(pair)
+    decimals, own = _column(pair), places(side.sd)
+    if decimals is not None and own is not None:
+        decimals = min(decimals, own + 3)  # beside an arm whose spread is far smaller, no digits without end
     n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
-    return [shown(side.name), n, number(side.mean, places), number(side.sd, places), failed, number(side.best, places)]
+    mean, sd, best = (number(value, decimals) for value in (side.mean, side.sd, side.best))
+    return [shown(side.name), n, mean, sd, failed, best]
 
 
 def _column(pair: Pair) -> int | None:
