@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats as oracle
 
 import sweep
 from sweep import evaluation
 from sweep.cli.app import main
 from sweep.errors import SweepError
 from sweep.metrics import samples
+from sweep.report import ensemble_figures as figures
+from sweep.report.html import page
 from sweep.store import Store, scores
 
 SEEDS = (3, 1, 2)
@@ -83,6 +86,83 @@ def test_two_directories_are_paired_by_item_and_by_seed(tmp_path: Path, capfd: p
     told = json.loads(capfd.readouterr().out)
     assert told["against"]["difference"] == pytest.approx(found.difference)
     assert main(["items", str(tmp_path / "a"), "--against", str(tmp_path / "b"), "--format", "latex"]) == 0
+
+
+def test_the_report_has_a_row_with_the_intervals_over_seeds_items_and_both(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = swept(tmp_path / "a", fails=2)
+    (found,) = evaluation.items(store, "quiz")
+    (row,) = sweep.open(tmp_path / "a").report.items
+    assert (row.name, row.mean, row.lacking) == ("quiz", found.mean, 1)
+    capfd.readouterr()
+    for more in ((), ("--full",)):
+        assert main(["report", str(tmp_path / "a"), *more]) == 0
+        said = " ".join(capfd.readouterr().out.split())
+        assert "quiz, 40 items" in said
+        assert "10 clusters of items count as one draw each" in said
+        assert "1 planned seed saved no scores of quiz" in said
+    assert main(["report", str(tmp_path / "a"), "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)["items"][0]["mean"]
+    assert found.mean.over_both is not None
+    assert told["over_both"]["low"] == found.mean.over_both.low
+    assert 'id="items"' in page(store)
+
+
+def scored_as(folder: Path, table: dict[int, list[float]], cluster: list[int] | None = None) -> Store:
+    """Return a sweep whose seeds have these scores, one list per seed."""
+
+    def train(run: sweep.Run) -> None:
+        score = table[run.seed]
+        run.save_scores("quiz", ids=list(range(len(score))), score=score, cluster=cluster)
+
+    sweep.run(train, seeds=table, engine="inline", out=folder)
+    return Store.open(folder)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_seeds_with_other_items_have_no_mean_and_the_report_says_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = scored_as(tmp_path / "a", {0: [1, 0, 1], 1: [1, 0]})
+    with pytest.raises(SweepError, match="other items"):
+        evaluation.items(store, "quiz")
+    capfd.readouterr()
+    assert main(["report", str(tmp_path / "a")]) == 0
+    assert "other items" in capfd.readouterr().out
+
+
+def test_equal_items_and_seeds_have_intervals_without_width_and_no_flips(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = scored_as(tmp_path / "a", {0: [1, 1, 1, 1], 1: [1, 1, 1, 1], 2: [1, 1, 1, 1]})
+    (found,) = evaluation.items(store, "quiz")
+    for interval in (found.mean.over_seeds, found.mean.over_items, found.mean.over_both):
+        assert interval is not None
+        assert (interval.low, interval.high) == (1, 1)
+    assert found.flip == 0
+    assert [one.at for one in found.passes] == [1, 1]
+    compared = evaluation.compare(found, found)
+    assert (compared.difference, compared.needed and compared.needed.items) == (0, None)
+    capfd.readouterr()
+    assert main(["items", str(tmp_path / "a"), "--against", str(tmp_path / "a")]) == 0
+    assert "nan" not in capfd.readouterr().out
+
+
+def test_unknown_clusters_are_said_and_known_ones_count_wherever_they_are_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scores = {s: np.random.default_rng(s).integers(0, 2, 12).astype(float).tolist() for s in range(3)}
+    plain = scored_as(tmp_path / "a", scores)
+    known = scored_as(tmp_path / "b", {s: scores[2 - s] for s in range(3)}, [i // 3 for i in range(12)])
+    capfd.readouterr()
+    assert main(["items", str(tmp_path / "a")]) == 0
+    assert "no clusters are known" in capfd.readouterr().out
+    (a,), (b,) = evaluation.items(plain, "quiz"), evaluation.items(known, "quiz")
+    there, back = evaluation.compare(a, b).interval, evaluation.compare(b, a).interval
+    assert there is not None
+    assert back is not None
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-9)
 
 
 @pytest.mark.parametrize(("items", "repeats"), [(1, 1), (1, 3), (2, 1)])
@@ -189,3 +269,54 @@ def test_answers_that_depend_on_the_seed_are_named(tmp_path: Path, capfd: pytest
         assert "depend on the seed" in capfd.readouterr().out
     assert main(["examples", str(tmp_path / "b"), "--format", "md"]) == 0
     assert "all members give the same answer" in capfd.readouterr().out
+    shown = page(Store.open(tmp_path / "a"))
+    assert "Answers on which members agree" in shown
+    assert "most arbitrary examples" in shown
+
+
+def voting(folder: Path, answers: dict[int, list[int] | None], targets: list[int]) -> Store:
+    """Return a sweep whose seeds gave these answers; a seed of None fails."""
+
+    def train(run: sweep.Run) -> None:
+        said = answers[run.seed]
+        if said is None:
+            raise RuntimeError("no answer")
+        run.save_predictions("test", ids=range(len(targets)), targets=targets, probs=np.eye(3)[said])
+        run.log({"test/accuracy": float(np.mean(np.equal(said, targets)))}, step=1)
+
+    sweep.run(train, seeds=answers, engine="inline", out=folder)
+    return Store.open(folder)
+
+
+def test_votes_of_few_members_are_what_a_count_by_hand_gives(tmp_path: Path) -> None:
+    store = voting(tmp_path / "a", {0: [0, 1, 2, 0], 1: [0, 1, 1, 1], 2: [0, 2, 2, 2], 3: None}, [0, 1, 2, 0])
+    with pytest.raises(SweepError, match="seed3"):
+        evaluation.answers(store, {})
+    found = evaluation.answers(store, {"allow_missing": True})
+    assert [one for one, _ in found.missing] == ["seed3"]
+    assert found.votes.members == 3
+    assert found.votes.arbitrary == 0.75
+    assert found.votes.share == pytest.approx([1, 2 / 3, 2 / 3, 1 / 3], abs=1e-9)
+    assert found.votes.unequal == pytest.approx([0, 2 / 3, 2 / 3, 1], abs=1e-9)
+    assert found.arbitrary.tolist() == [3, 1, 2]
+    assert found.abstention.coverage == pytest.approx([0.25, 0.75, 1], abs=1e-9)
+    assert found.abstention.accuracy == pytest.approx([1, 1, 1], abs=1e-9)
+    low = oracle.binomtest(3, 3).proportion_ci(method="exact").low
+    assert found.abstention.low[1] == pytest.approx(low, abs=1e-9)
+
+
+@pytest.mark.parametrize("answers", [[[0], [0]], [[0], [1]], [[0, 1, 2], [0, 1, 2]]])
+def test_one_example_and_equal_members_have_an_answer(
+    tmp_path: Path, answers: list[list[int]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = voting(tmp_path / "a", dict(enumerate(answers)), answers[0])
+    found = evaluation.answers(store, {})
+    assert found.votes.arbitrary == float(np.mean(np.not_equal(*answers)))
+    assert main(["examples", str(tmp_path / "a"), "--against", str(tmp_path / "a")]) == 0
+    assert "nan" not in capfd.readouterr().out.lower()
+    figures.agreement(found)  # one level of agreement is a dot
+
+
+def test_a_single_member_agrees_with_nobody(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="2 members"):
+        evaluation.answers(voting(tmp_path / "a", {0: [0, 1]}, [0, 1]), {})

@@ -14,6 +14,7 @@ from sweep.written import Shared
 
 if TYPE_CHECKING:
     from sweep.stats import Band, Method
+    from sweep.stats.items import ItemMean
     from sweep.store import Member
 
 
@@ -320,6 +321,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """The mean over one set of items in one variant and task, with its intervals over seeds, items and both.
+
+    lacking: planned seeds without these scores.
+    """
+
+    name: str
+    variant: str
+    task: str
+    label: str
+    mean: ItemMean
+    lacking: int
+
+
+@dataclass(frozen=True)
 class Environment:
     """A machine and its software that runs were made on; `differences` are from the most used one.
 
@@ -371,6 +387,7 @@ class Overview:
     across: tuple[Across, ...] = ()
     improvements: tuple[Improvement, ...] = ()
     progress: tuple[Progress, ...] = ()  # empty where histories were not read
+    items: tuple[Scored, ...] = ()
     vary: tuple[str, ...] = ()
     ratio: float | None = None  # n_test/n_train, where every seed has a split of its own, or each fold
     folds: int = 0

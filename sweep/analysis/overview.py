@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from sweep import goals
+from sweep import evaluation, goals
 from sweep.analysis import findings, frames, histories
 from sweep.analysis.across import Pooled, across, improvements, pooled
 from sweep.analysis.arms import mode_of
 from sweep.analysis.commands import next_commands
 from sweep.analysis.histories import Histories
-from sweep.analysis.model import Cause, Overview, Progress, Row, Together, by_split, counts_of
+from sweep.analysis.model import Cause, Overview, Progress, Row, Scored, Together, by_split, counts_of
 from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.parts import Parts
 from sweep.analysis.progress import logged_as, progress
@@ -152,6 +152,7 @@ def overview(
             "the probability of improvement", lambda: tuple(improvements(scores, level=level)), ()
         ),
         progress=parts.made("the curve over tasks", lambda: tuple(over_steps()), ()),
+        items=parts.made("the scores of items", lambda: tuple(_items(store, label, level)), ()),
         identical=same,
         shared=files,
         changed=changed,
@@ -166,6 +167,16 @@ def overview(
 def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
     """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
     return frames.column_name(str(asked)) if asked else goals.primary_of(names, declared)
+
+
+def _items(store: Store, label: Mapping[tuple[str, str], str], level: float) -> Iterable[Scored]:
+    """Yield the mean of every set of items that runs saved scores of, in every variant and task."""
+    for name in evaluation.names(store):
+        for one in evaluation.items(store, name, level=level):
+            yield Scored(
+                name, one.variant, one.task, label.get((one.task, one.variant), ""), one.mean,
+                one.planned - len(one.seeds),
+            )  # fmt: skip
 
 
 def _rows(

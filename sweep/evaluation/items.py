@@ -165,7 +165,8 @@ def compare(a: Items, b: Items, level: float = 0.95) -> Compared:
     """
     at_a, at_b = shared(a.ids, b.ids, "item")
     one, two = a.table[:, at_a], b.table[:, at_b]
-    clusters = None if a.clusters is None else a.clusters[at_a]
+    known = [each.clusters[at] for each, at in ((a, at_a), (b, at_b)) if each.clusters is not None]
+    clusters = known[0] if known else None
     paired = a.seeds == b.seeds
     if paired:
         gaps = one - two

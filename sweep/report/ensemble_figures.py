@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sweep.ensemble import Assessment, Classification
 from sweep.errors import StatisticsError
+from sweep.evaluation import Answers
 from sweep.goals import ARROWS, direction
 from sweep.number import number, percent, places
 from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Numbers, Size, breadth, lines, style
@@ -82,6 +83,24 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
         axes.fill_between(share, 0, risk, color=MEASURED, alpha=0.15, lw=0)
         axes.plot(share, risk, color=MEASURED)
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="share of examples answered", ylabel="error rate among them")
+        return _placed(frame)
+
+
+def agreement(found: Answers, *, size: Size = "screen") -> Figure:
+    """Draw the accuracy of the majority where at least so many members agree, by the share that is then answered."""
+    one, members = found.abstention, found.votes.members
+    level = percent(found.votes.interval.level)
+    with style(size):
+        frame = _frame(size, f"answers of the majority on {shown(found.split, 20)}, {level} CI over examples")
+        axes = frame.panels[0]
+        axes.fill_between(one.coverage, one.low, one.high, color=MEASURED, alpha=0.2, lw=0)
+        axes.plot(one.coverage, one.accuracy, "o-" if len(one.share) <= 20 else "-", ms=5, color=MEASURED)
+        ends = ((0, "left"), (-1, "right")) if len(one.share) > 1 else ((0, "center"),)
+        for i, side in ends:
+            agree = f"{round(one.share[i] * members)} of {members} agree"
+            axes.annotate(agree, (one.coverage[i], one.high[i]), xytext=(0, 5), textcoords="offset points", ha=side)
+        axes.set(xlabel="share of examples answered", ylabel="accuracy of these")
+        axes.margins(x=0.08, y=0.12)
         return _placed(frame)
 
 

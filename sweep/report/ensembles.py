@@ -12,10 +12,12 @@ from markupsafe import Markup
 from sweep.analysis.model import Together
 from sweep.ensemble import Assessment, Classification
 from sweep.errors import SweepError
+from sweep.evaluation import answers
 from sweep.report import document
 from sweep.report import ensemble_figures as figures
 from sweep.report.document import Document
 from sweep.report.drawing import inline
+from sweep.report.evaluation import answers_view
 from sweep.report.worded import Report
 from sweep.report.worth import worth
 from sweep.report.worth_view import view
@@ -54,8 +56,15 @@ def pooled(store: Store, report: Report, first: str = "") -> Iterator[Pooled]:
         sections = view(found).sections
         told = [section for section in sections if section.title in SECTIONS]
         lead = next(item.text for item in sections[0].items if isinstance(item, document.Note))
+        pictures = [*_pictures(found.assessment, f"e{assessed}")]
+        if isinstance(found.assessment, Classification) and one.members > 1:
+            which = {"split": one.split, "variant": one.variant, "task": one.task, "allow_missing": True}
+            voted = answers(store, which, level=report.level)
+            told += answers_view(voted, None, None).sections
+            title = "Answers on which members agree"
+            pictures.append((title, inline(figures.agreement(voted, size="card"), f"e{assessed}-a", title)))
         tables = document.html(Document("", told), level=4)
-        yield Pooled(one, lead, tables, tuple(_pictures(found.assessment, f"e{assessed}")))
+        yield Pooled(one, lead, tables, tuple(pictures))
 
 
 def _pictures(found: Assessment, name: str) -> Iterator[tuple[str, Markup]]:

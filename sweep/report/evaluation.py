@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from sweep.analysis.model import Scored
 from sweep.evaluation import Answers, Compared, Difference, Items
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report.document import Document, Note, Section, Table
 from sweep.stats import Interval
-from sweep.words import plural
+from sweep.words import plural, shown
 
 MOST_LISTED = 10  # examples
 MOST_STEPS = 8  # rows of the abstention table
@@ -22,7 +23,7 @@ def items_view(found: Sequence[Items], against: Compared | None, command: str) -
         found = [replace(each, variant=letter, task="") for each, letter in zip(found, "AB", strict=True)]
     lead = [Note(_lead(each), "lead") for each in found]
     notes = [Note(text, "warning") for each in found if (text := _missing(each))]
-    sections = [Section("", [*lead, *notes]), Section("mean over items", [_means(found)])]
+    sections = [Section("", [*lead, *notes]), Section("mean over items", [means(found)])]
     if any(each.passes for each in found):
         sections.append(Section("passes", [_passes(found)]))
     if any(each.flip is not None for each in found):
@@ -53,20 +54,41 @@ def _missing(each: Items) -> str:
     return f"{lacking} of {plural(each.planned, 'planned seed')}{of} saved no scores" if lacking else ""
 
 
-def _means(found: Sequence[Items]) -> Table:
+def means(found: Sequence[Items | Scored]) -> Table:
+    """Return the mean over items with its intervals over seeds, over items and over both."""
     rows = []
     for each in found:
         mean = each.mean
         scale = places(_half(mean.widest))
+        name = _where(each) if isinstance(each, Items) else each.label
         rows.append(
-            [_where(each) or each.name, str(mean.seeds), str(mean.items), number(mean.mean, scale)]
+            [name or each.name, str(mean.seeds), str(mean.items), number(mean.mean, scale)]
             + [_interval(interval, scale) for interval in (mean.over_seeds, mean.over_items, mean.over_both)]
         )
-    clustered = [each for each in found if each.clusters is not None]
+    clusters = {each.mean.clusters for each in found if each.mean.clusters != each.mean.items}
     notes = ["over seeds: for these items; over items: for these seeds; over both: for new items and new seeds"]
-    if clustered:
-        notes.append(f"{plural(clustered[0].mean.clusters, 'cluster')} of items count as one draw each")
+    if clusters:
+        notes.append(f"{plural(max(clusters), 'cluster')} of items count as one draw each")
+    else:
+        notes.append("no clusters are known: each item counts as a draw of its own")
     return Table(("", "seeds", "items", "mean", "over seeds", "over items", "over both"), rows, notes=notes)
+
+
+def scored(found: Sequence[Scored]) -> Iterator[Table | Note]:
+    """Yield a table for each set of items, for the report of a directory."""
+    for name in dict.fromkeys(one.name for one in found):
+        its = [one for one in found if one.name == name]
+        table = means(its[:MOST_LISTED])
+        if len({one.mean.items for one in its}) == 1:  # a terminal has no room for a column of equal numbers
+            title = f"{shown(name)}, {plural(its[0].mean.items, 'item')}"
+            rows = [(*row[:2], *row[3:]) for row in table.rows]
+            table = replace(table, header=(title, table.header[1], *table.header[3:]), rows=rows)
+        yield table
+        lacking = sum(one.lacking for one in its)
+        if lacking:
+            yield Note(f"{plural(lacking, 'planned seed')} saved no scores of {shown(name)}", "warning")
+        if (more := len(its) - MOST_LISTED) > 0:
+            yield Note(f"… and {plural(more, 'more row')}: sweep items")
 
 
 def _interval(interval: Interval | None, scale: int | None) -> str:

@@ -33,6 +33,7 @@ from sweep.report import document, failures, figures, overview, spreads, task_fi
 from sweep.report.comparison import view
 from sweep.report.document import Document, Note, Table
 from sweep.report.ensembles import Pooled, pooled
+from sweep.report.evaluation import scored
 from sweep.report.figures import Size
 from sweep.report.remarks import said_of
 from sweep.report.sentence import leading, rates, standing
@@ -96,6 +97,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
             *overview.across(report.across), *overview.improvements(report),
             *overview.progress(report.progress),
         ]), ""),
+        "items": parts.made("the scores of items", lambda: _set(scored(report.items)), ""),
         "over_tasks": parts.made("the pictures over tasks", lambda: list(_over_tasks(report)), []),
         "spreads": parts.made("the spread of the seeds", lambda: _set(overview.spread(report.spreads)), ""),
         "medians": [spreads.median(one) for one in report.medians if one.failed],

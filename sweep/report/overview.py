@@ -13,6 +13,7 @@ from sweep.goals import ARROWS
 from sweep.number import limits, number, percent, places, signed
 from sweep.report import document, failures, remarks, spreads
 from sweep.report.document import Document, Note, Section, Table
+from sweep.report.evaluation import scored
 from sweep.report.sentence import MOST_TASKS, Headline, by_mean, count_of, rates, standing
 from sweep.report.worded import Report
 from sweep.seeds import format_seeds
@@ -54,7 +55,7 @@ def brief(report: Report) -> Document:
     ]
     return Document(report.name, [
         Section("", [*_lead(said), Note(str(report.counts))]), Section("", [*_pooled(report)]),
-        Section("", [*_primary(report)]),
+        Section("", [*_primary(report)]), Section("", [*scored(report.items)]),
         Section("", [*_groups(report, 3), *_warnings(report, 3)]), Section("", last),
     ])  # fmt: skip
 
@@ -68,6 +69,7 @@ def everything(report: Report) -> Document:
         ("the scores over tasks", lambda: across(report.across)),
         ("the probability of improvement", lambda: improvements(report)),
         ("the curve over tasks", lambda: progress(report.progress)),
+        ("the scores of items", lambda: scored(report.items)),
         ("the spread of the seeds", lambda: spread(report.spreads)),
         ("the ensemble", lambda: together(report.together)),
         ("the list of failures", lambda: _causes(report)),
