@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from sweep.plan import RunSpec
 from sweep.report.worded import build
 from sweep.store import Store
 from sweep.train import splits
+from sweep.train.data import load as load_data
+from sweep.train.params import Data
 from sweep.train.read import Raw
 
 N, FOLDS = 40, 4  # examples, folds
@@ -79,6 +82,54 @@ def test_groups_stay_whole_in_every_fold_and_split() -> None:
         cut(raw, "classification", 13)
     with pytest.raises(ConfigError, match="groups"):
         splits.stored(Raw(x, y, together=who[:7]), "classification", "data")
+
+
+def test_the_folds_of_a_file_are_cut_from_one_reading(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    np.savez(path, x=np.arange(60.0).reshape(30, 2), y=np.arange(30) % 2)
+    kept = path.stat()
+    params, reads = Data(path=str(path)), []
+    for fold in range(3):
+        reads.append(load_data(params, "classification", splits.Fold(fold, 3)).test.ids.tolist())
+        path.write_bytes(b"x" * kept.st_size)  # another reading would fail: its time and size stay
+        os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert sorted(np.concatenate(reads).tolist()) == list(range(30))
+
+
+def test_the_folds_of_a_source_are_cut_from_one_reading() -> None:
+    class Counted:
+        taken = 0
+
+        def __len__(self) -> int:
+            return 30
+
+        def __getitem__(self, i: int) -> tuple[list[float], int]:
+            if i >= 30:
+                raise IndexError
+            Counted.taken += 1
+            return [float(i), 1.0], i % 2
+
+    source = sweep.data.dataset(Counted())
+    for fold in range(3):
+        source.load(None, splits.Fold(fold, 3))
+    assert Counted.taken == 30
+
+
+@pytest.mark.parametrize("names", [[f"{i}" for i in range(36)], ["", *"abcdefgh"] * 4])
+def test_groups_of_one_row_and_rows_without_a_group_stay_whole(tmp_path: Path, names: list[str]) -> None:
+    """Rows without a name are one group: nothing says that they are apart."""
+    (tmp_path / "g.csv").write_text("a,who,y\n" + "\n".join(f"{i},{who},{i % 2}" for i, who in enumerate(names)))
+    source = sweep.data.table(tmp_path / "g.csv", "y", group="who")
+    held = [source.load(None, splits.Fold(at, 3)).test.ids.tolist() for at in range(3)]
+    assert sorted(np.concatenate(held).tolist()) == list(range(36))
+    for who in set(names):
+        assert sum(any(names[row] == who for row in rows) for rows in held) == 1
+
+
+def test_folds_of_one_example_are_refused() -> None:
+    source = sweep.data.arrays(np.arange(10.0)[:, None], np.arange(10) % 2)
+    with pytest.raises(ConfigError, match="examples are left for test"):
+        source.load(None, splits.Fold(0, 10))
 
 
 def test_a_group_column_is_no_input_and_part_of_what_is_identified(tmp_path: Path) -> None:

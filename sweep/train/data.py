@@ -112,7 +112,13 @@ def load(data: Data, task: Task, split: int | Fold | None = None) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _load(data: Data, task: Task, stamps: Stamps, split: int | Fold | None) -> Dataset:
-    return dataset(read(data), task, data.where, split)
+    # What was stored is held only where another fold or split of it may be asked for.
+    return dataset(read(data) if split is None else _read(data, stamps), task, data.where, split)
+
+
+@lru_cache(maxsize=1)
+def _read(data: Data, stamps: Stamps) -> Raw:
+    return read(data)
 
 
 def dataset(raw: Raw, task: Task, where: str, which: int | Fold | None = None) -> Dataset:

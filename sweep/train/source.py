@@ -59,15 +59,22 @@ class Source:
 def _load(source: Source, task: Task | None, split: int | Fold | None) -> Dataset:
     from sweep.train.data import dataset
 
-    raw = source.read()
+    # What was stored is held only where another fold or split of it may be asked for.
+    raw = source.read() if split is None else _read(source)
     if task is None:
         task = "regression" if raw.targets.dtype.kind == "f" else "classification"
     return dataset(raw, task, source.where, split)
 
 
+@lru_cache(maxsize=1)
+def _read(source: Source) -> Raw:
+    return source.read()
+
+
 def forget() -> None:
     """Let go of the data that were loaded last."""
     _load.cache_clear()
+    _read.cache_clear()
 
 
 def arrays(
