@@ -69,13 +69,18 @@ READING = (
     ["export", "{sent}", "--to", "tensorboard", "--out", "{out}/tensorboard"],
     ["items", "{sent}"], ["items", "{sent}", "--json"], ["items", "{sent}", "--against", "{other}"],
     ["examples", "{sent}", "--variant", "lr-1", "--allow-missing"], ["examples", "{sent}", "--allow-missing", "--json"],
-    ["pack", "{sent}", "--out", "{out}/made.zip"],
+    ["pack", "{sent}", "--out", "{out}/made.zip"], ["verify", "{sent}"], ["collect", "{sent}"],
 )  # fmt: skip
 PACKED = (
     ["status", "{sent}/sent.zip", "--json"], ["report", "{sent}/sent.zip"],
     ["report", "{sent}/sent.zip", "--html", "{out}/page.html"], ["compare", "{sent}/sent.zip"],
     ["ensemble", "{sent}/sent.zip", "--variant", "lr-1", "--allow-missing"], ["items", "{sent}/sent.zip"],
     ["export", "{sent}/sent.zip", "--to", "csv", "--out", "{out}/csv"],
+    ["examples", "{sent}/sent.zip", "--variant", "lr-1", "--allow-missing"], ["watch", "{sent}/sent.zip"],
+    ["predict", "{sent}/sent.zip", "{base}/inputs.npy", "--out", "{out}/said.npz"],
+    ["pack", "{sent}/sent.zip", "--out", "{out}/again.zip"],
+    *([name, "{sent}/sent.zip"] for name in ("verify", "reproduce", "collect")),
+    ["resume", "{sent}/sent.zip", "--engine", "inline"],
 )  # fmt: skip
 ADOPTING = tuple(
     ["adopt", *words, "--out", "{out}/adopted", "--yes"]
