@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -325,6 +326,9 @@ class Launch:
             elif isinstance(event, Gone):
                 # Unlike what is asked to stop, nothing can reach what was running: it is lost, and has not failed.
                 self.stop(event.cause, running=False)
+                for worker in store.workers(self._nonce):  # nobody else ends it, and the next command would find it
+                    with suppress(OSError):
+                        os.kill(worker.pid, signal.SIGKILL)
                 lost = ", ".join(sorted(self._flying)) or "none"
                 yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
             else:

@@ -235,6 +235,12 @@ class Store:
         owner = lock.read_owner(newest / ABOUT)
         return newest != member.folder and owner is not None and owner.nonce == launch
 
+    def workers(self, launch: str) -> list[Owner]:
+        """Return the processes of this machine that are at work on runs for a launch, by its nonce."""
+        folders = [member.folder for member in self.scan() if member.status == "running"]
+        owners = [lock.read_owner(folder / ABOUT) for folder in folders if folder is not None]
+        return [owner for owner in owners if owner is not None and owner.nonce == launch and owner.dead() is False]
+
     def _asked(self, member: Member) -> dict[str, Any]:
         """Return what the plan says of a run and its record must repeat."""
         experiment = self.manifest.experiment
