@@ -302,6 +302,35 @@ def test_pools_and_loaders_work_within_a_run(folder: Path) -> None:
     assert set(results.frame["test/sum"]) == {28}
 
 
+POOLS_LEFT_OPEN = """
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+from joblib import Parallel, delayed
+
+kept = []
+
+
+def same(x):
+    return x
+
+
+def train(run, *, kind: str):
+    if kind == "joblib":  # whose workers wait five minutes for more
+        return {"test/sum": float(sum(Parallel(2)(delayed(same)(i) for i in range(10))))}
+    kept.append(ProcessPoolExecutor(2) if kind == "processes" else ThreadPoolExecutor(2))
+    return {"test/sum": float(sum(kept[0].map(same, range(10))))}
+"""
+
+
+@pytest.mark.parametrize("kind", ["joblib", "processes", "threads"])
+def test_a_pool_that_the_code_leaves_open_ends_with_its_run(folder: Path, kind: str) -> None:
+    (folder / "open_pools.py").write_text(POOLS_LEFT_OPEN)
+    config = {"train": "open_pools:train", "params": {"kind": kind}, "timeout": 30, "seeds": [1, 2]}
+    results = sweep.run(config, engine="inline", out="runs", on_event=lambda event: None)
+    assert results.frame["status"].tolist() == ["ok", "ok"]
+    assert results.frame["test/sum"].tolist() == [45.0, 45.0]
+
+
 @pytest.mark.parametrize("how", ["in its group", "in a session of its own", "deaf"])
 def test_nothing_that_a_run_has_started_outlives_it(folder: Path, how: str) -> None:
     def train(run: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread
 import ctypes
 import gc
 import importlib
@@ -11,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -142,7 +144,12 @@ def alone() -> Iterator[None]:
 
 def at_exit() -> None:
     """Do now what the user's code has registered to be done when its interpreter ends, and empty all buffers."""
-    # Not public, and the only way: without it a run that ends in `_exit` would lose what waits to be written.
+    # Not public, and the only way: without it a run that ends in `_exit` would lose what waits to be written, and the
+    # end of multiprocessing, which waits for its children, those of a pool that nobody has told to end.
+    for each in reversed(getattr(threading, "_threading_atexits", ())):
+        if getattr(each, "func", None) is not getattr(concurrent.futures.thread, "_python_exit", None):  # of ours too
+            with suppress(Exception, SystemExit):
+                each()
     with suppress(Exception, SystemExit):
         getattr(atexit, "_run_exitfuncs", lambda: None)()
     made = gc.get_objects()  # since the fork
