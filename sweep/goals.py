@@ -111,6 +111,12 @@ def is_score(metric: str) -> bool:
     return bool(stem(metric)) or not any("_".join(words[start:]) in _NOT_SCORES for start in range(len(words)))
 
 
+def is_split(name: str) -> bool:
+    """Return whether a name is that of a split alone, such as `Train`."""
+    words = _words(name)
+    return bool(words) and all(word in _SPLITS for word in words)
+
+
 def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -> str:
     """Return the headline among metrics of which none was named: test before val before train, scores alone.
 

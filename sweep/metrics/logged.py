@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from sweep.config.pattern import NUMBER
-from sweep.goals import direction, is_score, primary_of, split_of, stem
+from sweep.goals import direction, is_score, is_split, primary_of, split_of, stem
 from sweep.metrics.rows import STEPS, Row, number
 
 _LONGEST = 2000  # characters of a line that is read
@@ -178,7 +178,7 @@ def logged(text: str) -> Logged:
     ]
     rivals += [name for name in _said_after(lines[at_end + 1 :]) if stem(name) not in map(stem, taken)]
     headline = primary_of([*taken, *rivals, *filter(is_score, others)])
-    nameless = any(split_of(key) and not is_score(key) for key in others)  # `Train: 0.9 Test: 0.8`
+    nameless = any(map(is_split, others))  # `Train: 0.9 Test: 0.8`
     if headline not in taken or nameless:
         return Logged(found, [], left_out)
     return Logged(found, _rows(taken), left_out, taken[headline][0].name.reading(headline))

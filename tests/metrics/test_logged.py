@@ -30,6 +30,22 @@ TABLE = """
 |    loss       | 5.25        |
 -------------------------------
 """
+LONG_TABLE = """
+------------------------------------------
+| rollout/                |              |
+|    ep_len_mean          | 47.1         |
+|    ep_rew_mean          | 47.1         |
+| time/                   |              |
+|    fps                  | 275          |
+|    total_timesteps      | 4096         |
+| train/                  |              |
+|    approx_kl            | 0.0036836877 |
+|    clip_range           | 0.2          |
+|    learning_rate        | 0.0003       |
+|    loss                 | 43.5         |
+|    n_updates            | 70           |
+------------------------------------------
+"""
 SPLITS = "".join(f"Epoch {e}\n  train: loss=0.{5 - e} acc=0.{e}\n  val: loss=0.{6 - e} acc=0.{e}1\n" for e in (1, 2))
 
 PLAIN = {
@@ -51,6 +67,9 @@ PLAIN = {
     "two splits on a line": ("".join(f"epoch {e} train loss 0.5 acc 0.9{e} val loss 0.6 acc 0.8{e}\n" for e in (1, 2)),
                              "val/acc", 0.82),
     "a table": (TABLE.format(reward=22.5) + TABLE.format(reward=30.5), "rollout/ep_rew_mean", 30.5),
+    "a table with a learning rate": (LONG_TABLE * 2, "rollout/ep_rew_mean", 47.1),
+    "a table, then an evaluation": (LONG_TABLE * 2 + "mean_reward=406.40 +/- 95.42\n", "mean_reward", 406.4),
+    "the rate of train": ("".join(f"epoch {e} train_lr=0.{e} val_acc=0.9{e}\n" for e in (1, 2)), "val_acc", 0.92),
     "a list of one": ("global_step=55, episodic_return=[22.]\nSPS: 10\nglobal_step=77, episodic_return=[25.]\n",
                       "episodic_return", 25.0),
     "results alone": ("Training...\nMSE: 0.35\nR2: 0.92\nDone in 3.2s, saved to model_1.pt\n", "R2", 0.92),
