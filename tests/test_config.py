@@ -665,7 +665,8 @@ def test_a_name_of_machine_learning_is_no_secret(name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Bearer hunter2hunter2", "Authorization: Bearer hunter2", "X-Api-Key: hunter2", "sk-hunter2hunter2hunter2",
+        "Bearer hunter2hunter2", "Authorization: Bearer hunter2", "curl -H 'Authorization: Bearer hunter2' x",
+        "X-Api-Key: hunter2", "sk-hunter2hunter2hunter2",
         "https://host/x?token=hunter2&a=1", "https://host/x?a=1&api_key=hunter2", "ghp_hunter2hunter2hunter2",
         "https://me:hunter2@host/x", "xoxb-hunter2hunter2",
     ],

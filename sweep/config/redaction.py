@@ -48,8 +48,8 @@ _SHAPE = re.compile(
     r"|gsk_\w{20,}|dop_v1_[0-9a-f]{32,}|hooks\.slack\.com/services/[\w/]+)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL,
 )  # fmt: skip
-# In the middle of a text: `export API_KEY=…`, `-H 'X-Api-Key: …'`.
-_GIVEN = re.compile(r"(?<![\w.%-])([\w-]{4,})(=|: *)([^\s\"'{}()]{6,})")
+# In the middle of a text: `export API_KEY=…`, `-H 'X-Api-Key: …'`, `Authorization: Bearer …`.
+_GIVEN = re.compile(r"(?<![\w.%-])([\w-]{4,})(=|: *)(?:(?i:Bearer|Basic|Token) +)?[^\s\"'{}()]{6,}")
 
 
 def is_secret(key: str) -> bool:

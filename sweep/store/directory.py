@@ -411,7 +411,7 @@ class Store:
         """Move a failed or damaged record out of the way; it is kept and counted."""
         path = member.path / RECORD
         if member.record is not None:
-            folder = member.path / f"{ATTEMPT}{member.record.attempt}"
+            folder = inside(self.path, member.path / f"{ATTEMPT}{member.record.attempt}")
             if (member.path / WORK).is_dir():  # what led to a failure is no state to go on from
                 atomic.move(member.path / WORK, folder / f"{WORK}-{secrets.token_hex(4)}")
             atomic.move(path, folder / RECORD)
@@ -459,7 +459,7 @@ class Store:
     def put_by(self, member: Member) -> None:
         """Move the record of an adopted run into its attempt: what was adopted has changed, and is adopted again."""
         if member.record is not None:
-            folder = member.path / f"{ATTEMPT}{member.record.attempt}"
+            folder = inside(self.path, member.path / f"{ATTEMPT}{member.record.attempt}")
             atomic.move(member.path / RECORD, folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json")
 
     def withdraw(self, made: Sequence[Path]) -> None:

@@ -197,6 +197,18 @@ def test_a_failed_record_moves_nothing_outside_its_run(tmp_path: Path) -> None:
     assert list((store.path / "members" / "seed0").glob("record.corrupt-*"))
 
 
+def test_a_failed_record_is_not_moved_through_a_link(tmp_path: Path) -> None:
+    store = sweep_of(tmp_path / "runs", lambda spec: {"failure": failure()}, seeds=[0])
+    (member,) = store.scan()
+    assert member.folder is not None
+    member.folder.rename(tmp_path / "theirs")
+    member.folder.symlink_to(tmp_path / "theirs")
+    before = sorted((tmp_path / "theirs").iterdir())
+    with pytest.raises(StoreError, match="leads out"):
+        store.set_aside(member)
+    assert sorted((tmp_path / "theirs").iterdir()) == before
+
+
 def test_a_record_names_files_beside_itself_only(finished: Store) -> None:
     path = finished.path / "members" / "seed0" / "record.json"
     resealed(path, lambda body: body["artifacts"].update({"../../../secret": {"sha256": "0" * 64, "bytes": 1}}))
