@@ -21,6 +21,7 @@ Stamps = tuple[tuple[str, int, int], ...]
 TEST_SHARE = 0.25
 IGNORED = -100  # in targets of several numbers an example: torch's own sign for one that does not count
 LOST = 1e-4  # of a feature's deviation: more of it rounding may not take
+NOISE = 4  # roundings of float64: a smaller deviation is that of a constant which was computed in several ways
 NORMALISED = ", normalised in float64"
 VAL_SHARE = 0.15  # of what is left for training
 VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
@@ -248,7 +249,7 @@ def _fold(
 
 
 def _wide(inputs: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return for which features or channels rounding to float32 takes what tells examples apart, and float64 does not.
+    """Return for which features or channels rounding to float32 takes what tells examples apart that float64 holds.
 
     Decided on all examples, so that it is a property of the data, whatever the split. A constant that was computed
     differs from itself by rounding alone, which must not be scaled up to a deviation of 1.
@@ -266,5 +267,5 @@ def _wide(inputs: NDArray[Any]) -> NDArray[np.bool_]:
             one = inputs[:, index]
             std = one.std(dtype=np.float64)
             lost = np.abs(one - one.astype(np.float32)).max()
-            found[index] = lost > LOST * std and most[index] * _DOUBLE.eps <= LOST * std
+            found[index] = lost > LOST * std and std >= NOISE * most[index] * _DOUBLE.eps
     return found

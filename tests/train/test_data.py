@@ -258,6 +258,18 @@ def test_a_large_offset_takes_nothing_from_a_column(tmp_path: Path) -> None:
         assert torch.equal(mine.inputs[:, 1], its.inputs[:, 1])
 
 
+@pytest.mark.parametrize(("offset", "scale"), [(2.0**53, 1000.0), (1e15, 1.0), (-1e18, 1e5)])
+def test_an_offset_that_strains_float64_takes_no_more_than_its_rounding(
+    tmp_path: Path, offset: float, scale: float
+) -> None:
+    """A column is never zeros while its file tells examples apart."""
+    x, y = np.random.default_rng(6).normal(size=(200, 1)) * scale, np.arange(200) % 2
+    far = load(npz(tmp_path / "far.npz", x=x + offset, y=y), "classification")
+    mine, its = x[far.train.ids.numpy(), 0], far.train.inputs[:, 0].numpy()
+    assert np.corrcoef(mine, its)[0, 1] > 0.99
+    assert its.std() == pytest.approx(1.0, abs=0.01)
+
+
 def test_whole_numbers_with_an_offset_keep_what_tells_them_apart(tmp_path: Path) -> None:
     x = 1_700_000_000 + np.random.default_rng(5).integers(0, 60, size=(200, 1))
     data = load(npz(tmp_path / "d.npz", x=x, y=np.arange(200) % 2), "classification")
