@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sweep import nursery
 from sweep.store import atomic
@@ -23,6 +24,10 @@ from sweep.worker import forked
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine must fail no property.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # A launch ends what it forked from; here the next test goes on with it, two seconds earlier.
 nursery.dismiss, end_nurseries = (lambda: None), nursery.dismiss

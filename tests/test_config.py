@@ -465,7 +465,7 @@ def test_a_nested_argument_without_end_is_refused() -> None:
 # Never an uncaught exception
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
 def test_any_bytes_give_a_config_or_a_config_error(file: Path, content: bytes) -> None:
     file.write_bytes(content)
@@ -492,7 +492,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(parts=st.lists(pieces, max_size=25))
 def test_any_yaml_like_text_gives_a_config_or_a_config_error(file: Path, parts: list[str]) -> None:
     file.write_text("".join(parts))
@@ -500,7 +500,6 @@ def test_any_yaml_like_text_gives_a_config_or_a_config_error(file: Path, parts: 
         load(file)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=30) | st.lists(pieces, max_size=8).map("".join), max_size=3))
 def test_any_overrides_give_a_config_or_a_config_error(overrides: list[str]) -> None:
     with contextlib.suppress(ConfigError):
@@ -518,7 +517,7 @@ data = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(params=st.dictionaries(texts.filter(bool), data, max_size=4), deterministic=st.booleans())
 def test_what_is_written_is_read_back(file: Path, params: dict[str, Any], deterministic: bool) -> None:
     config = load(params=params, deterministic=deterministic)

@@ -26,7 +26,7 @@ from sweep.train.params import Data
 from sweep.train.read import read, read_idx
 from sweep.words import shown
 
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=200)
 
 
 def npz(**arrays: np.ndarray) -> bytes:

@@ -254,7 +254,7 @@ def test_cases_28_32_a_log_without_end_has_a_bounded_size(nursery: Nursery, tmp_
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_as_any_file_of_a_directory_are_an_answer_or_an_expected_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
@@ -278,7 +278,7 @@ def test_any_bytes_as_any_file_of_a_directory_are_an_answer_or_an_expected_error
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_as_history_lock_checkpoint_or_predictions_end_no_reader(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
