@@ -22,7 +22,7 @@ from sweep.metrics.files import LARGEST, read_text, within
 from sweep.metrics.read import CSV, JSON, candidates
 from sweep.metrics.rows import STEPS, Row, number, settle
 from sweep.metrics.tensorboard import event_files
-from sweep.metrics.text import Backtracks
+from sweep.metrics.text import Backtracks, in_time
 from sweep.nested import flatten
 from sweep.seeds import natural
 from sweep.store import atomic
@@ -167,7 +167,10 @@ def _walk(
         if part == "**":
             if (folder / name).is_dir() and not (folder / name).is_symlink():
                 yield from _walk(folder / name, parts, known, seed)
-        elif (match := fits.fullmatch(name)) and (not rest or (folder / name).is_dir()):
+            continue
+        with in_time(part, len(name)):
+            match = fits.fullmatch(name)
+        if match and (not rest or (folder / name).is_dir()):
             yield from _walk(folder / name, rest, {**known, **match.groupdict()}, seed)
 
 

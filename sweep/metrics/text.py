@@ -25,7 +25,7 @@ _COMMA = re.compile(r",\d+(?![\d.])")
 _LONGEST = 1 << 20  # characters of one dict in Python's form
 _IN_VAIN = 2 << 20
 _CLOSING = re.compile(r"\}[ \t]*$", re.MULTILINE)
-_SECONDS = 5  # of a processor, and one more for every 2 million characters, that a pattern may take
+_SECONDS = 5  # of a processor, and one more for every 2 million characters, that a search may take
 _DECODER = json.JSONDecoder()
 
 
@@ -148,7 +148,7 @@ def matches(pattern: str, text: str) -> list[Row]:
     """
     searched, names = expand(pattern)
     rows: list[Row] = []
-    with _in_time(pattern, _SECONDS + (len(text) >> 21)):
+    with in_time(pattern, len(text)):
         found = list(searched.finditer(text))
     for match in found:
         row = {
@@ -163,16 +163,17 @@ def matches(pattern: str, text: str) -> list[Row]:
 
 
 @contextmanager
-def _in_time(pattern: str, seconds: float) -> Iterator[None]:
-    """Raises: Backtracks when this process has computed for so long. In other threads nothing limits it."""
+def in_time(pattern: str, characters: int) -> Iterator[None]:
+    """Search so many characters. Raises: Backtracks when it takes too long; in other threads nothing limits it."""
+    seconds = _SECONDS + (characters >> 21)
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def over(*_: object) -> None:
         raise Backtracks(
-            f"the search for {pattern[:200]!r} was stopped after {seconds} s", where="collect.regex",
-            hint="it can match the same text in too many ways: leave one of two nested repetitions out",
+            f"the search for {pattern[:200]!r} was stopped after {seconds} s",
+            hint="it can match the same text in too many ways: write it more exactly",
         )  # fmt: skip
 
     before = signal.signal(signal.SIGVTALRM, over)

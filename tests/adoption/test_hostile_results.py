@@ -138,6 +138,9 @@ def test_a_pattern_that_finds_no_end_is_refused(
     _put("in/seed1/m.log", "acc=" + "1" * 60)
     assert main(["adopt", LOG[0], "--metrics", "acc=(?P<acc>(?:[0-9]+)+)!", "--out", "out", "--yes"]) == 2
     assert "too many ways" in capsys.readouterr().err
+    _put(f"in/{'-' * 240}", "acc=0.5")
+    assert main(["adopt", "in/{a}-{b}-{c}-{d}-{e}-{f}-seed{seed}.log", "--out", "out", "--yes"]) == 2
+    assert "too many ways" in capsys.readouterr().err
     assert not Path("out").exists()
 
 
