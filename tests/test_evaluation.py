@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from sweep.errors import SweepError
 from sweep.metrics import samples
 from sweep.report import ensemble_figures as figures
 from sweep.report.html import page
-from sweep.store import Store, scores
+from sweep.report.worded import build
+from sweep.store import Member, Store, scores
 
 SEEDS = (3, 1, 2)
 
@@ -107,6 +109,18 @@ def test_the_report_has_a_row_with_the_intervals_over_seeds_items_and_both(
     assert found.mean.over_both is not None
     assert told["over_both"]["low"] == found.mean.over_both.low
     assert 'id="items"' in page(store)
+
+
+def test_a_report_with_items_scans_its_directory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, scan, scanned = swept(tmp_path / "a"), Store.scan, []
+
+    def counted(self: Store, **asked: bool) -> Iterator[Member]:
+        scanned.append(self)
+        return scan(self, **asked)
+
+    monkeypatch.setattr(Store, "scan", counted)
+    assert build(store).items
+    assert len(scanned) == 1
 
 
 def scored_as(folder: Path, table: dict[int, list[float]], cluster: list[int] | None = None) -> Store:

@@ -152,7 +152,7 @@ def overview(
             "the probability of improvement", lambda: tuple(improvements(scores, level=level)), ()
         ),
         progress=parts.made("the curve over tasks", lambda: tuple(over_steps()), ()),
-        items=parts.made("the scores of items", lambda: tuple(_items(store, label, level)), ()),
+        items=parts.made("the scores of items", lambda: tuple(_items(store, members, label, level)), ()),
         identical=same,
         shared=files,
         changed=changed,
@@ -169,10 +169,12 @@ def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str]
     return frames.column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
-def _items(store: Store, label: Mapping[tuple[str, str], str], level: float) -> Iterable[Scored]:
+def _items(
+    store: Store, members: Sequence[Member], label: Mapping[tuple[str, str], str], level: float
+) -> Iterable[Scored]:
     """Yield the mean of every set of items that runs saved scores of, in every variant and task."""
-    for name in evaluation.names(store):
-        for one in evaluation.items(store, name, level=level):
+    for name in evaluation.names(store, members):
+        for one in evaluation.items(store, name, level=level, members=members):
             yield Scored(
                 name, one.variant, one.task, label.get((one.task, one.variant), ""), one.mean,
                 one.planned - len(one.seeds),

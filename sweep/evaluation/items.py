@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,27 +71,30 @@ class Compared:
     needed: Needed | None
 
 
-def names(store: Store) -> list[str]:
-    """Return the names of the sets of items that runs of a directory saved, sorted."""
-    return sorted({name for member in store.scan() for name in store.scored(member)})
+def names(store: Store, members: Iterable[Member] | None = None) -> list[str]:
+    """Return the names of the sets of items that runs of a directory saved, sorted. members: as for `items`."""
+    return sorted({name for member in members or store.scan() for name in store.scored(member)})
 
 
-def items(store: Store, name: str, *, ks: Sequence[int] = (), level: float = 0.95) -> list[Items]:
+def items(
+    store: Store, name: str, *, ks: Sequence[int] = (), level: float = 0.95, members: Iterable[Member] | None = None
+) -> list[Items]:
     """Return one result per variant and task whose finished runs saved scores under this name.
 
-    ks: numbers of tries for the passes; 1 and the most that is possible unless given.
+    ks: numbers of tries for the passes; 1 and the most that is possible unless given. members: those of `store.scan()`,
+    to save scanning again.
     StatisticsError where seeds have other items, or k is more than the tries.
     """
     cells: dict[tuple[str, str], list[Member]] = {}
-    for member in store.scan():
+    for member in members or store.scan():
         cells.setdefault((member.task, member.variant), []).append(member)
     found = []
-    for (task, variant), members in sorted(cells.items()):
-        wanting = {m.seed for m in members if m.folds and m.status != "ok"}  # of an incomplete seed items are missing
-        having = [m for m in members if m.status == "ok" and store.has(m, SCORES.format(name=name))]
+    for (task, variant), its in sorted(cells.items()):
+        wanting = {m.seed for m in its if m.folds and m.status != "ok"}  # of an incomplete seed items are missing
+        having = [m for m in its if m.status == "ok" and store.has(m, SCORES.format(name=name))]
         having = [m for m in having if m.seed not in wanting]
         if having:
-            found.append(_cell(store, name, task, variant, members, having, ks, level))
+            found.append(_cell(store, name, task, variant, its, having, ks, level))
     if not found:
         known = ", ".join(names(store)) or "none"
         raise StatisticsError(f"no finished run saved scores of {name!r}", hint=f"there are: {known}")
