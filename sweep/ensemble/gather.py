@@ -18,7 +18,7 @@ PREDICTIONS = "predictions-{split}.npz"
 # Of these one is trained or chosen on; any other split in the members is a test set.
 OWN_SPLITS = frozenset({"train", "val", "test"})
 
-_kept: WeakKeyDictionary[Store, dict[tuple[Any, ...], Members]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Store, dict[tuple[Any, ...], Members | EnsembleError]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,15 @@ def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Member
     found = kept.pop(key, None)
     if found is None:
         made = [(label, store.predictions(one, split)) for label, one in runs]
-        found = stack([(label, one) for label, one in made if one is not None], split=split)
+        try:
+            found = stack([(label, one) for label, one in made if one is not None], split=split)
+        except EnsembleError as refused:  # which the next part that asks is told too
+            found = refused
     kept[key] = found
-    while len(kept) > 1 and sum(one.size for one in kept.values()) > BUDGET:
+    while len(kept) > 1 and sum(getattr(one, "size", 0) for one in kept.values()) > BUDGET:
         del kept[next(iter(kept))]
+    if isinstance(found, EnsembleError):
+        raise found
     return found
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from finished import normal, sweep_of
 from predicted import classes, saved
@@ -89,3 +90,16 @@ def test_a_store_still_follows_what_changes(tmp_path: Path, opened: Counter[str]
     assert len(list(store.scan())) == len(list(store.scan())) == 8
     assert set(opened.values()) == {2}  # the negative control
     assert len(list(Reading.of(store).scan())) == 8
+
+
+def test_predictions_that_do_not_fit_together_are_read_once_too(tmp_path: Path, opened: Counter[str]) -> None:
+    probs, targets = classes()
+
+    def outcome(spec: Any) -> dict[str, Any]:
+        ids = np.arange(len(targets)) + spec.seed  # each seed has a test set of its own
+        return {"metrics": {"test/accuracy": 0.9}, "predictions": {"test": saved(probs[0], targets, ids)}}
+
+    sweep_of(tmp_path / "d", outcome, seeds=range(3))
+    opened.clear()
+    assert main(["report", str(tmp_path / "d"), "--html", str(tmp_path / "page.html")]) == 0
+    assert set(opened.values()) == {1}
