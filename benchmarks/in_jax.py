@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
-from subject import BATCH, MODELS, recipe_of
+from subject import BATCHES, MODELS, recipe_of
 
 Layer = tuple[str, tuple[int, ...]]  # name and shape of a weight; its bias, or gain and shift, go by its name
 
@@ -27,26 +27,48 @@ def case(
     if precision == "fp32":
         jax.config.update("jax_default_matmul_precision", "highest")
     train = recipe_of(model, data, "fp32", False, 4_000).data().train
-    images, labels = jnp.asarray(train.inputs.numpy()), jnp.asarray(train.targets.numpy())
+    examples, labels = jnp.asarray(train.inputs.numpy()), jnp.asarray(train.targets.numpy())
     init, forward = PARTS[model]()
 
-    def loss(p: Any, rows: Any) -> Any:
-        logs = jax.nn.log_softmax(forward(p, images[rows]))
-        return -jnp.take_along_axis(logs, labels[rows][:, None], 1).mean()
+    def loss(p: Any, rows: Any, key: Any) -> Any:
+        logs = jax.nn.log_softmax(forward(p, examples[rows], key))
+        return -jnp.take_along_axis(logs, labels[rows][..., None], -1).mean()
+
+    def sgd(p: Any, m: Any, g: Any) -> Any:
+        m = jax.tree.map(lambda m, g, p: 0.9 * m + g + 5e-4 * p, m, g, p)
+        return jax.tree.map(lambda p, m: p - 0.05 * m, p, m), m
+
+    def adamw(p: Any, m: Any, g: Any) -> Any:
+        if model == "gpt":  # clipped by the norm of all gradients
+            norm = jnp.sqrt(sum(jnp.square(each).sum() for each in jax.tree.leaves(g)))
+            g = jax.tree.map(lambda g: g * jnp.minimum(1.0, 1.0 / (norm + 1e-6)), g)
+        first, second, t = m
+        t = t + 1
+        first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, g)
+        second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, g)
+        by, root = 1 - 0.9**t, jnp.sqrt(1 - 0.999**t)
+        p = jax.tree.map(
+            lambda p, m, v: p * (1 - 1e-5) - 1e-3 * (m / by) / (jnp.sqrt(v) / root + 1e-8), p, first, second
+        )
+        return p, (first, second, t)
+
+    update = sgd if model in MODELS else adamw
 
     def step(state: Any, rows: Any) -> Any:
-        p, m = state
-        value, g = jax.value_and_grad(loss)(p, rows)
-        m = jax.tree.map(lambda m, g, p: 0.9 * m + g + 5e-4 * p, m, g, p)
-        return (jax.tree.map(lambda p, m: p - 0.05 * m, p, m), m), value
+        p, m, key = state
+        key, own = jax.random.split(key)
+        value, g = jax.value_and_grad(loss)(p, rows, own)
+        return (*update(p, m, g), key), value
 
     @jax.jit
     def many(state: Any, rows: Any) -> Any:
         return jax.lax.scan(lambda s, r: jax.vmap(step)(s, r), state, rows)
 
-    p = jax.vmap(init)(jax.random.split(jax.random.key(0), count))
-    state = (p, jax.tree.map(jnp.zeros_like, p))
-    rows = jnp.asarray(np.random.default_rng(0).integers(0, len(labels), (steps, count, BATCH)))
+    keys = jax.random.split(jax.random.key(0), count)
+    p = jax.vmap(init)(keys)
+    zeros = jax.tree.map(jnp.zeros_like, p)
+    state = (p, zeros if model in MODELS else (zeros, zeros, jnp.zeros(count)), keys)
+    rows = jnp.asarray(np.random.default_rng(0).integers(0, len(labels), (steps, count, BATCHES[model])))
     _, losses = jax.block_until_ready(many(state, rows))
     assert float(losses[-1].mean()) < float(losses[0].mean()), "it does not learn"
     begun = time.perf_counter()
@@ -57,7 +79,7 @@ def case(
     return [{"way": f"jax {jax.__version__}", "kind": kind, "seeds": count, "ms": ms, "bits": "no", "gb": gb}]
 
 
-Parts = tuple[Callable[[Any], dict[str, Any]], Callable[[dict[str, Any], Any], Any]]
+Parts = tuple[Callable[[Any], dict[str, Any]], Callable[[dict[str, Any], Any, Any], Any]]
 
 
 def _init(layers: list[Layer]) -> Callable[[Any], dict[str, Any]]:
@@ -94,14 +116,64 @@ def _dense(p: dict[str, Any], x: Any, count: int) -> Any:
 
 
 def _mlp() -> Parts:
-    return _init([("w0", (256, 784)), ("w1", (256, 256)), ("w2", (10, 256))]), lambda p, x: _dense(p, x, 3)
+    return _init([("w0", (256, 784)), ("w1", (256, 256)), ("w2", (10, 256))]), lambda p, x, key: _dense(p, x, 3)
+
+
+def _small() -> Parts:
+    return _init([("w0", (32, 64)), ("w1", (10, 32))]), lambda p, x, key: _dense(p, x, 2)
+
+
+def _tabular() -> Parts:
+    """Batch norm keeps no running statistics: that much less work than in lanes."""
+    import jax
+    import jax.numpy as jnp
+
+    def forward(p: dict[str, Any], x: Any, key: Any) -> Any:
+        for i in range(2):
+            x = x @ p[f"w{i}"].T + p[f"w{i}/0"]
+            mean, var = x.mean(0), x.var(0)
+            x = jax.nn.relu((x - mean) * jax.lax.rsqrt(var + 1e-5) * p[f"w{i}/1"] + p[f"n{i}/0"])
+            kept = jax.random.bernoulli(jax.random.fold_in(key, i), 0.8, x.shape)
+            x = jnp.where(kept, x / 0.8, 0)
+        return x @ p["w2"].T + p["w2/0"]
+
+    return _init([("w0", (128, 40)), ("w1", (128, 128)), ("w2", (2, 128)), ("n0", (128,)), ("n1", (128,))]), forward
+
+
+def _gpt(vocabulary: int = 92, length: int = 64, width: int = 64, layers: int = 2, heads: int = 4) -> Parts:
+    import jax
+    import jax.numpy as jnp
+
+    def normed(p: dict[str, Any], name: str, x: Any) -> Any:
+        centred = x - x.mean(-1, keepdims=True)
+        return centred * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5) * p[f"{name}/1"] + p[f"{name}/0"]
+
+    def linear(p: dict[str, Any], name: str, x: Any) -> Any:
+        return x @ p[name].T + p[f"{name}/0"]
+
+    def forward(p: dict[str, Any], ids: Any, key: Any) -> Any:
+        x = p["token"][ids] + p["place"]
+        for i in range(layers):
+            mixed = linear(p, f"mix{i}", normed(p, f"before{i}", x))
+            query, key_, value = jnp.moveaxis(mixed.reshape(*ids.shape, 3, heads, width // heads), 2, 0)
+            seen = jax.nn.dot_product_attention(query, key_, value, is_causal=True).reshape(*ids.shape, width)
+            x = x + linear(p, f"out{i}", seen)
+            up = jax.nn.gelu(linear(p, f"up{i}", normed(p, f"between{i}", x)), approximate=False)
+            x = x + linear(p, f"down{i}", up)
+        return normed(p, "last", x) @ p["token"].T
+
+    layers_of: list[Layer] = [("token", (vocabulary, width)), ("place", (length, width)), ("last", (width,))]
+    for i in range(layers):
+        layers_of += [(f"mix{i}", (3 * width, width)), (f"out{i}", (width, width)), (f"before{i}", (width,))]
+        layers_of += [(f"up{i}", (4 * width, width)), (f"down{i}", (width, 4 * width)), (f"between{i}", (width,))]
+    return _init(layers_of), forward
 
 
 def _cnn() -> Parts:
     import jax
     import jax.numpy as jnp
 
-    def forward(p: dict[str, Any], x: Any) -> Any:
+    def forward(p: dict[str, Any], x: Any, key: Any) -> Any:
         for i in range(2):
             x = jax.nn.relu(_convolved(p, f"c{i}", x) + p[f"c{i}/0"][:, None, None])
             x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
@@ -135,7 +207,7 @@ def _resnet() -> Parts:
         gain, shift = p[f"{name}/1"][:, None, None], p[f"{name}/0"][:, None, None]
         return (x - mean) * jax.lax.rsqrt(var + 1e-5) * gain + shift
 
-    def forward(p: dict[str, Any], x: Any) -> Any:
+    def forward(p: dict[str, Any], x: Any, key: Any) -> Any:
         x = jax.nn.relu(normed(p, "stem", x))
         for name, width, wider, stride in _blocks():
             beside = x if width == wider else normed(p, f"{name}c", x, stride)
@@ -146,4 +218,6 @@ def _resnet() -> Parts:
     return _init(layers), forward
 
 
-PARTS: dict[str, Callable[[], Parts]] = {"mlp": _mlp, "cnn": _cnn, "resnet": _resnet}
+PARTS: dict[str, Callable[[], Parts]] = {
+    "mlp": _mlp, "cnn": _cnn, "resnet": _resnet, "small": _small, "tabular": _tabular, "gpt": _gpt,
+}  # fmt: skip

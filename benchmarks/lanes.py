@@ -1,10 +1,11 @@
 """What lanes are worth: the same recipe, data and seeds by every way to train many seeds on one GPU.
 
-    python benchmarks/lanes.py [--data FOLDER] [--models cnn,mlp,resnet] [--ways torch,vector,ray,vmap,jax] [--add]
-                               [--out benchmarks/results/lanes]
+    python benchmarks/lanes.py [--data FOLDER] [--models cnn,mlp,resnet,small,tabular,gpt] [--add]
+                               [--ways torch,vector,ray,vmap,jax] [--out benchmarks/results/lanes]
     python benchmarks/lanes.py --case price cnn 0        # what deterministic lanes cost over fast ones, in turns
 
-Every case is a process of its own. In deterministic mode, batch 128, SGD with momentum and weight decay:
+Every case is a process of its own, in deterministic mode. mlp, cnn, resnet: the built-in classifier, batch 128, SGD
+with momentum and weight decay; small, tabular, gpt: recipes such as a user writes, with AdamW (`own` in subject.py).
 
     eager      the plain loop, one seed after the other
     lanes      1, 4, 16 and 64 seeds; as they are, compiled, and with TF32; 16 in fast mode, and 16 whose batches
@@ -39,11 +40,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from subject import EPOCHS, WHOLE, lane_of, recipe_of, runs_of
+from subject import EPOCHS, MODELS, WHOLE, lane_of, recipe_of, runs_of
 
 HERE = Path(__file__).resolve()
 FASHION = "/usr/share/datasets/fashion-mnist"
-EXAMPLES = {"mlp": 60_000, "cnn": 16_000, "resnet": 13_000}  # fewer steps an epoch where they are longer
+EXAMPLES = {  # fewer steps an epoch where they are longer
+    "mlp": 60_000, "cnn": 16_000, "resnet": 13_000, "small": 16_000, "tabular": 32_000, "gpt": 0,
+}  # fmt: skip
 LANES = 1, 4, 16, 64
 SHARING = 1, 4, 8, 16
 SOME = 16  # lanes of the rows that ask one thing more
@@ -53,6 +56,7 @@ def chains(trainer: Callable[..., Iterator[Any]], recipe: Any, runs: Sequence[An
     from sweep.determinism import seeding
 
     seeding.set_threads(1)
+    seeding.fill_memory(False)
     seeding.seed_everything(runs[0].seed, deterministic=runs[0].deterministic)
     for index, _ in trainer(recipe, runs):
         runs[index].attempt.close()
@@ -63,14 +67,23 @@ def epochs_seen() -> list[tuple[float, bool | None]]:
     """Filled by every pack of this process from now on: seconds of a step of all lanes, and the form, an epoch each."""
     from sweep.train.pack import Pack
 
+    return timed_epochs(Pack)
+
+
+def timed_epochs(pack: Any) -> list[tuple[float, bool | None]]:
+    import torch
+
     seen: list[tuple[float, bool | None]] = []
-    epoch = Pack._epoch
+    epoch = pack._epoch
 
     def timed(self: Any) -> None:
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
         epoch(self)
-        seen.append((self.pace, self.form))
+        torch.cuda.synchronize()
+        seen.append(((time.perf_counter() - begun) / self.seats[0].lane.batches, getattr(self, "form", None)))
 
-    Pack._epoch = timed  # type: ignore[method-assign]
+    pack._epoch = timed
     return seen
 
 
@@ -124,18 +137,8 @@ def case_vector(model: str, data: str, precision: str, compiled: bool) -> list[d
     from sweep.train import vector
 
     short = recipe_of(model, data, precision, compiled, 2_000)
-    whole = replace(recipe_of(model, data, precision, compiled, EXAMPLES[model]), epochs=3)
-    taken: list[float] = []
-    epoch = vector.Pack._epoch
-
-    def timed(self: Any) -> None:
-        torch.cuda.synchronize()
-        begun = time.perf_counter()
-        epoch(self)
-        torch.cuda.synchronize()
-        taken.append((time.perf_counter() - begun) / self.seats[0].lane.batches)
-
-    vector.Pack._epoch = timed  # type: ignore[method-assign]
+    whole = replace(recipe_of(model, data, precision, compiled, EXAMPLES[model]), epochs=6)
+    epochs = timed_epochs(vector.Pack)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -148,12 +151,12 @@ def case_vector(model: str, data: str, precision: str, compiled: bool) -> list[d
             wanted = train(short, width, width, f"wanted {label}")
             again = train(short, count, width, f"again {label}", backwards=True)
             torch.cuda.reset_peak_memory_stats()
-            taken.clear()
+            epochs.clear()
             train(whole, count, width, f"whole {label}")
             rows.append({
                 "way": "vectorised" if count > 1 else f"vectorised, alone of {width}", "seeds": count,
                 "kind": f"{precision}{', compiled' if compiled else ''}",
-                "ms": statistics.median(taken[1:]) / count * 1e3,
+                "ms": statistics.median(pace for pace, _ in epochs[2:]) / count * 1e3,
                 "bits": "yes" if all(again[seed] == wanted[seed] for seed in again) else "NO",
                 "gb": torch.cuda.max_memory_reserved() / 2**30,
             })  # fmt: skip
@@ -263,10 +266,14 @@ def cases(models: Sequence[str], ways: Sequence[str]) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [("ceilings", "")]
     for model in models:
         found += [("torch", model, "fp32", "0"), ("torch", model, "fp32", "1")]
-        found += [("torch", model, "tf32", compiled) for compiled in ("1", "0") if model != "mlp"]
+        found += [("torch", model, "tf32", compiled) for compiled in ("1", "0")]
         found += [("vector", model, p, compiled) for p in ("fp32", "tf32") for compiled in ("0", "1")]
-        found += [("ray", model, *map(str, SHARING)), ("vmap", model, "1"), ("vmap", model, "0")]
+        if model in MODELS:
+            found += [("ray", model, *map(str, SHARING)), ("vmap", model, "1"), ("vmap", model, "0")]
         found += [("jax", model, *how) for how in (("default", "0"), ("fp32", "0"), ("fp32", "1"))]
+        found += [
+            ("jax", model, *how, "256") for how in (("default", "0"), ("fp32", "0")) if model in ("small", "tabular")
+        ]
     return [words for words in found if words[0] in (*ways, "ceilings")]
 
 
@@ -283,7 +290,7 @@ def run_case(words: Sequence[str], data: str) -> list[dict[str, Any]]:
     if what == "jax":
         import in_jax
 
-        return in_jax.case(model, data, rest[0], rest[1] == "1")
+        return in_jax.case(model, data, rest[0], rest[1] == "1", *map(int, rest[2:]))
     import rivals
 
     if what == "ray":

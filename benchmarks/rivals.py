@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from subject import BATCH, MODELS, lane_of, recipe_of
+from subject import BATCHES, MODELS, lane_of, recipe_of
 
 WARM, SECONDS = 20, 3.0  # steps before a task is ready, and how long it is then measured
 
@@ -114,7 +114,7 @@ def case_vmap(model: str, data: str, deterministic: bool, count: int = 64) -> li
             p.sub_(momentum[name], alpha=0.05)
 
     with flags("fp32"), torch.no_grad():
-        batches = torch.randint(len(train), (13, count, BATCH), device="cuda")
+        batches = torch.randint(len(train), (13, count, BATCHES[model]), device="cuda")
         for rows in batches[:3]:
             step(rows)
         torch.cuda.synchronize()

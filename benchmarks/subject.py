@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-BATCH, EPOCHS, WHOLE = 128, 3, 430  # steps of an epoch of all 55,000 examples
-MODELS: dict[str, dict[str, Any]] = {
+EPOCHS, WHOLE = 3, 430  # steps of an epoch of all 55,000 examples, in batches of 128
+BATCHES = {"mlp": 128, "cnn": 128, "resnet": 128, "small": 64, "tabular": 128, "gpt": 32}
+MODELS: dict[str, dict[str, Any]] = {  # of the built-in classifier, on Fashion-MNIST
     "mlp": {"name": "mlp", "hidden": [256, 256]},
     "cnn": {"name": "cnn", "channels": [32, 64], "hidden": [128]},
     "resnet": {"name": "resnet", "channels": [16, 32, 64], "blocks": 2},
@@ -16,16 +21,50 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def recipe_of(model: str, data: str, precision: str, compiled: bool, limit: int, epochs: int = EPOCHS) -> Any:
-    """The built-in classifier of this model on the first `limit` examples of Fashion-MNIST, in the folder `data`."""
+    """The recipe of this model: built in, on the first `limit` examples of Fashion-MNIST in the folder `data`, or one
+    such as a user writes, on data that are drawn here."""
     from sweep.target.params import bind, check_params
     from sweep.train.recipes import classifier
 
+    if model not in MODELS:
+        return replace(own(model, limit), epochs=epochs, precision=precision, compile=compiled)
     params = {
         "model": MODELS[model], "data": {"name": "idx", "folder": data, "limit": limit},
         "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
-        "epochs": epochs, "batch_size": BATCH, "precision": precision, "compile": compiled,
+        "epochs": epochs, "batch_size": BATCHES[model], "precision": precision, "compile": compiled,
     }  # fmt: skip
     return classifier(**bind(classifier, check_params(classifier, params, kind="recipe"), kind="recipe"))
+
+
+def own(model: str, limit: int) -> Any:
+    """small: an MLP 64-32-10. tabular: two layers of 128 with batch norm and dropout, of 40 columns.
+    gpt: configs/examples/gpt.py without dropout, two layers of 64, on text. All with AdamW."""
+    from torch import nn
+
+    import sweep
+
+    if model == "gpt":
+        sys.path.append(str(Path(__file__).parents[1] / "configs" / "examples"))
+        import gpt
+
+        return gpt.recipe(dropout=0.0)
+    columns, classes = (64, 10) if model == "small" else (40, 2)
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(limit, columns)).astype(np.float32)
+    y = (x @ draw.normal(size=(columns, classes))).argmax(1)
+
+    def layers(data: Any) -> nn.Module:
+        if model == "small":
+            return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        made: list[nn.Module] = []
+        for before in (40, 128):
+            made += [nn.Linear(before, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.2)]
+        return nn.Sequential(*made, nn.Linear(128, 2))
+
+    return sweep.recipe(
+        model=layers, data=sweep.data.arrays(x, y), optimizer=sweep.adamw(lr=1e-3), batch_size=BATCHES[model],
+        drop_last=True,
+    )  # fmt: skip
 
 
 def runs_of(count: int, folder: Path, label: str, deterministic: bool = True, vectorize: int = 0) -> list[Any]:
@@ -57,4 +96,4 @@ def lane_of(recipe: Any, scratch: Path, label: str) -> tuple[Any, list[Any]]:
     seeding.fill_memory(False)
     seeding.seed_everything(0, deterministic=True)
     lane = fresh(set_up(recipe, "cuda", compiled=recipe.compile), run)
-    return lane, [b.to("cuda") for b in start_epoch(lane) if len(b) == BATCH]
+    return lane, [b.to("cuda") for b in start_epoch(lane) if len(b) == recipe.batch_size]

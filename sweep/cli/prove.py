@@ -43,7 +43,8 @@ def _say(text: str) -> None:
     "--cost",
     "price",
     is_flag=True,
-    help="Instead of a proof, time fast and deterministic mode side by side, in ms per step.",
+    help="Instead of a proof, time fast and deterministic mode side by side, in ms per step, and what vectorised steps "
+    "would bring.",
 )
 @click.option(
     "--audit", "look", is_flag=True, help="Instead of a proof, look for randomness that the seed does not control."
@@ -51,7 +52,8 @@ def _say(text: str) -> None:
 @click.option(
     "--lanes",
     type=click.IntRange(1),
-    help="Instead of a proof, compare this many lanes on a GPU with runs on their own, for example 16.",
+    help="Instead of a proof, compare this many lanes on a GPU with runs on their own, for example 16. With vectorize, "
+    "compare rows with themselves in other company.",
 )
 @options.trust
 @options.answer_json
@@ -183,7 +185,7 @@ def _lanes(subject: Subject, lanes: int, as_json: bool, again: Sequence[str]) ->
     else:
         say(str(found))
         if subject.store is None and found.equal:
-            _next([*_run(again), "--lanes", str(lanes)])
+            _next([*_run(again), *(() if found.width else ("--lanes", str(lanes)))])
     return 0 if found.equal else 3
 
 

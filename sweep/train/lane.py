@@ -160,16 +160,21 @@ def rehearse(setup: Setup, run: Run) -> None:
 def start_epoch(lane: Lane) -> list[Tensor]:
     """Return the positions of every batch of this epoch, int64 on the CPU; make model and keys ready."""
     lane.model.train()
-    return list(torch.split(order_of(lane), lane.recipe.batch_size))
-
-
-def order_of(lane: Lane) -> Tensor:
-    """Return the positions of this epoch's examples in their order, int64 on the CPU; make the keys ready."""
     lane.order.set_state(lane.order_state)
+    set_key(lane)
+    return list(torch.split(draw_order(lane), lane.recipe.batch_size))
+
+
+def draw_order(lane: Lane) -> Tensor:
+    """Draw the positions of an epoch's examples in their order, int64 on the CPU, from the lane's generator."""
     permutation = torch.randperm(len(lane.data.train), generator=lane.order)
+    return permutation[: lane.batches * lane.recipe.batch_size]
+
+
+def set_key(lane: Lane) -> None:
+    """Let what augments the examples have the key of this epoch."""
     if alters(lane.recipe):
         lane.key.fill_(epoch_key(lane.run.streams["augment"], lane.epoch))
-    return permutation[: lane.batches * lane.recipe.batch_size]
 
 
 def set_rate(lane: Lane, rate: float) -> None:

@@ -8,7 +8,9 @@ few steps are compared (see `check`), and a recipe whose rows touch each other i
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,8 +37,8 @@ from sweep.train.lane import (
     begin,
     epoch_rates,
     fresh,
-    order_of,
     recipe_id,
+    set_key,
     set_up,
     start_epoch,
     tensors_of,
@@ -47,6 +49,9 @@ from sweep.train.recipe import Recipe
 
 Result = Metrics | Failure
 STEPS = 3  # of a check
+THREADS = 4  # beside a GPU
+TENSORS, FULL = 36, 1 << 23  # tensors of one kernel of torch's fused optimizers; numbers that fill a GPU in any case
+SCORES = 512**2  # of attention: more of an example and head are not kept
 OFF = "leave `vectorize` off: lanes on a GPU train any recipe"
 
 
@@ -92,20 +97,33 @@ class Seat:
     row: int
 
 
-class Masks(TorchFunctionMode):
-    """Dropout by a hash of (seed, step, layer, element) instead of a random stream, which would know the row.
+class Row(TorchFunctionMode):
+    """How a row under `vmap` computes what would otherwise know of the others, or be done row by row.
 
-    key: int64, of the seed and the step; one for each row under `vmap`.
+    Dropout is a hash of (seed, step, layer, element) instead of a random stream, which would know the row. Attention
+    and cross-entropy are products, sums and choices, which torch does for all rows at once.
+    stream, step: int64; streams are one for each row. They are mixed where something is dropped first.
     """
 
-    def __init__(self, key: Tensor) -> None:
+    def __init__(self, stream: Tensor, step: Tensor) -> None:
         super().__init__()
-        self.key, self.layer = key, 0
+        self.stream, self.step, self.layer = stream, step, 0
+        self._key: Tensor | None = None
+
+    @property
+    def key(self) -> Tensor:
+        if self._key is None:
+            self._key = hashed(self.stream ^ hashed(self.step))
+        return self._key
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
+        if func is F.cross_entropy:
+            return _cross_entropy(*args, **kwargs)
+        if func is Tensor.unflatten:  # within a mode torch's compiler cannot follow the method, which calls its super
+            return torch.unflatten(*args, **kwargs)
         if func in _DROPOUTS:
             return self._drop(_DROPOUTS[func], *args, **kwargs)
         return func(*args, **kwargs)
@@ -128,8 +146,11 @@ class Masks(TorchFunctionMode):
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> Tensor:  # fmt: skip
-        """Attend as it is defined, where weights are dropped: the fused kernels draw their own masks."""
-        if not dropout_p:
+        """Attend as it is defined: torch has no fused kernel for many rows, and those that it has draw their own masks.
+
+        Where nothing is dropped and the scores would fill much memory, torch's kernels do a row after the other.
+        """
+        if not dropout_p and query.shape[-2] * key.shape[-2] > SCORES:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
             )
@@ -152,6 +173,18 @@ _DROPOUTS: dict[Any, int | None] = {
 }  # fmt: skip
 
 
+def _cross_entropy(input: Tensor, target: Tensor, *rest: Any, **more: Any) -> Tensor:
+    """Return the mean of a batch without a gather, whose gradient would be a scatter; other forms as torch has them."""
+    ignored, reduction = more.get("ignore_index", -100), more.get("reduction", "mean")
+    plain = not rest and more.keys() <= {"ignore_index", "reduction"} and reduction == "mean"
+    if not plain or target.is_floating_point() or input.dim() < 2:
+        return F.cross_entropy(input, target, *rest, **more)
+    classes = torch.arange(input.shape[1], device=input.device).view(-1, *(1 for _ in input.shape[2:]))
+    chosen = torch.where(target.unsqueeze(1) == classes, input.log_softmax(1), 0.0)
+    counted: Tensor = target != ignored
+    return -chosen.sum() / counted.sum()
+
+
 def hashed(z: Tensor) -> Tensor:
     """Return 32 well-mixed bits of an int64, by the best two-round hash of Wellons's search (2018), bias 0.11.
 
@@ -168,7 +201,8 @@ class Stack:
 
     parameters, buffers: by name, (W, ...). Rows beyond the lanes repeat the first. copies: of both, on the CPU, where
     weights are digested and saved; on a CPU they are the stacked tensors themselves.
-    loss_sum: float64 (W,). keys: of augmentation, streams: of dropout, int64 (W,). step: int64, of the whole run.
+    loss_sum: float64 (W,). keys: of augmentation, streams: of dropout, int64 (W,).
+    plan: the epoch, in which each step counts on to the next by itself.
     """
 
     def __init__(self, lanes: Sequence[Lane], width: int) -> None:
@@ -178,9 +212,11 @@ class Stack:
         self.base = copy.deepcopy(first.model)
         held = [dict(tensors_of(lane.model)) for lane in lanes]
         stacked = {name: self._stacked([each[name] for each in held]) for name in held[0]}
-        self.parameters = {name: stacked[name].requires_grad_() for name, _ in first.model.named_parameters()}
+        self.parameters = {name: stacked[name] for name, _ in first.model.named_parameters()}
         self.buffers = {name: stacked[name] for name, _ in first.model.named_buffers()}
         self.copies = {name: tensor.detach().cpu() for name, tensor in stacked.items()}
+        if self.device == "cuda":
+            self.copies = {name: tensor.pin_memory() for name, tensor in self.copies.items()}
         for row, each in enumerate(held):
             for name, tensor in each.items():
                 tensor.data = self.copies[name][row]
@@ -190,33 +226,55 @@ class Stack:
             lane.key, lane.loss_sum = self.keys[row], lane.loss_sum.cpu()
         streams = [lane.run.streams["dropout"] for lane in lanes]
         self.streams = torch.tensor([*streams, *streams[:1] * (width - len(lanes))], device=self.device)
-        self.step = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.plan = Plan(width, first)
         self.lr = torch.zeros((), device=self.device) if self.device == "cuda" else None
-        leaves: list[Any] = list(self.parameters.values())
-        self.optimizer = self.recipe.optimizer(leaves, self.recipe.lr if self.lr is None else self.lr)
-        self._take_optimizers()
-        self.gradients = vmap(grad_and_value(self._loss, has_aux=True), randomness="error")
-        if self.recipe.compile:
-            self.gradients = torch.compile(self.gradients, dynamic=False)
+        self.gradients = vmap(grad_and_value(self._loss, has_aux=True), (0, 0, 0, 0, 0, None), randomness="error")
+        self.pieces = self._pieces()
+        self.optimizer = self._optimizer()
+        self.set_rate(self.recipe.lr)
+        self.compute = torch.compile(self._compute, dynamic=False) if self.recipe.compile else self._compute
         self.run = forward(self.recipe.precision, self.device)
 
     def _stacked(self, tensors: Sequence[Tensor]) -> Tensor:
         rows = [tensor.detach() for tensor in tensors]
         return torch.stack([*rows, *rows[:1] * (self.width - len(rows))])
 
-    def _take_optimizers(self) -> None:
-        """Stack what the lanes' optimizers know, where they came from a checkpoint."""
-        own_of = zip(*(lane.parameters for lane in self.lanes), strict=True)
-        for leaf, own in zip(self.parameters.values(), own_of, strict=True):
-            states = [lane.optimizer.state.get(p, {}) for lane, p in zip(self.lanes, own, strict=True)]
+    def _pieces(self) -> dict[str, Sequence[Tensor]]:
+        """Return the parameters as the optimizer gets them, on a GPU cut into some rows each.
+
+        A fused kernel gives a small part of the device to each tensor: what is small in all would fill little of it.
+        """
+        total = sum(leaf.numel() for leaf in self.parameters.values())
+        wanted = max(TENSORS, min(4 * TENSORS, total // 8192)) if self.device == "cuda" and total < FULL else 0
+        found: dict[str, Sequence[Tensor]] = {}
+        for name, leaf in self.parameters.items():
+            count = max(1, min(self.width, wanted * leaf.numel() // total))
+            found[name] = torch.split(leaf, -(-self.width // count))
+        return found
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """Return an optimizer of all pieces, in the groups of a lane's own, which may depend on its parameters' shapes.
+
+        Where the lanes came from a checkpoint, it knows what theirs know.
+        """
+        pieces = [piece for each in self.pieces.values() for piece in each]
+        made = self.recipe.optimizer(pieces, self.recipe.lr if self.lr is None else self.lr)  # type: ignore[arg-type]
+        of = dict(zip(map(id, self.lanes[0].parameters), self.pieces.values(), strict=True))
+        made.param_groups = [
+            {**group, "params": [piece for each in group["params"] for piece in of[id(each)]]}
+            for group in self.lanes[0].optimizer.param_groups
+        ]
+        for position, held in enumerate(self.pieces.values()):
+            states = [lane.optimizer.state.get(lane.parameters[position], {}) for lane in self.lanes]
+            own = self.lanes[0].parameters[position]
             if not states[0]:
                 continue
-            self.optimizer.state[leaf] = {
-                key: self._stacked([state[key] for state in states])
-                if isinstance(value, Tensor) and value.shape == own[0].shape and value.dim()
-                else copy.deepcopy(value)
-                for key, value in states[0].items()
-            }
+            for key, value in states[0].items():
+                alike = isinstance(value, Tensor) and value.shape == own.shape and key != "step"
+                rows = torch.split(self._stacked([state[key] for state in states]), len(held[0])) if alike else ()
+                for i, piece in enumerate(held):
+                    made.state[piece][key] = rows[i].contiguous() if alike else copy.deepcopy(value)
+        return made
 
     @torch.no_grad()
     def show(self) -> None:
@@ -230,10 +288,11 @@ class Stack:
         sums = self.loss_sum.cpu()
         for row, lane in enumerate(self.lanes):
             lane.loss_sum.copy_(sums[row])
-            for leaf, own in zip(self.parameters.values(), lane.parameters, strict=True):
+            for held, own in zip(self.pieces.values(), lane.parameters, strict=True):
+                piece, at = held[row // len(held[0])], row % len(held[0])
                 lane.optimizer.state[own] = {
-                    key: value[row] if isinstance(value, Tensor) and value.shape == leaf.shape else value
-                    for key, value in self.optimizer.state.get(leaf, {}).items()
+                    key: value[at] if isinstance(value, Tensor) and value.shape == piece.shape else value
+                    for key, value in self.optimizer.state.get(piece, {}).items()
                 }
 
     def release(self, row: int) -> None:
@@ -242,10 +301,11 @@ class Stack:
             tensor.data = tensor.detach().clone().to(self.device)
 
     def _loss(
-        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor, key: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor,
+        stream: Tensor, step: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
         held = {name: buffer.clone() for name, buffer in buffers.items()}
-        with Masks(key):
+        with Row(stream, step):
             return self.lanes[0].objective(self._model(parameters, held), inputs, targets), held
 
     def _model(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Any:
@@ -260,29 +320,52 @@ class Stack:
         keys = example_keys(self.keys[:, None], ids)
         return vmap(partial(altered, self.recipe), randomness="error")(inputs, targets, keys)
 
-    def update(self, inputs: Tensor, targets: Tensor) -> None:
-        """Do the step of all rows: gradients, optimizer, running loss; reads nothing back from the device."""
+    def step(self, size: int, brought: tuple[Tensor, Tensor] | None = None) -> None:
+        """Do the step that the plan holds next, of this batch size, for all rows; reads nothing back from the device.
+
+        brought: its batch, where a loader has it.
+        """
         self.base.train()
-        keys = hashed(self.streams ^ hashed(self.step))
-        leaves = {name: leaf.detach() for name, leaf in self.parameters.items()}
-        gradients, (losses, held) = self.gradients(leaves, self.buffers, inputs, targets, keys)
+        gradients = self.compute(
+            self.parameters, self.buffers, self.plan.batches(size), self.plan.position, self.plan.rates, brought,
+            self.plan.before, self.streams, self.loss_sum, self.lr,
+        )  # fmt: skip
+        for name, pieces in self.pieces.items():
+            rows = torch.split(gradients[name], len(pieces[0])) if len(pieces) > 1 else (gradients[name],)
+            for piece, each in zip(pieces, rows, strict=True):
+                piece.grad = each
+        self.optimizer.step()
+        for piece in (piece for pieces in self.pieces.values() for piece in pieces):
+            piece.grad = None
+
+    def _compute(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batches: Tensor, position: Tensor,
+        rates: Tensor, brought: tuple[Tensor, Tensor] | None, before: Tensor, streams: Tensor, loss_sum: Tensor,
+        lr: Tensor | None,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Return the gradients for the optimizer; set its rate and the buffers, add the loss, and count the step.
+
+        All that it touches is an argument, so that one compiled form serves every pack.
+        """
+        if lr is not None:
+            lr.copy_(rates.index_select(0, position).view(()))
+        if brought is None:
+            brought = self.gather(batches[:, 0] if batches.shape[1] == 1 else batches.index_select(1, position)[:, 0])
+        gradients: dict[str, Tensor]
+        gradients, (losses, held) = self.gradients(parameters, buffers, *brought, streams, before + position[0])
         if self.recipe.gradients is not None:
             changed = vmap(self.recipe.gradients, randomness="error")(list(gradients.values()))
             gradients = dict(zip(gradients, changed, strict=True))
-        for name, leaf in self.parameters.items():
-            leaf.grad = gradients[name]
-        self.optimizer.step()
-        for leaf in self.parameters.values():
-            leaf.grad = None
-        for name, buffer in self.buffers.items():
+        loss_sum.add_(losses, alpha=brought[1].shape[1])
+        position.add_(1)
+        for name, buffer in buffers.items():
             buffer.copy_(held[name])
-        self.loss_sum.add_(losses.detach(), alpha=targets.shape[1])
-        self.step.add_(1)
+        return gradients
 
-    def set_rate(self, rate: float | Tensor) -> None:
+    def set_rate(self, rate: float) -> None:
         """Let the optimizer's next step have this learning rate."""
         if self.lr is not None:
-            self.lr.copy_(rate) if isinstance(rate, Tensor) else self.lr.fill_(rate)
+            self.lr.fill_(rate)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr if self.lr is not None else rate
 
@@ -293,102 +376,185 @@ class Stack:
         # Rows of a sum that are no multiple of 16 bytes long begin at unlike places of the kernel's loads.
         even = len(split) - len(split) % 4
         sizes = [min(BATCH, even - at) for at in range(0, even, BATCH)] + [len(split) - even] * (len(split) > even)
-        leaves = {name: leaf.detach() for name, leaf in self.parameters.items()}
 
         def outputs(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
             return self.run(self._model(parameters, buffers), inputs)
 
         found = []
         for inputs, targets in zip(torch.split(split.inputs, sizes), torch.split(split.targets, sizes), strict=True):
-            out = vmap(outputs, (0, 0, None))(leaves, self.buffers, inputs.to(self.device))
+            out = vmap(outputs, (0, 0, None))(self.parameters, self.buffers, inputs.to(self.device))
             found.append(vmap(partial(sums_of, self.lanes[0]), (0, None))(out, targets))
         return torch.stack(found).sum(0)
 
 
+class Plan:
+    """An epoch, in tensors that keep their place: graphs of steps read it.
+
+    orders: int64 (W, examples). rates: float32 (steps,). position: int64 (1,), the step of the epoch that comes next.
+    before: int64, the steps of the epochs before.
+    """
+
+    def __init__(self, width: int, lane: Lane) -> None:
+        self.batch_size = lane.recipe.batch_size
+        examples = min(len(lane.data.train), lane.batches * self.batch_size)
+        self.whole = examples // self.batch_size
+        self.orders = torch.zeros((width, examples), dtype=torch.int64, device=lane.device)
+        self.rates = torch.empty(lane.batches, device=lane.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=lane.device)
+        self.before = torch.zeros((), dtype=torch.int64, device=lane.device)
+
+    def begin(self, lane: Lane, orders: Tensor, rates: Sequence[float]) -> None:
+        """Lay down the epoch of a lane, to go on where it stands."""
+        self.orders.copy_(orders, non_blocking=True)
+        self.rates.copy_(torch.tensor(rates))
+        self.position.fill_(lane.offset)
+        self.before.fill_((lane.epoch - 1) * lane.batches)
+
+    def batches(self, size: int) -> Tensor:
+        """Return int64 (W, batches, size): all whole batches, or the last and smaller one."""
+        at = self.whole * self.batch_size
+        kept = self.orders[:, :at] if size == self.batch_size else self.orders[:, at:]
+        return kept.view(len(kept), -1, size)
+
+
 @dataclass
 class Pack:
-    """Lanes at the same point of training, stepped together until each has ended."""
+    """Lanes at the same point of training, stepped together until each has ended.
+
+    graphs: by how many steps of which batch size; None: such a step was done, and no graph of it is there yet.
+    places: of brought batches, by size. ahead: what `_drawn` returned for the epoch that comes next.
+    """
 
     seats: list[Seat]
     stack: Stack
     feed: Feed | None = None
-    graphs: dict[int, Any] = field(default_factory=dict)  # by batch size: what a step of it reads, and its graph
+    graphs: dict[tuple[int, int], torch.cuda.CUDAGraph | None] = field(default_factory=dict)
+    places: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     throttle: Throttle = field(default_factory=Throttle)
+    threads: ThreadPoolExecutor = field(init=False)
+    ahead: tuple[Tensor, dict[int, Future[Tensor]]] | None = None
 
     def results(self) -> Iterator[tuple[int, Result]]:
         """Train until every lane has ended; yields a lane's result as soon as it has one.
 
         Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
         """
-        while self.seats:
-            self._epoch()
-            yield from self._end_epoch()
-            due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
-            if any(due):
-                self.save()
+        with ThreadPoolExecutor(THREADS if self.stack.device == "cuda" else 1) as self.threads:
+            while self.seats:
+                self._epoch()
+                yield from self._end_epoch()
+                due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
+                if any(due):
+                    self.save()
 
     def _epoch(self) -> None:
         stack, first = self.stack, self.seats[0].lane
-        start, size = first.offset, first.recipe.batch_size
-        rates = epoch_rates(first)
-        orders = order_of(first).repeat(stack.width, 1)
-        for seat in self.seats:
-            orders[seat.row] = order_of(seat.lane)
-            if first.epoch == 1 and start == 0:
-                say_first_batch(seat.lane, orders[seat.row, :size])
-        stack.step.fill_((first.epoch - 1) * first.batches + start)
-        on_device = torch.tensor(rates, dtype=torch.float32).to(first.device)
-        steps = torch.split(orders if self.feed is not None else orders.to(first.device), size, dim=1)
-        fed = iter(()) if self.feed is None else self._fed(self.feed, first, steps[start:])
-        done = first.seen
-        for position in range(start, len(steps)):
-            stack.set_rate(on_device[position] if stack.lr is not None else rates[position])
-            batch = (steps[position],) if self.feed is None else next(fed)
-            self._step(batch)
-            done += steps[position].shape[1]
-            if len(self.seats) > 1 and position % LOOK and position != len(steps) - 1:
+        start, size, steps = first.offset, first.recipe.batch_size, first.batches
+        rates, orders = epoch_rates(first), self._orders()
+        for seat in self.seats if first.epoch == 1 and start == 0 else ():
+            say_first_batch(seat.lane, orders[seat.row, :size])
+        stack.plan.begin(first, orders, rates)
+        if first.device == "cuda" and first.epoch < first.recipe.epochs:
+            self.ahead = self._drawn()  # while the device works
+        batches = torch.split(orders, size, dim=1)
+        fed = iter(()) if self.feed is None else self._fed(self.feed, first, batches[start:])
+        position = start
+        while position < steps:
+            count = self._act(position, batches[position].shape[1], rates[position], fed)
+            position += count
+            first.seen += count * batches[position - 1].shape[1]
+            if position % LOOK and position < steps:
                 continue
             for seat in self.seats:
-                seat.lane.offset, seat.lane.rate, seat.lane.seen = position + 1, rates[position], done
+                seat.lane.offset, seat.lane.rate, seat.lane.seen = position, rates[position - 1], first.seen
             if first.device == "cuda":
                 self.throttle.look()
             if first.run.checkpoint_due(epoch_end=False):
                 self.save()
+        if self.ahead is not None:
+            wait(self.ahead[1].values())
 
-    def _fed(self, feed: Feed, first: Lane, steps: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _act(self, position: int, size: int, rate: float, fed: Iterator[tuple[Tensor, Tensor]]) -> int:
+        """Do the step at a position, on a GPU several at once where they follow one another; returns how many."""
+        stack = self.stack
+        brought = None if self.feed is None else next(fed)
+        if stack.device == "cpu":
+            stack.set_rate(rate)
+            stack.step(size, brought)
+            return 1
+        if brought is not None:
+            place = self.places.setdefault(size, (brought[0].clone(), brought[1].clone()))
+            for mine, given in zip(place, brought, strict=True):
+                mine.copy_(given)
+            brought = place
+        aligned = position % LOOK == 0 and position + LOOK <= stack.plan.whole
+        count = LOOK if aligned and brought is None and (1, size) in self.graphs else 1
+        self._replay(count, size, brought)
+        return count
+
+    def _fed(self, feed: Feed, first: Lane, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         streams = [lane.run.streams["augment"] for lane in self.stack.lanes]
         streams += streams[:1] * (self.stack.width - len(streams))
-        for inputs, targets in feed.batches(first.epoch, streams, steps):
+        for inputs, targets in feed.batches(first.epoch, streams, batches):
             yield inputs.to(first.device, non_blocking=True), targets.to(first.device, non_blocking=True)
 
-    def _step(self, batch: tuple[Tensor, ...]) -> None:
-        """Do the step of a batch: on a GPU the second of each size is captured, and replayed from then on."""
-        stack = self.stack
-
-        def act(*what: Tensor) -> None:
-            stack.update(*(stack.gather(*what) if self.feed is None else what))
-
-        size = batch[0].shape[1]
-        if stack.device == "cpu":
-            act(*batch)
-        elif size not in self.graphs:
-            self.graphs[size] = tuple(each.clone() for each in batch), None
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    def _replay(self, count: int, size: int, brought: tuple[Tensor, Tensor] | None) -> None:
+        """Do steps of a batch size: the first as it is, which readies what a capture cannot, all others as graphs."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        key = count, size
+        if count == 1 and key not in self.graphs:
+            self.graphs[key] = None
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # cuBLAS's memory has to be there before the capture
-                act(*self.graphs[size][0])
+            with torch.cuda.stream(stream):
+                self.stack.step(size, brought)
             torch.cuda.current_stream().wait_stream(stream)
-        else:
-            static, graph = self.graphs[size]
-            for mine, given in zip(static, batch, strict=True):
-                mine.copy_(given)
-            if graph is None:
-                stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-                stream.wait_stream(torch.cuda.current_stream())
-                graph = capture(stream, [torch.Generator("cuda")], lambda: act(*static))  # draws nothing
-                torch.cuda.current_stream().wait_stream(stream)
-                self.graphs[size] = static, graph
-            graph.replay()
+            return
+        graph = self.graphs.get(key)
+        if graph is None:
+
+            def body() -> None:
+                for _ in range(count):
+                    self.stack.step(size, brought)
+
+            kept = next((each.pool() for each in self.graphs.values() if each is not None), None)
+            graph = capture(stream, [torch.Generator("cuda")], body, kept)  # a step draws from no generator
+            torch.cuda.current_stream().wait_stream(stream)
+            self.graphs[key] = graph
+        graph.replay()
+
+    def _orders(self) -> Tensor:
+        """Return each row's order of this epoch, and leave every lane's generator and key as it has them.
+
+        A row without a lane has the order of another.
+        """
+        first = self.seats[0]
+        for seat in self.seats:
+            seat.lane.order.set_state(seat.lane.order_state)
+        orders, states = self.ahead or self._drawn()
+        self.ahead = None
+        for seat in self.seats:
+            seat.lane.order.set_state(states[seat.row].result())
+            set_key(seat.lane)
+        for row in set(range(self.stack.width)) - {seat.row for seat in self.seats}:
+            orders[row] = orders[first.row]
+        return orders[:, : self.stack.plan.orders.shape[1]]
+
+    def _drawn(self) -> tuple[Tensor, dict[int, Future[Tensor]]]:
+        """Return what the lanes' generators draw next, int64 (W, examples) on the CPU, and their states after it.
+
+        The generators are left where they were. Both are there once the states are.
+        """
+        count, cuda = len(self.stack.data.train), self.stack.device == "cuda"
+        made = torch.empty((self.stack.width, count), dtype=torch.int64, pin_memory=cuda)
+
+        def draw(seat: Seat) -> Tensor:
+            before = seat.lane.order.get_state()
+            torch.randperm(count, generator=seat.lane.order, out=made[seat.row])
+            after = seat.lane.order.get_state()
+            seat.lane.order.set_state(before)
+            return after
+
+        return made, {seat.row: self.threads.submit(draw, seat) for seat in self.seats}
 
     def _end_epoch(self) -> Iterator[tuple[int, Result]]:
         """Measure all rows, read them at once, and let go of the lanes that have ended: their rows go on idle."""
@@ -396,9 +562,12 @@ class Pack:
         sums = torch.cat([stack.loss_sum[:, None], stack.validation_sums(stack.data.val)], 1).tolist()
         stack.loss_sum.zero_()
         stack.show()
-        for seat in list(self.seats):
+        # Threads gain where most of the time is hashing; a CPU's are counted, and have other work.
+        apart = stack.device == "cuda" and sum(leaf.numel() for leaf in stack.parameters.values()) > 1 << 22
+        turned = (self.threads.map if apart else map)(lambda seat: guarded(turn, seat.lane, sums[seat.row]), self.seats)
+        ended = list(zip(self.seats, turned, strict=True))
+        for seat, failure in ended:
             lane = seat.lane
-            failure = guarded(turn, lane, sums[seat.row])
             if failure is None and not lane.over:
                 continue
             self.seats.remove(seat)
@@ -409,6 +578,39 @@ class Pack:
         """Save a checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
         self.stack.give()
         save_all((seat.lane, nullcontext()) for seat in self.seats)
+
+
+def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
+    """Return the seconds of a step of this width, measured over throwaway lanes on the data of the recipe.
+
+    Raises: SweepError for a recipe that cannot be vectorised, or whose batches come from the host.
+    """
+    setup = set_up(recipe, run.device, compiled=False)
+    if setup.feed is not None:
+        raise SweepError("its batches come from the host", where="vectorize")
+    with flags(recipe.precision):
+        check(setup, replace(run, spec=replace(run.spec, vectorize=width)))
+        lanes = [fresh(setup, _other(run, row)) for row in range(width)]
+        pack = Pack([Seat(row, lane, row) for row, lane in enumerate(lanes)], Stack(lanes, width))
+        plan, size = pack.stack.plan, min(recipe.batch_size, len(setup.data.train))
+        with ThreadPoolExecutor(1) as pack.threads:
+            plan.begin(lanes[0], pack._orders(), epoch_rates(lanes[0]))
+        done, counted, begun = 0, 0, time.perf_counter()
+        while counted < LOOK or time.perf_counter() - begun < seconds:
+            if done % max(1, plan.whole) == 0:
+                plan.position.zero_()
+            done += pack._act(done % max(1, plan.whole), size, recipe.lr, iter(()))
+            if done >= 3 * LOOK and not counted:  # what is compiled or captured is there now
+                settle(run.device)
+                counted, begun = done, time.perf_counter()
+        settle(run.device)
+        return (time.perf_counter() - begun) / (done - counted)
+
+
+def settle(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 _CHECKED: set[str] = set()  # recipes by their specs: a process often trains pack after pack of one
@@ -454,20 +656,24 @@ def _compare(setup: Setup, run: Run) -> None:
             for leaf in () if poisoned is None else stack.parameters.values():
                 leaf[poisoned] = float("nan")
         stack.optimizer.state.clear()
-        stack.step.zero_()
         stack.set_rate(recipe.lr)
+        stack.plan.rates.fill_(recipe.lr)
         for at, size in enumerate([sizes[0]] * STEPS + sizes[1:]):
             batch = (torch.arange(size) + order[:, None] * 7 + at * size) % total
+            stack.plan.position.zero_()
+            stack.plan.before.fill_(at)
+            stack.plan.batches(size)[:, 0] = batch.to(run.device)
+            brought = None
             if data.train.inputs.device.type != run.device:  # a loader would bring them
-                inputs = data.train.inputs[batch].to(run.device)
-                stack.update(inputs, data.train.targets[batch.to(data.train.targets.device)])
-            else:
-                stack.update(*stack.gather(batch.to(run.device)))
+                targets = data.train.targets[batch.to(data.train.targets.device)]
+                brought = data.train.inputs[batch].to(run.device), targets
+            stack.step(size, brought)
         found = {name: tensor.detach().clone() for name, tensor in _tensors(stack).items()}
-        for leaf, name in zip(stack.parameters.values(), stack.parameters, strict=True):
-            for key, value in stack.optimizer.state[leaf].items():
-                if isinstance(value, Tensor) and value.shape == leaf.shape:
-                    found[f"{key} of {name}"] = value.clone()
+        for name, pieces in stack.pieces.items():
+            for key, value in stack.optimizer.state[pieces[0]].items():
+                if isinstance(value, Tensor) and value.shape == pieces[0].shape:
+                    rows = torch.cat([stack.optimizer.state[piece][key] for piece in pieces])
+                    found[f"{key} of {name}"] = rows
         return {**found, "the sums over val": stack.validation_sums(data.val)}
 
     wanted = after(rows)

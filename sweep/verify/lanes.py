@@ -1,4 +1,7 @@
-"""Every lane of a pack against the plain loop with the same seed, digest by digest."""
+"""Every lane of a pack against the same seed elsewhere, digest by digest.
+
+Lanes have to agree with the plain loop; rows of a vectorised pack with other rows, in other company and alone.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,17 @@ from sweep.worker.train import attempted
 
 @dataclass(frozen=True)
 class LaneProof:
-    """The result of comparing a pack with solo runs.
+    """The result of comparing a pack with the same seeds elsewhere.
 
-    lanes: of how many seeds, links: digests compared; differ: seed -> the first link that is not its solo run's.
-    note: why there was no pack, or "".
+    lanes: of how many seeds, links: digests compared; differ: seed -> the first link that is not the same there.
+    note: why there was no pack, or "". width: of vectorised steps; 0: lanes were compared with solo runs.
     """
 
     lanes: int = 0
     links: int = 0
     differ: Mapping[int, str] | None = None
     note: str = ""
+    width: int = 0
 
     @property
     def equal(self) -> bool:
@@ -40,35 +44,50 @@ class LaneProof:
     def __str__(self) -> str:
         if self.note:
             return f"no lanes: {self.note}"
+        what = f"rows of vectorize={self.width}" if self.width else "lanes"
+        where = "themselves in other company and alone" if self.width else "their solo runs"
         if self.differ:
             named = "; ".join(f"seed {seed} first at {link}" for seed, link in list(self.differ.items())[:5])
-            return f"lanes DIFFER from solo runs: {len(self.differ)} of {self.lanes} ({named})"
-        return f"lanes: {self.lanes} of {self.lanes} equal to their solo runs ({plural(self.links, 'digest')} compared)"
+            return f"{what} DIFFER from {where}: {len(self.differ)} of {self.lanes} ({named})"
+        compared = f"{plural(self.links, 'digest')} compared"
+        return f"{what}: {self.lanes} of {self.lanes} equal to {where} ({compared})"
 
 
 def compare_lanes(spec: RunSpec, count: int) -> LaneProof:
-    """Train `count` seeds from the spec's on as one pack, then each by the plain loop, and compare.
+    """Train `count` seeds from the spec's on as one pack, then elsewhere, and compare.
 
-    Nothing is recorded. Raises: ConfigError when the spec is not of a recipe on a GPU in deterministic mode;
-    SweepError when a run fails.
+    Lanes are trained again by the plain loop; vectorised rows in the reverse order among as many other seeds, and the
+    first of them alone. Nothing is recorded.
+    Raises: ConfigError when the spec is not of a recipe, on a GPU or vectorised, in deterministic mode; SweepError when
+    a run fails.
     """
-    if spec.target.kind != "recipe" or spec.device != "cuda":
-        raise ConfigError("only recipes on a GPU are packed into lanes", where="--lanes", hint="device: cuda")
+    if spec.target.kind != "recipe" or not (spec.device == "cuda" or spec.vectorize):
+        raise ConfigError(
+            "only recipes on a GPU, or with vectorize, share a pack", where="--lanes",
+            hint="device=cuda, or vectorize=16",
+        )  # fmt: skip
     if not spec.deterministic:
         raise ConfigError("fast mode promises no equal bits", where="--lanes", hint="add --deterministic")
-    specs = [
-        replace(spec, seed=seed, streams={name: stream_seed(seed, name) for name in spec.streams})
-        for seed in range(spec.seed, spec.seed + count)
-    ]
+    seeds = range(spec.seed, spec.seed + 2 * count)
+    every = [replace(spec, seed=s, streams={name: stream_seed(s, name) for name in spec.streams}) for s in seeds]
+    specs, others = every[:count], every[count:]
     with tempfile.TemporaryDirectory() as scratch, seeding.restored():
-        packed = _trained(specs, Path(scratch) / "lanes", plain=False)
+        folder = Path(scratch)
+        packed = _trained(specs, folder / "lanes", plain=False)
         note = next((note for run in packed for note in run.notes if note.startswith(ALONE)), "")
         if note:
             return LaneProof(note=note)
-        solo = _trained(specs, Path(scratch) / "solo", plain=True)
-    found = {a.seed: first_difference(a.chain, b.chain) for a, b in zip(packed, solo, strict=True)}
+        if spec.vectorize:
+            mixed = [each for pair in zip(others, reversed(specs), strict=True) for each in pair]
+            again = _trained(mixed, folder / "mixed", plain=False)
+            again += _trained(specs[:1], folder / "alone", plain=False)
+        else:
+            again = _trained(specs, folder / "solo", plain=True)
+    chains = {run.seed: run.chain for run in packed}
+    compared = [run for run in again if run.seed in chains]
+    found = {run.seed: first_difference(chains[run.seed], run.chain) for run in reversed(compared)}
     differ = {seed: difference.link for seed, difference in found.items() if difference is not None}
-    return LaneProof(len(packed), sum(len(run.chain) for run in packed), differ)
+    return LaneProof(len(packed), sum(len(run.chain) for run in compared), differ, width=spec.vectorize)
 
 
 def _trained(specs: Sequence[RunSpec], folder: Path, *, plain: bool) -> list[Run]:

@@ -169,7 +169,7 @@ def test_dropout_masks_have_their_rate_and_differ_by_seed_step_and_layer() -> No
     inputs = torch.ones(1000, 20)
 
     def dropped(key: int, layers: int = 1) -> Tensor:
-        with vector.Masks(torch.tensor(key)):
+        with vector.Row(torch.tensor(key), torch.tensor(0)):
             out = [nn.functional.dropout(inputs, 0.3) for _ in range(layers)]
         return out[-1]
 
@@ -180,7 +180,7 @@ def test_dropout_masks_have_their_rate_and_differ_by_seed_step_and_layer() -> No
     for other in (dropped(2), dropped(1, 2)):
         same = float(((first == 0) == (other == 0)).float().mean())
         assert same == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
-    with vector.Masks(torch.tensor(1)):
+    with vector.Row(torch.tensor(1), torch.tensor(0)):
         channels = nn.functional.dropout2d(torch.ones(50, 40, 3, 3), 0.5)
         assert torch.equal(nn.functional.dropout(inputs, 0.3, training=False), inputs)
     assert set(channels.flatten(2).sum(2).unique().tolist()) == {0.0, 18.0}
@@ -188,11 +188,55 @@ def test_dropout_masks_have_their_rate_and_differ_by_seed_step_and_layer() -> No
 
 def test_vectorised_attention_is_attention(tmp_path: Path) -> None:
     query, key, value = torch.randn(3, 2, 4, 5, 8).unbind(0)
-    with vector.Masks(torch.tensor(1)) as masks:
+    with vector.Row(torch.tensor(1), torch.tensor(0)) as masks:
         masks._drop = lambda kept, weights, p: weights  # type: ignore[method-assign,assignment]
         found = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=0.1, is_causal=True)
     wanted = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
     assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_cross_entropy_of_rows_is_cross_entropy() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    outputs = torch.randn(6, 4, 3, generator=drawn, requires_grad=True)
+    targets = torch.randint(0, 4, (6, 3), generator=drawn)
+    targets[2, 1] = -100
+    for kwargs in ({}, {"ignore_index": 2}, {"label_smoothing": 0.1}, {"reduction": "sum"}):
+        kept = targets.clamp(min=0) if kwargs.get("ignore_index") else targets
+        wanted = nn.functional.cross_entropy(outputs, kept, **kwargs)
+        (gradient,) = torch.autograd.grad(wanted, outputs)
+        with vector.Row(torch.tensor(1), torch.tensor(0)):
+            found = nn.functional.cross_entropy(outputs, kept, **kwargs)
+        assert torch.allclose(found, wanted, atol=1e-6)
+        assert torch.allclose(torch.autograd.grad(found, outputs)[0], gradient, atol=1e-6)
+
+
+def test_an_optimizer_is_given_the_groups_that_the_shapes_of_one_model_make(tmp_path: Path) -> None:
+    """Stacked, a bias looks like a matrix: it must not decay where the recipe lets matrices alone decay."""
+
+    def optimizer(parameters: Any, lr: Any) -> torch.optim.Optimizer:
+        parameters = list(parameters)
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.5},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.SGD([group for group in groups if group["params"]], lr=lr)
+
+    made = replace(kit.recipe("mlp", "sgd"), optimizer=optimizer)
+    runs = handles(tmp_path, range(2))
+    seen: list[list[dict[str, Any]]] = []
+    step = vector.Stack.step
+
+    def watched(self: vector.Stack, *given: Any) -> None:
+        seen.append(self.optimizer.param_groups)
+        step(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vector.Stack, "step", watched)
+        kit.train(vector.train, made, runs)
+    decayed, free = seen[-1]
+    assert [tuple(p.shape) for p in decayed["params"]] == [(WIDTH, 48, 144), (WIDTH, 4, 48)]
+    assert [tuple(p.shape) for p in free["params"]] == [(WIDTH, 48), (WIDTH, 4)]
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
 
 
 def test_an_exception_of_one_lane_is_its_own_failure(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Vectorised packs on a GPU: at one width a seed has its bits in any company and row, alone, and after a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gpukit as kit
+import pytest
+import torch
+
+from sweep.job import Interrupted
+from sweep.store import Failure
+from sweep.train import vector
+from sweep.train.augment import build
+from sweep.train.params import Augment
+from sweep.train.recipe import Recipe
+
+WIDTH = 8
+PLAIN = [(m, o, p, False) for m in ("mlp", "cnn", "transformer") for o in ("sgd", "adamw") for p in ("fp32", "tf32")]
+COMPILED = [("mlp", "adamw", "fp32", True), ("cnn", "sgd", "tf32", True), ("transformer", "adamw", "fp32", True)]
+
+
+def name(case: tuple[str, str, str, bool]) -> str:
+    return "-".join([*case[:3], "compiled" if case[3] else "plain"])
+
+
+def trained(made: Recipe, folder: Path, seeds: Sequence[int], **more: Any) -> dict[int, Mapping[str, str]]:
+    runs = [kit.handle(folder / f"seed{seed}", seed, vectorize=WIDTH, **more) for seed in seeds]
+    for seed, result in kit.train(vector.train, made, runs).items():
+        assert not isinstance(result, Failure), (seed, result)
+    return {run.seed: kit.chain(run) for run in runs}
+
+
+@pytest.mark.filterwarnings("default")  # torch's compiler warns about itself
+@pytest.mark.parametrize("case", PLAIN + COMPILED, ids=name)
+def test_a_seed_has_its_bits_in_any_company_and_row(tmp_path: Path, case: tuple[str, str, str, bool]) -> None:
+    model, optimizer, precision, compiled = case
+    made = kit.recipe(model, optimizer, precision=precision, compile=compiled, batch_size=8)
+    wanted = trained(made, tmp_path / "full", range(WIDTH))
+    assert len({links["final"] for links in wanted.values()}) == WIDTH
+    assert trained(made, tmp_path / "backwards", range(WIDTH - 1, -1, -1)) == wanted
+    assert trained(made, tmp_path / "alone", [3]) == {3: wanted[3]}
+    assert trained(made, tmp_path / "others", [20, 5, 21])[5] == wanted[5]
+
+
+@pytest.mark.parametrize("workers", [None, 0], ids=["on-device", "loader"])
+def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(tmp_path: Path, workers: int | None) -> None:
+    augment = build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1))
+    made, seeds = kit.recipe("mlp", batch_size=2, epochs=2, augment=augment), range(4)
+    wanted = trained(made, tmp_path / "whole", seeds)
+    made = replace(made, loader_workers=workers)
+    looks: list[int] = []
+
+    def stopping() -> bool:
+        looks.append(1)
+        return len(looks) > 7
+
+    runs = [
+        kit.handle(tmp_path / f"first{s}", s, vectorize=WIDTH, stopping=stopping, every=(0, 0)) for s in seeds
+    ]  # fmt: skip
+    with pytest.raises(Interrupted):
+        kit.train(vector.train, made, runs)
+    again = [kit.handle(tmp_path / f"again{s}", s, vectorize=WIDTH, previous=(tmp_path / f"first{s}",)) for s in (3, 0)]
+    kit.train(vector.train, made, again)
+    assert [run.resumed for run in again] == [True, True]
+    assert {run.seed: kit.chain(run) for run in again} == {seed: wanted[seed] for seed in (3, 0)}

@@ -1,0 +1,62 @@
+"""`verify --lanes` of vectorised rows, and what `verify --cost` says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sweep.cli import sweep
+from sweep.config import load
+from sweep.errors import ConfigError
+from sweep.plan import RunSpec
+from sweep.prepare import prepare
+from sweep.train import vector
+from sweep.verify.lanes import compare_lanes
+
+
+def spec(**more: Any) -> RunSpec:
+    words = ["params.epochs=2", "params.model.hidden=[8]", "params.data.limit=300"]
+    return next(iter(prepare(load(overrides=words, vectorize=4, deterministic=True, **more))))
+
+
+def test_rows_are_compared_in_other_company_and_alone() -> None:
+    found = compare_lanes(spec(), 5)
+    assert found.equal
+    assert (found.lanes, found.width) == (5, 4)
+    assert found.links == 6 * 7  # the first seed alone, too
+
+
+def test_rows_that_touch_each_other_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check before the first pack would refuse them: it is left out here."""
+    step = vector.Stack.step
+
+    def coupled(self: vector.Stack, *given: Any) -> None:
+        step(self, *given)
+        leaf = next(iter(self.parameters.values()))
+        leaf.add_(leaf.mean(0), alpha=1e-6)
+
+    monkeypatch.setattr(vector, "check", lambda setup, run: None)
+    monkeypatch.setattr(vector.Stack, "step", coupled)
+    found = compare_lanes(spec(), 4)
+    assert found.differ is not None
+    assert set(found.differ) == {42, 43, 44, 45}
+    assert set(found.differ.values()) == {"epoch/1"}
+
+
+def test_what_shares_no_pack_is_refused() -> None:
+    with pytest.raises(ConfigError, match="share a pack"):
+        compare_lanes(replace(spec(), vectorize=0), 2)
+
+
+def test_cost_says_what_a_width_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["verify", "--cost", "--json", "params.epochs=1", "params.model.hidden=[8]", "params.data.limit=300"]
+    import json
+
+    done = CliRunner().invoke(sweep, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["vectorized"]
+    assert set(found) == {"16", "64"}
+    assert all(0 < each < 50 for each in found.values())
