@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 BATCH = 64
@@ -122,7 +123,7 @@ def step_ratio(epochs: int) -> tuple[float, float]:
     ours: list[float] = []
     theirs: list[float] = []
     params = check_params(recipe_of, {"epochs": epochs}, kind="recipe")
-    setup = lanes.set_up(recipe_of(epochs=epochs), "cpu", compiled=False)
+    setup = lanes.set_up(recipe_of(epochs=epochs), SimpleNamespace(device="cpu"), compiled=False)
     for seed in range(5):
         spec = RunSpec(
             Target("recipe", "sweep.train.recipes:classifier"), params, "", "", seed,

@@ -95,5 +95,5 @@ def lane_of(recipe: Any, scratch: Path, label: str) -> tuple[Any, list[Any]]:
     (run,) = runs_of(1, scratch, label)
     seeding.fill_memory(False)
     seeding.seed_everything(0, deterministic=True)
-    lane = fresh(set_up(recipe, "cuda", compiled=recipe.compile), run)
+    lane = fresh(set_up(recipe, run, compiled=recipe.compile), run)
     return lane, [b.to("cuda") for b in start_epoch(lane) if len(b) == recipe.batch_size]

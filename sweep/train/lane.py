@@ -34,12 +34,27 @@ class Setup:
     feed: Feed | None
 
 
-def set_up(recipe: Recipe, device: str, *, compiled: bool) -> Setup:
-    """Load a recipe's data and place them on the device. compiled: the loss is, under torch.compile."""
+def set_up(recipe: Recipe, run: Run, *, compiled: bool) -> Setup:
+    """Load a recipe's data and place them on the run's device. compiled: the loss is, under torch.compile."""
+    if recipe.compile:
+        _compile_for(recipe_id(run))
     data = recipe.data()
-    placed = data.placed(device, fed=recipe.loader_workers is not None)
-    loss = objective(recipe.loss, recipe.precision, device, compiled=compiled)
-    return Setup(recipe, placed, loss, feed_of(recipe, data, placed, device))
+    placed = data.placed(run.device, fed=recipe.loader_workers is not None)
+    loss = objective(recipe.loss, recipe.precision, run.device, compiled=compiled)
+    return Setup(recipe, placed, loss, feed_of(recipe, data, placed, run.device))
+
+
+_COMPILED_FOR: list[str] = []
+
+
+def _compile_for(key: str) -> None:
+    """Forget what was compiled for another recipe.
+
+    Torch compiles a function eight times and from then on runs it as it is, with other bits, which only a log says.
+    """
+    if [key] != _COMPILED_FOR:
+        torch.compiler.reset()
+        _COMPILED_FOR[:] = [key]
 
 
 @dataclass

@@ -39,7 +39,7 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
     if runs[0].device != "cuda" or runs[0].plain:
         yield from loop.train(recipe, runs)
         return
-    setup = set_up(recipe, "cuda", compiled=recipe.compile)
+    setup = set_up(recipe, runs[0], compiled=recipe.compile)
     with flags(recipe.precision):
         known = _known(setup, runs[0])
         if known.why:

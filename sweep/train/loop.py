@@ -47,7 +47,7 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
     Exceptions of the recipe's parts, and `Interrupted` at a stop, go through to the caller.
     """
     device = runs[0].device
-    setup = set_up(recipe, device, compiled=recipe.compile)
+    setup = set_up(recipe, runs[0], compiled=recipe.compile)
     if recipe.compile:
         with flags(recipe.precision):
             rehearse(setup, runs[0])

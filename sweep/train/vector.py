@@ -62,8 +62,8 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
     repeat its first run, so a run alone has the bits it has in company.
     Raises: SweepError for a recipe that cannot be vectorised, naming why; Interrupted at a stop, once all are saved.
     """
-    device, width = runs[0].device, runs[0].spec.vectorize
-    setup = set_up(recipe, device, compiled=False)
+    width = runs[0].spec.vectorize
+    setup = set_up(recipe, runs[0], compiled=False)
     with flags(recipe.precision):
         key = recipe_id(runs[0])
         if key not in _CHECKED:
@@ -208,7 +208,7 @@ class Stack:
     def __init__(self, lanes: Sequence[Lane], width: int) -> None:
         first = lanes[0]
         self.recipe, self.width, self.device, self.data = first.recipe, width, first.device, first.data
-        self.lanes = lanes
+        self.lanes, self.objective = lanes, first.objective
         self.base = copy.deepcopy(first.model)
         held = [dict(tensors_of(lane.model)) for lane in lanes]
         stacked = {name: self._stacked([each[name] for each in held]) for name in held[0]}
@@ -306,7 +306,7 @@ class Stack:
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
         held = {name: buffer.clone() for name, buffer in buffers.items()}
         with Row(stream, step):
-            return self.lanes[0].objective(self._model(parameters, held), inputs, targets), held
+            return self.objective(self._model(parameters, held), inputs, targets), held
 
     def _model(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Any:
         return lambda inputs: functional_call(self.base, (parameters, buffers), (inputs,))
@@ -585,7 +585,7 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
 
     Raises: SweepError for a recipe that cannot be vectorised, or whose batches come from the host.
     """
-    setup = set_up(recipe, run.device, compiled=False)
+    setup = set_up(recipe, run, compiled=False)
     if setup.feed is not None:
         raise SweepError("its batches come from the host", where="vectorize")
     with flags(recipe.precision):

@@ -10,6 +10,8 @@ from typing import Any
 import gpukit as kit
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sweep.job import Interrupted
 from sweep.store import Failure
@@ -19,8 +21,23 @@ from sweep.train.params import Augment
 from sweep.train.recipe import Recipe
 
 WIDTH = 8
-PLAIN = [(m, o, p, False) for m in ("mlp", "cnn", "transformer") for o in ("sgd", "adamw") for p in ("fp32", "tf32")]
-COMPILED = [("mlp", "adamw", "fp32", True), ("cnn", "sgd", "tf32", True), ("transformer", "adamw", "fp32", True)]
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Embedding(20, 32), nn.Linear(32, 96), nn.Linear(32, kit.CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        query, key, value = self.mix(self.embed(inputs.long())).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(query, key, value, dropout_p=0.1 if self.training else 0.0)
+        out: Tensor = self.head(F.dropout(seen.transpose(1, 2).flatten(2).mean(1), 0.1, self.training))
+        return out
+
+
+kit.MODELS["attention"] = (lambda data: Attention(), kit.tokens)
+PLAIN = [(m, o, p, False) for m in ("mlp", "cnn", "attention") for o in ("sgd", "adamw") for p in ("fp32", "tf32")]
+COMPILED = [("mlp", "adamw", "fp32", True), ("cnn", "sgd", "tf32", True), ("attention", "adamw", "fp32", True)]
 
 
 def name(case: tuple[str, str, str, bool]) -> str:

@@ -199,7 +199,7 @@ def test_a_loader_brings_the_mixed_batches_that_are_gathered_without_one(tmp_pat
 def test_the_average_of_the_weights_is_what_is_measured_and_saved(tmp_path: Path) -> None:
     recipe = made(ema=0.9, epochs=1)
     run = handle(tmp_path / "watched")
-    lane = begin(set_up(replace(recipe, loader_workers=0), "cpu", compiled=False), run)
+    lane = begin(set_up(replace(recipe, loader_workers=0), run, compiled=False), run)
     mean = [each.detach().clone() for each in lane.parameters]
     step = lane.optimizer.step
 

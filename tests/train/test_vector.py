@@ -22,6 +22,7 @@ from sweep.plan import stream_seed
 from sweep.store import Failure
 from sweep.train import vector
 from sweep.train.data import Dataset
+from sweep.train.lane import set_up
 from sweep.train.params import Augment, StopEarly
 from sweep.train.recipe import Recipe
 
@@ -237,6 +238,19 @@ def test_an_optimizer_is_given_the_groups_that_the_shapes_of_one_model_make(tmp_
     assert [tuple(p.shape) for p in decayed["params"]] == [(WIDTH, 48, 144), (WIDTH, 4, 48)]
     assert [tuple(p.shape) for p in free["params"]] == [(WIDTH, 48), (WIDTH, 4)]
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
+
+
+def test_another_recipe_is_compiled_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch compiles a function eight times and then runs it as it is, with other bits: each recipe has its eight."""
+    reset: list[int] = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: reset.append(1))
+    made = replace(kit.recipe("mlp"), compile=True)
+    first, second = handles(tmp_path / "first", range(2)), handles(tmp_path / "second", range(1))
+    for runs in (first, first[1:], second):
+        set_up(made, runs[0], compiled=False)
+    assert len(reset) == 2
+    set_up(replace(made, compile=False), first[0], compiled=False)
+    assert len(reset) == 2
 
 
 def test_an_exception_of_one_lane_is_its_own_failure(tmp_path: Path) -> None:

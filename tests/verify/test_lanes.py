@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from sweep.cli import sweep
+from sweep.cli.app import main
 from sweep.config import load
 from sweep.errors import ConfigError
 from sweep.plan import RunSpec
@@ -51,12 +51,9 @@ def test_what_shares_no_pack_is_refused() -> None:
         compare_lanes(replace(spec(), vectorize=0), 2)
 
 
-def test_cost_says_what_a_width_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["verify", "--cost", "--json", "params.epochs=1", "params.model.hidden=[8]", "params.data.limit=300"]
-    import json
-
-    done = CliRunner().invoke(sweep, words)
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)["vectorized"]
+def test_cost_says_what_a_width_would_bring(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["params.epochs=1", "params.model.hidden=[8]", "params.data.limit=300"]
+    assert main(["verify", "--cost", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)["vectorized"]
     assert set(found) == {"16", "64"}
     assert all(0 < each < 50 for each in found.values())
