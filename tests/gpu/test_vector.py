@@ -24,18 +24,20 @@ WIDTH = 8
 
 
 class Attention(nn.Module):
+    """Over the twelve rows of an image."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.mix, self.head = nn.Embedding(20, 32), nn.Linear(32, 96), nn.Linear(32, kit.CLASSES)
+        self.mix, self.head = nn.Linear(12, 96), nn.Linear(32, kit.CLASSES)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        query, key, value = self.mix(self.embed(inputs.long())).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+        query, key, value = self.mix(inputs.flatten(1, 2)).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(query, key, value, dropout_p=0.1 if self.training else 0.0)
         out: Tensor = self.head(F.dropout(seen.transpose(1, 2).flatten(2).mean(1), 0.1, self.training))
         return out
 
 
-kit.MODELS["attention"] = (lambda data: Attention(), kit.tokens)
+kit.MODELS["attention"] = (lambda data: Attention(), kit.images)
 PLAIN = [(m, o, p, False) for m in ("mlp", "cnn", "attention") for o in ("sgd", "adamw") for p in ("fp32", "tf32")]
 COMPILED = [("mlp", "adamw", "fp32", True), ("cnn", "sgd", "tf32", True), ("attention", "adamw", "fp32", True)]
 
