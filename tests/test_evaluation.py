@@ -331,6 +331,17 @@ def test_one_example_and_equal_members_have_an_answer(
     figures.agreement(found)  # one level of agreement is a dot
 
 
+def test_members_that_answered_other_examples_are_refused_by_name(tmp_path: Path) -> None:
+    def train(run: sweep.Run) -> None:
+        count = 5 if run.seed == 2 else 6
+        run.save_predictions("test", ids=range(count), targets=[0] * count, probs=np.eye(3)[[0] * count])
+        run.log({"test/accuracy": 1.0}, step=1)
+
+    sweep.run(train, seeds=range(3), engine="inline", out=tmp_path)
+    with pytest.raises(SweepError, match="seed2"):
+        evaluation.answers(Store.open(tmp_path), {})
+
+
 def test_a_single_member_agrees_with_nobody(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="2 members"):
         evaluation.answers(voting(tmp_path / "a", {0: [0, 1]}, [0, 1]), {})

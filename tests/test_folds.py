@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from finished import failure, planned, sweep_of
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 import sweep
@@ -187,6 +188,28 @@ def test_the_folds_of_a_seed_are_one_member_that_predicts_every_example(
     assert "3 members on test, 40 examples" in capfd.readouterr().out
     with pytest.raises(EnsembleError, match="without one fold"):
         sweep.load_ensemble(tmp_path / "a")
+
+
+def test_the_ensemble_of_all_folds_has_the_scores_of_probabilities_put_together_by_hand(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By scikit-learn's log loss on an array that is filled here, fold by fold."""
+    swept(tmp_path / "a")
+    probs = np.full((3, N, 2), np.nan)
+    for row, seed in enumerate((1, 2, 3)):
+        for fold in range(2):
+            mine = np.flatnonzero(np.arange(N) % 2 == fold)
+            right = np.random.default_rng([seed, fold]).random(mine.size) < 0.8
+            said = np.where(right, mine % 2, 1 - mine % 2)
+            probs[row, mine, said], probs[row, mine, 1 - said] = 0.9, 0.1
+    mean, targets = probs.mean(axis=0), np.arange(N) % 2
+    capfd.readouterr()
+    assert main(["ensemble", str(tmp_path / "a"), "--json"]) == 0
+    found = {each["metric"]: each for each in json.loads(capfd.readouterr().out)["scores"]}
+    assert found["nll"]["ensemble"] == pytest.approx(log_loss(targets, mean), abs=1e-9)
+    assert found["nll"]["members_mean"] == pytest.approx(np.mean([log_loss(targets, p) for p in probs]), abs=1e-9)
+    brier = np.mean(np.sum((mean - np.eye(2)[targets]) ** 2, axis=1))
+    assert found["brier"]["ensemble"] == pytest.approx(brier, abs=1e-9)
 
 
 def test_folds_that_predict_the_same_example_are_refused(tmp_path: Path) -> None:
