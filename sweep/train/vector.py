@@ -43,6 +43,7 @@ from sweep.train.lane import (
     start_epoch,
     tensors_of,
 )
+from sweep.train.lanes import release
 from sweep.train.loop import Metrics, conclude, guarded, save_all, say_first_batch, turn
 from sweep.train.precision import flags, forward
 from sweep.train.recipe import Recipe
@@ -623,18 +624,38 @@ def check(setup: Setup, run: Run) -> None:
     of rows, with one seed in all of them, and beside rows that hold NaN. Fast mode has to agree to a thousandth.
     Raises: SweepError naming what differs, or what cannot be vectorised.
     """
+    full = False
     try:
         _compare(setup, run)
+    except torch.OutOfMemoryError:
+        full = True
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise SweepError(
-                f"{run.spec.vectorize} rows do not fit the device's memory", where="vectorize",
-                hint="choose a smaller width, in a directory of its own: the width is part of the arithmetic",
-            ) from error  # fmt: skip
         why = str(error).strip().splitlines()[0]
         if "randomness error mode" in why:
             why = "its step draws random numbers other than dropout (nn.MultiheadAttention draws its own)"
         raise SweepError(f"this recipe cannot be vectorised: {why}", where="vectorize", hint=OFF) from error
+    if full:  # not in the handler: its traceback would keep the rows alive
+        fits = _fitting(setup, run)
+        raise SweepError(
+            f"{run.spec.vectorize} rows do not fit the device's memory", where="vectorize",
+            hint=f"{fits} do: vectorize={fits}, in a directory of its own, for the width is part of the arithmetic"
+            if fits
+            else OFF,
+        )  # fmt: skip
+
+
+def _fitting(setup: Setup, run: Run) -> int:
+    """Return the largest half of a half of the width whose check fits the device's memory, 0 where none does."""
+    width = run.spec.vectorize // 2
+    while width:
+        release()
+        try:
+            _compare(setup, replace(run, spec=replace(run.spec, vectorize=width)))
+        except torch.OutOfMemoryError:
+            width //= 2
+        else:
+            break
+    return width
 
 
 def _compare(setup: Setup, run: Run) -> None:

@@ -240,6 +240,23 @@ def test_an_optimizer_is_given_the_groups_that_the_shapes_of_one_model_make(tmp_
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
 
 
+@pytest.mark.parametrize(("room", "said"), [(5, "vectorize=4"), (0, "off")])
+def test_rows_that_do_not_fit_are_refused_with_the_width_that_does(
+    room: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = vector.Stack.step
+
+    def short(self: vector.Stack, *given: Any) -> None:
+        if self.width > room:
+            raise torch.OutOfMemoryError("full")
+        step(self, *given)
+
+    monkeypatch.setattr(vector.Stack, "step", short)
+    with pytest.raises(SweepError, match=f"{WIDTH} rows do not fit") as error:
+        trained(kit.recipe("mlp"), tmp_path, [0])
+    assert said in error.value.hint
+
+
 def test_another_recipe_is_compiled_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch compiles a function eight times and then runs it as it is, with other bits: each recipe has its eight."""
     reset: list[int] = []
