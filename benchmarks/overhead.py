@@ -262,9 +262,8 @@ def main() -> None:
         f"a function's seed in a process of its own costs {forked - here:.3f} s more  ({forked:.3f} s / {here:.3f} s)"
     )
     for plain, vectorised in small(50, asked.epochs, asked.rounds):
-        print(
-            f"50 seeds of 64-32-10: {plain:.1f} s, vectorize=16 {vectorised:.1f} s: {plain / vectorised:.1f} times as fast"
-        )
+        gain = plain / vectorised
+        print(f"50 seeds of 64-32-10: {plain:.1f} s, vectorize=16 {vectorised:.1f} s: {gain:.1f} times as fast")
     for files in (20, 200, 2_000):
         wrote, data = looking(files)
         print(

@@ -90,7 +90,7 @@ def _train(run: Run, where: Collect | None, folder: Path, at: Path, port: int | 
     run.looked_back = True
     if run.attempt.number > 1:
         files = run.attempt.inherited
-        had = f"had {files} files of an earlier attempt to go on from" if files else "was empty, so it began from zero"
+        had = f"had {files} files of an earlier attempt to resume from" if files else "was empty, so it began from zero"
         run.note(f"attempt {run.attempt.number}: its folder {had}")
     values = {**placeholders(run.spec, folder, run.dir), **({} if port is None else {"port": str(port)})}
     words = [fill(word, values) for word in run.spec.target.argv]

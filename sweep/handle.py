@@ -266,14 +266,14 @@ class Run:
             self.chain = dict(chain)
             self.last = dict(body["last"])
             self.went_on = {"resumed_at": about["step"], "seconds_before": round(body.get("seconds", 0.0), 3)}
-            self.note(f"went on from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
+            self.note(f"resumed from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
             return dict(state)
         if self._rows:  # a pack that did not fit begins again within its attempt
             self.attempt.adopt_history(self.attempt.path, 0)
             self._rows, self.chain, self.last = 0, {}, {}
         if self.attempt.number > 1:
             self.attempt.adopt_history(self.attempt.path, 0)
-            self.note(f"attempt {self.attempt.number}: no checkpoint to go on from; started from zero")
+            self.note(f"attempt {self.attempt.number}: no checkpoint to resume from; started from zero")
         return None
 
     def digest(self, link: str, value: str) -> None:

@@ -446,7 +446,7 @@ class Launch:
                 self.uncopied = ""
         except StoreError as error:
             if not self.uncopied:
-                yield Said(f"{error}\n  training goes on; what is not copied is in {self.remote.mirror}")
+                yield Said(f"{error}\n  training continues; what is not copied is in {self.remote.mirror}")
             self.uncopied = str(error)
 
     def _beside(self, member: Member, record: Record) -> Iterator[Event]:

@@ -161,7 +161,7 @@ def test_a_later_attempt_goes_on_with_the_state_the_random_streams_and_the_histo
     assert second.chain == {"epoch/1": "aa"}
     assert second.last == {"loss": 1.0}
     assert rows(second) == [{"step": 1, "loss": 1.0}]
-    assert any("went on from step 1" in note for note in second.notes)
+    assert any("resumed from step 1" in note for note in second.notes)
 
 
 def test_a_torn_checkpoint_is_passed_over_aloud(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
         if store is None:
             return _EXIT[seen[0]]
         if seen:
-            say(f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To go on: {again(launch, store)}", err=True)
+            say(
+                f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To resume: {again(launch, store)}", err=True
+            )
             return _EXIT[seen[0]]
         allowed = launch.plan.config.allow_shared
         code = finish(store, as_json=as_json, single=single, only=launch.only, allow_shared=allowed)
@@ -79,7 +81,7 @@ def finish(store: Store, *, as_json: bool, single: bool, only: object = None, al
 
 
 def left(store: Store) -> str:
-    """What a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with a checkpoint to go on from"."""
+    """What a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with a checkpoint to resume from"."""
     members = list(store.scan())
     done = sum(member.record is not None for member in members)
     begun = [member for member in members if member.record is None and member.attempts]
@@ -88,9 +90,9 @@ def left(store: Store) -> str:
         return said
     if store.manifest.experiment["target"]["kind"] == "command":
         kept = sum(store.left_behind(member) > 0 for member in begun)
-        return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with files in {{dir}} to go on with"
+        return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with files in {{dir}} to resume with"
     kept = sum(store.checkpoint(member) is not None for member in begun)
-    return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with a checkpoint to go on from"
+    return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with a checkpoint to resume from"
 
 
 def again(launch: Launch, store: Store) -> str:
@@ -118,7 +120,7 @@ def _signals(launch: Launch, warn: Callable[[str], None]) -> Iterator[list[signa
             raise Cancelled
         launch.stop(signal.Signals(number).name)
         program = launch.plan.target.kind == "command"
-        stops = "running programs are told to end" if program else "running seeds go on to their next checkpoint"
+        stops = "running programs are told to end" if program else "running seeds continue to their next checkpoint"
         warn(f"{signal.Signals(number).name}: {stops} ({PATIENCE:.0f} s at most); again to cancel at once")
         late = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))
         late.daemon = True

@@ -102,11 +102,11 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
         parts = [f"step {row['step']}"] if row else []
         if member.status != "running" and store.manifest.experiment["target"]["kind"] == "command":
             files = store.left_behind(member)
-            kept = f"goes on with {files} file{'s' * (files != 1)} in its {{dir}}"
-            parts.append(kept if files else "its {dir} is empty: begins again")
+            kept = f"resumes with {files} file{'s' * (files != 1)} in its {{dir}}"
+            parts.append(kept if files else "its {dir} is empty: starts over")
         elif member.status != "running":
-            kept = "goes on from its checkpoint"
-            parts.append(kept if store.checkpoint(member) is not None else "no checkpoint: begins again")
+            kept = "resumes from its checkpoint"
+            parts.append(kept if store.checkpoint(member) is not None else "no checkpoint: starts over")
         return " " + "; ".join([*parts, *([member.note] if member.note else [])])
     return ""
 

@@ -61,7 +61,7 @@ def watch(directory: Path, every: float) -> int:
             time.sleep(max(every, 5 * (time.monotonic() - took)))
     except KeyboardInterrupt:
         screen.stop()
-        say("no longer watching; the run goes on", err=True)
+        say("no longer watching; the run continues", err=True)
         return 0
     finally:
         screen.stop()

@@ -270,7 +270,7 @@ class Config(Part):
             below = {path for path, _ in flatten(task)}
             if both := sorted(below & set(self.grid)):
                 rules.wrong(
-                    f"{both[0]} stands in grid and in tasks.{name}",
+                    f"{both[0]} is in grid and in tasks.{name}",
                     "the variant or the task sets it, not both",
                 )
         return self

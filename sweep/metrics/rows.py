@@ -103,7 +103,7 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collecti
     growing, again = _growing(history)
     if again:
         notes.append(
-            f"steps begin again after step {', '.join(map(str, again[:5]))}: the learning curve counts on from there"
+            f"steps start over after step {', '.join(map(str, again[:5]))}: the learning curve counts on from there"
         )
     return Found(last, growing, tuple(notes))
 

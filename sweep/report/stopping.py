@@ -56,7 +56,7 @@ def _width(until: Mapping[str, Any], asked: UntilWidth, cell: Mapping[str, Any],
         return f"{wanted} not reached with {until['max_seeds']} seeds ({counted}, {looks}{told})"
     if cell["state"] == "incomplete":
         return f"{wanted} incomplete after {looks} ({counted}{told})"
-    return f"{wanted} not yet known after {looks} ({counted}); the same command goes on"
+    return f"{wanted} not yet known after {looks} ({counted}); the same command continues"
 
 
 def _order(until: Mapping[str, Any], asked: UntilOrder, cell: Mapping[str, Any], counted: str, looks: str) -> str:
@@ -70,6 +70,6 @@ def _order(until: Mapping[str, Any], asked: UntilOrder, cell: Mapping[str, Any],
         "B > A": f"{b} > {a}",
         "not reached": f"no order of {a} and {b}: not reached with {until['max_seeds']} seeds",
         "incomplete": f"no order of {a} and {b}: incomplete",
-        "running": f"no order of {a} and {b} yet; the same command goes on",
+        "running": f"no order of {a} and {b} yet; the same command continues",
     }[cell["state"]]
     return f"{cell['metric']}: {said} ({sequence}, valid at every look; {counted} pairs, {looks})"

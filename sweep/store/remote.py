@@ -46,7 +46,7 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
         return Path(place), None
     if re.match(r"[^/@]*:[^/@]*@", url.partition("://")[2]):
         raise StoreError(
-            "a password stands in the URL, and would stand in messages and reports", where=url.partition("://")[0],
+            "a password is in the URL, and would appear in messages and reports", where=url.partition("://")[0],
             hint="put it where the file system's plug-in looks for it: a file or variables of its own",
         )  # fmt: skip
     from fsspec.core import url_to_fs
@@ -209,7 +209,7 @@ class Remote:
         except Exception as error:  # each plug-in has exceptions of its own
             raise StoreError(
                 f"does not answer ({type(error).__name__}: {error})", where=self.url,
-                hint="check the network and the plug-in's own settings; the same command goes on",
+                hint="check the network and the plug-in's own settings; the same command continues",
             ) from error  # fmt: skip
 
 

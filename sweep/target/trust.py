@@ -90,7 +90,7 @@ def require_trust(
     if target.kind == "function" and target.reference.startswith("__main__:"):
         raise TargetError(
             "it was defined in a notebook or script, not in a module", where=target.reference,
-            hint="its text stands in sweep.json, to be read; to run it, move it into a module and train again",
+            hint="its text is in sweep.json, to read; to run it, move it into a module and train again",
         )  # fmt: skip
     if not trust:
         raise TargetError(

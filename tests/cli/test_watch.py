@@ -70,7 +70,7 @@ def test_an_interrupt_ends_the_watching_and_not_the_run(at_work):
         watching.send_signal(signal.SIGINT)
         _, err = watching.communicate(timeout=120)
     assert watching.returncode == 0
-    assert "no longer watching; the run goes on" in err
+    assert "no longer watching; the run continues" in err
     assert at_work.poll() is None
     assert sorted(str(path) for path in Path("runs").rglob("*")) == before
 

@@ -198,7 +198,7 @@ def test_cases_11_12_13_a_signal_stops_at_a_checkpoint_and_leaves_no_child(
     process.send_signal(number)
     got, said = finish(process)
     assert got == code, said
-    assert "To go on: sweep resume stopped --" in said
+    assert "To resume: sweep resume stopped --" in said
     assert "Traceback" not in said
     end_soon(below)
     members = list(Store.open(tmp_path / "stopped").scan())

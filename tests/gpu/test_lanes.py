@@ -80,7 +80,7 @@ def test_an_interrupted_pack_goes_on_to_the_same_bits(
     else:
         for run in again:
             kit.train(loop.train, made, [run])
-    assert all("went on from step" in note for run in again for note in run.notes)
+    assert all("resumed from step" in note for run in again for note in run.notes)
     assert {run.seed: kit.chain(run) for run in again} == wanted
 
 
@@ -282,5 +282,5 @@ def test_an_interrupted_pack_whose_batches_the_host_brings_goes_on_to_the_same_b
         kit.train(lanes.train, made, runs)
     again = [kit.handle(tmp_path / f"second{s}", s, previous=(tmp_path / f"first{s}",)) for s in seeds]
     kit.train(lanes.train, made, again)
-    assert all("went on from step" in note for run in again for note in run.notes)
+    assert all("resumed from step" in note for run in again for note in run.notes)
     assert {run.seed: kit.chain(run) for run in again} == wanted

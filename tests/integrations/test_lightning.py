@@ -86,7 +86,7 @@ def test_stopped_and_gone_on_from_its_checkpoint_it_has_the_bits_of_one_that_nev
     second = trained(handle(tmp_path / "second", previous=(first.dir,)))
     assert second.chain == whole.chain
     assert (second.dir / "history.jsonl").read_text() == (whole.dir / "history.jsonl").read_text()
-    assert "went on from step 2" in second.notes[0]
+    assert "resumed from step 2" in second.notes[0]
     other = trained(handle(tmp_path / "other", seed=7))
     assert not set(whole.chain.values()) & set(other.chain.values())
 

@@ -19,5 +19,5 @@ def test_killed_at_every_step_with_a_loader(tmp_path: Path, workers: int) -> Non
         with pytest.raises(Killed):
             finish(dies_at(recipe, step), dead)
         run = resumed(tmp_path / f"again{step}", recipe, dead)
-        assert any(f"went on from step {step} " in note for note in run.notes) == (step > 0)
+        assert any(f"resumed from step {step} " in note for note in run.notes) == (step > 0)
         same(run, whole)

@@ -103,7 +103,7 @@ def test_killed_at_every_step(tmp_path: Path, whole: Run) -> None:
         with pytest.raises(Killed):
             finish(dies_at(recipe, step), dead)
         run = resumed(tmp_path / f"again{step}", recipe, dead)
-        assert any("went on from step" in note for note in run.notes) == (step >= 5)
+        assert any("resumed from step" in note for note in run.notes) == (step >= 5)
         same(run, whole)
 
 
