@@ -120,8 +120,8 @@ def is_split(name: str) -> bool:
 def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -> str:
     """Return the headline among metrics of which none was named: test before val before train, scores alone.
 
-    Within a split a metric whose direction is known comes first, in the order of `KNOWN`; the value at the end before
-    the best on the way. "" where there is none.
+    Within a split a metric whose direction is known comes first, in the order of `KNOWN`, and the parts of a loss, such
+    as `losses/policy_loss`, last of these; the value at the end before the best on the way. "" where there is none.
     """
     order = list(_USUAL)
     # Keras and Transformers call the training loss `loss`, beside `val_loss` or `eval_loss`.
@@ -132,10 +132,16 @@ def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -
         split = split_of(metric) or ("train" if usual in held_out or (held_out and usual == "loss") else "")
         asked = not _ASKED.isdisjoint(_words(metric))
         place = {"test": 0, "": 1 if known and not asked else 3, "val": 2, "train": 4}[split]
-        nth = order.index(usual) if usual in order else len(order)
+        nth = order.index(usual) if usual in order and not _part_of_a_loss(metric) else len(order)
         return place, not known, nth, "best" in _words(metric), metric
 
     return min((m for m in metrics if is_score(m)), key=rank, default=next(iter(sorted(metrics)), ""))
+
+
+def _part_of_a_loss(metric: str) -> bool:
+    """Return whether a loss is one of several terms: `policy_loss`, and what a folder `losses` holds."""
+    leaf = {word for word in _words(metric.rpartition("/")[2]) if not word.isdigit()}
+    return stem(metric) == "loss" and ("losses" in _words(metric) or not leaf <= {"loss", *_SPLITS, *_ASIDE})
 
 
 @lru_cache(4096)

@@ -63,6 +63,11 @@ def test_clocks_counts_and_placeholders_are_no_scores(name: str) -> None:
         (["accuracy_threshold", "accuracy", "val_loss"], "accuracy"),
         (["source_acc", "target_acc"], "source_acc"),  # of two domains
         (["target/test_acc", "source/test_acc"], "source/test_acc"),
+        (["losses/policy_loss", "losses/value_loss", "charts/episodic_return", "charts/SPS"], "charts/episodic_return"),
+        (["val_cls_loss", "val_mIoU"], "val_mIoU"),  # a term of the loss, and a score
+        (["val_cls_loss", "val_loss_epoch"], "val_loss_epoch"),
+        (["policy_loss", "made_up"], "policy_loss"),
+        (["Loss/test", "mse/test"], "Loss/test"),
         (["only"], "only"),
         ([], ""),
     ],

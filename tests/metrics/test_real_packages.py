@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sweep.cli.app import main
 
 LIGHTNING = """
 import sys, torch, lightning as L
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 class Model(L.LightningModule):
@@ -36,8 +37,8 @@ class Model(L.LightningModule):
 L.seed_everything(int(sys.argv[1]))
 x = torch.randn(64, 4)
 data = DataLoader(TensorDataset(x, (x.sum(1) > 0).long()), 16)
-logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}[sys.argv[3]](sys.argv[2])
-trainer = L.Trainer(max_epochs=2, accelerator="cpu", log_every_n_steps=1, logger=logger, enable_checkpointing=False)
+options = dict(accelerator="cpu", log_every_n_steps=1, enable_checkpointing=False)
+trainer = L.Trainer(max_epochs=2, logger=CSVLogger(sys.argv[2]), **options)
 trainer.fit(Model(), data, data)
 """
 
@@ -60,7 +61,8 @@ arguments = TrainingArguments(
     use_cpu=True,
 )
 score = lambda p: {"accuracy": float((p.predictions.argmax(1) == p.label_ids).mean())}
-Trainer(Model(), arguments, train_dataset=data, eval_dataset=data, compute_metrics=score).train()
+trainer = Trainer(Model(), arguments, train_dataset=data, eval_dataset=data, compute_metrics=score)
+trainer.train()
 """
 
 SCIKIT_LEARN = """
@@ -85,13 +87,14 @@ class Data(L.LightningDataModule):
         x = torch.randn(64, 4)
         return DataLoader(TensorDataset(x, (x.sum(1) > 0).long()), 16)
     val_dataloader = train_dataloader
-LightningCLI(Model, Data, save_config_callback=None)
+cli = LightningCLI(Model, Data, save_config_callback=None)
 """
 )
 
 HYDRA = """
 import logging, random, hydra
 log = logging.getLogger(__name__)
+seen = []
 
 @hydra.main(version_base=None, config_path=None)
 def main(cfg):
@@ -99,7 +102,23 @@ def main(cfg):
     for epoch in range(3):
         accuracy = 0.5 + random.random() / 10
         log.info("epoch %d train_loss=%.3f val_acc=%.4f", epoch, 1 / (epoch + 1), accuracy)
-    print(accuracy, file=open("truth", "a"))
+        seen.append(accuracy)
+
+main()
+"""
+
+HYDRA_FOLDER = """
+import json, random, hydra
+from pathlib import Path
+from hydra.core.hydra_config import HydraConfig
+seen = []
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    random.seed(cfg.seed)
+    seen.append(cfg.optimizer.lr * random.random())
+    results = {"train/loss": 0.1, "test/accuracy": seen[-1]}
+    Path(HydraConfig.get().runtime.output_dir, "results.json").write_text(json.dumps(results))
 
 main()
 """
@@ -121,7 +140,6 @@ train, test = lightgbm.Dataset(a, c), lightgbm.Dataset(b, d)
 words |= {"verbose": -1, "num_threads": 1}
 model = lightgbm.train(words, train, 10, valid_sets=[train, test], valid_names=["training", "test"],
                        callbacks=[lightgbm.log_evaluation(5)], keep_training_booster=True)
-print(model.eval_valid()[0][2], file=open("truth", "a"))
 """
 )
 
@@ -134,7 +152,6 @@ x = np.random.rand(64, 4).astype("float32")
 model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
 model.compile("sgd", "binary_crossentropy", metrics=["accuracy"])
 told = model.fit(x, x[:, 0] > 0.5, epochs=2, validation_split=0.25)
-print(told.history["val_accuracy"][-1], file=open("truth", "a"))
 """
 
 XGBOOST = (
@@ -145,25 +162,8 @@ words = dict(objective="binary:logistic", eval_metric="auc", seed=int(sys.argv[1
 logged = {}
 xgboost.train(words, xgboost.DMatrix(a, c), 10, evals=[(xgboost.DMatrix(b, d), "test")], verbose_eval=5,
               evals_result=logged)
-print(logged["test"]["auc"][-1], file=open("truth", "a"))
 """
 )
-
-
-def test_lightnings_own_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("lightning")
-    pytest.importorskip("jsonargparse")
-    monkeypatch.chdir(tmp_path)
-    Path("train.py").write_text(LIGHTNING_CLI)
-    trainer = {"default_root_dir": "{dir}", "max_epochs": "2", "accelerator": "cpu", "enable_checkpointing": "false",
-               "log_every_n_steps": "1"}  # fmt: skip
-    words = ["fit", "--seed_everything", "{seed}", *(f"--trainer.{key}={value}" for key, value in trainer.items())]
-    command = ["--", sys.executable, "train.py", *words]
-    assert main(["run", "--engine", "inline", "--seeds", "1", "--out", "o", *command]) == 0
-    (row,) = sweep.open("o").report.primary_rows
-    assert row.metric == "val_acc"
-    assert 0.0 <= row.mean <= 1.0
-
 
 STABLE_BASELINES = """
 import sys
@@ -179,52 +179,107 @@ from stable_baselines3 import PPO
 words = dict(seed=int(sys.argv[1]), n_steps=64, batch_size=64, n_epochs=1, device="cpu", verbose=1)
 model = PPO("MlpPolicy", "CartPole-v1", **words).learn(256)  # from the third table on, two have a learning rate
 rewards = [episode["r"] for episode in model.ep_info_buffer]
-print(sum(rewards) / len(rewards), file=open("truth", "a"))
 """
 
+CLEANRL = """
+import os, random, time
+from dataclasses import dataclass
+import gymnasium as gym, numpy as np, torch, tyro
+from torch.utils.tensorboard import SummaryWriter
 
-def test_the_monitor_of_stable_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("stable_baselines3")
-    monkeypatch.chdir(tmp_path)
-    Path("train.py").write_text(STABLE_BASELINES)
-    command = ["--", sys.executable, "train.py", "{seed}", "{dir}"]
-    assert main(["run", "--engine", "inline", "--seeds", "1", "--out", "o", *command]) == 0
-    (row,) = sweep.open("o").report.primary_rows
-    assert (row.metric, row.goal) == ("reward", "max")
-    assert row.mean >= 1
+@dataclass
+class Args:
+    exp_name: str = os.path.basename(__file__)[: -len(".py")]
+    seed: int = 1
+    env_id: str = "CartPole-v1"
+    total_timesteps: int = 400
+    learning_rate: float = 2.5e-4
+
+args = tyro.cli(Args)
+run_name = f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}"
+writer = SummaryWriter(f"runs/{run_name}")
+rows = "\\n".join(f"|{key}|{value}|" for key, value in vars(args).items())
+writer.add_text("hyperparameters", "|param|value|\\n|-|-|\\n" + rows)
+random.seed(args.seed)
+np.random.seed(args.seed)
+torch.manual_seed(args.seed)
+env = gym.wrappers.RecordEpisodeStatistics(gym.make(args.env_id))
+policy = torch.nn.Linear(4, 2)
+optimizer = torch.optim.Adam(policy.parameters(), lr=args.learning_rate)
+start, seen, chosen = time.time(), [], []
+obs, _ = env.reset(seed=args.seed)
+for global_step in range(args.total_timesteps):
+    drawn = torch.distributions.Categorical(logits=policy(torch.as_tensor(obs)))
+    action = drawn.sample()
+    chosen.append(drawn.log_prob(action))
+    obs, reward, terminations, truncations, infos = env.step(int(action))
+    if "episode" in infos:
+        print(f"global_step={global_step}, episodic_return={infos['episode']['r']}")
+        writer.add_scalar("charts/episodic_return", infos["episode"]["r"], global_step)
+        writer.add_scalar("charts/episodic_length", infos["episode"]["l"], global_step)
+        loss = -sum(chosen) * infos["episode"]["r"] / 100
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        writer.add_scalar("charts/learning_rate", optimizer.param_groups[0]["lr"], global_step)
+        writer.add_scalar("losses/policy_loss", loss.item(), global_step)
+        print("SPS:", int(global_step / (time.time() - start)))
+        writer.add_scalar("charts/SPS", int(global_step / (time.time() - start)), global_step)
+        seen.append(float(infos["episode"]["r"]))
+        obs, _ = env.reset()
+        chosen = []
+env.close()
+writer.close()
+"""
+
+CLI = (
+    "fit --seed_everything {seed} --trainer.default_root_dir {dir} --trainer.max_epochs 2 --trainer.accelerator cpu "
+    "--trainer.enable_checkpointing false --trainer.log_every_n_steps 1"
+)
+EVAL = "[row for row in trainer.state.log_history if 'eval_accuracy' in row][-1]['eval_accuracy']"
+
+SLOW = ("lightning", "jsonargparse", "transformers", "keras", "stable_baselines3")  # to import: one seed is enough
 
 
 @pytest.mark.walk
 @pytest.mark.parametrize(
-    ("package", "text", "words", "headline"),
+    ("package", "script", "line", "headline", "truth"),
     [
-        ("lightning", LIGHTNING, ["{seed}", "{dir}", "csv"], "val_acc"),
-        ("lightning", LIGHTNING, ["{seed}", "{dir}", "tensorboard"], "val_acc"),
-        ("transformers", TRANSFORMERS, ["{seed}", "{dir}"], "eval_accuracy"),
-        ("sklearn", SCIKIT_LEARN, ["{seed}"], "test_accuracy"),
-        ("hydra", HYDRA, ["+seed={seed}"], "val_acc"),
-        ("hydra", HYDRA, ["+seed={seed}", "hydra.run.dir={dir}"], "val_acc"),
-        ("lightgbm", LIGHTGBM, ["{seed}"], "test/auc"),
-        ("xgboost", XGBOOST, ["{seed}"], "test-auc"),
-        ("keras", KERAS, ["{seed}"], "val_accuracy"),
-        ("stable_baselines3", STABLE_BASELINES_TABLE, ["{seed}"], "rollout/ep_rew_mean"),
+        ("lightning", LIGHTNING, "{seed} {dir}", "val_acc", "trainer.callback_metrics['val_acc']"),
+        ("jsonargparse", LIGHTNING_CLI, CLI, "val_acc", "cli.trainer.callback_metrics['val_acc']"),
+        ("transformers", TRANSFORMERS, "{seed} {dir}", "eval_accuracy", EVAL),
+        ("sklearn", SCIKIT_LEARN, "{seed}", "test_accuracy", "model.score(b, d)"),
+        ("hydra", HYDRA, "+seed={seed}", "val_acc", "seen[-1]"),
+        ("hydra", HYDRA, "+seed={seed} hydra.run.dir={dir}", "val_acc", "seen[-1]"),
+        ("hydra", HYDRA_FOLDER, "seed={seed} optimizer.lr=0.5 hydra.run.dir={dir}", "test/accuracy", "seen[-1]"),
+        ("lightgbm", LIGHTGBM, "{seed}", "test/auc", "model.eval_valid()[0][2]"),
+        ("xgboost", XGBOOST, "{seed}", "test-auc", "logged['test']['auc'][-1]"),
+        ("keras", KERAS, "{seed}", "val_accuracy", "told.history['val_accuracy'][-1]"),
+        ("stable_baselines3", STABLE_BASELINES, "{seed} {dir}", "reward", "env.get_episode_rewards()[-1]"),
+        ("stable_baselines3", STABLE_BASELINES_TABLE, "{seed}", "rollout/ep_rew_mean", "sum(rewards) / len(rewards)"),
+        ("tyro", CLEANRL, "--seed {seed}", "episodic_return", "seen[-1]"),
+        ("tyro", CLEANRL, "--cwd {dir} -- --seed {seed}", "charts/episodic_return", "seen[-1]"),
     ],
-    ids=["Lightning's CSV", "Lightning's events", "Transformers", "scikit-learn", "Hydra", "Hydra's folder", "LightGBM",
-         "XGBoost", "Keras", "stable-baselines3"],
+    ids=["Lightning's CSV", "LightningCLI's events", "Transformers", "scikit-learn", "Hydra",
+         "Hydra's folder", "a file in Hydra's folder", "LightGBM", "XGBoost", "Keras", "stable-baselines3's monitor",
+         "stable-baselines3's table", "CleanRL's lines", "CleanRL's events"],
 )  # fmt: skip
 def test_the_headline_is_right_at_the_first_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, text: str, words: list[str], headline: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, script: str, line: str, headline: str, truth: str
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    Path("train.py").write_text(text)
-    command = ["run", "--engine", "inline", "--seeds", "1,2", "--out", "o", "--", sys.executable, "train.py", *words]
-    assert main(command) == 0
+    monkeypatch.setenv("TRUTH", str(tmp_path / "truth"))
+    Path("conf").mkdir()
+    Path("conf", "config.yaml").write_text("seed: 0\noptimizer: {lr: 1.0}\n")
+    Path("train.py").write_text(f"{script}\nimport os\nprint(float({truth}), file=open(os.environ['TRUTH'], 'a'))\n")
+    options, _, words = line.rpartition(" -- ")
+    seeds = [1] if package in SLOW else [1, 2]
+    numbers = ",".join(map(str, seeds))
+    command = ["run", "--engine", "inline", "--seeds", numbers, "--out", "o", *shlex.split(options), "--"]
+    assert main([*command, sys.executable, "train.py", *shlex.split(words)]) == 0
     (row,) = sweep.open("o").report.primary_rows
-    assert (row.metric, row.n, row.goal) == (headline, 2, "max")
-    if Path("truth").exists():
-        truth = [float(line) for line in Path("truth").read_text().split()]
-        assert row.mean == pytest.approx(sum(truth) / 2, rel=5e-3)
-    else:
-        assert 0.0 <= row.mean <= 1.0
+    assert (row.metric, row.n, row.goal) == (headline, len(seeds), "max")
+    truths = [float(value) for value in Path("truth").read_text().split()]
+    assert row.mean == pytest.approx(sum(truths) / len(seeds), rel=5e-3)
