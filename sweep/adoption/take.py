@@ -27,6 +27,7 @@ from sweep.store.manifest import SeedEntry
 from sweep.store.names import HISTORY, PREDICTIONS
 from sweep.store.owner import now
 from sweep.variants import without_hash
+from sweep.words import plural
 
 STAMP = "adopted: not run here; seeds as named by the files; a missing run is unknown, not 0 failed"
 TARGET = Target("adopted")
@@ -56,7 +57,8 @@ class Adoption:
         """Yield what is shown before anything is written."""
         cells, config = self.manifest.experiment["cells"], self.manifest.config
         said = f"for {some([*config['seed_names']])}" if config.get("seed_names") else ""
-        said = "numbered in their order: nothing names them, and nothing is paired by them" if self.numbered else said
+        if self.numbered:
+            said = "numbered in their order, because nothing is named seed (see --seed); nothing is paired by them"
         each = sorted({len(cell["seeds"]) for cell in cells})
         lengths = f"{each[0]} to {each[-1]} per task" if len(each) > 1 else ""
         seeds = some(format_seeds(sorted(self.manifest.seeds)).split(","))
@@ -73,7 +75,7 @@ class Adoption:
             "duplicate": [f"{_called(key)}: {some(places)}" for key, places in self.twice.items()],
             "unequal": list(self._unequal()),
         }  # fmt: skip
-        yield f"{len(self.runs)} runs found ({self.kind})"
+        yield f"{plural(len(self.runs), 'run')} found ({self.kind})"
         for what, told in found.items():
             yield from (f"  {what:<10} {one}" for one in told[:_MOST] if one)
             if len(told) > _MOST:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from sweep.cli.output import emit, say
-from sweep.words import path_argument
+from sweep.words import path_argument, plural
 
 
 @click.command(
@@ -91,6 +91,13 @@ def adopt(
         found, where, config=config, kept=predictions,
         origin=f"sweep adopt {shlex.join(words)}",
     )  # fmt: skip
+    if plan.numbered and len(places) > 1 and len(plan.manifest.experiment["cells"]) == 1:
+        # A shell has expanded the pattern: runs of all settings would be seeds of one.
+        raise ConfigError(
+            f"{len(places)} sources, and nothing in them names a seed or a variant", where=places[0],
+            hint="name the seed and the settings in a pattern in quotes: "
+            "sweep adopt 'old/{lr}/seed{seed}/metrics.csv', or the column with --seed",
+        )  # fmt: skip
     for line in plan.lines():
         say(line, err=as_json)
     if dry_run:
@@ -104,7 +111,8 @@ def adopt(
         emit({"out": os.fspath(where), **plan.counts(), "new": new, "changed": changed})
         return 0
     replaced = f", {changed} replaced" if changed else ""
-    say(f"{new} new runs adopted into {store.shown}{replaced}; {len(plan.runs) - new - changed} were there")
+    known = len(plan.runs) - new - changed
+    say(f"{plural(new, 'new run')} adopted into {store.shown}{replaced}; {known} already there")
     say(f"next: sweep report {path_argument(store.shown)}")
     return 0
 

@@ -189,7 +189,7 @@ def read(path: Path) -> Manifest:
     except FileNotFoundError:
         raise StoreError(
             "no sweep is here (sweep.json is missing)", where=str(path.parent),
-            hint="name a directory that `sweep run` made, e.g. runs/digits-mlp",
+            hint="name a directory that `sweep run` or `sweep adopt` made, e.g. runs/digits-mlp",
         ) from None  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(

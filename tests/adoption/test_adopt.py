@@ -85,6 +85,23 @@ def test_two_commands_lead_from_a_folder_of_files_to_a_table_for_a_paper(said: S
     assert len(sweep.open("runs/old").history) == 24
 
 
+def test_files_of_a_pattern_that_the_shell_expanded_are_not_seeds_of_one_variant(said: Said) -> None:
+    folder_of_runs()
+    files = sorted(map(str, Path("old").glob("*/*/metrics.csv")))
+    assert main(["adopt", *files, "--out", "o", "--yes"]) == 2
+    assert "in quotes" in said()
+    assert not Path("o").exists()
+    assert main(["adopt", "old/*/*/metrics.csv", "--out", "o", "--dry-run"]) == 0, "negative control: asked for"
+    assert main(["adopt", files[0], "--out", "one", "--yes"]) == 0, "negative control: one table"
+    assert "1 run found" in said()
+
+
+def test_a_folder_that_is_not_adopted_yet_is_told_how(said: Said) -> None:
+    folder_of_runs()
+    assert main(["compare", "old", "--format", "latex"]) == 2
+    assert "sweep adopt" in said()
+
+
 def test_the_same_again_adds_what_is_new_and_nothing_twice(said: Said) -> None:
     folder_of_runs()
     main(["adopt", PATTERN, "--out", "o"])
