@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from sweep.ensemble.rebuild import (
     meta_of,
     of_recipe,
     own_rows,
+    precision_of,
     rebuilt,
     rows_of,
 )
@@ -33,7 +35,7 @@ from sweep.store.names import MODEL
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
 TOLERANCE = 1e-4
-COARSE = 0.03  # of weights in 16 bits, whose products round by the shape of the batch
+COARSE = 0.03  # of numbers in 16 bits or TF32, whose products round by the shape of the batch and the device
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,6 @@ def load(
             hint="run the sweep again to fill the gap, or pass --allow-missing to serve those present",
         )
     metas = [meta_of(store, one) for _, one in runs]
-    if (form := metas[0].get("form", "tokens")) != "tokens":
-        raise EnsembleError(
-            f"models that give several {form} an example are not served", where=str(store.path),
-            hint="sweep ensemble combines the predictions that they kept",
-        )  # fmt: skip
     if build is None and not all(set(meta) >= DESCRIBED for meta in metas):
         recipe = of_recipe(runs[0][1], trust=trust, say=say)
         if recipe is not None:
@@ -164,7 +161,7 @@ def load(
     serving = replace(chosen, runs=runs, missing=missing)
     ensemble = Ensemble(modules, _about(store, serving, metas, stored, unchecked))
     if rows is not None:
-        _check(ensemble, stored, rows, split)
+        _check(ensemble, stored, rows, split, precision_of(runs[0][1], metas[0]))
     return Loaded(ensemble, rows)
 
 
@@ -176,7 +173,7 @@ def _about(
     notes: Sequence[str],
 ) -> About:
     first = metas[0]
-    same = ("task", "classes", "input_shape", "normalisation", "target", "variance", "outputs")
+    same = ("task", "classes", "input_shape", "normalisation", "target", "variance", "outputs", "form")
     for (label, _), meta in zip(chosen.runs, metas, strict=True):
         for key in same:
             if meta.get(key) != first.get(key):
@@ -186,9 +183,11 @@ def _about(
                     hint="serve members that were trained on the same data",
                 )
     some = next((one for one in stored.values() if one is not None), None)
-    values = first.get("task") == "regression" or (some is not None and some.probs is None)
+    form = first.get("form", "")
+    values = form != "labels" and (first.get("task") == "regression" or (some is not None and some.probs is None))
     normal, target = first.get("normalisation") or {}, first.get("target") or {}
-    temperature = _temperature(store, chosen, values)
+    several = f"several {form} of an example have no temperature" if form in ("labels", "values") else ""
+    temperature = several or _temperature(store, chosen, values)
     said = [*notes, *([f"built without {listing(chosen.missing)}"] if chosen.missing else [])]
     if isinstance(temperature, str):
         said.append(f"not calibrated: {temperature}")
@@ -205,6 +204,7 @@ def _about(
         target_std=float(target.get("std", 1.0)),
         variance=first.get("variance"),
         residual=tuple(float(meta["residual_variance"]) for meta in metas if "residual_variance" in meta),
+        form=form,
         notes=tuple(said),
     )
 
@@ -224,18 +224,22 @@ def _temperature(store: Store, chosen: Chosen, values: bool) -> float | str:
     return "the predictions for val have no variances"
 
 
-def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: Rows, split: str) -> None:
-    """Refuse members that do not repeat their stored predictions to float tolerance."""
+def _check(
+    ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: Rows, split: str, precision: str
+) -> None:
+    """Refuse members that do not repeat their stored predictions to the tolerance of their precision."""
     ids, inputs = np.asarray(rows.ids)[:SLICE], rows.inputs[:SLICE]
-    with torch.no_grad():
+    exact = precision == "fp32" and ensemble.kind.itemsize >= 4
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
         outputs = ensemble.outputs(as_inputs(inputs, wide=ensemble.wide))
         if ensemble.about.kind == "classification":
-            said = {"probs": ensemble.head.probs(outputs).numpy()}
+            probs = ensemble.head.probs(outputs).numpy()
+            said = {"mean": probs[..., 1]} if ensemble.about.form == "labels" else {"probs": probs}
         else:
             mean, var = ensemble.head.moments(outputs)
             said = {"mean": mean.numpy()} | ({"var": var.numpy()} if ensemble.about.variance else {})
-    if outputs.dim() == 4:  # of tokens, each of which was kept with an id of its own
-        each = outputs.shape[2]
+    if "probs" in said and said["probs"].ndim > 3:  # of tokens or pixels, each of which was kept with an id of its own
+        each = math.prod(said["probs"].shape[2:-1])
         ids = (ids[:, None] * each + np.arange(each)).ravel()
         said = {name: values.reshape(len(values), len(ids), -1) for name, values in said.items()}
     for index, label in enumerate(ensemble.about.labels):
@@ -260,7 +264,7 @@ def _check(ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: R
                 )
             expected = np.asarray(saved, dtype=np.float64)[its].reshape(wanted.shape)
             gap = np.abs(wanted - expected)
-            allowed = (COARSE if ensemble.kind.itemsize < 4 else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
+            allowed = (TOLERANCE if exact else COARSE) * max(1.0, float(np.abs(expected).max()))
             if not float(gap.max()) <= allowed:
                 worst = ids[mine[int(np.unravel_index(gap.argmax(), gap.shape)[0])]].item()
                 raise IntegrityError(

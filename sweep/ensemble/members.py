@@ -205,7 +205,10 @@ def _values(label: str, one: Predictions, rows: int, split: str) -> Arrays:
         if array.ndim != (2 if name == "probs" else 1) or array.shape[0] != rows:
             raise EnsembleError(
                 f"{label} has {name} of shape {array.shape} for the {rows} examples of {split}",
-                hint=f"expected {'(examples, classes)' if name == 'probs' else '(examples,)'}",
+                hint="expected (examples, classes)"
+                if name == "probs"
+                else "expected (examples,): several labels or values "
+                "of an example are scored by sweep report, and averaged by sweep predict and load_ensemble",
             )
     if "probs" in values and values["probs"].shape[1] < 2:
         raise EnsembleError(

@@ -120,7 +120,13 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, ensemble: Ens
 def _run_onnx(path: Path, inputs: Tensor) -> Sequence[npt.NDArray[Any]]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes are private
+        raise EnsembleError(
+            f"onnxruntime does not run this model: {str(error).strip().splitlines()[0]}",
+            hint="export it to a .pt2 file instead",
+        ) from error
     found: Sequence[npt.NDArray[Any]] = session.run(list(Prediction._fields), {"inputs": inputs.numpy()})
     return found
 

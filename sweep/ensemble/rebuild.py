@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LIMIT = 64 << 20  # bytes that a description may have
 SHAPE = {
-    "task?": str, "form?": str, "outputs?": int, "model?": {"*": Any}, "input_shape?": (None, [int]),
+    "task?": str, "form?": str, "precision?": str, "outputs?": int, "model?": {"*": Any}, "input_shape?": (None, [int]),
     "classes?": (None, [(str, int, float)]),
     "normalisation?": (None, {"mean?": (None, [float]), "std?": (None, [float]), "wide?": (None, [bool])}),
     "target?": (None, {"mean": float, "std": float}), "variance?": (None, "residual", "predicted"),
@@ -159,6 +159,14 @@ def about_data(data: Dataset) -> dict[str, Any]:
         "normalisation": data.normalisation,
         "target": {"mean": data.target_mean, "std": data.target_std},
     }
+
+
+def precision_of(member: Member, meta: Mapping[str, Any]) -> str:
+    """Return in which precision a run predicted; an older run has it among its parameters, if at all."""
+    assert member.record is not None
+    spec = RunSpec.from_json(member.record.spec)
+    older = spec.params.get("precision") if spec.target.kind == "recipe" else None
+    return str(meta.get("precision") or older or "fp32")
 
 
 def own_rows(member: Member, meta: Mapping[str, Any], split: str, most: int) -> Rows | None:

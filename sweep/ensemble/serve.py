@@ -30,6 +30,8 @@ class Prediction(NamedTuple):
     after the temperature; total, aleatoric, epistemic (batch,) are entropies of the uncalibrated members in
     nats. Regression: mean (batch,); calibrated (batch,) is the variance with its aleatoric part scaled as
     fitted; total, aleatoric, epistemic (batch,) are variances (aleatoric 0 when members predict none).
+    Tokens and pixels have (batch, *places, classes) and (batch, *places); several labels or values of an example
+    have (batch, labels) in every field, and the mean of a label is its probability.
     """
 
     mean: Tensor
@@ -47,7 +49,8 @@ class About:
     what inputs are normalised by, one per feature or channel, empty for none; wide: which of them in float64, empty
     for none; temperature: of the pooled probabilities, or the scale of variances. Regression: target_mean and
     target_std undo the scaling of targets; variance: "residual" with one residual per member, "predicted" as
-    log-variance, or None. notes: sentences to print.
+    log-variance, or None. form: what several outputs of an example are, "tokens", "pixels" (their classes come second),
+    "labels" or "values"; "" where there is one. notes: sentences to print.
     """
 
     kind: Literal["classification", "regression"] = "classification"
@@ -62,6 +65,7 @@ class About:
     target_std: float = 1.0
     variance: Literal["residual", "predicted"] | None = None
     residual: tuple[float, ...] = ()
+    form: str = ""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -108,13 +112,16 @@ class Head(nn.Module):
         return torch.where(self.wide.reshape(shape), x.float(), (inputs.float() - shift.float()) / scale.float())
 
     def probs(self, outputs: Tensor) -> Tensor:
-        """(members, batch, classes): each member's probabilities in float64."""
-        return outputs.double().softmax(-1)
+        """(members, batch, classes): each member's probabilities in float64; of a label, that of no and of yes."""
+        logits = outputs.double()
+        if self.about.form == "labels":
+            return torch.stack([(-logits).sigmoid(), logits.sigmoid()], -1)
+        return (logits.movedim(2, -1) if self.about.form == "pixels" else logits).softmax(-1)
 
     def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(members, batch) twice: each member's mean and variance in the target's unit, float64."""
+        """(members, batch) or (members, batch, values), twice: mean and variance in the target's unit, float64."""
         raw = outputs.double()
-        raw = raw.unsqueeze(-1) if raw.ndim == 2 else raw
+        raw = raw.unsqueeze(-1) if raw.ndim == 2 or self.about.form == "values" else raw
         mean = raw[..., 0] * self.about.target_std + self.about.target_mean
         if self.about.variance == "predicted":
             return mean, raw[..., 1].exp() * self.about.target_std**2
@@ -136,6 +143,8 @@ class Head(nn.Module):
             aleatoric = -(probs * probs.clamp_min(TINY).log()).sum(-1).mean(0)
             epistemic = (total - aleatoric).clamp_min(0.0)
             calibrated = (logs / self.temperature).softmax(-1)
+            if self.about.form == "labels":
+                mean, calibrated = mean[..., 1], calibrated[..., 1]
         return Prediction(mean.float(), calibrated.float(), total.float(), aleatoric.float(), epistemic.float())
 
 

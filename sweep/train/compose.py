@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -154,7 +155,7 @@ def recipe(
             stop_early=None if stop_early is None else _part(StopEarly, stop_early, "stop_early"),
             best=best,
             resplit=made,
-            meta=named.meta,
+            meta=(replace(named, form="") if scoring and callable(loss) else named).meta,
             source=source,
         )
 

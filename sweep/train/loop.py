@@ -249,5 +249,6 @@ def conclude(lane: Lane) -> Metrics | Failure:
             run.save_predictions(name, **_with_ids(split, predictions[name]))
         else:
             run.note(f"predictions for {name} are not kept: they are too large")
-    run.save_model(lane.model, meta={**lane.recipe.meta(lane.data), **fitted})
+    precise = {} if lane.recipe.precision == "fp32" else {"precision": lane.recipe.precision}
+    run.save_model(lane.model, meta={**lane.recipe.meta(lane.data), **fitted, **precise})
     return metrics

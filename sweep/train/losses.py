@@ -21,7 +21,8 @@ class Loss:
     """A loss with what goes with it.
 
     of: (outputs, targets) -> the mean of a batch. task: what targets are; None: as their numbers tell. shape: of the
-    outputs for one example; None: any. about, form: what is stored beside the weights; form: what several outputs are.
+    outputs for one example; None: any. about, form: what is stored beside the weights; form: what several outputs are,
+    "usual" for what is usual for the targets.
     """
 
     of: Callable[[Tensor, Tensor], Tensor]
@@ -33,13 +34,17 @@ class Loss:
 
     def meta(self, data: Dataset) -> dict[str, Any]:
         """Return what is stored beside the weights, for whoever serves them."""
+        form = USUAL[task_of(data)] if self.form == "usual" else self.form
         return {
             "task": task_of(data), "outputs": data.outputs, "classes": list(data.classes),
             "input_shape": list(data.input_shape), "normalisation": data.normalisation,
             "target": {"mean": data.target_mean, "std": data.target_std},
             **({"variance": "residual"} if self.of is squared and data.train.targets.dim() == 1 else {}),
-            **({"form": self.form} if self.form and data.train.targets.dim() > 1 else {}), **(self.about or {}),
+            **({"form": form} if form and data.train.targets.dim() > 1 else {}), **(self.about or {}),
         }  # fmt: skip
+
+
+USUAL: Mapping[Task, str] = {"classification": "pixels", "regression": "values"}
 
 
 def task_of(data: Dataset) -> Task:
@@ -102,7 +107,7 @@ LOSSES = {
 def find(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
     """Return a loss by its name, or a function as one. Raises: ConfigError."""
     if callable(loss):
-        return Loss(loss, None, _usual)
+        return Loss(loss, None, _usual, form="usual")
     if loss not in LOSSES:
         raise ConfigError(f"no loss is called {loss!r}", where="loss", hint=f"{', '.join(LOSSES)}, or a function")
     return LOSSES[loss]
