@@ -35,7 +35,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 ASKED = [
     (None, {}),
     (None, {"deterministic": True, "params": {"epochs": 1}, "vary": ["order"]}),
-    (None, {"checkpoint": "best(val/loss)", "timeout": "30m", "primary": "test/loss"}),
+    (None, {"checkpoint": "best(val/loss)", "timeout": "30m", "primary": "test/nll"}),
     (None, {"grid": {"params.optimizer.lr": [0.1, 0.01], "params.epochs": [1, 2]}}),
     (toys.line, {"params": {"lr": 0.5}, "name": "mine", "goals": {"x": "max"}}),
     (toys.line, {"grid": {"params.lr": [0.1, 0.3]}, "seed": 7, "repeats": 2}),
