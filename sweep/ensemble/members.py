@@ -203,12 +203,10 @@ def _values(label: str, one: Predictions, rows: int, split: str) -> Arrays:
         if name != "probs" and array.ndim == 2 and array.shape[1] == 1:
             values[name] = array = array[:, 0]
         if array.ndim != (2 if name == "probs" else 1) or array.shape[0] != rows:
+            plain = "(examples,): sweep predict and load_ensemble average several labels or values of an example"
             raise EnsembleError(
                 f"{label} has {name} of shape {array.shape} for the {rows} examples of {split}",
-                hint="expected (examples, classes)"
-                if name == "probs"
-                else "expected (examples,): several labels or values "
-                "of an example are scored by sweep report, and averaged by sweep predict and load_ensemble",
+                hint=f"expected {'(examples, classes)' if name == 'probs' else plain}",
             )
     if "probs" in values and values["probs"].shape[1] < 2:
         raise EnsembleError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from torch.func import functional_call, stack_module_state
 
 from sweep.ensemble.graph import Graphs
 from sweep.errors import EnsembleError
+from sweep.train import precision
 
 # Up to this many input values in a batch, a CPU gains from one call for all members (up to 4x: the calls cost
 # more than the arithmetic); beyond it the members' intermediate values leave the cache, and a loop is faster,
@@ -352,25 +353,14 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def logits(output: Any) -> Tensor:
-    """Return the one tensor in what a member's forward gave: itself, `logits` of a mapping, or the only one there.
-
-    Raises: EnsembleError naming what was given instead.
-    """
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        found = [output["logits"]] if "logits" in output else [v for v in output.values() if isinstance(v, Tensor)]
-        inside = f"a mapping with {', '.join(map(str, output))}"
-    else:
-        found = [v for v in output if isinstance(v, Tensor)] if isinstance(output, (tuple, list)) else []
-        inside = f"{type(output).__name__} with {len(found)} tensors"
-    if len(found) != 1:
+    """Return the one tensor in what a member's forward gave. Raises: EnsembleError naming what was given instead."""
+    try:
+        return precision.logits(output)
+    except TypeError as error:
         raise EnsembleError(
-            f"the forward of a member returns {inside}, not one tensor (batch, outputs)",
+            f"the forward of a member returns {error}",
             hint='let build= return a module whose forward returns its logits, or a mapping that holds "logits"',
-        )
-    one: Tensor = found[0]
-    return one
+        ) from None
 
 
 def as_inputs(rows: npt.ArrayLike | Tensor, *, wide: bool = False) -> Tensor:

@@ -17,6 +17,7 @@ from sweep.train.augment import altered
 from sweep.train.batches import last_batch
 from sweep.train.data import Dataset
 from sweep.train.losses import LOSSES
+from sweep.train.precision import logits
 from sweep.train.recipe import Recipe
 from sweep.train.source import forget
 
@@ -96,13 +97,18 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
 def _loss(made: Recipe, data: Dataset, model: torch.nn.Module, count: int, reference: str) -> Any:
     """Return the loss of a batch of the first examples. Raises: ConfigError; whatever the parts raise."""
     inputs, targets = data.train.inputs[:count], data.train.targets[:count]
-    outputs = model(inputs)
-    if not isinstance(outputs, Tensor):
-        raise ConfigError(f"its model gives a {type(outputs).__name__}, not a tensor", where=f"{reference}: model")
+    given = model(inputs)
+    try:
+        outputs = logits(given)
+    except TypeError as error:
+        raise ConfigError(
+            f"its model gives {error}", where=f"{reference}: model",
+            hint='let its forward return the logits, or a mapping that holds "logits"',
+        ) from None  # fmt: skip
     _require_outputs(made, data, outputs, reference)
     made.scoring(data).tally(outputs.detach().float(), targets)
     changed, targets = altered(made, inputs, targets, torch.arange(count))
-    outputs = outputs if changed is inputs else model(changed)
+    outputs = outputs if changed is inputs else logits(model(changed))
     return made.loss(outputs.float(), targets)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,15 +30,33 @@ def flags(precision: Precision) -> Iterator[None]:
             backend.fp32_precision = value
 
 
+def logits(output: Any) -> Tensor:
+    """Return the one tensor in what a forward gave: itself, `logits` of a mapping, or the only one there.
+
+    Raises: TypeError naming what was given instead.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        found = [output["logits"]] if "logits" in output else [v for v in output.values() if isinstance(v, Tensor)]
+        inside = f"a mapping with {', '.join(map(str, output))}"
+    else:
+        found = [v for v in output if isinstance(v, Tensor)] if isinstance(output, (tuple, list)) else []
+        inside = f"{type(output).__name__} with {len(found)} tensors"
+    if len(found) != 1 or not isinstance(found[0], Tensor):
+        raise TypeError(f"{inside}, not one tensor (batch, outputs)")
+    return found[0]
+
+
 def forward(precision: Precision, device: str) -> Callable[[nn.Module, Tensor], Tensor]:
-    """Return (model, inputs) -> float32 outputs."""
+    """Return (model, inputs) -> float32 outputs, the one tensor of what the model gives."""
     if precision != "bf16":
-        return lambda model, inputs: model(inputs)
+        return lambda model, inputs: logits(model(inputs))
 
     def autocast(model: nn.Module, inputs: Tensor) -> Tensor:
         # A cache of cast weights would outlive a captured graph's memory; without it solo and lanes agree.
         with torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False):
-            outputs: Tensor = model(inputs)
+            outputs = logits(model(inputs))
         return outputs.float()
 
     return autocast

@@ -17,8 +17,9 @@ from sweep.ensemble.gather import choose
 from sweep.ensemble.load import Rows
 from sweep.ensemble.predict import predict
 from sweep.ensemble.program import export
-from sweep.errors import EnsembleError, IntegrityError
+from sweep.errors import ConfigError, EnsembleError, IntegrityError
 from sweep.store import Store
+from sweep.train.check import check
 
 MODULE = """
 import numpy as np
@@ -53,6 +54,17 @@ class Half(nn.Module):
         return self.inner(x.bfloat16()).float()
 
 
+class Rich(nn.Module):
+    def __init__(self, inputs, outputs, form):
+        super().__init__()
+        self.first, self.last, self.form = nn.Linear(inputs, 8), nn.Linear(8, outputs), form
+
+    def forward(self, x):
+        hidden = self.first(x).relu()
+        logits = self.last(hidden)
+        return {"plain": logits, "mapping": {"hidden": hidden, "logits": logits}, "tuple": (logits, None)}[self.form]
+
+
 def mlp(data):
     return nn.Sequential(nn.Linear(data.inputs, 32), nn.ReLU(), nn.Linear(32, data.outputs))
 
@@ -79,6 +91,13 @@ KINDS = {
     "bf16": (mlp, X, Y.argmax(1), {"precision": "bf16"}),
     "weights in 16 bits": (lambda data: Half(data.inputs, data.outputs), X, Y.argmax(1), {}),
 }
+
+
+def rich(*, form: str) -> sweep.Recipe:
+    return sweep.recipe(
+        model=lambda data: Rich(data.inputs, data.outputs, form), data=sweep.data.arrays(X, Y.argmax(1)), epochs=1,
+        augment=lambda inputs, keys: inputs * 2,
+    )
 
 
 def recipe(*, kind: str) -> sweep.Recipe:
@@ -175,3 +194,37 @@ def test_a_file_is_predicted_for_several_labels(runs: Path, tmp_path: Path, caps
     words = ["predict", str(runs), str(tmp_path / "in.npy"), "--variant", "kind=labels", "--out", str(out), "--trust"]
     assert main(words) == 0, capsys.readouterr().err
     assert np.load(out).shape == (5, 3)
+
+
+@pytest.mark.parametrize("vectorize", [0, 2])
+def test_a_model_that_gives_a_mapping_or_a_tuple_trains_as_one_that_gives_its_logits(
+    runs: Path, tmp_path: Path, vectorize: int
+) -> None:
+    config = {"name": "rich", "recipe": "served_kinds:rich", "vectorize": vectorize}
+    grid = {"params.form": ["plain", "mapping", "tuple"]}
+    done = sweep.run(
+        config, seeds=[0, 1], grid=grid, out=tmp_path / "rich", engine="inline", on_event=lambda event: None
+    )
+    assert (done.frame["status"] == "ok").all()
+    each = [
+        sweep.load_ensemble(tmp_path / "rich", variant=f"form={form}", trust=True).state_dict()
+        for form in grid["params.form"]
+    ]
+    for name, value in each[0].items():
+        assert all(torch.equal(value, other[name]) for other in each), name
+
+
+def test_a_model_that_gives_several_tensors_without_a_name_is_refused_before_it_starts(runs: Path) -> None:
+    rich = sys.modules["served_kinds"].Rich
+
+    class Two(rich):  # type: ignore[misc, valid-type]
+        def forward(self, x: torch.Tensor) -> Any:
+            return super().forward(x), x
+
+    kinds = sys.modules["served_kinds"]
+    made = sweep.recipe(
+        model=lambda data: Two(data.inputs, data.outputs, "plain"), data=sweep.data.arrays(kinds.X, kinds.Y.argmax(1))
+    )
+    with pytest.raises(ConfigError, match="its model gives tuple with 2 tensors") as refused:
+        check(made, "mine:recipe", "cpu")
+    assert "logits" in str(refused.value.hint)
