@@ -66,7 +66,7 @@ def recipe(
     Parameters
     ----------
     model : Dataset -> module, made anew for each seed; `data.inputs`, `data.input_shape` and `data.outputs` are sizes.
-        Its forward gives one tensor, or a mapping that holds `logits`.
+        Its forward gives one tensor, or a mapping that holds `logits`, which the loss then gets.
     data : a source of `sweep.data`, a pair (x, y), or a function that returns one of these or a `Dataset`.
     loss : "cross-entropy" (a class, or a class for each pixel; classes second in the outputs), "token-cross-entropy"
         (a class for each token; classes last), "binary-cross-entropy" (several labels of 0 or 1), "mse" (numbers),
