@@ -114,7 +114,7 @@ def test_a_file_url_is_the_directory_it_names(tmp_path: Path, capsys: pytest.Cap
     [
         ("", "names no directory"),
         ("nowhere://x/y", "no file system answers"),
-        ("s3://key:secret@bucket/x", "a password stands in the URL"),
+        ("s3://key:secret@bucket/x", "a password is in the URL"),
     ],
 )
 def test_what_is_no_place_is_refused_and_nothing_is_written(

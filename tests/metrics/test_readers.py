@@ -151,7 +151,7 @@ class TestObjects:
         found = read(tmp_path, "\n".join(lines))
         assert [step for step, _ in found.history] == [1, 2, 3, 4, 5, 6]
         assert found.history[-1][1] == {"finetune/loss": 3.0}
-        assert any("begin again after step 3" in note for note in found.notes)
+        assert any("start over after step 3" in note for note in found.notes)
 
     def test_a_row_that_comes_late_joins_its_step(self, tmp_path: Path) -> None:
         steps = (1, 2, 3, 2)
