@@ -309,7 +309,7 @@ class Launch:
         atomic.touch(store.token_file(self._nonce))
         job = replace(
             job_of(self.plan), path=os.fspath(store.path.resolve()), launch=self._nonce, at_once=self.jobs,
-            gpus=1.0 if self._lanes > 1 else self.plan.config.resources.gpus,  # a pack fills a GPU
+            gpus=1.0 if self._lanes > 1 and self.plan.device == "cuda" else self.plan.config.resources.gpus,
             own_process=self.own_process, apart=outputs(Path.cwd()),
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):

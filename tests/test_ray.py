@@ -16,6 +16,7 @@ from sweep.engine import Done, Lost, RayEngine, Tick
 from sweep.errors import EnvironmentRefused
 from sweep.job import Job
 from sweep.launch import Event, Retried
+from sweep.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours
 
@@ -113,3 +114,9 @@ def test_the_engine_tells_done_from_lost_and_keeps_to_its_slots(engine: RayEngin
 def test_what_no_node_can_hold_is_refused_at_once(engine: RayEngine) -> None:
     with pytest.raises(EnvironmentRefused, match="64 CPUs"):
         next(iter(engine(lambda: ("task",), lambda task: [], Job(cpus=64))))
+
+
+def test_a_vectorised_pack_on_a_cpu_asks_ray_for_no_gpu(tmp_path: Path) -> None:
+    params = {"model": {"name": "mlp", "hidden": [8]}, "data": {"name": "digits", "limit": 200}, "epochs": 1}
+    sweep.run(seeds=range(3), params=params, vectorize=2, device="cpu", out=tmp_path / "out")
+    assert [member.status for member in Store.open(tmp_path / "out").scan()] == ["ok"] * 3
