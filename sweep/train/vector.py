@@ -99,11 +99,12 @@ class Seat:
 
 
 class Row(TorchFunctionMode):
-    """How a row under `vmap` computes what would otherwise know of the others, or be done row by row.
+    """Replace, under `vmap`, functions that would depend on the other rows or run row by row.
 
-    Dropout is a hash of (seed, step, layer, element) instead of a random stream, which would know the row. Attention
-    and cross-entropy are products, sums and choices, which torch does for all rows at once.
-    stream, step: int64; streams are one for each row. They are mixed where something is dropped first.
+    Dropout hashes (seed, step, layer, element) instead of drawing from a random stream, which would depend on the row.
+    Attention becomes products, which torch computes for all rows at once. Compiled, cross-entropy becomes a choice,
+    which is fused with its neighbours; uncompiled it would take more memory than torch's own.
+    stream, step: int64; there is one stream for each row. They are hashed at the first dropout.
     """
 
     def __init__(self, stream: Tensor, step: Tensor) -> None:
@@ -121,7 +122,7 @@ class Row(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
-        if func is F.cross_entropy:
+        if func is F.cross_entropy and torch.compiler.is_compiling():
             return _cross_entropy(*args, **kwargs)
         if func is Tensor.unflatten:  # within a mode torch's compiler cannot follow the method, which calls its super
             return torch.unflatten(*args, **kwargs)
@@ -181,8 +182,8 @@ def _cross_entropy(input: Tensor, target: Tensor, *rest: Any, **more: Any) -> Te
     if not plain or target.is_floating_point() or input.dim() < 2:
         return F.cross_entropy(input, target, *rest, **more)
     classes = torch.arange(input.shape[1], device=input.device).view(-1, *(1 for _ in input.shape[2:]))
-    chosen = torch.where(target.unsqueeze(1) == classes, input.log_softmax(1), 0.0)
     counted: Tensor = target != ignored
+    chosen = torch.where((target.unsqueeze(1) == classes) & counted.unsqueeze(1), input.log_softmax(1), 0.0)
     return -chosen.sum() / counted.sum()
 
 
