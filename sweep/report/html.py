@@ -66,8 +66,8 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     comparison: of its variants, or why there is none. Each history and each file of predictions is read once.
     The same directory gives the same bytes.
     """
-    members = sorted(store.scan(), key=frames.order_of)
-    logged = histories.read(store, members)
+    members, parts = sorted(store.scan(), key=frames.order_of), Parts()
+    logged = parts.made("the histories", lambda: histories.read(store, members), histories.Histories())
     report = build(store, level=level, members=members, curves=logged)
     style, script = _asset("report.css"), _asset("report.js")
     table = frames.frame_of(members)
@@ -75,7 +75,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
                    goals=store.manifest.config.get("goals"), ratio=report.ratio, folds=report.folds)  # fmt: skip
     varied = {row.metric for row in report.rows if row.n and row.sd != 0}
     rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
-    causes, parts, said = _grouped(report), Parts(), standing(report)
+    causes, said = _grouped(report), standing(report)
     first = leader.variant if (leader := leading(report.primary_rows)) else ""
     ensembles: list[Pooled] = parts.made("the ensembles", lambda: list(pooled(store, report, first)), [])
     answers: dict[str, Any] = {

@@ -56,6 +56,17 @@ def test_a_part_that_fails_is_a_note_and_the_rest_stands(
 
 
 @pytest.mark.usefixtures("quiet")
+def test_histories_that_cannot_be_read_cost_the_page_its_curves_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.analysis.histories.read", broken)
+    told = page(store)
+    assert "the histories" in told
+    assert "no such luck" in told
+    assert "of each seed" in told
+
+
+@pytest.mark.usefixtures("quiet")
 def test_one_metric_that_cannot_be_summarised_costs_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.analysis import overview as assemble
 
