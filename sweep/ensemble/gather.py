@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -133,12 +134,12 @@ def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Member
         try:
             found = stack([(label, one) for label, one in made if one is not None], split=split)
         except EnsembleError as refused:  # which the next part that asks is told too
-            found = refused
+            found = refused.with_traceback(None)
     kept[key] = found
     while len(kept) > 1 and sum(getattr(one, "size", 0) for one in kept.values()) > BUDGET:
         del kept[next(iter(kept))]
     if isinstance(found, EnsembleError):
-        raise found
+        raise copy(found)  # a traceback of the kept one would hold the predictions
     return found
 
 
