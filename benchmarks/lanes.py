@@ -63,14 +63,8 @@ def chains(trainer: Callable[..., Iterator[Any]], recipe: Any, runs: Sequence[An
     return {run.seed: dict(run.chain) for run in runs}
 
 
-def epochs_seen() -> list[tuple[float, bool | None]]:
-    """Filled by every pack of this process from now on: seconds of a step of all lanes, and the form, an epoch each."""
-    from sweep.train.pack import Pack
-
-    return timed_epochs(Pack)
-
-
-def timed_epochs(pack: Any) -> list[tuple[float, bool | None]]:
+def epochs_of(pack: Any) -> list[tuple[float, bool | None]]:
+    """Filled by every pack of this class from now on: seconds of a step of all lanes, and the form, an epoch each."""
     import torch
 
     seen: list[tuple[float, bool | None]] = []
@@ -92,12 +86,13 @@ def case_torch(model: str, data: str, precision: str, compiled: bool) -> list[di
     import torch
 
     from sweep.train import lanes, loop
+    from sweep.train.pack import Pack
 
     rows: list[dict[str, Any]] = []
     kind = f"{precision}{', compiled' if compiled else ''}"
     short = recipe_of(model, data, precision, compiled, 2_000)
     whole = recipe_of(model, data, precision, compiled, EXAMPLES[model])
-    epochs = epochs_seen()
+    epochs = epochs_of(Pack)
     with tempfile.TemporaryDirectory() as scratch:
         wanted = chains(loop.train, short, runs_of(4, Path(scratch), "solo"))
         rows.append({"way": "eager", "kind": kind, "seeds": 1, "ms": eager(whole, Path(scratch)), "bits": "it is"})
@@ -138,7 +133,7 @@ def case_vector(model: str, data: str, precision: str, compiled: bool) -> list[d
 
     short = recipe_of(model, data, precision, compiled, 2_000)
     whole = replace(recipe_of(model, data, precision, compiled, EXAMPLES[model]), epochs=6)
-    epochs = timed_epochs(vector.Pack)
+    epochs = epochs_of(vector.Pack)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -169,9 +164,10 @@ def case_price(model: str, data: str, compiled: bool, rounds: int = 5) -> list[d
     In fast mode cuDNN looks for its kernels anew in every round, as it does in every process.
     """
     from sweep.train import lanes
+    from sweep.train.pack import Pack
 
     whole = replace(recipe_of(model, data, "fp32", compiled, EXAMPLES[model]), epochs=4)
-    epochs = epochs_seen()
+    epochs = epochs_of(Pack)
     taken: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as scratch:
         for i in range(2 * rounds):

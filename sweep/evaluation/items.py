@@ -73,7 +73,11 @@ class Compared:
 
 def names(store: Store, members: Iterable[Member] | None = None) -> list[str]:
     """Return the names of the sets of items that runs of a directory saved, sorted. members: as for `items`."""
-    return sorted({name for member in members or store.scan() for name in store.scored(member)})
+    return sorted({name for member in _of(store, members) for name in store.scored(member)})
+
+
+def _of(store: Store, members: Iterable[Member] | None) -> Iterable[Member]:
+    return store.scan() if members is None else members
 
 
 def items(
@@ -86,7 +90,7 @@ def items(
     StatisticsError where seeds have other items, or k is more than the tries.
     """
     cells: dict[tuple[str, str], list[Member]] = {}
-    for member in members or store.scan():
+    for member in _of(store, members):
         cells.setdefault((member.task, member.variant), []).append(member)
     found = []
     for (task, variant), its in sorted(cells.items()):

@@ -173,6 +173,13 @@ class Frame:
             axes.xaxis.set_label_coords(0.5, -1.95 / self.height)
             axes.yaxis.set_label_coords(-(self.ticks() + 0.5) / wide, 0.5)
 
+    def numbered(self, right: float = 0.8) -> Figure:
+        """Return the figure with room for the numbers at the axes of its only panel, and at its right."""
+        for axis in (self.panels[0].xaxis, self.panels[0].yaxis):
+            axis.set_major_formatter(Numbers())
+        self.place(self.ticks() + 1.6, right)
+        return self.figure
+
     def ticks(self) -> float:
         """Return the room that the numbers beside the first panel take."""
         axis = self.panels[0].yaxis

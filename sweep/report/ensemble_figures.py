@@ -13,7 +13,7 @@ from sweep.errors import StatisticsError
 from sweep.evaluation import Answers
 from sweep.goals import ARROWS, direction
 from sweep.number import number, percent, places
-from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Numbers, Size, breadth, lines, style
+from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Size, breadth, lines, style
 from sweep.report.worth_view import source
 from sweep.words import plural, shown
 
@@ -41,7 +41,7 @@ def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") ->
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("members")
         axes.set_ylabel(f"{shown(found.split, 20)}/{metric} {ARROWS[direction(metric)]}".rstrip())
-        return _placed(frame)
+        return frame.numbered()
 
 
 def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
@@ -67,7 +67,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
         axes.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence of the top class")
         axes.set_ylabel(f"accuracy, {percent(found.level)} CI")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2)
-        return _placed(frame)
+        return frame.numbered()
 
 
 def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
@@ -83,7 +83,7 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
         axes.fill_between(share, 0, risk, color=MEASURED, alpha=0.15, lw=0)
         axes.plot(share, risk, color=MEASURED)
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="share of examples answered", ylabel="error rate among them")
-        return _placed(frame)
+        return frame.numbered()
 
 
 def agreement(found: Answers, *, size: Size = "screen") -> Figure:
@@ -101,7 +101,7 @@ def agreement(found: Answers, *, size: Size = "screen") -> Figure:
             axes.annotate(agree, (one.coverage[i], one.high[i]), xytext=(0, 5), textcoords="offset points", ha=side)
         axes.set(xlabel="share of examples answered", ylabel="accuracy of these")
         axes.margins(x=0.08, y=0.12)
-        return _placed(frame)
+        return frame.numbered()
 
 
 def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
@@ -165,7 +165,7 @@ def uncertainty(
                 axes.hist(values[which], edges.tolist(), weights=share, color=color, label=label, **looks[name])
         axes.set(xlim=(0, None), xlabel=f"{part} uncertainty (nats)", ylabel="% of the right, of the wrong")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2)
-        return _placed(frame)
+        return frame.numbered()
 
 
 def _frame(size: Size, title: str, *, above: float = 0.3, square: bool = False) -> Frame:
@@ -175,11 +175,3 @@ def _frame(size: Size, title: str, *, above: float = 0.3, square: bool = False) 
     if square:
         frame.panels[0].set_box_aspect(1)
     return frame
-
-
-def _placed(frame: Frame) -> Figure:
-    """Return the figure with room for the numbers at its axes."""
-    for axis in (frame.panels[0].xaxis, frame.panels[0].yaxis):
-        axis.set_major_formatter(Numbers())
-    frame.place(frame.ticks() + 1.6)
-    return frame.figure

@@ -95,9 +95,6 @@ def _draw(axes: Axes, curve: Curve, color: str, line: str, name: str) -> None:
 
 
 def _placed(frame: Frame) -> Figure:
-    axes = frame.panels[0]
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(Numbers())
-    ticks = axes.xaxis.get_major_formatter().format_ticks(list(axes.xaxis.get_majorticklocs()))
-    frame.place(frame.ticks() + 1.6, max(0.8, breadth(ticks) / 2))
-    return frame.figure
+    """Return the figure with room at the right for half of the last number below it."""
+    axis = frame.panels[0].xaxis
+    return frame.numbered(max(0.8, breadth(Numbers().format_ticks(list(axis.get_majorticklocs()))) / 2))

@@ -180,9 +180,12 @@ def start_epoch(lane: Lane) -> list[Tensor]:
     return list(torch.split(draw_order(lane), lane.recipe.batch_size))
 
 
-def draw_order(lane: Lane) -> Tensor:
-    """Draw the positions of an epoch's examples in their order, int64 on the CPU, from the lane's generator."""
-    permutation = torch.randperm(len(lane.data.train), generator=lane.order)
+def draw_order(lane: Lane, out: Tensor | None = None) -> Tensor:
+    """Draw the positions of an epoch's examples in their order, int64 on the CPU, from the lane's generator.
+
+    out: int64 (examples of train,), where they are written.
+    """
+    permutation = torch.randperm(len(lane.data.train), generator=lane.order, out=out)
     return permutation[: lane.batches * lane.recipe.batch_size]
 
 

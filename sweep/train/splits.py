@@ -249,7 +249,7 @@ def _fold(
 
 
 def _wide(inputs: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return for which features or channels rounding to float32 takes what tells examples apart that float64 holds.
+    """Return which features or channels differ between examples in float64 and no longer in float32.
 
     Decided on all examples, so that it is a property of the data, whatever the split. A constant that was computed
     differs from itself by rounding alone, which must not be scaled up to a deviation of 1.

@@ -35,6 +35,7 @@ from sweep.train.lane import (
     Lane,
     Setup,
     begin,
+    draw_order,
     epoch_rates,
     fresh,
     recipe_id,
@@ -266,13 +267,11 @@ class Stack:
             {**group, "params": [piece for each in group["params"] for piece in of[id(each)]]}
             for group in self.lanes[0].optimizer.param_groups
         ]
-        for position, held in enumerate(self.pieces.values()):
-            states = [lane.optimizer.state.get(lane.parameters[position], {}) for lane in self.lanes]
-            own = self.lanes[0].parameters[position]
-            if not states[0]:
-                continue
+        owned = zip(*(lane.parameters for lane in self.lanes), strict=True)
+        for own, held in zip(owned, self.pieces.values(), strict=True):
+            states = [lane.optimizer.state.get(each, {}) for lane, each in zip(self.lanes, own, strict=True)]
             for key, value in states[0].items():
-                alike = isinstance(value, Tensor) and value.shape == own.shape and key != "step"
+                alike = isinstance(value, Tensor) and value.shape == own[0].shape and key != "step"
                 rows = torch.split(self._stacked([state[key] for state in states]), len(held[0])) if alike else ()
                 for i, piece in enumerate(held):
                     made.state[piece][key] = rows[i].contiguous() if alike else copy.deepcopy(value)
@@ -546,12 +545,12 @@ class Pack:
 
         The generators are left where they were. Both are there once the states are.
         """
-        count, cuda = len(self.stack.data.train), self.stack.device == "cuda"
-        made = torch.empty((self.stack.width, count), dtype=torch.int64, pin_memory=cuda)
+        size = self.stack.width, len(self.stack.data.train)
+        made = torch.empty(size, dtype=torch.int64, pin_memory=self.stack.device == "cuda")
 
         def draw(seat: Seat) -> Tensor:
             before = seat.lane.order.get_state()
-            torch.randperm(count, generator=seat.lane.order, out=made[seat.row])
+            draw_order(seat.lane, made[seat.row])
             after = seat.lane.order.get_state()
             seat.lane.order.set_state(before)
             return after
@@ -597,22 +596,22 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
         plan, size = pack.stack.plan, min(recipe.batch_size, len(setup.data.train))
         with ThreadPoolExecutor(1) as pack.threads:
             plan.begin(lanes[0], pack._orders(), epoch_rates(lanes[0]))
-        done, counted, begun = 0, 0, time.perf_counter()
-        while counted < LOOK or time.perf_counter() - begun < seconds:
-            if done % max(1, plan.whole) == 0:
-                plan.position.zero_()
-            done += pack._act(done % max(1, plan.whole), size, recipe.lr, iter(()))
-            if done >= 3 * LOOK and not counted:  # what is compiled or captured is there now
-                settle(run.device)
-                counted, begun = done, time.perf_counter()
-        settle(run.device)
-        return (time.perf_counter() - begun) / (done - counted)
+        whole = max(1, plan.whole)
 
+        def steps(least: int, seconds: float) -> tuple[int, float]:
+            """Do steps from the first on, over and over; return how many, and the seconds until the last is done."""
+            done, begun = 0, time.perf_counter()
+            while done < least or time.perf_counter() - begun < seconds:
+                if done % whole == 0:
+                    plan.position.zero_()
+                done += pack._act(done % whole, size, recipe.lr, iter(()))
+            if run.device == "cuda":
+                torch.cuda.synchronize()
+            return done, time.perf_counter() - begun
 
-def settle(device: str) -> None:
-    """Wait until the device has done what it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+        steps(3 * LOOK if run.device == "cuda" else 1, 0.0)  # after which all is compiled, captured and allocated
+        done, taken = steps(1, seconds)
+        return taken / done
 
 
 _CHECKED: set[str] = set()  # recipes by their specs: a process often trains pack after pack of one
