@@ -81,7 +81,7 @@ def finish(store: Store, *, as_json: bool, single: bool, only: object = None, al
 
 
 def left(store: Store) -> str:
-    """What a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with a checkpoint to resume from"."""
+    """Return what a stopped launch leaves: "3 runs are complete, 2 had begun, none of them with a checkpoint …"."""
     members = list(store.scan())
     done = sum(member.record is not None for member in members)
     begun = [member for member in members if member.record is None and member.attempts]

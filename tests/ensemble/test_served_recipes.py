@@ -1,4 +1,4 @@
-"""What a recipe of one's own trained is served, predicted with and exported, whatever its outputs are."""
+"""Recipes of your own are served, predicted with and exported, whatever form their outputs have."""
 
 from __future__ import annotations
 

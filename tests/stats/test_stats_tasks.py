@@ -138,7 +138,7 @@ def test_what_shows_no_spread_has_limits_all_the_same() -> None:
         assert interval.half_width > 0
     assert (
         stats.stratified_interval(same, np.random.default_rng(0)).half_width == 0
-    )  # says nothing, as a t interval of equals
+    )  # no information, as with a t interval of equal values
 
 
 def test_too_few_tasks_or_seeds_have_values_without_limits() -> None:
