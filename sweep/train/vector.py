@@ -51,8 +51,9 @@ from sweep.train.recipe import Recipe
 
 Result = Metrics | Failure
 STEPS = 3  # of a check
-THREADS = 4  # beside a GPU
+THREADS = 4  # beside a GPU; more would keep Python's lock from the thread that launches steps
 TENSORS, FULL = 36, 1 << 23  # tensors of one kernel of torch's fused optimizers; numbers that fill a GPU in any case
+CHOICES = 1 << 20  # of an embedding: tokens of a row's batch times vocabulary; more are not laid out as a matrix
 SCORES = 512**2  # of attention: more of an example and head are not kept
 OFF = "leave `vectorize` off: lanes on a GPU train any recipe"
 
@@ -103,7 +104,8 @@ class Row(TorchFunctionMode):
     """Replace, under `vmap`, functions that would depend on the other rows or run row by row.
 
     Dropout hashes (seed, step, layer, element) instead of drawing from a random stream, which would depend on the row.
-    Attention becomes products, which torch computes for all rows at once. Compiled, cross-entropy becomes a choice,
+    Attention becomes products, which torch computes for all rows at once; so does the gradient of an embedding, which
+    torch would add up in an order that depends on the other rows, or slowly. Compiled, cross-entropy becomes a choice,
     which is fused with its neighbours; uncompiled it would take more memory than torch's own.
     stream, step: int64; there is one stream for each row. They are hashed at the first dropout.
     """
@@ -123,6 +125,8 @@ class Row(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
+        if func is F.embedding:
+            return _embedding(*args, **kwargs)
         if func is F.cross_entropy and torch.compiler.is_compiling():
             return _cross_entropy(*args, **kwargs)
         if func is Tensor.unflatten:  # within a mode torch's compiler cannot follow the method, which calls its super
@@ -186,6 +190,41 @@ def _cross_entropy(input: Tensor, target: Tensor, *rest: Any, **more: Any) -> Te
     counted: Tensor = target != ignored
     chosen = torch.where((target.unsqueeze(1) == classes) & counted.unsqueeze(1), input.log_softmax(1), 0.0)
     return -chosen.sum() / counted.sum()
+
+
+class _Embedding(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, ids: Tensor, padding: int | None) -> Tensor:
+        return weight[ids]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int | None], output: Tensor) -> None:
+        weight, ids, ctx.padding = inputs
+        ctx.save_for_backward(ids)
+        ctx.count = len(weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (ids,) = ctx.saved_tensors
+        known = torch.arange(ctx.count, device=ids.device)
+        chosen = ids.flatten()[:, None] == known
+        if ctx.padding is not None:
+            chosen = chosen & (known != ctx.padding)
+        return chosen.to(gradient.dtype).t() @ gradient.flatten(0, -2), None, None
+
+
+def _embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, *rest: Any, **more: Any) -> Tensor:
+    """Return the rows of the weight, whose gradient is a product of choices; other forms as torch has them."""
+    options = dict(zip(("max_norm", "norm_type", "scale_grad_by_freq", "sparse"), rest, strict=False)) | more
+    plain = options.get("max_norm") is None and not options.get("scale_grad_by_freq") and not options.get("sparse")
+    if not plain or input.numel() * len(weight) > CHOICES:
+        return F.embedding(input, weight, padding_idx, *rest, **more)
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += len(weight)
+    found: Tensor = _Embedding.apply(weight, input, padding_idx)  # type: ignore[no-untyped-call]
+    return found
 
 
 def hashed(z: Tensor) -> Tensor:
@@ -391,15 +430,15 @@ class Stack:
 class Plan:
     """An epoch, in tensors that keep their place: graphs of steps read it.
 
-    orders: int64 (W, examples). rates: float32 (steps,). position: int64 (1,), the step of the epoch that comes next.
-    before: int64, the steps of the epochs before.
+    orders: int64 (W, examples of train). examples: how many of them the epoch trains on. rates: float32 (steps,).
+    position: int64 (1,), the step of the epoch that comes next. before: int64, the steps of the epochs before.
     """
 
     def __init__(self, width: int, lane: Lane) -> None:
         self.batch_size = lane.recipe.batch_size
-        examples = min(len(lane.data.train), lane.batches * self.batch_size)
-        self.whole = examples // self.batch_size
-        self.orders = torch.zeros((width, examples), dtype=torch.int64, device=lane.device)
+        self.examples = min(len(lane.data.train), lane.batches * self.batch_size)
+        self.whole = self.examples // self.batch_size
+        self.orders = torch.zeros((width, len(lane.data.train)), dtype=torch.int64, device=lane.device)
         self.rates = torch.empty(lane.batches, device=lane.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=lane.device)
         self.before = torch.zeros((), dtype=torch.int64, device=lane.device)
@@ -414,7 +453,7 @@ class Plan:
     def batches(self, size: int) -> Tensor:
         """Return int64 (W, batches, size): all whole batches, or the last and smaller one."""
         at = self.whole * self.batch_size
-        kept = self.orders[:, :at] if size == self.batch_size else self.orders[:, at:]
+        kept = self.orders[:, :at] if size == self.batch_size else self.orders[:, at : self.examples]
         return kept.view(len(kept), -1, size)
 
 
@@ -433,14 +472,19 @@ class Pack:
     places: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     throttle: Throttle = field(default_factory=Throttle)
     threads: ThreadPoolExecutor = field(init=False)
-    ahead: tuple[Tensor, dict[int, Future[Tensor]]] | None = None
+    ahead: tuple[Tensor, list[Future[dict[int, Tensor]]]] | None = None
+
+    @property
+    def workers(self) -> int:
+        """The number of threads that draw orders and take digests: a CPU's cores have other work."""
+        return THREADS if self.stack.device == "cuda" else 1
 
     def results(self) -> Iterator[tuple[int, Result]]:
         """Train until every lane has ended; yields a lane's result as soon as it has one.
 
         Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
         """
-        with ThreadPoolExecutor(THREADS if self.stack.device == "cuda" else 1) as self.threads:
+        with ThreadPoolExecutor(self.workers) as self.threads:
             while self.seats:
                 self._epoch()
                 yield from self._end_epoch()
@@ -457,7 +501,7 @@ class Pack:
         stack.plan.begin(first, orders, rates)
         if first.device == "cuda" and first.epoch < first.recipe.epochs:
             self.ahead = self._drawn()  # while the device works
-        batches = torch.split(orders, size, dim=1)
+        batches = torch.split(orders[:, : stack.plan.examples], size, dim=1)
         fed = iter(()) if self.feed is None else self._fed(self.feed, first, batches[start:])
         position = start
         while position < steps:
@@ -473,7 +517,7 @@ class Pack:
             if first.run.checkpoint_due(epoch_end=False):
                 self.save()
         if self.ahead is not None:
-            wait(self.ahead[1].values())
+            wait(self.ahead[1])
 
     def _act(self, position: int, size: int, rate: float, fed: Iterator[tuple[Tensor, Tensor]]) -> int:
         """Do the step at a position, on a GPU several at once where they follow one another; returns how many."""
@@ -531,31 +575,35 @@ class Pack:
         first = self.seats[0]
         for seat in self.seats:
             seat.lane.order.set_state(seat.lane.order_state)
-        orders, states = self.ahead or self._drawn()
+        orders, drawn = self.ahead or self._drawn()
         self.ahead = None
+        states = {row: state for share in drawn for row, state in share.result().items()}
         for seat in self.seats:
-            seat.lane.order.set_state(states[seat.row].result())
+            seat.lane.order.set_state(states[seat.row])
             set_key(seat.lane)
         for row in set(range(self.stack.width)) - {seat.row for seat in self.seats}:
             orders[row] = orders[first.row]
-        return orders[:, : self.stack.plan.orders.shape[1]]
+        return orders
 
-    def _drawn(self) -> tuple[Tensor, dict[int, Future[Tensor]]]:
-        """Return what the lanes' generators draw next, int64 (W, examples) on the CPU, and their states after it.
+    def _drawn(self) -> tuple[Tensor, list[Future[dict[int, Tensor]]]]:
+        """Return what the lanes' generators draw next, int64 (W, examples) on the CPU, and by row their states after.
 
-        The generators are left where they were. Both are there once the states are.
+        The generators are left where they were. Both are there once all shares are.
         """
         size = self.stack.width, len(self.stack.data.train)
         made = torch.empty(size, dtype=torch.int64, pin_memory=self.stack.device == "cuda")
 
-        def draw(seat: Seat) -> Tensor:
-            before = seat.lane.order.get_state()
-            draw_order(seat.lane, made[seat.row])
-            after = seat.lane.order.get_state()
-            seat.lane.order.set_state(before)
+        def draw(seats: Sequence[Seat]) -> dict[int, Tensor]:
+            after = {}
+            for seat in seats:
+                before = seat.lane.order.get_state()
+                draw_order(seat.lane, made[seat.row])
+                after[seat.row] = seat.lane.order.get_state()
+                seat.lane.order.set_state(before)
             return after
 
-        return made, {seat.row: self.threads.submit(draw, seat) for seat in self.seats}
+        shares = (self.seats[first :: self.workers] for first in range(self.workers))
+        return made, [self.threads.submit(draw, share) for share in shares if share]
 
     def _end_epoch(self) -> Iterator[tuple[int, Result]]:
         """Measure all rows, read them at once, and let go of the lanes that have ended: their rows go on idle."""

@@ -37,9 +37,29 @@ class Attention(nn.Module):
         return out
 
 
+class Tokens(nn.Module):
+    """An embedding whose weight is the head as well, over pixels in six steps of grey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.mix = nn.Embedding(kit.CLASSES, 16), nn.Linear(16, 16)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        ids = (inputs.flatten(1) * 3).long().clamp(0, kit.CLASSES - 1)
+        out: Tensor = self.mix(self.embedding(ids).mean(1)) @ self.embedding.weight.t()
+        return out
+
+
 kit.MODELS["attention"] = (lambda data: Attention(), kit.images)
-PLAIN = [(m, o, p, False) for m in ("mlp", "cnn", "attention") for o in ("sgd", "adamw") for p in ("fp32", "tf32")]
-COMPILED = [("mlp", "adamw", "fp32", True), ("cnn", "sgd", "tf32", True), ("attention", "adamw", "fp32", True)]
+kit.MODELS["tokens"] = (lambda data: Tokens(), kit.images)
+MODELS = "mlp", "cnn", "attention", "tokens"
+PLAIN = [(m, o, p, False) for m in MODELS for o in ("sgd", "adamw") for p in ("fp32", "tf32")]
+COMPILED = [
+    ("mlp", "adamw", "fp32", True),
+    ("cnn", "sgd", "tf32", True),
+    ("attention", "adamw", "fp32", True),
+    ("tokens", "adamw", "fp32", True),
+]
 
 
 def name(case: tuple[str, str, str, bool]) -> str:

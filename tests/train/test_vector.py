@@ -210,6 +210,18 @@ def test_cross_entropy_of_rows_is_cross_entropy() -> None:
         assert torch.allclose(torch.autograd.grad(found, outputs)[0], gradient, atol=1e-6)
 
 
+def test_an_embedding_of_rows_is_an_embedding() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    weight = torch.randn(7, 3, generator=drawn, requires_grad=True)
+    ids, outer = torch.randint(0, 7, (5, 4), generator=drawn), torch.randn(5, 4, 3, generator=drawn)
+    for kwargs in ({}, {"padding_idx": 2}, {"padding_idx": -1}, {"scale_grad_by_freq": True}):
+        wanted = nn.functional.embedding(ids, weight, **kwargs)
+        (gradient,) = torch.autograd.grad(wanted, weight, outer)
+        found = vector._embedding(ids, weight, **kwargs)
+        assert torch.equal(found, wanted)
+        assert torch.allclose(torch.autograd.grad(found, weight, outer)[0], gradient, atol=1e-6)
+
+
 def test_an_optimizer_is_given_the_groups_that_the_shapes_of_one_model_make(tmp_path: Path) -> None:
     """Stacked, a bias looks like a matrix: it must not decay where the recipe lets matrices alone decay."""
 
