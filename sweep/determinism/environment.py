@@ -118,7 +118,7 @@ class Verdict:
     fields: tuple[Field, ...] = ()
 
     def __str__(self) -> str:
-        parts = (f"{name}: {_short(a)} / {_short(b)}" for name, a, b in self.fields)
+        parts = (f"{name}: {short(a)} / {short(b)}" for name, a, b in self.fields)
         return self.answer.value + (f" ({'; '.join(parts)})" if self.fields else "")
 
     def to_json(self) -> dict[str, Any]:
@@ -205,6 +205,7 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return the value of a field, cut where it is long."""
     text = value if isinstance(value, str) else _canonical(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-
-from sweep.store.names import MODEL
 
 # In the order of training: the kind of a link, and how people say it; {} is what stands after its slash.
 _LINKS = {
@@ -39,22 +34,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Distance:
-    """metrics: name -> |a - b|, where not 0; weights: relative Euclidean distance; largest: of one number.
-
-    weights and largest are None where the weights were not kept. The relative distance is ||a - b|| / ||a||, over all
-    floating-point tensors together, in float64.
-    """
+    """metrics: name -> |a - b|, where not 0."""
 
     metrics: Mapping[str, float]
-    weights: float | None = None
-    largest: float | None = None
 
     def __str__(self) -> str:
         test_first = sorted(self.metrics.items(), key=lambda item: (not item[0].startswith("test/"), item[0]))
-        found = [f"{name} by {value:.3g}" for name, value in test_first[:4]]
-        if self.weights is not None and (self.weights or found):
-            found.append(f"weights by {self.weights:.2g} relative, {self.largest:.2g} at most")
-        return "; ".join(found) or "no difference"
+        return "; ".join(f"{name} by {value:.3g}" for name, value in test_first[:4]) or "no difference"
 
 
 def words(link: str) -> str:
@@ -99,23 +85,6 @@ def epochs(chain: Mapping[str, str]) -> int:
     return sum(link.startswith("epoch/") for link in chain)
 
 
-def distance(
-    a: Mapping[str, float], b: Mapping[str, float], weights_a: Path | None = None, weights_b: Path | None = None
-) -> Distance:
-    """Compare two results: their metrics and, where both folders hold a model, its weights."""
-    metrics = {name: abs(a[name] - b[name]) for name in a if name in b and a[name] != b[name]}
-    files = [folder / MODEL for folder in (weights_a, weights_b) if folder is not None]
-    if len(files) < 2 or not all(file.is_file() for file in files):
-        return Distance(metrics)
-    from safetensors.torch import load_file
-
-    left, right = (load_file(file) for file in files)
-    squares = norm = largest = 0.0
-    for name, tensor in left.items():
-        if not tensor.is_floating_point() or name not in right or right[name].shape != tensor.shape:
-            continue
-        x, y = (each.double().numpy() for each in (tensor, right[name]))
-        squares += float(np.square(x - y).sum())
-        norm += float(np.square(x).sum())
-        largest = max(largest, float(np.abs(x - y).max(initial=0.0)))
-    return Distance(metrics, (squares / norm) ** 0.5 if norm else squares**0.5, largest)
+def distance(a: Mapping[str, float], b: Mapping[str, float]) -> Distance:
+    """Return how far apart the metrics are that two results share."""
+    return Distance({name: abs(a[name] - b[name]) for name in a if name in b and a[name] != b[name]})

@@ -11,8 +11,7 @@ from typing import Any
 from sweep.errors import SweepError
 from sweep.job import Job
 from sweep.plan import RunSpec
-from sweep.store import atomic
-from sweep.verify.process import Process, Request, Trained
+from sweep.verify.process import Process, Request, Trained, as_json
 
 FAST = "fast"
 DETERMINISTIC = "deterministic"
@@ -62,8 +61,7 @@ class Cost:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = atomic.strict(asdict(self))
-        return plain
+        return as_json(**asdict(self))
 
 
 def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
@@ -80,29 +78,26 @@ def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
         made = process.wait()
     if made.failure is not None:
         raise SweepError(f"the run fails: {made.failure}", where=spec.key)
-    rounds = [entry for entry in made.found if "mode" in entry]
-    if not all(entry["ms"] > 0 for entry in rounds if isinstance(entry["ms"], float)) or made.steps < 3:
+    paces = {entry["mode"]: [float(ms) for ms in entry["ms"]] for entry in made.found if "mode" in entry}
+    if made.steps < 3 or not all(ms > 0 for each in paces.values() for ms in each):
         raise SweepError("too few optimizer steps were seen to time", where=spec.key)
-    found = summed(spec, rounds, str(made.environment.get("torch", "")))
+    found = summed(spec, paces, str(made.environment.get("torch", "")))
     wide = {str(entry["width"]): entry["ms"] for entry in made.found if "width" in entry}
     return replace(found, vectorized=wide)
 
 
-def summed(spec: RunSpec, found: Sequence[Mapping[str, Any]], torch: str) -> Cost:
-    """Return the medians of what `timed` measured."""
-    rounds: dict[int, dict[str, float]] = {}
-    for entry in found:
-        rounds.setdefault(entry["round"], {})[entry["mode"]] = float(entry["ms"])
-    ms, speed = {}, {}
-    for mode in next(iter(rounds.values())):
-        ms[mode] = median(each[mode] for each in rounds.values())
-        ratios = [each[FAST] / each[mode] for each in rounds.values()]
+def summed(spec: RunSpec, paces: Mapping[str, Sequence[float]], torch: str) -> Cost:
+    """Return the medians of the milliseconds a step of each mode, one per round."""
+    speed = {}
+    for mode, each in paces.items():
+        ratios = [fast / own for fast, own in zip(paces[FAST], each, strict=True)]
         speed[mode] = (min(ratios), median(ratios), max(ratios))
-    return Cost(spec.key, spec.device, spec.threads, torch, ms, speed, len(rounds))
+    ms = {mode: median(each) for mode, each in paces.items()}
+    return Cost(spec.key, spec.device, spec.threads, torch, ms, speed, len(paces[FAST]))
 
 
 def timed(request: Request, folder: Path, *, where: str) -> Trained:
-    """Train in this process, and find the milliseconds a step of each mode in each round: {"round", "mode", "ms"}.
+    """Train in this process, and find the milliseconds a step of each mode, one per round: {"mode", "ms"}.
 
     Of a recipe also those of a seed and step in each width, or why there are none: {"width", "ms"}.
     Modes alternate, in turned order every second round, so that a machine that slows down slows down all.
@@ -120,13 +115,14 @@ def timed(request: Request, folder: Path, *, where: str) -> Trained:
     if steps is None:
         marks = train(modes[-1], TRIAL, "trial").marks
         steps = max(TRIAL, min(5000, round(SECONDS / (_pace(marks) if len(marks) > WARM + 1 else 1.0))))
-    found = []
+    paces: dict[str, list[float]] = {mode: [] for mode in modes}
     for number in range(ROUNDS):
         for mode in modes if number % 2 == 0 else reversed(modes):
             last = train(mode, steps, f"{number}-{modes.index(mode)}")
             if last.failure is not None:
                 return last
-            found.append({"round": number, "mode": mode, "ms": 1000 * _pace(last.marks)})
+            paces[mode].append(1000 * _pace(last.marks))
+    found: list[dict[str, Any]] = [{"mode": mode, "ms": each} for mode, each in paces.items()]
     if request.spec.target.kind == "recipe":
         found += [{"width": width, "ms": _vectorized(request, folder, width)} for width in WIDTHS]
     return replace(last, found=tuple(found))
@@ -135,17 +131,13 @@ def timed(request: Request, folder: Path, *, where: str) -> Trained:
 def _vectorized(request: Request, folder: Path, width: int) -> float | str:
     """Return the milliseconds of a seed and step in this width, or why the recipe cannot be trained in it."""
     from sweep.determinism import seeding
-    from sweep.handle import Run
-    from sweep.store import Attempt
-    from sweep.store.owner import this_process
     from sweep.target.function import find
     from sweep.target.params import bind
     from sweep.train.vector import pace
+    from sweep.verify.rehearse import scratch_run
 
     spec = replace(request.spec, deterministic=True)
-    place = folder / f"width{width}"
-    place.mkdir()
-    attempt = Attempt(place, spec.id, this_process(), number=1)
+    run = scratch_run(spec, folder / f"width{width}", rehearsal=True)
     try:
         with seeding.restored():
             seeding.set_threads(spec.threads)
@@ -153,11 +145,11 @@ def _vectorized(request: Request, folder: Path, width: int) -> float | str:
             seeding.seed_everything(spec.seed, deterministic=True)
             recipe = find(spec.target.reference)
             made = recipe(**bind(recipe, spec.params, kind="recipe"))
-            return 1000 * pace(made, Run(spec, attempt, rehearsal=True), width, seconds=SECONDS) / width
+            return 1000 * pace(made, run, width, seconds=SECONDS) / width
     except SweepError as error:
         return str(error)
     finally:
-        attempt.close()
+        run.attempt.close()
 
 
 def _pace(marks: tuple[float, ...]) -> float:

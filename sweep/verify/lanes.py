@@ -15,10 +15,10 @@ from sweep.errors import ConfigError, SweepError
 from sweep.handle import Run
 from sweep.job import Job, Unrecorded
 from sweep.plan import RunSpec, stream_seed
-from sweep.store import Attempt, Failure
-from sweep.store.owner import this_process
+from sweep.store import Failure
 from sweep.train.lanes import ALONE
 from sweep.verify.chain import first_difference
+from sweep.verify.rehearse import scratch_run
 from sweep.words import plural
 from sweep.worker.train import attempted
 
@@ -92,11 +92,7 @@ def compare_lanes(spec: RunSpec, count: int) -> LaneProof:
 
 def _trained(specs: Sequence[RunSpec], folder: Path, *, plain: bool) -> list[Run]:
     """Train the specs' runs together. plain: one after the other, by the plain loop."""
-    runs = []
-    for spec in specs:
-        path = folder / f"seed{spec.seed}"
-        path.mkdir(parents=True)
-        runs.append(Run(spec, Attempt(path, spec.id, this_process(), number=1), (0, 0.0), plain=plain))
+    runs = [scratch_run(spec, folder / f"seed{spec.seed}", plain=plain) for spec in specs]
     try:
         for index, result in attempted(runs, Job()):
             if isinstance(result, Failure):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,8 +50,8 @@ class Request:
 class Trained:
     """The result of a rehearsal. where: which process; chain: its digests; steps: optimizer steps, where counted.
 
-    stopped: it was ended after the steps that were asked for. folder: what it wrote. found: the answers of an audit or
-    of a timing; marks: when each step was done, in seconds of a clock of its own.
+    stopped: it was ended after the steps that were asked for. found: the answers of an audit or of a timing; marks:
+    when each step was done, in seconds of a clock of its own.
     """
 
     where: str
@@ -62,17 +62,12 @@ class Trained:
     steps: int = 0
     stopped: bool = False
     failure: Failure | None = None
-    folder: str = ""
     found: tuple[Mapping[str, Any], ...] = ()
     marks: tuple[float, ...] = ()
 
     def origin(self, spec: RunSpec) -> Origin:
         """Return where the bits of this training of `spec` came from, for the verdict."""
         return Origin(spec.id, self.environment, spec.deterministic, spec.to_json())
-
-    def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = atomic.strict(asdict(self))
-        return plain
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Trained:
@@ -81,6 +76,13 @@ class Trained:
             "metrics": {name: float(value) for name, value in body["metrics"].items()},
             "found": tuple(body["found"]), "marks": tuple(body["marks"]),
         })  # fmt: skip
+
+
+def as_json(**parts: Any) -> dict[str, Any]:
+    """Return the parts of an answer as strict JSON carries them, dataclasses among them as mappings."""
+    held = {name: asdict(part) if is_dataclass(part) else part for name, part in parts.items()}  # type: ignore[arg-type]
+    plain: dict[str, Any] = atomic.strict(held)
+    return plain
 
 
 class Process:
@@ -150,4 +152,4 @@ def main() -> None:
         made = getattr(import_module(module), name)(request, scratch, where=where)
     except SweepError as error:
         made = Trained(where, {}, {}, {}, failure=Failure("raised", str(error), "setup"))
-    atomic.write_json(scratch / ANSWER, made.to_json())
+    atomic.write_json(scratch / ANSWER, asdict(made))

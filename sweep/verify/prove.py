@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +13,10 @@ from sweep.determinism.environment import Answer, Verdict, verdict
 from sweep.errors import SweepError
 from sweep.job import Job
 from sweep.plan import RunSpec
-from sweep.store import Failure, Record, atomic
+from sweep.store import Failure, Record
 from sweep.store.record import origin_of
 from sweep.verify.chain import Difference, Distance, distance, epochs, first_difference, unlike_metric
-from sweep.verify.process import Process, Request, Trained
+from sweep.verify.process import Process, Request, Trained, as_json
 from sweep.words import plural
 
 if TYPE_CHECKING:
@@ -74,22 +74,16 @@ class Proof:
         return f"bit-exact: DIFFERS; differs first at {self.difference}" + (f"; {self.culprit}" if self.culprit else "")
 
     def to_json(self) -> dict[str, Any]:
-        body = {
-            "status": self.status, "summary": str(self), "key": self.spec.key, "seed": self.spec.seed,
-            "evidence": self.evidence, "deterministic": self.spec.deterministic,
-            "difference": asdict(self.difference) if self.difference else None,
-            "culprit": asdict(self.culprit) if self.culprit else None,
-            "distance": asdict(self.distance) if self.distance else None,
-            "recorded": self.recorded.to_json() if self.recorded else None,
-            "failure": asdict(self.failure) if self.failure else None,
-            "trained": [
+        return as_json(
+            status=self.status, summary=str(self), key=self.spec.key, seed=self.spec.seed, evidence=self.evidence,
+            deterministic=self.spec.deterministic, difference=self.difference, culprit=self.culprit,
+            distance=self.distance, recorded=self.recorded, failure=self.failure,
+            trained=[
                 {key: getattr(each, key) for key in ("where", "chain", "metrics", "seconds", "steps")}
                 for each in self.trained
             ],
-            "environment": self.trained[0].environment,
-        }  # fmt: skip
-        plain: dict[str, Any] = atomic.strict(body)
-        return plain
+            environment=self.trained[0].environment,
+        )  # fmt: skip
 
 
 def prove(
@@ -149,8 +143,7 @@ def _judged(spec: RunSpec, trained: tuple[Trained, ...], record: Record | None) 
             found = unlike_metric(record.metrics, first.metrics, between=between)
     if not spec.deterministic:
         a, b = trained[:PROCESSES]
-        apart = distance(a.metrics, b.metrics, Path(a.folder), Path(b.folder))
-        return Proof("fast", spec, trained, found, distance=apart, recorded=promised)
+        return Proof("fast", spec, trained, found, distance=distance(a.metrics, b.metrics), recorded=promised)
     if found is None:  # alike as far as they came
         failed = any(each.failure is not None for each in trained)
         return Proof("failed" if failed else "proven", spec, trained, recorded=promised)

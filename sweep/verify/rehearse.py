@@ -16,11 +16,18 @@ from sweep.determinism import digest, fingerprint, seeding
 from sweep.determinism.steps import Steps
 from sweep.handle import Run
 from sweep.job import Accident, Interrupted
+from sweep.plan import RunSpec
 from sweep.store import Attempt, Failure
 from sweep.store.owner import this_process
 from sweep.verify.locate import TRACE, traced
 from sweep.verify.process import Request, Trained
 from sweep.worker.train import attempted
+
+
+def scratch_run(spec: RunSpec, folder: Path, **options: Any) -> Run:
+    """Return a run that writes to this folder, and of which nothing is recorded; options: of `Run`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(spec, Attempt(folder, spec.id, this_process(), number=1), (0, 0.0), **options)
 
 
 def rehearse(request: Request, folder: Path, *, where: str = "this process", digests: bool = True) -> Trained:
@@ -29,8 +36,6 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
     digests: of the weights after each of the steps that were asked for; False where only their times count.
     """
     spec, limit = request.spec, request.steps
-    folder.mkdir(parents=True, exist_ok=True)
-    attempt = Attempt(folder, spec.id, this_process(), number=1)
     marks: list[float] = []  # when each step was done
     environment: dict[str, Any] = {}
 
@@ -54,7 +59,7 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
     def stepped(step: int, state: Callable[[], Mapping[str, Any]]) -> None:
         link(f"step/{step}", lambda: digest.tensors(dict(_flat(state()))))
 
-    run = Run(spec, attempt, (0, 0.0), rehearsal=True, plain=request.traced, on_step=stepped)
+    run = scratch_run(spec, folder, rehearsal=True, plain=request.traced, on_step=stepped)
     begun = time.monotonic()
     failure: Failure | None = None
     metrics: dict[str, float] = {}
@@ -76,15 +81,14 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
         except Accident as accident:
             failure = Failure("killed", str(accident))
         look()
-    attempt.close()
+    run.attempt.close()
     if spec.target.kind != "recipe" and not stopped and failure is None:
         # The built-in loop digests its weights and predictions; of a user's code these are what there is to see.
         for name, value in metrics.items():
             run.digest(f"metrics/{name}", hashlib.sha256(value.hex().encode()).hexdigest())
     return Trained(
         where=where, chain=dict(run.chain), metrics=metrics, environment=environment,
-        seconds=time.monotonic() - begun, steps=len(marks), stopped=stopped, failure=failure, folder=str(folder),
-        marks=tuple(marks),
+        seconds=time.monotonic() - begun, steps=len(marks), stopped=stopped, failure=failure, marks=tuple(marks),
     )  # fmt: skip
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from sweep.determinism.environment import Answer, Verdict, verdict
+from sweep.determinism.environment import Answer, Verdict, short, verdict
 from sweep.errors import StoreError
-from sweep.store import atomic
 from sweep.store.record import origin_of
 from sweep.verify.chain import Difference, Distance, distance, epochs, first_difference, unlike_metric
-from sweep.verify.process import Process, Request, Trained
+from sweep.verify.process import Process, Request, Trained, as_json
 from sweep.verify.subject import Subject
 from sweep.words import plural
 
@@ -59,23 +58,15 @@ class Reproduction:
         else:
             head = f"{self.key}: not the same bits; differs first at {self.difference}; apart by {self.distance}"
         lines = [head, f"verdict: {self.verdict.answer} ({_MEANING[self.verdict.answer]})"]
-        lines += [f"  {name}: {_short(then)} then, {_short(now)} now" for name, then, now in self.verdict.fields]
+        lines += [f"  {name}: {short(then)} then, {short(now)} now" for name, then, now in self.verdict.fields]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        body = {
-            "key": self.key, "equal": self.equal, "broken": self.broken, "compared": self.compared,
-            "difference": asdict(self.difference) if self.difference else None,
-            "verdict": self.verdict.to_json(), "distance": asdict(self.distance),
-            "chain": self.trained.chain, "metrics": self.trained.metrics, "environment": self.trained.environment,
-        }  # fmt: skip
-        plain: dict[str, Any] = atomic.strict(body)
-        return plain
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else atomic.dumps(value, indent=None)
-    return text if len(text) <= 60 else text[:57] + "..."
+        return as_json(
+            key=self.key, equal=self.equal, broken=self.broken, compared=self.compared, difference=self.difference,
+            verdict=self.verdict, distance=self.distance, chain=self.trained.chain, metrics=self.trained.metrics,
+            environment=self.trained.environment,
+        )  # fmt: skip
 
 
 def reproduce(subject: Subject) -> Reproduction:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweep.store.owner import now
-from sweep.verify.chain import epochs
 from sweep.verify.prove import Proof
 from sweep.verify.reproduce import Reproduction
 from sweep.words import plural
@@ -32,13 +31,7 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
         "seed": proof.spec.seed,
         "processes": len(proof.trained),
         "steps": first.steps,
-        "epochs": epochs(first.chain),
-        "links": len(first.chain),
         "digests": dict(list(first.chain.items())[-3:]),
-        "torch": first.environment.get("torch", ""),
-        "threads": first.environment.get("threads", proof.spec.threads),
-        "device": proof.spec.device,
-        "gpu": first.environment.get("gpu"),
         "difference": str(proof.difference) if proof.difference else "",
         "culprit": str(proof.culprit) if proof.culprit else "",
         "environment": dict(first.environment),
@@ -57,7 +50,7 @@ def again(stamp: Stamp, made: Reproduction) -> dict[str, Any]:
         summary, status = f"DIFFERS ({where}: first at {difference})", "differs"
     return {
         **stamp, "status": status, "summary": summary, "how": "repeat", "extent": WHOLE, "key": made.key,
-        "seed": made.seed, "links": made.compared, "difference": difference, "time": now(),
+        "seed": made.seed, "difference": difference, "time": now(),
     }  # fmt: skip
 
 

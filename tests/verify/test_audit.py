@@ -106,8 +106,7 @@ def test_the_built_in_recipe_is_clean() -> None:
 
 def test_cost_is_the_median_of_paired_ratios() -> None:
     pace = {"fast": [1.0, 4.0, 1.0], "deterministic": [1.25, 4.0, 2.0]}  # the second round was disturbed
-    found = [{"round": i, "mode": mode, "ms": ms} for mode, all_ in pace.items() for i, ms in enumerate(all_)]
-    cost = summed(spec_of(), found, "2.13.0")
+    cost = summed(spec_of(), pace, "2.13.0")
     assert cost.speed["deterministic"] == (0.5, 0.8, 1.0)
     assert cost.ms["fast"] == 1.0
     assert "0.80 of fast (0.50 to 1.00)" in str(cost)

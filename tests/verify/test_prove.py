@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from asking import here, spec_of
-from safetensors.torch import save_file
 
-from sweep.determinism import seeding
 from sweep.determinism.environment import Answer, verdict
-from sweep.verify.chain import distance
 from sweep.verify.locate import TRACE, locate
 from sweep.verify.process import Request
 from sweep.verify.prove import prove
@@ -106,39 +101,6 @@ def test_watching_changes_no_bit(tmp_path: Path) -> None:
     lines = [line.split("\t") for line in (tmp_path / "b" / TRACE).read_text().splitlines()]
     assert {"lstm", "head"} <= {where for _, what, where, _, _ in lines if what == "output"}
     assert {"lstm.weight_ih_l0", "head.bias"} <= {where for _, what, where, _, _ in lines if what == "gradient"}
-
-
-def _backward_digests(deterministic: bool, tries: int) -> set[bytes]:
-    """Gradients of x[index] for 200,000 indices that hit 10 rows, on 4 threads."""
-    index = torch.from_numpy(np.random.default_rng(0).integers(0, 10, 200_000))
-    weights = torch.from_numpy(np.random.default_rng(1).normal(size=(200_000, 1))).float()
-    found = set()
-    with seeding.restored():
-        seeding.set_threads(4)
-        seeding.apply_mode(deterministic)
-        for _ in range(tries):
-            x = torch.zeros(10, 1, requires_grad=True)
-            (x[index] * weights).sum().backward()
-            assert x.grad is not None
-            found.add(x.grad.numpy().tobytes())
-    return found
-
-
-def test_index_backward_repeats_in_deterministic_mode_only() -> None:
-    assert len(_backward_digests(True, 20)) == 1
-    if len(_backward_digests(False, 40)) == 1:
-        pytest.skip("this machine happened to add in the same order 40 times")
-
-
-def test_distance_of_weights_and_metrics(tmp_path: Path) -> None:
-    for name, shift in (("a", 0.0), ("b", 0.3)):
-        (tmp_path / name).mkdir()
-        weights = {"w": torch.tensor([3.0, 4.0 + shift]), "n": torch.tensor([1])}
-        save_file(weights, tmp_path / name / "model.safetensors")
-    found = distance({"test/nll": 1.0, "n": 2.0}, {"test/nll": 1.25, "n": 2.0}, tmp_path / "a", tmp_path / "b")
-    assert found.metrics == {"test/nll": 0.25}
-    assert found.weights == pytest.approx(0.3 / 5)
-    assert found.largest == pytest.approx(0.3)
 
 
 @pytest.mark.slow
