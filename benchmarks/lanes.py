@@ -71,11 +71,12 @@ def epochs_of(pack: Any) -> list[tuple[float, bool | None]]:
     epoch = pack._epoch
 
     def timed(self: Any) -> None:
+        steps = (self.lanes[0] if hasattr(self, "lanes") else self.seats[0].lane).batches
         torch.cuda.synchronize()
         begun = time.perf_counter()
         epoch(self)
         torch.cuda.synchronize()
-        seen.append(((time.perf_counter() - begun) / self.seats[0].lane.batches, getattr(self, "form", None)))
+        seen.append(((time.perf_counter() - begun) / steps, getattr(self, "form", None)))
 
     pack._epoch = timed
     return seen

@@ -14,10 +14,6 @@ AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not s
 STREAMS = 32  # torch hands out so many before it starts again with the first
 
 
-# Steps that follow one another on a stream, each with the generator it draws from.
-Chain = Sequence[tuple[torch.Generator, Callable[[], None]]]
-
-
 class Throttle:
     """Let the host be a few looks ahead of the device, not a whole epoch."""
 
@@ -57,8 +53,14 @@ def streams(count: int) -> list[torch.cuda.Stream]:
     return [torch.cuda.Stream() for _ in range(min(count, STREAMS))]  # type: ignore[no-untyped-call]
 
 
-def side_by_side(root: torch.cuda.Stream, chains: Iterable[tuple[torch.cuda.Stream, Chain]]) -> None:
-    """Run each chain on its stream, next to the others, after what `root` holds and before what it gets next."""
+def side_by_side(
+    root: torch.cuda.Stream,
+    chains: Iterable[tuple[torch.cuda.Stream, Sequence[tuple[torch.Generator, Callable[[], None]]]]],
+) -> None:
+    """Run each chain of steps on its stream, next to the others, after what `root` holds and before what it gets next.
+
+    A step comes with the generator that it draws from.
+    """
     fork = torch.cuda.Event()  # type: ignore[no-untyped-call]
     fork.record(root)
     joins = []

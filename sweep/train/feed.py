@@ -1,11 +1,13 @@
-"""Batches from a DataLoader, for data that workers prepare or that do not fit the device.
+"""Batches from a DataLoader, for data that workers prepare or that do not fit the device, and their way there.
 
 The bits are those of gathering on the device.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,11 @@ from sweep.train.augment import altered, alters, epoch_key, example_keys
 from sweep.train.data import Dataset, Split
 from sweep.train.recipe import Recipe
 
+AHEAD = 2  # steps of a pack whose batches are on the device before they are needed
 Item = tuple[int, Sequence[int], NDArray[np.int64]]
 
 
-class Batches(Indexed[tuple[Tensor, Tensor]]):
+class _Batches(Indexed[tuple[Tensor, Tensor]]):
     """A split whose items are whole batches of several lanes, asked for as (epoch, streams, positions).
 
     streams: the seed of each lane's stream `augment`; positions: int64 (lanes, batch).
@@ -55,7 +58,7 @@ class Feed:
         count = recipe.loader_workers or 0
         options: dict[str, Any] = {"persistent_workers": True} if count else {}
         self.loader: DataLoader[Any] = DataLoader(
-            Batches(split, recipe), batch_size=None, sampler=self.plan,
+            _Batches(split, recipe), batch_size=None, sampler=self.plan,
             num_workers=count, pin_memory=device == "cuda",
             # Making an iterator draws a number: from a generator of its own, or dropout would change.
             generator=seeding.generator(0), worker_init_fn=seeding.worker_init_fn, **options,
@@ -82,3 +85,49 @@ def feed_of(recipe: Recipe, stored: Dataset, placed: Dataset, device: str) -> Fe
     if recipe.loader_workers is None and placed.train.inputs.device.type == device:
         return None
     return Feed(recipe, stored.train, device)
+
+
+@dataclass
+class Load:
+    """A step's inputs (lanes, batch, ...) and targets (lanes, batch) on the device, from the moment `there` on.
+
+    taken: what to wait for before their memory may be used again, one event for each who took from it.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    there: torch.cuda.Event
+    taken: list[torch.cuda.Event] = field(default_factory=list)
+
+    def give(self, rows: slice, inputs: Tensor, targets: Tensor, stream: torch.cuda.Stream) -> None:
+        """Copy the batches of these lanes to where a graph reads them, in the order of `stream`."""
+        stream.wait_event(self.there)
+        with torch.cuda.stream(stream):
+            inputs.copy_(self.inputs[rows])
+            targets.copy_(self.targets[rows])
+            mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            mark.record(stream)
+        self.taken.append(mark)
+
+
+class Belt:
+    """Copies pinned batches to the device for the lanes of a pack while earlier steps run, never more than AHEAD."""
+
+    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+        self._batches = batches
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._under_way: deque[Load] = deque()
+
+    def load(self) -> Load:
+        """Return the next step's load. What it copies is under way by then."""
+        inputs, targets = next(self._batches)
+        if len(self._under_way) == AHEAD:
+            # Its memory is of the copying stream, which knows nothing of those that read it.
+            for mark in self._under_way.popleft().taken:
+                mark.synchronize()
+        with torch.cuda.stream(self._stream):
+            there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            load = Load(inputs.to("cuda", non_blocking=True), targets.to("cuda", non_blocking=True), there)
+            there.record(self._stream)
+        self._under_way.append(load)
+        return load

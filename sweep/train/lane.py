@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ from sweep.train.feed import Feed, feed_of
 from sweep.train.precision import Objective, objective
 from sweep.train.recipe import Recipe
 from sweep.train.scoring import Scoring
+
+KEPT = ("epoch", "offset", "rate", "seen", "chosen", "record", "stale")  # of a lane, in its checkpoints as they are
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Lane:
     epoch counts from 1, offset is the batches of it that are done; order is the generator of permutations,
     order_state its state before this epoch's was drawn. average: of the parameters, where the recipe asks for one.
     chosen: the best value of `recipe.best`, its epoch and weights; stale: epochs since `stop_early` saw
-    an improvement on `record`.
+    an improvement on `record`. index: which of its task's runs it is; generator: the state of torch's CUDA generator
+    for it, in a pack.
     """
 
     recipe: Recipe
@@ -92,6 +95,8 @@ class Lane:
     chosen: dict[str, Any] = field(default_factory=dict)
     record: float | None = None
     stale: int = 0
+    index: int = 0
+    generator: torch.Generator = field(default_factory=torch.Generator)
 
     @property
     def device(self) -> str:
@@ -121,10 +126,11 @@ class Lane:
 
 
 def begin(setup: Setup, run: Run) -> Lane:
-    """Return a lane at its start or, when the run has a checkpoint, where it was left.
+    """Seed this process, and return a lane at its start or, when the run has a checkpoint, where it was left.
 
     Leaves torch's global generator where the next step has to find it.
     """
+    seeding.seed_everything(run.seed, deterministic=run.deterministic)
     lane = fresh(setup, run)
     state = run.restore()
     if state is None:
@@ -162,14 +168,9 @@ def rehearse(setup: Setup, run: Run) -> None:
     streams have to be seeded afterwards.
     """
     lane = fresh(setup, run)
-    for batch in start_epoch(lane):
-        if lane.offset == 0 or len(batch) != setup.recipe.batch_size:
-            if setup.feed is None:
-                step(lane, batch.to(lane.device))
-            else:
-                for inputs, targets in setup.feed.alone(lane.epoch, run.streams["augment"], [batch]):
-                    update(lane, inputs, targets)
-        lane.offset += 1
+    first, *others = start_epoch(lane)
+    for inputs, targets in brought(lane, [first, *(each for each in others if len(each) < len(first))]):
+        update(lane, inputs, targets)
 
 
 def start_epoch(lane: Lane) -> list[Tensor]:
@@ -212,6 +213,16 @@ def epoch_rates(lane: Lane) -> list[float]:
     recipe, steps = lane.recipe, lane.batches
     done = (lane.epoch - 1) * steps
     return [recipe.lr * recipe.schedule(done + step, recipe.epochs * steps) for step in range(steps)]
+
+
+def brought(lane: Lane, positions: Sequence[Tensor], start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches at these positions, as the model gets them, from the one at `start` on; on the device."""
+    if lane.feed is not None:
+        yield from lane.feed.alone(lane.epoch, lane.run.streams["augment"], positions[start:])
+        return
+    placed = torch.split(torch.cat(list(positions)).to(lane.device), lane.recipe.batch_size)
+    for indices in placed[start:]:
+        yield gather(lane, indices)
 
 
 def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,15 +268,9 @@ def state_of(lane: Lane) -> dict[str, Any]:
     return {
         "model": weights_of(lane.model),
         "optimizer": _cpu(lane.optimizer.state_dict()),
-        "epoch": lane.epoch,
-        "offset": lane.offset,
         "order": lane.order_state,
         "loss_sum": _cpu(lane.loss_sum),
-        "rate": lane.rate,
-        "seen": lane.seen,
-        "chosen": lane.chosen,
-        "record": lane.record,
-        "stale": lane.stale,
+        **{name: getattr(lane, name) for name in KEPT},
         **({"average": _cpu(lane.average)} if lane.average else {}),
     }
 
@@ -273,7 +278,8 @@ def state_of(lane: Lane) -> dict[str, Any]:
 def adopt(lane: Lane, state: dict[str, Any]) -> None:
     """Put a lane where `state_of` left it, in the tensors it already has."""
     put_weights(lane.model, state["model"])
-    lane.rate = state["rate"]
+    for name in KEPT:
+        setattr(lane, name, state[name])
     lane.optimizer.load_state_dict(state["optimizer"])
     if lane.lr is not None:
         lane.lr.fill_(lane.rate)
@@ -281,11 +287,8 @@ def adopt(lane: Lane, state: dict[str, Any]) -> None:
             group["lr"] = lane.lr  # loading put a copy in its place
     for mean, kept in zip(lane.average, state.get("average", ()), strict=True):
         mean.copy_(kept)
-    lane.epoch, lane.offset = state["epoch"], state["offset"]
     lane.order_state = state["order"]
     lane.loss_sum.copy_(state["loss_sum"])
-    lane.seen = state["seen"]
-    lane.chosen, lane.record, lane.stale = state["chosen"], state["record"], state["stale"]
 
 
 @torch.no_grad()

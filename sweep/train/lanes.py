@@ -11,13 +11,11 @@ from math import ceil
 
 import torch
 
-from sweep.determinism import seeding
 from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.capture import drawing_from, streams
-from sweep.train.group import Seat
-from sweep.train.lane import Setup, begin, recipe_id, rehearse, set_up
+from sweep.train.lane import Lane, Setup, begin, recipe_id, rehearse, set_up
 from sweep.train.loop import Metrics
 from sweep.train.pack import Form, Pack
 from sweep.train.precision import flags
@@ -45,7 +43,6 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
         if known.why:
             for index, run in enumerate(runs):
                 run.note(f"{ALONE}{known.why}")
-                seeding.seed_everything(run.seed, deterministic=run.deterministic)
                 yield index, loop.solo(begin(setup, run))
             return
         free, _ = torch.cuda.mem_get_info()
@@ -113,20 +110,19 @@ def _pack(
     setup: Setup, runs: Sequence[Run], on: Sequence[torch.cuda.Stream], known: Known, indices: Sequence[int]
 ) -> Iterator[tuple[int, Result]]:
     """Train these runs as one pack; lanes that go on from unlike checkpoints as a pack for each point."""
-    seats = []
+    lanes = []
     for index in indices:
-        run, generator = runs[index], torch.Generator("cuda")
+        generator = torch.Generator("cuda")
         with drawing_from(generator):
-            seeding.seed_everything(run.seed, deterministic=run.deterministic)
-            seats.append(Seat(index, begin(setup, run), generator))
-    points: dict[tuple[bool, int, int], list[Seat]] = {}
-    for seat in seats:
-        points.setdefault(seat.lane.point, []).append(seat)
+            lanes.append(replace(begin(setup, runs[index]), index=index, generator=generator))
+    points: dict[tuple[bool, int, int], list[Lane]] = {}
+    for lane in lanes:
+        points.setdefault(lane.point, []).append(lane)
     torch.cuda.synchronize()
     for (over, _, _), group in points.items():
         if over:
-            for seat in group:
-                yield seat.index, loop.guarded(loop.conclude, seat.lane)
+            for lane in group:
+                yield lane.index, loop.guarded(loop.conclude, lane)
             continue
         pack = Pack(group, on, setup.feed, known.form)
         yield from pack.results()

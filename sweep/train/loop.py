@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweep.determinism import digest, seeding
+from sweep.determinism import digest
 from sweep.errors import ConfigError
 from sweep.goals import better
 from sweep.handle import Run
@@ -24,6 +24,7 @@ from sweep.train.lane import (
     augmented,
     averaged,
     begin,
+    brought,
     epoch_rates,
     put_weights,
     rehearse,
@@ -31,9 +32,9 @@ from sweep.train.lane import (
     set_up,
     start_epoch,
     state_of,
-    step,
     take_average,
     update,
+    weights_of,
 )
 from sweep.train.precision import flags
 from sweep.train.recipe import Recipe
@@ -46,14 +47,12 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
 
     Exceptions of the recipe's parts, and `Interrupted` at a stop, go through to the caller.
     """
-    device = runs[0].device
     setup = set_up(recipe, runs[0], compiled=recipe.compile)
     if recipe.compile:
         with flags(recipe.precision):
             rehearse(setup, runs[0])
     for index, run in enumerate(runs):
-        seeding.seed_everything(run.seed, deterministic=run.deterministic)
-        if recipe.precision == "tf32" and device == "cpu":
+        if recipe.precision == "tf32" and run.device == "cpu":
             run.note("tf32 means nothing on a CPU: this run is fp32")
         with flags(recipe.precision):
             yield index, solo(begin(setup, run))
@@ -77,17 +76,14 @@ def train_epoch(lane: Lane) -> None:
     indices, rates = start_epoch(lane), epoch_rates(lane)
     if lane.epoch == 1 and start == 0:
         say_first_batch(lane, indices[0])
-    if lane.feed is None:
-        placed = torch.split(torch.cat(indices).to(lane.device), lane.recipe.batch_size)
-        for batch in placed[start:]:
-            set_rate(lane, rates[lane.offset])
-            step(lane, batch)
-            stepped(lane, len(batch), run)
-    else:
-        for inputs, targets in lane.feed.alone(lane.epoch, run.streams["augment"], indices[start:]):
-            set_rate(lane, rates[lane.offset])
-            update(lane, inputs, targets)
-            stepped(lane, len(targets), run)
+    for inputs, targets in brought(lane, indices, start):
+        set_rate(lane, rates[lane.offset])
+        update(lane, inputs, targets)
+        lane.offset += 1
+        lane.seen += len(targets)
+        tell(lane)
+        if run.checkpoint_due(epoch_end=False):
+            save(lane)
 
 
 def say_first_batch(lane: Lane, indices: Tensor) -> None:
@@ -98,15 +94,6 @@ def say_first_batch(lane: Lane, indices: Tensor) -> None:
     ids = train.ids.index_select(0, placed)
     inputs, targets = augmented(lane, inputs, placed)
     lane.run.digest("first_batch", digest.tensors({"inputs": inputs, "targets": targets, "ids": ids}))
-
-
-def stepped(lane: Lane, examples: int, run: Run) -> None:
-    """Count a step, and keep the state when it is time."""
-    lane.offset += 1
-    lane.seen += examples
-    tell(lane)
-    if run.checkpoint_due(epoch_end=False):
-        save(lane)
 
 
 def tell(lane: Lane) -> None:
@@ -145,11 +132,6 @@ def epoch_sums(lane: Lane) -> Tensor:
         return torch.cat([lane.loss_sum.view(1), validation_sums(lane)])
 
 
-def turn(lane: Lane, sums: Sequence[float]) -> Failure | None:
-    """End an epoch (see `end_epoch`), and the run with it where a metric is not finite."""
-    return diverged(end_epoch(lane, sums), f"epoch {lane.epoch - 1}")
-
-
 def guarded(work: Callable[..., Any], lane: Lane, *rest: Any) -> Any:
     """Return what `work` returns for a lane of a pack; an exception of its own is its own failure, not the pack's."""
     try:
@@ -161,8 +143,8 @@ def guarded(work: Callable[..., Any], lane: Lane, *rest: Any) -> Any:
         return Failure("raised", str(error), "train", type(error).__name__)
 
 
-def end_epoch(lane: Lane, sums: Sequence[float]) -> Metrics:
-    """Log and digest the epoch, remember what was best, and turn to the next one; returns the logged row.
+def turn(lane: Lane, sums: Sequence[float]) -> Failure | None:
+    """End an epoch: log and digest it, remember what was best; return why the run ends if a metric is not finite.
 
     sums: what `epoch_sums` holds.
     """
@@ -180,7 +162,7 @@ def end_epoch(lane: Lane, sums: Sequence[float]) -> Metrics:
     lane.epoch, lane.offset, lane.seen = lane.epoch + 1, 0, 0
     lane.order_state = lane.order.get_state()
     lane.loss_sum.zero_()
-    return row
+    return diverged(row, f"epoch {lane.epoch - 1}")
 
 
 def remember(lane: Lane, row: Metrics) -> None:
@@ -190,7 +172,7 @@ def remember(lane: Lane, row: Metrics) -> None:
         value = _validation(row, best)
         if isfinite(value) and (not lane.chosen or better(best, value, lane.chosen["value"])):
             with averaged(lane):
-                weights = {name: tensor.detach().cpu().clone() for name, tensor in lane.model.state_dict().items()}
+                weights = weights_of(lane.model)
             lane.chosen = {"value": value, "epoch": lane.epoch, "weights": weights, "row": row}
     if stop is not None:
         value = _validation(row, stop.metric)

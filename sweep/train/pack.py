@@ -1,4 +1,4 @@
-"""Pack: lanes at the same point of training whose steps are replayed side by side on one GPU."""
+"""Pack: lanes at the same point of training whose steps are replayed side by side on one GPU, as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sweep.determinism import seeding
 from sweep.store import Failure
-from sweep.train.belt import Belt
-from sweep.train.capture import LOOK, Throttle, drawing_from
-from sweep.train.feed import Feed
-from sweep.train.group import Group, Seat
-from sweep.train.lane import epoch_rates, start_epoch
+from sweep.train.capture import LOOK, Throttle, capture, drawing_from, side_by_side
+from sweep.train.feed import Belt, Feed, Load
+from sweep.train.lane import Lane, epoch_rates, start_epoch, step, update
 from sweep.train.loop import (
     Metrics,
     conclude,
@@ -38,13 +37,113 @@ Form = bool  # True: one graph of parallel branches; False: a graph for every st
 
 
 @dataclass
+class Section:
+    """The steps of an epoch that have one batch size: `first` .. `first + count - 1`.
+
+    orders: int64 (count, lanes, batch) positions; rates: float32 (count,); cursor: the step to do next,
+    from 0; batch: (1, lanes, batch) what `orders` holds at the cursor. fed: inputs (lanes, batch, ...) and
+    targets (lanes, batch) of the step, where a feed brings them. All on the device, all in place.
+    """
+
+    first: int
+    count: int
+    orders: Tensor
+    rates: Tensor
+    cursor: Tensor
+    batch: Tensor
+    fed: tuple[Tensor, Tensor] | None = None
+    graph: torch.cuda.CUDAGraph | None = None
+    warm: bool = False
+
+
+@dataclass
+class Group:
+    """Lanes whose steps are one graph: in parallel on as many streams as it has, one after the other on each.
+
+    rows: of the pack, which its lanes are.
+    """
+
+    lanes: Sequence[Lane]
+    rows: slice
+    streams: Sequence[torch.cuda.Stream]
+    lr: Tensor
+    sections: list[Section] = field(default_factory=list)
+
+    @property
+    def root(self) -> torch.cuda.Stream:
+        return self.streams[0]
+
+    def go(self, position: int, load: Load | None) -> None:
+        """Do the step at this position of the epoch, of every lane; load: its batches, where a feed brings them."""
+        section = next(s for s in self.sections if position < s.first + s.count)
+        if load is not None:
+            if section.fed is None:
+                inputs, targets = load.inputs[self.rows], load.targets[self.rows]
+                section.fed = torch.empty_like(inputs), torch.empty_like(targets)
+            load.give(self.rows, *section.fed, self.root)
+        if section.graph is None and section.warm:
+            pool = next((s.graph.pool() for s in self.sections if s.graph is not None), None)
+            generators = [lane.generator for lane in self.lanes]
+            section.graph = capture(self.root, generators, partial(self._step, section), pool)
+        with torch.cuda.stream(self.root):
+            if section.graph is not None:
+                section.graph.replay()
+            else:
+                self._step(section)
+                section.warm = True
+
+    def _step(self, section: Section) -> None:
+        if section.fed is None:
+            torch.index_select(section.orders, 0, section.cursor, out=section.batch)
+        torch.index_select(section.rates, 0, section.cursor, out=self.lr)
+        section.cursor.add_(1)
+        chains: list[list[Any]] = [[] for _ in self.streams]
+        for i, lane in enumerate(self.lanes):
+            if section.fed is None:
+                work = partial(step, lane, section.batch[0, i])
+            else:
+                inputs, targets = section.fed
+                work = partial(update, lane, inputs[i], targets[i])
+            chains[i % len(chains)].append((lane.generator, work))
+        side_by_side(self.root, zip(self.streams, chains, strict=True))
+
+    def load(self, orders: Tensor, sizes: Sequence[int], rates: Sequence[float], start: int) -> None:
+        """Take the positions (lanes, examples) and rates of an epoch, to go on at its step `start`."""
+        if not self.sections:
+            self.sections = self._sections(sizes)
+        first = 0
+        for section in self.sections:
+            size = section.orders.shape[2]
+            rows = orders[:, first : first + section.count * size]
+            section.orders.copy_(rows.view(len(orders), section.count, size).transpose(0, 1))
+            span = slice(section.first, section.first + section.count)
+            section.rates.copy_(torch.tensor(rates[span], dtype=torch.float32))
+            section.cursor.fill_(max(0, start - section.first))
+            first += section.count * size
+
+    def _sections(self, sizes: Sequence[int]) -> list[Section]:
+        whole = list(sizes).count(sizes[0])
+        parts = [(0, whole)] + [(i, 1) for i in range(whole, len(sizes))]
+        k, on = len(self.lanes), self.lr.device
+        return [
+            Section(
+                first, count,
+                orders=torch.zeros(count, k, sizes[first], dtype=torch.int64, device=on),
+                rates=torch.zeros(count, device=on), cursor=torch.zeros(1, dtype=torch.int64, device=on),
+                batch=torch.zeros(1, k, sizes[first], dtype=torch.int64, device=on),
+            )
+            for first, count in parts
+        ]  # fmt: skip
+
+
+@dataclass
 class Pack:
     """Lanes of one recipe at one point of training. `form` is found by timing unless it is given.
 
     feed: brings the batches; None where they are gathered on the device.
     """
 
-    seats: list[Seat]
+    lanes: list[Lane]
     streams: Sequence[torch.cuda.Stream]
     feed: Feed | None = None
     form: Form | None = None
@@ -58,14 +157,14 @@ class Pack:
 
         Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
         """
-        threads = self.seats[0].lane.run.threads
+        threads = self.lanes[0].run.threads
         with ThreadPoolExecutor(HANDS, initializer=_hand, initargs=(threads,)) as self._pool:
-            while self.seats:
+            while self.lanes:
                 if not self.groups:
                     self._regroup(True if self.form is None else self.form)
                 self._epoch()
                 yield from self._end_epoch()
-                due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
+                due = [lane.run.checkpoint_due(epoch_end=True) for lane in self.lanes]
                 if any(due):
                     self.save()
 
@@ -74,27 +173,27 @@ class Pack:
         if self.groups:
             self.groups = []
             torch.cuda.empty_cache()  # the old graphs' memory: a capture cannot ask for it back
-        n = min(len(self.streams), len(self.seats))
-        split = [self.seats] if together else [self.seats[i::n] for i in range(n)]
-        for i, seats in enumerate(split):
+        n = min(len(self.streams), len(self.lanes))
+        split = [self.lanes] if together else [self.lanes[i::n] for i in range(n)]
+        for i, lanes in enumerate(split):
             lr = torch.zeros(1, device="cuda")
-            for seat in seats:
-                seat.lane.lr = lr[0]
-                for group in seat.lane.optimizer.param_groups:
-                    group["lr"] = seat.lane.lr
+            for lane in lanes:
+                lane.lr = lr[0]
+                for group in lane.optimizer.param_groups:
+                    group["lr"] = lane.lr
             rows = slice(None) if together else slice(i, None, n)
-            self.groups.append(Group(seats, rows, self.streams[:n] if together else [self.streams[i]], lr))
+            self.groups.append(Group(lanes, rows, self.streams[:n] if together else [self.streams[i]], lr))
 
     def _epoch(self) -> None:
-        first = self.seats[0].lane
+        first = self.lanes[0]
         start, total = first.offset, first.batches
         rates = epoch_rates(first)
-        batches = list(self._pool.map(lambda seat: start_epoch(seat.lane), self.seats))
+        batches = list(self._pool.map(start_epoch, self.lanes))
         sizes = [len(batch) for batch in batches[0]]
         orders = torch.stack([torch.cat(each) for each in batches]).to("cuda")
         if first.epoch == 1 and start == 0:
-            for seat, each in zip(self.seats, batches, strict=True):
-                say_first_batch(seat.lane, each[0])
+            for lane, each in zip(self.lanes, batches, strict=True):
+                say_first_batch(lane, each[0])
         seen = list(accumulate(sizes))
         self._belt = None if self.feed is None else Belt(self._batches(self.feed, batches, start))
 
@@ -112,7 +211,7 @@ class Pack:
             return time.perf_counter() - begun
 
         load(start)
-        if self.form is None and total - start >= 3 * (WARM + TRIAL) and len(self.seats) > 1:
+        if self.form is None and total - start >= 3 * (WARM + TRIAL) and len(self.lanes) > 1:
             taken = {}
             for form in (True, False):
                 self._regroup(form)
@@ -128,9 +227,8 @@ class Pack:
 
     def _batches(self, feed: Feed, batches: Sequence[Sequence[Tensor]], start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what the feed brings for this epoch's steps; batches: positions, of each lane those of every step."""
-        lanes = [seat.lane for seat in self.seats]
         positions = (torch.stack(each) for each in list(zip(*batches, strict=True))[start:])
-        return feed.batches(lanes[0].epoch, [lane.run.streams["augment"] for lane in lanes], positions)
+        return feed.batches(self.lanes[0].epoch, [lane.run.streams["augment"] for lane in self.lanes], positions)
 
     def _steps(self, positions: range, rates: Sequence[float], seen: Sequence[int]) -> None:
         """Do these steps; `seen`: examples of the epoch after each."""
@@ -139,38 +237,32 @@ class Pack:
             for group in self.groups:
                 group.go(position, load)
             # Alone, a run is watched step by step: that is how a few steps of it are proven.
-            if len(self.seats) > 1 and position % LOOK and position != positions[-1]:
+            if len(self.lanes) > 1 and position % LOOK and position != positions[-1]:
                 continue
-            for seat in self.seats:
-                seat.lane.offset, seat.lane.rate = position + 1, rates[position]
-                seat.lane.seen = seen[position]
+            for lane in self.lanes:
+                lane.offset, lane.rate, lane.seen = position + 1, rates[position], seen[position]
             if position % LOOK == 0:
                 self._throttle.look(self.groups[0].root)
-            if len(self.seats) == 1:
-                tell(self.seats[0].lane)
-            if self.seats[0].lane.run.checkpoint_due(epoch_end=False):
+            if len(self.lanes) == 1:
+                tell(self.lanes[0])
+            if self.lanes[0].run.checkpoint_due(epoch_end=False):
                 torch.cuda.synchronize()
                 self.save()
 
     def _end_epoch(self) -> Iterator[tuple[int, Metrics | Failure]]:
         """Measure every lane, read all at once, and let go of the lanes that have ended."""
-        sums = torch.stack([epoch_sums(seat.lane) for seat in self.seats]).tolist()
-        failures = list(self._pool.map(partial(guarded, turn), (seat.lane for seat in self.seats), sums))
-        over = [s for s, failure in zip(self.seats, failures, strict=True) if failure is None and s.lane.over]
-        failed = [(s, f) for s, f in zip(self.seats, failures, strict=True) if f is not None]
-        if over or failed:
-            gone = {seat.index for seat in over} | {seat.index for seat, _ in failed}
-            self.seats = [seat for seat in self.seats if seat.index not in gone]
+        sums = torch.stack([epoch_sums(lane) for lane in self.lanes]).tolist()
+        turned = list(zip(self.lanes, self._pool.map(partial(guarded, turn), self.lanes, sums), strict=True))
+        self.lanes = [lane for lane, failure in turned if failure is None and not lane.over]
+        if len(self.lanes) < len(turned):
             self.groups = []  # their graphs hold the lanes that have ended
-        for seat, failure in failed:
-            yield seat.index, failure
-        concluded = self._pool.map(partial(guarded, conclude), (seat.lane for seat in over))
-        for seat, result in zip(over, concluded, strict=True):
-            yield seat.index, result
+        yield from ((lane.index, failure) for lane, failure in turned if failure is not None)
+        over = [lane for lane, failure in turned if failure is None and lane.over]
+        yield from zip((lane.index for lane in over), self._pool.map(partial(guarded, conclude), over), strict=True)
 
     def save(self) -> None:
         """Save a checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
-        save_all((seat.lane, drawing_from(seat.generator)) for seat in self.seats)
+        save_all((lane, drawing_from(lane.generator)) for lane in self.lanes)
 
 
 def _hand(threads: int) -> None:

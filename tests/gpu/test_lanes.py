@@ -15,8 +15,8 @@ from sweep.plan import stream_seed
 from sweep.store import Failure
 from sweep.train import data, lanes, loop
 from sweep.train.augment import build
-from sweep.train.belt import Belt
 from sweep.train.data import Dataset
+from sweep.train.feed import Belt
 from sweep.train.params import Augment, StopEarly
 
 PLAIN = [(m, o, p, False) for m in kit.MODELS for o in ("sgd", "adamw") for p in ("fp32", "bf16")]
@@ -134,14 +134,14 @@ def test_lanes_that_stop_early_have_the_bits_and_the_length_of_their_solo_runs(t
 def test_lanes_that_share_one_generator_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = kit.recipe("mlp")
     wanted = kit.alone(made, tmp_path / "alone", range(3))
-    first: list[torch.Generator] = []
-    seat = lanes.Seat
+    pack = lanes.Pack
 
-    def sharing(index: int, lane: Any, generator: torch.Generator) -> Any:
-        first.append(generator)
-        return seat(index, lane, first[0])
+    def sharing(group: Any, *rest: Any) -> Any:
+        for lane in group:
+            lane.generator = group[0].generator
+        return pack(group, *rest)
 
-    monkeypatch.setattr(lanes, "Seat", sharing)
+    monkeypatch.setattr(lanes, "Pack", sharing)
     shared = kit.in_lanes(made, tmp_path / "shared", range(3))
     assert [shared[seed]["final"] == wanted[seed]["final"] for seed in range(3)] == [False, False, False]
 

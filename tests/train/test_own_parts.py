@@ -15,7 +15,8 @@ from training import Killed, dies_at, finish, handle
 
 import sweep
 from sweep.errors import ConfigError
-from sweep.train import parts, vector
+from sweep.train import optim, vector
+from sweep.train.augment import mixup
 from sweep.train.check import check
 from sweep.train.lane import begin, set_up
 from sweep.train.loop import train_epoch
@@ -148,23 +149,23 @@ def test_clipping_is_that_of_torch() -> None:
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = gradient.clone()
         nn.utils.clip_grad_norm_(leaves, most)
-        for leaf, ours in zip(leaves, parts.clip(most, gradients), strict=True):
+        for leaf, ours in zip(leaves, optim.clip(most, gradients), strict=True):
             assert leaf.grad is not None
             assert torch.allclose(leaf.grad, ours)
 
 
 def test_a_scheduler_of_torch_gives_its_rates_at_any_step() -> None:
     made_by = torch.optim.lr_scheduler
-    by_epoch = parts.scheduled(lambda o: made_by.StepLR(o, 2, 0.1), 0.5, 6, "epoch")
+    by_epoch = optim.scheduled(lambda o: made_by.StepLR(o, 2, 0.1), 0.5, 6, "epoch")
     assert [by_epoch(step, 12) for step in (0, 3, 4, 8, 11)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
-    by_step = parts.scheduled(lambda o: made_by.CosineAnnealingLR(o, 10, eta_min=0.05), 0.5, 5, "step")
+    by_step = optim.scheduled(lambda o: made_by.CosineAnnealingLR(o, 10, eta_min=0.05), 0.5, 5, "step")
     assert by_step(10, 11) == pytest.approx(0.1)
     assert made(schedule=lambda o: made_by.ExponentialLR(o, 0.5)).schedule(8, 16) == pytest.approx(0.5)
 
 
 def test_mixup_mixes_each_example_with_its_neighbour_by_a_share_of_its_key() -> None:
     data = made().data()
-    mix = parts.mixup(0.4, lambda: data)
+    mix = mixup(0.4, lambda: data)
     x, y, keys = data.train.inputs[:16], data.train.targets[:16], torch.arange(16) * 7919
     mixed, shares = mix(x, y, keys)
     assert torch.allclose(shares.sum(1), torch.ones(16))
@@ -219,6 +220,20 @@ def test_the_average_of_the_weights_is_what_is_measured_and_saved(tmp_path: Path
     saved = load_file(tmp_path / "run" / "model.safetensors")
     assert torch.allclose(saved["0.weight"], mean[0], atol=1e-5)
     assert not torch.allclose(saved["0.weight"], lane.parameters[0], atol=1e-4)
+
+
+def test_the_best_epoch_comes_back_with_buffers_that_no_state_dict_holds(tmp_path: Path) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+            self.register_buffer("mask", torch.ones(5), persistent=False)
+
+        def forward(self, inputs: torch.Tensor) -> Any:
+            return self.layer(inputs * self.mask)
+
+    run, _ = ended(made(model=lambda data: Masked(), checkpoint="best(val/loss)"), tmp_path / "run")
+    assert run.chain["final"] == run.chain[f"epoch/{run.outcome['epoch']}"]
 
 
 EVERYTHING: Any = {

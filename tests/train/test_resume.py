@@ -107,6 +107,19 @@ def test_killed_at_every_step(tmp_path: Path, whole: Run) -> None:
         same(run, whole)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_every_step_with_a_loader(tmp_path: Path, whole: Run, workers: int) -> None:
+    recipe = recipe_of({**FULL, "loader_workers": workers})
+    for step in range(STEPS):  # 0 is the first batch of all, 4 the last of its epoch, 5 the first of the next
+        dead = handle(tmp_path / f"dead{step}", every=EVERY_STEP)
+        with pytest.raises(Killed):
+            finish(dies_at(recipe, step), dead)
+        run = resumed(tmp_path / f"again{step}", recipe, dead)
+        assert any(f"resumed from step {step} " in note for note in run.notes) == (step > 0)
+        same(run, whole)
+
+
 def test_killed_during_validation_and_twice(tmp_path: Path, whole: Run, monkeypatch: Any) -> None:
     recipe = recipe_of(FULL)
     first = handle(tmp_path / "1", every=EVERY_STEP)
