@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from sweep.results import adopt as adopt
     from sweep.results import open as open
     from sweep.results import run as run
-    from sweep.train.compose import adamw as adamw
-    from sweep.train.compose import recipe as recipe
-    from sweep.train.compose import sgd as sgd
     from sweep.train.data import Dataset as Dataset
     from sweep.train.data import Split as Split
     from sweep.train.recipe import Recipe as Recipe
+    from sweep.train.recipe import adamw as adamw
+    from sweep.train.recipe import recipe as recipe
+    from sweep.train.recipe import sgd as sgd
     from sweep.train.scoring import Scoring as Scoring
 
 __version__ = "0.1.0"
@@ -45,9 +45,9 @@ _HOMES = {
     "Results": "sweep.results",
     "load_ensemble": "sweep.ensemble.load",
     "SweepError": "sweep.errors",
-    "recipe": "sweep.train.compose",
-    "adamw": "sweep.train.compose",
-    "sgd": "sweep.train.compose",
+    "recipe": "sweep.train.recipe",
+    "adamw": "sweep.train.recipe",
+    "sgd": "sweep.train.recipe",
     "Recipe": "sweep.train.recipe",
     "Dataset": "sweep.train.data",
     "Split": "sweep.train.data",

@@ -1,4 +1,4 @@
-"""Augmentation whose randomness is a function of (seed, epoch, example), on any device and in any worker."""
+"""Augmentation and mixup, whose randomness is a function of (seed, epoch, example), on any device, in any worker."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sweep.errors import ConfigError
+from sweep.train.data import Dataset
 from sweep.train.params import Augment
 from sweep.train.recipe import Recipe
 
+QUANTILES = 4096  # of the distribution of shares in mixup
 _MASK = (1 << 64) - 1
 
 
@@ -70,3 +73,49 @@ def build(spec: Augment, black: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.where(inside[:, None], moved.view_as(images), placed[images.device])
 
     return augment
+
+
+def augmenting(spec: Augment, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return the augmentation of a spec, with the data's own black; None for none. Raises: ConfigError."""
+    if not (spec.shift or spec.flip):
+        return None
+    found = load()
+    if len(found.input_shape) != 3:
+        raise ConfigError(
+            f"images are needed to shift or flip, the examples are {found.input_shape}",
+            where="params.augment",
+        )
+    black = [-mean / std for mean, std in zip(found.mean, found.std, strict=True)]
+    return build(spec, torch.tensor(black, dtype=torch.float32).view(-1, 1, 1))
+
+
+def mixup(alpha: float, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return what mixes each example with the one before it in its batch, by a share of its own.
+
+    Shares are of Beta(alpha, alpha) (Zhang et al., 2018); class numbers become shares of the classes.
+    """
+    from scipy.special import betaincinv  # takes a third of a second to load, and few recipes mix
+
+    shares = torch.from_numpy(betaincinv(alpha, alpha, (torch.arange(QUANTILES).numpy() + 0.5) / QUANTILES)).float()
+    placed = {shares.device: shares}  # a copy to a device within a step would stop it from being captured
+    classes: dict[torch.device, Tensor] = {}
+
+    def mixed(inputs: Tensor, targets: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        shares_of_classes = targets.dim() == 2 and targets.is_floating_point()
+        if not inputs.is_floating_point() or not (targets.dim() == 1 or shares_of_classes):
+            raise ConfigError("mixup takes numbers with one target per example", where="mixup", hint="leave it out")
+        if inputs.device not in placed:
+            placed[inputs.device] = shares.to(inputs.device)
+        if not targets.is_floating_point():
+            if targets.device not in classes:
+                classes[targets.device] = torch.arange(load().outputs).to(targets.device)
+            targets = (targets[:, None] == classes[targets.device]).float()
+        share = placed[inputs.device][mix(keys + 5) & (QUANTILES - 1)]
+        return _with_neighbour(inputs, share), _with_neighbour(targets, share)
+
+    return mixed
+
+
+def _with_neighbour(values: Tensor, share: Tensor) -> Tensor:
+    by_example = share.view(-1, *(1 for _ in values.shape[1:]))
+    return values * by_example + values.roll(1, 0) * (1 - by_example)

@@ -15,11 +15,10 @@ from sweep.errors import ConfigError, SweepError
 from sweep.target.function import call
 from sweep.train.augment import altered
 from sweep.train.batches import last_batch
-from sweep.train.data import Dataset
+from sweep.train.data import Dataset, forget
 from sweep.train.losses import LOSSES
 from sweep.train.precision import logits
 from sweep.train.recipe import Recipe
-from sweep.train.source import forget
 
 # Of what a module that needs a GPU says on a CPU, nothing is about shapes.
 _SHAPES = re.compile(r"shape|size|dimension|channel|out of bounds|out of range|batch|dtype|type", re.I)

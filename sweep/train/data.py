@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sweep.errors import ConfigError
 from sweep.train.params import Data
-from sweep.train.read import Raw, read
+from sweep.train.read import Raw, data_files, read
+from sweep.train.source import Source
 from sweep.train.splits import Fold, Stamps, Task, chosen, filled, stamps, stored
 
 ROOM = 0.5  # of a device's free memory: more the data may not take
@@ -100,29 +101,44 @@ class Dataset:
         return replace(self, train=train, val=val, test=test)
 
 
-def load(data: Data, task: Task, split: int | Fold | None = None) -> Dataset:
+def load(source: Data | Source, task: Task | None = None, split: int | Fold | None = None) -> Dataset:
     """Return the data set, from the cache of this process when its files have not changed since.
 
+    task: None takes class numbers and names for classes, other numbers for values.
     split: a 32-bit seed draws other test and val examples, unless the data set has its own. A fold is the test set,
     cut from all examples except the data set's own val. None: the one split that the data fix.
     The tensors are shared by all who ask: they must not be written to. Raises: ConfigError.
     """
-    return _load(data, task, stamps(data), split)
+    files = data_files(source).values() if isinstance(source, Data) else source.files()
+    return _load(source, stamps(files), task, split)
 
 
 @lru_cache(maxsize=2)
-def _load(data: Data, task: Task, stamps: Stamps, split: int | Fold | None) -> Dataset:
+def _load(source: Data | Source, stamps: Stamps, task: Task | None, split: int | Fold | None) -> Dataset:
     # What was stored is held only where another fold or split of it may be asked for.
-    return dataset(read(data) if split is None else _read(data, stamps), task, data.where, split)
+    raw = _raw(source) if split is None else _read(source, stamps)
+    return dataset(raw, task, source.where, split)
 
 
 @lru_cache(maxsize=1)
-def _read(data: Data, stamps: Stamps) -> Raw:
-    return read(data)
+def _read(source: Data | Source, stamps: Stamps) -> Raw:
+    return _raw(source)
 
 
-def dataset(raw: Raw, task: Task, where: str, which: int | Fold | None = None) -> Dataset:
-    """Return the splits of what was stored, normalised; which: see `split` of `load`. Raises: ConfigError."""
+def _raw(source: Data | Source) -> Raw:
+    return read(source) if isinstance(source, Data) else source.read()
+
+
+def forget() -> None:
+    """Let go of the data that were loaded last."""
+    _load.cache_clear()
+    _read.cache_clear()
+
+
+def dataset(raw: Raw, task: Task | None, where: str, which: int | Fold | None = None) -> Dataset:
+    """Return the splits of what was stored, normalised; task, which: as for `load`. Raises: ConfigError."""
+    if task is None:
+        task = "regression" if raw.targets.dtype.kind == "f" else "classification"
     kept = stored(raw, task, where)
     found = chosen(kept, raw, which)
     targets, wide, train = kept.targets, kept.wide, found.train

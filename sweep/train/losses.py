@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +22,7 @@ class Loss:
     """A loss with what goes with it.
 
     of: (outputs, targets) -> the mean of a batch. task: what targets are; None: as their numbers tell. shape: of the
-    outputs for one example; None: any. about, form: what is stored beside the weights; form: what several outputs are,
-    "usual" for what is usual for the targets.
+    outputs for one example; None: any. about: more of what is stored beside the weights.
     """
 
     of: Callable[[Tensor, Tensor], Tensor]
@@ -30,11 +30,10 @@ class Loss:
     scoring: Callable[[Dataset], Scoring]
     shape: Callable[[Dataset], tuple[int, ...]] | None = None
     about: Mapping[str, Any] | None = None
-    form: str = ""
 
     def meta(self, data: Dataset) -> dict[str, Any]:
         """Return what is stored beside the weights, for whoever serves them."""
-        form = USUAL[task_of(data)] if self.form == "usual" else self.form
+        form = self.scoring(data).form
         return {
             "task": task_of(data), "outputs": data.outputs, "classes": list(data.classes),
             "input_shape": list(data.input_shape), "normalisation": data.normalisation,
@@ -42,9 +41,6 @@ class Loss:
             **({"variance": "residual"} if self.of is squared and data.train.targets.dim() == 1 else {}),
             **({"form": form} if form and data.train.targets.dim() > 1 else {}), **(self.about or {}),
         }  # fmt: skip
-
-
-USUAL: Mapping[Task, str] = {"classification": "pixels", "regression": "values"}
 
 
 def task_of(data: Dataset) -> Task:
@@ -86,17 +82,17 @@ def _usual(data: Dataset) -> Scoring:
 LOSSES = {
     "cross-entropy": Loss(
         nn.functional.cross_entropy, "classification", _classes,
-        lambda data: (data.outputs, *data.train.targets.shape[1:]), form="pixels",
+        lambda data: (data.outputs, *data.train.targets.shape[1:]),
     ),
     "token-cross-entropy": Loss(
         token_cross_entropy, "classification", lambda data: scoring.tokens(),
-        lambda data: (*data.train.targets.shape[1:], data.outputs), form="tokens",
+        lambda data: (*data.train.targets.shape[1:], data.outputs),
     ),
     "binary-cross-entropy": Loss(
         nn.functional.binary_cross_entropy_with_logits, "labels", lambda data: scoring.labels(),
-        lambda data: (data.outputs,), form="labels",
+        lambda data: (data.outputs,),
     ),
-    "mse": Loss(squared, "regression", _values, lambda data: (data.outputs,), form="values"),
+    "mse": Loss(squared, "regression", _values, lambda data: (data.outputs,)),
     "gaussian": Loss(
         gaussian, "regression", lambda data: scoring.regression(data, "predicted"), lambda data: (2,),
         {"variance": "predicted", "outputs": 2},
@@ -104,10 +100,18 @@ LOSSES = {
 }  # fmt: skip
 
 
-def find(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+def find(loss: str | Callable[[Tensor, Tensor], Tensor] | Loss) -> Loss:
     """Return a loss by its name, or a function as one. Raises: ConfigError."""
+    if isinstance(loss, Loss):
+        return loss
     if callable(loss):
-        return Loss(loss, None, _usual, form="usual")
+        return Loss(loss, None, _usual)
     if loss not in LOSSES:
         raise ConfigError(f"no loss is called {loss!r}", where="loss", hint=f"{', '.join(LOSSES)}, or a function")
     return LOSSES[loss]
+
+
+def smoothed(share: float) -> Loss:
+    """Return the cross-entropy with classes of which this share is spread over all."""
+    of = partial(nn.functional.cross_entropy, label_smoothing=share)
+    return replace(LOSSES["cross-entropy"], of=of)

@@ -1,4 +1,6 @@
-"""Optimizers by their spec, always fused: one call a step over all parameters.
+"""Optimizers by their spec, clipping, and the learning rate of each step.
+
+Optimizers are fused: one call a step over all parameters.
 
 Torch wraps `add_param_group` and `step` so that its compiler passes them by, and loads the compiler to do so: two
 seconds in every worker, and a share of every step. Nothing here compiles an optimizer, so what is wrapped is
@@ -7,15 +9,17 @@ called directly; the arithmetic is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from inspect import unwrap
+from math import cos, pi
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import optimizer
 
-from sweep.train.params import Optimizer
+from sweep.train.params import Optimizer, Schedule
 
 
 def _plain(step: Any) -> Any:
@@ -60,3 +64,52 @@ def build(spec: Optimizer, parameters: Iterable[nn.Parameter], lr: float | Tenso
         parameters, lr=lr, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay, fused=True,
         capturable=isinstance(lr, Tensor),
     )  # fmt: skip
+
+
+def clip(most: float, gradients: list[Tensor]) -> list[Tensor]:
+    """Return gradients scaled so that their norm over all of them is `most` at most, as torch's own clipping does."""
+    norm = torch.stack([each.float().square().sum() for each in gradients]).sum().sqrt()
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    return [each * factor.to(each.dtype) for each in gradients]
+
+
+def factor(spec: Schedule, step: int, steps: int) -> float:
+    """Return the factor of the learning rate at `step` (0 .. steps - 1) of a run of `steps`."""
+    warmup = round(spec.warmup * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if spec.name == "constant":
+        return 1.0
+    if spec.name == "cosine":
+        # Loshchilov & Hutter (2017), eq. 5, one cycle; the last step still moves unless the floor is 0.
+        floor = spec.floor or 0.0
+        done = (step - warmup) / max(1, steps - warmup)
+        return floor + (1 - floor) * 0.5 * (1 + cos(pi * done))
+    gamma = 1.0 if spec.gamma is None else spec.gamma
+    return gamma ** sum(step >= share * steps for share in spec.milestones or ())
+
+
+def scheduled(
+    scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler],
+    rate: float,
+    epochs: int,
+    per: str,
+) -> Callable[[int, int], float]:
+    """Return the factors that a scheduler of torch gives, as a function of the step: nothing of it need be saved."""
+
+    @lru_cache(maxsize=4)
+    def factors(count: int) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+        stepped, found = scheduler(optimizer), []
+        for _ in range(count):
+            found.append(float(optimizer.param_groups[0]["lr"]) / rate)
+            optimizer.step()
+            stepped.step()
+        return found
+
+    def factor(step: int, steps: int) -> float:
+        if per == "step":
+            return factors(steps)[step]
+        return factors(epochs)[step * epochs // steps]
+
+    return factor

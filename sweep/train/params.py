@@ -101,6 +101,11 @@ class Data(Part):
     split or fold, such as the patient or the writer.
     """
 
+    by_name = {
+        "digits": {}, "diabetes": {}, "idx": {"folder": None}, "npz": {"path": None, "group": None},
+        "table": {"path": None, "group": None, "target": None, "ignore": (), "missing": "refuse"},
+        "images": {"path": None, "size": None},
+    }  # fmt: skip
     name: Literal["digits", "diabetes", "idx", "npz", "table", "images"] = "digits"
     folder: str | None = None
     path: str | None = None
@@ -129,36 +134,24 @@ class Data(Part):
     def _as_before(self, dump: Any) -> dict[str, Any]:
         """Leave out what is not used: runs of earlier versions know nothing of it, and stay what they are."""
         since = ("target", "ignore", "missing", "size", "split", "group")
-        return {key: value for key, value in dump(self).items() if key not in since or self._is_set(key)}
+        unused = [key for key in since if getattr(self, key) == type(self).model_fields[key].default]
+        return {key: value for key, value in dump(self).items() if key not in unused}
 
     @model_validator(mode="after")
     def _place(self) -> Data:
-        wanted = {"idx": "folder", "npz": "path", "table": "path", "images": "path"}.get(self.name)
         for key in ("folder", "path"):
-            value = getattr(self, key)
-            if key == wanted and not value:
+            if key in self.by_name[self.name] and not getattr(self, key):
                 raise ValueError(f"{self.name} needs {key}: where the files are")
-            if key != wanted and value is not None:
-                raise ValueError(f"{key} has no meaning for {self.name}")
-        used = {"target": "table", "ignore": "table", "missing": "table", "size": "images"}
-        for key, name in used.items():
-            if self.name != name and self._is_set(key):
-                raise ValueError(f"{key} has no meaning for {self.name} (only for {name})")
         if self.name == "table" and self.target is None:
             raise ValueError("a table needs target: the name of the column that is predicted")
         if isinstance(self.split, str) and self.name not in ("table", "npz"):
             raise ValueError(f"{self.name} has no columns to split by; give a seed, or {{test: positions}}")
-        if self.group is not None and self.name not in ("table", "npz"):
-            raise ValueError(f"{self.name} has no columns to group by (only table and npz have)")
         return self
 
     @property
     def where(self) -> str:
         """Return the name of the data in errors: their place, or what they are called."""
         return self.path or self.folder or self.name
-
-    def _is_set(self, key: str) -> bool:
-        return bool(getattr(self, key) != type(self).model_fields[key].default)
 
 
 class Optimizer(Part):

@@ -1,12 +1,14 @@
-"""Data sets as NumPy arrays: the embedded tables, IDX files and .npz files, checked before they are used."""
+"""Data sets out of files: which files they are, their digest, and their arrays, checked before they are used."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -14,8 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.errors import ConfigError
-from sweep.train.files import data_files
+from sweep.errors import ConfigError, EnvironmentRefused
 from sweep.train.params import Data, Positions
 
 Array = NDArray[Any]
@@ -23,6 +24,18 @@ Array = NDArray[Any]
 MOST_DIMENSIONS = 4  # (examples, channels, height, width)
 # The type codes of the IDX format (big-endian), as its description lists them.
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+# The MNIST family: the name of each part with and without its compression, with "." or "-" before idx.
+IDX_PARTS = {
+    "train_images": "train-images",
+    "train_labels": "train-labels",
+    "test_images": "t10k-images",
+    "test_labels": "t10k-labels",
+}
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_EMBEDDED = {
+    "digits": {"table": "digits.csv.gz"},
+    "diabetes": {"inputs": "diabetes_data_raw.csv.gz", "targets": "diabetes_target.csv.gz"},
+}
 
 
 @dataclass(frozen=True)
@@ -51,19 +64,85 @@ class Raw:
     together: Array | None = None
 
 
+def data_files(data: Data) -> Mapping[str, Path]:
+    """Return the files of a data set by their part; ConfigError when one is missing, naming it and the folder."""
+    if data.name in _EMBEDDED:
+        folder = _sklearn_data()
+        return {part: folder / name for part, name in _EMBEDDED[data.name].items()}
+    place = Path(data.where).expanduser()
+    if data.name == "images":
+        return _pictures(place)
+    if data.name == "idx":
+        if not place.is_dir():
+            raise ConfigError(
+                f"no such folder: {place}",
+                where="params.data.folder",
+                hint="on Debian and Ubuntu: apt install dataset-fashion-mnist, then "
+                "params.data.folder=/usr/share/datasets/fashion-mnist",
+            )
+        return {part: _idx_file(place, stem) for part, stem in IDX_PARTS.items()}
+    if not place.is_file():
+        raise ConfigError(
+            f"no such file: {place}",
+            where="params.data.path",
+            hint="a relative path starts in the folder where the command is typed",
+        )
+    return {"arrays" if data.name == "npz" else "table": place}
+
+
+def data_digest(data: Data) -> str:
+    """Return the sha256 (hex) over the name and the bytes of every file, in the order of the parts' names.
+
+    Where the files lie does not count: the same data in another folder are the same experiment.
+    """
+    whole = hashlib.sha256()
+    for part, path in sorted(data_files(data).items()):
+        with path.open("rb") as file:
+            whole.update(f"{part}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def _pictures(folder: Path) -> Mapping[str, Path]:
+    """Return the pictures below the folders of their classes, by their path from the top."""
+    found = sorted(each for each in folder.rglob("*") if each.suffix.lower() in PICTURES and each.is_file())
+    parts = {each.relative_to(folder).as_posix(): each for each in found}
+    if not parts or any("/" not in name for name in parts):
+        raise ConfigError(
+            f"{len(parts)} pictures below folders of classes in {folder}", where="params.data.path",
+            hint=f"a folder for each class, with files {', '.join(PICTURES)}",
+        )  # fmt: skip
+    return parts
+
+
+def _idx_file(folder: Path, stem: str) -> Path:
+    dims = 3 if stem.endswith("images") else 1
+    names = [f"{stem}{dot}idx{dims}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(
+        f"none of {', '.join(names)} is in {folder}",
+        where="params.data.folder",
+        hint="the folder must hold the four files of an MNIST-like data set, compressed or not",
+    )
+
+
+def _sklearn_data() -> Path:
+    # Located, not imported: importing scikit-learn takes a second, reading its tables milliseconds.
+    spec = find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise EnvironmentRefused("scikit-learn is not installed", hint="pip install scikit-learn")
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+
+
 def read(data: Data) -> Raw:
     """Return the arrays of a data set. Raises: ConfigError naming the file and what is wrong with it."""
     raw = _stored(data)
     if isinstance(data.split, Positions):
-        count = len(raw.inputs)
-        named = {name: np.array(index) for name, index in data.split if index is not None}
-        for name, index in named.items():
-            if not is_part(index, count):
-                raise ConfigError(f"it names no part of {count} examples", where=f"params.data.split.{name}")
-        if raw.test_inputs is not None or np.intersect1d(named.get("test", []), named.get("val", [])).size:
-            raise ConfigError(
-                "test and val must be apart, and the data have no test of their own", where="params.data.split"
-            )
+        if raw.test_inputs is not None:
+            raise ConfigError("the data have a test set of their own", where="params.data.split")
+        given = {name: np.array(index) for name, index in data.split if index is not None}
+        named = positions(given, len(raw.inputs), "params.data.split")
         raw = replace(raw, test=named.get("test"), val=named.get("val"))
     return replace(raw, limit=data.limit, seed=data.split if isinstance(data.split, int) else None)
 
@@ -77,28 +156,11 @@ def _stored(data: Data) -> Raw:
         inputs = np.loadtxt(files["inputs"], dtype=np.float64)
         return Raw(inputs, np.loadtxt(files["targets"], dtype=np.float64))
     if data.name == "idx":
-        parts = {part: read_idx(path) for part, path in files.items()}
-        for split in ("train", "test"):
-            images, labels = parts[f"{split}_images"], parts[f"{split}_labels"]
-            if labels.ndim != 1 or len(images) != len(labels):
-                raise ConfigError(
-                    f"{len(images)} images, but labels of shape {labels.shape}",
-                    where=str(files[f"{split}_labels"]),
-                )
-            if images.ndim not in (2, 3, 4) or not images.size:
-                raise ConfigError(
-                    f"images of shape {images.shape}: (examples, height, width) is needed, none of them 0",
-                    where=str(files[f"{split}_images"]),
-                )
-        train, test = parts["train_images"].shape, parts["test_images"].shape
-        if train[1:] != test[1:]:
-            raise ConfigError(
-                f"images of shape {test}, and those to train on of {train}", where=str(files["test_images"])
-            )
-        return Raw(
-            _as_images(parts["train_images"]), parts["train_labels"],
-            _as_images(parts["test_images"]), parts["test_labels"],
-        )  # fmt: skip
+        train, test = (
+            _usable(read_idx(images), read_idx(files[f"{split}_labels"]), "", str(images))
+            for split, images in (("train", files["train_images"]), ("test", files["test_images"]))
+        )
+        return Raw(*train, *test)
     if data.name == "table":
         from sweep.train.table import read_table
 
@@ -108,11 +170,22 @@ def _stored(data: Data) -> Raw:
     return _read_npz(files["arrays"], data.split if isinstance(data.split, str) else None, data.group)
 
 
-def is_part(index: Array, count: int) -> bool:
-    """Return True for the positions of some of `count` examples, each once."""
-    if index.ndim != 1 or index.dtype.kind not in "iu" or not index.size:
-        return False
-    return bool(0 <= index.min() <= index.max() < count) and len(np.unique(index)) == len(index)
+def positions(given: Mapping[str, Array], count: int, where: str) -> dict[str, Array]:
+    """Return the positions of test and val among `count` examples, given as such or as masks. Raises: ConfigError."""
+    found = {}
+    for name, index in given.items():
+        if index.dtype == bool and index.shape == (count,):
+            index = np.flatnonzero(index)
+        listed = index.ndim == 1 and index.dtype.kind in "iu" and index.size
+        if not listed or not 0 <= index.min() <= index.max() < count or len(np.unique(index)) < len(index):
+            raise ConfigError(
+                f"{name} names no part of {count} examples", where=where,
+                hint="give positions from 0, each once, a mask, or a pair (x, y)",
+            )  # fmt: skip
+        found[name] = index
+    if np.intersect1d(found.get("test", []), found.get("val", [])).size:
+        raise ConfigError("test and val name the same examples, and must be apart", where=where)
+    return found
 
 
 def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:
@@ -198,11 +271,6 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path) if compressed else path.open("rb")  # type: ignore[return-value]
 
 
-def _as_images(inputs: Array) -> Array:
-    """Give (examples, height, width) the channel that convolutions expect."""
-    return inputs[:, None] if inputs.ndim == 3 else inputs
-
-
 def _read_npz(path: Path, split: str | None, group: str | None) -> Raw:
     """Read `x`, `y`, or `x_train`, `y_train` with `x_test`, `y_test` and perhaps `x_val`, `y_val`, `classes`."""
     where = str(path)
@@ -216,13 +284,9 @@ def _read_npz(path: Path, split: str | None, group: str | None) -> Raw:
             hint="write it with numpy.savez(path, x=x, y=y)",
         ) from error  # fmt: skip
     suffix = "_train" if "x_train" in arrays else ""
-    pairs = [_pair(arrays, part, where) for part in (suffix, "_test", "_val")]
-    (inputs, targets), (test_inputs, test_targets), (val_inputs, val_targets) = pairs
+    (inputs, targets), test_pair, val_pair = (_pair(arrays, part, where) for part in (suffix, "_test", "_val"))
     if inputs is None or targets is None:
         raise ConfigError(f"no x and y; it holds {', '.join(arrays) or 'nothing'}", where=where)
-    for part, x in (("_test", test_inputs), ("_val", val_inputs)):
-        if x is not None and x.shape[1:] != inputs.shape[1:]:
-            raise ConfigError(f"x{part} has examples of another shape than x{suffix}", where=where)
     classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
     for name in (split, group):
         if name is not None and (name not in arrays or arrays[name].shape != (len(inputs),)):
@@ -233,7 +297,7 @@ def _read_npz(path: Path, split: str | None, group: str | None) -> Raw:
     if split is not None:
         test, val = by_name(arrays[split], f"{where}: {split}")
         return Raw(inputs, targets, classes=classes, test=test, val=val, together=together)
-    return Raw(inputs, targets, test_inputs, test_targets, val_inputs, val_targets, classes, together=together)
+    return Raw(inputs, targets, *test_pair, *val_pair, classes, together=together)
 
 
 def _pair(arrays: Mapping[str, Array], part: str, where: str) -> tuple[Array | None, Array | None]:
@@ -242,24 +306,37 @@ def _pair(arrays: Mapping[str, Array], part: str, where: str) -> tuple[Array | N
         raise ConfigError(f"x{part} and y{part} go together, only one of them is there", where=where)
     if x is None or y is None:
         return None, None
-    _check_pair(f"x{part}", x, y, where)
-    return _as_images(x), y
+    return _usable(x, y, part, where)
 
 
-def _check_pair(name: str, x: Array, y: Array, where: str) -> None:
-    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiub":
+def _usable(x: Array, y: Array, part: str, where: str) -> tuple[Array, Array]:
+    """Return inputs, with a channel where they are images without, and one number for each. Raises: ConfigError."""
+    require_numbers(x, y, part, where)
+    if x.ndim not in (2, 3, 4) or y.shape not in ((len(x),), (len(x), 1)):
         raise ConfigError(
-            f"{name} is {x.dtype} of shape {x.shape}: numbers (examples, features), (examples, height, "
-            "width) or (examples, channels, height, width) are needed",
+            f"x{part} of shape {x.shape}, y{part} of shape {y.shape}: (examples, features), (examples, height, width) "
+            "or (examples, channels, height, width) is needed, and one number for each",
             where=where,
         )
-    if not x.size:
-        raise ConfigError(f"{name} of shape {x.shape} holds nothing to learn from", where=where)
-    if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "fiub":
+    return (x[:, None] if x.ndim == 3 else x), y
+
+
+def require_numbers(x: Array, y: Array, part: str, where: str) -> None:
+    """Refuse inputs and targets that nothing can be learnt from. Raises: ConfigError."""
+    for name, one in ((f"x{part}", x), (f"y{part}", y)):
+        if one.ndim == 0 or not one.size:
+            raise ConfigError(f"{name} of shape {one.shape} holds nothing to learn from", where=where)
+        if one.dtype.kind not in "fiub":
+            raise ConfigError(
+                f"{name} is {one.dtype}, not numbers", where=where, hint="encode it first; text may only be a target"
+            )
+        if not np.isfinite(one).all():
+            rows = np.flatnonzero(~np.isfinite(one).reshape(len(one), -1).all(1))
+            raise ConfigError(
+                f"{name} holds values that are not finite, first in row {rows[0]} ({len(rows)} rows in all)",
+                where=where, hint="leave those rows out, or fill in what is missing",
+            )  # fmt: skip
+    if len(x) != len(y):
         raise ConfigError(
-            f"y{name[1:]} is {y.dtype} of shape {y.shape}, but {name} has {len(x)} rows: one number a row is needed",
-            where=where,
+            f"x{part} has {len(x)} rows and y{part} {len(y)}", where=where, hint="one row for each example"
         )
-    for key, array in ((name, x), (f"y{name[1:]}", y)):
-        if not np.isfinite(array).all():
-            raise ConfigError(f"{key} holds values that are not finite", where=where)

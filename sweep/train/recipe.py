@@ -1,21 +1,30 @@
-"""Recipe: the parts of a training run as plain callables. Needs torch only when a part is called."""
+"""Recipe: the parts of a training run as plain callables, made of a few words. Loads torch only when it is called."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sweep.train.params import Precision, StopEarly
+from pydantic import ValidationError
+
+from sweep.config import explain
+from sweep.errors import ConfigError
+from sweep.train.params import Augment, Data, Model, Optimizer, Part, Precision, Schedule, StopEarly, parse_checkpoint
+from sweep.train.source import Source, as_source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.optim import Optimizer
+    from torch.optim import Optimizer as TorchOptimizer
 
     from sweep.train.data import Dataset
+    from sweep.train.losses import Loss
     from sweep.train.scoring import Scoring
-    from sweep.train.source import Source
     from sweep.train.splits import Fold
+
+Spec = TypeVar("Spec", bound=Part)
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Recipe:
     mix
         (inputs, targets, keys) -> both, for training batches after augment; keys as there.
     gradients
-        list of gradients -> those that the optimizer gets, by plain arithmetic (see `sweep.train.parts`).
+        list of gradients -> those that the optimizer gets, by plain arithmetic (see `sweep.train.optim.clip`).
     average
         the decay of a moving average of the weights, which is then what is measured and saved; None: none.
     epochs, batch_size
@@ -67,7 +76,7 @@ class Recipe:
     data: Callable[[], Dataset]
     model: Callable[[Dataset], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
-    optimizer: Callable[[Iterable[nn.Parameter], float | Tensor], Optimizer]
+    optimizer: Callable[[Iterable[nn.Parameter], float | Tensor], TorchOptimizer]
     lr: float
     schedule: Callable[[int, int], float]
     scoring: Callable[[Dataset], Scoring]
@@ -86,3 +95,183 @@ class Recipe:
     resplit: Callable[[int | Fold], Recipe] | None = None
     meta: Callable[[Dataset], Mapping[str, Any]] = lambda data: {}
     source: Source | None = None
+
+
+def adamw(lr: float = 1e-3, **more: Any) -> Optimizer:
+    """Return AdamW as a part of a recipe; more: betas, eps, weight_decay."""
+    return _part(Optimizer, {"name": "adamw", "lr": lr, **more}, "optimizer")
+
+
+def sgd(lr: float = 0.05, **more: Any) -> Optimizer:
+    """Return SGD as a part of a recipe; more: momentum, nesterov, weight_decay."""
+    return _part(Optimizer, {"name": "sgd", "lr": lr, **more}, "optimizer")
+
+
+def recipe(
+    *,
+    model: Callable[[Dataset], nn.Module],
+    data: Any,
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "cross-entropy",
+    optimizer: Any = "adamw",
+    lr: float | None = None,
+    schedule: Any = "cosine",
+    epochs: int = 20,
+    batch_size: int = 64,
+    metrics: Mapping[str, Any] | Sequence[str] = (),
+    scoring: Callable[[Dataset], Scoring] | None = None,
+    augment: Any = None,
+    mixup: float | None = None,
+    clip: float | Callable[[list[Tensor]], list[Tensor]] | None = None,
+    ema: float | None = None,
+    scheduler_steps: Literal["epoch", "step"] = "epoch",
+    stop_early: StopEarly | Mapping[str, Any] | None = None,
+    checkpoint: str = "final",
+    precision: Precision = "fp32",
+    compile: bool = False,
+    loader_workers: int | None = None,
+    drop_last: bool = False,
+) -> Recipe:
+    """Return a recipe of your own model, data and loss for the built-in loop. Each part may be a plain callable.
+
+    Parameters
+    ----------
+    model : Dataset -> module, made anew for each seed; `data.inputs`, `data.input_shape` and `data.outputs` are sizes.
+        Its forward gives one tensor, or a mapping that holds `logits`, which the loss then gets.
+    data : a source of `sweep.data`, a pair (x, y), or a function that returns one of these or a `Dataset`.
+    loss : "cross-entropy" (a class, or a class for each pixel; classes second in the outputs), "token-cross-entropy"
+        (a class for each token; classes last), "binary-cross-entropy" (several labels of 0 or 1), "mse" (numbers),
+        "gaussian" (one number with its variance), or (outputs, targets) -> the mean of a batch. One number is
+        predicted in units of its deviation in train; several as they are. A target of -100 does not count.
+    optimizer : `sweep.adamw(lr=...)`, `sweep.sgd(lr=...)`, or (parameters, lr) -> optimizer together with `lr`.
+    schedule : of the rate: "cosine", "constant", "step", a mapping with more of it, (step, steps) -> factor, or
+        optimizer -> a scheduler of torch, which takes a step after each epoch, or each step by `scheduler_steps`.
+    metrics : more of them, measured at the end: "f1", "balanced_accuracy", "top5_accuracy", or by name a function
+        (predictions, targets) -> number or an object of torchmetrics. They get probabilities, or values.
+    scoring : Dataset -> `Scoring`, what is measured and saved; None: what is usual for the targets.
+    augment : {"shift": pixels, "flip": True}, or (inputs, keys) -> inputs; see `Recipe`.
+    mixup : the alpha of Beta(alpha, alpha), by which each example is mixed with another one of its batch.
+    clip : the largest norm of all gradients together, or gradients -> gradients.
+    ema : the decay of a moving average of the weights, which is then measured and saved.
+    stop_early, checkpoint, precision, compile, loader_workers, drop_last : as for the built-in recipes.
+
+    Raises
+    ------
+    ConfigError
+    """
+    from torch.nn import Module
+
+    from sweep.train import augment as augmentation
+    from sweep.train import losses, optim
+    from sweep.train.scoring import NAMED, measured
+
+    if isinstance(model, Module) or not callable(model):
+        raise ConfigError(
+            f"its model is one {type(model).__name__}, and every seed needs one of its own", where="model",
+            hint="model=lambda data: MyNet(data.inputs, data.outputs)",
+        )  # fmt: skip
+    named = losses.find(loss)
+    load, source = _loader(data, named)
+    spec = None if callable(optimizer) else _part(Optimizer, optimizer, "optimizer")
+    rate = lr if spec is None else spec.lr
+    if rate is None or not rate > 0 or (spec is not None and lr is not None):
+        raise ConfigError(
+            f"lr is {lr}", where="lr",
+            hint="an optimizer of your own is called with the rate that stands in lr; sweep.adamw(lr=...) has its own",
+        )  # fmt: skip
+    try:
+        best = parse_checkpoint(checkpoint)
+    except ValueError as error:
+        raise ConfigError(str(error), where="checkpoint") from None
+    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ConfigError(f"{name} is {count!r}", where=name, hint="a whole number from 1")
+
+    for name, share in (("ema", ema), ("mixup", mixup), ("clip", None if callable(clip) else clip)):
+        if share is not None and not (share > 0 and (name != "ema" or share < 1)):
+            raise ConfigError(f"{name} is {share!r}", where=name, hint="0.999" if name == "ema" else "a number above 0")
+    more = metrics if isinstance(metrics, Mapping) else {each: NAMED.get(each) for each in metrics}
+    if unknown := [str(name) for name, metric in more.items() if metric is None]:
+        raise ConfigError(
+            f"no metric is called {unknown[0]!r}", where="metrics", hint=f"{', '.join(NAMED)}, or a mapping"
+        )
+    judged = scoring or named.scoring
+    if callable(loss):
+        named = replace(named, scoring=judged)
+    if not callable(schedule):
+        rated: Callable[[int, int], float] = partial(optim.factor, _part(Schedule, schedule, "schedule"))
+    elif len(signature(schedule).parameters) == 1:
+        rated = optim.scheduled(schedule, rate, epochs, scheduler_steps)
+    else:
+        rated = schedule
+
+    def made(split: int | Fold | None = None) -> Recipe:
+        return Recipe(
+            data=partial(load, split),
+            model=model,
+            loss=named.of,
+            optimizer=optimizer if spec is None else partial(optim.build, spec),
+            lr=rate,
+            schedule=rated,
+            scoring=(lambda data: measured(judged(data), more)) if more else judged,
+            epochs=epochs,
+            batch_size=batch_size,
+            augment=augment
+            if augment is None or callable(augment)
+            else augmentation.augmenting(_part(Augment, augment, "augment"), partial(load, split)),
+            mix=None if mixup is None else augmentation.mixup(mixup, partial(load, split)),
+            gradients=clip if clip is None or callable(clip) else partial(optim.clip, clip),
+            average=ema,
+            drop_last=drop_last,
+            precision=precision,
+            compile=compile,
+            loader_workers=loader_workers,
+            stop_early=None if stop_early is None else _part(StopEarly, stop_early, "stop_early"),
+            best=best,
+            resplit=made,
+            meta=named.meta,
+            source=source,
+        )
+
+    return made()
+
+
+def built_in(model: Model, data: Data, loss: Loss, **training: Any) -> Recipe:
+    """Return the recipe of a built-in model on data that parameters name; training: as `recipe` takes it."""
+    from sweep.train import models
+
+    named = replace(loss, about={**(loss.about or {}), "model": model.model_dump(mode="json"), "dtype": "float32"})
+    training["loss"] = named
+    return recipe(
+        model=lambda found: models.build(model, found.input_shape, named.meta(found)["outputs"]), data=data, **training
+    )
+
+
+def _part(kind: type[Spec], given: Any, where: str) -> Spec:
+    """Return a part by its name, its parameters or itself. Raises: ConfigError."""
+    try:
+        return kind.model_validate({"name": given} if isinstance(given, str) else given)
+    except ValidationError as error:
+        raise explain(error, where=where, model=kind) from None
+
+
+def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Dataset], Source | None]:
+    """Return what loads the data on a split of this seed or fold, and their source, where it is known before."""
+    from sweep.train.data import Dataset
+    from sweep.train.data import load as loaded
+
+    if isinstance(data, Data):
+        return partial(loaded, data, loss.task), None
+    if isinstance(data, Source) or not callable(data):
+        source = as_source(data)
+        return partial(loaded, source, loss.task), source
+
+    @lru_cache(maxsize=1)  # what mixes or augments asks for the data that the loop has
+    def load(split: int | Fold | None) -> Dataset:
+        found = data()
+        if not isinstance(found, Dataset):
+            return loaded(as_source(found), loss.task, split)
+        if split is not None:
+            raise ConfigError("these data have a split of their own", hint="leave out folds, or split in vary")
+        return found
+
+    return load, None

@@ -22,7 +22,7 @@ from sweep.train.params import (
     StopEarly,
     parse_checkpoint,
 )
-from sweep.train.recipe import Recipe
+from sweep.train.recipe import Recipe, built_in
 
 # Part of a run's identity: raised whenever the built-in arithmetic changes, and only then.
 NUMERICS = 2
@@ -70,10 +70,10 @@ def classifier(
     gathers batches there; 0 or more feeds them from a DataLoader with so many workers. The bits are the same.
     checkpoint: `final`, or `best(val/loss)` for the weights of the epoch that was best on val.
     """
-    from sweep.train import build
+    from sweep.train import losses
 
-    return build.classifier(
-        Model.model_validate(model), Data.model_validate(data), label_smoothing,
+    return built_in(
+        Model.model_validate(model), Data.model_validate(data), losses.smoothed(label_smoothing),
         optimizer=optimizer, schedule=schedule, epochs=epochs, batch_size=batch_size, augment=augment,
         stop_early=stop_early, checkpoint=checkpoint, precision=precision,
         loader_workers=loader_workers, compile=compile, drop_last=drop_last,
@@ -103,10 +103,11 @@ def regressor(
     on val; `predicted` trains mean and variance together on the Gaussian likelihood.
     The other parameters are those of `classifier`.
     """
-    from sweep.train import build
+    from sweep.train import losses
 
-    return build.regressor(
-        Model.model_validate(model), Data.model_validate(data), variance,
+    return built_in(
+        Model.model_validate(model), Data.model_validate(data),
+        losses.LOSSES["gaussian" if variance == "predicted" else "mse"],
         optimizer=optimizer, schedule=schedule, epochs=epochs, batch_size=batch_size, augment=augment,
         stop_early=stop_early, checkpoint=checkpoint, precision=precision,
         loader_workers=loader_workers, compile=compile, drop_last=drop_last,

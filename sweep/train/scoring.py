@@ -26,12 +26,14 @@ class Scoring:
     read: sums of all validation examples and their number -> metrics by name, without `val/`.
     fit: what a judgement needs to know from val (a residual variance, say), as plain values.
     score: on the CPU, with what `fit` found -> metrics by name, and what `save_predictions` takes.
+    form: what several outputs of an example are: "tokens", "pixels", "labels" or "values"; "" where there is one.
     """
 
     tally: Callable[[Tensor, Tensor], Tensor]
     read: Callable[[Sequence[float], int], Mapping[str, float]]
     fit: Callable[[Tensor, Tensor], Mapping[str, float]]
     score: Callable[[Tensor, Tensor, Mapping[str, float]], Scores]
+    form: str = ""
 
 
 def classification() -> Scoring:
@@ -73,7 +75,7 @@ def ece(probs: Tensor, hits: Tensor) -> float:
 MOST = 25_000_000  # probabilities of a split that are kept
 
 
-def every(axis: int, more: Callable[[Tensor, Tensor, float], Mapping[str, float]]) -> Scoring:
+def every(form: str, axis: int, more: Callable[[Tensor, Tensor, float], Mapping[str, float]]) -> Scoring:
     """Return a scoring by accuracy and NLL over the tokens or pixels that count.
 
     axis: of the classes in the outputs. more: (log-probabilities, targets, NLL) -> further metrics.
@@ -98,13 +100,14 @@ def every(axis: int, more: Callable[[Tensor, Tensor, float], Mapping[str, float]
         return {**metrics, **more(logs, truth, nll)}, kept if logs.numel() <= MOST else {}
 
     return Scoring(
-        tally=tally, read=lambda sums, n: {"accuracy": sums[0] / sums[1]}, fit=lambda outputs, targets: {}, score=score
-    )
+        tally=tally, read=lambda sums, n: {"accuracy": sums[0] / sums[1]}, fit=lambda outputs, targets: {}, score=score,
+        form=form,
+    )  # fmt: skip
 
 
 def tokens() -> Scoring:
     """Return a scoring by accuracy, NLL and perplexity of the next token."""
-    return every(-1, lambda logs, truth, nll: {"perplexity": exp(nll)})
+    return every("tokens", -1, lambda logs, truth, nll: {"perplexity": exp(nll)})
 
 
 def pixels() -> Scoring:
@@ -117,7 +120,7 @@ def pixels() -> Scoring:
             both.append(((guess == c) & (truth == c)).sum() / ((guess == c) | (truth == c)).sum())
         return {"iou": float(torch.stack(both).double().mean())}
 
-    return every(1, iou)
+    return every("pixels", 1, iou)
 
 
 def labels() -> Scoring:
@@ -143,6 +146,7 @@ def labels() -> Scoring:
         read=lambda sums, n: {"accuracy": sums[0] / n},
         fit=lambda outputs, targets: {},
         score=score,
+        form="labels",
     )
 
 
@@ -151,20 +155,25 @@ def values() -> Scoring:
 
     def score(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
         guess, truth = outputs.double(), targets.double()
-        error = (guess - truth).square()
-        metrics = {
-            "rmse": sqrt(float(error.mean())),
-            "mae": float((guess - truth).abs().mean()),
-            "r2": float((1 - error.sum(0) / (truth - truth.mean(0)).square().sum(0)).mean()),
-        }
-        return metrics, {"mean": guess, "targets": truth}
+        return _errors(guess, truth), {"mean": guess, "targets": truth}
 
     return Scoring(
         tally=lambda outputs, targets: (outputs - targets).double().square().flatten(1).mean(1).sum().view(1),
         read=lambda sums, n: {"rmse": sqrt(sums[0] / n)},
         fit=lambda outputs, targets: {},
         score=score,
+        form="values",
     )
+
+
+def _errors(guess: Tensor, truth: Tensor) -> dict[str, float]:
+    """Return RMSE, MAE and R2; of examples with several numbers, their means over the numbers."""
+    error = (guess - truth).square()
+    return {
+        "rmse": sqrt(float(error.mean())),
+        "mae": float((guess - truth).abs().mean()),
+        "r2": float((1 - error.sum(0) / (truth - truth.mean(0)).square().sum(0)).mean()),
+    }
 
 
 def measured(scoring: Scoring, metrics: Mapping[str, Any]) -> Scoring:
@@ -236,15 +245,9 @@ def regression(data: Dataset, variance: Literal["residual", "predicted"]) -> Sco
             if variance == "predicted"
             else torch.full_like(guess, fitted["residual_variance"])
         )
-        error = (guess - truth).square()
-        metrics = {
-            "rmse": sqrt(float(error.mean())),
-            "mae": float((guess - truth).abs().mean()),
-            "r2": 1 - float(error.sum() / (truth - truth.mean()).square().sum()),
-            # The Gaussian density's, with its constant: comparable between models of any variance.
-            "nll": float((error / var + var.log()).mean() + log(2 * pi)) / 2,
-        }
-        return metrics, {"mean": guess, "var": var, "targets": truth}
+        # The Gaussian density's, with its constant: comparable between models of any variance.
+        nll = float(((guess - truth).square() / var + var.log()).mean() + log(2 * pi)) / 2
+        return {**_errors(guess, truth), "nll": nll}, {"mean": guess, "var": var, "targets": truth}
 
     return Scoring(
         tally=lambda outputs, targets: (outputs[:, 0] - targets).double().square().sum().view(1),

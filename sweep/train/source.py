@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,8 @@ from sweep.config import explain
 from sweep.errors import ConfigError
 from sweep.plan import content_id
 from sweep.target.inputs import Content
-from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
-from sweep.train.read import Raw, is_part, read
+from sweep.train.read import Raw, data_digest, data_files, positions, read, require_numbers
 from sweep.train.splits import Fold, Task
 from sweep.train.table import of_frame
 
@@ -47,34 +46,10 @@ class Source:
     files: Callable[[], tuple[Path, ...]] = tuple
 
     def load(self, task: Task | None = None, split: int | Fold | None = None) -> Dataset:
-        """Return train, val and test, normalised; from the cache of this process where it was the last.
+        """Return train, val and test, normalised; see `sweep.train.data.load`. Raises: ConfigError."""
+        from sweep.train.data import load
 
-        task: None takes class numbers and names for classes, other numbers for values. split: as for
-        `sweep.train.data.load`. Raises: ConfigError.
-        """
-        return _load(self, task, split)
-
-
-@lru_cache(maxsize=2)
-def _load(source: Source, task: Task | None, split: int | Fold | None) -> Dataset:
-    from sweep.train.data import dataset
-
-    # What was stored is held only where another fold or split of it may be asked for.
-    raw = source.read() if split is None else _read(source)
-    if task is None:
-        task = "regression" if raw.targets.dtype.kind == "f" else "classification"
-    return dataset(raw, task, source.where, split)
-
-
-@lru_cache(maxsize=1)
-def _read(source: Source) -> Raw:
-    return source.read()
-
-
-def forget() -> None:
-    """Let go of the data that were loaded last."""
-    _load.cache_clear()
-    _read.cache_clear()
+        return load(self, task, split)
 
 
 def arrays(
@@ -100,7 +75,7 @@ def arrays(
     layout : "NHWC" for images with their channels last, which are then put first; "NCHW" where such a shape misleads.
     """
     parts = (x, y, test, val, tuple(classes), normalise, layout, *(() if group is None else (group,)))
-    return Source("data", partial(_of_arrays, *parts), partial(_content, parts))
+    return Source("data", partial(_of_arrays, *parts), lambda: Content().of(parts))
 
 
 def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> Source:
@@ -109,7 +84,7 @@ def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> So
     options: as for `arrays`.
     """
     parts = (train, test, val, options)
-    return Source("data", partial(_of_items, *parts), partial(_content_of, partial(_of_items, *parts)))
+    return Source("data", partial(_of_items, *parts), lambda: _content_of(_of_items(*parts)))
 
 
 def tokens(ids: Any, length: int, *, classes: Sequence[str] = ()) -> Source:
@@ -162,7 +137,8 @@ def table(source: Any, target: str, **options: Any) -> Source:
     if isinstance(source, (str, os.PathLike)):
         return _of_files({"path": os.fspath(source), "name": "table", "target": target, **options})
     frame = source.to_pandas() if hasattr(source, "to_pandas") else source
-    return Source("data", partial(of_frame, frame, target, **options), partial(_content, (frame, target, options)))
+    content = (frame, target, options)
+    return Source("data", partial(of_frame, frame, target, **options), lambda: Content().of(content))
 
 
 def images(folder: str | os.PathLike[str], **options: Any) -> Source:
@@ -179,24 +155,14 @@ def _of_files(given: dict[str, Any]) -> Source:
         data = Data.model_validate(given)
     except ValidationError as error:
         raise explain(error, where="data", model=Data) from None
-    return Source(data.where, partial(read, data), partial(_digest, data), partial(_files, data))
-
-
-def _digest(data: Data) -> str:
     rest = data.model_dump(mode="json", exclude={"path", "folder"})
-    return content_id({"files": data_digest(data), **rest})
+    return Source(
+        data.where, partial(read, data), lambda: content_id({"files": data_digest(data), **rest}),
+        lambda: tuple(data_files(data).values()),
+    )  # fmt: skip
 
 
-def _files(data: Data) -> tuple[Path, ...]:
-    return tuple(data_files(data).values())
-
-
-def _content(parts: Any) -> str:
-    return Content().of(parts)
-
-
-def _content_of(read: Any) -> str:
-    raw = read()
+def _content_of(raw: Raw) -> str:
     held = [getattr(raw, name) for name in raw.__dataclass_fields__ if name != "together"]
     return Content().of([*held, *([] if raw.together is None else [raw.together])])
 
@@ -220,9 +186,8 @@ def _of_arrays(
         if isinstance(given, tuple) and len(given) == 2:
             named[f" of {name}"] = (_array(given[0]), _array(given[1]))
         elif given is not None:
-            taken[name] = _positions(name, _array(given), len(named[""][0]))
-    if {"test", "val"} <= taken.keys() and np.intersect1d(taken["test"], taken["val"]).size:
-        raise ConfigError("test and val name the same examples", where="data")
+            taken[name] = _array(given)
+    taken = positions(taken, len(named[""][0]), "data")
     texts = [pair[1] for pair in named.values() if pair[1].dtype.kind in "US"]
     if texts and len(texts) == len(named):
         known = np.unique(np.concatenate([each.ravel() for each in texts]))
@@ -230,11 +195,7 @@ def _of_arrays(
         named = {part: (a, np.searchsorted(known, b)) for part, (a, b) in named.items()}
     for part, pair in named.items():
         named[part] = _checked(part, *pair, layout, images=normalise)
-    inputs, targets = named[""]
-    for part, (a, b) in named.items():
-        if a.shape[1:] != inputs.shape[1:] or b.shape[1:] != targets.shape[1:]:
-            raise ConfigError(f"x and y{part} have other shapes than those to train on", where="data")
-    flat = normalise and inputs.ndim == 3
+    flat = normalise and named[""][0].ndim == 3
     if flat:
         named = {part: (a[:, None], b) for part, (a, b) in named.items()}
     test_inputs, test_targets = named.get(" of test", (None, None))
@@ -245,45 +206,19 @@ def _of_arrays(
     )  # fmt: skip
 
 
-def _positions(name: str, given: Array, count: int) -> Array:
-    index = np.flatnonzero(given) if given.dtype == bool and given.shape == (count,) else given
-    if not is_part(index, count):
-        raise ConfigError(
-            f"{name} names no part of {count} examples", where="data",
-            hint="give positions from 0, each once, a mask, or a pair (x, y)",
-        )  # fmt: skip
-    return index
-
-
 def _checked(part: str, x: Array, y: Array, layout: str | None, *, images: bool) -> tuple[Array, Array]:
     """Return x and y as they are used. Raises: ConfigError."""
-
-    def wrong(what: str, hint: str | None = None) -> ConfigError:
-        return ConfigError(what, where="data", hint=hint)
-
-    for name, one in (("x", x), ("y", y)):
-        if one.ndim == 0 or not one.size:
-            raise wrong(f"{name}{part} of shape {one.shape} holds nothing to learn from")
-        if one.dtype.kind not in "fiub":
-            raise wrong(f"{name}{part} is {one.dtype}, not numbers", "encode it first; text may only be a target")
-        if not np.isfinite(one).all():
-            rows = np.flatnonzero(~np.isfinite(one).reshape(len(one), -1).all(1))
-            raise wrong(
-                f"{name}{part} holds values that are not finite, first in row {rows[0]} ({len(rows)} rows in all)",
-                "leave those rows out, or fill in what is missing",
-            )
-    if len(x) != len(y):
-        raise wrong(f"x{part} has {len(x)} rows and y{part} {len(y)}", "one row for each example")
+    require_numbers(x, y, part, "data")
     if x.ndim == 4 and images and layout is None and x.shape[3] in FEW[:2] and min(x.shape[1:3]) > max(FEW):
-        raise wrong(
-            f"images{part} of shape {x.shape[1:]} seem to have their channels last",
-            'models of torch want them first: layout="NHWC" puts them there, layout="NCHW" says that they are',
-        )
+        raise ConfigError(
+            f"images{part} of shape {x.shape[1:]} seem to have their channels last", where="data",
+            hint='models of torch want them first: layout="NHWC" puts them there, layout="NCHW" says that they are',
+        )  # fmt: skip
     if layout not in (None, "NHWC", "NCHW"):
-        raise wrong(f"layout is {layout!r}", 'it is "NHWC" or "NCHW"')
+        raise ConfigError(f"layout is {layout!r}", where="data", hint='it is "NHWC" or "NCHW"')
     if layout == "NHWC":
         if x.ndim != 4:
-            raise wrong(f"examples of shape {x.shape[1:]} are no images with channels last")
+            raise ConfigError(f"examples of shape {x.shape[1:]} are no images with channels last", where="data")
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     return (x[:, None] if x.ndim == 1 else x), y.astype(np.int64) if y.dtype == bool else y
 

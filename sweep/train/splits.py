@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import ConfigError
-from sweep.train.files import data_digest, data_files
 from sweep.train.params import Data
-from sweep.train.read import Raw, read
+from sweep.train.read import Raw, data_digest, data_files, read
 
 _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
 Task = Literal["classification", "regression", "labels"]
@@ -73,7 +73,7 @@ class Seen:
 
 def stored(raw: Raw, task: Task, where: str) -> Stored:
     """Return the examples of a data set. Raises: ConfigError."""
-    inputs, targets, own = _joined(raw)
+    inputs, targets, own = _joined(raw, where)
     if task == "classification":
         targets = _labels(targets, where)
     if task == "labels" and not np.isin(targets, (0, 1)).all():
@@ -117,7 +117,7 @@ def look(data: Data, task: Task, splits: Sequence[int | Fold] = ()) -> Seen:
     """
     # A class gives equally many examples to each split of a seed without a limit and groups, whichever they are.
     alike = data.limit is None and data.group is None and all(isinstance(each, int) for each in splits)
-    return _look(data, task, stamps(data), () if alike else tuple(splits))
+    return _look(data, task, stamps(data_files(data).values()), () if alike else tuple(splits))
 
 
 @lru_cache(maxsize=16)
@@ -139,9 +139,9 @@ def identity(data: Data, task: Task) -> str:
     return data_digest(data) + (NORMALISED if wide else "")
 
 
-def stamps(data: Data) -> Stamps:
-    """Return what tells that a file of a data set has changed, without reading it."""
-    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in data_files(data).values())
+def stamps(files: Iterable[Path]) -> Stamps:
+    """Return what tells that a file has changed, without reading it."""
+    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
 
 
 def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
@@ -152,7 +152,7 @@ def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
     return np.where(missing, [np.median(column) if len(column) else 0.0 for column in known], inputs)
 
 
-def _joined(raw: Raw) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
+def _joined(raw: Raw, where: str) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
     """Return all examples behind one another, and which belong to which split by the data set's own account."""
     inputs, targets, own, start = [], [], {}, 0
     for name, x, y in (
@@ -166,6 +166,8 @@ def _joined(raw: Raw) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.
         if x is not None and y is not None:
             inputs.append(x)
             targets.append(y.reshape(-1) if y.shape[1:] == (1,) else y)
+            if x.shape[1:] != inputs[0].shape[1:] or targets[-1].shape[1:] != targets[0].shape[1:]:
+                raise ConfigError(f"the examples of {name} have another shape than those of train", where=where)
     for name, index in (("test", raw.test), ("val", raw.val)):
         if index is not None:
             own["train"], own[name] = np.setdiff1d(own["train"], index), np.sort(index).astype(np.int64)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from sweep.train.optim import factor
 from sweep.train.params import Data, Model, Optimizer, Part, Schedule, StopEarly, parse_checkpoint
-from sweep.train.schedule import factor
 
 
 @pytest.mark.parametrize(

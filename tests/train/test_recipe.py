@@ -174,7 +174,7 @@ def test_the_line_of_the_model_that_fails_is_named() -> None:
 
     with pytest.raises(ConfigError) as refused:
         check(made(model=lambda data: Net()), "my:recipe", "cpu")
-    assert "test_compose.py, line" in str(refused.value)
+    assert "test_recipe.py, line" in str(refused.value)
     assert "inputs @ torch.zeros(3, 3)" in str(refused.value)
     assert "site-packages" not in str(refused.value)
 

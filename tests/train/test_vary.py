@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training import SMALL, handle, recipe_of, trained
+from training import SMALL, handle, recipe_of
 
 from sweep.config import from_dict
 from sweep.errors import ConfigError
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
-from sweep.store import Predictions
-from sweep.store.predictions import read
 from sweep.train.data import load
 from sweep.train.params import Data
 
@@ -34,30 +32,6 @@ def test_the_split_is_a_stream_only_where_it_varies() -> None:
     one, two = plan_of("split")
     assert one.streams["split"] != two.streams["split"]
     assert one.streams["init"] == two.streams["init"]
-
-
-@pytest.mark.parametrize(
-    ("stream", "link"),
-    [("init", "initial"), ("order", "first_batch"), ("augment", "first_batch"), ("dropout", "epoch/1")],
-)
-def test_what_a_stream_decides_first(tmp_path: Path, stream: str, link: str) -> None:
-    params = {"epochs": 1, "model": {"name": "cnn", "channels": [4], "hidden": [16], "dropout": 0.2},
-              "augment": {"shift": 1}}  # fmt: skip
-    base = trained(tmp_path / "base", params)
-    other = trained(tmp_path / "other", params, streams={stream: 12345})
-    assert next(name for name in base.chain if base.chain[name] != other.chain[name]) == link
-
-
-def test_another_architecture_sees_the_data_in_the_same_order(tmp_path: Path) -> None:
-    small = trained(tmp_path / "small", {"epochs": 1, "model": {"hidden": [8]}})
-    large = trained(tmp_path / "large", {"epochs": 1, "model": {"hidden": [64, 64], "batch_norm": True}})
-    assert small.chain["first_batch"] == large.chain["first_batch"]
-    assert small.chain["initial"] != large.chain["initial"]
-
-
-def ids(run_dir: Path, split: str) -> set[int]:
-    found: Predictions = read(run_dir / f"predictions-{split}.npz")
-    return set(found.ids.tolist())
 
 
 def test_a_split_of_its_own(tmp_path: Path) -> None:
