@@ -260,12 +260,12 @@ class Results:
         if kind == "differences":
             return figures.forest(self.compare(metric=metric, level=level), size=size)
         if kind in ("profiles", "progress"):
-            from sweep.report import build, task_figures
+            from sweep.report import build
 
             made = build(self._reading, level=level, curves=kind == "progress")
             if kind == "profiles":
-                return task_figures.profiles(made.across, size=size)
-            return task_figures.progress(made.progress, size=size)
+                return figures.profiles(made.across, size=size)
+            return figures.progress(made.progress, size=size)
         called = self.report.called
         if kind == "seeds":
             return figures.members(
@@ -283,7 +283,7 @@ class Results:
         )  # fmt: skip
 
     def _repr_html_(self) -> str:
-        from sweep.report.notebook import fragment
+        from sweep.report.html import fragment
 
         return fragment(self.report, list(self._reading.scan()))
 
@@ -456,8 +456,7 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
     shell: Any = ipython.get_ipython() if ipython is not None else None
     if not hasattr(shell, "kernel"):
         return quiet, _nothing
-    from sweep.report.live import ROWS, running
-    from sweep.report.notebook import Cell
+    from sweep.report.live import ROWS, Cell, running
 
     config = launch.plan.config
     cell = Cell(config.name, config.primary, "starting Ray" if launch.own_process else "starting")

@@ -609,8 +609,8 @@ def test_an_arm_that_hardly_varies_is_not_rounded_to_nothing(tmp_path):
 
     store = grid(tmp_path / "d", outcome, config={"primary": "test/loss"})
     table = comparison.text(comparison.compare(store)).splitlines()
-    line = next(line for line in table if line.startswith("  lr-0.01  "))
-    assert line.split() == ["lr-0.01", "10", "0.00290", "0.00088", "0", "of", "10", "0.00200"]
+    line = next(line for line in table if line.startswith("  B  lr-0.01  "))
+    assert line.split()[:5] == ["B", "lr-0.01", "10", "0.00290", "0.00088"]
 
 
 def test_the_estimate_ends_with_a_command_that_adds_seeds_to_the_directory(tmp_path):

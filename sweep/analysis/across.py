@@ -1,8 +1,8 @@
-"""Several tasks at once: scores normalised by declared references, never pooled raw."""
+"""Several tasks at once: scores normalised by declared references, never pooled raw, at the end and over the steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -11,21 +11,27 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sweep import stats
 from sweep.analysis import frames
-from sweep.analysis.model import Across, Curve, Improvement
+from sweep.analysis.frames import Runs
+from sweep.analysis.histories import preferred
+from sweep.analysis.model import Across, Curve, Improvement, Progress, Reached
 from sweep.analysis.pair import MOST_COMPARED
 from sweep.analysis.remarks import Remark
 from sweep.errors import StatisticsError
 from sweep.plan import folder_name
-from sweep.stats import Method, iqm, normalise, performance_profile, probability_of_improvement, stratified_interval
 from sweep.stats.tasks import LEAST_TASKS, average, interquartile_mean, pools
 from sweep.stats.tasks import table as scores_of
+from sweep.variants import variants_of
 
 SEED = 0  # of the bootstrap's generator: the same directory gives the same limits
 THRESHOLDS = 101  # of a performance profile
 MOST_PROFILES = 40  # variants
+MOST_STEPS = 60  # of a curve; of more, evenly many
+REACHED = (0.5, 0.9)  # of the scale: after how many steps a curve is there
 
 Floats = npt.NDArray[np.float64]
+Run = tuple[Floats, Floats]  # steps and values
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,12 @@ class Pooled:
     reason: Remark | None = None
 
 
-def pooled(table: pd.DataFrame, metric: str, references: Mapping[str, Sequence[float]]) -> dict[str, Pooled]:
-    """Return the normalised scores of every variant; nothing for a single task.
-
-    table: `frames.frame`; references: task as the config names it -> [score worth 0, score worth 1].
-    """
+def pooled(runs: Runs) -> dict[str, Pooled]:
+    """Return the scores of every variant, normalised by the references of the config; nothing for a single task."""
+    table, metric, scale = runs.table, runs.primary, scales(runs)
     tasks = list(dict.fromkeys(table["task"]))
     if len(tasks) < 2 or metric not in table:
         return {}
-    scale = scales(references)
     if without := [task for task in tasks if task not in scale]:
         missing = without if len(without) < len(tasks) else []
         none = Pooled((), 0, reason=Remark("references missing", {"tasks": missing}))
@@ -61,7 +64,7 @@ def pooled(table: pd.DataFrame, metric: str, references: Mapping[str, Sequence[f
         shared = tuple(sorted(set.intersection(*(set(one) for one in by_task))))
         made = Pooled(shared, its["seed"].nunique(), reason=None if shared else Remark("no seed in every task"))
         try:
-            scores = [normalise([one[seed] for seed in shared], *scale[task])
+            scores = [stats.normalise([one[seed] for seed in shared], *scale[task])
                       for one, task in zip(by_task, tasks, strict=True)] if shared else []  # fmt: skip
             found[variant] = replace(made, scores=tuple(scores))
         except StatisticsError as error:  # a directory of an older version may hold references that span no scale
@@ -69,37 +72,44 @@ def pooled(table: pd.DataFrame, metric: str, references: Mapping[str, Sequence[f
     return found
 
 
-def scales(references: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
-    """Return the references of each task by its folder."""
+def scales(runs: Runs) -> dict[str, tuple[float, ...]]:
+    """Return the references of each task by its folder: the score worth 0, and the score worth 1."""
+    references = runs.store.manifest.config.get("references") or {}
     return {folder_name(name, name): tuple(pair) for name, pair in references.items()}
 
 
-def across(
-    found: Mapping[str, Pooled], metric: str, tasks: int, label: Mapping[str, str], *, level: float = 0.95
-) -> Iterator[Across]:
+def _named(runs: Runs) -> dict[str, str]:
+    """Return what to call each variant."""
+    variants = variants_of((member.variant for member in runs.members), runs.store.manifest)
+    return {folder: one.label for folder, one in variants.items()}
+
+
+def across(found: Mapping[str, Pooled], runs: Runs) -> Iterator[Across]:
     """Yield for every variant the mean, the interquartile mean and the performance profile over these tasks.
 
     From ten tasks of two seeds on with intervals; a reason instead of numbers where there is no common scale.
     """
+    label, tasks = _named(runs), runs.table["task"].nunique()
     at = _thresholds([one for each in found.values() for one in each.scores])
     for variant, one in found.items():
         blank = Across(
-            variant=variant, label=label.get(variant, ""), metric=metric, tasks=tasks, level=level,
+            variant=variant, label=label[variant], metric=runs.primary, tasks=tasks, level=runs.level,
             seeds=len(one.seeds), planned=one.planned, reason=one.reason,
         )  # fmt: skip
         yield _described(blank, one.scores, at if len(found) <= MOST_PROFILES else None) if one.scores else blank
 
 
 def _described(blank: Across, scores: Sequence[Floats], at: Floats | None) -> Across:
-    made = replace(blank, mean=float(scores_of(scores).mean()), iqm=iqm(scores))
+    made = replace(blank, mean=float(scores_of(scores).mean()), iqm=stats.iqm(scores))
     if at is not None:
-        made = replace(made, profile=Curve.of(performance_profile(scores, at, blank.level)))
+        made = replace(made, profile=Curve.of(stats.performance_profile(scores, at, blank.level)))
     if not pools(len(scores), blank.seeds):
         return replace(made, reason=Remark("few tasks" if len(scores) < LEAST_TASKS else "one seed per task"))
     limits: dict[str, Any] = {}
     try:
         for name, statistic in (("mean", average), ("iqm", interquartile_mean)):
-            found = stratified_interval(scores, np.random.default_rng(SEED), statistic=statistic, level=blank.level)
+            rng = np.random.default_rng(SEED)
+            found = stats.stratified_interval(scores, rng, statistic=statistic, level=blank.level)
             limits |= {f"{name}_low": found.low, f"{name}_high": found.high, "method": found.method}
     except StatisticsError as error:
         return replace(made, reason=Remark("no interval", {"why": error.what}))
@@ -115,17 +125,91 @@ def _thresholds(scores: Sequence[Floats]) -> Floats:
 def improvements(found: Mapping[str, Pooled], *, level: float = 0.95) -> Iterator[Improvement]:
     """Yield for every two variants, the one of the higher interquartile mean first, how often its runs score higher."""
     scored = {variant: one.scores for variant, one in found.items() if one.scores}
-    ranked = sorted(scored, key=lambda variant: -iqm(scored[variant]))
+    ranked = sorted(scored, key=lambda variant: -stats.iqm(scored[variant]))
     for a, b in combinations(ranked if len(ranked) <= MOST_COMPARED else (), 2):
-        probability, interval = probability_of_improvement(scored[a], scored[b], level)
+        probability, interval = stats.probability_of_improvement(scored[a], scored[b], level)
         yield Improvement(
             a=a, b=b, tasks=len(scored[a]), seeds=(len(found[a].seeds), len(found[b].seeds)), level=level,
             probability=probability,
             low=interval.low if interval else None, high=interval.high if interval else None,
-            method=Method.WILSON_TASKS if interval else None,
+            method=stats.Method.WILSON_TASKS if interval else None,
         )  # fmt: skip
 
 
 def _by_seed(cell: pd.DataFrame, metric: str) -> dict[int, float]:
     seeds, numbers = frames.seed_values(cell, metric)
     return dict(zip(seeds.tolist(), numbers.tolist(), strict=True))
+
+
+def logged_as(names: Sequence[str], primary: str) -> str | None:
+    """Return the logged metric on the scale of the primary one: itself, else one of the same name on another split."""
+    leaf = primary.rpartition("/")[2]
+    return next((name for name in preferred(names, primary) if name.rpartition("/")[2] == leaf), None)
+
+
+def progress(history: pd.DataFrame, metric: str, found: Mapping[str, Pooled], runs: Runs) -> Iterator[Progress]:
+    """Yield for every variant its curve over these tasks, of the seeds that converged in all of them.
+
+    history: `frames.history` with this metric. Between two steps a run has the value it logged last. The curve reaches
+    from the first step that all runs have reached to the last one.
+    """
+    scale, label = scales(runs), _named(runs)
+    logged = dict(frames.cells(history[np.isfinite(history[metric])]))
+    for variant, one in found.items():
+        if not one.scores:
+            continue
+        blank = Progress(
+            variant=variant, label=label[variant], metric=metric, tasks=len(one.scores), level=runs.level,
+            seeds=len(one.seeds),
+        )  # fmt: skip
+        tasks = {task: its for (task, of), its in logged.items() if of == variant}
+        curves = [_curves(tasks[task], metric, one.seeds, scale[task]) for task in sorted(tasks)]
+        if len(curves) == blank.tasks and all(curves):
+            yield _over_steps(blank, curves)
+        else:
+            yield replace(blank, reason=Remark("not logged"))
+
+
+def _curves(cell: pd.DataFrame, metric: str, seeds: Sequence[int], scale: Sequence[float]) -> list[list[Run]]:
+    """Return the normalised curves of each seed, one per repeat; nothing where a seed logged none."""
+    found: dict[int, list[Run]] = {}
+    for _, its in cell.groupby(["seed", "repeat"]):
+        values = stats.normalise(its[metric].to_numpy(np.float64), *scale)
+        found.setdefault(int(its["seed"].iloc[0]), []).append((its[frames.STEP].to_numpy(np.float64), values))
+    return [found[seed] for seed in seeds] if found.keys() >= set(seeds) else []
+
+
+def _over_steps(blank: Progress, curves: Sequence[Sequence[Sequence[Run]]]) -> Progress:
+    every = [steps for task in curves for seed in task for steps, _ in seed]
+    first, last = max(steps[0] for steps in every), min(steps[-1] for steps in every)
+    if first > last:
+        return replace(blank, reason=Remark("no step in every run"))
+    steps = np.unique(np.concatenate(every))
+    steps = steps[(steps >= first) & (steps <= last)]
+    stride = -(-steps.size // MOST_STEPS)
+    at = steps[::-1][::stride][::-1]  # counted from the end: the last step is kept
+
+    def over(measure: Callable[[Run], Floats]) -> Floats:
+        """Return what a run is worth, the mean of a seed's repeats: shape (tasks, seeds, ...)."""
+        return np.array([[np.mean([measure(run) for run in seed], axis=0) for seed in task] for task in curves])
+
+    heights = np.moveaxis(over(lambda run: _at(run, at)), 2, 0)
+    band = stats.iqm_band(at, heights, np.random.default_rng(SEED), level=blank.level)
+    areas = list(over(lambda run: _area(run, first, last)))
+    reached = tuple(Reached(one, *stats.steps_to(band, one)) for one in REACHED)
+    made = replace(blank, curve=Curve.of(band), stride=stride, area=stats.iqm(areas), reached=reached)
+    if not pools(len(areas), blank.seeds):
+        return made
+    interval = stats.stratified_interval(areas, np.random.default_rng(SEED), level=blank.level)
+    return replace(made, area_low=interval.low, area_high=interval.high, method=interval.method)
+
+
+def _at(run: Run, at: Floats) -> Floats:
+    steps, values = run
+    return values[np.searchsorted(steps, at, side="right") - 1]
+
+
+def _area(run: Run, first: float, last: float) -> Floats:
+    steps = run[0][(run[0] >= first) & (run[0] <= last)]
+    at = np.unique([first, *steps, last])
+    return np.array(stats.area_under(at, _at(run, at)))

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from sweep import stats
 from sweep.errors import ConfigError
 from sweep.plan import Plan
-from sweep.stats import (
-    Interval,
-    OrderState,
-    UntilOrder,
-    UntilWidth,
-    WidthState,
-    more_seeds,
-    order_rule,
-    parse_until,
-    width_rule,
-)
 from sweep.stats.stopping import EXTRA, FIRST_LOOK
 from sweep.store import Member, Store
 from sweep.variants import Variant, called, without_hash
@@ -40,7 +30,7 @@ class Rule:
     """What was asked. first, second: the variants that an order is about, "" for a width."""
 
     text: str
-    asked: UntilWidth | UntilOrder
+    asked: stats.UntilWidth | stats.UntilOrder
     max_seeds: int
     first: str = ""
     second: str = ""
@@ -52,7 +42,7 @@ class Look:
 
     task: str
     variant: str
-    state: WidthState | OrderState
+    state: stats.WidthState | stats.OrderState
     reason: Reason = ""
 
 
@@ -61,16 +51,16 @@ def rule_of(plan: Plan) -> Rule | None:
     config = plan.config
     if config.until is None:
         return None
-    asked = parse_until(config.until)
+    asked = stats.parse_until(config.until)
     most = config.max_seeds or max(DEFAULT_MAX, len(config.seeds))
-    least = FIRST_LOOK + EXTRA if isinstance(asked, UntilWidth) else FIRST_LOOK
+    least = FIRST_LOOK + EXTRA if isinstance(asked, stats.UntilWidth) else FIRST_LOOK
     if most < least:
         raise ConfigError(
             f"max_seeds is {most}: this rule first looks at {FIRST_LOOK} seeds"
             + (f" and adds {EXTRA} more" if least > FIRST_LOOK else ""),
             where="max_seeds", hint=f"at least {least}",
         )  # fmt: skip
-    if isinstance(asked, UntilWidth):
+    if isinstance(asked, stats.UntilWidth):
         return Rule(config.until, asked, most)
     if len({cell.task for cell in plan.cells}) > 1:
         raise ConfigError("an order of variants is asked for one task at a time", where="until", hint="name one task")
@@ -130,11 +120,11 @@ def waves(plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:
             return []
         target = max(one.state.target for one in looks if one.state.state == "running")
         if target > len(seeds):
-            return more_seeds(seeds, target - len(seeds))
+            return stats.more_seeds(seeds, target - len(seeds))
         at_work = any(m.status in ("running", "stopped", "pending") for m in members)
         done = max((one.state.used for one in looks), default=0)
         room = min(rule.max_seeds, 2 * max(done, FIRST_LOOK + EXTRA))
-        return more_seeds(seeds, 1) if at_work and len(seeds) < room else []
+        return stats.more_seeds(seeds, 1) if at_work and len(seeds) < room else []
 
     return more
 
@@ -154,18 +144,18 @@ def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: f
         cells.setdefault((member.task, member.variant), {}).setdefault(member.seed, []).append(member)
     metric = rule.asked.metric
     options: dict[str, Any] = {"max_seeds": rule.max_seeds, "level": LEVEL}
-    if isinstance(rule.asked, UntilOrder):
+    if isinstance(rule.asked, stats.UntilOrder):
         task = next(iter(cells))[0]
         first, lost_a, why_a = prefix(cells[task, rule.first], seeds, metric)
         second, lost_b, why_b = prefix(cells[task, rule.second], seeds, metric)
         places = min(len(first), len(second))
         lost = lost_a or lost_b
-        order = order_rule(first[:places], second[:places], lost=lost, **options)
+        order = stats.order_rule(first[:places], second[:places], lost=lost, **options)
         return [Look(task, "", order, why_a or why_b)]
     found = []
     for (task, variant), runs in cells.items():
         values, lost, why = prefix(runs, seeds, metric)
-        width = width_rule(values, rule.asked.half_width, quantum=step, lost=lost, **options)
+        width = stats.width_rule(values, rule.asked.half_width, quantum=step, lost=lost, **options)
         found.append(Look(task, variant, width, why))
     return found
 
@@ -222,14 +212,9 @@ def _cell(rule: Rule, one: Look) -> dict[str, Any]:
     body: dict[str, Any] = {
         "task": one.task, "variant": one.variant, "metric": rule.asked.metric, "state": state.state,
         "looks": state.looks, "used": state.used, "n": state.n, "mean": state.mean,
-        "interval": _limits(state.interval), "reason": one.reason if state.state == "incomplete" else "",
+        "interval": state.interval and asdict(state.interval),
+        "reason": one.reason if state.state == "incomplete" else "",
     }  # fmt: skip
-    if isinstance(state, WidthState):
-        body |= {"met_at": state.met_at, "descriptive": _limits(state.descriptive)}
+    if isinstance(state, stats.WidthState):
+        body |= {"met_at": state.met_at, "descriptive": state.descriptive and asdict(state.descriptive)}
     return body
-
-
-def _limits(interval: Interval | None) -> dict[str, Any] | None:
-    if interval is None:
-        return None
-    return {"low": interval.low, "high": interval.high, "level": interval.level, "method": interval.method}

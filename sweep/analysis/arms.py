@@ -117,20 +117,17 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     wanted = _fresh(store) if fresh else set(manifest.seeds)
     members = [m for m in members if m.seed in wanted]
     table = frames.frame_of(members)
-    metrics = frames.metric_names(table)
+    metrics, rows, of = frames.metric_names(table), dict(frames.cells(table)), frames.by_cell(members)
     # In the order of the plan, which is that of the grid as it was written.
-    cells = {(m.task, m.variant): None for m in members}
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
-    cells = dict.fromkeys(sorted(cells, key=lambda cell: planned.get(cell, 0)))
-    called = {folder: one.label for folder, one in variants_of((variant for _, variant in cells), manifest).items()}
+    called = {folder: one.label for folder, one in variants_of((variant for _, variant in of), manifest).items()}
     vary, folds = tuple(manifest.experiment.get("vary") or ()), manifest.folds
-    for task, variant in cells:
-        cell = table[(table["task"] == task) & (table["variant"] == variant)]
+    for task, variant in sorted(of, key=lambda cell: planned.get(cell, 0)):
+        cell, mine = rows[task, variant], tuple(of[task, variant])
         states = frames.seed_states(cell["seed"].tolist(), cell["status"].tolist())
-        mine = tuple(m for m in members if (m.task, m.variant) == (task, variant))
         label = called[variant] or without_hash([variant])[0]
         yield Arm(
-            name=_joined(name, label),
+            name=f"{name}: {label}" if name and label else name or label,
             variant=label,
             task=task,
             states=dict(sorted(states.items())),
@@ -147,10 +144,6 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
             store=store,
             members=mine,
         )
-
-
-def _joined(name: str, label: str) -> str:
-    return f"{name}: {label}" if name and label else name or label
 
 
 def _by_seed(seeds: npt.NDArray[np.int64], values: Floats) -> dict[int, Any]:

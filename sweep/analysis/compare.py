@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from sweep.analysis.arms import Arm, arms_of, declared, metric_names, pairable, 
 from sweep.analysis.commands import resume
 from sweep.analysis.comparison import Comparison, Design, Exploratory, Pair
 from sweep.analysis.findings import identical
+from sweep.analysis.frames import primary_metric
 from sweep.analysis.gate import checks, require_direction
-from sweep.analysis.overview import primary_metric
 from sweep.analysis.remarks import Remark
 from sweep.errors import ConfigError, StatisticsError, listed
 from sweep.number import number
@@ -57,13 +57,15 @@ def compare(
     arms = arms_of(stores, group_by=group_by, fresh=fresh)
     gates = [parse_gate(text) for text in require]
     base = _named(arms, baseline) if baseline is not None else None
-    by_task: dict[str, list[Arm]] = {}
-    for arm in arms:
-        by_task.setdefault(arm.task, []).append(arm)
+    by_task = _by_task(arms)
     absolute = bool(gates) and all(gate.form == "fixed" for gate in gates)
     by_task = {task: found for task, found in by_task.items() if len(found) > 1 or absolute}
     if not by_task:
-        raise StatisticsError(_alone(arms), hint="name a second directory, or run a grid: params.optimizer.lr=0.01,0.1")
+        raise StatisticsError(
+            "there is one configuration, and nothing to compare it with" if len(arms) < 2
+            else "these directories have no task in common",
+            hint="name a second directory, or run a grid: params.optimizer.lr=0.01,0.1",
+        )  # fmt: skip
     known = metric_names(arms)
     goal_of = declared(stores)
     require_direction(gates, goal_of)
@@ -92,15 +94,23 @@ def compare(
         for pair, (a, b), p in zip(raw, wanted, holm([pairs_of.tested(pair) for pair in raw]), strict=True)
     ]
     others = [name for name in known if name != primary]
+    here = " ".join(path_argument(store.shown) for store in stores)
     return Comparison(
         metric=primary, goal=goal, level=level,
         paired=paired and bool(wanted) and all(pairable(a, b) for a, b in wanted), design=_design(paired, wanted),
         arms=tuple(dict.fromkeys(arm.name for arm in arms)), pairs=tuple(made),
         exploratory=tuple(_exploratory(wanted, others, goal_of, paired, level)),
         checks=tuple(checks(gates, by_task.values(), base, paired=paired, max_failures=max_failures, level=level)),
-        remarks=tuple(_remarks(by_task, len(arms), made)), next=(*_rest(wanted, paired), *_next(stores)),
-        seed=seed,
+        remarks=tuple(_remarks(by_task, len(arms), made)), seed=seed,
+        next=(*_rest(wanted, paired), f"sweep report {here} --format latex"),
     )  # fmt: skip
+
+
+def _by_task(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+    found: dict[str, list[Arm]] = {}
+    for arm in arms:
+        found.setdefault(arm.task, []).append(arm)
+    return found
 
 
 def _comparable(arms: Sequence[Arm], metric: str) -> None:
@@ -115,12 +125,6 @@ def _comparable(arms: Sequence[Arm], metric: str) -> None:
             )
 
 
-def _alone(arms: Sequence[Arm]) -> str:
-    if len(arms) < 2:
-        return "there is one configuration, and nothing to compare it with"
-    return "these directories have no task in common"
-
-
 def _primary(stores: Sequence[Store], known: Sequence[str], goal_of: Mapping[str, str]) -> str:
     asked = {str(p) for store in stores if (p := store.manifest.config.get("primary"))}
     if len(asked) > 1:
@@ -132,24 +136,22 @@ def _primary(stores: Sequence[Store], known: Sequence[str], goal_of: Mapping[str
 
 
 def _named(arms: Sequence[Arm], name: str) -> str:
-    """Return the full name of an arm from what a user would call it."""
-    names = list(dict.fromkeys(arm.name for arm in arms))
-    if name in names:
-        return name
+    """Return the full name of an arm from what a user would call it; of several ways, the first that names one."""
     wanted = name.rstrip("/")
-    close = [
-        n
-        for n in names
-        if wanted in (n.partition(": ")[0], n.partition(": ")[2]) or n.endswith((f"-{wanted}", f"={wanted}"))
+    by_name = {arm.name: arm for arm in arms}
+    names = list(by_name)
+    folders = {n: arm.members[0].variant for n, arm in by_name.items() if arm.members}
+    ways: list[Callable[[str], bool]] = [
+        lambda n: n == name,
+        lambda n: wanted in (n.partition(": ")[0], n.partition(": ")[2]) or n.endswith((f"-{wanted}", f"={wanted}")),
+        lambda n: len(names) > 1 and wanted == letter(names.index(n)),
+        lambda n: n == wanted.rpartition("/")[2],
+        lambda n: n in folders and wanted in (folders[n], *without_hash([folders[n]])),
+        lambda n: wanted == str(names.index(n) + 1),
     ]
-    close = close or [n for i, n in enumerate(names) if len(names) > 1 and wanted == letter(i)]
-    close = close or [n for n in names if n == wanted.rpartition("/")[2]]
-    folders = ((arm.members[0].variant, arm.name) for arm in arms if arm.members)
-    close = close or [*dict.fromkeys(n for f, n in folders if wanted in (f, *without_hash([f])))]
+    close = next(filter(None, ([n for n in names if way(n)] for way in ways)), [])
     if len(close) == 1:
         return close[0]
-    if not close and wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= len(names):
-        return names[int(wanted) - 1]
     what = "names several configurations" if close else "is no configuration here"
     raise ConfigError(f"{name!r} {what}", where="--baseline", hint=f"there are: {listed(names, 20)}")
 
@@ -186,7 +188,7 @@ def _exploratory(
     for name in names:
         for a, b in wanted:
             design = paired and pairable(a, b)
-            first, second = pairs_of.converged(a, b, name, paired=design)
+            first, second = pairs_of.outcomes(a, b, name, paired=design)
             usual = unit(first) == unit(second) == 1
             made = pairs_of.difference_of(a, b, name, paired=design, level=level) if usual else None
             if made is not None:
@@ -225,21 +227,13 @@ def _rest(wanted: Sequence[tuple[Arm, Arm]], paired: bool) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def _next(stores: Sequence[Store]) -> tuple[str, ...]:
-    here = " ".join(path_argument(store.shown) for store in stores)
-    return (f"sweep report {here} --format latex",)
-
-
 def best(
     stores: Sequence[Store], metric: str, goal_of: Mapping[str, Any], *, level: float = 0.95
 ) -> frozenset[tuple[str, str, str]]:
     """Return (directory, task, variant) of all that `pair.best_of` finds in each task."""
     goal = goals.direction(metric, goal_of)
-    by_task: dict[str, list[Arm]] = {}
-    for arm in arms_of(stores):
-        by_task.setdefault(arm.task, []).append(arm)
     found: set[tuple[str, str, str]] = set()
-    for arms in by_task.values():
+    for arms in _by_task(arms_of(stores)).values():
         if len(arms) > pairs_of.MOST_COMPARED or any(arm.folds or "split" in arm.vary for arm in arms):
             continue
         # One matrix: here the shared seeds are not enough.

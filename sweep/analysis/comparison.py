@@ -5,20 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sweep import stats
 from sweep.analysis.remarks import Remark
 from sweep.goals import Goal
-from sweep.stats import (
-    Decision,
-    Difference,
-    Effect,
-    Equivalence,
-    Interval,
-    Permutation,
-    RateDifference,
-    Superiority,
-    TwoWay,
-    WinRate,
-)
 from sweep.stats.planning import expected_best
 from sweep.stats.ranks import Reading
 
@@ -104,19 +93,19 @@ class Pair:
     a: Side
     b: Side
     paired: bool
-    difference: Difference | None
-    interval: Interval | None
-    simultaneous: Interval | None
+    difference: stats.Difference | None
+    interval: stats.Interval | None
+    simultaneous: stats.Interval | None
     sequenced: bool
     p_holm: float | None
-    permutation: Permutation | None
-    superiority: Superiority | None
-    wins: WinRate | None
+    permutation: stats.Permutation | None
+    superiority: stats.Superiority | None
+    wins: stats.WinRate | None
     reading: Reading | None
-    effect: Effect | None
-    equivalence: Equivalence | None
-    failures: RateDifference | None
-    examples: TwoWay | None
+    effect: stats.Effect | None
+    equivalence: stats.Equivalence | None
+    failures: stats.RateDifference | None
+    examples: stats.TwoWay | None
     looks: Looks
     resplit: bool
     ratio: float | None
@@ -134,7 +123,7 @@ class Exploratory:
     a: str
     b: str
     goal: Goal | None
-    difference: Difference
+    difference: stats.Difference
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,7 @@ class Check:
     candidate: str
     task: str
     paired: bool
-    decision: Decision
+    decision: stats.Decision
     looks: Looks
     adopted: bool  # nothing is known of runs that failed
 

@@ -50,7 +50,7 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
     if len(chosen) < 2:
         return Remark("fewer than two seeds")
     if not all(store.has(m, PREDICTIONS.format(split=split)) for m in chosen):
-        return Remark("predictions missing", {"split": split})
+        return Remark("predictions missing", {"split": split or "test"})
     found = cell(store, members, split)
     if isinstance(found, Remark):
         return found

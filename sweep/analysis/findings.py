@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from math import isfinite
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from sweep.analysis import frames
 from sweep.analysis.model import Environment, ResultRule, Row
 from sweep.analysis.remarks import Remark
 from sweep.analysis.together import finished
-from sweep.goals import direction, is_score
+from sweep.goals import is_score
 from sweep.store import Manifest, Member, Record
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
@@ -40,36 +39,82 @@ def result_rules(members: Iterable[Member]) -> tuple[ResultRule, ...]:
 
 
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
-    """The distinct machines and software that finished runs report, the most used first."""
-    runs: Counter[str] = Counter()
-    records: dict[str, Record] = {}
+    """Return the distinct machines and software that finished runs report, the most used first."""
+    records: dict[str, list[Record]] = defaultdict(list)
     for member in members:
         if member.record is not None and member.record.environment_id:
-            runs[member.record.environment_id] += 1
-            records.setdefault(member.record.environment_id, member.record)
-    ordered = sorted(runs, key=lambda found: (-runs[found], found))
-    return tuple(_environment(records[found], runs[found], records[ordered[0]]) for found in ordered)
+            records[member.record.environment_id].append(member.record)
+    ordered = sorted(records.values(), key=lambda its: (-len(its), its[0].environment_id))
+    return tuple(_environment(its[0], len(its), ordered[0][0]) for its in ordered)
 
 
 def _environment(record: Record, runs: int, most_used: Record) -> Environment:
     fields, common = record.environment, most_used.environment
+    gpu = fields.get("gpu")
+    hardware = gpu if isinstance(gpu, str) else fields.get("cpu_model") or fields.get("device")
+    known = [f"{name} {fields[key]}" for key, name in (("torch", "torch"), ("python", "Python")) if fields.get(key)]
     return Environment(
-        id=record.environment_id, runs=runs, summary=_machine(fields), fields=fields,
+        id=record.environment_id, runs=runs, summary=", ".join([*known, *([str(hardware)] if hardware else [])]),
+        fields=fields,
         differences=tuple(f"{path}: {before} -> {after}" for path, before, after in differences(common, fields)),
         verdict={} if record is most_used else verdict_of(most_used, record).to_json(),
     )  # fmt: skip
 
 
-def _machine(fields: Mapping[str, Any]) -> str:
-    gpu = fields.get("gpu")
-    hardware = gpu if isinstance(gpu, str) else fields.get("cpu_model") or fields.get("device")
-    known = [f"torch {fields['torch']}"] if fields.get("torch") else []
-    known += [f"Python {fields['python']}"] if fields.get("python") else []
-    known += [str(hardware)] if hardware else []
-    return ", ".join(known)
+def warnings(
+    members: Sequence[Member],
+    rows: Sequence[Row],
+    machines: Sequence[Environment],
+    manifest: Manifest,
+    files: Sequence[Shared] = (),
+    same: Iterable[tuple[str, ...]] = (),
+) -> Iterator[Remark]:
+    """Yield what should make a reader hesitate, most serious first. same: see `identical`."""
+    records = {member.key: member.record for member in members if member.record is not None}
+    results = [records[member.key].result for member in members if member.status == "ok" and member.key in records]
+    if manifest.stamp.get("status") == "differs":
+        culprit = manifest.stamp.get("culprit") or manifest.stamp.get("difference") or ""
+        yield Remark("not bit-exact", {"difference": culprit})
+    changed = {key: list(record.files.get("changed") or ()) for key, record in records.items()}
+    if any(changed.values()):
+        yield Remark("two programs", {"changed": changed})
+    yield from written_together(files, manifest)
+    yield from (Remark("identical results", {"runs": keys}) for keys in same)
+    if len(machines) > 1:
+        differ = sorted({line.partition(":")[0] for one in machines[1:] for line in one.differences})
+        answers = sorted({str(one.verdict["answer"]) for one in machines[1:]})
+        yield Remark("environments", {"runs": [one.runs for one in machines], "in": differ, "verdicts": answers})
+    if manifest.primary_before not in ("", str(manifest.config.get("primary") or "the default")):
+        yield Remark("primary moved", {"before": manifest.primary_before})
+    if manifest.until.get("named_late"):
+        yield Remark("rule named late", {"before": [str(rule) for rule in manifest.until.get("before") or ()]})
+    for row in rows:
+        if row.primary and row.n > 1 and row.sd == 0:
+            yield Remark("no spread", {"n": row.n, "label": row.label, "metric": row.metric})
+    if again := [member.key for member in members if member.retried]:
+        yield Remark("retried", {"runs": again})
+    rules = {str(result.get("rule")) for result in results}
+    if len(rules) > 1:
+        yield Remark("different rules", {"rules": sorted(rules)})
+    yield from _lengths(members)
+    if len({str(record.collected["id"]) for record in records.values() if "id" in record.collected}) > 1:
+        yield Remark("read differently")
 
 
-def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bool = False) -> Iterable[Remark]:
+def _lengths(members: Sequence[Member]) -> Iterator[Remark]:
+    """Note which runs of a program ended at another step than most: one that fell silent has no newer value."""
+    cells: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for m in members:
+        epoch = m.record.result.get("epoch") if m.record is not None and m.record.collected else None
+        if m.status == "ok" and isinstance(epoch, int):
+            cells[m.task, m.variant][m.key] = epoch
+    for ends in cells.values():
+        usual = Counter(ends.values()).most_common(1)[0][0]
+        if odd := {key: end for key, end in ends.items() if end != usual}:
+            yield Remark("different ends", {"odd": odd, "usual": usual})
+
+
+def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bool = False) -> Iterator[Remark]:
     """Note the files below the launch folder that runs wrote side by side, or one after the other."""
     those = [each for each in found if each.in_turn == in_turn]
     if those:
@@ -77,31 +122,29 @@ def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bo
         yield Remark("shared file", {"first": those[0], "more": len(those) - 1, "in_turn": in_turn, "allowed": allowed})
 
 
-def warnings(
-    members: Sequence[Member],
-    rows: Sequence[Row],
-    found: Sequence[Environment],
-    manifest: Manifest,
-    files: Sequence[Shared] = (),
-    same: Iterable[tuple[str, ...]] = (),
-) -> tuple[Remark, ...]:
-    """Return what should make a reader hesitate, most serious first. same: see `identical`."""
-    return (
-        *_broken(manifest.stamp), *_two_programs(members), *written_together(files, manifest),
-        *(Remark("identical results", {"runs": keys}) for keys in same), *_mixed(found), *_moved(manifest),
-        *_late(manifest), *_flat(rows), *_retried(members), *_rules(members), *_lengths(members), *_readings(members),
-    )  # fmt: skip
+def notes(
+    runs: frames.Runs, files: Sequence[Shared], names: Sequence[str], *, cells: int, failed: int
+) -> Iterator[Remark]:
+    """Yield what a reader may want to know.
 
-
-def _broken(stamp: Mapping[str, Any]) -> Iterable[Remark]:
-    if stamp.get("status") == "differs":
-        yield Remark("not bit-exact", {"difference": stamp.get("culprit") or stamp.get("difference") or ""})
-
-
-def _two_programs(members: Sequence[Member]) -> Iterable[Remark]:
-    ended = {m.key: list(m.record.files.get("changed") or ()) for m in members if m.record is not None}
-    if any(ended.values()):
-        yield Remark("two programs", {"changed": ended})
+    Which metric was chosen as the primary one where nobody chose, what an unknown direction costs, files that runs
+    wrote in turn, and what runs noted, each note once with its runs; a finished run's own damage too.
+    """
+    manifest, primary, goal = runs.store.manifest, runs.primary, runs.goal
+    config, kind = manifest.config, manifest.experiment.get("target", {}).get("kind")
+    others = [name for name in names if name != primary and is_score(name)]
+    plain = primary.startswith("test/") and goal is not None
+    if primary and kind != "recipe" and not plain and not config.get("primary") and others:
+        yield Remark("primary chosen", {"primary": primary, "other": others[0]})
+    if primary and goal is None and (cells > 1 or failed):
+        yield Remark("no direction", {"primary": primary, "several": cells > 1})
+    yield from written_together(files, manifest, in_turn=True)
+    said: dict[str, list[str]] = defaultdict(list)
+    for member in runs.members:
+        for note in (*(member.record.notes if member.record else ()), member.note):
+            said[note].append(member.key)
+    said.pop("", None)
+    yield from (Remark("noted", {"note": note, "runs": keys}) for note, keys in said.items())
 
 
 def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
@@ -114,7 +157,7 @@ def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
     return tuple(group for its in frames.by_cell(finished(members)).values() for group in _alike(its))
 
 
-def _alike(its: Sequence[Member]) -> Iterable[tuple[str, ...]]:
+def _alike(its: Sequence[Member]) -> Iterator[tuple[str, ...]]:
     by_digest: dict[str, list[str]] = defaultdict(list)
     for member in its:
         if digest := _digest(member):
@@ -154,7 +197,7 @@ def _digits(value: float) -> int:
 
 
 def _digest(member: Member) -> str:
-    """What identifies the model of a run: the digest of its final weights, else of its predictions, else ""."""
+    """Return what identifies the model of a run: the digest of its final weights, else of its predictions, else ""."""
     if member.record is None:
         return ""
     files = sorted(
@@ -162,78 +205,3 @@ def _digest(member: Member) -> str:
         if name.startswith("predictions-") and name.endswith(".npz")
     )  # fmt: skip
     return member.record.digests.get("final") or " ".join(files)
-
-
-def _mixed(found: Sequence[Environment]) -> Iterable[Remark]:
-    if len(found) > 1:
-        changed = sorted({line.partition(":")[0] for one in found[1:] for line in one.differences})
-        answers = sorted({str(one.verdict["answer"]) for one in found[1:]})
-        yield Remark("environments", {"runs": [one.runs for one in found], "in": changed, "verdicts": answers})
-
-
-def _moved(manifest: Manifest) -> Iterable[Remark]:
-    if manifest.primary_before not in ("", str(manifest.config.get("primary") or "the default")):
-        yield Remark("primary moved", {"before": manifest.primary_before})
-
-
-def _late(manifest: Manifest) -> Iterable[Remark]:
-    if manifest.until.get("named_late"):
-        yield Remark("rule named late", {"before": [str(rule) for rule in manifest.until.get("before") or ()]})
-
-
-def _flat(rows: Sequence[Row]) -> Iterable[Remark]:
-    for row in rows:
-        if row.primary and row.n > 1 and row.sd == 0:
-            yield Remark("no spread", {"n": row.n, "label": row.label, "metric": row.metric})
-
-
-def _retried(members: Sequence[Member]) -> Iterable[Remark]:
-    again = [member.key for member in members if member.retried]
-    if again:
-        yield Remark("retried", {"runs": again})
-
-
-def _rules(members: Sequence[Member]) -> Iterable[Remark]:
-    rules = {str(m.record.result.get("rule")) for m in members if m.record is not None and m.status == "ok"}
-    if len(rules) > 1:
-        yield Remark("different rules", {"rules": sorted(rules)})
-
-
-def _lengths(members: Sequence[Member]) -> Iterable[Remark]:
-    """Note which runs of a program ended at another step than most: one that fell silent has no newer value."""
-    cells: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for m in members:
-        epoch = m.record.result.get("epoch") if m.record is not None and m.record.collected else None
-        if m.status == "ok" and isinstance(epoch, int):
-            cells[m.task, m.variant][m.key] = epoch
-    for ends in cells.values():
-        usual = Counter(ends.values()).most_common(1)[0][0]
-        if odd := {key: end for key, end in ends.items() if end != usual}:
-            yield Remark("different ends", {"odd": odd, "usual": usual})
-
-
-def _readings(members: Sequence[Member]) -> Iterable[Remark]:
-    ways = {str(m.record.collected["id"]) for m in members if m.record is not None and "id" in m.record.collected}
-    if len(ways) > 1:
-        yield Remark("read differently")
-
-
-def notes(members: Iterable[Member]) -> Iterable[Remark]:
-    """Return what runs noted, each note once with the runs that it is of; a finished run's own damage too."""
-    said: dict[str, list[str]] = defaultdict(list)
-    for member in members:
-        for note in (*(member.record.notes if member.record else ()), member.note):
-            said[note].append(member.key)
-    said.pop("", None)
-    return (Remark("noted", {"note": note, "runs": keys}) for note, keys in said.items())
-
-
-def choices(manifest: Manifest, names: Sequence[str], primary: str, *, cells: int, failed: int) -> Iterable[Remark]:
-    """Note which metric was chosen as the primary one where nobody chose, and what an unknown direction costs."""
-    config, kind = manifest.config, manifest.experiment.get("target", {}).get("kind")
-    others = [name for name in names if name != primary and is_score(name)]
-    plain = primary.startswith("test/") and direction(primary, config.get("goals") or {}) is not None
-    if primary and kind != "recipe" and not plain and not config.get("primary") and others:
-        yield Remark("primary chosen", {"primary": primary, "other": others[0]})
-    if primary and direction(primary, config.get("goals") or {}) is None and (cells > 1 or failed):
-        yield Remark("no direction", {"primary": primary, "several": cells > 1})

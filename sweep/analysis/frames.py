@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,21 +13,71 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
+from sweep import goals
 from sweep.errors import StatisticsError
 from sweep.stats import Method, per_seed, summarise
+from sweep.variants import labels_of
 
 if TYPE_CHECKING:
     from sweep.store import Member, Row, Store, Table
 
 Floats = npt.NDArray[np.float64]
+Cell = tuple[str, str]  # task, variant
 
-RUN = ("task", "variant", "seed", "repeat")
-OURS = (*RUN, "status", "failure", "message", "attempts", "seconds")
+KINDS: Mapping[str, Any] = {
+    "task": "str", "variant": "str", "seed": np.int64, "repeat": np.int64, "status": "str", "failure": "str",
+    "message": "str", "attempts": np.int64, "seconds": np.float64,
+}  # fmt: skip
+OURS = tuple(KINDS)  # columns beside those of metrics
 STEP = "step"
 EXPONENT = 498  # of two: squares of larger and of smaller numbers are scaled first
 
 # The order in which the states of a seed's repeats or folds decide the state of the seed.
 STATES = ("failed", "lost", "running", "stopped", "pending", "ok")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a directory, read once: in order, as `frame`, and what each (task, variant) is called."""
+
+    store: Store
+    members: Sequence[Member]
+    table: pd.DataFrame
+    primary: str
+    level: float
+    label: Mapping[Cell, str]
+
+    @classmethod
+    def of(cls, store: Store, members: Iterable[Member], level: float) -> Runs:
+        """Return these runs of a directory with its primary metric."""
+        ordered, config = sorted(members, key=order_of), store.manifest.config
+        table = frame_of(ordered)
+        primary = primary_metric(config.get("primary"), metric_names(table), config.get("goals"))
+        label = labels_of(((m.task, m.variant) for m in ordered), store.manifest)
+        return cls(store, ordered, table, primary, level, label)
+
+    @property
+    def declared(self) -> Mapping[str, str]:
+        """Return the directions that the config declares."""
+        return self.store.manifest.config.get("goals") or {}
+
+    @property
+    def goal(self) -> goals.Goal | None:
+        return goals.direction(self.primary, self.declared)
+
+    @property
+    def vary(self) -> tuple[str, ...]:
+        """Return what the seeds vary; nothing is everything."""
+        return tuple(self.store.manifest.experiment.get("vary") or ())
+
+    @cached_property
+    def ratio(self) -> float | None:
+        return test_to_train(self.members, self.vary)
+
+
+def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
+    """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
+    return column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
 def frame(store: Store) -> pd.DataFrame:
@@ -43,22 +95,17 @@ def frame_of(members: Iterable[Member]) -> pd.DataFrame:
     """Return `frame` of members already scanned."""
     ordered = sorted(members, key=order_of)
     metrics: dict[str, Floats] = {}
-    columns: dict[str, list[Any]] = {name: [] for name in OURS}
     for row, member in enumerate(ordered):
-        record = member.record
-        kind, message = _cause(member)
-        seconds = record.seconds if record else math.nan
-        values = (*order_of(member), member.status, kind, message, member.attempts, seconds)
-        for name, value in zip(OURS, values, strict=True):
-            columns[name].append(value)
-        for name, number in record.metrics.items() if record else ():
+        for name, number in member.record.metrics.items() if member.record else ():
             if name not in metrics:
                 metrics[name] = np.full(len(ordered), np.nan)
             metrics[name][row] = number
-    named = _by_column(metrics)
-    before, after = OURS[:-1], OURS[-1:]
-    table = {name: _typed(name, columns[name]) for name in before} | named
-    return pd.DataFrame(table | {name: _typed(name, columns[name]) for name in after})
+    rows = [
+        (*order_of(m), m.status, *_cause(m), m.attempts, m.record.seconds if m.record else math.nan) for m in ordered
+    ]
+    ours = pd.DataFrame(rows, columns=list(KINDS)).astype(KINDS)
+    named = pd.DataFrame(_by_column(metrics), index=ours.index)
+    return pd.concat([ours.iloc[:, :-1], named, ours.iloc[:, -1:]], axis=1)
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
@@ -96,44 +143,39 @@ def summary(
             f"no run reports {unknown[0]!r}",
             hint="reported: " + (", ".join(metric_names(table)) or "nothing"),
         )
-    return pd.DataFrame(_summary_rows(table, names, level, ratio, folds), columns=SUMMARY)
+    rows = summary_rows(table, names, level=level, ratio=ratio, folds=folds)
+    return pd.DataFrame(rows, columns=SUMMARY).astype(dict.fromkeys(NUMBERS, np.float64))
 
 
+NUMBERS = ("mean", "sd", "low", "high", "min", "max")
 SUMMARY = (
-    "task", "variant", "metric", "n", "mean", "sd", "low", "high", "min", "max", "missing",
-    "planned", "ok", "failed", "lost", "pending", "over", "level", "method",
+    "task", "variant", "metric", "n", *NUMBERS, "missing", "planned", "ok", "failed", "lost", "pending", "over",
+    "level", "method",
 )  # fmt: skip
 
 
-def _summary_rows(
-    table: pd.DataFrame, names: list[str], level: float, ratio: float | None, folds: int
+def summary_rows(
+    table: pd.DataFrame, names: Sequence[str], *, level: float, ratio: float | None, folds: int
 ) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `summary` in plain numbers, None where there is none."""
     for (task, variant), cell in cells(table):
         states = seed_states(cell["seed"].tolist(), cell["status"].tolist())
         counts = state_counts(states.values())
         for name in names:
             _, numbers = fold_values(cell, name, folds) if folds else seed_values(cell, name)
+            made = summarise(numbers, level, ratio=ratio) if numbers.size else None
             yield {
-                "task": task, "variant": variant, "metric": name, **_described(numbers, level, ratio),
-                "missing": counts["ok"] - len(numbers), **counts,
-                "over": "converged seeds" if counts["failed"] else "seeds",
+                "task": task, "variant": variant, "metric": name, "n": made.n if made else 0,
+                **{key: getattr(made, key, None) for key in NUMBERS}, "missing": counts["ok"] - len(numbers), **counts,
+                "over": "converged seeds" if counts["failed"] else "seeds", "level": level,
+                "method": made.method if made else Method.NO_SEED,
             }  # fmt: skip
 
 
-def cells(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+def cells(table: pd.DataFrame) -> Iterator[tuple[Cell, pd.DataFrame]]:
     """Yield the rows of `frame` or `history` of each (task, variant), in the order of their names."""
     for (task, variant), cell in table.groupby(["task", "variant"], observed=True):
         yield (str(task), str(variant)), cell
-
-
-def _described(numbers: Floats, level: float, ratio: float | None) -> dict[str, Any]:
-    if numbers.size == 0:
-        blank = dict.fromkeys(("mean", "sd", "low", "high", "min", "max"), math.nan)
-        return {"n": 0, **blank, "level": level, "method": Method.NO_SEED}
-    s = summarise(numbers, level, ratio=ratio)
-    spread = {k: math.nan if v is None else v for k, v in (("sd", s.sd), ("low", s.low), ("high", s.high))}
-    extremes = {"min": s.min, "max": s.max, "level": s.level, "method": s.method}
-    return {"n": s.n, "mean": s.mean, **spread, **extremes}
 
 
 def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
@@ -160,12 +202,12 @@ def test_to_train(members: Iterable[Member], vary: Sequence[str]) -> float | Non
     return max(ratios) if len(ratios) == len(held) and min(ratios) > 0 else unknown
 
 
-def by_cell(members: Iterable[Member]) -> dict[tuple[str, str], list[Member]]:
+def by_cell(members: Iterable[Member]) -> dict[Cell, list[Member]]:
     """Return the members of each (task, variant), in the order in which these occur."""
-    cells: dict[tuple[str, str], list[Member]] = {}
+    found: dict[Cell, list[Member]] = {}
     for member in members:
-        cells.setdefault((member.task, member.variant), []).append(member)
-    return cells
+        found.setdefault((member.task, member.variant), []).append(member)
+    return found
 
 
 def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
@@ -178,23 +220,6 @@ def state_counts(states: Iterable[str]) -> dict[str, int]:
     found = list(states)
     counts = {name: found.count(name) for name in ("ok", "failed", "lost")}
     return {"planned": len(found), **counts, "pending": len(found) - sum(counts.values())}
-
-
-def values_by_seed(seeds: npt.ArrayLike, values: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return (seeds ascending, one number each): repeats and folds averaged within their seed.
-
-    A seed with a value that is not finite is left out, and the caller owes the reader their count: `summary` calls it
-    `missing`.
-    """
-    labels = np.asarray(seeds, dtype=np.int64)
-    kept = ~np.isin(labels, labels[~np.isfinite(values)])
-    labels, numbers = labels[kept], values[kept]
-    if numbers.size == 0:
-        return labels, numbers
-    if np.unique(labels).size == labels.size:
-        order = np.argsort(labels)
-        return labels[order], numbers[order]
-    return per_seed(numbers, labels)
 
 
 def run_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -216,8 +241,18 @@ def fold_values(cell: pd.DataFrame, metric: str, folds: int) -> tuple[npt.NDArra
 
 
 def seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return `values_by_seed` of `run_values`."""
-    return values_by_seed(*run_values(cell, metric))
+    """Return `run_values` as (seeds ascending, one number each): repeats and folds averaged within their seed.
+
+    A seed with a value that is not finite is left out, and the caller owes the reader their count: `summary` calls it
+    `missing`.
+    """
+    seeds, values = run_values(cell, metric)
+    kept = ~np.isin(seeds, seeds[~np.isfinite(values)])
+    seeds, values = seeds[kept], values[kept]
+    if np.unique(seeds).size < seeds.size:
+        return per_seed(values, seeds)
+    order = np.argsort(seeds)
+    return seeds[order], values[order]
 
 
 def history(store: Store) -> pd.DataFrame:
@@ -346,9 +381,3 @@ def _by_column(metrics: dict[str, Floats]) -> dict[str, Floats]:
             )
         named[column] = metrics[metric]
     return named
-
-
-def _typed(name: str, values: list[Any]) -> Any:
-    if name in ("seed", "repeat", "attempts"):
-        return np.array(values, dtype=np.int64)
-    return np.array(values, dtype=np.float64) if name == "seconds" else pd.Series(values, dtype="str")

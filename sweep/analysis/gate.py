@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sweep.analysis.arms import Arm, pairable, ratio_of
 from sweep.analysis.comparison import Check
-from sweep.analysis.pair import finished, looks_of
+from sweep.analysis.pair import looks_of, outcomes
 from sweep.errors import ConfigError, StatisticsError
 from sweep.goals import direction
 from sweep.number import number
@@ -51,7 +51,7 @@ def require_direction(gates: Sequence[Gate], goal_of: Mapping[str, str]) -> None
 def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures: int, level: float) -> Check:
     fixed = gate.form == "fixed"
     paired = paired and not fixed and pairable(base, candidate)
-    old, new = finished(base, candidate, gate.metric, paired=paired)
+    old, new = outcomes(base, candidate, gate.metric, paired=paired, failed=True)
     lowest = min(base.values.get(gate.metric, {}).values(), default=0.0)
     if gate.form == "scale" and lowest < 0:
         sign = "-" if gate.side == ">=" else "+"

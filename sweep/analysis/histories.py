@@ -57,12 +57,12 @@ def read(store: Store, members: Iterable[Member]) -> Histories:
 
 
 def preferred(names: Sequence[str], primary: str) -> list[str]:
-    """Return the metrics in the order of interest: the primary one, its like and losses first; val, test, train."""
-    order = {"val": 0, "test": 1, "train": 2}
+    """Return the metrics in the order of interest: the primary one, its like and losses first; train last."""
+    order = {"val": 0, "test": 1, "train": 3}
     leaf = primary.rpartition("/")[2]
 
     def key(name: str) -> tuple[bool, bool, int, str]:
         split, _, rest = name.rpartition("/")
-        return name != primary, rest not in (leaf, "loss", "nll"), order.get(split, 3), name
+        return name != primary, rest not in (leaf, "loss", "nll"), order.get(split, 2), name
 
     return sorted(names, key=key)

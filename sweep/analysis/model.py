@@ -218,15 +218,15 @@ class Median:
     variant: str
     label: str
     metric: str
+    level: float
     seeds: int
     failed: int
     median: float
-    low: float | None
-    high: float | None
-    level: float
-    ranks: tuple[int, int] | None  # the order statistics that low and high are
-    coverage: float | None
     sd: float | None
+    low: float | None = None
+    high: float | None = None
+    ranks: tuple[int, int] | None = None  # the order statistics that low and high are
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)

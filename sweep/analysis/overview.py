@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import pandas as pd
 
 from sweep import evaluation, goals
 from sweep.analysis import findings, frames, histories
-from sweep.analysis.across import Pooled, across, improvements, pooled
+from sweep.analysis.across import Pooled, across, improvements, logged_as, pooled, progress
 from sweep.analysis.arms import mode_of
 from sweep.analysis.commands import next_commands
+from sweep.analysis.frames import Cell, Runs
 from sweep.analysis.histories import Histories
 from sweep.analysis.model import Cause, Overview, Progress, Row, Scored, Together, by_split, counts_of
 from sweep.analysis.pair import MOST_COMPARED, best_of
-from sweep.analysis.parts import Parts
-from sweep.analysis.progress import logged_as, progress
+from sweep.analysis.remarks import Parts
 from sweep.analysis.spread import medians, spreads
 from sweep.analysis.together import MOST_READ, finished, together
 from sweep.stats import clopper_pearson
 from sweep.stats.sample import check_level
 from sweep.store import Member, Store
-from sweep.variants import labels_of, regrouped, variants_of
+from sweep.variants import regrouped, variants_of
 from sweep.written import shared_by
+
+T = TypeVar("T")
 
 
 def overview(
@@ -45,68 +47,45 @@ def overview(
     StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """
     check_level(level)
-    members = regrouped(store.scan() if members is None else members, store.manifest, group_by)
-    members = sorted(members, key=lambda m: (m.task, m.variant, m.seed, m.repeat))
-    manifest, config = store.manifest, store.manifest.config
-    table = frames.frame_of(members)
-    declared = config.get("goals") or {}
-    names = frames.metric_names(table)
-    primary = primary_metric(config.get("primary"), names, declared)
-    goal = goals.direction(primary, declared)
-    label = labels_of(((m.task, m.variant) for m in members), manifest)
-    variants = variants_of((m.variant for m in members), manifest)
-    vary = tuple(manifest.experiment.get("vary") or ())
-    ratio = frames.test_to_train(members, vary)
-    counts = counts_of(members, adopted=manifest.adopted)
-    parts = Parts()
-
-    references = config.get("references") or {}
-    named = {folder: one.label for folder, one in variants.items()}
+    manifest, parts = store.manifest, Parts()
+    runs = Runs.of(store, regrouped(store.scan() if members is None else members, manifest, group_by), level)
+    members, names = runs.members, frames.metric_names(runs.table)
+    variants, counts = variants_of((m.variant for m in members), manifest), counts_of(members, adopted=manifest.adopted)
+    changed = tuple(m.key for m in members if m.record is not None and m.record.files.get("changed"))
+    ordered = by_split(names, runs.primary)
+    rows = Parts().made("", lambda: _rows(runs, ordered), None)
+    if rows is None:  # one metric must not cost the others
+        each = (parts.made(f"the row of {name}", partial(_rows, runs, [name]), ()) for name in ordered)
+        rows = tuple(row for its in each for row in its)
     unscored: dict[str, Pooled] = {}
-    scores = parts.made("the scores over tasks", lambda: pooled(table, primary, references), unscored)
+    scores = parts.made("the scores over tasks", lambda: pooled(runs), unscored)
 
     def over_steps() -> Iterable[Progress]:
         if not curves or not any(one.scores for one in scores.values()):
             return ()
         found = histories.read(store, members) if curves is True else curves
-        metric = logged_as(list(found.logged), primary)
-        return progress(found.frame(metric), metric, scores, references, named, level=level) if metric else ()
+        metric = logged_as(list(found.logged), runs.primary)
+        return progress(found.frame(metric), metric, scores, runs) if metric else ()
 
-    def rows_of(metrics: Sequence[str]) -> tuple[Row, ...]:
-        summary = frames.summary(table, metrics, level=level, ratio=ratio, folds=manifest.folds)
-        rows = _rows(summary, metrics, primary, label, declared)
-        if manifest.adopted:
-            rows = tuple(replace(row, failure_high=1.0) for row in rows)
-        # Where splits of the same data vary, the test behind the mark would have the wrong level.
-        resplit = manifest.folds or "split" in vary
-        return rows if resplit else tuple(_marked(rows, table, paired=not manifest.numbered))
+    def part(name: str, make: Callable[[], Iterable[T]]) -> tuple[T, ...]:
+        return parts.made(name, lambda: tuple(make()), ())
 
-    ordered = by_split(names, primary)
-    rows = Parts().made("", lambda: rows_of(ordered), None)
-    if rows is None:  # one metric must not cost the others
-        each = (parts.made(f"the row of {name}", partial(rows_of, [name]), ()) for name in ordered)
-        rows = tuple(row for its in each for row in its)
-    ensembles = parts.made(
-        "the ensemble", lambda: () if group_by else _ensembles(store, members, label, primary, declared), ()
-    )
-    environments = parts.made("the list of environments", lambda: findings.environments(members), ())
-    files = parts.made("the list of shared files", lambda: shared_by(members), ())
-    same = parts.made("the search for equal results", lambda: findings.identical(members), ())
-    changed = tuple(m.key for m in members if m.record is not None and m.record.files.get("changed"))
-    together = bool(ensembles) and "split" not in vary
+    ensembles = part("the ensemble", lambda: () if group_by else _ensembles(runs))
+    machines = part("the list of environments", lambda: findings.environments(members))
+    files = part("the list of shared files", lambda: shared_by(members))
+    same = part("the search for equal results", lambda: findings.identical(members))
     made = Overview(
         name=manifest.name,
         directory=store.shown,
-        primary=primary,
+        primary=runs.primary,
         level=level,
         counts=counts,
         rows=rows,
-        causes=parts.made(
-            "the list of failures",
-            lambda: tuple(_cause(store, m) for m in members if m.status in ("failed", "lost")), (),
+        causes=part(
+            "the list of failures", lambda: (_cause(store, m) for m in members if m.status in ("failed", "lost"))
         ),
         together=ensembles,
-        result_rules=parts.made("the rule of the result", lambda: findings.result_rules(members), ()),
+        result_rules=part("the rule of the result", lambda: findings.result_rules(members)),
         mode=mode_of(manifest),
         device=str(manifest.experiment.get("device", "")),
         threads=int(manifest.experiment.get("threads", 1)),
@@ -117,114 +96,95 @@ def overview(
         until=dict(manifest.until),
         seed_log=tuple(asdict(entry) for entry in manifest.seed_log),
         stamp=dict(manifest.stamp),
-        environments=environments,
+        environments=machines,
         versions=dict(manifest.versions),
-        remarks=parts.made(
-            "the list of warnings", lambda: findings.warnings(members, rows, environments, manifest, files, same), ()
+        remarks=part(
+            "the list of warnings", lambda: findings.warnings(members, rows, machines, manifest, files, same)
         ),
-        asides=parts.made(
+        asides=part(
             "the list of notes",
-            lambda: (
-                *findings.choices(manifest, names, primary, cells=len(variants), failed=counts.failed),
-                *findings.written_together(files, manifest, in_turn=True),
-                *findings.notes(members),
-            ),
-            (),
+            lambda: findings.notes(runs, files, names, cells=len(variants), failed=counts.failed),
         ),
-        next=parts.made(
+        next=part(
             "the next command",
-            lambda: next_commands(store, counts, cells=len(label), together=together, changed=bool(changed)),
-            (),
+            lambda: next_commands(
+                store, counts, cells=len(runs.label), changed=bool(changed),
+                together=bool(ensembles) and "split" not in runs.vary,
+            ),
         ),
-        seconds=float(table["seconds"].sum()),
-        spreads=parts.made(
-            "the spread of the seeds",
-            lambda: tuple(spreads(store, members, table, primary, label, goal=goal, vary=vary, level=level)), (),
-        ),
-        medians=parts.made(
-            "the medians", lambda: tuple(medians(table, primary, label, goal=goal, level=level)), ()
-        ),
-        across=parts.made(
-            "the scores over tasks",
-            lambda: tuple(across(scores, primary, table["task"].nunique(), named, level=level)), (),
-        ),
-        improvements=parts.made(
-            "the probability of improvement", lambda: tuple(improvements(scores, level=level)), ()
-        ),
-        progress=parts.made("the curve over tasks", lambda: tuple(over_steps()), ()),
-        items=parts.made("the scores of items", lambda: tuple(_items(store, members, label, level)), ()),
+        seconds=float(runs.table["seconds"].sum()),
+        spreads=part("the spread of the seeds", lambda: spreads(runs)),
+        medians=part("the medians", lambda: medians(runs)),
+        across=part("the scores over tasks", lambda: across(scores, runs)),
+        improvements=part("the probability of improvement", lambda: improvements(scores, level=level)),
+        progress=part("the curve over tasks", over_steps),
+        items=part("the scores of items", lambda: _items(runs)),
         identical=same,
         shared=files,
         changed=changed,
         group_by=tuple(group_by),
-        vary=vary,
-        ratio=ratio,
+        vary=runs.vary,
+        ratio=runs.ratio,
         variants=variants,
     )  # fmt: skip
     return replace(made, asides=(*parts.remarks, *made.asides))
 
 
-def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
-    """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
-    return frames.column_name(str(asked)) if asked else goals.primary_of(names, declared)
+def _rows(runs: Runs, metrics: Sequence[str]) -> tuple[Row, ...]:
+    """Return a row for each of these metrics of each variant. Of adopted runs nothing bounds the failures."""
+    manifest = runs.store.manifest
+    found = frames.summary_rows(runs.table, metrics, level=runs.level, ratio=runs.ratio, folds=manifest.folds)
+    by_cell = {(one["metric"], one["task"], one["variant"]): one for one in found}
+    best = _best(runs) if runs.primary in metrics else set()
+    rows = []
+    for metric in metrics:
+        goal, primary = goals.direction(metric, runs.declared), metric == runs.primary
+        for cell, label in runs.label.items():
+            one = by_cell[metric, *cell]
+            rate = clopper_pearson(one["failed"], one["ok"] + one["failed"], runs.level)
+            rows.append(Row(
+                **one, label=label, goal=goal, primary=primary, best=primary and cell in best,
+                failure_low=rate.low, failure_high=1.0 if manifest.adopted else rate.high,
+            ))  # fmt: skip
+    return tuple(rows)
 
 
-def _items(
-    store: Store, members: Sequence[Member], label: Mapping[tuple[str, str], str], level: float
-) -> Iterable[Scored]:
+def _best(runs: Runs) -> set[Cell]:
+    """Return the (task, variant) that a table may set in bold: what `pair.best_of` finds in each task.
+
+    Nothing where splits of the same data vary: the test behind the mark would have the wrong level.
+    """
+    manifest = runs.store.manifest
+    by_task: dict[str, dict[str, pd.DataFrame]] = {}
+    for (task, variant), cell in frames.cells(runs.table):
+        by_task.setdefault(task, {})[variant] = cell
+    found = set()
+    for task, its in by_task.items() if not (manifest.folds or "split" in runs.vary) else ():
+        if len(its) <= MOST_COMPARED:
+            numbers = {variant: frames.seed_values(cell, runs.primary)[1] for variant, cell in its.items()}
+            planned = [cell["seed"].nunique() for cell in its.values()]
+            kept = best_of(numbers, planned, runs.goal, paired=not manifest.numbered, level=runs.level)
+            found |= {(task, variant) for variant in kept}
+    return found
+
+
+def _items(runs: Runs) -> Iterator[Scored]:
     """Yield the mean of every set of items that runs saved scores of, in every variant and task."""
-    for name in evaluation.names(store, members):
-        for one in evaluation.items(store, name, level=level, members=members):
-            yield Scored(
-                name, one.variant, one.task, label.get((one.task, one.variant), ""), one.mean,
-                one.planned - len(one.seeds),
-            )  # fmt: skip
+    for name in evaluation.names(runs.store, runs.members):
+        for one in evaluation.items(runs.store, name, level=runs.level, members=runs.members):
+            label, lacking = runs.label.get((one.task, one.variant), ""), one.planned - len(one.seeds)
+            yield Scored(name, one.variant, one.task, label, one.mean, lacking)
 
 
-def _rows(
-    summary: pd.DataFrame,
-    names: Sequence[str],
-    primary: str,
-    label: Mapping[tuple[str, str], str],
-    declared: Mapping[str, str],
-) -> tuple[Row, ...]:
-    records: list[dict[str, Any]] = summary.to_dict("records")  # type: ignore[assignment]  # names are str
-    found = {(r["metric"], r["task"], r["variant"]): r for r in records}
-    return tuple(
-        _row(found[metric, *cell], label[cell], goals.direction(metric, declared), metric == primary)
-        for metric in names for cell in label
-    )  # fmt: skip
-
-
-def _row(r: Mapping[str, Any], label: str, goal: goals.Goal | None, primary: bool) -> Row:
-    def value(name: str) -> float | None:
-        return None if pd.isna(r[name]) else float(r[name])
-
-    rate = clopper_pearson(r["failed"], r["ok"] + r["failed"], r["level"])
-    return Row(
-        metric=r["metric"], task=r["task"], variant=r["variant"], label=label, goal=goal, primary=primary,
-        n=int(r["n"]), mean=value("mean"), sd=value("sd"), low=value("low"), high=value("high"),
-        min=value("min"), max=value("max"), missing=int(r["missing"]), planned=int(r["planned"]),
-        ok=int(r["ok"]), failed=int(r["failed"]), lost=int(r["lost"]), pending=int(r["pending"]),
-        failure_low=rate.low, failure_high=rate.high, level=float(r["level"]),
-        method=r["method"], over=r["over"],
-    )  # fmt: skip
-
-
-def _marked(rows: Sequence[Row], table: pd.DataFrame, *, paired: bool) -> Iterable[Row]:
-    """Return rows with those marked that a table may set in bold: what `pair.best_of` finds in each task."""
-    arms: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.primary:
-            arms.setdefault(row.task, []).append(row)
-    values = dict(frames.cells(table)) if len(rows) > 1 else {}
-    marked = set()
-    for task, its in arms.items():
-        if 1 < len(its) <= MOST_COMPARED:
-            numbers = {row.variant: frames.seed_values(values[task, row.variant], row.metric)[1] for row in its}
-            kept = best_of(numbers, [row.planned for row in its], its[0].goal, paired=paired, level=its[0].level)
-            marked |= {(task, variant) for variant in kept}
-    return (replace(row, best=row.primary and (row.task, row.variant) in marked) for row in rows)
+def _ensembles(runs: Runs) -> Iterator[Together]:
+    """Yield the scores of the ensemble of each variant and task, on the split of the primary metric if it can be."""
+    cells, wanted = frames.by_cell(runs.members), runs.primary.partition("/")[0]
+    for cell, its in cells.items() if len(cells) <= MOST_READ else ():
+        ready = finished(its)
+        splits = {split for m in ready for split in runs.store.splits(m)}
+        split = wanted if wanted in splits else "test" if "test" in splits else min(splits, default="")
+        if split and len(ready) > 1:
+            yield together(runs.store, its, label=runs.label[cell], split=split, declared=runs.declared)
 
 
 def _cause(store: Store, member: Member) -> Cause:
@@ -239,22 +199,3 @@ def _cause(store: Store, member: Member) -> Cause:
         exception=failure.exception if failure else "", where=failure.where if failure else "",
         attempts=member.attempts, log=str(log.relative_to(store.path)) if log else "",
     )  # fmt: skip
-
-
-def _ensembles(
-    store: Store,
-    members: Sequence[Member],
-    label: Mapping[tuple[str, str], str],
-    primary: str,
-    declared: Mapping[str, str],
-) -> tuple[Together, ...]:
-    cells = frames.by_cell(members)
-    made = []
-    for cell, its in cells.items() if len(cells) <= MOST_READ else ():
-        ready = finished(its)
-        splits = {split for m in ready for split in store.splits(m)}
-        wanted = primary.partition("/")[0]
-        split = wanted if wanted in splits else "test" if "test" in splits else min(splits, default="")
-        if split and len(ready) > 1:
-            made.append(together(store, its, label=label[cell], split=split, declared=declared))
-    return tuple(made)

@@ -9,34 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweep import stats
 from sweep.analysis.arms import Arm, folds_of, ratio_of
 from sweep.analysis.comparison import Looks, Pair, Side, Verdict
-from sweep.analysis.examples import Examples, examples_of
+from sweep.analysis.examples import examples_of
 from sweep.analysis.planning import planned
 from sweep.analysis.remarks import Remark
 from sweep.goals import Goal
-from sweep.stats import (
-    Difference,
-    Superiority,
-    TwoWay,
-    WinRate,
-    difference,
-    equivalence,
-    failure_difference,
-    fold_difference,
-    hedges_g,
-    mirrored,
-    not_separated,
-    over_splits,
-    permutation_test,
-    reading,
-    sequence_interval,
-    sign_flip_test,
-    superiority,
-    two_way_difference,
-    two_way_interval,
-    win_rate,
-)
 from sweep.stats.compare import differences
 from sweep.stats.ranks import Reading
 from sweep.stats.sample import unit
@@ -48,32 +27,27 @@ MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes mi
 MOST_COMPARED = 30  # arms of a task: 435 pairs; of more, the best is a question for `sweep compare`
 
 
-def converged(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
-    """Return the numbers of both arms; in paired designs of the seeds that both have, position i the same seed."""
-    first, second = _having(a, b, metric, paired)
-    return a.outcomes(metric, first), b.outcomes(metric, second)
+def seeds_of(a: Arm, b: Arm, metric: str, *, paired: bool, failed: bool = False) -> tuple[list[int], list[int]]:
+    """Return the seeds of both arms that have a number; in paired designs those that have one in both.
 
-
-def _having(a: Arm, b: Arm, metric: str, paired: bool) -> tuple[list[int], list[int]]:
-    """Return the seeds of both arms that have a number; in paired designs those that have one in both."""
-    first, second = a.values.get(metric, {}), b.values.get(metric, {})
-    if not paired:
-        return [*first], [*second]
-    shared = [seed for seed in first if seed in second]
-    return shared, shared
-
-
-def finished(a: Arm, b: Arm, metric: str, *, paired: bool) -> tuple[Floats, Floats]:
-    """Return what `converged` does, with NaN for each failed seed; an ok seed without the metric is in neither."""
-    first, second = (_finished(arm, metric) for arm in (a, b))
+    failed: also those that failed. An ok seed without the metric is in neither.
+    """
+    first, second = (
+        [
+            seed for seed, state in arm.states.items()
+            if seed in arm.values.get(metric, {}) or (failed and state == "failed")
+        ]
+        for arm in (a, b)
+    )  # fmt: skip
     if paired:
-        first = second = [seed for seed in first if seed in set(second)]
+        first = second = sorted({*first} & {*second})
+    return first, second
+
+
+def outcomes(a: Arm, b: Arm, metric: str, *, paired: bool, failed: bool = False) -> tuple[Floats, Floats]:
+    """Return the numbers of `seeds_of`, NaN for each failed seed; in paired designs position i is the same seed."""
+    first, second = seeds_of(a, b, metric, paired=paired, failed=failed)
     return a.outcomes(metric, first), b.outcomes(metric, second)
-
-
-def _finished(arm: Arm, metric: str) -> list[int]:
-    having = arm.values.get(metric, {})
-    return [seed for seed, state in arm.states.items() if state == "failed" or seed in having]
 
 
 def pair(
@@ -90,7 +64,7 @@ def pair(
     permute: bool,
 ) -> Pair:
     """Return all of one pair that does not depend on the others. each: the level of simultaneous intervals."""
-    first, second = converged(a, b, metric, paired=paired)
+    first, second = outcomes(a, b, metric, paired=paired)
     both = min(first.size, second.size) > 1
     folds = folds_of(a, b)
     looks, resplit = looks_of(a, b), bool(folds) or "split" in (*a.vary, *b.vary)
@@ -101,36 +75,36 @@ def pair(
     sequenced = bool(looks and paired and first.size and not resplit)
     if sequenced:
         gaps = differences(first, second)
-        interval, simultaneous = sequence_interval(gaps, level), sequence_interval(gaps, each)
+        interval, simultaneous = stats.sequence_interval(gaps, level), stats.sequence_interval(gaps, each)
     better, wins = _orders(a, b, metric, goal, paired, level)
     failing = a.failed + b.failed > 0
     permutation = None
     if both and permute and not resplit:  # splits that share data are not exchangeable
-        permutation = sign_flip_test(first, second, rng) if paired else permutation_test(first, second, rng)
+        permutation = stats.sign_flip_test(first, second, rng) if paired else stats.permutation_test(first, second, rng)
     return Pair(
         metric=metric, task=a.task, a=_side(a, metric, goal, level), b=_side(b, metric, goal, level), paired=paired,
         difference=found, interval=interval, simultaneous=simultaneous, sequenced=sequenced, p_holm=None,
         permutation=permutation, superiority=better, wins=wins, reading=None if resplit else _reading(better),
-        effect=hedges_g(first, second, paired=paired, level=level, ratio=ratio)
+        effect=stats.hedges_g(first, second, paired=paired, level=level, ratio=ratio)
         if both and not folds and (ratio is not None or not resplit) else None,
-        equivalence=equivalence(equal, margin) if equal is not None and margin is not None else None,
-        failures=failure_difference(a.failed, a.finished, b.failed, b.finished, level)
+        equivalence=stats.equivalence(equal, margin) if equal is not None and margin is not None else None,
+        failures=stats.failure_difference(a.failed, a.finished, b.failed, b.finished, level)
         if failing and a.finished and b.finished else None,
         examples=_examples(a, b, metric, paired, level) if permute and both else None,
         looks=looks, resplit=resplit, ratio=ratio, folds=folds,
     )  # fmt: skip
 
 
-def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) -> Difference | None:
+def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) -> stats.Difference | None:
     """Return the difference of two arms with the interval that their design asks for; None where one has no value."""
-    first, second = _having(a, b, metric, paired)
+    first, second = seeds_of(a, b, metric, paired=paired)
     if not (first and second):
         return None
     ratio = ratio_of((a, b))
     if folds_of(a, b) and ratio is not None:
-        return fold_difference(a.table(metric, first), b.table(metric, second), ratio, paired=paired, level=level)
-    found = difference(a.outcomes(metric, first), b.outcomes(metric, second), paired=paired, level=level)
-    return found if ratio is None else over_splits(found, ratio, level)
+        return stats.fold_difference(a.table(metric, first), b.table(metric, second), ratio, paired=paired, level=level)
+    found = stats.difference(a.outcomes(metric, first), b.outcomes(metric, second), paired=paired, level=level)
+    return found if ratio is None else stats.over_splits(found, ratio, level)
 
 
 def tested(pair: Pair) -> float | None:
@@ -163,58 +137,53 @@ def looks_of(a: Arm, b: Arm) -> Looks:
 
 def _orders(
     a: Arm, b: Arm, metric: str, goal: Goal | None, paired: bool, level: float
-) -> tuple[Superiority | None, WinRate | None]:
+) -> tuple[stats.Superiority | None, stats.WinRate | None]:
     """Return P(A better than B) over independent seeds and wins over the same ones, failed seeds ranked worst.
 
     Of a metric without a direction, "better" is "larger", and failures have no rank.
     """
-    higher = goal != "min"
     if a.failed + b.failed and goal is None:
         return None, None
-    all_a, all_b = finished(a, b, metric, paired=False)
+    all_a, all_b = outcomes(a, b, metric, paired=False, failed=True)
     if not (all_a.size and all_b.size):
         return None, None
-    options: dict[str, Any] = {"higher_is_better": higher, "level": level}
-    first, second = finished(a, b, metric, paired=True)
-    wins = win_rate(first, second, **options) if paired and first.size else None
-    return superiority(all_a, all_b, **options), wins
+    options: dict[str, Any] = {"higher_is_better": goal != "min", "level": level}
+    first, second = outcomes(a, b, metric, paired=True, failed=True)
+    wins = stats.win_rate(first, second, **options) if paired and first.size else None
+    return stats.superiority(all_a, all_b, **options), wins
 
 
-def _reading(found: Superiority | None) -> Reading | None:
+def _reading(found: stats.Superiority | None) -> Reading | None:
     if found is None:
         return None
     if found.probability >= 0.5:
-        return reading(found.interval, found.probability, found.m, found.n)
-    return reading(mirrored(found.interval), 1 - found.probability, found.m, found.n)
+        return stats.reading(found.interval, found.probability, found.m, found.n)
+    return stats.reading(stats.mirrored(found.interval), 1 - found.probability, found.m, found.n)
 
 
 def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
     made = arm.summary(metric, level)
-    best = None if made is None or goal is None else made.max if goal == "max" else made.min
+    known = {key: getattr(made, key, None) for key in ("mean", "sd", "low", "high")}
     return Side(
         name=arm.name, planned=len(arm.states), ok=arm.count("ok"), lost=arm.count("lost"),
         failed=None if arm.adopted and not arm.failed else arm.failed,
         pending=arm.count("pending", "running", "stopped"), missing=arm.missing(metric), n=made.n if made else 0,
-        mean=made.mean if made else None, sd=made.sd if made else None, low=made.low if made else None,
-        high=made.high if made else None, best=best, extensions=arm.extensions,
+        best=None if goal is None else getattr(made, goal, None), extensions=arm.extensions, **known,
     )  # fmt: skip
 
 
-def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> TwoWay | None:
+def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> stats.TwoWay | None:
     """Return the difference over seeds AND examples, where both arms kept predictions for the same test set."""
     first, second = (examples_of(arm.store, arm.members, metric) for arm in (a, b))
     if isinstance(first, Remark) or isinstance(second, Remark) or not np.array_equal(first.ids, second.ids):
         return None
     if not paired:
-        return two_way_difference(first.scores, second.scores, level)
+        return stats.two_way_difference(first.scores, second.scores, level)
     shared = [seed for seed in first.seeds if seed in second.seeds]
     if len(shared) < 2:
         return None
-    return two_way_interval(_rows(first, shared) - _rows(second, shared), level)
-
-
-def _rows(found: Examples, seeds: Sequence[int]) -> Floats:
-    return found.scores[[found.seeds.index(seed) for seed in seeds]]
+    one, other = (found.scores[[found.seeds.index(seed) for seed in shared]] for found in (first, second))
+    return stats.two_way_interval(one - other, level)
 
 
 def best_of(
@@ -229,4 +198,4 @@ def best_of(
     whole = all(its.size == n > 1 and unit(its) == 1 for its, n in zip(values.values(), planned, strict=True))
     if goal is None or not whole or len(values) < 2:
         return frozenset()
-    return frozenset(not_separated(values, higher_is_better=goal == "max", paired=paired, level=level))
+    return frozenset(stats.not_separated(values, higher_is_better=goal == "max", paired=paired, level=level))

@@ -51,7 +51,7 @@ def cell(store: Store, members: Sequence[Member], split: str) -> Members | Remar
         return Remark("members without predictions", of)
     size = sum(file.bytes for m in having for file in m.artifacts(name))
     if size > BUDGET:
-        return Remark("too many predictions", {"bytes": size})
+        return Remark("too many predictions", {"mebibytes": size >> 20})
     try:
         return read(store, [(f"seed{m.seed}", m) for m in having], split)
     except SweepError as refused:

@@ -67,8 +67,7 @@ def ensemble(
     example), how uncertain each example is and why, how many members are enough, and on which examples they disagree.
     No model runs, except with --export, which rebuilds them.
     """
-    from sweep.report.worth import worth
-    from sweep.report.worth_view import view
+    from sweep.report.worth import view, worth
 
     which: dict[str, Any] = {
         "split": split, "variant": variant, "task": task, "members": labels(chosen), "allow_missing": allow_missing,

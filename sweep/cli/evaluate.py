@@ -91,15 +91,14 @@ def examples(
 
     which = {"split": split, "variant": variant, "task": task, "allow_missing": allow_missing}
     found = evaluation.answers(Store.open(directory), which, level=level)
-    other = difference = None
+    difference = None
     if against is not None:
         second = {**which, "variant": variant if against == directory else None}
-        other = evaluation.answers(Store.open(against), second, level=level)
-        difference = evaluation.between(found, other, level)
+        difference = evaluation.between(found, evaluation.answers(Store.open(against), second, level=level), level)
     if as_json or format_ == "json":
         emit({"answers": _plain(asdict(found)), "against": _plain(asdict(difference)) if difference else None})
         return 0
-    show_document(view.answers_view(found, other, difference), format_)
+    show_document(view.answers_view(found, difference), format_)
     return 0
 
 

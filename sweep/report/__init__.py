@@ -8,30 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweep.report.document import wants_color
-    from sweep.report.overview import brief_text, side_by_side, text
-    from sweep.report.paper import latex, markdown
-    from sweep.report.worded import Report, build, to_json
+    from sweep.report.document import wants_color as wants_color
+    from sweep.report.overview import brief_text as brief_text
+    from sweep.report.overview import side_by_side as side_by_side
+    from sweep.report.overview import text as text
+    from sweep.report.paper import latex as latex
+    from sweep.report.paper import markdown as markdown
+    from sweep.report.worded import Report as Report
+    from sweep.report.worded import build as build
+    from sweep.report.worded import to_json as to_json
 
-_MODULES = {
-    "document": ("wants_color",),
-    "overview": ("brief_text", "side_by_side", "text"),
-    "paper": ("latex", "markdown"),
-    "worded": ("Report", "build", "to_json"),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [
-    "Report",
-    "brief_text",
-    "build",
-    "latex",
-    "markdown",
-    "side_by_side",
-    "text",
-    "to_json",
-    "wants_color",
-]
+_HOME = {
+    "Report": "worded", "brief_text": "overview", "build": "worded", "latex": "paper", "markdown": "paper",
+    "side_by_side": "overview", "text": "overview", "to_json": "worded", "wants_color": "document",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

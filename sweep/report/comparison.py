@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sweep.analysis.compare import compare as compared
-from sweep.analysis.comparison import Check, Comparison, Pair, Side
+from sweep.analysis.comparison import Check, Comparison, Exploratory, Pair, Side
 from sweep.errors import listed
-from sweep.number import around, limits, number, percent, places
-from sweep.report import document
-from sweep.report import pairs as facts
-from sweep.report.document import Document, Kind, Note, Section, Table
-from sweep.report.pair_sentence import over, planned, reading, sentence, stamp, stamp_of, unadjusted
+from sweep.number import around, number, p_cell, percent, places, probability, signed
+from sweep.number import limits as between
+from sweep.report import document, pairs
+from sweep.report.document import Document, Kind, Note, Section, Table, rest
+from sweep.report.intervals import limits, scale
+from sweep.report.pairs import of_task, unadjusted
 from sweep.report.remarks import design, said_of
-from sweep.report.sentence import by_mean, count_of, failed_of, ranked
+from sweep.report.sentence import by_mean, count_of, failed_of, ranked, task_label
+from sweep.stats import bonferroni_level
 from sweep.store import Store, atomic
+from sweep.variants import letter
 from sweep.words import plural, shown
 
 __all__ = ["Told", "compare", "latex", "markdown", "standing", "text", "to_json", "view"]
 
 FORMAT = 1
 MOST_MATRIX = 20  # arms beyond which the matrix of pairs has no room
-MOST_PAIRS = 12  # pairs with a row of numbers
-KINDS: dict[int, Kind] = {0: "lead", 1: "failure", 4: "warning"}
+MOST_PAIRS = 12  # pairs, and further metrics of them, with a row of numbers
+VERDICTS: Mapping[int, tuple[Kind, str]] = {
+    0: ("lead", "passed"), 1: ("failure", "contradicted"), 4: ("warning", "undecided"),
+}  # fmt: skip
 JSON = "--format json has every number"
 
 
@@ -60,37 +65,45 @@ def to_json(found: Comparison) -> Mapping[str, Any]:
     for pair, made in zip(found.pairs, body["pairs"], strict=True):
         made["a"]["expected_inflation"], made["b"]["expected_inflation"] = pair.a.inflation, pair.b.inflation
         made |= {
-            "over": over(pair), "stamp": stamp(pair), "others": unadjusted(pair.looks), "reading": reading(pair),
-            "sentence": sentence(pair, found.goal, family=len(found.pairs)), "plan": planned(pair.planned, pair.b.name),
+            "over": pairs.over(pair), "stamp": pairs.stamp(pair), "others": unadjusted(pair.looks),
+            "reading": pairs.reading(pair), "sentence": pairs.sentence(pair, found.goal, family=len(found.pairs)),
+            "plan": pairs.planned(pair.planned, pair.b.name),
         }  # fmt: skip
         if pair.permutation is not None:
-            made["permutation"]["method"] = facts.permutation(pair.permutation)
+            made["permutation"]["method"] = pairs.permutation(pair.permutation)
     for check, made in zip(found.checks, body["checks"], strict=True):
-        made["stamp"] = stamp_of(check)
+        made["stamp"] = pairs.stamp_of(check)
     said = {"why": design(found.design), "warnings": [*map(said_of, found.remarks)]}
     plain: Mapping[str, Any] = atomic.strict({"format": FORMAT, **body, **said, "exit_code": found.code})
     return plain
 
 
+def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
+    """Return the comparison for a terminal of `width` columns."""
+    return document.text(view(found), width=width, color=color)
+
+
 def view(found: Comparison) -> Document:
     """Return everything that is printed of a comparison."""
     tasks = list(dict.fromkeys(pair.task for pair in found.pairs))
-    one = found.pairs[0] if len(found.pairs) == 1 else None
-    said = [Note(text, "lead") for task in tasks if one is None for text in standing(found, task)]
-    first = (
-        [*said, Note(design(found.design)), *_peeked(found)]
-        if one is None
-        else [Note(sentence(one, found.goal), "lead"), Note(design(found.design))]
-    )
-    sections = [Section("", first)]
-    if one is not None:
-        sections.append(Section("", [*_alone(one, found)]))
-    elif found.pairs:
-        sections.append(Section("", [*_sentences(found)]))
+    title = f"{'comparison of' if found.pairs or not found.checks else 'gate on'} {shown(found.metric)}"
+    why = Note(design(found.design))
+    if len(found.pairs) == 1:
+        said: list[Note] = []
+        [pair] = found.pairs
+        sections = [
+            Section("", [Note(pairs.sentence(pair, found.goal), "lead"), why]),
+            Section("", [*_arms(found, pair.task), *_facts(pair, found)]),
+        ]
+    else:
+        said = [Note(line, "lead") for task in tasks for line in standing(found, task)]
+        looks = dict.fromkeys(unadjusted(pair.looks) for pair in found.pairs if pair.looks)
+        peeked = [Note(f"intervals and tests are {one}") for one in looks]
+        sections = [Section("", [*said, why, *peeked]), Section("", [*_sentences(found)])]
         for task in tasks:
-            sections += [Section(facts.task_label(task), [*_arms(found, task)]), Section("", [*_matrix(found, task)])]
-        sections.append(Section("", [_overview(found)]))
-    return Document(facts.title(found), [
+            sections += [Section(task_label(task), [*_arms(found, task)]), Section("", [*_matrix(found, task)])]
+        sections += [Section("", [_overview(found)])] if tasks else []
+    return Document(title, [
         *sections,
         Section("", [*_exploratory(found)]),
         Section("", [note for check in found.checks for note in _check(check)]),
@@ -99,15 +112,165 @@ def view(found: Comparison) -> Document:
     ])  # fmt: skip
 
 
-def _peeked(found: Comparison) -> Iterator[Note]:
-    """Say once what the pairs are not adjusted for; a pair alone says it in its sentence."""
-    for said in dict.fromkeys(unadjusted(pair.looks) for pair in found.pairs if pair.looks):
-        yield Note(f"intervals and tests are {said}")
+def sides_of(found: Comparison, task: str) -> dict[str, Side]:
+    """Return the arms of a task, in their order."""
+    sides = {side.name: side for pair in found.pairs if pair.task == task for side in (pair.a, pair.b)}
+    return {name: sides[name] for name in found.arms if name in sides}
 
 
-def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
-    """Return the comparison for a terminal of `width` columns."""
-    return document.text(view(found), width=width, color=color)
+def _letter(found: Comparison, name: str) -> str:
+    """Return the letter that stands for an arm in pairs."""
+    return letter(found.arms.index(name))
+
+
+def standing(found: Comparison, task: str) -> Iterator[str]:
+    """Say which arm is best and how many are not distinguishable from it, or how the arms stand to the baseline."""
+    sides, its = sides_of(found, task), [pair for pair in found.pairs if pair.task == task]
+    if 2 * len(its) < len(sides) * (len(sides) - 1):
+        names: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
+        for pair in its:
+            better = _better(pair, found)
+            word = "not distinguishable" if better is None else "better" if better is pair.a else "worse"
+            names[word].append(shown(pair.a.name))
+        parts = [f"{len(those)} {word} ({listed(those)})" for word, those in names.items() if those]
+        yield f"{of_task(task)}of {plural(len(its), 'arm')} compared with {shown(its[0].b.name)}: {', '.join(parts)}"
+        return
+    best = next(iter(by_mean(sides.values(), found.goal)), None)
+    if best is None or best.mean is None:
+        return
+    mine = [pair for pair in its if best.name in (pair.a.name, pair.b.name)]
+    alike = sum(pair.verdict == "none" for pair in mine)
+    failed = any(side.failed for side in sides.values())
+    value = f"{shown(found.metric)} {around(best.mean, best.half_width)}"
+    yield of_task(task) + ranked(
+        f"{_letter(found, best.name)} ({shown(best.name)})", value, len(mine),
+        None if failed or found.goal is None else alike, goal=found.goal, failed=failed,
+    )  # fmt: skip
+
+
+def _better(pair: Pair, found: Comparison) -> Side | None:
+    """Return the better side of a pair, of a metric without a goal the larger; None where they are not told apart."""
+    if pair.verdict == "none":
+        return None
+    return pair.a if (pair.verdict == "a") == (found.goal != "min") else pair.b
+
+
+def _sentences(found: Comparison) -> Iterator[Note]:
+    """Yield a sentence for each pair whose difference is significant, in the means or in how many failed."""
+    sure = 1 - found.level
+    chosen = [pair for pair in found.pairs if pair.verdict != "none" or (pair.failures and pair.failures.p <= sure)]
+    ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
+    for pair in ordered[:MOST_PAIRS]:
+        yield Note(of_task(pair.task) + pairs.sentence(pair, found.goal, family=len(found.pairs)))
+    yield from rest(len(ordered) - MOST_PAIRS, "pair", JSON)
+
+
+def _facts(pair: Pair, found: Comparison) -> Iterator[Note]:
+    yield from (Note(value, "plain", name) for name, value in pairs.facts(pair, _superiority(found)))
+    first, *command = pairs.planned(pair.planned, pair.b.name) or ("",)
+    yield from (Note(line) for line in [first] if line)
+    yield from (Note(line, "command") for line in command)
+
+
+def _superiority(found: Comparison) -> str:
+    """Return what the probability that a seed of A does better than one of B is called."""
+    return "P(A < B)" if found.goal == "min" else "P(A > B)"
+
+
+def _arms(found: Comparison, task: str) -> Iterator[Table]:
+    """Yield the table of arms, the best mean first."""
+    sides = list(sides_of(found, task).values())
+    ranks = found.goal is not None and len(sides) > 2
+    rows = []
+    for side in by_mean(sides, found.goal) if ranks else sides:
+        decimals = places(min(side.sd, side.half_width or 0.0)) if side.sd else None
+        interval = "none" if side.low is None else between(side.low, side.high, decimals)
+        n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
+        numbers = [number(value, decimals) for value in (side.mean, side.sd)]
+        rows.append([_letter(found, side.name), side.name, n, *numbers, interval, failed])
+    notes = ["ranked by mean; that the first is first is in part chance, which its interval does not account for"]
+    header = ["", "arm", "n", "mean", "sd", f"{percent(found.level)} CI", "failed"]
+    yield Table(header, rows, names=2, notes=notes if ranks else [])
+
+
+def _matrix(found: Comparison, task: str) -> Iterator[Table]:
+    """Yield the table of which arm is better in each pair."""
+    names = list(sides_of(found, task))
+    if not 2 < len(names) <= MOST_MATRIX:
+        return
+    won: dict[tuple[str, str], str] = {}
+    for pair in found.pairs:
+        if pair.task == task:
+            better = _better(pair, found)
+            winner = "·" if better is None else _letter(found, better.name)
+            won[pair.a.name, pair.b.name] = won[pair.b.name, pair.a.name] = winner
+    rows = [[_letter(found, row), *(won.get((row, column), "") for column in names)] for row in names]
+    what = "the better" if found.goal is not None else "the larger"
+    yield Table(["", *(_letter(found, name) for name in names)], rows, notes=[
+        f"{what} of each pair at {percent(found.level)} after Holm over {plural(len(found.pairs), 'pair')}; "
+        "·: not distinguishable",
+    ])  # fmt: skip
+
+
+def _overview(found: Comparison) -> Table:
+    """Return a row for each pair, of many those that are told apart first."""
+    first = sorted(range(len(found.pairs)), key=lambda i: found.pairs[i].verdict == "none")[:MOST_PAIRS]
+    rows = []
+    for pair in (found.pairs[i] for i in sorted(first)):
+        letters = " - ".join(_letter(found, side.name) for side in (pair.a, pair.b))
+        rows.append([f"{of_task(pair.task)}{letters}", *_numbers(pair, found)])
+    notes = _stamps(found)
+    if more := len(found.pairs) - len(rows):
+        notes.append(f"… and {plural(more, 'more pair')}: {JSON}")
+    notes.append("--baseline NAME compares each with one")
+    return Table(["pair", "difference", *_columns(found)], rows, notes=notes)
+
+
+def _columns(found: Comparison) -> list[str]:
+    """Return the header of `_numbers`, but for the difference."""
+    several = len(found.pairs) > 1
+    level = percent(bonferroni_level(found.level, len(found.pairs) or 1), 4)
+    return [f"Bonferroni {level} CI" if several else f"{level} CI", "p (Holm)" if several else "p", _superiority(found)]
+
+
+def _numbers(pair: Pair, found: Comparison) -> Sequence[str]:
+    """Return the cells of a pair: its difference, the interval that holds for all pairs, p after Holm, and P(A > B)."""
+    decimals = scale(pair.interval)
+    return [
+        "—" if pair.difference is None else signed(pair.difference.estimate, decimals),
+        limits(pair.simultaneous if len(found.pairs) > 1 else pair.interval, decimals, sign=True),
+        "—" if pair.p_holm is None else p_cell(pair.p_holm),
+        "—" if pair.superiority is None else probability(pair.superiority.probability),
+    ]
+
+
+def _stamps(found: Comparison) -> list[str]:
+    """Say what the intervals of a table do not account for."""
+    return [f"intervals {said}" for said in sorted({pairs.stamp(pair) for pair in found.pairs} - {""})]
+
+
+def _exploratory(found: Comparison) -> Iterator[Table | Note]:
+    rows = []
+    for one in found.exploratory[:MOST_PAIRS]:
+        decimals = scale(one.difference.interval)
+        name = f"{shown(one.metric)} ({_called(one)})" if len(found.pairs) > 1 else shown(one.metric)
+        ends = limits(one.difference.interval, decimals, sign=True)
+        rows.append([name, signed(one.difference.estimate, decimals), ends])
+    if rows:
+        yield Table(["exploratory, unadjusted", "difference", f"{percent(found.level)} CI"], rows)
+    yield from rest(len(found.exploratory) - len(rows), "row", JSON)
+
+
+def _called(pair: Pair | Exploratory) -> str:
+    """Return "A - B" by the names of the arms, with the task."""
+    a, b = (side.name if isinstance(side, Side) else side for side in (pair.a, pair.b))
+    return f"{of_task(pair.task)}{shown(a)} - {shown(b)}"
+
+
+def _check(check: Check) -> Iterator[Note]:
+    first, *rest = pairs.judged(check)
+    yield Note(first, *VERDICTS[check.decision.code])
+    yield from map(Note, rest)
 
 
 def markdown(found: Comparison) -> str:
@@ -121,14 +284,21 @@ def latex(found: Comparison) -> str:
 
 
 def _paper(found: Comparison) -> Table:
-    header, *rows = facts.overview(found, paper=True)
+    rows = []
+    for pair in found.pairs:
+        made, a, b = pair.difference, pair.a, pair.b
+        effect = "—" if pair.effect is None else signed(pair.effect.g, 2)
+        n = f"{made.n_a} pairs" if made is not None and made.paired else f"{a.n}, {b.n}"
+        failed = f"{failed_of(a.failed, a.ok)}, {failed_of(b.failed, b.ok)}"
+        rows.append([_called(pair), *_numbers(pair, found), effect, n, failed])
     bold = frozenset((i, 1) for i, pair in enumerate(found.pairs) if pair.verdict != "none")
+    header = ["A - B", f"{shown(found.metric)} difference", *_columns(found), "g", "n", "failed"]
     return Table(header, rows, bold=bold, notes=[*_footnotes(found)])
 
 
 def _footnotes(found: Comparison) -> Iterator[str]:
     methods = sorted({pair.interval.method for pair in found.pairs if pair.interval is not None})
-    what = sorted({over(pair) for pair in found.pairs})
+    what = sorted({pairs.over(pair) for pair in found.pairs})
     yield f"{design(found.design)}; intervals: {', '.join(methods) or 'none'} ({', '.join(what)})."
     if len(found.pairs) > 1:
         yield (
@@ -137,125 +307,9 @@ def _footnotes(found: Comparison) -> Iterator[str]:
         )
     if any(pair.failures for pair in found.pairs):
         yield "With failures P ranks a failed seed worst; means and intervals are of those that converged."
-    yield from (f"{said[0].upper()}{said[1:]}." for said in facts.stamps(found))
+    yield from (f"{said[0].upper()}{said[1:]}." for said in _stamps(found))
     for looks in sorted({unadjusted(pair.looks) for pair in found.pairs if pair.sequenced}):
         yield f"P and g are {looks}; the confidence sequence needs no adjustment."
     if any(pair.verdict != "none" for pair in found.pairs):
         yield "Bold: shown to differ."
     yield from (f"Warning: {said_of(remark)}." for remark in found.remarks)
-
-
-def sides_of(found: Comparison, task: str) -> dict[str, Side]:
-    """Return the arms of a task, in their order."""
-    sides = {side.name: side for pair in found.pairs if pair.task == task for side in (pair.a, pair.b)}
-    return {name: sides[name] for name in found.arms if name in sides}
-
-
-def standing(found: Comparison, task: str) -> Iterator[str]:
-    """Say which arm is best and how many are not distinguishable from it, or how the arms stand to the baseline."""
-    sides, pairs = sides_of(found, task), [pair for pair in found.pairs if pair.task == task]
-    of = facts.of_task(task)
-    if 2 * len(pairs) < len(sides) * (len(sides) - 1):
-        base = pairs[0].b.name
-        names: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
-        for pair in pairs:
-            up = (pair.verdict == "a") == (found.goal != "min")
-            names["not distinguishable" if pair.verdict == "none" else "better" if up else "worse"].append(pair.a.name)
-        parts = [f"{len(its)} {word} ({listed([shown(name) for name in its])})" for word, its in names.items() if its]
-        yield f"{of}of {plural(len(pairs), 'arm')} compared with {shown(base)}: {', '.join(parts)}"
-        return
-    best = next(iter(by_mean(sides.values(), found.goal)), None)
-    if best is None or best.mean is None:
-        return
-    mine = [pair for pair in pairs if best.name in (pair.a.name, pair.b.name)]
-    alike = sum(pair.verdict == "none" for pair in mine)
-    failed = any(side.failed for side in sides.values())
-    value = around(best.mean, best.half_width)
-    yield of + ranked(
-        f"{facts.letter_of(found, best.name)} ({shown(best.name)})", f"{shown(found.metric)} {value}", len(mine),
-        None if failed or found.goal is None else alike, goal=found.goal, failed=failed,
-    )  # fmt: skip
-
-
-def _sentences(found: Comparison) -> Iterator[Note]:
-    """Yield a sentence for each pair whose difference is significant, in the means or in how many failed."""
-    sure = 1 - found.level
-    chosen = [pair for pair in found.pairs if pair.verdict != "none" or (pair.failures and pair.failures.p <= sure)]
-    ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
-    for pair in ordered[:MOST_PAIRS]:
-        yield Note(facts.of_task(pair.task) + sentence(pair, found.goal, family=len(found.pairs)))
-    if len(ordered) > MOST_PAIRS:
-        yield Note(f"… and {plural(len(ordered) - MOST_PAIRS, 'more pair')}: {JSON}")
-
-
-def _alone(pair: Pair, found: Comparison) -> Iterator[Table | Note]:
-    header, *rows = facts.sides(pair)
-    yield Table(header, rows)
-    yield from (Note(value, "plain", name) for name, value in facts.facts(pair, found))
-    if best := facts.flattery(pair):
-        yield Note(best, "aside")
-    first, *command = planned(pair.planned, pair.b.name) or ("",)
-    if first:
-        yield Note(first)
-    yield from (Note(line, "command") for line in command)
-
-
-def _arms(found: Comparison, task: str) -> Iterator[Table]:
-    """Yield the table of arms, the best mean first."""
-    sides = list(sides_of(found, task).values())
-    if found.goal is not None:
-        sides = by_mean(sides, found.goal)
-    rows = []
-    for side in sides:
-        scale = places(min(side.sd, side.half_width)) if side.sd is not None and side.half_width is not None else None
-        interval = "none" if side.low is None or side.high is None else limits(side.low, side.high, scale)
-        n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
-        numbers = [number(value, scale) for value in (side.mean, side.sd)]
-        rows.append([facts.letter_of(found, side.name), side.name, n, *numbers, interval, failed])
-    ranks = "ranked by mean; " if found.goal is not None else ""
-    notes = [f"{ranks}that the first is first is in part chance, which its interval does not account for"]
-    header = ["", "arm", "n", "mean", "sd", f"{percent(found.level)} CI", "failed"]
-    yield Table(header, rows, names=2, notes=notes if found.goal is not None else [])
-
-
-def _matrix(found: Comparison, task: str) -> Iterator[Table]:
-    """Yield the table of which arm is better in each pair."""
-    names = list(sides_of(found, task))
-    if not 2 < len(names) <= MOST_MATRIX:
-        return
-    won: dict[tuple[str, str], str] = {}
-    for pair in found.pairs:
-        if pair.task == task:
-            up = (pair.verdict == "a") == (found.goal != "min")
-            winner = "·" if pair.verdict == "none" else facts.letter_of(found, pair.a.name if up else pair.b.name)
-            won[pair.a.name, pair.b.name] = won[pair.b.name, pair.a.name] = winner
-    rows = [[facts.letter_of(found, row), *(won.get((row, column), "") for column in names)] for row in names]
-    what = "the better" if found.goal is not None else "the larger"
-    yield Table(["", *(facts.letter_of(found, name) for name in names)], rows, notes=[
-        f"{what} of each pair at {percent(found.level)} after Holm over {plural(len(found.pairs), 'pair')}; "
-        "·: not distinguishable",
-    ])  # fmt: skip
-
-
-def _overview(found: Comparison) -> Table:
-    header, *rows = facts.overview(found)
-    order = sorted(range(len(rows)), key=lambda i: found.pairs[i].verdict == "none")[:MOST_PAIRS]
-    notes = [*facts.stamps(found)]
-    if len(rows) > len(order):
-        notes.append(f"… and {plural(len(rows) - len(order), 'more pair')}: {JSON}")
-    return Table(header, [rows[i] for i in sorted(order)], notes=[*notes, "--baseline NAME compares each with one"])
-
-
-def _exploratory(found: Comparison) -> Iterator[Table | Note]:
-    if found.exploratory:
-        header, *rows = facts.exploratory(found)
-        yield Table(header, rows)
-        if more := facts.unlisted(found):
-            yield Note(more)
-
-
-def _check(check: Check) -> Iterator[Note]:
-    first, *rest = facts.judged(check)
-    code = check.decision.code
-    yield Note(first, KINDS[code], facts.VERDICT[code])
-    yield from map(Note, rest)

@@ -19,18 +19,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from functools import cache
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from markupsafe import Markup
 from rich.cells import cell_len
 
-from sweep.errors import one_line
-from sweep.words import shown
+from sweep.errors import listed, one_line
+from sweep.words import plural, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 Kind = Literal["lead", "plain", "aside", "warning", "failure", "command"]
-Medium = Literal["text", "markdown", "latex", "html"]
+Medium = Literal["text", "markdown", "latex"]
 Row = Sequence[str] | str
 
 
@@ -52,6 +56,11 @@ class Table:
     caption: str = ""
     key: str = ""
     names: int = 1
+
+    @property
+    def is_matrix(self) -> bool:
+        """Return whether no cell has more than two characters, so that all columns fit a phone."""
+        return all(len(cell) <= 2 for row in self.rows if not isinstance(row, str) for cell in row)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,11 @@ def of(*items: Note | Table | Figure) -> Document:
     return Document(sections=(Section(items=items),))
 
 
+def rest(more: int, noun: str, where: str) -> list[Note]:
+    """Return a note that so many more have no place here, and where they are; none where nothing is left out."""
+    return [Note(f"… and {plural(more, f'more {noun}')}: {where}")] if more > 0 else []
+
+
 KEPT = 3  # characters of what names share that stay beside where they differ
 
 LATEX: Mapping[str, str] = {
@@ -98,7 +112,7 @@ def safe(text: str, medium: Medium) -> str:
     if medium == "markdown":
         line = re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", line)
         return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return str(Markup.escape(line)) if medium == "html" else line
+    return line
 
 
 def distinct(names: Sequence[str], width: int) -> list[str]:
@@ -108,7 +122,8 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
     """
     lines = [one_line(name) for name in names]
     if len(set(_shortened(lines, width))) < len(set(lines)):
-        head, tail = _shared(lines), _shared([line[::-1] for line in lines])
+        # Character by character is what is wanted here.
+        head, tail = (len(os.path.commonprefix(its)) for its in (lines, [line[::-1] for line in lines]))  # noqa: RUF071
         start, end = max(head - KEPT, 0), max(min(tail, min(map(len, lines)) - head) - KEPT, 0)
         lines = [("…" if start else "") + line[start : len(line) - end] + ("…" if end else "") for line in lines]
     for wide in range(max(width, 3), max(map(cell_len, lines), default=0)):
@@ -116,12 +131,6 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
         if len(set(made)) == len(set(lines)):
             return made
     return lines
-
-
-def _shared(lines: Sequence[str]) -> int:
-    """Return how many characters all of the lines begin with."""
-    each = enumerate(zip(*lines, strict=False))
-    return next((i for i, characters in each if len(set(characters)) > 1), min(map(len, lines)))
 
 
 def _shortened(lines: Sequence[str], width: int) -> list[str]:
@@ -345,84 +354,31 @@ def _latex_table(table: Table) -> str:
 # ---- HTML
 
 
-def html(document: Document, *, level: int = 2) -> Markup:
-    """Return the document as a fragment of a page: classes for its style sheet, no script, headings from h`level`."""
-    return _fragment(document, level, _classed)
-
-
-def _classed(kind: str, of: str = "") -> Markup:
-    """Return a class of the page's style sheet; a part that scrolls is reached by the keyboard."""
-    more = Markup(' data-of="{}"').format(of) if of else ""
-    if kind == "scroll":
-        more = Markup(' tabindex="0" role="region" aria-label="Table"')
-    return Markup(' class="{}"{}').format(kind, more)
-
-
 # A notebook has no style sheet of ours.
 _NOTEBOOK: Mapping[str, str] = {
     "lead": "font-size:1.15em", "aside": "opacity:.75", "names": "text-align:left", "heading": "text-align:left",
 }  # fmt: skip
 
 
+def html(document: Document, *, level: int = 2) -> Markup:
+    """Return the document as a fragment of a page: classes for its style sheet, no script, headings from h`level`."""
+    return Markup(templates().get_template("document.html").render(document=document, level=level, styles={}))
+
+
 def notebook(document: Document) -> str:
     """Return the document for a notebook's cell, without script or style sheet."""
-    return str(Markup("<div>{}</div>").format(_fragment(document, 4, _styled)))
+    made = templates().get_template("document.html").render(document=document, level=4, styles=_NOTEBOOK)
+    return f"<div>{made}</div>"
 
 
-def _styled(kind: str, of: str = "") -> Markup:
-    return Markup(' style="{}"').format(_NOTEBOOK[kind]) if kind in _NOTEBOOK else Markup("")
+@cache
+def templates() -> Environment:
+    """Return the templates of this folder; whatever goes into one is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def _fragment(document: Document, level: int, styled: Callable[..., Markup]) -> Markup:
-    parts = [_heading(document.title, level)]
-    for section in document.sections:
-        items = [_heading(section.title, level + bool(document.title)), *(_in_html(i, styled) for i in section.items)]
-        parts.append(Markup("<section>{}</section>\n").format(_joined(items)))
-    return _joined(parts)
-
-
-def _heading(title: str, level: int) -> Markup:
-    return Markup("<h{0}>{1}</h{0}>\n").format(level, one_line(title)) if title else Markup("")
-
-
-def _joined(parts: Sequence[Markup]) -> Markup:
-    return Markup("").join(parts)
-
-
-def _in_html(item: Note | Table | Figure, styled: Callable[..., Markup]) -> Markup:
-    if isinstance(item, Figure):
-        return Markup("<figure>{}{}</figure>\n").format(
-            item.svg, Markup("<figcaption>{}</figcaption>").format(one_line(item.caption)) if item.caption else ""
-        )
-    if isinstance(item, Note):
-        label = item.label or ("warning" if item.kind == "warning" else "")
-        strong = Markup("<strong>{}:</strong> ").format(one_line(label)) if label else ""
-        said = Markup("<code>{}</code>" if item.kind == "command" else "{}").format(one_line(item.text))
-        return Markup("<p{}>{}{}</p>\n").format(styled(item.kind), strong, said)
-    caption = Markup("<caption>{}</caption>").format(one_line(item.caption)) if item.caption else ""
-    head = _joined([_html_cell("th scope=col", cell, styled, j < item.names) for j, cell in enumerate(item.header)])
-    body = _joined([_html_row(item, i, row, styled) for i, row in enumerate(item.rows)])
-    notes = _joined([_in_html(Note(note, "aside"), styled) for note in item.notes])
-    made = Markup("<div{}><table{}>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>\n{}")
-    long = any(len(cell) > 2 for row in item.rows if not isinstance(row, str) for cell in row)
-    return made.format(styled("scroll"), styled("stack" if long else "matrix"), caption, head, body, notes)
-
-
-def _html_row(table: Table, i: int, row: Row, styled: Callable[..., Markup]) -> Markup:
-    if isinstance(row, str):
-        span = Markup('<tr><th scope=row colspan="{}"{}>{}</th></tr>')
-        return span.format(len(table.header), styled("heading"), one_line(row))
-    cells = []
-    for j, cell in enumerate(row):
-        said = Markup("<strong>{}</strong>").format(one_line(cell)) if (i, j) in table.bold else one_line(cell)
-        name = j < table.names
-        cells.append(_html_cell("th scope=row" if name else "td", said, styled, name, "" if name else table.header[j]))
-    return Markup("<tr>{}</tr>").format(_joined(cells))
-
-
-def _html_cell(tag: str, cell: str, styled: Callable[..., Markup], name: bool, of: str = "") -> Markup:
-    said = cell if isinstance(cell, Markup) else one_line(cell)
-    made = Markup("<{}{}>{}</{}>")
-    return made.format(
-        Markup(tag), styled("names" if name else "number", one_line(of)), said, Markup(tag.partition(" ")[0])
-    )
+    made = Environment(
+        loader=PackageLoader("sweep", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"line": one_line, "shown": shown, "listed": listed, "plural": plural}
+    return made

@@ -127,6 +127,21 @@ def breadth(texts: Iterable[str]) -> float:
     return max((0.62 * cell_len(line) for text in texts for line in text.splitlines()), default=0.0)
 
 
+def tick_breadth(axis: Any) -> float:
+    """Return how wide the widest number at an axis is, in lines of text."""
+    return breadth(axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs())))
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """Name what is drawn, above the axes."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2, **options)
+
+
+def fitted(name: str, size: Size) -> str:
+    """Return the name of a line in lines that fit a legend."""
+    return "\n".join(textwrap.wrap(name, int((lines(size) - 9) / 0.62)))
+
+
 class Frame:
     """A figure of a preset's width, with panels at places that are given in lines of its text.
 
@@ -151,6 +166,7 @@ class Frame:
         self.figure.text(0, 1, title, ha="left", va="top")
         made = self.figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
         self.panels: list[Axes] = list(made.ravel())
+        self.axes = self.panels[0]
         for axes in self.panels:
             axes.set_title("", y=1)  # a place that is given is not looked for
             axes.set_autoscale_on(scaled)
@@ -175,15 +191,14 @@ class Frame:
 
     def numbered(self, right: float = 0.8) -> Figure:
         """Return the figure with room for the numbers at the axes of its only panel, and at its right."""
-        for axis in (self.panels[0].xaxis, self.panels[0].yaxis):
+        for axis in (self.axes.xaxis, self.axes.yaxis):
             axis.set_major_formatter(Numbers())
         self.place(self.ticks() + 1.6, right)
         return self.figure
 
     def ticks(self) -> float:
         """Return the room that the numbers beside the first panel take."""
-        axis = self.panels[0].yaxis
-        return breadth(axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs()))) + 0.6
+        return tick_breadth(self.axes.yaxis) + 0.6
 
 
 class Numbers(Formatter):

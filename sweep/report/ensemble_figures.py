@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from sweep.ensemble import Assessment, Classification
@@ -13,12 +16,25 @@ from sweep.errors import StatisticsError
 from sweep.evaluation import Answers
 from sweep.goals import ARROWS, direction
 from sweep.number import number, percent, places
-from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Size, breadth, lines, style
-from sweep.report.worth_view import source
+from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Size, breadth, legend, lines, style
+from sweep.report.worth import source
 from sweep.words import plural, shown
 
 MOST_MEMBERS = 40  # of a matrix
 MOST_POINTS = 200  # of a risk-coverage curve
+
+
+def drawable(found: Assessment) -> list[tuple[str, Callable[..., Figure]]]:
+    """Return (title, function of a size) of the pictures of an ensemble; one that there is none of raises."""
+    curves = [one.metric for one in found.curves if np.isfinite(one.value).any()][:2]
+    return [
+        *((f"{metric} by number of members", partial(size_curve, found, metric)) for metric in curves),
+        ("Reliability: accuracy by confidence", partial(reliability, found)),
+        ("Risk by coverage", partial(risk_coverage, found)),
+        ("Disagreement of members", partial(disagreement, found)),
+        ("Total uncertainty", partial(uncertainty, found, "total")),
+        ("Epistemic uncertainty", partial(uncertainty, found, "epistemic")),
+    ]
 
 
 def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") -> Figure:
@@ -34,7 +50,7 @@ def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") ->
     sizes = np.arange(1, one.members + 1)
     with style(size):
         frame = _frame(size, f"expected score of k members, {percent(one.level)} band over seeds (jackknife)")
-        axes = frame.panels[0]
+        axes = frame.axes
         axes.fill_between(sizes, one.low, one.high, color=MEASURED, alpha=0.2, lw=0)
         axes.plot(sizes, one.value, "o-" if len(sizes) <= 20 else "-", ms=4, color=MEASURED)
         axes.axhline(one.value[-1], color=SOFT, lw=0.8, ls=":")
@@ -54,7 +70,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
     with style(size):
         title = f"reliability on {shown(found.split, 20)}; {made.parameter} {number(made.served, 3)}, {source(made)}"
         frame = _frame(size, title, above=2.9, square=True)
-        axes = frame.panels[0]
+        axes = frame.axes
         axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=":")
         for name, diagram, ece, color, mark in (
             ("raw", made.diagram_before, made.before["ece"], MEASURED, "s"),
@@ -66,7 +82,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
             )  # fmt: skip
         axes.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence of the top class")
         axes.set_ylabel(f"accuracy, {percent(found.level)} CI")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2)
+        legend(axes)
         return frame.numbered()
 
 
@@ -79,7 +95,7 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
     with style(size):
         area = number(found.risk.area, 4)
         frame = _frame(size, f"the surest first, on {shown(found.split, 20)}; area {area}")
-        axes = frame.panels[0]
+        axes = frame.axes
         axes.fill_between(share, 0, risk, color=MEASURED, alpha=0.15, lw=0)
         axes.plot(share, risk, color=MEASURED)
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="share of examples answered", ylabel="error rate among them")
@@ -92,7 +108,7 @@ def agreement(found: Answers, *, size: Size = "screen") -> Figure:
     level = percent(found.votes.interval.level)
     with style(size):
         frame = _frame(size, f"answers of the majority on {shown(found.split, 20)}, {level} CI over examples")
-        axes = frame.panels[0]
+        axes = frame.axes
         axes.fill_between(one.coverage, one.low, one.high, color=MEASURED, alpha=0.2, lw=0)
         axes.plot(one.coverage, one.accuracy, "o-" if len(one.share) <= 20 else "-", ms=5, color=MEASURED)
         ends = ((0, "left"), (-1, "right")) if len(one.share) > 1 else ((0, "center"),)
@@ -111,22 +127,22 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
     else:
         matrix, name = found.rms_difference, "root mean square difference"
     count = len(found.labels)
-    if count > MOST_MEMBERS:
-        raise StatisticsError(f"a matrix of {count} members cannot be read", hint=f"at most {MOST_MEMBERS}")
+    if not 1 < count <= MOST_MEMBERS:
+        raise StatisticsError(f"there is no matrix of {count} members", hint=f"2 to {MOST_MEMBERS}")
     pairs = matrix[np.tril_indices(count, -1)]
-    mean = number(float(pairs.mean()), digits=3) if pairs.size else "—"
-    digits = 1 if found.kind == "classification" else places(float(np.ptp(pairs)) if pairs.size else None)
-    low, wide = (float(pairs.min()), float(np.ptp(pairs))) if pairs.size else (0.0, 0.0)
+    low, wide, mean = float(pairs.min()), float(np.ptp(pairs)), number(float(pairs.mean()), digits=3)
+    digits = 1 if found.kind == "classification" else places(wide)
     with style(size):
         frame = _frame(size, f"{name} on {shown(found.split, 20)}; {mean} on average", square=True)
-        axes = frame.panels[0]
+        axes = frame.axes
         for i in range(1, count):
             for j in range(i):
                 strength = (float(matrix[i, j]) - low) / wide if wide else 0.5
-                axes.add_patch(_cell(j, i - 1, 0.08 + 0.4 * strength))
+                axes.add_patch(Rectangle((j - 0.5, i - 1.5), 1, 1, facecolor=MEASURED, edgecolor=PAPER, lw=1,
+                                         alpha=0.08 + 0.4 * strength))  # fmt: skip
                 if count < lines(size) / 3.4:
                     axes.text(j, i - 1, number(float(matrix[i, j]), digits), ha="center", va="center")
-        axes.set(xlim=(-0.5, count - 1.5 if count > 1 else 0.5), ylim=(count - 1.5 if count > 1 else 0.5, -0.5))
+        axes.set(xlim=(-0.5, count - 1.5), ylim=(count - 1.5, -0.5))
         labels = [shown(label, 12).removeprefix("seed") for label in found.labels]
         step = max(1, -(-count // 20))
         axes.set_xticks(range(0, count - 1, step), labels[:-1:step], rotation=90 if max(map(len, labels)) > 2 else 0)
@@ -136,12 +152,6 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
         axes.set(xlabel="member", ylabel="member")
         frame.place(breadth(labels) + 2.2)
         return frame.figure
-
-
-def _cell(x: int, y: int, strength: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=MEASURED, alpha=strength, edgecolor=PAPER, lw=1)
 
 
 def uncertainty(
@@ -156,7 +166,7 @@ def uncertainty(
     with style(size):
         meaning = {"total": "", "aleatoric": " (noise)", "epistemic": " (disagreement)"}[part]
         frame = _frame(size, f"{part} uncertainty{meaning} on {shown(found.split, 20)}", above=2.9)
-        axes = frame.panels[0]
+        axes = frame.axes
         looks: Any = {"right": {"histtype": "stepfilled", "alpha": 0.35}, "wrong": {"histtype": "step", "lw": 1.8}}
         for which, name, color in ((right, "right", MEASURED), (~right, "wrong", WRONG)):
             if which.any():
@@ -164,14 +174,12 @@ def uncertainty(
                 label = f"{name}: {plural(int(which.sum()), 'example')}, mean {number(float(values[which].mean()), 3)}"
                 axes.hist(values[which], edges.tolist(), weights=share, color=color, label=label, **looks[name])
         axes.set(xlim=(0, None), xlabel=f"{part} uncertainty (nats)", ylabel="% of the right, of the wrong")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2)
+        legend(axes)
         return frame.numbered()
 
 
 def _frame(size: Size, title: str, *, above: float = 0.3, square: bool = False) -> Frame:
-    frame = Frame(
-        size, min(28, lines(size) - 6) if square else min(18, lines(size) * 0.5), title, above=above, scaled=True
-    )
-    if square:
-        frame.panels[0].set_box_aspect(1)
+    height = min(28, lines(size) - 6) if square else min(18, lines(size) * 0.5)
+    frame = Frame(size, height, title, above=above, scaled=True)
+    frame.axes.set_box_aspect(1 if square else None)
     return frame

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from sweep.analysis.model import Scored
 from sweep.evaluation import Answers, Compared, Difference, Items
-from sweep.number import around, limits, number, percent, places, signed
-from sweep.report.document import Document, Note, Section, Table
+from sweep.number import around, number, percent, signed
+from sweep.number import limits as between
+from sweep.report.document import Document, Note, Section, Table, rest
+from sweep.report.intervals import ci, limits, scale
 from sweep.stats import Interval
+from sweep.stats.items import ItemMean
 from sweep.words import plural, shown
 
 MOST_LISTED = 10  # examples
@@ -18,12 +23,12 @@ MOST_STEPS = 8  # rows of the abstention table
 
 def items_view(found: Sequence[Items], against: Compared | None, command: str) -> Document:
     """Return the view of one set of items in every variant and task. against: of the first, A, and the second, B."""
-    first = found[0]
     if against is not None:
         found = [replace(each, variant=letter, task="") for each, letter in zip(found, "AB", strict=True)]
     lead = [Note(_lead(each), "lead") for each in found]
     notes = [Note(text, "warning") for each in found if (text := _missing(each))]
-    sections = [Section("", [*lead, *notes]), Section("mean over items", [means(found)])]
+    means = _means("", [(_name(each), each.mean) for each in found])
+    sections = [Section("", [*lead, *notes]), Section("mean over items", [means])]
     if any(each.passes for each in found):
         sections.append(Section("passes", [_passes(found)]))
     if any(each.flip is not None for each in found):
@@ -32,20 +37,24 @@ def items_view(found: Sequence[Items], against: Compared | None, command: str) -
         sections.append(Section("difference", _compared(against)))
     if command:
         sections.append(Section("", [Note(command, "command", "next")]))
-    return Document(f"{first.name}: {plural(len(first.ids), 'item')}", sections)
+    return Document(f"{found[0].name}: {plural(len(found[0].ids), 'item')}", sections)
 
 
 def _where(each: Items | Answers) -> str:
     return ", ".join(part for part in (each.task, each.variant) if part)
 
 
+def _name(each: Items) -> str:
+    return _where(each) or each.name
+
+
 def _lead(each: Items) -> str:
     widest = each.mean.widest
     over = "seeds and items" if each.mean.over_both else "items" if each.mean.over_items else "seeds"
-    about = f"{percent(widest.level)} CI over {over}; " if widest else "no interval; "
+    about = f"{percent(widest.level)} CI over {over}" if widest else "no interval"
     of = f"{_where(each)}: " if _where(each) else ""
-    value = around(each.mean.mean, _half(widest))
-    return f"{of}{each.name}/score {value} ({about}n = {len(each.seeds)}, {each.failed} failed)"
+    value = around(each.mean.mean, widest.half_width if widest else None)
+    return f"{of}{each.name}/score {value} ({about}; n = {len(each.seeds)}, {each.failed} failed)"
 
 
 def _missing(each: Items) -> str:
@@ -54,73 +63,48 @@ def _missing(each: Items) -> str:
     return f"{lacking} of {plural(each.planned, 'planned seed')}{of} saved no scores" if lacking else ""
 
 
-def means(found: Sequence[Items | Scored]) -> Table:
+def _means(title: str, found: Sequence[tuple[str, ItemMean]]) -> Table:
     """Return the mean over items with its intervals over seeds, over items and over both."""
+    differ = len({mean.items for _, mean in found}) > 1  # a terminal has no room for a column of equal numbers
     rows = []
-    for each in found:
-        mean = each.mean
-        scale = places(_half(mean.widest))
-        name = _where(each) if isinstance(each, Items) else each.label
-        rows.append(
-            [name or each.name, str(mean.seeds), str(mean.items), number(mean.mean, scale)]
-            + [_interval(interval, scale) for interval in (mean.over_seeds, mean.over_items, mean.over_both)]
-        )
-    clusters = {each.mean.clusters for each in found if each.mean.clusters != each.mean.items}
-    notes = ["over seeds: for these items; over items: for these seeds; over both: for new items and new seeds"]
-    if clusters:
-        notes.append(f"{plural(max(clusters), 'cluster')} of items count as one draw each")
-    else:
-        notes.append("no clusters are known: each item counts as a draw of its own")
-    return Table(("", "seeds", "items", "mean", "over seeds", "over items", "over both"), rows, notes=notes)
+    for name, mean in found:
+        decimals = scale(mean.widest)
+        ends = [limits(one, decimals, none="—") for one in (mean.over_seeds, mean.over_items, mean.over_both)]
+        rows.append([name, str(mean.seeds), *[str(mean.items)] * differ, number(mean.mean, decimals), *ends])
+    clusters = {mean.clusters for _, mean in found if mean.clusters != mean.items}
+    known = f"{plural(max(clusters), 'cluster')} of items count as one draw each" if clusters else (
+        "no clusters are known: each item counts as a draw of its own"
+    )  # fmt: skip
+    notes = ["over seeds: for these items; over items: for these seeds; over both: for new items and new seeds", known]
+    header = (title, "seeds", *["items"] * differ, "mean", "over seeds", "over items", "over both")
+    return Table(header, rows, notes=notes)
 
 
 def scored(found: Sequence[Scored]) -> Iterator[Table | Note]:
     """Yield a table for each set of items, for the report of a directory."""
     for name in dict.fromkeys(one.name for one in found):
         its = [one for one in found if one.name == name]
-        table = means(its[:MOST_LISTED])
-        if len({one.mean.items for one in its}) == 1:  # a terminal has no room for a column of equal numbers
-            title = f"{shown(name)}, {plural(its[0].mean.items, 'item')}"
-            rows = [(*row[:2], *row[3:]) for row in table.rows]
-            table = replace(table, header=(title, table.header[1], *table.header[3:]), rows=rows)
-        yield table
-        lacking = sum(one.lacking for one in its)
-        if lacking:
+        title = f"{shown(name)}, {plural(its[0].mean.items, 'item')}"
+        yield _means(title, [(one.label or name, one.mean) for one in its[:MOST_LISTED]])
+        if lacking := sum(one.lacking for one in its):
             yield Note(f"{plural(lacking, 'planned seed')} saved no scores of {shown(name)}", "warning")
-        if (more := len(its) - MOST_LISTED) > 0:
-            yield Note(f"… and {plural(more, 'more row')}: sweep items")
-
-
-def _interval(interval: Interval | None, scale: int | None) -> str:
-    return limits(interval.low, interval.high, scale) if interval else "—"
+        yield from rest(len(its) - MOST_LISTED, "row", "sweep items")
 
 
 def _passes(found: Sequence[Items]) -> Table:
-    rows = [
-        [
-            _where(each) or each.name, str(one.k),
-            number(one.at, places(_half(one.at_interval))), _interval(one.at_interval, places(_half(one.at_interval))),
-            number(one.all, places(_half(one.all_interval))),
-            _interval(one.all_interval, places(_half(one.all_interval))),
-        ]
-        for each in found
-        for one in each.passes
-    ]  # fmt: skip
+    rows = []
+    for each in found:
+        for one in each.passes:
+            shares = ((one.at, one.at_interval), (one.all, one.all_interval))
+            cells = [(number(value, scale(its)), limits(its, scale(its), none="—")) for value, its in shares]
+            rows.append([_name(each), str(one.k), *cells[0], *cells[1]])
     by = "tries within a seed" if any(each.tries > 1 for each in found) else "seeds"
     notes = [f"pass@k: at least one of k {by} is right; pass^k: all of them are; unbiased; intervals over items"]
     return Table(("", "k", "pass@k", "CI", "pass^k", "CI"), rows, notes=notes)
 
 
-def _half(interval: Interval | None) -> float | None:
-    return interval.half_width if interval else None
-
-
 def _flips(found: Sequence[Items]) -> Table:
-    rows = [
-        [_where(each) or each.name, percent(each.flip), _shares(each.flip_interval)]
-        for each in found
-        if each.flip is not None
-    ]
+    rows = [[_name(each), percent(each.flip), _shares(each.flip_interval)] for each in found if each.flip is not None]
     notes = ["flips: share of items for which one try in one seed and one in another differ"]
     return Table(("", "flips", "CI over items"), rows, notes=notes)
 
@@ -130,15 +114,13 @@ def _shares(interval: Interval | None) -> str:
 
 
 def _compared(found: Compared) -> list[Note]:
-    scale = places(_half(found.interval))
+    decimals = scale(found.interval)
     low, high = (found.interval.low, found.interval.high) if found.interval else (0.0, 0.0)
     how = "paired by seed and item" if found.paired else "paired by item, other seeds"
-    over = f"{percent(found.interval.level)} CI {limits(low, high, scale, sign=True)}, {how}" if found.interval else how
     word = "higher" if low > 0 else "lower" if high < 0 else "not distinguishable"
-    said = f"A is {word}: A - B is {signed(found.difference, scale)}"
-    notes = [Note(f"{said} ({over}; {plural(found.items, 'shared item')})", "lead")]
-    if found.only_a or found.only_b:
-        notes.append(Note(f"{found.only_a} items of A and {found.only_b} of B are in one of the two only", "warning"))
+    over = f"{ci(found.interval, decimals, sign=True)}, {how}; {plural(found.items, 'shared item')}"
+    notes = [Note(f"A is {word}: A - B is {signed(found.difference, decimals)} ({over})", "lead")]
+    notes += _unshared(found, "items")
     if found.needed is not None and word == "not distinguishable":
         seeds, items = (f"{n:,}" if n is not None else None for n in (found.needed.seeds, found.needed.items))
         ways = [f"{seeds} seeds with these items"] * bool(seeds) + [f"{items} items with these seeds"] * bool(items)
@@ -147,7 +129,13 @@ def _compared(found: Compared) -> list[Note]:
     return notes
 
 
-def answers_view(found: Answers, other: Answers | None, difference: Difference | None) -> Document:
+def _unshared(found: Compared | Difference, what: str) -> list[Note]:
+    if not (found.only_a or found.only_b):
+        return []
+    return [Note(f"{found.only_a} {what} of A and {found.only_b} of B are in one of the two only", "warning")]
+
+
+def answers_view(found: Answers, difference: Difference | None = None) -> Document:
     """Return the view of which answers depend on the seed. difference: churn between the two configurations."""
     votes = found.votes
     share = f"{percent(votes.interval.level)} CI {_shares(votes.interval)} over examples, these members"
@@ -156,53 +144,35 @@ def answers_view(found: Answers, other: Answers | None, difference: Difference |
         f"n = {votes.members}, {len(found.missing)} missing)", "lead",
     )  # fmt: skip
     sections = [Section("", [lead]), Section("abstention", [_abstention(found)])]
-    if difference is not None and other is not None:
+    if difference is not None:
         sections.append(Section("churn", _churn(difference)))
     sections.append(Section("most arbitrary examples", [_arbitrary(found)]))
-    title = ", ".join(part for part in (found.task, found.variant) if part)
-    return Document(f"{title + ': ' if title else ''}answers on {found.split} that depend on the seed", sections)
+    title = f"{_where(found)}: " if _where(found) else ""
+    return Document(f"{title}answers on {found.split} that depend on the seed", sections)
 
 
 def _abstention(found: Answers) -> Table:
     one = found.abstention
-    count = len(one.share)
-    chosen = (
-        range(count)
-        if count <= MOST_STEPS
-        else sorted({round(i * (count - 1) / (MOST_STEPS - 1)) for i in range(MOST_STEPS)})
-    )
+    chosen = np.unique(np.linspace(0, len(one.share) - 1, MOST_STEPS).round().astype(int))
     rows = [
-        [
-            percent(float(one.share[i])), percent(float(one.coverage[i])),
-            number(float(one.accuracy[i]), 4), limits(float(one.low[i]), float(one.high[i]), 4),
-        ]
-        for i in chosen
-    ]  # fmt: skip
-    return Table(
-        ("votes of at least", "answered", "accuracy of these", "CI over examples"), rows,
-        notes=["answers by majority, and none where fewer members agree"],
-    )  # fmt: skip
+        [percent(share), percent(coverage), number(accuracy, 4), between(low, high, 4)]
+        for share, coverage, accuracy, low, high in zip(
+            *(its[chosen].tolist() for its in (one.share, one.coverage, one.accuracy, one.low, one.high)), strict=True
+        )
+    ]
+    header = ("votes of at least", "answered", "accuracy of these", "CI over examples")
+    return Table(header, rows, notes=["answers by majority, and none where fewer members agree"])
 
 
 def _churn(found: Difference) -> list[Note]:
-    churn = found.churn
-    scale = places(_half(churn.interval))
+    churn, decimals = found.churn, scale(found.churn.interval)
     more = churn.interval is not None and churn.interval.low > 0
-    over = (
-        f"{percent(churn.interval.level)} CI {limits(churn.interval.low, churn.interval.high, scale, sign=True)}"
-        if churn.interval
-        else "no interval"
-    )
-    said = "more than seeds alone cause" if more else "no more than seeds alone cause"
+    said = f"{'more' if more else 'no more'} than seeds alone cause"
     within = f"two of A on {percent(churn.within_a)}, two of B on {percent(churn.within_b)}"
-    excess = f"excess {signed(churn.excess, scale)}, {over} over examples"
+    excess = f"excess {signed(churn.excess, decimals)}, {ci(churn.interval, decimals, sign=True)} over examples"
     of = f"{percent(churn.between)} of {plural(found.examples, 'example')}"
-    notes = [Note(f"a member of A and one of B differ on {of}, {within}: {said} ({excess})")]
-    if found.only_a or found.only_b:
-        notes.append(
-            Note(f"{found.only_a} examples of A and {found.only_b} of B are in one of the two only", "warning")
-        )
-    return notes
+    note = Note(f"a member of A and one of B differ on {of}, {within}: {said} ({excess})")
+    return [note, *_unshared(found, "examples")]
 
 
 def _arbitrary(found: Answers) -> Table | Note:

@@ -17,9 +17,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from sweep.analysis import frames
 from sweep.analysis.comparison import Comparison, Pair
+from sweep.analysis.model import Across, Curve, Progress
 from sweep.errors import StatisticsError, listed
 from sweep.goals import ARROWS, direction
 from sweep.number import around, limits, number, percent, places, signed
+from sweep.report import sentence
 from sweep.report.document import distinct
 from sweep.report.drawing import (
     COLORS,
@@ -33,8 +35,11 @@ from sweep.report.drawing import (
     Numbers,
     Size,
     breadth,
+    fitted,
+    legend,
     lines,
     style,
+    tick_breadth,
     wrapped,
 )
 from sweep.report.drawing import inline as inline
@@ -42,9 +47,9 @@ from sweep.report.drawing import save as save
 from sweep.report.sentence import count_of, scope
 from sweep.stats.sample import unit
 from sweep.variants import labels_of
-from sweep.words import shown
+from sweep.words import plural, shown
 
-__all__ = ["COLORS", "Size", "curves", "forest", "inline", "members", "save", "style"]
+__all__ = ["COLORS", "Size", "curves", "forest", "inline", "members", "profiles", "progress", "save", "style"]
 
 Floats = npt.NDArray[np.float64]
 Cell = tuple[str, str]
@@ -96,8 +101,8 @@ def members(
         rows.sort(key=lambda row: (row.task, not row.n, -row.mean if goal == "max" else row.mean))
     most = MOST_ROWS if lines(size) >= 42 else MOST_ROWS_NARROW
     rows, left_out = rows[:most], len(rows) - most
-    grouped = table.groupby(["task", "variant"], sort=False, observed=True).indices
-    values = [frames.seed_values(table.iloc[grouped[row.task, row.variant]], metric) for row in rows]
+    cells = dict(frames.cells(table))
+    values = [frames.seed_values(cells[row.task, row.variant], metric) for row in rows]
     if any(its.size and unit(its) != 1 for _, its in values):
         raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
     over = scope(metric, vary, ratio, folds, converged=any(row.failed for row in rows))
@@ -111,7 +116,7 @@ def members(
         title = f"mean and {percent(level)} CI (Student t) {over}{f'; {usual}, unless named' if many else ''}{more}"
         frame = Frame(size, len(rows) * (6.2 if narrow else 1.9 if many else 2.9) + 0.4, title,
                       below=2.2 + 1.25 * len(under.splitlines()))  # fmt: skip
-        (axes,) = frame.panels
+        axes = frame.axes
         axes.grid(axis="x")
         label_of = distinct([name[row.task, row.variant] for row in rows], int(lines(size) * (0.75 if narrow else 0.6)))
         said = [(", " if many else "\n").join(part for part in (label, _counted(row)) if part not in ("", usual))
@@ -127,7 +132,7 @@ def members(
 
 def _named_rows(frame: Frame, names: Sequence[str], value_of: Sequence[str], narrow: bool) -> None:
     """Write the name of each row and its value: beside the row, or in a narrow picture above it."""
-    (axes,) = frame.panels
+    axes = frame.axes
     if narrow:
         frame.place(1.6, 1.6)
     else:
@@ -184,7 +189,7 @@ def forest(found: Comparison, *, task: str | None = None, size: Size = "screen")
         narrow = lines(size) < 42
         title = f"difference from {shown(reference, 40)}{where}; {held}; filled: shown to differ"
         frame = Frame(size, len(rows) * (3.8 if narrow else 1.9) + 0.4, title)
-        (axes,) = frame.panels
+        axes = frame.axes
         axes.grid(axis="x")
         axes.axvline(0, color=SOFT, lw=1)
         value_of = []
@@ -305,10 +310,9 @@ class Curves:
             over = 1.25 * max(1 + title.count("\n") for title in titles)
         with style(size):
             key = _key(label_of, bands.values(), self.apart)
-            rows = 0
             for entry in key:
-                entry.set_label("\n".join(textwrap.wrap(entry.get_label(), int((lines(size) - 9) / 0.62))))
-                rows += 1 + entry.get_label().count("\n")
+                entry.set_label(fitted(entry.get_label(), size))
+            rows = sum(1 + entry.get_label().count("\n") for entry in key)
             if self.apart:
                 frame = Frame(size, 8.5, title, above=over, between=over + 0.7, below=4.8, down=down, across=across)
             else:
@@ -324,13 +328,12 @@ class Curves:
             if key and self.apart:
                 frame.figure.legend(handles=key, loc="lower left", bbox_to_anchor=(0, 0), borderpad=0, ncols=2)
             elif key:
-                frame.panels[0].legend(handles=key, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0,
-                                       borderpad=0.2)  # fmt: skip
+                legend(frame.axes, handles=key)
         return frame.figure
 
     def _scale(self, frame: Frame, bands: Mapping[str, _Bands], across: int, narrow: bool) -> tuple[float, float]:
         """Put numbers and names at the axes. Means and deciles decide: one run that explodes hides no other."""
-        axes = frame.panels[0]
+        axes = frame.axes
         within = _scaled(axes.yaxis, np.concatenate([one.extent for one in bands.values()]), self.goal)
         first, last = (int(end(one.grid[at] for one in bands.values())) for end, at in ((min, 0), (max, -1)))
         axes.set_xlim(first - 0.03 * (last - first or 1), last + 0.03 * (last - first or 1))
@@ -367,19 +370,14 @@ class _Bands:
         )
         self.counted = _behind(table)
         self.grid = grid = np.unique(cell.loc[np.isfinite(cell[metric].to_numpy(np.float64)), frames.STEP])
-        by_run = _by_run(counted, metric)
-        self.deciles = len(by_run) > most
-        self.runs: list[tuple[npt.NDArray[np.int64], Floats]] = []
-        for steps, values in () if self.deciles else by_run:
-            own = np.isin(steps, grid)
-            keep = np.flatnonzero(own)[::-1][::every][::-1]
-            self.runs.append((steps[keep], values[keep]))
-        finite = (
-            (steps[there], values[there])
-            for steps, values in _by_run(failed, metric)
-            for there in [np.isfinite(values)]
+        self.deciles = np.unique(_run(counted)).size > most
+        logged = counted[counted[frames.STEP].isin(grid)]
+        self.runs = (
+            []
+            if self.deciles
+            else [(steps[::-every][::-1], its[::-every][::-1]) for steps, its in _by_run(logged, metric)]
         )
-        self.ends = [(int(steps[-1]), float(values[-1])) for steps, values in finite if steps.size]
+        self.ends = [(steps[-1], its[-1]) for steps, its in _by_run(failed[np.isfinite(failed[metric])], metric)]
         self.early = [(x[-1], y[-1]) for x, y in self.runs if x.size and x[-1] < grid[-1] and np.isfinite(y[-1])]
 
     @property
@@ -509,12 +507,9 @@ def _run(table: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def _by_run(cell: pd.DataFrame, metric: str) -> list[tuple[npt.NDArray[np.int64], Floats]]:
-    """Return the steps and the values of each run, in the order of the rows."""
-    if not len(cell):
-        return []
-    starts = np.flatnonzero(np.diff(_run(cell))) + 1
-    steps, values = cell[frames.STEP].to_numpy(np.int64), cell[metric].to_numpy(np.float64)
-    return [*zip(np.split(steps, starts), np.split(values, starts), strict=True)]
+    """Return the steps and the values of each run."""
+    runs = cell.groupby(["seed", "repeat"])
+    return [(its[frames.STEP].to_numpy(np.int64), its[metric].to_numpy(np.float64)) for _, its in runs]
 
 
 def _behind(band: pd.DataFrame) -> str:
@@ -526,3 +521,83 @@ def _behind(band: pd.DataFrame) -> str:
     if len(changes) > 3:
         return f"n = {n.min()} to {n.max()}, {n[-1]} at the last step"
     return ", ".join([f"n = {n[0]}", *changes])
+
+
+# ---- several tasks
+
+LOOKS = [(color, line) for line in ("-", "--") for color in VARIANTS]
+
+
+def profiles(found: Sequence[Across], *, size: Size = "screen") -> Figure:
+    """Draw the share of runs whose normalised score is above each threshold, one line per variant with its band.
+
+    Raises
+    ------
+    StatisticsError
+        There is no profile to draw.
+    """
+    drawn = sorted((one for one in found if one.profile and one.iqm is not None), key=lambda one: -(one.iqm or 0.0))
+    if not drawn:
+        raise StatisticsError("there is no performance profile", hint=sentence.why(found[0]) if found else "")
+    first = drawn[0]
+    with style(size):
+        over, band = sentence.over_tasks(first), _banded(first.profile, first.level)
+        title = f"share of runs above each score, over {over}; {band}"
+        frame = _lines(size, title, [one.label for one in drawn], [one.profile for one in drawn if one.profile])
+        axes = frame.axes
+        axes.set(ylim=(0, 1.02), xlabel=f"normalised {shown(first.metric, 40)}")
+        axes.set_ylabel("share of runs above")
+        return _placed(frame)
+
+
+def progress(found: Sequence[Progress], *, size: Size = "screen") -> Figure:
+    """Draw the interquartile mean of normalised scores over the steps of training, one line per variant with its band.
+
+    Raises
+    ------
+    StatisticsError
+        There is no curve to draw.
+    """
+    drawn = sorted((one for one in found if one.curve), key=lambda one: -one.curve.value[-1] if one.curve else 0.0)
+    if not drawn:
+        raise StatisticsError("there is no curve over tasks", hint=sentence.why(found[0]) if found else "")
+    first = drawn[0]
+    with style(size):
+        many = f"these {plural(first.tasks, 'task')}, {plural(first.seeds, 'seed')}"
+        title = f"interquartile mean over {many}; {_banded(first.curve, first.level)}"
+        frame = _lines(size, title, [one.label for one in drawn], [one.curve for one in drawn if one.curve])
+        axes = frame.axes
+        axes.set(xlabel="step", ylabel=f"normalised {shown(first.metric, 40)}")
+        axes.xaxis.set_major_locator(MaxNLocator(4 if lines(size) < 42 else 8, integer=True, steps=[1, 2, 5, 10]))
+        return _placed(frame)
+
+
+def _banded(curve: Curve | None, level: float) -> str:
+    if curve is None or curve.low[0] != curve.low[0]:
+        return "too few tasks or seeds for a band"
+    return f"pointwise {percent(level)} band"
+
+
+def _lines(size: Size, title: str, labels: Sequence[str], curves: Sequence[Curve]) -> Frame:
+    """Return a figure with the curves drawn and named above it, the highest first."""
+    if (more := len(curves) - len(LOOKS)) > 0:
+        title += f"; {plural(more, 'more variant')} not drawn"
+    names = distinct(list(labels)[: len(LOOKS)], int(lines(size) * 0.9)) if any(labels) else []
+    names = [fitted(name, size) for name in names]
+    columns = 1 if lines(size) < 42 else 2
+    rows = -(-sum(1 + name.count("\n") for name in names) // columns)
+    frame = Frame(size, min(20, lines(size) * 0.5), title, above=1.4 * rows + 0.3 if names else 0.0, scaled=True)
+    axes = frame.axes
+    axes.margins(x=0.02)
+    for place, (curve, (color, line)) in enumerate(zip(curves, LOOKS, strict=False)):
+        axes.fill_between(curve.at, curve.low, curve.high, color=color, alpha=0.18, lw=0)
+        axes.plot(curve.at, curve.value, line, color=color, lw=2, label=names[place] if names else "",
+                  marker="o" if len(curve.at) == 1 else "")  # fmt: skip
+    if names:
+        legend(axes, ncols=columns, handlelength=2.4)
+    return frame
+
+
+def _placed(frame: Frame) -> Figure:
+    """Return the figure with room at the right for half of the last number below it."""
+    return frame.numbered(max(0.8, tick_breadth(frame.axes.xaxis) / 2))

@@ -1,7 +1,7 @@
-"""The report as one HTML file: drawings from data, no network, nothing in it that a run directory could make act.
+"""The report as HTML: one file with drawings from data, or what a notebook's cell shows of it.
 
-A template with autoescaping, a style sheet and a script of our own; the content security policy allows exactly
-these two by their digests and nothing else.
+The page has no network and nothing in it that a run directory could make act: a template with autoescaping, a style
+sheet and a script of our own; the content security policy allows exactly these two by their digests and nothing else.
 """
 
 from __future__ import annotations
@@ -11,43 +11,47 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sweep.analysis import frames, histories
 from sweep.analysis.commands import repeatable
 from sweep.analysis.comparison import Comparison
-from sweep.analysis.parts import Parts
+from sweep.analysis.model import Together
+from sweep.analysis.remarks import Parts
 from sweep.config import to_yaml
+from sweep.ensemble import Classification
 from sweep.errors import StatisticsError, listed, printable
+from sweep.evaluation import answers
 from sweep.goals import is_score
-from sweep.report import document, failures, figures, overview, spreads, task_figures
-from sweep.report.comparison import view
-from sweep.report.document import Document, Note, Table
-from sweep.report.ensembles import Pooled, pooled
-from sweep.report.evaluation import scored
+from sweep.report import document, ensemble_figures, figures, overview
+from sweep.report.checklist import methods
+from sweep.report.comparison import view as compared
+from sweep.report.document import Document, Note, Section, Table
+from sweep.report.evaluation import answers_view, scored
 from sweep.report.figures import Size
 from sweep.report.remarks import said_of
-from sweep.report.sentence import leading, rates, standing
+from sweep.report.sentence import leading, standing
 from sweep.report.worded import Report, build
+from sweep.report.worth import view, worth
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
-from sweep.store.manifest import ADOPTED
-from sweep.words import path_argument, plural, shown
+from sweep.words import path_argument, shown
 
 MOST_CARDS = 8  # metrics beside the primary one with a picture; every one is in the table
 MOST_CURVES = 5  # metrics whose learning curves are drawn
 MOST_TASKS = 6  # whose pictures are drawn
 MOST_ROWS = 400  # of the table of metrics
 MOST_CAUSES = 40  # kinds of failure
+ASSESSED = ("scores", "evidence", "calibration")  # sections of an ensemble that the page shows
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,16 @@ class Card:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """The ensemble that is assessed in full: its verdict, tables and pictures."""
+
+    of: Together
+    lead: str
+    tables: Markup
+    cards: tuple[Card, ...]
+
+
 def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | None = None) -> str:
     """Return the whole report of a run directory as HTML text.
 
@@ -69,17 +83,36 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     members, parts = sorted(store.scan(), key=frames.order_of), Parts()
     logged = parts.made("the histories", lambda: histories.read(store, members), histories.Histories())
     report = build(store, level=level, members=members, curves=logged)
-    style, script = _asset("report.css"), _asset("report.js")
-    table = frames.frame_of(members)
+    table, said = frames.frame_of(members), standing(report)
     draw = partial(figures.members, table, level=report.level, called=report.called, vary=report.vary,
                    goals=store.manifest.config.get("goals"), ratio=report.ratio, folds=report.folds)  # fmt: skip
-    varied = {row.metric for row in report.rows if row.n and row.sd != 0}
-    rest = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
-    causes, said = _grouped(report), standing(report)
-    first = leader.variant if (leader := leading(report.primary_rows)) else ""
-    ensembles: list[Pooled] = parts.made("the ensembles", lambda: list(pooled(store, report, first)), [])
-    answers: dict[str, Any] = {
+    style, script = _asset("report.css"), _asset("report.js")
+    pairs = comparison if isinstance(comparison, Comparison) else None
+    made: dict[str, tuple[str, Callable[[], Any], Any]] = {
+        "leading": ("the picture of each seed", lambda: _both(
+            partial(draw, report.primary), "p", f"each seed's {shown(report.primary)}"
+        ) if any(row.n for row in report.primary_rows) else "", ""),
+        "forests": ("the picture of the differences", lambda: list(_forests(pairs)) if pairs else [], []),
+        "compared": ("the comparison", lambda: _compared(pairs), ("", "")),
+        "across": ("the scores over tasks", lambda: _html([
+            *overview.across(report.across), *overview.improvements(report), *overview.progress(report.progress),
+        ]), ""),
+        "items": ("the scores of items", lambda: _html(scored(report.items)), ""),
+        "over_tasks": ("the pictures over tasks", lambda: list(_over_tasks(report)), []),
+        "spreads": ("the spread of the seeds", lambda: _html(overview.spread(report.spreads)), ""),
+        "cards": ("the pictures of metrics", lambda: list(_cards(report, draw)), []),
+        "table": ("the table of metrics", lambda: _html(overview.metrics(report, MOST_ROWS)), ""),
+        "failures": ("the list of failures", lambda: _html(overview.causes(report, MOST_CAUSES, clean=True)), ""),
+        "ensemble": ("the ensemble", lambda: _ensemble(store, report), None),
+        "ensembles": ("the table of ensembles", lambda: _html(overview.together(report.together)), ""),
+        "curves": ("the learning curves", lambda: list(_curves(report, store, logged, table)), []),
+    }  # fmt: skip
+    drawn = {key: parts.made(*one) for key, one in made.items()}
+    report = replace(report, asides=(*parts.remarks, *report.asides))
+    answers = {
+        **drawn,
         "report": report,
+        "details": parts.made("the details", lambda: _html(overview.details(report, 20)), ""),
         "style": Markup(style),
         "script": Markup(script),
         "policy": "; ".join([
@@ -88,63 +121,31 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
         ]),
         "headlines": said[:MOST_TASKS],
         "untold": len(said[MOST_TASKS:]),
-        "leading": parts.made("the picture of each seed", lambda: _both(
-            partial(draw, report.primary), "p", f"each seed's {shown(report.primary)}"
-        ) if any(row.n for row in report.primary_rows) else "", ""),
-        "forests": parts.made("the picture of the differences", lambda: list(_forests(comparison)), []),
-        "rates": list(rates(report.primary_rows)),
-        "across": parts.made("the scores over tasks", lambda: _set([
-            *overview.across(report.across), *overview.improvements(report),
-            *overview.progress(report.progress),
-        ]), ""),
-        "items": parts.made("the scores of items", lambda: _set(scored(report.items)), ""),
-        "over_tasks": parts.made("the pictures over tasks", lambda: list(_over_tasks(report)), []),
-        "spreads": parts.made("the spread of the seeds", lambda: _set(overview.spread(report.spreads)), ""),
-        "medians": [spreads.median(one) for one in report.medians if one.failed],
-        "cards": parts.made("the pictures of metrics", lambda: [
-            Card(shown(m), _picture(partial(draw, m, size="card"), f"m{i}", shown(m)))
-            for i, m in enumerate(rest[:MOST_CARDS])
-        ], []),
-        "table": parts.made("the table of metrics", lambda: _set(overview.metrics(report, MOST_ROWS)), ""),
-        "causes": causes[:MOST_CAUSES],
-        "uncaused": max(0, len(causes) - MOST_CAUSES),
-        "ensembles": ensembles,
-        "others": parts.made("the other ensembles", lambda: _set(
-            overview.together([one.of for one in ensembles if not one.lead])
-        ), ""),
+        "uncurved": [shown(name) for name in histories.preferred([*logged.logged], report.primary)[MOST_CURVES:]],
         "comparison": comparison,
-        "compared": _compared(comparison),
+        "remarks": [said_of(remark) for remark in pairs.remarks] if pairs else [],
         "stamp": [(key, _plain(value)) for key, value in report.stamp.items()],
-        "seeds": format_seeds(report.seeds),
         "seed_log": [{**entry, "added": format_seeds(entry["added"])} for entry in report.seed_log],
         "config": printable(to_yaml(store.manifest.config)).rstrip(),
         "source": store.manifest.source,
         "commands": _commands(store, report, members),
-        "citation": _citation(report),
-        "bibtex": _bibtex(report),
+        "citation": shown(f"{'; '.join(report.headlines[:4])}. {methods(report)}", 4000),
         "version": report.versions.get("seed-sweep", ""),
     }  # fmt: skip
-    none: tuple[list[Card], list[str]] = ([], [])
-    answers["curves"], answers["uncurved"] = parts.made(
-        "the learning curves", lambda: _curve_cards(report, store, logged, table), none
-    )
-    answers["report"] = replace(report, asides=(*parts.remarks, *report.asides))
-    text: str = _template().render(answers)
-    return text
+    return document.templates().get_template("report.html").render(answers)
 
 
-def _compared(comparison: Comparison | str | None) -> tuple[Markup, Markup]:
-    """Return what a comparison says first, and all the rest but the next command."""
-    if comparison is None or isinstance(comparison, str):
-        return Markup(""), Markup("")
-    first, *rest = view(comparison).sections
-    lead, more = (document.html(Document(sections=its), level=3) for its in ([first], rest[:-1]))
-    return lead, more
-
-
-def _set(items: Iterable[Table | Note]) -> Markup:
-    found = list(items)
-    return document.html(document.of(*found)) if found else Markup("")
+def fragment(report: Report, members: Sequence[Member]) -> str:
+    """Return what is read first of a report, with a picture of the primary metric, for a notebook's cell."""
+    said = overview.brief(report)
+    lead, *rest = said.sections
+    if any(row.n for row in report.primary_rows):
+        with suppress(StatisticsError):
+            table = frames.frame_of(members)
+            made = figures.members(table, report.primary, level=report.level, called=report.called)
+            picture = figures.inline(made, "sweep", f"each seed's {shown(report.primary)}")
+            lead = Section("", [*lead.items, document.Figure("", picture)])
+    return document.notebook(Document(said.title, [lead, *rest]))
 
 
 def digest(text: str) -> str:
@@ -156,32 +157,24 @@ def _asset(name: str) -> str:
     return files("sweep.report").joinpath(name).read_text(encoding="utf-8")
 
 
-@cache
-def _template() -> Any:
-    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"shown": shown, "listed": listed, "plural": plural, "said_of": said_of}
-    return made.from_string(_asset("report.html"))
+def _html(items: Iterable[Table | Note]) -> Markup:
+    found = list(items)
+    return document.html(document.of(*found)) if found else Markup("")
 
 
-def _grouped(report: Report) -> list[dict[str, str]]:
-    """Return the runs without a result by what went wrong and where."""
-    made = []
-    for group in failures.groups_of(report.causes):
-        first, several = group[0], len(group) > 1
-        log = f"; log of the first: {shown(first.log, 300)}" if first.log else ""
-        made.append({
-            "title": failures.title(group, report),
-            "message": shown(failures.message(group), 600),
-            "runs": f"{listed([shown(one.key) for one in group], 12)}; "
-            f"{plural(first.attempts, 'attempt')}{' of the first' if several else ''}{log}",
-        })  # fmt: skip
-    return made
+def _compared(found: Comparison | None) -> tuple[Markup, Markup]:
+    """Return what a comparison says first, and all the rest but its warnings and the next command."""
+    if found is None:
+        return Markup(""), Markup("")
+    first, *rest = compared(found).sections
+    lead, more = (document.html(Document(sections=its), level=3) for its in ([first], rest[:-2]))
+    return lead, more
 
 
-def _picture(draw: Callable[[], Figure], name: str, label: str) -> Markup:
+def _picture(draw: Callable[..., Figure], name: str, label: str, size: Size = "card") -> Markup:
     """Return a picture, or why there is none."""
     try:
-        return figures.inline(draw(), name, label)
+        return figures.inline(draw(size=size), name, label)
     except StatisticsError as error:
         return Markup("<p>{}</p>").format(error.what)
 
@@ -189,55 +182,81 @@ def _picture(draw: Callable[[], Figure], name: str, label: str) -> Markup:
 def _both(draw: Callable[..., Figure], name: str, label: str) -> Markup:
     """Return a picture in the width of the page, and once more in that of a phone: the style sheet shows one."""
     sizes: tuple[Size, ...] = ("wide", "card")
-    made = {size: _picture(partial(draw, size=size), name + size[0], label) for size in sizes}
+    made = {size: _picture(draw, name + size[0], label, size) for size in sizes}
     return Markup("").join(Markup('<div class="on-{}">{}</div>').format(size, made[size]) for size in sizes)
+
+
+def _cards(report: Report, draw: Callable[..., Figure]) -> Iterator[Card]:
+    varied = {row.metric for row in report.rows if row.n and row.sd != 0}
+    others = [m for m in report.metrics if m != report.primary and is_score(m) and m in varied]
+    for i, metric in enumerate(others[:MOST_CARDS]):
+        yield Card(shown(metric), _picture(partial(draw, metric), f"m{i}", shown(metric)))
 
 
 def _over_tasks(report: Report) -> Iterator[Card]:
     if any(one.profile for one in report.across):
         title = "Performance profiles"
-        yield Card(title, _both(partial(task_figures.profiles, report.across), "tp", title), wide=True)
+        yield Card(title, _both(partial(figures.profiles, report.across), "tp", title), wide=True)
     if any(one.curve for one in report.progress):
         title = "Interquartile mean over the steps of training"
-        yield Card(title, _both(partial(task_figures.progress, report.progress), "ts", title), wide=True)
+        yield Card(title, _both(partial(figures.progress, report.progress), "ts", title), wide=True)
 
 
-def _forests(comparison: Comparison | str | None) -> Iterator[Markup]:
-    if comparison is None or isinstance(comparison, str):
-        return
-    tasks = {pair.task for pair in comparison.pairs if pair.difference is not None and pair.interval is not None}
+def _forests(found: Comparison) -> Iterator[Markup]:
+    tasks = {pair.task for pair in found.pairs if pair.difference is not None and pair.interval is not None}
     for i, task in enumerate(sorted(tasks)[:MOST_TASKS]):
-        yield _both(partial(figures.forest, comparison, task=task), f"d{i}", "differences")
+        yield _both(partial(figures.forest, found, task=task), f"d{i}", "differences")
 
 
-def _curve_cards(
-    report: Report, store: Store, found: histories.Histories, table: pd.DataFrame
-) -> tuple[list[Card], list[str]]:
-    wanted = histories.preferred(list(found.logged), report.primary)
+def _curves(report: Report, store: Store, found: histories.Histories, table: pd.DataFrame) -> Iterator[Card]:
+    """Yield the learning curves of each metric and task, the variant with the best mean first."""
     worst = {"max": -math.inf, "min": math.inf, None: 0.0}
     ranked = sorted(report.primary_rows, reverse=report.primary_rows[0].goal == "max" if report.primary_rows else False,
                     key=lambda row: worst[row.goal] if row.mean is None else row.mean)  # fmt: skip
     order = [(row.task, row.variant) for row in ranked]
-    notes = [f"not drawn, because a history is not the one that was recorded: {listed(found.refused)}"]
-    cards: list[Card] = []
-    for i, metric in enumerate(wanted[:MOST_CURVES]):
-        history = found.frame(metric)
-        for task, found_of in [*history.groupby("task", observed=True)][:MOST_TASKS]:
-            if not np.isfinite(found_of[metric]).any():
+    together = len({variant for _, variant in order}) <= figures.MOST_TOGETHER
+    refused = f"not drawn, because a history is not the one that was recorded: {listed(found.refused)}"
+    notes = (refused,) if found.refused else ()
+    drawn = 0
+    for metric in histories.preferred([*found.logged], report.primary)[:MOST_CURVES]:
+        by_task = found.frame(metric).groupby("task", observed=True)
+        for task, its in [*by_task][:MOST_TASKS]:
+            if not np.isfinite(its[metric]).any():
                 continue
             title = f"{shown(metric)} · {shown(task)}" if task else shown(metric)
-            wide = not cards or len({variant for _, variant in order}) > figures.MOST_TOGETHER
-            name = f"c{i}-{len(cards)}"
+            wide, name = not drawn or not together, f"c{drawn}"
             try:
-                made = figures.Curves(found_of, metric, runs=table, order=order, called=report.called,
-                                      level=report.level, goals=store.manifest.config.get("goals"))  # fmt: skip
+                made = figures.Curves(its, metric, runs=table, order=order, called=report.called, level=report.level,
+                                      goals=store.manifest.config.get("goals"))  # fmt: skip
+                picture = (_both if wide else _picture)(made.figure, name, title)
             except StatisticsError as error:
                 picture = Markup("<p>{}</p>").format(error.what)
-            else:
-                draw = made.figure
-                picture = _both(draw, name, title) if wide else _picture(partial(draw, "card"), name, title)
-            cards.append(Card(title, picture, wide, tuple(notes if found.refused else ())))
-    return cards, [shown(name) for name in wanted[MOST_CURVES:]]
+            yield Card(title, picture, wide, notes)
+            drawn += 1
+
+
+def _ensemble(store: Store, report: Report) -> Ensemble | None:
+    """Assess the ensemble of the variant with the best mean; of further ones the scores alone are shown."""
+    best = leading(report.primary_rows)
+    ready = [one for one in report.together if not one.reason]
+    one = min(ready, key=lambda one: best is None or one.variant != best.variant, default=None)
+    if one is None:
+        return None
+    which: dict[str, Any] = {"split": one.split, "variant": one.variant, "task": one.task, "allow_missing": True}
+    found = worth(store, **which, level=report.level)
+    sections = view(found).sections
+    told = [section for section in sections if section.title in ASSESSED]
+    drawn = ensemble_figures.drawable(found.assessment)
+    if isinstance(found.assessment, Classification) and one.members > 1:
+        voted = answers(store, which, level=report.level)
+        told += answers_view(voted).sections
+        drawn.append(("Answers on which members agree", partial(ensemble_figures.agreement, voted)))
+    cards = []
+    for i, (title, draw) in enumerate(drawn):
+        with suppress(StatisticsError):  # there is none of these members
+            cards.append(Card(title, figures.inline(draw(size="card"), f"e{i}", title)))
+    lead = next(item.text for item in sections[0].items if isinstance(item, Note))
+    return Ensemble(one, lead, document.html(Document("", told), level=4), tuple(cards))
 
 
 def _plain(value: Any) -> str:
@@ -247,9 +266,7 @@ def _plain(value: Any) -> str:
 def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[tuple[str, str]]:
     """(what it does, the command)."""
     here = path_argument(store.shown)
-    if store.manifest.adopted:
-        return []
-    if not repeatable(store.manifest.experiment["target"]):
+    if store.manifest.adopted or not repeatable(store.manifest.experiment["target"]):
         return []
     found = [("Run the whole sweep again, once the configuration above is saved as sweep.yaml", "sweep run sweep.yaml")]
     if recorded := [member.seed for member in members if member.status == "ok"]:
@@ -258,30 +275,3 @@ def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[t
     if report.mode == "deterministic":
         found.append(("Prove that a run repeats its bits", f"sweep verify {here}"))
     return found
-
-
-def _citation(report: Report) -> str:
-    made = [f"{name} {version}" for name, version in report.versions.items() if name in ("torch", "python")]
-    version = report.versions.get("seed-sweep", "")
-    where = f"{report.mode} mode on {report.device}, {plural(report.threads, 'thread')} a run"
-    said = f"seeds {format_seeds(report.seeds)}; {where}"
-    parts = [f"{'; '.join(report.headlines[:4])}.", f"Trained with sweep {version} ({said}; {', '.join(made)})."]
-    if report.mode == ADOPTED:
-        return shown(f"{parts[0]} Seeds {format_seeds(report.seeds)}, {report.reproducibility}.", 2000)
-    if report.result:
-        parts.append(f"Reported values: {report.result}.")
-    parts.append(f"Bit-exactness: {report.reproducibility}.")
-    return " ".join(shown(part, 2000) for part in parts)
-
-
-def _bibtex(report: Report) -> str:
-    return "\n".join([
-        "@software{sweep,",
-        "  title = {sweep: training over many seeds, with what the spread means},",
-        "  author = {{The sweep authors}},",
-        "  year = {2026},",
-        f"  version = {{{report.versions.get('seed-sweep', '')}}},",
-        "  note = {Python package seed-sweep},",
-        "  license = {Apache-2.0}",
-        "}",
-    ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Intervals of a comparison as text."""
+"""Intervals as text, one way for every table and sentence."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ def scale(interval: Interval | None) -> int | None:
     return None if interval is None else places(interval.half_width)
 
 
-def limits(interval: Interval, decimals: int | None, *, sign: bool = False) -> str:
-    """Return "0.004 to 0.020"."""
-    return number.limits(interval.low, interval.high, decimals, sign=sign)
+def limits(interval: Interval | None, decimals: int | None, *, sign: bool = False, none: str = "none") -> str:
+    """Return "0.004 to 0.020", or `none` where there is no interval."""
+    return none if interval is None else number.limits(interval.low, interval.high, decimals, sign=sign)
 
 
-def level_of(interval: Interval) -> str:
-    """Return "95 %"."""
-    return percent(interval.level)
-
-
-def negated(interval: Interval) -> Interval:
-    """Return the interval of B - A from that of A - B."""
-    return Interval(-interval.high, -interval.low, interval.level, interval.method)
+def ci(interval: Interval | None, decimals: int | None, *, sign: bool = False) -> str:
+    """Return "95 % CI 0.004 to 0.020", or "no interval"."""
+    if interval is None:
+        return "no interval"
+    return f"{percent(interval.level)} CI {limits(interval, decimals, sign=sign)}"
 
 
 def short(method: Method) -> str:

@@ -1,6 +1,6 @@
 """A sweep while it runs: how far, how fast, how long still, and the interval that narrows as seeds finish.
 
-One `View` is drawn in two ways: for a terminal of any size, and as HTML for a notebook. Interim intervals
+One `View` is drawn in two ways: for a terminal of any size, and in a cell of a notebook. Interim intervals
 are for watching: who stops when they look good has peeked, and the view says so.
 """
 
@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from rich.cells import cell_len
 
 from sweep.number import around, number
-from sweep.report.document import distinct
+from sweep.report.document import Figure, Note, Table, distinct, notebook, of
 from sweep.store import Member, Store
 from sweep.variants import labels_of
 from sweep.words import plural, shown
@@ -30,6 +32,8 @@ ARMS = 8  # variants with a line of their own
 MAP = 1200  # runs of which each is a mark on the map; of more, the bar alone
 WIDTHS = 16  # half-widths that are drawn, of all since the second seed
 TAIL = 600  # bytes at the end of a log in which its last line is looked for
+BETWEEN = 0.5  # seconds between two updates of a cell
+SO_FAR = "95 % CI over the seeds so far"
 PEEKING = "interim; not a reason to stop"
 
 MARKS = {
@@ -144,7 +148,7 @@ class Tracker:
         if status != "ok" or not metrics:
             return
         if self.primary is None or self.primary not in metrics:
-            from sweep.analysis.overview import primary_metric
+            from sweep.analysis.frames import primary_metric
 
             self.primary = primary_metric(self.primary, list(metrics))
         value = metrics.get(self.primary, math.nan)
@@ -156,8 +160,13 @@ class Tracker:
         values.setdefault(seed, []).append(value)
         # Of thousands of runs, once in a hundredth of them: each takes as long as there are values.
         if len(values) <= 200 or len(values) % (len(values) // 100) == 0:
-            means = [sum(v) / len(v) for v in values.values()]
-            self.interims[arm] = _interim(arm, self.primary, means, self.interims.get(arm))
+            from sweep.stats import summarise
+
+            found = summarise([sum(v) / len(v) for v in values.values()])
+            half = None if found.low is None or found.high is None else (found.high - found.low) / 2
+            widths = self.interims[arm].widths if arm in self.interims else ()
+            widths += () if half is None else (half,)
+            self.interims[arm] = Interim(arm, self.primary, found.n, found.mean, half, widths)
 
     def view(self, running: Sequence[Running] = (), flying: int | None = None, phase: str = "") -> View:
         """What there is to see now."""
@@ -187,15 +196,6 @@ class Tracker:
         cells = {arm: (arm.rpartition("/")[0], arm.rpartition("/")[2]) for arm in arms}
         called = labels_of(cells.values())
         return {arm: called[cell] for arm, cell in cells.items()}
-
-
-def _interim(arm: str, metric: str, values: Sequence[float], before: Interim | None) -> Interim:
-    from sweep.stats import summarise
-
-    found = summarise(values)
-    half = None if found.low is None or found.high is None else (found.high - found.low) / 2
-    widths = (before.widths if before else ()) + ((half,) if half is not None else ())
-    return Interim(arm, metric, found.n, found.mean, half, widths)
 
 
 def steps_of(params: Mapping[str, Any]) -> int | None:
@@ -251,9 +251,9 @@ def spark(widths: Sequence[float]) -> str:
     return "".join(BLOCKS[min(7, int(8 * width / top))] for width in widths)
 
 
-def value_of(found: Interim) -> str:
-    """ "0.9681 ± 0.0042"."""
-    return around(found.mean, found.half)
+def _arm(one: Interim) -> list[str]:
+    """Return its name, the mean with its interval, and of how many seeds."""
+    return [f"{one.label}: {one.metric}".removeprefix(": "), around(one.mean, one.half), str(one.n)]
 
 
 def duration(seconds: float) -> str:
@@ -263,16 +263,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def rate_of(view: View) -> str:
-    if view.rate is None:
-        return ""
-    return f"{view.rate:.3g} runs/min" if view.rate >= 1 else f"{60 * view.rate:.2g} runs/h"
-
-
 def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
     """The view for a terminal of so many columns and lines: never taller, whatever runs."""
     from rich.console import Group
-    from rich.table import Table
+    from rich.table import Table as Grid
     from rich.text import Text
 
     room = max(1, height - 7 - min(len(view.interim), ARMS))
@@ -286,16 +280,14 @@ def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
     parts += [Text(line, no_wrap=True, overflow="ellipsis") for line in _rows(some, width)]
     if view.flying > len(some) and some:
         parts.append(Text(f"and {view.flying - len(some)} more running", style="dim"))
-    arms = Table.grid(padding=(0, 2))
-    some_arms = view.interim[:ARMS]
-    names = distinct([f"{one.label}: {one.metric}".removeprefix(": ") for one in some_arms], max(12, width - 44))
-    for one, name in zip(some_arms, names, strict=True):
-        arms.add_row(Text(name, no_wrap=True, overflow="ellipsis"), Text(value_of(one), style="bold"), f"n = {one.n}",
-                     Text(spark(one.widths), style="cyan"))  # fmt: skip
-    if view.interim:
-        parts.append(arms)
+    if some_arms := view.interim[:ARMS]:
+        grid, arms = Grid.grid(padding=(0, 2)), [_arm(one) for one in some_arms]
+        names = distinct([arm[0] for arm in arms], max(12, width - 44))
+        for one, name, (_, value, n) in zip(some_arms, names, arms, strict=True):
+            grid.add_row(Text(name, no_wrap=True, overflow="ellipsis"), Text(value, style="bold"), f"n = {n}",
+                         Text(spark(one.widths), style="cyan"))  # fmt: skip
         more = f"and {len(view.interim) - ARMS} more variants; " if len(view.interim) > ARMS else ""
-        parts.append(Text(f"{more}95 % CI over the seeds so far ({PEEKING})", style="dim", no_wrap=True))
+        parts += [grid, Text(f"{more}{SO_FAR} ({PEEKING})", style="dim", no_wrap=True)]
     parts.append(_total(view, width))
     if notice:
         parts.append(Text(notice, style="yellow"))
@@ -326,7 +318,7 @@ def _rows(running: Sequence[Running], width: int) -> list[str]:
 def _total(view: View, width: int) -> Any:
     """Return how far it is: runs that ended, a bar, failures, and the time."""
     from rich.progress_bar import ProgressBar
-    from rich.table import Table
+    from rich.table import Table as Grid
     from rich.text import Text
 
     counted = f"{view.done}/{view.total} runs"
@@ -335,7 +327,7 @@ def _total(view: View, width: int) -> Any:
     room = width - len(counted) - len(failed) - cell_len(state) - 4
     bar = ProgressBar(max(1, view.total), view.done, width=max(8, min(30, room)), complete_style="green",
                       finished_style="green")  # fmt: skip
-    total = Table.grid(padding=(0, 1))
+    total = Grid.grid(padding=(0, 1))
     total.add_row(Text(counted, no_wrap=True), bar, *([Text(failed, style="red", no_wrap=True)] if failed else []),
                   Text(state, no_wrap=True, overflow="ellipsis"))  # fmt: skip
     return total
@@ -345,7 +337,9 @@ def _times(view: View) -> list[str]:
     found = [shown(view.phase)] if view.phase else []
     found.append(f"{duration(view.elapsed)} elapsed")
     found += [f"{duration(view.left)} left"] if view.left is not None else []
-    return found + ([rate_of(view)] if view.rate is not None else [])
+    if view.rate is not None:
+        found.append(f"{view.rate:.3g} runs/min" if view.rate >= 1 else f"{60 * view.rate:.2g} runs/h")
+    return found
 
 
 def _map(marks: Sequence[str], across: int) -> Any:
@@ -371,31 +365,51 @@ def cells(row: Running) -> list[str]:
 
 
 def html(view: View) -> str:
-    """The view for a notebook: escaped, no script, in the notebook's own colours."""
-    from markupsafe import Markup
-
-    state = [plural(view.flying, "run") + " at work"] if view.flying else [view.phase] if view.phase else []
+    """Return the view for a notebook: escaped, no script, in the notebook's own colours."""
+    state = [f"{view.done}/{view.total} runs"]
+    state += [f"{plural(view.flying, 'run')} at work"] if view.flying else [view.phase] if view.phase else []
     state += [f"{view.failed} failed"] if view.failed else []
-    state += _times(replace(view, phase=""))
-    bar = Markup('<progress max="{}" value="{}" aria-label="finished runs" style="width:16em"></progress>').format(
-        max(1, view.total), view.done
-    )
-    rows = [
-        Markup("<tr>{}</tr>").format(
-            Markup("").join(Markup('<td style="text-align:left">{}</td>').format(cell) for cell in texts)
-        )
-        for texts in [
-            *([cell for cell in cells(row) if cell] for row in view.running[:ROWS]),
-            *([f"{one.label}: {one.metric}" if one.label else one.metric, value_of(one), f"n = {one.n}",
-               spark(one.widths)] for one in view.interim[:ARMS]),
-        ]
-    ]  # fmt: skip
-    made = Markup(
-        "<div><div><strong>{}</strong> {} {}/{} runs{}</div><table>{}</table>{}</div>"
-    ).format(
-        shown(view.name), bar, view.done, view.total, "".join(f", {part}" for part in state if part),
-        Markup("").join(rows),
-        Markup("<div>{}</div>").format(f"95 % CI over the seeds so far ({PEEKING})")
-        if view.interim and view.done < view.total else "",
-    )  # fmt: skip
-    return str(made)
+    bar = Markup('<progress max="{}" value="{}" aria-label="finished runs"></progress>')
+    items: list[Note | Figure | Table] = [
+        Note(", ".join([*state, *_times(replace(view, phase=""))]), label=view.name),
+        Figure("", bar.format(max(1, view.total), view.done)),
+    ]
+    runs = [cells(row) for row in view.running[:ROWS]]
+    if runs:
+        rows = [[" ".join(filter(None, row[:2])), row[2], "  ".join(row[3:])] for row in runs]
+        items.append(Table(("run", "", ""), rows, names=3))
+    if view.interim:
+        arms = [[*_arm(one), spark(one.widths)] for one in view.interim[:ARMS]]
+        items.append(Table(("", "mean", "n", ""), arms, notes=[f"{SO_FAR} ({PEEKING})"] * (view.done < view.total)))
+    return notebook(of(*items))
+
+
+class Cell:
+    """A display of a notebook that follows a sweep, updated in place twice a second at most."""
+
+    def __init__(self, name: str, primary: str | None, phase: str) -> None:
+        show: Any = import_module("IPython.display")
+        self.tracker = Tracker(name, primary)
+        self._html, self._phase, self._shown = show.HTML, phase, time.monotonic()
+        self._handle: Any = show.display(show.HTML(html(self.tracker.view(phase=phase))), display_id=True)
+
+    def begin(self, members: Iterable[Member]) -> None:
+        """Take the runs that are planned, some of them ended already."""
+        self.tracker.seen(members)
+        self.tracker.begun = self.tracker.clock()
+        self.update((), 0, now=True)
+
+    def ended(self, key: str, status: str, metrics: dict[str, float], seconds: float) -> None:
+        self.tracker.finished(key, status, metrics, seconds)
+        self.update((), 0)
+
+    def update(self, rows: Sequence[Running], flying: int, *, now: bool = False) -> None:
+        """Draw again, unless that was done just now."""
+        if now or time.monotonic() - self._shown >= BETWEEN:
+            self._shown = time.monotonic()
+            view = self.tracker.view(rows, flying, self._phase if not self.tracker.ended else "")
+            self._handle.update(self._html(html(view)))
+
+    def close(self) -> None:
+        self._phase = ""
+        self.update((), 0, now=True)

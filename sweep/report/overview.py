@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from sweep.analysis.model import Across, Progress, Reached, Row, Score, Spread, Together
-from sweep.analysis.parts import Parts
+from sweep.analysis.model import Across, Cause, Progress, Reached, Row, Score, Spread, Together
+from sweep.analysis.remarks import Parts
 from sweep.errors import listed
 from sweep.goals import ARROWS
 from sweep.number import limits, number, percent, places, signed
-from sweep.report import document, failures, remarks, spreads
-from sweep.report.document import Document, Note, Section, Table
+from sweep.report import document, sentence
+from sweep.report.document import Document, Note, Section, Table, rest
 from sweep.report.evaluation import scored
-from sweep.report.sentence import MOST_TASKS, Headline, by_mean, count_of, rates, standing
+from sweep.report.remarks import said_of
+from sweep.report.sentence import MOST_TASKS, Headline, by_mean, count_of, failed_of, of, rate, standing
 from sweep.report.worded import Report
 from sweep.seeds import format_seeds
+from sweep.store.record import IN_WORDS
 from sweep.variants import without_hash
 from sweep.words import path_argument, plural, shown
 
@@ -25,6 +28,8 @@ MOST_BRIEF = 12  # rows of the brief table
 MOST_CAUSES = 8
 MOST_CELLS = 8  # of the tables of spreads
 MOST_PAIRS = 6  # of four variants
+NUMBER = re.compile(r"[-+]?(?:0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
+FULL = "--full"
 JSON = "--format json has every one"
 
 
@@ -40,24 +45,25 @@ def brief_text(report: Report, *, width: int = 80, color: bool = False) -> str:
 
 def brief(report: Report) -> Document:
     """Return the value or the verdict, the counts, the primary metric of each variant and what failed."""
-    said, here = standing(report), path_argument(report.directory)
+    said = standing(report)
     about = [
         ("stopping", shown(report.stopping, 400)),
         ("bit-exact", shown(report.reproducibility, 130) if report.mode == "deterministic" else ""),
         *(("note", note) for note in report.notes[:2]),
     ]
-    last = [
-        *(Note(text, "plain", name) for name, text in about if text),
-        Note(report.directory, "command", "directory"),
-        *_commands(report.next[:1]),
-        Note(f"sweep report {here} --full", "command", "more"),
-        *_again(said),
-    ]
-    return Document(report.name, [
-        Section("", [*_lead(said), Note(str(report.counts))]), Section("", [*_pooled(report)]),
-        Section("", [*_primary(report)]), Section("", [*scored(report.items)]),
-        Section("", [*_groups(report, 3), *_warnings(report, 3)]), Section("", last),
-    ])  # fmt: skip
+    pooled = sorted((one for one in report.across if one.iqm is not None), key=lambda one: -(one.iqm or 0.0))
+    blocks = [
+        [*_lead(said), Note(str(report.counts))],
+        across(pooled[:MOST_BRIEF]),
+        _primary(report),
+        scored(report.items),
+        [*_groups(report, 3), *_warnings(report, 3)],
+        [
+            *_labelled(about), *_commands(report, report.next[:1]),
+            Note(f"sweep report {path_argument(report.directory)} --full", "command", "more"), *_again(said),
+        ],
+    ]  # fmt: skip
+    return Document(report.name, [Section("", [*block]) for block in blocks])
 
 
 def everything(report: Report) -> Document:
@@ -72,14 +78,14 @@ def everything(report: Report) -> Document:
         ("the scores of items", lambda: scored(report.items)),
         ("the spread of the seeds", lambda: spread(report.spreads)),
         ("the ensemble", lambda: together(report.together)),
-        ("the list of failures", lambda: _causes(report)),
+        ("the list of failures", lambda: causes(report)),
         ("the list of warnings", lambda: _warnings(report)),
-        ("the details", lambda: [*_details(report), *_again(said)]),
+        ("the details", lambda: [*details(report), *_commands(report, report.next), *_again(said)]),
     ]
     sections = [Section("", parts.made(name, partial(_listed, make), [])) for name, make in blocks]
     return Document(
         report.name,
-        [*sections, Section("", [Note(note, "plain", "note") for note in map(remarks.said_of, parts.remarks)])],
+        [*sections, Section("", [Note(note, "plain", "note") for note in map(said_of, parts.remarks)])],
     )
 
 
@@ -103,16 +109,8 @@ def _again(said: Sequence[Headline]) -> Iterator[Note]:
     yield from _untold(said)
 
 
-def _untold(said: Sequence[Headline]) -> Iterator[Note]:
-    if (more := len(said) - MOST_TASKS) > 0:
-        yield Note(f"… and {plural(more, 'more task')}: --full")
-
-
-def _pooled(report: Report) -> Iterator[Table | Note]:
-    """Yield the scores over tasks of the best variants, where there are any."""
-    found = sorted((one for one in report.across if one.iqm is not None), key=lambda one: -(one.iqm or 0.0))
-    if found:
-        yield from across(found[:MOST_BRIEF])
+def _untold(said: Sequence[Headline]) -> list[Note]:
+    return rest(len(said) - MOST_TASKS, "task", FULL)
 
 
 def _primary(report: Report) -> Iterator[Table | Note]:
@@ -124,7 +122,7 @@ def _primary(report: Report) -> Iterator[Table | Note]:
     if not rows:
         return
     if len(rows) > MOST_BRIEF and any(one.iqm is not None for one in report.across):
-        yield Note(f"{plural(len(rows), 'row')}, one per task and variant: --full")
+        yield Note(f"{plural(len(rows), 'row')}, one per task and variant: {FULL}")
         return
     tasks = dict(zip(found := list(dict.fromkeys(row.task for row in rows)), without_hash(found), strict=True))
     keys = list(dict.fromkeys(key for one in report.variants.values() for key in one.params))
@@ -143,8 +141,7 @@ def _primary(report: Report) -> Iterator[Table | Note]:
     yield Table(
         [*(header or [""]), *_columns(report)[:columns]], table, names=max(len(header), 1), notes=[*_footnotes(rows)]
     )
-    if (more := len(ranked) - MOST_BRIEF) > 0:
-        yield Note(f"… and {plural(more, 'more row')}: --full")
+    yield from rest(len(ranked) - MOST_BRIEF, "row", FULL)
 
 
 def _columns(report: Report) -> list[str]:
@@ -168,9 +165,7 @@ def metrics(report: Report, most: int = MOST_ROWS) -> Iterator[Table | Note]:
         previous = row.metric
         table.append([f"  {row.label}" if several else name, *_numbers(row)])
     yield Table(["", *_columns(report)], table, notes=[*_footnotes(rows)])
-    hidden = len(report.rows) - min(len(rows), most)
-    if hidden:
-        yield Note(f"… and {hidden} more rows: {JSON}")
+    yield from rest(len(report.rows) - min(len(rows), most), "row", JSON)
 
 
 def _numbers(row: Row) -> list[str]:
@@ -194,12 +189,12 @@ def together(found: Sequence[Together]) -> Iterator[Table | Note]:
     table: list[Sequence[str] | str] = []
     refused: list[Note] = []
     for one in found:
-        of = f"{shown(one.label)}: " if one.label else ""
         if one.reason:
-            refused.append(Note(f"{of}no ensemble on {shown(one.split)}: {shown(spreads.why(one), 300)}"))
+            why = shown(sentence.why(one), 300)
+            refused.append(Note(f"{of(one.label)}no ensemble on {shown(one.split)}: {why}"))
             continue
         count = count_of(one.members, one.planned)
-        table.append(f"{of}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
+        table.append(f"{of(one.label)}{count} members, {shown(one.split)}, {plural(one.examples, 'example')}")
         table += [_score(score) for score in one.scores]
     if table:
         marked = any(score.by_construction for one in found for score in one.scores)
@@ -216,51 +211,84 @@ def _score(score: Score) -> list[str]:
     return [name, *values, signed(score.difference, scale)]
 
 
+def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> Iterator[Table | Note]:
+    """Yield the failure rates, the medians over all seeds, and what went wrong. clean: also where nothing failed."""
+    if report.causes:
+        yield Note("without a result", "lead")
+    rows = [
+        [row.label or row.metric, failed_of(row.failed, row.ok), "unknown" if row.adopted else rate(row)]
+        for row in report.primary_rows if row.failed or (clean and row.ok)
+    ]  # fmt: skip
+    if rows:
+        yield Table(["finished seeds", "failed", f"{percent(report.level)} CI of the failure rate"], rows[: 3 * most])
+    failed = [one for one in report.medians if one.failed]
+    yield from (Note(sentence.median(one), "aside") for one in failed[:most])
+    yield from _groups(report, most)
+
+
 def _groups(report: Report, most: int) -> Iterator[Note]:
-    """Yield what went wrong, once for all runs that it happened to, and the log of the first."""
-    found = failures.groups_of(report.causes)
-    for group in found[:most]:
-        yield Note(f"{failures.title(group, report)}: {shown(failures.message(group), 160)}", "failure")
+    """Yield what went wrong, once for all runs that it happened to, and the log of the first.
+
+    Numbers in messages do not tell failures apart: each that differs within a group is a #.
+    """
+    found: dict[tuple[str, ...], list[Cause]] = {}
+    for one in report.causes:
+        key = (one.kind, one.phase, one.exception, one.where, NUMBER.sub("#", one.message))
+        found.setdefault(key, []).append(one)
+    groups = sorted(found.items(), key=lambda group: -len(group[1]))
+    for (*_, masked), group in groups[:most]:
+        first = group[0]
+        said = first.message if all(one.message == first.message for one in group) else masked
+        said = f"{first.exception}: {said}" if first.exception and first.kind != "raised" else said
+        yield Note(f"{_title(group, report)}: {shown(said, 160)}", "failure")
         if log := next((one.log for one in group if one.log), ""):
             yield Note(shown(log, 300), "command", "  log")
-    if more := sum(map(len, found[most:])):
+    if more := sum(len(group) for _, group in groups[most:]):
         yield Note(f"… and {plural(more, 'run')} more without a result: {JSON}")
 
 
-def _causes(report: Report) -> Iterator[Note]:
-    if report.causes:
-        yield Note("without a result", "lead")
-    yield from (Note(rate, "aside") for rate in rates(report.primary_rows, clean=False))
-    yield from (
-        Note(spreads.median(one), "aside") for one in [one for one in report.medians if one.failed][:MOST_CAUSES]
-    )
-    yield from _groups(report, MOST_CAUSES)
+def _title(group: Sequence[Cause], report: Report) -> str:
+    """Return "16 × RuntimeError at tiny.py:5 (B, E; seeds 13, 14 and 3 more)"."""
+    first = group[0]
+    what = first.exception if first.kind == "raised" and first.exception else IN_WORDS.get(first.kind, first.kind)
+    phase = f" in {shown(first.phase)}" if first.phase not in ("", "train") else ""
+    where = f" at {shown(first.where, 120)}" if first.where else ""
+    seeds = sorted({one.seed for one in group})
+    runs = [f"seed{'s' * (len(seeds) > 1)} {listed(format_seeds(seeds).split(','), 6)}"]
+    if len(report.variants) > 1:
+        letters = {report.variants[one.variant].letter for one in group}
+        runs.insert(0, listed(sorted(letters, key=lambda name: (len(name), name)), 8))
+    if tasks := sorted({one.task for one in group} - {""}):
+        runs.insert(0, listed([shown(task) for task in without_hash(tasks)]))
+    return f"{len(group)} × {shown(what)}{phase}{where} ({'; '.join(runs)})"
 
 
 def _warnings(report: Report, most: int | None = None) -> Iterator[Note]:
     yield from (Note(text, "warning") for text in report.warnings[:most])
-    if most is not None and len(report.warnings) > most:
-        yield Note(f"… and {plural(len(report.warnings) - most, 'more warning')}: --full")
+    yield from rest(len(report.warnings) - (most or len(report.warnings)), "warning", FULL)
 
 
-def _details(report: Report) -> Iterator[Note]:
+def details(report: Report, most: int = 5) -> Iterator[Note]:
+    """Yield how the runs were made and what is known of them. most: notes."""
     repeats = f", {report.repeats} repeats each" if report.repeats > 1 else ""
     repeats += f", {report.folds} folds each" if report.folds else ""
-    pairs = [
+    return _labelled([
         ("result", report.result),
         ("mode", report.how),
         ("seeds", listed(format_seeds(report.seeds).split(","), 12) + repeats + _extended(report)),
         ("stopping", shown(report.stopping, 400)),
         ("machine", _machine(report)),
         ("bit-exact", report.reproducibility),
-        *(("note", note) for note in report.notes[:5]),
-    ]
-    yield from (Note(text, "plain", name) for name, text in pairs if text)
+        *(("note", note) for note in report.notes[:most]),
+    ])  # fmt: skip
+
+
+def _labelled(found: Iterable[tuple[str, str]]) -> Iterator[Note]:
+    return (Note(text, "plain", name) for name, text in found if text)
+
+
+def _commands(report: Report, found: Sequence[str]) -> Iterator[Note]:
     yield Note(report.directory, "command", "directory")
-    yield from _commands(report.next)
-
-
-def _commands(found: Sequence[str]) -> Iterator[Note]:
     yield from (Note(command, "command", "" if i else "next") for i, command in enumerate(found))
 
 
@@ -273,8 +301,8 @@ def _extended(report: Report) -> str:
 def _machine(report: Report) -> str:
     if not report.environments:
         return ""
-    first, rest = report.environments[0], len(report.environments) - 1
-    return shown(first.summary, 200) + (f", and {rest} other (see warnings)" if rest else "")
+    first, more = report.environments[0], len(report.environments) - 1
+    return shown(first.summary, 200) + (f", and {more} other (see warnings)" if more else "")
 
 
 def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
@@ -293,8 +321,8 @@ def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
             ends = limits(one.repeat_low, one.repeat_high, scale)
             table.append(["  repeats of one seed", number(one.repeat_sd, scale), ends, "", ""])
     counts = sorted({one.seeds for one in told})
-    of = f"{counts[0]}" if len(counts) == 1 else "so many"
-    notes = [f"expected by chance: the expected best of {of} seeds when they differ by chance only"]
+    many = f"{counts[0]}" if len(counts) == 1 else "so many"
+    notes = [f"expected by chance: the expected best of {many} seeds when they differ by chance only"]
     if len(found) > len(told):
         notes.insert(0, f"… and {len(found) - len(told)} more: {JSON}")
     header = ["spread between seeds", "sd", f"{level} CI of the sd", "best", "expected by chance"]
@@ -306,23 +334,21 @@ def _true(found: Sequence[Spread]) -> Iterator[str]:
     for one in found:
         if one.true_low is None or one.true_high is None or one.true_mean is None:
             continue
-        name = f"{shown(one.label)}: " if one.label else ""
         scale = places((one.true_high - one.true_low) / 2)
-        yield (
-            f"{name}true {shown(one.metric)}, over seeds and {one.examples} examples: {number(one.true_mean, scale)},"
-            f" {percent(one.level)} CI {limits(one.true_low, one.true_high, scale)}; {spreads.training(one)}"
-        )
+        true = f"{of(one.label)}true {shown(one.metric)}, over seeds and {one.examples} examples"
+        ci = f"{percent(one.level)} CI {limits(one.true_low, one.true_high, scale)}"
+        yield f"{true}: {number(one.true_mean, scale)}, {ci}; {sentence.training(one)}"
     chance = [one for one in found if one.mostly_chance]
     if chance:
         which = ", ".join(shown(one.label) for one in chance)
-        yield (f"{which}: " if which else "") + spreads.chance(chance[0])
+        yield (f"{which}: " if which else "") + sentence.chance(chance[0])
 
 
 def across(found: Sequence[Across]) -> Iterator[Table | Note]:
     """Return the mean and interquartile mean over tasks, or why there are none."""
     scored = [one for one in found if one.mean is not None]
     if not scored:
-        yield from (Note(f"across tasks: {spreads.why(one)}") for one in found[:1])
+        yield from (Note(f"across tasks: {sentence.why(one)}") for one in found[:1])
         return
     level = percent(found[0].level)
     rows = [
@@ -331,8 +357,8 @@ def across(found: Sequence[Across]) -> Iterator[Table | Note]:
         for one in found
     ]  # fmt: skip
     first = scored[0]
-    notes = [f"{shown(first.metric)} over {spreads.over(first)}; {spreads.method(first)}"]
-    notes += [f"{shown(one.label)}: {spreads.why(one)}" for one in found if one.mean is None]
+    notes = [f"{shown(first.metric)} over {sentence.over_tasks(first)}; {sentence.method(first)}"]
+    notes += [f"{shown(one.label)}: {sentence.why(one)}" for one in found if one.mean is None]
     yield Table(["across tasks, normalised", "mean", f"{level} CI", "IQM", f"{level} CI"], rows, notes=notes)
 
 
@@ -357,7 +383,7 @@ def progress(found: Sequence[Progress]) -> Iterator[Table | Note]:
     """Yield the area under the curve of each variant over all tasks, and when it got how far."""
     told = sorted((one for one in found if one.area is not None), key=lambda one: -(one.area or 0.0))[:MOST_BRIEF]
     if not told:
-        yield from (Note(f"over the steps of training: {spreads.why(one)}") for one in found[:1])
+        yield from (Note(f"over the steps of training: {sentence.why(one)}") for one in found[:1])
         return
     first = told[0]
     rows = [
@@ -398,7 +424,7 @@ def side_by_side(reports: Sequence[Report], *, width: int = 80) -> str:
     rows = []
     for name, one in found:
         scale = places(one.sd)
-        label = f"{spreads.source(one)} ({name}{': ' + one.label if one.label else ''})"
+        label = f"{sentence.source(one)} ({name}{': ' + one.label if one.label else ''})"
         rows.append([label, str(one.seeds), number(one.sd, scale), limits(one.sd_low, one.sd_high, scale)])
     metrics = sorted({one.metric for _, one in found})
     header = ["what the seeds vary", "seeds", "sd", f"{percent(found[0][1].level)} CI of the sd"]

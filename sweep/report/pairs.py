@@ -1,201 +1,212 @@
-"""What a comparison says, as words and rows of cells, before a terminal or a notebook sets them."""
+"""What is said of two configurations: one plain sentence, each number with its name, and the verdict of a gate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
-from sweep.analysis.comparison import Check, Comparison, Exploratory, Pair, Side
-from sweep.number import number, p_cell, p_value, percent, places, probability, signed
-from sweep.report.intervals import level_of, limits, scale, short
-from sweep.report.pair_sentence import over, reading, stamp, stamp_of, unadjusted
-from sweep.report.sentence import count_of, failed_of
-from sweep.stats import Decision, Interval, Permutation, bonferroni_level, parse_gate
-from sweep.variants import letter, without_hash
+from sweep import number as numbers
+from sweep.analysis.comparison import Check, Looks, Pair, Planned
+from sweep.analysis.planning import POWER, UPPER
+from sweep.goals import Goal
+from sweep.number import number, p_value, percent, probability, signed
+from sweep.report.intervals import ci, limits, scale, short
+from sweep.report.sentence import POOL, task_label
+from sweep.stats import Decision, Permutation, RateDifference, parse_gate
 from sweep.words import plural, shown
 
-MOST_EXPLORATORY = 12
+SIGNIFICANT = ("significant, not meaningful", "significant, may be meaningful", "significant and meaningful")
 HELD = {"fixed": "candidate", "scale": "candidate - bound", "offset": "candidate - base"}  # form of a gate -> of what
-VERDICT = {0: "passed", 1: "contradicted", 4: "undecided"}
-Row = Sequence[str]  # cells
-Rows = list[Row]  # the header first
 
 
-def task_label(task: str) -> str:
-    """Return a task without the hash of its folder."""
-    return shown(without_hash([task])[0])
+def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
+    """Return the conclusion and its interval; with failures the failure rates come first, the means last."""
+    if pair.failures is None:
+        return _means(pair, goal, family)
+    return f"{_failing(pair, pair.failures)} Of {over(pair)}: {_means(pair, goal, family)}"
 
 
-def of_task(task: str) -> str:
-    """Return what stands before a name to say its task; "" where there is one task only."""
-    return f"{task_label(task)}: " if task else ""
+def over(pair: Pair) -> str:
+    """Return what a difference is over."""
+    if pair.folds:
+        return f"{'converged ' * (pair.failures is not None)}seeds and {pair.folds} folds, for new data"
+    if pair.failures is not None:
+        return "converged pairs only" if pair.paired else "converged seeds only"
+    return "pairs of seeds" if pair.paired else "seeds"
 
 
-def better(found: Comparison) -> str:
-    """Return what the probability that a seed of A does better than one of B is called."""
-    return "P(A < B)" if found.goal == "min" else "P(A > B)"
+def unadjusted(looks: Looks) -> str:
+    """Return what a plain interval does not account for; "" where nobody looked before the last seed."""
+    if looks.extensions:
+        return f"unadjusted for {plural(looks.extensions, 'extension')}"
+    return "unadjusted for the looks of a stopping rule" if looks.by_rule else ""
 
 
-def pair_label(pair: Pair | Exploratory) -> str:
-    """Return "A - B", with its task."""
-    a, b = (side.name if isinstance(side, Side) else side for side in (pair.a, pair.b))
-    return f"{of_task(pair.task)}{shown(a)} - {shown(b)}"
+def stamp(pair: Pair) -> str:
+    """Return what the interval that counts does not account for, or nothing."""
+    if pair.sequenced:
+        return ""
+    if pair.resplit and not pair.looks:
+        return "" if pair.ratio is not None else POOL
+    return unadjusted(pair.looks)
 
 
-def letter_of(found: Comparison, name: str) -> str:
-    """Return the letter that stands for an arm in pairs."""
-    return letter(found.arms.index(name))
+def stamp_of(check: Check) -> str:
+    """Return what the interval of a gate does not account for."""
+    adopted = "adopted: whether runs failed is unknown" if check.adopted else ""
+    return "; ".join(filter(None, (unadjusted(check.looks), adopted)))
 
 
-def title(found: Comparison) -> str:
-    return f"{'comparison of' if found.pairs or not found.checks else 'gate on'} {shown(found.metric)}"
+def reading(pair: Pair) -> str:
+    """Return what P(A > B) may be read as."""
+    if pair.superiority is None:
+        return ""
+    if pair.resplit:
+        return "descriptive: the splits share data"
+    turned = pair.superiority.probability < 0.5 and pair.reading in SIGNIFICANT
+    return f"{'B over A ' * turned}{pair.reading}"
 
 
-def sides(pair: Pair) -> Rows:
-    return [["", "n", "mean", "sd", "failed", "best"], _side(pair.a, pair), _side(pair.b, pair)]
+def permutation(test: Permutation) -> str:
+    """Return which arrangements were counted."""
+    return f"exact {test.method}" if test.exact else f"Monte Carlo {test.method}, {test.arrangements} draws"
 
 
-def _side(side: Side, pair: Pair) -> list[str]:
-    decimals, own = _column(pair), places(side.sd)
-    if decimals is not None and own is not None:
-        decimals = min(decimals, own + 3)  # beside an arm whose spread is far smaller, no digits without end
-    n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
-    mean, sd, best = (number(value, decimals) for value in (side.mean, side.sd, side.best))
-    return [shown(side.name), n, mean, sd, failed, best]
+def planned(found: Planned | None, other: str) -> tuple[str, ...]:
+    """Return how many seeds a budget should hold; the last sentence is a command. other: the second arm."""
+    if found is None:
+        return ()
+    if found.seeds is None:
+        return ("planning estimate, not evidence: more than a million seeds would be needed",)
+    sd, wanted = number(found.spread, digits=3), number(found.wanted, digits=3)
+    aim = f"would give each mean a half-width of {wanted}"
+    if found.aim != "half-width":
+        what = "the margin" if found.aim == "margin" else "as large as the one observed"
+        aim = f"would show a difference of {wanted} ({what}) with {percent(POWER)} power"
+    seeds = f"{found.seeds} seeds{' each' * found.each}"
+    estimate = f"planning estimate, not evidence: {seeds} {aim}, for an sd of {sd} (upper {percent(UPPER)} limit)"
+    also = f", and the same for {shown(other)}" if found.both else ""
+    return (estimate, f"valid sequential design{also}: {found.command}") if found.command else (estimate,)
 
 
-def _column(pair: Pair) -> int | None:
-    """Return the decimals of both arms: those of the difference, more where the spread of one arm is far smaller."""
-    spreads = (places(side.sd) for side in (pair.a, pair.b) if side.sd)
-    known = [found for found in (scale(pair.interval), *spreads) if found is not None]
-    return max(known, default=None)
+def _failing(pair: Pair, found: RateDifference) -> str:
+    a, b = shown(pair.a.name), shown(pair.b.name)
+    counts = f"{a} failed {found.failed_a} of {found.n_a} and {b} {found.failed_b} of {found.n_b}"
+    between = numbers.limits(100 * found.interval.low, 100 * found.interval.high, 0, sign=True)
+    rate = f"{signed(100 * found.estimate, 0)} points, {percent(found.interval.level)} CI {between}"
+    said = f"{counts} ({rate}; Fisher's exact {p_value(found.p)})."
+    if pair.superiority is None:
+        return said
+    better = f"A seed of {a} does better than one of {b}, failed ones ranked worst, with probability"
+    chance = probability(pair.superiority.probability)
+    return f"{said} {better} {chance} ({limits(pair.superiority.interval, 2)})."
 
 
-def facts(pair: Pair, found: Comparison) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of each number of a pair."""
-    made, places = pair.difference, scale(pair.interval)
-    said, looks = stamp(pair), unadjusted(pair.looks)
+def _means(pair: Pair, goal: Goal | None, family: int) -> str:
+    a, b, metric = shown(pair.a.name), shown(pair.b.name), shown(pair.metric)
+    found, interval, decimals = pair.difference, pair.interval, scale(pair.interval)
+    if found is None:
+        none = "".join(f"; {shown(side.name)} has no value of it" for side in (pair.a, pair.b) if side.n == 0)
+        return f"nothing can be said of {metric}: no two values to compare{none}."
+    if found.interval is None or found.error == 0:
+        differs = f"{metric} differs by {signed(found.estimate, None)} between {a} and {b}"
+        if found.interval is None:
+            return f"{differs}, but one seed has no spread: this shows nothing."
+        return f"{differs} on every seed: without spread there is nothing to test it against."
+    if interval is None:
+        return f"no difference in {metric} between {a} and {b} is shown: with seeds added, five are needed to say more."
+    if pair.verdict == "none":
+        difference = f"{signed(found.estimate, decimals)} ({_evidence(pair, family)})"
+        return f"no difference in {metric} between {a} and {b} is shown: {difference}.{_proviso(pair, family)}"
+    if pair.verdict == "b":  # the difference in the order of the sentence; all else is A - B
+        pair = replace(pair, interval=replace(interval, low=-interval.high, high=-interval.low))
+    size = f"{number(abs(found.estimate), decimals)} ({_evidence(pair, family)})"
+    larger, smaller = (a, b) if pair.verdict == "a" else (b, a)
+    if goal is None:
+        return f"{metric} of {larger} is larger than that of {smaller} by {size}."
+    better, worse = (larger, smaller) if goal == "max" else (smaller, larger)
+    return f"{better} is better than {worse} in {metric} by {size}."
+
+
+def _evidence(pair: Pair, family: int) -> str:
+    """Return the interval of a difference with its method, p, and what the interval does not account for."""
+    interval, found = pair.interval, pair.difference
+    if interval is None or found is None:
+        return ""
+    count = plural(found.n_a, "seed") if found.paired else f"{found.n_a} and {found.n_b} seeds"
+    folds = f" and {found.folds} folds" if found.folds else ""
+    said = [f"{ci(interval, scale(interval), sign=True)}, {short(interval.method)} over {count}{folds}"]
+    if pair.p_holm is not None:
+        said.append(p_value(pair.p_holm) + (f" after Holm over {family} pairs" if family > 1 else ""))
+    return "; ".join([*said, *filter(None, [stamp(pair)])])
+
+
+def _proviso(pair: Pair, family: int) -> str:
+    """Return what may be said beyond a difference that is not shown."""
+    if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
+        looks = f" ({unadjusted(pair.looks)})" if pair.looks else ""
+        return f" They are equivalent within ± {number(pair.equivalence.margin, digits=12)}{looks}."
+    if pair.difference is None or pair.interval is None or 0 in pair.interval:
+        return ""
+    if pair.folds and min(pair.difference.n_a, pair.difference.n_b) == 1:
+        return " Another seed may reverse it: one seed is no evidence about the configurations."
+    return " It is not significant after Holm correction." if family > 1 else ""
+
+
+def facts(pair: Pair, better: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of each number of a pair. better: what the probability that A does better is called."""
+    made, decimals, looks = pair.difference, scale(pair.interval), unadjusted(pair.looks)
     if made is not None:
-        plain = made.interval
         related = "" if made.correlation is None else f", correlation {number(made.correlation, 2)}"
-        how = f"{short(made.method)} over {over(pair)}{related}"
-        ci = "no interval" if plain is None else f"{level_of(plain)} CI {limits(plain, places, sign=True)}"
-        stamped = f"; {said}" if said else ""
-        descriptive = "; descriptive, looks were taken" if pair.sequenced and plain else ""
-        p = f"; {p_value(made.p)}" if made.p is not None else ""
-        yield "difference", f"{signed(made.estimate, places)}, {ci} ({how}){p}{stamped}{descriptive}"
+        said = [f"{signed(made.estimate, decimals)}, {ci(made.interval, decimals, sign=True)}"
+                f" ({short(made.method)} over {over(pair)}{related})"]  # fmt: skip
+        said += [p_value(made.p)] if made.p is not None else []
+        said += [stamp(pair)] if stamp(pair) else []
+        said += ["descriptive, looks were taken"] if pair.sequenced and made.interval else []
+        yield "difference", "; ".join(said)
     if pair.interval is not None and pair.sequenced:
-        looked = f"{level_of(pair.interval)} {limits(pair.interval, places, sign=True)}, valid at every look"
-        yield "sequence", looked
-    if len(found.pairs) > 1 and pair.simultaneous is not None:
-        holm = f"{p_value(pair.p_holm)} after Holm; " if pair.p_holm is not None else ""
-        sure = limits(pair.simultaneous, places, sign=True)
-        yield "all pairs", f"{holm}Bonferroni {percent(pair.simultaneous.level, 4)} CI {sure}"
+        between = limits(pair.interval, decimals, sign=True)
+        yield "sequence", f"{percent(pair.interval.level)} {between}, valid at every look"
     if pair.permutation is not None:
-        test = pair.permutation
-        least = number(test.floor, digits=2)
-        yield "permutation", f"{p_value(test.p)} ({permutation(test)}; minimum attainable p = {least})"
+        least = f"minimum attainable p = {number(pair.permutation.floor, digits=2)}"
+        yield "permutation", f"{p_value(pair.permutation.p)} ({permutation(pair.permutation)}; {least})"
     if pair.superiority is not None:
-        s = pair.superiority
+        s, read = pair.superiority, f"{reading(pair)} ({looks})" if looks else reading(pair)
         how = "failed seeds ranked worst" if pair.failures else "independent seeds"
-        read = f"{reading(pair)} ({looks})" if looks else reading(pair)
-        yield (
-            better(found),
-            f"{probability(s.probability)}, {level_of(s.interval)} CI {limits(s.interval, 2)} ({how}): {read}",
-        )
+        yield better, f"{probability(s.probability)}, {ci(s.interval, 2)} ({how}): {read}"
     if pair.wins is not None:
         w = pair.wins
         ties = f", {plural(w.ties, 'tie')}" if w.ties else ""
-        ci = f"{level_of(w.interval)} CI {limits(w.interval, 2)}"
-        yield "same seed", f"A wins {w.wins} of {w.wins + w.losses} paired seeds{ties} ({ci})"
+        yield "same seed", f"A wins {w.wins} of {w.wins + w.losses} paired seeds{ties} ({ci(w.interval, 2)})"
     if pair.effect is not None:
-        g = pair.effect.interval
-        ci = "" if g is None else f", {level_of(g)} CI {limits(g, 2, sign=True)}"
-        yield "Hedges' g", f"{signed(pair.effect.g, 2)} sd{ci}"
+        yield "Hedges' g", f"{signed(pair.effect.g, 2)} sd, {ci(pair.effect.interval, 2, sign=True)}"
     if pair.equivalence is not None:
         e = pair.equivalence
-        ci = "" if e.interval is None else f" ({level_of(e.interval)} CI {limits(e.interval, places, sign=True)})"
-        yield "equivalence", f"{e.verdict} within ± {number(e.margin, digits=12)}{ci}"
+        within = f"{e.verdict} within ± {number(e.margin, digits=12)}"
+        yield "equivalence", f"{within} ({ci(e.interval, decimals, sign=True)})"
     if pair.examples is not None:
-        gap = pair.examples.interval
         both = f"of the difference over seeds and {pair.examples.examples} shared examples"
-        yield "examples", f"{level_of(gap)} CI {limits(gap, scale(gap), sign=True)} {both}"
+        yield "examples", f"{ci(pair.examples.interval, scale(pair.examples.interval), sign=True)} {both}"
     if looks:
         but = " but the sequence" if pair.sequenced and pair.interval is not None else ""
         yield "looks", f"every p value and interval here{but} is {looks}"
 
 
-def permutation(test: Permutation) -> str:
-    """Return which arrangements were counted."""
-    how = f"Monte Carlo {test.method}, {test.arrangements} draws"
-    return f"exact {test.method}" if test.exact else how
-
-
-def flattery(pair: Pair) -> str:
-    """Say by how much the best seeds flatter; "" where nothing is known of it."""
-    known = [side for side in (pair.a, pair.b) if side.best is not None and side.inflation]
-    if not known:
-        return ""
-    said = "; ".join(f"of {side.n}: {number(side.inflation, scale(pair.interval))}" for side in known)
-    return f"the best seed flatters by chance alone ({said}): nothing here selects by it"
-
-
-def overview(found: Comparison, *, paper: bool = False) -> Rows:
-    """Return one row per pair; for a paper with the names of its arms, the effect, the seeds and the failures."""
-    several = len(found.pairs) > 1
-    each = percent(bonferroni_level(found.level, max(1, len(found.pairs))), 4)
-    sure = f"Bonferroni {each} CI" if several else f"{percent(found.level)} CI"
-    what = f"{shown(found.metric)} difference" if paper else "difference"
-    header = ["A - B" if paper else "pair", what, sure, "p (Holm)" if several else "p", better(found)]
-    rows: Rows = [header + ["g", "n", "failed"] * paper]
-    for pair in found.pairs:
-        letters = f"{letter_of(found, pair.a.name)} - {letter_of(found, pair.b.name)}"
-        label = pair_label(pair) if paper else f"{of_task(pair.task)}{letters}"
-        interval = pair.simultaneous if several else pair.interval
-        rows.append([label, *_numbers(pair, interval), *(_more(pair) if paper else ())])
-    return rows
-
-
-def _numbers(pair: Pair, interval: Interval | None) -> Row:
-    """Return the cells of a pair: its difference with this interval, p after Holm, and P(A > B)."""
-    places = scale(pair.interval)
-    return [
-        "—" if pair.difference is None else signed(pair.difference.estimate, places),
-        "none" if interval is None else limits(interval, places, sign=True),
-        "—" if pair.p_holm is None else p_cell(pair.p_holm),
-        "—" if pair.superiority is None else probability(pair.superiority.probability),
-    ]
-
-
-def _more(pair: Pair) -> Row:
-    made, a, b = pair.difference, pair.a, pair.b
-    return [
-        "—" if pair.effect is None else signed(pair.effect.g, 2),
-        f"{a.n}, {b.n}" if made is None or not made.paired else f"{made.n_a} pairs",
-        f"{failed_of(a.failed, a.ok)}, {failed_of(b.failed, b.ok)}",
-    ]
-
-
-def stamps(found: Comparison) -> list[str]:
-    """Say what the intervals of an overview do not account for."""
-    return [f"intervals {said}" for said in sorted({stamp(pair) for pair in found.pairs} - {""})]
-
-
-def exploratory(found: Comparison) -> Rows:
-    """Return one row per further metric of a pair, as many as are shown."""
-    rows: Rows = [["exploratory, unadjusted", "difference", f"{percent(found.level)} CI"]]
-    several = len(found.pairs) > 1
-    for one in found.exploratory[:MOST_EXPLORATORY]:
-        places = scale(one.difference.interval)
-        interval = "none" if one.difference.interval is None else limits(one.difference.interval, places, sign=True)
-        name = f"{shown(one.metric)} ({pair_label(one)})" if several else shown(one.metric)
-        rows.append([name, signed(one.difference.estimate, places), interval])
-    return rows
-
-
-def unlisted(found: Comparison) -> str:
-    """Say how many further metrics have no row; "" where all have one."""
-    more = len(found.exploratory) - MOST_EXPLORATORY
-    return f"… and {more} more: --format json has every one" if more > 0 else ""
+def judged(check: Check) -> Iterator[str]:
+    """Yield a requirement and what it was held against, then why it was decided so."""
+    made, alone = check.decision, check.base == check.candidate
+    against = "" if alone else f" (base {shown(check.base)})"
+    candidate = f"{shown(check.candidate)}{against}: " if check.candidate else ""
+    yield f"{of_task(check.task)}{candidate}{check.requirement}"
+    said = [_why(made)]
+    if made.interval is not None:
+        decimals = scale(made.interval)
+        of = HELD["fixed" if alone else parse_gate(check.requirement).form]
+        said.append(f"{of}: {ci(made.interval, decimals, sign=True)} against {number(made.threshold, decimals)}")
+    yield "; ".join([*said, *filter(None, [stamp_of(check)])])
+    if made.identical_passes is not None:
+        which = "as many other seeds of it" if alone else "a candidate no different from the base"
+        yield f"{which} would pass with probability {probability(made.identical_passes)}"
 
 
 def _why(made: Decision) -> str:
@@ -212,23 +223,6 @@ def _why(made: Decision) -> str:
     }[made.reason]
 
 
-def judged(check: Check) -> Iterator[str]:
-    """Yield a requirement and what it was held against, then why it was decided so."""
-    made = check.decision
-    against = "" if check.base == check.candidate else f" (base {shown(check.base)})"
-    candidate = f"{shown(check.candidate)}{against}: " if check.candidate else ""
-    yield f"{of_task(check.task)}{candidate}{check.requirement}"
-    said = _why(made)
-    if made.interval is not None:
-        places = scale(made.interval)
-        form = "fixed" if check.base == check.candidate else parse_gate(check.requirement).form
-        said += f"; {HELD[form]}: {level_of(made.interval)} CI {limits(made.interval, places, sign=True)}"
-        said += f" against {number(made.threshold, places)}"
-    if stamped := stamp_of(check):
-        said += f"; {stamped}"
-    yield said
-    if made.identical_passes is not None:
-        chance = probability(made.identical_passes)
-        alone = check.base == check.candidate
-        which = "as many other seeds of it" if alone else "a candidate no different from the base"
-        yield f"{which} would pass with probability {chance}"
+def of_task(task: str) -> str:
+    """Return what stands before a name to say its task; "" where there is one task only."""
+    return f"{task_label(task)}: " if task else ""

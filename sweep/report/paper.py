@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from sweep.analysis.model import Row
 from sweep.errors import StatisticsError, listed
 from sweep.number import around, number, percent
-from sweep.report import document, spreads
+from sweep.report import document, sentence
 from sweep.report.document import Table
 from sweep.report.sentence import failed_of
 from sweep.report.worded import Report
@@ -70,50 +69,34 @@ def table(
     winners = _winners(reports, best)
     what = f"± {percent(reports[0].level)} CI" if spread == "ci" else "± sd"
     titles = {name: f"{shown(name)}{' (%)' if name in scaled else ''} {what}" for name in names}
-    lay_out = _by_task if by_task else _by_metric
-    header, rows, bold = lay_out(reports, titles, winners, partial(_cell, scaled=scaled, spread=spread))
-    return Table(
-        header, rows, bold=frozenset(bold),
-        notes=(*_notes(reports, names, spread, bool(bold)), *_unscaled(reports, names if in_percent else ())),
-    )  # fmt: skip
-
-
-Made = tuple[Sequence[str], Sequence[Sequence[str] | str], Set[tuple[int, int]]]  # header, rows, bold cells
-
-
-def _by_metric(reports: Sequence[Report], titles: Mapping[str, str], winners: Best, cell: Callable[..., str]) -> Made:
-    """Lay out a row for each variant of each task, a column for each metric."""
-    rows: list[Sequence[str]] = []
-    bold: set[tuple[int, int]] = set()
-    for report, called in zip(reports, _called(reports), strict=True):
-        of = {(row.task, row.variant, row.metric): row for row in report.rows}
-        for task, variant in dict.fromkeys((row.task, row.variant) for row in report.rows):
-            mine = [of.get((task, variant, name)) for name in titles]
-            counted = next(row for row in (*mine, *report.rows) if row and (row.task, row.variant) == (task, variant))
-            bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _is_bold(report, row, winners)}
-            cells = [cell(row, counted.ok) for row in mine]
-            rows.append((_name(called, counted.label, len(reports)), *cells, str(counted.ok), _failed([counted])))
-    return ("", *titles.values(), "n", "failed"), rows, bold
-
-
-def _by_task(reports: Sequence[Report], titles: Mapping[str, str], winners: Best, cell: Callable[..., str]) -> Made:
-    """Lay out a row for each variant, a column for each task; of several metrics, one after the other."""
     tasks = list(dict.fromkeys(row.task for report in reports for row in report.rows))
+    heads = dict(zip(tasks, map(shown, without_hash(tasks)), strict=True)) if by_task else titles
     rows: list[Sequence[str] | str] = []
     bold: set[tuple[int, int]] = set()
-    for metric, title in titles.items():
-        rows += [title] if len(titles) > 1 else []
-        for report, called in zip(reports, _called(reports), strict=True):
-            of = {(row.variant, row.task): row for row in report.rows if row.metric == metric}
-            for variant in dict.fromkeys(variant for variant, _ in of):
-                mine = [of.get((variant, task)) for task in tasks]
-                there = [row for row in mine if row]
-                most = max(row.ok for row in there)
+    for metric in names if by_task else [""]:  # one table below the other
+        rows += [titles[metric]] if by_task and len(names) > 1 else []
+        for report, called in _called(reports):
+            for line in _lines(report, metric):
+                counted = list({row.task: row for row in line.values()}.values())
+                n = max(row.ok for row in counted)
+                mine = [line.get(head) for head in heads]
                 bold |= {(len(rows), 1 + j) for j, row in enumerate(mine) if row and _is_bold(report, row, winners)}
-                name = _name(called, report.variants[variant].label, len(reports))
-                rows.append((name, *(cell(row, most) for row in mine), str(most), _failed(there)))
-    header = ["" if len(titles) > 1 else next(iter(titles.values())), *map(shown, without_hash(tasks)), "n", "failed"]
-    return header, rows, bold
+                cells = [_cell(row, n, scaled=scaled, spread=spread) for row in mine]
+                label = report.variants[counted[0].variant].label if by_task else counted[0].label
+                rows.append((_name(called, label, len(reports)), *cells, str(n), _failed(counted)))
+    first = titles[names[0]] if by_task and len(names) == 1 else ""
+    notes = (*_notes(reports, names, spread, bool(bold)), *_unscaled(reports, names if in_percent else ()))
+    return Table((first, *heads.values(), "n", "failed"), rows, bold=frozenset(bold), notes=notes)
+
+
+def _lines(report: Report, metric: str) -> Iterable[Mapping[str, Row]]:
+    """Return the cells of each line by what their column is: metrics, or of one `metric` tasks."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in report.rows:
+        if metric in ("", row.metric):
+            line = ("" if metric else row.task, row.variant)
+            found.setdefault(line, {})[row.task if metric else row.metric] = row
+    return found.values()
 
 
 def _failed(rows: Sequence[Row]) -> str:
@@ -146,12 +129,12 @@ def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str
     return [name for name in known if name == primary or name.partition("/")[0] == split]
 
 
-def _called(reports: Sequence[Report]) -> list[str]:
-    """What tells the reports apart: their names, else their folders' names, else their paths."""
+def _called(reports: Sequence[Report]) -> list[tuple[Report, str]]:
+    """Return each report with what tells it apart: its name, else its folder's name, else its path."""
     names = [report.name for report in reports]
     folders = [Path(report.directory).name for report in reports]
     distinct = (found for found in (names, folders) if len(set(found)) == len(found))
-    return next(distinct, [report.directory for report in reports])
+    return list(zip(reports, next(distinct, [report.directory for report in reports]), strict=True))
 
 
 def _name(called: str, label: str, reports: int) -> str:
@@ -165,7 +148,7 @@ def _is_share(metric: str) -> bool:
 
 
 def _beyond_one(metric: str, reports: Sequence[Report]) -> list[float]:
-    """The values of a metric that no share of one can have."""
+    """Return the values of a metric that no share of one can have."""
     ends = (v for report in reports for row in report.rows if row.metric == metric for v in (row.min, row.max))
     return [v for v in ends if v is not None and not 0 <= v <= 1]
 
@@ -186,12 +169,11 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     yield f"Mean ± {interval} {first.over}; n counts seeds that finished."
     if any(row.failed for report in reports for row in report.rows):
         yield "Means are over converged seeds only; failed seeds are counted in the last column."
-    for report, called in zip(reports, _called(reports), strict=True):
+    named = _called(reports)
+    for report, called in named:
         of = f"{shown(called)}: " if len(reports) > 1 else ""
-        yield from (f"{of}{spreads.median(one)}." for one in report.medians if one.failed)
-    for report, called in zip(reports, _called(reports), strict=True):
-        of = f"{shown(called)}: " if len(reports) > 1 else ""
-        yield from (f"Across tasks, {of}{spreads.together(one)}." for one in report.across if one.mean is not None)
+        yield from (f"{of}{sentence.median(one)}." for one in report.medians if one.failed)
+        yield from (f"Across tasks, {of}{sentence.together(one)}." for one in report.across if one.mean is not None)
     others = [shown(name) for name in names if name != first.primary]
     if others:
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
@@ -200,26 +182,22 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
             "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared), where"
             " some other is."
         )
-    for report, called in zip(reports, _called(reports), strict=True):
+    for report, called in named:
         if report.until:
             late = "; it was named after results existed" if report.until.get("named_late") else ""
             yield f"{shown(called)}: a rule chose the number of seeds: {shown(report.stopping, 400)}{late}."
-    for report, called in zip(reports, _called(reports), strict=True):
-        times = plural(report.extensions, "time")
-        extended = f"; extended {times} after results existed" if report.extensions else ""
-        pending = report.counts.pending + report.counts.lost
-        open_ = f"; {pending} of {report.counts.planned} runs have no result yet" if pending else ""
-        if report.mode == ADOPTED:
-            yield f"{shown(called)}: {report.reproducibility}{f'; {report.counts}' if pending else ''}{extended}."
-            continue
-        yield (
-            f"{shown(called)}: {report.mode} mode; result: {report.result or 'none'};"
-            f" bit-exact: {report.reproducibility}{extended}{open_}."
-        )
+        parts = [report.reproducibility, str(report.counts)] if report.mode == ADOPTED else [
+            f"{report.mode} mode", f"result: {report.result or 'none'}", f"bit-exact: {report.reproducibility}"
+        ]  # fmt: skip
+        if report.extensions:
+            parts.append(f"extended {plural(report.extensions, 'time')} after results existed")
+        if (without := report.counts.pending + report.counts.lost) and report.mode != ADOPTED:
+            parts.append(f"{without} of {report.counts.planned} runs have no result yet")
+        yield f"{shown(called)}: {'; '.join(parts)}."
 
 
 def _unscaled(reports: Sequence[Report], names: Sequence[str]) -> Iterator[str]:
-    """Which shares were asked for in percent and are no shares of one."""
+    """Name the shares that were asked for in percent and are no shares of one."""
     for name in names:
         beyond = _beyond_one(name, reports)
         if _is_share(name) and beyond:

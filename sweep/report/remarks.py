@@ -35,7 +35,8 @@ def design(found: Design) -> str:
 
 def said_of(remark: Remark) -> str:
     """Return the sentence of a remark."""
-    return SAID[remark.code](remark.of)
+    made = SAID[remark.code]
+    return made.format(**remark.of) if isinstance(made, str) else made(remark.of)
 
 
 def _differ(of: Mapping[str, Any]) -> str:
@@ -125,10 +126,9 @@ def reproducibility(stamp: Mapping[str, Any]) -> str:
     return shown(said, 800)
 
 
-SAID: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "tasks of one arm": lambda of: (
-        f"{of['left']} of {of['of']} configurations have a task that no other has; they are left out"
-    ),
+# Sentences with the fields of their remark in braces, or functions of these where words of users have to be shown.
+SAID: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
+    "tasks of one arm": "{left} of {of} configurations have a task that no other has; they are left out",
     "arms differ": _differ,
     "identical results": _identical,
     "unmade part": lambda of: (
@@ -148,35 +148,29 @@ SAID: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "retried": lambda of: (
         f"{plural(len(of['runs']), 'record')} set aside and the run trained again ({listed(of['runs'])})"
     ),
-    "different rules": lambda of: (
-        f"results were chosen by different rules: {listed([shown(rule) for rule in of['rules']])}"
-    ),
+    "different rules": lambda of: f"results were chosen by different rules: {listed(list(map(shown, of['rules'])))}",
     "different ends": _ends,
-    "read differently": lambda of: (
-        "the metrics of these runs were read in different ways: sweep collect reads all of them alike"
-    ),
+    "read differently": "the metrics of these runs were read in different ways: sweep collect reads all of them alike",
     "noted": lambda of: f"{shown(of['note'], 300)} ({listed(of['runs'], 3)})",
     "primary chosen": _chosen,
     "no direction": _undirected,
-    "no mean over examples": lambda of: f"{of['metric']} is not a mean over examples",
-    "fewer than two seeds": lambda of: "fewer than two seeds finished",
-    "predictions missing": lambda of: f"not every run kept its {of['split'] or 'test'} predictions",
-    "not computable": lambda of: f"{of['metric']} cannot be computed from the predictions",
-    "parts of examples": lambda of: f"its {of['rows']} rows are parts of fewer examples, not equally many of each",
+    "no mean over examples": "{metric} is not a mean over examples",
+    "fewer than two seeds": "fewer than two seeds finished",
+    "predictions missing": "not every run kept its {split} predictions",
+    "not computable": "{metric} cannot be computed from the predictions",
+    "parts of examples": "its {rows} rows are parts of fewer examples, not equally many of each",
     "adopted": _adopted,
-    "another mean": lambda of: f"{of['metric']} is not the mean over the saved predictions",
-    "members without predictions": lambda of: (
-        f"{of['without']} of {of['of']} members kept no {of['split'] or 'test'} predictions"
-    ),
-    "too many predictions": lambda of: f"{of['bytes'] >> 20} MiB of predictions: sweep ensemble reads them",
+    "another mean": "{metric} is not the mean over the saved predictions",
+    "members without predictions": "{without} of {of} members kept no {split} predictions",
+    "too many predictions": "{mebibytes} MiB of predictions: sweep ensemble reads them",
     "refused": lambda of: str(of["why"]).replace("\n  ", "; "),
     "references missing": _unreferenced,
-    "no common scale": lambda of: f"no common scale: {of['why']}",
-    "no seed in every task": lambda of: "no seed converged in every task",
-    "not logged": lambda of: "not every run logged the metric",
-    "no step in every run": lambda of: "no step lies between the first and the last one of every run",
-    "few tasks": lambda of: f"no interval: a bootstrap interval needs {LEAST_TASKS} tasks",
-    "one seed per task": lambda of: "no interval: one seed a task",
-    "no interval": lambda of: f"no interval: {of['why']}",
-    "seeds to come": lambda of: "seeds are pending or lost: this is a look at part of what was planned",
+    "no common scale": "no common scale: {why}",
+    "no seed in every task": "no seed converged in every task",
+    "not logged": "not every run logged the metric",
+    "no step in every run": "no step lies between the first and the last one of every run",
+    "few tasks": f"no interval: a bootstrap interval needs {LEAST_TASKS} tasks",
+    "one seed per task": "no interval: one seed a task",
+    "no interval": "no interval: {why}",
+    "seeds to come": "seeds are pending or lost: this is a look at part of what was planned",
 }

@@ -1,16 +1,19 @@
-"""The sentences of a report: what a number is over, how sure it is, and what it leaves out."""
+"""The sentences of a report: what a number is over, how sure it is, what it leaves out, and where spread comes from."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sweep.analysis.comparison import Side
-from sweep.analysis.model import Adopted, Counts, Overview, Row
-from sweep.errors import listed
+from sweep.analysis.model import Across, Adopted, Counts, Median, Overview, Progress, Row, Spread, Together
 from sweep.goals import Goal
-from sweep.number import around, limits, number, percent
+from sweep.number import around, limits, number, percent, places
+from sweep.report.remarks import said_of
+from sweep.stats import Method
+from sweep.stats.tasks import RESAMPLES
 from sweep.variants import without_hash
 from sweep.words import plural, shown
 
@@ -18,6 +21,17 @@ MOST_TASKS = 4  # with a line of their own
 
 Averaged = TypeVar("Averaged", Row, Side)
 POOL = "over splits of this data set, no statement about new data"
+SETS = {"test": "test set", "val": "validation set", "train": "training set"}
+
+
+def task_label(task: str) -> str:
+    """Return a task without the hash of its folder."""
+    return shown(without_hash([task])[0])
+
+
+def of(label: str) -> str:
+    """Return what stands before a sentence to say what it is about; "" where there is one thing only."""
+    return f"{shown(label)}: " if label else ""
 
 
 def scope(
@@ -29,24 +43,15 @@ def scope(
     single: there is one seed, and the interval is over folds alone.
     """
     over = "over converged seeds" if converged else "over seeds"
-    if folds and ratio is not None:
-        how = f"Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
-        over = "for this seed, over" if single else f"{over} and"
-        return f"{over} {folds} folds of this data set, for new data; {how}"
-    split = metric.partition("/")[0] if "/" in metric else ""
+    how = "" if ratio is None else f"for new data; Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
+    if folds and how:
+        return f"{'for this seed, over' if single else f'{over} and'} {folds} folds of this data set, {how}"
     if "split" in vary:
-        if ratio is not None:
-            how = f"Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
-            return f"{over}, each with its own split, for new data; {how}"
-        return f"{over}, each with its own split of this data set; no statement about new data"
-    if vary:
-        return f"{over} that vary {', '.join(vary)} only, this split" + _set(split, joined=True)
-    return f"{over}, this split" + _set(split, joined=True) if split else over
-
-
-def _set(split: str, *, joined: bool) -> str:
-    name = {"test": "test set", "val": "validation set", "train": "training set"}.get(split, "")
-    return f"{' and ' if joined else ''}{name}" if name else ""
+        own = f"{over}, each with its own split"
+        return f"{own}, {how}" if how else f"{own} of this data set; no statement about new data"
+    split = metric.partition("/")[0] if "/" in metric else ""
+    held = f", this split and {SETS[split]}" if split in SETS else ", this split" if split or vary else ""
+    return f"{over} that vary {', '.join(vary)} only{held}" if vary else f"{over}{held}"
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ def headline(report: Overview, row: Row) -> Headline:
         "" if row.adopted else row.metric, report.vary, report.ratio, report.folds, converged=failed > 0,
         single=row.n == 1,
     )  # fmt: skip
-    of = (f"{shown(row.label)}: " if row.label else "") + shown(row.metric)
-    name = f"{of} of converged runs" if failed else of
+    metric = of(row.label) + shown(row.metric)
+    name = f"{metric} of converged runs" if failed else metric
     if met is not None:
         interval, counted = met["interval"], f"{failed} of {met['used']} failed" if failed else "0 failed"
         value = around(met["mean"], (interval["high"] - interval["low"]) / 2)
@@ -87,7 +92,7 @@ def headline(report: Overview, row: Row) -> Headline:
         kind = f"{percent(interval['level'])} CI"
         return Headline(name, value, f"{kind} {over}; {looked}; n = {met['n']}, {counted}{_sharing(report, row)}")
     if row.n == 0:
-        return Headline(f"{of}:", _nothing(row))
+        return Headline(f"{metric}:", _nothing(row.planned, row.ok, row.failed, "seed"))
     counted = f"n = {row.n}{_out_of(row)}, {_failures(row)}{_sharing(report, row)}"
     value = around(row.mean or 0.0, row.half_width)
     if row.half_width is None:
@@ -95,8 +100,22 @@ def headline(report: Overview, row: Row) -> Headline:
     if row.half_width == 0:
         return Headline(name, value, f"all {row.n} seeds gave the same value; {counted}")
     peeked = f"; unadjusted for {plural(report.extensions, 'extension')}" if report.extensions else ""
-    kind = f"descriptive {percent(row.level)} CI" if report.until else f"{percent(row.level)} CI"
+    kind = f"{'descriptive ' if report.until else ''}{percent(row.level)} CI"
     return Headline(name, value, f"{kind} {over}; {counted}{peeked}")
+
+
+def _met(report: Overview, row: Row) -> Mapping[str, Any] | None:
+    """Return what the manifest keeps of a fixed-width rule that was met for this row.
+
+    None where every seed has a split of its own: the rule does not pay for the data that splits share.
+    """
+    if "split" in report.vary:
+        return None
+    for cell in report.until.get("cells", ()):
+        if (cell["task"], cell["variant"], cell["metric"]) == (row.task, row.variant, row.metric):
+            met = cell.get("state") == "met" and cell.get("interval") and cell.get("mean") is not None
+            return cell if met else None
+    return None
 
 
 def _sharing(report: Overview, row: Row) -> str:
@@ -109,11 +128,17 @@ def _sharing(report: Overview, row: Row) -> str:
 
 def silence(counts: Counts) -> str:
     """Say why there is no value at all."""
-    if counts.failed == counts.planned:
-        return f"no mean: all {counts.planned} runs failed"
-    if counts.ok:
-        return "no run reports a metric"
-    return f"no run has finished (0 of {counts.planned})"
+    return _nothing(counts.planned, counts.ok, counts.failed, "run")
+
+
+def _nothing(planned: int, ok: int, failed: int, unit: str) -> str:
+    if ok:
+        return f"no mean: none of {ok} ok {unit}s reports it"
+    if failed == planned:
+        return f"no mean: all {planned} {unit}s failed"
+    if failed:
+        return f"no mean yet: {failed} of {planned} {unit}s failed, none is ok"
+    return f"no {unit} has finished (0 of {planned})"
 
 
 def standing(report: Overview) -> list[Headline]:
@@ -133,12 +158,13 @@ def standing(report: Overview) -> list[Headline]:
 def _over_tasks(report: Overview) -> Iterator[Headline]:
     """Yield the variant with the highest interquartile mean over all tasks, where there is one."""
     best = max((one for one in report.across if one.iqm is not None), key=lambda one: one.iqm or 0.0, default=None)
-    if best is None or best.iqm is None:
+    if best is None:
         return
-    letter = report.variants[best.variant].letter
+    letter, counts = report.variants[best.variant].letter, report.counts
     who = f"{letter} ({shown(best.label)}) has the highest " if len(report.across) > 1 else ""
-    value = number(best.iqm, 3)
-    means = f"n = {count_of(best.seeds, best.planned)}, {_failed(report.counts)}"
+    unknown = isinstance(counts, Adopted) and not counts.failed
+    failed = "failures unknown" if unknown else f"{counts.failed} of {plural(counts.planned, 'run')} failed"
+    value, means = number(best.iqm, 3), f"n = {count_of(best.seeds, best.planned)}, {failed}"
     if best.iqm_low is not None:
         value += f", {percent(best.level)} CI {limits(best.iqm_low, best.iqm_high, 3)}"
         means = f"over seeds, for these tasks; {means}"
@@ -146,18 +172,12 @@ def _over_tasks(report: Overview) -> Iterator[Headline]:
     yield Headline("", f"over {tasks}: {who}interquartile mean of normalised {shown(best.metric)}: {value}", means)
 
 
-def _failed(counts: Counts) -> str:
-    unknown = isinstance(counts, Adopted) and not counts.failed
-    return "failures unknown" if unknown else f"{counts.failed} of {plural(counts.planned, 'run')} failed"
-
-
 def _leading(report: Overview, rows: Sequence[Row]) -> Headline:
     leader = leading(rows)
     if len(rows) == 1 or leader is None:
         return headline(report, leader or rows[0])
     made, one = headline(report, replace(leader, label="")), report.variants[leader.variant]
-    task = without_hash([leader.task])[0]
-    name = (f"{shown(task)}: " if task else "") + f"{one.letter} ({shown(one.label)})"
+    name = (f"{task_label(leader.task)}: " if leader.task else "") + f"{one.letter} ({shown(one.label)})"
     alike = sum(row.best for row in rows) - 1 if leader.best else None
     failed = any(row.failed for row in rows) and not leader.failed
     return Headline("", ranked(name, made.line, len(rows) - 1, alike, goal=leader.goal, failed=failed), made.means)
@@ -191,68 +211,25 @@ def count_of(n: int, planned: int) -> str:
     return str(n) if n == planned else f"{n} of {planned}"
 
 
-def _met(report: Overview, row: Row) -> Mapping[str, Any] | None:
-    """Return what the manifest keeps of a fixed-width rule that was met for this row.
-
-    None where every seed has a split of its own: the rule does not pay for the data that splits share.
-    """
-    if "split" in report.vary:
-        return None
-    for cell in report.until.get("cells", ()):
-        if (cell["task"], cell["variant"], cell["metric"]) == (row.task, row.variant, row.metric):
-            met = cell.get("state") == "met" and cell.get("interval") and cell.get("mean") is not None
-            return cell if met else None
-    return None
-
-
 def _out_of(row: Row) -> str:
-    """Why n is not the number of planned seeds, failures aside."""
-    parts = []
-    if row.missing:
-        parts.append(f"{row.missing} ok without this metric")
-    if row.lost:
-        parts.append(f"{row.lost} lost")
-    if row.pending:
-        parts.append(f"{row.pending} {'missing' if row.adopted else 'pending'}")
+    """Return why n is not the number of planned seeds, failures aside."""
+    counts = ((row.missing, "ok without this metric"), (row.lost, "lost"),
+              (row.pending, "missing" if row.adopted else "pending"))  # fmt: skip
+    parts = [f"{count} {word}" for count, word in counts if count]
     return f" of {row.planned} ({', '.join(parts)})" if parts else ""
 
 
 def _failures(row: Row) -> str:
     if not row.failed:
         return "failures unknown" if row.adopted else "0 failed"
-    if row.adopted:
-        return f"{row.failed} of {row.ok + row.failed} failed, others unknown"
-    return f"{row.failed} of {row.ok + row.failed} failed ({_rate(row)})"
+    return f"{failed_of(row.failed, row.ok)} failed" + (
+        ", others unknown" if row.adopted else f" (failure rate {rate(row)})"
+    )
 
 
-def _rate(row: Row) -> str:
-    return f"failure rate {percent(row.failure_low, 2)} to {percent(row.failure_high, 2)}"
-
-
-def _nothing(row: Row) -> str:
-    if row.failed and row.failed == row.planned:
-        return f"no mean: all {row.planned} seeds failed"
-    if row.failed and not row.ok:
-        return f"no mean yet: {row.failed} of {row.planned} seeds failed, none is ok"
-    if row.ok:
-        return f"no mean: none of {row.ok} ok seeds reports it"
-    return f"no seed has finished (0 of {row.planned})"
-
-
-def rates(rows: Sequence[Row], *, clean: bool = True) -> Iterator[str]:
-    """Return what is known of each variant's failure rate, named where there are several.
-
-    clean: also of the variants without a failure, which share a line where it is the same.
-    """
-    several = any(row.label for row in rows)
-    for row in rows:
-        if row.failed:
-            yield (f"{shown(row.label)}: " if several else "") + at_most(row)
-    others = [row for row in rows if not row.failed and row.ok] if clean else []
-    alike = dict.fromkeys(at_most(row) for row in others)
-    for text in alike:
-        names = [shown(row.label) for row in others if at_most(row) == text]
-        yield (f"{listed(names)}: " if (several and len(others) < len(rows)) or len(alike) > 1 else "") + text
+def rate(row: Row) -> str:
+    """Return the limits of the failure rate."""
+    return f"{percent(row.failure_low, 2)} to {percent(row.failure_high, 2)}"
 
 
 def failed_of(failed: int | None, ok: int) -> str:
@@ -260,11 +237,77 @@ def failed_of(failed: int | None, ok: int) -> str:
     return "unknown" if failed is None else f"{failed} of {ok + failed}"
 
 
-def at_most(row: Row) -> str:
-    """Return "0 of 5 failed: failure rate at most 52 %"."""
-    finished = row.ok + row.failed
-    if row.adopted:
-        return f"{row.failed} of {finished} failed; the failure rate is unknown: not run here"
-    if row.failed:
-        return f"{row.failed} of {finished} failed: {_rate(row)}"
-    return f"0 of {finished} failed: failure rate at most {percent(row.failure_high, 2)}"
+# ---- the spread between seeds, and several tasks
+
+
+def training(one: Spread) -> str:
+    """Say what training alone would leave of the spread; negative estimates as they are."""
+    raw = one.training_variance or 0.0
+    if raw <= 0:
+        return f"training alone would give no spread that can be seen (variance {number(raw, digits=2)})"
+    return f"on endless test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
+
+
+def chance(one: Spread) -> str:
+    """Say that the seeds differ by chance on this test set, or nothing."""
+    if not one.mostly_chance:
+        return ""
+    return (
+        "Seed differences here are mostly chance on this test set: picking the best seed gains little. "
+        "More seeds narrow the mean on THIS test set; only more examples narrow its distance from the true "
+        f"{one.metric.rpartition('/')[2]}."
+    )
+
+
+def median(one: Median) -> str:
+    """Say where the middle of all finished seeds is."""
+
+    def said(value: float) -> str:
+        return number(value, places(one.sd)) if math.isfinite(value) else "a failed seed"
+
+    ranked = f", {one.failed} failed ranked worst" if one.failed else ""
+    around = f"no {percent(one.level)} CI exists"
+    if one.low is not None and one.high is not None:
+        around = f"{percent(one.level)} CI {said(one.low)} to {said(one.high)}"
+    seeds = plural(one.seeds, "finished seed")
+    return f"{of(one.label)}median {shown(one.metric)} of all {seeds}{ranked}: {said(one.median)} ({around})"
+
+
+def order(one: Median) -> str:
+    """Return which values bound the median."""
+    if one.ranks is None:
+        return f"no interval exists for {plural(one.seeds, 'seed')}"
+    return f"{Method.ORDER} {one.ranks[0]} and {one.ranks[1]} of {one.seeds}, exact coverage {one.coverage:.3f}"
+
+
+def source(one: Spread) -> str:
+    """Return what the seeds vary."""
+    return f"{', '.join(one.vary)} only" if one.vary else "everything a seed decides"
+
+
+def why(one: Across | Progress | Together | Spread) -> str:
+    """Say why there is no number; "" where nothing is missing."""
+    return "" if one.reason is None else said_of(one.reason)
+
+
+def over_tasks(found: Across) -> str:
+    """Return what the pooled numbers are over: never other tasks than these."""
+    left = found.planned - found.seeds
+    converged = f" that converged in every task ({left} did not)" if left else ""
+    return f"these {plural(found.tasks, 'task')}, {plural(found.seeds, 'seed')}{converged}"
+
+
+def method(one: Across) -> str:
+    """Return how the intervals over tasks were found, or why there are none."""
+    if one.method is None:
+        return why(one) if one.mean is not None else ""
+    return f"{one.method}, these {one.tasks} tasks, {RESAMPLES} resamples"
+
+
+def together(one: Across) -> str:
+    """Say what the tasks say together."""
+    mean, middle = (
+        number(value, 3) + ("" if low is None else f" ({percent(one.level)} CI {limits(low, high, 3)})")
+        for value, low, high in ((one.mean, one.mean_low, one.mean_high), (one.iqm, one.iqm_low, one.iqm_high))
+    )
+    return f"{of(one.label)}normalised mean {mean}, interquartile mean {middle} over {over_tasks(one)}; {method(one)}"

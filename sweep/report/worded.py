@@ -10,7 +10,7 @@ from typing import Any
 from sweep.analysis.histories import Histories
 from sweep.analysis.model import Overview
 from sweep.analysis.overview import overview
-from sweep.report import remarks, spreads, stopping
+from sweep.report import remarks, sentence, stopping
 from sweep.report.sentence import POOL, headline, scope, silence
 from sweep.store import Member, Store, atomic
 from sweep.store.manifest import ADOPTED
@@ -84,16 +84,16 @@ def to_json(report: Report) -> dict[str, Any]:
     for row, made in zip(report.rows, body["rows"], strict=True):
         made["headline"] = str(headline(report, row))
     for spread, made in zip(report.spreads, body["spreads"], strict=True):
-        made |= {"sentence": spreads.chance(spread), "source": spreads.source(spread), "reason": spreads.why(spread)}
+        made |= {"sentence": sentence.chance(spread), "source": sentence.source(spread), "reason": sentence.why(spread)}
         made["true_method"] = spread.true_method or ""
     for median, made in zip(report.medians, body["medians"], strict=True):
-        made |= {"sentence": spreads.median(median), "method": spreads.order(median)}
+        made |= {"sentence": sentence.median(median), "method": sentence.order(median)}
     for pooled, made in zip(report.together, body["together"], strict=True):
-        made["reason"] = spreads.why(pooled)
+        made["reason"] = sentence.why(pooled)
     for one, made in zip(report.across, body["across"], strict=True):
-        made |= {"method": spreads.method(one), "reason": spreads.why(one) if one.mean is None else ""}
+        made |= {"method": sentence.method(one), "reason": sentence.why(one) if one.mean is None else ""}
     for steps, made in zip(report.progress, body["progress"], strict=True):
-        made |= {"method": steps.method or "", "reason": spreads.why(steps)}
+        made |= {"method": steps.method or "", "reason": sentence.why(steps)}
     said = ("headline", "headlines", "warnings", "notes", "result", "reproducibility", "over")
     plain: dict[str, Any] = atomic.strict({**body, **{name: getattr(report, name) for name in said}, "format": FORMAT})
     return plain

@@ -14,8 +14,7 @@ from pages import HOSTILE, MESSAGE, ordinary
 from predicted import classes, saved
 
 from sweep.report import comparison, document
-from sweep.report.worth import worth
-from sweep.report.worth_view import view
+from sweep.report.worth import view, worth
 from sweep.results import Results
 
 

@@ -16,7 +16,7 @@ import sweep
 from sweep import report, stats
 from sweep.cli.app import main
 from sweep.plan import RunSpec, folder_name
-from sweep.report import spreads
+from sweep.report import sentence
 from sweep.report.html import page
 from sweep.store import Store
 
@@ -138,7 +138,7 @@ def test_a_task_in_which_every_seed_failed_leaves_no_number_and_says_so(tmp_path
     made = built(tmp_path, lambda spec: {"failure": failure()} if spec.task == FOLDERS[3] else logged(spec))
     assert made.improvements == ()
     assert made.progress == ()
-    assert {spreads.why(one) for one in made.across} == {"no seed converged in every task"}
+    assert {sentence.why(one) for one in made.across} == {"no seed converged in every task"}
     assert "no seed converged in every task" in report.text(made)
 
 
@@ -187,7 +187,7 @@ def test_what_was_not_logged_has_no_curve(tmp_path: Path) -> None:
     without = built(tmp_path / "a", lambda spec: {"metrics": {"test/accuracy": value(spec)}})
     assert without.progress == ()
     some = built(tmp_path / "b", lambda s: logged(s) if s.seed else {"metrics": {"test/accuracy": value(s)}})
-    assert {spreads.why(one) for one in some.progress} == {"not every run logged the metric"}
+    assert {sentence.why(one) for one in some.progress} == {"not every run logged the metric"}
     apart = built(tmp_path / "c", lambda s: logged(s, (100,) if s.seed else (800,)))
     assert {one.curve for one in apart.progress} == {None}
     assert "no step lies between" in report.text(apart)

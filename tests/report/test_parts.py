@@ -70,12 +70,12 @@ def test_histories_that_cannot_be_read_cost_the_page_its_curves_alone(
 def test_one_metric_that_cannot_be_summarised_costs_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.analysis import overview as assemble
 
-    whole = assemble._row
+    whole = assemble._rows
 
-    def row(found: Any, *rest: Any) -> Any:
-        return broken() if found["metric"] == "test/nll" else whole(found, *rest)
+    def rows(found: Any, names: Any, *rest: Any, **more: Any) -> Any:
+        return broken() if "test/nll" in names else whole(found, names, *rest, **more)
 
-    monkeypatch.setattr(assemble, "_row", row)
+    monkeypatch.setattr(assemble, "_rows", rows)
     found = report.build(store)
     assert found.metrics == ("test/accuracy", "odd/metric")
     assert "test/nll" in found.notes[0]
@@ -85,7 +85,7 @@ def test_one_metric_that_cannot_be_summarised_costs_no_other(store: Store, monke
 def test_a_block_of_the_text_that_fails_is_a_note(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.report import overview
 
-    monkeypatch.setattr(overview, "_causes", broken)
+    monkeypatch.setattr(overview, "causes", broken)
     told = report.text(report.build(store))
     assert "no such luck" in told
     assert "test/accuracy" in told

@@ -15,7 +15,7 @@ from finished import accuracies, failure, normal, sweep_of
 
 from sweep import report
 from sweep.number import around
-from sweep.report import spreads
+from sweep.report import sentence
 from sweep.report.sentence import scope
 from sweep.stats import clopper_pearson, t_interval
 from sweep.store import Predictions, Store
@@ -63,7 +63,7 @@ def test_the_median_of_all_seeds_ranks_failed_ones_worst(tmp_path):
     assert (one.seeds, one.failed) == (10, 2)
     assert one.median == pytest.approx((kept[2] + kept[3]) / 2)  # of ten, the two worst are failed
     assert (one.low, one.high) == (-math.inf, kept[6])
-    assert "order statistics 2 and 9 of 10" in spreads.order(one)
+    assert "order statistics 2 and 9 of 10" in sentence.order(one)
     text = " ".join(report.text(found).split())
     said = f"median test/accuracy of all 10 finished seeds, 2 failed ranked worst: {one.median:.4f}"
     assert f"{said} (95 % CI a failed seed to {one.high:.4f})" in text
@@ -76,7 +76,7 @@ def test_a_median_without_failures_is_plain_and_without_a_direction_there_is_non
     (one,) = found.medians
     assert one.median == np.median([TEN[s] for s in range(5)])
     assert one.low is None
-    assert spreads.order(one) == "no interval exists for 5 seeds"
+    assert sentence.order(one) == "no interval exists for 5 seeds"
     assert "median test" not in report.text(found)
 
     def odd(spec):
@@ -214,7 +214,7 @@ def test_rows_are_matched_by_example_id(tmp_path):
     expected = told(tmp_path / "a", with_predictions(member_predictions)).together[0]
     found = told(tmp_path / "b", with_predictions(shuffled)).together[0]
     assert found == expected
-    assert "target" in spreads.why(told(tmp_path / "c", with_predictions(misnamed)).together[0])
+    assert "target" in sentence.why(told(tmp_path / "c", with_predictions(misnamed)).together[0])
 
 
 def test_members_of_other_examples_are_no_ensemble(tmp_path):
@@ -223,8 +223,8 @@ def test_members_of_other_examples_are_no_ensemble(tmp_path):
 
     found = told(tmp_path, with_predictions(made)).together[0]
     assert found.scores == ()
-    assert "seed2" in spreads.why(found)
-    assert spreads.why(found) in report.text(report.build(Store.open(tmp_path / "d")), width=500)
+    assert "seed2" in sentence.why(found)
+    assert sentence.why(found) in report.text(report.build(Store.open(tmp_path / "d")), width=500)
 
 
 BROKEN = {

@@ -12,7 +12,7 @@ from sweep import report
 from sweep.analysis.examples import examples_of
 from sweep.analysis.remarks import Remark
 from sweep.plan import folder_name
-from sweep.report import spreads
+from sweep.report import sentence
 from sweep.report.html import page
 from sweep.stats import expected_best, iqm, sd_interval, stratified_interval, training_variance, two_way_interval
 from sweep.store import Predictions, Store
@@ -48,14 +48,14 @@ def test_seeds_that_differ_by_chance_alone_are_said_to(tmp_path):
     assert found.training_variance == pytest.approx(expected.distribution)
     assert (found.true_low, found.true_high) == pytest.approx((both.interval.low, both.interval.high))
     assert found.true_high - found.true_low > made.rows[0].high - made.rows[0].low
-    assert spreads.chance(found).startswith("Seed differences here are mostly chance on this test set")
+    assert sentence.chance(found).startswith("Seed differences here are mostly chance on this test set")
     assert "mostly chance" in report.text(made)
 
 
 def test_seeds_that_really_differ_are_not_called_chance(tmp_path):
     made, found = told(tmp_path, lambda s: member(s.seed, hard=0.12))
     assert found.training_variance > found.observed_variance / 2
-    assert not spreads.chance(found)
+    assert not sentence.chance(found)
     assert "mostly chance" not in report.text(made)
     assert "on endless test data the seeds would differ" in report.text(made).replace("\n    ", " ")
 
@@ -67,7 +67,7 @@ def test_rows_are_matched_by_id_and_the_sentence_names_the_metric(tmp_path):
 
     _, found = told(tmp_path, shuffled, config={"primary": "test/nll"})
     assert found.examples == EXAMPLES
-    assert "the true nll" in spreads.chance(found)
+    assert "the true nll" in sentence.chance(found)
 
 
 def without_predictions(made):
@@ -92,7 +92,7 @@ def renamed(made):
 )
 def test_what_cannot_be_told_has_its_reason(tmp_path, change, primary, reason):
     made, found = told(tmp_path, lambda spec: change(member(spec.seed)), config={"primary": primary})
-    assert spreads.why(found) == reason
+    assert sentence.why(found) == reason
     assert found.true_mean is None
     assert "true test" not in report.text(made)
 
@@ -187,13 +187,13 @@ def test_fewer_tasks_have_no_interval_and_say_why(tmp_path):
     found = of_tasks(tmp_path, 3).across[0]
     assert found.mean is not None
     assert found.iqm_low is None
-    assert spreads.method(found) == "no interval: a bootstrap interval needs 10 tasks"
+    assert sentence.method(found) == "no interval: a bootstrap interval needs 10 tasks"
 
 
 def test_tasks_are_never_pooled_raw(tmp_path):
     found = of_tasks(tmp_path, 3, references={}).across[0]
     assert found.mean is None
-    assert spreads.why(found) == "no common scale: references are missing"
+    assert sentence.why(found) == "no common scale: references are missing"
     some = of_tasks(tmp_path / "some", 3, references={"task 0": [0, 1]}).across[0]
     assert some.mean is None
 

@@ -16,7 +16,7 @@ from sweep.cli.app import main
 from sweep.config import from_dict
 from sweep.errors import ConfigError, StatisticsError
 from sweep.plan import folder_name
-from sweep.report import comparison, figures, spreads
+from sweep.report import comparison, figures, sentence
 from sweep.report.html import page
 from sweep.stats import paired_t
 from sweep.store import Predictions, Store
@@ -225,5 +225,5 @@ def test_a_report_does_not_die_of_one_table(tmp_path: Path) -> None:
         config={"references": {"a": [1, 1], "b": [0, 1]}},
     )
     found = report.build(store)
-    assert "span a scale" in spreads.why(found.across[0])
+    assert "span a scale" in sentence.why(found.across[0])
     assert "test/accuracy" in report.text(found)
