@@ -86,7 +86,9 @@ _BASE = _base()
 
 
 class Picture(Figure):
-    """A figure that a notebook shows without pyplot."""
+    """A figure that a notebook shows without pyplot. preset: its size of text decides how many numbers an axis has."""
+
+    preset: Size = "screen"
 
     def _repr_png_(self) -> bytes:
         return _saved(self, format="png", dpi=160)
@@ -162,6 +164,7 @@ class Frame:
         self.wide = lines(size)
         self.tall = 1.25 * len(title.splitlines()) + 0.7 + above + down * height + (down - 1) * between + below
         self.figure = Picture(figsize=(width, self.tall * points / 72))
+        self.figure.preset = size
         FigureCanvasAgg(self.figure)
         self.figure.text(0, 1, title, ha="left", va="top")
         made = self.figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
@@ -233,7 +236,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 def _saved(figure: Figure, **options: Any) -> bytes:
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(options["format"])
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), style():
+    with warnings.catch_warnings(), style(getattr(figure, "preset", "screen")):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's own font may have it
         figure.savefig(buffer, metadata=undated, **options)
     return buffer.getvalue()

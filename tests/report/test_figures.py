@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import matplotlib as mpl
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 import pytest
 from finished import accuracies, failure, normal, sweep_of
 from matplotlib.text import Text
+from predicted import classes, saved
 
 from sweep.analysis import frames
 from sweep.errors import StatisticsError
-from sweep.report import comparison, figures
+from sweep.report import comparison, ensemble_figures, figures
+from sweep.report.worth import worth
 from sweep.stats import t_interval
 
 SEEDS = range(6)
@@ -260,6 +263,19 @@ def test_no_word_of_a_picture_lies_on_another_or_beyond_its_edge(tmp_path, exten
                 wide = min(box.x1, its.x1) - max(box.x0, its.x0)
                 tall = min(box.y1, its.y1) - max(box.y0, its.y0)
                 assert min(wide, tall) < 1.5, (name, other)
+
+
+@pytest.mark.parametrize("size", ["screen", "card", "wide", "column", "page"])
+def test_what_is_saved_has_the_numbers_that_room_was_made_for(tmp_path, extents, size):
+    probs, targets = classes(10, 120, 4, seed=1)
+    members = {seed: {"test": saved(probs[seed], targets)} for seed in range(10)}
+    store = sweep_of(
+        tmp_path / "d", lambda s: {"metrics": {"test/x": s.seed}, "predictions": members[s.seed]}, seeds=members
+    )
+    picture = ensemble_figures.uncertainty(worth(store).assessment, size=size)
+    with figures.style(size):
+        drawn = {text for text, box in extents(picture) if box.width > 1}
+    assert drawn == set(re.findall("<text[^>]*>([^<]+)</text>", figures.inline(picture, "a", "a picture")))
 
 
 def test_a_run_that_explodes_is_drawn_at_the_edge_and_hides_no_other(tmp_path):
