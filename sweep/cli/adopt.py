@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sweep.cli import options
 from sweep.cli.output import emit, say
 from sweep.words import path_argument, plural
 
@@ -36,19 +37,9 @@ from sweep.words import path_argument, plural
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found, and the counts, as JSON.")
 def adopt(
-    sources: tuple[str, ...],
-    out: Path | None,
-    seed: str | None,
-    variant: str | None,
-    task: str | None,
-    metrics: str | None,
-    step: str | None,
-    predictions: str | None,
-    replace: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> int:
+    sources: tuple[str, ...], out: Path | None, replace: bool, dry_run: bool, yes: bool, as_json: bool,
+    **asked: str | None,
+) -> int:  # fmt: skip
     """Import results that were made without sweep, so that report, compare, ensemble and the others can read them.
 
     \b
@@ -64,10 +55,9 @@ def adopt(
     unequal length. Run the same command again to add new results. How adopted runs were made is not known, so verify
     and reproduce refuse them.
     """
-    from sweep.adoption import adoption, opened, take, tasks
+    from sweep.adoption import adoption, opened, take
     from sweep.adoption.sources import Roles
-    from sweep.cli.read import keys
-    from sweep.cli.run import configured, where_metrics
+    from sweep.cli.run import where_metrics
     from sweep.config.schema import Collect
     from sweep.errors import ConfigError
 
@@ -75,22 +65,16 @@ def adopt(
     places = [word for word in sources if word not in overrides]
     if not places:
         raise ConfigError("no results are named", where="SOURCE", hint="e.g. sweep adopt table.csv")
-    roles = Roles(seed, task, keys(variant) if variant is not None else None)
-    columns, collect = keys(metrics), None
+    variant, metrics = asked["variant"], asked["metrics"]
+    roles = Roles(asked["seed"], asked["task"], options.keys(variant) if variant is not None else None)
+    columns, collect = options.keys(metrics), None
     if metrics is not None and not all(Path(place).is_file() for place in places):
-        columns, collect = (), Collect.model_validate(where_metrics(metrics) or {})
-    found = [opened(place, roles, columns, collect, step) for place in places]
+        columns, collect = (), Collect.model_validate(where_metrics(metrics))
+    found = [opened(place, roles, columns, collect, asked["step"]) for place in places]
     where = out if out is not None else Path("runs") / found[0].name
-    options = {
-        "--seed": seed, "--variant": variant, "--task": task, "--metrics": metrics, "--step": step,
-        "--predictions": predictions,
-    }  # fmt: skip
-    words = [*sources, *(word for name, given in options.items() if given is not None for word in (name, given))]
-    config = configured(None, overrides, tasks=tasks(found, where)) if overrides else None
-    plan = adoption(
-        found, where, config=config, kept=predictions,
-        origin=f"sweep adopt {shlex.join(words)}",
-    )  # fmt: skip
+    words = [*sources, *(word for name, each in asked.items() if each is not None for word in (f"--{name}", each))]
+    origin = f"sweep adopt {shlex.join(words)}"
+    plan = adoption(found, where, overrides=overrides, kept=asked["predictions"], origin=origin)
     if plan.numbered and len(places) > 1 and len(plan.manifest.experiment["cells"]) == 1:
         # A shell has expanded the pattern: runs of all settings would be seeds of one.
         raise ConfigError(

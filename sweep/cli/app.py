@@ -21,7 +21,7 @@ COMMANDS = {
     "status": "sweep.cli.read",
     "watch": "sweep.cli.watch",
     "report": "sweep.cli.read",
-    "collect": "sweep.cli.collect",
+    "collect": "sweep.cli.run",
     "adopt": "sweep.cli.adopt",
     "compare": "sweep.cli.compare",
     "ensemble": "sweep.cli.ensemble",
@@ -31,7 +31,7 @@ COMMANDS = {
     "verify": "sweep.cli.prove",
     "reproduce": "sweep.cli.prove",
     "export": "sweep.cli.export",
-    "pack": "sweep.cli.pack",
+    "pack": "sweep.cli.export",
     "completion": "sweep.cli.start",
 }
 
@@ -43,14 +43,8 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name == "ml-train":
-            from sweep.cli.train import ml_train
-
-            return ml_train
-        if name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(COMMANDS[name]), name)
-        return command
+        home = "sweep.cli.run" if name == "ml-train" else COMMANDS.get(name)
+        return getattr(import_module(home), name.replace("-", "_")) if home else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -98,9 +92,8 @@ def main(arguments: list[str], program: str = "sweep") -> int:
         if rest and arguments[:1] not in (["run"], ["ml-train"]):
             raise SweepError("only `sweep run` and `ml-train` take a command after --")
         with _logged() if debug else nullcontext():
-            answer = app.main(
-                arguments, prog_name=_program(program, arguments), standalone_mode=False, obj={"command": rest}
-            )
+            name = "" if program == "ml-train" else program  # which is the first of the arguments, too
+            answer = app.main(arguments, prog_name=name, standalone_mode=False, obj={"command": rest})
         return answer if isinstance(answer, int) else 0
     except click.ClickException as error:
         error.show(sys.stderr)
@@ -110,8 +103,9 @@ def main(arguments: list[str], program: str = "sweep") -> int:
     except (KeyboardInterrupt, click.Abort):
         return 130
     except (SweepError, OSError, MemoryError) as error:
-        foreseen = isinstance(error, SweepError)
-        said = f"{program}: {error if foreseen else _unforeseen(error)}"
+        said = f"{program}: {error}"
+        if not isinstance(error, SweepError):
+            said = f"{program}: {type(error).__name__}: {error}\n  --debug shows where; what was trained is kept"
         sys.stdout.flush()
         print(printable(traceback.format_exc() if debug else said), file=sys.stderr)
         return error.exit_code if isinstance(error, SweepError) else 1
@@ -129,13 +123,3 @@ def _logged() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-def _unforeseen(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}\n  --debug shows where; what was trained is kept"
-
-
-def _program(program: str, arguments: list[str]) -> str:
-    if program == "ml-train" and arguments[:1] == ["ml-train"]:
-        return ""
-    return program

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sweep.cli import options
-from sweep.cli.output import emit, show
+from sweep.cli.output import emit, show, terminal
 from sweep.store import Reading
 
 
 @click.command(short_help="Is A better than B, or was it the seed? Also a gate.")
-@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.directories
 @click.option(
     "--baseline",
     metavar="NAME",
@@ -45,21 +44,7 @@ from sweep.store import Reading
 @click.option("--fresh", is_flag=True, help="Use only the seeds that were added last, after results existed.")
 @options.level("interval, test and gate")
 @options.formats("md", "latex")
-@options.format_json
-def compare(
-    directories: tuple[Path, ...],
-    baseline: str | None,
-    metric: str | None,
-    unpaired: bool,
-    margin: float | None,
-    require: tuple[str, ...],
-    max_failures: int,
-    group_by: str | None,
-    fresh: bool,
-    level: float,
-    format_: str,
-    as_json: bool,
-) -> int:
+def compare(directories: tuple[Path, ...], unpaired: bool, group_by: str | None, format_: str, **asked: Any) -> int:
     """Compare directories, or the variants of one, by their primary metric.
 
     If both sides plan the same seeds, the test is paired by seed; otherwise it is Welch's t test. The exact permutation
@@ -70,20 +55,14 @@ def compare(
       sweep compare runs/forest
       sweep compare runs/base runs/candidate --require "test/accuracy >= base - 0.005"
     """
-    from sweep.cli.read import keys
-    from sweep.report import comparison, wants_color
+    from sweep.report import comparison
 
     stores = [Reading.of(path) for path in directories]
-    found = comparison.compare(
-        *stores, baseline=baseline, metric=metric, paired=not unpaired, margin=margin, require=require,
-        max_failures=max_failures, group_by=keys(group_by), fresh=fresh,
-        level=level,
-    )  # fmt: skip
-    if as_json or format_ == "json":
+    found = comparison.compare(*stores, paired=not unpaired, group_by=options.keys(group_by), **asked)
+    if format_ == "json":
         emit(comparison.to_json(found))
     elif format_ == "text":
-        width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
-        show(comparison.text(found, width=width, color=wants_color(sys.stdout)))
+        show(comparison.text(found, **terminal()))
     else:
         show((comparison.markdown if format_ == "md" else comparison.latex)(found))
     return found.code

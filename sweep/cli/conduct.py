@@ -29,25 +29,29 @@ _EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 
 def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
-    """Run a launch to its end and print its report; returns the exit code of DESIGN's table."""
+    """Run a launch to its end, print its report, and return the exit code.
+
+    0: every planned run is ok. 1: some are not, or runs wrote a file of the launch folder side by side and that was not
+    allowed. 3: bits differ that were to be equal.
+    """
     cancelled = False
-    progress = Progress(launch, single=single)
+    progress = Progress(launch)
     closing = threading.Thread(target=launch.close, name="closing")
     # The report's modules take a second to load: not while Ray starts, not when all is done and somebody waits, and
     # not for what a single run prints.
     reported = as_json or not single
     fetching = threading.Thread(target=import_module, args=("sweep.report.worded",), daemon=True)
     try:
-        with _signals(launch, progress.warn) as seen:
+        with _signals(launch, progress.screen.warn) as seen:
             try:
-                with progress:
-                    for event in launch:
-                        progress.show(event)
-                        if reported and isinstance(event, Finished) and not seen and not fetching.ident:
-                            fetching.start()
+                for event in launch:
+                    progress.show(event)
+                    if reported and isinstance(event, Finished) and not seen and not fetching.ident:
+                        fetching.start()
             except Cancelled:
                 cancelled = True
             finally:
+                progress.screen.stop()
                 closing.start()
         store = launch.store
         if store is None:
@@ -57,8 +61,14 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
                 f"{'cancelled' if cancelled else 'stopped'}; {left(store)}. To resume: {again(launch, store)}", err=True
             )
             return _EXIT[seen[0]]
-        allowed = launch.plan.config.allow_shared
-        code = finish(store, as_json=as_json, single=single, only=launch.only, allow_shared=allowed)
+        from sweep.cli.read import show_report, show_single
+
+        shared = launch.plan.config.allow_shared
+        if reported:
+            code = show_report(store, "json" if as_json else "text", allow_shared=shared)
+            code = 3 if code == 0 and store.manifest.stamp.get("status") == "differs" else code
+        else:
+            code = show_single(store, launch.only or (), allow_shared=shared)
         if launch.uncopied:
             say(f"not all of it is copied: {launch.uncopied}", err=True)
             return max(code, 1)
@@ -67,32 +77,18 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
         closing.join()  # a local Ray takes a second or two to end: the report is made meanwhile
 
 
-def finish(store: Store, *, as_json: bool, single: bool, only: object = None, allow_shared: bool = False) -> int:
-    """Print the report; 0 when every planned run is ok, else 1; 3 when bits that were to be equal are not.
-
-    1, too, where runs wrote a file of the launch folder side by side and that was not allowed.
-    """
-    from sweep.cli.read import show_report, show_single
-
-    if single and not as_json:
-        return show_single(store, only, allow_shared=allow_shared)
-    code = show_report(store, "json" if as_json else "text", allow_shared=allow_shared)
-    return 3 if code == 0 and store.manifest.stamp.get("status") == "differs" else code
-
-
 def left(store: Store) -> str:
-    """Return what a stopped launch leaves: "3 runs are complete, 2 had begun, none of them with a checkpoint …"."""
+    """Return what a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with something …"."""
+    from sweep.cli.read import resumes
+
     members = list(store.scan())
     done = sum(member.record is not None for member in members)
     begun = [member for member in members if member.record is None and member.attempts]
     said = f"{done} {'run is' if done == 1 else 'runs are'} complete"
     if not begun:
         return said
-    if store.manifest.experiment["target"]["kind"] == "command":
-        kept = sum(store.left_behind(member) > 0 for member in begun)
-        return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with files in {{dir}} to resume with"
-    kept = sum(store.checkpoint(member) is not None for member in begun)
-    return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with a checkpoint to resume from"
+    kept = sum(bool(resumes(store, member)) for member in begun)
+    return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with something to resume from"
 
 
 def again(launch: Launch, store: Store) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweep.cli import options
-from sweep.cli.output import emit, say, show_document
+from sweep.cli.output import emit, note, say, show_document
 from sweep.errors import ConfigError, EnsembleError
 from sweep.store import Store
 
 if TYPE_CHECKING:
     from sweep.ensemble.load import Loaded
 
+_WHICH = ("variant", "task", "members", "allow_missing")
 _members = click.option(
     "--members", "chosen", multiple=True, metavar="SEEDS", help="Use only these seeds, for example 42,123 or 0-4."
 )
@@ -43,24 +44,11 @@ _members = click.option(
               help="Write the ensemble to one .onnx or .pt2 file. It is kept only if it gives the predictions of the "
               "members.")  # fmt: skip
 @options.formats("md")
-@options.format_json
 @options.trust
 def ensemble(
-    directory: Path,
-    split: str,
-    chosen: tuple[str, ...],
-    allow_missing: bool,
-    variant: str | None,
-    task: str | None,
-    calibrate: bool,
-    select: Literal["greedy"] | None,
-    margin: tuple[str, ...],
-    level: float,
-    out: Path | None,
-    format_: str,
-    as_json: bool,
-    trust: bool,
-) -> int:
+    directory: Path, chosen: tuple[str, ...], margin: tuple[str, ...], out: Path | None, format_: str, trust: bool,
+    **asked: Any,
+) -> int:  # fmt: skip
     """Average the members' stored predictions, matched by example id, and score the average beside its members.
 
     The report says what the average gains beyond what averaging guarantees (calibrated against calibrated, paired by
@@ -69,22 +57,18 @@ def ensemble(
     """
     from sweep.report.worth import view, worth
 
-    which: dict[str, Any] = {
-        "split": split, "variant": variant, "task": task, "members": labels(chosen), "allow_missing": allow_missing,
-    }  # fmt: skip
-    found = worth(
-        Store.open(directory), calibrate=calibrate, select=select, margin=margins(margin), level=level, **which
-    )
+    asked["members"] = labels(chosen)
+    found = worth(Store.open(directory), margin=margins(margin), **asked)
     if out is not None:
-        _export(directory, out, which, trust)
-    if as_json or format_ == "json":
+        _export(directory, out, trust, {key: asked[key] for key in (*_WHICH, "split")})
+    if format_ == "json":
         emit({**found.to_json(), "exported": None if out is None else str(out)})
         return 0
     show_document(view(found, "" if out is None else str(out)), format_)
     return 0
 
 
-def _export(directory: Path, out: Path, which: dict[str, Any], trust: bool) -> None:
+def _export(directory: Path, out: Path, trust: bool, which: dict[str, Any]) -> None:
     from sweep.ensemble.program import SUFFIXES, export
 
     if out.suffix not in SUFFIXES:  # before the models are rebuilt
@@ -100,12 +84,12 @@ def _export(directory: Path, out: Path, which: dict[str, Any], trust: bool) -> N
         )  # fmt: skip
     export(loaded.ensemble, out, loaded.rows.inputs)
     about = loaded.ensemble.about
-    _say(
+    note(
         f"wrote {out}: {len(about.labels)} members, a dynamic batch, calibrated and raw outputs; "
         f"it repeats them on {len(loaded.rows.inputs)} examples of {which['split']}"
     )
-    for note in about.notes:
-        _say(f"{out}: {note}")
+    for each in about.notes:
+        note(f"{out}: {each}")
 
 
 @click.command(short_help="Predict a file of new inputs with all members at once.")
@@ -126,17 +110,9 @@ def _export(directory: Path, out: Path, which: dict[str, Any], trust: bool) -> N
 @options.answer_json
 @options.trust
 def predict(
-    directory: Path,
-    inputs: Path,
-    out: Path,
-    chosen: tuple[str, ...],
-    allow_missing: bool,
-    variant: str | None,
-    task: str | None,
-    batch: int | None,
-    as_json: bool,
-    trust: bool,
-) -> int:
+    directory: Path, inputs: Path, out: Path, chosen: tuple[str, ...], batch: int | None, as_json: bool, trust: bool,
+    **which: Any,
+) -> int:  # fmt: skip
     """Predict new inputs with all members. The inputs are raw, as they were before normalisation.
 
     INPUT is an .npy file, or an .npz file with an array `inputs` or `x` (and perhaps `ids`, which are kept). An .npz
@@ -145,7 +121,7 @@ def predict(
     """
     from sweep.ensemble.predict import predict_file
 
-    loaded = _loaded(directory, trust, variant=variant, task=task, members=labels(chosen), allow_missing=allow_missing)
+    loaded = _loaded(directory, trust, members=labels(chosen), **which)
     told = predict_file(loaded.ensemble, inputs, out, batch=batch)
     about = loaded.ensemble.about
     if as_json:
@@ -156,43 +132,38 @@ def predict(
         return 0
     arrays = ", ".join(f"{name} {shape}" for name, shape in told.arrays.items())
     say(f"wrote {out}: {told.examples} examples by {len(about.labels)} members; {arrays}")
-    for note in about.notes:
-        say(f"note: {note}")
+    for each in about.notes:
+        say(f"note: {each}")
     entry = "" if out.suffix == ".npy" else "['calibrated']"
     say(f'next: python -c "import numpy; print(numpy.load({str(out)!r}){entry}[:3])"')
     return 0
 
 
-def _loaded(directory: Path, trust: bool, **which: Any) -> Loaded:
-    """The served ensemble; what would be imported, and what could not be checked, are said on stderr."""
+def _loaded(directory: Path, trust: bool, *, allow_missing: bool, split: str = "test", **which: Any) -> Loaded:
+    """Return the served ensemble; what would be imported, and what could not be checked, are said on stderr."""
     from sweep.ensemble.gather import choose
     from sweep.ensemble.load import load
 
     store = Store.open(directory)
-    chosen = choose(store, variant=which["variant"], task=which["task"], members=which["members"])
-    split, missing = which.get("split", "test"), which["allow_missing"]
+    chosen = choose(store, **which)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        found = load(store, chosen, split, allow_missing=missing, trust=trust, say=_say)
+        found = load(store, chosen, split, allow_missing=allow_missing, trust=trust, say=note)
     for one in caught:
-        _say(f"warning: {one.message}")
+        note(f"warning: {one.message}")
     return found
 
 
-def _say(message: str) -> None:
-    say(message, err=True)
-
-
 def labels(chosen: Sequence[str]) -> list[str | int] | None:
-    """Seeds as `--members` takes them, several times or once: "42,123", "0-4", "seed7". Raises: ConfigError."""
+    """Return seeds as `--members` takes them, several times or once: "42,123", "0-4", "seed7". Raises: ConfigError."""
     from sweep.seeds import parse_seeds
 
-    words = [word.strip().removeprefix("seed") for text in chosen for word in text.split(",")]
+    words = [word.removeprefix("seed") for text in chosen for word in options.keys(text)]
     return list(parse_seeds(words, "--members")) if words else None
 
 
 def margins(asked: Sequence[str]) -> float | dict[str, float] | None:
-    """ "0.005", or a margin for each metric: "nll=0.005", "accuracy=0.002". Raises: ConfigError."""
+    """Return "0.005", or a margin for each metric: "nll=0.005", "accuracy=0.002". Raises: ConfigError."""
     pairs = [text.rpartition("=") for text in asked]
     try:
         found = {name: float(value) for name, _, value in pairs}

@@ -32,15 +32,8 @@ _against = click.option(
 @_against
 @options.level()
 @options.formats("md", "latex")
-@options.format_json
 def items(
-    directory: Path,
-    name: str | None,
-    ks: tuple[int, ...],
-    against: Path | None,
-    level: float,
-    format_: str,
-    as_json: bool,
+    directory: Path, name: str | None, ks: tuple[int, ...], against: Path | None, level: float, format_: str
 ) -> int:
     """Report scores of items, such as the questions of a benchmark, that runs saved with run.save_scores.
 
@@ -59,7 +52,7 @@ def items(
             if len(each) > 1:
                 raise ConfigError(f"{path} has {len(each)} variants or tasks: two single ones can be compared")
         compared = evaluation.compare(found[0][0], found[1][0], level)
-    if as_json or format_ == "json":
+    if format_ == "json":
         emit({"items": [_plain(asdict(one)) for one in found[0]],
               "against": _plain(asdict(compared)) if compared else None})  # fmt: skip
         return 0
@@ -77,11 +70,7 @@ def items(
 @_against
 @options.level()
 @options.formats("md", "latex")
-@options.format_json
-def examples(
-    directory: Path, split: str, variant: str | None, task: str | None, allow_missing: bool, against: Path | None,
-    level: float, format_: str, as_json: bool,
-) -> int:  # fmt: skip
+def examples(directory: Path, against: Path | None, level: float, format_: str, **which: Any) -> int:
     """Report on how many examples the members disagree, and what you gain by answering only where they agree.
 
     With --against, the churn between two configurations stands beside the churn that seeds alone cause in each.
@@ -89,13 +78,12 @@ def examples(
     from sweep import evaluation
     from sweep.report import evaluation as view
 
-    which = {"split": split, "variant": variant, "task": task, "allow_missing": allow_missing}
     found = evaluation.answers(Store.open(directory), which, level=level)
     difference = None
     if against is not None:
-        second = {**which, "variant": variant if against == directory else None}
+        second = {**which, "variant": which["variant"] if against == directory else None}
         difference = evaluation.between(found, evaluation.answers(Store.open(against), second, level=level), level)
-    if as_json or format_ == "json":
+    if format_ == "json":
         emit({"answers": _plain(asdict(found)), "against": _plain(asdict(difference)) if difference else None})
         return 0
     show_document(view.answers_view(found, difference), format_)
@@ -111,7 +99,7 @@ def _only(names: list[str], directory: Path) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as lists, so that JSON can hold them."""
+    """Return arrays as lists, so that JSON can hold them."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items() if key not in ("table", "labels")}
     if isinstance(value, (list, tuple)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,29 @@ import click
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+class Key(click.Option):
+    """An option that sets a config key: its help is what `sweep config` says of the key, read when it is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from sweep.config import describe
+
+        text = describe()[self.name or ""][1].removeprefix("true: ")
+        self.help = f"{text[:1].upper()}{text[1:]}."
+        return super().get_help_record(ctx)
+
+
+def key(*names: str, **attributes: Any) -> Option:
+    """Return an option that sets the config key of its name."""
+    return click.option(*names, cls=Key, **attributes)
+
+
 directory = click.argument("directory", type=click.Path(path_type=Path))
+directories = click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
+overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="The seed to train, for example 123. Default: the first one."
+)
 variant = click.option("--variant", help="The variant to use. A part of its name is enough, for example width=32.")
 task = click.option("--task", help="The task to use, if there are several.")
 allow_missing = click.option(
@@ -24,9 +47,13 @@ trust = click.option(
 group_by = click.option(
     "--group-by", metavar="KEYS", help="Group the grid by these parameters only, for example lr or lr,depth."
 )
-format_json = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 answer_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 report_json = click.option("--json", "as_json", is_flag=True, help="Print only the report, as JSON, on stdout.")
+
+
+def keys(text: str | None) -> tuple[str, ...]:
+    """Return the words of a comma list."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def level(what: str = "interval") -> Option:
@@ -41,15 +68,25 @@ def level(what: str = "interval") -> Option:
 
 
 def formats(*names: str) -> Option:
-    """Return --format, one of these, text unless given."""
-    return click.option(
-        "--format",
-        "format_",
-        type=click.Choice(["text", *names, "json"]),
-        default="text",
-        show_default=True,
-        help="The format to print.",
-    )
+    """Return --format, one of these, text unless given, with --json for one of them; the command gets `format_`."""
+
+    def added(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option(
+            "--format",
+            "format_",
+            type=click.Choice(["text", *names, "json"]),
+            default="text",
+            show_default=True,
+            help="The format to print.",
+        )
+        @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+        @wraps(command)
+        def called(*, format_: str, as_json: bool, **given: Any) -> Any:
+            return command(format_="json" if as_json else format_, **given)
+
+        return called
+
+    return added
 
 
 def split(use: str) -> Option:

@@ -95,13 +95,25 @@ def show(text: str, *, err: bool = False) -> None:
     (sys.stderr if err else sys.stdout).write(text)
 
 
+def note(text: str) -> None:
+    """Print a message beside the results, on stderr."""
+    say(text, err=True)
+
+
+def terminal() -> dict[str, Any]:
+    """Return the width and colour of text, as the terminal has them."""
+    from sweep.report.document import wants_color
+
+    width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
+    return {"width": width, "color": wants_color(sys.stdout)}
+
+
 def show_document(made: Document, format_: str) -> None:
-    """Print a document as text, for the width and colours of the terminal, or as md or latex."""
+    """Print a document as text, or as md or latex."""
     from sweep.report import document
 
     if format_ == "text":
-        width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
-        show(document.text(made, width=width, color=document.wants_color(sys.stdout)))
+        show(document.text(made, **terminal()))
     else:
         show(document.latex(made) if format_ == "latex" else document.markdown(made))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -16,26 +16,17 @@ from sweep.errors import printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.report.live import ROWS, Tracker, View, duration, running, terminal
 
-EVERY = 0.3  # seconds between two looks
-
 
 class Progress:
     """Shows the events of a launch on stderr; on a terminal also a line for each running seed."""
 
-    def __init__(self, launch: Launch, *, single: bool = False) -> None:
-        self.launch, self.single = launch, single
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
         config = launch.plan.config
         self.tracker = Tracker(config.name, config.primary)
         self.screen = Screen(sys.stderr, self._look)  # while a run trains in this process, sys.stderr is its log
         self.total = self.todo = self.done = 0
-        self.last: View | None = None
         self.told: dict[str, str] = {}  # what was said of a run -> the first that it was said of
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.screen.stop()
 
     def show(self, event: Event) -> None:
         """Take note of an event, and say it if it is for people."""
@@ -50,10 +41,6 @@ class Progress:
             self.screen.say(f"{event.key}: lost ({event.cause}); attempt {event.attempt} {begins}")
         elif isinstance(event, Said):
             self.screen.say(event.text)
-
-    def warn(self, text: str) -> None:
-        """Say something that cannot wait, from a signal handler too, and keep it in sight."""
-        self.screen.warn(text)
 
     def _ended(self, event: Finished) -> None:
         key, record = event.key, event.record
@@ -104,34 +91,27 @@ class Progress:
 
 
 class Screen:
-    """Where lines and, on a terminal, a live view are shown. Looks are taken in a thread of its own."""
+    """Where lines and, on a terminal, a live view are shown."""
 
-    def __init__(self, stream: Any, look: Any) -> None:
+    def __init__(self, stream: Any, look: Callable[[], View]) -> None:
         self.console = Console(file=stream)
         self.look = look
         self.live: Live | None = None
+        self._drawn = Group()
         self._notice = ""
-        self._said: list[str] = []
-        self._wake, self._end = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin the live view, where there is a terminal to hold it."""
-        if not self.console.is_terminal or self.live is not None:
-            return
-        self.live = Live(self._drawn(), console=self.console, auto_refresh=False, transient=True)
-        self.live.start(refresh=True)
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
+        if self.console.is_terminal and self.live is None:
+            self.live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=3, transient=True)
+            self.live.start(refresh=True)
 
     def stop(self) -> None:
-        self._end.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
         if self.live is not None:
-            self.live.stop()
-            self.live = None
+            live, self.live = self.live, None
+            live.stop()
+            if self._notice:  # the view goes when it ends; what was said stays
+                self.console.print(Text(self._notice))
 
     def say(self, text: str) -> None:
         """Print a line above the live view; it may quote a program's last words."""
@@ -142,24 +122,13 @@ class Screen:
             self.console.file.write(text + "\n")
 
     def warn(self, text: str) -> None:
-        """Seen at once and kept in sight. A signal handler may call it: it takes no lock that could be held."""
+        """Keep a text in sight. A signal handler may call it: it takes no lock that could be held."""
         if self.live is None:
             self.say("\n" + text)
-            return
-        self._notice = text
-        self._said.append(text)
-        self._wake.set()
+        else:
+            self._notice = text
 
-    def _follow(self) -> None:
-        while not self._end.is_set():
-            self._wake.wait(EVERY)
-            self._wake.clear()
-            if self.live is not None and not self._end.is_set():
-                with suppress(OSError):
-                    self.live.update(self._drawn(), refresh=True)
-        for text in self._said:  # the view goes when it ends; what was said stays
-            self.console.print(Text(text))
-
-    def _drawn(self) -> Group:
-        width, height = self.console.size
-        return terminal(self.look(), width, height, self._notice)
+    def _draw(self) -> Group:
+        with suppress(OSError):  # the last one stays
+            self._drawn = terminal(self.look(), *self.console.size, self._notice)
+        return self._drawn

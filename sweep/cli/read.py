@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,7 @@ from sweep.errors import ConfigError, StatisticsError, SweepError, one_line, som
 from sweep.number import number
 from sweep.store import Member, Reading, Store, atomic
 from sweep.store.manifest import ADOPTED
-from sweep.words import path_argument
+from sweep.words import path_argument, plural
 from sweep.written import shared_by
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _show_runs(store: Store, members: list[Member]) -> None:
 
 
 def go_on(store: Store, counts: Counts) -> str:
-    """What to type next: watch what is at work, train what is missing, else read the report."""
+    """Return what to type next: watch what is at work, train what is missing, else read the report."""
     from sweep.analysis.commands import resume
 
     here = path_argument(store.shown)
@@ -91,7 +91,7 @@ def go_on(store: Store, counts: Counts) -> str:
 
 
 def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
-    """What is to say of a run; told: failures told before, with the first run they happened to."""
+    """Return what is to say of a run; told: failures told before, with the first run they happened to."""
     if member.record is not None:
         if member.record.failure is not None:
             first = told.setdefault(str(member.record.failure), member.key)
@@ -99,22 +99,25 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
         return "  ".join([f" {in_short(member.record.metrics)}", *([one_line(member.note)] if member.note else [])])
     if member.status in ("running", "lost", "stopped"):
         row = store.last_row(member)
-        parts = [f"step {row['step']}"] if row else []
-        if member.status != "running" and store.manifest.experiment["target"]["kind"] == "command":
-            files = store.left_behind(member)
-            kept = f"resumes with {files} file{'s' * (files != 1)} in its {{dir}}"
-            parts.append(kept if files else "its {dir} is empty: starts over")
-        elif member.status != "running":
-            kept = "resumes from its checkpoint"
-            parts.append(kept if store.checkpoint(member) is not None else "no checkpoint: starts over")
-        return " " + "; ".join([*parts, *([member.note] if member.note else [])])
+        parts = [f"step {row['step']}" if row else ""]
+        if member.status != "running":
+            kept = resumes(store, member)
+            parts.append(f"resumes from {kept}" if kept else "starts over: it left nothing to resume from")
+        return " " + "; ".join(filter(None, [*parts, member.note]))
     return ""
 
 
+def resumes(store: Store, member: Member) -> str:
+    """Return what a run that was cut short resumes from, or ""."""
+    if store.manifest.experiment["target"]["kind"] == "command":
+        files = store.left_behind(member)
+        return f"{plural(files, 'file')} in its {{dir}}" if files else ""
+    return "its checkpoint" if store.checkpoint(member) is not None else ""
+
+
 @click.command(short_help="Report what the spread between the seeds means.")
-@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.directories
 @options.formats("md", "latex")
-@options.format_json
 @click.option(
     "--full",
     is_flag=True,
@@ -141,19 +144,9 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
               help="For md and latex: what stands after ±, a confidence interval (ci) or a standard "
               "deviation (sd).")  # fmt: skip
 def report(
-    directories: tuple[Path, ...],
-    format_: str,
-    as_json: bool,
-    full: bool,
-    html: Path | None,
-    level: float,
-    metrics: tuple[str, ...],
-    columns: Literal["metrics", "tasks"],
-    checklist: bool,
-    percent: bool,
-    group_by: str | None,
-    spread: Literal["ci", "sd"],
-) -> int:
+    directories: tuple[Path, ...], format_: str, full: bool, html: Path | None, level: float, checklist: bool,
+    percent: bool, group_by: str | None, **asked: Any,
+) -> int:  # fmt: skip
     """Report the primary metric with its interval over seeds, and what failed. --full adds everything else.
 
     In md and latex, several directories share one table.
@@ -170,14 +163,14 @@ def report(
             raise ConfigError("a page is about one directory", where="--html", hint="write one page for each")
         _page(stores[0], html, level)
         return 0
-    everything = full or as_json or format_ == "json"
-    made = [reports.build(store, level=level, group_by=keys(group_by), curves=everything) for store in stores]
+    axes, everything = options.keys(group_by), full or format_ == "json"
+    made = [reports.build(store, level=level, group_by=axes, curves=everything) for store in stores]
     if checklist:
         from sweep.report.checklist import checklist as answers
 
         for one, store in zip(made, stores, strict=True):
             show_document(answers(one, store), "text" if format_ == "json" else format_)
-    elif as_json or format_ == "json":
+    elif format_ == "json":
         bodies = [reports.to_json(one) for one in made]
         emit(bodies[0] if len(bodies) == 1 else bodies)
     elif format_ == "text":
@@ -186,12 +179,12 @@ def report(
     else:
         table = reports.markdown if format_ == "md" else reports.latex
         best = _best(stores, made[0].primary, level) if len(stores) > 1 else None
-        show(table(*made, columns=columns, metrics=metrics, in_percent=percent, spread=spread, best=best))
+        show(table(*made, in_percent=percent, best=best, **asked))
     return 0
 
 
 def _best(stores: Sequence[Store], metric: str, level: float) -> frozenset[tuple[str, str, str]]:
-    """What several directories in one table may set in bold: nothing, where they cannot be compared."""
+    """Return what several directories in one table may set in bold: nothing, where they cannot be compared."""
     from sweep.analysis.arms import declared
     from sweep.analysis.compare import best
 
@@ -199,11 +192,6 @@ def _best(stores: Sequence[Store], metric: str, level: float) -> frozenset[tuple
         return best(stores, metric, declared(stores), level=level)
     except StatisticsError:
         return frozenset()
-
-
-def keys(text: str | None) -> tuple[str, ...]:
-    """The words of a comma list."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def _page(store: Store, html: Path, level: float) -> None:
@@ -219,7 +207,7 @@ def _page(store: Store, html: Path, level: float) -> None:
 
 
 def _comparison(store: Store, level: float) -> Any:
-    """Of the variants of a directory, or why there is none; None where there is one variant only."""
+    """Return that of the variants of a directory, or why there is none; None where there is one variant only."""
     if len({cell["variant"] for cell in store.manifest.experiment["cells"]}) < 2:
         return None
     from sweep.report.comparison import compare
@@ -231,7 +219,10 @@ def _comparison(store: Store, level: float) -> Any:
 
 
 def show_report(store: Store, format_: str, *, allow_shared: bool = True) -> int:
-    """Print a report as text or json; returns 0 when every planned run is ok, else 1; allow_shared: see `finish`."""
+    """Print a report as text or json, and return 0 when every planned run is ok, else 1.
+
+    allow_shared: runs that wrote a file side by side count as ok.
+    """
     from sweep import report as reports
 
     made = reports.build(store)
@@ -254,11 +245,10 @@ def _width() -> int:
     return max(60, min(shutil.get_terminal_size().columns, 120))
 
 
-def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
+def show_single(store: Store, seeds: Collection[int], *, allow_shared: bool) -> int:
     """Print what `ml-train` says: the one run, and what to type next."""
     from sweep.report.sharing import sentence as shared_sentence
 
-    seeds = set(only or ())
     code = 0
     members = list(store.scan())
     for member in members:
@@ -270,8 +260,8 @@ def show_single(store: Store, only: Any, *, allow_shared: bool) -> int:
             code = 1
             continue
         mode = "deterministic" if found.spec["deterministic"] else "fast"
-        say(f"seed {member.seed} ({mode}, {found.spec['device']}, {found.spec['threads']} thread"
-                   f"{'s' * (found.spec['threads'] > 1)}): {found.status}")  # fmt: skip
+        threads = plural(found.spec["threads"], "thread")
+        say(f"seed {member.seed} ({mode}, {found.spec['device']}, {threads}): {found.status}")
         if found.failure is not None:
             say(f"  {found.failure}\n  its log: {store.log(member)}")
             code = 1

@@ -1,4 +1,4 @@
-"""`sweep run` and `sweep resume`: train what is missing, then report."""
+"""`sweep run`, `sweep resume` and `ml-train` train what is missing; `sweep collect` reads programs' metrics again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.cli import options
-from sweep.cli.output import say
-from sweep.errors import ConfigError
+from sweep.cli.output import emit, say
+from sweep.errors import ConfigError, StoreError
 from sweep.words import plural
 
 if TYPE_CHECKING:
     from sweep.config import Config
     from sweep.plan import Plan
+
+SETTINGS = ("seeds", "deterministic", "vary", "folds", "until", "max_seeds", "cwd", "allow_shared")  # config keys
+SHORT = {"lr": "params.optimizer.lr", "batch_size": "params.batch_size", "num_epochs": "params.epochs"}
 
 _mode = click.option(
     "--deterministic/--fast", "deterministic", default=None,
@@ -38,16 +41,8 @@ _out = click.option(
     help="The run directory. Default: runs/NAME. If it is a URL, for example s3://bucket/runs, each run is copied "
     "there when it ends.",
 )  # fmt: skip
-
-
-_until = click.option(
-    "--until",
-    metavar="RULE",
-    help='Add seeds until this holds, for example "test/accuracy +- 0.005" or "test/accuracy: A > B".',
-)
-_max_seeds = click.option(
-    "--max-seeds", type=click.IntRange(1), help="The largest number of seeds that --until may use. Default: 64."
-)
+_until = options.key("--until", metavar="RULE")
+_max_seeds = options.key("--max-seeds", type=click.IntRange(1))
 
 
 def _launching(command: Callable[..., int]) -> Callable[..., int]:
@@ -89,22 +84,11 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
     epilog="Exit codes: 0 every planned run is ok, 1 some are not, 2 nothing was started, 3 bits differ unexpectedly.",
 )  # fmt: skip
 @click.argument("config", required=False)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option(
-    "--seeds", help="The seeds to train: 42,123,456, or 0-9, or both as in 0-9,42, or @FILE for a file of seeds."
-)
+@options.overrides
+@options.key("--seeds")
 @_mode
-@click.option(
-    "--vary",
-    metavar="STREAMS",
-    help="Let only these random streams differ between seeds: init, order, augment, dropout, split. For example "
-    "order,dropout.",
-)
-@click.option(
-    "--folds",
-    type=int,
-    help="Cut the data into this many folds: each seed is trained once per fold and tested on it, for example 5.",
-)
+@options.key("--vary", metavar="STREAMS")
+@options.key("--folds", type=int)
 @_metrics
 @click.option(
     "--seed-env",
@@ -114,16 +98,10 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
 @_out
 @_until
 @_max_seeds
-@click.option(
-    "--lanes",
-    help="How many seeds of a recipe train side by side on a GPU: auto (the default), off or a number, for example 16.",
-)
+@options.key("--lanes")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the planned runs, and start nothing.")
-@click.option("--cwd", metavar="{dir}", help="Let each run work in a folder of its own. It finds the files of this "
-              "folder there: small ones as copies, files over 1 MiB and large folders as links.")  # fmt: skip
-@click.option("--allow-shared", is_flag=True, default=None,
-              help="Allow runs to write the same file of this folder side by side. Without it, the exit code is "
-              "then 1.")  # fmt: skip
+@options.key("--cwd", metavar="{dir}")
+@options.key("--allow-shared", is_flag=True, default=None)
 @_launching
 @click.pass_context
 def run(
@@ -131,22 +109,11 @@ def run(
     /,
     config: str | None,
     overrides: tuple[str, ...],
-    seeds: str | None,
-    deterministic: bool | None,
-    vary: str | None,
-    folds: int | None,
     metrics: str | None,
     seed_env: str | None,
-    out: str | None,
-    until: str | None,
-    max_seeds: int | None,
     lanes: str | None,
-    dry_run: bool,
-    cwd: str | None,
-    allow_shared: bool | None,
-    engine: str,
-    as_json: bool,
-    **options: Any,
+    out: str | None,
+    **asked: Any,
 ) -> int:
     """Train one model per seed, many at once, and report what the spread between them means.
 
@@ -165,19 +132,10 @@ def run(
     {params.NAME} are replaced in it, and with --folds {fold} and {folds}.
     """
     command = seeded(ctx.obj["command"], seed_env)
-    if vary is not None:
-        overrides = (*overrides, f"vary=[{vary}]")
-    if folds is not None:
-        overrides = (*overrides, f"folds={folds}")
-    if cwd is not None:
-        overrides = (*overrides, f"cwd={cwd}")
-    if allow_shared:
-        overrides = (*overrides, "allow_shared=true")
-    checked = configured(
-        config, overrides, command, metrics=metrics, seeds=seeds, deterministic=deterministic, until=until,
-        max_seeds=max_seeds, lanes=int(lanes) if lanes and lanes.isascii() and lanes.isdecimal() else lanes,
-    )  # fmt: skip
-    return _launch(checked, out, engine, dry_run=dry_run, as_json=as_json, **options)
+    settings = {key: asked.pop(key) for key in SETTINGS}
+    if lanes is not None:
+        overrides = (*overrides, f"lanes={lanes}")
+    return _launch(configured(config, overrides, command, metrics=metrics, **settings), out, **asked)
 
 
 @click.command(short_help="Train the runs that a directory lacks.", options_metavar="[OPTIONS]")
@@ -188,17 +146,7 @@ def run(
 @_metrics
 @_launching
 @options.trust
-def resume(
-    directory: str,
-    seeds: str | None,
-    until: str | None,
-    max_seeds: int | None,
-    metrics: str | None,
-    engine: str,
-    as_json: bool,
-    trust: bool,
-    **options: Any,
-) -> int:
+def resume(directory: str, metrics: str | None, trust: bool, **asked: Any) -> int:
     """Train the runs that DIRECTORY lacks, with the config that it keeps, and report.
 
     \b
@@ -211,16 +159,120 @@ def resume(
     """
     from sweep.start import kept
 
+    settings = {key: asked.pop(key) for key in ("seeds", "until", "max_seeds")}
     collect = None if metrics is None else where_metrics(metrics)
-    checked = kept(
-        directory, seeds=seeds, trust=trust, say=partial(say, err=True), until=until, max_seeds=max_seeds,
-        collect=collect,
-    )  # fmt: skip
-    return _launch(checked, directory, engine, as_json=as_json, **options)
+    checked = kept(directory, trust=trust, say=partial(say, err=True), collect=collect, **settings)
+    return _launch(checked, directory, **asked)
+
+
+@click.command("ml-train", short_help="Train one model.", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("config", required=False)
+@options.overrides
+@click.option("--seed", help="The seed to train. Default: the seed of the config, or 42.")
+@_mode
+@click.option("--out", metavar="PATH", help="The run directory. Default: runs/NAME.")
+@click.option("--lr", help="The learning rate, for example 0.01. Short for params.optimizer.lr=…")
+@click.option(
+    "--batch_size",
+    "--batch-size",
+    "batch_size",
+    help="Examples per step, for example 64. Short for params.batch_size=…",
+)
+@click.option(
+    "--num_epochs", "--num-epochs", "num_epochs", help="The number of epochs, for example 20. Short for params.epochs=…"
+)
+@click.option("--retry-failed", is_flag=True, help="Train the seed again if it failed. The old record is kept.")
+@options.report_json
+@click.option(
+    "--metrics",
+    metavar="WHERE",
+    help="Where to find a program's metrics, for example 'val_acc={number}'. See sweep run --help.",
+)
+@click.pass_context
+def ml_train(
+    ctx: click.Context,
+    /,
+    config: str | None,
+    overrides: tuple[str, ...],
+    seed: str | None,
+    deterministic: bool | None,
+    metrics: str | None,
+    out: str | None,
+    retry_failed: bool,
+    as_json: bool,
+    **short: str | None,
+) -> int:
+    """Train one model, bit for bit as that seed is trained inside a sweep, into the same directory.
+
+    `ml-train --seed 42`, `ml-train --seed 123` and so on train a sweep one seed at a time; `sweep report` reports it.
+    """
+    from sweep.seeds import parse_seed
+    from sweep.store.remote import located
+
+    overrides += tuple(f"{SHORT[name]}={value}" for name, value in short.items() if value is not None)
+    checked = configured(config, overrides, ctx.obj["command"], metrics=metrics, deterministic=deterministic)
+    # `seed` itself stays the config's: with `vary` it is what the other streams are held at.
+    chosen = checked.seed if seed is None else parse_seed(seed, "--seed")
+    remote = None if out is None else located(out)[1]
+    if remote is not None:
+        raise StoreError(
+            "ml-train writes to a directory, not to a URL", where=remote.url,
+            hint=f"sweep run --seeds {chosen} --out {remote.url} trains the same model",
+        )  # fmt: skip
+    checked = checked.model_copy(update={"seeds": (chosen,)})
+    return _launch(checked, out, "inline", as_json=as_json, single=True, only=(chosen,), retry_failed=retry_failed)
+
+
+@click.command(short_help="Read a program's metrics again, without training.", options_metavar="[OPTIONS]")
+@click.argument("directory")
+@click.option(
+    "--metrics", metavar="WHERE",
+    help="Where to find the metrics, as in sweep run, for example 'val_acc={number}'. Default: the setting that the "
+    "directory keeps.",
+)  # fmt: skip
+@options.report_json
+def collect(directory: str, metrics: str | None, as_json: bool) -> int:
+    """Read the metrics of all finished runs of a program again, from its kept output and its files.
+
+    \b
+      sweep collect runs/train --metrics 'val_acc={number}'
+      sweep collect runs/train --metrics metrics.csv
+
+    Nothing is trained. A run that failed because it had no metrics becomes ok if they are found now. The old records
+    are kept. If a run did not keep enough output, the command names it and changes nothing.
+    """
+    from sweep.cli.read import show_report
+    from sweep.recollect import collect_of, recollect
+    from sweep.store import Store
+
+    store = Store.open(directory)
+    if store.manifest.adopted:
+        raise StoreError("its runs were adopted", where=directory, hint="adopt them again, with --replace")
+    if store.manifest.experiment.get("target", {}).get("kind") != "command":
+        raise StoreError(
+            "its runs are no program's: a recipe and a function report their metrics themselves", where=directory
+        )
+    if Path(store.shown) != store.path:
+        raise StoreError("metrics are read again in a directory of this machine", where=store.shown)
+    wanted = collect_of(store.manifest.config.get("collect"))
+    if metrics is not None:
+        made = {**where_metrics(metrics), **({"predictions": wanted.predictions} if wanted else {})}
+        wanted = collect_of(made)
+    with Store.lock(store.path):
+        for said in recollect(store, wanted):
+            say(said, err=True)
+    return show_report(Store.open(directory), "json" if as_json else "text")
 
 
 def _launch(
-    config: Config, out: str | None, engine: str, *, as_json: bool, dry_run: bool = False, **options: Any
+    config: Config,
+    out: str | None,
+    engine: str,
+    *,
+    as_json: bool,
+    dry_run: bool = False,
+    single: bool = False,
+    **asked: Any,
 ) -> int:
     rebirth(config.deterministic and engine == "inline")
     from sweep.worker import forked
@@ -230,17 +282,16 @@ def _launch(
     from sweep.start import ready, start
 
     if dry_run:
-        plan, path, _ = ready(config, out, retrain=options["retrain"])
+        plan, path, _ = ready(config, out, retrain=asked["retrain"])
         _dry(plan, path, as_json)
         return 0
-    launch = start(config, out, engine, **options)
+    launch = start(config, out, engine, **asked)
+    from sweep.cli.conduct import conduct
     from sweep.engine import job_address
 
-    if engine == "ray" and options["address"] is None and (cluster := job_address()):
+    if engine == "ray" and asked["address"] is None and (cluster := job_address()):
         say(f"this is a job of the Ray cluster {cluster}: its nodes train the runs", err=True)
-    from sweep.cli.conduct import conduct
-
-    return conduct(launch, as_json=as_json)
+    return conduct(launch, as_json=as_json, single=single)
 
 
 def configured(
@@ -249,31 +300,24 @@ def configured(
     command: Sequence[str] = (),
     *,
     metrics: str | None = None,
-    seeds: str | None = None,
-    deterministic: bool | None = None,
     **settings: Any,
 ) -> Config:
-    """The config of a command line; the first argument may already be an override.
+    """Return the config of a command line; its first word may be an override already.
 
-    command: the words after `--`; a sweep of them that is given no name is called by their script's.
+    command: the words after `--`.
     """
     from sweep.config import load
 
     if config is not None and "=" in config and not os.path.exists(config):
         overrides, config = (config, *overrides), None
-    for text in overrides:
-        if "=" not in text:
-            first = f"a config stands first: sweep run {text} KEY=VALUE" if text.endswith((".yaml", ".yml")) else ""
-            raise ConfigError(f"{text!r} is not of the form KEY=VALUE", hint=first or "e.g. params.optimizer.lr=0.01")
     if command:
-        settings["command"] = list(command)
-        if config is None and not any(text.partition("=")[0].strip() == "name" for text in overrides):
-            from sweep.target.command import name
+        from sweep.target.command import named
 
-            settings["name"] = name(command)
+        settings["command"] = list(command)
+        settings = settings if config is not None else named(settings, overrides)
     if metrics is not None:
         settings["collect"] = where_metrics(metrics)
-    return load(config, overrides, seeds=seeds, deterministic=deterministic, **settings)
+    return load(config, overrides, **settings)
 
 
 def seeded(command: Sequence[str] | None, variable: str | None) -> list[str]:
@@ -290,10 +334,7 @@ def seeded(command: Sequence[str] | None, variable: str | None) -> list[str]:
 
 
 def where_metrics(text: str) -> dict[str, str]:
-    """The entry of `collect` that `--metrics` is short for.
-
-    Raises: ConfigError.
-    """
+    """Return the entry of `collect` that `--metrics` is short for. Raises: ConfigError."""
     if text == "auto":
         return {}
     if "(?P<" in text or "{number}" in text:
@@ -328,7 +369,6 @@ def _words() -> list[str]:
 def _dry(plan: Plan, out: Path, as_json: bool) -> None:
     from itertools import islice
 
-    from sweep.cli.output import emit
     from sweep.prepare import manifest_of
 
     config = manifest_of(plan).config

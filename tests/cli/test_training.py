@@ -269,7 +269,7 @@ def test_an_interrupt_stops_at_a_log_says_so_and_the_next_command_goes_on() -> N
     assert out == ""
     assert "again to cancel at once" in err
     assert (
-        "stopped; 0 runs are complete, 1 had begun, none of them with a checkpoint to resume from. To resume: " in err
+        "stopped; 0 runs are complete, 1 had begun, none of them with something to resume from. To resume: " in err
     )
     assert "Traceback" not in err
     assert os.listdir(tally) == ["1"]
@@ -293,11 +293,11 @@ def test_a_stopped_program_is_said_to_go_on_with_what_it_wrote_and_not_from_a_ch
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 130, err
-    assert "1 had begun, 1 of them with files in {dir} to resume with" in err
+    assert "1 had begun, 1 of them with something to resume from" in err
     assert "told to end" in err
     main(["status", "runs/program"])
     said = capsys.readouterr().out
-    assert "resumes with 1 file in its {dir}" in said
+    assert "resumes from 1 file in its {dir}" in said
     assert "checkpoint" not in err + said
 
 
@@ -326,4 +326,4 @@ def test_the_resolved_config_is_in_the_directory() -> None:
 
 def test_a_config_behind_its_overrides_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "params.epochs=1", "line.yaml"]) == 2
-    assert "a config stands first: sweep run line.yaml KEY=VALUE" in capsys.readouterr().err
+    assert "a config comes first" in capsys.readouterr().err

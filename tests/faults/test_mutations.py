@@ -31,16 +31,13 @@ import sweep.adoption
 import sweep.analysis.overview
 import sweep.archive
 import sweep.cli.adopt
-import sweep.cli.collect
 import sweep.cli.compare
 import sweep.cli.ensemble
 import sweep.cli.evaluate
 import sweep.cli.export
-import sweep.cli.pack
 import sweep.cli.prove
 import sweep.cli.read
 import sweep.cli.run
-import sweep.cli.train
 import sweep.cli.watch
 import sweep.ensemble
 import sweep.ensemble.load
