@@ -96,6 +96,16 @@ def listed(items: Sequence[str], most: int = 5) -> str:
     return head if len(items) <= most else f"{head} and {len(items) - most} more"
 
 
+def short(text: str) -> str:
+    """Return a text as it can stand in a message: cut."""
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
+
+
+def show(value: object) -> str:
+    """Return a value as it can stand in a message: quoted, on one line, cut."""
+    return short(repr(value))
+
+
 def some(names: Iterable[str], most: int = 6) -> str:
     """Return the different names of a list as `listed`; empty ones do not count."""
     return listed([*dict.fromkeys(filter(None, names))], most)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from operator import index
 from pathlib import Path
 
-from sweep.errors import ConfigError, some
+from sweep.errors import ConfigError, show, some
 from sweep.textfile import read_text
 
 LARGEST = 2**32 - 1  # NumPy takes no more, and torch's CPU generator ignores what lies above
 MOST = 1_000_000
 _FILE_BYTES = 32 << 20
 
-_EXAMPLE = f"write 42,123,456 or 0-9: whole numbers from 0 to {LARGEST}, in plain digits"
+_EXAMPLE = f"write 42,123,456 or 0-9: whole numbers from 0 to {LARGEST}, in plain digits; a file of them as @FILE"
 # Only these characters: int() would also take ١, １, 1_000 and +1.
 _ENTRY = re.compile(r"([0-9]+)(?:[ \t]*-[ \t]*([0-9]+))?")
 _BLANKS = " \t\r\n"
@@ -26,15 +25,15 @@ def parse_seed(raw: object, where: str = "seed") -> int:
     entry = _entry(raw, where)
     if len(entry) != 1:
         hint = "several seeds are given as seeds: [42, 123, 456] or --seeds 42,123,456"
-        raise ConfigError(f"{_show(raw)} is {len(entry)} seeds, one is wanted", where=where, hint=hint)
+        raise ConfigError(f"{show(raw)} is {len(entry)} seeds, one is wanted", where=where, hint=hint)
     return entry[0]
 
 
 def parse_seeds(raw: object, where: str = "seeds") -> tuple[int, ...]:
     """Return the seeds named by `raw`, in the order written.
 
-    raw: `42,123,456`, `0-9` (9 included), a mix, one int, a list of all these, or `@file` (also the path of
-    an existing file): entries by line or comma, `#` starts a comment.
+    raw: `42,123,456`, `0-9` (9 included), a mix, one int, a list of all these, or `@file`: entries
+    by line or comma, `#` starts a comment.
     Raises: ConfigError naming every bad entry at once; duplicates and an empty list are refused.
     """
     entries: list[tuple[range, str]] = []
@@ -81,14 +80,9 @@ def natural(label: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def seeds_file(raw: object, folder: Path) -> Path | None:
-    """Return the file that `raw` names: `@file`, or the name of one that is in `folder`."""
+    """Return the file that `@file` names, from `folder`; None of anything else."""
     text = raw.strip(_BLANKS) if isinstance(raw, str) else ""
-    if text.startswith("@"):
-        return folder / text[1:].strip(_BLANKS)
-    # `1.5` and `1e3` stay bad seeds whatever files lie about; a name has letters or a separator.
-    if not re.search(r"[A-Za-z/\\]", text) or re.fullmatch(r"[0-9.+-]+[eE][0-9+-]*", text):
-        return None
-    return folder / text if os.path.isfile(folder / text) else None
+    return folder / text[1:].strip(_BLANKS) if text.startswith("@") else None
 
 
 def _items(raw: object, where: str) -> Iterator[tuple[object, str]]:
@@ -122,7 +116,7 @@ def _entry(item: object, where: str) -> range:
     if isinstance(item, str):
         found = _ENTRY.fullmatch(item.strip(_BLANKS))
         if found is None:
-            raise ConfigError(f"{_show(item)} is not a seed", where=where, hint=_EXAMPLE)
+            raise ConfigError(f"{show(item)} is not a seed", where=where, hint=_EXAMPLE)
         first, last = (_number(digits, where) for digits in (found[1], found[2] or found[1]))
         if first > last:
             hint = f"write {last}-{first}, both ends included"
@@ -133,16 +127,16 @@ def _entry(item: object, where: str) -> range:
     except TypeError:
         seed = None
     if seed is None:
-        raise ConfigError(f"{_show(item)} ({type(item).__name__}) is not a seed", where=where, hint=_EXAMPLE)
+        raise ConfigError(f"{show(item)} ({type(item).__name__}) is not a seed", where=where, hint=_EXAMPLE)
     shown = str(seed) if abs(seed) < 2**128 else "a number of many digits"
     return range(_within(seed, shown, where), seed + 1)
 
 
 def _number(digits: str, where: str) -> int:
     if len(digits) > 1 and digits[0] == "0":
-        raise ConfigError(f"{_show(digits)} starts with 0, which some read as octal", where=where, hint="drop the 0")
+        raise ConfigError(f"{show(digits)} starts with 0, which some read as octal", where=where, hint="drop the 0")
     # The length first: int() refuses thousands of digits with an error of its own.
-    return _within(int(digits) if len(digits) <= 40 else LARGEST + 1, _show(digits), where)
+    return _within(int(digits) if len(digits) <= 40 else LARGEST + 1, show(digits), where)
 
 
 def _within(seed: int, shown: str, where: str) -> int:
@@ -150,8 +144,3 @@ def _within(seed: int, shown: str, where: str) -> int:
         hint = "torch ignores the bits above 32, so two such seeds could be one model"
         raise ConfigError(f"{shown} is outside 0 to {LARGEST} (2**32 - 1)", where=where, hint=hint)
     return seed
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"

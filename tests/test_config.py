@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep.config import Config, describe, from_dict, load, redact, to_dict, to_yaml
-from sweep.config.plain import plain
+from sweep.config.loading import plain
 from sweep.config.yaml import parse
 from sweep.errors import ConfigError
 from sweep.prepare import manifest_of, prepare
@@ -277,7 +277,6 @@ BAD_FILES = {
     "a choice on test": ("checkpoint: best(test/accuracy)\n", "checkpoint.keep (line 1): ", "best(val/loss)"),
     "a grid that is no list": ("grid: {params.lr: 0.1}\n", "grid (line 1): ", "write params.lr: [0.1]"),
     "a grid over no parameter": ("grid: {threads: [1, 2]}\n", "grid (line 1): ", "params.threads"),
-    "required and missing": ("params:\n  lr: ???\n", "params.lr (line 2): ", "add params.lr=…"),
 }  # fmt: skip
 
 
@@ -314,7 +313,7 @@ BAD_OVERRIDES = {
     "unknown": (["sedes=1,2"], "sedes (from sedes=1,2): ", "did you mean seeds?"),
     "misplaced": (["epochs=3"], "epochs (from epochs=3): ", "params.epochs"),
     "several values": (["threads=1,2"], "threads (from threads=1,2): ", "as a grid"),
-    "an empty entry": (["params.lr=1,,2"], "params.lr=1,,2: ", "quote the value"),
+    "an empty entry": (["params.lr=1,,2"], "params.lr=1,,2: ", "quote text"),
     "an open bracket": (["params.x=[1,2"], "params.x=[1,2: ", "close what is open"),
     "below a list": (["params.x=[1,2]", "params.x.0=3"], "params.x.0 (from params.x.0=3): ", "as a whole"),
     "below seeds": (["seeds.0=3"], "seeds.0=3: ", "write seeds=…"),
@@ -363,7 +362,7 @@ def test_an_alias_bomb_is_counted_not_expanded(file: Path) -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     file.write_text("\n".join(lines))
     started = time.process_time()
-    assert "more than 10000 values" in refusal(file)
+    assert "more than 200000 values" in refusal(file)
     assert time.process_time() - started < 5  # ten billion values would take hours
 
 
@@ -486,7 +485,6 @@ pieces = st.sampled_from(
         "${x}",
         "1e-3",
         "no",
-        "???",
     ]
     + [f"{key}: " for key in Config.model_fields]
 )
@@ -506,9 +504,7 @@ def test_any_overrides_give_a_config_or_a_config_error(overrides: list[str]) -> 
         load(None, overrides)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(
-    lambda text: "${" not in text and text != "???"
-)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda text: "${" not in text)
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 data = st.recursive(
     st.none() | st.booleans() | numbers | texts,

@@ -122,8 +122,8 @@ def test_one_seed() -> None:
 def test_reads_a_file(tmp_path: Path) -> None:
     file = tmp_path / "seeds.txt"
     file.write_bytes("\ufeff# chosen by dice\r\n42\r\n0-2  # three\r\n\r\n7,8\r\n  \r\n".encode())
-    assert parse_seeds(f"@{file}") == parse_seeds(str(file)) == (42, 0, 1, 2, 7, 8)
-    assert seeds_file("seeds.txt", tmp_path) == seeds_file(" @seeds.txt", tmp_path) == file
+    assert parse_seeds(f"@{file}") == (42, 0, 1, 2, 7, 8)
+    assert seeds_file(" @seeds.txt", tmp_path) == file
     assert seeds_file("42", tmp_path) is None
 
 
@@ -153,11 +153,3 @@ def test_a_missing_file_or_a_directory_is_named(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="cannot be read") as caught:
             parse_seeds(f"@{path}")
         assert caught.value.where == str(path)
-
-
-@pytest.mark.parametrize("text", ["1.5", "1e3", "2.e1"])
-def test_a_file_of_that_name_makes_no_number_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    (tmp_path / text).write_text("1")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError):
-        parse_seeds(text)

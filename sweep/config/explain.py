@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sweep.config.redaction import is_secret
-from sweep.config.yaml import quoted, show
-from sweep.errors import ConfigError
+from sweep.config.yaml import quoted
+from sweep.errors import ConfigError, show
 
-_BOUNDS = {
-    "greater_than": ("more than", "gt"),
-    "greater_than_equal": ("at least", "ge"),
-    "less_than": ("less than", "lt"),
-    "less_than_equal": ("at most", "le"),
+_PLAIN = {
+    "missing": "is required and was not given",
+    "too_short": "is empty",
+    "string_too_short": "is empty",
+    "finite_number": "must be a finite number, not {shown}",
+    "greater_than": "must be more than {gt}, not {shown}",
+    "greater_than_equal": "must be at least {ge}, not {shown}",
+    "less_than": "must be less than {lt}, not {shown}",
+    "less_than_equal": "must be at most {le}, not {shown}",
 }
 _KINDS = {
     "int": "a whole number",
@@ -35,12 +41,7 @@ _KINDS = {
 }
 
 
-def explain(
-    error: ValidationError,
-    *,
-    where: str = "",
-    model: type[BaseModel],
-) -> ConfigError:
+def explain(error: ValidationError, *, where: str = "", model: type[BaseModel]) -> ConfigError:
     """Return one ConfigError with every finding at its path below `where`.
 
     model: knows the keys, for "did you mean".
@@ -54,51 +55,37 @@ def problems(
     where: str = "",
     model: type[BaseModel],
     origin: Callable[[tuple[str | int, ...]], str] = lambda path: "",
-    elsewhere: Mapping[str, str] | None = None,
 ) -> list[ConfigError]:
-    """Return the findings of `explain` one by one.
-
-    origin: what to add to a path (its line); elsewhere: hints for keys that belong further down.
-    """
+    """Return the findings of `explain` one by one. origin: what to add to a path (its line)."""
     found = []
     for detail in error.errors(include_url=False):
         path = tuple(detail["loc"])
-        what, hint = _message(detail, path, model, elsewhere or {})
+        what, hint = _message(detail, path, model)
         place = ".".join(str(part) for part in ((where, *path) if where else path))
         found.append(ConfigError(what, where=(place + origin(path)) or None, hint=hint))
     return found
 
 
-def _message(
-    detail: ErrorDetails,
-    path: tuple[str | int, ...],
-    model: type[BaseModel],
-    elsewhere: Mapping[str, str],
-) -> tuple[str, str | None]:
+def _message(detail: ErrorDetails, path: tuple[str | int, ...], model: type[BaseModel]) -> tuple[str, str | None]:
     kind, value, context = detail["type"], detail.get("input"), detail.get("ctx") or {}
     last = str(path[-1]) if path else ""
     shown = "a value that is not shown" if is_secret(last) else show(value)
     if kind == "extra_forbidden":
-        known = keys_below(model, path[:-1])
-        return "unknown key", nearest(last, known) or (elsewhere.get(last) if len(path) == 1 else None) or _all(known)
-    if kind == "missing":
-        return "is required and was not given", None
+        known = _keys_below(model, path[:-1])
+        if hint := nearest(last, known):
+            return "unknown key", hint
+        if len(path) == 1 and "params" in known:
+            return "unknown key", f"parameters of what is trained stand under params: params.{last}"
+        return "unknown key", f"known here: {', '.join(known)}" if known else None
     if kind in ("refused", "value_error"):
         return str(context.get("what") or context.get("error") or detail["msg"]), context.get("hint")
-    if kind in _BOUNDS:
-        word, key = _BOUNDS[kind]
-        return f"must be {word} {context[key]}, not {shown}", None
+    if kind in _PLAIN:
+        return _PLAIN[kind].format(shown=shown, **context), None
     if kind in ("literal_error", "enum"):
         choices = str(context["expected"]).replace("'", "")
         words = [word.strip() for word in choices.replace(" or ", ", ").split(",")]
         return f"must be {choices}, not {shown}", nearest(value, words) if isinstance(value, str) else None
-    if kind == "finite_number":
-        return f"must be a finite number, not {shown}", None
-    if kind in ("too_short", "string_too_short"):
-        return "is empty", None
-    head = kind.rpartition("_")[0].removesuffix("_attributes").removesuffix("_from")
-    if kind == "int_from_float":
-        head = "int"
+    head = "int" if kind == "int_from_float" else re.sub("(_attributes)?(_from)?_[^_]*$", "", kind)
     if (wanted := _KINDS.get(head)) is not None:
         return f"must be {wanted}, not {shown}", _how(head, value)
     return f"{detail['msg'][:1].lower()}{detail['msg'][1:]} ({shown})", None
@@ -127,18 +114,16 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
     return f"did you mean {close[0]}?" if close else None
 
 
-def _all(known: Sequence[str]) -> str | None:
-    return f"known here: {', '.join(known)}" if known else None
+def fields(model: type[BaseModel] | None) -> dict[str, FieldInfo]:
+    """Return the keys that a model knows, each with what it holds."""
+    return {info.alias or name: info for name, info in model.model_fields.items()} if model is not None else {}
 
 
-def keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> list[str]:
-    """Return the keys that a model knows at `path`; empty when there is no model there."""
+def _keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> list[str]:
     for part in path:
-        if model is None:
-            break
-        fields = {info.alias or name: info for name, info in model.model_fields.items()}
-        model = model_in(fields[str(part)].annotation) if str(part) in fields else None
-    return [] if model is None else [info.alias or name for name, info in model.model_fields.items()]
+        info = fields(model).get(str(part))
+        model = model_in(info.annotation) if info is not None else None
+    return list(fields(model))
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:

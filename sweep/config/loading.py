@@ -1,41 +1,32 @@
-"""A config file, KEY=VALUE overrides and keyword arguments, merged and checked; all problems at once."""
+"""A config file, KEY=VALUE overrides and keyword arguments, merged and checked; and a config as data and YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from math import isfinite
+from pathlib import Path, PurePath
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from sweep.config.explain import problems
-from sweep.config.overrides import Override, parse_override, shown
-from sweep.config.plain import plain
+from sweep.config.overrides import Override, parse_override
 from sweep.config.rules import safe_name
 from sweep.config.schema import DEFAULT_NAME, Config
-from sweep.config.yaml import RAW_KEYS, Document, read
+from sweep.config.yaml import DEEPEST, INTERPOLATION, RAW_KEYS, Contested, Float, Int, read, scalar
 from sweep.config.yaml import Path as Keys
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, one_line, short, show
 from sweep.nested import merge
-from sweep.seeds import seeds_file
-
-_OF_RECIPES = (
-    "model", "data", "optimizer", "schedule", "epochs", "batch_size", "precision", "loader_workers",
-    "augment", "stop_early", "label_smoothing",
-)  # fmt: skip
-_MISPLACED = {
-    **{key: f"parameters stand under params: params.{key}" for key in _OF_RECIPES},
-    "lr": "parameters stand under params: params.optimizer.lr",
-    "num_epochs": "parameters stand under params: params.epochs",
-}
+from sweep.seeds import format_seeds, seeds_file
 
 
 @dataclass
 class _Draft:
     """A config on its way: where its values came from, and what was wrong so far."""
 
-    document: Document
+    lines: Mapping[Keys, int]
     overrides: list[Override] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)
     found: list[ConfigError] = field(default_factory=list)
@@ -48,8 +39,8 @@ class _Draft:
         for override in reversed(self.overrides):
             reach = override.target
             if words[: len(reach)] == reach or reach[: len(words)] == words:
-                return f" (from {shown(override.text)})"
-        line = self.document.line(path)
+                return f" (from {short(one_line(override.text))})"
+        line = next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
         return f" (line {line})" if line else ""
 
     def add(self, problem: ConfigError, path: Keys) -> None:
@@ -68,16 +59,19 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), **settin
     Raises: ConfigError with every problem, each at its path and line.
     """
     file = None if path is None else Path(path)
-    document = Document({}, {}) if file is None else read(file)
-    if file is not None and (found := seeds_file(document.value.get("seeds"), file.parent)):
-        document.value["seeds"] = f"@{found}"
-    draft = _Draft(document, settings={key: value for key, value in settings.items() if value is not None})
+    value: dict[str, Any] = {}
+    lines: dict[Keys, int] = {}
+    if file is not None:
+        value, lines = read(file)
+        if found := seeds_file(value.get("seeds"), file.parent):
+            value["seeds"] = f"@{found}"
+    draft = _Draft(lines, settings={key: value for key, value in settings.items() if value is not None})
     for text in overrides:
         try:
             draft.overrides.append(parse_override(text))
         except ConfigError as problem:
             draft.found.append(problem)
-    merged = _merge(draft)
+    merged = _merge(value, draft)
     _overridden(merged, draft)
     if merged.get("name") is None:
         merged["name"] = called(merged) if file is None else safe_name(file.stem)
@@ -86,23 +80,36 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), **settin
 
 def from_dict(value: Mapping[str, Any], *, where: str | None = None) -> Config:
     """Return the config that `to_dict` wrote. Raises: ConfigError when somebody else wrote something else."""
-    draft = _Draft(Document({}, {}))
+    draft = _Draft({})
     return _checked(plain(value, draft.add), draft, where)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return plain data, defaults included, that `from_dict` reads back; not redacted: see `redact`."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Return a config, as `to_dict` or a run directory holds it, as YAML that `load` reads back; nothing is hidden."""
+    kept = {key: inner for key, inner in _without_nothing(value).items() if inner not in ({}, [])}
+    if len(kept.get("seeds", ())) > 20:
+        kept["seeds"] = format_seeds(kept["seeds"])
+    text: str = yaml.dump(kept, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+    return text
 
 
 def _checked(merged: Any, draft: _Draft, where: str | None) -> Config:
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        draft.found += problems(error, model=Config, origin=draft.origin, elsewhere=_MISPLACED)
+        draft.found += problems(error, model=Config, origin=draft.origin)
     else:
         if not draft.found:
             return config
     raise ConfigError.of(draft.found, where=where)
 
 
-def _merge(draft: _Draft) -> dict[str, Any]:
-    merged = draft.document.value
+def _merge(merged: dict[str, Any], draft: _Draft) -> dict[str, Any]:
     for override in draft.overrides:
         if _into_list(merged, override.path):
             draft.add(ConfigError("points into a list", hint="a list is replaced as a whole: KEY=[…]"), override.path)
@@ -110,9 +117,6 @@ def _merge(draft: _Draft) -> dict[str, Any]:
             merged = merge(merged, override.tree())
     merged = merge(merged, draft.settings)
     found: dict[str, Any] = plain({key: value for key, value in merged.items() if key not in RAW_KEYS}, draft.add)
-    for path in _missing(found):
-        hint = f"add {'.'.join(map(str, path))}=…"
-        draft.add(ConfigError("is required (???) and was not given", hint=hint), path)
     return found | {key: merged[key] for key in RAW_KEYS if key in merged}
 
 
@@ -132,14 +136,6 @@ def _into_list(merged: Any, path: Keys) -> bool:
         if isinstance(merged, list):
             return True
     return False
-
-
-def _missing(value: Any, path: Keys = ()) -> Iterator[Keys]:
-    if value == "???":
-        yield path
-    items: Any = value.items() if isinstance(value, dict) else ()
-    for key, inner in enumerate(value) if isinstance(value, list) else items:
-        yield from _missing(inner, (*path, key))
 
 
 def _overridden(merged: dict[str, Any], draft: _Draft) -> None:
@@ -164,3 +160,77 @@ def _drop(value: Any, path: Sequence[str]) -> bool:
         del value[".".join(path)]
         return True
     return any(_drop(value.get(".".join(path[:n])), path[n:]) for n in range(1, len(path)))
+
+
+# Below these, no declared type could notice that `no` was meant as false.
+_UNTYPED = ("params", "grid", "tasks")
+
+
+def plain(value: Any, report: Callable[[ConfigError, Keys], None], path: Keys = ()) -> Any:
+    """Return what a caller hands in as what strict JSON can hold, NumPy scalars and paths converted.
+
+    What cannot be plain data (NaN, `${`, objects, keys that are no text, text that is not Unicode, more than
+    32 levels) is handed to `report` with its path and becomes None.
+    """
+    if isinstance(value, PurePath):
+        value = str(value)
+    elif hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    try:
+        if len(path) > DEEPEST:
+            raise ConfigError(f"nested deeper than {DEEPEST} levels")
+        if isinstance(value, list | tuple):
+            return [plain(inner, report, (*path, place)) for place, inner in enumerate(value)]
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str) or not key:
+                    raise ConfigError(f"the key {show(key)} is not text")
+                _leaf(str(key), untyped=False)
+            return {key: plain(inner, report, (*path, key)) for key, inner in value.items()}
+        return _leaf(value, untyped=path[:1] != () and path[0] in _UNTYPED)
+    except ConfigError as problem:
+        report(problem, path)
+        return None
+
+
+def _leaf(value: Any, *, untyped: bool) -> bool | int | float | str | None:
+    """Return a single value. Raises: ConfigError."""
+    if value is None or isinstance(value, bool) or (untyped and isinstance(value, Int | Float)):
+        return value
+    if isinstance(value, str):
+        if "${" in value:
+            raise ConfigError(INTERPOLATION[0], hint=INTERPOLATION[1])
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise ConfigError(f"{show(value)} is not Unicode text", hint="write it as UTF-8")
+        if isinstance(value, Contested) and (untyped or value.number):
+            raise ConfigError(value.what, hint=value.hint)
+        return str(value)
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            raise ConfigError("has more than 64 bits")
+        return int(value)
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ConfigError(f"{value} is not a finite number", hint="write a finite number")
+        return float(value)
+    raise ConfigError(f"a {type(value).__name__} is not data", hint="text, numbers, true, false, lists and keys are")
+
+
+def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out our own keys that are unset; the user's None in params means None."""
+    return {
+        key: _without_nothing(inner) if key in ("resources", "checkpoint", "collect") else inner
+        for key, inner in value.items()
+        if inner is not None
+    }
+
+
+def _written(dumper: Any, text: str) -> Any:
+    # PyYAML quotes what YAML 1.1 would misread; `1e-3` needs quotes for our reading only.
+    plain = text.isprintable() and type(scalar(text)) is str
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+# Made by a call because PyYAML has no types to derive from. Without aliases, equal lists are written out.
+_Dumper: Any = type("_Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
+_Dumper.add_representer(str, _written)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.config.yaml import DEEPEST, INTERPOLATION, MOST_NODES, RAW_KEYS, parse, scalar, show
-from sweep.errors import ConfigError
+from sweep.config.yaml import DEEPEST, INTERPOLATION, RAW_KEYS, parse, scalar
+from sweep.errors import ConfigError, one_line, short, show
 
 
 @dataclass(frozen=True)
@@ -55,53 +54,15 @@ def parse_override(text: str) -> Override:
         return _override(text, path, raw.strip())
     except ConfigError as problem:
         # The key alone where a secret is named as likely as not.
-        where = shown(key if problem.what == INTERPOLATION[0] else text)
+        where = short(one_line(key if problem.what == INTERPOLATION[0] else text))
         raise ConfigError(problem.what, where=where, hint=problem.hint) from None
 
 
 def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
     if path[0] in RAW_KEYS:
         return Override(text, path, parse(raw, raw=True)[0] if raw[:1] in ("[", '"', "'") else raw)
-    parts = list(split(raw)) if path[0] == "params" and len(path) > 1 else [raw]
-    if len(parts) == 1:
-        return Override(text, path, _value(raw))
-    if len(parts) > MOST_NODES:
-        raise ConfigError(f"{len(parts)} values, the limit is {MOST_NODES}")
-    if not all(parts):
-        raise ConfigError("an empty entry between commas", hint="quote the value if the comma is part of it")
-    return Override(text, path, [_value(part) for part in parts], grid=True)
-
-
-def _value(text: str) -> Any:
+    if "," in raw and path[0] == "params" and len(path) > 1:
+        values = parse(f"[{raw}]")[0]
+        return Override(text, path, values, grid=True) if len(values) > 1 else Override(text, path, values[0])
     # Bare text is a scalar and no more: `:` and `#` are part of it, as in until=test/accuracy: A > B
-    return parse(text)[0] if text[:1] in ("[", "{", '"', "'") else scalar(text)
-
-
-def split(text: str) -> Iterator[str]:
-    """Split at the commas that stand outside quotes and brackets; blanks around the parts are dropped."""
-    start = place = depth = 0
-    quote = ""
-    while place < len(text):
-        char = text[place]
-        if quote:
-            if char == "\\" and quote == '"':
-                place += 1
-            elif char == quote:
-                quote = ""
-        elif char in "\"'" and not text[start:place].rpartition(",")[2].strip(" [{:"):
-            quote = char  # only at the start of a value: in `it's` it is a letter
-        elif char in "[{":
-            depth += 1
-        elif char in "]}":
-            depth -= 1
-        elif char == "," and depth <= 0:
-            yield text[start:place].strip()
-            start = place + 1
-        place += 1
-    yield text[start:].strip()
-
-
-def shown(text: str) -> str:
-    """Return what the user typed, on one line, cut."""
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= 60 else f"{text[:50]}…"
+    return Override(text, path, parse(raw)[0] if raw[:1] in ("[", "{", '"', "'") else scalar(raw))

@@ -37,6 +37,7 @@ _ISSUERS = frozenset(
     """.split()  # noqa: SIM905
 )
 _TOKEN_OF = _ISSUERS | {"bearer", "csrf", "id", "personal"}
+_SIGNATURES = ("sig", "signature", "x-amz-signature", "x-goog-signature")  # of a URL: they open what it leads to
 _URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
 _QUERY = re.compile(r"([?&;])([\w.%-]+)=([^&;#\s\"']+)")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+(?=\S*[0-9])[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
@@ -82,14 +83,11 @@ def _text(text: str) -> str:
     if (header := _HEADER.fullmatch(text)) and "://" not in text and is_secret(header[1]):
         return f"{header[1]}{header[2]}{HIDDEN}"
     text = _URL.sub(rf"\g<1>{HIDDEN}@", text)
-    text = _QUERY.sub(lambda m: f"{m[1]}{m[2]}={HIDDEN}" if is_secret(m[2]) or _signs(m[2]) else m[0], text)
+    text = _QUERY.sub(
+        lambda m: f"{m[1]}{m[2]}={HIDDEN}" if is_secret(m[2]) or m[2].lower() in _SIGNATURES else m[0], text
+    )
     text = _GIVEN.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}" if is_secret(m[1]) and m[1] != "token" else m[0], text)
     return _SHAPE.sub(HIDDEN, _BEARER.sub(rf"\1 {HIDDEN}", text))
-
-
-def _signs(name: str) -> bool:
-    """Return whether a part of a URL is the signature that opens what it leads to."""
-    return name.lower() in ("sig", "signature", "x-amz-signature", "x-goog-signature")
 
 
 def _hidden(value: Any) -> Any:

@@ -7,14 +7,14 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NoReturn, TypeVar
 
 from pydantic_core import PydanticCustomError
 
 from sweep.config.pattern import expand
-from sweep.config.yaml import short, show
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, short, show
 from sweep.nested import assign, flatten
 from sweep.seeds import parse_seed, parse_seeds
 
@@ -34,14 +34,6 @@ def wrong(what: str, hint: str | None = None) -> NoReturn:
     raise PydanticCustomError("refused", "{what}", {"what": what, "hint": hint})
 
 
-def one_seed(raw: Any) -> int:
-    return _seeds(parse_seed, raw)
-
-
-def many_seeds(raw: Any) -> tuple[int, ...]:
-    return _seeds(parse_seeds, raw)
-
-
 def _seeds(parse: Callable[[Any, str], T], raw: Any) -> T:
     try:
         return parse(raw, "")
@@ -49,28 +41,40 @@ def _seeds(parse: Callable[[Any, str], T], raw: Any) -> T:
         wrong(f"{problem.where}: {problem.what}" if problem.where else problem.what, problem.hint)
 
 
-def name(raw: Any) -> Any:
-    if isinstance(raw, str) and (not _NAME.fullmatch(raw) or _DEVICES.fullmatch(raw) or raw.endswith(".")):
-        wrong(
-            f"{show(raw)} cannot name a directory everywhere",
-            "use letters, digits, . _ and -, at most 100, the first a letter, digit or _",
-        )
-    return raw
+one_seed = partial(_seeds, parse_seed)
+many_seeds = partial(_seeds, parse_seeds)
 
 
-def metric(raw: Any) -> Any:
-    if isinstance(raw, str) and not (raw.strip() and raw.isprintable() and len(raw) <= 200):
-        wrong(f"{show(raw)} is an invalid metric name", "for example test/accuracy")
-    return raw
+def _text(fits: Callable[[str], object], what: str, hint: str) -> Callable[[Any], Any]:
+    """Return the rule of a key whose text has to fit."""
+
+    def rule(raw: Any) -> Any:
+        if isinstance(raw, str) and not fits(raw):
+            wrong(f"{show(raw)} {what}", hint)
+        return raw
+
+    return rule
 
 
-def reference(raw: Any) -> Any:
-    if isinstance(raw, str) and not _REFERENCE.fullmatch(raw):
-        wrong(
-            f"{show(raw)} is not of the form module:name",
-            "for example my_script:train (the file my_script.py)",
-        )
-    return raw
+name = _text(
+    lambda raw: _NAME.fullmatch(raw) and not _DEVICES.fullmatch(raw) and not raw.endswith("."),
+    "cannot name a directory everywhere",
+    "use letters, digits, . _ and -, at most 100, the first a letter, digit or _",
+)
+metric = _text(
+    lambda raw: raw.strip() and raw.isprintable() and len(raw) <= 200,
+    "is an invalid metric name",
+    "for example test/accuracy",
+)
+reference = _text(
+    _REFERENCE.fullmatch, "is not of the form module:name", "for example my_script:train (the file my_script.py)"
+)
+# A record never points out of its directory, so `..` leads nowhere.
+file_name = _text(
+    lambda raw: raw.strip() and "\0" not in raw and ".." not in PurePosixPath(raw).parts,
+    "is not a file that a run can write",
+    'for example metrics.json or "{dir}/metrics.json"',
+)
 
 
 def command(raw: Any) -> Any:
@@ -137,20 +141,16 @@ def lanes(raw: Any) -> Any:
     return raw
 
 
-def vectorize(raw: Any) -> Any:
-    return _off_or_number(raw, 4096)
-
-
-def folds(raw: Any) -> Any:
-    return _off_or_number(raw, 1000)
-
-
-def _off_or_number(raw: Any, most: int) -> int:
+def _off_or_number(most: int, raw: Any) -> int:
     if raw in ("off", 0) and not isinstance(raw, bool):
         return 0
     if isinstance(raw, bool) or not isinstance(raw, int) or not 2 <= raw <= most:
         wrong(f"must be off or a whole number from 2 to {most}, not {show(raw)}")
     return raw
+
+
+vectorize = partial(_off_or_number, 4096)
+folds = partial(_off_or_number, 1000)
 
 
 def duration(raw: Any) -> Any:
@@ -184,16 +184,6 @@ def until(raw: Any) -> Any:
     if isinstance(raw, str) and not (_HALF_WIDTH.fullmatch(raw.strip()) or _ORDER.fullmatch(raw.strip())):
         wrong(f"{show(raw)} is no rule for stopping", 'write "test/accuracy ± 0.005" or "test/accuracy: A > B"')
     return raw.strip() if isinstance(raw, str) else raw
-
-
-def file_name(raw: Any) -> Any:
-    """Refuse what a run cannot write; `..` is among it because records never point out of their directory."""
-    if isinstance(raw, str) and (not raw.strip() or "\0" in raw or ".." in PurePosixPath(raw).parts):
-        wrong(
-            f"{show(raw)} is not a file that a run can write",
-            'for example metrics.json or "{dir}/metrics.json"',
-        )
-    return raw
 
 
 def pattern(raw: Any) -> Any:
@@ -239,10 +229,7 @@ def tasks(raw: Any) -> Any:
     tasks: dict[str, Any] = {}
     for name, changes in raw.items():
         if not isinstance(changes, Mapping):
-            wrong(
-                f"{name} must say what it changes, not {show(changes)}",
-                f"{name}: {{params.data.name: digits}}",
-            )
+            wrong(f"{name} must say what it changes, not {show(changes)}", f"{name}: {{params.data.name: digits}}")
         params: dict[str, Any] = {}
         for key, value in changes.items():
             if key == "params" and isinstance(value, Mapping):

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sweep.config import rules
-from sweep.config.explain import model_in
-from sweep.config.yaml import show
-from sweep.errors import ConfigError
+from sweep.config.explain import fields, model_in
+from sweep.errors import ConfigError, show
 from sweep.goals import direction
 from sweep.nested import flatten
 from sweep.seeds import parse_seed
@@ -94,7 +93,6 @@ class Collect(Part):
     )
 
 
-Task = dict[str, Any]
 Stream = Literal["init", "order", "augment", "dropout", "split"]
 
 
@@ -109,7 +107,8 @@ class Config(Part):
         default=42, description="the seed of one run, 0 to 2**32 - 1"
     )
     seeds: Annotated[tuple[int, ...], BeforeValidator(rules.many_seeds)] = Field(
-        default=(42,), description="the seeds of the sweep: [42, 123, 456], 0-9 or @seeds.txt; default: [seed]"
+        default=(42,),
+        description="the seeds of the sweep: 42,123,456 or 0-9 or both, or @FILE for a file of seeds; default: [seed]",
     )
     deterministic: bool = Field(
         default=False, description="true: the same bits for the same seed; false: fast, nearly the same"
@@ -139,10 +138,11 @@ class Config(Part):
     cwd: Annotated[str | None, BeforeValidator(rules.cwd)] = Field(
         default=None,
         description="{dir}: each run works in a folder of its own, with copies of the small files of this folder and "
-        "links to large ones",
+        "links to files over 1 MiB and large folders",
     )
     allow_shared: bool = Field(
-        default=False, description="true: runs may write the same file of this folder side by side"
+        default=False,
+        description="true: runs may write the same file of this folder side by side; otherwise the exit code is then 1",
     )
     primary: Annotated[str | None, BeforeValidator(rules.metric)] = Field(
         default=None, description="the primary metric, e.g. test/accuracy"
@@ -154,7 +154,7 @@ class Config(Part):
     grid: Annotated[dict[str, list[Any]], BeforeValidator(rules.grid)] = Field(
         default_factory=dict, description="values to combine into variants: {params.optimizer.lr: [0.01, 0.1]}"
     )
-    tasks: Annotated[dict[str, Task], BeforeValidator(rules.tasks)] = Field(
+    tasks: Annotated[dict[str, dict[str, Any]], BeforeValidator(rules.tasks)] = Field(
         default_factory=dict, description="several data sets: {digits: {params.data.name: digits}, ...}"
     )
     references: dict[str, Annotated[tuple[float, float], BeforeValidator(rules.reference_pair)]] = Field(
@@ -171,7 +171,7 @@ class Config(Part):
     )
     lanes: Annotated[int | str, BeforeValidator(rules.lanes)] = Field(
         default="auto",
-        description="seeds trained side by side in one process on a GPU: auto, off or a number",
+        description="how many seeds of a recipe train side by side on a GPU: auto, off or a number",
     )
     vectorize: Annotated[int, BeforeValidator(rules.vectorize)] = Field(
         default=0,
@@ -253,19 +253,12 @@ class Config(Part):
             rules.wrong(f"references names {show(unknown[0])}, which is no task", known)
         goal = direction(self.primary, self.goals) if self.primary else None
         for name, (worst, best) in self.references.items():
-            if goal is not None and (best > worst) != (goal == "max"):
+            goal = goal or ("max" if best > worst else "min")
+            if (best > worst) != (goal == "max"):
                 rules.wrong(
-                    f"references.{name}: {show(self.primary)} has the goal {goal}, and its score worth 1 is the worse",
-                    f"write {name}: [{best}, {worst}], or set the goal: goals",
+                    f"references.{name}: its score worth 1 is the worse of the two, where the goal is {goal}",
+                    f"each is [score worth 0, score worth 1]: write {name}: [{best}, {worst}], or set the goal: goals",
                 )
-        rising = {name: best > worst for name, (worst, best) in self.references.items()}
-        if len({*rising.values()}) > 1:
-            first, *others = rising
-            other = next(name for name in others if rising[name] != rising[first])
-            rules.wrong(
-                f"references: more is better in {first} and worse in {other}, and one metric is compared in all tasks",
-                "each is [score worth 0, score worth 1]: swap those of one",
-            )
         for name, task in self.tasks.items():
             below = {path for path, _ in flatten(task)}
             if both := sorted(below & set(self.grid)):
@@ -279,13 +272,12 @@ class Config(Part):
 def describe(model: type[BaseModel] = Config, above: str = "") -> dict[str, tuple[str, str]]:
     """Return of every key, `checkpoint.keep` among them, its default as text and what it means."""
     rows: dict[str, tuple[str, str]] = {}
-    for name, info in model.model_fields.items():
-        key = above + (info.alias or name)
+    for name, info in fields(model).items():
         below = model_in(info.annotation)
         default = None if below else info.get_default(call_default_factory=True)
-        rows[key] = _text(default), info.description or ""
+        rows[above + name] = _text(default), info.description or ""
         if below:
-            rows |= describe(below, f"{key}.")
+            rows |= describe(below, f"{above}{name}.")
     return rows
 
 

@@ -1,12 +1,11 @@
 """YAML text to plain data: YAML 1.2's reading, line numbers kept, nothing executed, everything bounded.
 
-What readers of YAML disagree about (`010`, `1_000`, a bare `no`) is marked here, and refused by `plain`.
+What readers of YAML disagree about (`010`, `1_000`, a bare `no`) is marked here, and refused in `loading`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path as FilePath
@@ -14,16 +13,14 @@ from typing import Any, NoReturn
 
 import yaml
 
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, short
 from sweep.textfile import read_text
 
 Path = tuple[str | int, ...]
 
 MOST_BYTES = 2**20
 DEEPEST = 32
-# After aliases are expanded: ten lines of them can stand for a billion values.
-MOST_NODES = 10_000
-MOST_RAW_NODES = 200_000
+MOST_NODES = 200_000  # after aliases are expanded: ten lines of them can stand for a billion values
 RAW_KEYS = frozenset({"seed", "seeds", "command"})  # read as written: `010` must reach the seeds grammar
 INTERPOLATION = (
     "${…} is not filled in: a secret or a machine's path would travel into the records",
@@ -41,18 +38,6 @@ _UNDERSCORED = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
 _CONSTANTS: dict[str, bool | None] = {"": None, "~": None}
 for _word, _value in (("null", None), ("true", True), ("false", False)):
     _CONSTANTS |= {_word: _value, _word.capitalize(): _value, _word.upper(): _value}
-
-
-@dataclass(frozen=True)
-class Document:
-    """value: what the file says, as dict, list, str, int, float, bool, None. lines: path -> line, from 1."""
-
-    value: dict[str, Any]
-    lines: dict[Path, int]
-
-    def line(self, path: Path) -> int | None:
-        """Return the line of `path`, or of the nearest thing around it that has one."""
-        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
 
 
 class Contested(str):
@@ -78,8 +63,11 @@ class Float(float):
     text: str
 
 
-def read(path: FilePath) -> Document:
-    """Return the mapping in the YAML file at `path`. Raises: ConfigError for anything else found there."""
+def read(path: FilePath) -> tuple[dict[str, Any], dict[Path, int]]:
+    """Return the mapping in the YAML file at `path`, and the line of each path.
+
+    Raises: ConfigError for anything else found there.
+    """
     where = str(path)
     if path.is_dir() or not path.exists():
         what = "is a directory, not a config file" if path.is_dir() else "no such config file"
@@ -95,14 +83,14 @@ def read(path: FilePath) -> Document:
     if not isinstance(value, dict):
         kind = "a list" if isinstance(value, list) else "a single value"
         raise ConfigError(f"holds {kind}, not keys with values", where=where, hint="for example: name: digits")
-    return Document(value, lines)
+    return value, lines
 
 
 def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
     """Return the data in one YAML document and the line of each path. raw: every scalar stays text, as written.
 
     Raises: ConfigError for bad syntax, duplicate keys, tags, merge keys, keys that are not text, more than one
-    document, deeper than 32, more than 10,000 values once aliases are expanded.
+    document, deeper than 32, more than 200,000 values once aliases are expanded.
     """
     reader = _Reader(text)
     try:
@@ -118,7 +106,7 @@ class _Reader:
         self.events = yaml.parse(text, Loader=_Loader)
         self.lines: dict[Path, int] = {}
         self.anchors: dict[str, tuple[Any, int] | None] = {}  # value and its nodes; None while it is being read
-        self.left = {False: MOST_NODES, True: MOST_RAW_NODES}  # by whether they are kept as written: seeds are many
+        self.left = MOST_NODES
 
     def document(self, raw: bool) -> Any:
         value = None
@@ -134,13 +122,13 @@ class _Reader:
         if path:
             self.lines.setdefault(path, event.start_mark.line + 1)
         raw = raw or (len(path) == 1 and path[0] in RAW_KEYS)
-        before = self.left[raw]
+        before = self.left
         if isinstance(event, yaml.AliasEvent):
             if (known := self.anchors.get(event.anchor)) is None:
                 _refuse(f"*{event.anchor} stands for nothing complete", event)
-            self.spend(known[1], event, raw)
+            self.spend(known[1], event)
             return known[0]
-        self.spend(1, event, raw)
+        self.spend(1, event)
         if event.tag is not None:
             tag = short(event.tag.replace("tag:yaml.org,2002:", "!!"))
             what = f"the tag {tag} is refused: a config is data and runs no code"
@@ -163,14 +151,13 @@ class _Reader:
                 self.lines[*path, key] = name.start_mark.line + 1
                 value[key] = self.value(next(self.events), (*path, key), raw)
         if event.anchor is not None:
-            self.anchors[event.anchor] = (value, before - self.left[raw])
+            self.anchors[event.anchor] = (value, before - self.left)
         return value
 
-    def spend(self, nodes: int, event: Any, raw: bool) -> None:
-        self.left[raw] -= nodes
-        if self.left[raw] < 0:
-            most = MOST_RAW_NODES if raw else MOST_NODES
-            _refuse(f"more than {most} values", event, "aliases (*name) count as often as they are used")
+    def spend(self, nodes: int, event: Any) -> None:
+        self.left -= nodes
+        if self.left < 0:
+            _refuse(f"more than {MOST_NODES} values", event, "aliases (*name) count as often as they are used")
 
 
 def _key(event: Any, known: dict[str, Any], path: Path) -> str:
@@ -239,16 +226,6 @@ def _written(number: Int | Float, text: str) -> Int | Float:
 def quoted(text: str) -> str:
     """Return how to write a word that is meant as text, in a file and where a shell takes quotes away."""
     return f'quote it for text: "{short(text)}", on a command line \'"{short(text)}"\''
-
-
-def short(text: str) -> str:
-    """Return a text as it can stand in a message: cut."""
-    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
-
-
-def show(value: object) -> str:
-    """Return a value as it can stand in a message: quoted, on one line, cut."""
-    return short(repr(value))
 
 
 def _refuse(what: str, event: Any, hint: str | None = None) -> NoReturn:
