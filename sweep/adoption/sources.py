@@ -95,9 +95,9 @@ def opened(
         return _pattern(text, roles, collect)
     if path.suffix == ".db" and path.is_file():
         return _tracked("MLflow", list(_mlflow_database(path, collect)), roles, path)
-    for kind, (recognised, read) in _LAYOUTS.items():
-        if path.is_dir() and any(True for _ in recognised(path)):
-            return _tracked(kind, list(read(path, collect)), roles, path)
+    for kind, read in _TRACKERS.items():
+        if path.is_dir() and (entries := list(read(path, collect))):
+            return _tracked(kind, entries, roles, path)
     if path.is_file() and path.suffix.lower() in TABLES:
         frame, kind = _frame(path), "table"
         if {"Name", "State"} <= set(frame.columns) or {"Name", "Runtime"} <= set(frame.columns):
@@ -419,11 +419,10 @@ def _each(runs: Iterable[Path], read: Callable[[Path], Entry | None]) -> Iterato
 def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
     """Yield the runs of an `mlruns` folder, the earliest first."""
     found = [path.parent for path in folder.glob("*/*/metrics")]
+    if not any((run / "meta.yaml").is_file() for run in found):
+        return
     about = {run: _yaml(run / "meta.yaml", folder) for run in found}
-    experiments = {
-        run.parent: str(_yaml(run.parent / "meta.yaml", folder).get("name", run.parent.name)) for run in found
-    }
-    several = len({*experiments.values()}) > 1
+    names = {each: str(_yaml(each / "meta.yaml", folder).get("name", each.name)) for each in {r.parent for r in found}}
 
     def read(run: Path) -> Entry | None:
         if about[run].get("lifecycle_stage") == "deleted":
@@ -436,13 +435,9 @@ def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
                 rows.append((name, float(measured), int(at[0]) if at else 0))
         params = {path.name: _text(path, folder).strip() for path in _files(run / "params")}
         state = {"1": "running", "4": "failed", "5": "killed"}.get(str(about[run].get("status")), "")
-        return _of_mlflow(os.fspath(run), experiments[run.parent] if several else "", state, params, rows)
+        return _of_mlflow(os.fspath(run), names[run.parent], state, params, rows)
 
-    yield from _each(sorted(found, key=lambda run: (_time(about[run].get("start_time")), os.fspath(run))), read)
-
-
-def _time(raw: Any) -> float:
-    return number(raw) or 0
+    yield from _each(sorted(found, key=lambda run: (number(about[run].get("start_time")) or 0, os.fspath(run))), read)
 
 
 def _mlflow_database(path: Path, collect: Collect | None) -> Iterator[Entry]:
@@ -468,21 +463,23 @@ def _mlflow_database(path: Path, collect: Collect | None) -> Iterator[Entry]:
                 logged[run].append(row)
     except (sqlite3.Error, ValueError) as error:
         raise ConfigError(f"is no database of MLflow: {error}", where=str(path)) from error
-    several = len({experiment for _, _, experiment, _ in runs}) > 1
-    for _, run, experiment, state in sorted(runs, key=lambda each: (_time(each[0]), each[1])):
-        yield _of_mlflow(f"{path}: run {run}", experiment if several else "", str(state), params[run], logged[run])
+    for _, run, experiment, state in sorted(runs, key=lambda each: (number(each[0]) or 0, each[1])):
+        yield _of_mlflow(f"{path}: run {run}", experiment, str(state), params[run], logged[run])
 
 
 def _of_mlflow(place: str, experiment: str, state: str, params: Mapping[str, str], logged: Sequence[Any]) -> Entry:
-    """Return a run of MLflow. experiment: "" where there is only one; logged: (name, value, step)."""
-    names = {key: value(text) for key, text in params.items()} | ({"experiment": experiment} if experiment else {})
+    """Return a run of MLflow. logged: (name, value, step)."""
+    names = {**{key: value(text) for key, text in params.items()}, "experiment": experiment}
     rows = [{"step": step, name: measured} for name, measured, step in sorted(logged, key=lambda row: row[2])]
     return _settled(names, place, rows, state)
 
 
 def _lightning(folder: Path, collect: Collect | None) -> Iterator[Entry]:
     """Yield the runs of a `lightning_logs` folder: `version_0` and on, with metrics.csv or TensorBoard events."""
-    for run in sorted(folder.glob("version_*"), key=lambda path: natural(path.name)):
+    runs = sorted(folder.glob("version_*"), key=lambda path: natural(path.name))
+    if not any((run / "metrics.csv").is_file() or event_files(run) for run in runs):
+        return
+    for run in runs:
         names = dict(flatten({**_yaml(run / "config.yaml", folder), **_yaml(run / "hparams.yaml", folder)}))
         way = Collect(csv="metrics.csv") if (run / "metrics.csv").is_file() else Collect(tensorboard=".")
         yield _read(run, names, collect or way)
@@ -501,7 +498,7 @@ def _ray(folder: Path, collect: Collect | None) -> Iterator[Entry]:
         failed = "failed" if (run / "error.txt").exists() else ""
         return _settled(dict(_flat(_text(run / "params.json", folder) or "{}")), os.fspath(run), rows, failed)
 
-    runs = (params.parent for params in _trials(folder))
+    runs = (params.parent for depth in ("*", "*/*") for params in folder.glob(f"{depth}/params.json"))
     yield from _each(sorted(runs, key=lambda run: natural(os.fspath(run))), read)
 
 
@@ -510,10 +507,6 @@ def _flat(text: str) -> list[tuple[str, Any]]:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     return flatten(found)
-
-
-def _trials(folder: Path) -> Iterator[Path]:
-    yield from (path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/params.json"))
 
 
 def _settled(names: Mapping[str, Any], place: str, rows: Sequence[Row], state: str, step: str | None = "step") -> Entry:
@@ -562,12 +555,8 @@ def _yaml(path: Path, folder: Path) -> dict[str, Any]:
     return {}
 
 
-_Layout = tuple[Callable[[Path], Iterator[Any]], Callable[[Path, Collect | None], Iterator[Entry]]]
-_LAYOUTS: Mapping[str, _Layout] = {
-    "MLflow": (lambda folder: (p for p in folder.glob("*/*/metrics") if (p.parent / "meta.yaml").is_file()), _mlflow),
-    "Lightning": (
-        lambda folder: (p for p in folder.glob("version_*") if (p / "metrics.csv").is_file() or event_files(p)),
-        _lightning,
-    ),
-    "Ray Tune": (_trials, _ray),
+_TRACKERS: Mapping[str, Callable[[Path, Collect | None], Iterator[Entry]]] = {
+    "MLflow": _mlflow,
+    "Lightning": _lightning,
+    "Ray Tune": _ray,
 }

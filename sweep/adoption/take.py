@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.adoption.sources import Entry, Roles, Source, matching, value
-from sweep.config.schema import Collect, Config
+from sweep.config import Collect, load, to_dict
 from sweep.errors import ConfigError, StoreError, some
 from sweep.metrics import Found, Left
 from sweep.metrics import predictions as read_predictions
@@ -114,75 +114,91 @@ def adoption(
     sources: Sequence[Source],
     out: Path,
     *,
-    config: Config | None = None,
+    overrides: Sequence[str] = (),
     kept: str | None = None,
     origin: str = "",
+    **settings: Any,
 ) -> Adoption:
     """Return what would be adopted from these sources, together with what the directory holds already.
 
-    kept: the pattern of prediction files. Raises: ConfigError where nothing can be read, StoreError where `out` holds
-    something else.
+    overrides, settings: of the config, what is presented. kept: the pattern of prediction files.
+
+    Raises: ConfigError where nothing can be read, StoreError where `out` holds something else.
     """
     store = _existing(out)
     old = store.manifest if store else None
-    entries = _as_recorded(sources)
-    if not any(entry.found is not None for _, entry in entries):
-        places = "; ".join(f"{entry.place}: {entry.why}" for _, entry in entries[:3])
-        raise ConfigError(f"no metrics in {len(entries)} places", where=some(s.name for s in sources), hint=places)
-    entries, strays = _without_strays(entries)
+    every = [(entry, _claim(source.roles, entry.names)) for source in sources for entry in source.entries]
+    if not any(entry.found is not None for entry, _ in every):
+        places = "; ".join(f"{entry.place}: {entry.why}" for entry, _ in every[:3])
+        raise ConfigError(f"no metrics in {len(every)} places", where=some(s.name for s in sources), hint=places)
+    # What has no seed beside others that have one could be any run of theirs.
+    named = [each for each in every if each[1].seed is not None] or every
+    strays = [entry for entry, claim in every if claim.seed is None] if len(named) < len(every) else []
     names = dict(old.config.get("seed_names") or {}) if old else {}
-    seed_of, numbered = _seeds(entries, names)
+    seeds, numbered = _seeds([claim for _, claim in named], names)
     tasks: dict[str, str] = {}
     points: dict[str, Point] = {}
     claims: dict[Key, list[Entry]] = defaultdict(list)
-    for (roles, entry), seed in zip(entries, seed_of, strict=True):
-        task, point = _cell(roles, entry.names)
-        tasks[task] = folder_name(task, task) if task else ""
-        points.setdefault(variant := _variant(point), point)
-        claims[tasks[task], variant, seed].append(entry)
+    for (entry, claim), seed in zip(named, seeds, strict=True):
+        tasks[claim.task] = claim.task_folder
+        points.setdefault(variant := claim.variant, claim.point)
+        claims[claim.task_folder, variant, seed].append(entry)
     twice = {key: [entry.place for entry in its] for key, its in claims.items() if len(its) > 1}
     runs = {key: its[0] for key, its in claims.items() if its[0].found is not None}
-    manifest = _manifest(out, old, tasks, points, set(claims), config, names, numbered, origin)
+    declared = {**(old.config.get("tasks", {}) if old else {}), **{task: {} for task in tasks if task}}
+    asked = to_dict(load(None, overrides, tasks=declared, **settings)) if overrides or settings else {}
+    config = {
+        **(old.config if old else {"primary": None, "goals": {}}),
+        **{key: asked[key] for key in ("primary", "goals", "references") if asked.get(key)},
+        "adopted_by": origin,
+        "tasks": declared,
+        **({"seed_names": names} if names else {}),
+        **({"numbered": True} if numbered else {}),
+    }
+    manifest = _manifest(out, old, list(tasks.values()), points, set(claims), config)
     planned = {(c["task"], c["variant"], seed) for c in manifest.experiment["cells"] for seed in c["seeds"]}
     there = {(m.task, m.variant, m.seed) for m in store.scan() if m.record is not None} if store else set()
     missing = [_called(key) for key in sorted(planned - set(runs) - there)]
-    unread = [entry for _, entry in entries if entry.found is None] + strays
+    unread = [entry for entry, _ in named if entry.found is None]
+    unread += [replace(each, why=each.why or "names no seed, and others do") for each in strays]
     kind = some(source.kind for source in sources)
     files = _prediction_files(kept, sources[0].roles, names, set(runs)) if kept else {}
     return Adoption(manifest, runs, twice, unread, missing, kind, numbered, files)
 
 
-def _as_recorded(sources: Sequence[Source]) -> list[tuple[Roles, Entry]]:
-    """Return entries as a record could hold them: a name of a folder may be no UTF-8, and a parameter infinite."""
-    found = []
-    for source in sources:
-        roles = source.roles
-        variant = None if roles.variant is None else tuple(atomic.strict(roles.variant))
-        held = Roles(atomic.strict(roles.seed), atomic.strict(roles.task), variant)
-        found += [(held, replace(entry, names=atomic.strict(entry.names))) for entry in source.entries]
-    return found
+@dataclass(frozen=True)
+class _Claim:
+    """What the place of a run says that it is."""
+
+    seed: Any
+    task: str
+    point: Point
+
+    @property
+    def task_folder(self) -> str:
+        return folder_name(self.task, self.task) if self.task else ""
+
+    @property
+    def variant(self) -> str:
+        """Return the folder of a variant: `lr-0.01-3f9a1c`, and `resnet-3f9a1c` for {"method": "resnet"}."""
+        words = (
+            each if isinstance(each, str) else f"{name.rpartition('.')[2]}-{json.dumps(each)}"
+            for name, each in self.point
+        )  # fmt: skip
+        values = {f"params.{name}": each for name, each in self.point}
+        return folder_name("-".join(words), values) if self.point else ""
 
 
-def tasks(sources: Sequence[Source], out: Path) -> dict[str, dict[str, Any]]:
-    """Return the tasks that these sources and the directory have, as a config names them."""
-    store = _existing(out)
-    old = store.manifest.config.get("tasks", {}) if store else {}
-    named = (_cell(roles, entry.names)[0] for roles, entry in _as_recorded(sources))
-    return {name: {} for name in [*old, *named] if name}
-
-
-def _without_strays(entries: list[tuple[Roles, Entry]]) -> tuple[list[tuple[Roles, Entry]], list[Entry]]:
-    """Return the entries that have a seed, and those that have none where others have one: nothing says which run."""
-    kept = [each for each in entries if _named_seed(*each) is not None]
-    if not kept:
-        return entries, []
-    strays = [entry for roles, entry in entries if _named_seed(roles, entry) is None]
-    return kept, [replace(each, found=None, why=each.why or "names no seed, and others do") for each in strays]
-
-
-def _named_seed(roles: Roles, entry: Entry) -> Any:
-    """Return the seed as the place of a run names it, or None."""
-    return entry.names.get(roles.seed) if roles.seed else None
+def _claim(roles: Roles, names: Mapping[str, Any]) -> _Claim:
+    """Return what names say, as a record could hold it: that of a folder may be no UTF-8, and a parameter infinite."""
+    names, seed, task, variant = (atomic.strict(each) for each in (names, roles.seed, roles.task, roles.variant or ()))
+    values = ((name.replace("/", "."), names.get(name)) for name in variant)
+    point = tuple(
+        (name, each if each is None or isinstance(each, int | float | str) else json.dumps(each))
+        for name, each in values
+    )
+    found = names.get(task)
+    return _Claim(names.get(seed), "" if found is None else str(found), point)
 
 
 def _existing(out: Path) -> Store | None:
@@ -194,44 +210,27 @@ def _existing(out: Path) -> Store | None:
     return found
 
 
-def _seeds(entries: Sequence[tuple[Roles, Entry]], names: dict[str, int]) -> tuple[list[int], bool]:
-    """Return the seed of each entry, and whether they were only counted; add those that are no numbers to `names`."""
-    said = [_named_seed(roles, entry) for roles, entry in entries]
+def _seeds(claims: Sequence[_Claim], names: dict[str, int]) -> tuple[list[int], bool]:
+    """Return the seed of each run, and whether they were only counted; add those that are no numbers to `names`."""
+    said = [claim.seed for claim in claims]
     seeds = [each for each in said if type(each) is int and 0 <= each <= LARGEST]
     if len(seeds) == len(said) and not names:
         return seeds, False
     if any(each is None for each in said):
-        count: Counter[tuple[str, Point]] = Counter()
+        before: Counter[tuple[str, Point]] = Counter()
         made = []
-        for roles, entry in entries:
-            cell = _cell(roles, entry.names)
-            made.append(count[cell])
-            count[cell] += 1
+        for claim in claims:
+            made.append(before[claim.task, claim.point])
+            before[claim.task, claim.point] += 1
         return made, True
     for label in sorted({str(each) for each in said} - set(names), key=natural):
         names[label] = max(names.values(), default=-1) + 1
     return [names[str(each)] for each in said], False
 
 
-def _cell(roles: Roles, names: Mapping[str, Any]) -> tuple[str, Point]:
-    """Return the task of a run and the values that tell its variant."""
-    task = names.get(roles.task) if roles.task else None
-    values = ((name.replace("/", "."), names.get(name)) for name in roles.variant or ())
-    return "" if task is None else str(task), tuple(
-        (name, each if each is None or isinstance(each, (int, float, str)) else json.dumps(each))
-        for name, each in values
-    )
-
-
-def _variant(point: Point) -> str:
-    """Return the folder of a variant: `lr-0.01-3f9a1c`, and `resnet-3f9a1c` for {"method": "resnet"}."""
-    words = (each if isinstance(each, str) else f"{name.rpartition('.')[2]}-{json.dumps(each)}" for name, each in point)
-    return folder_name("-".join(words), {f"params.{name}": each for name, each in point}) if point else ""
-
-
 def _manifest(
-    out: Path, old: Manifest | None, tasks: Mapping[str, str], points: Mapping[str, Point], found: set[Key],
-    config: Config | None, names: Mapping[str, int], numbered: bool, origin: str,
+    out: Path, old: Manifest | None, tasks: Sequence[str], points: Mapping[str, Point], found: set[Key],
+    config: Mapping[str, Any],
 ) -> Manifest:  # fmt: skip
     """Return the plan: every variant of every task, with the seeds that any variant of the task has."""
     before = list(old.experiment["cells"]) if old else []
@@ -247,30 +246,23 @@ def _manifest(
     seeds: dict[str, set[int]] = defaultdict(set, {cell["task"]: set(cell["seeds"]) for cell in before})
     for task, _, seed in found:
         seeds[task].add(seed)
-    order = [cell["task"] for cell in before] + list(tasks.values())
+    order = dict.fromkeys([*(cell["task"] for cell in before), *tasks])
     cells = [
         {"task": task, "variant": variant, "params": values, "data": "", "seeds": sorted(seeds[task])}
-        for task, (variant, values) in product(dict.fromkeys(order), params.items())
+        for task, (variant, values) in product(order, params.items())
     ]  # fmt: skip
-    shown = {} if config is None else {
-        "primary": config.primary, "goals": dict(config.goals),
-        "references": {task: list(pair) for task, pair in config.references.items()},
-    }  # fmt: skip
-    settings = {**(old.config if old else {"primary": None, "goals": {}}), **{k: v for k, v in shown.items() if v}}
-    named = {**settings.get("tasks", {}), **{task: {} for task in tasks if task}}
-    settings |= {"adopted_by": origin, "grid": grid, "tasks": named}
-    settings |= ({"seed_names": dict(names)} if names else {}) | ({"numbered": True} if numbered else {})
     experiment = {
         "target": {"kind": TARGET.kind, "reference": "", "argv": [], "digest": ""}, "cells": cells, "repeats": 1,
         "deterministic": False, "device": "", "threads": 0,
     }  # fmt: skip
+    config = {**config, "grid": grid}
     every = tuple(sorted(set().union(*seeds.values())))
     if old is None:
         return Manifest(
-            out.resolve().name, settings, experiment, every, (SeedEntry(now(), every, False),),
+            out.resolve().name, config, experiment, every, (SeedEntry(now(), every, False),),
             {"seed-sweep": versions().get("seed-sweep", "")}, {"status": "adopted", "summary": STAMP},
         )  # fmt: skip
-    larger = replace(old, config=settings, experiment=experiment, seeds=every)
+    larger = replace(old, config=config, experiment=experiment, seeds=every)
     added = tuple(seed for seed in every if seed not in old.planned)
     grown = tuple(folder for folder in larger.cells if folder not in old.cells)
     log = (*old.seed_log, SeedEntry(now(), added, True, variants=grown))
@@ -287,10 +279,9 @@ def _prediction_files(
     found: dict[Key, dict[str, Path]] = defaultdict(dict)
     for path, parts in matching(pattern):
         said = {name: value(part) for name, part in parts.items()}
-        task, point = _cell(roles, said)
-        seed = said.get(roles.seed or "seed")
-        seed = names.get(str(seed), seed) if seed is not None else 0
-        key = (folder_name(task, task) if task else "", _variant(point), seed)
+        claim = _claim(replace(roles, seed=roles.seed or "seed"), said)
+        seed = names.get(str(claim.seed), claim.seed) if claim.seed is not None else 0
+        key = (claim.task_folder, claim.variant, seed)
         if key not in runs:
             raise ConfigError("these predictions belong to no run that was found", where=str(path))
         found[key][str(said.get("split", "test"))] = path
@@ -327,7 +318,7 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
         for key in (*new, *changed):
             if key in changed:
                 store.put_by(held[key])
-            _write(store, plan.runs[key], key, params[key[:2]], *made[key])
+            _write(store, key, params[key[:2]], *made[key])
     return store, len(new), len(changed)
 
 
@@ -368,9 +359,7 @@ def _differs(member: Member, made: Record, files: Mapping[str, bytes]) -> bool:
     )  # fmt: skip
 
 
-def _write(
-    store: Store, entry: Entry, key: Key, params: Mapping[str, Any], record: Record, files: Mapping[str, bytes]
-) -> None:
+def _write(store: Store, key: Key, params: Mapping[str, Any], record: Record, files: Mapping[str, bytes]) -> None:
     task, variant, seed = key
     spec = RunSpec(
         target=TARGET, params=params, variant=variant, task=task, seed=seed, streams={}, repeat=0,
