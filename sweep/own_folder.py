@@ -12,8 +12,8 @@ import filecmp
 import os
 import shutil
 from collections import deque
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -30,83 +30,67 @@ def lent(launch: Path, own: Path, apart: Collection[str] = ()) -> Iterator[None]
 
     apart: names directly below that are left out.
     """
-    found = _Lent(launch, own)
-    found.fill(apart)
-    try:
+    with ExitStack() as undo:
+        _fill(launch, own, apart, undo)
         yield
-    finally:
-        found.clear()
 
 
-class _Lent:
-    """What was put into a folder, each with what tells later whether the run has changed it."""
-
-    def __init__(self, launch: Path, own: Path) -> None:
-        self.launch, self.own = launch, own
-        self._copies: dict[str, tuple[int, int, int]] = {}
-        self._links: dict[str, str] = {}
-        self._folders: list[str] = []
-
-    def fill(self, apart: Collection[str]) -> None:
-        left, room = MOST, TOGETHER
-        todo = deque([""])
-        while todo:
-            folder = todo.popleft()
-            with os.scandir(self.launch / folder) as listed:
-                entries = sorted((e for e in listed if e.name not in LEFT_OUT), key=lambda entry: entry.name)
-            left -= len(entries)
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if not folder and entry.name in apart:
+def _fill(launch: Path, own: Path, apart: Collection[str], undo: ExitStack) -> None:
+    left, room = MOST, TOGETHER
+    todo = deque([Path()])
+    while todo:
+        folder = todo.popleft()
+        with os.scandir(launch / folder) as listed:
+            entries = sorted((e for e in listed if e.name not in LEFT_OUT), key=lambda entry: entry.name)
+        left -= len(entries)
+        for entry in entries:
+            name = folder / entry.name
+            if folder == Path() and entry.name in apart:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if (Path(entry.path) / "sweep.json").exists():
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    if (Path(entry.path) / "sweep.json").exists():
-                        continue
-                    if left < 0 or _whole(entry):
-                        self._link(name)
-                    else:
-                        self._folder(name)
-                        todo.append(name)
-                elif entry.is_file(follow_symlinks=False) and (size := entry.stat().st_size) <= min(COPIED, room):
-                    self._copy(name)
-                    room -= size
-                elif entry.is_file() or entry.is_dir():
-                    self._link(name)
+                if left < 0 or _whole(entry):
+                    _link(launch / name, own / name, undo)
+                else:
+                    _make(own / name, undo)
+                    todo.append(name)
+            elif entry.is_file(follow_symlinks=False) and (size := entry.stat().st_size) <= min(COPIED, room):
+                _copy(launch / name, own / name, undo)
+                room -= size
+            elif entry.is_file() or entry.is_dir():
+                _link(launch / name, own / name, undo)
 
-    def _folder(self, name: str) -> None:
-        with suppress(FileExistsError):
-            (self.own / name).mkdir()
-            self._folders.append(name)
 
-    def _copy(self, name: str) -> None:
-        there = self.own / name
-        if not os.path.lexists(there):
-            shutil.copy2(self.launch / name, there)
-        elif there.is_symlink() or not there.is_file() or not filecmp.cmp(self.launch / name, there, shallow=False):
-            return  # the run's own, of an earlier attempt
-        self._copies[name] = _stamp(there)
+def _make(folder: Path, undo: ExitStack) -> None:
+    with suppress(FileExistsError):
+        folder.mkdir()
+        undo.callback(_take_away, folder, lambda: not any(folder.iterdir()))
 
-    def _link(self, name: str) -> None:
-        there, target = self.own / name, os.path.realpath(self.launch / name)
-        if not os.path.lexists(there):
-            there.symlink_to(target)
-        elif not there.is_symlink() or os.readlink(there) != target:
-            return
-        self._links[name] = target
 
-    def clear(self) -> None:
-        """Take away what the run has not changed."""
-        for name, stamp in self._copies.items():
-            with suppress(OSError):
-                if _stamp(self.own / name) == stamp:
-                    (self.own / name).unlink()
-        for name, target in self._links.items():
-            with suppress(OSError):
-                if os.readlink(self.own / name) == target:
-                    (self.own / name).unlink()
-        for name in reversed(self._folders):
-            with suppress(OSError):  # it holds something of the run's
-                (self.own / name).rmdir()
+def _copy(source: Path, there: Path, undo: ExitStack) -> None:
+    if not os.path.lexists(there):
+        shutil.copy2(source, there)
+    elif there.is_symlink() or not there.is_file() or not filecmp.cmp(source, there, shallow=False):
+        return  # the run's own, of an earlier attempt
+    stamp = _stamp(there)
+    undo.callback(_take_away, there, lambda: _stamp(there) == stamp)
+
+
+def _link(source: Path, there: Path, undo: ExitStack) -> None:
+    target = os.path.realpath(source)
+    if not os.path.lexists(there):
+        there.symlink_to(target)
+    elif not there.is_symlink() or os.readlink(there) != target:
+        return
+    undo.callback(_take_away, there, lambda: os.readlink(there) == target)
+
+
+def _take_away(path: Path, unchanged: Callable[[], bool]) -> None:
+    """Remove what the run has not changed."""
+    with suppress(OSError):
+        if unchanged():
+            (path.rmdir if path.is_dir() and not path.is_symlink() else path.unlink)()
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -61,7 +61,6 @@ class Watch:
     apart: Collection[str] = ()
     spent: float = 0.0  # seconds of a core that looking has taken
     _begin: _Look = field(init=False)
-    _written: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._begin = self._seen()
@@ -72,23 +71,21 @@ class Watch:
         self.spent += time.thread_time() - begun
         return found
 
-    def look(self) -> None:
-        """Take note of the files that were written since the beginning."""
-        now = self._seen()
-        for name, after in _changes(self._begin, now):
-            if os.path.realpath(self.folder / name) not in self.apart:
-                self._written[name] = (self._begin.since(name), after[3])
-
     def evidence(self, host: str = "") -> dict[str, Any]:
         """Return what a record keeps: names with the times of change before and after; {} where none was written.
 
         host: named where its disk need not be that of other runs.
         """
-        self.look()
-        first = sorted(self._written, key=lambda name: (name.count("/"), name))
-        found: dict[str, Any] = {"written": {name: list(self._written[name]) for name in first[:KEPT]}} if first else {}
-        if found:
-            found["below"] = f"{host}:{os.path.realpath(self.folder)}:{os.stat(self.folder).st_ino}"
+        written = {
+            name: [self._begin.since(name), version[3]]
+            for name, version in self._seen().files.items()
+            if self._begin.changed(name, version) and os.path.realpath(self.folder / name) not in self.apart
+        }
+        first = sorted(written, key=lambda name: (name.count("/"), name))
+        found: dict[str, Any] = {}
+        if first:
+            below = f"{host}:{os.path.realpath(self.folder)}:{os.stat(self.folder).st_ino}"
+            found |= {"written": {name: written[name] for name in first[:KEPT]}, "below": below}
         if len(first) > KEPT:
             found["more"] = len(first) - KEPT
         if self._begin.beyond:
@@ -131,8 +128,10 @@ class _Look:
             name = name.rpartition("/")[0]
         return self.folders.get(name, 0)
 
-    def lacks(self, name: str) -> bool:
-        """Return whether a file or folder was surely not there: what is next above it was read."""
+    def changed(self, name: str, version: Version) -> bool:
+        """Return whether a file was another one then, or surely not there: what is next above it was read."""
+        if name in self.files:
+            return self.files[name][:3] != version[:3]
         while name and name not in self.folders and name not in self.files:
             name = name.rpartition("/")[0]
             if name in self.read:
@@ -175,31 +174,20 @@ def _look(top: Path) -> _Look:
     return found
 
 
-def _changes(before: _Look, after: _Look) -> Iterator[tuple[str, Version]]:
-    """Yield the files of the second look that the first saw as others, or knew not to be there."""
-    for name, version in after.files.items():
-        known = before.files.get(name)
-        if before.lacks(name) if known is None else known[:3] != version[:3]:
-            yield name, version
-
-
 def outputs(folder: Path) -> frozenset[str]:
     """Return the files below a folder that processes of this session write already: no run does, before the first.
 
-    Such are our own output, and what `| tee` writes; for where the system tells.
+    Such are our own output, and what `| tee` writes.
     """
+    import psutil  # not for who only reads a directory
+
     ours, top = os.getsid(0), os.path.realpath(folder) + os.sep
-    return frozenset(path for path in _open_in(ours) if path.startswith(top))
-
-
-def _open_in(session: int) -> Iterator[str]:
-    """Yield what the processes of a session have open. They may end, or close it, while they are looked at."""
-    for process in os.listdir("/proc") if os.path.isdir("/proc/self/fd") else ():
-        with suppress(OSError):
-            if process.isdecimal() and os.getsid(int(process)) == session:
-                for fd in os.listdir(f"/proc/{process}/fd"):
-                    with suppress(OSError):
-                        yield os.readlink(f"/proc/{process}/fd/{fd}")
+    found: set[str] = set()
+    for pid in psutil.pids():
+        with suppress(psutil.Error, OSError):  # it may end while it is looked at
+            if os.getsid(pid) == ours:
+                found |= {each.path for each in psutil.Process(pid).open_files() if each.path.startswith(top)}
+    return frozenset(found)
 
 
 @dataclass(frozen=True)

@@ -240,25 +240,6 @@ def test_the_first_run_of_each_sweep_is_looked_at_however_long_looking_took_in_o
         assert looked == [True, False]
 
 
-def test_a_process_that_ends_while_it_is_looked_at_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listed, ended = os.listdir, subprocess.Popen(["sleep", "60"])
-
-    def gone(path: Any = ".") -> list[str]:
-        if str(path) == f"/proc/{ended.pid}/fd":
-            raise FileNotFoundError(path)
-        return listed(path)
-
-    monkeypatch.setattr("sweep.written.os.listdir", gone)
-    try:
-        with open(tmp_path / "ours", "w") as ours:
-            assert outputs(tmp_path) == {os.path.realpath(ours.name)}
-    finally:
-        ended.kill()
-        ended.wait()
-
-
 @pytest.mark.parametrize(("looking", "seconds"), [(0.026, 1.0), (0.026, 0.1), (0.2, 3.0), (0.005, 0.5), (0.026, 60.0)])
 def test_looking_takes_at_most_its_share_of_the_time_of_runs(looking: float, seconds: float) -> None:
     of, looked = Share(), 0
