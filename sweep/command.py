@@ -182,7 +182,7 @@ class _Heard:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.kept = {stream: output.Kept(run.dir / output.FILES[stream]) for stream in output.FILES}
-        self._last = ""
+        self.last_words = ""  # the end of stdout and stderr, as they came
         utf8 = codecs.getincrementaldecoder("utf-8")
         self._decoders = {stream: utf8("replace") for stream in output.FILES}
         self._masking = {stream: Masking(run.attempt.secrets) for stream in output.FILES}
@@ -193,7 +193,7 @@ class _Heard:
     def _keep(self, stream: str, data: bytes) -> None:
         self.kept[stream].take(data)
         text = self._decoders[stream].decode(data)
-        self._last = (self._last + text)[-8192:]
+        self.last_words = (self.last_words + text)[-8192:]
         self.run.attempt.log_text(text)
 
     def close(self) -> None:
@@ -201,11 +201,6 @@ class _Heard:
             self._keep(stream, self._masking[stream].rest())
             self.run.attempt.log_text(decoder.decode(b"", final=True))
             self.kept[stream].close()
-
-    @property
-    def last_words(self) -> str:
-        """Return the end of stdout and stderr, as they came."""
-        return self._last
 
 
 History = Sequence[tuple[int, Mapping[str, float]]]

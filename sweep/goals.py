@@ -73,10 +73,8 @@ def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | Non
     leaf = metric.rpartition("/")[2]
     for name in (metric, leaf):
         declared = (goals or {}).get(name)
-        if declared == "max":
-            return "max"
-        if declared == "min":
-            return "min"
+        if declared in ("max", "min"):
+            return "max" if declared == "max" else "min"
         if declared is not None:
             raise ConfigError(f"goal {declared!r} is neither max nor min", where=f"goals.{name}")
     return _named(metric)
@@ -146,12 +144,8 @@ def _part_of_a_loss(metric: str) -> bool:
 
 @lru_cache(4096)
 def _named(metric: str) -> Goal | None:
-    words = [word for word in _words(metric) if word not in _SPLITS]
-    if not is_score(metric):
-        return None
-    goal = _USUAL.get(stem(metric))
-    negated = goal is not None and any(word in ("neg", "negative", "minus") for word in words)
-    if negated and goal is not None:
+    goal = _USUAL.get(stem(metric)) if is_score(metric) else None
+    if goal is not None and not {"neg", "negative", "minus"}.isdisjoint(_words(metric)):
         return "min" if goal == "max" else "max"  # `neg_log_loss`, as scikit-learn scores
     return goal
 
@@ -171,7 +165,7 @@ def stem(metric: str) -> str:
 
 @lru_cache(4096)
 def _words(metric: str) -> tuple[str, ...]:
-    """The words of a name in lower case: `valLoss`, `val_loss`, `val/loss`, `val.loss` and `Val Loss` are alike."""
+    """Return the words of a name in lower case: `valLoss`, `val_loss`, `val/loss` and `Val Loss` are alike."""
     parts = re.split(r"[\s_/.:|()\[\]-]+", metric)
     found: list[str] = []
     for part in parts:

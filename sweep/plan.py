@@ -213,11 +213,12 @@ def variant_name(point: Mapping[str, Json]) -> str:
     """Return `lr-0.01-3f9a1c` for {"params.optimizer.lr": 0.01}; "" for the only variant."""
     if not point:
         return ""
-    label = "-".join(f"{key.rpartition('.')[2]}-{_short(value)}" for key, value in point.items())
+    label = "-".join(f"{key.rpartition('.')[2]}-{as_text(value)}" for key, value in point.items())
     return folder_name(label, dict(point))
 
 
-def _short(value: Json) -> str:
+def as_text(value: Json) -> str:
+    """Return text as it is, and the rest as JSON."""
     return value if isinstance(value, str) else canonical(value)
 
 

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from sweep.config import Config, redact, to_dict
 from sweep.config.yaml import Float, Int
 from sweep.errors import ConfigError, EnvironmentRefused
@@ -22,8 +24,8 @@ from sweep.store.manifest import MOST
 from sweep.target import command as argv
 from sweep.target.function import call, require_run, resolve
 from sweep.target.inputs import inputs_of, watched
-from sweep.target.params import bind, check_params, misread
-from sweep.target.source import built_in, files_imported, files_reached, mentions, source_digest, source_text
+from sweep.target.params import bind, check_params
+from sweep.target.source import built_in, files_reached, mentions, source_digest, source_text
 from sweep.target.trust import BUILT_IN_RECIPES
 
 
@@ -35,14 +37,15 @@ def prepare(config: Config, function: Callable[..., Any] | None = None) -> Plan:
     device = resolve_device(config.device)
     target, called = _target(config, function)
     _require_sense(config, target, called)
-    files = _source_files(config, called)
-    try:
-        cells = [_cell(cell, target, called, config, device, files) for cell in cells_of(config)]
-    except ConfigError:
-        config, refused = _as_written(config, target, called), config
-        if config == refused:
-            raise
-        cells = [_cell(cell, target, called, config, device, files) for cell in cells_of(config)]
+    files = files_reached(called) if called is not None else argv.files(config.command or ())
+    cells: list[Cell] | None = None
+    while cells is None:
+        try:
+            cells = [_cell(cell, target, called, config, device, files) for cell in cells_of(config)]
+        except ConfigError as refused:
+            config, before = _as_written(config, refused), config
+            if config == before:
+                raise
     inputs = None
     if config.data or config.data_version is not None or not built_in(target.reference):
         own = None if built_in(target.reference) else called
@@ -78,16 +81,6 @@ def job_of(plan: Plan) -> Job:
         every=(config.checkpoint.every_epochs or 0, config.checkpoint.every_seconds or 0.0), timeout=config.timeout,
         cpus=config.resources.cpus or config.threads, gpus=config.resources.gpus, watched=plan.watched,
     )  # fmt: skip
-
-
-def _source_files(config: Config, called: Callable[..., Any] | None) -> list[Path]:
-    """Return the files of the source of what is run."""
-    if called is not None:
-        return files_reached(called)
-    found = argv.script(config.command or ())
-    if found is None:
-        return []
-    return files_imported(*found) if found[0].suffix == ".py" else [found[0]]
 
 
 def _words(config: Config, cells: Iterable[Cell]) -> list[str]:
@@ -219,12 +212,11 @@ def _require_measured(config: Config, params: Mapping[str, Any], task: str, wher
             )
 
 
-def _as_written(config: Config, target: Target, called: Callable[..., Any] | None) -> Config:
-    """Return the config with numbers as they were typed (123, 3.10) where a parameter is declared as text."""
-    if called is None:
-        return config
-    found = [misread(called, cell.params, kind=target.kind) for cell in cells_of(config)]
-    paths = {("params", *path) for each in found for path in each}
+def _as_written(config: Config, refused: ConfigError) -> Config:
+    """Return the config with numbers as they were typed (123, 3.10) where one was refused because it is no text."""
+    cause = refused.__cause__
+    details = cause.errors(include_url=False) if isinstance(cause, ValidationError) else []
+    paths = {("params", *each["loc"]) for each in details if each["type"] in ("string_type", "literal_error")}
 
     def text(value: Any, path: tuple[str | int, ...]) -> Any:
         if isinstance(value, Int | Float) and path in paths:

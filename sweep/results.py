@@ -14,7 +14,7 @@ from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.start import start
 from sweep.store import Reading, Store
-from sweep.target.command import name as name_of_command
+from sweep.target.command import named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -350,18 +350,17 @@ def adopt(
     ------
     ConfigError, StoreError
     """
-    from sweep.adoption import adoption, of_frame, take, tasks
+    from sweep.adoption import adoption, of_frame, take
     from sweep.adoption.sources import Roles
 
     names = {"seed": seed, "variant": variant, "task": task, "metrics": metrics or None, "step": step}
     variants = (variant,) if isinstance(variant, str) else None if variant is None else tuple(variant)
     columns = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     given = {"primary": primary, "goals": goals, "references": references}
-    settings = {key: value for key, value in given.items() if value}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value}
     said = [f"{name}={value!r}" for name, value in {**names, **settings, "out": os.fspath(out)}.items() if value]
     source = of_frame(frame, Roles(seed, task, variants), metrics=columns, step=step)
-    config = from_dict({**settings, "tasks": tasks([source], Path(out))}) if settings else None
-    plan = adoption([source], Path(out), config=config, origin=f"sweep.adopt(frame, {', '.join(said)})")
+    plan = adoption([source], Path(out), origin=f"sweep.adopt(frame, {', '.join(said)})", **settings)
     return Results(take(plan, Path(out), replacing=replace)[0])
 
 
@@ -486,17 +485,7 @@ def _config(
         reference = f"{getattr(function, '__module__', '')}:{name}"
         return load(None, overrides, **{"name": name, "train": reference, **settings})
     if config is None or isinstance(config, Mapping):
-        given = {**(config or {}), **settings}
-        if not any(word.partition("=")[0].strip() == "name" for word in overrides):
-            given = {**_named(given.get("command")), **given}
-        return load(None, overrides, **given)
+        return load(None, overrides, **named({**(config or {}), **settings}, overrides))
     if isinstance(config, (str, os.PathLike)):
         return load(Path(config), overrides, **settings)
     raise ConfigError(f"a config is a file, a mapping or a function, not {type(config).__name__}")
-
-
-def _named(command: Any) -> dict[str, str]:
-    """What a sweep of a command is called that was given no name, as on the command line."""
-    words = command if isinstance(command, (list, tuple)) else ()
-    sound = bool(words) and all(isinstance(word, str) and word for word in words)
-    return {"name": name_of_command(words)} if sound else {}

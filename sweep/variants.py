@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweep.errors import ConfigError
-from sweep.plan import canonical
+from sweep.plan import as_text
 from sweep.store import Manifest, Member
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -50,7 +50,7 @@ def called(folders: Iterable[str], cells: Sequence[Mapping[str, Any]], grid: Ite
     if len(names) < 2:
         return {name: Variant(letter(0), "") for name in names}
     axes = list(grid) if all(name in planned for name in names) else []
-    texts = {axis: [_text(_value(planned[name], axis)) for name in names] for axis in axes}
+    texts = {axis: [as_text(_value(planned[name], axis)) for name in names] for axis in axes}
     differ = [axis for axis in axes if len(set(texts[axis])) > 1]
     points = [
         dict(zip(_short(differ), values, strict=True)) for values in zip(*(texts[a] for a in differ), strict=True)
@@ -121,14 +121,10 @@ def _axis(key: str, grid: Mapping[str, Any]) -> str:
 
 
 def _label(params: Mapping[str, Any], axes: Sequence[str]) -> str:
-    return " ".join(f"{axis.rpartition('.')[2]}={_text(_value(params, axis))}" for axis in axes)
+    return " ".join(f"{axis.rpartition('.')[2]}={as_text(_value(params, axis))}" for axis in axes)
 
 
 def _value(params: Any, axis: str) -> Any:
     for part in axis.removeprefix("params.").split("."):
         params = params.get(part) if isinstance(params, Mapping) else None
     return params
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else canonical(value)

@@ -37,7 +37,7 @@ def test_what_cannot_be_found_is_named(folder: Path, reference: str, what: str) 
 
 def test_the_nearest_name_is_suggested(folder: Path) -> None:
     (folder / "mine_b.py").write_text("def training(run): return {}\n")
-    with pytest.raises(TargetError, match="did you mean 'training'"):
+    with pytest.raises(TargetError, match="did you mean training"):
         find("mine_b:trainin")
 
 

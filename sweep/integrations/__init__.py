@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweep.errors import SweepError
+from sweep.errors import EnvironmentRefused, SweepError
 
 # What frameworks put before a metric's name, and the split that it stands for.
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "eval": "val", "test": "test"}
 
 
 def split_name(name: str) -> str:
-    """`val_loss` and `eval_loss` -> `val/loss`; a name without a split stays as it is."""
+    """Return `val/loss` for `val_loss` and `eval_loss`; a name without a split stays as it is."""
     head, mark, rest = name.partition("_")
     if "/" in name or not mark or not rest or head not in _SPLITS:
         return name
@@ -20,7 +20,7 @@ def split_name(name: str) -> str:
 
 
 def named(metrics: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
-    """The metrics that are numbers, by our names; `names` (theirs -> ours) goes before `split_name`."""
+    """Return the metrics that are numbers, by our names; `names` (theirs -> ours) goes before `split_name`."""
     out: dict[str, float] = {}
     for name, value in metrics.items():
         plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
@@ -30,6 +30,15 @@ def named(metrics: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, flo
 
 
 def require_device(planned: str, used: str, hint: str) -> None:
-    """Raises: SweepError when a framework trains elsewhere than the record would say."""
+    """Refuse a framework that trains elsewhere than the record would say. Raises: SweepError."""
     if used != planned:
         raise SweepError(f"it trains on {used}, the run was planned for {planned}", where="device", hint=hint)
+
+
+def absent(framework: str, error: ModuleNotFoundError) -> EnvironmentRefused:
+    """Return the refusal of a framework that is not installed."""
+    name = framework.lower()
+    return EnvironmentRefused(
+        f"{framework} is not installed ({error})", where=f"sweep.integrations.{name}",
+        hint=f'pip install "seed-sweep[{name}]"',
+    )  # fmt: skip

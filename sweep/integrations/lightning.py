@@ -20,19 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from sweep.integrations import absent, named, require_device
+
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ModuleNotFoundError as error:
-    from sweep.errors import EnvironmentRefused
-
-    raise EnvironmentRefused(
-        f"Lightning is not installed ({error})", where="sweep.integrations.lightning",
-        hint='pip install "seed-sweep[lightning]"',
-    ) from error  # fmt: skip
+    raise absent("Lightning", error) from error
 
 from sweep.determinism import digest, seeding
 from sweep.handle import Run
-from sweep.integrations import named, require_device
 from sweep.job import Interrupted
 from sweep.store import atomic
 

@@ -24,23 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
-try:
-    from transformers import (
-        TrainerCallback,
-        TrainerControl,
-        TrainerState,
-        TrainingArguments,
-        set_seed,
-    )
-except ModuleNotFoundError as error:
-    from sweep.errors import EnvironmentRefused
-
-    raise EnvironmentRefused(
-        f"Transformers is not installed ({error})", where="sweep.integrations.transformers",
-        hint='pip install "seed-sweep[transformers]"',
-    ) from error  # fmt: skip
-
 from sweep import integrations
+
+try:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+except ModuleNotFoundError as error:
+    raise integrations.absent("Transformers", error) from error
+
 from sweep.determinism import digest, seeding
 from sweep.handle import Run
 from sweep.job import Interrupted

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from sweep.config import Config
 from sweep.config.rules import safe_name
 from sweep.errors import ConfigError, TargetError
 from sweep.nested import flatten
-from sweep.plan import Json, RunSpec, Target, canonical
+from sweep.plan import Json, RunSpec, Target, as_text
 from sweep.target.source import file_digest, files_imported
 
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
@@ -48,7 +49,7 @@ def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
 
 def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
     """Return {"params.lr": "0.1"}, what the placeholders of parameters stand for; text as it is, the rest as JSON."""
-    return {f"params.{path}": v if isinstance(v, str) else canonical(v) for path, v in flatten(params)}
+    return {f"params.{path}": as_text(value) for path, value in flatten(params)}
 
 
 def search_path() -> str:
@@ -85,11 +86,23 @@ def digest(words: Sequence[str]) -> str:
     return file_digest(path, root) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def name(words: Sequence[str]) -> str:
-    """Return the name of a sweep of this command where none is given: its script's stem."""
+def files(words: Sequence[str]) -> list[Path]:
+    """Return the files of the command's source."""
+    found = script(words) if words else None
+    if found is None:
+        return []
+    return files_imported(*found) if found[0].suffix == ".py" else [found[0]]
+
+
+def named(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of a config that no file gives a name, with that of its command's script."""
+    words: Any = settings.get("command")
+    sound = isinstance(words, list | tuple) and words and all(isinstance(word, str) and word for word in words)
+    if not sound or any(text.partition("=")[0].strip() == "name" for text in overrides):
+        return dict(settings)
     found = script(words)
     path = found[0] if found else Path(words[0])
-    return safe_name(path.parent.name if path.name == "__main__.py" else path.stem)
+    return {"name": safe_name(path.parent.name if path.name == "__main__.py" else path.stem), **settings}
 
 
 def script(words: Sequence[str]) -> tuple[Path, Path] | None:
@@ -100,7 +113,7 @@ def script(words: Sequence[str]) -> tuple[Path, Path] | None:
         if _is_source(path := Path(word)):
             return path.resolve(), path.resolve().parent
     first = Path(words[0])
-    if first.is_file() and _begins(first, b"#!"):
+    if first.is_file() and _first_line(first).startswith(b"#!"):
         return first.resolve(), first.resolve().parent
     return None
 
@@ -152,32 +165,28 @@ def _module(dotted: str) -> Path | None:
     return next((p.resolve() for p in (base.with_suffix(".py"), base / "__main__.py") if p.is_file()), None)
 
 
-def _begins(path: Path, start: bytes) -> bool:
+def _first_line(path: str | Path) -> bytes:
     with open(path, "rb") as stream:
-        return stream.read(len(start)) == start
+        return stream.readline(4096)
 
 
 def _check_program(words: Sequence[str]) -> None:
     program = words[0]
-    found = shutil.which(program, path=search_path()) if not _HOLE.search(program) else None
-    scripts = (found if found and _begins(Path(found), b"#!") else None, _of_a_shell(words))
-    for file in scripts:
-        if file and _first_line(Path(file)).endswith(b"\r\n"):
+    if _HOLE.search(program):
+        return
+    found = shutil.which(program, path=search_path())
+    own = found if found and _first_line(found).startswith(b"#!") else None
+    for file in filter(None, (own, _of_a_shell(words))):
+        if _first_line(file).endswith(b"\r\n"):
             raise TargetError(
                 f"{file} has Windows line ends (CR LF), which a shell here reads as part of the words", where="command",
                 hint=f"convert it: sed -i 's/\\r$//' {shlex.quote(file)}",
             )  # fmt: skip
-    if _HOLE.search(program) or shutil.which(program, path=search_path()):
-        return
-    if os.path.isfile(program):
+    if found is None and os.path.isfile(program):
         hint = f"python {program} …" if program.endswith(".py") else f"make it executable: chmod +x {program}"
         raise TargetError(f"{program} is a file that cannot be executed", where="command", hint=hint)
-    raise TargetError(f"no program {program!r} is here", where="command", hint="it is looked for as a shell would")
-
-
-def _first_line(path: Path) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.readline(4096)
+    if found is None:
+        raise TargetError(f"no program {program!r} is here", where="command", hint="it is looked for as a shell would")
 
 
 def _of_a_shell(words: Sequence[str]) -> str | None:

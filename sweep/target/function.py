@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sweep.config.explain import nearest
 from sweep.errors import ConfigError, SweepError, TargetError
 from sweep.plan import Target
 from sweep.target.source import built_in, shadowed, shadowed_imports, source_digest
@@ -34,23 +35,20 @@ def find(reference: str) -> Callable[..., Any]:
         raise _shadowed(*taken, reference)
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise TargetError(
-                f"no module {error.name!r}", where=reference,
-                hint=f"looked in {here} and the installed packages",
-            ) from None  # fmt: skip
-        raise TargetError(f"importing it failed\n{user_traceback(error)}", where=reference) from error
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+            hint = f"looked in {here} and the installed packages"
+            raise TargetError(f"no module {missing!r}", where=reference, hint=hint) from None
         raise TargetError(f"importing it failed\n{user_traceback(error)}", where=reference) from error
     found: Any = module
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            close = _nearest(part, [n for n in dir(found) if callable(getattr(found, n, None))])
+            close = nearest(part, [n for n in dir(found) if callable(getattr(found, n, None))])
             raise TargetError(f"{module_name} has no {part!r}", where=reference, hint=close) from None
     if not callable(found):
         raise TargetError(f"it is a {type(found).__name__}, not a function", where=reference)
@@ -93,13 +91,6 @@ def call(part: Callable[..., Any], *given: Any, where: str, failure: str) -> Any
 def _users(frame: traceback.FrameSummary) -> bool:
     own = str(Path(__file__).parents[1])
     return not frame.filename.startswith((own, "<frozen")) and "importlib" not in frame.filename
-
-
-def _nearest(name: str, names: list[str]) -> str | None:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, names, 1)
-    return f"did you mean {close[0]!r}?" if close else None
 
 
 def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:

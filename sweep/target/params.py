@@ -51,23 +51,13 @@ def check_params(
         # Through JSON: its strict mode takes a list for a tuple, and still no text for a number.
         model = expected.model_validate_json(text)
     except ValidationError as error:
-        raise explain(error, where=where, model=expected) from None
+        raise explain(error, where=where, model=expected) from error
     try:
         plain: dict[str, Json] = model.model_dump(mode="json", by_alias=True, warnings=False)
         canonical(plain)
     except Exception as error:
         raise ConfigError(f"a default cannot be written as JSON ({error})", where=where) from error
     return plain
-
-
-def misread(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> list[tuple[str | int, ...]]:
-    """Return the paths of values that a signature refuses because they are no text."""
-    try:
-        _model(function, kind).model_validate_json(canonical(dict(params)))
-    except ValidationError as error:
-        wanted = ("string_type", "literal_error")
-        return [tuple(detail["loc"]) for detail in error.errors(include_url=False) if detail["type"] in wanted]
-    return []
 
 
 def bind(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> dict[str, Any]:
