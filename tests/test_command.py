@@ -561,7 +561,7 @@ class TestBeforeAnythingStarts:
         script("pass")
         Path("package").mkdir()
         script("pass", "package/fit.py")
-        assert argv.name(words) == name
+        assert argv.named({"command": words}, [])["name"] == name
 
 
 def test_files_that_a_program_names_like_our_checkpoints_are_its_own() -> None:
