@@ -268,9 +268,7 @@ def test_an_interrupt_stops_at_a_log_says_so_and_the_next_command_goes_on() -> N
     assert process.returncode == 130, err
     assert out == ""
     assert "again to cancel at once" in err
-    assert (
-        "stopped; 0 runs are complete, 1 had begun, none of them with something to resume from. To resume: " in err
-    )
+    assert "stopped; 0 runs are complete, 1 had begun, none of them with something to resume from. To resume: " in err
     assert "Traceback" not in err
     assert os.listdir(tally) == ["1"]
     statuses = {m.key: m.status for m in Store.open("runs/patient").scan()}
