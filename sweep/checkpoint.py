@@ -127,7 +127,7 @@ def dump(state: Mapping[str, Any], rest: Mapping[str, Any], *, read_back: bool) 
     except _FAULTS as error:
         place, value = _culprit(state, "")
         raise Unrestorable(
-            f"state{place} is {_described(value)}, which a checkpoint cannot give back",
+            f"state{place} is {described(value)}, which a checkpoint cannot give back",
             hint="keep tensors, numbers, text, arrays, paths and plain containers of them",
         ) from error
 
@@ -196,6 +196,7 @@ def _restorable(value: Any) -> bool:
     return True
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """Return the type and the text of a value, cut where it is long."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -171,7 +171,7 @@ class Run:
         for name, value in held.items():
             if not isinstance(value, torch.Tensor):
                 raise SweepError(
-                    f"{name} is {_described(value)}, and a safetensors file holds tensors alone",
+                    f"{name} is {checkpoint.described(value)}, and a safetensors file holds tensors alone",
                     where=f"save_model of seed {self.seed}",
                     hint="let get_extra_state return a tensor, or save a module without it",
                 )
@@ -216,11 +216,7 @@ class Run:
         }
         try:
             content = checkpoint.dump(state, rest, read_back=not self._kept and self.spec.target.kind == "function")
-
-            def fill(stream: Any) -> None:
-                stream.write(content)
-
-            self.attempt.write_checkpoint(step, fill, rows=self._rows)
+            self.attempt.write_checkpoint(step, content, rows=self._rows)
             self._kept = True
         except checkpoint.Unrestorable as error:
             if not self._kept:
@@ -322,13 +318,13 @@ def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
     """
     if not isinstance(metrics, Mapping):
         raise SweepError(
-            f"gave {_described(metrics)}, not a dict of metrics", where=where,
+            f"gave {checkpoint.described(metrics)}, not a dict of metrics", where=where,
             hint='return for example {"test/accuracy": 0.93}',
         )  # fmt: skip
     out: dict[str, float] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip() or len(name) > 200 or not name.isprintable():
-            raise SweepError(f"{_described(name)} is no name for a metric", where=where)
+            raise SweepError(f"{checkpoint.described(name)} is no name for a metric", where=where)
         out[name] = _number(value, name, where)
     return out
 
@@ -367,13 +363,8 @@ def _number(value: Any, name: str, where: str) -> float:
     if hasattr(plain, "item") and getattr(plain, "ndim", 0) == 0:
         plain = plain.item()
     if isinstance(plain, (bool, complex, str, bytes)) or not hasattr(plain, "__float__") or hasattr(plain, "ndim"):
-        raise SweepError(f"metric {name!r} is {_described(value)}, not a number", where=where)
+        raise SweepError(f"metric {name!r} is {checkpoint.described(value)}, not a number", where=where)
     return float(plain)
-
-
-def _described(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def _name(name: str, where: str) -> str:

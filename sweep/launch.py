@@ -143,7 +143,7 @@ class Launch:
         self._queue.clear()
         if running and self.store is not None:
             with suppress(OSError):  # of a full disk, say; what runs meets that itself
-                atomic.touch(self.store.stop_file(self._nonce))
+                atomic.create(self.store.stop_file(self._nonce))
 
     def in_flight(self) -> list[str]:
         """Return the keys of the runs that were handed to the engine and have not come back."""
@@ -306,7 +306,7 @@ class Launch:
             self.added += sum(map(len, self._queue))
 
     def _work(self, store: Store) -> Iterator[Event]:
-        atomic.touch(store.token_file(self._nonce))
+        atomic.create(store.token_file(self._nonce))
         job = replace(
             job_of(self.plan), path=os.fspath(store.path.resolve()), launch=self._nonce, at_once=self.jobs,
             gpus=1.0 if self._lanes > 1 and self.plan.device == "cuda" else self.plan.config.resources.gpus,

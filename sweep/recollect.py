@@ -109,23 +109,20 @@ def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
     assert old is not None
     assert folder is not None
     left = _left(old, folder)
-    failure: Failure | None
-    if old.failure is not None and old.failure.kind not in READABLE:
-        found, failure = Found({}, so_far(collect, left)), old.failure
-    else:
+    found, failure = None, old.failure
+    if failure is None or failure.kind in READABLE:
         try:
             found = metrics(collect, left)
             bad = [name for name, value in found.metrics.items() if not math.isfinite(value)]
             failure = Failure("diverged", f"{bad[0]} is {found.metrics[bad[0]]}") if bad else None
         except Backtracks:
             raise
-        except (SweepError, OSError) as problem:
-            found = Found({}, so_far(collect, left))
-            if isinstance(problem, OSError):
-                failure = Failure("returned", str(problem))
-            else:
-                message = "; ".join(part for part in (problem.what, problem.hint) if part)
-                failure = Failure("returned", message, where=problem.where or "")
+        except SweepError as problem:
+            message = "; ".join(part for part in (problem.what, problem.hint) if part)
+            failure = Failure("returned", message, where=problem.where or "")
+        except OSError as problem:
+            failure = Failure("returned", str(problem))
+    found = found or Found({}, so_far(collect, left))
     rows = history.encode(found.history)
     id_ = identity(collect)
     name = HISTORY_AGAIN.format(id=secrets.token_hex(4))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sweep.ensemble import Classes, Values, score, stack
-from sweep.store import Predictions
+from sweep.store import Predictions, atomic, predictions
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +33,12 @@ def values(members: int = 6, examples: int = 80, *, seed: int = 0) -> tuple[Arra
 
 def saved(probs: Array, targets: Array, ids: Array | None = None) -> Predictions:
     return Predictions(ids=np.arange(len(targets)) if ids is None else ids, targets=targets, probs=probs)
+
+
+def read(path: Path) -> Predictions:
+    """The predictions in a file."""
+    with atomic.opened(path) as stream:
+        return predictions.load(stream, where=str(path))
 
 
 def together(probs: Array, targets: Array, split: str = "test") -> Classes:

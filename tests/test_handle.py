@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -183,7 +184,9 @@ def test_a_checkpoint_that_holds_code_is_never_run(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     first = handle(tmp_path / "attempt-a")
-    first.attempt.write_checkpoint(1, lambda stream: torch.save({"state": Bomb()}, stream), rows=0)
+    stream = BytesIO()
+    torch.save({"state": Bomb()}, stream)
+    first.attempt.write_checkpoint(1, stream.getvalue(), rows=0)
     second = handle(tmp_path / "attempt-b", previous=(first.dir,))
     assert second.restore() is None
     assert not (tmp_path / "ran").exists()

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from processes import gone, until
 
-from sweep.nursery import interpreter
 from sweep.results import run
 from sweep.store import Store
 
@@ -42,14 +41,11 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("program.py").write_text(PROGRAM)
 
 
-def sleeping(mark: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sleep", "600"], start_new_session=True, env={**os.environ, "SWEEP_RUN": mark})
-
-
 @pytest.fixture
 def stranger() -> Iterator[subprocess.Popen[bytes]]:
     """The negative control: a process of another run, in a session of its own, below none of ours."""
-    with sleeping("other") as process:
+    other = {**os.environ, "SWEEP_RUN": "other"}
+    with subprocess.Popen(["sleep", "600"], start_new_session=True, env=other) as process:
         yield process
         assert process.poll() is None, "a process was ended that does not belong to the run"
         process.kill()
@@ -87,10 +83,3 @@ def test_nothing_outlives_the_end_of_a_launch(how: str, stranger: subprocess.Pop
         launch.kill()
         launch.wait()
     assert [member.status for member in Store.open("out").scan()] != ["ok"]
-
-
-def test_where_orphans_go_elsewhere_what_has_the_mark_is_found(stranger: subprocess.Popen[bytes]) -> None:
-    with sleeping("ours") as process:
-        until(lambda: list(interpreter._marked("ours")) == [process.pid], 10)
-        interpreter._leave_nothing(process.pid, "ours", orphans_come_here=False)
-        assert gone(process.pid)

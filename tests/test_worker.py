@@ -222,26 +222,6 @@ def test_a_time_limit_is_an_outcome_with_the_stacks_in_the_log(train: Train) -> 
     assert "(most recent call first):" in done.log
 
 
-def test_a_time_limit_whose_stacks_cannot_be_written_is_a_time_limit(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = atomic._write
-
-    def full(fd: int, data: bytes | memoryview) -> None:
-        if bytes(data[:6]) == b"Thread":
-            raise OSError(28, "No space left on device")
-        real(fd, data)
-
-    def slow(run: Any) -> dict[str, float]:
-        time.sleep(60)
-        return {"a": 1.0}
-
-    monkeypatch.setattr(atomic, "_write", full)
-    done = train(slow, timeout=0.2)
-    assert done.failure.kind == "timeout"
-    assert "Thread" not in done.log
-
-
 def test_a_stop_leaves_no_record_and_nobody_at_work(train: Train, tmp_path: Path) -> None:
     def function(run: Any) -> dict[str, float]:
         Path(stop).touch()

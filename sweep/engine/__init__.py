@@ -5,7 +5,7 @@ from sweep.engine.event import Engine as Engine
 from sweep.engine.event import Gone as Gone
 from sweep.engine.event import Lost as Lost
 from sweep.engine.event import Tick as Tick
-from sweep.engine.inline import inline as inline
+from sweep.engine.event import inline as inline
 from sweep.engine.on_ray import RayEngine as RayEngine
 from sweep.engine.on_ray import job_address as job_address
 from sweep.engine.on_ray import require_memory as require_memory

@@ -19,9 +19,8 @@ from typing import Any
 
 from sweep.engine.event import Done, Event, Gone, Lost, Pull, Tick, Work
 from sweep.engine.local import FORKING, PRELOAD, lean
-from sweep.engine.nodes import everywhere
 from sweep.errors import EnvironmentRefused
-from sweep.job import Answer, Job, Pack
+from sweep.job import Job, Pack
 
 POLL = 0.2  # seconds between ticks
 LOOK = 1.0  # seconds between two looks at whether Ray is still there
@@ -29,7 +28,6 @@ UNDER_A_LIMIT = 30.0  # seconds that Ray has to start where its address space is
 SHARE = 0.3  # of the memory of a machine, which Ray reserves for its store of objects
 RAYLET = "Ray's server on this machine (its raylet)"
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set where a job's entry point runs, and nowhere else
-INFEASIBLE_AFTER = 10.0  # seconds a cluster has to show the resources that one task needs
 
 
 class RayEngine:
@@ -116,26 +114,21 @@ class RayEngine:
         ray = self._ready()
         _require_feasible(ray, job)
         # max_retries=0: the launch alone retries, with the record on disk as its guide.
-        remote = ray.remote(max_retries=0, num_cpus=job.cpus, num_gpus=job.gpus)(_carried(work))
+        remote = ray.remote(max_retries=0, num_cpus=job.cpus, num_gpus=job.gpus)(_plain(work))
         running: dict[Any, Pack] = {}
-        more = True
         dead = _dead_server(ray)
         with _as_raised():
-            while more or running:
+            while True:
                 if server := dead():
                     # To shut down what does not answer would take a minute; its servers end with this process.
                     self._ours = False
                     yield Gone(f"{server} no longer answers")
                     return
                 width = job.at_once or _fits(ray, job)
-                while more and len(running) < width:
-                    pack = pull()
-                    if pack is None:
-                        more = False
-                    else:
-                        running[remote.remote(pack)] = pack
+                while len(running) < width and (pack := pull()) is not None:
+                    running[remote.remote(pack)] = pack
                 if not running:
-                    break
+                    return
                 ready, _ = ray.wait(list(running), timeout=POLL)
                 if not ready:
                     yield Tick(len(running))
@@ -145,12 +138,33 @@ class RayEngine:
                     if isinstance(ended, Gone):
                         self._ours = False
                         return
-                more = True
 
     def everywhere(self, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
-        """Ask every node of a cluster the same: see `sweep.engine.nodes`. Nobody is asked on a local Ray."""
-        if self.address is not None:
-            yield from everywhere(self._ready(), function, seconds)
+        """Yield (node, answer) for every node of a cluster that has CPUs, all asked at once; none of a local Ray.
+
+        The answer is what `function` returned there, or the exception that it ended in; TimeoutError after `seconds`.
+        """
+        if self.address is None:
+            return
+        ray = self._ready()
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asked: dict[Any, str] = {}
+        for node in ray.nodes():
+            if node["Alive"] and node["Resources"].get("CPU"):
+                here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_plain(function))
+                asked[task.remote()] = f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
+        _, late = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
+        for reference, name in asked.items():
+            if reference in late:
+                ray.cancel(reference, force=True)
+                yield name, TimeoutError(f"no answer within {seconds:g} s")
+                continue
+            try:
+                yield name, ray.get(reference)
+            except ray.exceptions.RayError as error:
+                yield name, getattr(error, "cause", None) or error
 
     def close(self) -> None:
         """Shut down what we started; workers and their children end with it."""
@@ -258,9 +272,11 @@ def _as_raised() -> Iterator[None]:
         raise error.__cause__ or error from None
 
 
-def _carried(work: Work) -> Work:
-    def on_a_worker(pack: Pack) -> Answer:
-        return work(pack)
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does the same: Ray takes no `partial`."""
+
+    def on_a_worker(*arguments: Any) -> Any:
+        return function(*arguments)
 
     return on_a_worker
 
@@ -268,22 +284,16 @@ def _carried(work: Work) -> Work:
 def _ended(ray: Any, reference: Any, pack: Pack) -> Event:
     try:
         return Done(pack, ray.get(reference))
-    except ray.exceptions.WorkerCrashedError as error:
-        return Lost(pack, _first_line(error))
     except ray.exceptions.OutOfMemoryError as error:
         # Ray ends whom it finds, whoever has filled the memory.
         why = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
         return Lost(pack, why, poison=False)
     except ray.exceptions.LocalRayletDiedError:
         return Gone(f"{RAYLET} no longer answers")
-    except ray.exceptions.NodeDiedError as error:
-        return Lost(pack, _first_line(error), poison=False)
-    except ray.exceptions.TaskCancelledError:
-        return Lost(pack, "cancelled", poison=False)
-    except ray.exceptions.RayTaskError as error:
-        # Our own worker code failed around the user's: the disk tells what became of the runs.
-        return Lost(pack, _first_line(error.cause or error))
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
+        # The worker died, or our own code failed there: the disk tells what became of the runs.
+        return Lost(pack, _first_line(getattr(error, "cause", None) or error))
+    except ray.exceptions.RayError as error:  # of a node that died, for example
         return Lost(pack, _first_line(error), poison=False)
 
 
@@ -305,15 +315,10 @@ def _fits(ray: Any, job: Job) -> int:
 
 
 def _require_feasible(ray: Any, job: Job) -> None:
-    """Raises: EnvironmentRefused within seconds, where Ray itself would wait for ever."""
-    give_up = time.monotonic() + INFEASIBLE_AFTER
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(n.get("CPU", 0) >= job.cpus and n.get("GPU", 0) >= job.gpus for n in nodes):
-            return
-        if time.monotonic() > give_up or len(nodes) > 0:
-            break
-        time.sleep(0.2)
+    """Raises: EnvironmentRefused at once, where Ray itself would wait for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(n.get("CPU", 0) >= job.cpus and n.get("GPU", 0) >= job.gpus for n in nodes):
+        return
     have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "none"
     raise EnvironmentRefused(
         f"one run needs {job.cpus:g} CPUs and {job.gpus:g} GPUs; the nodes have {have}",

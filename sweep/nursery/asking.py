@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sweep.errors import EnvironmentRefused, SweepError
-from sweep.nursery.messages import GRACE, LOADING, LOOK, STOP, Call, Ended, Gone, named
+from sweep.nursery.messages import GRACE, LOADING, LOOK, MARK, STOP, Call, Ended, Gone, named
 
 _ROOT = str(Path(__file__).parents[2])
 # The current folder is not searched: it may hold a `torch.py`, and a call brings the path that it is to search.
@@ -30,6 +30,7 @@ class Nursery:
 
     def __init__(self, preload: Sequence[str], variables: Mapping[str, str]) -> None:
         self.preload, self.variables, self.owner = tuple(preload), dict(variables), os.getpid()
+        self._mark = ""  # of the newest call
         self._link, theirs = Pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the nursery is there
         with theirs:
@@ -69,6 +70,7 @@ class Nursery:
 
     def begin(self, call: Call, streams: Sequence[int] = ()) -> None:
         """Begin a call; streams: what is to be stdout and stderr of a program."""
+        self._mark = call.mark
         with suppress(OSError):  # `ended` finds it out
             self._link.send(call)
             for stream in streams:
@@ -99,6 +101,7 @@ class Nursery:
                 f"a process to train in could not start: {said[-1] if said else 'it says nothing'}",
                 where=sys.executable,
             )
+        _end_marked(self._mark)
         raise Gone(f"the process that forks the runs was ended ({named(code)})")
 
     def close(self) -> None:
@@ -114,6 +117,17 @@ class Nursery:
         self._process.kill()
         self._process.wait()
         self._said.close()
+
+
+def _end_marked(mark: str) -> None:
+    """End what a call has started, after the nursery that would have ended it."""
+    import psutil  # nothing else needs it here
+
+    for _ in range(3):  # some may have started others meanwhile
+        for each in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if each.environ().get(MARK) == mark:
+                    each.kill()
 
 
 class Program:

@@ -20,19 +20,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sweep.errors import SweepError
-from sweep.nursery.messages import Call
+from sweep.nursery.messages import MARK, Call
 
-MARK = "SWEEP_RUN"  # the variable by which what belongs to a call is known where its parent is not
 # Asks a call for the stacks of its threads; no library is known to use it.
 DUMP = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else 0
 _SET_PDEATHSIG = 1  # of prctl
 
 
-def prctl(option: int, value: int) -> bool:
-    """Call Linux's prctl, which Python has no name for; return whether it did what was asked."""
+def prctl(option: int, value: int) -> None:
+    """Call Linux's prctl, which Python has no name for; do nothing on another system."""
     with suppress(OSError, AttributeError):
-        return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
-    return False
+        ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
 
 
 def become(call: Call, streams: Sequence[int], writer: int) -> NoReturn:

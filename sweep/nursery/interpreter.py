@@ -7,7 +7,6 @@ import importlib
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -17,23 +16,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from sweep.nursery import child
-from sweep.nursery.child import DUMP, MARK, prctl
+from sweep.nursery.child import DUMP, prctl
 from sweep.nursery.messages import GRACE, LOADING, LOOK, Call, Ended
 
 DUMPING = 0.3  # seconds for the stacks of a call whose time is over to be written
 _SET_CHILD_SUBREAPER = 36  # of prctl
-# Ends the group of the running call, and whatever has its mark, when the interpreter that forked it is killed. In the
-# background, to be nobody's child: the interpreter takes whatever becomes its child for what a call has left.
-_GUARD = """exec 3<&0
-(while read -r g m; do group=$g mark=$m; done
-[ "$group" = 0 ] && exit
-kill -s KILL -- "-$group"
-for again in 1 2 3; do for each in /proc/[0-9]*; do
-grep -qsz "^SWEEP_RUN=$mark\\$" "$each/environ" && kill -s KILL "${each#/proc/}"
-done; done) <&3 >/dev/null 2>&1 &"""
 
 
 def main() -> NoReturn:
@@ -56,8 +46,7 @@ def main() -> NoReturn:
         each.atexit = False
     gc.collect()
     gc.freeze()  # so that a fork does not copy it all at its first collection
-    guard = _guard()
-    orphans_come_here = prctl(_SET_CHILD_SUBREAPER, 1)
+    prctl(_SET_CHILD_SUBREAPER, 1)
     wakes, wake = os.pipe()
     for end in (wakes, wake):
         os.set_blocking(end, False)
@@ -71,30 +60,12 @@ def main() -> NoReturn:
         try:
             call = link.recv()
             streams = [reduction.recv_handle(link) for _ in range(2 if call.words else 0)]
-            link.send(_serve(call, streams, link, wakes, guard, orphans_come_here))
+            link.send(_serve(call, streams, link, wakes))
         except (EOFError, OSError):
             os._exit(0)
 
 
-def _guard() -> IO[bytes] | None:
-    try:
-        shell = subprocess.Popen(["/bin/sh", "-c", _GUARD], stdin=subprocess.PIPE, start_new_session=True)
-    except OSError:  # no shell: what a call starts outlives it only where this interpreter is killed
-        return None
-    shell.wait()
-    return shell.stdin
-
-
-def _tell(guard: IO[bytes] | None, group: int, mark: str) -> None:
-    if guard is not None:
-        with suppress(OSError):
-            guard.write(f"{group} {mark}\n".encode())
-            guard.flush()
-
-
-def _serve(
-    call: Call, streams: Sequence[int], link: Connection, wakes: int, guard: IO[bytes] | None, orphans_come_here: bool
-) -> Ended:
+def _serve(call: Call, streams: Sequence[int], link: Connection, wakes: int) -> Ended:
     """Fork for a call and wait for its end. Raises: EOFError when the asking process is gone, with the call ended."""
     reader, writer = os.pipe()
     begun = time.monotonic()
@@ -105,7 +76,7 @@ def _serve(
     if pid == 0:
         # What a grandchild held open would hide from the others that this interpreter has ended.
         link.close()
-        for ours in (reader, wakes, *([guard.fileno()] if guard is not None else [])):
+        for ours in (reader, wakes):
             os.close(ours)
         if call.words:
             child.become(call, streams, writer)
@@ -113,7 +84,6 @@ def _serve(
     for theirs in (writer, *streams):
         os.close(theirs)
     os.set_blocking(reader, False)
-    _tell(guard, pid, call.mark)
     answer = bytearray()
     due: list[tuple[float, int]] = []  # signals to come, and when
     if call.seconds:
@@ -132,7 +102,7 @@ def _serve(
                 now = time.monotonic()
                 due = due or [(now, signal.SIGTERM), (now + GRACE, signal.SIGKILL)]
         except (EOFError, OSError):
-            _leave_nothing(pid, call.mark, orphans_come_here)
+            _leave_nothing(pid)
             raise EOFError from None
         if wakes in ready:
             os.read(wakes, 4096)
@@ -145,8 +115,7 @@ def _serve(
                 (os.killpg if call.words else os.kill)(pid, due.pop(0)[1])
     _read(reader, answer)
     os.close(reader)
-    _leave_nothing(pid, call.mark, orphans_come_here)
-    _tell(guard, 0, call.mark)
+    _leave_nothing(pid)
     status, memory = ended
     return Ended(os.waitstatus_to_exitcode(status), bytes(answer), late, memory)
 
@@ -170,14 +139,14 @@ def _reaped(pid: int) -> tuple[int, int] | None:
     return found
 
 
-def _leave_nothing(pid: int, mark: str, orphans_come_here: bool) -> None:
+def _leave_nothing(pid: int) -> None:
     """End all that a call has left running: its group, and its orphans in whatever group or session."""
     polite = time.monotonic() + 1.0  # Python's own tracker of semaphores has to clean up
     give_up = polite + GRACE
     asked: set[int] = set()
     while (now := time.monotonic()) < give_up:
         _reaped(0)
-        left = {*(_children() if orphans_come_here else _marked(mark))}
+        left = {*_children()}
         with suppress(OSError):
             os.killpg(pid, 0)
             left.add(-pid)
@@ -199,13 +168,3 @@ def _children() -> Iterable[int]:
     import psutil  # not before something is left: an interpreter that forks is to be there soon
 
     return [each.pid for each in psutil.Process().children()]
-
-
-def _marked(mark: str) -> Iterable[int]:
-    """Yield the processes that have the mark of a call, for systems where orphans go elsewhere."""
-    import psutil
-
-    for each in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if each.environ().get(MARK) == mark and each.status() != psutil.STATUS_ZOMBIE:
-                yield each.pid

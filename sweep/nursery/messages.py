@@ -11,6 +11,7 @@ from sweep.errors import SweepError
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
 LOOK = 1.0  # seconds between two looks at whether the other end is still there
 LOADING = 3  # exit code of an interpreter that could not load what it was to load
+MARK = "SWEEP_RUN"  # the variable by which what belongs to a call is known when nobody is left to ask
 STOP = "stop"  # all that is ever said to the interpreter while a call is under way
 
 

@@ -1,6 +1,7 @@
 """Owns a run directory: its names, its atomic writes, its records and its lock. Reads without torch or Ray."""
 
 from sweep.store.attempt import Attempt as Attempt
+from sweep.store.directory import Reading as Reading
 from sweep.store.directory import Store as Store
 from sweep.store.history import Row as Row
 from sweep.store.history import Table as Table
@@ -10,7 +11,6 @@ from sweep.store.member import Member as Member
 from sweep.store.member import by_seed as by_seed
 from sweep.store.owner import Owner as Owner
 from sweep.store.predictions import Predictions as Predictions
-from sweep.store.reading import Reading as Reading
 from sweep.store.record import Artifact as Artifact
 from sweep.store.record import Damaged as Damaged
 from sweep.store.record import Failure as Failure

@@ -18,13 +18,14 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from sweep.errors import StoreError
 
 Json = Any
+Content = bytes | memoryview | Callable[[IO[bytes]], None]  # of a file, or what writes it to a stream
 
 # What a file system answers that has no hard links (FAT, SMB, buckets) or no locks (some of Lustre and NFS).
 _WITHOUT = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EMLINK)
@@ -73,8 +74,8 @@ def _truncate(fd: int, size: int) -> None:
     os.ftruncate(fd, size)
 
 
-def fsync_directory(path: Path) -> None:
-    """Make the names in `path` durable; file systems that cannot are left as they are."""
+def make_durable(path: Path) -> None:
+    """Fsync a file that was written without it, or the names in a folder; file systems that cannot are left alone."""
     fd = _open(path, os.O_RDONLY)
     try:
         _fsync(fd)
@@ -86,13 +87,13 @@ def fsync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable: bool) -> Iterator[Path]:
+def _temporary(path: Path, data: Content, *, durable: bool) -> Iterator[Path]:
     scratch = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}")
     try:
         fd = _open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         with _Writer(fd) as stream:
             if callable(data):
-                data(stream)  # type: ignore[arg-type]
+                data(cast("IO[bytes]", stream))
             else:
                 stream.write(data)
             if durable:
@@ -102,22 +103,18 @@ def _temporary(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable
         scratch.unlink(missing_ok=True)
 
 
-class _Writer:
-    """A binary stream over `_write`, seekable as zip files and torch.save want it."""
+class _Writer(RawIOBase):
+    """A binary stream over `_write`, seekable as zip files want it."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        os.close(self.fd)
+        if not self.closed:
+            super().close()
+            os.close(self.fd)
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         _write(self.fd, view)
         return len(view)
@@ -125,17 +122,11 @@ class _Writer:
     def seek(self, offset: int, whence: int = 0) -> int:
         return os.lseek(self.fd, offset, whence)
 
-    def tell(self) -> int:
-        return os.lseek(self.fd, 0, os.SEEK_CUR)
-
     def seekable(self) -> bool:
         return True
 
-    def flush(self) -> None:
-        pass
 
-
-def write(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable: bool = True) -> None:
+def write(path: Path, data: Content, *, durable: bool = True) -> None:
     """Put `data` (bytes, or a function that writes them to a stream) at `path`, replacing what was there.
 
     durable=False leaves the fsync to `make_durable`, for files that count only once a record names them.
@@ -143,45 +134,39 @@ def write(path: Path, data: bytes | Callable[[IO[bytes]], None], *, durable: boo
     with _temporary(path, data, durable=durable) as scratch:
         _replace(scratch, path)
     if durable:
-        fsync_directory(path.parent)
-
-
-class Unsupported(Exception):
-    """The file system cannot do it at all."""
+        make_durable(path.parent)
 
 
 def create_once(path: Path, data: bytes) -> bool:
-    """Put `data` at `path` unless something is there; False: somebody else was first.
-
-    Raises: Unsupported without hard links: then `lock.create_once` does it.
-    """
+    """Put `data` at `path` unless something is there; False: somebody else was first."""
     with _temporary(path, data, durable=True) as scratch:
         try:
             _link(scratch, path)
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno in _WITHOUT:
-                raise Unsupported from error
-            raise
-    fsync_directory(path.parent)
+            if error.errno not in _WITHOUT:
+                raise
+            if not create(path, data):
+                return False
+    make_durable(path.parent)
     return True
 
 
-def flock(fd: int) -> bool:
-    """Take the kernel's lock on an open file; False: another has it. Raises: Unsupported."""
+def flock(fd: int) -> bool | None:
+    """Take the kernel's lock on an open file; False: another has it, None: the file system keeps none."""
     try:
         _flock(fd)
     except BlockingIOError:
         return False
     except OSError as error:
         if error.errno in _WITHOUT:
-            raise Unsupported from error
+            return None
         raise
     return True
 
 
-def create(path: Path, data: bytes) -> bool:
+def create(path: Path, data: bytes = b"") -> bool:
     """Make a small file, in place; False: there is one. What is read meanwhile may be a part of it."""
     try:
         fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -189,6 +174,7 @@ def create(path: Path, data: bytes) -> bool:
         return False
     with _Writer(fd) as stream:
         stream.write(data)
+        _fsync(fd)
     return True
 
 
@@ -209,9 +195,8 @@ def rename(source: Path, target: Path) -> None:
 def move(source: Path, target: Path) -> None:
     """Rename within one file system, durably."""
     _replace(source, target)
-    fsync_directory(target.parent)
-    if source.parent != target.parent:
-        fsync_directory(source.parent)
+    for folder in {target.parent, source.parent}:
+        make_durable(folder)
 
 
 class Appender(_Writer):
@@ -225,7 +210,7 @@ class Appender(_Writer):
         super().__init__(fd)
         self._end = os.fstat(fd).st_size
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: Any) -> int:
         try:
             count = super().write(data)
         except OSError:
@@ -248,31 +233,17 @@ def append_line(path: Path, line: str) -> None:
         _fsync(stream.fd)
 
 
-def touch(path: Path) -> None:
-    """Make an empty file, whose being there is all it says."""
-    os.close(_open(path, os.O_WRONLY | os.O_CREAT))
+class Editor(_Writer):
+    """A file that is changed in place, as fits a lock or a log; what is read meanwhile may be a part of it."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(_open(path, os.O_RDWR | os.O_CREAT))
 
-def open_lock(path: Path) -> int:
-    """Return a descriptor to lock, and to `overwrite`; os.close it."""
-    return _open(path, os.O_RDWR | os.O_CREAT)
-
-
-def overwrite(fd: int, data: bytes, *, at: int | None = None) -> None:
-    """Make this all that a file says, or its bytes from `at` on. Not whole or nothing, as fits a lock or a log."""
-    if at is None:
-        _truncate(fd, 0)
-    os.lseek(fd, at or 0, os.SEEK_SET)
-    _write(fd, data)
-
-
-def make_durable(path: Path) -> None:
-    """Fsync a file that was written without it."""
-    fd = _open(path, os.O_RDONLY)
-    try:
-        _fsync(fd)
-    finally:
-        os.close(fd)
+    def overwrite(self, data: bytes) -> None:
+        """Make this all that the file says."""
+        _truncate(self.fd, 0)
+        self.seek(0)
+        self.write(data)
 
 
 def opened(path: str | os.PathLike[str]) -> BufferedReader:

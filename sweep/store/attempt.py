@@ -13,22 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweep.errors import SweepError
-from sweep.store import atomic, history, lock, predictions
+from sweep.store import atomic, history, lock, names, predictions
 from sweep.store.masking import masked
-from sweep.store.names import (
-    ABOUT,
-    ATTEMPT,
-    CHECKPOINT,
-    HISTORY,
-    LOG,
-    MODEL,
-    MODEL_ABOUT,
-    PREDICTIONS,
-    RECORD,
-    SCORES,
-    WORK,
-    filled,
-)
+from sweep.store.names import filled
 from sweep.store.owner import Owner
 from sweep.store.predictions import Predictions
 from sweep.store.record import Artifact
@@ -41,13 +28,13 @@ _WRITING = threading.Lock()  # of a row, against a thread of the user's that goe
 
 def is_checkpoint(path: Path) -> bool:
     """Return whether it is one of ours: training code may call files and folders of its own `checkpoint-500`."""
-    return re.fullmatch(rf"{CHECKPOINT}\d{{9,}}\.(pt|json)", path.name) is not None
+    return re.fullmatch(rf"{names.CHECKPOINT}\d{{9,}}\.(pt|json)", path.name) is not None
 
 
 def is_result(name: str) -> bool:
     """Return whether a file holds results that we read; any other in an attempt is the user's own."""
-    saved = any(filled(pattern, name) is not None for pattern in (PREDICTIONS, SCORES))
-    return saved or name in (HISTORY, MODEL, MODEL_ABOUT)
+    saved = any(filled(pattern, name) is not None for pattern in (names.PREDICTIONS, names.SCORES))
+    return saved or name in (names.HISTORY, names.MODEL, names.MODEL_ABOUT)
 
 
 Stamp = tuple[int, int, int]
@@ -81,12 +68,12 @@ class Attempt:
 
     @property
     def nonce(self) -> str:
-        return self.path.name.removeprefix(ATTEMPT)
+        return self.path.name.removeprefix(names.ATTEMPT)
 
     @property
     def recorded(self) -> bool:
         """Return whether its run has a record, of this attempt or of another one that was first."""
-        return (self.path.parent / RECORD).exists()
+        return (self.path.parent / names.RECORD).exists()
 
     def log_row(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a row to history.jsonl; seen at once by readers, durable with the record.
@@ -95,9 +82,9 @@ class Attempt:
         """
         line = history.line(step, metrics).encode()
         with _WRITING:
-            self._require_open(HISTORY)
+            self._require_open(names.HISTORY)
             if self._history is None:
-                self._history = atomic.append(self.path / HISTORY)  # open for as long as the attempt lives
+                self._history = atomic.append(self.path / names.HISTORY)  # open for as long as the attempt lives
             self._history.write(line)
 
     def _require_open(self, name: str) -> None:
@@ -110,7 +97,7 @@ class Attempt:
     def forget_history(self) -> None:
         """Begin history.jsonl anew."""
         self.close()
-        (self.path / HISTORY).unlink(missing_ok=True)
+        (self.path / names.HISTORY).unlink(missing_ok=True)
 
     def close(self) -> None:
         if self._history is not None:
@@ -122,20 +109,18 @@ class Attempt:
         self._require_open(name)
         atomic.write(self.path / name, data, durable=False)
 
-    def write_predictions(self, split: str, made: Predictions) -> str:
-        """Write the file of one split; return its sha256."""
-        name = PREDICTIONS.format(split=split)
-        self.write(name, lambda stream: predictions.write(stream, made.arrays()))
-        return atomic.file_digest(self.path / name)
+    def write_predictions(self, split: str, made: Predictions) -> None:
+        """Write the file of one split."""
+        self.write(names.PREDICTIONS.format(split=split), lambda stream: predictions.write(stream, made.arrays()))
 
     def write_scores(self, name: str, made: Scores) -> None:
         """Write the scores of one set of items."""
-        self.write(SCORES.format(name=name), lambda stream: predictions.write(stream, made.arrays()))
+        self.write(names.SCORES.format(name=name), lambda stream: predictions.write(stream, made.arrays()))
 
     def declare(self, **more: Any) -> None:
         """Write down whose attempt it is: that process is at work on it for as long as it lives."""
         about = {**self.owner.to_json(), "number": self.number, "spec_id": self.spec_id, **more}
-        atomic.write(self.path / ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+        atomic.write(self.path / names.ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
 
     def abandon(self, *, stopped: bool = False) -> None:
         """End without a record: whoever looks sees at once that nobody is at work on it.
@@ -147,62 +132,54 @@ class Attempt:
             self.declare(pid=0, stopped=stopped)
         except OSError:  # a full disk still lets go of a file: without it nobody is at work here either
             with suppress(OSError):
-                (self.path / ABOUT).unlink(missing_ok=True)
+                (self.path / names.ABOUT).unlink(missing_ok=True)
 
     def hide(self, text: str) -> str:
         """Return a text with `***` in the place of each known secret."""
         return masked(text.encode(errors="surrogatepass"), self.secrets).decode(errors="surrogatepass")
 
     def log_text(self, text: str) -> None:
-        with atomic.append(self.path / LOG) as stream:
+        with atomic.append(self.path / names.LOG) as stream:
             stream.write(self.hide(text)[-LOG_LIMIT // 2 :].encode(errors="replace"))
         self.cut_log()
 
     def mask_log(self) -> None:
         """Overwrite the known secrets in a log that a process writes by itself; in place, for it holds it open."""
-        path = self.path / LOG
+        path = self.path / names.LOG
         if not self.secrets or not path.exists():
             return
         longest = len(self.secrets[0])
-        with path.open("rb", buffering=0) as stream:
-            fd = atomic.open_lock(path)
-            try:
-                while True:
-                    at = stream.seek(max(0, self._masked - longest))
-                    data = stream.read(1 << 20)
-                    for secret in self.secrets:
-                        for found in re.finditer(re.escape(secret), data):
-                            atomic.overwrite(fd, b"*" * len(secret), at=at + found.start())
-                    if at + len(data) <= self._masked:
-                        break
-                    self._masked = at + len(data)
-            finally:
-                os.close(fd)
+        with path.open("rb", buffering=0) as stream, atomic.Editor(path) as file:
+            while True:
+                at = stream.seek(max(0, self._masked - longest))
+                data = stream.read(1 << 20)
+                for secret in self.secrets:
+                    for found in re.finditer(re.escape(secret), data):
+                        file.seek(at + found.start())
+                        file.write(b"*" * len(secret))
+                if at + len(data) <= self._masked:
+                    break
+                self._masked = at + len(data)
 
     def cut_log(self) -> None:
         """Keep the beginning and the newest lines of a log that is too long; in place, for writers hold it open."""
-        path = self.path / LOG
+        path = self.path / names.LOG
         if not path.exists() or path.stat().st_size <= LOG_LIMIT:
             return
         quarter = LOG_LIMIT // 4
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, atomic.Editor(path) as file:
             head = stream.read(quarter)
             stream.seek(-quarter, os.SEEK_END)
-            tail = stream.read()
-        fd = atomic.open_lock(path)
-        try:
-            atomic.overwrite(fd, head + b"\n[... cut ...]\n" + tail)
-            self._masked = path.stat().st_size
-        finally:
-            os.close(fd)
+            file.overwrite(head + b"\n[... cut ...]\n" + stream.read())
+        self._masked = path.stat().st_size
 
     def share(self) -> Path:
         """Return the folder that all attempts at this run have in turn, with what earlier ones left in it.
 
         Where an earlier attempt may still be at work, on a host that cannot be asked, it is this attempt's own.
         """
-        folder = self.path.parent / WORK
-        owners = [lock.read_owner(each / ABOUT) for each in self.previous]
+        folder = self.path.parent / names.WORK
+        owners = [lock.read_owner(each / names.ABOUT) for each in self.previous]
         if folder.is_symlink() or any(owner is not None and owner.dead() is None for owner in owners):
             return self.path
         folder.mkdir(exist_ok=True)
@@ -217,7 +194,7 @@ class Attempt:
     def _gather(self) -> None:
         """Take what was written into the shared folder; what an earlier attempt wrote there goes to that one."""
         before, self._shared = self._shared, None
-        folder = self.path.parent / WORK
+        folder = self.path.parent / names.WORK
         if before is None or folder.is_symlink() or not folder.is_dir():
             return
         for name, stamp in stamps(folder).items():
@@ -243,40 +220,38 @@ class Attempt:
         self._gather()
         found: dict[str, Artifact] = {}
         for path in sorted(self.path.iterdir()):
-            if path.name in (LOG, ABOUT) or path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path):
+            if path.name in (names.LOG, names.ABOUT) or path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path):
                 continue
             if path.is_symlink() or not path.is_file():
                 continue
             atomic.make_durable(path)
             found[path.name] = Artifact(atomic.file_digest(path), path.stat().st_size)
-        atomic.fsync_directory(self.path)
+        atomic.make_durable(self.path)
         return found
 
-    def write_checkpoint(self, step: int, fill: Callable[[IO[bytes]], None], *, rows: int) -> None:
+    def write_checkpoint(self, step: int, content: bytes | memoryview, *, rows: int) -> None:
         """Write a checkpoint, and beside it what makes it believable; the one before stays until this one holds."""
-        if (self.path / HISTORY).exists():
-            atomic.make_durable(self.path / HISTORY)
-        path = self.path / f"{CHECKPOINT}{step:09d}.pt"
-        atomic.write(path, fill)
-        atomic.write_json(
-            path.with_suffix(".json"),
-            {"sha256": atomic.file_digest(path), "spec_id": self.spec_id, "step": step, "rows": rows},
-        )
-        for old in sorted(filter(is_checkpoint, self.path.glob(f"{CHECKPOINT}*.pt")))[:-KEPT_CHECKPOINTS]:
+        if (self.path / names.HISTORY).exists():
+            atomic.make_durable(self.path / names.HISTORY)
+        path = self.path / f"{names.CHECKPOINT}{step:09d}.pt"
+        atomic.write(path, content)
+        about = {"sha256": atomic.bytes_digest(content), "spec_id": self.spec_id, "step": step, "rows": rows}
+        atomic.write_json(path.with_suffix(".json"), about)
+        for old in sorted(filter(is_checkpoint, self.path.glob(f"{names.CHECKPOINT}*.pt")))[:-KEPT_CHECKPOINTS]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
 
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints, which serve only while a run is unfinished."""
         for folder in (self.path, *self.previous):
-            for path in folder.glob(f"{CHECKPOINT}*"):
+            for path in folder.glob(f"{names.CHECKPOINT}*"):
                 if is_checkpoint(path):
                     path.unlink(missing_ok=True)
 
     def checkpoints(self) -> Iterable[tuple[Path, dict[str, Any] | str]]:
         """Yield checkpoint files, newest first, each with its description, or with the reason to pass it over."""
         for folder in (self.path, *self.previous):
-            for path in sorted(filter(is_checkpoint, folder.glob(f"{CHECKPOINT}*.pt")), reverse=True):
+            for path in sorted(filter(is_checkpoint, folder.glob(f"{names.CHECKPOINT}*.pt")), reverse=True):
                 yield path, self._described(path)
 
     def _described(self, path: Path) -> dict[str, Any] | str:
@@ -293,8 +268,8 @@ class Attempt:
     def adopt_history(self, source: Path, rows: int) -> list[history.Row]:
         """Begin with the first `rows` rows of the history that stands beside an adopted checkpoint."""
         self.close()
-        kept = history.read(source / HISTORY)[:rows]
+        kept = history.read(source / names.HISTORY)[:rows]
         data = history.encode((r["step"], {k: v for k, v in r.items() if k != "step"}) for r in kept)
-        if data or (self.path / HISTORY).exists():
-            atomic.write(self.path / HISTORY, data, durable=False)
+        if data or (self.path / names.HISTORY).exists():
+            atomic.write(self.path / names.HISTORY, data, durable=False)
         return kept

@@ -5,43 +5,22 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, BytesIO
 from itertools import product
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec, leaf_of
-from sweep.store import atomic, history, lock, manifest, place, predictions, remote, scores, shape
+from sweep.store import atomic, history, lock, manifest, names, place, predictions, remote, scores, shape
 from sweep.store.attempt import Attempt, is_checkpoint, stamps
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
 from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, number_of
-from sweep.store.names import (
-    ABOUT,
-    ATTEMPT,
-    CHECKPOINT,
-    CORRUPT,
-    EVENTS,
-    HISTORY,
-    LOCK,
-    LOG,
-    MANIFEST,
-    MANIFEST_LOCK,
-    MEMBERS,
-    PREDICTIONS,
-    READ_BEFORE,
-    RECORD,
-    SCORES,
-    STOP,
-    TOKEN,
-    WORK,
-    filled,
-    inside,
-)
+from sweep.store.names import filled, inside
 from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
 from sweep.store.record import Record
@@ -62,8 +41,8 @@ class Store:
         root, url = remote.fetched(path)
         if root.exists() and not root.is_dir():
             raise StoreError("is a file, not a run directory", where=str(root))
-        place.require_plain(root / MEMBERS)
-        return cls(root, manifest.read(root / MANIFEST), url)
+        place.require_plain(root / names.MEMBERS)
+        return cls(root, manifest.read(root / names.MANIFEST), url)
 
     @classmethod
     def bare(cls, path: Path) -> Store:
@@ -74,7 +53,7 @@ class Store:
 
     @staticmethod
     def exists(path: Path) -> bool:
-        return (path / MANIFEST).exists()
+        return (path / names.MANIFEST).exists()
 
     @classmethod
     def check(cls, path: Path, wanted: Manifest | None) -> None:
@@ -94,25 +73,21 @@ class Store:
         """
         root = Path(path)
         cls.claim(root)
-        with lock.briefly(root / MANIFEST_LOCK):
-            if not (root / MANIFEST).exists():
-                first = manifest.SeedEntry(now(), manifest_.seeds, False)
-                store = cls(root, replace(manifest_, seed_log=(first,)))
-                atomic.write(root / MANIFEST, shape.seal(store.manifest))
+        with lock.briefly(root / names.MANIFEST_LOCK):
+            if not (root / names.MANIFEST).exists():
+                store = cls.bare(root)
+                store._put(replace(manifest_, seed_log=(manifest.SeedEntry(now(), manifest_.seeds, False),)))
                 return store
             store = cls.open(root)
             store.require(manifest_)
-            new = manifest.joined(store.manifest, manifest_, store._has_results)
-            if new is not store.manifest:
-                store._put(new)
+            store._put(manifest.joined(store.manifest, manifest_, store._has_results))
             return store
 
     @classmethod
     def adopt(cls, path: Path, manifest_: Manifest) -> Store:
         """Plan adopted runs, in a new directory or beside those that are there; under the directory's lock."""
-        with lock.briefly(path / MANIFEST_LOCK):
-            store = cls(path, manifest_)
-            store._put(manifest_)
+        store = cls.bare(path)
+        store._put(manifest_)
         return store
 
     def require(self, wanted: Manifest) -> None:
@@ -122,25 +97,16 @@ class Store:
         # An older version hid fewer secrets.
         here = redact(atomic.strict(self.manifest.experiment))
         new = wanted.experiment
-        compared = (here.get("inputs") or {}).get("files") or {}
-        late = [name for name in wanted.config.get("data") or () if name not in compared]
-        if late and not manifest.versioned(here, new):
-            raise StoreError(
-                f"its runs were not compared by {', '.join(late)}: whether they read the same there is unknown",
-                where=str(self.path),
-                hint="choose another directory with --out, train the runs again with --retrain, or if they read the "
-                "same there, give the data a name: data_version=1",
-            )
-        if manifest.adopts(here, new):
-            here["inputs"] = new["inputs"]
-        elif found := (new.get("inputs") or {}).get("not_compared"):
-            shown = "\n".join(f"    {name}: {why}" for name, why in list(found.items())[:20])
+        if unknown := manifest.not_comparable(here, new, wanted.config.get("data") or ()):
+            shown = "\n".join(f"    {name}: {why}" for name, why in list(unknown.items())[:20])
             raise StoreError(
                 f"what is here cannot be compared with what is asked for; of unknown content is\n{shown}",
                 where=str(self.path),
                 hint="choose another directory with --out, train the runs again with --retrain, or if the data are "
                 "the same, give them a name: data_version=1, and another when they change",
             )
+        if manifest.adopts(here, new):
+            here["inputs"] = new["inputs"]
         there = replace(self.manifest, experiment=here)
         asked = replace(wanted, experiment=atomic.strict(manifest.without_new_files(here, new)))
         if diff := manifest.changes(there, asked):
@@ -154,33 +120,34 @@ class Store:
 
     def extend(self, seeds: Sequence[int], note: str = "") -> None:
         """Add seeds to the plan, logged with the time and whether results had been there."""
-        with lock.briefly(self.path / MANIFEST_LOCK):
-            self.manifest = manifest.read(self.path / MANIFEST)
-            if not self.manifest.planned.issuperset(seeds):
-                self._put(self.manifest.adding(seeds, results_existed=self._has_results(), note=note))
+        self._change(lambda old: old.adding(seeds, results_existed=self._has_results(), note=note))
 
     def _has_results(self) -> bool:
         return any(member.record is not None for member in self.scan())
 
     def stamp(self, value: dict[str, Any]) -> None:
         """Keep the evidence for (or against) the claim that this sweep is bit-exact."""
-        self._change(stamp=value)
+        self._change(lambda old: replace(old, stamp=value))
 
     def keep_until(self, value: dict[str, Any]) -> None:
         """Keep the stopping rule and where it stands."""
-        self._change(until=value)
+        self._change(lambda old: replace(old, until=value))
 
-    def _change(self, **more: Any) -> None:
-        with lock.briefly(self.path / MANIFEST_LOCK):
-            self._put(replace(manifest.read(self.path / MANIFEST), **more))
+    def _change(self, made: Callable[[Manifest], Manifest]) -> None:
+        """Put what a function makes of the plan, as it is by now, in its place."""
+        with lock.briefly(self.path / names.MANIFEST_LOCK):
+            self.manifest = manifest.read(self.path / names.MANIFEST)
+            self._put(made(self.manifest))
 
     def _put(self, new: Manifest) -> None:
+        if new is self.manifest:
+            return
         if new.runs > manifest.MOST:
             raise StoreError(
                 f"{new.runs:,} runs would be planned; a directory holds at most {manifest.MOST:,}", where=self.shown,
                 hint="ask for fewer, or for several sweeps with an --out of their own",
             )  # fmt: skip
-        atomic.write(self.path / MANIFEST, shape.seal(new))
+        atomic.write(self.path / names.MANIFEST, shape.seal(new))
         self.manifest = new
 
     # Reading
@@ -196,49 +163,49 @@ class Store:
         """Yield every planned run and what became of it; verify=True also hashes every artefact."""
         live = self.owner()
         folders: dict[Path, set[str]] = {}
-        folds = self.manifest.folds
-        for task, variant, seed, repeat in self.members():
-            parent = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part))
+        for planned in self.members():
+            blank = self._blank(*planned)
+            parent = blank.path.parent
             if parent not in folders:
                 for part in (parent, *parent.parents):
                     if part == self.path:
                         break
                     place.require_plain(part)
                 folders[parent] = folders_in(parent)
-            leaf = leaf_of(seed, repeat, folds)
-            key = "/".join(part for part in (task, variant, leaf) if part)
-            path = parent / leaf
-            blank = Member(key, variant, task, seed, repeat, "pending", path, folds=folds)
-            there = leaf in folders[parent]
+            there = blank.path.name in folders[parent]
             yield judged(self.path, blank, self._asked(blank), live, verify=verify) if there else blank
+
+    def _blank(self, task: str, variant: str, seed: int, repeat: int) -> Member:
+        """Return a planned run of which nothing is known yet."""
+        folds = self.manifest.folds
+        key = "/".join(part for part in (task, variant, leaf_of(seed, repeat, folds)) if part)
+        return Member(key, variant, task, seed, repeat, "pending", self.path / names.MEMBERS / key, folds=folds)
 
     def member(self, key: str) -> Member:
         """Return one planned run by its key, read afresh. Raises: StoreError when it is not planned."""
         folder, _, leaf = key.rpartition("/")
         cell = self.manifest.cells.get(folder)
-        count = "-fold(0|[1-9][0-9]*)" if self.manifest.folds else "(?:-r([1-9][0-9]*))?"
-        named = re.fullmatch(rf"seed(0|[1-9][0-9]*){count}", leaf, re.ASCII)
-        if cell is None or named is None or int(named[1]) not in self.manifest.seeds_of(cell):
-            raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
-        seed, repeat = int(named[1]), int(named[2] or 0)
-        if repeat >= int(self.manifest.experiment["repeats"]):
-            raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
-        path, folds = self.path / MEMBERS / key, self.manifest.folds
-        blank = Member(key, cell["variant"], cell["task"], seed, repeat, "pending", path, folds=folds)
-        return judged(self.path, blank, self._asked(blank), self.owner())
+        named = re.fullmatch(r"seed([0-9]+)(?:-(?:r|fold)([0-9]+))?", leaf)
+        if cell is not None and named is not None:
+            seed, repeat = int(named[1]), int(named[2] or 0)
+            blank = self._blank(cell["task"], cell["variant"], seed, repeat)
+            planned = seed in self.manifest.seeds_of(cell) and repeat < int(self.manifest.experiment["repeats"])
+            if planned and blank.key == key:
+                return judged(self.path, blank, self._asked(blank), self.owner())
+        raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
 
     def late(self, member: Member, launch: str) -> bool:
         """Return whether a run has the record of another attempt than a launch's own, which is the newest."""
         if member.attempts < 2:
             return False
         newest = attempts_of(member.path)[0]
-        owner = lock.read_owner(newest / ABOUT)
+        owner = lock.read_owner(newest / names.ABOUT)
         return newest != member.folder and owner is not None and owner.nonce == launch
 
     def workers(self, launch: str) -> list[Owner]:
         """Return the processes of this machine that are at work on runs for a launch, by its nonce."""
         folders = [member.folder for member in self.scan() if member.status == "running"]
-        owners = [lock.read_owner(folder / ABOUT) for folder in folders if folder is not None]
+        owners = [lock.read_owner(folder / names.ABOUT) for folder in folders if folder is not None]
         return [owner for owner in owners if owner is not None and owner.nonce == launch and owner.dead() is False]
 
     def _asked(self, member: Member) -> dict[str, Any]:
@@ -265,7 +232,7 @@ class Store:
         found = member.record
         if found is None or name not in found.artifacts:
             raise IntegrityError(f"{member.key} has no {name}", where=str(member.path))
-        path = inside(self.path, member.path / f"{ATTEMPT}{found.attempt}" / name)
+        path = inside(self.path, member.path / f"{names.ATTEMPT}{found.attempt}" / name)
         try:
             stream = atomic.opened(path)
         except OSError as error:
@@ -303,7 +270,7 @@ class Store:
         """Open what a run logged, once; an absent file is empty. Raises: IntegrityError."""
         name = "" if member.record is None else history_of(member.record)
         folder = member.folder if member.record is None else None
-        path = inside(self.path, folder / HISTORY) if folder else None
+        path = inside(self.path, folder / names.HISTORY) if folder else None
         if member.record is not None and name in member.record.artifacts:
             with self._checked(member, name) as (_, stream):
                 yield stream
@@ -315,34 +282,35 @@ class Store:
 
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder
-        name = HISTORY if member.record is None else history_of(member.record)
+        name = names.HISTORY if member.record is None else history_of(member.record)
         return history.last(inside(self.path, folder / name)) if folder else None
 
     def checkpoint(self, member: Member) -> int | None:
         """Return the step of the newest checkpoint that an unfinished run could resume from; it is not opened."""
-        names = (path.stem for each in attempts_of(member.path) for path in each.glob(f"{CHECKPOINT}*.pt"))
-        steps = [name.removeprefix(CHECKPOINT) for name in names]
-        return max((int(step) for step in steps if step.isascii() and step.isdecimal()), default=None)
+        files = (path for each in attempts_of(member.path) for path in each.glob(f"{names.CHECKPOINT}*.pt"))
+        steps = (int(path.stem.removeprefix(names.CHECKPOINT)) for path in files if is_checkpoint(path))
+        return max(steps, default=None)
 
     def left_behind(self, member: Member) -> int:
         """Return how many files an unfinished program has left in the folder that its next attempt goes on with."""
-        folder = member.path / WORK
+        folder = member.path / names.WORK
         return 0 if folder.is_symlink() or not folder.is_dir() else len(stamps(folder))
 
     def splits(self, member: Member) -> list[str]:
         """Return the splits that a finished run has predictions for, or that all folds of a seed together have."""
-        found = _saved(member, PREDICTIONS)
+        found = _saved(member, names.PREDICTIONS)
         if not member.parts:
             return found
         # The folds of a seed train and choose on examples that others are tested on.
-        return [one for one in found if one not in ("train", "val") and self.has(member, PREDICTIONS.format(split=one))]
+        mine = (one for one in found if one not in ("train", "val"))
+        return [one for one in mine if self.has(member, names.PREDICTIONS.format(split=one))]
 
     def predictions(self, member: Member, split: str) -> Predictions | None:
         """Return what a run predicted, or the folds of a seed, each of its own examples.
 
         Raises: IntegrityError; SweepError where folds predicted the same example.
         """
-        name = PREDICTIONS.format(split=split)
+        name = names.PREDICTIONS.format(split=split)
         if not self.has(member, name):
             return None
         found = []
@@ -353,11 +321,11 @@ class Store:
 
     def scored(self, member: Member) -> list[str]:
         """Return the names of the sets of items that a finished run has scores of."""
-        return _saved(member, SCORES)
+        return _saved(member, names.SCORES)
 
     def scores(self, member: Member, name: str) -> Scores | None:
         """Return the scores of one set of items, or None where the run saved none of this name."""
-        file = SCORES.format(name=name)
+        file = names.SCORES.format(name=name)
         if not self.has(member, file):
             return None
         with self._checked(member, file) as (path, stream):
@@ -366,7 +334,7 @@ class Store:
     def log(self, member: Member) -> Path | None:
         """Return the run's log file, if it has one."""
         folder = member.folder
-        path = inside(self.path, folder / LOG) if folder else None
+        path = inside(self.path, folder / names.LOG) if folder else None
         return path if path is not None and path.exists() else None
 
     def owner(self) -> Owner | None:
@@ -376,7 +344,7 @@ class Store:
     @staticmethod
     def owner_of(path: Path) -> Owner | None:
         """Return the launch at work in a directory, which need not be a sweep yet."""
-        owner = lock.read_owner(path / LOCK)
+        owner = lock.read_owner(path / names.LOCK)
         return owner if owner is not None and owner.dead() is not True else None
 
     # Writing
@@ -384,15 +352,15 @@ class Store:
     @staticmethod
     def lock(path: Path, *, break_lock: bool = False) -> AbstractContextManager[Owner]:
         """Be the only launch in a directory. Raises: StoreError naming the other one."""
-        return lock.held(path / LOCK, break_lock=break_lock)
+        return lock.held(path / names.LOCK, break_lock=break_lock)
 
     def begin(self, spec: RunSpec, launch: str = "") -> Attempt:
         """Begin a new attempt at a run; `launch` is the nonce of the lock it works under."""
-        path = inside(self.path, self.path / MEMBERS / spec.key)
+        path = inside(self.path, self.path / names.MEMBERS / spec.key)
         previous = attempts_of(path)
         number = 1 + max((number_of(attempt) for attempt in previous), default=0)
         owner = replace(this_process(), nonce=launch)
-        folder = path / f"{ATTEMPT}{secrets.token_hex(4)}"
+        folder = path / f"{names.ATTEMPT}{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
         # Imported here: reading a directory hides nothing, and would wait for pydantic.
         from sweep.config.redaction import known
@@ -404,19 +372,19 @@ class Store:
 
     def commit(self, attempt: Attempt, made: Record) -> bool:
         """Make `made` the outcome of its run. False: another attempt was first, and stays."""
-        atomic.fsync_directory(attempt.path.parent)
-        return lock.create_once(attempt.path.parent / RECORD, shape.seal(made))
+        atomic.make_durable(attempt.path.parent)
+        return atomic.create_once(attempt.path.parent / names.RECORD, shape.seal(made))
 
     def set_aside(self, member: Member) -> None:
         """Move a failed or damaged record out of the way; it is kept and counted."""
-        path = member.path / RECORD
+        path = member.path / names.RECORD
         if member.record is not None:
-            folder = inside(self.path, member.path / f"{ATTEMPT}{member.record.attempt}")
-            if (member.path / WORK).is_dir():  # what led to a failure is no state to go on from
-                atomic.move(member.path / WORK, folder / f"{WORK}-{secrets.token_hex(4)}")
-            atomic.move(path, folder / RECORD)
+            folder = inside(self.path, member.path / f"{names.ATTEMPT}{member.record.attempt}")
+            if (member.path / names.WORK).is_dir():  # what led to a failure is no state to go on from
+                atomic.move(member.path / names.WORK, folder / f"{names.WORK}-{secrets.token_hex(4)}")
+            atomic.move(path, folder / names.RECORD)
         elif path.exists() or path.is_symlink():
-            atomic.move(path, member.path / f"{CORRUPT}{secrets.token_hex(4)}.json")
+            atomic.move(path, member.path / f"{names.CORRUPT}{secrets.token_hex(4)}.json")
 
     def renew(self, wanted: Manifest) -> int:
         """Hold what another manifest asks for from now on, and return how many records were moved aside for it.
@@ -428,45 +396,41 @@ class Store:
         if working := next((m.key for m in members if m.status == "running"), ""):
             raise StoreError("a run is being trained by another command", where=f"{self.path}: {working}")
         for member in members:
-            if member.record is None and (member.path / WORK).is_dir() and member.folder is not None:
-                atomic.move(member.path / WORK, member.folder / f"{WORK}-{secrets.token_hex(4)}")
+            if member.record is None and (member.path / names.WORK).is_dir() and member.folder is not None:
+                atomic.move(member.path / names.WORK, member.folder / f"{names.WORK}-{secrets.token_hex(4)}")
             for attempt in attempts_of(member.path):
                 for checkpoint in [*filter(is_checkpoint, attempt.iterdir())]:
                     checkpoint.unlink(missing_ok=True)
             self.set_aside(member)
         found = sum(member.record is not None for member in members)
-        with lock.briefly(self.path / MANIFEST_LOCK):
-            self._put(wanted.retrained(manifest.read(self.path / MANIFEST), results_existed=bool(found)))
+        self._change(lambda old: wanted.retrained(old, results_existed=bool(found)))
         return found
 
     def reading(self, collect: dict[str, Any] | None, identity: str) -> None:
         """Keep how metrics are read from now on; records that were read in another way are to be replaced."""
-        with lock.briefly(self.path / MANIFEST_LOCK):
-            old = manifest.read(self.path / MANIFEST)
-            config = {**old.config, "collect": collect}
-            self._put(replace(old, config=config, collected=identity))
+        self._change(lambda old: replace(old, config={**old.config, "collect": collect}, collected=identity))
         self.event(kind="collected", collect=collect, identity=identity)
 
     def reread(self, member: Member, made: Record, rows: bytes) -> None:
         """Put another reading of the same attempt in place of a run's record, which is kept in its attempt."""
         if member.record is None or made.attempt != member.record.attempt:
             raise StoreError("only another reading of the same attempt can replace a record", where=member.key)
-        folder = inside(self.path, member.path / f"{ATTEMPT}{made.attempt}")
+        folder = inside(self.path, member.path / f"{names.ATTEMPT}{made.attempt}")
         atomic.write(folder / history_of(made), rows)
-        atomic.write(folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json", shape.seal(member.record))
-        atomic.write(member.path / RECORD, shape.seal(made))
+        atomic.write(folder / f"{names.READ_BEFORE}{secrets.token_hex(4)}.json", shape.seal(member.record))
+        atomic.write(member.path / names.RECORD, shape.seal(made))
 
     def put_by(self, member: Member) -> None:
         """Move the record of an adopted run into its attempt: what was adopted has changed, and is adopted again."""
         if member.record is not None:
-            folder = inside(self.path, member.path / f"{ATTEMPT}{member.record.attempt}")
-            atomic.move(member.path / RECORD, folder / f"{READ_BEFORE}{secrets.token_hex(4)}.json")
+            folder = inside(self.path, member.path / f"{names.ATTEMPT}{member.record.attempt}")
+            atomic.move(member.path / names.RECORD, folder / f"{names.READ_BEFORE}{secrets.token_hex(4)}.json")
 
     def withdraw(self, made: Sequence[Path]) -> None:
         """Take back a directory in which nothing was begun, and the folders, innermost first, made for it."""
-        if (self.path / MEMBERS).exists():
+        if (self.path / names.MEMBERS).exists():
             return
-        ours = [self.path / name for name in (MANIFEST, MANIFEST_LOCK, LOCK)]
+        ours = [self.path / name for name in (names.MANIFEST, names.MANIFEST_LOCK, names.LOCK)]
         for path in (*ours, *place.marks(self.path)):
             path.unlink(missing_ok=True)
         with suppress(OSError):  # somebody has put something there meanwhile
@@ -475,7 +439,7 @@ class Store:
 
     def event(self, **fields: Any) -> None:
         """Add a line to the driver's own log: retries, discarded duplicates, signals."""
-        atomic.append_line(self.path / EVENTS, atomic.dumps({"time": now(), **fields}, indent=None))
+        atomic.append_line(self.path / names.EVENTS, atomic.dumps({"time": now(), **fields}, indent=None))
 
     def clean(self) -> None:
         """Remove what killed writers left behind: temporary files, and checkpoints of runs that are recorded.
@@ -486,13 +450,12 @@ class Store:
         for path in (*place.marks(self.path), *place.scraps(self.path)):
             path.unlink(missing_ok=True)
         root = os.path.realpath(self.path)
-        for task, variant, seed, repeat in self.members():
-            leaf = leaf_of(seed, repeat, self.manifest.folds)
-            path = self.path.joinpath(MEMBERS, *(part for part in (task, variant) if part), leaf)
+        for planned in self.members():
+            path = self._blank(*planned).path
             if os.path.realpath(path) != os.path.join(root, path.relative_to(self.path)):
                 continue  # it is reached through a link, and what is there is somebody's
             for attempt in attempts_of(path):
-                ended = [*filter(is_checkpoint, attempt.iterdir())] if (path / RECORD).exists() else []
+                ended = [*filter(is_checkpoint, attempt.iterdir())] if (path / names.RECORD).exists() else []
                 for scrap in (*ended, *place.scraps(attempt)):
                     scrap.unlink(missing_ok=True)
             for scrap in place.scraps(path):
@@ -500,13 +463,35 @@ class Store:
 
     def stop_file(self, launch: str) -> Path:
         """Return the file whose existence asks the runs of a launch to end at their next checkpoint."""
-        return self.path / f"{STOP}{launch}"
+        return self.path / f"{names.STOP}{launch}"
 
     def token_file(self, launch: str) -> Path:
         """Return the file whose existence tells a worker that it sees the very directory of the launch."""
-        return self.path / f"{TOKEN}{launch}"
+        return self.path / f"{names.TOKEN}{launch}"
+
+
+class Reading(Store):
+    """A run directory as it was at one moment: scanned once, however often a command asks for its runs.
+
+    To follow a sweep while it runs takes a Store.
+    """
+
+    _members: tuple[Member, ...] | None = None
+
+    @classmethod
+    def of(cls, found: Store | str | os.PathLike[str]) -> Self:
+        """Return a reading of a directory that is open, or of one to be opened. Raises: StoreError."""
+        store = found if isinstance(found, Store) else Store.open(found)
+        return cls(store.path, store.manifest, store.shown)
+
+    def scan(self, *, verify: bool = False) -> Iterator[Member]:
+        if verify:
+            return super().scan(verify=True)
+        if self._members is None:
+            self._members = tuple(super().scan())
+        return iter(self._members)
 
 
 def _saved(member: Member, pattern: str) -> list[str]:
-    names = member.record.artifacts if member.record is not None else ()
-    return sorted(part for name in names if (part := filled(pattern, name)) is not None)
+    files = member.record.artifacts if member.record is not None else ()
+    return sorted(part for name in files if (part := filled(pattern, name)) is not None)

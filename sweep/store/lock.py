@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,16 +38,16 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
     Raises: StoreError naming host, pid and start of the owner.
     """
     owner = this_process()
-    with _taken(path, owner, force=break_lock) as fd:
+    with _taken(path, owner, force=break_lock) as file:
         previous = read_owner(path)
         if previous is not None and previous.dead() is None and not break_lock:
             raise _in_use(path, previous)
-        atomic.overwrite(fd, _named(owner))
+        file.overwrite(_named(owner))
         try:
             yield owner
         finally:
             with suppress(OSError):  # the kernel lets go of it all the same, and its owner will be dead
-                atomic.overwrite(fd, b"")
+                file.overwrite(b"")
 
 
 @contextmanager
@@ -59,51 +58,37 @@ def briefly(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = False) -> Iterator[int]:
-    """Take a lock, and wait for it so many seconds; yield its descriptor. Raises: StoreError."""
-    fd = atomic.open_lock(path)
-    mark: Path | None = None
-    try:
-        give_up = time.monotonic() + seconds
+def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = False) -> Iterator[atomic.Editor]:
+    """Take a lock, and wait for it so many seconds; yield its file. Raises: StoreError."""
+    give_up = time.monotonic() + seconds
+    with atomic.Editor(path) as file:
         while True:
-            locked, mark = _try(path, fd, owner, force)
+            locked, mark = _try(path, file.fd, owner, force)
             if locked:
                 break
             if time.monotonic() >= give_up:
                 raise _in_use(path, read_owner(path))
             time.sleep(0.01)
-        yield fd
-    finally:
-        if mark is not None:
-            mark.unlink(missing_ok=True)
-        os.close(fd)
-
-
-def create_once(path: Path, data: bytes) -> bool:
-    """Do `atomic.create_once` on a file system without hard links as well: there, look and write under a lock."""
-    try:
-        return atomic.create_once(path, data)
-    except atomic.Unsupported:
-        with briefly(path.with_name(f"{path.name}.lock")):
-            if os.path.lexists(path):
-                return False
-            atomic.write(path, data)
-            return True
+        try:
+            yield file
+        finally:
+            if mark is not None:
+                mark.unlink(missing_ok=True)
 
 
 def _try(path: Path, fd: int, owner: Owner, force: bool) -> tuple[bool, Path | None]:
     """Take a lock: whether it was free, and the file that stands for it where the kernel keeps none."""
-    try:
-        return atomic.flock(fd), None
-    except atomic.Unsupported:
-        mark = path.with_name(f"{path.name}{HELD}")
-        if atomic.create(mark, _named(owner)):
-            return True, mark
+    if (locked := atomic.flock(fd)) is not None:
+        return locked, None
+    mark = path.with_name(f"{path.name}{HELD}")
+    if not atomic.create(mark, _named(owner)):
         before = read_owner(mark)
         dead = None if before is None else before.dead()
         if dead or (force and dead is None):
             _take_away(mark, before)
-        return (True, mark) if atomic.create(mark, _named(owner)) else (False, None)
+        if not atomic.create(mark, _named(owner)):
+            return False, None
+    return True, mark
 
 
 def _take_away(mark: Path, dead: Owner | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -277,6 +277,18 @@ def joined(old: Manifest, wanted: Manifest, has_results: Callable[[], bool]) -> 
     if new.grows(wanted):
         new = new.growing(wanted, results_existed=has_results())
     return new if new.planned >= wanted.planned else new.adding(wanted.seeds, results_existed=has_results())
+
+
+def not_comparable(old: Mapping[str, Json], new: Mapping[str, Json], data: Iterable[str]) -> Mapping[str, str]:
+    """Return why it cannot be known whether an experiment has the inputs of another, by the name of each.
+
+    data: the files and folders that the new one names as its data.
+    """
+    compared = (old.get("inputs") or {}).get("files") or {}
+    late = {name: "the runs that are here were not compared by it" for name in data if name not in compared}
+    if late and not versioned(old, new):
+        return late
+    return {} if adopts(old, new) else (new.get("inputs") or {}).get("not_compared") or {}
 
 
 def adopts(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:

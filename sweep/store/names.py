@@ -47,9 +47,9 @@ def is_folder(text: object) -> bool:
     return isinstance(text, str) and (not text or _FOLDER.fullmatch(text) is not None)
 
 
-def is_ours(name: str, prefix: str) -> bool:
-    """Return whether a name is the prefix and a random part of ours, and not merely begins like one."""
-    return name.startswith(prefix) and is_nonce(name.removeprefix(prefix))
+def is_ours(name: str, *prefixes: str) -> bool:
+    """Return whether a name is one of the prefixes and a random part of ours, and not merely begins like one."""
+    return any(name.startswith(each) and is_nonce(name.removeprefix(each)) for each in prefixes)
 
 
 def filled(pattern: str, name: str) -> str | None:

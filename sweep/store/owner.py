@@ -46,7 +46,14 @@ class Owner:
         """Return True or False on this host, None on another one, of which nobody here can tell."""
         if not self.here:
             return None
-        return self.pid <= 0 or self.boot != _boot_id() or _ticks(self.pid) != self.ticks or not _runs(self.pid)
+        if self.pid <= 0 or self.boot != _boot_id():
+            return True
+        stat = _stat(self.pid)
+        if not self.ticks and not stat:  # the system does not tell; not imported where it does
+            import psutil
+
+            return not psutil.pid_exists(self.pid)
+        return stat[:1] in (["Z"], ["X"]) or "".join(stat[19:20]) != self.ticks
 
     def __str__(self) -> str:
         return f"pid {self.pid} on {self.host}, started {self.started}"
@@ -55,7 +62,7 @@ class Owner:
 def this_process() -> Owner:
     """Return this process as an owner, with a fresh nonce."""
     return Owner(
-        host=socket.gethostname(), boot=_boot_id(), pid=os.getpid(), ticks=_ticks(os.getpid()),
+        host=socket.gethostname(), boot=_boot_id(), pid=os.getpid(), ticks="".join(_stat(os.getpid())[19:20]),
         started=now(), nonce=secrets.token_hex(4),
     )  # fmt: skip
 
@@ -71,20 +78,6 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-def _ticks(pid: int) -> str:
-    return "".join(_stat(pid)[19:20])
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _stat(pid)[:1] not in (["Z"], ["X"])
 
 
 def _stat(pid: int) -> list[str]:

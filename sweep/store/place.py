@@ -30,9 +30,6 @@ def claim(path: Path) -> None:
     require(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot be made ({error.strerror})", where=str(path), hint="choose another --out") from error
-    try:
         atomic.probe(path)
     except OSError as error:
         raise StoreError(
@@ -62,7 +59,14 @@ def marks(root: Path) -> Iterator[Path]:
 
 def _ours(folder: Path, *prefixes: str) -> Iterator[Path]:
     with suppress(FileNotFoundError, NotADirectoryError):
-        yield from (path for path in list(folder.iterdir()) if any(is_ours(path.name, each) for each in prefixes))
+        yield from [path for path in folder.iterdir() if is_ours(path.name, *prefixes)]
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file or folder directly below a run directory is one of a launch's."""
+    if path.name == LOCK and path.is_file():
+        return lock.is_lock(path)  # else somebody's file that is only called so
+    return path.name in _OURS or is_ours(path.name, STOP, TOKEN, atomic.TEMPORARY)
 
 
 def _require_own(root: Path) -> None:
@@ -78,10 +82,8 @@ def _require_own(root: Path) -> None:
     if (root / MANIFEST).exists():
         return
     with suppress(FileNotFoundError, NotADirectoryError):
-        known = {*_OURS, *(path.name for path in _ours(root, STOP, TOKEN, atomic.TEMPORARY))}
-        if (root / LOCK).is_file() and not lock.is_lock(root / LOCK):
-            known.remove(LOCK)  # somebody's file that is only called so
-        others = sorted(path.name for path in root.iterdir() if path.name not in known)
+        # Listed once: another `ml-train` may be making its first files here at this moment.
+        others = sorted(path.name for path in root.iterdir() if not _is_ours(path))
         if others:
             raise StoreError(
                 f"holds other files ({some(others, 3)}), and a sweep has its directory to itself", where=str(root),
@@ -92,11 +94,9 @@ def _require_own(root: Path) -> None:
 def _require_writable(root: Path) -> None:
     """Refuse before anything is trained. Raises: StoreError."""
     there = root
-    while not there.exists():
-        if there.is_symlink():
-            raise StoreError("is a link to nothing", where=str(there), hint="choose another --out")
+    while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir():
-        raise StoreError("is a file, not a directory", where=str(there), hint="choose another --out")
+        raise StoreError("is not a directory", where=str(there), hint="choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
         raise StoreError("is not writable", where=str(there), hint="choose another --out, or fix its permissions")

@@ -8,21 +8,27 @@ import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from io import BufferedReader, BytesIO
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import IntegrityError, SweepError
-from sweep.store import atomic
 
 Array = NDArray[Any]
 LIMIT = 8 << 30  # bytes that one file may unpack to
 
 
+class Arrays:
+    """A dataclass of arrays, some of which may be absent."""
+
+    def arrays(self) -> dict[str, Array]:
+        """Return those that are there, by name."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Arrays):
     """What one member said of one split.
 
     ids (examples,): integers or text; targets (examples,) or (examples, outputs); for classes `probs`
@@ -35,9 +41,6 @@ class Predictions:
     mean: Array | None = None
     var: Array | None = None
 
-    def arrays(self) -> dict[str, Array]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-
 
 def write(stream: IO[bytes], arrays: Mapping[str, Array]) -> None:
     """Write arrays as `.npz` with a fixed date, so that equal arrays are equal bytes."""
@@ -48,21 +51,8 @@ def write(stream: IO[bytes], arrays: Mapping[str, Array]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
 
 
-def read(path: Path) -> Predictions:
-    """Return the predictions at `path`; unpickle nothing.
-
-    Raises: IntegrityError for anything that is not such a file.
-    """
-    try:
-        stream = atomic.opened(path)
-    except OSError as error:
-        raise IntegrityError(f"not a readable predictions file ({error})", where=str(path)) from error
-    with stream:
-        return load(stream, where=str(path))
-
-
 def load(stream: BufferedReader, *, where: str) -> Predictions:
-    """Return the predictions in an open file; unpickle nothing. Raises: IntegrityError, as `read` does."""
+    """Return the predictions in an open file; unpickle nothing. Raises: IntegrityError for any other file."""
     held = arrays(stream, {f.name for f in fields(Predictions)}, "predictions", where)
     try:
         found = Predictions(**held)
@@ -148,16 +138,15 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
 
 
 def plain(value: Any) -> Array:
+    """Return an array of an array, a tensor on any device or a list."""
     if hasattr(value, "detach"):  # a tensor, without importing torch to ask
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     return np.asarray(value)
 
 
 def _float(value: Any) -> Array | None:
     if value is None:
         return None
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    array = np.asarray(value)
+    array = plain(value)
     return array if array.dtype.kind == "f" else array.astype(np.float64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
             hint="put it where the file system's plug-in looks for it: a file or variables of its own",
         )  # fmt: skip
     from fsspec.core import url_to_fs
+    from fsspec.implementations.dirfs import DirFileSystem
     from fsspec.implementations.local import LocalFileSystem
 
     try:
@@ -61,7 +62,7 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
         ) from error  # fmt: skip
     if isinstance(files, LocalFileSystem):
         return Path(root), None
-    remote = Remote(url, files, root)
+    remote = Remote(url, DirFileSystem(root, files))
     return remote.mirror, remote
 
 
@@ -91,11 +92,12 @@ def cache() -> Path:
 class Remote:
     """The place at a URL, and the directory of this machine that is copied there.
 
+    files: a file system of fsspec whose root is that place.
     Every method raises StoreError when the place does not answer.
     """
 
-    def __init__(self, url: str, files: Any, root: str) -> None:
-        self.url, self.files, self.root = url, files, root.rstrip("/")
+    def __init__(self, url: str, files: Any) -> None:
+        self.url, self.files = url, files
         name = re.sub(r"[^A-Za-z0-9._-]", "_", url.rstrip("/").rpartition("/")[2])[:40]
         self.note = ""
         self.mirror = cache() / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}"
@@ -139,29 +141,27 @@ class Remote:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove there the records of runs that are to be trained again."""
-        with self._answering():
-            there = self._listing()
-            for name in (f"{MEMBERS}/{key}/{RECORD}" for key in keys):
-                if name in there:
-                    self.files.rm_file(f"{self.root}/{name}")
+        self._remove({f"{MEMBERS}/{key}/{RECORD}" for key in keys})
 
     def withdraw(self) -> None:
         """Take back the plan of a sweep in which nothing was begun."""
         with self._answering():
-            there = self._listing()
-            for name in there if there.keys() <= {MANIFEST, EVENTS} else ():
-                self.files.rm_file(f"{self.root}/{name}")
+            if self._listing().keys() <= {MANIFEST, EVENTS}:
+                self._remove({MANIFEST, EVENTS})
+
+    def _remove(self, names: Set[str]) -> None:
+        with self._answering():
+            for name in self._listing().keys() & names:
+                self.files.rm_file(name)
 
     def _listing(self, below: str = "") -> dict[str, int]:
         """Return name -> bytes of every file of ours there."""
         self.files.invalidate_cache()
         try:
-            found = self.files.find(f"{self.root}/{below}".rstrip("/"), detail=True)
+            found = self.files.find(below, detail=True)
         except FileNotFoundError:
             return {}
-        start = len(self.files._strip_protocol(self.root).rstrip("/")) + 1
-        sizes = {path[start:]: int(about.get("size") or 0) for path, about in found.items()}
-        return {name: size for name, size in sizes.items() if _is_copied(name)}
+        return {name: int(about.get("size") or 0) for name, about in found.items() if _is_copied(name)}
 
     def _beside(self, path: Path) -> list[str]:
         """Return the files that a record answers for, or of the attempt into which it was moved aside."""
@@ -187,18 +187,18 @@ class Remote:
         """Raises: StoreError for a name that leads out of the directory."""
         places = {name: inside(self.mirror, self.mirror / name) for name in names}
         if places:
-            self.files.get([f"{self.root}/{name}" for name in places], [os.fspath(each) for each in places.values()])
+            self.files.get([*places], [os.fspath(each) for each in places.values()])
 
     def _put(self, names: Sequence[str]) -> None:
-        sources, targets = [os.fspath(self.mirror / each) for each in names], [f"{self.root}/{each}" for each in names]
+        sources = [os.fspath(self.mirror / name) for name in names]
         if not names:
             return
         try:
-            self.files.put(sources, targets)
+            self.files.put(sources, names)
         except FileNotFoundError:  # object stores have no folders to make; elsewhere it is found out by trying
-            for folder in {target.rpartition("/")[0] for target in targets}:
+            for folder in {name.rpartition("/")[0] for name in names}:
                 self.files.makedirs(folder, exist_ok=True)
-            self.files.put(sources, targets)
+            self.files.put(sources, names)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from sweep.errors import IntegrityError, SweepError
-from sweep.store.predictions import Array, arrays, plain
+from sweep.store.predictions import Array, Arrays, arrays, plain
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Arrays):
     """One row per try at an item.
 
     ids (tries,): integers or text, an id as often as its item was tried; score (tries,): finite; cluster (tries,) or
@@ -24,9 +24,6 @@ class Scores:
     score: Array
     cluster: Array | None = None
     repeat: Array | None = None
-
-    def arrays(self) -> dict[str, Array]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
 
 def load(stream: BufferedReader, *, where: str) -> Scores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -12,8 +13,8 @@ from sweep.store import atomic
 FORMAT = 1
 LARGEST = 1 << 63  # of a whole number: beyond it, no count of ours
 
-# A type, or a text that it has to be; a tuple of shapes, of which one fits; [shape] of all items; {key: shape}, where
-# "*" stands for all keys, and "key?" for one that may be absent.
+# A type, or a text or None that it has to be; a tuple of shapes, of which one fits; [shape] of all items; {key: shape},
+# where "*" stands for all keys, and "key?" for one that may be absent.
 Shape = Any
 
 
@@ -73,17 +74,10 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
     elif isinstance(shape, tuple):
         if type(value) is float and float in shape:  # as nearly all metrics are
             return
-        if not any(_fits(value, each, at) for each in shape):
-            raise ValueError(f"{at} is not what it has to be")
+        for each in shape:
+            with suppress(ValueError):
+                require(value, each, at)
+                return
+        raise ValueError(f"{at} is not what it has to be")
     elif value != shape:
         raise ValueError(f"{at} is not {shape!r}")
-
-
-def _fits(value: Any, shape: Shape, at: str) -> bool:
-    if shape is None:
-        return value is None
-    try:
-        require(value, shape, at)
-    except ValueError:
-        return False
-    return True

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +55,7 @@ def train(store: Store, pack: Pack, job: Job) -> float:
 
 # Where torch is seeded: it notes the lines of the calls that led there, and reads them for that.
 _SEEDING = (
-    "sweep.nursery.interpreter", "sweep.nursery.child", "sweep.worker.here", "sweep.worker.train", "sweep.worker.limit",
+    "sweep.nursery.interpreter", "sweep.nursery.child", "sweep.worker.here", "sweep.worker.train",
     "sweep.determinism.seeding", "contextlib", "torch.random", "torch.cuda", "torch.cuda.random", "torch.xpu",
     "torch.xpu.random", "torch.mps", "torch._compile", "torch._dynamo.eval_frame",
 )  # fmt: skip
@@ -100,16 +100,18 @@ def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) ->
             for index, result in attempted(runs, job):
                 # The environment is read here and now: the switches are those that training left.
                 numeric, context = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
-                context |= {**process, **runs[index].went_on}
                 if job.forked and len(pack) == 1:
                     nursery.at_exit()  # what it writes belongs to the run
-                seconds = time.monotonic() - began
                 files: dict[str, Any] = {} if ours else {"left_out": True}
                 if watch is not None:
                     files = watch.evidence("" if shared(job.path, job.launch) else socket.gethostname())
                 if names := changed(job.watched):
                     files["changed"] = names
-                writing.append(hands.submit(_commit, store, runs[index], result, seconds, numeric, context, files))
+                seen = {
+                    "seconds": round(time.monotonic() - began, 3), "environment": numeric, "files": files,
+                    "context": {**context, **process, **runs[index].went_on},
+                }  # fmt: skip
+                writing.append(hands.submit(_commit, store, runs[index], result, seen))
         finally:
             for each in writing:
                 each.result()
@@ -140,22 +142,14 @@ def device_lost() -> bool:
     return False
 
 
-def _commit(
-    store: Store,
-    run: Run,
-    result: Metrics | Failure,
-    seconds: float,
-    numeric: dict[str, Any],
-    context: dict[str, Any],
-    files: dict[str, Any],
-) -> None:
+def _commit(store: Store, run: Run, result: Metrics | Failure, seen: Mapping[str, Any]) -> None:
     """Write the record; the first attempt to do so is the one that counts.
 
-    numeric, context: the environment training left. files: those that were written meanwhile below the launch folder.
+    seen: what was seen when training had ended, as the record keeps it.
     """
     failure = result if isinstance(result, Failure) else None
     metrics = result if not isinstance(result, Failure) else _kept(run, result)
-    if run.deterministic and not failure and not switches_stood(numeric):
+    if run.deterministic and not failure and not switches_stood(seen["environment"]):
         run.note("not deterministic: the training code had turned a switch back when it ended")
     if run.attempt.number > 1 and not run.looked_back:
         run.note(f"attempt {run.attempt.number}: started from zero; the training code keeps no checkpoint")
@@ -165,9 +159,8 @@ def _commit(
     record = Record(
         spec=run.spec.to_json(), spec_id=run.id, status="failed" if failure else "ok",
         attempt=run.attempt.nonce, attempts=run.attempt.number, failure=failure, metrics=metrics,
-        result=run.outcome, digests=run.chain, environment=numeric, environment_id=environment_id(numeric),
-        context=context, artifacts=run.attempt.artifacts(), seconds=round(seconds, 3),
-        notes=tuple(map(hide, run.notes)), collected=run.collected, files=files,
+        result=run.outcome, digests=run.chain, environment_id=environment_id(seen["environment"]),
+        artifacts=run.attempt.artifacts(), notes=tuple(map(hide, run.notes)), collected=run.collected, **seen,
     )  # fmt: skip
     if store.commit(run.attempt, record):
         run.attempt.drop_checkpoints()

@@ -1,10 +1,13 @@
-"""Training: find the code of a run, seed, call it, and turn whatever it raises into what became of the run."""
+"""Training: find the code of a run, seed, call it in its time, and turn whatever it raises into what became of it."""
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,25 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep import nursery
 from sweep.determinism import kernels, seeding
 from sweep.errors import SweepError
 from sweep.handle import Run, as_result, weighed
 from sweep.job import Accident, Cancelled, CannotWrite, Interrupted, Job, Unpacked
 from sweep.own_folder import lent
 from sweep.plan import SPLIT, RunSpec
-from sweep.store import Failure
+from sweep.store import Attempt, Failure, atomic
+from sweep.store.names import LOG
 from sweep.target.function import find, user_traceback
 from sweep.target.params import bind
-from sweep.worker.failure import (
-    Metrics,
-    TimeLimit,
-    diverged,
-    failure_of,
-    of_an_accident,
-    of_the_disk,
-    text_of,
-)  # fmt: skip
-from sweep.worker.limit import in_time
+from sweep.worker.failure import Metrics, TimeLimit, diverged, failure_of, of_an_accident, of_the_disk, text_of
 
 if TYPE_CHECKING:
     from sweep.train.recipe import Recipe
@@ -56,7 +52,7 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
         seeding.seed_everything(spec.seed, deterministic=spec.deterministic)
         trainer = _trainer(spec, job)
         phase = "train"
-        for index, result in in_time(trainer(runs), job, runs):
+        for index, result in _in_time(trainer(runs), job, runs):
             pending.remove(index)
             yield index, _late(job) or (result if isinstance(result, Failure) else (diverged(result) or result))
         for index in pending:
@@ -79,6 +75,51 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
             failure = replace(failure, message=kernels.explained(error, spec.device))
         for index in pending:
             yield index, failure
+
+
+def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterator[Result]:
+    """Yield the results, for as long as the runs have time; never interrupted while one is being recorded.
+
+    A pack has the time of all its runs: it may come down to one after the other.
+    """
+    until = time.monotonic() + (job.timeout or math.inf) * len(runs)
+    while True:
+        with _time_limit(job, runs[0].attempt, until):
+            try:
+                with nursery.alone():
+                    result = next(results, None)
+            except GeneratorExit as error:  # raised by the user's code; passed on, it would end us in silence
+                raise RuntimeError("the training code raised GeneratorExit") from error
+        if result is None:
+            return
+        yield result
+
+
+@contextlib.contextmanager
+def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
+    """Write stacks to the log when the time is over, then raise; end a process of its own that does not react."""
+    if not job.timeout or job.forked or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Open for those who write stacks, which can open nothing; stderr is no file while runs are captured.
+    with atomic.append(attempt.path / LOG) as log:
+
+        def over(*_: object) -> None:
+            faulthandler.dump_traceback(log.fd)
+            raise TimeLimit(f"still running after {job.timeout:g} s")
+
+        left = max(until - time.monotonic(), 0.001)
+        before = signal.signal(signal.SIGALRM, over)
+        signal.setitimer(signal.ITIMER_REAL, left)
+        if job.own_process:
+            # Of a process in which no Python runs any more, nobody else can write the stacks.
+            faulthandler.dump_traceback_later(left + 30, exit=True, file=log.fd)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _late(job: Job) -> Failure | None:

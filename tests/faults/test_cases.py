@@ -19,10 +19,11 @@ from finished import accuracies, sweep_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import Nursery
+from predicted import read
 
 import sweep
 from sweep.errors import IntegrityError, SweepError
-from sweep.store import Store, history, lock, predictions
+from sweep.store import Store, history, lock
 from sweep.store.attempt import Attempt
 from sweep.store.owner import this_process
 
@@ -294,7 +295,7 @@ def test_any_bytes_as_history_lock_checkpoint_or_predictions_end_no_reader(
     found = list(Attempt(folder, "id", this_process(), 1).checkpoints())
     assert all(isinstance(about, str) for _, about in found)
     with pytest.raises(SweepError):
-        predictions.read(folder / "predictions-test.npz")
+        read(folder / "predictions-test.npz")
 
 
 def test_case_45_a_flipped_digit_of_a_recorded_history_is_shown_nowhere(nursery: Nursery, tmp_path: Path) -> None:

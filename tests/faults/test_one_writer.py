@@ -65,7 +65,8 @@ ALLOWED = {
     ("verify/probes.py", "open"): "the same",
     ("verify/process.py", "open"): "the same",
     ("verify/process.py", "pickle.dump"): "a pipe to a child",
-    ("worker/limit.py", "faulthandler.dump_traceback_later"): "C, where no Python runs, into a file of the writer",
+    ("worker/train.py", "faulthandler.dump_traceback"): "a file of the writer",
+    ("worker/train.py", "faulthandler.dump_traceback_later"): "C, where no Python runs, into a file of the writer",
 }
 
 OPENS = ("open", "fdopen", "FileIO", "ZipFile", "TarFile", "memmap", "open_memmap")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from finished import accuracies, failure, sweep_of
+from predicted import read
 
 import sweep
 from sweep.cli.app import main
@@ -23,7 +24,7 @@ from sweep.errors import EnsembleError, IntegrityError, StoreError
 from sweep.metrics import Left, NotFound, metrics, output
 from sweep.plan import RunSpec, content_id
 from sweep.report.html import page
-from sweep.store import Store, atomic, predictions, record
+from sweep.store import Store, atomic, record
 from sweep.store.owner import this_process
 
 SHADOWED = ("torch", "numpy", "pandas", "scipy", "sklearn", "ray", "safetensors", "json")
@@ -297,7 +298,7 @@ def test_predictions_without_a_row_per_example_are_refused(tmp_path: Path, other
     path = tmp_path / "predictions-test.npz"
     np.savez(path, **{"ids": np.arange(4), "targets": np.zeros(4), "mean": np.zeros(4), **other})
     with pytest.raises(IntegrityError, match="not a readable"):
-        predictions.read(path)
+        read(path)
 
 
 def test_a_process_of_odd_numbers_holds_nothing(tmp_path: Path) -> None:
@@ -322,13 +323,13 @@ def test_predictions_that_unpack_to_far_more_than_they_are_are_not_unpacked(tmp_
     np.savez_compressed(path, ids=np.arange(10), targets=np.zeros(10, int), probs=np.zeros((1 << 20, 4)))
     assert path.stat().st_size < 1 << 20
     with pytest.raises(IntegrityError, match="unpacks to"):
-        predictions.read(path)
+        read(path)
     # A small one as well: thousands of them in a directory of a few megabytes would fill the memory.
     np.savez_compressed(path, ids=np.arange(10), targets=np.zeros(10, int), probs=np.zeros((1 << 14, 4)))
     with pytest.raises(IntegrityError, match="unpacks to"):
-        predictions.read(path)
+        read(path)
     np.savez(path, ids=np.arange(10), targets=np.zeros(10, int), probs=np.full((10, 2), 0.5))  # the control
-    assert predictions.read(path).probs is not None
+    assert read(path).probs is not None
 
 
 def test_opened_takes_plain_files_alone(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import kit
@@ -17,7 +19,7 @@ from processes import gone, until
 from test_on_ray import configured, finish, starts
 
 from sweep.errors import StoreError
-from sweep.store import Store
+from sweep.store import Store, atomic
 
 RACE = """
 import os, sys, time
@@ -183,6 +185,27 @@ def test_case_13_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path
         )
         assert piped.returncode in (0, 141), piped.stderr
         assert piped.stderr == ""
+
+
+def test_a_directory_that_another_command_is_just_making_is_not_somebodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two `ml-train`s enter one new directory: whenever one has looked, the other writes a file on its way in."""
+    path, listed = tmp_path / "runs", Path.iterdir
+    path.mkdir()
+
+    def meanwhile(folder: Path) -> Iterator[Path]:
+        found = list(listed(folder))
+        if folder == path:
+            (path / f"{atomic.TEMPORARY}{secrets.token_hex(4)}").touch()
+        return iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    for _ in range(3):
+        Store.check(path, None)
+    (path / f"{atomic.TEMPORARY}notours").touch()
+    with pytest.raises(StoreError, match="holds other files"):
+        Store.check(path, None)
 
 
 def test_a_race_that_nobody_refuses_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,8 +243,7 @@ def test_a_second_command_of_this_machine_touches_nothing_of_the_first() -> None
 def test_a_file_system_with_folders_to_be_made(tmp_path: Path) -> None:
     """As behind sftp: nothing can be put where no folder is."""
     (tmp_path / "far").mkdir()
-    files = DirFileSystem(str(tmp_path / "far"), LocalFileSystem())
-    remote = Remote("far://runs/steps", files, "runs/steps")
+    remote = Remote("far://runs/steps", DirFileSystem(str(tmp_path / "far" / "runs" / "steps"), LocalFileSystem()))
     config = load(None, name="steps", train="victims:steps", params={"epochs": 2}, seeds=[1, 2])
     events = list(Launch(prepare(config), remote.mirror, inline, own_process=False, remote=remote))
     said = [event.text for event in events if isinstance(event, Said)]

@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def checkpoint(attempt: Attempt, step: int, content: bytes, rows: int = 0) -> None:
-    attempt.write_checkpoint(step, lambda stream: stream.write(content) and None, rows=rows)
+    attempt.write_checkpoint(step, content, rows=rows)
 
 
 def valid(attempt: Attempt) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import StoreError
-from sweep.store import Owner, Store, atomic, lock
+from sweep.store import Owner, Store, atomic
 from sweep.store.owner import this_process
 
 HOLD = """
@@ -134,7 +134,7 @@ def test_a_record_is_created_once_whatever_the_file_system_lacks(
     won = fork.SimpleQueue()
 
     def create(number: int) -> None:
-        won.put((number, lock.create_once(path, b"%d" % number)))
+        won.put((number, atomic.create_once(path, b"%d" % number)))
 
     racing = [fork.Process(target=create, args=(number,)) for number in range(6)]
     for each in racing:
@@ -144,7 +144,7 @@ def test_a_record_is_created_once_whatever_the_file_system_lacks(
         each.join()
     (first,) = [number for number, was in found.items() if was]
     assert path.read_bytes() == b"%d" % first
-    assert not lock.create_once(path, b"later")
+    assert not atomic.create_once(path, b"later")
     assert not list(tmp_path.glob(".tmp-*"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from predicted import read
 
 from sweep.errors import IntegrityError, SweepError
 from sweep.store import Predictions, predictions
@@ -45,7 +46,7 @@ def same(a: Predictions, b: Predictions) -> bool:
 )
 def test_predictions_come_back(tmp_path: Path, of: Predictions) -> None:
     (tmp_path / "p.npz").write_bytes(written(of))
-    assert same(predictions.read(tmp_path / "p.npz"), of)
+    assert same(read(tmp_path / "p.npz"), of)
 
 
 def test_equal_predictions_are_equal_bytes() -> None:
@@ -86,10 +87,10 @@ def test_a_pickle_inside_is_refused_and_not_run(tmp_path: Path) -> None:
 
     np.savez(tmp_path / "p.npz", ids=np.array([Bomb()], dtype=object), targets=np.zeros(1), probs=np.ones((1, 1)))
     with pytest.raises(IntegrityError, match="not a readable predictions file"):
-        predictions.read(tmp_path / "p.npz")
+        read(tmp_path / "p.npz")
     (tmp_path / "q.npz").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(IntegrityError):
-        predictions.read(tmp_path / "q.npz")
+        read(tmp_path / "q.npz")
     assert not (tmp_path / "ran").exists()
 
 
@@ -99,13 +100,13 @@ def test_cut_or_flipped_bytes_never_raise_anything_but_integrity(tmp_path: Path)
     for cut in range(0, len(data), 7):
         path.write_bytes(data[:cut])
         with pytest.raises(IntegrityError):
-            predictions.read(path)
+            read(path)
     for place in range(len(data)):
         changed = bytearray(data)
         changed[place] ^= 1 << (place % 8)
         path.write_bytes(changed)
         try:
-            predictions.read(path)
+            read(path)
         except IntegrityError:
             continue
 
@@ -114,4 +115,4 @@ def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeyp
     monkeypatch.setattr(predictions, "LIMIT", 100)
     (tmp_path / "p.npz").write_bytes(written(made()))
     with pytest.raises(IntegrityError, match="unpacks to more"):
-        predictions.read(tmp_path / "p.npz")
+        read(tmp_path / "p.npz")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from predicted import read
 from training import finish, handle, recipe_of, trained
 
 from sweep.errors import ConfigError
 from sweep.store import Failure
-from sweep.store.predictions import read
 from sweep.train import recipes
 
 
