@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +15,7 @@ from sweep.analysis.frames import frame_of, history, summary, test_to_train
 from sweep.errors import EnvironmentRefused, StoreError
 from sweep.nested import flatten
 from sweep.plan import content_id
-from sweep.store import Store
+from sweep.store import Store, atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,12 +70,11 @@ def _tables(store: Store, kind: Kind, out: Path) -> list[Path]:
     runs = frame_of(store.scan())
     made = []
     for name, table in {"runs": runs, "history": history(store), "summary": _summary(store)}.items():
-        path = out / f"{name}.{kind}"
+        made.append(out / f"{name}.{kind}")
         if kind == "csv":
-            _replaced(path, lambda partial, table=table: guarded(table).to_csv(partial, index=False))  # type: ignore[misc]
+            atomic.write(made[-1], partial(guarded(table).to_csv, index=False, mode="wb"))
         else:
-            _replaced(path, lambda partial, table=table: table.to_parquet(partial, index=False, engine="pyarrow"))  # type: ignore[misc]
-        made.append(path)
+            atomic.write(made[-1], partial(table.to_parquet, index=False, engine="pyarrow"))
     return made
 
 
@@ -84,16 +82,6 @@ def _summary(store: Store) -> pd.DataFrame:
     members = list(store.scan())
     ratio = test_to_train(members, store.manifest.experiment.get("vary") or ())
     return summary(frame_of(members), ratio=ratio, folds=store.manifest.folds)
-
-
-def _replaced(path: Path, write: Callable[[Path], None]) -> None:
-    """Replace the file at `path` in one step: a reader sees the old one or the new one, whole."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # no name that a link could wait under
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def guarded(table: pd.DataFrame) -> pd.DataFrame:

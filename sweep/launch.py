@@ -414,7 +414,10 @@ class Launch:
         limit = min(KILLS, 1 + self.plan.config.retries)
         if kills >= limit:
             times = f"{kills} times" if limit > 1 else "once"
-            self._condemn(store, spec, Failure("killed", f"it ended {times} without a result: {why.cause}"))
+            attempt = store.begin(spec, self._nonce)  # it cannot write a record of its own
+            failure = Failure("killed", f"it ended {times} without a result: {why.cause}")
+            attempt.log_text(f"{failure}\n")
+            store.fail(attempt, spec, failure, attempts=attempt.number - 1)
             member = store.member(spec.key)  # it was not dead after all: what it committed counts
             if member.record is not None:
                 yield from self._ended(store, member, member.record)
@@ -423,16 +426,6 @@ class Launch:
         elif not self.stopped:
             self._queue.appendleft((spec,))
             yield Retried(spec.key, why.cause, losses + 1, store.checkpoint(member))
-
-    def _condemn(self, store: Store, spec: RunSpec, failure: Failure) -> None:
-        """Write a failed record in the name of a run that cannot write its own."""
-        attempt = store.begin(spec, self._nonce)
-        attempt.log_text(f"{failure}\n")
-        made = Record(
-            spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce,
-            attempts=attempt.number - 1, failure=failure,
-        )  # fmt: skip
-        store.commit(attempt, made)
 
     # What is said when a run has ended
 

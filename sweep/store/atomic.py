@@ -125,6 +125,9 @@ class _Writer(RawIOBase):
     def seekable(self) -> bool:
         return True
 
+    def writable(self) -> bool:
+        return True
+
 
 def write(path: Path, data: Content, *, durable: bool = True) -> None:
     """Put `data` (bytes, or a function that writes them to a stream) at `path`, replacing what was there.

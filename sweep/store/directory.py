@@ -23,7 +23,7 @@ from sweep.store.member import Member, attempts_of, folders_in, history_of, judg
 from sweep.store.names import filled, inside
 from sweep.store.owner import Owner, now, this_process
 from sweep.store.predictions import Predictions
-from sweep.store.record import Record
+from sweep.store.record import Failure, Record
 from sweep.store.scores import Scores
 
 
@@ -374,6 +374,15 @@ class Store:
         """Make `made` the outcome of its run. False: another attempt was first, and stays."""
         atomic.make_durable(attempt.path.parent)
         return atomic.create_once(attempt.path.parent / names.RECORD, shape.seal(made))
+
+    def fail(self, attempt: Attempt, spec: RunSpec, failure: Failure, **more: Any) -> None:
+        """Record a failure in the name of a process that cannot do it itself, unless another attempt was first."""
+        made = Record(
+            spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce, failure=failure,
+            artifacts=attempt.artifacts(), **more,
+        )  # fmt: skip
+        if self.commit(attempt, made):
+            attempt.drop_checkpoints()
 
     def set_aside(self, member: Member) -> None:
         """Move a failed or damaged record out of the way; it is kept and counted."""

@@ -18,8 +18,7 @@ from sweep import nursery, ports
 from sweep.config import Config
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.job import Accident, Job, Pack
-from sweep.plan import RunSpec
-from sweep.store import Attempt, Failure, Record, Store
+from sweep.store import Attempt, Failure, Store
 from sweep.store.names import LOG
 from sweep.target.source import built_in
 from sweep.worker.attempts import begun
@@ -65,8 +64,11 @@ def train(store: Store, pack: Pack, job: Job) -> float:
         if not ended.late:
             raise _accident(ended, before)
         for spec, attempt in zip(pack, attempts, strict=True):
-            if not attempt.recorded:
-                _time_out(store, spec, attempt, job)
+            if not attempt.recorded:  # its process was deaf, or had no part in its own end
+                store.fail(
+                    attempt, spec, Failure("timeout", f"still running after {job.timeout:g} s"), seconds=job.timeout,
+                    attempts=attempt.number, context={"process": "forked", "first_in_process": True},
+                )  # fmt: skip
         return 0.0
 
 
@@ -107,18 +109,6 @@ def _variables(deterministic: bool) -> dict[str, str]:
         given = {name: value for name, value in here.items() if value and value != "random"}
         return {**ENVIRONMENT_FOR_DETERMINISM, **given}
     return {name: value for name, value in here.items() if value is not None}
-
-
-def _time_out(store: Store, spec: RunSpec, attempt: Attempt, job: Job) -> None:
-    """Record a run that was ended for its time; its process was deaf, or had no part in its own end."""
-    failure = Failure("timeout", f"still running after {job.timeout:g} s")
-    made = Record(
-        spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce, attempts=attempt.number,
-        failure=failure, context={"process": "forked", "first_in_process": True},
-        artifacts=attempt.artifacts(), seconds=float(job.timeout or 0),
-    )  # fmt: skip
-    if store.commit(attempt, made):
-        attempt.drop_checkpoints()
 
 
 def _accident(ended: nursery.Ended, oom_kills: int) -> Accident:
