@@ -31,7 +31,7 @@ class Kept:
         room = BEGINNING - self._size
         if room > 0:
             if self._file is None:
-                self._file = atomic.append(self.path)
+                self._file = atomic.Appender(self.path)
             self._file.write(data[:room])
             self._size += len(data[:room])
             data = data[room:]

@@ -86,7 +86,7 @@ def _begin(call: Call) -> None:
 
     from sweep.store import atomic
 
-    with atomic.append(Path(call.log)) as log:
+    with atomic.Appender(Path(call.log)) as log:
         os.dup2(log.fd, 1)
         os.dup2(log.fd, 2)
     # Line by line, so that what is said through Python, by children and by C code keeps its order.

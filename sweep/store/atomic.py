@@ -209,9 +209,9 @@ class Appender(_Writer):
     leaves half a line, as the last one: the reader's to drop.
     """
 
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
-        self._end = os.fstat(fd).st_size
+    def __init__(self, path: Path) -> None:
+        super().__init__(_open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        self._end = os.fstat(self.fd).st_size
 
     def write(self, data: Any) -> int:
         try:
@@ -224,14 +224,9 @@ class Appender(_Writer):
         return count
 
 
-def append(path: Path) -> Appender:
-    """Open a file to add to its end; close it, or use it in `with`."""
-    return Appender(_open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-
-
 def append_line(path: Path, line: str) -> None:
     """Add one line to a log of the driver's own, durably."""
-    with append(path) as stream:
+    with Appender(path) as stream:
         stream.write(line.encode() + b"\n")
         _fsync(stream.fd)
 

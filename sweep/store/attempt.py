@@ -84,7 +84,7 @@ class Attempt:
         with _WRITING:
             self._require_open(names.HISTORY)
             if self._history is None:
-                self._history = atomic.append(self.path / names.HISTORY)  # open for as long as the attempt lives
+                self._history = atomic.Appender(self.path / names.HISTORY)  # open for as long as the attempt lives
             self._history.write(line)
 
     def _require_open(self, name: str) -> None:
@@ -139,7 +139,7 @@ class Attempt:
         return masked(text.encode(errors="surrogatepass"), self.secrets).decode(errors="surrogatepass")
 
     def log_text(self, text: str) -> None:
-        with atomic.append(self.path / names.LOG) as stream:
+        with atomic.Appender(self.path / names.LOG) as stream:
             stream.write(self.hide(text)[-LOG_LIMIT // 2 :].encode(errors="replace"))
         self.cut_log()
 

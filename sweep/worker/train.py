@@ -102,7 +102,7 @@ def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
         yield
         return
     # Open for those who write stacks, which can open nothing; stderr is no file while runs are captured.
-    with atomic.append(attempt.path / LOG) as log:
+    with atomic.Appender(attempt.path / LOG) as log:
 
         def over(*_: object) -> None:
             faulthandler.dump_traceback(log.fd)

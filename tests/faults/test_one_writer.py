@@ -134,7 +134,7 @@ def test_the_search_for_writes_passes_over_what_reads(line: str) -> None:
 
 def test_a_row_that_the_disk_took_half_of_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    with atomic.append(path) as stream:
+    with atomic.Appender(path) as stream:
         stream.write(b'{"step": 1}\n')
         with files_end_at(17), pytest.raises(OSError, match="File too large"):
             stream.write(b'{"step": 2}\n')
@@ -152,7 +152,7 @@ def dies(fd, data):
     os.write(fd, data[:6])
     os.kill(os.getpid(), signal.SIGKILL)
 
-stream = atomic.append(Path(sys.argv[1]))
+stream = atomic.Appender(Path(sys.argv[1]))
 stream.write(b'{"step": 1}\\n')
 atomic._write = dies
 stream.write(b'{"step": 2}\\n')
