@@ -5,29 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sweep.metrics.rows import NotFound, Row
-from sweep.metrics.text import flat
+from sweep.metrics.rows import NotFound
 
 
-def rows(text: str, lines: str, name: str) -> list[Row]:
+def objects(text: str, lines: str, name: str) -> list[dict[str, Any]]:
     """Return the objects of a JSON file; `lines` are its whole lines. Raises: NotFound quoting what is no object."""
     try:
-        whole: Any = json.loads(text.removeprefix("\ufeff"))
+        whole = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
-        return [
-            _object(line, at, name)
-            for at, line in enumerate(lines.removeprefix("\ufeff").splitlines(), 1)
-            if line.strip()
-        ]
-    items = whole if isinstance(whole, list) else [whole]
-    return [flat(item) for item in items if isinstance(item, dict)]
+        numbered = enumerate(lines.removeprefix("\ufeff").splitlines(), 1)
+        return [_object(line, at, name) for at, line in numbered if line.strip()]
+    return [item for item in (whole if isinstance(whole, list) else [whole]) if isinstance(item, dict)]
 
 
-def _object(line: str, at: int, name: str) -> Row:
+def _object(line: str, at: int, name: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise NotFound(f"line {at} is no JSON object: {line[:60]!r}", where=name)
-    return flat(value)
+    return value

@@ -148,8 +148,7 @@ class Logged:
 
 def logged(text: str) -> Logged:
     """Return the metrics in a cleaned text; none where that which would be the headline cannot be read in one way."""
-    lines = text.splitlines()
-    found, parts = pairs(lines)
+    found, parts = pairs(text)
     on: dict[str, set[int]] = defaultdict(set)
     for pair in found:
         on[pair.key].add(pair.line)
@@ -176,7 +175,7 @@ def logged(text: str) -> Logged:
         *left_out,
         *(f"{pair.name.label}/{pair.key}" for pair in found if pair.name.label and pair.key in left_out),
     ]
-    rivals += [name for name in _said_after(lines[at_end + 1 :]) if stem(name) not in map(stem, taken)]
+    rivals += [name for name in _said_after(text.splitlines()[at_end + 1 :]) if stem(name) not in map(stem, taken)]
     headline = primary_of([*taken, *rivals, *filter(is_score, others)])
     nameless = any(map(is_split, others))  # `Train: 0.9 Test: 0.8`
     if headline not in taken or nameless:
@@ -184,7 +183,7 @@ def logged(text: str) -> Logged:
     return Logged(found, _rows(taken), left_out, taken[headline][0].name.reading(headline))
 
 
-def pairs(lines: Sequence[str]) -> tuple[list[Pair], Mapping[str, Collection[str]]]:
+def pairs(text: str) -> tuple[list[Pair], Mapping[str, Collection[str]]]:
     """Return every name that has a number after it on its line, and the parts of the work with their numbers.
 
     Nothing where hardly a line is like another: that is no log.
@@ -194,7 +193,7 @@ def pairs(lines: Sequence[str]) -> tuple[list[Pair], Mapping[str, Collection[str
     shapes: dict[tuple[str, str], _Shape] = {}
     steps: dict[str, int] = {}
     group, read, top = "", 0, 0
-    for at, raw in enumerate(lines):
+    for at, raw in enumerate(text.splitlines()):
         line = raw.strip()
         if not line.startswith(_EDGES):
             group, top = "", at + 1

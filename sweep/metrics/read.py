@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +63,18 @@ def metrics(collect: Collect | None, left: Left) -> Found:
     Raises: NotFound saying what was looked for, where, and what was there instead.
     """
     sources = list(_sources(collect, left))
-    found = [settle(each.rows, collect or Collect(), each.where, aside=each.aside) for each in sources]
+    found = [_settled(each, collect) for each in sources]
     merged: dict[str, float] = {}
     for each in found:
         merged |= each.metrics
     for name in merged:
         if not name.strip() or len(name) > 200 or not name.isprintable():
             raise NotFound(f"{name[:60]!r} is an invalid metric name", where="command")
-    _require_named(merged, collect)
+    if collect and (missing := [theirs for theirs, ours in collect.names.items() if ours not in merged]):
+        raise NotFound(
+            f"the program reported no {missing[0]!r}", where="collect.names",
+            hint=f"found: {', '.join(merged) or 'none of the named metrics'}",
+        )  # fmt: skip
     longest = max((each.history for each in found), key=len)
     notes = [*(each.note for each in sources if each.note), *(note for each in found for note in each.notes)]
     return Found(merged, longest, tuple(dict.fromkeys(notes)), sources[0].words)
@@ -79,12 +83,12 @@ def metrics(collect: Collect | None, left: Left) -> Found:
 def so_far(collect: Collect | None, left: Left) -> History:
     """Return the history of a program at work, or failed, as far as it can be read; empty where it cannot."""
     with suppress(Exception):  # what is being written may be anything, and a look at it fails no run
-        found = [
-            settle(each.rows, collect or Collect(), each.where, aside=each.aside).history
-            for each in _sources(collect, left)
-        ]
-        return max(found, key=len)
+        return max((_settled(each, collect).history for each in _sources(collect, left)), key=len)
     return ()
+
+
+def _settled(source: Source, collect: Collect | None) -> Found:
+    return settle(source.rows, collect or Collect(), source.where, aside=source.aside)
 
 
 def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -126,9 +130,9 @@ def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
         yield from _found(left, Collect() if collect is None else collect)
         return
     if collect.json_file is not None:
-        yield from _file(located(collect.json_file, left, "collect.json"), left, collect)
+        yield _file(located(collect.json_file, left, "collect.json"), left, collect)
     if collect.csv is not None:
-        yield from _file(located(collect.csv, left, "collect.csv"), left, collect, table=True)
+        yield _file(located(collect.csv, left, "collect.csv"), left, collect, table=True)
     if collect.regex is not None:
         yield from _matched(collect.regex, left)
     if collect.tensorboard is not None:
@@ -139,7 +143,7 @@ def _found(left: Left, collect: Collect) -> Iterator[Source]:
     """Yield what is taken where nobody said: metrics.json, printed objects, the only file with metrics, logged text."""
     usual = left.folder / DEFAULT
     if usual.is_file() and within(usual, left.folder) and left.fresh(usual):
-        yield from _file(left.folder / DEFAULT, left, Collect(), where=DEFAULT)
+        yield _file(usual, left, Collect(), where=DEFAULT)
         return
     printed = list(_printed(left, collect))
     if any(each.rows for each, _ in printed):
@@ -168,29 +172,21 @@ def _printed(left: Left, collect: Collect) -> Iterator[tuple[Source, str]]:
     """Yield the objects that are printed to each stream, none where no number of them may be a metric, and the rest."""
     said = {stream: text.objects(text.clean(left.whole(raw))) for stream, raw in streams(left).items()}
     logs = {stream: "\n".join(between) for stream, (_, between) in said.items()}
-    logging = any(direction(pair.key) is not None for log in logs.values() for pair in _pairs(log))
+    logging = any(direction(pair.key) is not None for log in logs.values() for pair in logged.pairs(log)[0])
     for stream, (rows, between) in said.items():
-        ended = not _pairs(between[-1]) and not (logging and rows and SETTINGS & rows[-1].keys())
+        ended = not logged.pairs(between[-1])[0] and not (logging and rows and SETTINGS & rows[-1].keys())
         aside = frozenset() if collect.names else options(rows, ended=ended)
         told = any(number(value) is not None and key not in aside for row in rows for key, value in row.items())
         yield Source(stream, rows if told else [], aside, _cut(left, stream)), logs[stream]
 
 
-def _pairs(said: str) -> Sequence[logged.Pair]:
-    return logged.pairs(said.splitlines())[0]
-
-
-def _matched(pattern: str, left: Left) -> Iterator[Source]:
-    found = False
-    for stream, raw in streams(left).items():
-        rows = text.matches(pattern, text.clean(left.whole(raw)))
-        if rows:
-            found = True
-            yield Source("collect.regex", rows, note=_cut(left, stream))
-    if not found:
+def _matched(pattern: str, left: Left) -> list[Source]:
+    found = {stream: text.matches(pattern, text.clean(left.whole(raw))) for stream, raw in streams(left).items()}
+    if not any(found.values()):
         lines = [line for line in text.clean(left.stdout or left.stderr).splitlines() if line.strip()]
         seen = f"its last line was {lines[-1][:80]!r}" if lines else "it printed nothing"
         raise NotFound(f"{pattern!r} matches nothing in the output", where="collect.regex", hint=seen)
+    return [Source("collect.regex", rows, note=_cut(left, stream)) for stream, rows in found.items() if rows]
 
 
 def _cut(left: Left, stream: str) -> str:
@@ -198,15 +194,13 @@ def _cut(left: Left, stream: str) -> str:
     return f"{stream} was longer than is kept: {lost >> 20} MiB in its middle were not read" if lost else ""
 
 
-def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, where: str = "") -> Iterator[Source]:
+def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, where: str = "collect.json") -> Source:
     if path.suffix.lower() == ".parquet":
-        yield Source("collect.csv", parquet.rows(path))
-        return
+        return Source("collect.csv", parquet.rows(path))
     content = read_text(path)
     if table or path.suffix.lower() in CSV:
-        yield Source("collect.csv", csv.rows(left.whole(content), collect))
-        return
-    yield Source(where or "collect.json", json.rows(content, left.whole(content), path.name))
+        return Source("collect.csv", csv.rows(left.whole(content), collect))
+    return Source(where, [text.flat(each) for each in json.objects(content, left.whole(content), path.name)])
 
 
 def _events(folder: Path, left: Left) -> Source:
@@ -223,9 +217,9 @@ def candidates(left: Left) -> Iterator[tuple[str, Source]]:
             events.append(path)
         elif path.suffix.lower() in (*JSON, *CSV):
             with suppress(SweepError, OSError, ValueError):
-                for source in _file(path, left, Collect()):
-                    if any(direction(metric) is not None for metric in settle(source.rows, Collect(), name).metrics):
-                        yield name, source
+                source = _file(path, left, Collect())
+                if any(direction(metric) is not None for metric in _settled(source, None).metrics):
+                    yield name, source
     if events:
         with suppress(SweepError, OSError, ValueError, ImportError):
             top = Path(os.path.commonpath([path.parent for path in events]))
@@ -240,12 +234,3 @@ def _inside(folder: Path) -> list[Path]:
         if len(found) > _MOST:
             break
     return [path for path in found[:_MOST] if path.is_file() and not path.is_symlink()]
-
-
-def _require_named(found: Mapping[str, float], collect: Collect | None) -> None:
-    missing = [theirs for theirs, ours in (collect.names if collect else {}).items() if ours not in found]
-    if missing:
-        raise NotFound(
-            f"the program reported no {missing[0]!r}", where="collect.names",
-            hint=f"found: {', '.join(found) or 'none of the named metrics'}",
-        )  # fmt: skip

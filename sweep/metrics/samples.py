@@ -6,13 +6,13 @@ and the logs of inspect (`samples` with `id`, `epoch` and `scores`). A model is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sweep.config.schema import Collect
 from sweep.errors import SweepError
+from sweep.metrics import json
 from sweep.metrics.files import Left, located, read_text
 from sweep.metrics.rows import number
 
@@ -45,7 +45,7 @@ def parts(word: str) -> tuple[str, str, str]:
 
 def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]]:
     """Return ids, score and, where the file has them, cluster and repeat, one value per row of the file."""
-    rows = list(_rows(path, where))
+    rows = _rows(path, where)
     if not rows:
         raise SweepError(f"{path.name} holds no items", where=where)
     if "filter" in rows[0]:
@@ -76,28 +76,12 @@ def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]
     return made
 
 
-def _rows(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
-    text = read_text(path).removeprefix("\ufeff")
-    try:
-        whole = json.loads(text)
-    except ValueError:
-        whole = None
-    except RecursionError:
-        raise SweepError(f"{path.name} is nested too deeply", where=where) from None
-    if isinstance(whole, dict) and isinstance(whole.get("samples"), list):
-        yield from (_sample(each, path, where) for each in whole["samples"])
-        return
-    if isinstance(whole, list):
-        yield from (each for each in whole if isinstance(each, dict))
-        return
-    for at, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise SweepError(f"line {at} of {path.name} is no JSON", where=where) from None
-            if isinstance(row, dict):
-                yield row
+def _rows(path: Path, where: str) -> list[dict[str, Any]]:
+    text = read_text(path)
+    found = json.objects(text, text, where)
+    if len(found) == 1 and isinstance(found[0].get("samples"), list):
+        return [_sample(each, path, where) for each in found[0]["samples"]]
+    return found
 
 
 def _sample(sample: Any, path: Path, where: str) -> dict[str, Any]:
@@ -120,10 +104,9 @@ def _id(value: Any, path: Path, where: str) -> int | str:
 
 
 def _number(value: Any, item: Any, path: Path, where: str) -> float:
-    if isinstance(value, str) and value in LETTERS:
-        return LETTERS[value]
     if isinstance(value, bool):
         return float(value)
-    if isinstance(value, (int, float)) and (found := number(value)) is not None:
-        return found
-    raise SweepError(f"{path.name}: the score of item {item} is {str(value)[:40]!r}, no number", where=where)
+    found = LETTERS.get(value) if isinstance(value, str) else number(value)
+    if found is None:
+        raise SweepError(f"{path.name}: the score of item {item} is {str(value)[:40]!r}, no number", where=where)
+    return found

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +42,14 @@ def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: boo
     Raises: NotFound when a file is broken or cut, or two folders hold the same metric.
     """
     require()
-    found: list[tuple[int, dict[str, Any]]] = []
+    found: list[dict[str, Any]] = []
     places: dict[str, tuple[int, Path]] = {}
     files = [path for path in event_files(folder) if fresh(path)]
     for path in files:
-        if not at_work:
-            _require_whole(path)
         parts = path.parent.relative_to(folder).parts
         named = (_without(seed, part) for part in parts if not _MACHINE_MADE.fullmatch(part))
         words = [part for part in named if part]
-        for step, tag, value in _scalars(path):
-            if tag == "hp_metric":  # Lightning's placeholder
-                continue
+        for step, tag, value in _scalars(path, at_work=at_work):
             name = "/".join((*words, tag))
             depth, place = places.setdefault(name, (len(parts), path.parent))
             if place != path.parent and depth == len(parts):
@@ -63,10 +58,10 @@ def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: boo
                     hint="name the folder of one: --metrics tensorboard:FOLDER",
                 )  # fmt: skip
             if place == path.parent:
-                found.append((step, {"step": step, name: value}))
+                found.append({"step": step, name: value})
     if not found:
         raise NotFound(f"no scalars in {folder}", where=WHERE, hint=f"{len(files)} event files")
-    return [row for _, row in sorted(found, key=lambda each: each[0])]
+    return sorted(found, key=lambda row: row["step"])
 
 
 def _without(seed: str, part: str) -> str:
@@ -74,64 +69,56 @@ def _without(seed: str, part: str) -> str:
     return "" if part == seed else re.sub(rf"(?i)[-_.,]*seed[-_=]?0*{seed or '-'}(?!\d)", "", part)
 
 
-def _scalars(path: Path) -> Iterator[tuple[int, str, float]]:
-    """Yield (step, tag, value) of each number. Raises: NotFound where whole records hold no events."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+def _scalars(path: Path, *, at_work: bool) -> Iterator[tuple[int, str, float]]:
+    """Yield (step, tag, value) of each number. Raises: NotFound where a record is damaged, or holds no event."""
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.util import tensor_util
 
-    try:
-        for event in EventFileLoader(os.fspath(path)).Load():
+    for record in _records(path, at_work=at_work):
+        try:
+            event = Event.FromString(record)
             for value in event.summary.value:
-                if not value.HasField("tensor"):
+                if value.tag == "hp_metric":  # Lightning's placeholder
                     continue
-                array = tensor_util.make_ndarray(value.tensor)
-                if array.size == 1 and array.dtype.kind in "fiu":
-                    yield int(event.step), str(value.tag), float(array.item())
-    except Exception as error:  # protobuf and NumPy have exceptions of their own
-        raise NotFound(f"{path.name} cannot be read: {error}", where=WHERE) from error
+                if value.HasField("simple_value"):
+                    yield int(event.step), str(value.tag), float(value.simple_value)
+                elif value.HasField("tensor"):
+                    array = tensor_util.make_ndarray(value.tensor)
+                    if array.size == 1 and array.dtype.kind in "fiu":
+                        yield int(event.step), str(value.tag), float(array.item())
+        except Exception as error:  # protobuf and NumPy have exceptions of their own
+            raise NotFound(f"{path.name} cannot be read: {error}", where=WHERE) from error
 
 
-def _require_whole(path: Path) -> None:
-    """Check every record of a file against its checksums. Raises: NotFound at the first that does not hold."""
-    at = 0
+def _records(path: Path, *, at_work: bool) -> Iterator[bytes]:
+    """Yield the records of a file, up to the first that is not whole while the program is at work.
+
+    Raises: NotFound at the first whose checksums do not hold; TensorBoard's own loader would end there in silence.
+    """
     with atomic.opened(path.resolve()) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        while at < size:
-            head = stream.read(12)
-            if len(head) < 12:
-                _broken(path, at, "is cut off")
-            length, check = struct.unpack("<QI", head)
-            if _masked(head[:8]) != check or length > LARGEST:
-                _broken(path, at, "is damaged")
-            if at + 16 + length > size:
-                _broken(path, at, "is cut off")
-            data = stream.read(length)
-            if _masked(data) != struct.unpack("<I", stream.read(4))[0]:
-                _broken(path, at, "is damaged")
-            at += 16 + length
+        while stream.peek(1):
+            at = stream.tell()
+            try:
+                record = _checked(stream, int.from_bytes(_checked(stream, 8), "little"))
+            except ValueError as error:
+                if at_work:
+                    return
+                raise NotFound(
+                    f"{path.name} {error} at byte {at}: what was logged last cannot be read", where=WHERE,
+                    hint="let the program close its SummaryWriter",
+                ) from None  # fmt: skip
+            yield record
 
 
-def _broken(path: Path, at: int, how: str) -> None:
-    raise NotFound(
-        f"{path.name} {how} at byte {at}: what was logged last cannot be read", where=WHERE,
-        hint="let the program close its SummaryWriter",
-    )  # fmt: skip
+def _checked(stream: BufferedReader, size: int) -> bytes:
+    """Return so many bytes, which are followed by their checksum. Raises: ValueError."""
+    from tensorboard.summary.writer.record_writer import masked_crc32c
 
-
-@cache
-def _table() -> Sequence[int]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
-def _masked(data: bytes) -> int:
-    """CRC-32C as event files carry it."""
-    table, crc = _table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    if size > LARGEST:
+        raise ValueError("is damaged")
+    data = stream.read(size + 4)
+    if len(data) < size + 4:
+        raise ValueError("is cut off")
+    if masked_crc32c(data[:size]) != int.from_bytes(data[size:], "little"):
+        raise ValueError("is damaged")
+    return data[:size]

@@ -32,9 +32,9 @@ from kit import environment
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import masked_crc32c
 
 from sweep import archive
-from sweep.metrics.tensorboard import _masked
 from sweep.plan import RunSpec, content_id
 from sweep.store import Store
 from sweep.store.scores import Scores
@@ -419,7 +419,7 @@ def _events(data: bytes) -> bytes:
         (length,) = struct.unpack_from("<Q", data, at)
         body = data[at + 12 : at + 12 + length]
         head = struct.pack("<Q", len(body))
-        out += head + struct.pack("<I", _masked(head)) + body + struct.pack("<I", _masked(body))
+        out += head + struct.pack("<I", masked_crc32c(head)) + body + struct.pack("<I", masked_crc32c(body))
         at += 16 + length
     return out
 
