@@ -16,9 +16,8 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, fold_error, resampled, t_quantile
-from sweep.stats.method import SPLITS, Method
-from sweep.stats.sample import Floats, bisected, check_level, mean, rounding, sample, variance
+from sweep.stats.interval import Interval, Method, fold_error, resampled, t_quantile
+from sweep.stats.sample import Floats, bisected, check_level, mean, rounding, sample, sd, variance
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,14 @@ class Difference:
     """
 
     estimate: float
-    interval: Interval | None
-    p: float | None
-    error: float | None
-    df: float | None
     n_a: int
     n_b: int
     paired: bool
     method: Method
+    interval: Interval | None = None
+    p: float | None = None
+    error: float | None = None
+    df: float | None = None
     correlation: float | None = None
     folds: int = 0
 
@@ -48,11 +47,9 @@ class Difference:
 
         0 over the folds of several seeds: each fold is a mean over many examples, which has no two modes.
         """
-        return (
-            0.0
-            if self.folds and min(self.n_a, self.n_b) > 1
-            else attainable(self.n_a, None if self.paired else self.n_b)
-        )
+        if self.folds and min(self.n_a, self.n_b) > 1:
+            return 0.0
+        return attainable(self.n_a, None if self.paired else self.n_b)
 
 
 @dataclass(frozen=True)
@@ -115,12 +112,8 @@ def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Differe
     first, second = paired_samples(a, b)
     gaps = differences(a, b)
     n = gaps.size
-    estimate = mean(gaps)
-    if n < 2:
-        return Difference(estimate, None, None, None, None, n, n, True, Method.PAIRED_T)
-    error = math.sqrt(variance(gaps) / n)
-    interval, p = _student(estimate, error, n - 1, level, Method.PAIRED_T)
-    return Difference(estimate, interval, p, error, n - 1, n, n, True, Method.PAIRED_T, correlation(first, second))
+    found = Difference(mean(gaps), n, n, True, Method.PAIRED_T, correlation=correlation(first, second))
+    return _tested(found, math.sqrt(variance(gaps) / n), n - 1, level) if n > 1 else found
 
 
 def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
@@ -130,18 +123,16 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference
     """
     first, second = sample(a, name="A"), sample(b, name="B")
     m, n = first.size, second.size
-    estimate = mean(first) - mean(second)
+    found = Difference(mean(first) - mean(second), m, n, False, Method.WELCH)
     if min(m, n) < 2:
-        return Difference(estimate, None, None, None, None, m, n, False, Method.WELCH)
+        return found
     u, v = variance(first) / m, variance(second) / n
-    error = math.sqrt(u + v)
     scale = max(u, v)
     # Divided by the larger, so that squares of tiny variances do not underflow.
     df = (
         (u / scale + v / scale) ** 2 / ((u / scale) ** 2 / (m - 1) + (v / scale) ** 2 / (n - 1)) if scale else m + n - 2
     )
-    interval, p = _student(estimate, error, df, level, Method.WELCH)
-    return Difference(estimate, interval, p, error, df, m, n, False, Method.WELCH)
+    return _tested(found, math.sqrt(u + v), df, level)
 
 
 def difference(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95) -> Difference:
@@ -154,12 +145,11 @@ def over_splits(found: Difference, ratio: float, level: float = 0.95) -> Differe
 
     ratio: n_test/n_train.
     """
-    if found.error is None or found.df is None or found.interval is None:
+    if found.error is None or found.df is None:
         return found
+    method = Method.PAIRED_T_SPLITS if found.paired else Method.WELCH_SPLITS
     error = found.error * resampled(min(found.n_a, found.n_b), ratio)
-    method = SPLITS[found.method]
-    interval, p = _student(found.estimate, error, found.df, level, method)
-    return replace(found, error=error, interval=interval, p=p, method=method)
+    return _tested(replace(found, method=method), error, found.df, level)
 
 
 def fold_difference(
@@ -180,22 +170,21 @@ def fold_difference(
     gaps, *seeds = steady
     error, df = fold_error(gaps, [each for each in seeds if each.size > 1], ratio)
     method = Method.PAIRED_T_FOLDS if paired else Method.WELCH_FOLDS
-    interval, p = _student(mean(gaps), error, df, level, method)
-    return Difference(mean(gaps), interval, p, error, df, len(first), len(second), paired, method, folds=gaps.size)
+    found = Difference(mean(gaps), len(first), len(second), paired, method, folds=gaps.size)
+    return _tested(found, error, df, level)
 
 
-def _student(estimate: float, error: float, df: float, level: float, method: Method) -> tuple[Interval, float | None]:
+def _tested(found: Difference, error: float, df: float, level: float) -> Difference:
+    """Return a difference with Student's interval and p value for this standard error."""
     half = t_quantile(df, 1 - check_level(level) / 2) * error
-    p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else None
-    return Interval(estimate - half, estimate + half, level, method), p
+    interval = Interval(found.estimate - half, found.estimate + half, level, found.method)
+    p = float(2 * special.stdtr(df, -abs(found.estimate) / error)) if error else None
+    return replace(found, interval=interval, p=p, error=error, df=df)
 
 
 def correlation(a: Floats, b: Floats) -> float | None:
     """Pearson correlation over shared seeds, shape (n,) each; None when n < 3 or an arm does not vary."""
-    if a.size < 3:
-        return None
-    spread = math.sqrt(variance(a)) * math.sqrt(variance(b))
-    if not spread:
+    if a.size < 3 or not (spread := sd(a) * sd(b)):
         return None
     shared = math.fsum((a - mean(a)) * (b - mean(b))) / (a.size - 1)
     return max(-1.0, min(1.0, shared / spread))

@@ -10,14 +10,49 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.method import Method
 from sweep.stats.sample import Floats, check_level, mean, sample, sd, unit
+
+
+class Method(StrEnum):
+    """Statistical methods as codes; the value is the name in tables and in --json."""
+
+    T = "Student t over seeds"
+    T_SPLITS = "Student t over splits, variance by Nadeau & Bengio"
+    T_FOLDS = "Student t over seeds and folds, variance by Nadeau & Bengio"
+    PAIRED_T = "paired t over seeds"
+    PAIRED_T_SPLITS = "paired t over splits, variance by Nadeau & Bengio"
+    PAIRED_T_FOLDS = "paired t over seeds and folds, variance by Nadeau & Bengio"
+    WELCH = "Welch t over seeds"
+    WELCH_SPLITS = "Welch t over splits, variance by Nadeau & Bengio"
+    WELCH_FOLDS = "t over seeds and paired folds, variance by Nadeau & Bengio"
+    SEQUENCE = "t confidence sequence over seeds"
+    FIXED_WIDTH = "fixed width, t rule and 4 more"
+    SD = "chi-square over seeds"
+    REPEATS = "chi-square over repeats within seeds"
+    TWO_WAY = "two-way over seeds and examples"
+    ORDER = "order statistics"
+    BOOTSTRAP = "percentile bootstrap stratified by task"
+    CLOPPER_PEARSON = "Clopper-Pearson"
+    WILSON = "Wilson score"
+    WILSON_TASKS = "Wilson score, variance within tasks"
+    NEWCOMBE = "Newcombe hybrid score"
+    NEWCOMBE_5 = "Newcombe method 5"
+    NONCENTRAL_T = "noncentral t"
+    FISHER = "Fisher exact"
+    SIGN_FLIP = "sign-flip"
+    PERMUTATION = "permutation"
+    ALL_PAIRS = "all pairs, independent seeds"
+    WORST_RANK = "all pairs, failed seeds ranked worst"
+    ONE_SEED = "no interval: one seed has no spread"
+    TOO_LARGE = "no interval: its limits are too large for a float"
+    NO_SEED = "no interval: no seed has a value"
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,8 @@ def averaged(
     return first, np.stack(rows), np.stack(counts)
 
 
-def share_interval(per_item: Floats, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Interval | None:
-    """Return the Student t interval over items (clusters) of a share known for each item; None for one item."""
-    return t_interval(by_cluster(per_item[None, :], clusters)[0], level)
+def share(
+    per_item: Floats, clusters: npt.ArrayLike | None = None, level: float = 0.95
+) -> tuple[float, Interval | None]:
+    """Return the mean of a share that is known for each item, and its Student t interval over items (clusters)."""
+    return float(per_item.mean()), t_interval(by_cluster(per_item[None, :], clusters)[0], level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -82,8 +83,4 @@ def _least(enough: Callable[[int], bool], name: str) -> int:
         high *= 2
         if high > MOST:
             raise StatisticsError(f"more than {MOST:,} seeds would be needed for this {name}")
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high if not (low >= 2 and enough(low)) else low
+    return bisect_left(range(high + 1), True, high // 2 + 1, key=enough)

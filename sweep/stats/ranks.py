@@ -17,8 +17,7 @@ from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.compare import attainable, differences
-from sweep.stats.interval import Interval, OrderInterval, clopper_pearson, order_statistic_interval
-from sweep.stats.method import Method
+from sweep.stats.interval import Interval, Method, OrderInterval, clopper_pearson, order_statistic_interval
 from sweep.stats.sample import Floats, bisected, check_level, sample
 
 EXACT_ARRANGEMENTS = 2**20  # 20 pairs; 11 against 11 seeds

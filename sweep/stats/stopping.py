@@ -18,8 +18,7 @@ from scipy import special
 
 from sweep.errors import ConfigError, StatisticsError
 from sweep.stats.compare import differences
-from sweep.stats.interval import Interval, t_interval
-from sweep.stats.method import Method
+from sweep.stats.interval import Interval, Method, t_interval
 from sweep.stats.sample import NUMBER, Floats, check_level, mean, rounding, sample, sd
 
 _WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{NUMBER})\s*", re.ASCII)
@@ -271,10 +270,4 @@ def _prefix(values: npt.ArrayLike) -> Floats:
 def more_seeds(planned: Iterable[int], count: int) -> list[int]:
     """The `count` smallest non-negative integers that are not yet planned, in order."""
     taken = set(planned)
-    found: list[int] = []
-    candidate = 0
-    while len(found) < count:
-        if candidate not in taken:
-            found.append(candidate)
-        candidate += 1
-    return found
+    return [seed for seed in range(len(taken) + count) if seed not in taken][:count]

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval
-from sweep.stats.method import Method
+from sweep.stats.interval import Interval, Method
 from sweep.stats.sample import Floats, check_level, sample
 
 Statistic = Callable[[Floats], Floats]  # reduces the last axis
@@ -109,13 +108,11 @@ def stratified_interval(
     alpha = check_level(level)
     rows = table(scores)
     tasks, n = rows.shape
-    if tasks < LEAST_TASKS:
+    if not pools(tasks, n):
         raise StatisticsError(
             f"a stratified bootstrap over {tasks} tasks of {n} seeds resamples too little to be trusted",
-            hint=f"report each task with its t interval; from {LEAST_TASKS} tasks on they are pooled",
+            hint=f"report each task with its t interval; {LEAST_TASKS} tasks of 2 seeds are pooled",
         )
-    if n < 2:
-        raise StatisticsError("one seed a task has no spread to resample")
     chunk = max(1, 4_000_000 // rows.size)
     counts = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
     drawn = [statistic(_drawn(rows, rng.integers(0, n, (count, tasks, n)))) for count in counts]

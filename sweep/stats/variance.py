@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, chi_square_quantile, t_quantile
-from sweep.stats.method import Method
+from sweep.stats.interval import Interval, Method, chi_square_quantile, t_quantile
 from sweep.stats.sample import Floats, check_level, sample, variance
 
 

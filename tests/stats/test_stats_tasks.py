@@ -30,7 +30,7 @@ def test_pooling_over_tasks_needs_ten_of_them() -> None:
     assert stats.iqm(scores) in found
     assert found.method is stats.Method.BOOTSTRAP
     assert found == stats.stratified_interval(scores, np.random.default_rng(0), resamples=2000)
-    with pytest.raises(StatisticsError, match="no spread"):
+    with pytest.raises(StatisticsError, match="of 1 seeds"):
         stats.stratified_interval([[0.1]] * 10, np.random.default_rng(0))
 
 

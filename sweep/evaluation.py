@@ -1,16 +1,20 @@
-"""The scores of items that the runs of a directory saved: means, passes, flips and paired differences."""
+"""Scores of items and answers of single examples, over the seeds of a directory: numbers, no words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sweep.ensemble.gather import choose, matched
+from sweep.ensemble.members import Classes
 from sweep.errors import StatisticsError
+from sweep.stats import agreement
 from sweep.stats import items as over
+from sweep.stats.agreement import Abstention, Churn, Votes
 from sweep.stats.interval import Interval
 from sweep.stats.items import ItemMean, Needed
 from sweep.stats.sample import Floats, Ints
@@ -73,11 +77,8 @@ class Compared:
 
 def names(store: Store, members: Iterable[Member] | None = None) -> list[str]:
     """Return the names of the sets of items that runs of a directory saved, sorted. members: as for `items`."""
-    return sorted({name for member in _of(store, members) for name in store.scored(member)})
-
-
-def _of(store: Store, members: Iterable[Member] | None) -> Iterable[Member]:
-    return store.scan() if members is None else members
+    runs = store.scan() if members is None else members
+    return sorted({name for member in runs for name in store.scored(member)})
 
 
 def items(
@@ -90,7 +91,7 @@ def items(
     StatisticsError where seeds have other items, or k is more than the tries.
     """
     cells: dict[tuple[str, str], list[Member]] = {}
-    for member in _of(store, members):
+    for member in store.scan() if members is None else members:
         cells.setdefault((member.task, member.variant), []).append(member)
     found = []
     for (task, variant), its in sorted(cells.items()):
@@ -119,16 +120,14 @@ def _cell(
     distinct, table, tries = over.averaged(ids, scores)
     clusters = _clusters(next(iter(by_seed.values()))[0])
     binary = bool(np.isin(np.concatenate(scores), (0, 1)).all())
-    flip = over.flips(table) if binary and len(table) > 1 else None
+    flip = over.share(over.flips(table), clusters, level) if binary and len(table) > 1 else (None, None)
     states: dict[int, set[str]] = {}
     for member in members:
         states.setdefault(member.seed, set()).add(member.status)
     return Items(
         name, variant, task, tuple(by_seed), len(states), sum("failed" in each for each in states.values()),
         distinct, table, clusters, int(tries.min()), binary, over.item_mean(table, clusters, level),
-        tuple(_passes(table, tries, clusters, ks, level)) if binary else (),
-        None if flip is None else float(flip.mean()),
-        None if flip is None else over.share_interval(flip, clusters, level),
+        tuple(_passes(table, tries, clusters, ks, level)) if binary else (), *flip,
     )  # fmt: skip
 
 
@@ -143,17 +142,13 @@ def _passes(
     table: Floats, tries: npt.NDArray[np.int64], clusters: npt.NDArray[Any] | None, ks: Sequence[int], level: float
 ) -> list[Pass]:
     right = np.rint(table * tries)
-    if tries.min() > 1:
-        most = int(tries.min())
-    else:  # the seeds are the tries
+    if tries.min() == 1:  # the seeds are the tries
         right, tries = right.sum(axis=0, keepdims=True), tries.sum(axis=0, keepdims=True)
-        most = int(tries.min())
     made = []
-    for k in ks or sorted({1, most}):
+    for k in ks or sorted({1, int(tries.min())}):
         at = np.mean([over.pass_at(c, n, k) for c, n in zip(right, tries, strict=True)], axis=0)
         every = np.mean([over.pass_all(c, n, k) for c, n in zip(right, tries, strict=True)], axis=0)
-        one, whole = over.share_interval(at, clusters, level), over.share_interval(every, clusters, level)
-        made.append(Pass(k, float(at.mean()), one, float(every.mean()), whole))
+        made.append(Pass(k, *over.share(at, clusters, level), *over.share(every, clusters, level)))
     return made
 
 
@@ -186,3 +181,68 @@ def compare(a: Items, b: Items, level: float = 0.95) -> Compared:
         float(one.mean() - two.mean()), interval, at_a.size, len(a.ids) - at_a.size, len(b.ids) - at_a.size,
         (len(one), len(two)), paired, plan,
     )  # fmt: skip
+
+
+# The answers of members to single examples
+
+
+@dataclass(frozen=True)
+class Answers:
+    """labels (members, examples) in the order of `members` and `ids`; targets (examples,).
+
+    arbitrary: places of the examples on which most pairs of members differ, the most arbitrary first.
+    """
+
+    variant: str
+    task: str
+    split: str
+    members: tuple[str, ...]
+    missing: tuple[tuple[str, str], ...]
+    ids: npt.NDArray[Any]
+    targets: Ints
+    labels: Ints
+    votes: Votes
+    abstention: Abstention
+    arbitrary: Ints
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Churn between two configurations on the examples that both have, and the examples with the most of it."""
+
+    churn: Churn
+    examples: int
+    only_a: int
+    only_b: int
+
+
+def answers(store: Store, which: Mapping[str, Any], *, level: float = 0.95) -> Answers:
+    """Return the answers of the members of one variant and task. which: arguments of `ensemble.gather.gather`.
+
+    StatisticsError for predictions that are no classes; EnsembleError as in `ensemble.gather`.
+    """
+    chosen = choose(store, variant=which.get("variant"), task=which.get("task"), members=which.get("members"))
+    held = matched(store, chosen, which.get("split", "test"), bool(which.get("allow_missing")))
+    if not isinstance(held, Classes):
+        raise StatisticsError(
+            "these predictions are numbers, not classes: members never agree on a number exactly",
+            hint="`sweep ensemble` has the disagreement of regressions",
+        )
+    labels = held.probs.argmax(axis=2)
+    votes = agreement.votes(labels, level)
+    order = np.lexsort((votes.share, -votes.unequal))
+    return Answers(
+        chosen.variant, chosen.task, held.split, held.labels, held.missing, held.ids, held.targets, labels, votes,
+        agreement.abstention(votes, held.targets, level), order[votes.unequal[order] > 0],
+    )  # fmt: skip
+
+
+def between(a: Answers, b: Answers, level: float = 0.95) -> Difference:
+    """Return the churn between two configurations, beside the churn between the seeds of each.
+
+    StatisticsError where they share no example.
+    """
+    at_a, at_b = shared(a.ids, b.ids, "example")
+    same = [(i, b.members.index(label)) for i, label in enumerate(a.members) if label in b.members]
+    churn = agreement.churn(a.labels[:, at_a], b.labels[:, at_b], level, same=same)
+    return Difference(churn, at_a.size, len(a.ids) - at_a.size, len(b.ids) - at_a.size)
