@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,11 +30,11 @@ class ScoreRow:
     """
 
     metric: str
-    members_mean: float | None
-    best: float | None
-    best_member: str | None
-    ensemble: float | None
-    difference: float | None
+    members_mean: float | None = None
+    best: float | None = None
+    best_member: str | None = None
+    ensemble: float | None = None
+    difference: float | None = None
 
     @property
     def by_construction(self) -> bool:
@@ -142,14 +142,13 @@ def assess(
     calibrated: bool = False,
     select: Metric | None = None,
     level: float = 0.95,
-    seed: int = 0,
     disputed: int = 10,
 ) -> Assessment:
     """Score the members beside their ensemble, with evidence, uncertainty, diversity, curve and calibration.
 
     val: the same members on the validation split; calibration is fitted there, else cross-fitted, and
     `select` (the metric of greedy selection) needs it. extra: further test sets by name. calibrated: the
-    returned prediction is the calibrated one. seed: for the folds and orders; equal inputs and seeds give equal bytes.
+    returned prediction is the calibrated one. Equal inputs give equal bytes.
     Raises EnsembleError when the sets are not of the same members.
     """
     others = dict(extra or {})
@@ -158,21 +157,18 @@ def assess(
             _same(members, other, name)
     if isinstance(members, Classes):
         val = val if isinstance(val, Classes) else None
-        return _of_classes(members, val, others, calibrated, select, level, seed, disputed)
+        return _of_classes(members, val, others, calibrated, select, level, disputed)
     if select is not None:
         raise EnsembleError("greedy selection is for classification", hint="leave --select out")
     val = val if isinstance(val, Values) else None
-    return _of_values(members, val, others, calibrated, level, seed, disputed)
+    return _of_values(members, val, others, calibrated, level, disputed)
 
 
 def brief(members: Members) -> dict[str, tuple[float, float]]:
     """Return metric -> (of the ensemble, mean of the members): accuracy and NLL, or RMSE and with variances NLL."""
     if isinstance(members, Classes):
-        whole, single = (score.judged(p, members.targets) for p in (members.probs.mean(axis=0), members.probs))
-        return {
-            "accuracy": (float(whole.right.mean()), float(single.right.mean())),
-            "nll": (float(whole.nll.mean()), float(single.nll.mean())),
-        }
+        whole, single = (score.judged(p, members.targets).means for p in (members.probs.mean(axis=0), members.probs))
+        return {name: (whole[name], single[name]) for name in ("accuracy", "nll")}
     m, v, t = members.mean, members.var, members.targets
     singles = np.sqrt(((m - t) ** 2).mean(axis=1))
     found = {"rmse": (float(np.sqrt(((m.mean(axis=0) - t) ** 2).mean())), float(singles.mean()))}
@@ -195,11 +191,11 @@ def _same(members: Members, other: Members, name: str) -> None:
 
 def _of_classes(
     members: Classes, val: Classes | None, extra: Mapping[str, Members], calibrated: bool, by: Metric | None,
-    level: float, seed: int, most: int,
+    level: float, most: int,
 ) -> Classification:  # fmt: skip
     p, t = members.probs, members.targets
     pool = p.mean(axis=0)
-    differences, calibration = evidence.of_classes(members, val, seed=seed, level=level)
+    differences, calibration = evidence.of_classes(members, val, level=level)
     if calibrated:
         if calibration is None or calibration.predicted is None:
             raise EnsembleError(
@@ -223,7 +219,7 @@ def _of_classes(
     return Classification(
         split=members.split, labels=members.labels, missing=members.missing, ids=members.ids, targets=t,
         prediction=prediction, level=level, scores=_rows(members), differences=differences,
-        curves=curve.class_curves(p, t, seed=seed, level=level), uncertainty=unsure,
+        curves=curve.class_curves(p, t, level=level), uncertainty=unsure,
         disputed=_disputed(members, prediction, unsure, most), calibration=calibration, calibrated=calibrated,
         extra=tuple(_extra(name, one, served) for name, one in sorted(extra.items())), probs=pool,
         risk=score.risk_coverage(score.judged(p.mean(axis=0), t)), disagreement=disagreement, kappa=kappa,
@@ -232,17 +228,16 @@ def _of_classes(
 
 
 def _of_values(
-    members: Values, val: Values | None, extra: Mapping[str, Members], calibrated: bool, level: float, seed: int,
-    most: int,
+    members: Values, val: Values | None, extra: Mapping[str, Members], calibrated: bool, level: float, most: int,
 ) -> Regression:  # fmt: skip
     m, v, t = members.mean, members.var, members.targets
-    differences, calibration = evidence.of_values(members, val, seed=seed, level=level)
+    differences, calibration = evidence.of_values(members, val, level=level)
     served = None if calibration is None else calibration.served
     unsure = variance_split(m, v if v is None or not calibrated or served is None else v * served)
     return Regression(
         split=members.split, labels=members.labels, missing=members.missing, ids=members.ids, targets=t,
         prediction=m.mean(axis=0), level=level, scores=_rows(members), differences=differences,
-        curves=curve.value_curves(m, v, t, seed=seed, level=level), uncertainty=unsure,
+        curves=curve.value_curves(m, v, t, level=level), uncertainty=unsure,
         disputed=_disputed(members, m.mean(axis=0), unsure, most), calibration=calibration,
         calibrated=calibrated and served is not None,
         extra=tuple(_extra(name, one, served) for name, one in sorted(extra.items())),
@@ -259,16 +254,14 @@ def _rows(members: Members) -> tuple[ScoreRow, ...]:
         m, v, t = members.mean, members.var, members.targets
         singles = [score.of_values(m[i : i + 1], None if v is None else v[i : i + 1], t) for i in range(len(m))]
         whole = score.of_values(m, v, t)
-    rows = []
-    for metric, ensemble in whole.items():
+
+    def row(metric: str, ensemble: float) -> ScoreRow:
         values = np.array([one[metric] for one in singles])
-        if np.isnan(ensemble):
-            rows.append(ScoreRow(metric, None, None, None, None, None))
-            continue
         best = int(values.argmax() if metric in HIGHER else values.argmin())
         mean = float(values.mean())
-        rows.append(ScoreRow(metric, mean, float(values[best]), members.labels[best], ensemble, ensemble - mean))
-    return tuple(rows)
+        return ScoreRow(metric, mean, float(values[best]), members.labels[best], ensemble, ensemble - mean)
+
+    return tuple(ScoreRow(name) if np.isnan(value) else row(name, value) for name, value in whole.items())
 
 
 def _impossible(members: Classes) -> Impossible | None:
@@ -282,7 +275,7 @@ def _extra(name: str, members: Members, served: float | None) -> ExtraSet:
     if isinstance(members, Classes):
         unsure, pool = entropy_split(members.probs), members.probs.mean(axis=0)
         tempered = score.judged(pool if served is None else calibrate.scaled(pool, served), members.targets)
-        after = {"nll": float(tempered.nll.mean()), "ece": score.ece(tempered)}
+        after = {"nll": tempered.means["nll"], "ece": score.ece(tempered)}
     else:
         unsure = variance_split(members.mean, members.var)
         if members.var is not None and served is not None:
@@ -369,7 +362,8 @@ def columns(found: Assessment) -> dict[str, npt.NDArray[Any]]:
 def to_json(found: Assessment) -> dict[str, Any]:
     """Plain data without the rows of examples; floats may be NaN or infinite."""
     unsure, classes = found.uncertainty, isinstance(found, Classification)
-    matrices = ("disagreement", "kappa") if classes else ("rms_difference",)
+    matrices = {name: getattr(found, name) for name in (("disagreement", "kappa") if classes else ("rms_difference",))}
+    parts = {name: getattr(unsure, name) for name in ("total", "aleatoric", "epistemic")}
     body: dict[str, Any] = {
         "kind": found.kind,
         "split": found.split,
@@ -377,34 +371,30 @@ def to_json(found: Assessment) -> dict[str, Any]:
         "missing": [{"member": label, "reason": reason} for label, reason in found.missing],
         "examples": len(found.ids),
         "level": found.level,
-        "scores": plain(found.scores),
-        "differences": [plain(one) | {"difference": one.value} for one in found.differences],
-        "size_curve": plain(found.curves),
-        "uncertainty": {
-            name: None if (part := getattr(unsure, name)) is None else float(part.mean())
-            for name in ("total", "aleatoric", "epistemic")
-        }
+        "scores": _plain(found.scores),
+        "differences": [_plain(one) | {"difference": one.value} for one in found.differences],
+        "size_curve": _plain(found.curves),
+        "uncertainty": {name: None if part is None else float(part.mean()) for name, part in parts.items()}
         | {"unit": "nats" if classes else "squared target unit"},
-        "disputed": plain(found.disputed),
-        "diversity": {name: plain(getattr(found, name)) for name in matrices}
-        | {f"mean_{name}": mean_of(getattr(found, name)) for name in matrices},
-        "calibration": plain(found.calibration, without=("predicted",)),
+        "disputed": _plain(found.disputed),
+        "diversity": {name: matrix.tolist() for name, matrix in matrices.items()}
+        | {f"mean_{name}": mean_of(matrix) for name, matrix in matrices.items()},
+        "calibration": None,
         "calibrated": found.calibrated,
-        "extra": plain(found.extra),
+        "extra": _plain(found.extra),
     }
+    if found.calibration is not None:
+        body["calibration"] = _plain(replace(found.calibration, predicted=None))
+        del body["calibration"]["predicted"]
     if isinstance(found, Classification):
-        body |= {"impossible": plain(found.impossible), "selection": plain(found.selection)}
+        body |= {"impossible": _plain(found.impossible), "selection": _plain(found.selection)}
     return body
 
 
-def plain(value: Any, without: Sequence[str] = ()) -> Any:
-    """Return dataclasses, arrays and tuples as what JSON has."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if is_dataclass(value):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value) if one.name not in without}
-    return value
+def _plain(found: Any) -> Any:
+    """Return a result, or several, as what JSON has."""
+    if isinstance(found, tuple):
+        return [_plain(one) for one in found]
+    return found and asdict(
+        found, dict_factory=lambda pairs: {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in pairs}
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from sweep.ensemble.score import Diagram, Floats, Ints, Judged
+from sweep.ensemble.score import Diagram, Floats, Ints
 from sweep.errors import EnsembleError
 
 FLOOR = -700.0  # log of the smallest probability told from zero; keeps 0 · log 0 out of the arithmetic
@@ -21,24 +21,21 @@ RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE: without errors in t
 def root(slope: Callable[[float], tuple[float, float]], start: float = 1.0) -> float:
     """Return x between 1/RANGE and RANGE where slope(x), given with its derivative, rises through 0.
 
-    Newton's steps within a bracket, which is halved where they leave it. An end of the range where there is no root;
-    it is asked for after a few steps in one direction, for along a tail they are all small.
+    Newton's steps within a bracket. Where they leave it or shrink too slowly, as along a tail, an end of the range is
+    asked for, or the bracket halved. An end of the range where there is no root.
     """
-    low, high, below, above, x = 1.0 / RANGE, RANGE, False, False, start
-    for turn in range(200):
+    low, high, x, last = 1.0 / RANGE, RANGE, start, math.inf
+    for _ in range(200):
         value, rise = slope(x)
-        if value > 0:
-            high, above = x, True
-        elif value < 0:
-            low, below = x, True
+        low, high = (low, x) if value > 0 else (x, high)
         if value == 0 or low >= high:
             return x
-        moved = x - (value / rise if rise > 0 else math.copysign(math.inf, value))
-        if moved >= high or (turn > 8 and not above):
-            moved = math.sqrt(low * high) if above else high
-        elif moved <= low or (turn > 8 and not below):
-            moved = math.sqrt(low * high) if below else low
-        if abs(moved - x) <= 1e-7 * x:  # a step squares the error
+        step = value / rise if rise > 0 else math.inf
+        moved, end = x - step, low if value > 0 else high
+        if not low < moved < high or abs(step) >= last / 2:
+            moved = end if end in (1.0 / RANGE, RANGE) else math.sqrt(low * high)
+        last = abs(moved - x)
+        if last <= 1e-7 * x:  # a step squares the error
             return moved
         x = moved
     return x
@@ -168,8 +165,3 @@ class Calibration:
     def recommended(self) -> bool:
         """True where the calibrated predictions are the ones to use."""
         return not self.worse and not self.at_bound
-
-
-def possible(found: Judged) -> bool:
-    """Return whether no target was given probability 0, of which no temperature makes a likelihood."""
-    return bool((found.at > 0).all())

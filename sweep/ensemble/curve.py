@@ -68,9 +68,7 @@ def enough(curve: SizeCurve, margin: float) -> int:
     return int(far[-1]) + 2 if far.size else 1
 
 
-def class_curves(
-    probs: npt.ArrayLike, targets: npt.ArrayLike, *, seed: int = 0, level: float = 0.95
-) -> tuple[SizeCurve, ...]:
+def class_curves(probs: npt.ArrayLike, targets: npt.ArrayLike, *, level: float = 0.95) -> tuple[SizeCurve, ...]:
     """Accuracy, NLL and Brier of averaged probabilities (members, examples, classes)."""
     p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
     rows = np.arange(len(t))
@@ -85,37 +83,30 @@ def class_curves(
         with np.errstate(divide="ignore"):
             return float(right.mean()), log(size) - float(np.log(at).mean())
 
-    walk = walked(by_class, np.add, scores, seed)
-    at = by_class[:, t, rows]
-    flat, mean = by_class.reshape(len(p), -1), at.mean(axis=1)
+    walk = walked(by_class, np.add, scores)
+    flat, mean = by_class.reshape(len(p), -1), by_class[:, t, rows].mean(axis=1)
     products = flat @ flat.T / len(t) - mean[:, None] - mean[None, :] + 1.0  # mean of (p_i - y)·(p_j - y)
-    with np.errstate(divide="ignore"):
-        nll = -np.log(at).mean(axis=1)
-    return (
-        _averaged("accuracy", walk, 0, (p.argmax(axis=2) == t).mean(axis=1), products, level),
-        _averaged("nll", walk, 1, nll, products, level),
-        _closed("brier", products, level),
-    )
+    return _averaged("accuracy", walk, 0, level), _averaged("nll", walk, 1, level), _closed("brier", products, level)
 
 
 def value_curves(
-    mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike, *, seed: int = 0, level: float = 0.95
+    mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike, *, level: float = 0.95
 ) -> tuple[SizeCurve, ...]:
     """RMSE, MSE, CRPS, and with variances NLL, of the Gaussian mixture (members, examples)."""
     m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     residual = m - t
     square = residual @ residual.T / len(t)
     crps = _crps_products(m, np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64), t)
-    root = walked(residual, np.add, lambda summed, size: (float(np.sqrt(np.mean(summed**2)) / size),), seed)
+    root = walked(residual, np.add, lambda summed, size: (float(np.sqrt(np.mean(summed**2)) / size),))
     curves = [
-        _averaged("rmse", root, 0, np.sqrt(np.diag(square)), square, level),
+        _averaged("rmse", root, 0, level),
         _closed("mse", square, level),
         _closed("crps", crps, level),
     ]
     if var is not None:
         logs = score.log_density(m, var, t)
-        walk = walked(logs, np.logaddexp, lambda joined, size: (log(size) - float(joined.mean()),), seed)
-        curves.append(_averaged("nll", walk, 0, -logs.mean(axis=1), crps, level))
+        walk = walked(logs, np.logaddexp, lambda joined, size: (log(size) - float(joined.mean()),))
+        curves.append(_averaged("nll", walk, 0, level))
     return tuple(curves)
 
 
@@ -131,7 +122,7 @@ class Walk:
     exact: Bools
 
 
-def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[float, ...]], seed: int = 0) -> Walk:
+def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[float, ...]]) -> Walk:
     """Score every subset of members (members, …) of the sizes that have few, else the prefixes of balanced orders.
 
     join: what makes one of two members, np.add or np.logaddexp; scores: of what is joined, and of how many.
@@ -140,7 +131,7 @@ def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[
     sizes = range(1, count + 1)
     few = {size for size in sizes if comb(count, size) <= FEW}
     chosen, values = [], []
-    for subset, joined in chain(_every(parts, join, few), _prefixes(parts, join, few, seed)):
+    for subset, joined in chain(_every(parts, join, few), _prefixes(parts, join, few)):
         chosen.append(np.bincount(subset, minlength=count).astype(bool))
         values.append(scores(joined, len(subset)))
     return Walk(np.array(chosen), np.array(values), np.isin(sizes, [*few]))
@@ -160,12 +151,12 @@ def _every(
         yield from _every(parts, join, sizes, (*inside, member), grown)
 
 
-def _prefixes(parts: Floats, join: np.ufunc, without: Set[int], seed: int) -> Iterator[tuple[Ints, Floats]]:
+def _prefixes(parts: Floats, join: np.ufunc, without: Set[int]) -> Iterator[tuple[Ints, Floats]]:
     """Yield the prefixes of balanced orders `without` these sizes, with their members joined, in place."""
     count = len(parts)
     if len(without) == count:
         return
-    for order in orders_of(count, seed):
+    for order in orders_of(count):
         joined = parts[order[0]].copy()
         for size, member in enumerate(order, 1):
             joined = join(joined, parts[member], out=joined) if size > 1 else joined
@@ -173,7 +164,7 @@ def _prefixes(parts: Floats, join: np.ufunc, without: Set[int], seed: int) -> It
                 yield order[:size], joined
 
 
-def orders_of(count: int, seed: int) -> Ints:
+def orders_of(count: int, seed: int = 0) -> Ints:
     """(orders, count), about ORDERS: rotations of random ones, each member as often in each place.
 
     That is less noisy than independent orders.
@@ -195,9 +186,8 @@ def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
 
 
 def crps_without(mean: Floats, var: Floats, targets: Floats) -> Floats:
-    """(members,): mixture CRPS of the ensembles that lack each member; NaN below 2 members."""
-    _, without = _expected(_crps_products(mean, var, targets))
-    return without[:, -2] if len(mean) > 1 else np.full(len(mean), np.nan)
+    """(members,): mixture CRPS of the ensembles that lack each member."""
+    return _expected(_crps_products(mean, var, targets))[1][:, -2]
 
 
 def _expected(products: Floats) -> tuple[Floats, Floats]:
@@ -208,16 +198,14 @@ def _expected(products: Floats) -> tuple[Floats, Floats]:
     """
     count = len(products)
     size = np.arange(1, count + 1)
-    diagonal, total = np.diag(products), products.sum()
-    rest = total - diagonal.sum()
-    full = _blend(diagonal.mean(), rest / max(count * (count - 1), 1), size)
-    without = np.full((count, count), np.nan)
-    if count > 1:
-        row = products.sum(axis=1) - diagonal
-        left = (diagonal.sum() - diagonal) / (count - 1)
-        between = (rest - 2.0 * row) / max((count - 1) * (count - 2), 1)
-        without[:, :-1] = _blend(left[:, None], between[:, None], size[:-1])
-    return full, without
+    diagonal = np.diag(products)
+    rest = products.sum() - diagonal.sum()
+    row = products.sum(axis=1) - diagonal
+    left = (diagonal.sum() - diagonal) / (count - 1)
+    between = (rest - 2.0 * row) / max((count - 1) * (count - 2), 1)
+    without = _blend(left[:, None], between[:, None], size)
+    without[:, -1] = np.nan
+    return _blend(diagonal.mean(), rest / (count * (count - 1)), size), without
 
 
 def _blend(own: npt.ArrayLike, between: npt.ArrayLike, size: Ints) -> Floats:
@@ -229,56 +217,39 @@ def _closed(metric: str, products: Floats, level: float) -> SizeCurve:
     return _banded(metric, full, without, "closed form", level, np.zeros(len(full)))
 
 
+def jackknife(replicas: Floats, level: float) -> tuple[Floats, Floats]:
+    """Return the delete-one standard error of (members, …) replicas that each lack a member, and half its interval.
+
+    Student's t on M - 1 degrees of freedom (Efron 1982, ch. 3). NaN below 3 members, where replicas are single members.
+    """
+    count = len(replicas)
+    if count < 3:
+        nothing = np.full(replicas.shape[1:], np.nan)
+        return nothing, nothing
+    spread = replicas - replicas.mean(axis=0)
+    error = np.sqrt((count - 1) / count * (spread**2).sum(axis=0))
+    return error, error * float(stdtrit(count - 1, 0.5 + level / 2))
+
+
 def _banded(
     metric: str, full: Floats, without: Floats, method: Literal["closed form", "subsets"], level: float, noise: Floats
 ) -> SizeCurve:
-    count = len(full)
-    error = np.full(count, np.nan)
     with np.errstate(invalid="ignore"):
-        if count >= 3:
-            # No ensemble of M members lacks one of the M; the plug-in replica is the ensemble of the others.
-            replicas = np.concatenate([without[:, :-1], without[:, -2:-1]], axis=1)
-            spread = replicas - replicas.mean(axis=0)
-            error = np.sqrt((count - 1) / count * (spread**2).sum(axis=0))
-        half = error * float(stdtrit(max(count - 1, 1), 0.5 + level / 2))
+        # No ensemble of M members lacks one of the M; the plug-in replica is the ensemble of the others.
+        error, half = jackknife(np.concatenate([without[:, :-1], without[:, -2:-1]], axis=1), level)
         return SizeCurve(metric, full, error, full - half, full + half, method, level, noise)
 
 
-def _quadratic(products: Floats, chosen: Bools) -> Floats:
-    """(subsets,): each subset's mean over its pairs."""
-    weights = chosen / chosen.sum(axis=1, keepdims=True)
-    # No product of BLAS: how that rounds depends on how many threads share it.
-    return np.asarray((np.einsum("si,ij->sj", weights, products) * weights).sum(axis=1))
-
-
-def _averaged(metric: str, walk: Walk, column: int, own: Floats, products: Floats, level: float) -> SizeCurve:
-    """Average the scored subsets by size, with and without each member.
-
-    own (members,) and products (members, members) are control variates: two scores of the same subsets whose
-    expectations are known exactly. What sampled subsets got by luck in those is subtracted.
-    """
+def _averaged(metric: str, walk: Walk, column: int, level: float) -> SizeCurve:
+    """Average the scored subsets by size, with and without each member."""
     count = walk.chosen.shape[1]
     values, sizes = walk.values[:, column], walk.chosen.sum(axis=1)
     full, without, noise = np.full(count, np.nan), np.full((count, count), np.nan), np.zeros(count)
-    with np.errstate(invalid="ignore"):
-        pairs, pairs_without = _expected(products)
-        rest = (own.sum() - own) / max(count - 1, 1)
-        adjust = bool(np.isfinite(values).all() and np.isfinite(own).all())
+    with np.errstate(invalid="ignore", divide="ignore"):
         for size in range(1, count + 1):
-            rows = np.flatnonzero(sizes == size)
-            mine, shift = values[rows], np.zeros(count)
-            if adjust and not walk.exact[size - 1]:
-                inside = walk.chosen[rows]
-                known = np.array([own.mean(), pairs[size - 1]])
-                luck = np.stack([inside @ own / size, _quadratic(products, inside)], axis=1) - known
-                slope = np.linalg.lstsq(luck - luck.mean(axis=0), mine - mine.mean(), rcond=1e-9)[0]
-                mine = mine - luck @ slope
-                shift = (np.stack([rest, pairs_without[:, size - 1]], axis=1) - known) @ slope
+            mine, outside = values[sizes == size], ~walk.chosen[sizes == size]
             full[size - 1] = mine.mean()
+            without[:, size - 1] = np.where(outside, mine[:, None], 0.0).sum(axis=0) / outside.sum(axis=0)
             if not walk.exact[size - 1]:
-                noise[size - 1] = mine.std(ddof=1) / np.sqrt(len(rows))
-            outside = ~walk.chosen[rows]
-            taken = outside.sum(axis=0)
-            sums = np.where(outside, mine[:, None], 0.0).sum(axis=0)
-            without[:, size - 1] = np.where(taken > 0, sums / np.maximum(taken, 1) + shift, np.nan)
+                noise[size - 1] = mine.std(ddof=1) / np.sqrt(len(mine))
     return _banded(metric, full, without, "subsets", level, noise)

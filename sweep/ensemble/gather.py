@@ -115,7 +115,7 @@ def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bo
             if known
             else "finish the sweep, and call run.save_predictions in your training code",
         )
-    refuse_missing(missing, split, allow_missing)
+    refuse_missing(missing, f"no predictions for {split}", allow_missing)
     return replace(read(store, runs, split), missing=missing)
 
 

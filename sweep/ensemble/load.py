@@ -14,7 +14,7 @@ import torch
 
 from sweep.ensemble import calibrate
 from sweep.ensemble.gather import PREDICTIONS, Chosen, choose, read
-from sweep.ensemble.members import Classes, Values, ids_of, listing
+from sweep.ensemble.members import Classes, Values, listing, refuse_missing
 from sweep.ensemble.rebuild import (
     DESCRIBED,
     Build,
@@ -28,6 +28,7 @@ from sweep.ensemble.rebuild import (
     rebuilt,
     rows_of,
 )
+from sweep.ensemble.score import judged
 from sweep.ensemble.serve import About, Ensemble, as_inputs
 from sweep.errors import EnsembleError, IntegrityError, some
 from sweep.store import Predictions, Store
@@ -129,12 +130,7 @@ def load(
             "no finished run has saved its model", where=str(store.path),
             hint="call run.save_model(module) in your training code",
         )  # fmt: skip
-    if missing and not allow_missing:
-        raise EnsembleError(
-            f"{len(missing)} of {len(missing) + len(runs)} members cannot be served: {listing(missing)}",
-            where=str(store.path),
-            hint="run the sweep again to fill the gap, or pass --allow-missing to serve those present",
-        )
+    refuse_missing(missing, "no stored models", allow_missing)
     metas = [meta_of(store, one) for _, one in runs]
     if build is None and not all(set(meta) >= DESCRIBED for meta in metas):
         recipe = of_recipe(runs[0][1], trust=trust, say=say)
@@ -216,7 +212,7 @@ def _temperature(store: Store, chosen: Chosen, values: bool) -> float | str:
     members = read(store, chosen.runs, "val")
     if isinstance(members, Classes) and not values:
         pool = members.probs.mean(axis=0)
-        if not (pool[np.arange(len(pool)), members.targets] > 0).all():
+        if not judged(pool, members.targets).possible:
             return "the ensemble gives probability 0 to a target of val"
         return calibrate.temperature(pool, members.targets)
     if isinstance(members, Values) and members.var is not None:
@@ -246,15 +242,12 @@ def _check(
         one = stored[label]
         if one is None:
             continue
-        its_ids, order = ids_of(label, one, split)
-        place = dict(zip(its_ids.tolist(), order.tolist(), strict=True))
-        known = [(row, place[value]) for row, value in enumerate(ids.tolist()) if value in place]
-        if not known:
+        _, mine, its = np.intersect1d(ids, one.ids, return_indices=True)
+        if not mine.size:
             raise EnsembleError(
                 f"none of the {len(ids)} rows has an id that {label} predicted for {split}",
                 hint="pass rows= of the split that is checked",
             )
-        mine, its = np.array(known).T
         for name, values in said.items():
             wanted, saved = values[index][mine], getattr(one, name)
             if saved is None or saved[its].size != wanted.size:

@@ -7,9 +7,8 @@ and otherwise left as the member saved them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from sweep.errors import EnsembleError, some
 from sweep.seeds import natural
 from sweep.store import Predictions
 
-MOST_NAMED = 4  # members of one shape that are named, and shapes that are listed
+MOST_NAMED = 4  # members of one form that are named, and forms that are listed
 SUM_TOLERANCE = 1e-3  # a float32 softmax over many classes is off by 1e-5, a half-precision one by more
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -88,42 +87,35 @@ def stack(predictions: Iterable[tuple[str, Predictions]], *, split: str = "test"
             f"an ensemble needs 2 members or more with predictions for {split}, found {len(labels)}{names}",
             hint="run more seeds, or choose another --split",
         )
-    for before, after in itertools.pairwise(labels):
-        if before == after:
-            raise EnsembleError(f"{before} is given twice", hint="pass each member once")
+    if twice := [before for before, after in itertools.pairwise(labels) if before == after]:
+        raise EnsembleError(f"{twice[0]} is given twice", hint="pass each member once")
 
     (first_label, first), *_ = pairs
     ids, order = ids_of(first_label, first, split)
     targets = np.asarray(first.targets)[order]
-    orders, values = [], []
+    saved = []
     for label, one in pairs:
         own, order = ids_of(label, one, split)
         _same_ids(label, own, first_label, ids, split)
         _same_targets(label, np.asarray(one.targets)[order], first_label, targets, ids, split)
-        orders.append(order)
-        values.append((label, _values(label, one, len(ids), split)))
-    _alike(values, split)
-    columns = {name: np.empty((len(pairs), *array.shape)) for name, array in values[0][1].items()}
-    for row, ((label, arrays), order) in enumerate(zip(values, orders, strict=True)):
-        for name, array in arrays.items():
-            columns[name][row] = array[order]
+        saved.append((label, {name: array[order] for name, array in _values(label, one, len(ids), split).items()}))
+    _alike(saved, split)
+    columns = {name: np.stack([arrays[name] for _, arrays in saved], dtype=np.float64) for name in saved[0][1]}
+    for row, label in enumerate(labels):
         _legal(label, ids, {name: array[row] for name, array in columns.items()}, split)
-    for array in (ids, *columns.values()):
+    known = _targets(targets, ids, split, classes=columns["probs"].shape[2] if "probs" in columns else 0)
+    for array in (ids, known, *columns.values()):
         array.flags.writeable = False
     if "probs" in columns:
-        known = _indices(targets, columns["probs"].shape[2], ids, split)
-        known.flags.writeable = False
         return Classes(split, labels, ids, (), known, columns["probs"])
-    numbers = _numbers(targets, ids, split)
-    numbers.flags.writeable = False
-    return Values(split, labels, ids, (), numbers, columns["mean"], columns.get("var"))
+    return Values(split, labels, ids, (), known, columns["mean"], columns.get("var"))
 
 
-def refuse_missing(absent: Sequence[tuple[str, str]], split: str, allow_missing: bool) -> None:
+def refuse_missing(absent: Sequence[tuple[str, str]], what: str, allow_missing: bool) -> None:
     """Raise EnsembleError where planned members are absent without leave."""
     if absent and not allow_missing:
         raise EnsembleError(
-            f"{split}: there are no predictions of {listing(absent)}",
+            f"there are {what} of {listing(absent)}",
             hint="run the sweep again to fill the gap, or pass --allow-missing to build from those present",
         )
 
@@ -159,17 +151,13 @@ def _same_ids(label: str, own: npt.NDArray[Any], first_label: str, ids: npt.NDAr
             f"{label} names the examples of {split} by {own.dtype}, {first_label} by {ids.dtype}",
             hint="combine members that were given the same data",
         )
-    if np.array_equal(own, ids):
-        return
-    extra, lacking = np.setdiff1d(own, ids), np.setdiff1d(ids, own)
-    lacks = f"lacks {_show(lacking[0])}" if lacking.size else ""
-    adds = f"adds {_show(extra[0])}" if extra.size else ""
-    raise EnsembleError(
-        f"{label} has other examples in {split} than {first_label}: "
-        f"it {' and '.join(filter(None, (lacks, adds)))} "
-        f"({lacking.size} lacking, {extra.size} added, {ids.size} in {first_label})",
-        hint="members of one ensemble predict the same examples; combine members of one sweep",
-    )
+    if not np.array_equal(own, ids):
+        odd = (("lacks", np.setdiff1d(ids, own)), ("adds", np.setdiff1d(own, ids)))
+        said = " and ".join(f"{how} {_show(those[0])} ({those.size} in all)" for how, those in odd if those.size)
+        raise EnsembleError(
+            f"{label} has other examples in {split} than {first_label}: it {said}",
+            hint="members of one ensemble predict the same examples; combine members of one sweep",
+        )
 
 
 def _same_targets(
@@ -177,125 +165,95 @@ def _same_targets(
 ) -> None:
     if own.shape != targets.shape:
         raise EnsembleError(f"{label} has targets of shape {own.shape} for {split}, {first} of shape {targets.shape}")
-    differ = np.flatnonzero((own != targets).reshape(len(ids), -1).any(axis=1))
-    if differ.size:
-        at = differ[0]
-        raise EnsembleError(
-            f"{label} has the target {_show(own[at])} for the example {_show(ids[at])} of {split}, "
-            f"{first} has {_show(targets[at])} ({differ.size} rows differ)",
-            hint="the members saw different labels; train them on the same data",
-        )
+    same = (own == targets).reshape(len(ids), -1).all(axis=1)
+    hint = "the members saw different labels; train them on the same data"
+    _require(same, ids, split, f"{label} has another target than {first}:", own, hint=hint)
 
 
 def _values(label: str, one: Predictions, rows: int, split: str) -> Arrays:
     given = {name: getattr(one, name) for name in ("probs", "mean", "var")}
     values = {name: np.asarray(array) for name, array in given.items() if array is not None}
-    if "probs" in values and len(values) > 1:
-        raise EnsembleError(f"{label} saved both probabilities and means for {split}", hint="save one of them")
-    if "probs" not in values and "mean" not in values:
+    if set(values) not in ({"probs"}, {"mean"}, {"mean", "var"}):
         raise EnsembleError(
-            f"{label} saved neither probabilities nor means for {split}",
-            hint="pass probs= or mean= to run.save_predictions",
+            f"{label} saved {' and '.join(values) or 'neither probabilities nor means'} for {split}",
+            hint="pass probs= for classes, or mean= (and var=) for values, to run.save_predictions",
         )
     for name, array in values.items():
-        if array.dtype.kind not in "fiu":
-            raise EnsembleError(f"{label} has {name} of dtype {array.dtype} for {split}", hint="save floats")
         if name != "probs" and array.ndim == 2 and array.shape[1] == 1:
             values[name] = array = array[:, 0]
-        if array.ndim != (2 if name == "probs" else 1) or array.shape[0] != rows:
-            plain = "(examples,): sweep predict and load_ensemble average several labels or values of an example"
+        fits = array.ndim == 2 and array.shape[1] > 1 if name == "probs" else array.ndim == 1
+        if not fits or len(array) != rows or array.dtype.kind not in "fiu":
             raise EnsembleError(
-                f"{label} has {name} of shape {array.shape} for the {rows} examples of {split}",
-                hint=f"expected {'(examples, classes)' if name == 'probs' else plain}",
+                f"{label} has {name} of shape {array.shape} and dtype {array.dtype} for the {rows} examples of {split}",
+                hint="expected floats (examples, classes), one column per class: [1 - p, p] for a binary problem"
+                if name == "probs"
+                else "expected floats (examples,): sweep predict and load_ensemble average several labels or values",
             )
-    if "probs" in values and values["probs"].shape[1] < 2:
-        raise EnsembleError(
-            f"{label} has probabilities of a single class for {split}",
-            hint="save one column per class: [1 - p, p] for a binary problem",
-        )
     return values
 
 
 def _alike(values: Sequence[tuple[str, Arrays]], split: str) -> None:
-    """Refuse members whose arrays differ in kind, columns or dtype, with a table of what each of them saved."""
-    groups: dict[tuple[tuple[str, tuple[int, ...], str], ...], list[str]] = {}
+    """Refuse members whose arrays differ in kind, columns or dtype, with a table of what they saved."""
+    forms: dict[str, list[str]] = {}
     for label, arrays in values:
-        form = tuple((name, array.shape[1:], str(array.dtype)) for name, array in arrays.items())
-        groups.setdefault(form, []).append(label)
-    if len(groups) < 2:
-        return
-    saved = {label: _described(arrays) for label, arrays in values}
-    (first, (common, *_)), (other, (differing, *_)), *_ = groups.items()
-    lines = [f"{differing} saved {saved[differing]} for {split}, {common} saved {saved[common]}"]
-    shown = list(groups.values())[:MOST_NAMED]
-    names = [some(group, MOST_NAMED) for group in shown]
-    width = max(map(len, names))
-    lines += [f"{name:<{width}}  {saved[group[0]]}" for name, group in zip(names, shown, strict=True)]
-    if len(groups) > MOST_NAMED:
-        lines.append(f"and {len(groups) - MOST_NAMED} more forms")
-    same_kind = [name for name, *_ in first] == [name for name, *_ in other]
-    hint = f"combine members {'with the same classes and dtype' if same_kind else 'of one recipe'}"
-    raise EnsembleError("\n  ".join(lines), hint=hint)
-
-
-def _described(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    return ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
+        form = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
+        forms.setdefault(form, []).append(label)
+    if len(forms) > 1:
+        shown = [f"{some(labels, MOST_NAMED)}: {form}" for form, labels in list(forms.items())[:MOST_NAMED]]
+        raise EnsembleError(
+            "\n  ".join([f"the members saved {len(forms)} forms of predictions for {split}", *shown]),
+            hint="combine members of one recipe, with the same classes and dtype",
+        )
 
 
 def _legal(label: str, ids: npt.NDArray[Any], values: Mapping[str, Floats], split: str) -> None:
     """Refuse rows that are not finite, no distribution over classes, or have a variance that is not positive."""
-
-    def refuse(bad: npt.NDArray[np.bool_] | np.bool_, told: Callable[[int], str], hint: str) -> None:
-        rows = np.flatnonzero(bad)
-        if rows.size:
-            of = f"for the example {_show(ids[rows[0]])} of {split} ({rows.size} such rows)"
-            raise EnsembleError(f"{label} has {told(int(rows[0]))} {of}", hint=hint)
-
     for name, array in values.items():
-        for found, what in ((np.isnan(array), "NaN"), (np.isinf(array), "an infinity")):
-            hint = "the run diverged or its loss overflowed; leave this member out with --members"
-            refuse(found.reshape(len(ids), -1).any(axis=1), partial(str.format, f"{what} in its {name}"), hint)
+        finite = np.isfinite(array).reshape(len(ids), -1).all(axis=1)
+        hint = "the run diverged or its loss overflowed; leave this member out with --members"
+        _require(finite, ids, split, f"{label} has NaN or an infinity in its {name}", hint=hint)
     if "var" in values:
-        var: Floats = values["var"]
         hint = "variances are positive; a standard deviation is squared, a log-variance exponentiated"
-        refuse(var <= 0, lambda row: f"the variance {float(var[row]):g}", hint)
+        _require(values["var"] > 0, ids, split, f"{label} has the variance", values["var"], hint=hint)
     if "probs" in values:
         probs, sums = values["probs"], values["probs"].sum(axis=1)
         worst: Floats = probs[np.arange(len(ids)), np.abs(probs - 0.5).argmax(axis=1)]
         hint = "save softmax(logits), not the logits"
-        refuse((worst < 0) | (worst > 1 + SUM_TOLERANCE), lambda row: f"the probability {float(worst[row]):g}", hint)
+        inside = (worst >= 0) & (worst <= 1 + SUM_TOLERANCE)
+        _require(inside, ids, split, f"{label} has the probability", worst, hint=hint)
         hint = "save a softmax over classes, in float32 or wider"
-        refuse(np.abs(sums - 1.0) > SUM_TOLERANCE, lambda row: f"probabilities that sum to {sums[row]:.6g}", hint)
+        near = np.abs(sums - 1.0) <= SUM_TOLERANCE
+        _require(near, ids, split, f"{label} has probabilities that sum to", sums.round(6), hint=hint)
 
 
-def _indices(targets: npt.NDArray[Any], classes: int, ids: npt.NDArray[Any], split: str) -> Ints:
-    if targets.ndim != 1 or targets.dtype.kind not in "iu":
-        raise EnsembleError(
-            f"targets of {split} have shape {targets.shape} and dtype {targets.dtype}",
-            hint="save class indices as integers, one per example",
-        )
-    bad = np.flatnonzero((targets < 0) | (targets >= classes))
-    if bad.size:
-        raise EnsembleError(
-            f"the example {_show(ids[bad[0]])} of {split} has the target {targets[bad[0]]}, "
-            f"but the members know the classes 0 to {classes - 1}",
-            hint="save class indices that count from 0",
-        )
-    return np.asarray(targets.astype(np.int64))
-
-
-def _numbers(targets: npt.NDArray[Any], ids: npt.NDArray[Any], split: str) -> Floats:
-    if targets.ndim == 2 and targets.shape[1] == 1:
+def _targets(targets: npt.NDArray[Any], ids: npt.NDArray[Any], split: str, *, classes: int) -> npt.NDArray[Any]:
+    """Return class indices, or numbers where there are no classes."""
+    if not classes and targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
-    if targets.ndim != 1 or targets.dtype.kind not in "fiu":
+    if targets.ndim != 1 or targets.dtype.kind not in ("iu" if classes else "fiu"):
         raise EnsembleError(
             f"targets of {split} have shape {targets.shape} and dtype {targets.dtype}",
-            hint="regression takes one number per example; assess one output at a time",
+            hint="save class indices as integers, one per example"
+            if classes
+            else "regression takes one number per example; assess one output at a time",
         )
-    bad = np.flatnonzero(~np.isfinite(targets))
-    if bad.size:
-        raise EnsembleError(f"the example {_show(ids[bad[0]])} of {split} has the target {targets[bad[0]]}")
-    return np.asarray(targets.astype(np.float64))
+    known = (targets >= 0) & (targets < classes) if classes else np.isfinite(targets)
+    wanted = f"the classes 0 to {classes - 1}" if classes else "finite numbers"
+    hint = "save one target per example, class indices counted from 0"
+    _require(known, ids, split, f"the members know {wanted}, not the target", targets, hint=hint)
+    return targets.astype(np.int64 if classes else np.float64)
+
+
+def _require(
+    good: npt.ArrayLike, ids: npt.NDArray[Any], split: str, what: str,
+    values: npt.NDArray[Any] | None = None, *, hint: str,
+) -> None:  # fmt: skip
+    """Refuse the first row that is not good, with its value, its example and how many there are."""
+    rows = np.flatnonzero(np.logical_not(good))
+    if rows.size:
+        value = "" if values is None else f" {_show(values[rows[0]])}"
+        of = f"the example {_show(ids[rows[0]])} of {split} ({rows.size} such rows)"
+        raise EnsembleError(f"{what}{value} for {of}", hint=hint)
 
 
 def _show(value: Any) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -51,34 +50,43 @@ def predict_file(
     there, target = Path(source), Path(out)
     if target.suffix not in (".npz", ".npy"):
         raise EnsembleError(f"{target.name} says no format that can be written", hint="end it in .npz or .npy")
-    work = target.with_name(f".{secrets.token_hex(4)}.parts")
     try:
-        work.mkdir(parents=True)
-        inputs = _inputs(there, work)
-        arrays: dict[str, np.memmap[Any, Any]] = {}
-        done = 0
-        for part in _served(ensemble, inputs, batch):
-            for name, value in zip(Prediction._fields, part, strict=True):
-                if name not in arrays:
-                    shape = (len(inputs), *value.shape[1:])
-                    arrays[name] = np.lib.format.open_memmap(
-                        work / f"{name}.npy", mode="w+", dtype=value.dtype, shape=shape
-                    )
-                arrays[name][done : done + len(value)] = value
-            done += len(part[0])
-        shapes = {name: array.shape for name, array in arrays.items()}
-        for array in arrays.values():
-            array.flush()
-        if target.suffix == ".npy":
-            shapes = {"calibrated": shapes["calibrated"]}
-            os.replace(work / "calibrated.npy", target)
-        else:
-            shapes |= _zip(work, there, target, ensemble.about.notes)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+            work = Path(folder)
+            inputs = _inputs(there, work)
+            shapes = _outputs(ensemble, inputs, work, batch)
+            if target.suffix == ".npy":
+                shapes = {"calibrated": shapes["calibrated"]}
+                os.replace(work / "calibrated.npy", target)
+            else:
+                if (work / "ids.npy").exists():
+                    shapes["ids"] = np.load(work / "ids.npy", mmap_mode="r", allow_pickle=False).shape
+                if ensemble.about.notes:
+                    np.save(work / "notes.npy", np.array(ensemble.about.notes, dtype=np.str_))
+                with zipfile.ZipFile(work / "whole.npz", "w", allowZip64=True) as archive:
+                    for path in sorted(work.glob("*.npy")):
+                        archive.write(path, path.name)
+                os.replace(work / "whole.npz", target)
     except OSError as error:
         raise EnsembleError(f"{error.strerror}", where=str(error.filename or there)) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Predicted(target, len(inputs), shapes)
+
+
+def _outputs(ensemble: Ensemble, inputs: npt.NDArray[Any], work: Path, batch: int | None) -> dict[str, tuple[int, ...]]:
+    """Write each field of the predictions to a file in the folder `work`, batch by batch; return their shapes."""
+    arrays: dict[str, np.memmap[Any, Any]] = {}
+    done = 0
+    for part in _served(ensemble, inputs, batch):
+        for name, value in zip(Prediction._fields, part, strict=True):
+            if name not in arrays:
+                shape = (len(inputs), *value.shape[1:])
+                arrays[name] = np.lib.format.open_memmap(work / f"{name}.npy", "w+", value.dtype, shape)
+            arrays[name][done : done + len(value)] = value
+        done += len(part[0])
+    for array in arrays.values():
+        array.flush()
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _served(ensemble: Ensemble, inputs: npt.NDArray[Any], batch: int | None) -> Iterator[list[npt.NDArray[Any]]]:
@@ -91,7 +99,7 @@ def _served(ensemble: Ensemble, inputs: npt.NDArray[Any], batch: int | None) -> 
 
 
 def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
-    """Return the inputs in a file, on the disk; those of an archive are unpacked into the folder `work`."""
+    """Return the inputs in a file, on the disk; an archive's, and its ids, are unpacked into the folder `work`."""
     if path.suffix not in (".npz", ".npy"):
         raise EnsembleError(f"{path.name} is no .npz or .npy file", where=str(path))
     if not path.is_file():  # a pipe would be waited for
@@ -100,9 +108,9 @@ def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
         plain = path
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
-                plain = work / "in.npy"
-                with archive.open(_entry(archive, path)) as packed, plain.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked)
+                plain = Path(archive.extract(_entry(archive.namelist(), path), work / "inputs"))
+                if "ids.npy" in archive.namelist():
+                    np.load(archive.extract("ids.npy", work), mmap_mode="r", allow_pickle=False)
         array: npt.NDArray[Any] = np.load(plain, mmap_mode="r", allow_pickle=False)
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         raise EnsembleError(f"holds no array, or not all of it ({error})", where=str(path)) from error
@@ -114,35 +122,15 @@ def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
     return array
 
 
-def _entry(archive: zipfile.ZipFile, path: Path) -> str:
-    names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    for usual in ("inputs", "x"):
-        if usual in names:
-            return f"{usual}.npy"
-    others = [name for name in names if name != "ids"]
-    if len(others) != 1:
+def _entry(names: Sequence[str], path: Path) -> str:
+    """Return the file in an archive that holds the inputs: `inputs`, `x`, or the only one beside the ids."""
+    arrays = [name for name in names if name.endswith(".npy")]
+    usual = [name for name in arrays if name in ("inputs.npy", "x.npy")]
+    found = sorted(usual)[:1] or [name for name in arrays if name != "ids.npy"]
+    if len(found) != 1:
+        held = ", ".join(name.removesuffix(".npy") for name in arrays)
         raise EnsembleError(
-            f"has no array `inputs` or `x` but {', '.join(names) or 'none at all'}",
-            where=str(path),
+            f"has no array `inputs` or `x` but {held or 'none at all'}", where=str(path),
             hint="np.savez(file, inputs=...)",
-        )
-    return f"{others[0]}.npy"
-
-
-def _zip(work: Path, source: Path, target: Path, notes: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    draft = work / "whole.npz"
-    extra: dict[str, tuple[int, ...]] = {}
-    with zipfile.ZipFile(draft, "w", allowZip64=True) as archive:
-        for name in Prediction._fields:
-            archive.write(work / f"{name}.npy", f"{name}.npy")
-        if notes:
-            np.save(work / "notes.npy", np.array(notes, dtype=np.str_))
-            archive.write(work / "notes.npy", "notes.npy")
-        if source.suffix == ".npz":
-            with zipfile.ZipFile(source) as given:
-                if "ids.npy" in given.namelist():
-                    archive.writestr("ids.npy", given.read("ids.npy"))
-                    with np.load(source, allow_pickle=False) as arrays:
-                        extra["ids"] = arrays["ids"].shape
-    os.replace(draft, target)
-    return extra
+        )  # fmt: skip
+    return found[0]

@@ -132,8 +132,7 @@ def _run_onnx(path: Path, inputs: Tensor) -> Sequence[npt.NDArray[Any]]:
 
 
 def _write_pt2(program: torch.export.ExportedProgram, path: Path, ensemble: Ensemble) -> None:
-    about = json.dumps(describe(ensemble))
-    torch.export.save(program, str(path), extra_files={"about.json": about})
+    torch.export.save(program, str(path), extra_files={"about.json": json.dumps(describe(ensemble))})
 
 
 def _run_pt2(path: Path, inputs: Tensor) -> Sequence[npt.NDArray[Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +37,25 @@ class Judged:
     at: Floats
     brier: Floats
 
-    @property
+    @cached_property
     def nll(self) -> Floats:
         """-log of the target's probability; inf where that is 0."""
         with np.errstate(divide="ignore"):
             return np.asarray(-np.log(self.at))
+
+    @property
+    def each(self) -> dict[str, Floats]:
+        """Return the proper scores and the accuracy of each example, by name."""
+        return {"accuracy": self.right.astype(np.float64), "nll": self.nll, "brier": self.brier}
+
+    @property
+    def means(self) -> dict[str, float]:
+        return {name: float(values.mean()) for name, values in self.each.items()}
+
+    @property
+    def possible(self) -> bool:
+        """Return whether no target was given probability 0, of which no temperature makes a likelihood."""
+        return bool((self.at > 0).all())
 
 
 def judged(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
@@ -65,9 +80,7 @@ def of_classes(probs: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]
     """Return the scores of probabilities (examples, classes); AUROC is NaN where a class has no example or all."""
     found = judged(probs, targets)
     return {
-        "accuracy": float(found.right.mean()),
-        "nll": float(found.nll.mean()),
-        "brier": float(found.brier.mean()),
+        **found.means,
         "ece": ece(found),
         "auroc": auroc(np.asarray(probs, dtype=np.float64), np.asarray(targets)),
         "aurc": risk_coverage(found).area,

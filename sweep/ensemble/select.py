@@ -29,12 +29,6 @@ class Selection:
     better: bool
 
 
-def scores(probs: Floats, targets: Ints) -> dict[str, float]:
-    found = judged(probs, targets)
-    means = found.right.mean(), found.nll.mean(), found.brier.mean()
-    return dict(zip(("accuracy", "nll", "brier"), map(float, means), strict=True))
-
-
 def greedy(probs: Floats, targets: Ints, metric: Metric) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return how often each member is taken, and the loss after each round, as many as members (sec. 2.1 and 2.2).
 
@@ -43,7 +37,7 @@ def greedy(probs: Floats, targets: Ints, metric: Metric) -> tuple[tuple[int, ...
     sign = -1.0 if metric == "accuracy" else 1.0
     taken, path, total = [], [], np.zeros(probs.shape[1:])
     for size in range(1, len(probs) + 1):
-        losses = [sign * scores((total + one) / size, targets)[metric] for one in probs]
+        losses = [sign * judged((total + one) / size, targets).means[metric] for one in probs]
         taken.append(int(np.argmin(losses)))
         path.append(min(losses))
         total += probs[taken[-1]]
@@ -55,6 +49,6 @@ def select(val: tuple[Floats, Ints], probs: Floats, targets: Ints, metric: Metri
     """Select on val and score on another split."""
     counts, path = greedy(*val, metric)
     weights = np.array(counts, dtype=np.float64) / sum(counts)
-    plain, chosen = scores(probs.mean(axis=0), targets), scores(np.einsum("m,mec->ec", weights, probs), targets)
+    plain, chosen = (judged(one, targets).means for one in (probs.mean(axis=0), np.tensordot(weights, probs, 1)))
     gain = (chosen[metric] - plain[metric]) * (1 if metric == "accuracy" else -1)
     return Selection(metric, weights, counts, path, fitted_on, plain, chosen, gain > 0)

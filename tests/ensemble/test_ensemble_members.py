@@ -57,7 +57,7 @@ def test_regression_columns_lose_a_trailing_axis():
 REFUSED = {
     "other ids": (
         {"ids": np.array([f"e{i}" for i in (*range(7), 9)])},
-        "seed123 has other examples in test than seed7: it lacks 'e7' and adds 'e9' (1 lacking, 1 added, 8 in seed7)",
+        "seed123 has other examples in test than seed7: it lacks 'e7' (1 in all) and adds 'e9' (1 in all)",
     ),
     "ids of another kind": (
         {"ids": np.arange(8)},
@@ -69,38 +69,41 @@ REFUSED = {
     ),
     "other targets": (
         {"targets": np.array([9, *pairs()[2][1].targets[1:]])},
-        f"seed123 has the target 9 for the example 'e0' of test, seed7 has {pairs()[2][1].targets[0]} (1 rows differ)",
+        "seed123 has another target than seed7: 9 for the example 'e0' of test (1 such rows)",
     ),
     "float ids": ({"ids": np.linspace(0, 1, 8)}, "seed123 has ids of dtype float64 for test"),
     "fewer classes": (
         {"probs": np.full((8, 2), 0.5)},
-        "seed123 saved probs (8, 2) float64 for test, seed7 saved probs (8, 4) float64\n"
-        "  seed7, seed42  probs (8, 4) float64\n"
-        "  seed123        probs (8, 2) float64",
+        "the members saved 2 forms of predictions for test\n"
+        "  seed7, seed42: probs (8, 4) float64\n"
+        "  seed123: probs (8, 2) float64",
     ),
     "another dtype": (
         {"probs": np.full((8, 4), 0.25, dtype=np.float32)},
-        "seed123 saved probs (8, 4) float32 for test, seed7 saved probs (8, 4) float64\n"
-        "  seed7, seed42  probs (8, 4) float64\n"
-        "  seed123        probs (8, 4) float32",
+        "the members saved 2 forms of predictions for test\n"
+        "  seed7, seed42: probs (8, 4) float64\n"
+        "  seed123: probs (8, 4) float32",
     ),
     "one class": (
         {"probs": np.full((8, 1), 1.0)},
-        "seed123 has probabilities of a single class for test",
+        "seed123 has probs of shape (8, 1) and dtype float64 for the 8 examples of test",
     ),
     "fewer rows": (
         {"probs": np.full((7, 4), 0.25)},
-        "seed123 has probs of shape (7, 4) for the 8 examples of test",
+        "seed123 has probs of shape (7, 4) and dtype float64 for the 8 examples of test",
     ),
     "no predictions": ({"probs": None}, "seed123 saved neither probabilities nor means for test"),
     "another kind": (
         {"probs": None, "mean": np.zeros(8)},
-        "seed123 saved mean (8,) float64 for test, seed7 saved probs (8, 4) float64\n"
-        "  seed7, seed42  probs (8, 4) float64\n"
-        "  seed123        mean (8,) float64",
+        "the members saved 2 forms of predictions for test\n"
+        "  seed7, seed42: probs (8, 4) float64\n"
+        "  seed123: mean (8,) float64",
     ),
-    "both kinds": ({"mean": np.zeros(8)}, "seed123 saved both probabilities and means for test"),
-    "text": ({"probs": np.full((8, 4), "a")}, "seed123 has probs of dtype <U1 for test"),
+    "both kinds": ({"mean": np.zeros(8)}, "seed123 saved probs and mean for test"),
+    "text": (
+        {"probs": np.full((8, 4), "a")},
+        "seed123 has probs of shape (8, 4) and dtype <U1 for the 8 examples of test",
+    ),
 }
 
 
@@ -114,11 +117,11 @@ def test_a_mismatch_is_refused_with_the_member_and_the_row(name):
 
 
 ROWS = {
-    "logits": ([2.0, -1.0, 0.5, -0.5], "the probability 2 for the example 'e3' of test"),
+    "logits": ([2.0, -1.0, 0.5, -0.5], "the probability 2.0 for the example 'e3' of test"),
     "negative": ([0.5, 0.6, -0.1, 0.0], "the probability -0.1 for the example 'e3' of test"),
     "sum": ([0.3, 0.3, 0.3, 0.0], "probabilities that sum to 0.9 for the example 'e3' of test"),
-    "nan": ([np.nan, 0.5, 0.5, 0.0], "NaN in its probs for the example 'e3' of test"),
-    "infinity": ([np.inf, 0.0, 0.0, 0.0], "an infinity in its probs for the example 'e3' of test"),
+    "nan": ([np.nan, 0.5, 0.5, 0.0], "NaN or an infinity in its probs for the example 'e3' of test"),
+    "infinity": ([np.inf, 0.0, 0.0, 0.0], "NaN or an infinity in its probs for the example 'e3' of test"),
 }
 
 
@@ -141,7 +144,7 @@ def test_float32_and_half_precision_softmaxes_pass():
 def test_a_variance_that_is_not_positive_is_refused(bad):
     mean, var, targets = values(2, 5)
     var[1, 2] = bad
-    with pytest.raises(EnsembleError, match=rf"^seed1 has the variance {bad:g} for the example 2 of test"):
+    with pytest.raises(EnsembleError, match=rf"^seed1 has the variance {bad} for the example 2 of test"):
         stack((f"seed{i}", Predictions(np.arange(5), targets, mean=mean[i], var=var[i])) for i in range(2))
 
 
@@ -149,8 +152,8 @@ def test_a_variance_that_is_not_positive_is_refused(bad):
     ("targets", "message"),
     [
         (np.array([0.0, 1.0]), r"targets of test have shape \(2,\) and dtype float64"),
-        (np.array([0, 3]), "the example 1 of test has the target 3, but the members know the classes 0 to 2"),
-        (np.array([-1, 0]), "the example 0 of test has the target -1"),
+        (np.array([0, 3]), "the members know the classes 0 to 2, not the target 3 for the example 1 of test"),
+        (np.array([-1, 0]), "not the target -1 for the example 0 of test"),
     ],
 )
 def test_targets_that_are_no_classes_are_refused(targets, message):
@@ -168,8 +171,8 @@ def test_one_member_is_no_ensemble_and_none_may_come_twice():
 def test_missing_members_need_the_flag_and_are_then_said():
     gone = [("seed9", "failed: diverged"), ("seed10", "pending")]
     with pytest.raises(EnsembleError) as refused:
-        refuse_missing(gone, "test", allow_missing=False)
-    assert refused.value.what == ("test: there are no predictions of seed9 (failed: diverged), seed10 (pending)")
+        refuse_missing(gone, "no predictions", allow_missing=False)
+    assert refused.value.what == "there are no predictions of seed9 (failed: diverged), seed10 (pending)"
     assert "--allow-missing" in refused.value.hint
-    refuse_missing(gone, "test", allow_missing=True)
-    refuse_missing((), "test", allow_missing=False)
+    refuse_missing(gone, "no predictions", allow_missing=True)
+    refuse_missing((), "no predictions", allow_missing=False)
