@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sweep import stats
+from sweep.analysis.model import OverSeeds
 from sweep.analysis.remarks import Remark
 from sweep.goals import Goal
 from sweep.stats.planning import expected_best
@@ -15,30 +16,13 @@ Verdict = Literal["a", "b", "none"]
 
 
 @dataclass(frozen=True)
-class Side:
-    """One configuration of a pair: its seeds, and the metric over those that converged, with its Student t interval.
-
-    failed: None where runs were adopted, of which nobody knows how many failed.
-    """
+class Side(OverSeeds):
+    """One configuration of a pair. failed: None where runs were adopted, of which nobody knows how many failed."""
 
     name: str
-    planned: int
-    ok: int
     failed: int | None
-    lost: int
-    pending: int
-    missing: int
-    n: int
-    mean: float | None
-    sd: float | None
-    low: float | None
-    high: float | None
     best: float | None
     extensions: int
-
-    @property
-    def half_width(self) -> float | None:
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
     def inflation(self) -> float | None:

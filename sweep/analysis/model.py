@@ -76,35 +76,53 @@ def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One metric of one variant of one task over its seeds.
+class OfCell:
+    """A fact about one variant of one task. label: what the two are called, "" where there is one only."""
 
-    n seeds have a value; planned, ok, failed, lost and pending count seeds, repeats averaged within them.
-    sd, low, high are None where n < 2, everything is where n = 0, and `method` says why. failure_low and
-    failure_high bound the failure rate of finished seeds (Clopper-Pearson). `over`: seeds, or converged ones.
-    `best` marks what a table may set in bold: variants of one task
-    that Holm over all pairs does not separate from the best mean of the primary metric.
-    """
-
-    metric: str
     task: str
     variant: str
     label: str
-    goal: Goal | None
-    primary: bool
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """One metric over the seeds of one configuration.
+
+    n seeds have a value; missing, planned, ok, lost and pending count seeds, repeats averaged within them. sd, low and
+    high, the limits of a t interval, are None where n < 2, everything is where n = 0.
+    """
+
     n: int
     mean: float | None
     sd: float | None
     low: float | None
     high: float | None
-    min: float | None
-    max: float | None
     missing: int
     planned: int
     ok: int
-    failed: int
     lost: int
     pending: int
+
+    @property
+    def half_width(self) -> float | None:
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Row(OverSeeds, OfCell):
+    """One metric of one variant of one task over its seeds; `method` says why there is no interval.
+
+    failure_low and failure_high bound the failure rate of finished seeds (Clopper-Pearson). `over`: seeds, or converged
+    ones. `best` marks what a table may set in bold: variants of one task that Holm over all pairs does not separate
+    from the best mean of the primary metric.
+    """
+
+    metric: str
+    goal: Goal | None
+    primary: bool
+    min: float | None
+    max: float | None
+    failed: int
     failure_low: float
     failure_high: float
     level: float
@@ -116,10 +134,6 @@ class Row:
     def adopted(self) -> bool:
         """Return whether nothing bounds the failure rate: of runs made elsewhere only those that came are known."""
         return self.failure_high == 1 and self.ok > 0
-
-    @property
-    def half_width(self) -> float | None:
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -154,12 +168,9 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Together:
+class Together(OfCell):
     """The ensemble of the ok members of one variant and task; without scores, `reason` says why."""
 
-    task: str
-    variant: str
-    label: str
     split: str
     members: int
     planned: int
@@ -169,7 +180,7 @@ class Together:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(OfCell):
     """How far the seeds of one variant and task lie apart in the primary metric, and why.
 
     vary: what the seeds vary; nothing is everything. sd_low, sd_high: chi-square. best: the best seed. inflation: by
@@ -179,9 +190,6 @@ class Spread:
     where there is nothing to tell it from; `reason` says why there is nothing about single examples.
     """
 
-    task: str
-    variant: str
-    label: str
     metric: str
     vary: tuple[str, ...]
     seeds: int
@@ -207,16 +215,13 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Median:
+class Median(OfCell):
     """The primary metric in the middle of all finished seeds of one variant and task, failed ones ranked worst.
 
     seeds: those that converged with a value or failed. median, low and high are infinite on the bad side where
     they fall on a failed seed; low and high are None where no exact interval exists. sd: of the converged seeds.
     """
 
-    task: str
-    variant: str
-    label: str
     metric: str
     level: float
     seeds: int
@@ -244,19 +249,25 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Across:
-    """Normalised scores of one variant over these tasks. reason: why there is no number, or no interval.
-
-    profile: the share of runs with a score above each threshold.
-    """
+class OverTasks:
+    """Normalised scores of the seeds of one variant that converged in all of these tasks. metric: as it was logged."""
 
     variant: str
     label: str
     metric: str
     tasks: int
     level: float
-    seeds: int = 0
-    planned: int = 0
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Across(OverTasks):
+    """What they come to at the end. reason: why there is no number, or no interval.
+
+    profile: the share of runs with a score above each threshold.
+    """
+
+    planned: int
     mean: float | None = None
     mean_low: float | None = None
     mean_high: float | None = None
@@ -297,19 +308,13 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Normalised scores of one variant over these tasks and the steps of training. reason: why there is no number.
+class Progress(OverTasks):
+    """How they came over the steps of training. reason: why there is no number.
 
-    metric: as it was logged. curve: interquartile mean over the runs at every `stride`th step. area: interquartile
+    curve: interquartile mean over the runs at every `stride`th step. area: interquartile
     mean of the mean heights of the runs' curves.
     """
 
-    variant: str
-    label: str
-    metric: str
-    tasks: int
-    level: float
-    seeds: int
     curve: Curve | None = None
     stride: int = 1
     area: float | None = None
@@ -321,16 +326,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scored(OfCell):
     """The mean over one set of items in one variant and task, with its intervals over seeds, items and both.
 
     lacking: planned seeds without these scores.
     """
 
     name: str
-    variant: str
-    task: str
-    label: str
     mean: ItemMean
     lacking: int
 

@@ -173,7 +173,7 @@ def _items(runs: Runs) -> Iterator[Scored]:
     for name in evaluation.names(runs.store, runs.members):
         for one in evaluation.items(runs.store, name, level=runs.level, members=runs.members):
             label, lacking = runs.label.get((one.task, one.variant), ""), one.planned - len(one.seeds)
-            yield Scored(name, one.variant, one.task, label, one.mean, lacking)
+            yield Scored(one.task, one.variant, label, name, one.mean, lacking)
 
 
 def _ensembles(runs: Runs) -> Iterator[Together]:
