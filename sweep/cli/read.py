@@ -174,8 +174,7 @@ def report(
         bodies = [reports.to_json(one) for one in made]
         emit(bodies[0] if len(bodies) == 1 else bodies)
     elif format_ == "text":
-        together = [reports.side_by_side(made, width=_width())] if len(made) > 1 else []
-        show("\n".join([*(_as_text(one, full) for one in made), *filter(None, together)]))
+        show("\n".join(_as_text(one, full) for one in made))
     else:
         table = reports.markdown if format_ == "md" else reports.latex
         best = _best(stores, made[0].primary, level) if len(stores) > 1 else None

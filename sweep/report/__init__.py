@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sweep.report.document import wants_color as wants_color
     from sweep.report.overview import brief_text as brief_text
-    from sweep.report.overview import side_by_side as side_by_side
     from sweep.report.overview import text as text
     from sweep.report.paper import latex as latex
     from sweep.report.paper import markdown as markdown
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Report": "worded", "brief_text": "overview", "build": "worded", "latex": "paper", "markdown": "paper",
-    "side_by_side": "overview", "text": "overview", "to_json": "worded", "wants_color": "document",
+    "text": "overview", "to_json": "worded", "wants_color": "document",
 }  # fmt: skip
 
 

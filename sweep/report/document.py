@@ -1,6 +1,6 @@
 """One document, many formats. A view is made once, from numbers; every format sets it in its own way.
 
-    Document("digits", (Section("metrics", (Note(...), Table(...), Figure(...))), ...))
+    Document("digits", (Section("metrics", (Note(...), Table(...), Markup("<svg>…"))), ...))
 
 `text`, `markdown`, `latex`, `html` and `notebook` take a Document and return a string. Strings in a document are raw:
 names and messages of users go in as they are, and each format makes them harmless with `safe`. Numbers go in as text
@@ -11,8 +11,7 @@ made by `sweep.number`; no format rounds, parses or cuts one.
 - `Table`: `names` leading columns hold text and go to the left, the others numbers and go to the right. A row that is
   a string is a heading within the table. On a narrow terminal names lose their middle but stay distinct; columns that
   do not fit follow below, behind the same names.
-- `Figure`: a picture of our own as SVG markup, for the page and the notebook; other formats keep its caption, and the
-  name of its file where there is one.
+- `Markup`: a picture of our own, trusted, for the page and the notebook; other formats leave it out.
 """
 
 from __future__ import annotations
@@ -63,19 +62,13 @@ class Table:
         return all(len(cell) <= 2 for row in self.rows if not isinstance(row, str) for cell in row)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """svg: our own markup, trusted. file: where the same picture is saved, for Markdown and LaTeX."""
-
-    caption: str
-    svg: Markup
-    file: str = ""
+Item = Note | Table | Markup
 
 
 @dataclass(frozen=True)
 class Section:
     title: str = ""
-    items: Sequence[Note | Table | Figure] = ()
+    items: Sequence[Item] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ class Document:
     sections: Sequence[Section] = ()
 
 
-def of(*items: Note | Table | Figure) -> Document:
+def of(*items: Item) -> Document:
     """Return a document without headings of its own."""
     return Document(sections=(Section(items=items),))
 
@@ -185,7 +178,7 @@ def text(document: Document, *, width: int = 80, color: bool = False) -> str:
     return told if color else STYLE.sub("", told)
 
 
-def _item(item: Note | Table | Figure, width: int) -> list[str]:
+def _item(item: Item, width: int) -> list[str]:
     if isinstance(item, Table):
         return [
             *_columns(item, width),
@@ -256,13 +249,11 @@ def markdown(document: Document) -> str:
     parts = [f"## {safe(document.title, 'markdown')}"] if document.title else []
     for section in document.sections:
         parts += [f"### {safe(section.title, 'markdown')}"] if section.title else []
-        parts += [made for item in section.items if (made := _in_markdown(item))]
+        parts += [_in_markdown(item) for item in section.items if not isinstance(item, Markup)]
     return "\n\n".join(parts) + "\n"
 
 
-def _in_markdown(item: Note | Table | Figure) -> str:
-    if isinstance(item, Figure):
-        return f"![{safe(item.caption, 'markdown')}](<{item.file}>)" if item.file else ""
+def _in_markdown(item: Note | Table) -> str:
     if isinstance(item, Table):
         return _markdown_table(item)
     label = f"**{safe(item.label, 'markdown')}:** " if item.label else ""
@@ -305,23 +296,16 @@ def latex(document: Document) -> str:
     parts += [f"\\subsection*{{{safe(document.title, 'latex')}}}"] if document.title else []
     for section in document.sections:
         parts += [f"\\paragraph{{{safe(section.title, 'latex')}}}"] if section.title else []
-        parts += [made for item in section.items if (made := _in_latex(item))]
+        parts += [_in_latex(item) for item in section.items if not isinstance(item, Markup)]
     return "\n".join(parts) + "\n"
 
 
-def _in_latex(item: Note | Table | Figure) -> str:
+def _in_latex(item: Note | Table) -> str:
     if isinstance(item, Table):
         return _latex_table(item)
-    if isinstance(item, Note):
-        said = safe(item.text, "latex")
-        said = f"\\texttt{{{said}}}" if item.kind == "command" else said
-        return f"{safe(item.label, 'latex')}: {said}\n" if item.label else f"{said}\n"
-    if not item.file:
-        return ""
-    return (
-        f"\\begin{{figure}}\n  \\centering\n  \\includegraphics{{{item.file}}}\n"
-        f"  \\caption{{{safe(item.caption, 'latex')}}}\n\\end{{figure}}"
-    )
+    said = safe(item.text, "latex")
+    said = f"\\texttt{{{said}}}" if item.kind == "command" else said
+    return f"{safe(item.label, 'latex')}: {said}\n" if item.label else f"{said}\n"
 
 
 def _latex_table(table: Table) -> str:

@@ -144,7 +144,7 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
             table = frames.frame_of(members)
             made = figures.members(table, report.primary, level=report.level, called=report.called)
             picture = figures.inline(made, "sweep", f"each seed's {shown(report.primary)}")
-            lead = Section("", [*lead.items, document.Figure("", picture)])
+            lead = Section("", [*lead.items, picture])
     return document.notebook(Document(said.title, [lead, *rest]))
 
 

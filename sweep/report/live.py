@@ -19,7 +19,7 @@ from markupsafe import Markup
 from rich.cells import cell_len
 
 from sweep.number import around, number
-from sweep.report.document import Figure, Note, Table, distinct, notebook, of
+from sweep.report.document import Item, Note, Table, distinct, notebook, of
 from sweep.store import Member, Store
 from sweep.variants import labels_of
 from sweep.words import plural, shown
@@ -370,9 +370,9 @@ def html(view: View) -> str:
     state += [f"{plural(view.flying, 'run')} at work"] if view.flying else [view.phase] if view.phase else []
     state += [f"{view.failed} failed"] if view.failed else []
     bar = Markup('<progress max="{}" value="{}" aria-label="finished runs"></progress>')
-    items: list[Note | Figure | Table] = [
+    items: list[Item] = [
         Note(", ".join([*state, *_times(replace(view, phase=""))]), label=view.name),
-        Figure("", bar.format(max(1, view.total), view.done)),
+        bar.format(max(1, view.total), view.done),
     ]
     runs = [cells(row) for row in view.running[:ROWS]]
     if runs:

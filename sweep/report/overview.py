@@ -411,23 +411,3 @@ def _reached(found: Reached) -> str:
 
 def _ends(low: float | None, high: float | None) -> str:
     return "none" if low is None else limits(low, high, 3)
-
-
-def side_by_side(reports: Sequence[Report], *, width: int = 80) -> str:
-    """Return the spread of each of several directories, by what its seeds vary: side by side, never added up.
-
-    Sources do not add up to the whole, so there are no shares. "" where all vary the same.
-    """
-    found = [(report.name, one) for report in reports for one in report.spreads]
-    if len({one.vary for _, one in found}) < 2:
-        return ""
-    rows = []
-    for name, one in found:
-        scale = places(one.sd)
-        label = f"{sentence.source(one)} ({name}{': ' + one.label if one.label else ''})"
-        rows.append([label, str(one.seeds), number(one.sd, scale), limits(one.sd_low, one.sd_high, scale)])
-    metrics = sorted({one.metric for _, one in found})
-    header = ["what the seeds vary", "seeds", "sd", f"{percent(found[0][1].level)} CI of the sd"]
-    return document.text(
-        document.of(Table(header, rows, notes=[f"sd of {', '.join(map(shown, metrics))}"])), width=width
-    )

@@ -134,7 +134,6 @@ def worth(
     select: Metric | Literal["greedy"] | None = None,
     margin: float | Mapping[str, float] | None = None,
     level: float = 0.95,
-    disputed: int = 10,
 ) -> Worth:
     """Build the ensemble of a directory's finished members and assess it on `split`.
 
@@ -150,7 +149,7 @@ def worth(
     found = gather_all(store, chosen, split, allow_missing=allow_missing)
     made = ensemble.assess(
         found.members, val=found.val, extra=found.extra, calibrated=calibrate,
-        select="nll" if select == "greedy" else select, level=level, disputed=disputed,
+        select="nll" if select == "greedy" else select, level=level,
     )  # fmt: skip
     options = [*chosen.options]
     if members is not None:

@@ -12,7 +12,6 @@ from rich.cells import cell_len
 
 from sweep.report.document import (
     Document,
-    Figure,
     Note,
     Section,
     Table,
@@ -38,9 +37,7 @@ def made(names: list[str] = NAMES) -> Document:
         Note("careful", "warning"),
         Note("sweep report x --format latex " * 8, "command", "next"),
     )
-    return Document(
-        "title", (Section("one", (*notes, table)), Section("", (Figure("a curve", Markup("<svg/>"), "c.pdf"),)))
-    )
+    return Document("title", (Section("one", (*notes, table)), Section("", (Markup("<svg/>"),))))
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])

@@ -133,20 +133,6 @@ def test_one_seed_has_no_spread(tmp_path):
     assert report.build(sweep_of(tmp_path / "d", accuracies({0: 0.9}), seeds=[0])).spreads == ()
 
 
-def test_sources_stand_side_by_side_and_are_no_shares(tmp_path):
-    made = []
-    for name in ("all", "order"):
-        store = sweep_of(tmp_path / name, accuracies({s: normal(s) for s in range(5)}), seeds=range(5), name=name)
-        if name == "order":
-            store.manifest.experiment["vary"] = ["order"]
-        made.append(report.build(store))
-    text = report.side_by_side(made)
-    assert "everything a seed decides (all)" in text
-    assert "order only (order)" in text
-    assert "%" not in text.replace("95 % CI", "")
-    assert report.side_by_side([made[0], made[0]]) == ""
-
-
 # Several tasks.
 
 NAMES = [f"task {i}" for i in range(10)]
