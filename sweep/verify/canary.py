@@ -68,8 +68,7 @@ class Canary:
             limited = replace(self.job, timeout=LIMIT[spec.target.kind], own_process=True)
             proof = self.proof = prove(spec, limited, steps=STEPS, here=False, find=False)
         except SweepError as error:
-            self._keep(store, unchecked(str(error), how=HOW))
-            yield Said(f"bit-exact: not checked ({error})")
+            yield self._keep(store, unchecked(str(error), how=HOW))
             return
         found = "equal bits" if proof.status == "proven" else proof.status
         yield Said(f"canary: {found}, after {time.monotonic() - begun:.1f} s")
@@ -127,9 +126,9 @@ class Canary:
                 why = f"{key} could not be trained again ({error})"
             else:
                 if made.equal or made.broken:
-                    self._keep(store, again(self.stamp, made))
+                    said = self._keep(store, again(self.stamp, made))
                 if made.broken:
-                    yield Said(f"bit-exact: {self.stamp['summary']}; the report will say so")
+                    yield said
                 return made.equal
         if _resumed(record) and self.stamp["status"] == "proven":
             at = record.context.get("resumed_at")
@@ -150,14 +149,12 @@ class Canary:
         fields = [name for name, *_ in promised.fields]
         if promised.answer is not Answer.MUST_MATCH and set(fields) != {"hash_seed"}:
             why = f"the canary ran in another environment than the sweep: {', '.join(fields)}"
-            self._keep(store, {**self.stamp, **unchecked(why, how=HOW)})
-            yield Said(f"bit-exact: not checked ({why})")
+            yield self._keep(store, {**self.stamp, **unchecked(why, how=HOW)})
             return
         found = first_difference(record.digests, seen.chain, common=True, between=(proof.spec.key, "the canary"))
         if found is not None:
             summary = f"DIFFERS ({proof.spec.key} and the canary: first at {found})"
-            self._keep(store, {**self.stamp, "status": "differs", "summary": summary, "difference": str(found)})
-            yield Said(f"bit-exact: {summary}")
+            yield self._keep(store, {**self.stamp, "status": "differs", "summary": summary, "difference": str(found)})
             return
         links = [words(link) for link in record.digests if link in seen.chain]
         if links:
@@ -165,10 +162,12 @@ class Canary:
             said = f"{self.stamp['summary'].removesuffix(')')}; {listed} equal in the sweep's worker)"
             self._keep(store, {**self.stamp, "summary": said, "processes": self.stamp["processes"] + 1})
 
-    def _keep(self, store: Store, stamp: Mapping[str, Any]) -> None:
+    def _keep(self, store: Store, stamp: Mapping[str, Any]) -> Said:
+        """Keep a stamp in the directory; return what it says as a line for the screen."""
         # What this launch itself found is replaced; what an earlier one found, may have to stay.
         self.stamp = dict(stamp)
         store.stamp(after(self.earlier, stamp))
+        return Said(f"bit-exact: {stamp['summary']}")
 
 
 def seconds_of(record: Record) -> float:

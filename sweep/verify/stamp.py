@@ -35,7 +35,6 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
         "difference": str(proof.difference) if proof.difference else "",
         "culprit": str(proof.culprit) if proof.culprit else "",
         "environment": dict(first.environment),
-        "time": now(),
     }
 
 
@@ -50,30 +49,30 @@ def again(stamp: Stamp, made: Reproduction) -> dict[str, Any]:
         summary, status = f"DIFFERS ({where}: first at {difference})", "differs"
     return {
         **stamp, "status": status, "summary": summary, "how": "repeat", "extent": WHOLE, "key": made.key,
-        "seed": made.seed, "difference": difference, "time": now(),
+        "seed": made.seed, "difference": difference,
     }  # fmt: skip
 
 
 def only_sampled(stamp: Stamp, why: str) -> dict[str, Any]:
     """Return a proof that does not cover all it should, with the reason."""
-    return {**stamp, "status": "sampled", "summary": f"sampled ({why}; {stamp['summary']})", "time": now()}
+    return {**stamp, "status": "sampled", "summary": f"sampled ({why}; {stamp['summary']})"}
 
 
 def unchecked(why: str, *, how: str) -> dict[str, Any]:
     """Return the stamp of a sweep whose proof could not be made, with the reason."""
-    return {"status": "not checked", "summary": f"not checked ({why})", "how": how, "time": now()}
+    return {"status": "not checked", "summary": f"not checked ({why})", "how": how}
 
 
 def after(old: Stamp, new: Stamp) -> dict[str, Any]:
-    """Return the stamp to keep: a difference stays until a check of the same run, as far, has found none.
+    """Return the stamp to keep, with the time of what is new.
 
-    Whatever was found since stands beside it as `later`.
+    A difference stays until a check of the same run, as far, has found none; what was found since is its `later`.
     """
     far = new.get("extent") == WHOLE or old.get("extent", WHOLE if old.get("how") == "verify" else STEPS) == STEPS
     passed = new["status"] == "proven" or (new["status"] == "sampled" and far)
     same = old.get("key") in (None, new.get("key"))
     if old.get("status") != "differs" or (far and ((passed and same) or new["status"] == "differs")):
-        return dict(new)
+        return {**new, "time": now()}
     return {**old, "later": new["summary"]}
 
 

@@ -231,6 +231,7 @@ def test_data_that_a_recipe_reads_itself_are_part_of_its_identity_and_its_name_i
     assert prepared().cells[0].data != before.cells[0].data
 
 
+@pytest.mark.walk
 def test_seeds_are_ensembled_served_verified_and_grown_with_a_recipe_of_ones_own(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

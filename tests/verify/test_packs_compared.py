@@ -51,6 +51,7 @@ def test_what_shares_no_pack_is_refused() -> None:
         compare_lanes(replace(spec(), vectorize=0), 2)
 
 
+@pytest.mark.walk
 def test_cost_says_what_a_width_would_bring(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["params.epochs=1", "params.model.hidden=[8]", "params.data.limit=300"]
     assert main(["verify", "--cost", "--json", *words]) == 0
