@@ -62,7 +62,7 @@ def _values(case: Any) -> tuple[Any, ...]:
 
 
 def _in_turn(number: int, case: Any) -> Any:
-    """Return a case with the streams that it gets besides kept ones: commands take turns."""
+    """Return a case with the streams that it gets: commands take turns."""
     values = (*_values(case), list(STREAMS)[number % len(STREAMS)])
     return pytest.param(*values, id=f"{values[0]}-{values[2]}", marks=getattr(case, "marks", ()))
 
@@ -88,25 +88,42 @@ def test_every_command_is_among_the_cases() -> None:
     assert {case[0].split()[0] for case in map(_values, CASES)} >= {*COMMANDS, "ml-train"}
 
 
+@pytest.mark.parametrize(("words", "code"), CASES)
+def test_a_command_ends_in_its_own_exit_code(
+    words: str, code: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copytree(place, tmp_path / "kept")
+    monkeypatch.chdir(tmp_path / "kept")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(shlex.split(words), program="ml-train" if words.startswith("ml-train") else "sweep") == code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert out or code in (2, 3) or "--html" in words
+
+
 @pytest.mark.parametrize(("words", "code", "unlike"), [_in_turn(*each) for each in enumerate(CASES)])
-def test_a_command_ends_in_its_own_exit_code(words: str, code: int, unlike: str, place: Path, tmp_path: Path) -> None:
-    started = {}
-    for name, redirected in {"kept": ">out 2>err", unlike: STREAMS[unlike]}.items():
-        shutil.copytree(place, tmp_path / name)
-        reader, writer = os.pipe()
-        os.close(reader)
-        started[name] = subprocess.Popen(
-            ["bash", "-c", f'exec "$@" {redirected}', "bash", *SWEEP, *shlex.split(words)], stdout=writer,
-            stderr=writer, cwd=tmp_path / name, env={**os.environ, "PYTHONIOENCODING": "ascii", "SWEEP_SEED": "0"},
-        )  # fmt: skip
-        os.close(writer)
-    ends = {name: process.wait(240) for name, process in started.items()}
-    said = (tmp_path / "kept" / "err").read_text("ascii")
-    assert ends["kept"] == code, said
+def test_streams_that_take_nothing_change_no_exit_code(
+    words: str, code: int, unlike: str, place: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(place, tmp_path / "place")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$@" {STREAMS[unlike]}', "bash", *SWEEP, *shlex.split(words)], stdout=writer,
+        stderr=writer, cwd=tmp_path / "place", env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=240,
+    )  # fmt: skip
+    os.close(writer)
     # 1 where a full disk took not all of an answer
-    assert ends[unlike] in ({code, code or 1} if unlike == "full and closed" else {code}), said
-    assert "Traceback" not in said
-    assert (tmp_path / "kept" / "out").read_text("ascii") or code in (2, 3) or "--html" in words
+    assert done.returncode in ({code, code or 1} if unlike == "full and closed" else {code})
+
+
+def test_a_terminal_that_knows_only_ascii_gets_plain_signs(place: Path) -> None:
+    words = [*SWEEP, "report", "many"]
+    done = subprocess.run(words, cwd=place, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"+-" in done.stdout
+    assert done.stdout.isascii()
 
 
 def test_a_full_disk_for_stdout_is_reported(place: Path) -> None:
