@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,17 +16,9 @@ PATIENCE = 60.0  # seconds: a node may have to start its first worker
 OF_THE_BITS = ("torch", "numpy")
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What one node sees."""
-
-    shared: bool
-    versions: Mapping[str, str]
-
-
-def sight(path: str, launch: str) -> Sight:
-    """Return what this process sees of a launch's directory; the launch's token file must be there."""
-    return Sight(shared(path, launch), versions())
+def sight(path: str, launch: str) -> tuple[bool, Mapping[str, str]]:
+    """Return whether this process sees a launch's directory, where its token file must be, and its versions."""
+    return shared(path, launch), versions()
 
 
 def preflight(engine: RayEngine, job: Job, *, deterministic: bool) -> Iterator[str]:
@@ -40,8 +31,9 @@ def preflight(engine: RayEngine, job: Job, *, deterministic: bool) -> Iterator[s
     for node, answer in engine.everywhere(partial(sight, job.path, job.launch), PATIENCE):
         if isinstance(answer, TimeoutError):
             yield f"node {node}: {answer}; it was not checked"
-        elif isinstance(answer, Sight):
-            yield from _differences(node, ours, answer, deterministic)
+        elif isinstance(answer, tuple):
+            sees, theirs = answer
+            yield from _differences(node, ours, sees, theirs, deterministic)
         else:
             raise EnvironmentRefused(
                 f"cannot run sweep ({type(answer).__name__}: {_last_line(answer)})", where=f"node {node}",
@@ -49,11 +41,13 @@ def preflight(engine: RayEngine, job: Job, *, deterministic: bool) -> Iterator[s
             )  # fmt: skip
 
 
-def _differences(node: str, ours: Mapping[str, str], seen: Sight, deterministic: bool) -> Iterator[str]:
+def _differences(
+    node: str, ours: Mapping[str, str], sees: bool, theirs: Mapping[str, str], deterministic: bool
+) -> Iterator[str]:
     unlike = {
-        name: f"{name} {seen.versions.get(name, 'missing')}, here {ours.get(name, 'missing')}"
+        name: f"{name} {theirs.get(name, 'missing')}, here {ours.get(name, 'missing')}"
         for name in ("seed-sweep", *OF_THE_BITS)
-        if seen.versions.get(name) != ours.get(name)
+        if theirs.get(name) != ours.get(name)
     }
     if unlike and (deterministic or "seed-sweep" in unlike):
         raise EnvironmentRefused(
@@ -61,7 +55,7 @@ def _differences(node: str, ours: Mapping[str, str], seen: Sight, deterministic:
         )
     if unlike:
         yield f"node {node} has {'; '.join(unlike.values())}: its runs will be of a mixed environment"
-    if not seen.shared:
+    if not sees:
         yield f"node {node} does not see the run directory: the files of its runs are sent here"
 
 

@@ -128,35 +128,26 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
             f"a recipe trains on one GPU, and {config.resources.gpus:g} are asked for", where="resources.gpus",
             hint="lanes train many seeds on each GPU; several GPUs are for functions and commands",
         )  # fmt: skip
-    if isinstance(config.lanes, int) and target.kind != "recipe":
+    for key, asked in (("lanes", isinstance(config.lanes, int)), ("vectorize", bool(config.vectorize))):
+        if asked and target.kind != "recipe":
+            raise ConfigError(
+                f"a {target.kind} has a loop of its own; sweep trains many seeds of a recipe side by side", where=key,
+                hint="leave it out: --jobs says how many runs there are at a time; or write a recipe",
+            )  # fmt: skip
+    if target.kind == "recipe":
+        return
+    who = target.reference or "the command"
+    if config.vary and (called is None or not mentions(called, "streams")):
         raise ConfigError(
-            f"a {target.kind} has a loop of its own; lanes train many seeds of a recipe side by side", where="lanes",
-            hint="leave it out: --jobs says how many runs there are at a time",
+            f"{who} never asks for run.streams, so all of it would vary", where="vary",
+            hint='seed each part of a function with its stream, e.g. torch.manual_seed(run.streams["init"])',
         )  # fmt: skip
-    if config.vectorize and target.kind != "recipe":
+    told = any("{fold}" in word for word in target.argv) or (called is not None and mentions(called, ".fold"))
+    if config.folds and not told:
         raise ConfigError(
-            f"a {target.kind} has a loop of its own; sweep vectorises the steps of recipes", where="vectorize",
-            hint="leave it out, or write a recipe",
-        )  # fmt: skip
-    if config.vary and target.kind == "command":
-        raise ConfigError(
-            "a program is given its seed alone, so no stream of it can be held", where="vary",
-            hint="vary is for recipes, and for functions that use run.streams",
-        )  # fmt: skip
-    if config.vary and target.kind == "function" and called is not None and not mentions(called, "streams"):
-        raise ConfigError(
-            f"{target.reference} never asks for run.streams, so all of it would vary", where="vary",
-            hint='seed each part with its stream, e.g. torch.manual_seed(run.streams["init"])',
-        )  # fmt: skip
-    if config.folds and target.kind == "command" and not any("{fold}" in word for word in target.argv):
-        raise ConfigError(
-            "the command is not told which fold to test on", where="folds",
-            hint="put {fold}, which counts from 0, and {folds} where your program reads them",
-        )  # fmt: skip
-    if config.folds and target.kind == "function" and called is not None and not mentions(called, ".fold"):
-        raise ConfigError(
-            f"{target.reference} never asks for run.fold, so each fold would be the same run", where="folds",
-            hint="test on examples with np.arange(n) * run.folds // n == run.fold, and train on the others",
+            f"{who} never asks for its fold, so each fold would be the same run", where="folds",
+            hint="test on fold run.fold of run.folds, counted from 0, and train on the others; among the words of a "
+            "command they are {fold} and {folds}",
         )  # fmt: skip
 
 

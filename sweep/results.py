@@ -427,7 +427,7 @@ def run(
     launch = start(
         checked, out, engine, function, address=address, jobs=jobs, retry_failed=retry_failed, retrain=retrain
     )
-    show, end = (on_event, _nothing) if on_event is not None else _shown(launch)
+    show, end = _shown(launch, on_event)
     try:
         for event in launch:
             show(event)
@@ -439,12 +439,12 @@ def run(
     return open(launch.out if launch.remote is None or out is None else out)
 
 
-def _nothing() -> None:
-    """The end of a show that leaves nothing behind."""
-
-
-def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]:
-    """What shows a launch's events where nobody else does, and ends the show: in a notebook a live display."""
+def _shown(
+    launch: Launch, on_event: Callable[[Event], None] | None
+) -> tuple[Callable[[Event], None], Callable[[], None]]:
+    """Return what shows a launch's events, in a notebook a live display unless asked otherwise, and what ends it."""
+    if on_event is not None:
+        return on_event, lambda: None
 
     def quiet(event: Event) -> None:
         if isinstance(event, Begun) and event.todo == 0:
@@ -454,7 +454,7 @@ def _shown(launch: Launch) -> tuple[Callable[[Event], None], Callable[[], None]]
     ipython: Any = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython is not None else None
     if not hasattr(shell, "kernel"):
-        return quiet, _nothing
+        return quiet, lambda: None
     from sweep.report.live import ROWS, Cell, running
 
     config = launch.plan.config

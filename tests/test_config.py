@@ -147,6 +147,7 @@ def test_one_value_on_the_command_line_outdoes_the_files_grid(file: Path) -> Non
         config = load(file, ["params.optimizer.lr=3"])
         assert config.grid == {}
         assert config.params == {"optimizer": {"lr": 3}}
+        assert load(file, ["params={epochs: 3}"]).grid == {"params.optimizer.lr": [1, 2]}
 
 
 def test_an_override_that_a_task_would_undo_is_refused(file: Path) -> None:

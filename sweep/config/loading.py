@@ -18,7 +18,7 @@ from sweep.config.schema import DEFAULT_NAME, Config
 from sweep.config.yaml import DEEPEST, INTERPOLATION, RAW_KEYS, Contested, Float, Int, read, scalar
 from sweep.config.yaml import Path as Keys
 from sweep.errors import ConfigError, one_line, short, show
-from sweep.nested import merge
+from sweep.nested import flatten, merge
 from sweep.seeds import format_seeds, seeds_file
 
 
@@ -142,24 +142,16 @@ def _overridden(merged: dict[str, Any], draft: _Draft) -> None:
     """Let one value on the command line outdo a grid over it; refuse it where a task would undo it."""
     last = {override.path: override for override in draft.overrides if override.path[0] == "params"}
     for path, override in last.items():
-        if not override.grid:
-            _drop(merged.get("grid"), path)
-        tasks = merged.get("tasks")
+        grid, tasks = merged.get("grid"), merged.get("tasks")
+        named = [".".join(path)] if override.grid else [key for key, _ in flatten(override.tree())]
+        at_or_below = tuple(f"{key}." for key in named)
+        if isinstance(grid, dict) and not override.grid:
+            merged["grid"] = {key: values for key, values in flatten(grid) if not f"{key}.".startswith(at_or_below)}
         for name, task in tasks.items() if isinstance(tasks, dict) else ():
-            if _drop(task, path):
+            if isinstance(task, dict) and any(f"{key}.".startswith(at_or_below) for key, _ in flatten(task)):
                 hint = f"change tasks.{name} in the file instead"
                 draft.add(ConfigError("would do nothing: a task sets it", hint=hint), path)
                 break
-
-
-def _drop(value: Any, path: Sequence[str]) -> bool:
-    """Take the entry at `path` away, however deep it was nested; return whether there was one."""
-    if not isinstance(value, dict):
-        return False
-    if ".".join(path) in value:
-        del value[".".join(path)]
-        return True
-    return any(_drop(value.get(".".join(path[:n])), path[n:]) for n in range(1, len(path)))
 
 
 # Below these, no declared type could notice that `no` was meant as false.
