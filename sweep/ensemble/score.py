@@ -89,9 +89,14 @@ def of_classes(probs: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]
 
 def ece(found: Judged) -> float:
     """Expected calibration error (Guo 2017, eq. 3) over equal bins closed on the right. Biased on few examples."""
-    index = np.clip(np.searchsorted(np.linspace(0.0, 1.0, BINS + 1), found.confidence, side="left") - 1, 0, BINS - 1)
+    index = _binned(found.confidence, np.linspace(0.0, 1.0, BINS + 1))
     gaps = np.bincount(index, found.right - found.confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(index))
+
+
+def _binned(confidence: Floats, edges: Floats) -> npt.NDArray[np.intp]:
+    """Return the bin of each confidence; bins are closed on the right, the first on both sides."""
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
 
 
 def auroc(probs: Floats, targets: Ints) -> float:
@@ -135,7 +140,7 @@ def diagram(found: Judged, level: float = 0.95) -> Diagram:
     edges = np.unique(np.quantile(found.confidence, np.linspace(0.0, 1.0, DIAGRAM_BINS + 1), method="inverted_cdf"))
     if len(edges) < 2:
         edges = np.array([0.0, edges[0]])
-    index = np.clip(np.searchsorted(edges, found.confidence, side="left") - 1, 0, len(edges) - 2)
+    index = _binned(found.confidence, edges)
     count = np.bincount(index, minlength=len(edges) - 1).astype(np.int64)
     hits = np.bincount(index[found.right], minlength=len(count)).astype(np.int64)
     limits = [clopper_pearson(int(k), int(n), level) for k, n in zip(hits, count, strict=True)]

@@ -172,7 +172,7 @@ def order_statistic_interval(ordered: Floats, q: float, level: float) -> OrderIn
 
     From the largest x_(j) with P(B <= j-1) <= α/2 to the smallest x_(k) with P(B >= k) <= α/2, B binomial(n, q): at
     least `level` whatever the distribution. None when no such pair exists (the 95 % interval of the median needs
-    n >= 6). The values may end in infinities (failed seeds). StatisticsError for q outside (0, 1).
+    n >= 6). The values may end in infinities (failed seeds).
     """
     n = ordered.size
     ranks = order_statistics(n, q, level)
@@ -186,8 +186,6 @@ def order_statistic_interval(ordered: Floats, q: float, level: float) -> OrderIn
 def order_statistics(n: int, q: float, level: float = 0.95) -> tuple[int, int] | None:
     """Ranks (j, k), from 1, whose values bound the q-quantile of n at `level`; None when there are none."""
     alpha = check_level(level)
-    if not 0 < q < 1:
-        raise StatisticsError(f"quantile {q!r} is not between 0 and 1")
     below = special.bdtr(np.arange(n), n, q)  # P(B <= 0), …, P(B <= n-1)
     j = int(np.count_nonzero(below <= alpha / 2))
     enough = np.flatnonzero(below >= 1 - alpha / 2)

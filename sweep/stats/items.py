@@ -132,8 +132,6 @@ def flips(values: npt.ArrayLike) -> Floats:
     p (1-q) + q (1-p) over all pairs of seeds; with one try each, the share of pairs of seeds that differ.
     """
     table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or len(table) < 2 or table.min() < 0 or table.max() > 1:
-        raise StatisticsError("a flip needs two seeds and shares from 0 to 1")
     runs, total = len(table), table.sum(axis=0)
     both = (total**2 - (table**2).sum(axis=0)) / 2  # the sum of p q over pairs
     chance: Floats = ((runs - 1) * total - 2 * both) / math.comb(runs, 2)

@@ -210,8 +210,6 @@ def newcombe_5(probability: float, m: int, n: int, level: float = 0.95) -> Inter
     bisection on either side of θ̂. Within [0, 1] by construction.
     """
     z2 = float(special.ndtri(1 - check_level(level) / 2)) ** 2
-    if not 0 <= probability <= 1 or min(m, n) < 1:
-        raise StatisticsError(f"P(A > B) = {probability!r} over {m} x {n} seeds is no estimate")
 
     def beyond(theta: float) -> bool:
         spread = 1 + ((m + n) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))

@@ -119,8 +119,6 @@ def width_rule(
     """
     if max_seeds < FIRST_LOOK + EXTRA:
         raise StatisticsError(f"max_seeds {max_seeds}: the rule needs {FIRST_LOOK} and {EXTRA} more")
-    if not (math.isfinite(half_width) and half_width > 0):
-        raise StatisticsError(f"half-width {half_width!r} is not a positive number")
     numbers = _prefix(values)[:max_seeds]
     done = numbers.size
     met = width_met(numbers, half_width, level=level, quantum=quantum)

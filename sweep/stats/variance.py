@@ -130,14 +130,11 @@ def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: flo
     """Estimate the spread of repeats within a seed (the noise of fast mode).
 
     values, seeds: shape (runs,). repeat_sd is pooled within seeds, Σ(k_s - 1) degrees of freedom, chi-square interval.
-    StatisticsError with fewer than two seeds or no seed run twice.
+    StatisticsError with no seed run twice.
     """
     numbers, labels = sample(values), np.asarray(seeds, dtype=np.int64)
-    distinct = np.unique(labels)
-    if distinct.size < 2:
-        raise StatisticsError("one seed: its repeats show noise, but nothing to set it beside")
-    groups = [numbers[labels == seed] for seed in distinct]
-    df = numbers.size - distinct.size
+    groups = [numbers[labels == seed] for seed in np.unique(labels)]
+    df = numbers.size - len(groups)
     if df < 1:
         raise StatisticsError("no seed was run twice", hint="repeats: 5 runs each seed five times")
     pooled = math.sqrt(math.fsum(variance(group) * (group.size - 1) for group in groups if group.size > 1) / df)

@@ -104,5 +104,3 @@ def test_noise_within_seeds_is_pooled_over_them() -> None:
     assert [found.repeat_interval.low, found.repeat_interval.high] == pytest.approx(limits, rel=1e-9)
     with pytest.raises(StatisticsError, match="run twice"):
         stats.implementation_noise([1.0, 2.0], [1, 2])
-    with pytest.raises(StatisticsError, match="one seed"):
-        stats.implementation_noise([1.0, 2.0], [1, 1])
