@@ -11,6 +11,11 @@ NUMBER = rf"(?:{SIGN}?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE
 SHORTHAND = "{number}"
 
 _BEFORE = re.compile(r"([A-Za-z_][\w/.@-]*)\\?[^\w{}()]*$")
+_PIECE = r"[^()\[\\]|\\.|\[\^?\]?[^\]]*\]"  # a character, an escaped one, or a bracket
+_BODY = f"(?:{_PIECE})*"
+for _ in range(8):  # levels of parentheses within a group that are looked into
+    _BODY = rf"(?:{_PIECE}|\((?!\?P<){_BODY}\))*"
+_GROUP = re.compile(rf"(\(\?P<\w+>)({_BODY})\)")
 
 
 @lru_cache(64)
@@ -25,60 +30,20 @@ def expand(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
     names: dict[str, str] = {}
     text = ""
     for part in re.split(r"(\{number\})", pattern):
-        if part != SHORTHAND:
-            text += part
-            continue
-        named = None if re.search(r"\(\?P<\w+>$", text) else _BEFORE.search(text)
+        named = _BEFORE.search(text) if part == SHORTHAND and not re.search(r"\(\?P<\w+>$", text) else None
         if named is None:
-            text += NUMBER
+            text += part
         else:
             group = re.sub(r"\W", "_", named[1])
             while group in names:
                 group += "_"
             names[group] = named[1]
-            text += f"(?P<{group}>{NUMBER})"
-    plain = re.compile(text, re.MULTILINE)  # what is wrong with it is said of what was written
-    widened = re.compile(_widened(text), re.MULTILINE)
-    return widened, {group: names.get(group, group) for group in plain.groupindex}
-
-
-def _widened(text: str) -> str:
-    """Write each named group's body as `body | sign and body | nan, inf or (nan`."""
-    out, at = "", 0
-    for found in re.finditer(r"\(\?P<\w+>", text):
-        if found.start() < at:
-            continue
-        end = _closing(text, found.end())
-        if end < 0:
-            break
-        body = text[found.end() : end]
-        if "(?P<" in body or re.search(r"\(\?\w*[a-zA-Z]\)", body):
-            continue
-        out += f"{text[at : found.end()]}(?:{body})|{SIGN}(?:{body})|[(\\[]?(?i:{NOT_FINITE})"
-        at = end
-    widened = out + text[at:]
+            text += f"(?P<{group}>{part})"
+    plain = re.compile(text.replace(SHORTHAND, NUMBER), re.MULTILINE)  # what is wrong is said of what was written
+    groups = {group: names.get(group, group) for group in plain.groupindex}
+    # Each group's body becomes `body | sign and body | nan, inf or (nan`.
+    widened = _GROUP.sub(lambda m: f"{m[1]}(?:{m[2]})|{SIGN}(?:{m[2]})|[(\\[]?(?i:{NOT_FINITE}))", text)
     try:
-        re.compile(widened)
+        return re.compile(widened.replace(SHORTHAND, NUMBER), re.MULTILINE), groups
     except re.error:
-        return text
-    return widened
-
-
-def _closing(text: str, at: int) -> int:
-    """Return the place of the parenthesis that closes what is open at `at`, or -1."""
-    depth, inside = 1, False
-    while at < len(text):
-        char = text[at]
-        if char == "\\":
-            at += 1
-        elif inside:
-            inside = char != "]"
-        elif char == "[":
-            inside = True
-            at += text[at + 1 : at + 2] in ("]", "^")  # a bracket that stands first is an ordinary character
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-            if depth == 0:
-                return at
-        at += 1
-    return -1
+        return plain, groups
