@@ -52,6 +52,11 @@ def test_a_part_that_fails_is_a_note_and_the_rest_stands(
     assert "Odd: no such luck" in found.notes[0]
     assert (found.headline, found.rows, found.counts) == (whole.headline, whole.rows, whole.counts)
     assert "no such luck" in report.text(found)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_page_names_the_part_that_failed_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PARTS["medians"], broken)
     assert "no such luck" in page(store)
 
 
