@@ -116,7 +116,7 @@ def test_a_page_says_whose_failures_they_are_and_which_variant_is_best(tmp_path:
 
 def test_a_page_names_the_better_arm_of_a_loss(tmp_path: Path) -> None:
     def outcome(spec: Any) -> dict[str, Any]:
-        own = 1e-4 * normal(spec.seed + 50 * (spec.variant == B))
+        own = normal(spec.seed + 50 * (spec.variant == B))
         return {"metrics": {"test/loss": normal(spec.seed, 0.5) + own + 0.1 * (spec.variant == B)}}
 
     store = sweep_of(tmp_path / "d", outcome, seeds=range(6), variants=(A, B), config={"primary": "test/loss"})
