@@ -15,7 +15,7 @@ from typing import Protocol
 from sweep import nursery
 from sweep.analysis.commands import resume
 from sweep.determinism import environment
-from sweep.engine import Done, Engine, Gone, Lost, RayEngine, Tick
+from sweep.engine import Done, Engine, RayEngine, Tick
 from sweep.errors import EnvironmentRefused, StoreError, SweepError, some
 from sweep.job import Accident, Answer, CannotWrite, Changed, Job, Pack, Unpacked, Unrecorded
 from sweep.packs import gpus_here, lanes_of, packs
@@ -32,7 +32,6 @@ from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
 from sweep.target.inputs import refusal
 from sweep.words import path_argument
-from sweep.worker import forked
 from sweep.worker.work import work
 from sweep.written import Trace, outputs, shared
 
@@ -319,11 +318,9 @@ class Launch:
         for event in self.engine(self._pull, partial(work, job=job), job):
             if isinstance(event, Done):
                 yield from self._answered(store, event.pack, event.answer)
-            elif isinstance(event, Lost):
-                # The code of a run that has a process of its own cannot be why its worker died.
-                poison = event.poison and not forked.wanted(event.pack)
-                yield from self._answered(store, event.pack, [Accident(event.cause, poison)])
-            elif isinstance(event, Gone):
+            elif isinstance(event, Tick):
+                yield event
+            else:
                 # Unlike what is asked to stop, nothing can reach what was running: it is lost, and has not failed.
                 self.stop(event.cause, running=False)
                 for worker in store.workers(self._nonce):  # nobody else ends it, and the next command would find it
@@ -331,8 +328,6 @@ class Launch:
                         os.kill(worker.pid, signal.SIGKILL)
                 lost = ", ".join(sorted(self._flying)) or "none"
                 yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
-            else:
-                yield event
         if self.prove is not None and not self.stopped:
             yield from self.prove.after(store)
 

@@ -3,7 +3,6 @@
 from sweep.engine.event import Done as Done
 from sweep.engine.event import Engine as Engine
 from sweep.engine.event import Gone as Gone
-from sweep.engine.event import Lost as Lost
 from sweep.engine.event import Tick as Tick
 from sweep.engine.event import inline as inline
 from sweep.engine.on_ray import RayEngine as RayEngine

@@ -13,19 +13,13 @@ Pull = Callable[[], Pack | None]  # the next pack, or None for none at present
 
 @dataclass(frozen=True)
 class Done:
-    """A pack whose worker lived to tell."""
+    """A pack that is no longer under way; the directory tells what became of its runs, and the answer what it cannot.
+
+    Of a worker that died the engine itself answers, with an `Accident`.
+    """
 
     pack: Pack
     answer: Answer
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A pack whose worker died: what the disk says counts. `poison`: it may be the doing of its runs."""
-
-    pack: Pack
-    cause: str
-    poison: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,12 +31,10 @@ class Gone:
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing ended lately; so many packs are running."""
-
-    running: int
+    """Nothing ended lately: a moment to look at what is under way, as a notebook does."""
 
 
-Event = Done | Lost | Gone | Tick
+Event = Done | Gone | Tick
 Engine = Callable[[Pull, Work, Job], Iterator[Event]]  # of a job it asks what a pack needs, and how many run at once
 
 

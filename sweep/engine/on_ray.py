@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from sweep.engine.event import Done, Event, Gone, Lost, Pull, Tick, Work
+from sweep.engine.event import Done, Event, Gone, Pull, Tick, Work
 from sweep.engine.local import FORKING, PRELOAD, lean
 from sweep.errors import EnvironmentRefused
-from sweep.job import Job, Pack
+from sweep.job import Accident, Job, Pack
 
 POLL = 0.2  # seconds between ticks
 LOOK = 1.0  # seconds between two looks at whether Ray is still there
@@ -47,7 +47,7 @@ class RayEngine:
         forks: bool = False,
     ) -> None:
         self.address, self.environment, self.cpus = address, dict(environment or {}), cpus
-        self._preload = FORKING if forks else PRELOAD
+        self._forks = forks
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
         self._closing = threading.Event()
@@ -87,7 +87,7 @@ class RayEngine:
                 settings |= {"address": self.address}
                 if self.environment:
                     settings |= {"runtime_env": {"env_vars": self.environment}}
-            with lean(self._preload) if self.address is None else nullcontext():
+            with lean(FORKING if self._forks else PRELOAD) if self.address is None else nullcontext():
                 import ray
 
                 ray.init(**settings)
@@ -131,13 +131,28 @@ class RayEngine:
                     return
                 ready, _ = ray.wait(list(running), timeout=POLL)
                 if not ready:
-                    yield Tick(len(running))
+                    yield Tick()
                 for reference in ready:
-                    ended = _ended(ray, reference, running.pop(reference))
+                    ended = self._ended(ray, reference, running.pop(reference))
                     yield ended
                     if isinstance(ended, Gone):
                         self._ours = False
                         return
+
+    def _ended(self, ray: Any, reference: Any, pack: Pack) -> Event:
+        try:
+            return Done(pack, ray.get(reference))
+        except ray.exceptions.OutOfMemoryError as error:
+            # Ray ends whom it finds, whoever has filled the memory.
+            cause = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
+            return Done(pack, [Accident(cause, poison=False)])
+        except ray.exceptions.LocalRayletDiedError:
+            return Gone(f"{RAYLET} no longer answers")
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
+            # The worker died, or our own code failed there. Code that runs in a process of its own cannot be why.
+            return Done(pack, [Accident(_first_line(getattr(error, "cause", None) or error), poison=not self._forks)])
+        except ray.exceptions.RayError as error:  # of a node that died, for example
+            return Done(pack, [Accident(_first_line(error), poison=False)])
 
     def everywhere(self, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
         """Yield (node, answer) for every node of a cluster that has CPUs, all asked at once; none of a local Ray.
@@ -279,22 +294,6 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments)
 
     return on_a_worker
-
-
-def _ended(ray: Any, reference: Any, pack: Pack) -> Event:
-    try:
-        return Done(pack, ray.get(reference))
-    except ray.exceptions.OutOfMemoryError as error:
-        # Ray ends whom it finds, whoever has filled the memory.
-        why = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
-        return Lost(pack, why, poison=False)
-    except ray.exceptions.LocalRayletDiedError:
-        return Gone(f"{RAYLET} no longer answers")
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
-        # The worker died, or our own code failed there: the disk tells what became of the runs.
-        return Lost(pack, _first_line(getattr(error, "cause", None) or error))
-    except ray.exceptions.RayError as error:  # of a node that died, for example
-        return Lost(pack, _first_line(error), poison=False)
 
 
 def _first_line(error: BaseException) -> str:
