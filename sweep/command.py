@@ -255,8 +255,6 @@ def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard, 
     program = nursery.Program(words, variables, os.fspath(at))
     try:
         yield program
-    except nursery.Gone as gone:
-        raise Accident(str(gone)) from None
     finally:
         try:
             if program.ended is None:

@@ -18,7 +18,6 @@ from sweep.nursery.child import at_exit as at_exit
 from sweep.nursery.messages import GRACE as GRACE
 from sweep.nursery.messages import Call as Call
 from sweep.nursery.messages import Ended as Ended
-from sweep.nursery.messages import Gone as Gone
 from sweep.nursery.messages import named as named
 
 POSSIBLE = sys.platform == "linux"  # elsewhere a fork of a process that has loaded torch is not safe

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sweep.errors import EnvironmentRefused, SweepError
-from sweep.nursery.messages import GRACE, LOADING, LOOK, MARK, STOP, Call, Ended, Gone, named
+from sweep.nursery.messages import GRACE, LOADING, LOOK, MARK, STOP, Call, Ended, named
 
 _ROOT = str(Path(__file__).parents[2])
 # The current folder is not searched: it may hold a `torch.py`, and a call brings the path that it is to search.
@@ -53,7 +53,7 @@ class Nursery:
         """Make a call and wait for its end; `look` is called about every second.
 
         Whatever is raised here meanwhile, by a signal's handler for example, ends the call at once.
-        Raises: Gone when the nursery was ended; EnvironmentRefused when it could not start.
+        Raises: Accident when the nursery was ended; EnvironmentRefused when it could not start.
         """
         try:
             self.begin(call)
@@ -93,6 +93,8 @@ class Nursery:
         return found
 
     def _gone(self) -> NoReturn:
+        from sweep.job import Accident  # imported here: the interpreter that forks programs is to be there soon
+
         code = self._process.wait()
         self._said.seek(0)
         said = self._said.read().decode(errors="replace").strip().splitlines()
@@ -102,7 +104,7 @@ class Nursery:
                 where=sys.executable,
             )
         _end_marked(self._mark)
-        raise Gone(f"the process that forks the runs was ended ({named(code)})")
+        raise Accident(f"the process that forks the runs was ended ({named(code)})", poison=False)
 
     def close(self) -> None:
         """End it, with all that it has forked."""
@@ -145,7 +147,7 @@ class Program:
         os.close(theirs_err)
 
     def poll(self) -> Ended | None:
-        """Return how it ended, or None. Raises: SweepError where it could not be started, Gone."""
+        """Return how it ended, or None. Raises: SweepError where it could not be started, Accident."""
         if self.ended is None:
             self.ended = self._nursery.ended(0)
             if self.ended is not None and self.ended.answer:

@@ -6,8 +6,6 @@ import secrets
 import signal
 from dataclasses import dataclass, field
 
-from sweep.errors import SweepError
-
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
 LOOK = 1.0  # seconds between two looks at whether the other end is still there
 LOADING = 3  # exit code of an interpreter that could not load what it was to load
@@ -38,10 +36,6 @@ class Ended:
     answer: bytes = b""  # pickled; nothing where it was ended before it had one
     late: bool = False  # its time was over
     memory: int = 0  # bytes at its peak
-
-
-class Gone(SweepError):
-    """The nursery itself was ended, and with it what it had forked."""
 
 
 def named(code: int) -> str:

@@ -51,7 +51,7 @@ def start(*, deterministic: bool) -> None:
 def train(store: Store, pack: Pack, job: Job) -> float:
     """Train every run of a pack in a process of its own; return the seconds that it took to look for files.
 
-    Raises: Unrecorded, Interrupted, OSError, nursery.Gone.
+    Raises: Unrecorded, Interrupted, OSError.
     """
     with begun(store, pack, job) as attempts:
         before = _oom_kills()

@@ -10,8 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sweep.job import Accident, Answer, Cancelled, CannotWrite, Changed, Interrupted, Job, Pack, Unrecorded
-from sweep.nursery import Gone
+from sweep.job import Answer, Cancelled, CannotWrite, Changed, Interrupted, Job, Pack, Unrecorded
 from sweep.store import Store
 from sweep.store.parcel import elsewhere, sent, shared
 from sweep.target.inputs import changed, refusal
@@ -40,8 +39,6 @@ def work(pack: Pack, job: Job) -> Answer:
         pass
     except Unrecorded as why:
         answer.append(why)
-    except Gone as gone:
-        answer.append(Accident(str(gone), poison=False))
     except OSError as error:
         answer.append(CannotWrite(str(error)))
     return answer
