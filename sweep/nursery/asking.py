@@ -49,21 +49,6 @@ class Nursery:
         wanted = self.preload == tuple(preload) and self.variables == variables
         return wanted and self.owner == os.getpid() and self.alive
 
-    def call(self, call: Call, look: Callable[[], None] = lambda: None) -> Ended:
-        """Make a call and wait for its end; `look` is called about every second.
-
-        Whatever is raised here meanwhile, by a signal's handler for example, ends the call at once.
-        Raises: Accident when the nursery was ended; EnvironmentRefused when it could not start.
-        """
-        try:
-            self.begin(call)
-            while (ended := self.ended(LOOK)) is None:
-                look()
-            return ended
-        except BaseException:
-            self.close()
-            raise
-
     def fileno(self) -> int:
         """Return a descriptor that can be read once the call under way has ended."""
         return self._link.fileno()
@@ -82,7 +67,10 @@ class Nursery:
             self._link.send(STOP)
 
     def ended(self, seconds: float) -> Ended | None:
-        """Return how the call under way ended, or None where that has not happened within so many seconds."""
+        """Return how the call under way ended, or None where that has not happened within so many seconds.
+
+        Raises: Accident when the nursery was ended; EnvironmentRefused when it could not start.
+        """
         if not self._link.poll(seconds) and self.alive:
             return None
         try:
@@ -184,9 +172,19 @@ def start(preload: Sequence[str], variables: Mapping[str, str]) -> None:
 
 
 def call(made: Call, preload: Sequence[str], variables: Mapping[str, str], look: Callable[[], None]) -> Ended:
-    """Make a call in an idle nursery of this process, or in a new one, which is kept for the next call."""
+    """Make a call in an idle nursery of this process, or in a new one, which is kept for the next call.
+
+    look: called about every second until the call has ended. Whatever is raised here meanwhile, by a signal's handler
+    for example, ends the call at once. Raises: as `Nursery.ended`.
+    """
     nursery = _taken(preload, variables)
-    ended = nursery.call(made, look)
+    try:
+        nursery.begin(made)
+        while (ended := nursery.ended(LOOK)) is None:
+            look()
+    except BaseException:
+        nursery.close()
+        raise
     _idle.append(nursery)
     return ended
 

@@ -71,7 +71,7 @@ def ready() -> None:
 
 def in_child(
     pack: Pack, attempts: Sequence[Attempt], job: Job, forked_at: float
-) -> tuple[float, Unrecorded | Interrupted | None]:
+) -> tuple[float, BaseException | None]:
     """Train a pack in this process, which was forked for it alone and is ended with it (see `sweep.worker.forked`).
 
     forked_at: when, by the monotonic clock. Returns what `train` returns or raises.
@@ -79,10 +79,8 @@ def in_child(
     until = forked_at + (job.timeout or math.inf) * len(pack)
     try:
         return _trained(Store.bare(Path(job.path)), pack, attempts, replace(job, forked=True, until=until)), None
-    except (Interrupted, Unrecorded) as why:
+    except (Interrupted, Unrecorded, OSError) as why:
         return 0.0, why
-    except OSError as error:
-        return 0.0, CannotWrite(str(error))
 
 
 def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> float:
