@@ -242,17 +242,13 @@ class Launch:
 
         Raises: StoreError where one of the runs is being trained.
         """
+        store.require_idle(members)
         for member in members:
             if member.note and member.record is None:
                 yield Said(f"{member.key}: {member.note}; it is trained again")
                 store.set_aside(member)
             elif member.record is not None and (names := member.record.files.get("changed")):
                 yield Said(f"{member.key}: {some(names)} changed while it ran; it is trained again")
-            elif member.status == "running":
-                raise StoreError(
-                    "a run is being trained by another command", where=f"{store.path}: {member.key}",
-                    hint=f"wait for it; sweep status {store.path}",
-                )  # fmt: skip
         done = [m.record for m in members if m.record is not None and m.record.status == "ok"]
         for other in done[1:]:
             answer = verdict_of(done[0], other)

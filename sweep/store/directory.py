@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, BytesIO
@@ -395,6 +395,14 @@ class Store:
         elif path.exists() or path.is_symlink():
             atomic.move(path, member.path / f"{names.CORRUPT}{secrets.token_hex(4)}.json")
 
+    def require_idle(self, members: Iterable[Member]) -> None:
+        """Raises: StoreError where one of these runs is being trained."""
+        if working := next((m.key for m in members if m.status == "running"), ""):
+            raise StoreError(
+                "a run is being trained by another command", where=f"{self.path}: {working}",
+                hint=f"wait for it; sweep status {self.path}",
+            )  # fmt: skip
+
     def renew(self, wanted: Manifest) -> int:
         """Hold what another manifest asks for from now on, and return how many records were moved aside for it.
 
@@ -402,8 +410,7 @@ class Store:
         Raises: StoreError when a run is at work.
         """
         members = [m for m in self.scan() if m.attempts]
-        if working := next((m.key for m in members if m.status == "running"), ""):
-            raise StoreError("a run is being trained by another command", where=f"{self.path}: {working}")
+        self.require_idle(members)
         for member in members:
             if member.record is None and (member.path / names.WORK).is_dir() and member.folder is not None:
                 atomic.move(member.path / names.WORK, member.folder / f"{names.WORK}-{secrets.token_hex(4)}")

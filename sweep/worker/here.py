@@ -69,9 +69,7 @@ def ready() -> None:
         linecache.getlines(getattr(module, "__file__", None) or "")
 
 
-def in_child(
-    pack: Pack, attempts: Sequence[Attempt], job: Job, forked_at: float
-) -> tuple[float, BaseException | None]:
+def in_child(pack: Pack, attempts: Sequence[Attempt], job: Job, forked_at: float) -> tuple[float, BaseException | None]:
     """Train a pack in this process, which was forked for it alone and is ended with it (see `sweep.worker.forked`).
 
     forked_at: when, by the monotonic clock. Returns what `train` returns or raises.
