@@ -269,14 +269,9 @@ class Launch:
     # The queue
 
     def _fill(self, store: Store, members: Sequence[Member]) -> None:
-        wanted = {(m.task, m.variant, m.seed, m.repeat) for m in members}
-        order = {seed: i for i, seed in enumerate(store.manifest.seeds)}
-        specs = [
-            spec
-            for seed in sorted({m.seed for m in members}, key=lambda s: (order.get(s, s), s))
-            for spec in self.plan.of_seed(seed)
-            if (spec.task, spec.variant, spec.seed, spec.repeat) in wanted
-        ]
+        wanted, seeds = {m.key for m in members}, {m.seed for m in members}
+        planned = (spec for seed in store.manifest.seeds if seed in seeds for spec in self.plan.of_seed(seed))
+        specs = [spec for spec in planned if spec.key in wanted]
         self._queue.extend(packs(specs, self._lanes, self._gpus))
 
     def _pull(self) -> Pack | None:
