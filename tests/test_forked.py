@@ -131,6 +131,7 @@ def leaking(seeds: str, out: str, possible: bool = True) -> dict[tuple[str, int]
     return {(r.spec["params"]["how"], r.spec["seed"]): dict(r.metrics) for r in records if r and r.status == "ok"}
 
 
+@pytest.mark.walk
 def test_a_seed_has_the_result_it_has_alone_whoever_went_before_it(folder: Path) -> None:
     (folder / "leaks.py").write_text(LEAKS)
     forth, back = leaking("1,2", "forth"), leaking("2,1", "back")

@@ -139,6 +139,7 @@ def test_case_28_no_clock_decides_anything(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.walk
 def test_case_56_status_and_report_while_running_are_whole_snapshots(nursery: Nursery, tmp_path: Path) -> None:
     configured(tmp_path, pause=0.02, epochs=3)
     first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0-9", "--out", "runs", folder=tmp_path)
@@ -174,6 +175,7 @@ def test_case_42_a_directory_deleted_while_running_is_loud_and_not_made_again(tm
     assert not (tmp_path / "runs" / "members" / "seed1").exists()
 
 
+@pytest.mark.walk
 def test_case_13_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> None:
     (tmp_path / "many.yaml").write_text("name: many\ntrain: victims:brief\n")
     done = kit.sweep("run", "many.yaml", "--engine", "inline", "--seeds", "0-9", "--out", "runs", folder=tmp_path)

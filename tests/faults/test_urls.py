@@ -182,8 +182,15 @@ def _away() -> BaseException:
     return ConnectionError("the network is away")
 
 
-@pytest.mark.parametrize("error", [_killed, _away])
-@pytest.mark.parametrize("same", [True, False], ids=["the same machine", "another machine"])
+@pytest.mark.parametrize(
+    ("error", "same"),
+    [
+        pytest.param(_killed, False, id="killed, another machine"),
+        pytest.param(_away, True, id="away, the same machine"),
+        pytest.param(_killed, True, id="killed, the same machine", marks=pytest.mark.walk),
+        pytest.param(_away, False, id="away, another machine", marks=pytest.mark.walk),
+    ],
+)
 def test_at_every_write_a_reader_finds_whole_runs_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException], same: bool
 ) -> None:
