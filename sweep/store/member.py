@@ -77,11 +77,7 @@ def by_seed(members: Iterable[Member]) -> list[Member]:
 
 def attempts_of(path: Path) -> list[Path]:
     """Return the attempts at a run, newest first; order is by their number, not by a clock."""
-    try:
-        entries = list(os.scandir(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    names = [e.name for e in entries if e.name.startswith(ATTEMPT) and e.is_dir(follow_symlinks=False)]
+    names = [name for name in folders_in(path) if name.startswith(ATTEMPT)]
     if len(names) < 2:  # nothing to order, and one file less to read for nearly every run
         return [path / name for name in names]
     return [path / name for _, name in sorted(((number_of(path / name), name) for name in names), reverse=True)]
@@ -169,6 +165,7 @@ def history_of(found: Record) -> str:
 
 
 def folders_in(path: Path) -> set[str]:
+    """Return the names of the folders in a folder, links left out; none where there is no folder."""
     try:
         return {entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
     except (FileNotFoundError, NotADirectoryError):
