@@ -40,6 +40,11 @@ class Matched:
     def count(self) -> int:
         return len(self.labels)
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
 
 @dataclass(frozen=True)
 class Classes(Matched):
@@ -48,11 +53,6 @@ class Classes(Matched):
     targets: Ints
     probs: Floats
     kind: ClassVar[Literal["classification"]] = "classification"
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.probs.nbytes
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,6 @@ class Values(Matched):
     mean: Floats
     var: Floats | None = None
     kind: ClassVar[Literal["regression"]] = "regression"
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return 2 * self.mean.nbytes
 
 
 Members = Classes | Values

@@ -6,11 +6,11 @@ import importlib.util
 import json
 import logging
 import os
-import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -50,21 +50,19 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
                 raise EnsembleError(f"{package} is not installed", hint="pip install 'seed-sweep[onnx]'")
-    # A name of its own in the target's folder: whatever fails, no unverified file bears the name asked for.
-    draft = target.with_name(f".{secrets.token_hex(4)}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet():
+        # Whatever fails, no unverified file bears the name asked for.
+        with TemporaryDirectory(dir=target.parent, prefix=".") as folder, _quiet():
+            draft = Path(folder) / target.name
             program = _traced(ensemble, inputs, kind)
             write, run = (_write_onnx, _run_onnx) if target.suffix == ".onnx" else (_write_pt2, _run_pt2)
             write(program, draft, ensemble)
             for some in (inputs, inputs[:1]):
                 _compare(run(draft, some), ensemble, some, target.name)
-        os.replace(draft, target)
+            os.replace(draft, target)
     except OSError as error:
         raise EnsembleError(f"cannot be written ({error.strerror})", where=str(target)) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return target
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +46,8 @@ def objects(text: str) -> tuple[list[Row], list[str]]:
     """
     rows: list[Row] = []
     between: list[str] = []
-    at = end_of_last = closed = in_vain = 0
+    closings = [closing.end() for closing in _CLOSING.finditer(text)]
+    at = end_of_last = in_vain = 0
     while (at := text.find("{", at)) >= 0:
         begun = text.rfind("\n", 0, at) + 1
         line_end = _line_end(text, at)
@@ -58,11 +60,9 @@ def objects(text: str) -> tuple[list[Row], list[str]]:
             if found is None and whole:
                 found, end = _literal(line), line_end
             elif found is None and several:
-                if closed < line_end:
-                    closing = _CLOSING.search(text, line_end)
-                    closed = closing.end() if closing else len(text) + _LONGEST
-                if closed - at <= _LONGEST and closed <= len(text):
-                    found, end = _literal(text[at:closed]), closed
+                nth = bisect_left(closings, line_end)
+                if nth < len(closings) and closings[nth] - at <= _LONGEST:
+                    found, end = _literal(text[at : closings[nth]]), closings[nth]
         if found is None:
             in_vain += max(end - line_end, 0)
             at = line_end
