@@ -39,8 +39,8 @@ def gather(store: Store, *, allow_missing: bool = False) -> Any:
     return matched(store, choose(store), allow_missing=allow_missing)
 
 
-def cut(raw: Raw, task: splits.Task, folds: int) -> list[splits.Chosen]:
-    found = splits.stored(raw, task, "data")
+def cut(raw: Raw, kind: splits.Kind, folds: int) -> list[splits.Chosen]:
+    found = splits.stored(raw, kind, "data")
     return [splits.chosen(found, raw, splits.Fold(number, folds)) for number in range(folds)]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from sweep.errors import ConfigError
 from sweep.train.params import Data, Model
-from sweep.train.splits import Fold, Task, look
+from sweep.train.splits import Fold, Kind, look
 
 
-def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits: Sequence[int | Fold] = ()) -> None:
+def require_batches(params: Mapping[str, Any], kind: Kind, *, where: str, splits: Sequence[int | Fold] = ()) -> None:
     """Refuse examples that are no images where the model takes images, and a batch of one example under batch norm.
 
     params: those of a built-in recipe, with every default filled in. Data are read only where it depends on them.
@@ -19,10 +19,10 @@ def require_batches(params: Mapping[str, Any], task: Task, *, where: str, splits
     """
     model, size = Model.model_validate(params["model"]), params["batch_size"]
     if model.name != "mlp":
-        require_images(model, look(Data.model_validate(params["data"]), task, splits).shape)
+        require_images(model, look(Data.model_validate(params["data"]), kind, splits).shape)
     if not model.batch_norm or (model.name != "resnet" and not model.hidden):
         return
-    seen = look(Data.model_validate(params["data"]), task, splits)
+    seen = look(Data.model_validate(params["data"]), kind, splits)
     if model.name == "resnet" and not _ends_in_one_pixel(model, seen.shape):
         return
     for count in seen.counts:

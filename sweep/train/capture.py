@@ -29,17 +29,11 @@ class Throttle:
             self._queued.popleft().synchronize()
 
 
-def ambient() -> torch.Generator:
-    """Return torch's global generator of the current device."""
-    torch.cuda.init()  # type: ignore[no-untyped-call]
-    generator: torch.Generator = torch.cuda.default_generators[torch.cuda.current_device()]
-    return generator
-
-
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
     """Let torch's global CUDA generator be `generator` inside: what one draws, the other has drawn."""
-    own: Any = ambient()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    own: Any = torch.cuda.default_generators[torch.cuda.current_device()]
     before = own.graphsafe_get_state()
     own.graphsafe_set_state(generator)
     try:

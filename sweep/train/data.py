@@ -16,7 +16,7 @@ from sweep.errors import ConfigError
 from sweep.train.params import Data
 from sweep.train.read import Raw, data_files, read
 from sweep.train.source import Source
-from sweep.train.splits import Fold, Stamps, Task, chosen, filled, stamps, stored
+from sweep.train.splits import Fold, Kind, Stamps, chosen, filled, stamps, stored
 
 ROOM = 0.5  # of a device's free memory: more the data may not take
 
@@ -101,23 +101,23 @@ class Dataset:
         return replace(self, train=train, val=val, test=test)
 
 
-def load(source: Data | Source, task: Task | None = None, split: int | Fold | None = None) -> Dataset:
+def load(source: Data | Source, kind: Kind | None = None, split: int | Fold | None = None) -> Dataset:
     """Return the data set, from the cache of this process when its files have not changed since.
 
-    task: None takes class numbers and names for classes, other numbers for values.
+    kind: None takes class numbers and names for classes, other numbers for values.
     split: a 32-bit seed draws other test and val examples, unless the data set has its own. A fold is the test set,
     cut from all examples except the data set's own val. None: the one split that the data fix.
     The tensors are shared by all who ask: they must not be written to. Raises: ConfigError.
     """
     files = data_files(source).values() if isinstance(source, Data) else source.files()
-    return _load(source, stamps(files), task, split)
+    return _load(source, stamps(files), kind, split)
 
 
 @lru_cache(maxsize=2)
-def _load(source: Data | Source, stamps: Stamps, task: Task | None, split: int | Fold | None) -> Dataset:
+def _load(source: Data | Source, stamps: Stamps, kind: Kind | None, split: int | Fold | None) -> Dataset:
     # What was stored is held only where another fold or split of it may be asked for.
     raw = _raw(source) if split is None else _read(source, stamps)
-    return dataset(raw, task, source.where, split)
+    return dataset(raw, kind, source.where, split)
 
 
 @lru_cache(maxsize=1)
@@ -135,11 +135,11 @@ def forget() -> None:
     _read.cache_clear()
 
 
-def dataset(raw: Raw, task: Task | None, where: str, which: int | Fold | None = None) -> Dataset:
-    """Return the splits of what was stored, normalised; task, which: as for `load`. Raises: ConfigError."""
-    if task is None:
-        task = "regression" if raw.targets.dtype.kind == "f" else "classification"
-    kept = stored(raw, task, where)
+def dataset(raw: Raw, kind: Kind | None, where: str, which: int | Fold | None = None) -> Dataset:
+    """Return the splits of what was stored, normalised; kind, which: as for `load`. Raises: ConfigError."""
+    if kind is None:
+        kind = "regression" if raw.targets.dtype.kind == "f" else "classification"
+    kept = stored(raw, kind, where)
     found = chosen(kept, raw, which)
     targets, wide, train = kept.targets, kept.wide, found.train
     inputs = filled(kept.inputs, train)
@@ -147,12 +147,12 @@ def dataset(raw: Raw, task: Task | None, where: str, which: int | Fold | None = 
     mean, std = (np.zeros(0), np.zeros(0)) if raw.plain else _scale(inputs[train])
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
     target_mean, target_std = 0.0, 1.0
-    if task == "regression" and targets.ndim == 1:
+    if kind == "regression" and targets.ndim == 1:
         target_mean, target_std = float(targets[train].mean()), float(targets[train].std()) or 1.0
 
     def split(index: NDArray[np.int64]) -> Split:
-        y = targets[index] if task == "classification" else (targets[index] - target_mean) / target_std
-        made = torch.from_numpy(y).to(torch.int64 if task == "classification" else torch.float32)
+        y = targets[index] if kind == "classification" else (targets[index] - target_mean) / target_std
+        made = torch.from_numpy(y).to(torch.int64 if kind == "classification" else torch.float32)
         if raw.plain:
             kept_as = torch.float32 if inputs.dtype.kind == "f" else torch.int64
             return Split(torch.from_numpy(inputs[index]).to(kept_as), made, torch.from_numpy(index))
@@ -166,10 +166,10 @@ def dataset(raw: Raw, task: Task | None, where: str, which: int | Fold | None = 
         return Split(torch.from_numpy(x[:, 0] if raw.flat else x), made, torch.from_numpy(index))
 
     one = targets.shape[1] if targets.ndim > 1 else 1
-    count = int(targets.max()) + 1 if task == "classification" else one
+    count = int(targets.max()) + 1 if kind == "classification" else one
     return Dataset(
         split(train), split(found.val), split(found.test), outputs=count, mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()), classes=_names(raw, count, where) if task == "classification" else (),
+        std=tuple(std.tolist()), classes=_names(raw, count, where) if kind == "classification" else (),
         target_mean=target_mean, target_std=target_std, wide=tuple(wide.tolist()) if wide.any() else (),
     )  # fmt: skip
 

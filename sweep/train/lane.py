@@ -69,8 +69,8 @@ class Lane:
     epoch counts from 1, offset is the batches of it that are done; order is the generator of permutations,
     order_state its state before this epoch's was drawn. average: of the parameters, where the recipe asks for one.
     chosen: the best value of `recipe.best`, its epoch and weights; stale: epochs since `stop_early` saw
-    an improvement on `record`. index: which of its task's runs it is; generator: the state of torch's CUDA generator
-    for it, in a pack.
+    an improvement on `record`. index: which of the runs that are trained together it is; generator: the state of
+    torch's CUDA generator for it, in a pack.
     """
 
     recipe: Recipe

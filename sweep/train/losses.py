@@ -14,19 +14,19 @@ from sweep.errors import ConfigError
 from sweep.train import scoring
 from sweep.train.data import Dataset
 from sweep.train.scoring import Scoring
-from sweep.train.splits import Task
+from sweep.train.splits import Kind
 
 
 @dataclass(frozen=True)
 class Loss:
     """A loss with what goes with it.
 
-    of: (outputs, targets) -> the mean of a batch. task: what targets are; None: as their numbers tell. shape: of the
+    of: (outputs, targets) -> the mean of a batch. kind: what targets are; None: as their numbers tell. shape: of the
     outputs for one example; None: any. about: more of what is stored beside the weights.
     """
 
     of: Callable[[Tensor, Tensor], Tensor]
-    task: Task | None
+    kind: Kind | None
     scoring: Callable[[Dataset], Scoring]
     shape: Callable[[Dataset], tuple[int, ...]] | None = None
     about: Mapping[str, Any] | None = None
@@ -35,7 +35,7 @@ class Loss:
         """Return what is stored beside the weights, for whoever serves them."""
         form = self.scoring(data).form
         return {
-            "task": task_of(data), "outputs": data.outputs, "classes": list(data.classes),
+            "task": kind_of(data), "outputs": data.outputs, "classes": list(data.classes),
             "input_shape": list(data.input_shape), "normalisation": data.normalisation,
             "target": {"mean": data.target_mean, "std": data.target_std},
             **({"variance": "residual"} if self.of is squared and data.train.targets.dim() == 1 else {}),
@@ -43,7 +43,7 @@ class Loss:
         }  # fmt: skip
 
 
-def task_of(data: Dataset) -> Task:
+def kind_of(data: Dataset) -> Kind:
     """Return what the targets of a data set are."""
     return "regression" if data.train.targets.is_floating_point() else "classification"
 
@@ -76,7 +76,7 @@ def _values(data: Dataset) -> Scoring:
 
 
 def _usual(data: Dataset) -> Scoring:
-    return (_classes if task_of(data) == "classification" else _values)(data)
+    return (_classes if kind_of(data) == "classification" else _values)(data)
 
 
 LOSSES = {

@@ -260,16 +260,16 @@ def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Datase
     from sweep.train.data import load as loaded
 
     if isinstance(data, Data):
-        return partial(loaded, data, loss.task), None
+        return partial(loaded, data, loss.kind), None
     if isinstance(data, Source) or not callable(data):
         source = as_source(data)
-        return partial(loaded, source, loss.task), source
+        return partial(loaded, source, loss.kind), source
 
     @lru_cache(maxsize=1)  # what mixes or augments asks for the data that the loop has
     def load(split: int | Fold | None) -> Dataset:
         found = data()
         if not isinstance(found, Dataset):
-            return loaded(as_source(found), loss.task, split)
+            return loaded(as_source(found), loss.kind, split)
         if split is not None:
             raise ConfigError("these data have a split of their own", hint="leave out folds, or split in vary")
         return found

@@ -22,7 +22,7 @@ from sweep.plan import content_id
 from sweep.target.inputs import Content
 from sweep.train.params import Data
 from sweep.train.read import Raw, data_digest, data_files, positions, read, require_numbers
-from sweep.train.splits import Fold, Task
+from sweep.train.splits import Fold, Kind
 from sweep.train.table import of_frame
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class Source:
     content: Callable[[], str]
     files: Callable[[], tuple[Path, ...]] = tuple
 
-    def load(self, task: Task | None = None, split: int | Fold | None = None) -> Dataset:
+    def load(self, kind: Kind | None = None, split: int | Fold | None = None) -> Dataset:
         """Return train, val and test, normalised; see `sweep.train.data.load`. Raises: ConfigError."""
         from sweep.train.data import load
 
-        return load(self, task, split)
+        return load(self, kind, split)
 
 
 def arrays(

@@ -16,7 +16,7 @@ from sweep.train.params import Data
 from sweep.train.read import Raw, data_digest, data_files, read
 
 _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
-Task = Literal["classification", "regression", "labels"]
+Kind = Literal["classification", "regression", "labels"]  # what targets are
 Stamps = tuple[tuple[str, int, int], ...]
 TEST_SHARE = 0.25
 IGNORED = -100  # in targets of several numbers an example: torch's own sign for one that does not count
@@ -71,14 +71,14 @@ class Seen:
     wide: bool
 
 
-def stored(raw: Raw, task: Task, where: str) -> Stored:
+def stored(raw: Raw, kind: Kind, where: str) -> Stored:
     """Return the examples of a data set. Raises: ConfigError."""
     inputs, targets, own = _joined(raw, where)
-    if task == "classification":
+    if kind == "classification":
         targets = _labels(targets, where)
-    if task == "labels" and not np.isin(targets, (0, 1)).all():
+    if kind == "labels" and not np.isin(targets, (0, 1)).all():
         raise ConfigError("the targets are not 0 or 1 for each label", where=where)
-    one = task == "classification" and targets.ndim == 1
+    one = kind == "classification" and targets.ndim == 1
     wide = np.zeros(inputs.shape[1:2], np.bool_) if raw.plain else _wide(filled(inputs, own["train"]))
     together = None
     if raw.together is not None:
@@ -110,32 +110,32 @@ def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> Chosen:
     return Chosen(train, val, test)
 
 
-def look(data: Data, task: Task, splits: Sequence[int | Fold] = ()) -> Seen:
+def look(data: Data, kind: Kind, splits: Sequence[int | Fold] = ()) -> Seen:
     """Return what is known of a data set, from this process's cache when its files have not changed since.
 
     splits: seeds of splits of their own, or folds; none: the split that the data fix. Raises: ConfigError.
     """
     # A class gives equally many examples to each split of a seed without a limit and groups, whichever they are.
     alike = data.limit is None and data.group is None and all(isinstance(each, int) for each in splits)
-    return _look(data, task, stamps(data_files(data).values()), () if alike else tuple(splits))
+    return _look(data, kind, stamps(data_files(data).values()), () if alike else tuple(splits))
 
 
 @lru_cache(maxsize=16)
-def _look(data: Data, task: Task, stamps: Stamps, splits: tuple[int | Fold, ...]) -> Seen:
+def _look(data: Data, kind: Kind, stamps: Stamps, splits: tuple[int | Fold, ...]) -> Seen:
     raw = read(data)
-    found = stored(raw, task, data.where)
+    found = stored(raw, kind, data.where)
     counts = tuple(len(chosen(found, raw, split).train) for split in splits or (None,))
     return Seen(tuple(found.inputs.shape[1:]), counts, bool(found.wide.any()))
 
 
-def identity(data: Data, task: Task) -> str:
+def identity(data: Data, kind: Kind) -> str:
     """Return the digest of the files of a data set, and the rule of its normalisation where float32 would not do.
 
     Earlier versions normalised all data in float32: runs of theirs and of now on such data are not of one experiment.
     Raises: ConfigError.
     """
     # The embedded tables are known to be sound and not to need it: they need not be read a second time.
-    wide = data.name not in ("digits", "diabetes") and look(data, task).wide
+    wide = data.name not in ("digits", "diabetes") and look(data, kind).wide
     return data_digest(data) + (NORMALISED if wide else "")
 
 

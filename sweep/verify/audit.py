@@ -86,7 +86,7 @@ def audit(spec: RunSpec, job: Job) -> Audit:
     asked = Request(spec, job, STEPS)
     with (
         Process(asked, where="process 1") as one,
-        Process(asked, where="process 2", task="sweep.verify.audit:explore") as two,
+        Process(asked, where="process 2", function="sweep.verify.audit:explore") as two,
     ):
         first, second = one.wait(), two.wait()
     for made in (first, second):

@@ -74,7 +74,7 @@ def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
     if spec.target.kind == "command":
         raise SweepError("the steps of a program cannot be seen", where="--cost", hint="time a recipe or a function")
     asked = Request(replace(spec, vectorize=0), job, steps)
-    with Process(asked, where="the timing process", task="sweep.verify.cost:timed") as process:
+    with Process(asked, where="the timing process", function="sweep.verify.cost:timed") as process:
         made = process.wait()
     if made.failure is not None:
         raise SweepError(f"the run fails: {made.failure}", where=spec.key)

@@ -88,10 +88,10 @@ def as_json(**parts: Any) -> dict[str, Any]:
 class Process:
     """A process that trains one request in a scratch folder; ended, and the folder removed, when its block is left.
 
-    task: the function that answers the request, as module:name.
+    function: what answers the request, as module:name.
     """
 
-    def __init__(self, request: Request, *, where: str, task: str = "sweep.verify.rehearse:rehearse") -> None:
+    def __init__(self, request: Request, *, where: str, function: str = "sweep.verify.rehearse:rehearse") -> None:
         self.where = where
         self._scratch = TemporaryDirectory(prefix="sweep-verify-", ignore_cleanup_errors=True)
         self.folder = Path(self._scratch.name)
@@ -106,7 +106,7 @@ class Process:
         assert self._child.stdin is not None
         # From this program to its own child: a pickle that no file and no stranger has a hand in.
         with suppress(BrokenPipeError):
-            pickle.dump((list(sys.path), task, request, self.folder, where), self._child.stdin)
+            pickle.dump((list(sys.path), function, request, self.folder, where), self._child.stdin)
             self._child.stdin.close()
 
     def __enter__(self) -> Process:
@@ -139,7 +139,7 @@ class Process:
 
 def main() -> None:
     """Answer the request on stdin. What trains is imported here: the asking end needs no torch."""
-    path, task, request, scratch, where = pickle.load(sys.stdin.buffer)
+    path, function, request, scratch, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
     # To where the launch found the user's functions; a recipe of ours imports nothing from there.
     folder = request.job.folder
@@ -147,7 +147,7 @@ def main() -> None:
         os.chdir(folder)
         if not built_in(request.spec.target.reference) and folder not in sys.path:
             sys.path.insert(0, folder)
-    module, _, name = task.partition(":")
+    module, _, name = function.partition(":")
     try:
         made = getattr(import_module(module), name)(request, scratch, where=where)
     except SweepError as error:
