@@ -43,12 +43,11 @@ _CUDA = (
 _SIMD = re.compile(r"(sse|ssse|avx|amx|fma|f16c|bmi|asimd|sve|sme(?!p)|fp$|fphp|bf16|i8mm|neon|vsx)")
 
 
-def collect(threads: int, *, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def collect(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (numeric, context) of this process as JSON values; `environment` lists the numeric fields.
 
     Call it at the end of training, in the thread that trained: switches and thread counts are read as they
-    stand. threads: what the run asked for (context); what is in effect is the numeric field. device: the
-    run's, "cpu" or "cuda"; a run on a CPU has None for every field of CUDA.
+    stand. device: the run's, "cpu" or "cuda"; a run on a CPU has None for every field of CUDA.
     """
     numeric = {
         **_machine(),
@@ -74,7 +73,6 @@ def collect(threads: int, *, device: str) -> tuple[dict[str, Any], dict[str, Any
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "threads_asked": threads,
         "packages": dict(_versions(_PACKAGES)),
         "git_commit": _git_commit(os.getcwd()),
     }

@@ -42,7 +42,7 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
     def look() -> None:
         """Read the environment while the training code still has it as it wants it."""
         if not environment:
-            environment.update(fingerprint.collect(spec.threads, device=spec.device)[0])
+            environment.update(fingerprint.collect(spec.device)[0])
 
     def link(name: str, value: Callable[[], str]) -> None:
         if name == "initial":

@@ -95,7 +95,7 @@ def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) ->
         try:
             for index, result in attempted(runs, job):
                 # The environment is read here and now: the switches are those that training left.
-                numeric, context = fingerprint.collect(runs[index].spec.threads, device=runs[index].device)
+                numeric, context = fingerprint.collect(runs[index].device)
                 if job.forked and len(pack) == 1:
                     nursery.at_exit()  # what it writes belongs to the run
                 files: dict[str, Any] = {} if ours else {"left_out": True}

@@ -76,7 +76,7 @@ def environment() -> dict[str, Any]:
     with seeding.restored():
         seeding.set_threads(1)
         seeding.seed_everything(0, deterministic=True)
-        numeric, _ = fingerprint.collect(1, device="cpu")
+        numeric, _ = fingerprint.collect("cpu")
     decides = {name: value for name, value in numeric.items() if FIELDS[name] is Answer.NOT_EXPECTED}
     return dict(json.loads(json.dumps(decides)))
 
