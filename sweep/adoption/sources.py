@@ -153,21 +153,17 @@ def _walk(
         return
     part, *rest = parts
     if part == "**":
-        yield from _walk(folder, rest, known, seed)
-    elif "*" not in part and not _PART.search(part):
-        if (folder / part).exists():
-            yield from _walk(folder / part, rest, known, seed)
+        below = (each for each in sorted(folder.rglob("*")) if each.is_dir() and not each.is_symlink())
+        for each in (folder, *below):
+            yield from _walk(each, rest, known, seed)
         return
+    literal = "*" not in part and not _PART.search(part)
     try:
-        entries = sorted(os.listdir(folder))
+        names = [part] if literal and (folder / part).exists() else sorted(os.listdir(folder))
     except OSError:
         return
     fits = re.compile(_expression(part, known, seed))
-    for name in entries:
-        if part == "**":
-            if (folder / name).is_dir() and not (folder / name).is_symlink():
-                yield from _walk(folder / name, parts, known, seed)
-            continue
+    for name in names:
         with in_time(part, len(name)):
             match = fits.fullmatch(name)
         if match and (not rest or (folder / name).is_dir()):
@@ -175,19 +171,17 @@ def _walk(
 
 
 def _expression(part: str, known: Mapping[str, str], seed: str) -> str:
-    out, at, here = "", 0, set()
-    for found in _PART.finditer(part):
-        out += re.escape(part[at : found.start()]).replace(r"\*", "[^/]*")
-        name = found[1]
-        if name in known:
-            out += re.escape(known[name])
-        elif name in here:
-            out += f"(?P={name})"
+    out = ""
+    for at, piece in enumerate(_PART.split(part)):
+        if at % 2 == 0:  # between two names
+            out += re.escape(piece).replace(r"\*", "[^/]*")
+        elif piece in known:
+            out += re.escape(known[piece])
+        elif f"(?P<{piece}>" in out:
+            out += f"(?P={piece})"
         else:
-            out += f"(?P<{name}>{seed if name == 'seed' else '.+?'})"
-        here.add(name)
-        at = found.end()
-    return out + re.escape(part[at:]).replace(r"\*", "[^/]*")
+            out += f"(?P<{piece}>{seed if piece == 'seed' else '.+?'})"
+    return out
 
 
 def _pattern(text: str, roles: Roles, collect: Collect | None) -> Source:

@@ -73,7 +73,7 @@ def redact(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _hidden(inner) if is_secret(str(key)) else redact(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return _words(list(value))
+        return [_word(before, word) for before, word in pairwise(("", *value))]
     if isinstance(value, str):
         return _text(value)
     return value
@@ -98,22 +98,15 @@ def _hidden(value: Any) -> Any:
     return value if value is None or isinstance(value, bool) else HIDDEN
 
 
-def _words(words: list[Any]) -> list[Any]:
-    out: list[Any] = []
-    option = ""
-    for word in words:
-        if isinstance(word, str) and is_secret(option) and not word.startswith("-"):
-            out.append(HIDDEN)
-            option = ""
-            continue
-        option = ""
-        if isinstance(word, str) and (found := re.fullmatch(r"(-{0,2}[\w.-]+)=(.*)", word, re.DOTALL)):
-            out.append(f"{found[1]}={HIDDEN}" if is_secret(found[1]) else redact(word))
-            continue
-        if isinstance(word, str) and word.startswith("-"):
-            option = word
-        out.append(redact(word))
-    return out
+def _word(before: Any, word: Any) -> Any:
+    """Return a word of a list, hidden if it follows `--token` or is `--token=…`."""
+    if not isinstance(word, str):
+        return redact(word)
+    option = isinstance(before, str) and before.startswith("-") and "=" not in before
+    if option and is_secret(before) and not word.startswith("-"):
+        return HIDDEN
+    found = re.fullmatch(r"(-{0,2}[\w.-]+)=(.*)", word, re.DOTALL)
+    return f"{found[1]}={HIDDEN}" if found and is_secret(found[1]) else _text(word)
 
 
 def known(*values: Any) -> tuple[bytes, ...]:
