@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp, ndtr
 
-from sweep.errors import EnsembleError
 from sweep.stats import clopper_pearson
 
 Floats = npt.NDArray[np.float64]
@@ -59,17 +58,8 @@ class Judged:
 
 
 def judged(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
-    """Hold probabilities (…, examples, classes) against the targets. Raises EnsembleError when shapes do not match."""
+    """Hold probabilities (…, examples, classes) against the targets, class indices (examples,)."""
     p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
-    if p.ndim < 2 or t.shape != p.shape[-2:-1] or not len(t):
-        raise EnsembleError(
-            f"probabilities of shape {p.shape} and targets of shape {t.shape} do not match",
-            hint="expected (examples, classes) and (examples,)",
-        )
-    if t.dtype.kind not in "iu" or t.min() < 0 or t.max() >= p.shape[-1]:
-        raise EnsembleError(
-            f"targets are not class indices 0..{p.shape[-1] - 1} (dtype {t.dtype})", hint="save targets as integers"
-        )
     top = p.argmax(axis=-1)
     at = p[..., np.arange(len(t)), t]
     square = np.einsum("...c,...c->...", p, p)
@@ -216,10 +206,4 @@ def mixture_crps(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.Ar
 
 def _mixture(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
     m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    v = np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64)
-    if m.ndim != 2 or v.shape != m.shape or t.shape != m.shape[1:] or not len(t):
-        raise EnsembleError(
-            f"means {m.shape}, variances {v.shape} and targets {t.shape} do not match",
-            hint="expected (members, examples) twice and (examples,)",
-        )
-    return m, v, t
+    return m, np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64), t

@@ -60,9 +60,8 @@ def votes(labels: npt.ArrayLike, level: float = 0.95) -> Votes:
     """Count the votes of M members on N examples. labels: shape (M, N), class indices from 0.
 
     Interval of the arbitrary share: Clopper-Pearson over examples, for these members.
-    StatisticsError for fewer than two members, no examples or negative labels.
     """
-    table = _labels(labels)
+    table = np.asarray(labels, dtype=np.int64)
     counted = _counted(table, int(table.max()) + 1)
     members, n = table.shape
     winner = counted.argmax(axis=1)
@@ -91,11 +90,9 @@ def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95, *, same: Sequ
 
     All pairs of members count, so that the churn that seeds alone cause can be set beside it. same: (row of A, row of
     B) with one seed, which are left out: they may agree because of it.
-    Interval: Student t over examples of the per-example excess. StatisticsError for other shapes.
+    Interval: Student t over examples of the per-example excess. StatisticsError where all pairs share a seed.
     """
-    first, second = _labels(a), _labels(b)
-    if first.shape[1] != second.shape[1]:
-        raise StatisticsError(f"A has {first.shape[1]} examples and B {second.shape[1]}: match them by id first")
+    first, second = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
     classes = int(max(first.max(), second.max())) + 1
     one, two = _counted(first, classes), _counted(second, classes)
     alike = (one * two).sum(axis=1) - sum((first[i] == second[j]).astype(np.float64) for i, j in same)
@@ -109,15 +106,6 @@ def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95, *, same: Sequ
         float(between.mean()), float(within[0].mean()), float(within[1].mean()), float(excess.mean()),
         t_interval(excess, level),
     )  # fmt: skip
-
-
-def _labels(labels: npt.ArrayLike) -> Ints:
-    table = np.asarray(labels)
-    if table.ndim != 2 or len(table) < 2 or not table.shape[1] or table.dtype.kind not in "iu" or table.min() < 0:
-        raise StatisticsError(
-            f"labels of shape {table.shape}: (members, examples) of class indices, two members at least"
-        )
-    return table.astype(np.int64)
 
 
 def _counted(table: Ints, classes: int) -> Floats:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from sweep.errors import ConfigError, StatisticsError
+from sweep.errors import ConfigError
 from sweep.stats.compare import attainable, difference, differences, over_splits
 from sweep.stats.interval import Interval, resampled, summarise, t_quantile
 from sweep.stats.sample import NUMBER, Floats, check_level, mean, sd
@@ -111,7 +111,7 @@ def decide(
     A candidate with more than `max_failures` failures never passes.
     """
     alpha = check_level(level)
-    old, new, failed = _converged(base, candidate, paired, "base" if gate.form != "fixed" else "")
+    old, new, failed = _converged(base, candidate, paired and gate.form != "fixed")
     threshold = gate.number if gate.form != "scale" else 0.0
     sizes = (new.size,) if gate.form == "fixed" else (new.size, old.size)
     flips = paired or gate.form == "fixed"
@@ -170,15 +170,13 @@ def identical_passes(
     return chance if math.isfinite(chance) else float(away > 0)
 
 
-def _converged(base: npt.ArrayLike, candidate: npt.ArrayLike, paired: bool, needs: str) -> tuple[Floats, Floats, int]:
+def _converged(base: npt.ArrayLike, candidate: npt.ArrayLike, paired: bool) -> tuple[Floats, Floats, int]:
     old, new = np.asarray(base, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
-    failed = int(np.count_nonzero(~np.isfinite(new)))
-    if not paired or not needs:
-        return old[np.isfinite(old)], new[np.isfinite(new)], failed
-    if old.shape != new.shape:
-        raise StatisticsError(f"base has {old.size} seeds and candidate {new.size}: these are no pairs")
-    both = np.isfinite(old) & np.isfinite(new)
-    return old[both], new[both], failed
+    a, b = np.isfinite(old), np.isfinite(new)
+    failed = int(np.count_nonzero(~b))
+    if paired:
+        a = b = a & b
+    return old[a], new[b], failed
 
 
 def _interval(gate: Gate, old: Floats, new: Floats, paired: bool, level: float, ratio: float | None) -> Interval | None:

@@ -77,11 +77,8 @@ def item_mean(values: npt.ArrayLike, clusters: npt.ArrayLike | None = None, leve
 
     values: shape (seeds, items), finite; repeats are averaged beforehand. Over seeds: Student t of the seeds' means.
     Over items: Student t of the items' (clusters') means over these seeds. Over both: `two_way_interval`.
-    StatisticsError for NaN, infinities or another shape.
     """
     table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
-        raise StatisticsError(f"scores of shape {table.shape}: (seeds, items) of finite numbers are needed")
     columns = by_cluster(table, clusters)
     seeds, count = columns.shape
     both = two_way_interval(columns, level).interval if min(seeds, count) > 1 else None

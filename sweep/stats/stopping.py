@@ -119,7 +119,7 @@ def width_rule(
     """
     if max_seeds < FIRST_LOOK + EXTRA:
         raise StatisticsError(f"max_seeds {max_seeds}: the rule needs {FIRST_LOOK} and {EXTRA} more")
-    numbers = _prefix(values)[:max_seeds]
+    numbers = np.asarray(values, dtype=np.float64)[:max_seeds]
     done = numbers.size
     met = width_met(numbers, half_width, level=level, quantum=quantum)
     stops = np.flatnonzero(width_kept(met))
@@ -223,9 +223,7 @@ def order_rule(
     """
     if max_seeds < FIRST_LOOK:
         raise StatisticsError(f"max_seeds {max_seeds}: the rule first looks at {FIRST_LOOK}")
-    first, second = _prefix(a)[:max_seeds], _prefix(b)[:max_seeds]
-    if first.shape != second.shape:
-        raise StatisticsError(f"A has {first.size} completed seeds and B {second.size}: these are no pairs")
+    first, second = (np.asarray(arm, dtype=np.float64)[:max_seeds] for arm in (a, b))
     done = first.size
     both = np.isfinite(first) & np.isfinite(second)
     gaps = np.full(done, math.nan)
@@ -256,13 +254,6 @@ def excludes_zero(gaps: Floats, *, level: float = 0.95, least: float = 0.0) -> n
     half = sequence_factor(n, level) * error
     out: npt.NDArray[np.bool_] = np.abs(centre) > half
     return out
-
-
-def _prefix(values: npt.ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise StatisticsError(f"a prefix has shape (k,), not {array.shape}")
-    return array
 
 
 def more_seeds(planned: Iterable[int], count: int) -> list[int]:

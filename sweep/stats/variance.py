@@ -100,12 +100,10 @@ def two_way_difference(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) 
 
     a: shape (runs, examples), b: (runs', examples), column j the same example in both. Examples enter by
     their differences, so what is hard for both cancels; seeds by the variances of each arm's own means.
-    StatisticsError when the numbers of examples differ. For shared seeds: `two_way_interval(a - b)`.
+    For shared seeds: `two_way_interval(a - b)`.
     """
     first, second = scores(a, name="A"), scores(b, name="B")
     n = first.shape[1]
-    if second.shape[1] != n:
-        raise StatisticsError(f"A has {n} examples and B {second.shape[1]}: match them by id first")
     gaps = first.mean(axis=0) - second.mean(axis=0)
     terms = [(variance(arm.mean(axis=1)) / len(arm), len(arm) - 1) for arm in (first, second)]
     terms.append((float(gaps.var(ddof=1)) / n, n - 1))

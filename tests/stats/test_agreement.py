@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-from sweep.errors import StatisticsError
 from sweep.stats import agreement
 
 A = np.array([[0, 1, 2, 1], [0, 1, 1, 0], [0, 2, 0, 1]])
@@ -55,11 +54,3 @@ def test_churn_equals_the_count_of_all_pairs_and_is_no_excess_between_equals() -
     moved = agreement.churn(draws[:8], (rng.random((8, 4000)) < rng.random(4000)).astype(int))
     assert moved.interval is not None
     assert moved.interval.low > 0
-
-
-def test_what_are_no_labels_is_refused() -> None:
-    for wrong in ([[0, 1]], np.zeros((2, 0), dtype=int), [[0.5, 1], [1, 0]], [[-1, 0], [0, 0]]):
-        with pytest.raises(StatisticsError):
-            agreement.votes(wrong)
-    with pytest.raises(StatisticsError, match="match them by id"):
-        agreement.churn(A, B[:, :3])

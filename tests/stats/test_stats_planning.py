@@ -166,11 +166,9 @@ def test_a_failing_candidate_can_still_be_contradicted() -> None:
     assert decide("a >= base - 0.005", [0.5, 0.51, 0.52, math.nan]).code == 1
 
 
-def test_paired_gate_drops_a_pair_with_a_failure_and_refuses_ragged_arms() -> None:
+def test_paired_gate_drops_a_pair_with_a_failure() -> None:
     candidate = [math.nan, *[value + 0.001 * (i % 2) for i, value in enumerate(BASE[1:])]]
     assert decide("a >= base - 0.005", candidate, paired=True, max_failures=1).code == 0
-    with pytest.raises(StatisticsError, match="no pairs"):
-        decide("a >= base", BASE[:5], paired=True)
     assert decide("a >= 0.9", BASE[:6], paired=True).code == 0
     assert decide("a >= 0.9", BASE[:5], paired=True).code == 4
 

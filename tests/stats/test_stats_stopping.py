@@ -165,8 +165,6 @@ def test_order_rule_skips_pairs_with_a_failure() -> None:
     assert found.state == "A > B"
     assert (found.n, found.used) == (found.used - 1, found.used)
     assert found.used >= clean.used
-    with pytest.raises(StatisticsError, match="no pairs"):
-        stats.order_rule(a, b[:3], max_seeds=64)
 
 
 def test_the_rule_and_the_printed_sequence_agree_look_by_look() -> None:
