@@ -26,6 +26,7 @@ from sweep.variants import letter, without_hash
 from sweep.words import path_argument, shown
 
 SEED = 0
+Wanted = tuple[Arm, Arm, bool]  # two arms, and whether they are compared seed by seed
 
 
 def compare(
@@ -75,7 +76,8 @@ def compare(
             raise ConfigError(f"no run reports {name!r}", where="metric", hint=f"reported: {listed(known, 20)}")
     for name in dict.fromkeys((primary, *(gate.metric for gate in gates))):
         _comparable([arm for found in by_task.values() for arm in found], name)
-    wanted = [*itertools.islice((p for found in by_task.values() for p in _pairs(found, base)), pairs_of.MOST + 1)]
+    pairs = (pair for found in by_task.values() for pair in _pairs(found, base))
+    wanted = [(a, b, paired and pairable(a, b)) for a, b in itertools.islice(pairs, pairs_of.MOST + 1)]
     if len(wanted) > pairs_of.MOST:
         raise StatisticsError(
             f"{len(arms):,} configurations are more than {pairs_of.MOST:,} pairs",
@@ -85,24 +87,24 @@ def compare(
     each = bonferroni_level(level, max(1, len(wanted)))
     goal = goals.direction(primary, goal_of)
     raw = [
-        pairs_of.pair(a, b, primary, goal, paired=paired and pairable(a, b), level=level, each=each,
-                      margin=margin, rng=rng, permute=len(wanted) <= pairs_of.MOST_PERMUTED)
-        for a, b in wanted
+        pairs_of.pair(a, b, primary, goal, paired=both, level=level, each=each, margin=margin, rng=rng,
+                      permute=len(wanted) <= pairs_of.MOST_PERMUTED)
+        for a, b, both in wanted
     ]  # fmt: skip
     made = [
         pairs_of.judged(pair, a, b, p, level=level)
-        for pair, (a, b), p in zip(raw, wanted, holm([pairs_of.tested(pair) for pair in raw]), strict=True)
+        for pair, (a, b, _), p in zip(raw, wanted, holm([pairs_of.tested(pair) for pair in raw]), strict=True)
     ]
     others = [name for name in known if name != primary]
     here = " ".join(path_argument(store.shown) for store in stores)
     return Comparison(
-        metric=primary, goal=goal, level=level,
-        paired=paired and bool(wanted) and all(pairable(a, b) for a, b in wanted), design=_design(paired, wanted),
+        metric=primary, goal=goal, level=level, design=_design(paired, wanted),
+        paired=bool(wanted) and all(both for _, _, both in wanted),
         arms=tuple(dict.fromkeys(arm.name for arm in arms)), pairs=tuple(made),
-        exploratory=tuple(_exploratory(wanted, others, goal_of, paired, level)),
+        exploratory=tuple(_exploratory(wanted, others, goal_of, level)),
         checks=tuple(checks(gates, by_task.values(), base, paired=paired, max_failures=max_failures, level=level)),
         remarks=tuple(_remarks(by_task, len(arms), made)), seed=seed,
-        next=(*_rest(wanted, paired), f"sweep report {here} --format latex"),
+        next=(*_rest(wanted), f"sweep report {here} --format latex"),
     )  # fmt: skip
 
 
@@ -165,32 +167,29 @@ def _pairs(arms: Sequence[Arm], base: str | None) -> Iterator[tuple[Arm, Arm]]:
         yield from ((arm, at) for arm in arms if arm.name != base)
 
 
-def _design(paired: bool, wanted: Sequence[tuple[Arm, Arm]]) -> Design:
+def _design(paired: bool, wanted: Sequence[Wanted]) -> Design:
     if not wanted:
         return Design("bounds")
-    can = [pairable(a, b) for a, b in wanted]
-    if paired and any(arm.store.manifest.numbered for pair in wanted for arm in pair):
+    if paired and any(arm.store.manifest.numbered for a, b, _ in wanted for arm in (a, b)):
         return Design("no seeds")
-    if not any(can):
+    if not any(both or pairable(a, b) for a, b, both in wanted):
         return Design("other seeds")
     if not paired:
         return Design("as asked")
-    if not all(can):
+    if not all(both for _, _, both in wanted):
         return Design("mostly shared")
-    if all(a.seeds == b.seeds for a, b in wanted):
+    if all(a.seeds == b.seeds for a, b, _ in wanted):
         return Design("same seeds")
-    return Design("shared seeds", tuple(sorted({len(shared_seeds(a, b)) for a, b in wanted})))
+    return Design("shared seeds", tuple(sorted({len(shared_seeds(a, b)) for a, b, _ in wanted})))
 
 
 def _exploratory(
-    wanted: Sequence[tuple[Arm, Arm]], names: Sequence[str], goal_of: Mapping[str, str], paired: bool, level: float
+    wanted: Sequence[Wanted], names: Sequence[str], goal_of: Mapping[str, str], level: float
 ) -> Iterator[Exploratory]:
     for name in names:
-        for a, b in wanted:
-            design = paired and pairable(a, b)
-            first, second = pairs_of.outcomes(a, b, name, paired=design)
-            usual = unit(first) == unit(second) == 1
-            made = pairs_of.difference_of(a, b, name, paired=design, level=level) if usual else None
+        for a, b, both in wanted:
+            usual = all(unit(values) == 1 for values in pairs_of.outcomes(a, b, name, paired=both))
+            made = pairs_of.difference_of(a, b, name, paired=both, level=level) if usual else None
             if made is not None:
                 yield Exploratory(name, a.task, a.name, b.name, goals.direction(name, goal_of), made)
 
@@ -215,14 +214,13 @@ def _remarks(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequence
         yield Remark("seeds to come")
 
 
-def _rest(wanted: Sequence[tuple[Arm, Arm]], paired: bool) -> tuple[str, ...]:
+def _rest(wanted: Sequence[Wanted]) -> tuple[str, ...]:
     """Return the commands that train the seeds which a paired comparison leaves out."""
     found: dict[str, str] = {}
-    for pair in wanted if paired else ():
-        union = sorted({*pair[0].seeds, *pair[1].seeds})
-        for arm in pair:
-            if pairable(*pair) and len(arm.seeds) < len(union) and not arm.adopted:
-                new = [seed for seed in union if seed not in arm.seeds]
+    for a, b, both in wanted:
+        for arm, other in ((a, b), (b, a)):
+            new = sorted({*other.seeds} - {*arm.seeds}) if both and not arm.adopted else []
+            if new:
                 found[arm.directory] = resume(arm.store.manifest, arm.directory, seeds=new)
     return tuple(found.values())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -48,8 +49,8 @@ def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") ->
         raise StatisticsError(f"there is no size curve of {metric!r}", hint=f"choose one of {', '.join(curves)}")
     one = curves[metric]
     sizes = np.arange(1, one.members + 1)
-    with style(size):
-        frame = _frame(size, f"expected score of k members, {percent(one.level)} band over seeds (jackknife)")
+    title = f"expected score of k members, {percent(one.level)} band over seeds (jackknife)"
+    with _framed(size, title) as frame:
         axes = frame.axes
         axes.fill_between(sizes, one.low, one.high, color=MEASURED, alpha=0.2, lw=0)
         axes.plot(sizes, one.value, "o-" if len(sizes) <= 20 else "-", ms=4, color=MEASURED)
@@ -67,9 +68,8 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
         raise StatisticsError("a reliability diagram is of classes, and these members predict values")
     if made is None or made.diagram_before is None or made.diagram_after is None:
         raise StatisticsError("nothing was calibrated: the ensemble gives probability 0 to a target")
-    with style(size):
-        title = f"reliability on {shown(found.split, 20)}; {made.parameter} {number(made.served, 3)}, {source(made)}"
-        frame = _frame(size, title, above=2.9, square=True)
+    title = f"reliability on {shown(found.split, 20)}; {made.parameter} {number(made.served, 3)}, {source(made)}"
+    with _framed(size, title, above=2.9, square=True) as frame:
         axes = frame.axes
         axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=":")
         for name, diagram, ece, color, mark in (
@@ -92,9 +92,8 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
         raise StatisticsError("risk and coverage are of classes, and these members predict values")
     kept = np.unique(np.linspace(0, found.risk.risk.size - 1, min(found.risk.risk.size, MOST_POINTS)).round())
     share, risk = found.risk.coverage[kept.astype(int)], found.risk.risk[kept.astype(int)]
-    with style(size):
-        area = number(found.risk.area, 4)
-        frame = _frame(size, f"the surest first, on {shown(found.split, 20)}; area {area}")
+    title = f"the surest first, on {shown(found.split, 20)}; area {number(found.risk.area, 4)}"
+    with _framed(size, title) as frame:
         axes = frame.axes
         axes.fill_between(share, 0, risk, color=MEASURED, alpha=0.15, lw=0)
         axes.plot(share, risk, color=MEASURED)
@@ -106,8 +105,7 @@ def agreement(found: Answers, *, size: Size = "screen") -> Figure:
     """Draw the accuracy of the majority where at least so many members agree, by the share that is then answered."""
     one, members = found.abstention, found.votes.members
     level = percent(found.votes.interval.level)
-    with style(size):
-        frame = _frame(size, f"answers of the majority on {shown(found.split, 20)}, {level} CI over examples")
+    with _framed(size, f"answers of the majority on {shown(found.split, 20)}, {level} CI over examples") as frame:
         axes = frame.axes
         axes.fill_between(one.coverage, one.low, one.high, color=MEASURED, alpha=0.2, lw=0)
         axes.plot(one.coverage, one.accuracy, "o-" if len(one.share) <= 20 else "-", ms=5, color=MEASURED)
@@ -132,8 +130,7 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
     pairs = matrix[np.tril_indices(count, -1)]
     low, wide, mean = float(pairs.min()), float(np.ptp(pairs)), number(float(pairs.mean()), digits=3)
     digits = 1 if found.kind == "classification" else places(wide)
-    with style(size):
-        frame = _frame(size, f"{name} on {shown(found.split, 20)}; {mean} on average", square=True)
+    with _framed(size, f"{name} on {shown(found.split, 20)}; {mean} on average", square=True) as frame:
         axes = frame.axes
         for i in range(1, count):
             for j in range(i):
@@ -163,9 +160,8 @@ def uncertainty(
         raise StatisticsError("right and wrong are of classes, and these members predict values")
     right = found.prediction == found.targets
     edges = np.linspace(0, float(values.max()) or 1.0, 26)
-    with style(size):
-        meaning = {"total": "", "aleatoric": " (noise)", "epistemic": " (disagreement)"}[part]
-        frame = _frame(size, f"{part} uncertainty{meaning} on {shown(found.split, 20)}", above=2.9)
+    meaning = {"total": "", "aleatoric": " (noise)", "epistemic": " (disagreement)"}[part]
+    with _framed(size, f"{part} uncertainty{meaning} on {shown(found.split, 20)}", above=2.9) as frame:
         axes = frame.axes
         looks: Any = {"right": {"histtype": "stepfilled", "alpha": 0.35}, "wrong": {"histtype": "step", "lw": 1.8}}
         for which, name, color in ((right, "right", MEASURED), (~right, "wrong", WRONG)):
@@ -178,8 +174,11 @@ def uncertainty(
         return frame.numbered()
 
 
-def _frame(size: Size, title: str, *, above: float = 0.3, square: bool = False) -> Frame:
+@contextmanager
+def _framed(size: Size, title: str, *, above: float = 0.3, square: bool = False) -> Iterator[Frame]:
+    """Give a figure of one panel, with its style while it is drawn."""
     height = min(28, lines(size) - 6) if square else min(18, lines(size) * 0.5)
-    frame = Frame(size, height, title, above=above, scaled=True)
-    frame.axes.set_box_aspect(1 if square else None)
-    return frame
+    with style(size):
+        frame = Frame(size, height, title, above=above, scaled=True)
+        frame.axes.set_box_aspect(1 if square else None)
+        yield frame
