@@ -121,7 +121,6 @@ class Cell:
     variant: str
     task: str
     params: Mapping[str, Json]
-    changes: Mapping[str, Json] = field(default_factory=dict)
     data: str = ""
 
 
@@ -236,17 +235,11 @@ def grown(config: Config, grid: Mapping[str, Sequence[Json]]) -> Config:
     return config.model_copy(update={"grid": joined})
 
 
-def tasks_of(config: Config) -> list[tuple[str, Mapping[str, Json]]]:
-    """Return (name, changes to the params) of each task; one nameless task when none is declared."""
-    if not config.tasks:
-        return [("", {})]
-    return [(folder_name(name, name), dict(changes)) for name, changes in config.tasks.items()]
-
-
 def cells_of(config: Config) -> Iterator[Cell]:
     """Yield the cells before their parameters are checked and their data hashed."""
-    for (task, changes), point in product(tasks_of(config), grid_points(config.grid)):
-        params: Mapping[str, Json] = merge(config.params, changes.get("params", {}))
+    tasks = {folder_name(name, name): changes.get("params", {}) for name, changes in config.tasks.items()} or {"": {}}
+    for (task, changes), point in product(tasks.items(), grid_points(config.grid)):
+        params: Mapping[str, Json] = merge(config.params, changes)
         for dotted, value in point.items():
             params = assign(params, dotted.removeprefix("params."), value)
-        yield Cell(variant=variant_name(point), task=task, params=params, changes=point)
+        yield Cell(variant=variant_name(point), task=task, params=params)

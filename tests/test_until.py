@@ -250,7 +250,7 @@ GRID = {"params.lr": [0.1, 0.2]}
 
 def plan_of(*cells, tasks=("",)):
     made = tuple(
-        Cell(f"lr-{c['params.lr']}-00000{i}", t, {key.removeprefix("params."): value for key, value in c.items()}, c)
+        Cell(f"lr-{c['params.lr']}-00000{i}", t, {key.removeprefix("params."): value for key, value in c.items()})
         for t in tasks
         for i, c in enumerate(cells)
     )

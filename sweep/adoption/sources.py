@@ -94,7 +94,7 @@ def opened(
     if not path.exists() and (_PART.search(text) or "*" in text):
         return _pattern(text, roles, collect)
     if path.suffix == ".db" and path.is_file():
-        return _tracked("MLflow", list(_mlflow_database(path, collect)), roles, path)
+        return _tracked("MLflow", list(_mlflow_database(path)), roles, path)
     for kind, read in _TRACKERS.items():
         if path.is_dir() and (entries := list(read(path, collect))):
             return _tracked(kind, entries, roles, path)
@@ -434,7 +434,7 @@ def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
     yield from _each(sorted(found, key=lambda run: (number(about[run].get("start_time")) or 0, os.fspath(run))), read)
 
 
-def _mlflow_database(path: Path, collect: Collect | None) -> Iterator[Entry]:
+def _mlflow_database(path: Path) -> Iterator[Entry]:
     """Yield the runs of MLflow's database, the earliest first. Raises: ConfigError for another file."""
     params: dict[str, dict[str, str]] = defaultdict(dict)
     logged: dict[str, list[Any]] = defaultdict(list)
