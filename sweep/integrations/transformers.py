@@ -81,22 +81,18 @@ class SweepCallback(TrainerCallback):
             atomic.write(path, content.numpy().tobytes(), durable=False)
         return os.fspath(folder)
 
-    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    # Trainer hands over its arguments, state and control in this order, and all else by name.
+    def on_init_end(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         integrations.require_device(self.run.device, args.device.type, "TrainingArguments(**training_options(run), …)")
         args.seed, args.data_seed = self.run.seed, self.run.seed
         set_seed(self.run.seed)
         seeding.apply_mode(self.run.deterministic)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
-    ) -> None:
+    def on_train_begin(self, *_: Any, model: Any = None, **__: Any) -> None:
         if not self._resumed:
             self.run.digest("initial", digest.module(model))
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
-        logs: Mapping[str, Any] | None = None, **_: Any,
-    ) -> None:  # fmt: skip
+    def on_log(self, args: Any, state: TrainerState, *_: Any, logs: Mapping[str, Any] | None = None, **__: Any) -> None:
         # The summary at the end repeats the mean loss of the whole training under a name of its own.
         metrics = named({k: v for k, v in (logs or {}).items() if k != "train_loss"}, self.names)
         # A stop waits for the checkpoint that it asks for.
@@ -104,16 +100,16 @@ class SweepCallback(TrainerCallback):
             if metrics:
                 self.run.log(metrics, step=state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
         self._ask(control, epoch_end=False)
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+        self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
         self.run.digest(f"epoch/{round(state.epoch or 0)}", digest.module(model))
         self._ask(control, epoch_end=True)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         if not self._asked:
             return
         self._asked = False
@@ -127,9 +123,7 @@ class SweepCallback(TrainerCallback):
             shutil.rmtree(folder)  # written only because we asked; it is kept in the run's own checkpoint
         self.run.checkpoint({"files": files, "step": state.global_step}, step=state.global_step)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, *_: Any, model: Any = None, **__: Any) -> None:
         self.run.digest("final", digest.module(model))
         self.run.result("final", round(state.epoch or 0))
 
