@@ -192,39 +192,19 @@ def _cross_entropy(input: Tensor, target: Tensor, *rest: Any, **more: Any) -> Te
     return -chosen.sum() / counted.sum()
 
 
-class _Embedding(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(weight: Tensor, ids: Tensor, padding: int | None) -> Tensor:
-        return weight[ids]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int | None], output: Tensor) -> None:
-        weight, ids, ctx.padding = inputs
-        ctx.save_for_backward(ids)
-        ctx.count = len(weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (ids,) = ctx.saved_tensors
-        known = torch.arange(ctx.count, device=ids.device)
-        chosen = ids.flatten()[:, None] == known
-        if ctx.padding is not None:
-            chosen = chosen & (known != ctx.padding)
-        return chosen.to(gradient.dtype).t() @ gradient.flatten(0, -2), None, None
-
-
 def _embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, *rest: Any, **more: Any) -> Tensor:
     """Return the rows of the weight, whose gradient is a product of choices; other forms as torch has them."""
     options = dict(zip(("max_norm", "norm_type", "scale_grad_by_freq", "sparse"), rest, strict=False)) | more
     plain = options.get("max_norm") is None and not options.get("scale_grad_by_freq") and not options.get("sparse")
     if not plain or input.numel() * len(weight) > CHOICES:
         return F.embedding(input, weight, padding_idx, *rest, **more)
-    if padding_idx is not None and padding_idx < 0:
-        padding_idx += len(weight)
-    found: Tensor = _Embedding.apply(weight, input, padding_idx)  # type: ignore[no-untyped-call]
-    return found
+    known = torch.arange(len(weight), device=input.device)
+    chosen = input.unsqueeze(-1) == known
+    if padding_idx is not None:
+        chosen = chosen & (known != padding_idx % len(weight))
+    product = chosen.to(weight.dtype) @ weight
+    # The product has the gradient, the lookup the value: a product may be rounded to TF32.
+    return F.embedding(input, weight.detach()) + (product - product.detach())
 
 
 def hashed(z: Tensor) -> Tensor:
