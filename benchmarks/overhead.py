@@ -84,7 +84,9 @@ def ideal(seeds: int, epochs: int) -> float:
 
 def timed(action: list[str] | str, cwd: str, *, shell: bool = False) -> float:
     begun = time.perf_counter()
-    subprocess.run(action, cwd=cwd, shell=shell, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(action, cwd=cwd, shell=shell, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{action} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     return time.perf_counter() - begun
 
 
@@ -261,9 +263,13 @@ def main() -> None:
     print(
         f"a function's seed in a process of its own costs {forked - here:.3f} s more  ({forked:.3f} s / {here:.3f} s)"
     )
-    for plain, vectorised in small(50, asked.epochs, asked.rounds):
+    epochs = 4 * asked.epochs  # a seed takes about a second, too
+    for plain, vectorised in small(50, epochs, asked.rounds):
         gain = plain / vectorised
-        print(f"50 seeds of 64-32-10: {plain:.1f} s, vectorize=16 {vectorised:.1f} s: {gain:.1f} times as fast")
+        print(
+            f"50 seeds of 64-32-10, {epochs} epochs: {plain:.1f} s, vectorize=16 {vectorised:.1f} s:"
+            f" {gain:.1f} times as fast"
+        )
     for files in (20, 200, 2_000):
         wrote, data = looking(files)
         print(
