@@ -107,7 +107,7 @@ def test_killed_at_every_step(tmp_path: Path, whole: Run) -> None:
         same(run, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.walk
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_every_step_with_a_loader(tmp_path: Path, whole: Run, workers: int) -> None:
     recipe = recipe_of({**FULL, "loader_workers": workers})

@@ -94,7 +94,7 @@ def test_a_generator_that_nobody_seeded(tmp_path: Path, monkeypatch: pytest.Monk
     assert any(f.startswith("two runs of the same seed differ first at ") for f in found.findings)
 
 
-@pytest.mark.slow
+@pytest.mark.walk
 def test_the_built_in_recipe_is_clean() -> None:
     found = audit(spec_of(), here())
     assert found.findings == ()

@@ -72,7 +72,7 @@ def test_nothing_is_named_where_nothing_differs() -> None:
     assert locate(request) is None
 
 
-@pytest.mark.slow
+@pytest.mark.walk
 def test_fast_mode_says_how_far_apart(tmp_path: Path) -> None:
     proof = prove(spec_of("planted:train", {"layer": "clock"}, deterministic=False), here())
     assert proof.status == "fast"
