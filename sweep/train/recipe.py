@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from sweep.config import explain
 from sweep.errors import ConfigError
 from sweep.train.params import Augment, Data, Model, Optimizer, Part, Precision, Schedule, StopEarly, parse_checkpoint
-from sweep.train.source import Source, as_source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from sweep.train.data import Dataset
     from sweep.train.losses import Loss
     from sweep.train.scoring import Scoring
+    from sweep.train.source import Source
     from sweep.train.splits import Fold
 
 Spec = TypeVar("Spec", bound=Part)
@@ -251,6 +250,8 @@ def _part(kind: type[Spec], given: Any, where: str) -> Spec:
     try:
         return kind.model_validate({"name": given} if isinstance(given, str) else given)
     except ValidationError as error:
+        from sweep.config import explain
+
         raise explain(error, where=where, model=kind) from None
 
 
@@ -258,6 +259,7 @@ def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Datase
     """Return what loads the data on a split of this seed or fold, and their source, where it is known before."""
     from sweep.train.data import Dataset
     from sweep.train.data import load as loaded
+    from sweep.train.source import Source, as_source
 
     if isinstance(data, Data):
         return partial(loaded, data, loss.kind), None
