@@ -12,11 +12,9 @@ import numpy.typing as npt
 from sweep.ensemble.gather import choose, matched
 from sweep.ensemble.members import Classes
 from sweep.errors import StatisticsError
-from sweep.stats import agreement
 from sweep.stats import items as over
-from sweep.stats.agreement import Abstention, Churn, Votes
 from sweep.stats.interval import Interval
-from sweep.stats.items import ItemMean, Needed
+from sweep.stats.items import Abstention, Churn, ItemMean, Needed, Votes
 from sweep.stats.sample import Floats, Ints
 from sweep.store import Member, Store
 from sweep.store.names import SCORES
@@ -229,11 +227,11 @@ def answers(store: Store, which: Mapping[str, Any], *, level: float = 0.95) -> A
             hint="`sweep ensemble` has the disagreement of regressions",
         )
     labels = held.probs.argmax(axis=2)
-    votes = agreement.votes(labels, level)
+    votes = over.votes(labels, level)
     order = np.lexsort((votes.share, -votes.unequal))
     return Answers(
         chosen.variant, chosen.task, held.split, held.labels, held.missing, held.ids, held.targets, labels, votes,
-        agreement.abstention(votes, held.targets, level), order[votes.unequal[order] > 0],
+        over.abstention(votes, held.targets, level), order[votes.unequal[order] > 0],
     )  # fmt: skip
 
 
@@ -244,5 +242,5 @@ def between(a: Answers, b: Answers, level: float = 0.95) -> Difference:
     """
     at_a, at_b = shared(a.ids, b.ids, "example")
     same = [(i, b.members.index(label)) for i, label in enumerate(a.members) if label in b.members]
-    churn = agreement.churn(a.labels[:, at_a], b.labels[:, at_b], level, same=same)
+    churn = over.churn(a.labels[:, at_a], b.labels[:, at_b], level, same=same)
     return Difference(churn, at_a.size, len(a.ids) - at_a.size, len(b.ids) - at_a.size)

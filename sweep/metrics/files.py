@@ -53,13 +53,12 @@ class Left:
 
 def look(collect: Collect | None, folder: Path, values: Mapping[str, str], beside: Path) -> Before:
     """Return the files of a run as they are before it has started: those in its folder, and those it is to write."""
-    own = (Path(top, name) for top, _, names in os.walk(folder) for name in names)
-    return {os.path.realpath(path): _stamp(path) for path in own if path.is_file()} | {
-        os.path.realpath(path): _stamp(path)
-        for name in _named(collect)
-        if (there := _outside(name, folder, values, beside)) is not None
-        for path in (event_files(there) if there.is_dir() else [there])
-    }
+    paths = [Path(top, name) for top, _, names in os.walk(folder) for name in names]
+    for name in _named(collect):
+        there = beside / fill(name, values)
+        if not within(there, folder):
+            paths += event_files(there) if there.is_dir() else [there]
+    return {os.path.realpath(path): _stamp(path) for path in paths if path.is_file()}
 
 
 def _named(collect: Collect | None) -> Iterator[str]:
@@ -67,11 +66,6 @@ def _named(collect: Collect | None) -> Iterator[str]:
         yield from filter(None, (collect.json_file, collect.csv, collect.tensorboard))
         yield from collect.predictions.values()
         yield from (word.partition(":")[0] for word in collect.scores.values())
-
-
-def _outside(name: str, folder: Path, values: Mapping[str, str], beside: Path) -> Path | None:
-    there = beside / fill(name, values)
-    return there if there.exists() and not within(there, folder) else None
 
 
 def within(path: Path, folder: Path) -> bool:
@@ -119,10 +113,6 @@ def located(name: str, left: Left, where: str) -> Path:
             raise NotFound(f"{path} was there before this run, which did not write it", where=where)
         return there
     kept = " (files outside the run's folder are not kept)" if left.beside is None else ""
-    raise NotFound(f"the program did not write {path}{kept}", where=where, hint=instead(left.folder))
-
-
-def instead(folder: Path) -> str:
-    """Say what is in the run's folder."""
-    own = sorted(p.name for p in folder.iterdir() if p.name not in OURS)
-    return f"it wrote {', '.join(own[:8])}" if own else "it wrote nothing into {dir}"
+    wrote = sorted(path.name for path in left.folder.iterdir() if path.name not in OURS)
+    hint = f"it wrote {', '.join(wrote[:8])}" if wrote else "it wrote nothing into {dir}"
+    raise NotFound(f"the program did not write {path}{kept}", where=where, hint=hint)

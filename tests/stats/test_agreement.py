@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sweep.stats import agreement
+from sweep.stats import items as agreement
 
 A = np.array([[0, 1, 2, 1], [0, 1, 1, 0], [0, 2, 0, 1]])
 B = np.array([[0, 1, 2, 0], [1, 1, 2, 0]])
