@@ -8,10 +8,10 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from io import BufferedReader, BytesIO
+from io import BufferedReader
 from itertools import product
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec, leaf_of
@@ -257,28 +257,25 @@ class Store:
 
         Raises: IntegrityError when they are not those that a record answers for.
         """
-        with self._history(member) as stream:
-            return history.parse(stream.read())
+        return history.parse(self._history(member))
 
     def table(self, member: Member) -> Table | list[Row]:
         """Return `history` by column, which takes half the time, or by row where the rows are not alike."""
-        with self._history(member) as stream:
-            return history.table(stream.read())
+        return history.table(self._history(member))
 
-    @contextmanager
-    def _history(self, member: Member) -> Iterator[IO[bytes]]:
-        """Open what a run logged, once; an absent file is empty. Raises: IntegrityError."""
-        name = "" if member.record is None else history_of(member.record)
-        folder = member.folder if member.record is None else None
-        path = inside(self.path, folder / names.HISTORY) if folder else None
-        if member.record is not None and name in member.record.artifacts:
+    def _history(self, member: Member) -> bytes:
+        """Return what a run logged; an absent file is empty. Raises: IntegrityError."""
+        if member.record is not None:
+            name = history_of(member.record)
+            if name not in member.record.artifacts:
+                return b""
             with self._checked(member, name) as (_, stream):
-                yield stream
-        elif path is not None and path.exists():
-            with atomic.opened(path) as stream:
-                yield stream
-        else:
-            yield BytesIO()
+                return stream.read()
+        folder = member.folder
+        if folder is None or not (path := inside(self.path, folder / names.HISTORY)).exists():
+            return b""
+        with atomic.opened(path) as stream:
+            return stream.read()
 
     def last_row(self, member: Member) -> Row | None:
         folder = member.folder
