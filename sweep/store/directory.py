@@ -341,8 +341,7 @@ class Store:
     @staticmethod
     def owner_of(path: Path) -> Owner | None:
         """Return the launch at work in a directory, which need not be a sweep yet."""
-        owner = lock.read_owner(path / names.LOCK)
-        return owner if owner is not None and owner.dead() is not True else None
+        return lock.holder(path / names.LOCK)
 
     # Writing
 

@@ -22,6 +22,12 @@ def read_owner(path: Path) -> Owner | None:
         return None
 
 
+def holder(path: Path) -> Owner | None:
+    """Return who holds the lock at `path`, as far as that can be told from here, or None."""
+    owner = read_owner(path)
+    return owner if owner is not None and owner.dead() is not True else None
+
+
 def is_lock(path: Path) -> bool:
     """Return whether a file may be a lock of ours: empty, whole, or with its writing cut short by a death."""
     begin = _named(this_process()).partition(b":")[0]

@@ -105,8 +105,7 @@ class Remote:
     @property
     def at_work(self) -> bool:
         """Return whether a launch of this machine works in the directory: then nothing anywhere is newer."""
-        owner = lock.read_owner(self.mirror / LOCK)
-        return owner is not None and owner.dead() is not True
+        return lock.holder(self.mirror / LOCK) is not None
 
     def pull(self) -> bool:
         """Copy here what is there and not here. False: no sweep is there."""
