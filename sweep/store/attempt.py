@@ -31,6 +31,11 @@ def is_checkpoint(path: Path) -> bool:
     return re.fullmatch(rf"{names.CHECKPOINT}\d{{9,}}\.(pt|json)", path.name) is not None
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return our checkpoints in the folder of an attempt, and their descriptions, oldest first."""
+    return sorted(filter(is_checkpoint, folder.glob(f"{names.CHECKPOINT}*")))
+
+
 def is_result(name: str) -> bool:
     """Return whether a file holds results that we read; any other in an attempt is the user's own."""
     saved = any(filled(pattern, name) is not None for pattern in (names.PREDICTIONS, names.SCORES))
@@ -237,22 +242,22 @@ class Attempt:
         atomic.write(path, content)
         about = {"sha256": atomic.bytes_digest(content), "spec_id": self.spec_id, "step": step, "rows": rows}
         atomic.write_json(path.with_suffix(".json"), about)
-        for old in sorted(filter(is_checkpoint, self.path.glob(f"{names.CHECKPOINT}*.pt")))[:-KEPT_CHECKPOINTS]:
+        for old in [each for each in checkpoints_in(self.path) if each.suffix == ".pt"][:-KEPT_CHECKPOINTS]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
 
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints, which serve only while a run is unfinished."""
         for folder in (self.path, *self.previous):
-            for path in folder.glob(f"{names.CHECKPOINT}*"):
-                if is_checkpoint(path):
-                    path.unlink(missing_ok=True)
+            for path in checkpoints_in(folder):
+                path.unlink(missing_ok=True)
 
     def checkpoints(self) -> Iterable[tuple[Path, dict[str, Any] | str]]:
         """Yield checkpoint files, newest first, each with its description, or with the reason to pass it over."""
         for folder in (self.path, *self.previous):
-            for path in sorted(filter(is_checkpoint, folder.glob(f"{names.CHECKPOINT}*.pt")), reverse=True):
-                yield path, self._described(path)
+            for path in reversed(checkpoints_in(folder)):
+                if path.suffix == ".pt":
+                    yield path, self._described(path)
 
     def _described(self, path: Path) -> dict[str, Any] | str:
         try:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec, leaf_of
 from sweep.store import atomic, history, lock, manifest, names, place, predictions, remote, scores, shape
-from sweep.store.attempt import Attempt, is_checkpoint, stamps
+from sweep.store.attempt import Attempt, checkpoints_in, stamps
 from sweep.store.history import Row, Table
 from sweep.store.manifest import Manifest
 from sweep.store.member import Member, attempts_of, folders_in, history_of, judged, number_of
@@ -284,9 +284,8 @@ class Store:
 
     def checkpoint(self, member: Member) -> int | None:
         """Return the step of the newest checkpoint that an unfinished run could resume from; it is not opened."""
-        files = (path for each in attempts_of(member.path) for path in each.glob(f"{names.CHECKPOINT}*.pt"))
-        steps = (int(path.stem.removeprefix(names.CHECKPOINT)) for path in files if is_checkpoint(path))
-        return max(steps, default=None)
+        files = (path for each in attempts_of(member.path) for path in checkpoints_in(each) if path.suffix == ".pt")
+        return max((int(path.stem.removeprefix(names.CHECKPOINT)) for path in files), default=None)
 
     def left_behind(self, member: Member) -> int:
         """Return how many files an unfinished program has left in the folder that its next attempt goes on with."""
@@ -411,7 +410,7 @@ class Store:
             if member.record is None and (member.path / names.WORK).is_dir() and member.folder is not None:
                 atomic.move(member.path / names.WORK, member.folder / f"{names.WORK}-{secrets.token_hex(4)}")
             for attempt in attempts_of(member.path):
-                for checkpoint in [*filter(is_checkpoint, attempt.iterdir())]:
+                for checkpoint in checkpoints_in(attempt):
                     checkpoint.unlink(missing_ok=True)
             self.set_aside(member)
         found = sum(member.record is not None for member in members)
@@ -467,7 +466,7 @@ class Store:
             if os.path.realpath(path) != os.path.join(root, path.relative_to(self.path)):
                 continue  # it is reached through a link, and what is there is somebody's
             for attempt in attempts_of(path):
-                ended = [*filter(is_checkpoint, attempt.iterdir())] if (path / names.RECORD).exists() else []
+                ended = checkpoints_in(attempt) if (path / names.RECORD).exists() else []
                 for scrap in (*ended, *place.scraps(attempt)):
                     scrap.unlink(missing_ok=True)
             for scrap in place.scraps(path):
