@@ -430,28 +430,23 @@ class Launch:
 
     def _beside(self, member: Member, record: Record) -> Iterator[Event]:
         """Say once that runs which are at work side by side write the same file, and once what is not looked at."""
-        files = record.files
+        files, found = record.files, {}
         if "unwatched" in files:
-            yield from self._once(
-                "unwatched",
+            found["unwatched"] = (
                 f"files in {files['unwatched']} and beyond are too many to see which of them runs write: two runs that "
-                "share one there are not noticed",
+                "share one there are not noticed"
             )
         if "left_out" in files:
-            yield from self._once(
-                "left out",
-                "looking for files that runs share would take too much time beside such short runs: some are left out",
+            found["left out"] = (
+                "looking for files that runs share would take too much time beside such short runs: some are left out"
             )
         if files.get("written") and "shared" not in self._told:
             self._traces.append(Trace.of(member.key, record.spec, record.status == "ok", files))
-            for found in shared(self._traces):
-                if not found.in_turn:
-                    yield from self._once("shared", f"{sentence(found)}; {remedy(self.plan.config.allow_shared)}")
-
-    def _once(self, what: str, text: str) -> Iterator[Event]:
-        if what not in self._told:
+            if beside := [each for each in shared(self._traces) if not each.in_turn]:
+                found["shared"] = f"{sentence(beside[0])}; {remedy(self.plan.config.allow_shared)}"
+        for what in [each for each in found if each not in self._told]:
             self._told.add(what)
-            yield Said(text)
+            yield Said(found[what])
 
     def _changed(self, store: Store, why: str) -> Iterator[Event]:
         """Stop because what is run is no longer what was planned, and say which seeds ran what."""
