@@ -162,24 +162,24 @@ class Store:
     def scan(self, *, verify: bool = False) -> Iterator[Member]:
         """Yield every planned run and what became of it; verify=True also hashes every artefact."""
         live = self.owner()
-        folders: dict[Path, set[str]] = {}
-        for planned in self.members():
-            blank = self._blank(*planned)
-            parent = blank.path.parent
-            if parent not in folders:
+        folders: dict[tuple[str, str], set[str]] = {}
+        for task, variant, seed, repeat in self.members():
+            blank = self._blank(task, variant, seed, repeat)
+            if (task, variant) not in folders:
+                parent = blank.path.parent
                 for part in (parent, *parent.parents):
                     if part == self.path:
                         break
                     place.require_plain(part)
-                folders[parent] = folders_in(parent)
-            there = blank.path.name in folders[parent]
+                folders[task, variant] = folders_in(parent)
+            there = blank.path.name in folders[task, variant]
             yield judged(self.path, blank, self._asked(blank), live, verify=verify) if there else blank
 
     def _blank(self, task: str, variant: str, seed: int, repeat: int) -> Member:
         """Return a planned run of which nothing is known yet."""
         folds = self.manifest.folds
         key = "/".join(part for part in (task, variant, leaf_of(seed, repeat, folds)) if part)
-        return Member(key, variant, task, seed, repeat, "pending", self.path / names.MEMBERS / key, folds=folds)
+        return Member(key, variant, task, seed, repeat, "pending", self.path / f"{names.MEMBERS}/{key}", folds=folds)
 
     def member(self, key: str) -> Member:
         """Return one planned run by its key, read afresh. Raises: StoreError when it is not planned."""

@@ -72,7 +72,8 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
         for each in value:
             require(each, shape[0], at)
     elif isinstance(shape, tuple):
-        if type(value) is float and float in shape:  # as nearly all metrics are
+        kind = None if value is None else type(value)
+        if kind is not int and kind in shape:  # as nearly all are
             return
         for each in shape:
             with suppress(ValueError):
