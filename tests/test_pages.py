@@ -26,9 +26,12 @@ import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 import pytest
+
+from sweep.train import params, recipes
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -204,6 +207,14 @@ def test_what_is_installed_or_measured_is_there() -> None:
                 assert (ROOT / shlex.split(command)[1].partition("::")[0]).is_file(), f"{named(page)}: {command}"
             for names in re.findall(r"seed-sweep\[([\w,]+)\]", command):
                 assert set(names.split(",")) <= set(extras), f"{named(page)}: {command}"
+
+
+def test_every_parameter_of_the_built_in_recipes_is_on_its_page() -> None:
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "reference" / "params.md").read_text("utf-8")))
+    for recipe in (recipes.classifier, recipes.regressor):
+        assert set(signature(recipe).parameters) <= words
+    for part in (params.Model, params.Data, params.Optimizer, params.Schedule, params.Augment, params.StopEarly):
+        assert set(part.model_fields) <= words, part
 
 
 def test_every_link_leads_somewhere() -> None:
