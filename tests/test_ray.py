@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toys
@@ -99,18 +100,28 @@ def test_a_time_limit_ends_the_run_and_not_its_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("forks", [False, True])
-def test_of_a_worker_that_died_the_engine_answers(engine: RayEngine, forks: bool) -> None:
-    """It may be the doing of its runs, unless these have processes of their own."""
+def test_the_engine_answers_for_a_worker_that_died_and_keeps_to_its_slots(engine: RayEngine, forks: bool) -> None:
+    """That may be the doing of its runs, unless these have processes of their own."""
+    tasks: list[Any] = [(1,), (2,), (3,)]
+    given: list[Any] = []
+    answers: dict[Any, Any] = {}
 
     def work(task: tuple[int, ...]) -> list[int]:
         if task[0] == 2:
             os._exit(1)
         return [task[0] * 10]
 
-    tasks = iter([(1,), (2,), (3,)])
+    def pull() -> Any:
+        if not tasks:
+            return None
+        assert len(given) == len(answers), "another one is under way"
+        given.append(tasks.pop(0))
+        return given[-1]
+
     same_ray = RayEngine(forks=forks)
-    events = list(same_ray(lambda: next(tasks, None), work, Job(at_once=1)))
-    answers = {e.pack: e.answer for e in events if isinstance(e, Done)}
+    for event in same_ray(pull, work, Job(at_once=1)):
+        if isinstance(event, Done):
+            answers[event.pack] = event.answer
     ((accident,)) = answers.pop((2,))
     assert answers == {(1,): [10], (3,): [30]}
     assert isinstance(accident, Accident)
