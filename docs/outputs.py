@@ -1,7 +1,7 @@
 """Paste into README and docs what their commands print: `python docs/outputs.py [PAGE ...]`.
 
 Every page is typed from top to bottom in an empty folder, as a reader would; the output of each `console` block is put
-where it stands. Long output is cut after `MOST` lines and ends with an ellipsis.
+where it stands. Output that the page cuts with a final "…" is cut at the same line again, other output after `MOST`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ def pasted(page: Path) -> str:
 def block(found: re.Match[str], text: str, said: dict[int, str]) -> str:
     """Return a block with the outputs of its commands. said: outputs by the lines of commands in the text."""
     line = text[: found.start(1)].count("\n") + 1
-    lines = []
-    for number, command in pages.typed(found[1], "console"):
+    lines, before = [], found[1].split("\n$ ")
+    for at, (number, command) in enumerate(pages.typed(found[1], "console")):
         shown = [each.rstrip() for each in said.get(line + number, "").splitlines()]
-        lines += [f"$ {command}", *shown[:MOST], *(["…"] if len(shown) > MOST else [])]
+        old = before[at].splitlines()
+        most = len(old) - 2 if old[-1] == "…" else MOST
+        lines += [f"$ {command}", *shown[:most], *(["…"] if len(shown) > most else [])]
     return "```console\n" + "\n".join(lines) + "\n```"
 
 
