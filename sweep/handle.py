@@ -30,10 +30,24 @@ Json = Any
 class Run:
     """One run, as its training code sees it. All random number generators are already seeded.
 
-    seed, streams (named 32-bit seeds), deterministic, device ("cpu" or "cuda"), threads, params and id describe the
-    run. With folds, it is tested on fold number `fold`, from 0, of `folds` and trained on the others. dir is a folder
-    of its own for other files that the code writes. rehearsal is true if the run is trained only to compare digests, as
-    before a deterministic sweep: nothing of it is kept, so do not log it to a tracker.
+    Attributes
+    ----------
+    seed : int
+    streams : mapping of str to int
+        32-bit seeds for initialisation, order, augmentation, dropout and split.
+    deterministic : bool
+    device : {"cpu", "cuda"}
+    threads : int
+    params : mapping
+    id : str
+        The name of the run.
+    fold, folds : int
+        With folds: the fold to test on, counted from 0, and their number. The run trains on the others.
+    dir : Path
+        A folder for other files that the code writes.
+    rehearsal : bool
+        True if the run is trained only to compare digests, as before a deterministic sweep. Nothing of it is kept, so
+        do not log it to a tracker.
     """
 
     spec: RunSpec
@@ -105,9 +119,9 @@ class Run:
         return self.attempt.path
 
     def log(self, metrics: Mapping[str, SupportsFloat], *, step: int) -> None:
-        """Append a row of metrics named `split/metric` to the history; step is an epoch or any growing count.
+        """Append a row of metrics named `split/metric` to the history. step is an epoch or any increasing count.
 
-        Raises: Interrupted when a stop was asked for and no checkpoint is kept to wait for.
+        Raises: Interrupted if a stop was requested and the run keeps no checkpoints.
         """
         where = f"run.log of seed {self.seed}"
         row = as_metrics(metrics, where=where)
@@ -123,12 +137,24 @@ class Run:
     def save_predictions(
         self, split: str, *, ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: Any = None
     ) -> None:
-        """Save the predictions for each example of a split, for ensembles and paired statistics.
+        """Save one prediction per example of a split, for ensembles and paired statistics.
 
-        ids (examples,); targets (examples,) or (examples, outputs); probs (examples, classes) or mean and var
-        shaped as targets. Arrays or tensors on any device.
+        Parameters
+        ----------
+        split : str
+            For example "test" or "val".
+        ids : array of shape (examples,)
+            Integers or text; each names one example.
+        targets : array of shape (examples,) or (examples, outputs)
+        probs : array of shape (examples, classes), optional
+            Probabilities, for classes.
+        mean, var : arrays shaped as targets, optional
+            For numbers: the prediction and its variance. Arrays and tensors on any device are accepted.
 
-        Raises: SweepError when rows do not match or ids repeat.
+        Raises
+        ------
+        SweepError
+            Rows do not match, or ids repeat.
         """
         made = checked(ids, targets, probs, mean, var)
         self.attempt.write_predictions(_name(split, "save_predictions"), made)
@@ -140,20 +166,20 @@ class Run:
         Parameters
         ----------
         name : str
-            Of the set of items, for example "gsm8k".
+            The name of the set of items, for example "gsm8k".
         ids : array of shape (tries,)
             Integers or text; an item that was tried several times has several rows.
         score : array of shape (tries,)
-            Finite; 1 for right and 0 for wrong, or graded.
+            1 for right and 0 for wrong, or any finite number.
         cluster : array of shape (tries,), optional
             Items with equal labels share a source, such as questions about one text.
         repeat : array of shape (tries,), optional
-            Which try at its item a row is.
+            The number of the try at its item.
 
         Raises
         ------
         SweepError
-            Where shapes differ, a score is not finite, or an item is in two clusters.
+            Shapes differ, a score is not finite, or an item is in two clusters.
         """
         made = scores.checked(ids, score, cluster, repeat)
         self.attempt.write_scores(_name(name, "save_scores"), made)
@@ -163,7 +189,7 @@ class Run:
     def save_model(self, module: nn.Module, *, meta: Mapping[str, Json] | None = None) -> None:
         """Save the weights (as safetensors, without code) and what is needed to serve them.
 
-        Raises: SweepError when the module's state holds something other than tensors.
+        Raises: SweepError if the state of the module holds something other than tensors.
         """
         from safetensors.torch import save
 
@@ -183,7 +209,7 @@ class Run:
         self.digest("final", digest.module(module))
 
     def checkpoint_due(self, *, epoch_end: bool) -> bool:
-        """Return whether the checkpoint interval has passed, or a stop was asked for."""
+        """Return whether the checkpoint interval has passed or a stop was requested."""
         self._epochs_since += epoch_end
         if self.stopping():
             return True
@@ -193,14 +219,14 @@ class Run:
         return bool(by_epochs or by_time)
 
     def checkpoint(self, state: Mapping[str, Any], *, step: int) -> None:
-        """Save `state` and the states of all ambient random streams.
+        """Save `state` and the states of all global random streams.
 
-        It may hold tensors, numbers, text, NumPy arrays, paths and the plain containers of Python and `collections`;
-        each comes back as the kind it was. Two are kept while the run is unfinished, each with its sha256; a full
-        disk costs neither the run nor the checkpoint before.
+        The state may hold tensors, numbers, text, NumPy arrays, paths and the plain containers of Python and
+        `collections`. Types are kept. The newest two checkpoints are kept while the run is unfinished, each with its
+        sha256. If the disk is full, the run continues and the previous checkpoint stays.
 
-        Raises: Interrupted, after writing, when a stop was asked for; SweepError at the first checkpoint, naming what
-        in the state could not be given back. Later ones are left out with a note.
+        Raises: Interrupted, after writing, if a stop was requested. SweepError at the first checkpoint if a part of the
+        state could not be restored; it names that part. Later checkpoints are then left out with a note.
         """
         self._saves = True
         self._look()
@@ -244,7 +270,7 @@ class Run:
     def restore(self) -> dict[str, Any] | None:
         """Return the newest valid checkpoint of this or an earlier attempt; None means start from zero.
 
-        Sets the ambient random streams back and cuts the history to the moment of the checkpoint.
+        The global random streams and the history are restored to the time of the checkpoint.
         """
         self._saves = self.looked_back = True
         for path, about in self.attempt.checkpoints():
@@ -273,13 +299,13 @@ class Run:
         return None
 
     def digest(self, link: str, value: str) -> None:
-        """Add a link to the run's digest chain, e.g. ("epoch/3", sha256)."""
+        """Add a link to the digest chain of the run, for example ("epoch/3", sha256)."""
         self.chain[link] = value
 
     def result(self, rule: str, epoch: int | None, examples: Mapping[str, int] | None = None) -> None:
-        """Record to which epoch the reported metrics belong, and by which rule: "final" or "best(val/…)".
+        """Record the epoch of the reported metrics and the rule that chose it: "final" or "best(val/…)".
 
-        examples: how many each split holds.
+        examples: the number of examples in each split.
         """
         self.outcome = {"rule": rule, "epoch": epoch, **({"examples": dict(examples)} if examples else {})}
 

@@ -333,22 +333,41 @@ def adopt(
     references: Mapping[str, Sequence[float]] | None = None,
     replace: bool = False,
 ) -> Results:
-    """Take a table of results that exist into a run directory; the same as `sweep adopt` with a table.
+    """Import a table of existing results into a run directory, like `sweep adopt`.
 
     Parameters
     ----------
-    frame : one row per run, or one per run and step.
-    seed, task, variant : columns; by default those called seed and task, and what differs between runs.
-    metrics : columns; by default those whose names say it.
-    step : the column of the step, where there is one.
-    out : the run directory; runs that are there already stay.
-    primary, goals : the headline, and the direction of metrics that are not known: {"score": "max"}.
-    references : for each task the score worth 0 and the score worth 1, to report all tasks together.
-    replace : take runs that have changed as they are now.
+    frame : DataFrame
+        One row per run, or one per run and step.
+    seed, task : str, optional
+        The columns of the seed and of the data set. Default: "seed" and "task".
+    variant : str or sequence of str, optional
+        The columns that tell variants apart. Default: the settings that differ between runs.
+    metrics : str or sequence of str, optional
+        The columns of the metrics. Default: those with the usual names of metrics.
+    step : str, optional
+        The column of the step.
+    out : path, default "runs/adopted"
+        The run directory. Runs that are already there are kept.
+    primary : str, optional
+        The primary metric.
+    goals : mapping, optional
+        Whether larger ("max") or smaller ("min") is better, for metrics that sweep does not know: {"score": "max"}.
+    references : mapping, optional
+        For each task the score worth 0 and the score worth 1, to report all tasks together.
+    replace : bool, default False
+        Import runs again that have changed. Their old records are kept.
+
+    Returns
+    -------
+    Results
 
     Raises
     ------
-    ConfigError, StoreError
+    ConfigError
+        A column is missing, or the table is not clear.
+    StoreError
+        The directory cannot be written, or a run has changed and `replace` is False.
     """
     from sweep.adoption import adoption, of_frame, take
     from sweep.adoption.sources import Roles

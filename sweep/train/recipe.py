@@ -130,32 +130,51 @@ def recipe(
     loader_workers: int | None = None,
     drop_last: bool = False,
 ) -> Recipe:
-    """Return a recipe of your own model, data and loss for the built-in loop. Each part may be a plain callable.
+    """Return a recipe of your own model, data and loss for the built-in loop.
 
     Parameters
     ----------
-    model : Dataset -> module, made anew for each seed; `data.inputs`, `data.input_shape` and `data.outputs` are sizes.
-        Its forward gives one tensor, or a mapping that holds `logits`, which the loss then gets.
-    data : a source of `sweep.data`, a pair (x, y), or a function that returns one of these or a `Dataset`.
-    loss : "cross-entropy" (a class, or a class for each pixel; classes second in the outputs), "token-cross-entropy"
-        (a class for each token; classes last), "binary-cross-entropy" (several labels of 0 or 1), "mse" (numbers),
-        "gaussian" (one number with its variance), or (outputs, targets) -> the mean of a batch. One number is
-        predicted in units of its deviation in train; several as they are. A target of -100 does not count.
-    optimizer : `sweep.adamw(lr=...)`, `sweep.sgd(lr=...)`, or (parameters, lr) -> optimizer together with `lr`.
-    schedule : of the rate: "cosine", "constant", "step", a mapping with more of it, (step, steps) -> factor, or
-        optimizer -> a scheduler of torch, which takes a step after each epoch, or each step by `scheduler_steps`.
-    metrics : more of them, measured at the end: "f1", "balanced_accuracy", "top5_accuracy", or by name a function
-        (predictions, targets) -> number or an object of torchmetrics. They get probabilities, or values.
-    scoring : Dataset -> `Scoring`, what is measured and saved; None: what is usual for the targets.
-    augment : {"shift": pixels, "flip": True}, or (inputs, keys) -> inputs; see `Recipe`.
-    mixup : the alpha of Beta(alpha, alpha), by which each example is mixed with another one of its batch.
-    clip : the largest norm of all gradients together, or gradients -> gradients.
-    ema : the decay of a moving average of the weights, which is then measured and saved.
-    stop_early, checkpoint, precision, compile, loader_workers, drop_last : as for the built-in recipes.
+    model : callable, Dataset -> module
+        Called for each seed. `data.inputs`, `data.input_shape` and `data.outputs` are sizes. Its forward returns one
+        tensor, or a mapping with `logits`, which the loss then gets.
+    data : Source, pair (x, y) or callable
+        A source of `sweep.data`, a pair, or a function that returns one of these or a `Dataset`.
+    loss : str or callable, (outputs, targets) -> mean of a batch
+        "cross-entropy": one class, or one class per pixel; classes are the second dimension of the outputs.
+        "token-cross-entropy": one class per token; classes are the last dimension. "binary-cross-entropy": several
+        labels of 0 or 1. "mse": numbers. "gaussian": one number with its variance. A single number is predicted in
+        units of its standard deviation in train, several as they are. A target of -100 does not count.
+    optimizer : str, part or callable, (parameters, lr) -> optimizer
+        Such as `sweep.adamw(lr=...)` or `sweep.sgd(lr=...)`. A callable also needs `lr`.
+    lr : float, optional
+        The learning rate that a callable optimizer gets.
+    schedule : str, mapping or callable
+        "cosine", "constant", "step", a mapping with their parameters, (step, steps) -> factor, or optimizer -> torch
+        scheduler.
+    epochs, batch_size : int
+        Passes over the training data, and examples per step.
+    metrics : sequence of str or mapping
+        More metrics of the final model: "f1", "balanced_accuracy", "top5_accuracy", or a mapping of names to
+        functions (predictions, targets) -> number or torchmetrics objects. They get probabilities, or values.
+    scoring : callable, Dataset -> Scoring, optional
+        What is measured and saved. Default: what is usual for the targets.
+    augment : mapping or callable, (inputs, keys) -> inputs, optional
+        {"shift": pixels, "flip": True}, or a function as in `Recipe`.
+    mixup : float, optional
+        The alpha of Beta(alpha, alpha). Each example is mixed with another one of its batch.
+    clip : float or callable, gradients -> gradients, optional
+        The largest norm of all gradients together.
+    ema : float, optional
+        The decay of a moving average of the weights. The average is measured and saved.
+    scheduler_steps : {"epoch", "step"}
+        When a torch scheduler takes a step.
+    stop_early, checkpoint, precision, compile, loader_workers, drop_last
+        As for the built-in recipes.
 
     Raises
     ------
     ConfigError
+        A part is invalid. Its name is in the message.
     """
     from torch.nn import Module
 

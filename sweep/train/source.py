@@ -67,19 +67,29 @@ def arrays(
 
     Parameters
     ----------
-    test, val : the positions of their examples, or a pair (x, y) of their own; None: drawn from the rest.
-    classes : their names; targets that are text are numbered in the order of the alphabet.
-    normalise : take off the mean and divide by the deviation of train, by feature of a table or channel of images
-        (by one of each where an example has two dimensions). False keeps the values: token ids, say.
-    group : one value per example, of which equal ones stay together in one split or fold: the patient, the writer.
-    layout : "NHWC" for images with their channels last, which are then put first; "NCHW" where such a shape misleads.
+    test, val : positions or pair (x, y), optional
+        The positions of their examples in `x`, or separate examples. Default: drawn at random, the same for every seed.
+    classes : sequence of str, optional
+        The names of the classes. Targets that are text are numbered in alphabetical order.
+    normalise : bool, default True
+        Subtract the mean and divide by the standard deviation of train, for each feature of a table or each channel of
+        images. If an example has two dimensions, there is one mean for all. False keeps the values, as for token ids.
+    group : array of shape (examples,), optional
+        Examples with equal values stay together in one split or fold, for example those of one patient.
+    layout : {"NHWC", "NCHW"}, optional
+        "NHWC" for images with channels last. "NCHW" if images with channels first look as if they were last.
+
+    Raises
+    ------
+    ConfigError
+        When the data are read: shapes differ, a value is not finite, or targets cannot be used.
     """
     parts = (x, y, test, val, tuple(classes), normalise, layout, *(() if group is None else (group,)))
     return Source("data", partial(_of_arrays, *parts), lambda: Content().of(parts))
 
 
 def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> Source:
-    """Return a source of map-style data sets, whose items are pairs (input, target); all of it is held in memory.
+    """Return a source of map-style data sets of pairs (input, target). All items are held in memory.
 
     options: as for `arrays`.
     """
@@ -88,7 +98,7 @@ def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> So
 
 
 def tokens(ids: Any, length: int, *, classes: Sequence[str] = ()) -> Source:
-    """Return a source for a model of the next token: windows of `length` ids, each with the id that follows.
+    """Return a source for a model that predicts the next token: windows of `length` ids, each with the id that follows.
 
     The first 80 % of the text are train, the next 10 % val, the last 10 % test.
     """
@@ -102,7 +112,7 @@ def tokens(ids: Any, length: int, *, classes: Sequence[str] = ()) -> Source:
 
 
 def text(source: str, length: int) -> Source:
-    """Return a source for a model of the next character of a text; see `tokens`."""
+    """Return a source for a model that predicts the next character of a text; see `tokens`."""
     known = sorted(set(source))
     place = {character: i for i, character in enumerate(known)}
     return tokens(np.array([place[each] for each in source]), length, classes=known)
@@ -130,9 +140,9 @@ def as_source(given: Any) -> Source:
 
 
 def table(source: Any, target: str, **options: Any) -> Source:
-    """Return a source of a table: a .csv, .tsv or .parquet file, a DataFrame, or what has `to_pandas`.
+    """Return a source of a table: a .csv, .tsv or .parquet file, a DataFrame, or an object with `to_pandas`.
 
-    target: the column that is predicted. options: ignore, missing, split, group and limit, as in `params.data`.
+    target: the column to predict. options: ignore, missing, split, group and limit, as in `params.data`.
     """
     if isinstance(source, (str, os.PathLike)):
         return _of_files({"path": os.fspath(source), "name": "table", "target": target, **options})
