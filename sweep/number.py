@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 ALONE = 5  # significant digits of a number that nothing says how to round
 MOST_DIGITS = 17  # what a float holds
 LONGEST = 10  # characters from which on an exponent is used where that is shorter
+LONG = 7, 3  # the same for numbers that end in more zeros than so many: 812000, but 3.69e+08
 LEAST_P = 0.0001  # a smaller p value is not told apart from it
 _EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
 
@@ -39,7 +40,8 @@ def number(value: float | None, decimals: int | None = None, *, digits: int = AL
         return "inf" if value > 0 else "-inf"
     exact = _decimal(value, percent)
     if decimals is None:
-        return _stripped(_written(exact, digits - 1 - exact.adjusted())) if exact else "0"
+        shown = _rounded(exact, digits - 1 - exact.adjusted()).normalize(_EXACT)
+        return _stripped(_written(shown, -int(shown.as_tuple().exponent))) if exact else "0"
     return _written(exact, decimals)
 
 
@@ -65,12 +67,12 @@ def around(mean: float, half_width: float | None, *, percent: bool = False) -> s
     """Return "0.921 ± 0.013", with percent "92.1 ± 1.3". Without a half-width the mean to four digits.
 
     A half-width of 0 (equal values) is printed as "± 0" beside the mean to four digits. Where only the mean
-    would be written with an exponent both share it: "(8.68 ± 0.48)e+10".
+    is written with an exponent both share it: "(8.68 ± 0.48)e+10".
     """
     decimals = places(half_width, percent=percent)
     if decimals is not None and half_width is not None:
         text, spread = (number(value, decimals, percent=percent) for value in (mean, half_width))
-        exponent = 0 if "e" in spread else int(text.partition("e")[2] or 0)
+        exponent = int(text.partition("e")[2] or 0) if half_width <= abs(mean) else 0
         if exponent:
             exact = (_decimal(value, percent).scaleb(-exponent, _EXACT) for value in (mean, half_width))
             centre, half = (_written(value, decimals + exponent) for value in exact)
@@ -144,7 +146,8 @@ def _written(exact: Decimal, decimals: int) -> str:
     if not rounded:
         return f"{0:.{decimals}f}" if 0 < decimals < LONGEST - 1 else "0"
     fixed = f"{rounded:f}"
-    if len(fixed.lstrip("-")) <= LONGEST:
+    most, zeros = LONG
+    if len(fixed.lstrip("-")) <= (LONGEST if decimals >= -zeros else most):
         return fixed
     exponent = rounded.adjusted()
     mantissa = rounded.scaleb(-exponent, _EXACT)

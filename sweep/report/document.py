@@ -87,6 +87,7 @@ def rest(more: int, noun: str, where: str) -> list[Note]:
     return [Note(f"… and {plural(more, f'more {noun}')}: {where}")] if more > 0 else []
 
 
+SHORTEST = 6  # of a word that loses its middle
 KEPT = 3  # characters of what names share that stay beside where they differ
 
 LATEX: Mapping[str, str] = {
@@ -111,9 +112,14 @@ def safe(text: str, medium: Medium) -> str:
 def distinct(names: Sequence[str], width: int) -> list[str]:
     """Return `names` shortened to `width`, or to the least width at which different ones look different.
 
-    Where they differ in the middle alone, long parts that all of them share go first.
+    The longest words lose their middle first: of "name=transformer-large lr=0.01" the rate stays. Where words do not
+    tell names apart but in the middle alone, long parts that all of them share go first.
     """
     lines = [one_line(name) for name in names]
+    for cap in range(max((len(word) for line in lines for word in line.split(" ")), default=0), SHORTEST - 1, -1):
+        made = [" ".join(shown(word, cap) for word in line.split(" ")) for line in lines]
+        if len(set(made)) == len(set(lines)) and max(map(cell_len, made)) <= width:
+            return made
     if len(set(_shortened(lines, width))) < len(set(lines)):
         # Character by character is what is wanted here.
         head, tail = (len(os.path.commonprefix(its)) for its in (lines, [line[::-1] for line in lines]))  # noqa: RUF071

@@ -215,14 +215,20 @@ def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> I
     """Yield the failure rates, the medians over all seeds, and what went wrong. clean: also where nothing failed."""
     if report.causes:
         yield Note("without a result", "lead")
+    failed = [row for row in report.primary_rows if row.failed]
+    clear = [row for row in report.primary_rows if clean and row.ok and not row.failed]
+    middle = {(one.task, one.variant): sentence.middle(one) for one in report.medians}
     rows = [
-        [row.label or row.metric, failed_of(row.failed, row.ok), "unknown" if row.adopted else rate(row)]
-        for row in report.primary_rows if row.failed or (clean and row.ok)
+        [row.label or row.metric, failed_of(row.failed, row.ok), "unknown" if row.adopted else rate(row),
+         middle.get((row.task, row.variant), "—")]
+        for row in failed or clear[:1]
     ]  # fmt: skip
     if rows:
-        yield Table(["finished seeds", "failed", f"{percent(report.level)} CI of the failure rate"], rows[: 3 * most])
-    failed = [one for one in report.medians if one.failed]
-    yield from (Note(sentence.median(one), "aside") for one in failed[:most])
+        ci = f"{percent(report.level)} CI"
+        columns = ["finished seeds", "failed", f"failure rate, {ci}", f"median, failed ranked worst, {ci}"]
+        yield Table(columns, rows[: 3 * most])
+    if others := len(clear) - (not failed):
+        yield Note(f"no seed of {plural(others, 'other' if rows else 'variant')} failed", "aside")
     yield from _groups(report, most)
 
 

@@ -261,16 +261,23 @@ def chance(one: Spread) -> str:
 
 def median(one: Median) -> str:
     """Say where the middle of all finished seeds is."""
-
-    def said(value: float) -> str:
-        return number(value, places(one.sd)) if math.isfinite(value) else "a failed seed"
-
     ranked = f", {one.failed} failed ranked worst" if one.failed else ""
-    around = f"no {percent(one.level)} CI exists"
-    if one.low is not None and one.high is not None:
-        around = f"{percent(one.level)} CI {said(one.low)} to {said(one.high)}"
+    around = f"{percent(one.level)} CI {_limits(one)}" if _limits(one) else f"no {percent(one.level)} CI exists"
     seeds = plural(one.seeds, "finished seed")
-    return f"{of(one.label)}median {shown(one.metric)} of all {seeds}{ranked}: {said(one.median)} ({around})"
+    return f"{of(one.label)}median {shown(one.metric)} of all {seeds}{ranked}: {_place(one, one.median)} ({around})"
+
+
+def middle(one: Median) -> str:
+    """Return the median of all finished seeds and its interval, "0.866 (0.848 to 0.875)"."""
+    return f"{_place(one, one.median)} ({_limits(one) or 'no interval'})"
+
+
+def _limits(one: Median) -> str:
+    return "" if one.low is None or one.high is None else f"{_place(one, one.low)} to {_place(one, one.high)}"
+
+
+def _place(one: Median, value: float) -> str:
+    return number(value, places(one.sd)) if math.isfinite(value) else "a failed seed"
 
 
 def order(one: Median) -> str:

@@ -62,6 +62,8 @@ def test_long_text_loses_its_middle() -> None:
     assert cell_len(shown("漢字" * 40, 12)) <= 12
     assert distinct(["x" * 40 + "1" + "y" * 40, "x" * 40 + "2" + "y" * 40], 20)[0] != distinct(["x"], 20)[0]
     assert len(set(distinct(NAMES, 10))) == 12
+    grid = [f"name={name} lr={lr}" for name in ("transformer-large", "transformer-small") for lr in (0.001, 0.01)]
+    assert all(made.endswith(name.split()[1]) for made, name in zip(distinct(grid, 24), grid, strict=True))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
