@@ -116,7 +116,8 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
     tell names apart but in the middle alone, long parts that all of them share go first.
     """
     lines = [one_line(name) for name in names]
-    for cap in range(max((len(word) for line in lines for word in line.split(" ")), default=0), SHORTEST - 1, -1):
+    longest = max((len(word) for line in lines for word in line.split(" ")), default=0)
+    for cap in range(min(longest, width), SHORTEST - 1, -1):
         made = [" ".join(shown(word, cap) for word in line.split(" ")) for line in lines]
         if len(set(made)) == len(set(lines)) and max(map(cell_len, made)) <= width:
             return made
