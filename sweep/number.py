@@ -40,8 +40,12 @@ def number(value: float | None, decimals: int | None = None, *, digits: int = AL
         return "inf" if value > 0 else "-inf"
     exact = _decimal(value, percent)
     if decimals is None:
-        shown = _rounded(exact, digits - 1 - exact.adjusted()).normalize(_EXACT)
-        return _stripped(_written(shown, -int(shown.as_tuple().exponent))) if exact else "0"
+        if not exact:
+            return "0"
+        decimals = digits - 1 - exact.adjusted()
+        if decimals < 0:  # zeros at the end of a large number are no digits of it
+            decimals = -int(_rounded(exact, decimals).normalize(_EXACT).as_tuple().exponent)
+        return _stripped(_written(exact, decimals))
     return _written(exact, decimals)
 
 
