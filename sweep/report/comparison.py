@@ -27,6 +27,7 @@ __all__ = ["Told", "compare", "latex", "markdown", "standing", "text", "to_json"
 FORMAT = 1
 MOST_MATRIX = 20  # arms beyond which the matrix of pairs has no room
 MOST_PAIRS = 12  # pairs, and further metrics of them, with a row of numbers
+MOST_SAID = 6  # pairs with a sentence; the rest stand in the matrix and among the numbers
 VERDICTS: Mapping[int, tuple[Kind, str]] = {
     0: ("lead", "passed"), 1: ("failure", "contradicted"), 4: ("warning", "undecided"),
 }  # fmt: skip
@@ -160,9 +161,9 @@ def _sentences(found: Comparison) -> Iterator[Note]:
     sure = 1 - found.level
     chosen = [pair for pair in found.pairs if pair.verdict != "none" or (pair.failures and pair.failures.p <= sure)]
     ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
-    for pair in ordered[:MOST_PAIRS]:
+    for pair in ordered[:MOST_SAID]:
         yield Note(of_task(pair.task) + pairs.sentence(pair, found.goal, family=len(found.pairs)))
-    yield from rest(len(ordered) - MOST_PAIRS, "pair", JSON)
+    yield from rest(len(ordered) - MOST_SAID, "pair", JSON)
 
 
 def _facts(pair: Pair, found: Comparison) -> Iterator[Note]:
