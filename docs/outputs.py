@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import test_pages as pages  # noqa: E402
 
-MOST = 30
+MOST = 40
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
