@@ -201,8 +201,8 @@ def forked_and_not(seeds: int) -> tuple[float, float]:
 
 def looking(files: int) -> tuple[float, float]:
     """Return the seconds of a core to look, among so many files, for those a run wrote and for data that changed."""
+    from sweep.shared_files import Watch
     from sweep.target.inputs import changed, watched
-    from sweep.written import Watch
 
     with tempfile.TemporaryDirectory() as room:
         for number in range(files):

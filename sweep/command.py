@@ -23,7 +23,7 @@ from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
 from sweep.handle import Run, as_metrics
 from sweep.job import Accident, Interrupted
-from sweep.metrics import output
+from sweep.metrics import raw_output
 from sweep.metrics.files import OURS
 from sweep.metrics.read import HOW
 from sweep.metrics.seen import seen
@@ -181,11 +181,11 @@ class _Heard:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.kept = {stream: output.Kept(run.dir / output.FILES[stream]) for stream in output.FILES}
+        self.kept = {stream: raw_output.Kept(run.dir / raw_output.FILES[stream]) for stream in raw_output.FILES}
         self.last_words = ""  # the end of stdout and stderr, as they came
         utf8 = codecs.getincrementaldecoder("utf-8")
-        self._decoders = {stream: utf8("replace") for stream in output.FILES}
-        self._masking = {stream: Masking(run.attempt.secrets) for stream in output.FILES}
+        self._decoders = {stream: utf8("replace") for stream in raw_output.FILES}
+        self._masking = {stream: Masking(run.attempt.secrets) for stream in raw_output.FILES}
 
     def take(self, stream: str, data: bytes) -> None:
         self._keep(stream, self._masking[stream].take(data))

@@ -31,7 +31,7 @@ class Job:
     gpus: float = 0  # of one pack; the processes of a run that has several find one another by a port of their own
     fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did
     watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
-    look: bool = True  # for files below `folder` that runs write (see `sweep.written`)
+    look: bool = True  # for files below `folder` that runs write (see `sweep.shared_files`)
     apart: frozenset[str] = frozenset()  # files below `folder` that others write, such as the output of the launch
     own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
     forked: bool = False  # the process was made for this pack alone (see `sweep.worker.forked`)

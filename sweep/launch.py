@@ -23,7 +23,8 @@ from sweep.plan import Plan, RunSpec
 from sweep.preflight import preflight
 from sweep.prepare import job_of, manifest_of
 from sweep.recollect import collect_of, needed, recollect, suggestions
-from sweep.report.sharing import mixed, remedy, sentence
+from sweep.report.shared_files import mixed, remedy, sentence
+from sweep.shared_files import Trace, outputs, shared
 from sweep.store import Damaged, Failure, Member, Record, Store, atomic
 from sweep.store.manifest import UNTIL
 from sweep.store.owner import this_process
@@ -33,7 +34,6 @@ from sweep.store.remote import Remote
 from sweep.target.inputs import refusal
 from sweep.words import path_argument
 from sweep.worker.work import work
-from sweep.written import Trace, outputs, shared
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work

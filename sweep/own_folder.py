@@ -2,8 +2,8 @@
 
 Folders are made anew, so what a run writes stays its own. Small files are copied; a large one is a link, and so is a
 folder that is hidden, an environment, an experiment tracker's, or holds too much: what is written through a link is
-shared, and is looked for as anything else below the launch folder is (see `sweep.written`). Run directories, `.git`
-and compiled code are left out. When the run has ended, what it has not changed is taken away.
+shared, and is looked for as anything else below the launch folder is (see `sweep.shared_files`). Run directories,
+`.git` and compiled code are left out. When the run has ended, what it has not changed is taken away.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from sweep.written import LARGEST, MOST, NOT_HERE, OTHERS
+from sweep.shared_files import LARGEST, MOST, NOT_HERE, OTHERS
 
 COPIED = 1 << 20  # bytes of a file up to which it is copied
 TOGETHER = 64 << 20  # bytes that are copied for one run

@@ -11,10 +11,10 @@ from typing import Any
 
 from sweep.config.schema import Collect
 from sweep.errors import StoreError, SweepError, some
-from sweep.metrics import Found, Left, identity, metrics, output, so_far
+from sweep.metrics import Found, Left, identity, metrics, raw_output, so_far
+from sweep.metrics.printed import Backtracks
 from sweep.metrics.read import DEFAULT, automatic
 from sweep.metrics.seen import Seen, seen
-from sweep.metrics.text import Backtracks
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, Member, Record, Store, atomic, history
 from sweep.store.names import HISTORY_AGAIN
@@ -86,7 +86,7 @@ def suggestions(store: Store, member: Member) -> list[Seen]:
 
 def _left(record: Record, folder: Path, *, beside: Path | None = None) -> Left:
     values = placeholders(RunSpec.from_json(record.spec), folder, folder)
-    texts = {stream: output.kept(folder / name) for stream, name in output.FILES.items()}
+    texts = {stream: raw_output.kept(folder / name) for stream, name in raw_output.FILES.items()}
     return Left(folder, values, beside, texts["stdout"], texts["stderr"])
 
 
@@ -99,7 +99,7 @@ def _lacking(member: Member, collect: Collect | None) -> str:
         return ""
     if not record.collected:
         return "made by a version that kept no raw output"
-    lost = sum(output.lost(folder / name) for name in output.FILES.values())
+    lost = sum(raw_output.lost(folder / name) for name in raw_output.FILES.values())
     return f"{lost >> 20} MiB of its output were over the limit" if lost else ""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sweep.ensemble.select import Metric
     from sweep.report import Report
     from sweep.report.drawing import Size
-    from sweep.report.worth import Worth
+    from sweep.report.ensemble import Worth
 
 
 class Results:
@@ -210,7 +210,7 @@ class Results:
         EnsembleError
             Members are absent, do not match, or saved no predictions.
         """
-        from sweep.report.worth import worth
+        from sweep.report.ensemble import worth
 
         return worth(
             self._reading, split=split, variant=variant, task=task, members=members, allow_missing=allow_missing,

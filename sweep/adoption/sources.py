@@ -19,10 +19,10 @@ from sweep.errors import ConfigError, SweepError
 from sweep.goals import direction, is_score
 from sweep.metrics import Found, Left, csv, metrics, parquet
 from sweep.metrics.files import LARGEST, read_text, within
+from sweep.metrics.printed import Backtracks, in_time
 from sweep.metrics.read import CSV, JSON, candidates
 from sweep.metrics.rows import STEPS, Row, number, settle
 from sweep.metrics.tensorboard import event_files
-from sweep.metrics.text import Backtracks, in_time
 from sweep.nested import flatten
 from sweep.seeds import natural
 from sweep.store import atomic

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sweep.analysis.ensemble import cell, finished
 from sweep.analysis.remarks import Remark
-from sweep.analysis.together import cell, finished
 from sweep.ensemble.gather import PREDICTIONS
 from sweep.ensemble.members import Classes, Members
 from sweep.ensemble.score import Judged, judged

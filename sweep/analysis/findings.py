@@ -10,15 +10,15 @@ from math import isfinite
 import numpy as np
 
 from sweep.analysis import frames
+from sweep.analysis.ensemble import finished
 from sweep.analysis.model import Environment, ResultRule, Row
 from sweep.analysis.remarks import Remark
-from sweep.analysis.together import finished
 from sweep.goals import is_score
+from sweep.shared_files import Shared
 from sweep.store import Manifest, Member, Record
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import verdict_of
-from sweep.written import Shared
 
 DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agree
 LONG = 500  # bytes of a history; a dozen rows

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.analysis.remarks import Remark
 from sweep.goals import Goal, split_of
+from sweep.shared_files import Shared
 from sweep.variants import Variant
-from sweep.written import Shared
 
 if TYPE_CHECKING:
     from sweep.stats import Band, Method

@@ -14,18 +14,18 @@ from sweep.analysis import findings, frames, histories
 from sweep.analysis.across import Pooled, across, improvements, logged_as, pooled, progress
 from sweep.analysis.arms import mode_of
 from sweep.analysis.commands import next_commands
+from sweep.analysis.ensemble import MOST_READ, finished, together
 from sweep.analysis.frames import Cell, Runs
 from sweep.analysis.histories import Histories
 from sweep.analysis.model import Cause, Overview, Progress, Row, Scored, Together, by_split, counts_of
 from sweep.analysis.pair import MOST_COMPARED, best_of
 from sweep.analysis.remarks import Parts
 from sweep.analysis.spread import medians, spreads
-from sweep.analysis.together import MOST_READ, finished, together
+from sweep.shared_files import shared_by
 from sweep.stats import clopper_pearson
 from sweep.stats.sample import check_level
 from sweep.store import Member, Store
 from sweep.variants import regrouped, variants_of
-from sweep.written import shared_by
 
 T = TypeVar("T")
 

@@ -12,11 +12,11 @@ import pandas as pd
 
 from sweep import stats
 from sweep.analysis import frames
+from sweep.analysis.ensemble import MOST_READ
 from sweep.analysis.examples import examples_of
 from sweep.analysis.frames import Runs
 from sweep.analysis.model import Median, Spread
 from sweep.analysis.remarks import Remark
-from sweep.analysis.together import MOST_READ
 from sweep.stats.planning import expected_best
 from sweep.stats.sample import mean, sd, unit
 from sweep.store import Member, Store

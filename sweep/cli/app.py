@@ -14,8 +14,8 @@ from sweep.errors import SweepError, printable
 
 # In the order of a first hour with the tool; each command is imported when it is called.
 COMMANDS = {
-    "init": "sweep.cli.start",
-    "config": "sweep.cli.start",
+    "init": "sweep.cli.init",
+    "config": "sweep.cli.init",
     "run": "sweep.cli.run",
     "resume": "sweep.cli.run",
     "status": "sweep.cli.read",
@@ -28,11 +28,11 @@ COMMANDS = {
     "predict": "sweep.cli.ensemble",
     "items": "sweep.cli.evaluate",
     "examples": "sweep.cli.evaluate",
-    "verify": "sweep.cli.prove",
-    "reproduce": "sweep.cli.prove",
+    "verify": "sweep.cli.verify",
+    "reproduce": "sweep.cli.verify",
     "export": "sweep.cli.export",
     "pack": "sweep.cli.export",
-    "completion": "sweep.cli.start",
+    "completion": "sweep.cli.init",
 }
 
 

@@ -55,7 +55,7 @@ def ensemble(
     example), how uncertain each example is and why, how many members are enough, and on which examples they disagree.
     No model runs, except with --export, which rebuilds them.
     """
-    from sweep.report.worth import view, worth
+    from sweep.report.ensemble import view, worth
 
     asked["members"] = labels(chosen)
     found = worth(Store.open(directory), margin=margins(margin), **asked)

@@ -15,10 +15,10 @@ from sweep.cli import options
 from sweep.cli.output import emit, in_short, say, show, show_document
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line, some
 from sweep.number import number
+from sweep.shared_files import shared_by
 from sweep.store import Member, Reading, Store, atomic
 from sweep.store.manifest import ADOPTED
 from sweep.words import path_argument, plural
-from sweep.written import shared_by
 
 if TYPE_CHECKING:
     from sweep.analysis.model import Counts
@@ -246,7 +246,7 @@ def _width() -> int:
 
 def show_single(store: Store, seeds: Collection[int], *, allow_shared: bool) -> int:
     """Print what `ml-train` says: the one run, and what to type next."""
-    from sweep.report.sharing import sentence as shared_sentence
+    from sweep.report.shared_files import sentence as shared_sentence
 
     code = 0
     members = list(store.scan())

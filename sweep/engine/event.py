@@ -1,4 +1,4 @@
-"""What an engine is given and what it yields; and the engine that needs nothing but this process."""
+"""What an engine is given and what it yields."""
 
 from __future__ import annotations
 
@@ -36,9 +36,3 @@ class Tick:
 
 Event = Done | Gone | Tick
 Engine = Callable[[Pull, Work, Job], Iterator[Event]]  # of a job it asks what a pack needs, and how many run at once
-
-
-def inline(pull: Pull, work: Work, job: Job) -> Iterator[Event]:
-    """Run one pack after the other in this process: the equal of Ray for small jobs, debugging and tests."""
-    while (pack := pull()) is not None:
-        yield Done(pack, work(pack))

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from sweep.engine.event import Done, Event, Gone, Pull, Tick, Work
-from sweep.engine.local import FORKING, PRELOAD, lean
+from sweep.engine.ray_start import FORKING, PRELOAD, lean
 from sweep.errors import EnvironmentRefused
 from sweep.job import Accident, Job, Pack
 

@@ -12,7 +12,7 @@ from typing import Any
 from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.goals import direction
-from sweep.metrics import csv, json, logged, parquet, tensorboard, text
+from sweep.metrics import csv, json, logged, parquet, printed, tensorboard
 from sweep.metrics.files import OURS, Left, located, read_text, within
 from sweep.metrics.rows import SETTINGS, Found, History, NotFound, Row, number, options, settle
 from sweep.plan import content_id
@@ -170,7 +170,7 @@ def streams(left: Left) -> dict[str, str]:
 
 def _printed(left: Left, collect: Collect) -> Iterator[tuple[Source, str]]:
     """Yield the objects that are printed to each stream, none where no number of them may be a metric, and the rest."""
-    said = {stream: text.objects(text.clean(left.whole(raw))) for stream, raw in streams(left).items()}
+    said = {stream: printed.objects(printed.clean(left.whole(raw))) for stream, raw in streams(left).items()}
     logs = {stream: "\n".join(between) for stream, (_, between) in said.items()}
     logging = any(direction(pair.key) is not None for log in logs.values() for pair in logged.pairs(log)[0])
     for stream, (rows, between) in said.items():
@@ -181,9 +181,9 @@ def _printed(left: Left, collect: Collect) -> Iterator[tuple[Source, str]]:
 
 
 def _matched(pattern: str, left: Left) -> list[Source]:
-    found = {stream: text.matches(pattern, text.clean(left.whole(raw))) for stream, raw in streams(left).items()}
+    found = {stream: printed.matches(pattern, printed.clean(left.whole(raw))) for stream, raw in streams(left).items()}
     if not any(found.values()):
-        lines = [line for line in text.clean(left.stdout or left.stderr).splitlines() if line.strip()]
+        lines = [line for line in printed.clean(left.stdout or left.stderr).splitlines() if line.strip()]
         seen = f"its last line was {lines[-1][:80]!r}" if lines else "it printed nothing"
         raise NotFound(f"{pattern!r} matches nothing in the output", where="collect.regex", hint=seen)
     return [Source("collect.regex", rows, note=_cut(left, stream)) for stream, rows in found.items() if rows]
@@ -200,7 +200,7 @@ def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, wher
     content = read_text(path)
     if table or path.suffix.lower() in CSV:
         return Source("collect.csv", csv.rows(left.whole(content), collect))
-    return Source(where, [text.flat(each) for each in json.objects(content, left.whole(content), path.name)])
+    return Source(where, [printed.flat(each) for each in json.objects(content, left.whole(content), path.name)])
 
 
 def _events(folder: Path, left: Left) -> Source:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.goals import direction, is_score
-from sweep.metrics import logged, text
+from sweep.metrics import logged, printed
 from sweep.metrics.files import Left
 from sweep.metrics.read import CSV, JSON, candidates, streams
 from sweep.metrics.rows import STEPS
@@ -41,7 +41,7 @@ def _files(left: Left) -> Iterator[Seen]:
 
 def _printed(left: Left) -> Iterator[Seen]:
     for stream, raw in streams(left).items():
-        found = logged.logged(text.clean(raw))
+        found = logged.logged(printed.clean(raw))
         first = {pair.key: pair.name for pair in reversed(found.pairs) if pair.name.whole}
         known = [name for name in first if direction(name) is not None] or [name for name in first if is_score(name)]
         wanted = [name for name in reversed(first) if name in STEPS or name in known][:_MOST]

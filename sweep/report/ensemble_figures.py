@@ -18,7 +18,7 @@ from sweep.evaluation import Answers
 from sweep.goals import ARROWS, direction
 from sweep.number import number, percent, places
 from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Size, breadth, legend, lines, style
-from sweep.report.worth import source
+from sweep.report.ensemble import source
 from sweep.words import plural, shown
 
 MOST_MEMBERS = 40  # of a matrix

@@ -36,12 +36,12 @@ from sweep.report import document, ensemble_figures, figures, overview
 from sweep.report.checklist import methods
 from sweep.report.comparison import view as compared
 from sweep.report.document import Document, Note, Section, Table
+from sweep.report.ensemble import view, worth
 from sweep.report.evaluation import answers_view, scored
 from sweep.report.figures import Size
 from sweep.report.remarks import said_of
 from sweep.report.sentence import leading, standing
 from sweep.report.worded import Report, build
-from sweep.report.worth import view, worth
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
 from sweep.words import path_argument, shown

@@ -9,7 +9,7 @@ from sweep.analysis.comparison import Design
 from sweep.analysis.model import ResultRule
 from sweep.analysis.remarks import Remark
 from sweep.errors import listed
-from sweep.report.sharing import remedy, sentence, two_programs
+from sweep.report.shared_files import remedy, sentence, two_programs
 from sweep.stats.tasks import LEAST_TASKS
 from sweep.words import path_argument, plural, shown
 

@@ -14,7 +14,7 @@ import torch
 from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train import loop
-from sweep.train.capture import drawing_from, streams
+from sweep.train.cuda_graphs import drawing_from, streams
 from sweep.train.lane import Lane, Setup, begin, recipe_id, rehearse, set_up
 from sweep.train.loop import Metrics
 from sweep.train.pack import Form, Pack

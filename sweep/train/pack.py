@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sweep.determinism import seeding
 from sweep.store import Failure
-from sweep.train.capture import LOOK, Throttle, capture, drawing_from, side_by_side
+from sweep.train.cuda_graphs import LOOK, Throttle, capture, drawing_from, side_by_side
 from sweep.train.feed import Belt, Feed, Load
 from sweep.train.lane import Lane, epoch_rates, start_epoch, step, update
 from sweep.train.loop import (

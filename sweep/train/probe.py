@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sweep.determinism import digest
 from sweep.handle import Run
-from sweep.train.capture import capture, drawing_from, streams
+from sweep.train.cuda_graphs import capture, drawing_from, streams
 from sweep.train.feed import AHEAD
 from sweep.train.lane import Lane, Setup, fresh, step, update
 from sweep.train.pack import Form

@@ -27,7 +27,7 @@ from sweep.errors import SweepError
 from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train.augment import altered, alters, example_keys
-from sweep.train.capture import LOOK, Throttle, capture
+from sweep.train.cuda_graphs import LOOK, Throttle, capture
 from sweep.train.data import Split
 from sweep.train.evaluate import BATCH, sums_of
 from sweep.train.feed import Feed

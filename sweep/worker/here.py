@@ -21,6 +21,7 @@ from sweep.determinism import fingerprint, seeding
 from sweep.determinism.environment import environment_id, switches_stood
 from sweep.handle import Run, stop_seen
 from sweep.job import CannotWrite, Interrupted, Job, Pack, Unrecorded
+from sweep.shared_files import Watch
 from sweep.store import Attempt, Failure, Record, Store
 from sweep.store.parcel import shared
 from sweep.target.inputs import changed
@@ -28,7 +29,6 @@ from sweep.target.source import built_in
 from sweep.worker.attempts import begun
 from sweep.worker.failure import Diverged, Metrics
 from sweep.worker.train import attempted
-from sweep.written import Watch
 
 WRITERS = 8  # threads that write the records of a pack
 

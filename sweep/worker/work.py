@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sweep.job import Answer, Cancelled, CannotWrite, Changed, Interrupted, Job, Pack, Unrecorded
+from sweep.shared_files import Share
 from sweep.store import Store
 from sweep.store.parcel import elsewhere, sent, shared
 from sweep.target.inputs import changed, refusal
 from sweep.worker import forked
-from sweep.written import Share
 
 _looking: defaultdict[str, Share] = defaultdict(Share)  # of each launch that this process works for
 

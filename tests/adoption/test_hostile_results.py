@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_adopted(
 def test_a_pattern_that_finds_no_end_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sweep.metrics.text._SECONDS", 1)
+    monkeypatch.setattr("sweep.metrics.printed._SECONDS", 1)
     _files()
     _put("in/seed1/m.log", "acc=" + "1" * 60)
     assert main(["adopt", LOG[0], "--metrics", "acc=(?P<acc>(?:[0-9]+)+)!", "--out", "out", "--yes"]) == 2

@@ -14,7 +14,7 @@ from predicted import accuracy_of, brier_of, classes, nll_of, regression, saved,
 from sweep.ensemble import assess, calibrate, evidence, score, select, stack
 from sweep.ensemble.assess import BY_CONSTRUCTION, Impossible, columns, to_json
 from sweep.errors import EnsembleError
-from sweep.report.worth import Worth, next_commands, notes_of, verdict
+from sweep.report.ensemble import Worth, next_commands, notes_of, verdict
 
 
 def overconfident(members=5, examples=300, count=4, *, seed=0, power=3.0):

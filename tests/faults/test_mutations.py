@@ -35,9 +35,9 @@ import sweep.cli.compare
 import sweep.cli.ensemble
 import sweep.cli.evaluate
 import sweep.cli.export
-import sweep.cli.prove
 import sweep.cli.read
 import sweep.cli.run
+import sweep.cli.verify
 import sweep.cli.watch
 import sweep.ensemble
 import sweep.ensemble.load

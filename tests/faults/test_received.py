@@ -21,7 +21,7 @@ from sweep.cli.app import main
 from sweep.ensemble import rebuild
 from sweep.ensemble.predict import predict_file
 from sweep.errors import EnsembleError, IntegrityError, StoreError
-from sweep.metrics import Left, NotFound, metrics, output
+from sweep.metrics import Left, NotFound, metrics, raw_output
 from sweep.plan import RunSpec, content_id
 from sweep.report.html import page
 from sweep.store import Store, atomic, record
@@ -397,20 +397,20 @@ def test_output_that_is_read_again_is_a_plain_file_of_its_own_run(tmp_path: Path
     (own / "raw-stdout.txt").symlink_to(tmp_path / "secret.txt")
     (own / "metrics.json").symlink_to(tmp_path / "secret.txt")
     os.mkfifo(own / "raw-stderr.txt")
-    assert output.kept(own / "raw-stdout.txt") == output.kept(own / "raw-stderr.txt") == ""
-    assert output.lost(own / "raw-stdout.txt") == output.lost(own / "raw-stderr.txt") == 0
+    assert raw_output.kept(own / "raw-stdout.txt") == raw_output.kept(own / "raw-stderr.txt") == ""
+    assert raw_output.lost(own / "raw-stdout.txt") == raw_output.lost(own / "raw-stderr.txt") == 0
     with pytest.raises(NotFound, match="gave no metrics"):
         metrics(None, Left(own, {}, None, ""))
     (own / "metrics.json").unlink()
     (own / "metrics.json").write_text('{"acc": 0.5}')  # the control
     assert metrics(None, Left(own, {}, None, "")).metrics == {"acc": 0.5}
-    assert output.kept(tmp_path / "secret.txt") == "acc=0.99\n"
+    assert raw_output.kept(tmp_path / "secret.txt") == "acc=0.99\n"
 
 
 def test_output_of_holes_is_read_no_further_than_it_was_kept(tmp_path: Path) -> None:
     with (tmp_path / "raw-stdout.txt").open("wb") as stream:
         stream.truncate(1 << 30)
-    assert len(output.kept(tmp_path / "raw-stdout.txt")) < 80 << 20
+    assert len(raw_output.kept(tmp_path / "raw-stdout.txt")) < 80 << 20
 
 
 def test_what_a_lock_leaves_without_the_kernels_is_no_other_file(tmp_path: Path) -> None:

@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture
 def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at every run, however slow the machine is at looking."""
-    monkeypatch.setattr("sweep.written.FREE", 60.0)
+    monkeypatch.setattr("sweep.shared_files.FREE", 60.0)

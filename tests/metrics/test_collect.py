@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.cli.app import main
-from sweep.metrics import output
+from sweep.metrics import raw_output
 from sweep.store import Member, Store
 
 TRAIN = """
@@ -103,7 +103,7 @@ def test_where_the_new_way_finds_nothing_nothing_is_changed(capsys: pytest.Captu
 def test_a_pattern_that_finds_no_end_is_refused_and_nothing_is_changed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sweep.metrics.text._SECONDS", 1)
+    monkeypatch.setattr("sweep.metrics.printed._SECONDS", 1)
     assert sweep("--metrics", "r.csv") == 0
     before = Path("o/sweep.json").read_bytes()
     assert main(["collect", "o", "--metrics", "(?P<val_acc>(?:.+)+)!"]) == 2
@@ -133,8 +133,8 @@ def test_a_rereading_that_died_between_two_runs_is_finished_by_the_next(monkeypa
 def test_runs_whose_output_was_too_long_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(output, "BEGINNING", 64)
-    monkeypatch.setattr(output, "END", 32)
+    monkeypatch.setattr(raw_output, "BEGINNING", 64)
+    monkeypatch.setattr(raw_output, "END", 32)
     Path("long.py").write_text("import sys\nfor _ in range(99): print('x' * 50)\nprint('{\"acc\": 0.5}')\n")
     assert sweep(words=("long.py", "{seed}")) == 0
     record = members()[0].record

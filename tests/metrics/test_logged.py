@@ -13,7 +13,7 @@ import sweep
 from sweep.cli.app import main
 from sweep.goals import primary_of
 from sweep.metrics.logged import logged
-from sweep.metrics.text import clean
+from sweep.metrics.printed import clean
 
 KERAS = "".join(
     f"Epoch {e}/2\n 1/10 [==>.......] - ETA: 0s - loss: 0.9\r10/10 [=====] - 0s 2ms/step - loss: 0.{5 - e} - "

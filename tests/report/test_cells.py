@@ -14,7 +14,7 @@ from pages import HOSTILE, MESSAGE, ordinary
 from predicted import classes, saved
 
 from sweep.report import comparison, document
-from sweep.report.worth import view, worth
+from sweep.report.ensemble import view, worth
 from sweep.results import Results
 
 

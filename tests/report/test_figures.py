@@ -16,7 +16,7 @@ from predicted import classes, saved
 from sweep.analysis import frames
 from sweep.errors import StatisticsError
 from sweep.report import comparison, ensemble_figures, figures
-from sweep.report.worth import worth
+from sweep.report.ensemble import worth
 from sweep.stats import t_interval
 
 SEEDS = range(6)

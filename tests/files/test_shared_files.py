@@ -15,8 +15,8 @@ import pytest
 
 from sweep.cli.app import main
 from sweep.results import run
+from sweep.shared_files import FEWEST, MOST, SHARE, Share, Shared, Trace, Watch, outputs, shared
 from sweep.store import Store
-from sweep.written import FEWEST, MOST, SHARE, Share, Shared, Trace, Watch, outputs, shared
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_what_is_beyond_the_limit_is_named_and_not_guessed(tmp_path: Path) -> No
 
 
 def test_the_output_of_the_launch_itself_is_apart(tmp_path: Path) -> None:
-    asked = "from pathlib import Path; from sweep.written import outputs; print(outputs(Path()))"
+    asked = "from pathlib import Path; from sweep.shared_files import outputs; print(outputs(Path()))"
     with (tmp_path / "said.csv").open("w") as said:
         told = subprocess.run(
             [sys.executable, "-c", asked], cwd=tmp_path, stdout=subprocess.PIPE, stderr=said, text=True, check=True
@@ -232,8 +232,8 @@ def test_the_first_run_of_each_sweep_is_looked_at_however_long_looking_took_in_o
     (folder / "mine_s.py").write_text(
         "def train(run):\n    open('best.bin', 'a').write('x')\n    return {'test/x': run.seed}\n"
     )
-    monkeypatch.setattr("sweep.written.FREE", 0.0)
-    monkeypatch.setattr("sweep.written.SHARE", 1e-9)
+    monkeypatch.setattr("sweep.shared_files.FREE", 0.0)
+    monkeypatch.setattr("sweep.shared_files.SHARE", 1e-9)
     for out in ("first", "second"):
         results = run({"train": "mine_s:train"}, seeds=[1, 2], out=out, engine="inline")
         looked = ["written" in member.record.files for member in results.store.scan() if member.record]
@@ -264,8 +264,8 @@ def test_a_few_files_are_looked_at_beside_every_run_however_short() -> None:
 def test_runs_that_are_left_out_are_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sweep.written.FREE", 0.0)
-    monkeypatch.setattr("sweep.written.SHARE", 1e-9)
+    monkeypatch.setattr("sweep.shared_files.FREE", 0.0)
+    monkeypatch.setattr("sweep.shared_files.SHARE", 1e-9)
     words = asked(folder, "run", "--engine", "inline", "--seeds", "1-3")
     assert main([*words, "{seed}", "checkpoints/best.pt"]) == 0
     assert capsys.readouterr().err.count("some are left out") == 1

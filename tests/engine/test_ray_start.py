@@ -12,11 +12,11 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from sweep.engine.local import ALONE, PLAIN, PRELOAD, PRELOADING, lean
+from sweep.engine.ray_start import ALONE, PLAIN, PRELOAD, PRELOADING, lean
 
 STARTED = """
 import json, psutil, ray
-from sweep.engine.local import lean
+from sweep.engine.ray_start import lean
 settings = dict(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
 with lean():
     ray.init(**settings)
@@ -106,7 +106,7 @@ def test_nobody_starts_what_nobody_asks() -> None:
 
 ORPHANED = """
 import os, psutil, ray
-from sweep.engine.local import lean
+from sweep.engine.ray_start import lean
 with lean():
     ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
 (raylet,) = [each for each in psutil.Process().children() if "raylet/raylet" in each.cmdline()[0]]
@@ -130,7 +130,7 @@ def test_the_idle_agents_leave_with_the_raylet() -> None:
 
 ASKED = """
 import os, ray
-from sweep.engine.local import lean
+from sweep.engine.ray_start import lean
 with lean():
     ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
 

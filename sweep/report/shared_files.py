@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sweep.errors import some
+from sweep.shared_files import Shared
 from sweep.store import Member
-from sweep.written import Shared
 
 
 def sentence(found: Shared) -> str:

@@ -1,0 +1,14 @@
+"""The engine that needs nothing but this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep.engine.event import Done, Event, Pull, Work
+from sweep.job import Job
+
+
+def inline(pull: Pull, work: Work, job: Job) -> Iterator[Event]:
+    """Run one pack after the other in this process: the equal of Ray for small jobs, debugging and tests."""
+    while (pack := pull()) is not None:
+        yield Done(pack, work(pack))
