@@ -15,8 +15,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
+from sweep import forkserver, ports
 from sweep import metrics as reading
-from sweep import nursery, ports
 from sweep.config import redact
 from sweep.config.schema import Collect
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
@@ -250,22 +250,24 @@ class _Shown:
 
 
 @contextmanager
-def _started(words: Sequence[str], variables: Mapping[str, str], heard: _Heard, at: Path) -> Iterator[nursery.Program]:
+def _started(
+    words: Sequence[str], variables: Mapping[str, str], heard: _Heard, at: Path
+) -> Iterator[forkserver.Program]:
     """Start the program in a session of its own; neither it nor what it starts outlives this block or this process."""
-    program = nursery.Program(words, variables, os.fspath(at))
+    program = forkserver.Program(words, variables, os.fspath(at))
     try:
         yield program
     finally:
         try:
             if program.ended is None:
                 program.stop()
-                _listen(program, heard, seconds=2 * nursery.GRACE)
+                _listen(program, heard, seconds=2 * forkserver.GRACE)
         finally:
             program.close()
 
 
 def _listen(
-    program: nursery.Program,
+    program: forkserver.Program,
     heard: _Heard,
     *,
     seconds: float = math.inf,

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from sweep import nursery
+from sweep import forkserver
 from sweep.analysis.commands import resume
 from sweep.determinism import environment
 from sweep.engine import Done, Engine, RayEngine, Tick
@@ -152,7 +152,7 @@ class Launch:
         """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
         made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         with ExitStack() as held:
-            held.callback(nursery.dismiss)
+            held.callback(forkserver.dismiss)
             self._own(held)
             existed = Store.exists(self.out)
             before = Store.open(self.out).manifest if existed else None

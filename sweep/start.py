@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep import nursery
+from sweep import forkserver
 from sweep.analysis.commands import repeatable, resumable, resume
 from sweep.config import Config, from_dict, redact
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
@@ -148,7 +148,7 @@ def make_engine(config: Config, name: str, address: str | None = None) -> tuple[
         if forks:
             forked.start(deterministic=config.deterministic)
         elif config.command:
-            nursery.start((), {})
+            forkserver.start((), {})
         return inline, lambda: None
     if name != "ray":
         raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")

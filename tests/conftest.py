@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from sweep import nursery
+from sweep import forkserver
 from sweep.store import atomic
 from sweep.worker import forked
 
@@ -30,7 +30,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 # A launch ends what it forked from; here the next test goes on with it, two seconds earlier.
-nursery.dismiss, end_nurseries = (lambda: None), nursery.dismiss
+forkserver.dismiss, end_nurseries = (lambda: None), forkserver.dismiss
 # A module of tests imports these: loaded once, they cost no second of each run of a function that stands in it.
 forked.PRELOAD = ("pandas", "scipy.special", "pytest", "sweep.results", "sweep.cli.app", *forked.PRELOAD)
 

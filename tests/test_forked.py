@@ -18,13 +18,13 @@ import torch
 from processes import gone, until
 
 import sweep
-from sweep import Results, nursery
+from sweep import Results, forkserver
 from sweep.launch import Event, Retried
 from sweep.store import Member
 from sweep.train.recipe import Recipe
 from sweep.worker import forked
 
-pytestmark = pytest.mark.skipif(not nursery.POSSIBLE, reason="processes cannot be forked here")
+pytestmark = pytest.mark.skipif(not forkserver.POSSIBLE, reason="processes cannot be forked here")
 
 Function = Callable[..., Any]
 
@@ -125,7 +125,7 @@ def leaking(seeds: str, out: str, possible: bool = True) -> dict[tuple[str, int]
     """The results of a launch in a process of its own, which they may spoil."""
     config = {"name": "leaks", "train": "leaks:train", "grid": {"params.how": HOW}}
     call = f"sweep.run({config!r}, seeds={seeds!r}, engine='inline', out={out!r})"
-    code = f"import sweep, sweep.nursery; sweep.nursery.POSSIBLE = {possible}; {call}"
+    code = f"import sweep, sweep.forkserver; sweep.forkserver.POSSIBLE = {possible}; {call}"
     subprocess.run([sys.executable, "-c", code], check=True)
     records = [member.record for member in sweep.open(out).store.scan()]
     return {(r.spec["params"]["how"], r.spec["seed"]): dict(r.metrics) for r in records if r and r.status == "ok"}
@@ -146,7 +146,7 @@ def test_a_record_says_in_what_process_its_run_was_trained(folder: Path, monkeyp
         return {"test/pid": os.getpid()}
 
     apart = run(train, "1,2")
-    monkeypatch.setattr(nursery, "POSSIBLE", False)
+    monkeypatch.setattr(forkserver, "POSSIBLE", False)
     together = run(train, "1,2", out="together")
     command = sweep.run(
         {"command": ["echo", "x={seed}"], "collect": {"regex": "x=(?P<x>.)"}}, engine="inline", seeds=[1], out="command"
@@ -345,7 +345,7 @@ def test_nothing_that_a_run_has_started_outlives_it(folder: Path, how: str) -> N
     assert all(gone(int(pid)) for pid in (*frame["test/pid"], *frame["test/own"]))
 
 
-@pytest.mark.parametrize("victim", ["the launch", "the nursery"])
+@pytest.mark.parametrize("victim", ["the launch", "the fork server"])
 def test_nothing_is_left_where_what_would_end_it_was_killed(folder: Path, victim: str) -> None:
     (folder / "sleepy.py").write_text(
         "import os, subprocess, time\n"
@@ -361,10 +361,10 @@ def test_nothing_is_left_where_what_would_end_it_was_killed(folder: Path, victim
     launch = subprocess.Popen([sys.executable, "-m", "sweep.cli", *words], stdout=subprocess.DEVNULL)
     try:
         until((folder / "pids").exists)
-        of_the_nursery, *below = map(int, (folder / "pids").read_text().split())
-        os.kill(launch.pid if victim == "the launch" else of_the_nursery, signal.SIGKILL)
-        until(lambda: all(gone(pid) for pid in (of_the_nursery, *below)))
-        if victim == "the nursery":
+        of_the_forkserver, *below = map(int, (folder / "pids").read_text().split())
+        os.kill(launch.pid if victim == "the launch" else of_the_forkserver, signal.SIGKILL)
+        until(lambda: all(gone(pid) for pid in (of_the_forkserver, *below)))
+        if victim == "the fork server":
             assert launch.wait(120) == 0
             assert members(sweep.open("runs"))[1].attempts == 2
     finally:
@@ -409,7 +409,7 @@ def test_a_run_killed_once_is_lost_and_trained_again(folder: Path, how: str) -> 
 def test_a_killed_loader_worker_costs_a_retry_in_a_shared_process_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nursery, "POSSIBLE", False)  # then a function is trained as a built-in recipe is
+    monkeypatch.setattr(forkserver, "POSSIBLE", False)  # then a function is trained as a built-in recipe is
     results = run(killed("a loader's worker", os.getcwd()), "1,2")
     assert results.frame["status"].tolist() == ["ok", "ok"]
     assert results.frame["attempts"].tolist() == [2, 2]
@@ -429,7 +429,7 @@ def test_a_run_killed_every_time_has_failed_with_the_signal_in_its_cause(folder:
 
 @pytest.mark.parametrize("size", [0.01, 0.9])
 def test_a_run_that_the_system_ended_for_want_of_memory_is_to_blame_where_it_held_most_of_it(size: float) -> None:
-    ended = nursery.Ended(-signal.SIGKILL, memory=int(size * forked._memory()))
+    ended = forkserver.Ended(-signal.SIGKILL, memory=int(size * forked._memory()))
     accident = forked._accident(ended, oom_kills=forked._oom_kills() - 1)
     assert "--jobs" in accident.cause
     assert accident.poison == (size > 0.5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweep import nursery
+from sweep import forkserver
 from sweep.config import Config, load
 from sweep.engine import Done, Tick, inline
 from sweep.engine.event import Event as EngineEvent
@@ -67,7 +67,7 @@ def test_every_run_is_begun_and_finished_once(tmp_path: Path) -> None:
 @pytest.fixture
 def unforked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a system on which a run of the user's code shares the process of its worker."""
-    monkeypatch.setattr(nursery, "POSSIBLE", False)
+    monkeypatch.setattr(forkserver, "POSSIBLE", False)
 
 
 @pytest.mark.usefixtures("unforked")

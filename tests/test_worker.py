@@ -14,7 +14,7 @@ import cloudpickle
 import pytest
 import torch
 
-from sweep import nursery
+from sweep import forkserver
 from sweep.config import load
 from sweep.job import Answer, Cancelled, Job
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
@@ -26,7 +26,7 @@ from sweep.worker.work import work
 @pytest.fixture(autouse=True)
 def unforked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a system on which a run of the user's code shares the process of its worker."""
-    monkeypatch.setattr(nursery, "POSSIBLE", False)
+    monkeypatch.setattr(forkserver, "POSSIBLE", False)
 
 
 def planned(seeds: tuple[int, ...] = (7,), *, deterministic: bool = True, threads: int = 1) -> Plan:

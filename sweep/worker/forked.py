@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sweep import nursery, ports
+from sweep import forkserver, ports
 from sweep.config import Config
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.job import Accident, Job, Pack
@@ -33,19 +33,19 @@ PRELOAD = (
 def wanted(pack: Pack) -> bool:
     """Return whether a pack runs code of the user in our process: a function, or a recipe that is not one of ours."""
     target = pack[0].target
-    return target.kind != "command" and not built_in(target.reference) and nursery.POSSIBLE
+    return target.kind != "command" and not built_in(target.reference) and forkserver.POSSIBLE
 
 
 def planned(config: Config) -> bool:
     """Return whether a config asks for such packs."""
     reference = config.train or config.recipe
-    return bool(reference and not built_in(reference)) and nursery.POSSIBLE
+    return bool(reference and not built_in(reference)) and forkserver.POSSIBLE
 
 
 def start(*, deterministic: bool) -> None:
     """Begin to load what is forked later, to overlap with planning."""
-    if nursery.POSSIBLE:
-        nursery.start(PRELOAD, _variables(deterministic))
+    if forkserver.POSSIBLE:
+        forkserver.start(PRELOAD, _variables(deterministic))
 
 
 def train(store: Store, pack: Pack, job: Job) -> float:
@@ -72,7 +72,7 @@ def train(store: Store, pack: Pack, job: Job) -> float:
         return 0.0
 
 
-def _called(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> nursery.Ended:
+def _called(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> forkserver.Ended:
     def cut() -> None:
         for attempt in attempts:
             attempt.mask_log()
@@ -80,7 +80,7 @@ def _called(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> 
 
     variables = _variables(pack[0].deterministic)
     with ports.reserved(job.gpus > 1) as port:
-        call = nursery.Call(
+        call = forkserver.Call(
             "sweep.worker.here:in_child",
             pickle.dumps((pack, attempts, replace(job, path=os.fspath(store.path), own_process=True))),
             log=os.fspath(attempts[0].path / LOG), seconds=job.timeout * len(pack) if job.timeout else None,
@@ -89,7 +89,7 @@ def _called(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> 
             environment=_environment({**variables, **ports.variables(port)}),
         )  # fmt: skip
         try:
-            return nursery.call(call, PRELOAD, variables, cut)
+            return forkserver.call(call, PRELOAD, variables, cut)
         finally:
             cut()
 
@@ -111,11 +111,11 @@ def _variables(deterministic: bool) -> dict[str, str]:
     return {name: value for name, value in here.items() if value is not None}
 
 
-def _accident(ended: nursery.Ended, oom_kills: int) -> Accident:
+def _accident(ended: forkserver.Ended, oom_kills: int) -> Accident:
     """Return why a process has left no result, and whether the run itself may be the reason."""
     if ended.status >= 0:
         return Accident(f"its process ended without a result (exit code {ended.status})")
-    name = nursery.named(ended.status)
+    name = forkserver.named(ended.status)
     if name == "SIGKILL" and _oom_kills() > oom_kills:
         held = f"it held {ended.memory / 2**30:.1f} GiB"
         cause = f"the machine ran out of memory and ended its process ({held}); try fewer runs at once with --jobs"

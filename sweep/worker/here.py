@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep import nursery
+from sweep import forkserver
 from sweep.determinism import fingerprint, seeding
 from sweep.determinism.environment import environment_id, switches_stood
 from sweep.handle import Run, stop_seen
@@ -55,7 +55,7 @@ def train(store: Store, pack: Pack, job: Job) -> float:
 
 # Where torch is seeded: it notes the lines of the calls that led there, and reads them for that.
 _SEEDING = (
-    "sweep.nursery.interpreter", "sweep.nursery.child", "sweep.worker.here", "sweep.worker.train",
+    "sweep.forkserver.server", "sweep.forkserver.child", "sweep.worker.here", "sweep.worker.train",
     "sweep.determinism.seeding", "contextlib", "torch.random", "torch.cuda", "torch.cuda.random", "torch.xpu",
     "torch.xpu.random", "torch.mps", "torch._compile", "torch._dynamo.eval_frame",
 )  # fmt: skip
@@ -97,7 +97,7 @@ def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) ->
                 # The environment is read here and now: the switches are those that training left.
                 numeric, context = fingerprint.collect(runs[index].device)
                 if job.forked and len(pack) == 1:
-                    nursery.at_exit()  # what it writes belongs to the run
+                    forkserver.at_exit()  # what it writes belongs to the run
                 files: dict[str, Any] = {} if ours else {"left_out": True}
                 if watch is not None:
                     files = watch.evidence("" if shared(job.path, job.launch) else socket.gethostname())

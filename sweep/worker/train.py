@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep import nursery
+from sweep import forkserver
 from sweep.determinism import kernels, seeding
 from sweep.errors import SweepError
 from sweep.handle import Run, as_result, weighed
@@ -86,7 +86,7 @@ def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterat
     while True:
         with _time_limit(job, runs[0].attempt, until):
             try:
-                with nursery.alone():
+                with forkserver.alone():
                     result = next(results, None)
             except GeneratorExit as error:  # raised by the user's code; passed on, it would end us in silence
                 raise RuntimeError("the training code raised GeneratorExit") from error

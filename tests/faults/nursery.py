@@ -76,9 +76,9 @@ def main() -> None:
 
     torch.set_num_threads(1)
     # The fault is in this process, and so must the run be: as on a system whose processes cannot be forked.
-    from sweep import nursery
+    from sweep import forkserver
 
-    nursery.POSSIBLE = False
+    forkserver.POSSIBLE = False
     from sweep.cli.app import main as command
 
     # A whole sweep and its report, so that a fork finds everything imported and cached.

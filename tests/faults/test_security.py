@@ -33,10 +33,10 @@ SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
 
 # Each with its reason: nothing here is ever given a file.
 ALLOWED = {
-    ("nursery/asking.py", "recv"): "the socket between a process and the interpreter it started to fork from",
-    ("nursery/interpreter.py", "recv"): "the same",
-    ("nursery/asking.py", "pickle.loads"): "what a child of that interpreter answers through a pipe",
-    ("nursery/child.py", "pickle.loads"): "what the asking process has sent for it",
+    ("forkserver/client.py", "recv"): "the socket between a process and the interpreter it started to fork from",
+    ("forkserver/server.py", "recv"): "the same",
+    ("forkserver/client.py", "pickle.loads"): "what a child of that interpreter answers through a pipe",
+    ("forkserver/child.py", "pickle.loads"): "what the asking process has sent for it",
     ("worker/forked.py", "pickle.loads"): "what a child of that interpreter answers through a pipe",
     ("worker/train.py", "cloudpickle.loads"): "the user's own function, of this session, sent by the launch",
     ("verify/process.py", "pickle.load"): "the pipe between a process and its own child",

@@ -18,9 +18,9 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from sweep.nursery import child
-from sweep.nursery.child import DUMP, prctl
-from sweep.nursery.messages import GRACE, LOADING, LOOK, Call, Ended
+from sweep.forkserver import child
+from sweep.forkserver.child import DUMP, prctl
+from sweep.forkserver.messages import GRACE, LOADING, LOOK, Call, Ended
 
 DUMPING = 0.3  # seconds for the stacks of a call whose time is over to be written
 _SET_CHILD_SUBREAPER = 36  # of prctl

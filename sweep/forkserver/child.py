@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sweep.errors import SweepError
-from sweep.nursery.messages import MARK, Call
+from sweep.forkserver.messages import MARK, Call
 
 # Asks a call for the stacks of its threads; no library is known to use it.
 DUMP = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else 0
@@ -36,7 +36,7 @@ def prctl(option: int, value: int) -> None:
 def become(call: Call, streams: Sequence[int], writer: int) -> NoReturn:
     """Become the program of a call. writer: a pipe for the reason why that cannot be."""
     try:
-        _leave_the_nursery(call)
+        _leave_the_forkserver(call)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and a program would go on to
             signal.signal(number, signal.SIG_DFL)
         for fd, stream in enumerate(streams, 1):
@@ -51,7 +51,7 @@ def work(call: Call, writer: int, begun: float) -> NoReturn:
     """Call the function of a call, and end. writer: a pipe for its answer."""
     code = 1
     try:
-        _leave_the_nursery(call)
+        _leave_the_forkserver(call)
         _begin(call)
         module, _, name = call.function.partition(":")
         answer = getattr(importlib.import_module(module), name)(*pickle.loads(call.arguments), begun)
@@ -64,11 +64,11 @@ def work(call: Call, writer: int, begun: float) -> NoReturn:
     end(code)
 
 
-def _leave_the_nursery(call: Call) -> None:
-    """Start a session in the folder of the call; it ends with the nursery and has none of its handlers."""
-    nursery = os.getppid()
+def _leave_the_forkserver(call: Call) -> None:
+    """Start a session in the folder of the call; it ends with the fork server and has none of its handlers."""
+    forkserver = os.getppid()
     prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != nursery:
+    if os.getppid() != forkserver:
         os._exit(1)
     os.setsid()
     signal.set_wakeup_fd(-1)

@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import NoReturn
 
 from sweep.errors import EnvironmentRefused, SweepError
-from sweep.nursery.messages import GRACE, LOADING, LOOK, MARK, STOP, Call, Ended, named
+from sweep.forkserver.messages import GRACE, LOADING, LOOK, MARK, STOP, Call, Ended, named
 
 _ROOT = str(Path(__file__).parents[2])
 # The current folder is not searched: it may hold a `torch.py`, and a call brings the path that it is to search.
 _START = (
     "import sys; sys.path += [sys.argv[2]] * (sys.argv[2] not in sys.path); "
-    "from sweep.nursery.interpreter import main; main()"
+    "from sweep.forkserver.server import main; main()"
 )
 
 
-class Nursery:
-    """A nursery of this process. variables: what its interpreter must find in its environment from the start."""
+class ForkServer:
+    """A fork server of this process. variables: what its interpreter must find in its environment from the start."""
 
     def __init__(self, preload: Sequence[str], variables: Mapping[str, str]) -> None:
         self.preload, self.variables, self.owner = tuple(preload), dict(variables), os.getpid()
         self._mark = ""  # of the newest call
         self._link, theirs = Pipe()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the nursery is there
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the fork server is there
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, str(theirs.fileno()), _ROOT, *preload],
@@ -69,7 +69,7 @@ class Nursery:
     def ended(self, seconds: float) -> Ended | None:
         """Return how the call under way ended, or None where that has not happened within so many seconds.
 
-        Raises: Accident when the nursery was ended; EnvironmentRefused when it could not start.
+        Raises: Accident when the fork server was ended; EnvironmentRefused when it could not start.
         """
         if not self._link.poll(seconds) and self.alive:
             return None
@@ -110,7 +110,7 @@ class Nursery:
 
 
 def _end_marked(mark: str) -> None:
-    """End what a call has started, after the nursery that would have ended it."""
+    """End what a call has started, after the fork server that would have ended it."""
     import psutil  # nothing else needs it here
 
     for _ in range(3):  # some may have started others meanwhile
@@ -124,20 +124,20 @@ class Program:
     """A program under way, in a session of its own. stdout, stderr: its output; ended: None until it has ended."""
 
     def __init__(self, words: Sequence[str], variables: Mapping[str, str], folder: str = "") -> None:
-        self._nursery = _taken((), {})
+        self._forkserver = _taken((), {})
         self._name, self._stopped = words[0], False
         self.ended: Ended | None = None
         (out, theirs_out), (err, theirs_err) = os.pipe(), os.pipe()
         self.stdout, self.stderr = open(out, "rb", buffering=0), open(err, "rb", buffering=0)  # noqa: SIM115
         call = Call(words=tuple(words), folder=folder or os.getcwd(), environment=tuple(variables.items()))
-        self._nursery.begin(call, (theirs_out, theirs_err))
+        self._forkserver.begin(call, (theirs_out, theirs_err))
         os.close(theirs_out)
         os.close(theirs_err)
 
     def poll(self) -> Ended | None:
         """Return how it ended, or None. Raises: SweepError where it could not be started, Accident."""
         if self.ended is None:
-            self.ended = self._nursery.ended(0)
+            self.ended = self._forkserver.ended(0)
             if self.ended is not None and self.ended.answer:
                 reason = pickle.loads(self.ended.answer)
                 raise SweepError(f"{self._name!r} cannot be started: {reason}", where="command")
@@ -145,54 +145,54 @@ class Program:
 
     def fileno(self) -> int:
         """Return a descriptor that can be read once the program has ended."""
-        return self._nursery.fileno()
+        return self._forkserver.fileno()
 
     def stop(self) -> None:
         """Ask it to end, and end it in a few seconds if it does not."""
         self._stopped = True
-        self._nursery.stop()
+        self._forkserver.stop()
 
     def close(self) -> None:
-        """End what is left of it, and keep the nursery for the next one."""
+        """End what is left of it, and keep the fork server for the next one."""
         self.stdout.close()
         self.stderr.close()
         if self.ended is None or self._stopped:  # a request to stop that came too late would be left in the link
-            self._nursery.close()
+            self._forkserver.close()
         else:
-            _idle.append(self._nursery)
+            _idle.append(self._forkserver)
 
 
-_idle: list[Nursery] = []
+_idle: list[ForkServer] = []
 
 
 def start(preload: Sequence[str], variables: Mapping[str, str]) -> None:
-    """Begin to start a nursery, to overlap with other work."""
+    """Begin to start a fork server, to overlap with other work."""
     if not any(each.fits(preload, variables) for each in _idle):
-        _idle.append(Nursery(preload, variables))
+        _idle.append(ForkServer(preload, variables))
 
 
 def call(made: Call, preload: Sequence[str], variables: Mapping[str, str], look: Callable[[], None]) -> Ended:
-    """Make a call in an idle nursery of this process, or in a new one, which is kept for the next call.
+    """Make a call in an idle fork server of this process, or in a new one, which is kept for the next call.
 
     look: called about every second until the call has ended. Whatever is raised here meanwhile, by a signal's handler
-    for example, ends the call at once. Raises: as `Nursery.ended`.
+    for example, ends the call at once. Raises: as `ForkServer.ended`.
     """
-    nursery = _taken(preload, variables)
+    forkserver = _taken(preload, variables)
     try:
-        nursery.begin(made)
-        while (ended := nursery.ended(LOOK)) is None:
+        forkserver.begin(made)
+        while (ended := forkserver.ended(LOOK)) is None:
             look()
     except BaseException:
-        nursery.close()
+        forkserver.close()
         raise
-    _idle.append(nursery)
+    _idle.append(forkserver)
     return ended
 
 
-def _taken(preload: Sequence[str], variables: Mapping[str, str]) -> Nursery:
+def _taken(preload: Sequence[str], variables: Mapping[str, str]) -> ForkServer:
     fitting = next((each for each in _idle if each.fits(preload, variables)), None)
     if fitting is None:
-        return Nursery(preload, variables)
+        return ForkServer(preload, variables)
     _idle.remove(fitting)
     return fitting
 
@@ -201,6 +201,6 @@ def _taken(preload: Sequence[str], variables: Mapping[str, str]) -> Nursery:
 def dismiss() -> None:
     """End the nurseries of this process that are idle."""
     while _idle:
-        nursery = _idle.pop()
-        if nursery.owner == os.getpid():  # a fork of ours has the list as well
-            nursery.kill()
+        forkserver = _idle.pop()
+        if forkserver.owner == os.getpid():  # a fork of ours has the list as well
+            forkserver.kill()
