@@ -25,7 +25,7 @@ WRITER = "store/atomic.py"
 ALLOWED = {
     ("cli/output.py", "os.open"): "/dev/null, in place of a standard stream that is closed",
     ("cli/output.py", "BufferedWriter"): "a standard stream",
-    ("cli/start.py", "write_text"): "sweep init: a user's new folder",
+    ("cli/init.py", "write_text"): "sweep init: a user's new folder",
     ("engine/idle_agent.py", "open"): "the folder of a Ray that starts, in a process of its own",
     ("engine/idle_agent.py", "os.replace"): "the same",
     ("checkpoint.py", "torch.save"): "into memory, on its way to the writer",
