@@ -134,7 +134,7 @@ class Launch:
         self._ended_since = True  # whether a run has ended since `more` was last asked
         self.added = 0  # runs that `more` asked for
         self._lanes = lanes_of(self.plan)
-        self._gpus = gpus_here() if self._lanes > 1 else 1
+        self._gpus = gpus_here() if self._lanes > 1 and self.plan.device == "cuda" else 1  # counting loads torch
 
     def stop(self, why: str, *, running: bool = True) -> None:
         """Start nothing new, and ask what runs to end at its next checkpoint. Without `running`, it may finish."""
