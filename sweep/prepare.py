@@ -137,6 +137,11 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
     if target.kind == "recipe":
         return
     who = target.reference or "the command"
+    if config.vary and target.kind == "command":
+        raise ConfigError(
+            "a program is given its seed alone, so all of it would vary", where="vary",
+            hint="leave it out, or make the training a function, which can ask for run.streams",
+        )  # fmt: skip
     if config.vary and (called is None or not mentions(called, "streams")):
         raise ConfigError(
             f"{who} never asks for run.streams, so all of it would vary", where="vary",

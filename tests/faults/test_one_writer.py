@@ -30,7 +30,6 @@ ALLOWED = {
     ("engine/idle_agent.py", "os.replace"): "the same",
     ("checkpoint.py", "torch.save"): "into memory, on its way to the writer",
     ("checkpoint.py", "np.save"): "the same",
-    ("ensemble/predict.py", "open"): "a scratch folder, for inputs that were compressed",
     ("ensemble/predict.py", "open_memmap"): "beside the user's --out, which appears whole or not at all",
     ("ensemble/predict.py", "ZipFile"): "the same",
     ("ensemble/predict.py", "np.save"): "the same",
