@@ -1,59 +1,23 @@
-"""Find the randomness of a run that its seed does not control, and what each stream decides.
-
-`explore`, in a process that does nothing else, notes from within what training code does with randomness.
-"""
+"""Find the randomness of a run that its seed does not control, and what each stream decides."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import random
-import sys
-import sysconfig
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import wraps
-from pathlib import Path
-from types import FrameType
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from torch.utils.data import DataLoader, get_worker_info
-
-from sweep.determinism import seeding
 from sweep.errors import SweepError
 from sweep.job import Job
-from sweep.plan import STREAMS, RunSpec
+from sweep.plan import RunSpec
 from sweep.verify.chain import first_difference, words
 from sweep.verify.process import Process, Request, Trained
-from sweep.verify.rehearse import rehearse
 from sweep.words import plural
 
 STEPS = 3
-OTHER = 0x5EED5EED  # what a stream is given in place of its seed
-# By name of each ambient generator, how people say it, and what gives it another seed.
-AMBIENT: Mapping[str, tuple[str, Callable[[], Any]]] = {
-    "random": ("Python's random", lambda: random.seed(OTHER)),
-    "numpy": ("numpy.random", lambda: np.random.seed(OTHER)),  # noqa: NPY002  the global one is asked about
-    "torch": ("torch's global generator", lambda: torch.manual_seed(OTHER)),
-}
+# By name of each ambient generator, how people say it.
+AMBIENT = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's global generator"}
 _CALL = ("what", "where", "argument")
-_WORKERS = "workers.jsonl"
-_LIBRARIES = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path("stdlib"), "<frozen", "<string>")
-_SEEDED_BY_THE_SYSTEM = ("SeedSequence", "PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "RandomState")
-# Owner, name and kind of what is noted; "seeded" is "unseeded" where it is called without a seed.
-_CALLS: tuple[tuple[Any, str, str], ...] = (
-    (np.random, "default_rng", "seeded"), (np.random, "seed", "seeded"), (random, "seed", "seeded"),
-    (torch, "manual_seed", "seeded"), (torch, "seed", "unseeded"), (os, "urandom", "unseeded"),
-    *((time, name, "clock") for name in ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic")),
-)  # fmt: skip
-# Of the module, not of one training: code that says `from numpy.random import default_rng` keeps what it was given.
-_NOTED: list[Mapping[str, Any]] = []
 
 
 @dataclass(frozen=True)
@@ -86,7 +50,7 @@ def audit(spec: RunSpec, job: Job) -> Audit:
     asked = Request(spec, job, STEPS)
     with (
         Process(asked, where="process 1") as one,
-        Process(asked, where="process 2", function="sweep.verify.audit:explore") as two,
+        Process(asked, where="process 2", function="sweep.verify.probes:explore") as two,
     ):
         first, second = one.wait(), two.wait()
     for made in (first, second):
@@ -98,7 +62,7 @@ def audit(spec: RunSpec, job: Job) -> Audit:
 
 
 def _name(what: str) -> str:
-    return "the seed" if what == "seed" else AMBIENT[what][0] if what in AMBIENT else f"stream {what}"
+    return "the seed" if what == "seed" else AMBIENT.get(what, f"stream {what}")
 
 
 def _decides(base: Mapping[str, str], other: Mapping[str, str]) -> str:
@@ -139,168 +103,3 @@ def _loaders(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
         most = max(map(len, by_state.values()))
         if most > 1:
             yield f"{what} is the same in {most} loader workers: their examples get the same random numbers"
-
-
-def explore(request: Request, folder: Path, *, where: str) -> Trained:
-    """Train a few steps as asked, then again with one thing changed at a time; `found` tells what each did.
-
-    An entry has "kind": "changed" (what was changed, and the chain then), "unseeded", "seeded" or "clock" (a call
-    of the training code, and its place), "seeded elsewhere" (as "seeded", for another seed), "worker" (the state of a
-    generator in a loader's worker).
-    """
-    base, found = _noted(request, folder, "", where)
-    for name in ("seed", *STREAMS, *AMBIENT):
-        changed = replace(request, spec=_changed(request.spec, name))
-        other, noted = _noted(changed, folder / f"changed-{name}", name, where)
-        chain = dict(other.chain) if other.failure is None else {"failure": str(other.failure)}
-        found.append({"kind": "changed", "what": name, "chain": chain})
-        if name == "seed":
-            found += [{**call, "kind": "seeded elsewhere"} for call in noted if call["kind"] == "seeded"]
-    return replace(base, found=tuple(found))
-
-
-def _changed(spec: RunSpec, name: str) -> RunSpec:
-    if name == "seed":
-        return replace(
-            spec, seed=(spec.seed + 1) % 2**32, streams={n: (s + 1) % 2**32 for n, s in spec.streams.items()}
-        )
-    return replace(spec, streams={**spec.streams, name: OTHER}) if name in spec.streams else spec
-
-
-def _noted(request: Request, folder: Path, reseed: str, where: str) -> tuple[Trained, list[Mapping[str, Any]]]:
-    """Train, and note the calls that draw from elsewhere than the seed, or seed again. reseed: an ambient generator
-    that gets another seed."""
-    workers = folder / _WORKERS
-    _NOTED.clear()
-    make_loader, seed_everything = DataLoader.__init__, seeding.seed_everything
-
-    def loader(self: Any, *arguments: Any, **named: Any) -> None:
-        make_loader(self, *arguments, **named)
-        self.worker_init_fn = _Reporting(self.worker_init_fn, str(workers))
-
-    def seeded_and_reseeded(*arguments: Any, **named: Any) -> None:
-        seed_everything(*arguments, **named)
-        AMBIENT[reseed][1]()
-
-    with ExitStack() as stack:
-        for owner, name, kind in _CALLS:
-            stack.enter_context(_replaced(owner, name, _noting(f"{owner.__name__}.{name}", kind, getattr(owner, name))))
-        for name in _SEEDED_BY_THE_SYSTEM:
-            stack.enter_context(_replaced(np.random, name, _unless_seeded(getattr(np.random, name))))
-        made_by = _noting("random.Random", "seeded", random.Random.__init__, method=True)
-        stack.enter_context(_replaced(random.Random, "__init__", made_by))
-        stack.enter_context(_replaced(DataLoader, "__init__", loader))
-        if reseed in AMBIENT:
-            stack.enter_context(_replaced(seeding, "seed_everything", seeded_and_reseeded))
-        made = rehearse(request, folder, where=where)
-    return made, [*_NOTED, *map(json.loads, workers.read_text().splitlines() if workers.exists() else ())]
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Put a value in place of another module's, in this process, which does nothing but the audit."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-def _note(kind: str, what: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Note a call with the innermost line of the user's, if there is one: of the working folder before any other.
-
-    What a library does while it is imported, such as making a generator of its own, is not the importing line's doing.
-    """
-    given = next(iter((*arguments, *named.values())), None)
-    users = []
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
-        if _is_users(frame.f_code.co_filename):
-            users.append(frame)
-        frame = frame.f_back
-    if not users:
-        return
-    here = os.path.join(os.getcwd(), "")
-    frame = next((each for each in users if each.f_code.co_filename.startswith(here)), users[0])
-    entry = {
-        "kind": "unseeded" if kind == "seeded" and given is None else kind, "what": what,
-        "where": f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}",
-        "argument": repr(given if kind == "seeded" else None)[:60],
-    }  # fmt: skip
-    if entry not in _NOTED:
-        _NOTED.append(entry)
-
-
-def _is_users(file: str) -> bool:
-    # Packages may lie in several folders: of the environment, of the one it is based on, of the user.
-    return not file.startswith(_LIBRARIES) and {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
-
-
-def _noting(what: str, kind: str, call: Callable[..., Any], *, method: bool = False) -> Callable[..., Any]:
-    """Note a call of a function, or of a method.
-
-    Of a clock, and of a class whose objects the standard library makes too, only where the training code calls it.
-    """
-
-    @wraps(call)
-    def noting(*arguments: Any, **named: Any) -> Any:
-        if not (kind == "clock" or method) or _is_users(sys._getframe(1).f_code.co_filename):
-            _note(kind, what, arguments[1:] if method else arguments, named)
-        return call(*arguments, **named)
-
-    return noting
-
-
-def _unless_seeded(kind: type) -> type:
-    """Return a class of NumPy's that notes where it is made without a seed, also by a library that a line calls."""
-
-    class Same(type):
-        def __instancecheck__(cls, instance: Any) -> bool:
-            return isinstance(instance, kind)
-
-    class Noting(kind, metaclass=Same):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            if next(iter((*arguments, *named.values())), None) is None:
-                _note("unseeded", f"numpy.random.{kind.__name__}", arguments, named)
-            super().__init__(*arguments, **named)
-
-    Noting.__name__, Noting.__qualname__, Noting.__module__ = kind.__name__, kind.__qualname__, kind.__module__
-    return Noting
-
-
-class _Reporting:
-    """A `worker_init_fn` that also tells what generators its worker has. Global: it travels to workers."""
-
-    def __init__(self, inner: Callable[[int], None] | None, path: str) -> None:
-        self.inner, self.path = inner, path
-
-    def __call__(self, worker: int) -> None:
-        if self.inner is not None:
-            self.inner(worker)
-        info = get_worker_info()
-        held = getattr(info.dataset if info is not None else None, "__dict__", {})
-        states = {
-            "numpy's global generator": np.random.get_state(legacy=False),  # noqa: NPY002  asked about
-            "random's global generator": random.getstate(),
-            "torch's global generator": torch.get_rng_state().tolist(),
-            **{f"the dataset's {name}": state for name, each in held.items() if (state := _state(each)) is not None},
-        }
-        with open(self.path, "a", encoding="utf-8") as stream:
-            for name, state in states.items():
-                digest = hashlib.sha256(repr(state).encode()).hexdigest()
-                stream.write(json.dumps({"kind": "worker", "worker": worker, "what": name, "state": digest}) + "\n")
-
-
-def _state(generator: object) -> Any:
-    """Return the state of a generator of random numbers; None of anything else."""
-    match generator:
-        case np.random.Generator():
-            return generator.bit_generator.state
-        case np.random.RandomState():
-            return generator.get_state(legacy=False)
-        case random.Random():
-            return generator.getstate()
-        case torch.Generator():
-            return generator.get_state().tolist()
-    return None

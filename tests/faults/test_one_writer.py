@@ -57,7 +57,7 @@ ALLOWED = {
     ("store/remote.py", "rename"): "a whole copy of a directory that has gone from its URL",
     ("target/trust.py", "os.open"): "the own state of a user: which recipes they have called",
     ("target/trust.py", "os.write"): "the same",
-    ("verify/audit.py", "open"): "a scratch folder of sweep verify",
+    ("verify/probes.py", "open"): "a scratch folder of sweep verify",
     ("verify/locate.py", "open"): "the same",
     ("verify/process.py", "open"): "the same",
     ("verify/process.py", "pickle.dump"): "a pipe to a child",

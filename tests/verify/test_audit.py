@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import planted
@@ -110,3 +112,9 @@ def test_cost_is_the_median_of_paired_ratios() -> None:
     assert cost.speed["deterministic"] == (0.5, 0.8, 1.0)
     assert cost.ms["fast"] == 1.0
     assert "0.80 of fast (0.50 to 1.00)" in str(cost)
+
+
+def test_who_asks_for_a_training_in_another_process_loads_no_torch() -> None:
+    code = "import sys; from sweep.verify import audit, cost, prove, reproduce; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
