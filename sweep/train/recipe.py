@@ -110,7 +110,7 @@ def recipe(
     *,
     model: Callable[[Dataset], nn.Module],
     data: Any,
-    loss: str | Callable[[Tensor, Tensor], Tensor] = "cross-entropy",
+    loss: str | Callable[[Tensor, Tensor], Tensor] | Loss = "cross-entropy",
     optimizer: Any = "adamw",
     lr: float | None = None,
     schedule: Any = "cosine",
@@ -258,10 +258,10 @@ def built_in(model: Model, data: Data, loss: Loss, **training: Any) -> Recipe:
     from sweep.train import models
 
     named = replace(loss, about={**(loss.about or {}), "model": model.model_dump(mode="json"), "dtype": "float32"})
-    training["loss"] = named
     return recipe(
-        model=lambda found: models.build(model, found.input_shape, named.meta(found)["outputs"]), data=data, **training
-    )
+        model=lambda found: models.build(model, found.input_shape, named.meta(found)["outputs"]), data=data, loss=named,
+        **training,
+    )  # fmt: skip
 
 
 def _part(kind: type[Spec], given: Any, where: str) -> Spec:
