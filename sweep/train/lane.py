@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,13 +125,22 @@ class Lane:
         return self.epoch > self.recipe.epochs or (stop is not None and self.stale >= stop.patience)
 
 
-def begin(setup: Setup, run: Run) -> Lane:
+def by_point(lanes: Iterable[Lane]) -> Iterator[tuple[bool, list[Lane]]]:
+    """Yield the lanes that stand at one point of training, and whether that is the end."""
+    points: dict[tuple[bool, int, int], list[Lane]] = {}
+    for lane in lanes:
+        points.setdefault(lane.point, []).append(lane)
+    yield from ((over, group) for (over, _, _), group in points.items())
+
+
+def begin(setup: Setup, run: Run, index: int = 0) -> Lane:
     """Seed this process, and return a lane at its start or, when the run has a checkpoint, where it was left.
 
     Leaves torch's global generator where the next step has to find it.
     """
     seeding.seed_everything(run.seed, deterministic=run.deterministic)
     lane = fresh(setup, run)
+    lane.index = index
     state = run.restore()
     if state is None:
         run.digest("initial", digest.module(lane.model))

@@ -15,7 +15,7 @@ from sweep.handle import Run
 from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.cuda_graphs import drawing_from, streams
-from sweep.train.lane import Lane, Setup, begin, recipe_id, rehearse, set_up
+from sweep.train.lane import Setup, begin, by_point, recipe_id, rehearse, set_up
 from sweep.train.loop import Metrics
 from sweep.train.pack import Form, Pack
 from sweep.train.precision import flags
@@ -114,12 +114,11 @@ def _pack(
     for index in indices:
         generator = torch.Generator("cuda")
         with drawing_from(generator):
-            lanes.append(replace(begin(setup, runs[index]), index=index, generator=generator))
-    points: dict[tuple[bool, int, int], list[Lane]] = {}
-    for lane in lanes:
-        points.setdefault(lane.point, []).append(lane)
+            lane = begin(setup, runs[index], index)
+        lane.generator = generator
+        lanes.append(lane)
     torch.cuda.synchronize()
-    for (over, _, _), group in points.items():
+    for over, group in by_point(lanes):
         if over:
             for lane in group:
                 yield lane.index, loop.guarded(loop.conclude, lane)

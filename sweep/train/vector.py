@@ -22,7 +22,6 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from sweep.determinism import seeding
 from sweep.errors import SweepError
 from sweep.handle import Run
 from sweep.store import Failure
@@ -35,6 +34,7 @@ from sweep.train.lane import (
     Lane,
     Setup,
     begin,
+    by_point,
     draw_order,
     epoch_rates,
     fresh,
@@ -77,25 +77,19 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
 
 def _packs(setup: Setup, runs: Sequence[Run], width: int) -> Iterator[tuple[int, Result]]:
     for first in range(0, len(runs), width):
-        points: dict[tuple[bool, int, int], list[Seat]] = {}
-        for index in range(first, min(first + width, len(runs))):
-            run = runs[index]
-            seeding.seed_everything(run.seed, deterministic=run.deterministic)
-            lane = begin(setup, run)
-            seats = points.setdefault(lane.point, [])
-            seats.append(Seat(index, lane, len(seats)))
-        for (over, _, _), seats in points.items():
+        lanes = [begin(setup, runs[index], index) for index in range(first, min(first + width, len(runs)))]
+        for over, group in by_point(lanes):
             if over:
-                yield from ((seat.index, guarded(conclude, seat.lane)) for seat in seats)
+                yield from ((lane.index, guarded(conclude, lane)) for lane in group)
             else:
-                yield from Pack(seats, Stack([seat.lane for seat in seats], width), setup.feed).results()
+                seats = [Seat(lane, row) for row, lane in enumerate(group)]
+                yield from Pack(seats, Stack(group, width), setup.feed).results()
 
 
 @dataclass(frozen=True)
 class Seat:
-    """A run of the task, by its position; its lane, and the row of it."""
+    """A lane, and the row of it."""
 
-    index: int
     lane: Lane
     row: int
 
@@ -192,12 +186,13 @@ def _cross_entropy(input: Tensor, target: Tensor, *rest: Any, **more: Any) -> Te
     return -chosen.sum() / counted.sum()
 
 
-def _embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, *rest: Any, **more: Any) -> Tensor:
+def _embedding(
+    input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
+    norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Tensor:  # fmt: skip
     """Return the rows of the weight, whose gradient is a product of choices; other forms as torch has them."""
-    options = dict(zip(("max_norm", "norm_type", "scale_grad_by_freq", "sparse"), rest, strict=False)) | more
-    plain = options.get("max_norm") is None and not options.get("scale_grad_by_freq") and not options.get("sparse")
-    if not plain or input.numel() * len(weight) > CHOICES:
-        return F.embedding(input, weight, padding_idx, *rest, **more)
+    if max_norm is not None or scale_grad_by_freq or sparse or input.numel() * len(weight) > CHOICES:
+        return F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     known = torch.arange(len(weight), device=input.device)
     chosen = input.unsqueeze(-1) == known
     if padding_idx is not None:
@@ -601,7 +596,7 @@ class Pack:
                 continue
             self.seats.remove(seat)
             stack.release(seat.row)
-            yield seat.index, failure or guarded(conclude, lane)
+            yield lane.index, failure or guarded(conclude, lane)
 
     def save(self) -> None:
         """Save a checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
@@ -620,7 +615,7 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
     with flags(recipe.precision):
         check(setup, replace(run, spec=replace(run.spec, vectorize=width)))
         lanes = [fresh(setup, _other(run, row)) for row in range(width)]
-        pack = Pack([Seat(row, lane, row) for row, lane in enumerate(lanes)], Stack(lanes, width))
+        pack = Pack([Seat(lane, row) for row, lane in enumerate(lanes)], Stack(lanes, width))
         plan, size = pack.stack.plan, min(recipe.batch_size, len(setup.data.train))
         with ThreadPoolExecutor(1) as pack.threads:
             plan.begin(lanes[0], pack._orders(), epoch_rates(lanes[0]))
