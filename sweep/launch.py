@@ -18,7 +18,7 @@ from sweep.determinism import environment
 from sweep.engine import Done, Engine, RayEngine, Tick
 from sweep.errors import EnvironmentRefused, StoreError, SweepError, some
 from sweep.job import Accident, Answer, CannotWrite, Changed, Job, Pack, Unpacked, Unrecorded
-from sweep.packs import gpus_here, lanes_of, packs
+from sweep.packs import lanes_of, packs, shared_gpus
 from sweep.plan import Plan, RunSpec
 from sweep.preflight import preflight
 from sweep.prepare import job_of, manifest_of
@@ -134,7 +134,7 @@ class Launch:
         self._ended_since = True  # whether a run has ended since `more` was last asked
         self.added = 0  # runs that `more` asked for
         self._lanes = lanes_of(self.plan)
-        self._gpus = gpus_here() if self._lanes > 1 and self.plan.device == "cuda" else 1  # counting loads torch
+        self._gpus = shared_gpus(self.plan)
 
     def stop(self, why: str, *, running: bool = True) -> None:
         """Start nothing new, and ask what runs to end at its next checkpoint. Without `running`, it may finish."""
@@ -272,7 +272,7 @@ class Launch:
         wanted, seeds = {m.key for m in members}, {m.seed for m in members}
         planned = (spec for seed in store.manifest.seeds if seed in seeds for spec in self.plan.of_seed(seed))
         specs = [spec for spec in planned if spec.key in wanted]
-        self._queue.extend(packs(specs, self._lanes, self._gpus))
+        self._queue.extend(packs(specs, self._lanes, max(1, self._gpus)))
 
     def _pull(self) -> Pack | None:
         if not self._queue and not self.stopped:
@@ -299,7 +299,7 @@ class Launch:
         atomic.create(store.token_file(self._nonce))
         job = replace(
             job_of(self.plan), path=os.fspath(store.path.resolve()), launch=self._nonce, at_once=self.jobs,
-            gpus=1.0 if self._lanes > 1 and self.plan.device == "cuda" else self.plan.config.resources.gpus,
+            gpus=1.0 if self._gpus else self.plan.config.resources.gpus,
             own_process=self.own_process, apart=outputs(Path.cwd()),
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):

@@ -21,6 +21,11 @@ def lanes_of(plan: Plan) -> int:
     return AUTO if plan.config.lanes == "auto" else int(plan.config.lanes)
 
 
+def shared_gpus(plan: Plan) -> int:
+    """Return how many GPUs packs are shared out over, 0 where no runs share one. Counting them loads torch."""
+    return gpus_here() if plan.device == "cuda" and lanes_of(plan) > 1 else 0
+
+
 def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Pack]:
     """Return the specs as packs of at most `most` runs of one cell and fold each, in the order of their first runs.
 
