@@ -140,18 +140,20 @@ def write(path: Path, data: Content, *, durable: bool = True) -> None:
         make_durable(path.parent)
 
 
-def create_once(path: Path, data: bytes) -> bool:
-    """Put `data` at `path` unless something is there; False: somebody else was first."""
+def create_once(path: Path, data: bytes) -> bool | None:
+    """Put `data` at `path` unless something is there; False: somebody else was first.
+
+    None: the file system has no hard links, and `lock.create_once` does it.
+    """
     with _temporary(path, data, durable=True) as scratch:
         try:
             _link(scratch, path)
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _WITHOUT:
-                raise
-            if not create(path, data):
-                return False
+            if error.errno in _WITHOUT:
+                return None
+            raise
     make_durable(path.parent)
     return True
 
@@ -177,7 +179,6 @@ def create(path: Path, data: bytes = b"") -> bool:
         return False
     with _Writer(fd) as stream:
         stream.write(data)
-        _fsync(fd)
     return True
 
 

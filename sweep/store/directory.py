@@ -368,7 +368,7 @@ class Store:
     def commit(self, attempt: Attempt, made: Record) -> bool:
         """Make `made` the outcome of its run. False: another attempt was first, and stays."""
         atomic.make_durable(attempt.path.parent)
-        return atomic.create_once(attempt.path.parent / names.RECORD, shape.seal(made))
+        return lock.create_once(attempt.path.parent / names.RECORD, shape.seal(made))
 
     def fail(self, attempt: Attempt, spec: RunSpec, failure: Failure, **more: Any) -> None:
         """Record a failure in the name of a process that cannot do it itself, unless another attempt was first."""

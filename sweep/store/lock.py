@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -80,6 +81,17 @@ def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = Fals
         finally:
             if mark is not None:
                 mark.unlink(missing_ok=True)
+
+
+def create_once(path: Path, data: bytes) -> bool:
+    """Do `atomic.create_once` on a file system without hard links as well: there, look and write under a lock."""
+    if (made := atomic.create_once(path, data)) is not None:
+        return made
+    with briefly(path.with_name(f"{path.name}.lock")):
+        if os.path.lexists(path):
+            return False
+        atomic.write(path, data)
+        return True
 
 
 def _try(path: Path, fd: int, owner: Owner, force: bool) -> tuple[bool, Path | None]:

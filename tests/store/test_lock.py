@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweep.errors import StoreError
-from sweep.store import Owner, Store, atomic
+from sweep.store import Owner, Store, atomic, lock
 from sweep.store.owner import this_process
 
 HOLD = """
@@ -134,7 +135,7 @@ def test_a_record_is_created_once_whatever_the_file_system_lacks(
     won = fork.SimpleQueue()
 
     def create(number: int) -> None:
-        won.put((number, atomic.create_once(path, b"%d" % number)))
+        won.put((number, lock.create_once(path, b"%d" % number)))
 
     racing = [fork.Process(target=create, args=(number,)) for number in range(6)]
     for each in racing:
@@ -144,8 +145,32 @@ def test_a_record_is_created_once_whatever_the_file_system_lacks(
         each.join()
     (first,) = [number for number, was in found.items() if was]
     assert path.read_bytes() == b"%d" % first
-    assert not atomic.create_once(path, b"later")
+    assert not lock.create_once(path, b"later")
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("time", [1, 2])
+@pytest.mark.parametrize("lack", LACKS)
+def test_a_record_that_cannot_be_written_to_its_end_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: str, time: int
+) -> None:
+    """time: at which of the writes of its content the disk is full; without hard links it is written twice."""
+    without(monkeypatch, lack)
+    path, content, real, writes = tmp_path / "record.json", b"the whole record", atomic._write, []
+
+    def full(fd: int, data: bytes | memoryview) -> None:
+        writes.append(bytes(data))
+        if writes.count(content) == time and writes[-1] == content:
+            real(fd, data[:4])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd, data)
+
+    with monkeypatch.context() as disk, suppress(OSError):
+        disk.setattr(atomic, "_write", full)
+        assert lock.create_once(path, content)
+    assert not path.exists() or path.read_bytes() == content
+    assert lock.create_once(path, content) != (writes.count(content) < time)
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("lack", LACKS)
