@@ -87,7 +87,8 @@ class Store:
     def adopt(cls, path: Path, manifest_: Manifest) -> Store:
         """Plan adopted runs, in a new directory or beside those that are there; under the directory's lock."""
         store = cls.bare(path)
-        store._put(manifest_)
+        with lock.briefly(path / names.MANIFEST_LOCK):
+            store._put(manifest_)
         return store
 
     def require(self, wanted: Manifest) -> None:
