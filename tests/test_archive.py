@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_a_name_that_leads_out_is_not_unpacked(made: Store, tmp_path: Path, name
     Store.open(target)
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "cache"}
     assert not [path for path in tmp_path.rglob("*") if "outside" in path.name]
+
+
+def test_a_zip_of_other_content_is_never_taken_for_another(made: Store, tmp_path: Path) -> None:
+    """The table of a zip holds CRC-32s alone, and other content is easily made to have the same."""
+    content, same_sum = b'{"kind": "retry"}\n', (0x1DB710641).to_bytes(5, "little")
+    forged = bytes(a ^ b for a, b in zip(content, same_sum.ljust(len(content), b"\0"), strict=True))
+    found = []
+    for events in (content, forged):
+        with zipfile.ZipFile(tmp_path / "sent.zip", "w") as held:
+            held.write(made.path / "sweep.json", "sweep.json")
+            held.writestr("events.jsonl", events)
+        found.append((Store.open(tmp_path / "sent.zip").path / "events.jsonl").read_bytes())
+    assert zlib.crc32(content) == zlib.crc32(forged)
+    assert found == [content, forged]
 
 
 def test_links_bombs_and_damage_are_refused(made: Store, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from sweep.errors import StoreError
-from sweep.plan import content_id
 from sweep.store import atomic
 from sweep.store.names import EVENTS, MANIFEST, MEMBERS
 
@@ -35,8 +34,9 @@ def unpacked(path: Path, cache: Path) -> Path:
     try:
         with atomic.opened(path) as stream, zipfile.ZipFile(stream) as archive:
             chosen = _chosen(archive, path, os.fstat(stream.fileno()).st_size)
-            about = [[item.filename, item.file_size, item.CRC] for item in chosen]
-            folder = cache / f"{name}-{content_id(about)[:12]}"
+            stream.seek(0)
+            # By all its bytes: a zip with other content can be made to have the same checksums in its table.
+            folder = cache / f"{name}-{atomic.stream_digest(stream)[:12]}"
             if not (folder / MANIFEST).exists():
                 _unpack(archive, chosen, folder)
     except StoreError:
@@ -67,7 +67,8 @@ def _unpack(archive: zipfile.ZipFile, chosen: Sequence[zipfile.ZipInfo], folder:
 def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.ZipInfo]:
     """Return the entries that are unpacked. packed: bytes of the zip itself; what it says of its entries may be lies.
 
-    Raises: StoreError for what is no sweep, unpacks to too much, or has nothing in most of its bytes.
+    Raises: StoreError for what is no sweep, unpacks to too much, or has nothing in most of its bytes, all of which are
+    read for its digest.
     """
     items = archive.infolist()
     if len(items) > FILES:
