@@ -13,6 +13,7 @@ from sweep.analysis.remarks import Remark
 from sweep.ensemble.gather import PREDICTIONS
 from sweep.ensemble.members import Classes, Members
 from sweep.ensemble.score import Judged, judged
+from sweep.stats.sample import LARGEST
 from sweep.store import Member, Store
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
     if isinstance(found, Remark):
         return found
     scores = _scores(found, leaf)
-    if scores is None or not np.isfinite(scores).all() or scores.shape[1] < 2:
+    if scores is None or not (np.abs(scores) <= LARGEST).all() or scores.shape[1] < 2:
         return Remark("not computable", {"metric": metric})
     recorded = np.array([m.record.metrics.get(metric, np.nan) for m in chosen if m.record])
     if not np.allclose(scores.mean(axis=1), recorded, rtol=TOLERANCE, atol=1e-6):

@@ -17,7 +17,7 @@ from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, Method, fold_error, resampled, t_quantile
-from sweep.stats.sample import Floats, bisected, check_level, mean, rounding, sample, sd, variance
+from sweep.stats.sample import Floats, bisected, check_count, check_level, mean, rounding, sample, sd, variance
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,13 @@ def differences(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
-    """Student's paired t over shared seeds: d̄ ± t_{n-1} s_d/√n.
+    """Return Student's paired t over shared seeds: d̄ ± t_{n-1} s_d/√n.
 
     a, b: shape (n,), position i the same seed. Only the pairing by planned seed justifies it; it is worth
     what the correlation is (about 0 between configurations that share nothing but the seed number).
+    StatisticsError for NaN, infinities, no values, arms of different lengths, and for a level outside (0, 1).
     """
+    check_level(level)
     first, second = paired_samples(a, b)
     gaps = differences(a, b)
     n = gaps.size
@@ -117,10 +119,12 @@ def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Differe
 
 
 def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
-    """Welch's t for independent seeds, Satterthwaite degrees of freedom (Welch 1947).
+    """Return Welch's t for independent seeds, Satterthwaite degrees of freedom (Welch 1947).
 
     a: shape (m,), b: shape (n,). Interval and p are None when either has one seed.
+    StatisticsError for NaN, infinities or no values, and for a level outside (0, 1).
     """
+    check_level(level)
     first, second = sample(a, name="A"), sample(b, name="B")
     m, n = first.size, second.size
     found = Difference(mean(first) - mean(second), m, n, False, Method.WELCH)
@@ -136,7 +140,7 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference
 
 
 def difference(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95) -> Difference:
-    """`paired_t` or `welch`."""
+    """Return `paired_t` or `welch`, with their StatisticsError."""
     return paired_t(a, b, level) if paired else welch(a, b, level)
 
 
@@ -158,10 +162,12 @@ def fold_difference(
     """Return mean(A) - mean(B) over seeds and the same folds of one data set, for new data, by `fold_error`.
 
     a: shape (seeds, folds), b: (seeds', folds), column j the same fold in both. paired: row i is the same seed, too.
-    StatisticsError where the numbers of folds differ, or of paired seeds.
+    StatisticsError where the numbers of folds differ, or of paired seeds; for one fold, NaN, infinities or another
+    shape; for a ratio (n_test/n_train) that is not positive and finite, and for a level outside (0, 1).
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.shape[1:] != second.shape[1:] or (paired and first.shape != second.shape):
+    tables = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
+    if not tables or (paired and first.shape != second.shape):
         raise StatisticsError(f"A has shape {first.shape} and B {second.shape}: (seeds, folds) of the same folds")
     noise = rounding(sample(first.ravel(), name="A"), sample(second.ravel(), name="B"))
     gaps = first.mean(axis=0) - second.mean(axis=0)
@@ -191,10 +197,11 @@ def correlation(a: Floats, b: Floats) -> float | None:
 
 
 def equivalence(found: Difference, margin: float) -> Equivalence:
-    """Two one-sided tests (Schuirmann 1987): equivalent when the 1 - 2α interval lies inside ± margin.
+    """Return the verdict of two one-sided tests (Schuirmann 1987): is the 1 - 2α interval inside ± margin?
 
-    found: a difference at the level 1 - 2α. "different" when it lies wholly outside on one side, "undecided" otherwise
-    or without an interval. The margin is the user's: no default can know what matters.
+    found: a difference at the level 1 - 2α. "equivalent" when its interval lies inside, "different" when it lies wholly
+    outside on one side, "undecided" otherwise or without an interval. The margin is the user's: no default can know
+    what matters.
     StatisticsError unless the margin is positive and finite.
     """
     if not (math.isfinite(margin) and margin > 0):
@@ -270,11 +277,14 @@ class RateDifference:
 
 
 def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: float = 0.95) -> RateDifference:
-    """failed_a of n_a against failed_b of n_b: Fisher's exact p beside Newcombe's hybrid score interval.
+    """Compare failed_a of n_a with failed_b of n_b: Fisher's exact p beside Newcombe's hybrid score interval.
 
     Interval: Newcombe 1998 (Statistics in Medicine 17:873), method 10. Interval and p are of different
-    methods and may disagree at the edge.
+    methods and may disagree at the edge. StatisticsError for counts that are none, an arm without seeds, or a level
+    outside (0, 1).
     """
+    check_count(failed_a, n_a, least=1)
+    check_count(failed_b, n_b, least=1)
     a, b = failed_a / n_a, failed_b / n_b
     in_a, in_b = wilson(failed_a, n_a, level), wilson(failed_b, n_b, level)
     low = a - b - math.hypot(a - in_a.low, in_b.high - b)
@@ -305,10 +315,14 @@ def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p values in the given order (Holm 1979), each at most 1.
+    """Return Holm's adjusted p values in the given order (Holm 1979), each at most 1.
 
-    None (no test existed) stays None and still counts as one of the comparisons made.
+    None (no test existed) stays None and still counts as one of the comparisons made. StatisticsError for a p value
+    outside [0, 1].
     """
+    for value in p:
+        if value is not None and not 0 <= value <= 1:
+            raise StatisticsError(f"{value!r} is no p value")
     known = sorted((value, i) for i, value in enumerate(p) if value is not None)
     adjusted: list[float | None] = [None] * len(p)
     largest = 0.0
@@ -319,7 +333,12 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def bonferroni_level(level: float, comparisons: int) -> float:
-    """Level of each of several intervals for all to hold at `level` together: 1 - (1 - level)/comparisons."""
+    """Return the level of each of several intervals for all to hold at `level` together: 1 - (1 - level)/comparisons.
+
+    StatisticsError for fewer than one comparison, and for a level outside (0, 1).
+    """
+    if comparisons < 1:
+        raise StatisticsError(f"{comparisons} comparisons")
     return 1 - check_level(level) / comparisons
 
 

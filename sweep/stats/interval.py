@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.sample import Floats, check_level, mean, sample, sd, unit
+from sweep.stats.sample import Floats, check_count, check_level, mean, sample, sd, unit
 
 
 class Method(StrEnum):
@@ -103,11 +103,11 @@ def t_quantile(df: float, probability: float) -> float:
 
 
 def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
-    """Student's interval for the mean over seeds: mean ± t_{n-1} s/√n (Student 1908). None for n = 1.
+    """Return Student's interval for the mean over seeds: mean ± t_{n-1} s/√n (Student 1908). None for n = 1.
 
     values: shape (n,), one number a seed. Equal values give an interval of width 0: it is what the formula
     says, and it says nothing (see the gate, which does not decide on it).
-    StatisticsError for NaN, infinities or no values.
+    StatisticsError for NaN, infinities, no values or another shape, and for a level outside (0, 1).
     """
     alpha = check_level(level)
     numbers = sample(values)
@@ -147,7 +147,7 @@ def fold_error(gaps: Floats, seeds: Sequence[Floats], ratio: float) -> tuple[flo
 
 
 def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
-    """Chi-square interval for the standard deviation: s √((n-1) / χ²_{n-1, 1-α/2}) to the same with α/2.
+    """Return the chi-square interval for the standard deviation: s √((n-1) / χ²_{n-1, 1-α/2}) to the same with α/2.
 
     values: shape (n,). None for n = 1. Exact for normal seeds only: unlike the t interval it does not become
     right with more of them. StatisticsError as in `t_interval`.
@@ -193,37 +193,40 @@ def order_statistics(n: int, q: float, level: float = 0.95) -> tuple[int, int] |
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Exact interval for a rate, k of n (Clopper & Pearson 1934). 0 of 5: at most 52 %; 0 of 10: 31 %.
+    """Return the exact interval for a rate, k of n (Clopper & Pearson 1934). 0 of 5: at most 52 %; 0 of 10: 31 %.
 
-    0 of 0 knows nothing: 0 to 1. StatisticsError unless 0 <= k <= n.
+    0 of 0 knows nothing: 0 to 1. StatisticsError unless k and n are whole and 0 <= k <= n, and for a level outside
+    (0, 1).
     """
     alpha = check_level(level)
-    if not 0 <= k <= n:
-        raise StatisticsError(f"{k} of {n} is no count of failures")
+    check_count(k, n)
     low = float(special.betaincinv(k, n - k + 1, alpha / 2)) if k else 0.0
     high = float(special.betaincinv(k + 1, n - k, 1 - alpha / 2)) if k < n else 1.0
     return Interval(low, high, level, Method.CLOPPER_PEARSON)
 
 
 def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None = None) -> Summary:
-    """n, mean, sd (divisor n - 1), t interval and extremes of one metric over seeds.
+    """Return n, mean, sd (divisor n - 1), t interval and extremes of one metric over seeds.
 
     values: shape (n,), of any finite size, or (n, folds). At n = 1 sd, low and high are None, and so is each of them
     that is too large for a float. ratio: n_test/n_train where each value is of a split of its own of one data set, or
     of a fold: the interval is then for new data (see `resampled`, `fold_error`), and of folds it exists at n = 1.
-    StatisticsError for NaN, infinities or no values.
+    StatisticsError for NaN, infinities, no values or another shape, for a level outside (0, 1), and for a ratio that is
+    not positive and finite.
     """
     scale = unit(values)
     table = np.asarray(values, dtype=np.float64) / scale
-    numbers = sample(table) if table.ndim == 1 else np.array([mean(sample(row)) for row in table])
+    numbers = np.array([mean(sample(row)) for row in table]) if table.ndim == 2 else sample(table)
     found = t_interval(numbers, level)
     if table.ndim == 2 and ratio is not None:
         error, df = fold_error(table.mean(axis=0), [numbers] if numbers.size > 1 else [], ratio)
         centre, half = mean(numbers), t_quantile(df, 1 - check_level(level) / 2) * error
         found = Interval(centre - half, centre + half, level, Method.T_FOLDS)
-    elif found and ratio is not None:
-        centre, half = mean(numbers), found.half_width * resampled(numbers.size, ratio)
-        found = Interval(centre - half, centre + half, level, Method.T_SPLITS)
+    elif ratio is not None:
+        wider = resampled(numbers.size, ratio)
+        if found:
+            centre, half = mean(numbers), found.half_width * wider
+            found = Interval(centre - half, centre + half, level, Method.T_SPLITS)
     method = found.method if found else Method.ONE_SEED
     low, high = (_within(found.low, scale), _within(found.high, scale)) if found else (None, None)
     if found and (low is None or high is None):

@@ -26,7 +26,11 @@ def upper(spread: float, df: float, confidence: float = 0.8) -> float:
 
 
 def seeds_for_half_width(spread: float, half_width: float, level: float = 0.95) -> int:
-    """Least n with t_{n-1} spread/√n <= half_width (half-widths 1, .5, .25 sd: 7, 18, 64 seeds)."""
+    """Return the least n with t_{n-1} spread/√n <= half_width (half-widths 1, .5, .25 sd: 7, 18, 64 seeds).
+
+    StatisticsError unless spread and half_width are positive and finite, for more than a million seeds, and for a level
+    outside (0, 1).
+    """
     alpha = check_level(level)
     ratio = _ratio(half_width, spread, "half-width")
     return _least(lambda n: t_quantile(n - 1, 1 - alpha / 2) <= ratio * math.sqrt(n), "half-width")
@@ -35,10 +39,12 @@ def seeds_for_half_width(spread: float, half_width: float, level: float = 0.95) 
 def seeds_for_difference(
     spread: float, difference: float, *, paired: bool = False, power: float = 0.8, level: float = 0.95
 ) -> int:
-    """Least n an arm for this power to see `difference` with the two-sided t test (d = 1, 1.5, 2: 17, 9, 6).
+    """Return the least n per arm for the two-sided t test to see `difference` with this power.
 
-    spread: sd over seeds, taken equal in both arms; if paired, sd of the differences (then n pairs).
-    Power from the noncentral t (Cohen 1988), both tails.
+    17, 9, 6 for d = 1, 1.5, 2. spread: sd over seeds, taken equal in both arms; if paired, sd of the differences (then
+    n pairs).
+    Power from the noncentral t (Cohen 1988), both tails. StatisticsError unless spread and difference are positive and
+    finite, for more than a million seeds, and for a power or a level outside (0, 1).
     """
     alpha = check_level(level)
     if not 0 < power < 1:
@@ -60,8 +66,13 @@ def t_power(noncentrality: float, df: float, alpha: float = 0.05) -> float:
 
 
 def expected_best(n: int) -> float:
-    """Expected maximum of n standard normals: by how many sd "best of n seeds" flatters (3, 5, 10: .85, 1.16,
-    1.54). n ∫ x φ(x) Φ(x)^(n-1) dx by the trapezoid rule, whose error is below 1e-12 here."""
+    """Return the expected maximum of n standard normals: by how many sd "best of n seeds" flatters.
+
+    3, 5, 10 seeds: .85, 1.16, 1.54. n ∫ x φ(x) Φ(x)^(n-1) dx by the trapezoid rule, whose error is below 1e-12 here.
+    StatisticsError unless n is a whole number, 1 at least.
+    """
+    if not n >= 1 or n % 1:
+        raise StatisticsError(f"best of {n} seeds")
     x = np.linspace(-12, 12, 24_001)
     density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     return float(n * np.sum(x * density * special.ndtr(x) ** (n - 1)) * (x[1] - x[0]))

@@ -51,10 +51,11 @@ class Permutation:
 
 
 def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
-    """Sign-flip test of the mean paired difference (Fisher 1935, section 21).
+    """Test the mean paired difference by flipping signs (Fisher 1935, section 21).
 
     a, b: shape (n,), position i the same seed. All 2^n signs up to n = 20; beyond that 99,999 random ones
-    from `rng`, and it is not exact. StatisticsError when those need an rng and there is none.
+    from `rng`, and it is not exact. StatisticsError when those need an rng and there is none, and for NaN,
+    infinities, no values or arms of different lengths.
     """
     gaps = differences(a, b)
     n, exact = gaps.size, 2**gaps.size <= EXACT_ARRANGEMENTS
@@ -74,9 +75,10 @@ def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator 
 
 
 def permutation_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
-    """Permutation test of the difference of means, independent seeds (Pitman 1937).
+    """Test the difference of means of independent seeds by permutation (Pitman 1937).
 
     a: shape (m,), b: shape (n,). All C(m+n, m) arrangements up to 2^20; beyond that as in `sign_flip_test`.
+    StatisticsError when those need an rng and there is none, and for NaN, infinities or no values.
     """
     first, second = np.sort(sample(a, name="A")), np.sort(sample(b, name="B"))
     m, n = first.size, second.size
@@ -151,6 +153,7 @@ def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: f
 
     values: shape (n,), NaN or infinite for a failed seed. Defined whatever failed (Lachin 1999, worst-rank scores):
     finite while fewer than half of the seeds failed, and on the bad side where it falls on a failed one.
+    StatisticsError for no seeds or another shape, and for a level outside (0, 1).
     """
     check_level(level)
     ordered = np.sort(ranked(values, higher_is_better=higher_is_better))
@@ -191,7 +194,7 @@ def superiority(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, l
 
     a: shape (m,), b: shape (n,), NaN or infinite for a failed seed: it loses to any other, and two failed seeds tie. If
     A fails on 20 % of its seeds and gains 1 sd on the rest, P = .608; dropping the failures would say .76 (Lachin 1999,
-    worst-rank scores).
+    worst-rank scores). StatisticsError for an arm without seeds or of another shape, and for a level outside (0, 1).
     """
     first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
     m, n, ordered = first.size, second.size, np.sort(second)
@@ -222,7 +225,8 @@ def newcombe_5(probability: float, m: int, n: int, level: float = 0.95) -> Inter
 def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WinRate:
     """Return same-seed wins of A over B with Clopper-Pearson. a, b: shape (n,), position i the same seed.
 
-    NaN or infinities mark failed seeds, as in `superiority`.
+    NaN or infinities mark failed seeds, as in `superiority`. StatisticsError for no seeds, arms of different lengths or
+    another shape, and for a level outside (0, 1).
     """
     first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
     if first.size != second.size:

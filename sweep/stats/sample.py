@@ -98,6 +98,12 @@ def check_level(level: float) -> float:
     return 1 - level
 
 
+def check_count(k: float, n: float, *, least: int = 0) -> None:
+    """Refuse what is no count k of n: StatisticsError unless both are whole, 0 <= k <= n and n >= least."""
+    if not 0 <= k <= n or n < least or k % 1 or n % 1:
+        raise StatisticsError(f"{k} of {n} is no count of failures")
+
+
 def bisected(beyond: Callable[[float], bool], outside: float, inside: float) -> float:
     """Return the boundary between where `beyond` holds (as at `outside`) and where it does not, to rounding."""
     for _ in range(200):

@@ -79,10 +79,11 @@ def interquartile_mean(values: Floats) -> Floats:
 
 
 def iqm(scores: Sequence[npt.ArrayLike]) -> float:
-    """Interquartile mean over the runs of all tasks (Agarwal et al. 2021).
+    """Return the interquartile mean over the runs of all tasks (Agarwal et al. 2021).
 
     scores: one sequence of normalised scores a task, equally many seeds each, as in `table`. A statistic over
-    tasks: within one task it would throw half of the seeds away. StatisticsError for fewer than two tasks.
+    tasks: within one task it would throw half of the seeds away. StatisticsError for fewer than two tasks, tasks with
+    unequal numbers of seeds, NaN or infinities.
     """
     rows = table(scores)
     if len(rows) < 2:
@@ -162,7 +163,8 @@ def performance_profile(scores: Sequence[npt.ArrayLike], at: npt.ArrayLike, leve
     """Return the share of the runs of all tasks whose score is above each threshold.
 
     scores: as in `iqm`. at: thresholds, (n,). The limits are of `_score_limits`, with the variance within tasks: NaN
-    below 10 tasks or two seeds a task.
+    below 10 tasks or two seeds a task. StatisticsError for no tasks, tasks with unequal numbers of seeds, NaN or
+    infinities (in thresholds too), and for a level outside (0, 1).
     """
     alpha = check_level(level)
     rows, thresholds = table(scores), sample(at, name="thresholds")
@@ -182,7 +184,8 @@ def probability_of_improvement(
 
     a, b: scores of the same tasks, each as in `iqm`; a tie counts half. Of a task it is U/(n m) of Mann and Whitney,
     and its variance that of DeLong et al. 1988. The limits are of `_score_limits`; None below 10 tasks or two seeds a
-    task. StatisticsError where A has another number of tasks than B.
+    task. StatisticsError where A has another number of tasks than B, for no tasks, tasks of one arm with unequal
+    numbers of seeds, NaN or infinities, and for a level outside (0, 1).
     """
     alpha = check_level(level)
     first, second = table(a), table(b)

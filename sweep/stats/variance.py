@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, Method, chi_square_quantile, t_quantile
-from sweep.stats.sample import Floats, check_level, sample, variance
+from sweep.stats.sample import LARGEST, Floats, check_level, sample, variance
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,26 @@ class Noise:
 
 
 def scores(values: npt.ArrayLike, *, name: str = "scores") -> Floats:
-    """Per-example scores (correct or not, a loss) as float64 of shape (runs, examples), two of each at least.
+    """Return per-example scores (correct or not, a loss) as float64 of shape (runs, examples), two of each at least.
 
-    StatisticsError otherwise, and for NaN or infinities: a failed run has no row.
+    StatisticsError otherwise, and for NaN or infinities: a failed run has no row; and for a number beyond ±1e150.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or min(array.shape) < 2:
         raise StatisticsError(f"{name} has shape {array.shape}; (runs, examples), two of each, are needed")
     if not np.isfinite(array).all():
         raise StatisticsError(f"{name} holds NaN or infinities", hint="leave out failed runs, and report their number")
+    if float(np.max(np.abs(array))) > LARGEST:
+        raise StatisticsError(f"{name} holds numbers beyond ±{LARGEST:g}: their variance overflows")
     return array
 
 
 def training_variance(values: npt.ArrayLike) -> TrainingVariance:
-    """Jordan 2023 ("Calibrated chaos"): variance between runs that is not chance on a finite test set.
+    """Estimate the variance between runs that is not chance on a finite test set (Jordan 2023, "Calibrated chaos").
 
     values: shape (runs, examples n). n/(n-1) · [s² - n⁻² Σ_i Var_r(e_i)], s² the variance of the runs' means,
     both variances with divisor runs - 1. Unbiased, therefore sometimes negative, and then left so.
+    StatisticsError for NaN, infinities, or fewer than two runs or examples.
     """
     table = scores(values)
     runs, n = table.shape
@@ -79,12 +82,13 @@ def training_variance(values: npt.ArrayLike) -> TrainingVariance:
 
 
 def two_way_interval(values: npt.ArrayLike, level: float = 0.95) -> TwoWay:
-    """Interval for the mean over seeds AND examples: two-way random effects.
+    """Return the interval for the mean over seeds AND examples: two-way random effects.
 
     values: shape (runs R, examples n). Var = s²/R + S²(p_i)/n - mean_i Var_r(e_i)/(nR), s² between the runs'
     means, S² between the examples' means p_i; not less than the larger of the first two terms. Degrees of
     freedom by Satterthwaite 1946 from these two. Also right for per-example differences of two configurations
     that share seeds and test set (see `two_way_difference` when they share the test set only).
+    StatisticsError for NaN, infinities, or fewer than two runs or examples, and for a level outside (0, 1).
     """
     table = scores(values)
     runs, n = table.shape
@@ -100,10 +104,12 @@ def two_way_difference(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) 
 
     a: shape (runs, examples), b: (runs', examples), column j the same example in both. Examples enter by
     their differences, so what is hard for both cancels; seeds by the variances of each arm's own means.
-    For shared seeds: `two_way_interval(a - b)`.
+    StatisticsError when the numbers of examples differ. For shared seeds: `two_way_interval(a - b)`.
     """
     first, second = scores(a, name="A"), scores(b, name="B")
     n = first.shape[1]
+    if second.shape[1] != n:
+        raise StatisticsError(f"A has {n} examples and B {second.shape[1]}: match them by id first")
     gaps = first.mean(axis=0) - second.mean(axis=0)
     terms = [(variance(arm.mean(axis=1)) / len(arm), len(arm) - 1) for arm in (first, second)]
     terms.append((float(gaps.var(ddof=1)) / n, n - 1))

@@ -250,10 +250,17 @@ def test_failure_difference_agrees_with_scipy_and_statsmodels(counts: tuple[int,
     assert (found.interval.low, found.interval.high) == pytest.approx(limits, rel=1e-9, abs=1e-9)
 
 
+def test_failure_difference_needs_seeds_in_both_arms() -> None:
+    with pytest.raises(StatisticsError, match="0 of 0"):
+        stats.failure_difference(0, 0, 1, 5)
+
+
 def test_holm_agrees_with_statsmodels_and_counts_missing_tests() -> None:
     p = [0.01, 0.04, 0.03, 0.005, 0.9]
     assert stats.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], rel=1e-12)
     assert stats.holm([0.02, None, 0.5]) == pytest.approx([0.06, None, 1.0])
+    with pytest.raises(StatisticsError, match="no p value"):
+        stats.holm([1.2])
 
 
 def test_bold_is_what_holm_does_not_separate_from_the_best() -> None:

@@ -83,6 +83,8 @@ def test_comparisons_on_one_test_set_cancel_what_is_hard_for_both() -> None:
     assert found.error < apart / 5
     swapped = stats.two_way_difference(b, a)
     assert (swapped.mean, swapped.error) == pytest.approx((-found.mean, found.error), rel=1e-12)
+    with pytest.raises(StatisticsError, match="match them by id"):
+        stats.two_way_difference(a, b[:, :10])
 
 
 @pytest.mark.parametrize("shape", [(1, 10), (5, 1), (5,), (0, 0)])
