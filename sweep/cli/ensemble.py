@@ -158,7 +158,7 @@ def labels(chosen: Sequence[str]) -> list[str | int] | None:
     """Return seeds as `--members` takes them, several times or once: "42,123", "0-4", "seed7". Raises: ConfigError."""
     from sweep.seeds import parse_seeds
 
-    words = [word.removeprefix("seed") for text in chosen for word in options.keys(text)]
+    words = [word.strip().removeprefix("seed") for text in chosen for word in text.split(",")]
     return list(parse_seeds(words, "--members")) if words else None
 
 

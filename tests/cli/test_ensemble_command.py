@@ -282,6 +282,7 @@ def test_a_file_of_some_members_says_so_wherever_it_goes(ten, tmp_path, capsys, 
     ("options", "said"),
     [
         (["--members", "3,99"], "no member 'seed99' is planned here"),
+        (["--members", ""], "no seeds"),
         (["--members", "3"], "needs 2 members or more"),
         (["--split", "shift"], "no finished run has predictions for 'shift'"),
         (["--margin", "a lot"], "a lot is no margin"),
