@@ -315,6 +315,7 @@ BAD_OVERRIDES = {
     "misplaced": (["epochs=3"], "epochs (from epochs=3): ", "params.epochs"),
     "several values": (["threads=1,2"], "threads (from threads=1,2): ", "as a grid"),
     "an empty entry": (["params.lr=1,,2"], "params.lr=1,,2: ", "quote text"),
+    "an empty last entry": (["params.lr=1,"], "params.lr=1,: ", "quote text"),
     "an open bracket": (["params.x=[1,2"], "params.x=[1,2: ", "close what is open"),
     "below a list": (["params.x=[1,2]", "params.x.0=3"], "params.x.0 (from params.x.0=3): ", "as a whole"),
     "below seeds": (["seeds.0=3"], "seeds.0=3: ", "write seeds=…"),

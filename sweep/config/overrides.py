@@ -62,6 +62,8 @@ def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
     if path[0] in RAW_KEYS:
         return Override(text, path, parse(raw, raw=True)[0] if raw[:1] in ("[", '"', "'") else raw)
     if "," in raw and path[0] == "params" and len(path) > 1:
+        if raw.endswith(","):  # YAML would pass it over
+            raise ConfigError("an empty entry after the last comma", hint="quote text that ends with a comma")
         values = parse(f"[{raw}]")[0]
         return Override(text, path, values, grid=True) if len(values) > 1 else Override(text, path, values[0])
     # Bare text is a scalar and no more: `:` and `#` are part of it, as in until=test/accuracy: A > B
