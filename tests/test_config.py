@@ -205,6 +205,12 @@ def test_plain_scalars_of_numpy_and_paths_are_data() -> None:
     assert type(config.params["lr"]) is float
 
 
+def test_every_key_that_is_not_text_is_named_beside_what_else_is_wrong() -> None:
+    said = refusal(params={1: 2, "": 3, "a${x}": 4, "b": "${y}", "c": 5})
+    assert "4 problems" in said
+    assert all(part in said for part in ("the key 1 is not text", "the key '' is not text", "params.b (argument): "))
+
+
 def test_seeds_of_a_file_beside_the_config(file: Path, tmp_path: Path) -> None:
     (tmp_path / "seeds.txt").write_text("1\n2\n")
     file.write_text('seeds: "@seeds.txt"\n')

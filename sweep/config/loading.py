@@ -162,7 +162,7 @@ def plain(value: Any, report: Callable[[ConfigError, Keys], None], path: Keys = 
     """Return what a caller hands in as what strict JSON can hold, NumPy scalars and paths converted.
 
     What cannot be plain data (NaN, `${`, objects, keys that are no text, text that is not Unicode, more than
-    32 levels) is handed to `report` with its path and becomes None.
+    32 levels) is handed to `report` with its path; a value becomes None, and what has such a key is left out.
     """
     if isinstance(value, PurePath):
         value = str(value)
@@ -174,11 +174,13 @@ def plain(value: Any, report: Callable[[ConfigError, Keys], None], path: Keys = 
         if isinstance(value, list | tuple):
             return [plain(inner, report, (*path, place)) for place, inner in enumerate(value)]
         if isinstance(value, Mapping):
-            for key in value:
+            kept = {}
+            for key, inner in value.items():
                 if not isinstance(key, str) or not key:
-                    raise ConfigError(f"the key {show(key)} is not text")
-                _leaf(str(key), untyped=False)
-            return {key: plain(inner, report, (*path, key)) for key, inner in value.items()}
+                    report(ConfigError(f"the key {show(key)} is not text"), path)
+                elif plain(str(key), report, path) is not None:
+                    kept[key] = plain(inner, report, (*path, key))
+            return kept
         return _leaf(value, untyped=path[:1] != () and path[0] in _UNTYPED)
     except ConfigError as problem:
         report(problem, path)
