@@ -11,7 +11,8 @@ NUMBER = rf"(?:{SIGN}?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE
 SHORTHAND = "{number}"
 
 _BEFORE = re.compile(r"([A-Za-z_][\w/.@-]*)\\?[^\w{}()]*$")
-_PIECE = r"[^()\[\\]|\\.|\[\^?\]?[^\]]*\]"  # a character, an escaped one, or a bracket
+# A character, an escaped one, or a bracket; `[]a]` can be read in one way only, or many of them would take for ever.
+_PIECE = r"[^()\[\\]|\\.|\[\^?+\]?+[^\]]*\]"
 _BODY = f"(?:{_PIECE})*"
 for _ in range(8):  # levels of parentheses within a group that are looked into
     _BODY = rf"(?:{_PIECE}|\((?!\?P<){_BODY}\))*"

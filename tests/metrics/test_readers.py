@@ -96,6 +96,9 @@ class TestPatterns:
     def test_a_sign_that_the_pattern_forgot_counts(self, tmp_path: Path) -> None:
         assert read(tmp_path, "r=0.5\nr=-0.25\n", regex="r=(?P<r>[0-9.]+)").metrics == {"r": -0.25}
 
+    def test_a_bracket_that_begins_with_a_bracket_is_read_as_a_whole(self) -> None:
+        assert expand(r"(?P<all>[])](?P<loss>\d+))")[0].fullmatch("]nan")
+
     def test_the_shorthand_takes_its_name_from_what_stands_before_it(self) -> None:
         assert list(expand("val/acc={number}|loss +{number}")[1].values()) == ["val/acc", "loss"]
         assert list(expand(r"acc=(?P<acc>{number}) of {number}")[1].values()) == ["acc", "of"]
