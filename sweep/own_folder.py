@@ -65,7 +65,7 @@ def _fill(launch: Path, own: Path, apart: Collection[str], undo: ExitStack) -> N
 def _make(folder: Path, undo: ExitStack) -> None:
     with suppress(FileExistsError):
         folder.mkdir()
-        undo.callback(_take_away, folder, lambda: not any(folder.iterdir()))
+        undo.callback(_take_away, folder.rmdir)  # which leaves what holds something, and what is no folder any more
 
 
 def _copy(source: Path, there: Path, undo: ExitStack) -> None:
@@ -74,7 +74,7 @@ def _copy(source: Path, there: Path, undo: ExitStack) -> None:
     elif there.is_symlink() or not there.is_file() or not filecmp.cmp(source, there, shallow=False):
         return  # the run's own, of an earlier attempt
     stamp = _stamp(there)
-    undo.callback(_take_away, there, lambda: _stamp(there) == stamp)
+    undo.callback(_take_away, there.unlink, lambda: _stamp(there) == stamp)
 
 
 def _link(source: Path, there: Path, undo: ExitStack) -> None:
@@ -83,14 +83,14 @@ def _link(source: Path, there: Path, undo: ExitStack) -> None:
         there.symlink_to(target)
     elif not there.is_symlink() or os.readlink(there) != target:
         return
-    undo.callback(_take_away, there, lambda: os.readlink(there) == target)
+    undo.callback(_take_away, there.unlink, lambda: os.readlink(there) == target)
 
 
-def _take_away(path: Path, unchanged: Callable[[], bool]) -> None:
+def _take_away(remove: Callable[[], None], unchanged: Callable[[], bool] = lambda: True) -> None:
     """Remove what the run has not changed."""
     with suppress(OSError):
         if unchanged():
-            (path.rmdir if path.is_dir() and not path.is_symlink() else path.unlink)()
+            remove()
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,18 @@ def test_a_function_works_in_a_folder_of_its_own(launch: Path) -> None:
 def test_what_would_not_do_what_it_says_is_refused(launch: Path, settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         prepare(load(None, seeds="1", **settings))
+
+
+def test_a_link_that_a_run_put_in_the_place_of_a_folder_is_its_own(launch: Path) -> None:
+    own, elsewhere = launch / "own", launch / "elsewhere"
+    for folder in (own, elsewhere):
+        folder.mkdir()
+        (folder / "sweep.json").touch()  # as a run directory: not shown
+    (elsewhere / "empty").mkdir()
+    with lent(launch, own):
+        shutil.rmtree(own / "checkpoints")
+        (own / "checkpoints").symlink_to(elsewhere / "empty")
+    assert (own / "checkpoints").is_symlink()
 
 
 def test_large_folders_are_links_and_what_a_killed_run_left_is_taken_away_by_the_next(
