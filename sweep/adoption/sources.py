@@ -153,13 +153,15 @@ def _walk(
         return
     part, *rest = parts
     if part == "**":
-        below = (each for each in sorted(folder.rglob("*")) if each.is_dir() and not each.is_symlink())
-        for each in (folder, *below):
+        for each in sorted(Path(at) for at, _, _ in os.walk(folder)):
             yield from _walk(each, rest, known, seed)
         return
-    literal = "*" not in part and not _PART.search(part)
+    if "*" not in part and not _PART.search(part):
+        if (folder / part).exists():
+            yield from _walk(folder / part, rest, known, seed)
+        return
     try:
-        names = [part] if literal and (folder / part).exists() else sorted(os.listdir(folder))
+        names = sorted(os.listdir(folder))
     except OSError:
         return
     fits = re.compile(_expression(part, known, seed))
