@@ -419,6 +419,7 @@ def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
         return
     about = {run: _yaml(run / "meta.yaml", folder) for run in found}
     names = {each: str(_yaml(each / "meta.yaml", folder).get("name", each.name)) for each in {r.parent for r in found}}
+    several = len({*names.values()}) > 1
 
     def read(run: Path) -> Entry | None:
         if about[run].get("lifecycle_stage") == "deleted":
@@ -431,7 +432,7 @@ def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
                 rows.append((name, float(measured), int(at[0]) if at else 0))
         params = {path.name: _text(path, folder).strip() for path in _files(run / "params")}
         state = {"1": "running", "4": "failed", "5": "killed"}.get(str(about[run].get("status")), "")
-        return _of_mlflow(os.fspath(run), names[run.parent], state, params, rows)
+        return _of_mlflow(os.fspath(run), names[run.parent] if several else "", state, params, rows)
 
     yield from _each(sorted(found, key=lambda run: (number(about[run].get("start_time")) or 0, os.fspath(run))), read)
 
@@ -459,13 +460,14 @@ def _mlflow_database(path: Path) -> Iterator[Entry]:
                 logged[run].append(row)
     except (sqlite3.Error, ValueError) as error:
         raise ConfigError(f"is no database of MLflow: {error}", where=str(path)) from error
+    several = len({experiment for _, _, experiment, _ in runs}) > 1
     for _, run, experiment, state in sorted(runs, key=lambda each: (number(each[0]) or 0, each[1])):
-        yield _of_mlflow(f"{path}: run {run}", experiment, str(state), params[run], logged[run])
+        yield _of_mlflow(f"{path}: run {run}", experiment if several else "", str(state), params[run], logged[run])
 
 
 def _of_mlflow(place: str, experiment: str, state: str, params: Mapping[str, str], logged: Sequence[Any]) -> Entry:
-    """Return a run of MLflow. logged: (name, value, step)."""
-    names = {**{key: value(text) for key, text in params.items()}, "experiment": experiment}
+    """Return a run of MLflow. experiment: "" where there is only one; logged: (name, value, step)."""
+    names = {key: value(text) for key, text in params.items()} | ({"experiment": experiment} if experiment else {})
     rows = [{"step": step, name: measured} for name, measured, step in sorted(logged, key=lambda row: row[2])]
     return _settled(names, place, rows, state)
 

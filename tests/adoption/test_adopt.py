@@ -445,6 +445,18 @@ def test_an_mlflow_folder() -> None:
     assert {key: value for key, value in values("o", "test/accuracy").items() if value == value} == wanted
 
 
+def test_a_parameter_called_experiment_tells_runs_of_one_mlflow_experiment_apart() -> None:
+    for number, (which, seed) in enumerate((which, seed) for which in ("a", "b") for seed in range(2)):
+        run = Path("mlruns", "0", f"{number:032x}")
+        write(run / "meta.yaml", "lifecycle_stage: active\nstatus: 3\n")
+        write(run / "params" / "experiment", which)
+        write(run / "params" / "seed", str(seed))
+        write(run / "metrics" / "acc", f"1700 {number} 0\n")
+    write(Path("mlruns", "0", "meta.yaml"), "name: Default\n")
+    assert main(["adopt", "mlruns", "--out", "o"]) == 0
+    assert values("o", "acc") == {("a", 0): 0.0, ("a", 1): 1.0, ("b", 0): 2.0, ("b", 1): 3.0}
+
+
 def test_a_folder_of_lightning() -> None:
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
