@@ -88,15 +88,18 @@ def stack(predictions: Iterable[tuple[str, Predictions]], *, split: str = "test"
     (first_label, first), *_ = pairs
     ids, order = ids_of(first_label, first, split)
     targets = np.asarray(first.targets)[order]
-    saved = []
+    saved, orders = [], []
     for label, one in pairs:
         own, order = ids_of(label, one, split)
         _same_ids(label, own, first_label, ids, split)
         _same_targets(label, np.asarray(one.targets)[order], first_label, targets, ids, split)
-        saved.append((label, {name: array[order] for name, array in _values(label, one, len(ids), split).items()}))
+        saved.append((label, _values(label, one, len(ids), split)))
+        orders.append(order)
     _alike(saved, split)
-    columns = {name: np.stack([arrays[name] for _, arrays in saved], dtype=np.float64) for name in saved[0][1]}
-    for row, label in enumerate(labels):
+    columns = {name: np.empty((len(pairs), *array.shape)) for name, array in saved[0][1].items()}
+    for row, ((label, arrays), order) in enumerate(zip(saved, orders, strict=True)):
+        for name, array in arrays.items():  # a copy in order of one member at a time, not of all
+            columns[name][row] = array[order]
         _legal(label, ids, {name: array[row] for name, array in columns.items()}, split)
     known = _targets(targets, ids, split, classes=columns["probs"].shape[2] if "probs" in columns else 0)
     for array in (ids, known, *columns.values()):
