@@ -233,6 +233,10 @@ def test_files_that_evaluations_write_are_read(tmp_path: Path) -> None:
     plain.write_text('{"question": 1, "answer": 2}\n')
     with pytest.raises(SweepError, match="question, answer"):
         samples.read(plain, "", "", "collect")
+    plain.write_text('{"id": 1, "score": 2}\n{"id": 2, "sc')
+    with pytest.raises(SweepError, match="line 2") as refused:
+        samples.read(plain, "", "", "collect.scores.quiz")
+    assert refused.value.where == "collect.scores.quiz: plain.jsonl"
 
 
 def test_a_program_names_the_file_of_its_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]
 
 def _rows(path: Path, where: str) -> list[dict[str, Any]]:
     text = read_text(path)
-    found = json.objects(text, text, where)
+    found = json.objects(text, text, f"{where}: {path.name}")
     if len(found) == 1 and isinstance(found[0].get("samples"), list):
         return [_sample(each, path, where) for each in found[0]["samples"]]
     return found
