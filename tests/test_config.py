@@ -318,6 +318,7 @@ BAD_OVERRIDES = {
     "an empty key": (["params..lr=1"], "params..lr=1: ", "params.optimizer.lr"),
     "interpolation": (["params.api_key=${oc.env:SECRET}"], "params.api_key: ", "write the value itself"),
     "unknown": (["sedes=1,2"], "sedes (from sedes=1,2): ", "did you mean seeds?"),
+    "a part of a key": (["gpus=1"], "gpus (from gpus=1): ", "did you mean resources.gpus?"),
     "misplaced": (["epochs=3"], "epochs (from epochs=3): ", "params.epochs"),
     "several values": (["threads=1,2"], "threads (from threads=1,2): ", "as a grid"),
     "an empty entry": (["params.lr=1,,2"], "params.lr=1,,2: ", "quote text"),
@@ -617,6 +618,7 @@ def test_reading_a_config_loads_nothing_heavy() -> None:
     ("params", "messages"),
     [
         ({"epocs": 3}, ["params.epocs: unknown key", "did you mean epochs?"]),
+        ({"lr": 0.1}, ["params.lr: unknown key", "did you mean optimizer.lr?"]),
         ({"optimizer": {"lrr": 1}}, ["params.optimizer.lrr: unknown key", "did you mean lr?"]),
         ({"model": {"name": "mpl"}}, ["params.model.name: must be mlp, cnn or resnet", "did you mean mlp?"]),
         ({"optimizer": {"lr": "1e-3"}}, ["params.optimizer.lr: must be a number, not '1e-3'", "without"]),

@@ -72,7 +72,8 @@ def _message(detail: ErrorDetails, path: tuple[str | int, ...], model: type[Base
     shown = "a value that is not shown" if is_secret(last) else show(value)
     if kind == "extra_forbidden":
         known = _keys_below(model, path[:-1])
-        if hint := nearest(last, known):
+        deeper = (f"{key}.{last}" for key, info in known.items() if last in fields(model_in(info.annotation)))
+        if hint := nearest(last, known) or next((f"did you mean {key}?" for key in deeper), None):
             return "unknown key", hint
         if len(path) == 1 and "params" in known:
             return "unknown key", f"parameters of what is trained stand under params: params.{last}"
@@ -119,11 +120,11 @@ def fields(model: type[BaseModel] | None) -> dict[str, FieldInfo]:
     return {info.alias or name: info for name, info in model.model_fields.items()} if model is not None else {}
 
 
-def _keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> list[str]:
+def _keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> dict[str, FieldInfo]:
     for part in path:
         info = fields(model).get(str(part))
         model = model_in(info.annotation) if info is not None else None
-    return list(fields(model))
+    return fields(model)
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
