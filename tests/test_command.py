@@ -129,6 +129,13 @@ def test_a_script_with_windows_line_ends_is_refused_before_the_start(end: str, w
         run(config, seeds=[1], out="out", engine="inline")
 
 
+def test_a_script_with_windows_line_ends_is_refused_behind_a_program_that_is_a_parameter() -> None:
+    Path("train.sh").write_bytes(b"echo 1\r\n")
+    config = {"command": ["{params.launcher}", "sh", "train.sh", "{seed}"], "params": {"launcher": "env"}}
+    with pytest.raises(TargetError, match=r"train\.sh"):
+        run(config, seeds=[1], out="out", engine="inline")
+
+
 def test_a_value_that_looks_like_a_placeholder_is_not_replaced_again() -> None:
     assert argv.fill("{dir}/{seed}", {"dir": "/{seed}", "seed": "3"}) == "/{seed}/3"
 

@@ -172,9 +172,8 @@ def _first_line(path: str | Path) -> bytes:
 
 def _check_program(words: Sequence[str]) -> None:
     program = words[0]
-    if _HOLE.search(program):
-        return
-    found = shutil.which(program, path=search_path())
+    known = not _HOLE.search(program)
+    found = shutil.which(program, path=search_path()) if known else None
     own = found if found and _first_line(found).startswith(b"#!") else None
     for file in filter(None, (own, _of_a_shell(words))):
         if _first_line(file).endswith(b"\r\n"):
@@ -182,11 +181,12 @@ def _check_program(words: Sequence[str]) -> None:
                 f"{file} has Windows line ends (CR LF), which a shell here reads as part of the words", where="command",
                 hint=f"convert it: sed -i 's/\\r$//' {shlex.quote(file)}",
             )  # fmt: skip
-    if found is None and os.path.isfile(program):
+    if found is not None or not known:
+        return
+    if os.path.isfile(program):
         hint = f"python {program} …" if program.endswith(".py") else f"make it executable: chmod +x {program}"
         raise TargetError(f"{program} is a file that cannot be executed", where="command", hint=hint)
-    if found is None:
-        raise TargetError(f"no program {program!r} is here", where="command", hint="it is looked for as a shell would")
+    raise TargetError(f"no program {program!r} is here", where="command", hint="it is looked for as a shell would")
 
 
 def _of_a_shell(words: Sequence[str]) -> str | None:
