@@ -134,7 +134,7 @@ def run(
     command = seeded(ctx.obj["command"], seed_env)
     settings = {key: asked.pop(key) for key in SETTINGS}
     if lanes is not None:
-        overrides = (*overrides, f"lanes={lanes}")
+        settings["lanes"] = int(lanes) if lanes.isascii() and lanes.isdecimal() else lanes
     return _launch(configured(config, overrides, command, metrics=metrics, **settings), out, **asked)
 
 

@@ -322,6 +322,13 @@ def test_the_resolved_config_is_in_the_directory() -> None:
     }  # fmt: skip
 
 
+def test_lanes_are_a_setting_like_the_others_and_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--lanes", "", "--dry-run"]) == 2
+    assert "lanes (argument): must be auto" in capsys.readouterr().err
+    assert main(["run", "--lanes", "16", "--dry-run"]) == 0
+    assert "lanes: 16" in capsys.readouterr().out
+
+
 def test_a_config_behind_its_overrides_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "params.epochs=1", "line.yaml"]) == 2
     assert "a config comes first" in capsys.readouterr().err
