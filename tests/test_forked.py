@@ -353,8 +353,11 @@ def test_nothing_is_left_where_what_would_end_it_was_killed(folder: Path, victim
         "    if (run.dir.parents[3] / 'pids').exists():\n"
         "        return {'test/x': 1}\n"
         "    child = subprocess.Popen(['sleep', '600'])\n"
-        "    (run.dir.parents[3] / 'pids.tmp').write_text(f'{os.getppid()} {os.getpid()} {child.pid}')\n"
-        "    os.rename(run.dir.parents[3] / 'pids.tmp', run.dir.parents[3] / 'pids')\n"
+        "    fork = os.fork()  # as a loader's worker\n"
+        "    if fork:\n"
+        "        pids = f'{os.getppid()} {os.getpid()} {child.pid} {fork}'\n"
+        "        (run.dir.parents[3] / 'pids.tmp').write_text(pids)\n"
+        "        os.rename(run.dir.parents[3] / 'pids.tmp', run.dir.parents[3] / 'pids')\n"
         "    time.sleep(600)\n"
     )
     words = ["run", "train=sleepy:train", "--engine", "inline", "--seeds", "1", "--out", "runs", "retries=0"]

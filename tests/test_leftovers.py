@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from processes import gone, until
 
+from sweep.forkserver import client
 from sweep.results import run
 from sweep.store import Store
 
@@ -83,3 +84,14 @@ def test_nothing_outlives_the_end_of_a_launch(how: str, stranger: subprocess.Pop
         launch.kill()
         launch.wait()
     assert [member.status for member in Store.open("out").scan()] != ["ok"]
+
+
+def test_nothing_outlives_a_fork_server_that_has_to_be_killed(
+    monkeypatch: pytest.MonkeyPatch, stranger: subprocess.Popen[bytes]
+) -> None:
+    monkeypatch.setattr(client, "GRACE", 0.1)
+    program = client.Program(["sh", "-c", "echo $$; setsid sleep 600 & echo $!; wait"], dict(os.environ))
+    pids = [int(program.stdout.readline()) for _ in range(2)]
+    os.kill(program._forkserver._process.pid, signal.SIGSTOP)
+    program.close()
+    until(lambda: all(map(gone, pids)), 30)

@@ -41,7 +41,7 @@ def become(call: Call, streams: Sequence[int], writer: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         for fd, stream in enumerate(streams, 1):
             os.dup2(stream, fd)
-        os.execvpe(call.words[0], call.words, {**dict(call.environment), MARK: call.mark})
+        os.execvpe(call.words[0], call.words, {**dict(call.environment), MARK: os.environ[MARK]})
     except (OSError, ValueError) as error:
         os.write(writer, pickle.dumps(getattr(error, "strerror", None) or str(error)))
     os._exit(127)
@@ -96,7 +96,7 @@ def _begin(call: Call) -> None:
     sys.breakpointhook = _no_terminal
     faulthandler.enable(2)
     faulthandler.register(DUMP, 2, all_threads=True)
-    if dict(os.environ) != (wanted := {**dict(call.environment), MARK: call.mark}):
+    if dict(os.environ) != (wanted := {**dict(call.environment), MARK: os.environ[MARK]}):
         os.environ.clear()
         os.environ.update(wanted)
     sys.path[:] = call.path

@@ -1,10 +1,11 @@
-"""The end that calls: nurseries of this process, one for each environment, kept from one call to the next."""
+"""The end that calls: fork servers of this process, one for each environment, kept from one call to the next."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import pickle
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -30,14 +31,14 @@ class ForkServer:
 
     def __init__(self, preload: Sequence[str], variables: Mapping[str, str]) -> None:
         self.preload, self.variables, self.owner = tuple(preload), dict(variables), os.getpid()
-        self._mark = ""  # of the newest call
+        self._mark = secrets.token_hex(8)  # forks keep it from the start, programs are given it
         self._link, theirs = Pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the fork server is there
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, str(theirs.fileno()), _ROOT, *preload],
                 stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, pass_fds=[theirs.fileno()],
-                env={**os.environ, **variables}, start_new_session=True,
+                env={**os.environ, **variables, MARK: self._mark}, start_new_session=True,
             )  # fmt: skip
 
     @property
@@ -55,7 +56,6 @@ class ForkServer:
 
     def begin(self, call: Call, streams: Sequence[int] = ()) -> None:
         """Begin a call; streams: what is to be stdout and stderr of a program."""
-        self._mark = call.mark
         with suppress(OSError):  # `ended` finds it out
             self._link.send(call)
             for stream in streams:
@@ -97,8 +97,11 @@ class ForkServer:
     def close(self) -> None:
         """End it, with all that it has forked."""
         self._link.close()
-        with suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(2 * GRACE)
+        except subprocess.TimeoutExpired:  # it was stopped, for example
+            self._process.kill()
+            _end_marked(self._mark)
         self.kill()
 
     def kill(self) -> None:
@@ -110,7 +113,7 @@ class ForkServer:
 
 
 def _end_marked(mark: str) -> None:
-    """End what a call has started, after the fork server that would have ended it."""
+    """End what a fork server has started, where it was ended before it could do so."""
     import psutil  # nothing else needs it here
 
     for _ in range(3):  # some may have started others meanwhile
@@ -199,7 +202,7 @@ def _taken(preload: Sequence[str], variables: Mapping[str, str]) -> ForkServer:
 
 @atexit.register
 def dismiss() -> None:
-    """End the nurseries of this process that are idle."""
+    """End the fork servers of this process that are idle."""
     while _idle:
         forkserver = _idle.pop()
         if forkserver.owner == os.getpid():  # a fork of ours has the list as well

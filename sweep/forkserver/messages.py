@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
 LOOK = 1.0  # seconds between two looks at whether the other end is still there
 LOADING = 3  # exit code of an interpreter that could not load what it was to load
-MARK = "SWEEP_RUN"  # the variable by which what belongs to a call is known when nobody is left to ask
+MARK = "SWEEP_RUN"  # the variable by which what a fork server has started is known when it is there no more
 STOP = "stop"  # all that is ever said to the interpreter while a call is under way
 
 
@@ -25,7 +24,6 @@ class Call:
     folder: str = ""
     path: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
-    mark: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @dataclass(frozen=True)
