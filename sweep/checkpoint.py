@@ -109,6 +109,7 @@ def _written(value: Any, kind: type) -> tuple[Callable[..., Any], tuple[Any, ...
     return None
 
 
+# NotImplementedError is torch's, for tensors that it cannot write or read on every device: nested, quantised, mkldnn's.
 _FAULTS = (
     pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, NotImplementedError, RecursionError
 )  # fmt: skip

@@ -126,7 +126,7 @@ class Run:
         where = f"run.log of seed {self.seed}"
         row = as_metrics(metrics, where=where)
         if "step" in row:
-            raise SweepError("'step' is no name for a metric", where=where, hint="run.log({...}, step=3)")
+            raise SweepError("'step' is an invalid metric name", where=where, hint="run.log({...}, step=3)")
         self._look()
         self.attempt.log_row(int(step), row)
         self._rows += 1
@@ -350,7 +350,7 @@ def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip() or len(name) > 200 or not name.isprintable():
-            raise SweepError(f"{checkpoint.described(name)} is no name for a metric", where=where)
+            raise SweepError(f"{checkpoint.described(name)} is an invalid metric name", where=where)
         out[name] = _number(value, name, where)
     return out
 

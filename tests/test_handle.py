@@ -62,10 +62,10 @@ def test_numbers_of_any_kind_are_metrics(value: Any) -> None:
         ({"a": [1.0]}, "metric 'a' is list"),
         ({"a": np.ones(3)}, "metric 'a' is ndarray"),
         ({"a": torch.ones(3)}, "metric 'a' is Tensor"),
-        ({"": 1.0}, "no name for a metric"),
-        ({3: 1.0}, "no name for a metric"),
-        ({"a\n": 1.0}, "no name for a metric"),
-        ({"a" * 201: 1.0}, "no name for a metric"),
+        ({"": 1.0}, "an invalid metric name"),
+        ({3: 1.0}, "an invalid metric name"),
+        ({"a\n": 1.0}, "an invalid metric name"),
+        ({"a" * 201: 1.0}, "an invalid metric name"),
     ],
     ids=repr,
 )
@@ -82,7 +82,7 @@ def test_logged_rows_are_in_the_history_in_order(run: Run) -> None:
 
 
 def test_a_metric_cannot_take_the_place_of_the_step(run: Run) -> None:
-    with pytest.raises(SweepError, match="'step' is no name for a metric"):
+    with pytest.raises(SweepError, match="'step' is an invalid metric name"):
         run.log({"step": 3.0}, step=1)
 
 

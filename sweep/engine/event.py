@@ -13,9 +13,9 @@ Pull = Callable[[], Pack | None]  # the next pack, or None for none at present
 
 @dataclass(frozen=True)
 class Done:
-    """A pack that is no longer under way; the directory tells what became of its runs, and the answer what it cannot.
+    """A pack that has ended. The directory tells what became of its runs, and the answer what the directory cannot.
 
-    Of a worker that died the engine itself answers, with an `Accident`.
+    If its worker died, the answer is an `Accident` of the engine's.
     """
 
     pack: Pack
