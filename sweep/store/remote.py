@@ -140,18 +140,18 @@ class Remote:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove there the records of runs that are to be trained again."""
-        self._remove({f"{MEMBERS}/{key}/{RECORD}" for key in keys})
+        with self._answering():
+            self._remove(self._listing().keys() & {f"{MEMBERS}/{key}/{RECORD}" for key in keys})
 
     def withdraw(self) -> None:
         """Take back the plan of a sweep in which nothing was begun."""
         with self._answering():
-            if self._listing().keys() <= {MANIFEST, EVENTS}:
-                self._remove({MANIFEST, EVENTS})
+            if (there := self._listing().keys()) <= {MANIFEST, EVENTS}:
+                self._remove(there)
 
     def _remove(self, names: Set[str]) -> None:
-        with self._answering():
-            for name in self._listing().keys() & names:
-                self.files.rm_file(name)
+        for name in names:
+            self.files.rm_file(name)
 
     def _listing(self, below: str = "") -> dict[str, int]:
         """Return name -> bytes of every file of ours there."""
