@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -20,6 +21,7 @@ from sweep.job import Answer, Cancelled, Job
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
 from sweep.store import Failure, Manifest, Member, Record, Store, atomic
 from sweep.store.shape import seal
+from sweep.worker import here
 from sweep.worker.work import work
 
 
@@ -220,6 +222,20 @@ def test_a_time_limit_is_an_outcome_with_the_stacks_in_the_log(train: Train) -> 
     assert done.failure.kind == "timeout"
     assert "in slow" in done.log
     assert "(most recent call first):" in done.log
+
+
+def test_the_seconds_of_a_run_are_those_of_its_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the worker does for the record afterwards, such as reading the files of the plan again, is not the run's."""
+    clock = [0.0]
+
+    def read_again(watched: Any) -> list[str]:
+        clock[0] += 1000.0
+        return []
+
+    monkeypatch.setattr(here, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(here, "changed", read_again)
+    assert train(lambda run: {"a": 1.0}).record.seconds == 0
+    assert clock[0] == 1000.0
 
 
 def test_a_stop_leaves_no_record_and_nobody_at_work(train: Train, tmp_path: Path) -> None:

@@ -98,13 +98,14 @@ def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) ->
                 numeric, context = fingerprint.collect(runs[index].device)
                 if job.forked and len(pack) == 1:
                     forkserver.at_exit()  # what it writes belongs to the run
+                seconds = round(time.monotonic() - began, 3)
                 files: dict[str, Any] = {} if ours else {"left_out": True}
                 if watch is not None:
                     files = watch.evidence("" if shared(job.path, job.launch) else socket.gethostname())
                 if names := changed(job.watched):
                     files["changed"] = names
                 seen = {
-                    "seconds": round(time.monotonic() - began, 3), "environment": numeric, "files": files,
+                    "seconds": seconds, "environment": numeric, "files": files,
                     "context": {**context, **process, **runs[index].went_on},
                 }  # fmt: skip
                 writing.append(hands.submit(_commit, store, runs[index], result, seen))
