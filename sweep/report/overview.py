@@ -217,18 +217,20 @@ def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> I
         yield Note("without a result", "lead")
     failed = [row for row in report.primary_rows if row.failed]
     clear = [row for row in report.primary_rows if clean and row.ok and not row.failed]
+    told, others = (failed, clear) if failed else (clear[:1], clear[1:])
     middle = {(one.task, one.variant): sentence.middle(one) for one in report.medians}
     rows = [
         [row.label or row.metric, failed_of(row.failed, row.ok), "unknown" if row.adopted else rate(row),
          middle.get((row.task, row.variant), "—")]
-        for row in failed or clear[:1]
+        for row in told[: 3 * most]
     ]  # fmt: skip
     if rows:
         ci = f"{percent(report.level)} CI"
         columns = ["finished seeds", "failed", f"failure rate, {ci}", f"median, failed ranked worst, {ci}"]
-        yield Table(columns, rows[: 3 * most])
-    if others := len(clear) - (not failed):
-        yield Note(f"no seed of {plural(others, 'other' if rows else 'variant')} failed", "aside")
+        yield Table(columns, rows)
+    yield from rest(len(told) - len(rows), "row", JSON)
+    if others:
+        yield Note(f"no seed of {plural(len(others), 'other')} failed", "aside")
     yield from _groups(report, most)
 
 

@@ -48,6 +48,23 @@ def test_a_dozen_lines_with_the_value_first_and_last(tmp_path: Path, monkeypatch
     assert lines[-2].endswith("sweep report d --full")
 
 
+def test_nothing_is_said_of_failures_where_no_run_failed(tmp_path: Path) -> None:
+    told = report.text(report.build(sweep_of(tmp_path / "d", accuracies(TEN), seeds=TEN)))
+    assert "0 failed" in told
+    assert "no seed of" not in told
+
+
+def test_a_table_of_failed_variants_says_how_many_it_leaves_out(tmp_path: Path) -> None:
+    def outcome(spec: RunSpec) -> dict[str, Any]:
+        return {"failure": failure()} if spec.seed == 0 else {"metrics": {"test/accuracy": TEN[spec.seed]}}
+
+    variants = [f"v{i:02}" for i in range(30)]
+    told = report.text(report.build(sweep_of(tmp_path / "d", outcome, seeds=range(2), variants=variants)), width=120)
+    table, _, rest = told.partition("failure rate, 95 % CI")[2].partition("…")
+    assert len(re.findall(r"^ *v\d\d +1 of 2 ", table, re.M)) == 24
+    assert rest.startswith(" and 6 more rows")
+
+
 def test_failures_are_one_line_for_each_place_with_variants_and_seeds(tmp_path: Path) -> None:
     def outcome(spec: RunSpec) -> dict[str, Any]:
         if spec.seed % 2 and spec.variant != "v1":
