@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from bisect import bisect
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -21,12 +22,10 @@ def shown(text: str, limit: int = LIMIT) -> str:
     line = one_line(text[: 2 * limit] + text[-2 * limit :] if len(text) > 4 * limit else text)
     if cell_len(line) <= limit and len(text) <= 4 * limit:
         return line
-    head, tail = line, ""
-    while cell_len(head) > limit // 2:
-        head = head[:-1]
-    while cell_len(head) + 1 + cell_len(line[-len(tail) - 1 :]) <= limit:
-        tail = line[-len(tail) - 1 :]
-    return f"{head}…{tail}"
+    places = range(len(line))
+    head = line[: bisect(places, limit // 2, key=lambda at: cell_len(line[: at + 1]))]
+    room = limit - cell_len(head) - 1
+    return f"{head}…{line[len(line) - bisect(places, room, key=lambda at: cell_len(line[-at - 1 :])) :]}"
 
 
 def plural(count: int, noun: str) -> str:

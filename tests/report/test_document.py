@@ -66,6 +66,12 @@ def test_long_text_loses_its_middle() -> None:
     assert all(made.endswith(name.split()[1]) for made, name in zip(distinct(grid, 24), grid, strict=True))
 
 
+def test_text_of_characters_without_width_is_shortened_to_an_end() -> None:
+    made = shown("a" + "\u0301" * 1000, 11)
+    assert cell_len(made) <= 11
+    assert len(made) < 100
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_text_of_users_acts_in_no_format(name: str) -> None:
     foreign = made([name])
