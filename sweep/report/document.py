@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect, bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -116,25 +117,27 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
     tell names apart but in the middle alone, long parts that all of them share go first.
     """
     lines = [one_line(name) for name in names]
-    longest = max((len(word) for line in lines for word in line.split(" ")), default=0)
-    for cap in range(min(longest, width), SHORTEST - 1, -1):
-        made = [" ".join(shown(word, cap) for word in line.split(" ")) for line in lines]
-        if len(set(made)) == len(set(lines)) and max(map(cell_len, made)) <= width:
-            return made
-    if len(set(_shortened(lines, width))) < len(set(lines)):
+    different, longest = len(set(lines)), max((len(word) for line in lines for word in line.split(" ")), default=0)
+
+    def by_word(cap: int) -> list[str]:
+        return [" ".join(shown(word, cap) for word in line.split(" ")) for line in lines]
+
+    def whole(wide: int) -> list[str]:
+        return [shown(line, wide) for line in lines]
+
+    # More room makes no name shorter, and no two names more alike: both widths are found by bisection.
+    caps = range(SHORTEST, min(longest, width) + 1)
+    fitting = bisect(caps, width, key=lambda cap: max(map(cell_len, by_word(cap))))
+    if fitting and len(set(made := by_word(caps[fitting - 1]))) == different:
+        return made
+    if len(set(whole(max(width, 3)))) < different:
         # Character by character is what is wanted here.
         head, tail = (len(os.path.commonprefix(its)) for its in (lines, [line[::-1] for line in lines]))  # noqa: RUF071
         start, end = max(head - KEPT, 0), max(min(tail, min(map(len, lines)) - head) - KEPT, 0)
         lines = [("…" if start else "") + line[start : len(line) - end] + ("…" if end else "") for line in lines]
-    for wide in range(max(width, 3), max(map(cell_len, lines), default=0)):
-        made = _shortened(lines, wide)
-        if len(set(made)) == len(set(lines)):
-            return made
-    return lines
-
-
-def _shortened(lines: Sequence[str], width: int) -> list[str]:
-    return [shown(line, max(width, 3)) for line in lines]
+    widths = range(max(width, 3), max(map(cell_len, lines), default=0))
+    least = bisect_left(widths, different, key=lambda wide: len(set(whole(wide))))
+    return whole(widths[least]) if least < len(widths) else lines
 
 
 def wants_color(stream: TextIO) -> bool:
