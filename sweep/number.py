@@ -13,7 +13,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 ALONE = 5  # significant digits of a number that nothing says how to round
 MOST_DIGITS = 17  # what a float holds
 LONGEST = 10  # characters from which on an exponent is used where that is shorter
-LONG = 7, 3  # the same for numbers that end in more zeros than so many: 812000, but 3.69e+08
+LONGEST_ROUND = 7  # the same for numbers that are rounded to tens or more: 812000, but 3.69e+08
 LEAST_P = 0.0001  # a smaller p value is not told apart from it
 _EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
 
@@ -70,8 +70,8 @@ def _limit(value: float | None, decimals: int | None, sign: bool) -> str:
 def around(mean: float, half_width: float | None, *, percent: bool = False) -> str:
     """Return "0.921 ± 0.013", with percent "92.1 ± 1.3". Without a half-width the mean to four digits.
 
-    A half-width of 0 (equal values) is printed as "± 0" beside the mean to four digits. Where only the mean
-    is written with an exponent both share it: "(8.68 ± 0.48)e+10".
+    A half-width of 0 (equal values) is printed as "± 0" beside the mean to four digits. A mean that is written with an
+    exponent shares it with a half-width that is not larger: "(8.68 ± 0.48)e+10".
     """
     decimals = places(half_width, percent=percent)
     if decimals is not None and half_width is not None:
@@ -128,7 +128,7 @@ def _is_zero(text: str) -> bool:
 
 
 def _stripped(text: str) -> str:
-    """`text` without zeros that end its decimals."""
+    """Return `text` without zeros that end its decimals."""
     mantissa, e, exponent = text.partition("e")
     return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + e + exponent
 
@@ -150,8 +150,7 @@ def _written(exact: Decimal, decimals: int) -> str:
     if not rounded:
         return f"{0:.{decimals}f}" if 0 < decimals < LONGEST - 1 else "0"
     fixed = f"{rounded:f}"
-    most, zeros = LONG
-    if len(fixed.lstrip("-")) <= (LONGEST if decimals >= -zeros else most):
+    if len(fixed.lstrip("-")) <= (LONGEST_ROUND if decimals < 0 else LONGEST):
         return fixed
     exponent = rounded.adjusted()
     mantissa = rounded.scaleb(-exponent, _EXACT)
