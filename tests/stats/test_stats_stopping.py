@@ -178,6 +178,8 @@ def test_caps_too_small_for_a_look_are_refused() -> None:
         stats.width_rule([], 0.1, max_seeds=8)
     with pytest.raises(StatisticsError, match="first looks at 5"):
         stats.order_rule([], [], max_seeds=4)
+    with pytest.raises(StatisticsError, match="half-width"):
+        stats.width_rule([], 0.0, max_seeds=9)
 
 
 def test_new_seeds_are_the_smallest_unused() -> None:
