@@ -145,21 +145,21 @@ def _found(left: Left, collect: Collect) -> Iterator[Source]:
     if usual.is_file() and within(usual, left.folder) and left.fresh(usual):
         yield _file(usual, left, Collect(), where=DEFAULT)
         return
-    printed = list(_printed(left, collect))
-    if any(each.rows for each, _ in printed):
-        yield from (each for each, _ in printed if each.rows)
+    said = list(_printed(left, collect))
+    if any(each.rows for each, _ in said):
+        yield from (each for each, _ in said if each.rows)
         return
     files = list(candidates(left))
     if len(files) == 1:
         name, source = files[0]
         yield Source(source.where, source.rows, note=f"metrics were read from {name}, the only file that holds any")
         return
-    found = logged.logged("\n".join(rest for _, rest in printed))
+    found = logged.logged("\n".join(rest for _, rest in said))
     if files or not found.rows:
         raise NotFound("the program ended well but gave no metrics", where="command", hint=HOW)
     notes = [f"metrics were read from the text that it logs: {', '.join(found.names)}"]
     notes += [f"not taken for a metric: {name}, as {why}" for name, why in found.left_out.items()]
-    notes += [each.note for each, _ in printed if each.note]
+    notes += [each.note for each, _ in said if each.note]
     yield Source("output", found.rows, note="; ".join(notes), words=found.words)
 
 
