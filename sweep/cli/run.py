@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sweep.plan import Plan
 
 SETTINGS = ("seeds", "deterministic", "vary", "folds", "until", "max_seeds", "cwd", "allow_shared")  # config keys
-SHORT = {"lr": "params.optimizer.lr", "batch_size": "params.batch_size", "num_epochs": "params.epochs"}
 
 _mode = click.option(
     "--deterministic/--fast", "deterministic", default=None,
@@ -206,6 +205,7 @@ def ml_train(
 
     `ml-train --seed 42`, `ml-train --seed 123` and so on train a sweep one seed at a time; `sweep report` reports it.
     """
+    from sweep.config.explain import SHORT
     from sweep.seeds import parse_seed
     from sweep.store.remote import located
 

@@ -16,6 +16,8 @@ from sweep.config.redaction import is_secret
 from sweep.config.yaml import quoted
 from sweep.errors import ConfigError, show
 
+# Parameters of the built-in recipes as people type them, and where they stand.
+SHORT = {"lr": "params.optimizer.lr", "batch_size": "params.batch_size", "num_epochs": "params.epochs"}
 _PLAIN = {
     "missing": "is required and was not given",
     "too_short": "is empty",
@@ -76,7 +78,7 @@ def _message(detail: ErrorDetails, path: tuple[str | int, ...], model: type[Base
         if hint := nearest(last, known) or next((f"did you mean {key}?" for key in deeper), None):
             return "unknown key", hint
         if len(path) == 1 and "params" in known:
-            return "unknown key", f"parameters of what is trained stand under params: params.{last}"
+            return "unknown key", f"parameters stand under params: {SHORT.get(last, f'params.{last}')}"
         return "unknown key", f"known here: {', '.join(known)}" if known else None
     if kind in ("refused", "value_error"):
         return str(context.get("what") or context.get("error") or detail["msg"]), context.get("hint")
