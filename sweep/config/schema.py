@@ -108,7 +108,8 @@ class Config(Part):
     )
     seeds: Annotated[tuple[int, ...], BeforeValidator(rules.many_seeds)] = Field(
         default=(42,),
-        description="the seeds of the sweep: 42,123,456 or 0-9 or both, or @FILE for a file of seeds; default: [seed]",
+        description="the seeds to train: 42,123,456, or 0-9, or both as in 0-9,42, or @FILE for a file of seeds; "
+        "default: the value of seed",
     )
     deterministic: bool = Field(
         default=False, description="true: the same bits for the same seed; false: fast, nearly the same"
@@ -171,7 +172,8 @@ class Config(Part):
     )
     lanes: Annotated[int | str, BeforeValidator(rules.lanes)] = Field(
         default="auto",
-        description="how many seeds of a recipe train side by side on a GPU: auto, off or a number",
+        description="how many seeds of a recipe train side by side on a GPU: auto (the default), off or a number, for "
+        "example 16",
     )
     vectorize: Annotated[int, BeforeValidator(rules.vectorize)] = Field(
         default=0,
@@ -190,7 +192,8 @@ class Config(Part):
     )
     vary: Annotated[tuple[Stream, ...], BeforeValidator(rules.streams)] = Field(
         default=(),
-        description="let only these random streams differ between seeds: init, order, augment, dropout, split",
+        description="let only these random streams differ between seeds: init, order, augment, dropout, split; for "
+        "example order,dropout",
     )
     repeats: int = Field(
         default=1,
@@ -200,14 +203,18 @@ class Config(Part):
     )
     folds: Annotated[int, BeforeValidator(rules.folds)] = Field(
         default=0,
-        description="cut the data into so many folds: each seed is trained once per fold and tested on it; off or 2 to "
-        "1000",
+        description="cut the data into this many folds, 2 to 1000 or off: each seed is trained once per fold and tested "
+        "on it; for example 5",
     )
     until: Annotated[str | None, BeforeValidator(rules.until)] = Field(
-        default=None, description='add seeds until "test/accuracy ± 0.005" or "test/accuracy: A > B"'
+        default=None,
+        description='add seeds until this holds, for example "test/accuracy +- 0.005" or "test/accuracy: A > B"',
     )
     max_seeds: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="the largest number of seeds that until may use; 64 if not set"
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="the largest number of seeds that until may use, for example 30; 64 if not set",
     )
 
     @model_validator(mode="before")
