@@ -610,7 +610,7 @@ def test_an_arm_that_hardly_varies_is_not_rounded_to_nothing(tmp_path):
     store = grid(tmp_path / "d", outcome, config={"primary": "test/loss"})
     table = comparison.text(comparison.compare(store)).splitlines()
     line = next(line for line in table if line.startswith("  B  lr-0.01  "))
-    assert line.split()[:5] == ["B", "lr-0.01", "10", "0.00290", "0.00088"]
+    assert line.split() == ["B", "lr-0.01", "10", "0.00290", "0.00088", "0.00227", "to", "0.00353", "0", "of", "10"]
 
 
 def test_the_estimate_ends_with_a_command_that_adds_seeds_to_the_directory(tmp_path):

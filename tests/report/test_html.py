@@ -200,7 +200,7 @@ def test_the_band_of_a_thinned_history_is_that_of_the_whole_one_where_it_is_draw
 
 
 def test_each_history_is_read_once(tmp_path, monkeypatch):
-    store = ordinary(tmp_path / "run", variants=tuple(f"v-{i:06x}" for i in range(3)))
+    store = ordinary(tmp_path / "run", variants=tuple(f"v-{i:06x}" for i in range(8)))
     read: Counter[str] = Counter()
     real = Store.table
 
@@ -210,7 +210,7 @@ def test_each_history_is_read_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Store, "table", counting)
     page(store, comparison=comparison.compare(store))
-    assert len(read) == 18
+    assert len(read) == 48
     assert set(read.values()) == {1}
 
 

@@ -142,7 +142,7 @@ def test_idx_files_of_no_use_are_refused_before_the_start(
     code = _run(tmp_path / "o", "params.data.name=idx", f"params.data.folder={folder}")
     said = capsys.readouterr().err
     assert code == 2
-    assert part in said or "examples of test have another shape" in said
+    assert ("examples of test have another shape" if shape == (40, 6, 4) else part) in said
     assert "Traceback" not in said
     assert not (tmp_path / "o").exists()
 
