@@ -53,7 +53,7 @@ def leaf_of(seed: int, repeat: int, folds: int) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """What is trained: a recipe, a function or a command, by reference, with the digest of its source."""
+    """The recipe, function or command that is trained, by reference, with the digest of its source."""
 
     kind: Literal["recipe", "function", "command", "adopted"]
     reference: str = ""

@@ -179,7 +179,7 @@ def outputs(folder: Path) -> frozenset[str]:
 
     Such are our own output, and what `| tee` writes.
     """
-    import psutil  # not for who only reads a directory
+    import psutil  # not where a directory is only read
 
     ours, top = os.getsid(0), os.path.realpath(folder) + os.sep
     found: set[str] = set()
@@ -192,7 +192,7 @@ def outputs(folder: Path) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Trace:
-    """What is known of one run: what it is called, its seed, the words of its parameters, its `evidence`."""
+    """One run: its key, its seed, the words of its parameters, whether it is ok, its `evidence`."""
 
     key: str
     seed: int

@@ -615,7 +615,7 @@ class TestCommandLine:
 
     def test_metrics_that_are_nowhere(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["run", "--metrics", "accuracy", "--", PYTHON, "-c", "{seed}"]) == 2
-        assert "is no place for metrics" in capsys.readouterr().err
+        assert "does not say where the metrics are" in capsys.readouterr().err
 
     def test_other_commands_take_no_program(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["status", "runs/x", "--", "ls"]) == 2

@@ -106,7 +106,7 @@ def opened(
     if not path.exists():
         raise ConfigError("no such file or folder", where=text)
     raise ConfigError(
-        "is no table and no folder of MLflow, Lightning or Ray Tune" if path.is_file() else
+        "is neither a table nor a folder of MLflow, Lightning or Ray Tune" if path.is_file() else
         "holds no runs of MLflow, Lightning or Ray Tune", where=text,
         hint=f"name the files of its runs: sweep adopt '{path / '{variant}/seed{seed}/metrics.csv'}'",
     )  # fmt: skip
@@ -268,7 +268,7 @@ def _frame(path: Path) -> pd.DataFrame:
                 rows = [json.loads(line) for line in text.splitlines() if line.strip()]
             rows = rows if isinstance(rows, list) else [rows]
             if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a row is no JSON object")
+                raise ValueError("a row is not a JSON object")
             return pd.json_normalize(rows)
         return pd.DataFrame({
             name: [cell or None for cell in cells] if csv.odd(cells, values) else values
@@ -360,7 +360,7 @@ def _numbers(column: pd.Series[Any], metric: str, place: str) -> list[float]:
     for at, raw in enumerate(column, 1):
         found = float("nan") if raw is None or raw != raw or not str(raw).strip() else number(_plain(raw))
         if found is None:
-            raise ConfigError(f"row {at} of {metric!r} holds {str(raw)[:40]!r}, which is no number", where=place)
+            raise ConfigError(f"row {at} of {metric!r} holds {str(raw)[:40]!r}, which is not a number", where=place)
         made.append(found)
     return made
 
@@ -459,7 +459,7 @@ def _mlflow_database(path: Path) -> Iterator[Entry]:
             ):
                 logged[run].append(row)
     except (sqlite3.Error, ValueError) as error:
-        raise ConfigError(f"is no database of MLflow: {error}", where=str(path)) from error
+        raise ConfigError(f"is not a database of MLflow: {error}", where=str(path)) from error
     several = len({experiment for _, _, experiment, _ in runs}) > 1
     for _, run, experiment, state in sorted(runs, key=lambda each: (number(each[0]) or 0, each[1])):
         yield _of_mlflow(f"{path}: run {run}", experiment if several else "", str(state), params[run], logged[run])

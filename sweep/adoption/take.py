@@ -168,7 +168,7 @@ def adoption(
 
 @dataclass(frozen=True)
 class _Claim:
-    """What the place of a run says that it is."""
+    """The seed, the task and the variant that the place of a run names."""
 
     seed: Any
     task: str

@@ -102,5 +102,5 @@ def adopt(
 
 
 def _sets(word: str) -> bool:
-    """Return whether a word with an equals sign sets a config key, and is no pattern such as lr={lr}/seed{seed}."""
+    """Return whether a word with an equals sign sets a config key: lr={lr}/seed{seed} is a pattern."""
     return "{" not in word or word.partition("=")[0] in ("references", "goals")

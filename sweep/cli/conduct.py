@@ -78,7 +78,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
 
 
 def left(store: Store) -> str:
-    """Return what a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with something …"."""
+    """Return what a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with …"."""
     from sweep.cli.read import resumes
 
     members = list(store.scan())

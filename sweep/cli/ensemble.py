@@ -168,7 +168,7 @@ def margins(asked: Sequence[str]) -> float | dict[str, float] | None:
     try:
         found = {name: float(value) for name, _, value in pairs}
     except ValueError:
-        raise ConfigError(f"{', '.join(asked)} is no margin", where="--margin", hint="0.005, or nll=0.005") from None
+        raise ConfigError(f"{', '.join(asked)} is not a margin", where="--margin", hint="0.005, or nll=0.005") from None
     if "" in found:
         if len(found) > 1:
             raise ConfigError("name the metric of each margin", where="--margin", hint="nll=0.005")

@@ -68,7 +68,7 @@ def level(what: str = "interval") -> Option:
 
 
 def formats(*names: str) -> Option:
-    """Return --format, one of these, text unless given, with --json for one of them; the command gets `format_`."""
+    """Return --format (text unless given, one of these, json) and --json, which is short for json, as `format_`."""
 
     def added(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.option(

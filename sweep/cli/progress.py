@@ -18,7 +18,7 @@ from sweep.report.live import ROWS, Tracker, View, duration, running, terminal
 
 
 class Progress:
-    """Shows the events of a launch on stderr; on a terminal also a line for each running seed."""
+    """Show the events of a launch on stderr; on a terminal also a line for each running seed."""
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
@@ -78,7 +78,7 @@ class Progress:
         self.screen.start()
 
     def _worth_a_line(self) -> bool:
-        """Of thousands of runs, every hundredth of the total is a line."""
+        """Return whether a run that ended has a line: of thousands, each hundredth of the total has."""
         return self.total <= 200 or self.done == self.total or self.done % (self.total // 100) == 0
 
     def _look(self) -> View:
@@ -91,7 +91,7 @@ class Progress:
 
 
 class Screen:
-    """Where lines and, on a terminal, a live view are shown."""
+    """Show lines and, on a terminal, a live view below them."""
 
     def __init__(self, stream: Any, look: Callable[[], View]) -> None:
         self.console = Console(file=stream)

@@ -250,7 +250,8 @@ def collect(directory: str, metrics: str | None, as_json: bool) -> int:
         raise StoreError("its runs were adopted", where=directory, hint="adopt them again, with --replace")
     if store.manifest.experiment.get("target", {}).get("kind") != "command":
         raise StoreError(
-            "its runs are no program's: a recipe and a function report their metrics themselves", where=directory
+            "only programs leave metrics to read again: a recipe and a function report theirs themselves",
+            where=directory,
         )
     if Path(store.shown) != store.path:
         raise StoreError("metrics are read again in a directory of this machine", where=store.shown)
@@ -345,7 +346,7 @@ def where_metrics(text: str) -> dict[str, str]:
         if text.lower().endswith(endings):
             return {key: text}
     raise ConfigError(
-        f"{text!r} is no place for metrics", where="--metrics",
+        f"{text!r} does not say where the metrics are", where="--metrics",
         hint="FILE.json, FILE.csv, tensorboard:FOLDER or a pattern such as 'acc={number}'",
     )  # fmt: skip
 

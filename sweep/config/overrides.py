@@ -46,7 +46,7 @@ def parse_override(text: str) -> Override:
             file = text.endswith((".yaml", ".yml"))
             raise ConfigError("is not KEY=VALUE", hint=hint if file else "for example params.epochs=20")
         if not all(path) or len(path) > DEEPEST:
-            raise ConfigError(f"{show(key)} is no path of keys", hint="for example params.optimizer.lr")
+            raise ConfigError(f"{show(key)} is not a path of keys", hint="for example params.optimizer.lr")
         if path[0] in RAW_KEYS and len(path) > 1:
             raise ConfigError(f"{path[0]} has no keys below it", hint=f"write {path[0]}=…")
         if "${" in text:

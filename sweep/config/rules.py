@@ -158,7 +158,7 @@ def duration(raw: Any) -> Any:
         return raw
     found = _DURATION.fullmatch(raw.strip())
     if found is None or not any(found.groups()):
-        wrong(f"{show(raw)} is no length of time", "write seconds, or for example 90s, 30m, 2h, 1h30m")
+        wrong(f"{show(raw)} is not a length of time", "write seconds, or for example 90s, 30m, 2h, 1h30m")
     return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True))
 
 
@@ -182,7 +182,7 @@ def checkpoint(raw: Any) -> Any:
 
 def until(raw: Any) -> Any:
     if isinstance(raw, str) and not (_HALF_WIDTH.fullmatch(raw.strip()) or _ORDER.fullmatch(raw.strip())):
-        wrong(f"{show(raw)} is no rule for stopping", 'write "test/accuracy ± 0.005" or "test/accuracy: A > B"')
+        wrong(f"{show(raw)} is not a stopping rule", 'write "test/accuracy ± 0.005" or "test/accuracy: A > B"')
     return raw.strip() if isinstance(raw, str) else raw
 
 

@@ -162,7 +162,7 @@ class _Reader:
 
 def _key(event: Any, known: dict[str, Any], path: Path) -> str:
     if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
-        _refuse("a key that is no plain word", event, "write the key out, without aliases, tags and brackets")
+        _refuse("a key that is not a plain word", event, "write the key out, without aliases, tags and brackets")
     text: str = event.value
     if not event.style and text == "<<":
         _refuse("merge keys (<<) are not read", event, "write the keys out, or give them as KEY=VALUE")

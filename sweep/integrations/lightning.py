@@ -36,7 +36,7 @@ _FILE = "lightning.ckpt"
 
 
 def trainer_options(run: Run) -> dict[str, Any]:
-    """Arguments of a `Trainer` that trains where and how the run was planned, and writes only into its folder."""
+    """Return arguments of a `Trainer` that trains where and how the run was planned and writes only into its folder."""
     return {
         "accelerator": "gpu" if run.device == "cuda" else run.device, "devices": 1, "deterministic": run.deterministic,
         "default_root_dir": run.dir, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
@@ -57,7 +57,7 @@ class SweepCallback(Callback):
         self._saver = _Saver(run)
 
     def restore(self) -> Path | None:
-        """The checkpoint to give `trainer.fit(ckpt_path=…)`; None starts from zero."""
+        """Return the checkpoint to give `trainer.fit(ckpt_path=…)`; None starts from zero."""
         state = self.run.restore()
         if state is None:
             return None

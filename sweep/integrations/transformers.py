@@ -42,7 +42,7 @@ _NO_METRICS = ("_runtime", "_per_second", "_time")  # clocks differ from run to 
 
 
 def training_options(run: Run) -> dict[str, Any]:
-    """Arguments of `TrainingArguments`: the run's seed and device, its own folder, and nothing sent anywhere."""
+    """Return arguments of `TrainingArguments`: the run's seed and device, its own folder, and nothing sent anywhere."""
     return {
         "output_dir": os.fspath(run.dir / "transformers"), "seed": run.seed, "data_seed": run.seed,
         "use_cpu": run.device == "cpu", "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
@@ -50,7 +50,7 @@ def training_options(run: Run) -> dict[str, Any]:
 
 
 def named(metrics: Mapping[str, Any], names: Mapping[str, str] | None = None) -> dict[str, float]:
-    """What `evaluate` and `predict` return, by our names: `test_accuracy` -> `test/accuracy`, clocks left out."""
+    """Return what `evaluate` and `predict` measured, by our names: `test_accuracy` is `test/accuracy`; no clocks."""
     kept = {k: v for k, v in metrics.items() if not k.endswith(_NO_METRICS) and k not in ("epoch", "total_flos")}
     return integrations.named(kept, {**_OURS, **(names or {})})
 
@@ -69,7 +69,7 @@ class SweepCallback(TrainerCallback):
         self._resumed = False
 
     def restore(self) -> str | None:
-        """The folder to give `trainer.train(resume_from_checkpoint=…)`; None starts from zero."""
+        """Return the folder to give `trainer.train(resume_from_checkpoint=…)`; None starts from zero."""
         state = self.run.restore()
         if state is None:
             return None

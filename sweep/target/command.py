@@ -55,7 +55,7 @@ def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
 def search_path() -> str:
     """Return PATH with our interpreter's folder before it, or after it where an environment was activated.
 
-    Who calls `.venv/bin/sweep` without activating anything means the packages beside it.
+    A call of `.venv/bin/sweep` without an activated environment means the packages beside it.
     """
     ours, theirs = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
     activated = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
