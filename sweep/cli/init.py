@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import click
 
-from sweep.cli.output import emit, say, show
+from sweep.cli.output import emit, say, show, width
 from sweep.errors import ConfigError, SweepError
 from sweep.words import path_argument
 
@@ -88,7 +87,7 @@ def config(keys: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         emit([{"key": key, "default": default, "meaning": meaning} for key, (default, meaning) in chosen.items()])
         return 0
-    table = click.HelpFormatter(width=max(60, min(shutil.get_terminal_size().columns, 120)))
+    table = click.HelpFormatter(width=width())
     table.write_dl([(f"{key}: {default}", meaning) for key, (default, meaning) in chosen.items()], col_max=36)
     say(table.getvalue().rstrip())
     if not keys:

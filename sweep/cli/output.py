@@ -100,12 +100,16 @@ def note(text: str) -> None:
     say(text, err=True)
 
 
+def width() -> int:
+    """Return the width of text: that of the terminal within bounds."""
+    return max(60, min(shutil.get_terminal_size().columns, 120))
+
+
 def terminal() -> dict[str, Any]:
     """Return the width and colour of text, as the terminal has them."""
     from sweep.report.document import wants_color
 
-    width = max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 100
-    return {"width": width, "color": wants_color(sys.stdout)}
+    return {"width": width() if sys.stdout.isatty() else 100, "color": wants_color(sys.stdout)}
 
 
 def show_document(made: Document, format_: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.cli import options
-from sweep.cli.output import emit, in_short, say, show, show_document
+from sweep.cli.output import emit, in_short, say, show, show_document, width
 from sweep.errors import ConfigError, StatisticsError, SweepError, one_line, some
 from sweep.number import number
 from sweep.shared_files import shared_by
@@ -237,11 +236,7 @@ def _as_text(made: Report, full: bool = False) -> str:
     from sweep import report as reports
 
     text = reports.text if full else reports.brief_text
-    return text(made, width=_width(), color=reports.wants_color(sys.stdout))
-
-
-def _width() -> int:
-    return max(60, min(shutil.get_terminal_size().columns, 120))
+    return text(made, width=width(), color=reports.wants_color(sys.stdout))
 
 
 def show_single(store: Store, seeds: Collection[int], *, allow_shared: bool) -> int:
