@@ -25,6 +25,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.nested import flatten
+
 if TYPE_CHECKING:
     from sweep.store import Member
 
@@ -203,20 +205,18 @@ class Trace:
     @classmethod
     def of(cls, key: str, spec: Mapping[str, Any], ok: bool, files: Mapping[str, Any]) -> Trace:
         """Return the trace of a run by its spec as a record keeps it."""
-        return cls(key, int(spec["seed"]), frozenset(_texts(spec["params"])), ok, files)
+        return cls(
+            key,
+            int(spec["seed"]),
+            frozenset(word for _, word in flatten(spec["params"]) if isinstance(word, str)),
+            ok,
+            files,
+        )
 
     def span(self, name: str) -> tuple[int, int]:
         """Return when a file had changed last before the run began, and before it ended."""
         before, after = self.files["written"][name]
         return int(before), int(after)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, str):
-        yield value
 
 
 @dataclass(frozen=True)
