@@ -27,7 +27,7 @@ Reason = Literal["", "lost", "not reported"]
 
 @dataclass(frozen=True)
 class Rule:
-    """What was asked. first, second: the variants that an order is about, "" for a width."""
+    """A stopping rule as it was asked for. first, second: the variants that an order is about, "" for a width."""
 
     text: str
     asked: stats.UntilWidth | stats.UntilOrder
@@ -38,7 +38,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Look:
-    """Where the rule stands for one cell (for an order: for its two), and why it will never be met."""
+    """The state of the rule in one cell (for an order: in its two), and why it will never be met."""
 
     task: str
     variant: str

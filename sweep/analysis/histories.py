@@ -20,7 +20,7 @@ Logged = tuple[Member, npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Histories:
-    """What runs logged, by metric. refused: runs whose history is not the one that was recorded."""
+    """The logged values of runs, by metric. refused: runs whose history is not the one that was recorded."""
 
     logged: dict[str, list[Logged]] = field(default_factory=dict)
     strides: dict[str, int] = field(default_factory=dict)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResultRule:
-    """How the reported value of ok runs was chosen, and the first and last epoch it was chosen at."""
+    """The rule that chose the reported value of ok runs, and the first and last epoch it was chosen at."""
 
     rule: str
     first: int | None = None
@@ -181,7 +181,7 @@ class Together(OfCell):
 
 @dataclass(frozen=True)
 class Spread(OfCell):
-    """How far the seeds of one variant and task lie apart in the primary metric, and why.
+    """The spread of the seeds of one variant and task in the primary metric, and its causes.
 
     vary: what the seeds vary; nothing is everything. sd_low, sd_high: chi-square. best: the best seed. inflation: by
     how much the best of so many is better than their mean by chance; expected: the mean and that, to hold it against.
@@ -262,7 +262,7 @@ class OverTasks:
 
 @dataclass(frozen=True)
 class Across(OverTasks):
-    """What they come to at the end. reason: why there is no number, or no interval.
+    """Normalised scores over tasks at the end of training. reason: why there is no number, or no interval.
 
     profile: the share of runs with a score above each threshold.
     """
@@ -309,10 +309,10 @@ class Reached:
 
 @dataclass(frozen=True)
 class Progress(OverTasks):
-    """How they came over the steps of training. reason: why there is no number.
+    """Normalised scores over tasks at each step of training. reason: why there is no number.
 
-    curve: interquartile mean over the runs at every `stride`th step. area: interquartile
-    mean of the mean heights of the runs' curves.
+    curve: interquartile mean over the runs at every `stride`th step. area: interquartile mean of the mean heights of
+    the runs' curves.
     """
 
     curve: Curve | None = None
@@ -410,7 +410,7 @@ class Overview:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics in the order of the report: the primary one, then test, val, train, the rest."""
+        """Return the metrics in the order of the report: the primary one, then test, val, train, the rest."""
         return tuple(dict.fromkeys(row.metric for row in self.rows))
 
 

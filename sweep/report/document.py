@@ -162,7 +162,7 @@ def paint(text: str, style: str) -> str:
 
 
 def wrapped(text: str, width: int, style: str = "") -> list[str]:
-    """Sentences within the width, continuation lines indented; styles do not count as width."""
+    """Return sentences within the width, continuation lines indented; styles do not count as width."""
     lines: list[str] = []
     for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), text.rstrip()).split(" "):
         joined = f"{lines[-1]} {word}" if lines else INDENT + word
@@ -210,7 +210,7 @@ def _note(note: Note, width: int) -> list[str]:
 
 
 def _columns(table: Table, width: int) -> Iterator[str]:
-    """Columns as wide as their widest cell; those that do not fit follow below, behind the same names."""
+    """Yield columns as wide as their widest cell; those that do not fit follow below, behind the same names."""
     rows = [list(map(one_line, row)) for row in (table.header, *table.rows) if not isinstance(row, str)]
     wide = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     numbers = wide[table.names :]

@@ -1,4 +1,4 @@
-"""What the ensemble of a directory is worth: gathered, assessed, and told, the verdict first."""
+"""The worth of a directory's ensemble: members gathered, assessed, and reported with the verdict first."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Worth:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row per example, by id: id, target, prediction, p0, … or std, total, aleatoric, epistemic.
+        """Return one row per example, by id: id, target, prediction, p0, … or std, total, aleatoric, epistemic.
 
         p0, …: probabilities. Uncertainties are entropies in nats, or variances in squared units of the target;
         classification has the variation ratio as well. `attrs["notes"]` holds the notes, here as in the other frames.
@@ -73,12 +73,12 @@ class Worth:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """One row per metric: members_mean, best (chosen after the fact), best_member, ensemble, difference."""
+        """Return one row per metric: members_mean, best (chosen after the fact), best_member, ensemble, difference."""
         return self._frame([vars(row) for row in self.assessment.scores]).set_index("metric")
 
     @property
     def differences(self) -> pd.DataFrame:
-        """One row per metric: the (calibrated) ensemble minus its single members, with both intervals."""
+        """Return one row per metric: the (calibrated) ensemble minus its single members, with both intervals."""
         none = (float("nan"), float("nan"))
         rows = [
             {
@@ -99,7 +99,7 @@ class Worth:
         return frame
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without the rows of examples; floats may be NaN or infinite.
+        """Return plain data without the rows of examples; floats may be NaN or infinite.
 
         best_inflation_sd: by how many sd of the members the best of so many lies from their mean by chance alone.
         """
@@ -135,15 +135,9 @@ def worth(
     margin: float | Mapping[str, float] | None = None,
     level: float = 0.95,
 ) -> Worth:
-    """Build the ensemble of a directory's finished members and assess it on `split`.
+    """Build the ensemble of a directory's finished members and assess it; `Results.ensemble` says what can be asked.
 
-    variant, task: needed where there are several. members: seeds or labels (`seed42`). calibrate: predictions
-    and frame are the calibrated ones. select: greedy selection on val by this metric ("greedy": by NLL).
-    margin: how many members are enough, in the unit of a metric (NLL, or RMSE), or one for each metric.
-    Calibration is fitted on val where all members predicted it; splits beside train, val and test that all
-    members predicted are scored as well.
-
-    Raises: EnsembleError for members that are absent (unless allow_missing) or do not match.
+    Splits beside train, val and test that all members predicted are scored as well.
     """
     chosen = choose(store, variant=variant, task=task, members=members)
     found = gather_all(store, chosen, split, allow_missing=allow_missing)

@@ -149,7 +149,7 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
 
 
 def digest(text: str) -> str:
-    """A source expression for a content security policy: 'sha256-…' of an inline element's text."""
+    """Return a source expression for a content security policy: 'sha256-…' of an inline element's text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -264,7 +264,7 @@ def _plain(value: Any) -> str:
 
 
 def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[tuple[str, str]]:
-    """(what it does, the command)."""
+    """Return pairs: what a command does, and the command."""
     here = path_argument(store.shown)
     if store.manifest.adopted or not repeatable(store.manifest.experiment["target"]):
         return []

@@ -133,7 +133,7 @@ class Tracker:
         return fresh
 
     def finished(self, key: str, status: str, metrics: Mapping[str, float], seconds: float = math.inf) -> None:
-        """A run that ended now; seconds: how long it took, where that is known."""
+        """Take a run that has just ended. seconds: how long it took, where that is known."""
         self._work_since(seconds)
         self.ended += 1
         self._note(key, status, metrics)
@@ -169,7 +169,7 @@ class Tracker:
             self.interims[arm] = Interim(arm, self.primary, found.n, found.mean, half, widths)
 
     def view(self, running: Sequence[Running] = (), flying: int | None = None, phase: str = "") -> View:
-        """What there is to see now."""
+        """Return what there is to see now."""
         states = list(self.statuses.values())
         ok, failed = states.count("ok"), states.count("failed")
         elapsed = self.clock() - self.begun
@@ -199,13 +199,13 @@ class Tracker:
 
 
 def steps_of(params: Mapping[str, Any]) -> int | None:
-    """How many steps a run will log, where its parameters say."""
+    """Return how many steps a run will log, where its parameters say so."""
     epochs = params.get("epochs")
     return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0 else None
 
 
 def row_of(store: Store, member: Member, of: int | None) -> Running:
-    """A running member with its newest row."""
+    """Return a running member with its newest row."""
     row = store.last_row(member)
     if row is None:
         return Running(member.key, None, of, (), _last_words(store, member))
@@ -216,7 +216,7 @@ def row_of(store: Store, member: Member, of: int | None) -> Running:
 
 
 def _last_words(store: Store, member: Member) -> str:
-    """The last line of a run's log; not the command that stands at its head."""
+    """Return the last line of a run's log; not the command that stands at its head."""
     path = store.log(member)
     tail = ""
     if path is not None:
@@ -228,7 +228,7 @@ def _last_words(store: Store, member: Member) -> str:
 
 
 def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
-    """The newest rows of at most so many of these runs, those that have begun."""
+    """Return the newest rows of at most so many of these runs, those that have begun."""
     steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
     found: list[Running] = []
     for key in sorted(keys):
@@ -264,7 +264,7 @@ def duration(seconds: float) -> str:
 
 
 def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
-    """The view for a terminal of so many columns and lines: never taller, whatever runs."""
+    """Return the view for a terminal of so many columns and lines: never taller, whatever runs."""
     from rich.console import Group
     from rich.table import Table as Grid
     from rich.text import Text

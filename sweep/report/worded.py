@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 class Report(Overview):
-    """What `sweep report` says of a directory; `to_json` carries every number unrounded."""
+    """Everything that `sweep report` says of a directory; `to_json` carries every number unrounded."""
 
     @cached_property
     def headlines(self) -> tuple[str, ...]:
