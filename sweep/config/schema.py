@@ -203,8 +203,8 @@ class Config(Part):
     )
     folds: Annotated[int, BeforeValidator(rules.folds)] = Field(
         default=0,
-        description="cut the data into this many folds, 2 to 1000 or off: each seed is trained once per fold and tested "
-        "on it; for example 5",
+        description="cut the data into this many folds, 2 to 1000 or off: each seed is trained once per fold and "
+        "tested on it; for example 5",
     )
     until: Annotated[str | None, BeforeValidator(rules.until)] = Field(
         default=None,
