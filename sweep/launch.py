@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -27,7 +28,7 @@ from sweep.report.shared_files import mixed, remedy, sentence
 from sweep.shared_files import Trace, outputs, shared
 from sweep.store import Damaged, Failure, Member, Record, Store, atomic
 from sweep.store.manifest import UNTIL
-from sweep.store.owner import this_process
+from sweep.store.owner import Owner, this_process
 from sweep.store.parcel import Parcel, unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
@@ -37,6 +38,7 @@ from sweep.worker.work import work
 
 KILLS = 3  # a run that has killed its worker so often is failed, not retried
 BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
+ENDING = 10.0  # seconds that processes which were killed have to end
 LOSSES = 10  # a run that was lost so often, for whatever reason, is no longer retried by this command
 
 
@@ -314,9 +316,7 @@ class Launch:
             else:
                 # Unlike what is asked to stop, nothing can reach what was running: it is lost, and has not failed.
                 self.stop(event.cause, running=False)
-                for worker in store.workers(self._nonce):  # nobody else ends it, and the next command would find it
-                    with suppress(OSError):
-                        os.kill(worker.pid, signal.SIGKILL)
+                _end(store.workers(self._nonce))  # nobody else ends them, and the next command would find them at work
                 lost = ", ".join(sorted(self._flying)) or "none"
                 yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
         if self.prove is not None and not self.stopped:
@@ -469,6 +469,16 @@ class Launch:
             if each.metrics:
                 lines.append(f"    {resume(store.manifest, store.shown, trust=True, metrics=each.metrics)}")
         yield Said("\n".join([f"nothing more is started: {self.stopped}", *(lines or [f"  {failure.message}"])]))
+
+
+def _end(processes: Sequence[Owner]) -> None:
+    """Kill processes of this machine, and wait until they have ended: one that holds much memory takes a moment."""
+    for each in processes:
+        with suppress(OSError):
+            os.kill(each.pid, signal.SIGKILL)
+    give_up = time.monotonic() + ENDING
+    while any(each.dead() is False for each in processes) and time.monotonic() < give_up:
+        time.sleep(0.01)
 
 
 def _chosen(store: Store, record: Record) -> Iterator[Event]:

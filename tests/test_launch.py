@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from sweep import forkserver
 from sweep.config import Config, load
-from sweep.engine import Done, Tick, inline
+from sweep.engine import Done, Gone, Tick, inline
 from sweep.engine.event import Event as EngineEvent
 from sweep.errors import EnvironmentRefused, StoreError
 from sweep.job import Accident, Job
@@ -195,6 +197,29 @@ def test_a_run_that_somebody_trains_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="being trained by another command"):
         launched(tmp_path / "runs", plan=plan)
     assert scratch.exists()
+
+
+def test_what_outlives_a_dead_engine_has_ended_when_the_launch_is_over(tmp_path: Path) -> None:
+    process: Any = None
+
+    def engine(pull: Any, work: Any, job: Job) -> Iterator[EngineEvent]:
+        nonlocal process
+        pack, ready = pull(), multiprocessing.get_context("fork").Event()
+
+        def train() -> None:
+            store, held = Store.open(Path(job.path)), bytearray(b"x") * (1 << 30)  # much memory takes long to give back
+            store.begin(pack[0], job.launch)
+            ready.set()
+            time.sleep(len(held))
+
+        process = multiprocessing.get_context("fork").Process(target=train)
+        process.start()
+        assert ready.wait(60)
+        yield Gone("the machine's server no longer answers")
+
+    launched(tmp_path / "runs", engine)
+    assert statuses(tmp_path / "runs") == {1: "lost", 2: "pending", 3: "pending"}  # 1 was "running", for a moment
+    process.join()
 
 
 def test_ticks_are_passed_on(tmp_path: Path) -> None:
