@@ -28,7 +28,7 @@ from sweep.report.shared_files import mixed, remedy, sentence
 from sweep.shared_files import Trace, outputs, shared
 from sweep.store import Damaged, Failure, Member, Record, Store, atomic
 from sweep.store.manifest import UNTIL
-from sweep.store.owner import Owner, this_process
+from sweep.store.owner import Owner
 from sweep.store.parcel import Parcel, unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
@@ -155,16 +155,15 @@ class Launch:
         made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         with ExitStack() as held:
             held.callback(forkserver.dismiss)
-            self._own(held)
+            entered = Store.entered(self.out, beside=self.only is not None, break_lock=self.break_lock)
+            self._nonce = held.enter_context(entered).nonce
             existed = Store.exists(self.out)
             before = Store.open(self.out).manifest if existed else None
             store = self.store = yield from self._opened(existed)
-            for mark in (store.stop_file(self._nonce), store.token_file(self._nonce)):
-                held.callback(mark.unlink, missing_ok=True)
             members = [m for m in store.scan(verify=True) if self.only is None or m.seed in self.only]
             yield from self._look(store, members)
             if self.only is None:
-                store.clean()  # nobody else is writing here: an `ml-train` at work would have been seen
+                store.clean()
             missing = [m for m in members if m.record is None or self._again(store, m)]
             failed = sum(m.status == "failed" for m in members) - sum(m.status == "failed" for m in missing)
             self._fill(store, missing)
@@ -191,22 +190,6 @@ class Launch:
             yield from self._copied()
 
     # Before anything is trained
-
-    def _own(self, held: ExitStack) -> None:
-        """Be the only launch in the directory; `ml-train` works beside other `ml-train`s, but not beside a launch.
-
-        Raises: StoreError.
-        """
-        Store.claim(self.out)
-        if self.only is None:
-            self._nonce = held.enter_context(Store.lock(self.out, break_lock=self.break_lock)).nonce
-            return
-        owner = Store.owner_of(self.out)
-        if owner is not None:
-            raise StoreError(
-                f"a sweep is at work here ({owner})", where=str(self.out), hint="wait for it, or use --out"
-            )
-        self._nonce = this_process().nonce
 
     def _opened(self, existed: bool) -> Generator[Event, None, Store]:
         """Return the directory with all that is planned; its metrics are read as this launch asks.
@@ -298,7 +281,6 @@ class Launch:
             self.added += sum(map(len, self._queue))
 
     def _work(self, store: Store) -> Iterator[Event]:
-        atomic.create(store.token_file(self._nonce))
         job = replace(
             job_of(self.plan), path=os.fspath(store.path.resolve()), launch=self._nonce, at_once=self.jobs,
             gpus=1.0 if self._gpus else self.plan.config.resources.gpus,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from sweep.plan import Plan
 from sweep.prepare import manifest_of, prepare, resolve_device
 from sweep.store import Record, Store
 from sweep.store.atomic import TEMPORARY
+from sweep.store.names import STOP, TOKEN
+from sweep.store.owner import this_process
 
 
 def config(**changes: Any) -> Config:
@@ -197,6 +201,41 @@ def test_a_run_that_somebody_trains_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="being trained by another command"):
         launched(tmp_path / "runs", plan=plan)
     assert scratch.exists()
+
+
+def ticking(pull: Any, work: Any, job: Job) -> Iterator[EngineEvent]:
+    yield Tick()
+    yield from inline(pull, work, job)
+
+
+@pytest.mark.parametrize("far", [Begun, Tick])
+def test_a_sweep_refuses_a_directory_that_an_ml_train_has_entered(tmp_path: Path, far: type) -> None:
+    """Before its attempt is begun as well: to take away its mark, or a file that it writes, would spoil its run."""
+    out = tmp_path / "runs"
+    single = iter(Launch(prepare(config()), out, ticking, own_process=False, only=(2,)))
+    assert any(isinstance(event, far) for event in single)
+    before = {*out.rglob("*")}
+    assert not list(out.rglob("attempt-*"))
+    with pytest.raises(StoreError, match=r"ml-train is at work here \(pid"):
+        launched(out)
+    assert {*out.rglob("*")} - before <= {out / "lock"}
+    assert before <= {*out.rglob("*")}
+    assert finished(list(single)) == ["seed2"]
+    assert finished(launched(out)) == ["seed1", "seed3"]
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_a_launch_on_another_host_writes_is_left_alone(tmp_path: Path, elsewhere: bool) -> None:
+    """Unlike what a launch of this host has left, of which is known that it has ended."""
+    out = tmp_path / "runs"
+    launched(out, only=(2,))
+    owner = replace(this_process(), pid=2**30, **({"host": "another"} if elsewhere else {}))
+    files = [out / f"{TOKEN}{owner.nonce}", out / f"{STOP}{owner.nonce}", out / f"{TEMPORARY}{owner.nonce}"]
+    files.append(next(out.rglob("attempt-*")) / f"{TEMPORARY}{owner.nonce}")
+    for file in files:
+        file.write_text(json.dumps(owner.to_json()))
+    assert finished(launched(out)) == ["seed1", "seed3"]
+    assert {file.exists() for file in files} == {elsewhere}
 
 
 def test_what_outlives_a_dead_engine_has_ended_when_the_launch_is_over(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from sweep.config import load
 from sweep.job import Answer, Cancelled, Job
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
 from sweep.store import Failure, Manifest, Member, Record, Store, atomic
+from sweep.store.names import TOKEN
 from sweep.store.shape import seal
 from sweep.worker import here
 from sweep.worker.work import work
@@ -43,7 +44,7 @@ class Trained:
         self.plan = plan or planned()
         self.store = Store.create(folder, Manifest("w", {}, self.plan.experiment(), self.plan.config.seeds))
         self.job = Job(path=os.fspath(folder), function=cloudpickle.dumps(function), **job)
-        self.store.token_file(self.job.launch).touch()  # as a launch that shares its directory with the worker
+        (folder / f"{TOKEN}{self.job.launch}").touch()  # as a launch that shares its directory with the worker
         self.answer: Answer = []
 
     def go(self) -> Trained:

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader
 from itertools import product
@@ -350,6 +350,33 @@ class Store:
         """Be the only launch in a directory. Raises: StoreError naming the other one."""
         return lock.held(path / names.LOCK, break_lock=break_lock)
 
+    @classmethod
+    @contextmanager
+    def entered(cls, path: Path, *, beside: bool = False, break_lock: bool = False) -> Iterator[Owner]:
+        """Train runs in a directory: as its only launch, or `beside` others that train single seeds (`ml-train`).
+
+        While the block runs, a file named after the launch tells workers and other launches of it.
+        Raises: StoreError naming the launch that is in the way.
+        """
+        place.claim(path)
+        with ExitStack() as held:
+            # One launch at a time looks and enters, so that none is overlooked while it enters.
+            with lock.briefly(path / names.MANIFEST_LOCK):
+                if beside:
+                    owner, other, who = this_process(), cls.owner_of(path), "a sweep"
+                else:
+                    owner, who = held.enter_context(cls.lock(path, break_lock=break_lock)), "an ml-train"
+                    other = next((one for one in place.launches(path).values() if one.dead() is False), None)
+                if other is not None:
+                    raise StoreError(
+                        f"{who} is at work here ({other})", where=str(path), hint="wait for it, or use another --out"
+                    )
+                stop, token = (path / f"{mark}{owner.nonce}" for mark in (names.STOP, names.TOKEN))
+                held.callback(stop.unlink, missing_ok=True)
+                held.callback(token.unlink, missing_ok=True)
+                atomic.create(token, lock.named(owner))
+            yield owner
+
     def begin(self, spec: RunSpec, launch: str = "") -> Attempt:
         """Begin a new attempt at a run; `launch` is the nonce of the lock it works under."""
         path = inside(self.path, self.path / names.MEMBERS / spec.key)
@@ -459,8 +486,14 @@ class Store:
         Only by names that we give, and only in the folders of planned runs and their attempts: whatever else there
         is below, is somebody's.
         """
-        for path in (*place.marks(self.path), *place.scraps(self.path)):
-            path.unlink(missing_ok=True)
+        launches = place.launches(self.path)
+        for mark in place.marks(self.path):
+            if mark.name.rpartition("-")[2] not in launches:
+                mark.unlink(missing_ok=True)
+        if not all(owner.here for owner in launches.values()):
+            return  # one on another host may be writing these files now
+        for scrap in place.scraps(self.path):
+            scrap.unlink(missing_ok=True)
         root = os.path.realpath(self.path)
         for planned in self.members():
             path = self._blank(*planned).path
@@ -476,10 +509,6 @@ class Store:
     def stop_file(self, launch: str) -> Path:
         """Return the file whose existence asks the runs of a launch to end at their next checkpoint."""
         return self.path / f"{names.STOP}{launch}"
-
-    def token_file(self, launch: str) -> Path:
-        """Return the file whose existence tells a worker that it sees the very directory of the launch."""
-        return self.path / f"{names.TOKEN}{launch}"
 
 
 class Reading(Store):

@@ -31,7 +31,7 @@ def holder(path: Path) -> Owner | None:
 
 def is_lock(path: Path) -> bool:
     """Return whether a file may be a lock of ours: empty, whole, or with its writing cut short by a death."""
-    begin = _named(this_process()).partition(b":")[0]
+    begin = named(this_process()).partition(b":")[0]
     return begin.startswith(atomic.read(path, 1 << 20)[: len(begin)])
 
 
@@ -49,7 +49,7 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
         previous = read_owner(path)
         if previous is not None and previous.dead() is None and not break_lock:
             raise _in_use(path, previous)
-        file.overwrite(_named(owner))
+        file.overwrite(named(owner))
         try:
             yield owner
         finally:
@@ -99,12 +99,12 @@ def _try(path: Path, fd: int, owner: Owner, force: bool) -> tuple[bool, Path | N
     if (locked := atomic.flock(fd)) is not None:
         return locked, None
     mark = path.with_name(f"{path.name}{HELD}")
-    if not atomic.create(mark, _named(owner)):
+    if not atomic.create(mark, named(owner)):
         before = read_owner(mark)
         dead = None if before is None else before.dead()
         if dead or (force and dead is None):
             _take_away(mark, before)
-        if not atomic.create(mark, _named(owner)):
+        if not atomic.create(mark, named(owner)):
             return False, None
     return True, mark
 
@@ -119,7 +119,8 @@ def _take_away(mark: Path, dead: Owner | None) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _named(owner: Owner) -> bytes:
+def named(owner: Owner) -> bytes:
+    """Return the content of a file that names an owner."""
     return (atomic.dumps(owner.to_json()) + "\n").encode()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from sweep.errors import StoreError, some
 from sweep.store import atomic, lock
 from sweep.store.names import EVENTS, LOCK, MANIFEST, MANIFEST_LOCK, MEMBERS, STOP, TOKEN, is_ours
+from sweep.store.owner import Owner
 
 _OURS = frozenset(
     {MANIFEST, MEMBERS, EVENTS, *(name + end for name in (LOCK, MANIFEST_LOCK) for end in ("", lock.HELD))}
@@ -55,6 +56,12 @@ def scraps(folder: Path) -> Iterator[Path]:
 def marks(root: Path) -> Iterator[Path]:
     """Yield the files by which launches ask their runs to stop, and tell them that this is their directory."""
     return _ours(root, STOP, TOKEN)
+
+
+def launches(root: Path) -> dict[str, Owner]:
+    """Return the launches that have entered a directory, by their nonces, without those whose process has ended."""
+    found = {path.name.removeprefix(TOKEN): lock.holder(path) for path in _ours(root, TOKEN)}
+    return {nonce: owner for nonce, owner in found.items() if owner is not None}
 
 
 def _ours(folder: Path, *prefixes: str) -> Iterator[Path]:
