@@ -19,6 +19,9 @@ from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, Method, fold_error, resampled, t_quantile
 from sweep.stats.sample import Floats, bisected, check_count, check_level, mean, rounding, sample, sd, variance
 
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+SERIES = 100  # the noncentrality up to which scipy's series is fast
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -64,10 +67,10 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class Effect:
-    """Hedges' g, the difference in units of the seed sd, and its interval (None when it cannot be solved)."""
+    """Hedges' g, the difference in units of the seed sd, and its interval."""
 
     g: float
-    interval: Interval | None
+    interval: Interval
 
 
 def attainable(n: int, other: int | None = None) -> float:
@@ -244,22 +247,27 @@ def hedges_g(
     g = shrink * found.estimate / unit
     t = found.estimate / error
     low, high = noncentrality(t, df, 1 - alpha / 2), noncentrality(t, df, alpha / 2)
-    if math.isnan(low) or math.isnan(high):
-        return Effect(g, None)
     scale = shrink * error / unit
     return Effect(g, Interval(scale * low, scale * high, level, Method.NONCENTRAL_T))
 
 
 def noncentrality(t: float, df: float, probability: float) -> float:
-    """Return the δ for which a noncentral t with df degrees of freedom lies below t with this probability.
-
-    NaN where that has no value (|t| in the thousands).
-    """
+    """Return the δ for which a noncentral t with df degrees of freedom lies below t with this probability."""
     # t is near δ √(df/χ²): the bracket spans all but 1e-12 of both sources of chance.
     ratios = np.sqrt(2 * special.gammaincinv(df / 2, [1e-12, 1 - 1e-12]) / df)
     low, high = float(np.min(t * ratios)) - 10, float(np.max(t * ratios)) + 10
-    found = bisected(lambda delta: bool(special.nctdtr(df, delta, t) > probability), low, high)
-    return math.nan if np.isnan(special.nctdtr(df, found, t)) else found
+    return bisected(lambda delta: _noncentral(t, df, delta) > probability, low, high)
+
+
+def _noncentral(t: float, df: float, delta: float) -> float:
+    """Return the probability that a noncentral t, (Z + δ) / √(χ²/df), lies below t."""
+    if abs(delta) < SERIES or abs(t) < 10 * math.sqrt(2 * df):
+        return float(special.nctdtr(df, delta, t))
+    if t < 0:
+        return 1 - _noncentral(-t, df, -delta)
+    # scipy's series has about δ terms. Of a large δ, P(χ² > df ((Z + δ)/t)²) is so smooth in Z that 40 nodes give it.
+    chances = special.gammaincc(df / 2, df / 2 * (np.maximum(NODES + delta, 0) / t) ** 2)
+    return float(WEIGHTS @ chances) / math.sqrt(2 * math.pi)
 
 
 @dataclass(frozen=True)
