@@ -19,7 +19,6 @@ from sweep.ensemble.rebuild import (
     DESCRIBED,
     Build,
     Rows,
-    about_data,
     changed,
     meta_of,
     of_recipe,
@@ -136,7 +135,7 @@ def load(
         recipe = of_recipe(runs[0][1], trust=trust, say=say)
         if recipe is not None:
             build, data = recipe
-            metas = [{**about_data(data), **meta} for meta in metas]
+            metas = [{**data.about, **meta} for meta in metas]
             rows = rows if rows is not None else rows_of(data, split, SLICE)
     modules = [rebuilt(store, label, one, meta, build) for (label, one), meta in zip(runs, metas, strict=True)]
     stored = {label: store.predictions(one, split) for label, one in runs}

@@ -151,16 +151,6 @@ def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tup
     return build, data
 
 
-def about_data(data: Dataset) -> dict[str, Any]:
-    """What a built-in recipe would have stored of its data."""
-    return {
-        "input_shape": list(data.input_shape),
-        "classes": list(data.classes),
-        "normalisation": data.normalisation,
-        "target": {"mean": data.target_mean, "std": data.target_std},
-    }
-
-
 def precision_of(member: Member, meta: Mapping[str, Any]) -> str:
     """Return in which precision a run predicted; an older run has it among its parameters, if at all."""
     assert member.record is not None

@@ -82,9 +82,17 @@ class Dataset:
 
     @property
     def normalisation(self) -> dict[str, list[Any]]:
-        """Return what is stored beside the weights, for whoever gives the model raw inputs."""
+        """Return the scaling of the inputs, for whoever gives the model raw ones."""
         found: dict[str, list[Any]] = {"mean": list(self.mean), "std": list(self.std)}
         return {**found, "wide": list(self.wide)} if self.wide else found
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return what is stored of the data beside the weights, for whoever serves the model."""
+        return {
+            "classes": list(self.classes), "input_shape": list(self.input_shape), "normalisation": self.normalisation,
+            "target": {"mean": self.target_mean, "std": self.target_std},
+        }  # fmt: skip
 
     def to(self, device: str | torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))

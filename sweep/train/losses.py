@@ -35,9 +35,7 @@ class Loss:
         """Return what is stored beside the weights, for whoever serves them."""
         form = self.scoring(data).form
         return {
-            "task": kind_of(data), "outputs": data.outputs, "classes": list(data.classes),
-            "input_shape": list(data.input_shape), "normalisation": data.normalisation,
-            "target": {"mean": data.target_mean, "std": data.target_std},
+            "task": kind_of(data), "outputs": data.outputs, **data.about,
             **({"variance": "residual"} if self.of is squared and data.train.targets.dim() == 1 else {}),
             **({"form": form} if form and data.train.targets.dim() > 1 else {}), **(self.about or {}),
         }  # fmt: skip
