@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 HIDDEN = "***"
@@ -141,3 +142,82 @@ def _differences(value: Any, shown: Any) -> Iterator[str]:
     elif isinstance(value, str) and shown != value:
         pattern = "(.+?)".join(map(re.escape, shown.split(HIDDEN)))
         yield from (found.groups() if (found := re.fullmatch(pattern, value, re.DOTALL)) else [])
+
+
+_Spot = tuple[int, int, int, int]  # the first and the last line of a literal, with columns in bytes
+
+
+def redact_source(text: str) -> str:
+    """Return the text with `***` for each text given to the name of a secret, and for each that looks like one."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return text
+    data = text.encode()
+    starts = [0, *accumulate(len(line) for line in data.splitlines(keepends=True))]
+    found = {spot for node in ast.walk(tree) for spot in _secrets_of(node)}
+    for literal in found:
+        start, end = starts[literal[0] - 1] + literal[1], starts[literal[2] - 1] + literal[3]
+        hidden = repr(HIDDEN).encode()
+        data = data[:start] + hidden.ljust(end - start, b"\0") + data[end:]  # of equal length until all are hidden
+    return data.replace(b"\0", b"").decode()
+
+
+def _secrets_of(node: ast.AST) -> Iterator[_Spot]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and redact(node.value) != node.value:
+        yield from _texts(node)
+    for name, value in _given(node):
+        if name and value is not None and is_secret(name):
+            yield from _texts(value)
+
+
+def _texts(node: ast.AST) -> Iterator[_Spot]:
+    """Yield the texts in an expression, but for the names that something is looked up by."""
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))):
+        assert isinstance(node, ast.expr)
+        yield node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
+    elif isinstance(node, ast.Subscript):
+        yield from _texts(node.value)
+    elif not (isinstance(node, ast.Call) and _called(node.func) in ("getenv", "get", "getpass", "input")):
+        for each in ast.iter_child_nodes(node):
+            yield from _texts(each)
+
+
+def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
+    """Yield (name, value) wherever a piece of syntax gives a value to a name."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            several = isinstance(target, (ast.Tuple, ast.List)) and isinstance(node.value, (ast.Tuple, ast.List))
+            pairs = zip(target.elts, node.value.elts, strict=False) if several else [(target, node.value)]  # type: ignore[attr-defined]
+            yield from ((_called(name), value) for name, value in pairs)
+    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
+        yield _called(node.target), node.value
+    elif isinstance(node, ast.keyword):
+        yield node.arg or "", node.value
+    elif isinstance(node, ast.Call):
+        name = _called(node.func)
+        keys = [each.value for each in node.keywords if each.arg == "key"] if name == "login" else []
+        yield from (("password" if name == "login" else name, value) for value in (*node.args, *keys))
+        # As in setenv("API_KEY", "…").
+        yield from (
+            (a.value, b) for a, b in pairwise(node.args) if isinstance(a, ast.Constant) and type(a.value) is str
+        )
+    elif isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) == 2:
+        first, second = node.elts  # of a list of pairs
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            yield first.value, second
+    elif isinstance(node, ast.Dict):
+        yield from ((_called(key), value) for key, value in zip(node.keys, node.values, strict=True))
+    elif isinstance(node, ast.arguments):
+        plain = [*node.posonlyargs, *node.args]
+        last = plain[len(plain) - len(node.defaults) :]
+        yield from ((argument.arg, value) for argument, value in zip(last, node.defaults, strict=True))
+        yield from ((a.arg, value) for a, value in zip(node.kwonlyargs, node.kw_defaults, strict=True))
+
+
+def _called(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Subscript):
+        return _called(node.slice)
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return str(getattr(node, "id", getattr(node, "attr", "")))

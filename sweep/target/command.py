@@ -20,7 +20,7 @@ from sweep.config.rules import safe_name
 from sweep.errors import ConfigError, TargetError
 from sweep.nested import flatten
 from sweep.plan import Json, RunSpec, Target, as_text
-from sweep.target.source import file_digest, files_imported
+from sweep.target import imports
 
 VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
 
@@ -83,7 +83,7 @@ def digest(words: Sequence[str]) -> str:
     if found is None:
         return ""
     path, root = found
-    return file_digest(path, root) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
+    return imports.digest(path, root) if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def files(words: Sequence[str]) -> list[Path]:
@@ -91,7 +91,7 @@ def files(words: Sequence[str]) -> list[Path]:
     found = script(words) if words else None
     if found is None:
         return []
-    return files_imported(*found) if found[0].suffix == ".py" else [found[0]]
+    return imports.files(*found) if found[0].suffix == ".py" else [found[0]]
 
 
 def named(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def files_in_shell(words: Sequence[str]) -> list[Path]:
     while todo:
         path = todo.pop()
         if path.suffix == ".py":
-            seen |= dict.fromkeys(files_imported(path.resolve(), path.resolve().parent))
+            seen |= dict.fromkeys(imports.files(path.resolve(), path.resolve().parent))
             continue
         for word in _shell_words(path.read_text(errors="replace")):
             one = next(filter(_is_source, (Path(word), path.parent / word)), None)

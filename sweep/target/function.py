@@ -16,7 +16,8 @@ from typing import Any
 from sweep.config.explain import nearest
 from sweep.errors import ConfigError, SweepError, TargetError
 from sweep.plan import Target
-from sweep.target.source import built_in, shadowed, shadowed_imports, source_digest
+from sweep.target.imports import shadowed
+from sweep.target.source import built_in, shadowed_imports, source_digest
 
 
 def find(reference: str) -> Callable[..., Any]:

@@ -11,23 +11,16 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import lru_cache, partial
-from importlib import metadata
-from importlib.machinery import PathFinder
-from itertools import accumulate, pairwise
+from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from sweep.config.redaction import HIDDEN, is_secret, redact
+from sweep.config.redaction import redact, redact_source
+from sweep.target import imports
 
 BUILT_IN = "sweep."
 DEEPEST = 32  # levels of a value that is looked into
-_NEEDED = (
-    "sweep", "torch", "numpy", "ray", "pandas", "scipy", "pydantic", "click", "rich", "safetensors", "matplotlib",
-    "jinja2", "sklearn", "fsspec", "yaml", "cloudpickle",
-)  # fmt: skip
-_TAKEN = {*_NEEDED, *sys.stdlib_module_names} - {"__main__"}
 LONGEST = 1 << 20  # characters of a text that is kept, and of a value that is written out in it
 
 
@@ -52,9 +45,9 @@ def source_digest(function: Callable[..., Any]) -> str:
     if place is None:
         digest = hashlib.sha256(_normal(parts[0]).encode())
     elif len(parts) < 2:
-        return file_digest(*place)
+        return imports.digest(*place)
     else:
-        digest = hashlib.sha256(file_digest(*place).encode())
+        digest = hashlib.sha256(imports.digest(*place).encode())
     for part in parts[1:]:
         digest.update(b"\0" + _normal(part).encode())
     return digest.hexdigest()
@@ -74,81 +67,29 @@ def source_text(function: Callable[..., Any]) -> str:
 def mentions(function: Callable[..., Any], word: str) -> bool:
     """Return whether a word stands anywhere in the source that `source_digest` covers."""
     place = _file(function)
-    files = files_imported(*place) if place is not None else []
+    files = imports.files(*place) if place is not None else []
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
     return any(word in text for text in (*_parts(function), *texts))
-
-
-def file_digest(path: Path, root: Path) -> str:
-    """Return the sha256 over the normalised syntax trees of a Python file and of what it imports below `root`."""
-    digest = hashlib.sha256()
-    files = files_imported(path, root)
-    for file in files:
-        digest.update(str(file.relative_to(root)).encode() + b"\0")
-        digest.update(_parsed(file)[0].encode() + b"\0")
-    if installed(root):
-        for package, version in _versions(files, root, path):
-            digest.update(f"{package} {version}".encode() + b"\0")
-    return digest.hexdigest()
-
-
-def installed(folder: Path) -> bool:
-    """Return whether a folder holds installed packages, each with its version, rather than one project's code."""
-    return any(folder.glob("*.dist-info")) or bool({"site-packages", "dist-packages"} & set(folder.parts))
-
-
-def _versions(files: list[Path], root: Path, start: Path) -> list[tuple[str, str]]:
-    """Return the version of every other installed package that the files of one import."""
-    tops = {name.partition(".")[0] for file in files for name in _imports(file, root)}
-    tops -= {"", start.relative_to(root).parts[0].removesuffix(".py"), *sys.stdlib_module_names}
-    known = metadata.packages_distributions()
-    packages = sorted({package for top in tops for package in known.get(top, [])})
-    return [(package, metadata.version(package)) for package in packages]
-
-
-def shadowed(name: str, folder: Path) -> tuple[Path, str] | None:
-    """Return the file of a top-level module in `folder` and what Python imports by this name instead of it.
-
-    The names of the standard library and of what this package needs are taken; None where nothing is shadowed.
-    """
-    mine = next((p for p in (folder / name / "__init__.py", folder / f"{name}.py") if p.is_file()), None)
-    if mine is None or name not in _TAKEN:
-        return None
-    loaded = sys.modules.get(name)
-    if loaded is not None and name != "__main__":
-        other = getattr(loaded, "__file__", None) or "a module built into Python"
-    else:
-        elsewhere = [each for each in sys.path if Path(each or ".").resolve() != folder.resolve()]
-        spec = PathFinder.find_spec(name, elsewhere)
-        if spec is None and name not in sys.builtin_module_names:
-            return None
-        other = (spec and spec.origin) or "a module built into Python"
-    return None if Path(other).resolve() == mine.resolve() else (mine, other)
 
 
 def shadowed_imports(function: Callable[..., Any]) -> tuple[Path, str] | None:
     """Return the first `shadowed` module among those that a function's files import from their own folder."""
     place = _file(function)
-    if place is None or built_in(_module_of(function)) or installed(place[1]):
+    if place is None or built_in(_module_of(function)) or imports.installed(place[1]):
         return None
-    names = {name.partition(".")[0] for file in files_imported(*place) for name in _imports(file, place[1])}
-    return next((found for name in sorted(names & _TAKEN) if (found := shadowed(name, place[1]))), None)
+    names = {name.partition(".")[0] for file in imports.files(*place) for name in imports.names(file, place[1])}
+    return next((found for name in sorted(names) if (found := imports.shadowed(name, place[1]))), None)
 
 
 def files_reached(function: Callable[..., Any]) -> list[Path]:
     """Return the files whose syntax `source_digest` covers; none of a built-in, or of what no file holds."""
     place = None if built_in(_module_of(function)) else _file(function)
-    return files_imported(*place) if place is not None else []
+    return imports.files(*place) if place is not None else []
 
 
 def meaning(value: Any) -> str:
     """Return what the source of a function or class means: comments and layout do not count."""
     return _normal(_source(value))
-
-
-def meaning_of_file(path: Path) -> str:
-    """Return the sha256 of what a Python file means."""
-    return hashlib.sha256(_parsed(path)[0].encode()).hexdigest()
 
 
 def _module_of(value: Any) -> str:
@@ -185,7 +126,7 @@ def _parts(function: Callable[..., Any]) -> Iterator[str]:
         code += [value] if isinstance(value, (FunctionType, type)) else []
         text = _described(name, value, module)
         if text is not None:
-            yield _without_secrets(text)
+            yield redact_source(text)
         todo += _used(value, module, whole)
 
 
@@ -283,7 +224,7 @@ def _beside(name: str) -> str | None:
     file, here = Path(path or "").resolve(), Path.cwd().resolve()
     if not path or name == "__main__" or file.suffix != ".py" or "site-packages" in file.parts:
         return None
-    return f"<module {name} {file_digest(file, here)}>" if file.is_relative_to(here) else None
+    return f"<module {name} {imports.digest(file, here)}>" if file.is_relative_to(here) else None
 
 
 def _source(value: Any) -> str:
@@ -309,147 +250,8 @@ def _of_a_class(value: type) -> str:
     return textwrap.dedent(ast.get_source_segment(text, mine[-1]) or "") if mine else ""
 
 
-def _without_secrets(text: str) -> str:
-    """Return the text with `***` for each text given to the name of a secret, and for each that looks like one."""
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return text
-    data = text.encode()
-    starts = [0, *accumulate(len(line) for line in data.splitlines(keepends=True))]
-    found = {spot for node in ast.walk(tree) for spot in _secrets_of(node)}
-    for literal in found:
-        start, end = starts[literal[0] - 1] + literal[1], starts[literal[2] - 1] + literal[3]
-        hidden = repr(HIDDEN).encode()
-        data = data[:start] + hidden.ljust(end - start, b"\0") + data[end:]  # of equal length until all are hidden
-    return data.replace(b"\0", b"").decode()
-
-
-_Spot = tuple[int, int, int, int]  # the first and the last line of a literal, with columns in bytes
-
-
-def _secrets_of(node: ast.AST) -> Iterator[_Spot]:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and redact(node.value) != node.value:
-        yield from _texts(node)
-    for name, value in _given(node):
-        if name and value is not None and is_secret(name):
-            yield from _texts(value)
-
-
-def _texts(node: ast.AST) -> Iterator[_Spot]:
-    """Yield the texts in an expression, but for the names that something is looked up by."""
-    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))):
-        assert isinstance(node, ast.expr)
-        yield node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
-    elif isinstance(node, ast.Subscript):
-        yield from _texts(node.value)
-    elif not (isinstance(node, ast.Call) and _called(node.func) in ("getenv", "get", "getpass", "input")):
-        for each in ast.iter_child_nodes(node):
-            yield from _texts(each)
-
-
-def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
-    """Yield (name, value) wherever a piece of syntax gives a value to a name."""
-    if isinstance(node, ast.Assign):
-        for target in node.targets:
-            several = isinstance(target, (ast.Tuple, ast.List)) and isinstance(node.value, (ast.Tuple, ast.List))
-            pairs = zip(target.elts, node.value.elts, strict=False) if several else [(target, node.value)]  # type: ignore[attr-defined]
-            yield from ((_called(name), value) for name, value in pairs)
-    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
-        yield _called(node.target), node.value
-    elif isinstance(node, ast.keyword):
-        yield node.arg or "", node.value
-    elif isinstance(node, ast.Call):
-        name = _called(node.func)
-        keys = [each.value for each in node.keywords if each.arg == "key"] if name == "login" else []
-        yield from (("password" if name == "login" else name, value) for value in (*node.args, *keys))
-        # As in setenv("API_KEY", "…").
-        yield from (
-            (a.value, b) for a, b in pairwise(node.args) if isinstance(a, ast.Constant) and type(a.value) is str
-        )
-    elif isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) == 2:
-        first, second = node.elts  # of a list of pairs
-        if isinstance(first, ast.Constant) and isinstance(first.value, str):
-            yield first.value, second
-    elif isinstance(node, ast.Dict):
-        yield from ((_called(key), value) for key, value in zip(node.keys, node.values, strict=True))
-    elif isinstance(node, ast.arguments):
-        plain = [*node.posonlyargs, *node.args]
-        last = plain[len(plain) - len(node.defaults) :]
-        yield from ((argument.arg, value) for argument, value in zip(last, node.defaults, strict=True))
-        yield from ((a.arg, value) for a, value in zip(node.kwonlyargs, node.kw_defaults, strict=True))
-
-
-def _called(node: ast.expr | None) -> str:
-    if isinstance(node, ast.Subscript):
-        return _called(node.slice)
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    return str(getattr(node, "id", getattr(node, "attr", "")))
-
-
 def _normal(source: str) -> str:
     try:
         return ast.dump(ast.parse(source))
     except SyntaxError:
         return source
-
-
-def files_imported(start: Path, root: Path) -> list[Path]:
-    """Return the file and every module below `root` that it imports, directly or not; sorted.
-
-    Among installed packages only its own counts: of others the version does.
-    """
-    own = start.relative_to(root).parts[0] if installed(root) else None
-    seen: set[Path] = set()
-    todo = [start]
-    while todo:
-        file = todo.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        for name in _imports(file, root):
-            if own is not None and name.partition(".")[0] != own.removesuffix(".py"):
-                continue
-            base = root.joinpath(*name.split("."))
-            todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    return sorted(seen)
-
-
-def _imports(file: Path, root: Path) -> Iterator[str]:
-    package = file.relative_to(root).parent.parts
-    for level, module, names in _parsed(file)[1]:
-        if level is None:
-            yield from names
-            continue
-        above = package[: len(package) - level + 1] if level else ()
-        base = ".".join([*above, *([module] if module else [])])
-        yield base
-        yield from (f"{base}.{name}".strip(".") for name in names)
-
-
-_Import = tuple[int | None, str, tuple[str, ...]]  # level (None of `import`), module, names
-
-
-def _parsed(file: Path) -> tuple[str, tuple[_Import, ...]]:
-    """Return (the normalised syntax tree of a file as text, what it imports)."""
-    return _parse(file.read_bytes())
-
-
-@lru_cache(maxsize=128)  # planning asks for each file of a project several times
-def _parse(data: bytes) -> tuple[str, tuple[_Import, ...]]:
-    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    try:
-        tree = ast.parse(text)
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return ast.dump(tree), ()
-    except SyntaxError:
-        return text, ()
-    found: list[_Import] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found.append((None, "", tuple(alias.name for alias in node.names)))
-        elif isinstance(node, ast.ImportFrom):
-            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
-    return ast.dump(tree), tuple(found)

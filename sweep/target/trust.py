@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sweep.errors import TargetError
 from sweep.plan import Json, Target, content_id
-from sweep.target.source import file_digest
+from sweep.target import imports
 
 # All that a stranger's directory may have run: anything else in this package, called with a stranger's
 # parameters, could write files.
@@ -51,7 +51,7 @@ def called_before(target: Target, params: Mapping[str, Json]) -> bool:
     paths = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]
     top = PathFinder.find_spec(module.partition(".")[0], paths)
     inside = top is not None and top.origin is not None and Path(top.origin).resolve().is_relative_to(here.resolve())
-    return inside and file_digest(path.resolve(), here.resolve()) == target.digest
+    return inside and imports.digest(path.resolve(), here.resolve()) == target.digest
 
 
 def _call(target: Target, params: Mapping[str, Json]) -> str:

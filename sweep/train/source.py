@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from sweep.config import explain
 from sweep.errors import ConfigError
 from sweep.plan import content_id
-from sweep.target.inputs import Content
+from sweep.target.values import Content
 from sweep.train.params import Data
 from sweep.train.read import Raw, data_digest, data_files, positions, read, require_numbers
 from sweep.train.splits import Fold, Kind

@@ -28,7 +28,8 @@ from sweep.plan import Plan
 from sweep.prepare import manifest_of, prepare
 from sweep.store import Store
 from sweep.store.manifest import without_new_files
-from sweep.target.inputs import Content, Incomparable, changed
+from sweep.target.inputs import changed
+from sweep.target.values import Content, Incomparable
 
 PROGRAM = """import json, sys
 print(json.dumps({"test/accuracy": json.load(open(sys.argv[-1].partition("=")[2] or sys.argv[-1]))["base"]}))
