@@ -370,7 +370,7 @@ def adopt(
         The directory cannot be written, or a run has changed and `replace` is False.
     """
     from sweep.adoption import adoption, of_frame, take
-    from sweep.adoption.sources import Roles
+    from sweep.adoption.runs import Roles
 
     names = {"seed": seed, "variant": variant, "task": task, "metrics": metrics or None, "step": step}
     variants = (variant,) if isinstance(variant, str) else None if variant is None else tuple(variant)

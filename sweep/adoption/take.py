@@ -12,7 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sweep.adoption.sources import Entry, Roles, Source, matching, value
+from sweep.adoption.patterns import matching
+from sweep.adoption.runs import Entry, Roles, Source, value
 from sweep.config import Collect, load, to_dict
 from sweep.errors import ConfigError, StoreError, some
 from sweep.metrics import Found, Left

@@ -56,7 +56,7 @@ def adopt(
     and reproduce refuse them.
     """
     from sweep.adoption import adoption, opened, take
-    from sweep.adoption.sources import Roles
+    from sweep.adoption.runs import Roles
     from sweep.cli.run import where_metrics
     from sweep.config.schema import Collect
     from sweep.errors import ConfigError
