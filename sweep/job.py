@@ -11,7 +11,7 @@ from sweep.plan import RunSpec
 from sweep.store.parcel import Parcel
 from sweep.target.inputs import Watched
 
-Pack = tuple[RunSpec, ...]  # one run, or the lanes that share a GPU
+Bundle = tuple[RunSpec, ...]  # one run, or the lanes that share a GPU
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Job:
     collect: Any = None  # how a command's metrics are found
     every: tuple[int, float] = (0, 60.0)  # epochs and seconds after which a checkpoint is written; 0: never
     timeout: float | None = None
-    at_once: int | None = None  # packs; None: as many as fit
-    cpus: float = 1  # of one pack
-    gpus: float = 0  # of one pack; the processes of a run that has several find one another by a port of their own
+    at_once: int | None = None  # bundles; None: as many as fit
+    cpus: float = 1  # of one bundle
+    gpus: float = 0  # of one bundle; the processes of a run that has several find one another by a port of their own
     fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did
     watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
     look: bool = True  # for files below `folder` that runs write (see `sweep.shared_files`)
     apart: frozenset[str] = frozenset()  # files below `folder` that others write, such as the output of the launch
     own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
-    forked: bool = False  # the process was made for this pack alone (see `sweep.worker.forked`)
+    forked: bool = False  # the process was made for this bundle alone (see `sweep.worker.forked`)
     until: float = math.inf  # of such a process: when, by the monotonic clock, it is ended from outside
 
 
@@ -58,8 +58,8 @@ class Changed(Unrecorded):
     """The files of the plan are not what they were: nothing is trained with others."""
 
 
-class Unpacked(Unrecorded):
-    """A pack ended in an error that may be one lane's: its runs are to be trained one by one."""
+class OneByOne(Unrecorded):
+    """A bundle ended in an error that may be one lane's: its runs are to be trained one by one."""
 
 
 class Accident(Unrecorded):
@@ -73,5 +73,5 @@ class Accident(Unrecorded):
         return self.cause
 
 
-# Of a pack that ended: nothing, where the run directory tells all. Files are of a machine that does not share it.
+# Of a bundle that ended: nothing, where the run directory tells all. Files are of a machine that does not share it.
 Answer = list[Parcel | Unrecorded]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sweep.config import Config, from_dict, load
 from sweep.errors import ConfigError, StoreError, printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
-from sweep.start import start
+from sweep.launch.start import start
 from sweep.store import Reading, Store
 from sweep.target.command import named
 

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from sweep.cli.app import main
-from sweep.command import failure_of
 from sweep.config import load
 from sweep.determinism.environment import Answer
 from sweep.errors import ConfigError, StoreError, SweepError, TargetError
@@ -27,6 +26,7 @@ from sweep.results import Results, run
 from sweep.store import Member, Record, Store
 from sweep.store.record import verdict_of
 from sweep.target import command as argv
+from sweep.worker.command import failure_of
 
 PYTHON = sys.executable
 
@@ -263,7 +263,7 @@ for epoch, following in enumerate([*rows[1:], "  "], 1):
 
     @pytest.mark.parametrize("way", ["stdout", "regex", "csv", "json"])
     def test_its_steps_are_seen_as_they_come(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sweep.command.LOOK", 0.02)
+        monkeypatch.setattr("sweep.worker.command.LOOK", 0.02)
         collect: dict[str, Any] = {
             "stdout": {}, "regex": {"collect": {"regex": r"epoch (?P<epoch>\d+) acc (?P<acc>[0-9.]+)"}},
         }.get(way, {"collect": {way: f"log.{way}"}})  # fmt: skip
@@ -275,7 +275,7 @@ for epoch, following in enumerate([*rows[1:], "  "], 1):
         assert results.store.history(members(results)[0]) == [pytest.approx(row) for row in rows]
 
     def test_a_step_that_was_seen_by_halves_is_whole_in_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sweep.command.LOOK", 0.02)
+        monkeypatch.setattr("sweep.worker.command.LOOK", 0.02)
         text = """
 import time
 from pathlib import Path
@@ -291,7 +291,7 @@ print('{"epoch": 1, "acc": 0.75}')
 
     def test_event_files_that_are_cut_are_looked_at_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         event_files("written", "acc")
-        monkeypatch.setattr("sweep.command.LOOK", 0.02)
+        monkeypatch.setattr("sweep.worker.command.LOOK", 0.02)
         text = """
 import pathlib, sys, time
 (source,) = pathlib.Path("written").iterdir()

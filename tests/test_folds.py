@@ -23,7 +23,7 @@ from sweep.config import load
 from sweep.determinism.environment import Answer, Origin, verdict
 from sweep.ensemble.gather import choose, matched
 from sweep.errors import ConfigError, EnsembleError, StatisticsError, SweepError
-from sweep.packs import packs
+from sweep.launch.bundles import bundles
 from sweep.plan import RunSpec
 from sweep.report.worded import build
 from sweep.store import Store
@@ -340,9 +340,9 @@ def test_a_fold_is_part_of_what_a_run_is_and_none_leaves_it_as_it_was() -> None:
     assert len({plain.id, first.id, second.id}) == 3
     a, b = (Origin(spec.id, {}, True, spec.to_json()) for spec in (first, second))
     assert verdict(a, b).answer is Answer.DIFFERENT_EXPERIMENT
-    # One pack trains on one fold's data.
+    # One bundle trains on one fold's data.
     specs = list(planned([1, 2, 3], ("",), ("",), 1, deterministic=True, folds=2))
-    assert [{spec.fold for spec in task} for task in packs(specs, 64, 1)] == [{0}, {1}]
+    assert [{spec.fold for spec in task} for task in bundles(specs, 64, 1)] == [{0}, {1}]
 
 
 def test_the_numbers_of_a_report_carry_the_folds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

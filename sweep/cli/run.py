@@ -156,7 +156,7 @@ def resume(directory: str, metrics: str | None, trust: bool, **asked: Any) -> in
     are searched from there. The directory may come from anywhere, so code that is not part of sweep is named first and
     runs only with --trust.
     """
-    from sweep.start import kept
+    from sweep.launch.start import kept
 
     settings = {key: asked.pop(key) for key in ("seeds", "until", "max_seeds")}
     collect = None if metrics is None else where_metrics(metrics)
@@ -280,7 +280,7 @@ def _launch(
 
     if engine == "inline" and forked.planned(config) and not dry_run:
         forked.start(deterministic=config.deterministic)  # it loads while what it will train is found
-    from sweep.start import ready, start
+    from sweep.launch.start import ready, start
 
     if dry_run:
         plan, path, _ = ready(config, out, retrain=asked["retrain"])

@@ -1,4 +1,4 @@
-"""Engines pull packs of runs and yield that each has ended; they know nothing of training."""
+"""Engines pull bundles of runs and yield that each has ended; they know nothing of training."""
 
 from sweep.engine.event import Done as Done
 from sweep.engine.event import Engine as Engine

@@ -1,4 +1,4 @@
-"""Imported by the workers of a local Ray as they start: what they will fork is loaded before their first pack comes."""
+"""Imported by the workers of a local Ray as they start: what they fork later is loaded before their first bundle."""
 
 from contextlib import suppress
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sweep.job import Answer, Job, Pack
+from sweep.job import Answer, Bundle, Job
 
-Work = Callable[[Pack], Answer]  # trains the runs of a pack and commits their records
-Pull = Callable[[], Pack | None]  # the next pack, or None for none at present
+Work = Callable[[Bundle], Answer]  # trains the runs of a bundle and commits their records
+Pull = Callable[[], Bundle | None]  # the next bundle, or None for none at present
 
 
 @dataclass(frozen=True)
 class Done:
-    """A pack that has ended. The directory tells what became of its runs, and the answer what the directory cannot.
+    """A bundle that has ended. The directory tells what became of its runs, and the answer what the directory cannot.
 
     If its worker died, the answer is an `Accident` of the engine's.
     """
 
-    pack: Pack
+    bundle: Bundle
     answer: Answer
 
 
@@ -35,4 +35,4 @@ class Tick:
 
 
 Event = Done | Gone | Tick
-Engine = Callable[[Pull, Work, Job], Iterator[Event]]  # of a job it asks what a pack needs, and how many run at once
+Engine = Callable[[Pull, Work, Job], Iterator[Event]]  # of a job it asks what a bundle needs, and how many run at once

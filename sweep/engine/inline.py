@@ -9,6 +9,6 @@ from sweep.job import Job
 
 
 def inline(pull: Pull, work: Work, job: Job) -> Iterator[Event]:
-    """Run one pack after the other in this process: the equal of Ray for small jobs, debugging and tests."""
-    while (pack := pull()) is not None:
-        yield Done(pack, work(pack))
+    """Run one bundle after the other in this process: the equal of Ray for small jobs, debugging and tests."""
+    while (bundle := pull()) is not None:
+        yield Done(bundle, work(bundle))

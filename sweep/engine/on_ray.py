@@ -20,7 +20,7 @@ from typing import Any
 from sweep.engine.event import Done, Event, Gone, Pull, Tick, Work
 from sweep.engine.ray_start import FORKING, PRELOAD, lean
 from sweep.errors import EnvironmentRefused
-from sweep.job import Accident, Job, Pack
+from sweep.job import Accident, Bundle, Job
 
 POLL = 0.2  # seconds between ticks
 LOOK = 1.0  # seconds between two looks at whether Ray is still there
@@ -34,7 +34,7 @@ class RayEngine:
     """Start Ray early (`start`), use it as an engine, `close` it: nothing of ours survives.
 
     address: None starts a private local instance; "auto" or host:port joins a cluster. environment: variables
-    that every worker's interpreter must have from its start. forks: its packs are of the user's code, for which
+    that every worker's interpreter must have from its start. forks: its bundles are of the user's code, for which
     workers fork (see `sweep.worker.forked`).
     """
 
@@ -115,7 +115,7 @@ class RayEngine:
         _require_feasible(ray, job)
         # max_retries=0: the launch alone retries, with the record on disk as its guide.
         remote = ray.remote(max_retries=0, num_cpus=job.cpus, num_gpus=job.gpus)(_plain(work))
-        running: dict[Any, Pack] = {}
+        running: dict[Any, Bundle] = {}
         dead = _dead_server(ray)
         with _as_raised():
             while True:
@@ -125,8 +125,8 @@ class RayEngine:
                     yield Gone(f"{server} no longer answers")
                     return
                 width = job.at_once or _fits(ray, job)
-                while len(running) < width and (pack := pull()) is not None:
-                    running[remote.remote(pack)] = pack
+                while len(running) < width and (bundle := pull()) is not None:
+                    running[remote.remote(bundle)] = bundle
                 if not running:
                     return
                 ready, _ = ray.wait(list(running), timeout=POLL)
@@ -139,20 +139,20 @@ class RayEngine:
                         self._ours = False
                         return
 
-    def _ended(self, ray: Any, reference: Any, pack: Pack) -> Event:
+    def _ended(self, ray: Any, reference: Any, bundle: Bundle) -> Event:
         try:
-            return Done(pack, ray.get(reference))
+            return Done(bundle, ray.get(reference))
         except ray.exceptions.OutOfMemoryError as error:
             # Ray ends whom it finds, whoever has filled the memory.
             cause = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
-            return Done(pack, [Accident(cause, poison=False)])
+            return Done(bundle, [Accident(cause, poison=False)])
         except ray.exceptions.LocalRayletDiedError:
             return Gone(f"{RAYLET} no longer answers")
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
             # The worker died, or our own code failed there. Code that runs in a process of its own cannot be why.
-            return Done(pack, [Accident(_first_line(getattr(error, "cause", None) or error), poison=not self._forks)])
+            return Done(bundle, [Accident(_first_line(getattr(error, "cause", None) or error), poison=not self._forks)])
         except ray.exceptions.RayError as error:  # of a node that died, for example
-            return Done(pack, [Accident(_first_line(error), poison=False)])
+            return Done(bundle, [Accident(_first_line(error), poison=False)])
 
     def everywhere(self, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
         """Yield (node, answer) for every node of a cluster that has CPUs, all asked at once; none of a local Ray.

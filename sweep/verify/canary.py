@@ -13,7 +13,6 @@ from typing import Any
 from sweep.determinism.environment import Answer, Origin, verdict
 from sweep.errors import EnvironmentRefused, SweepError
 from sweep.job import Job
-from sweep.launch import Event, Said
 from sweep.plan import Plan, RunSpec
 from sweep.store import Record, Store
 from sweep.store.record import origin_of
@@ -45,7 +44,7 @@ class Canary:
     earlier: Mapping[str, Any] = field(default_factory=dict)  # the stamp that was there when this launch began
     done: frozenset[str] = frozenset()  # the runs, by their specs, that were finished then
 
-    def before(self, store: Store, job: Job) -> Iterator[Event]:
+    def before(self, store: Store, job: Job) -> Iterator[str]:
         """Prove a few steps, and stamp the directory.
 
         Raises: EnvironmentRefused when finished runs were made in an environment whose bits are not to be
@@ -59,7 +58,7 @@ class Canary:
         if spec.target.kind == "command":
             self._keep(store, unchecked("a command cannot be run for a few steps; sweep verify does it whole", how=HOW))
             return
-        yield Said(
+        yield (
             f"canary: trains the first {STEPS} steps of {spec.key} twice before the sweep, in processes of their own; "
             "run.rehearsal is true there, and nothing of it is kept"
         )
@@ -71,7 +70,7 @@ class Canary:
             yield self._keep(store, unchecked(str(error), how=HOW))
             return
         found = "equal bits" if proof.status == "proven" else proof.status
-        yield Said(f"canary: {found}, after {time.monotonic() - begun:.1f} s")
+        yield f"canary: {found}, after {time.monotonic() - begun:.1f} s"
         if self.local and proof.status != "failed":
             _require_environment(proof.trained[0].origin(spec), done)
         whole = (self.earlier.get("status"), self.earlier.get("extent")) == ("proven", WHOLE)
@@ -80,9 +79,9 @@ class Canary:
             return
         self._keep(store, stamp_of(proof, how=HOW, runs=len(self.plan)))
         if proof.status == "differs":
-            yield Said(f"{proof}; the report will say so, and sweep verify names the layer")
+            yield f"{proof}; the report will say so, and sweep verify names the layer"
 
-    def after(self, store: Store) -> Iterator[Event]:
+    def after(self, store: Store) -> Iterator[str]:
         """Compare the records of the sweep with what the canary saw, then with whole runs trained once more."""
         yield from self._compared(store)
         if not self.local or self.stamp.get("status") not in ("sampled", "proven"):
@@ -110,7 +109,7 @@ class Canary:
         # One that was resumed says nothing if nothing else was found: it may be the first of its process.
         return first + second if first or self.stamp["status"] == "proven" else []
 
-    def _repeated(self, store: Store, record: Record) -> Generator[Event, None, bool]:
+    def _repeated(self, store: Store, record: Record) -> Generator[str, None, bool]:
         """Train a recorded run whole once more and stamp what that shows; return whether it has the same bits."""
         key = RunSpec.from_json(record.spec).key
         spec = next((each for each in self.plan.of_seed(record.spec["seed"]) if each.key == key), None)
@@ -119,7 +118,7 @@ class Canary:
         if seconds_of(record) > SHORT:
             why = f"{key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
         else:
-            yield Said(f"canary: trains {key} whole once more, about {seconds_of(record):.0f} s")
+            yield f"canary: trains {key} whole once more, about {seconds_of(record):.0f} s"
             try:
                 made = reproduce(Subject(spec, job_as_of(record, self.job), store, record))
             except SweepError as error:
@@ -133,10 +132,10 @@ class Canary:
         if _resumed(record) and self.stamp["status"] == "proven":
             at = record.context.get("resumed_at")
             self._keep(store, only_sampled(self.stamp, f"{key} was resumed at step {at} and not trained again"))
-        yield Said(f"bit-exact: {self.stamp['status']}; {why}")
+        yield f"bit-exact: {self.stamp['status']}; {why}"
         return False
 
-    def _compared(self, store: Store) -> Iterator[Event]:
+    def _compared(self, store: Store) -> Iterator[str]:
         """Compare the record of the canary's run with what the canary saw."""
         proof = self.proof
         if proof is None or proof.status != "proven" or self.stamp.get("how") != HOW:
@@ -162,12 +161,12 @@ class Canary:
             said = f"{self.stamp['summary'].removesuffix(')')}; {listed} equal in the sweep's worker)"
             self._keep(store, {**self.stamp, "summary": said, "processes": self.stamp["processes"] + 1})
 
-    def _keep(self, store: Store, stamp: Mapping[str, Any]) -> Said:
+    def _keep(self, store: Store, stamp: Mapping[str, Any]) -> str:
         """Keep a stamp in the directory; return what it says as a line for the screen."""
         # What this launch itself found is replaced; what an earlier one found, may have to stay.
         self.stamp = dict(stamp)
         store.stamp(after(self.earlier, stamp))
-        return Said(f"bit-exact: {stamp['summary']}")
+        return f"bit-exact: {stamp['summary']}"
 
 
 def seconds_of(record: Record) -> float:

@@ -1,1 +1,1 @@
-"""The worker: a pack of runs becomes records, the same in every engine. What trains in this process loads torch."""
+"""The worker: a bundle of runs becomes records, the same in every engine. What trains in this process loads torch."""

@@ -1,19 +1,19 @@
-"""The attempts of a pack: begun before it is trained, and given up where they end without a record."""
+"""The attempts of a bundle: begun before it is trained, and given up where they end without a record."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sweep.job import Cancelled, Interrupted, Job, Pack
+from sweep.job import Bundle, Cancelled, Interrupted, Job
 from sweep.store import Attempt, Store
 from sweep.target.inputs import changed
 
 
 @contextmanager
-def begun(store: Store, pack: Pack, job: Job) -> Iterator[list[Attempt]]:
+def begun(store: Store, bundle: Bundle, job: Job) -> Iterator[list[Attempt]]:
     """Begin an attempt at each run; one without a record must not look like work in progress when this block ends."""
-    attempts = [store.begin(spec, job.launch) for spec in pack]
+    attempts = [store.begin(spec, job.launch) for spec in bundle]
     stopped = False
     try:
         yield attempts

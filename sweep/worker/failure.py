@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CalledProcessError
 
-from sweep.command import FROM_OUTSIDE
 from sweep.determinism import kernels
 from sweep.errors import SweepError
 from sweep.job import Accident
 from sweep.store import Failure
+from sweep.worker.command import FROM_OUTSIDE
 
 Metrics = dict[str, float]
 _NOT_THE_USERS = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path("stdlib"), "<frozen")

@@ -1,6 +1,6 @@
-"""The user's code in a process that is forked for one pack alone, and ended with it.
+"""The user's code in a process that is forked for one bundle alone, and ended with it.
 
-Here is its other side, which loads no torch: it has the pack trained (`sweep.worker.here.in_child`), and says what
+Here is its other side, which loads no torch: it has the bundle trained (`sweep.worker.here.in_child`), and says what
 became of a process that ended without saying so itself.
 """
 
@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sweep import forkserver, ports
+from sweep import forkserver
 from sweep.config import Config
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.job import Accident, Job, Pack
+from sweep.job import Accident, Bundle, Job
 from sweep.store import Attempt, Failure, Store
 from sweep.store.names import LOG
 from sweep.target.source import built_in
+from sweep.worker import ports
 from sweep.worker.attempts import begun
 
 # What a first optimizer step, weights and checkpoints would import, a second of every run, is loaded once.
@@ -30,14 +31,14 @@ PRELOAD = (
 )  # fmt: skip
 
 
-def wanted(pack: Pack) -> bool:
-    """Return whether a pack runs code of the user in our process: a function, or a recipe that is not one of ours."""
-    target = pack[0].target
+def wanted(bundle: Bundle) -> bool:
+    """Return whether a bundle runs code of the user in our process: a function, or a recipe that is not one of ours."""
+    target = bundle[0].target
     return target.kind != "command" and not built_in(target.reference) and forkserver.POSSIBLE
 
 
 def planned(config: Config) -> bool:
-    """Return whether a config asks for such packs."""
+    """Return whether a config asks for such bundles."""
     reference = config.train or config.recipe
     return bool(reference and not built_in(reference)) and forkserver.POSSIBLE
 
@@ -48,14 +49,14 @@ def start(*, deterministic: bool) -> None:
         forkserver.start(PRELOAD, _variables(deterministic))
 
 
-def train(store: Store, pack: Pack, job: Job) -> float:
-    """Train every run of a pack in a process of its own; return the seconds that it took to look for files.
+def train(store: Store, bundle: Bundle, job: Job) -> float:
+    """Train every run of a bundle in a process of its own; return the seconds that it took to look for files.
 
     Raises: Unrecorded, Interrupted, OSError.
     """
-    with begun(store, pack, job) as attempts:
+    with begun(store, bundle, job) as attempts:
         before = _oom_kills()
-        ended = _called(store, pack, attempts, job)
+        ended = _called(store, bundle, attempts, job)
         if ended.answer:
             spent, why = pickle.loads(ended.answer)
             if why is not None:
@@ -63,7 +64,7 @@ def train(store: Store, pack: Pack, job: Job) -> float:
             return float(spent)
         if not ended.late:
             raise _accident(ended, before)
-        for spec, attempt in zip(pack, attempts, strict=True):
+        for spec, attempt in zip(bundle, attempts, strict=True):
             if not attempt.recorded:  # its process was deaf, or had no part in its own end
                 store.fail(
                     attempt, spec, Failure("timeout", f"still running after {job.timeout:g} s"), seconds=job.timeout,
@@ -72,18 +73,18 @@ def train(store: Store, pack: Pack, job: Job) -> float:
         return 0.0
 
 
-def _called(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> forkserver.Ended:
+def _called(store: Store, bundle: Bundle, attempts: Sequence[Attempt], job: Job) -> forkserver.Ended:
     def cut() -> None:
         for attempt in attempts:
             attempt.mask_log()
             attempt.cut_log()
 
-    variables = _variables(pack[0].deterministic)
+    variables = _variables(bundle[0].deterministic)
     with ports.reserved(job.gpus > 1) as port:
         call = forkserver.Call(
             "sweep.worker.here:in_child",
-            pickle.dumps((pack, attempts, replace(job, path=os.fspath(store.path), own_process=True))),
-            log=os.fspath(attempts[0].path / LOG), seconds=job.timeout * len(pack) if job.timeout else None,
+            pickle.dumps((bundle, attempts, replace(job, path=os.fspath(store.path), own_process=True))),
+            log=os.fspath(attempts[0].path / LOG), seconds=job.timeout * len(bundle) if job.timeout else None,
             folder=job.folder if os.path.isdir(job.folder) else os.getcwd(),
             path=tuple(each and os.path.abspath(each) for each in sys.path),
             environment=_environment({**variables, **ports.variables(port)}),

@@ -1,4 +1,4 @@
-"""A pack trained in this process: its runs are handed to their code, and what comes of each becomes a record."""
+"""A bundle trained in this process: its runs are handed to their code, and what comes of each becomes a record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,23 +18,22 @@ from typing import Any
 
 from sweep import forkserver
 from sweep.determinism import fingerprint, seeding
-from sweep.determinism.environment import environment_id, switches_stood
 from sweep.handle import Run, stop_seen
-from sweep.job import CannotWrite, Interrupted, Job, Pack, Unrecorded
+from sweep.job import Bundle, CannotWrite, Interrupted, Job, Unrecorded
 from sweep.shared_files import Watch
-from sweep.store import Attempt, Failure, Record, Store
+from sweep.store import Attempt, Store
 from sweep.store.parcel import shared
 from sweep.target.inputs import changed
 from sweep.target.source import built_in
 from sweep.worker.attempts import begun
-from sweep.worker.failure import Diverged, Metrics
+from sweep.worker.commit import commit
 from sweep.worker.train import attempted
 
-WRITERS = 8  # threads that write the records of a pack
+WRITERS = 8  # threads that write the records of a bundle
 
 
-def train(store: Store, pack: Pack, job: Job) -> float:
-    """Train every run of a pack; return the seconds that it took to look for files.
+def train(store: Store, bundle: Bundle, job: Job) -> float:
+    """Train every run of a bundle; return the seconds that it took to look for files.
 
     Raises: Unrecorded, Interrupted, OSError.
     """
@@ -46,8 +45,8 @@ def train(store: Store, pack: Pack, job: Job) -> float:
         )
     stuck: Sequence[str] | None = None
     try:
-        with begun(store, pack, job) as attempts, _captured(attempts), seeding.restored() as stuck:
-            return _trained(store, pack, attempts, job)
+        with begun(store, bundle, job) as attempts, _captured(attempts), seeding.restored() as stuck:
+            return _trained(store, bundle, attempts, job)
     finally:
         if job.own_process and stuck is not None and (stuck or device_lost()):
             os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
@@ -69,34 +68,36 @@ def ready() -> None:
         linecache.getlines(getattr(module, "__file__", None) or "")
 
 
-def in_child(pack: Pack, attempts: Sequence[Attempt], job: Job, forked_at: float) -> tuple[float, BaseException | None]:
-    """Train a pack in this process, which was forked for it alone and is ended with it (see `sweep.worker.forked`).
+def in_child(
+    bundle: Bundle, attempts: Sequence[Attempt], job: Job, forked_at: float
+) -> tuple[float, BaseException | None]:
+    """Train a bundle in this process, which was forked for it alone and is ended with it (see `sweep.worker.forked`).
 
     forked_at: when, by the monotonic clock. Returns what `train` returns or raises.
     """
-    until = forked_at + (job.timeout or math.inf) * len(pack)
+    until = forked_at + (job.timeout or math.inf) * len(bundle)
     try:
-        return _trained(Store.bare(Path(job.path)), pack, attempts, replace(job, forked=True, until=until)), None
+        return _trained(Store.bare(Path(job.path)), bundle, attempts, replace(job, forked=True, until=until)), None
     except (Interrupted, Unrecorded, OSError) as why:
         return 0.0, why
 
 
-def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) -> float:
-    process = _process(pack, job)
+def _trained(store: Store, bundle: Bundle, attempts: Sequence[Attempt], job: Job) -> float:
+    process = _process(bundle, job)
     # Recipes of ours write nothing below the launch folder.
-    ours = built_in(pack[0].target.reference)
+    ours = built_in(bundle[0].target.reference)
     watch = Watch(Path.cwd(), job.apart) if job.look and not ours else None
     stopping = stop_seen(store.stop_file(job.launch))
-    runs = [Run(spec, attempt, job.every, stopping) for spec, attempt in zip(pack, attempts, strict=True)]
+    runs = [Run(spec, attempt, job.every, stopping) for spec, attempt in zip(bundle, attempts, strict=True)]
     began = time.monotonic()
     writing: list[Future[None]] = []
-    # The lanes of a pack end together, and most of a record is waiting for the disk.
+    # The lanes of a bundle end together, and most of a record is waiting for the disk.
     with ThreadPoolExecutor(WRITERS) as hands:
         try:
             for index, result in attempted(runs, job):
                 # The environment is read here and now: the switches are those that training left.
                 numeric, context = fingerprint.collect(runs[index].device)
-                if job.forked and len(pack) == 1:
+                if job.forked and len(bundle) == 1:
                     forkserver.at_exit()  # what it writes belongs to the run
                 seconds = round(time.monotonic() - began, 3)
                 files: dict[str, Any] = {} if ours else {"left_out": True}
@@ -108,7 +109,7 @@ def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) ->
                     "seconds": seconds, "environment": numeric, "files": files,
                     "context": {**context, **process, **runs[index].went_on},
                 }  # fmt: skip
-                writing.append(hands.submit(_commit, store, runs[index], result, seen))
+                writing.append(hands.submit(commit, store, runs[index], result, seen))
         finally:
             for each in writing:
                 each.result()
@@ -118,13 +119,13 @@ def _trained(store: Store, pack: Pack, attempts: Sequence[Attempt], job: Job) ->
 _trained_here = False
 
 
-def _process(pack: Pack, job: Job) -> dict[str, str | bool]:
+def _process(bundle: Bundle, job: Job) -> dict[str, str | bool]:
     """Return in which process runs are trained ("forked", "own" or "shared"), and whether as the first there."""
     global _trained_here
-    if pack[0].target.kind == "command":
+    if bundle[0].target.kind == "command":
         return {"process": "own", "first_in_process": True}
     before, _trained_here = _trained_here, True
-    return {"process": "forked" if job.forked and len(pack) == 1 else "shared", "first_in_process": not before}
+    return {"process": "forked" if job.forked and len(bundle) == 1 else "shared", "first_in_process": not before}
 
 
 def device_lost() -> bool:
@@ -137,37 +138,6 @@ def device_lost() -> bool:
     except RuntimeError:
         return True
     return False
-
-
-def _commit(store: Store, run: Run, result: Metrics | Failure, seen: Mapping[str, Any]) -> None:
-    """Write the record; the first attempt to do so is the one that counts.
-
-    seen: what was seen when training had ended, as the record keeps it.
-    """
-    failure = result if isinstance(result, Failure) else None
-    metrics = result if not isinstance(result, Failure) else _kept(run, result)
-    if run.deterministic and not failure and not switches_stood(seen["environment"]):
-        run.note("not deterministic: the training code had turned a switch back when it ended")
-    if run.attempt.number > 1 and not run.looked_back:
-        run.note(f"attempt {run.attempt.number}: started from zero; the training code keeps no checkpoint")
-    hide = run.attempt.hide
-    if failure is not None:
-        failure = Failure(failure.kind, hide(failure.message), failure.phase, failure.exception, failure.where)
-    record = Record(
-        spec=run.spec.to_json(), spec_id=run.id, status="failed" if failure else "ok",
-        attempt=run.attempt.nonce, attempts=run.attempt.number, failure=failure, metrics=metrics,
-        result=run.outcome, digests=run.chain, environment_id=environment_id(seen["environment"]),
-        artifacts=run.attempt.artifacts(), notes=tuple(map(hide, run.notes)), collected=run.collected, **seen,
-    )  # fmt: skip
-    if store.commit(run.attempt, record):
-        run.attempt.drop_checkpoints()
-
-
-def _kept(run: Run, failure: Failure) -> Metrics:
-    """Return the metrics of a failed run: of a diverged one, as they were last seen."""
-    if isinstance(failure, Diverged):
-        return failure.metrics
-    return dict(run.last) if failure.kind == "diverged" else {}
 
 
 class _Log(io.TextIOBase):

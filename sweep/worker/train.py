@@ -19,19 +19,19 @@ from sweep import forkserver
 from sweep.determinism import kernels, seeding
 from sweep.errors import SweepError
 from sweep.handle import Run, as_result, weighed
-from sweep.job import Accident, Cancelled, CannotWrite, Interrupted, Job, Unpacked
-from sweep.own_folder import lent
+from sweep.job import Accident, Cancelled, CannotWrite, Interrupted, Job, OneByOne
 from sweep.plan import SPLIT, RunSpec
 from sweep.store import Attempt, Failure, atomic
 from sweep.store.names import LOG
 from sweep.target.function import find, user_traceback
 from sweep.target.params import bind
 from sweep.worker.failure import Metrics, TimeLimit, diverged, failure_of, of_an_accident, of_the_disk, text_of
+from sweep.worker.own_folder import lent
 
 if TYPE_CHECKING:
     from sweep.train.recipe import Recipe
 
-Result = tuple[int, Metrics | Failure]  # of a pack: which of its runs, and what it came to
+Result = tuple[int, Metrics | Failure]  # of a bundle: which of its runs, and what it came to
 Trainer = Callable[[Sequence[Run]], Iterator[Result]]
 
 
@@ -69,7 +69,7 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
         if reason := of_an_accident(error):
             raise Accident(runs[0].attempt.hide(reason)) from error
         if len(pending) > 1 and phase == "train" and not isinstance(error, TimeLimit):
-            raise Unpacked(runs[0].attempt.hide(f"{type(error).__name__}: {text_of(error)}")) from error
+            raise OneByOne(runs[0].attempt.hide(f"{type(error).__name__}: {text_of(error)}")) from error
         failure = _late(job) or failure_of(error, phase)
         if failure.kind == "nondeterministic" and phase == "train":
             failure = replace(failure, message=kernels.explained(error, spec.device))
@@ -80,7 +80,7 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
 def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterator[Result]:
     """Yield the results, for as long as the runs have time; never interrupted while one is being recorded.
 
-    A pack has the time of all its runs: it may come down to one after the other.
+    A bundle has the time of all its runs: it may come down to one after the other.
     """
     until = time.monotonic() + (job.timeout or math.inf) * len(runs)
     while True:
@@ -137,7 +137,7 @@ def _from_the_keyboard(error: BaseException, job: Job) -> bool:
 
 def _trainer(spec: RunSpec, job: Job) -> Trainer:
     if spec.target.kind == "command":
-        from sweep.command import trainer
+        from sweep.worker.command import trainer
 
         return trainer(spec, job.collect, own_folder=job.own_folder, gpus=job.gpus)
     if job.function is not None:

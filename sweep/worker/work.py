@@ -1,4 +1,4 @@
-"""A pack on a worker: trained in processes of its own or in this one, and what the launch cannot see for itself."""
+"""A bundle on a worker: trained in processes of its own or in this one, and what the launch cannot see for itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sweep.job import Answer, Cancelled, CannotWrite, Changed, Interrupted, Job, Pack, Unrecorded
+from sweep.job import Answer, Bundle, Cancelled, CannotWrite, Changed, Interrupted, Job, Unrecorded
 from sweep.shared_files import Share
 from sweep.store import Store
 from sweep.store.parcel import elsewhere, sent, shared
@@ -20,21 +20,23 @@ from sweep.worker import forked
 _looking: defaultdict[str, Share] = defaultdict(Share)  # of each launch that this process works for
 
 
-def work(pack: Pack, job: Job) -> Answer:
-    """Train the runs of a pack and commit a record for each; return what the run directory does not tell."""
+def work(bundle: Bundle, job: Job) -> Answer:
+    """Train the runs of a bundle and commit a record for each; return what the run directory does not tell."""
     answer: Answer = []
     try:
         if names := changed(job.watched):
             raise Changed(refusal(names))
         with _ended_from_outside(job):
             if shared(job.path, job.launch):
-                _train(Store.open(job.path), pack, job)
+                _train(Store.open(job.path), bundle, job)
                 return answer
             with elsewhere() as store:
                 try:
-                    _train(store, pack, replace(job, own_process=False))  # it has to live until the files have left it
+                    _train(
+                        store, bundle, replace(job, own_process=False)
+                    )  # it has to live until the files have left it
                 finally:
-                    answer += sent(store, pack)
+                    answer += sent(store, bundle)
     except Interrupted:
         pass
     except Unrecorded as why:
@@ -44,17 +46,17 @@ def work(pack: Pack, job: Job) -> Answer:
     return answer
 
 
-def _train(store: Store, pack: Pack, job: Job) -> None:
+def _train(store: Store, bundle: Bundle, job: Job) -> None:
     looking = _looking[job.launch]
     job = replace(job, look=looking.due())
     begun = time.monotonic()
-    if forked.wanted(pack):
-        spent = forked.train(store, pack, job)
+    if forked.wanted(bundle):
+        spent = forked.train(store, bundle, job)
     else:
         # Only the process that trains loads torch; the launcher's own may never need it.
         from sweep.worker import here
 
-        spent = here.train(store, pack, job)
+        spent = here.train(store, bundle, job)
     looking.took(spent, time.monotonic() - begun)
 
 

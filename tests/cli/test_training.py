@@ -45,7 +45,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object, **__: object) -> None:
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr("sweep.start.make_engine", started)
+    monkeypatch.setattr("sweep.launch.start.make_engine", started)
 
 
 # What --help says.
@@ -217,7 +217,7 @@ def test_a_directory_of_another_experiment_stays_as_it_is(
     def started(*_: object, **__: object) -> None:
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr("sweep.start.make_engine", started)
+    monkeypatch.setattr("sweep.launch.start.make_engine", started)
     assert run("--seeds", "1,2", "params.lr=0.5") == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -17,14 +17,15 @@ from processes import until
 from training import handle
 
 import sweep
-from sweep import ports, start
 from sweep.cli.app import main
-from sweep.command import environment
 from sweep.config import load
 from sweep.engine import Done, RayEngine
 from sweep.errors import ConfigError
 from sweep.job import Job
+from sweep.launch import start
 from sweep.prepare import prepare
+from sweep.worker import ports
+from sweep.worker.command import environment
 
 # Two processes of torchrun that add up what each has, and wait until another seed is at work as well.
 SCRIPT = """\

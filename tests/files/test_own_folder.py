@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from sweep import own_folder
 from sweep.cli.app import main
 from sweep.config import load
 from sweep.errors import ConfigError, StoreError
-from sweep.own_folder import lent
 from sweep.prepare import manifest_of, prepare
 from sweep.results import run
 from sweep.store import Store
+from sweep.worker import own_folder
+from sweep.worker.own_folder import lent
 
 PROGRAM = """
 import json, pathlib, sys

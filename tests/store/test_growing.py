@@ -68,8 +68,8 @@ def test_a_comparison_says_that_its_grid_was_extended() -> None:
 
 def test_a_grid_that_grew_before_there_was_a_result_is_no_extension() -> None:
     from sweep.config import load
+    from sweep.launch.start import ready
     from sweep.prepare import manifest_of
-    from sweep.start import ready
 
     config = {"train": "toys:line", "seeds": [1]}
     for grid in ([0.1], [0.1, 0.2]):
@@ -106,8 +106,8 @@ def test_a_refusal_names_the_changed_keys_alone_and_each_once() -> None:
     words = ["run", "--engine", "inline", "--seeds", "1", "--out", "runs/g", "--dry-run"]
 
     from sweep.config import load
+    from sweep.launch.start import ready
     from sweep.prepare import manifest_of
-    from sweep.start import ready
 
     grid = {"params.batch_size": [16, 32, 64]}
     plan, path, _ = ready(load(params=params, grid=grid, seeds=[1]), "runs/g")

@@ -1,4 +1,4 @@
-"""Which runs share a GPU: whole cells, evenly, in order, each run once; and what becomes of a pack that breaks."""
+"""Which runs share a GPU: whole cells, evenly, in order, each run once; and what becomes of a bundle that breaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.config import from_dict
-from sweep.packs import AUTO, lanes_of, packs
+from sweep.launch.bundles import AUTO, bundles, lanes_of
 from sweep.plan import Cell, Plan, Target
 
 
@@ -22,7 +22,7 @@ def planned(seeds: int, variants: int = 1, device: str = "cuda", kind: str = "re
 @given(seeds=st.integers(1, 200), variants=st.integers(1, 4), most=st.integers(1, 70), gpus=st.integers(1, 8))
 def test_every_run_is_in_one_pack_of_its_own_cell(seeds: int, variants: int, most: int, gpus: int) -> None:
     specs = list(planned(seeds, variants))
-    made = packs(specs, most, gpus)
+    made = bundles(specs, most, gpus)
     assert Counter(spec.key for task in made for spec in task) == Counter(spec.key for spec in specs)
     for task in made:
         assert 1 <= len(task) <= most
@@ -42,7 +42,7 @@ def test_every_run_is_in_one_pack_of_its_own_cell(seeds: int, variants: int, mos
     ],
 )
 def test_packs_are_even_and_keep_every_gpu_busy(seeds: int, most: int, gpus: int, sizes: list[int]) -> None:
-    found = [len(task) for task in packs(list(planned(seeds)), most, gpus)]
+    found = [len(task) for task in bundles(list(planned(seeds)), most, gpus)]
     assert sorted(found) == sorted(sizes)
     assert max(found) - min(found) <= 1
 

@@ -1,4 +1,4 @@
-"""Packs: which runs share a GPU. Pure; needs torch only to count devices."""
+"""Bundles: the runs that one worker takes at once, one or the lanes that share a GPU. Loads torch to count GPUs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
 
-from sweep.job import Pack
+from sweep.job import Bundle
 from sweep.plan import Plan, RunSpec
 
-AUTO = 64  # lanes of a pack unless the config says otherwise: more are not faster
+AUTO = 64  # lanes of a bundle unless the config says otherwise: more are not faster
 
 
 def lanes_of(plan: Plan) -> int:
-    """Return how many runs may share a pack: 1 where there is nothing to pack, as on a CPU without `vectorize`."""
+    """Return how many runs may share a bundle: 1 where there is nothing to bundle, as on a CPU without `vectorize`."""
     if plan.config.vectorize:
         return plan.config.vectorize
     if plan.device != "cuda" or plan.target.kind != "recipe" or plan.config.lanes == "off":
@@ -22,22 +22,22 @@ def lanes_of(plan: Plan) -> int:
 
 
 def shared_gpus(plan: Plan) -> int:
-    """Return how many GPUs packs are shared out over, 0 where no runs share one. Counting them loads torch."""
+    """Return how many GPUs bundles are shared out over, 0 where no runs share one. Counting them loads torch."""
     return gpus_here() if plan.device == "cuda" and lanes_of(plan) > 1 else 0
 
 
-def packs(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Pack]:
-    """Return the specs as packs of at most `most` runs of one cell and fold each, in the order of their first runs.
+def bundles(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Bundle]:
+    """Return the specs as bundles of at most `most` runs of one cell and fold each, in the order of their first runs.
 
-    The runs of a cell are shared out evenly: 100 of them on one GPU, 64 at most, are two packs of 50, and 10
-    of them on four GPUs are packs of 3, 3, 2 and 2.
+    The runs of a cell are shared out evenly: 100 of them on one GPU, 64 at most, are two bundles of 50, and 10
+    of them on four GPUs are bundles of 3, 3, 2 and 2.
     """
     cells: dict[tuple[str, str, int], list[RunSpec]] = {}
     for spec in specs:
         cells.setdefault((spec.task, spec.variant, spec.fold), []).append(spec)
     if most == 1:
         return [(spec,) for spec in specs]
-    made: list[Pack] = []
+    made: list[Bundle] = []
     for cell in cells.values():
         rounds = ceil(len(cell) / (most * gpus))
         count = min(len(cell), rounds * gpus)

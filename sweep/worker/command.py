@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
-from sweep import forkserver, ports
+from sweep import forkserver
 from sweep import metrics as reading
 from sweep.config import redact
 from sweep.config.schema import Collect
@@ -27,11 +27,12 @@ from sweep.metrics import raw_output
 from sweep.metrics.files import OURS
 from sweep.metrics.read import HOW
 from sweep.metrics.seen import seen
-from sweep.own_folder import lent
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
 from sweep.store.masking import Masking
 from sweep.target.command import VARIABLE, fill, params_by_name, placeholders, search_path
+from sweep.worker import ports
+from sweep.worker.own_folder import lent
 
 POLL = 0.2  # seconds between two looks at whether a stop was asked for
 LOOK = 1.0  # seconds between two looks at a program's metrics
@@ -55,7 +56,7 @@ def trainer(
 ) -> Callable[[Sequence[Run]], Iterator[tuple[int, Metrics | Failure]]]:
     """Return a trainer that runs a command once for each run, with a port where it has several GPUs or asks for one.
 
-    own_folder: the command works in {dir}, see `sweep.own_folder`.
+    own_folder: the command works in {dir}, see `sweep.worker.own_folder`.
     """
     asks = gpus > 1 or any("{port}" in word for word in spec.target.argv)
 

@@ -1,34 +1,33 @@
-"""Owns the queue: what is missing, retries, waves. Wires plan, store and engine together."""
+"""The queue of a launch: what is missing, what is tried again, what a stopping rule adds, and when it ends."""
 
 from __future__ import annotations
 
 import os
-import signal
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from sweep import forkserver
 from sweep.analysis.commands import resume
 from sweep.determinism import environment
 from sweep.engine import Done, Engine, RayEngine, Tick
 from sweep.errors import EnvironmentRefused, StoreError, SweepError, some
-from sweep.job import Accident, Answer, CannotWrite, Changed, Job, Pack, Unpacked, Unrecorded
-from sweep.packs import lanes_of, packs, shared_gpus
+from sweep.job import Accident, Answer, Bundle, CannotWrite, Changed, OneByOne, Unrecorded
+from sweep.launch import death
+from sweep.launch.bundles import bundles, lanes_of, shared_gpus
+from sweep.launch.event import Begun, Event, Finished, Retried, Said
+from sweep.launch.preflight import preflight
 from sweep.plan import Plan, RunSpec
-from sweep.preflight import preflight
 from sweep.prepare import job_of, manifest_of
 from sweep.recollect import collect_of, needed, recollect, suggestions
 from sweep.report.shared_files import mixed, remedy, sentence
 from sweep.shared_files import Trace, outputs, shared
 from sweep.store import Damaged, Failure, Member, Record, Store, atomic
 from sweep.store.manifest import UNTIL
-from sweep.store.owner import Owner
 from sweep.store.parcel import Parcel, unpack
 from sweep.store.record import verdict_of
 from sweep.store.remote import Remote
@@ -36,70 +35,10 @@ from sweep.target.inputs import refusal
 from sweep.words import path_argument
 from sweep.worker.work import work
 
-KILLS = 3  # a run that has killed its worker so often is failed, not retried
+if TYPE_CHECKING:
+    from sweep.verify.canary import Canary
+
 BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
-ENDING = 10.0  # seconds that processes which were killed have to end
-LOSSES = 10  # a run that was lost so often, for whatever reason, is no longer retried by this command
-
-
-@dataclass(frozen=True)
-class Begun:
-    """The directory is ours; so many runs are planned, done already, and to do."""
-
-    store: Store
-    planned: int
-    done: int
-    todo: int
-    extended: tuple[int, ...] = ()  # seeds that join those that were there
-    grown: int = 0  # variants that do
-    failed: int = 0  # of those done
-
-    @property
-    def nothing(self) -> str:
-        """Return what is said where nothing is to do."""
-        if self.planned == 1:
-            said = f"nothing to train: this run is in {self.store.shown}"
-        else:
-            said = f"nothing to train: all {self.planned} runs are in {self.store.shown}"
-        return f"{said}; {self.failed} failed, which --retry-failed trains again" if self.failed else said
-
-
-@dataclass(frozen=True)
-class Finished:
-    """One run has ended, with a record."""
-
-    key: str
-    record: Record
-
-
-@dataclass(frozen=True)
-class Retried:
-    """A run was lost; it is trained again, from its newest checkpoint if it has one (step), else from zero."""
-
-    key: str
-    cause: str
-    attempt: int
-    checkpoint: int | None = None
-
-
-@dataclass(frozen=True)
-class Said:
-    """Something worth a line on the screen."""
-
-    text: str
-
-
-Event = Begun | Finished | Retried | Said | Tick
-
-
-class Prover(Protocol):
-    """The check of a deterministic sweep's claim against evidence; `sweep.verify` knows how."""
-
-    def before(self, store: Store, job: Job) -> Iterator[Event]:
-        """Check before anything is trained, and keep what is found as the directory's stamp."""
-
-    def after(self, store: Store) -> Iterator[Event]:
-        """Check when all is trained."""
 
 
 @dataclass
@@ -118,16 +57,15 @@ class Launch:
     break_lock: bool = False
     only: Sequence[int] | None = None  # train these seeds only (`ml-train`), beside other launches
     more: Callable[[Store], Sequence[int]] | None = None  # the next seeds, asked when the queue is empty
-    prove: Prover | None = None
+    prove: Canary | None = None  # checks that deterministic runs repeat their bits
     store: Store | None = None
     stopped: str = ""  # why nothing new is started
     remote: Remote | None = None  # where `out` is copied, run by run
     uncopied: str = ""  # why not all of it is there
 
     def __post_init__(self) -> None:
-        self._queue: deque[Pack] = deque()
-        self._kills: dict[str, int] = {}
-        self._losses: dict[str, int] = {}
+        self._queue: deque[Bundle] = deque()
+        self._deaths = death.Deaths(self.plan.config.retries)
         self._flying: set[str] = set()
         self._nonce = ""
         self._read_one = False  # whether any run has metrics
@@ -185,7 +123,7 @@ class Launch:
                         if self.remote is not None:
                             self.remote.withdraw()
                     raise
-                if self._losses and self.only is None:
+                if self._deaths.losses and self.only is None:
                     store.clean()  # a worker that was killed while it wrote has left half a file
             yield from self._copied()
 
@@ -257,16 +195,16 @@ class Launch:
         wanted, seeds = {m.key for m in members}, {m.seed for m in members}
         planned = (spec for seed in store.manifest.seeds if seed in seeds for spec in self.plan.of_seed(seed))
         specs = [spec for spec in planned if spec.key in wanted]
-        self._queue.extend(packs(specs, self._lanes, max(1, self._gpus)))
+        self._queue.extend(bundles(specs, self._lanes, max(1, self._gpus)))
 
-    def _pull(self) -> Pack | None:
+    def _pull(self) -> Bundle | None:
         if not self._queue and not self.stopped:
             self._wave()
         if not self._queue or self.stopped:
             return None
-        pack = self._queue.popleft()
-        self._flying.update(spec.key for spec in pack)
-        return pack
+        bundle = self._queue.popleft()
+        self._flying.update(spec.key for spec in bundle)
+        return bundle
 
     def _wave(self) -> None:
         """Queue the seeds that `more` asks for. It judges the disk alone, so what still runs does not matter."""
@@ -289,27 +227,27 @@ class Launch:
         if isinstance(self.engine, RayEngine):
             yield from map(Said, preflight(self.engine, job, deterministic=self.plan.config.deterministic))
         if self.prove is not None:
-            yield from self.prove.before(store, job)
+            yield from map(Said, self.prove.before(store, job))
         for event in self.engine(self._pull, partial(work, job=job), job):
             if isinstance(event, Done):
-                yield from self._answered(store, event.pack, event.answer)
+                yield from self._answered(store, event.bundle, event.answer)
             elif isinstance(event, Tick):
                 yield event
             else:
                 # Unlike what is asked to stop, nothing can reach what was running: it is lost, and has not failed.
                 self.stop(event.cause, running=False)
-                _end(store.workers(self._nonce))  # nobody else ends them, and the next command would find them at work
+                death.end(store.workers(self._nonce))  # else the next command would find them at work
                 lost = ", ".join(sorted(self._flying)) or "none"
                 yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
         if self.prove is not None and not self.stopped:
-            yield from self.prove.after(store)
+            yield from map(Said, self.prove.after(store))
 
-    # What became of a pack
+    # What became of a bundle
 
-    def _answered(self, store: Store, pack: Pack, answer: Answer) -> Iterator[Event]:
-        """Read in the directory what became of each run of a pack; its worker says only why runs have no record."""
+    def _answered(self, store: Store, bundle: Bundle, answer: Answer) -> Iterator[Event]:
+        """Read in the directory what became of each run of a bundle; its worker says only why runs have no record."""
         self._ended_since = True
-        specs = {spec.key: spec for spec in pack}
+        specs = {spec.key: spec for spec in bundle}
         why: Unrecorded | None = None
         for each in answer:
             if isinstance(each, Parcel):
@@ -320,11 +258,11 @@ class Launch:
             else:
                 why = each
         self._flying -= specs.keys()
-        for spec in pack:
+        for spec in bundle:
             member = store.member(spec.key)
             if member.record is not None:
                 yield from self._ended(store, member, member.record)
-            elif isinstance(why, Unpacked):
+            elif isinstance(why, OneByOne):
                 yield from self._unpacked(store, spec, why)
             elif isinstance(why, Accident):
                 yield from self._lost(store, member, spec, why)
@@ -361,8 +299,8 @@ class Launch:
         self.stop(why)
         yield Said(f"nothing more is started: {why}")
 
-    def _unpacked(self, store: Store, spec: RunSpec, why: Unpacked) -> Iterator[Event]:
-        """Train a run whose pack ended in an error again on its own, so that only the guilty one fails."""
+    def _unpacked(self, store: Store, spec: RunSpec, why: OneByOne) -> Iterator[Event]:
+        """Train a run whose bundle ended in an error again on its own, so that only the guilty one fails."""
         store.event(kind="unpacked", key=spec.key, cause=str(why))
         if not self.stopped:
             self._queue.append((spec,))
@@ -376,21 +314,14 @@ class Launch:
 
     def _lost(self, store: Store, member: Member, spec: RunSpec, why: Accident) -> Iterator[Event]:
         """Queue again what a process that died had not committed; after three kills the run has failed."""
-        kills = self._kills[spec.key] = self._kills.get(spec.key, 0) + why.poison
-        losses = self._losses[spec.key] = self._losses.get(spec.key, 0) + 1
         store.event(kind="lost", key=spec.key, cause=why.cause)
-        limit = min(KILLS, 1 + self.plan.config.retries)
-        if kills >= limit:
-            times = f"{kills} times" if limit > 1 else "once"
-            attempt = store.begin(spec, self._nonce)  # it cannot write a record of its own
-            failure = Failure("killed", f"it ended {times} without a result: {why.cause}")
-            attempt.log_text(f"{failure}\n")
-            store.fail(attempt, spec, failure, attempts=attempt.number - 1)
-            member = store.member(spec.key)  # it was not dead after all: what it committed counts
+        if failure := self._deaths.failure(spec.key, why):
+            death.fail(store, spec, failure, self._nonce)
+            member = store.member(spec.key)  # its worker may have committed a record after all: that one counts
             if member.record is not None:
                 yield from self._ended(store, member, member.record)
-        elif losses >= LOSSES:
-            yield Said(f"{spec.key}: lost {LOSSES} times ({why.cause}); left for the next command")
+        elif (losses := self._deaths.losses[spec.key]) >= death.LOSSES:
+            yield Said(f"{spec.key}: lost {losses} times ({why.cause}); left for the next command")
         elif not self.stopped:
             self._queue.appendleft((spec,))
             yield Retried(spec.key, why.cause, losses + 1, store.checkpoint(member))
@@ -451,16 +382,6 @@ class Launch:
             if each.metrics:
                 lines.append(f"    {resume(store.manifest, store.shown, trust=True, metrics=each.metrics)}")
         yield Said("\n".join([f"nothing more is started: {self.stopped}", *(lines or [f"  {failure.message}"])]))
-
-
-def _end(processes: Sequence[Owner]) -> None:
-    """Kill processes of this machine, and wait until they have ended: one that holds much memory takes a moment."""
-    for each in processes:
-        with suppress(OSError):
-            os.kill(each.pid, signal.SIGKILL)
-    give_up = time.monotonic() + ENDING
-    while any(each.dead() is False for each in processes) and time.monotonic() < give_up:
-        time.sleep(0.01)
 
 
 def _chosen(store: Store, record: Record) -> Iterator[Event]:

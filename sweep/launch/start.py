@@ -14,7 +14,7 @@ from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError
 from sweep.launch import Launch
-from sweep.packs import gpus_here
+from sweep.launch.bundles import gpus_here
 from sweep.plan import Plan, Target, grown
 from sweep.prepare import manifest_of, prepare
 from sweep.seeds import parse_seeds
