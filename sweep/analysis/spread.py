@@ -67,9 +67,8 @@ def _of_repeats(rows: pd.DataFrame, metric: str, level: float) -> dict[str, Any]
     seeds, values = seeds[np.isfinite(values)], values[np.isfinite(values)]
     if not 1 < np.unique(seeds).size < seeds.size:
         return {}
-    noise = stats.implementation_noise(values, seeds, level)
-    within = noise.repeat_interval
-    return {"repeat_sd": noise.repeat_sd, "repeat_low": within.low, "repeat_high": within.high}
+    spread, interval = stats.implementation_noise(values, seeds, level)
+    return {"repeat_sd": spread, "repeat_low": interval.low, "repeat_high": interval.high}
 
 
 def medians(runs: Runs) -> Iterator[Median]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, Method, fold_error, resampled, t_quantile
+from sweep.stats.interval import Interval, Method, fold_error, resampled, score_limits, t_quantile
 from sweep.stats.sample import Floats, bisected, check_count, check_level, mean, rounding, sample, sd, variance
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
@@ -293,22 +293,12 @@ def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: 
     """
     check_count(failed_a, n_a, least=1)
     check_count(failed_b, n_b, least=1)
-    a, b = failed_a / n_a, failed_b / n_b
-    in_a, in_b = wilson(failed_a, n_a, level), wilson(failed_b, n_b, level)
-    low = a - b - math.hypot(a - in_a.low, in_b.high - b)
-    high = a - b + math.hypot(in_a.high - a, b - in_b.low)
+    alpha, a, b = check_level(level), failed_a / n_a, failed_b / n_b
+    (low_a, high_a), (low_b, high_b) = score_limits(a, n_a, alpha), score_limits(b, n_b, alpha)
+    low, high = a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
     interval = Interval(low, high, level, Method.NEWCOMBE)
     p = fisher(failed_a, n_a, failed_b, n_b)
     return RateDifference(a - b, interval, p, failed_a, n_a, failed_b, n_b, Method.FISHER)
-
-
-def wilson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Score interval for k of n (Wilson 1927), the ingredient of Newcombe's difference."""
-    z = float(special.ndtri(1 - check_level(level) / 2))
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    low, high = max(centre - half, 0.0) if k else 0.0, centre + half if k < n else 1.0
-    return Interval(low, high, level, Method.WILSON)
 
 
 def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:

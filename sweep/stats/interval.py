@@ -1,4 +1,4 @@
-"""Intervals for one configuration: mean, sd, median and quantiles, failure rate.
+"""Intervals for one configuration: mean, sd, median, failure rate.
 
 Where no interval exists (one seed has no spread; a 95 % median interval needs six) the answer is None, never
 a made-up one. Limits are never clipped: a t interval for an accuracy may reach beyond 1, and that says that
@@ -74,11 +74,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class OrderInterval(Interval):
-    """From the `lower` to the `upper` smallest of n values, from 1, with its exact coverage."""
+    """Interval from the `lower` to the `upper` smallest value, counted from 1, with its exact coverage."""
 
     lower: int
     upper: int
-    n: int
     coverage: float
 
 
@@ -152,44 +151,37 @@ def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     values: shape (n,). None for n = 1. Exact for normal seeds only: unlike the t interval it does not become
     right with more of them. StatisticsError as in `t_interval`.
     """
-    alpha = check_level(level)
+    check_level(level)
     numbers = sample(values)
-    df = numbers.size - 1
-    if df < 1:
-        return None
-    spread = sd(numbers)
+    return spread_interval(sd(numbers), numbers.size - 1, level, Method.SD) if numbers.size > 1 else None
+
+
+def spread_interval(spread: float, df: int, level: float, method: Method) -> Interval:
+    """Return the chi-square interval for a standard deviation that was estimated with df degrees of freedom."""
+    alpha = check_level(level)
     low, high = (spread * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
-    return Interval(low, high, level, Method.SD)
+    return Interval(low, high, level, method)
 
 
 def chi_square_quantile(df: float, probability: float) -> float:
-    """Quantile of chi-square with df degrees of freedom."""
+    """Return the quantile of chi-square with df degrees of freedom."""
     return 2 * float(special.gammaincinv(df / 2, probability))
 
 
-def order_statistic_interval(ordered: Floats, q: float, level: float) -> OrderInterval | None:
-    """Return the exact interval of the q-quantile (David & Nagaraja 2003, section 7.1) of sorted values, or None.
+def median_interval(ordered: Floats, level: float) -> OrderInterval | None:
+    """Return the exact interval of the median (David & Nagaraja 2003, section 7.1) of sorted values, or None.
 
-    From the largest x_(j) with P(B <= j-1) <= α/2 to the smallest x_(k) with P(B >= k) <= α/2, B binomial(n, q): at
-    least `level` whatever the distribution. None when no such pair exists (the 95 % interval of the median needs
-    n >= 6). The values may end in infinities (failed seeds).
+    From x_(j) to x_(n+1-j), j the largest with P(B <= j-1) <= α/2 for B binomial(n, 1/2): it covers the median with at
+    least `level` for every distribution. None where no j exists (a 95 % interval needs n >= 6). The values may end in
+    infinities (failed seeds).
     """
     n = ordered.size
-    ranks = order_statistics(n, q, level)
-    if ranks is None:
+    below = special.bdtr(np.arange(n), n, 0.5)  # P(B <= 0), …, P(B <= n-1)
+    j = int(np.count_nonzero(below <= check_level(level) / 2))
+    if not j:
         return None
-    j, k = ranks
-    coverage = float(special.bdtr(k - 1, n, q) - special.bdtr(j - 1, n, q))
-    return OrderInterval(float(ordered[j - 1]), float(ordered[k - 1]), level, Method.ORDER, j, k, n, coverage)
-
-
-def order_statistics(n: int, q: float, level: float = 0.95) -> tuple[int, int] | None:
-    """Ranks (j, k), from 1, whose values bound the q-quantile of n at `level`; None when there are none."""
-    alpha = check_level(level)
-    below = special.bdtr(np.arange(n), n, q)  # P(B <= 0), …, P(B <= n-1)
-    j = int(np.count_nonzero(below <= alpha / 2))
-    enough = np.flatnonzero(below >= 1 - alpha / 2)
-    return (j, int(enough[0]) + 1) if j and enough.size else None
+    low, high = float(ordered[j - 1]), float(ordered[n - j])
+    return OrderInterval(low, high, level, Method.ORDER, j, n + 1 - j, float(1 - 2 * below[j - 1]))
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
@@ -203,6 +195,15 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
     low = float(special.betaincinv(k, n - k + 1, alpha / 2)) if k else 0.0
     high = float(special.betaincinv(k + 1, n - k, 1 - alpha / 2)) if k < n else 1.0
     return Interval(low, high, level, Method.CLOPPER_PEARSON)
+
+
+def score_limits(share: npt.ArrayLike, draws: npt.ArrayLike, alpha: float) -> Floats:
+    """Return the score limits (2, ...) of shares of so many draws (Wilson 1927), within 0 and 1."""
+    p, n = np.asarray(share, dtype=np.float64), np.asarray(draws, dtype=np.float64)
+    z = special.ndtri(1 - alpha / 2)
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    return np.stack([np.clip(centre - half, 0.0, p), np.clip(centre + half, p, 1.0)])
 
 
 def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None = None) -> Summary:

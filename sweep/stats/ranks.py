@@ -17,7 +17,7 @@ from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.compare import attainable, differences
-from sweep.stats.interval import Interval, Method, OrderInterval, clopper_pearson, order_statistic_interval
+from sweep.stats.interval import Interval, Method, OrderInterval, clopper_pearson, median_interval
 from sweep.stats.sample import Floats, bisected, check_level, sample
 
 EXACT_ARRANGEMENTS = 2**20  # 20 pairs; 11 against 11 seeds
@@ -162,7 +162,7 @@ def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: f
     # inf - inf has no value: go to the middle of different numbers only.
     estimate = low + (high - low) / 2 if math.isfinite(low) and low != high else low
     failed = int(np.count_nonzero(np.isinf(ordered)))
-    return WorstRank(estimate, order_statistic_interval(ordered, 0.5, level), n, failed)
+    return WorstRank(estimate, median_interval(ordered, level), n, failed)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, Method
+from sweep.stats.interval import Interval, Method, score_limits
 from sweep.stats.sample import Floats, check_level, sample
 
 Statistic = Callable[[Floats], Floats]  # reduces the last axis
@@ -203,18 +202,14 @@ def probability_of_improvement(
 
 
 def _score_limits(share: Floats, variance: Floats, least: int, alpha: float) -> Floats:
-    """Return the score limits (2, n) of Wilson 1927 for shares whose variance was estimated.
+    """Return the score limits (2, n) of shares whose variance was estimated.
 
     The number of draws is the one that would give this variance, and `least` where that is smaller or the variance is
     0: stratified by task, so many draws never vary more than independent ones, and that no task shows a spread proves
     nothing.
     """
-    z = float(special.ndtri(1 - alpha / 2))
-    spread = share * (1 - share)
-    draws = np.maximum(np.divide(spread, variance, out=np.zeros_like(share), where=variance > 0), least)
-    centre = (share + z**2 / (2 * draws)) / (1 + z**2 / draws)
-    half = z / (1 + z**2 / draws) * np.sqrt(spread / draws + (z / (2 * draws)) ** 2)
-    return np.stack([np.minimum(centre - half, share), np.maximum(centre + half, share)])
+    draws = np.divide(share * (1 - share), variance, out=np.zeros_like(share), where=variance > 0)
+    return score_limits(share, np.maximum(draws, least), alpha)
 
 
 def area_under(steps: npt.ArrayLike, values: npt.ArrayLike) -> float:

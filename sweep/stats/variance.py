@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import Interval, Method, chi_square_quantile, t_quantile
+from sweep.stats.interval import Interval, Method, spread_interval, t_quantile
 from sweep.stats.sample import LARGEST, Floats, check_level, sample, variance
 
 
@@ -42,14 +42,6 @@ class TwoWay:
     df: float
     runs: int
     examples: int
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Spread between the runs of one seed, and its interval."""
-
-    repeat_sd: float
-    repeat_interval: Interval
 
 
 def scores(values: npt.ArrayLike, *, name: str = "scores") -> Floats:
@@ -130,11 +122,11 @@ def _two_way(centre: float, terms: list[tuple[float, int]], twice: float, runs: 
     return TwoWay(centre, interval, error, df, runs, n)
 
 
-def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: float = 0.95) -> Noise:
-    """Estimate the spread of repeats within a seed (the noise of fast mode).
+def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: float = 0.95) -> tuple[float, Interval]:
+    """Estimate the sd of repeats within a seed (the noise of fast mode) with its chi-square interval.
 
-    values, seeds: shape (runs,). repeat_sd is pooled within seeds, Σ(k_s - 1) degrees of freedom, chi-square interval.
-    StatisticsError with no seed run twice.
+    values, seeds: shape (runs,). The sd is pooled within seeds, with Σ(k_s - 1) degrees of freedom.
+    StatisticsError where no seed was run twice.
     """
     numbers, labels = sample(values), np.asarray(seeds, dtype=np.int64)
     groups = [numbers[labels == seed] for seed in np.unique(labels)]
@@ -142,7 +134,4 @@ def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: flo
     if df < 1:
         raise StatisticsError("no seed was run twice", hint="repeats: 5 runs each seed five times")
     pooled = math.sqrt(math.fsum(variance(group) * (group.size - 1) for group in groups if group.size > 1) / df)
-    alpha = check_level(level)
-    low, high = (pooled * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
-    within = Interval(low, high, level, Method.REPEATS)
-    return Noise(pooled, within)
+    return pooled, spread_interval(pooled, df, level, Method.REPEATS)

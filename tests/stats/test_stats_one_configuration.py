@@ -12,7 +12,7 @@ from scipy import stats as oracle
 
 from sweep import stats
 from sweep.errors import StatisticsError
-from sweep.stats.interval import OrderInterval, order_statistic_interval, order_statistics
+from sweep.stats.interval import OrderInterval, median_interval
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 VALUES = [0.912, 0.934, 0.921, 0.905, 0.928, 0.919, 0.931]
@@ -61,25 +61,26 @@ def test_counts_that_are_none_are_refused(k: int, n: int) -> None:
 
 @pytest.mark.parametrize(("n", "exists"), [(1, False), (5, False), (6, True), (7, True)])
 def test_a_median_interval_needs_six_seeds(n: int, exists: bool) -> None:
-    assert (order_statistic_interval(np.arange(float(n)), 0.5, 0.95) is not None) == exists
+    assert (median_interval(np.arange(float(n)), 0.95) is not None) == exists
 
 
-@pytest.mark.parametrize("n", [6, 9, 20, 57])
-@pytest.mark.parametrize("q", [0.1, 0.5, 0.75])
-def test_order_statistics_are_the_tightest_equal_tails(n: int, q: float) -> None:
-    ranks = order_statistics(n, q)
-    below = oracle.binom(n, q).cdf
-    if ranks is None:
-        assert below(0) > 0.025 or below(n - 1) < 0.975
+@pytest.mark.parametrize("n", [*range(1, 12), 20, 57])
+def test_the_ranks_of_a_median_interval_are_the_tightest_equal_tails(n: int) -> None:
+    found = median_interval(np.arange(float(n)), 0.95)
+    below = oracle.binom(n, 0.5).cdf
+    if found is None:
+        assert below(0) > 0.025
         return
-    j, k = ranks
+    j, k = found.lower, found.upper
     assert below(j - 1) <= 0.025 < below(j)
     assert below(k - 1) >= 0.975 > below(k - 2)
+    assert (found.low, found.high) == (j - 1, k - 1)
+    assert found.coverage == pytest.approx(below(k - 1) - below(j - 1), rel=1e-12)
 
 
 def test_quantile_interval_names_its_ranks_and_its_exact_coverage() -> None:
     found = stats.worst_rank_median([5.0, 1.0, 4.0, 2.0, 6.0, 3.0], higher_is_better=True).interval
-    assert found == OrderInterval(1, 6, 0.95, stats.Method.ORDER, lower=1, upper=6, n=6, coverage=1 - 2 / 2**6)
+    assert found == OrderInterval(1, 6, 0.95, stats.Method.ORDER, lower=1, upper=6, coverage=1 - 2 / 2**6)
 
 
 def test_one_seed_has_no_interval_and_the_summary_says_so() -> None:
