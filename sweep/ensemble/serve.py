@@ -261,15 +261,15 @@ class Ensemble(nn.Module):
                 for name, values in self._stacked.items():
                     path, _, leaf = name.rpartition(".")
                     for one, value in zip(self.own, values, strict=True):
-                        owner = one.get_submodule(path)
                         if name in parameters:
-                            owner.get_parameter(leaf).data = value
+                            one.get_parameter(name).data = value
                         else:
-                            owner._buffers[leaf] = value
+                            setattr(one.get_submodule(path), leaf, value)
         return self._stacked
 
     def _apply(self, *args: Any, **kwargs: Any) -> Ensemble:
-        self._stacked = self._graphs = None  # the weights they look into are about to move
+        # Private in torch, and the only place that every move passes: .to(), .double(), and those of a parent module.
+        self._stacked = self._graphs = None
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         return self
 
