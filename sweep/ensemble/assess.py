@@ -19,6 +19,7 @@ from sweep.errors import EnsembleError
 
 HIGHER = frozenset({"accuracy", "auroc"})
 # Averaging never makes these worse than the members' mean (Jensen): a gain is no evidence.
+MOST_DISPUTED = 10
 BY_CONSTRUCTION = frozenset({"nll", "brier", "rmse", "mse", "crps"})
 
 
@@ -142,7 +143,6 @@ def assess(
     calibrated: bool = False,
     select: Metric | None = None,
     level: float = 0.95,
-    disputed: int = 10,
 ) -> Assessment:
     """Score the members beside their ensemble, with evidence, uncertainty, diversity, curve and calibration.
 
@@ -157,11 +157,11 @@ def assess(
             _same(members, other, name)
     if isinstance(members, Classes):
         val = val if isinstance(val, Classes) else None
-        return _of_classes(members, val, others, calibrated, select, level, disputed)
+        return _of_classes(members, val, others, calibrated, select, level)
     if select is not None:
         raise EnsembleError("greedy selection is for classification", hint="leave --select out")
     val = val if isinstance(val, Values) else None
-    return _of_values(members, val, others, calibrated, level, disputed)
+    return _of_values(members, val, others, calibrated, level)
 
 
 def brief(members: Members) -> dict[str, tuple[float, float]]:
@@ -191,7 +191,7 @@ def _same(members: Members, other: Members, name: str) -> None:
 
 def _of_classes(
     members: Classes, val: Classes | None, extra: Mapping[str, Members], calibrated: bool, by: Metric | None,
-    level: float, most: int,
+    level: float,
 ) -> Classification:  # fmt: skip
     p, t = members.probs, members.targets
     pool = p.mean(axis=0)
@@ -220,7 +220,7 @@ def _of_classes(
         split=members.split, labels=members.labels, missing=members.missing, ids=members.ids, targets=t,
         prediction=prediction, level=level, scores=_rows(members), differences=differences,
         curves=curve.class_curves(p, t, level=level), uncertainty=unsure,
-        disputed=_disputed(members, prediction, unsure, most), calibration=calibration, calibrated=calibrated,
+        disputed=_disputed(members, prediction, unsure), calibration=calibration, calibrated=calibrated,
         extra=tuple(_extra(name, one, served) for name, one in sorted(extra.items())), probs=pool,
         risk=score.risk_coverage(score.judged(p.mean(axis=0), t)), disagreement=disagreement, kappa=kappa,
         impossible=_impossible(members), selection=chosen,
@@ -228,8 +228,8 @@ def _of_classes(
 
 
 def _of_values(
-    members: Values, val: Values | None, extra: Mapping[str, Members], calibrated: bool, level: float, most: int,
-) -> Regression:  # fmt: skip
+    members: Values, val: Values | None, extra: Mapping[str, Members], calibrated: bool, level: float
+) -> Regression:
     m, v, t = members.mean, members.var, members.targets
     differences, calibration = evidence.of_values(members, val, level=level)
     served = None if calibration is None else calibration.served
@@ -238,7 +238,7 @@ def _of_values(
         split=members.split, labels=members.labels, missing=members.missing, ids=members.ids, targets=t,
         prediction=m.mean(axis=0), level=level, scores=_rows(members), differences=differences,
         curves=curve.value_curves(m, v, t, level=level), uncertainty=unsure,
-        disputed=_disputed(members, m.mean(axis=0), unsure, most), calibration=calibration,
+        disputed=_disputed(members, m.mean(axis=0), unsure), calibration=calibration,
         calibrated=calibrated and served is not None,
         extra=tuple(_extra(name, one, served) for name, one in sorted(extra.items())),
         rms_difference=np.stack([np.sqrt(((m - one) ** 2).mean(axis=1)) for one in m]),
@@ -284,45 +284,43 @@ def _extra(name: str, members: Members, served: float | None) -> ExtraSet:
     return ExtraSet(name, len(members.ids), _rows(members), after, total, epistemic)
 
 
-def _disputed(members: Members, prediction: npt.NDArray[Any], unsure: Uncertainty, most: int) -> tuple[Disputed, ...]:
+def _disputed(members: Members, prediction: npt.NDArray[Any], unsure: Uncertainty) -> tuple[Disputed, ...]:
     return tuple(
         Disputed(
             members.ids[row].item(), members.targets[row].item(), prediction[row].item(), float(unsure.total[row]),
             None if unsure.aleatoric is None else float(unsure.aleatoric[row]), float(unsure.epistemic[row]),
         )
-        for row in most_disputed(unsure.epistemic, most).tolist()
+        for row in most_disputed(unsure.epistemic).tolist()
     )  # fmt: skip
 
 
-def most_disputed(epistemic: npt.ArrayLike, most: int = 10) -> Ints:
-    """Rows with the largest epistemic part, most disputed first; equal ones in row order; never a zero."""
-    values = np.asarray(epistemic, dtype=np.float64)
-    order = np.argsort(-values, kind="stable")[:most]
-    return order[values[order] > 0].astype(np.int64)
+def most_disputed(epistemic: Floats) -> Ints:
+    """Return the rows with the largest epistemic part, the most disputed first, equal ones in order; never a zero."""
+    order = np.argsort(-epistemic, kind="stable")[:MOST_DISPUTED]
+    return order[epistemic[order] > 0]
 
 
-def entropy_split(probs: npt.ArrayLike) -> Uncertainty:
-    """(members, examples, classes): entropy of the mean = mean entropy + mutual information (Depeweg 2018).
+def entropy_split(probs: Floats) -> Uncertainty:
+    """Split the entropy of the mean of (members, examples, classes): mean entropy + mutual information (Depeweg 2018).
 
     The mutual information is computed on its own, as the mean divergence of members from their mean, so that
     the identity is a check and the difference of two close numbers cannot turn negative.
     """
-    p = np.asarray(probs, dtype=np.float64)
-    pool = p.mean(axis=0)
+    pool = probs.mean(axis=0)
     aleatoric, epistemic = np.zeros(len(pool)), np.zeros(len(pool))
     votes = np.zeros(pool.shape)
-    for one in p:
-        aleatoric += entr(one).sum(axis=1) / len(p)
-        epistemic += rel_entr(one, pool).sum(axis=1) / len(p)
+    for one in probs:
+        aleatoric += entr(one).sum(axis=1) / len(probs)
+        epistemic += rel_entr(one, pool).sum(axis=1) / len(probs)
         votes[np.arange(len(pool)), one.argmax(axis=1)] += 1.0
-    ratio = 1.0 - votes.max(axis=1) / len(p)
+    ratio = 1.0 - votes.max(axis=1) / len(probs)
     return Uncertainty(entr(pool).sum(axis=1), aleatoric, np.maximum(epistemic, 0.0), ratio)
 
 
-def variance_split(mean: npt.ArrayLike, var: npt.ArrayLike | None) -> Uncertainty:
-    """(members, examples): variance = mean of variances + variance of means (Lakshminarayanan 2017, 2.4)."""
-    spread = np.asarray(np.var(np.asarray(mean, dtype=np.float64), axis=0))
-    noise = None if var is None else np.asarray(np.asarray(var, dtype=np.float64).mean(axis=0))
+def variance_split(mean: Floats, var: Floats | None) -> Uncertainty:
+    """Split the variance of (members, examples): mean of variances + variance of means (Lakshminarayanan 2017, 2.4)."""
+    spread: Floats = mean.var(axis=0)
+    noise: Floats | None = None if var is None else var.mean(axis=0)
     return Uncertainty(spread if noise is None else noise + spread, noise, spread)
 
 

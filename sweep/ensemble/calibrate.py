@@ -42,19 +42,19 @@ def root(slope: Callable[[float], tuple[float, float]], start: float = 1.0) -> f
 
 
 def logits(probs: Floats) -> Floats:
-    """Log-probabilities (examples, classes), the largest of each example 0."""
+    """Return log-probabilities (examples, classes), the largest of each example 0."""
     with np.errstate(divide="ignore"):
         found: Floats = np.maximum(np.log(probs), FLOOR)
     found -= found.max(axis=-1, keepdims=True)
     return found
 
 
-def temperature(probs: npt.ArrayLike, targets: npt.ArrayLike, start: float = 1.0) -> float:
-    """T that minimises the NLL of softmax(log p / T) (Guo 2017, sec. 4.2), which is convex in 1/T.
+def temperature(probs: Floats, targets: Ints, start: float = 1.0) -> float:
+    """Return the T that minimises the NLL of softmax(log p / T) (Guo 2017, sec. 4.2), which is convex in 1/T.
 
     probs (examples, classes), targets (examples,). Above 1 the predictions were overconfident.
     """
-    return fitted(logits(np.asarray(probs, dtype=np.float64)), np.asarray(targets), start)
+    return fitted(logits(probs), targets, start)
 
 
 def fitted(z: Floats, targets: Ints, start: float = 1.0) -> float:
@@ -80,16 +80,15 @@ def softmax(z: Floats, inverse: npt.ArrayLike = 1.0) -> Floats:
     return power
 
 
-def scaled(probs: npt.ArrayLike, temperature: float) -> Floats:
-    """softmax(log p / T) over the last axis; T = 1 gives the input back, but for rounding."""
-    return softmax(logits(np.asarray(probs, dtype=np.float64)), 1.0 / temperature)
+def scaled(probs: Floats, temperature: float) -> Floats:
+    """Return softmax(log p / T) over the last axis; T = 1 gives the input back, but for rounding."""
+    return softmax(logits(probs), 1.0 / temperature)
 
 
-def variance_scale(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+def variance_scale(mean: Floats, var: Floats, targets: Floats) -> float:
     """Return the factor on all variances (members, examples) with the least mixture NLL."""
-    m, v = np.asarray(mean, dtype=np.float64), np.asarray(var, dtype=np.float64)
-    square = (np.asarray(targets, dtype=np.float64) - m) ** 2 / v
-    base = -0.5 * np.log(v)
+    square = (targets - mean) ** 2 / var
+    base = -0.5 * np.log(var)
 
     def slope(inverse: float) -> tuple[float, float]:
         logs = base - 0.5 * inverse * square

@@ -89,14 +89,11 @@ def class_curves(probs: npt.ArrayLike, targets: npt.ArrayLike, *, level: float =
     return _averaged("accuracy", walk, 0, level), _averaged("nll", walk, 1, level), _closed("brier", products, level)
 
 
-def value_curves(
-    mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike, *, level: float = 0.95
-) -> tuple[SizeCurve, ...]:
-    """RMSE, MSE, CRPS, and with variances NLL, of the Gaussian mixture (members, examples)."""
-    m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    residual = m - t
-    square = residual @ residual.T / len(t)
-    crps = _crps_products(m, np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64), t)
+def value_curves(mean: Floats, var: Floats | None, targets: Floats, *, level: float = 0.95) -> tuple[SizeCurve, ...]:
+    """Return the curves of RMSE, MSE, CRPS, and with variances NLL, of the Gaussian mixture (members, examples)."""
+    residual = mean - targets
+    square = residual @ residual.T / len(targets)
+    crps = _crps_products(mean, np.zeros(mean.shape) if var is None else var, targets)
     root = walked(residual, np.add, lambda summed, size: (float(np.sqrt(np.mean(summed**2)) / size),))
     curves = [
         _averaged("rmse", root, 0, level),
@@ -104,7 +101,7 @@ def value_curves(
         _closed("crps", crps, level),
     ]
     if var is not None:
-        logs = score.log_density(m, var, t)
+        logs = score.log_density(mean, var, targets)
         walk = walked(logs, np.logaddexp, lambda joined, size: (log(size) - float(joined.mean()),))
         curves.append(_averaged("nll", walk, 0, level))
     return tuple(curves)

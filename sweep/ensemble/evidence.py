@@ -41,9 +41,8 @@ class Difference:
 
 
 def paired(differences: npt.ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
-    """Student t interval of the mean of (examples,) differences; None below 2, or with one that is infinite or huge."""
-    d = np.asarray(differences, dtype=np.float64)
-    found = t_interval(d, level) if (np.abs(d) < LARGEST).all() else None
+    """Return Student's t interval of the mean difference; None below 2, or with one that is infinite or huge."""
+    found = t_interval(differences, level) if (np.abs(differences) < LARGEST).all() else None
     return (found.low, found.high) if found else None
 
 

@@ -162,48 +162,39 @@ def risk_coverage(found: Judged) -> RiskCoverage:
     return RiskCoverage(rank / len(order), np.cumsum(expected) / rank)
 
 
-def of_values(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> dict[str, float]:
+def of_values(mean: Floats, var: Floats | None, targets: Floats) -> dict[str, float]:
     """Return the scores of the uniform Gaussian mixture (members, examples); with variances its NLL as well."""
-    m, v, t = _mixture(mean, var, targets)
-    mse = float(((m.mean(axis=0) - t) ** 2).mean())
-    found = {"rmse": math.sqrt(mse), "mse": mse, "crps": float(mixture_crps(m, v, t).mean())}
-    return found if var is None else {**found, "nll": float(mixture_nll(m, v, t).mean())}
+    mse = float(((mean.mean(axis=0) - targets) ** 2).mean())
+    found = {"rmse": math.sqrt(mse), "mse": mse, "crps": float(mixture_crps(mean, var, targets).mean())}
+    return found if var is None else {**found, "nll": float(mixture_nll(mean, var, targets).mean())}
 
 
-def log_density(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
-    """(members, examples): log density of each member's Gaussian at the target."""
-    m, v, t = _mixture(mean, var, targets)
-    return np.asarray(-0.5 * (np.log(2.0 * math.pi * v) + (t - m) ** 2 / v), dtype=np.float64)
+def log_density(mean: Floats, var: Floats, targets: Floats) -> Floats:
+    """Return the log density of each member's Gaussian at the target, (members, examples)."""
+    return -0.5 * (np.log(2.0 * math.pi * var) + (targets - mean) ** 2 / var)
 
 
-def mixture_nll(mean: npt.ArrayLike, var: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
-    """(examples,): -log of the mixture's density at the target; not that of the moment-matched Gaussian."""
-    logs = log_density(mean, var, targets)
-    return np.asarray(math.log(logs.shape[0]) - logsumexp(logs, axis=0), dtype=np.float64)
+def mixture_nll(mean: Floats, var: Floats, targets: Floats) -> Floats:
+    """Return -log of the mixture's density at each target; not that of the moment-matched Gaussian."""
+    return np.asarray(math.log(len(mean)) - logsumexp(log_density(mean, var, targets), axis=0))
 
 
-def absolute_normal(mean: npt.ArrayLike, var: npt.ArrayLike) -> Floats:
-    """E|X| for X normal(mean, var): what a Gaussian CRPS is made of (Grimit 2006, eq. 6); var may be 0."""
-    m, v = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(var, dtype=np.float64))
-    sd = np.sqrt(v)
-    z = np.divide(m, sd, out=np.zeros(m.shape), where=sd > 0)
-    smooth = 2.0 * sd * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) + m * (2.0 * ndtr(z) - 1.0)
-    return np.asarray(np.where(sd > 0, smooth, np.abs(m)), dtype=np.float64)
+def absolute_normal(mean: Floats, var: Floats) -> Floats:
+    """Return E|X| for X normal(mean, var), the part of a Gaussian CRPS (Grimit 2006, eq. 6); var may be 0."""
+    sd = np.sqrt(var)
+    z = np.divide(mean, sd, out=np.zeros(mean.shape), where=sd > 0)
+    smooth = 2.0 * sd * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) + mean * (2.0 * ndtr(z) - 1.0)
+    return np.where(sd > 0, smooth, np.abs(mean))
 
 
-def mixture_crps(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> Floats:
-    """(examples,): CRPS of the uniform Gaussian mixture in closed form (Grimit 2006, eq. 5), target's unit.
+def mixture_crps(mean: Floats, var: Floats | None, targets: Floats) -> Floats:
+    """Return the CRPS of the uniform Gaussian mixture for each example, in closed form (Grimit 2006, eq. 5).
 
-    var None takes members as points: E|X - y| - E|X - X'| / 2 over the members.
+    It has the unit of the target. var None takes members as points: E|X - y| - E|X - X'| / 2 over the members.
     """
-    m, v, t = _mixture(mean, var, targets)
-    spread = np.zeros(t.shape)
-    for i in range(len(m)):
-        pairs = absolute_normal(m[i] - m[i:], v[i] + v[i:])
+    var = np.zeros(mean.shape) if var is None else var
+    spread = np.zeros(targets.shape)
+    for i in range(len(mean)):
+        pairs = absolute_normal(mean[i] - mean[i:], var[i] + var[i:])
         spread += pairs[0] + 2.0 * pairs[1:].sum(axis=0)
-    return np.asarray(absolute_normal(t - m, v).mean(axis=0) - spread / (2.0 * len(m) ** 2), dtype=np.float64)
-
-
-def _mixture(mean: npt.ArrayLike, var: npt.ArrayLike | None, targets: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
-    m, t = np.asarray(mean, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    return m, np.zeros(m.shape) if var is None else np.asarray(var, dtype=np.float64), t
+    return np.asarray(absolute_normal(targets - mean, var).mean(axis=0) - spread / (2.0 * len(mean) ** 2))

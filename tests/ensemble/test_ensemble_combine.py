@@ -13,9 +13,10 @@ from sweep.ensemble.assess import agreement, entropy_split, mean_of, most_disput
 
 
 def test_variance_is_split_with_ddof_0():
-    found = variance_split([[0.0], [2.0]], [[1.0], [3.0]])
+    means = np.array([[0.0], [2.0]])
+    found = variance_split(means, np.array([[1.0], [3.0]]))
     assert (found.aleatoric[0], found.epistemic[0], found.total[0]) == (2.0, 1.0, 3.0)
-    assert variance_split([[0.0], [2.0]], None).total[0] == 1.0
+    assert variance_split(means, None).total[0] == 1.0
 
 
 @given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 100))
@@ -36,7 +37,8 @@ def test_entropies_survive_zeros_and_agreement_has_no_epistemic_part():
 
 
 def test_the_most_disputed_come_first_and_agreement_is_not_disputed():
-    assert most_disputed([0.1, 0.0, 0.3, 0.1], most=4).tolist() == [2, 0, 3]
+    assert most_disputed(np.array([0.1, 0.0, 0.3, 0.1])).tolist() == [2, 0, 3]
+    assert most_disputed(np.arange(1.0, 20.0)).tolist() == [*range(18, 8, -1)]
 
 
 def test_disagreement_and_kappa_equal_scikit_learn():

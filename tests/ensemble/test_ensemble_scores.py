@@ -75,15 +75,17 @@ def test_nll_of_an_impossible_target_is_infinite():
 
 
 def test_mixture_check_values():
-    assert score.mixture_crps(MEANS, SDS**2, [0.5]) == pytest.approx(0.172283900300, abs=1e-12)
-    assert score.mixture_nll(MEANS, SDS**2, [0.5]) == pytest.approx(0.602346634167, abs=1e-12)
-    assert score.mixture_crps([[0.0]], [[1.0]], [0.5]) == pytest.approx(0.331403531255, abs=1e-12)
+    assert score.mixture_crps(MEANS, SDS**2, np.array([0.5])) == pytest.approx(0.172283900300, abs=1e-12)
+    assert score.mixture_nll(MEANS, SDS**2, np.array([0.5])) == pytest.approx(0.602346634167, abs=1e-12)
+    assert score.mixture_crps(np.zeros((1, 1)), np.ones((1, 1)), np.array([0.5])) == pytest.approx(
+        0.331403531255, abs=1e-12
+    )
 
 
 def test_mixture_nll_is_not_that_of_the_moment_matched_gaussian():
     total = variance_split(MEANS, SDS**2).total
-    matched = score.mixture_nll([MEANS.mean(0)], [total], [0.5])
-    assert abs(matched - score.mixture_nll(MEANS, SDS**2, [0.5])) > 0.05
+    matched = score.mixture_nll(MEANS.mean(0)[None], total[None], np.array([0.5]))
+    assert abs(matched - score.mixture_nll(MEANS, SDS**2, np.array([0.5]))) > 0.05
 
 
 def test_crps_equals_the_integral_over_the_distribution_function():
@@ -101,7 +103,7 @@ def test_crps_equals_the_integral_over_the_distribution_function():
 def test_crps_of_points_is_that_of_the_empirical_distribution():
     members = np.array([[0.0], [1.0], [0.2]])
     expected = np.abs(members - 0.5).mean() - np.abs(members - members.T).mean() / 2
-    assert score.mixture_crps(members, None, [0.5]) == pytest.approx(expected, abs=1e-12)
+    assert score.mixture_crps(members, None, np.array([0.5])) == pytest.approx(expected, abs=1e-12)
 
 
 def test_value_scores_equal_scikit_learn():
