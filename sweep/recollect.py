@@ -40,7 +40,7 @@ def needed(store: Store, collect: Collect | None) -> bool:
 
 
 def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
-    """Read the metrics of every finished run again and put the new records in place of the old, which are kept.
+    """Read the metrics of every run with a record again and put the new records in place of the old, which are kept.
 
     Under the directory's lock. Each run's record changes at once or not at all; where the launch dies between two of
     them, the next command reads the rest.

@@ -301,7 +301,7 @@ class Results:
 
 
 def open(path: str | os.PathLike[str]) -> Results:
-    """Open a run directory that is finished, running or copied from elsewhere. No code in it runs.
+    """Open a run directory that is complete, running or copied from elsewhere. No code in it runs.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def test_a_diverged_seed_is_counted_and_kept_but_not_in_the_mean(tmp_path):
     row = frames.summary(table).set_index("metric").loc["test/accuracy"]
     assert table.loc[2, "test/accuracy"] == 0.1
     assert (row["n"], row["mean"], row["failed"], row["planned"]) == (2, 0.9, 1, 3)
-    assert row["over"] == "converged seeds"
+    assert row["over"] == "finished seeds"
 
 
 def test_a_metric_missing_in_some_seeds_shows_its_own_n(tmp_path):

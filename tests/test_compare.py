@@ -174,7 +174,7 @@ def test_with_failures_no_arm_is_called_best(tmp_path):
         return {"failure": failure()} if (spec.variant, spec.seed) == (B, 3) else accuracy(spec)
 
     text = comparison.text(comparison.compare(grid(tmp_path / "d", outcome, variants=(A, B, C))), width=200)
-    assert " has the best mean of converged runs: test/accuracy" in text
+    assert " has the best mean of finished runs: test/accuracy" in text
     assert " is best" not in text
     assert text.count("Fisher's exact") == 1  # in the pair whose means differ; the table of arms counts all failures
     assert "1 of 10" in text
@@ -217,9 +217,9 @@ def test_failures_come_before_means(tmp_path):
         superiority(with_failures, values(B), higher_is_better=True).probability
     )
     assert pair.difference == paired_t(values(A, kept), values(B, kept))
-    assert pair.over == "converged pairs only"
+    assert pair.over == "finished pairs only"
     assert pair.sentence.startswith("lr-0.1 failed 2 of 10 and lr-0.01 0 of 10")
-    assert "Of converged pairs only: lr-0.1 is better" in pair.sentence
+    assert "Of finished pairs only: lr-0.1 is better" in pair.sentence
     assert not pair.plan
 
 

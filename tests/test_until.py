@@ -143,7 +143,7 @@ def test_a_failed_seed_uses_its_place_and_gives_no_number(tmp_path):
     store = trained(failing, tmp_path / "d", "test/accuracy ± 0.01", seeds=[0, 1, 2]).store
     cell = store.manifest.until["cells"][0]
     assert cell["used"] == cell["n"] + 1
-    assert "of converged runs" in report.build(store).headline
+    assert "of finished runs" in report.build(store).headline
 
 
 def test_a_metric_that_no_run_reports_ends_it_at_the_first_look(tmp_path):

@@ -36,7 +36,7 @@ Run = tuple[Floats, Floats]  # steps and values
 
 @dataclass(frozen=True)
 class Pooled:
-    """Normalised scores of one variant, one array per task, of the seeds that converged in every task.
+    """Normalised scores of one variant, one array per task, of the seeds that finished in every task.
 
     planned: seeds. scores are empty where `reason` says why there are none.
     """
@@ -148,7 +148,7 @@ def logged_as(names: Sequence[str], primary: str) -> str | None:
 
 
 def progress(history: pd.DataFrame, metric: str, found: Mapping[str, Pooled], runs: Runs) -> Iterator[Progress]:
-    """Yield for every variant its curve over these tasks, of the seeds that converged in all of them.
+    """Yield for every variant its curve over these tasks, of the seeds that finished in all of them.
 
     history: `frames.history` with this metric. Between two steps a run has the value it logged last. The curve reaches
     from the first step that all runs have reached to the last one.

@@ -27,7 +27,7 @@ class Arm:
     """One configuration on one task.
 
     states: planned seed, ascending -> ok, failed, lost, running, stopped or pending. values: metric -> seed -> its
-    number, for converged seeds that have a finite one; by_fold: the same with one number per fold. extensions: how
+    number, for finished seeds that have a finite one; by_fold: the same with one number per fold. extensions: how
     often seeds were added after results existed, other than by a stopping rule. ordered: its number of seeds was chosen
     by a rule that compares. variant: what its variant is called in its own directory.
     """
@@ -65,15 +65,15 @@ class Arm:
         return self.count("failed")
 
     @property
-    def finished(self) -> int:
+    def ended(self) -> int:
         return self.count("ok", "failed")
 
     @property
     def unfinished(self) -> int:
-        return len(self.states) - self.finished
+        return len(self.states) - self.ended
 
     def missing(self, metric: str) -> int:
-        """Return how many seeds converged without a finite value of this metric."""
+        """Return how many seeds finished without a finite value of this metric."""
         return self.count("ok") - len(self.values.get(metric, {}))
 
     def outcomes(self, metric: str, seeds: Sequence[int]) -> Floats:

@@ -62,7 +62,7 @@ class Planned:
 class Pair:
     """A against B on one metric of one task; every difference is A - B.
 
-    difference: t over seeds, of converged ones where some failed; None where an arm has no value. interval: the one
+    difference: t over seeds, finished ones where some failed; None where an arm has no value. interval: the one
     that counts, at the comparison's level: that of `difference`, or with `sequenced` the confidence sequence, where
     seeds were added after results existed and the design is paired. simultaneous: the same at Bonferroni's level over
     all pairs. p_holm: over all pairs; None with the sequence, whose looks no p value has paid for. reading: of

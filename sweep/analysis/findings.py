@@ -39,7 +39,7 @@ def result_rules(members: Iterable[Member]) -> tuple[ResultRule, ...]:
 
 
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
-    """Return the distinct machines and software that finished runs report, the most used first."""
+    """Return the distinct machines and software that records name, the most used first."""
     records: dict[str, list[Record]] = defaultdict(list)
     for member in members:
         if member.record is not None and member.record.environment_id:
@@ -128,7 +128,7 @@ def notes(
     """Yield what a reader may want to know.
 
     Which metric was chosen as the primary one where nobody chose, what an unknown direction costs, files that runs
-    wrote in turn, and what runs noted, each note once with its runs; a finished run's own damage too.
+    wrote in turn, and what runs noted, each note once with its runs; damaged records too.
     """
     manifest, primary, goal = runs.store.manifest, runs.primary, runs.goal
     config, kind = manifest.config, manifest.experiment.get("target", {}).get("kind")

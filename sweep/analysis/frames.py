@@ -126,14 +126,14 @@ def summary(
     ratio: float | None = None,
     folds: int = 0,
 ) -> pd.DataFrame:
-    """Return one row per task, variant and metric of `frame`: the mean over converged seeds beside how many were not.
+    """Return one row per task, variant and metric of `frame`: the mean over finished seeds beside how many did not.
 
     Columns: task, variant, metric, n, mean, sd, low, high (Student t at `level`), min, max, missing, planned,
     ok, failed, lost, pending, over, level, method. All counts are of seeds: repeats and folds are averaged within
     their seed first, and a seed of which one failed is failed. planned = ok + failed + lost + pending.
-    n = ok - missing, where `missing` seeds converged without a finite value of this metric. sd and interval
+    n = ok - missing, where `missing` seeds finished without a finite value of this metric. sd and interval
     are NaN at n = 1, everything is at n = 0; `method` says why. `over` is the label that belongs beside the
-    mean: "seeds", or "converged seeds" when some failed. ratio: see `test_to_train`. folds: into how many the data are
+    mean: "seeds", or "finished seeds" when some failed. ratio: see `test_to_train`. folds: into how many the data are
     cut; low and high are then over seeds and folds (see `sweep.stats.summarise`), also at n = 1.
     """
     names = list(metrics) if metrics is not None else metric_names(table)
@@ -167,7 +167,7 @@ def summary_rows(
             yield {
                 "task": task, "variant": variant, "metric": name, "n": made.n if made else 0,
                 **{key: getattr(made, key, None) for key in NUMBERS}, "missing": counts["ok"] - len(numbers), **counts,
-                "over": "converged seeds" if counts["failed"] else "seeds", "level": level,
+                "over": "finished seeds" if counts["failed"] else "seeds", "level": level,
                 "method": made.method if made else Method.NO_SEED,
             }  # fmt: skip
 
@@ -210,7 +210,7 @@ def by_cell(members: Iterable[Member]) -> dict[Cell, list[Member]]:
     return found
 
 
-def converged(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+def finished(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
     """Return which runs of one variant and task enter a mean: those of seeds whose repeats or folds are all ok."""
     return np.asarray(~np.isin(seeds, seeds[status != "ok"]))
 
@@ -223,8 +223,8 @@ def state_counts(states: Iterable[str]) -> dict[str, int]:
 
 
 def run_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return (seeds, values) of the converged runs among the rows of one variant and task of `frame`, NaN for none."""
-    seeds, kept = cell["seed"].to_numpy(), converged(cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str))
+    """Return (seeds, values) of the finished runs among the rows of one variant and task of `frame`, NaN for none."""
+    seeds, kept = cell["seed"].to_numpy(), finished(cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str))
     return seeds[kept], cell[metric].to_numpy(np.float64)[kept] if metric in cell else np.full(kept.sum(), math.nan)
 
 

@@ -112,9 +112,9 @@ class OverSeeds:
 class Row(OverSeeds, OfCell):
     """One metric of one variant of one task over its seeds; `method` says why there is no interval.
 
-    failure_low and failure_high bound the failure rate of finished seeds (Clopper-Pearson). `over`: seeds, or converged
-    ones. `best` marks what a table may set in bold: variants of one task that Holm over all pairs does not separate
-    from the best mean of the primary metric.
+    failure_low and failure_high bound the failure rate of seeds that ended (Clopper-Pearson). `over`: seeds, or where
+    some failed, finished ones. `best` marks what a table may set in bold: variants of one task that Holm over all pairs
+    does not separate from the best mean of the primary metric.
     """
 
     metric: str
@@ -127,7 +127,7 @@ class Row(OverSeeds, OfCell):
     failure_high: float
     level: float
     method: Method
-    over: Literal["seeds", "converged seeds"]
+    over: Literal["seeds", "finished seeds"]
     best: bool = False
 
     @property
@@ -216,10 +216,10 @@ class Spread(OfCell):
 
 @dataclass(frozen=True)
 class Median(OfCell):
-    """The primary metric in the middle of all finished seeds of one variant and task, failed ones ranked worst.
+    """The primary metric in the middle of all seeds of one variant and task that ended, failed ones ranked worst.
 
-    seeds: those that converged with a value or failed. median, low and high are infinite on the bad side where
-    they fall on a failed seed; low and high are None where no exact interval exists. sd: of the converged seeds.
+    seeds: those that finished with a value or failed. median, low and high are infinite on the bad side where
+    they fall on a failed seed; low and high are None where no exact interval exists. sd: of the finished seeds.
     """
 
     metric: str
@@ -250,7 +250,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class OverTasks:
-    """Normalised scores of the seeds of one variant that converged in all of these tasks. metric: as it was logged."""
+    """Normalised scores of the seeds of one variant that finished in all of these tasks. metric: as it was logged."""
 
     variant: str
     label: str

@@ -88,8 +88,8 @@ def pair(
         effect=stats.hedges_g(first, second, paired=paired, level=level, ratio=ratio)
         if both and not folds and (ratio is not None or not resplit) else None,
         equivalence=stats.equivalence(equal, margin) if equal is not None and margin is not None else None,
-        failures=stats.failure_difference(a.failed, a.finished, b.failed, b.finished, level)
-        if failing and a.finished and b.finished else None,
+        failures=stats.failure_difference(a.failed, a.ended, b.failed, b.ended, level)
+        if failing and a.ended and b.ended else None,
         examples=_examples(a, b, metric, paired, level) if permute and both else None,
         looks=looks, resplit=resplit, ratio=ratio, folds=folds,
     )  # fmt: skip
@@ -191,8 +191,8 @@ def best_of(
 ) -> frozenset[str]:
     """Return the arms of a task that Holm over all pairs does not separate from the best mean.
 
-    None where that cannot be said: with failures (the mean of converged runs would reward failing), with values
-    missing, with one arm or one seed, or without a direction. values: of each arm, one finite number per converged
+    None where that cannot be said: with failures (the mean of finished runs would reward failing), with values
+    missing, with one arm or one seed, or without a direction. values: of each arm, one finite number per finished
     seed, by seed. planned: how many seeds each arm was to have.
     """
     whole = all(its.size == n > 1 and unit(its) == 1 for its, n in zip(values.values(), planned, strict=True))

@@ -23,7 +23,7 @@ from sweep.store import Member, Store
 
 
 def spreads(runs: Runs) -> Iterator[Spread]:
-    """Yield the spread of the primary metric in every variant and task with two converged seeds or more.
+    """Yield the spread of the primary metric in every variant and task with two finished seeds or more.
 
     What needs single examples is read from saved predictions, where all runs kept them.
     """

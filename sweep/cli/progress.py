@@ -46,7 +46,7 @@ class Progress:
         key, record = event.key, event.record
         self.done += 1
         self.total = self.todo + self.launch.added
-        self.tracker.finished(key, record.status, record.metrics, record.seconds)
+        self.tracker.take(key, record.status, record.metrics, record.seconds)
         if record.failure is not None:
             # A mistake in the code fails every seed alike: told once, it can be read.
             first = self.told.setdefault(str(record.failure), key)

@@ -30,7 +30,7 @@ MOST_RUNS = 60
 @options.directory
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, with every run.")
 def status(directory: Path, as_json: bool) -> int:
-    """List every planned run with its status. Works on a finished, running or copied directory."""
+    """List every planned run with its status. Works on a complete, running or copied directory."""
     from sweep.analysis.model import counts_of
 
     store = Store.open(directory)

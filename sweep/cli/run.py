@@ -232,7 +232,7 @@ def ml_train(
 )  # fmt: skip
 @options.report_json
 def collect(directory: str, metrics: str | None, as_json: bool) -> int:
-    """Read the metrics of all finished runs of a program again, from its kept output and its files.
+    """Read the metrics of a program's runs again, from the output and the files that they kept.
 
     \b
       sweep collect runs/train --metrics 'val_acc={number}'

@@ -307,7 +307,7 @@ def _footnotes(found: Comparison) -> Iterator[str]:
             f" {percent(found.level)}."
         )
     if any(pair.failures for pair in found.pairs):
-        yield "With failures P ranks a failed seed worst; means and intervals are of those that converged."
+        yield "With failures P ranks a failed seed worst; means and intervals are of those that finished."
     yield from (f"{said[0].upper()}{said[1:]}." for said in _stamps(found))
     for looks in sorted({unadjusted(pair.looks) for pair in found.pairs if pair.sequenced}):
         yield f"P and g are {looks}; the confidence sequence needs no adjustment."

@@ -105,7 +105,7 @@ def members(
     values = [frames.seed_values(cells[row.task, row.variant], metric) for row in rows]
     if any(its.size and unit(its) != 1 for _, its in values):
         raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
-    over = scope(metric, vary, ratio, folds, converged=any(row.failed for row in rows))
+    over = scope(metric, vary, ratio, folds, finished=any(row.failed for row in rows))
     more = f"; {left_out} more variants are not drawn" if left_out > 0 else ""
     under = wrapped(_named(metric, goal), size)
     with style(size):
@@ -496,7 +496,7 @@ def _kept(cell: pd.DataFrame, runs: pd.DataFrame | None) -> tuple[pd.DataFrame, 
         return cell, cell.iloc[:0]
     its = runs[(runs["task"] == str(cell["task"].iloc[0])) & (runs["variant"] == str(cell["variant"].iloc[0]))]
     status = its["status"].to_numpy(dtype=str)
-    kept = frames.converged(its["seed"].to_numpy(), status)
+    kept = frames.finished(its["seed"].to_numpy(), status)
     own, known = _run(cell), _run(its)
     return cell[np.isin(own, known[kept])], cell[np.isin(own, known[status == "failed"])]
 

@@ -132,7 +132,7 @@ class Tracker:
             self.statuses[member.key] = member.status
         return fresh
 
-    def finished(self, key: str, status: str, metrics: Mapping[str, float], seconds: float = math.inf) -> None:
+    def take(self, key: str, status: str, metrics: Mapping[str, float], seconds: float = math.inf) -> None:
         """Take a run that has just ended. seconds: how long it took, where that is known."""
         self._work_since(seconds)
         self.ended += 1
@@ -369,7 +369,7 @@ def html(view: View) -> str:
     state = [f"{view.done}/{view.total} runs"]
     state += [f"{plural(view.flying, 'run')} at work"] if view.flying else [view.phase] if view.phase else []
     state += [f"{view.failed} failed"] if view.failed else []
-    bar = Markup('<progress max="{}" value="{}" aria-label="finished runs"></progress>')
+    bar = Markup('<progress max="{}" value="{}" aria-label="runs that ended"></progress>')
     items: list[Item] = [
         Note(", ".join([*state, *_times(replace(view, phase=""))]), label=view.name),
         bar.format(max(1, view.total), view.done),
@@ -400,7 +400,7 @@ class Cell:
         self.update((), 0, now=True)
 
     def ended(self, key: str, status: str, metrics: dict[str, float], seconds: float) -> None:
-        self.tracker.finished(key, status, metrics, seconds)
+        self.tracker.take(key, status, metrics, seconds)
         self.update((), 0)
 
     def update(self, rows: Sequence[Running], flying: int, *, now: bool = False) -> None:

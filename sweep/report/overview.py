@@ -178,7 +178,7 @@ def _numbers(row: Row) -> list[str]:
 
 def _footnotes(rows: Sequence[Row]) -> Iterator[str]:
     if any(row.failed for row in rows):
-        yield "mean, sd and interval are over converged seeds only"
+        yield "mean, sd and interval are over finished seeds only"
     missing = dict.fromkeys(f"{shown(row.metric)} ({row.missing})" for row in rows if row.missing)
     if missing:
         yield f"not reported, or not finite, in some ok seeds: {listed(list(missing))}"
@@ -226,7 +226,7 @@ def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> I
     ]  # fmt: skip
     if rows:
         ci = f"{percent(report.level)} CI"
-        columns = ["finished seeds", "failed", f"failure rate, {ci}", f"median, failed ranked worst, {ci}"]
+        columns = ["seeds that ended", "failed", f"failure rate, {ci}", f"median, failed ranked worst, {ci}"]
         yield Table(columns, rows)
     yield from rest(len(told) - len(rows), "row", JSON)
     if others:

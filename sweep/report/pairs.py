@@ -29,9 +29,9 @@ def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
 def over(pair: Pair) -> str:
     """Return what a difference is over."""
     if pair.folds:
-        return f"{'converged ' * (pair.failures is not None)}seeds and {pair.folds} folds, for new data"
+        return f"{'finished ' * (pair.failures is not None)}seeds and {pair.folds} folds, for new data"
     if pair.failures is not None:
-        return "converged pairs only" if pair.paired else "converged seeds only"
+        return "finished pairs only" if pair.paired else "finished seeds only"
     return "pairs of seeds" if pair.paired else "seeds"
 
 
@@ -213,7 +213,7 @@ def _why(made: Decision) -> str:
     """Return why a gate was decided so."""
     return {
         "unfinished": f"{plural(made.unfinished, 'seed')} without a result",
-        "too few seeds": f"{' and '.join(map(str, made.seeds))} converged seeds are too few for an exact test",
+        "too few seeds": f"{' and '.join(map(str, made.seeds))} finished seeds are too few for an exact test",
         "no interval": "no interval exists",
         "no spread": "no spread between seeds in fast mode: are they different seeds?",
         "beyond": "the interval lies wholly beyond",

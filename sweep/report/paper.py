@@ -168,7 +168,7 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
     )
     yield f"Mean ± {interval} {first.over}; n counts seeds that finished."
     if any(row.failed for report in reports for row in report.rows):
-        yield "Means are over converged seeds only; failed seeds are counted in the last column."
+        yield "Means are over finished seeds only; failed seeds are counted in the last column."
     named = _called(reports)
     for report, called in named:
         of = f"{shown(called)}: " if len(reports) > 1 else ""

@@ -166,7 +166,7 @@ SAID: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "refused": lambda of: str(of["why"]).replace("\n  ", "; "),
     "references missing": _unreferenced,
     "no common scale": "no common scale: {why}",
-    "no seed in every task": "no seed converged in every task",
+    "no seed in every task": "no seed finished in every task",
     "not logged": "not every run logged the metric",
     "no step in every run": "no step lies between the first and the last one of every run",
     "few tasks": f"no interval: a bootstrap interval needs {LEAST_TASKS} tasks",

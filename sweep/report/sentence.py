@@ -35,14 +35,14 @@ def of(label: str) -> str:
 
 
 def scope(
-    metric: str, vary: Sequence[str] = (), ratio: float | None = None, folds: int = 0, *, converged: bool = False,
+    metric: str, vary: Sequence[str] = (), ratio: float | None = None, folds: int = 0, *, finished: bool = False,
     single: bool = False,
 ) -> str:  # fmt: skip
     """Return what an interval over seeds holds fixed: "this split and test set", and for val and train alike.
 
     single: there is one seed, and the interval is over folds alone.
     """
-    over = "over converged seeds" if converged else "over seeds"
+    over = "over finished seeds" if finished else "over seeds"
     how = "" if ratio is None else f"for new data; Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
     if folds and how:
         return f"{'for this seed, over' if single else f'{over} and'} {folds} folds of this data set, {how}"
@@ -80,11 +80,11 @@ def headline(report: Overview, row: Row) -> Headline:
     met = _met(report, row)
     failed = met["used"] - met["n"] if met is not None else row.failed
     over = scope(
-        "" if row.adopted else row.metric, report.vary, report.ratio, report.folds, converged=failed > 0,
+        "" if row.adopted else row.metric, report.vary, report.ratio, report.folds, finished=failed > 0,
         single=row.n == 1,
     )  # fmt: skip
     metric = of(row.label) + shown(row.metric)
-    name = f"{metric} of converged runs" if failed else metric
+    name = f"{metric} of finished runs" if failed else metric
     if met is not None:
         interval, counted = met["interval"], f"{failed} of {met['used']} failed" if failed else "0 failed"
         value = around(met["mean"], (interval["high"] - interval["low"]) / 2)
@@ -186,7 +186,7 @@ def _leading(report: Overview, rows: Sequence[Row]) -> Headline:
 def ranked(name: str, value: str, others: int, alike: int | None, *, goal: Goal | None, failed: bool) -> str:
     """Say how the best mean stands to the others, of which so many are not distinguishable from it; None: untested."""
     if alike is None:
-        return f"{name} has the {'best' if goal else 'largest'} mean{' of converged runs' if failed else ''}: {value}"
+        return f"{name} has the {'best' if goal else 'largest'} mean{' of finished runs' if failed else ''}: {value}"
     if alike == others:
         said = f"none of the {others} others is" if others > 1 else "the other is not"
         return f"{name} has the best mean: {value}; {said} distinguishable from it"
@@ -260,15 +260,15 @@ def chance(one: Spread) -> str:
 
 
 def median(one: Median) -> str:
-    """Say where the middle of all finished seeds is."""
+    """Return the median over all seeds that ended, with its interval, as a sentence."""
     ranked = f", {one.failed} failed ranked worst" if one.failed else ""
     around = f"{percent(one.level)} CI {_limits(one)}" if _limits(one) else f"no {percent(one.level)} CI exists"
-    seeds = plural(one.seeds, "finished seed")
-    return f"{of(one.label)}median {shown(one.metric)} of all {seeds}{ranked}: {_place(one, one.median)} ({around})"
+    seeds = f"all {plural(one.seeds, 'seed')} that ended"
+    return f"{of(one.label)}median {shown(one.metric)} of {seeds}{ranked}: {_place(one, one.median)} ({around})"
 
 
 def middle(one: Median) -> str:
-    """Return the median of all finished seeds and its interval, "0.866 (0.848 to 0.875)"."""
+    """Return the median over all seeds that ended and its interval, "0.866 (0.848 to 0.875)"."""
     return f"{_place(one, one.median)} ({_limits(one) or 'no interval'})"
 
 
@@ -300,8 +300,8 @@ def why(one: Across | Progress | Together | Spread) -> str:
 def over_tasks(found: Across) -> str:
     """Return what the pooled numbers are over: never other tasks than these."""
     left = found.planned - found.seeds
-    converged = f" that converged in every task ({left} did not)" if left else ""
-    return f"these {plural(found.tasks, 'task')}, {plural(found.seeds, 'seed')}{converged}"
+    finished = f" that finished in every task ({left} did not)" if left else ""
+    return f"these {plural(found.tasks, 'task')}, {plural(found.seeds, 'seed')}{finished}"
 
 
 def method(one: Across) -> str:

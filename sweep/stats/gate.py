@@ -22,7 +22,7 @@ _GATE = re.compile(
     re.ASCII,
 )
 _GATE_HINT = 'for example "test/accuracy >= base - 0.005", "test/nll <= base * 1.02" or "test/accuracy >= 0.9"'
-LEAST = 3  # converged seeds an arm, whatever the other has
+LEAST = 3  # finished seeds per arm, whatever the other has
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ Reason = Literal[
 class Decision:
     """The answer of a gate, and why. code: 0 passed, 1 contradicted, 4 undecided.
 
-    reason: seeds are unfinished; too few converged for an exact test to reach the level; no interval exists; no spread
+    reason: seeds are unfinished; too few finished for an exact test to reach the level; no interval exists; no spread
     between seeds in fast mode; the interval lies wholly beyond the threshold; too many candidate seeds failed; it
-    lies wholly inside; it holds both sides. seeds: converged ones of the candidate, and of the base unless the form is
+    lies wholly inside; it holds both sides. seeds: finished ones of the candidate, and of the base unless the form is
     "fixed". interval: of the candidate minus its bound (for "fixed", of the candidate itself); threshold: what it is
     held against. identical_passes: the chance that a candidate no different from the base would pass.
     """
@@ -102,16 +102,16 @@ def decide(
 ) -> Decision:
     """Hold the candidate against the gate with the two-sided interval (at 95 %, a one-sided 2.5 % test).
 
-    base, candidate: shape (m,) and (n,), one number per planned and finished seed, NaN or infinite for a failed
-    one; in paired designs position i is the same seed. unfinished: pending and lost seeds of both.
+    base, candidate: shape (m,) and (n,), one number per planned seed that ended, NaN or infinite for a failed
+    one; in paired designs position i is the same seed. unfinished: seeds of both without a result.
     ratio: n_test/n_train, where every seed has a random split of its own.
     0 when the interval lies wholly on the allowed side, 1 when wholly on the other, 4 otherwise; and 4 with
-    unfinished seeds, too few converged ones for an exact test to reach the level (at 95 % 6 pairs, or 4 against 4;
+    unfinished seeds, too few finished ones for an exact test to reach the level (at 95 % 6 pairs, or 4 against 4;
     see `attainable`), or no spread in fast mode (seeds that agree to the last bit there are more likely one seed).
     A candidate with more than `max_failures` failures never passes.
     """
     alpha = check_level(level)
-    old, new, failed = _converged(base, candidate, paired and gate.form != "fixed")
+    old, new, failed = _finished(base, candidate, paired and gate.form != "fixed")
     threshold = gate.number if gate.form != "scale" else 0.0
     sizes = (new.size,) if gate.form == "fixed" else (new.size, old.size)
     flips = paired or gate.form == "fixed"
@@ -148,7 +148,7 @@ def identical_passes(
 ) -> float | None:
     """Chance that a candidate with the base's own mean and spread passes: noncentral t (Cohen 1988).
 
-    base: shape (m,), converged; n: seeds of the candidate; paired_with: the actual candidate, whose
+    base: shape (m,), finished seeds; n: seeds of the candidate; paired_with: the actual candidate, whose
     differences from the base give the spread in a paired design. None when there is no spread to go by.
     """
     m = base.size
@@ -170,7 +170,7 @@ def identical_passes(
     return chance if math.isfinite(chance) else float(away > 0)
 
 
-def _converged(base: npt.ArrayLike, candidate: npt.ArrayLike, paired: bool) -> tuple[Floats, Floats, int]:
+def _finished(base: npt.ArrayLike, candidate: npt.ArrayLike, paired: bool) -> tuple[Floats, Floats, int]:
     old, new = np.asarray(base, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
     a, b = np.isfinite(old), np.isfinite(new)
     failed = int(np.count_nonzero(~b))

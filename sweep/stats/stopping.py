@@ -66,7 +66,7 @@ class WidthState:
     """Where the fixed-width rule stands.
 
     target: places of the seed list that are certain to be needed; met_at: place of the first of the looks
-    that met the width; used: places counted in `mean`, `n` of them converged; looks: how many were taken.
+    that met the width; used: places counted in `mean`, `n` of them of finished seeds; looks: how many were taken.
     """
 
     state: Literal["running", "met", "not reached", "incomplete"]
@@ -168,9 +168,9 @@ def width_kept(met: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def prefix_moments(values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Number, mean and sd (0 below two) of the converged values in each prefix, shape (…, n) each.
+    """Number, mean and sd (0 below two) of the values of finished seeds in each prefix, shape (…, n) each.
 
-    Running sums along the last axis, about the first converged value, so that a later seed cannot change an
+    Running sums along the last axis, about the first such value, so that a later seed cannot change an
     earlier look and equal values have exactly no spread.
     """
     good = np.isfinite(values)

@@ -51,7 +51,7 @@ def test_a_comparison_shows_what_its_text_says(tmp_path: Path) -> None:
     pair = comparison.to_json(found)["pairs"][0]
     assert shown.startswith(f"comparison of test/accuracy {pair['sentence']}")
     assert found.checks[0].decision.reason == "too few seeds"
-    reason = "5 and 5 converged seeds are too few for an exact test"
+    reason = "5 and 5 finished seeds are too few for an exact test"
     for part in (found.why, reason, found.checks[0].requirement, "P(A > B)"):
         assert " ".join(part.split()) in shown
     told = words(comparison.text(found, width=10_000))

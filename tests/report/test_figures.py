@@ -62,7 +62,7 @@ def test_members_draw_each_seed_and_the_t_interval(tmp_path):
 def test_members_count_what_they_do_not_draw(store, size):
     made = figures.members(frames.frame(store), "test/accuracy", size=size)
     said = told(made)
-    assert all(part in said for part in ("a", "b", "n = 5 of 6, 1 failed", "over converged seeds"))
+    assert all(part in said for part in ("a", "b", "n = 5 of 6, 1 failed", "over finished seeds"))
     assert len(made.axes[0].lines[0].get_xdata()) == 5
 
 

@@ -61,7 +61,7 @@ def test_every_section_is_there_and_says_what_was_asked(told):
         "wrong: ", "Risk by coverage", "Disagreement of members", "% of examples with other top classes",
         "median, failed ranked worst, 95 % CI", "; training alone would give no spread",
         "1 × diverged (B; seed 3)", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0",
-        "How to cite", "@software{", "sweep reproduce ", "over seeds, this split and test set", "of converged runs",
+        "How to cite", "@software{", "sweep reproduce ", "over seeds, this split and test set", "of finished runs",
     ):  # fmt: skip
         assert wanted in words, wanted
 

@@ -65,13 +65,13 @@ def test_the_time_since_the_launch_began_is_shown():
 
 def test_the_bar_has_no_color_of_failure_and_failures_have():
     found = tracker(4)
-    found.finished("seed0", "ok", {})
+    found.take("seed0", "ok", {})
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True, color_system="standard")
     console.print(terminal(found.view(), 80, 24))
     assert "\x1b[31m" not in stream.getvalue()
     assert "\x1b[32m━" in stream.getvalue()
-    found.finished("seed1", "failed", {})
+    found.take("seed1", "failed", {})
     console.print(terminal(found.view(), 80, 24))
     assert "\x1b[31m1 failed" in stream.getvalue()
 
@@ -81,7 +81,7 @@ def test_the_bar_has_no_color_of_failure_and_failures_have():
 def test_it_fits_the_screen_whatever_runs(total, width, height):
     found = tracker(total)
     for seed in range(total // 2):
-        found.finished(f"seed{seed}", "ok", {"test/accuracy": 0.9 + seed * 1e-5})
+        found.take(f"seed{seed}", "ok", {"test/accuracy": 0.9 + seed * 1e-5})
     running = [at(seed) for seed in range(total // 2, min(total, total // 2 + 64))]
     lines = drawn(found.view(running), width, height, "stopping")
     assert len(lines) < height
@@ -91,8 +91,8 @@ def test_it_fits_the_screen_whatever_runs(total, width, height):
 
 def test_of_three_hundred_each_run_is_a_mark():
     found = tracker(300)
-    found.finished("seed0", "ok", {"test/accuracy": 0.9})
-    found.finished("seed1", "failed", {})
+    found.take("seed0", "ok", {"test/accuracy": 0.9})
+    found.take("seed1", "failed", {})
     marks = "".join(line for line in drawn(found.view([at(2)], 298)) if set(line) <= set("■×▸·"))
     assert marks == "■×▸" + "·" * 297
 
@@ -100,7 +100,7 @@ def test_of_three_hundred_each_run_is_a_mark():
 def test_the_interval_is_that_of_the_report_and_narrows():
     found, values = tracker(6), [0.91, 0.93, 0.92, 0.95, 0.90, 0.92]
     for seed, value in enumerate(values):
-        found.finished(f"seed{seed}", "ok", {"test/accuracy": value, "train/loss": 9.0})
+        found.take(f"seed{seed}", "ok", {"test/accuracy": value, "train/loss": 9.0})
     one = found.view().interim[0]
     expected = summarise(values)
     assert (one.n, one.mean) == (6, pytest.approx(expected.mean))
@@ -116,7 +116,7 @@ def test_of_thousands_the_interval_is_made_anew_once_in_a_hundredth_of_them():
     """It takes as long as there are runs: at each of them it was a quadratic step of ten thousand short seeds."""
     found = Tracker("many", "test/accuracy")
     for seed in range(5000):
-        found.finished(f"seed{seed}", "ok", {"test/accuracy": seed / 5000}, 0.1)
+        found.take(f"seed{seed}", "ok", {"test/accuracy": seed / 5000}, 0.1)
     (interim,) = found.view().interim
     assert 4950 <= interim.n <= 5000
     assert len(interim.widths) < 1000
@@ -136,7 +136,7 @@ def test_repeats_are_averaged_and_variants_kept_apart():
     found = Tracker("digits", "test/accuracy")
     found.plan(["a/seed1", "a/seed1-r1", "a/seed2", "b/seed1"])
     for key, value in (("a/seed1", 0.0), ("a/seed1-r1", 1.0), ("a/seed2", 1.5), ("b/seed1", 7.0)):
-        found.finished(key, "ok", {"test/accuracy": value})
+        found.take(key, "ok", {"test/accuracy": value})
     a, b = found.view().interim
     assert (a.label, a.n, a.mean) == ("a", 2, 1.0)
     assert (b.label, b.n, b.half) == ("b", 1, None)
@@ -145,7 +145,7 @@ def test_repeats_are_averaged_and_variants_kept_apart():
 def test_variants_are_called_as_in_the_report():
     found = Tracker("digits", "test/accuracy")
     found.plan(["lr-0.1-f41960/seed1", "lr-0.3-fc5251/seed1"])
-    found.finished("lr-0.3-fc5251/seed1", "ok", {"test/accuracy": 0.5})
+    found.take("lr-0.3-fc5251/seed1", "ok", {"test/accuracy": 0.5})
     assert [one.label for one in found.view().interim] == ["lr-0.3"]
     found.plan(["lr-0.3-aaaaaa/seed1"])
     assert [one.label for one in found.view().interim] == ["lr-0.3-fc5251"]
@@ -153,9 +153,9 @@ def test_variants_are_called_as_in_the_report():
 
 def test_failures_are_counted_and_enter_no_mean():
     found = tracker(3)
-    found.finished("seed0", "ok", {"test/accuracy": 0.5})
-    found.finished("seed1", "failed", {"test/accuracy": 0.0})
-    found.finished("seed2", "ok", {"test/accuracy": math.nan})
+    found.take("seed0", "ok", {"test/accuracy": 0.5})
+    found.take("seed1", "failed", {"test/accuracy": 0.0})
+    found.take("seed2", "ok", {"test/accuracy": math.nan})
     view = found.view()
     assert (view.ok, view.failed, view.interim[0].n, view.left) == (2, 1, 1, None)
     assert "1 failed" in drawn(view)[-1]
@@ -168,7 +168,7 @@ def test_time_left_counts_what_running_seeds_have_done():
     assert found.view([at(0, step=0)]).left is None
     # Two seeds half done after ten seconds: four seeds take forty.
     assert found.view([at(0, step=5), at(1, step=5)]).left == pytest.approx(30.0)
-    found.finished("seed0", "ok", {})
+    found.take("seed0", "ok", {})
     assert found.view([at(1, step=5)]).left == pytest.approx(10 / 1.5 * 2.5)
     assert found.view().rate == pytest.approx(6.0)
 
@@ -242,7 +242,7 @@ def test_the_start_of_ray_is_no_measure_of_how_long_seeds_take():
     found = Tracker("d", "test/accuracy", clock=lambda: now[0])
     found.plan(f"seed{seed}" for seed in range(11))
     now[0] = 22.0  # twenty seconds until the first began, and two that it took
-    found.finished("seed0", "ok", {"test/accuracy": 0.9}, 2.0)
+    found.take("seed0", "ok", {"test/accuracy": 0.9}, 2.0)
     assert found.view().left == pytest.approx(20.0)
 
 

@@ -138,8 +138,8 @@ def test_a_task_in_which_every_seed_failed_leaves_no_number_and_says_so(tmp_path
     made = built(tmp_path, lambda spec: {"failure": failure()} if spec.task == FOLDERS[3] else logged(spec))
     assert made.improvements == ()
     assert made.progress == ()
-    assert {sentence.why(one) for one in made.across} == {"no seed converged in every task"}
-    assert "no seed converged in every task" in report.text(made)
+    assert {sentence.why(one) for one in made.across} == {"no seed finished in every task"}
+    assert "no seed finished in every task" in report.text(made)
 
 
 def test_equal_seeds_have_a_curve_without_width_and_a_profile_with_one(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_failures_and_missing_values_have_their_place(tmp_path):
     text = report.markdown(report.build(sweep_of(tmp_path / "d", outcome, seeds=range(5))))
     assert "| 4 | 1 of 5 |" in text
     assert "(n = 3)" in text
-    assert "Means are over converged seeds only" in text
+    assert "Means are over finished seeds only" in text
 
 
 def test_one_seed_has_no_half_width(tmp_path):

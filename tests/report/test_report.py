@@ -37,7 +37,7 @@ def test_the_headline_is_the_sentence_a_paper_prints(tmp_path):
     assert found.rows[0].low == interval.low
 
 
-def test_failures_stand_beside_the_mean_of_converged_runs(tmp_path):
+def test_failures_stand_beside_the_mean_of_finished_runs(tmp_path):
     def outcome(spec):
         bad = {"failure": failure("diverged", "loss is nan"), "metrics": {"test/accuracy": 0.1}}
         return bad if spec.seed == 3 else {"metrics": {"test/accuracy": TEN[spec.seed]}}
@@ -45,8 +45,8 @@ def test_failures_stand_beside_the_mean_of_converged_runs(tmp_path):
     found = told(tmp_path, outcome, seeds=range(10))
     row = found.rows[0]
     rate = clopper_pearson(1, 10)
-    assert found.headline.startswith("test/accuracy of converged runs 0.")
-    assert "over converged seeds" in found.headline
+    assert found.headline.startswith("test/accuracy of finished runs 0.")
+    assert "over finished seeds" in found.headline
     assert "n = 9, 1 of 10 failed (failure rate 0.25 % to 45 %)" in found.headline
     assert (row.failure_low, row.failure_high) == (rate.low, rate.high)
     assert row.mean == pytest.approx(np.mean([v for s, v in TEN.items() if s != 3]))

@@ -184,14 +184,14 @@ def test_tasks_are_never_pooled_raw(tmp_path):
     assert some.mean is None
 
 
-def test_only_seeds_that_converged_in_every_task_are_pooled_and_the_others_counted(tmp_path):
+def test_only_seeds_that_finished_in_every_task_are_pooled_and_the_others_counted(tmp_path):
     def outcome(spec):
         bad = spec.seed == 2 and spec.task == FOLDERS[1]
         return {"failure": failure()} if bad else {"metrics": {"test/accuracy": score(spec)}}
 
     made = of_tasks(tmp_path, 3, outcome)
     assert (made.across[0].seeds, made.across[0].planned) == (3, 4)
-    assert "3 seeds that converged in every task (1 did not)" in report.text(made).replace("\n    ", " ")
+    assert "3 seeds that finished in every task (1 did not)" in report.text(made).replace("\n    ", " ")
 
 
 def test_a_single_task_has_nothing_to_pool(tmp_path):
