@@ -16,7 +16,7 @@ from sweep.config.redaction import is_secret
 from sweep.config.yaml import quoted
 from sweep.errors import ConfigError, show
 
-# Parameters of the built-in recipes as people type them, and where they stand.
+# Parameters of the built-in recipes as people type them, with their paths.
 SHORT = {"lr": "params.optimizer.lr", "batch_size": "params.batch_size", "num_epochs": "params.epochs"}
 _PLAIN = {
     "missing": "is required and was not given",
@@ -46,7 +46,7 @@ _KINDS = {
 def explain(error: ValidationError, *, where: str = "", model: type[BaseModel]) -> ConfigError:
     """Return one ConfigError with every finding at its path below `where`.
 
-    model: knows the keys, for "did you mean".
+    model: has the keys, for "did you mean".
     """
     return ConfigError.of(problems(error, where=where, model=model))
 
@@ -118,7 +118,7 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def fields(model: type[BaseModel] | None) -> dict[str, FieldInfo]:
-    """Return the keys that a model knows, each with what it holds."""
+    """Return the keys of a model, each with its field."""
     return {info.alias or name: info for name, info in model.model_fields.items()} if model is not None else {}
 
 
@@ -130,6 +130,7 @@ def _keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> dic
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the group of keys that an annotation names, None for a single value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, types.UnionType):

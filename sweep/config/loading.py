@@ -24,7 +24,7 @@ from sweep.seeds import format_seeds, seeds_file
 
 @dataclass
 class _Draft:
-    """A config on its way: where its values came from, and what was wrong so far."""
+    """A config being built: where its values came from, and the problems found so far."""
 
     lines: Mapping[Keys, int]
     overrides: list[Override] = field(default_factory=list)
@@ -51,10 +51,10 @@ class _Draft:
 def load(path: str | Path | None = None, overrides: Sequence[str] = (), **settings: Any) -> Config:
     """Return the config of a YAML file, changed by `KEY=VALUE` overrides, then by keyword arguments.
 
-    Without a file: the embedded example. An argument that is None counts as not given. Mappings merge, all
-    else replaces. A comma list (`params.optimizer.lr=0.01,0.1`) becomes a grid, except in `seeds`. YAML is
-    read as version 1.2: `1e-3` is a float, only true and false are booleans; `${` is refused. A seeds file
-    (`seeds: "@seeds.txt"`) is looked for beside the config that names it, else in the current folder.
+    Without a file: the embedded example. An argument that is None counts as not given. Mappings are merged,
+    everything else is replaced. A comma list (`params.optimizer.lr=0.01,0.1`) becomes a grid, except in `seeds`.
+    YAML is read as version 1.2: `1e-3` is a float, only true and false are booleans; `${` is refused. A seeds file
+    (`seeds: "@seeds.txt"`) is looked for next to the config that names it, else in the current folder.
 
     Raises: ConfigError with every problem, each at its path and line.
     """
@@ -79,7 +79,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), **settin
 
 
 def from_dict(value: Mapping[str, Any], *, where: str | None = None) -> Config:
-    """Return the config that `to_dict` wrote. Raises: ConfigError when somebody else wrote something else."""
+    """Return the config that `to_dict` wrote. Raises: ConfigError for anything else."""
     draft = _Draft({})
     return _checked(plain(value, draft.add), draft, where)
 
@@ -90,7 +90,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def to_yaml(value: Mapping[str, Any]) -> str:
-    """Return a config, as `to_dict` or a run directory holds it, as YAML that `load` reads back; nothing is hidden."""
+    """Return a config, as `to_dict` or a run directory holds it, as YAML that `load` reads back, with its secrets."""
     kept = {key: inner for key, inner in _without_nothing(value).items() if inner not in ({}, [])}
     if len(kept.get("seeds", ())) > 20:
         kept["seeds"] = format_seeds(kept["seeds"])
@@ -121,7 +121,7 @@ def _merge(merged: dict[str, Any], draft: _Draft) -> dict[str, Any]:
 
 
 def called(given: Mapping[str, Any]) -> str:
-    """Return a name where no file gives one: that of a training function's module or of a recipe, or the example's."""
+    """Return the name of a config without a file: its training function's module, its recipe, or the example's name."""
     train, recipe = (value if isinstance(value, str) else "" for value in (given.get("train"), given.get("recipe")))
     module, _, name = (train or ("" if recipe.startswith("sweep.") else recipe)).partition(":")
     if recipe and not train and name not in ("", "recipe"):
@@ -139,7 +139,7 @@ def _into_list(merged: Any, path: Keys) -> bool:
 
 
 def _overridden(merged: dict[str, Any], draft: _Draft) -> None:
-    """Let one value on the command line outdo a grid over it; refuse it where a task would undo it."""
+    """Let one value on the command line replace a grid over it. Refuse it where a task would override it."""
     last = {override.path: override for override in draft.overrides if override.path[0] == "params"}
     for path, override in last.items():
         grid, tasks = merged.get("grid"), merged.get("tasks")
@@ -150,7 +150,7 @@ def _overridden(merged: dict[str, Any], draft: _Draft) -> None:
         for name, task in tasks.items() if isinstance(tasks, dict) else ():
             if isinstance(task, dict) and any(f"{key}.".startswith(at_or_below) for key, _ in flatten(task)):
                 hint = f"change tasks.{name} in the file instead"
-                draft.add(ConfigError("would do nothing: a task sets it", hint=hint), path)
+                draft.add(ConfigError("has no effect: a task sets it", hint=hint), path)
                 break
 
 
@@ -159,10 +159,10 @@ _UNTYPED = ("params", "grid", "tasks")
 
 
 def plain(value: Any, report: Callable[[ConfigError, Keys], None], path: Keys = ()) -> Any:
-    """Return what a caller hands in as what strict JSON can hold, NumPy scalars and paths converted.
+    """Return the values of a caller as strict JSON can hold them, with NumPy scalars and paths converted.
 
-    What cannot be plain data (NaN, `${`, objects, keys that are no text, text that is not Unicode, more than
-    32 levels) is handed to `report` with its path; a value becomes None, and what has such a key is left out.
+    Anything that cannot be plain data (NaN, `${`, objects, keys that are not text, text that is not Unicode, more
+    than 32 levels) is passed to `report` with its path. Such a value becomes None; such a key is left out.
     """
     if isinstance(value, PurePath):
         value = str(value)
@@ -211,7 +211,7 @@ def _leaf(value: Any, *, untyped: bool) -> bool | int | float | str | None:
 
 
 def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out our own keys that are unset; the user's None in params means None."""
+    """Return a config without our own keys that are unset; the user's None in params means None."""
     return {
         key: _without_nothing(inner) if key in ("resources", "checkpoint", "collect") else inner
         for key, inner in value.items()

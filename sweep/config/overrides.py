@@ -40,7 +40,7 @@ def parse_override(text: str) -> Override:
     path = tuple(part.strip() for part in key.split("."))
     try:
         if key[:1] in ("+", "~"):
-            raise ConfigError(f"{key[0]} has no meaning here", hint="write KEY=VALUE; no key can be taken away")
+            raise ConfigError(f"{key[0]} has no meaning here", hint="write KEY=VALUE; no key can be removed")
         if not equals:
             hint = "a config comes first: sweep run CONFIG KEY=VALUE"
             file = text.endswith((".yaml", ".yml"))
@@ -53,7 +53,7 @@ def parse_override(text: str) -> Override:
             raise ConfigError(INTERPOLATION[0], hint=INTERPOLATION[1])
         return _override(text, path, raw.strip())
     except ConfigError as problem:
-        # The key alone where a secret is named as likely as not.
+        # The key alone: the value may name a secret.
         where = short(one_line(key if problem.what == INTERPOLATION[0] else text))
         raise ConfigError(problem.what, where=where, hint=problem.hint) from None
 
@@ -62,7 +62,7 @@ def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
     if path[0] in RAW_KEYS:
         return Override(text, path, parse(raw, raw=True)[0] if raw[:1] in ("[", '"', "'") else raw)
     if "," in raw and path[0] == "params" and len(path) > 1:
-        if raw.endswith(","):  # YAML would pass it over
+        if raw.endswith(","):  # YAML would ignore it
             raise ConfigError("an empty entry after the last comma", hint="quote text that ends with a comma")
         values = parse(f"[{raw}]")[0]
         return Override(text, path, values, grid=True) if len(values) > 1 else Override(text, path, values[0])

@@ -1,4 +1,4 @@
-"""A pattern for a program's output: `{number}` in it stands for any number, and no number is ever cut."""
+"""Patterns for a program's output: `{number}` stands for any number, always the whole of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ NUMBER = rf"(?:{SIGN}?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE
 SHORTHAND = "{number}"
 
 _BEFORE = re.compile(r"([A-Za-z_][\w/.@-]*)\\?[^\w{}()]*$")
-# A character, an escaped one, or a bracket; `[]a]` can be read in one way only, or many of them would take for ever.
+# A character, an escaped one, or a bracket; `[]a]` must match in one way only, or many of them would never end.
 _PIECE = r"[^()\[\\]|\\.|\[\^?+\]?+[^\]]*\]"
 _BODY = f"(?:{_PIECE})*"
-for _ in range(8):  # levels of parentheses within a group that are looked into
+for _ in range(8):  # levels of parentheses that are followed within a group
     _BODY = rf"(?:{_PIECE}|\((?!\?P<){_BODY}\))*"
 _GROUP = re.compile(rf"(\(\?P<\w+>)({_BODY})\)")
 
@@ -23,8 +23,8 @@ _GROUP = re.compile(rf"(\(\?P<\w+>)({_BODY})\)")
 def expand(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
     """Return the pattern ready to search, and what each of its groups is called.
 
-    `val_acc={number}` is short for `val_acc=(?P<val_acc>{number})`. A group also takes a sign before what it asks
-    for, and nan or inf in its place, also as `(nan)`: a value that is skipped would let the one before stand for it.
+    `val_acc={number}` is short for `val_acc=(?P<val_acc>{number})`. A group also matches a sign before its own pattern,
+    and nan or inf instead of it, also as `(nan)`: without the skipped value, an older one would be taken for the last.
 
     Raises: re.error, RecursionError, OverflowError.
     """
@@ -40,7 +40,7 @@ def expand(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
                 group += "_"
             names[group] = named[1]
             text += f"(?P<{group}>{part})"
-    plain = re.compile(text.replace(SHORTHAND, NUMBER), re.MULTILINE)  # what is wrong is said of what was written
+    plain = re.compile(text.replace(SHORTHAND, NUMBER), re.MULTILINE)  # errors refer to the pattern as written
     groups = {group: names.get(group, group) for group in plain.groupindex}
     # Each group's body becomes `body | sign and body | nan, inf or (nan`.
     widened = _GROUP.sub(lambda m: f"{m[1]}(?:{m[2]})|{SIGN}(?:{m[2]})|[(\\[]?(?i:{NOT_FINITE}))", text)

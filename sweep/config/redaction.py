@@ -1,4 +1,4 @@
-"""Secrets that strayed into a config are not written anywhere."""
+"""Redaction: secrets that strayed into a config or a source text are not written anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 HIDDEN = "***"
-SHORTEST = 6  # characters of a secret that is looked for in what programs print: a shorter one is part of many words
+SHORTEST = (
+    6  # characters of a secret that is searched for in the output of programs: a shorter one is part of many words
+)
 _NO_SECRETS = ("PWD", "OLDPWD")  # variables of every shell
 
 _ALWAYS = frozenset(
@@ -25,8 +27,8 @@ _PAIRS = frozenset({
     ("http", "auth"), ("proxy", "auth"), ("service", "account"),
     *((of, "pass") for of in ("db", "database", "ftp", "keystore", "mysql", "proxy", "redis", "root", "smtp", "user")),
 })  # fmt: skip
-# In machine learning a key is more often that of an attention or a table, a token a piece of text: `query_key`,
-# `sort_key`, `pad_token`, `token_type`. A hidden value cannot tell two experiments apart, so the others are listed.
+# In machine learning a key more often belongs to an attention or a table, and a token is a piece of text: `query_key`,
+# `sort_key`, `pad_token`, `token_type`. Hidden values make experiments look equal, so the names of secrets are listed.
 _ISSUERS = frozenset(
     """
     account anthropic api app access auth aws azure bot client clearml cohere comet consul databricks datadog deepseek
@@ -43,7 +45,7 @@ _URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
 _QUERY = re.compile(r"([?&;])([\w.%-]+)=([^&;#\s\"']+)")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+(?=\S*[0-9])[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _HEADER = re.compile(r"([\w-]+)(\s*:\s*)(\S.*)", re.DOTALL)
-# What the services themselves begin their keys with.
+# The prefixes that services give their keys.
 _SHAPE = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}"
     r"|(AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+|npm_\w{30,}|pypi-\w{16,}|r8_\w{16,}"
@@ -123,10 +125,12 @@ def known(*values: Any) -> tuple[bytes, ...]:
     return tuple(sorted((part.encode(errors="surrogateescape") for part in secrets), key=len, reverse=True))
 
 
-@lru_cache(maxsize=1)  # each run asks, and its process's variables seldom change
+@lru_cache(maxsize=1)  # called for each run, and the variables of a process seldom change
 def _in_variables(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
     kept = {name: text for name, text in variables if name not in _NO_SECRETS}
-    keys = {text for name, text in kept.items() if name.endswith(("TOKEN", "KEY"))}  # none is that of a table
+    keys = {
+        text for name, text in kept.items() if name.endswith(("TOKEN", "KEY"))
+    }  # such a variable is never the key of a table
     return frozenset(keys.union(_differences(kept, redact(kept))))
 
 
@@ -148,7 +152,7 @@ _Spot = tuple[int, int, int, int]  # the first and the last line of a literal, w
 
 
 def redact_source(text: str) -> str:
-    """Return the text with `***` for each text given to the name of a secret, and for each that looks like one."""
+    """Return Python source with `***` for each text that is given to the name of a secret or looks like one."""
     try:
         tree = ast.parse(text)
     except SyntaxError:
@@ -172,7 +176,7 @@ def _secrets_of(node: ast.AST) -> Iterator[_Spot]:
 
 
 def _texts(node: ast.AST) -> Iterator[_Spot]:
-    """Yield the texts in an expression, but for the names that something is looked up by."""
+    """Yield the texts in an expression, except names that are used to look something up."""
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))):
         assert isinstance(node, ast.expr)
         yield node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0

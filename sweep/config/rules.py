@@ -1,4 +1,4 @@
-"""What pydantic's types cannot say: one function a key, from what was written to what it means."""
+"""Rules that pydantic's types cannot express: one function per key, from what was written to what it means."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ORDER = re.compile(r"(\S+):\s+(\S.*?)\s*[<>]\s*(\S.*)")
 
 
 def wrong(what: str, hint: str | None = None) -> NoReturn:
-    """Refuse a value from inside a validator, with the next step beside it."""
+    """Refuse a value from inside a validator, with a hint."""
     raise PydanticCustomError("refused", "{what}", {"what": what, "hint": hint})
 
 
@@ -46,7 +46,7 @@ many_seeds = partial(_seeds, parse_seeds)
 
 
 def _text(fits: Callable[[str], object], what: str, hint: str) -> Callable[[Any], Any]:
-    """Return the rule of a key whose text has to fit."""
+    """Return the rule of a key whose text has to pass a check."""
 
     def rule(raw: Any) -> Any:
         if isinstance(raw, str) and not fits(raw):
@@ -88,9 +88,9 @@ def command(raw: Any) -> Any:
         if not raw:
             wrong("is empty", 'for example [python, train.py, --seed, "{seed}"]')
         if any(isinstance(word, str) and "\0" in word for word in raw):
-            wrong("holds a NUL character", "no program can be given one")
+            wrong("holds a NUL character", "an argument of a program cannot contain one")
         if odd := [word for word in raw if isinstance(word, str) and re.search(r"[\ud800-\udfff]", word)]:
-            wrong(f"{show(odd[0])} is not UTF-8, as the words of a record are", "rename what it names")
+            wrong(f"{show(odd[0])} is not UTF-8, as the words of a record are", "rename the file that it names")
         return tuple(raw)
     return raw
 
@@ -229,7 +229,7 @@ def tasks(raw: Any) -> Any:
     tasks: dict[str, Any] = {}
     for name, changes in raw.items():
         if not isinstance(changes, Mapping):
-            wrong(f"{name} must say what it changes, not {show(changes)}", f"{name}: {{params.data.name: digits}}")
+            wrong(f"{name} must name what it changes, not {show(changes)}", f"{name}: {{params.data.name: digits}}")
         params: dict[str, Any] = {}
         for key, value in changes.items():
             if key == "params" and isinstance(value, Mapping):
@@ -255,7 +255,7 @@ def _disjoint(paths: list[str]) -> None:
 
 
 def safe_name(text: str) -> str:
-    """Return the nearest name that is allowed: a user's file may be called anything, what we make may not."""
+    """Return the nearest valid name of a directory: a user's file may have any name."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100].rstrip(".")
     if not plain:
         return "sweep"
@@ -268,5 +268,5 @@ def paths(raw: Any) -> Any:
 
 
 def version(raw: Any) -> Any:
-    """Return a version as text: 2 and "2" name the same."""
+    """Return a version as text: 2 and "2" are the same."""
     return str(raw) if isinstance(raw, (int, float)) and not isinstance(raw, bool) else raw

@@ -1,4 +1,4 @@
-"""What a config can say: every key with its type, its default and one line about it."""
+"""The keys of a config, each with its type, its default and one line about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Part(BaseModel):
 
 
 class Resources(Part):
-    """What one run is given on a cluster."""
+    """The cores and GPUs of one run."""
 
     cpus: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = Field(
         default=None, description="cores of one run; default: threads"
@@ -41,7 +41,7 @@ class Resources(Part):
 
 
 class Checkpoint(Part):
-    """When a run saves what it needs to go on after a crash, and which epoch is its result."""
+    """The times when a run saves what it needs to resume, and the epoch that is its result."""
 
     every_epochs: Annotated[int | None, Field(ge=1)] = Field(
         default=None, description="save a checkpoint after this many epochs"
@@ -71,7 +71,7 @@ class Checkpoint(Part):
 
 
 class Collect(Part):
-    """Where the metrics of a command are found after it ended: the last value counts, never an extremum."""
+    """The places of a command's metrics after it has ended: the last value counts, never an extremum."""
 
     json_file: File | None = Field(default=None, alias="json", description="a JSON file, or JSON lines")
     csv: File | None = Field(default=None, description="a CSV file with a header; each column's last value counts")
@@ -97,7 +97,7 @@ Stream = Literal["init", "order", "augment", "dropout", "split"]
 
 
 class Config(Part):
-    """A sweep as it was asked for, every default filled in. Made by `load`; equal configs are equal."""
+    """The configuration of a sweep, with every default filled in. Made by `load`."""
 
     name: Annotated[str, BeforeValidator(rules.name)] = Field(
         default=DEFAULT_NAME,
@@ -227,7 +227,7 @@ class Config(Part):
         if not any(key in given for key in ("recipe", "train", "command")):
             given["recipe"] = DEFAULT_RECIPE
         if "seeds" not in given and "seed" in given:
-            with suppress(ConfigError):  # it is refused where it stands
+            with suppress(ConfigError):  # it is refused at its own path
                 given["seeds"] = [parse_seed(given["seed"])]
         return given
 
@@ -237,7 +237,7 @@ class Config(Part):
         if len(ways) > 1:
             rules.wrong(
                 f"{' and '.join(ways)} exclude each other",
-                "exactly one of recipe, train and command says what runs",
+                "name exactly one of recipe, train and command",
             )
         if self.collect is not None and self.command is None:
             rules.wrong("collect is for a command", "a recipe and a function report their metrics themselves")
@@ -246,18 +246,18 @@ class Config(Part):
             for other in (name for name, there in given.items() if there):
                 rules.wrong(f"folds and {other} exclude each other", "keep one of the two")
         if self.max_seeds is not None and self.until is None:
-            rules.wrong("max_seeds does nothing without until", 'for example until: "test/accuracy ± 0.005"')
+            rules.wrong("max_seeds has no effect without until", 'for example until: "test/accuracy ± 0.005"')
         if self.max_seeds is not None and self.max_seeds < len(self.seeds):
             rules.wrong(f"max_seeds is {self.max_seeds}, but {len(self.seeds)} seeds are named")
         if self.checkpoint.best and direction(self.checkpoint.best, self.goals) is None:
             leaf = self.checkpoint.best.rpartition("/")[2]
             rules.wrong(
-                f"checkpoint.keep: is more or less of {show(self.checkpoint.best)} better? That is not known",
-                f"say so: goals: {{{leaf}: max}}",
+                f"checkpoint.keep: the direction of {show(self.checkpoint.best)} is not known",
+                f"declare whether larger or smaller is better, for example goals: {{{leaf}: max}}",
             )
         if unknown := [task for task in self.references if task not in self.tasks]:
             known = f"tasks: {', '.join(self.tasks) or 'none'}"
-            rules.wrong(f"references names {show(unknown[0])}, which is no task", known)
+            rules.wrong(f"references names {show(unknown[0])}, which is not a task", known)
         goal = direction(self.primary, self.goals) if self.primary else None
         for name, (worst, best) in self.references.items():
             goal = goal or ("max" if best > worst else "min")
@@ -277,7 +277,7 @@ class Config(Part):
 
 
 def describe(model: type[BaseModel] = Config, above: str = "") -> dict[str, tuple[str, str]]:
-    """Return of every key, `checkpoint.keep` among them, its default as text and what it means."""
+    """Return the default, as text, and the meaning of every key, `checkpoint.keep` among them."""
     rows: dict[str, tuple[str, str]] = {}
     for name, info in fields(model).items():
         below = model_in(info.annotation)

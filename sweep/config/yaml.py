@@ -1,6 +1,6 @@
 """YAML text to plain data: YAML 1.2's reading, line numbers kept, nothing executed, everything bounded.
 
-What readers of YAML disagree about (`010`, `1_000`, a bare `no`) is marked here, and refused in `loading`.
+Text that readers of YAML disagree about (`010`, `1_000`, a bare `no`) is marked here, and refused in `loading`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ for _word, _value in (("null", None), ("true", True), ("false", False)):
 
 
 class Contested(str):
-    """A bare text that readers disagree about. what, hint: why it is refused where nothing says that it is text.
+    """A bare text that readers disagree about. what, hint: why it is refused where no type declares it as text.
 
     number: to some it is a number; else a word such as `no`, which a key declared as text may hold.
     """
@@ -100,7 +100,7 @@ def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
 
 
 class _Reader:
-    """One document, read event by event: PyYAML's own composer recurses before anybody counts how deep."""
+    """One document, read event by event: PyYAML's own composer recurses without a limit."""
 
     def __init__(self, text: str) -> None:
         self.events = yaml.parse(text, Loader=_Loader)
@@ -125,7 +125,7 @@ class _Reader:
         before = self.left
         if isinstance(event, yaml.AliasEvent):
             if (known := self.anchors.get(event.anchor)) is None:
-                _refuse(f"*{event.anchor} stands for nothing complete", event)
+                _refuse(f"*{event.anchor} refers to no complete value", event)
             self.spend(known[1], event)
             return known[0]
         self.spend(1, event)
@@ -171,7 +171,7 @@ def _key(event: Any, known: dict[str, Any], path: Path) -> str:
         _refuse(f"the key {short(text)} is not text", event, quoted(text))
     if text in known:
         first = f" in {'.'.join(map(str, path))}" if path else ""
-        _refuse(f"the key {short(repr(text))} stands twice{first}", event, "keep one of the two")
+        _refuse(f"the key {short(repr(text))} is given twice{first}", event, "keep one of the two")
     return text
 
 
@@ -184,7 +184,7 @@ def _scalar(event: Any, *, raw: bool = False) -> Any:
 def scalar(text: str) -> bool | int | float | str | None:
     """Return a plain (unquoted) scalar in YAML 1.2's core reading: `1e-3` is a float; yes, no, on, off are text.
 
-    What readers disagree about (`010`, `1_000`), NaN and infinity come back as `Contested` text.
+    Text that readers disagree about (`010`, `1_000`), NaN and infinity are returned as `Contested`.
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
@@ -243,7 +243,7 @@ def _syntax(error: yaml.YAMLError, text: str) -> ConfigError:
 
 
 def _beside(path: FilePath) -> str:
-    """Return the configs that lie where none of this name is."""
+    """Return a hint that names the configs next to a path without one."""
     folder = path if path.is_dir() else path.parent
     try:
         found = sorted(p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))

@@ -1,4 +1,4 @@
-"""The words of a command: which are replaced, which of them is its source, and what is wrong with them."""
+"""The words of a command: its placeholders, its source files, and checks before the start."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from sweep.nested import flatten
 from sweep.plan import Json, RunSpec, Target, as_text
 from sweep.target import imports
 
-VARIABLE = "SWEEP_SEED"  # where a program finds its seed that takes no argument for it
+VARIABLE = "SWEEP_SEED"  # where a program that takes no argument for its seed finds it
 
 _SEED = re.compile(r"(?i)seed(_everything|_all)?$|random_state$|default_rng$|PRNGKey$")
 _HOLE = re.compile(r"\{([\w.]+)\}")
-_COMMAND = re.compile(r"-\w*c")  # the option of a shell that a text follows
+_COMMAND = re.compile(r"-\w*c")  # the option of a shell before the text of a script
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 _SOURCES = (".py", ".sh", ".r", ".jl", ".lua", ".js", ".pl", ".rb")
 
@@ -55,7 +55,7 @@ def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
 def search_path() -> str:
     """Return PATH with our interpreter's folder before it, or after it where an environment was activated.
 
-    A call of `.venv/bin/sweep` without an activated environment means the packages beside it.
+    A call of `.venv/bin/sweep` without an activated environment uses the packages next to it.
     """
     ours, theirs = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
     activated = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
@@ -78,7 +78,7 @@ def resolve(config: Config) -> Target:
 
 def digest(words: Sequence[str]) -> str:
     """Return the sha256 of the command's source: of a Python script its syntax trees and those of the modules beside it
-    that it imports, of any other script its bytes; "" when no word names a script."""
+    that it imports; of any other script its bytes; "" when no word names a script."""
     found = script(words)
     if found is None:
         return ""
@@ -95,7 +95,7 @@ def files(words: Sequence[str]) -> list[Path]:
 
 
 def named(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of a config that no file gives a name, with that of its command's script."""
+    """Return the settings of a config without a file, named after the script of its command."""
     words: Any = settings.get("command")
     sound = isinstance(words, list | tuple) and words and all(isinstance(word, str) and word for word in words)
     if not sound or any(text.partition("=")[0].strip() == "name" for text in overrides):
@@ -119,8 +119,8 @@ def script(words: Sequence[str]) -> tuple[Path, Path] | None:
 
 
 def files_in_shell(words: Sequence[str]) -> list[Path]:
-    """Return the files that a shell is told of: the scripts that a script other than Python names, with what they
-    import, and all that `sh -c TEXT` names but does not write to."""
+    """Return the files that a shell command names: the scripts in a script that is not Python, with their imports, and
+    every file in `sh -c TEXT` that it does not write to."""
     begun = zip(pairwise(words), words[2:], strict=False)
     texts = [text for (shell, option), text in begun if _runs(shell) and _COMMAND.fullmatch(option)]
     seen = {path: None for text in texts for word in _shell_words(text) if (path := Path(word)).is_file()}
@@ -149,13 +149,13 @@ def _runs(word: str) -> bool:
 
 
 def _shell_words(text: str) -> Iterator[str]:
-    """Yield the words of a shell's text but for those that it writes to."""
+    """Yield the words of a shell's text, except the files that it writes to."""
     for line in text.splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         try:
             words = [] if line.lstrip().startswith("#") else list(lexer)
-        except ValueError:  # a quotation that goes on
+        except ValueError:  # an unclosed quotation
             words = line.split()
         yield from (word for before, word in pairwise(("", *words)) if before not in (">", ">>"))
 
@@ -186,7 +186,9 @@ def _check_program(words: Sequence[str]) -> None:
     if os.path.isfile(program):
         hint = f"python {program} …" if program.endswith(".py") else f"make it executable: chmod +x {program}"
         raise TargetError(f"{program} is a file that cannot be executed", where="command", hint=hint)
-    raise TargetError(f"no program {program!r} is here", where="command", hint="it is looked for as a shell would")
+    raise TargetError(
+        f"the program {program!r} was not found", where="command", hint="it is searched for as a shell would"
+    )
 
 
 def _of_a_shell(words: Sequence[str]) -> str | None:
@@ -222,8 +224,8 @@ def _refuse_without_seed(words: Sequence[str], path: Path | None) -> None:
     elif path is not None and (constant := _constant_seed(path)):
         line, text = constant
         hint = (
-            f'line {line} of {path.name} has it as a constant, {text}: write int(os.environ["{VARIABLE}"]) for the '
-            f"number, and run the same command"
+            f'line {line} of {path.name} sets it to a constant, {text}: write int(os.environ["{VARIABLE}"]) for the '
+            f"number, and run the same command again"
         )
     else:
         hint = f"e.g. --seed {{seed}}; for a program that reads a variable: --seed-env SEED -- {words[0]} …"
@@ -231,7 +233,7 @@ def _refuse_without_seed(words: Sequence[str], path: Path | None) -> None:
 
 
 def _constant_seed(path: Path) -> tuple[int, str] | None:
-    """Return where a Python script has its seed as a number, and that piece of it; a variable before an argument."""
+    """Return the line where a Python script sets its seed to a number, with its text; variables before arguments."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):

@@ -29,7 +29,7 @@ def find(reference: str) -> Callable[..., Any]:
     if not module_name or not name:
         raise TargetError(f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train")
     here = os.getcwd()
-    if not built_in(reference) and here not in sys.path:  # nothing of a working folder is imported without need
+    if not built_in(reference) and here not in sys.path:  # import nothing from the working folder without need
         sys.path.insert(0, here)
     taken = None if built_in(reference) else shadowed(module_name.partition(".")[0], Path(here))
     if taken:
@@ -65,7 +65,7 @@ def _shadowed(mine: Path, other: str, reference: str) -> TargetError:
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback from the user's first frame on, causes included: what lies above it is ours."""
+    """Return the traceback from the user's first frame on, causes included: the frames above it are ours."""
     whole = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = whole
     while link is not None:
@@ -116,6 +116,6 @@ def require_run(function: Callable[..., Any], reference: str) -> None:
     if re.fullmatch(r"(random_?|rng_?)?seed|random_state|rng", first.name):
         name = getattr(function, "__name__", "train").strip("<>")
         raise TargetError(
-            f"its first parameter is {first.name!r}, but a training function is handed the run", where=reference,
-            hint=f"call it in one that takes the run: def of_run(run, **params): return {name}(run.seed, **params)",
+            f"its first parameter is {first.name!r}, but a training function receives the run", where=reference,
+            hint=f"wrap it in one that takes the run: def of_run(run, **params): return {name}(run.seed, **params)",
         )  # fmt: skip

@@ -22,7 +22,7 @@ _Import = tuple[int | None, str, tuple[str, ...]]  # level (None of `import`), m
 def files(start: Path, root: Path) -> list[Path]:
     """Return the file and every module below `root` that it imports, directly or not; sorted.
 
-    Among installed packages only its own counts: of others the version does.
+    Among installed packages only the file's own package counts; the others count by their versions.
     """
     own = start.relative_to(root).parts[0] if installed(root) else None
     seen: set[Path] = set()
@@ -63,7 +63,7 @@ def installed(folder: Path) -> bool:
 
 
 def _versions(paths: list[Path], root: Path, start: Path) -> list[tuple[str, str]]:
-    """Return the version of every other installed package that the files of one import."""
+    """Return the version of every other installed package that the files of a package import."""
     tops = {name.partition(".")[0] for path in paths for name in names(path, root)}
     tops -= {"", start.relative_to(root).parts[0].removesuffix(".py"), *sys.stdlib_module_names}
     known = metadata.packages_distributions()
@@ -109,7 +109,7 @@ def _parsed(file: Path) -> tuple[str, tuple[_Import, ...]]:
     return _parse(file.read_bytes())
 
 
-@lru_cache(maxsize=128)  # planning asks for each file of a project several times
+@lru_cache(maxsize=128)  # planning reads each file of a project several times
 def _parse(data: bytes) -> tuple[str, tuple[_Import, ...]]:
     text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     try:

@@ -112,9 +112,9 @@ def watched(source: Sequence[Path], names: Iterable[str]) -> dict[str, Watched]:
 
 
 def changed(files: Mapping[str, Watched]) -> list[str]:
-    """Return the files that are other ones than at plan time. Only a new stat has one read.
+    """Return the files that have changed since plan time. A file is read only if its stat has changed.
 
-    A file that this machine does not have is none of its business.
+    A file that this machine does not have is passed over.
     """
     found = []
     for name, before in files.items():
@@ -139,7 +139,7 @@ def inputs_of(
 ) -> dict[str, Json]:
     """Return the part of an experiment that stands for its files and values; {} where there are none.
 
-    An explicit `version` stands in place of the values: whoever gives it says when they change.
+    An explicit `version` replaces the values: the user changes it when they change.
     """
     made: dict[str, Json] = {}
     files = files_of(data, words)

@@ -14,7 +14,7 @@ from sweep.plan import Json, canonical
 
 
 def _model(function: Callable[..., Any], kind: str) -> type[BaseModel]:
-    """Return a model of what a signature takes; of a training function without its first parameter, the run."""
+    """Return a model of the parameters in a signature; a training function's first one, the run, is left out."""
     try:
         hints = get_type_hints(function, include_extras=True)  # bounds stand in Annotated
     except Exception:  # annotations may name what exists only for a type checker: then they check nothing

@@ -33,8 +33,9 @@ def source_digest(function: Callable[..., Any]) -> str:
     """Return the sha256 over the normalised syntax trees of the defining file and of what it imports beside it.
 
     Comments and layout do not count. Of a function that no file holds whole (of a notebook, a script, or made
-    within another function), what it uses of the session counts, too. Built-ins answer with the integer NUMERICS
-    of their module, which is raised when their arithmetic changes: otherwise every upgrade would orphan directories.
+    within another function), what it uses of the session counts, too. For built-ins it is the integer
+    NUMERICS of their module, which is raised when their arithmetic changes: a digest would orphan every directory at
+    each upgrade.
     """
     module = sys.modules.get(_module_of(function))
     numerics = getattr(module, "NUMERICS", None)
@@ -99,7 +100,7 @@ def _module_of(value: Any) -> str:
 
 
 def _file(function: Callable[..., Any]) -> tuple[Path, Path] | None:
-    """Return (the file that defines it, the folder its imports start from), both absolute; None of a session's own."""
+    """Return (the file that defines it, the folder its imports start from), both absolute; None for a session's own."""
     name = _module_of(function)
     path = getattr(sys.modules.get(name), "__file__", None)
     if not path or name == "__main__":
@@ -166,7 +167,7 @@ def closed_over(function: FunctionType) -> list[tuple[str, Any]]:
 
 
 def globals_of(code: CodeType) -> Iterator[tuple[str, str]]:
-    """Yield (name, the attribute asked of it first, or nothing) wherever code names a global."""
+    """Yield (name, the attribute that is read from it, or "") wherever code names a global."""
     steps = list(dis.get_instructions(code))
     for step, after in zip(steps, [*steps[1:], *steps[-1:]], strict=True):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -177,7 +178,7 @@ def globals_of(code: CodeType) -> Iterator[tuple[str, str]]:
 
 
 def _described(name: str, value: Any, module: str) -> str | None:
-    """Return what stands for a value: its source, its digest or itself; None of what is not looked into."""
+    """Return the text that represents a value: its source, its digest or itself; None if it does not count."""
     if isinstance(value, partial):
         return "partial"
     if isinstance(value, (FunctionType, type)):
@@ -219,7 +220,7 @@ def _sha(data: bytes) -> str:
 
 
 def _beside(name: str) -> str | None:
-    """Return the digest of a module in the current folder or below it; None of an installed one."""
+    """Return the digest of a module in the current folder or below it; None for an installed one."""
     path = getattr(sys.modules.get(name), "__file__", None)
     file, here = Path(path or "").resolve(), Path.cwd().resolve()
     if not path or name == "__main__" or file.suffix != ".py" or "site-packages" in file.parts:
@@ -239,7 +240,7 @@ def _source(value: Any) -> str:
 
 
 def _of_a_class(value: type) -> str:
-    """Return the text of a class of a notebook, which only its methods can tell the place of."""
+    """Return the text of a class of a notebook, found through the code of its methods."""
     codes = [each.__code__ for each in vars(value).values() if isinstance(each, FunctionType)]
     text = "".join(linecache.getlines(codes[0].co_filename)) if codes else ""
     try:

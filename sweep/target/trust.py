@@ -14,23 +14,23 @@ from sweep.errors import TargetError
 from sweep.plan import Json, Target, content_id
 from sweep.target import imports
 
-# All that a stranger's directory may have run: anything else in this package, called with a stranger's
-# parameters, could write files.
+# All that a directory from elsewhere may run: anything else in this package, called with parameters from
+# elsewhere, could write files.
 BUILT_IN_RECIPES = ("sweep.train.recipes:classifier", "sweep.train.recipes:regressor")
 
 
 def harmless(target: Target) -> bool:
-    """Return whether a target that came as data may run unasked: the built-in recipes, and nothing else."""
+    """Return whether a target that came as data may run without consent: the built-in recipes, and nothing else."""
     return target.kind == "recipe" and target.reference in BUILT_IN_RECIPES
 
 
 def remember(target: Target, params: Iterable[Mapping[str, Json]]) -> None:
-    """Keep among this user's own files that they have called a recipe with these parameters from this folder."""
+    """Record in this user's own files that they called a recipe with these parameters from this folder."""
     if target.kind != "recipe" or harmless(target):
         return
     known = _remembered()
     new = [call for each in params if (call := _call(target, each)) not in known]
-    with suppress(OSError):  # without a home, --trust says the same each time
+    with suppress(OSError):  # without a home folder, --trust is needed each time
         _state().parent.mkdir(parents=True, exist_ok=True)
         opened = os.open(_state(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(opened, "".join(f"{call}\n" for call in dict.fromkeys(new)).encode())
@@ -38,9 +38,9 @@ def remember(target: Target, params: Iterable[Mapping[str, Json]]) -> None:
 
 
 def called_before(target: Target, params: Mapping[str, Json]) -> bool:
-    """Return whether this user has made the very call from this folder, with a file that is still the same.
+    """Return whether this user has made the same call from this folder, with the same file.
 
-    The file is read to see that, not imported.
+    The file is read for this, not imported.
     """
     if target.kind != "recipe":
         return False
@@ -94,6 +94,6 @@ def require_trust(
         )  # fmt: skip
     if not trust:
         raise TargetError(
-            "it is not part of sweep, so it does not run unasked", where=what,
-            hint="look at it, then say so with --trust",
+            "it is not part of sweep, so it does not run without your consent", where=what,
+            hint="read it, then allow it with --trust",
         )  # fmt: skip

@@ -19,12 +19,12 @@ from sweep.target.source import BUILT_IN, closed_over, globals_of, meaning
 LARGEST = 8 << 30  # bytes of one value
 MOST_OBJECTS = 500_000  # parts of one value that are looked into
 DEEPEST = 200  # levels of a value
-# What holds no data and exists once per process.
+# Objects that hold no data and exist once per process.
 _IDLE = ("_thread.lock", "_thread.RLock", "_io.TextIOWrapper", "_thread._local")
 
 
 class Incomparable(Exception):
-    """A value that has no content that is the same in two processes, or too much of it."""
+    """A value whose content cannot be compared between processes, or is too large."""
 
 
 def values_of(function: Callable[..., Any]) -> tuple[dict[str, str], dict[str, str]]:
@@ -95,13 +95,13 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
             pairs.append((f"{value.__module__}.{name}", each))
         elif _own_module(each.__name__) and attribute in vars(each):
             pairs.append((f"{each.__name__}.{attribute}", vars(each)[attribute]))
-        elif not attribute:  # handed on, to be asked for anything
+        elif not attribute:  # the module itself is used, so all of it counts
             pairs.append(("", each))
     return pairs
 
 
 def _of_module(module: ModuleType) -> list[tuple[str, Any]]:
-    """Return the public values of a module of the user's own; its source counts by itself."""
+    """Return the public values of a module of the user's own; its source counts elsewhere."""
     if not _own_module(module.__name__):
         return []
     passed = (ModuleType, FunctionType, BuiltinFunctionType, type)
@@ -135,7 +135,7 @@ def _within(attribute: Any) -> Any:
 def owned(value: Any) -> bool:
     """Return whether a function or class is the user's own, not of an installed package, Python or sweep.
 
-    A function around another one may bear the name of that one's module, so its globals are asked as well.
+    A wrapper may have the module name of the function that it wraps, so its globals are checked as well.
     """
     modules = [getattr(value, "__module__", "")]
     if isinstance(value, FunctionType):
@@ -230,7 +230,7 @@ class Content:
         return self._sha("code", meaning(value), *(f"{n} {self.of(each)}" for n, each in _parts(value)))
 
     def _data(self, value: Any, kind: str) -> str:
-        """Return the digest of what has bytes of its own, "" of anything else; imports nothing."""
+        """Return the digest of a value with bytes of its own, "" for any other; imports nothing."""
         numpy, torch, pandas = (sys.modules.get(name) for name in ("numpy", "torch", "pandas"))
         if torch is not None and isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or value.is_quantized or value.is_meta:
@@ -258,7 +258,7 @@ class Content:
         return ""
 
     def _pickled(self, value: Any, kind: str) -> str:
-        """Return the digest of what pickle would keep of a value, which is how most classes say what they hold."""
+        """Return the digest of what pickle would keep of a value, which is how most classes define what they hold."""
         reducer = copyreg.dispatch_table.get(type(value))
         made = reducer(value) if reducer is not None else value.__reduce_ex__(4)
         own = self.of(type(value)) if owned(type(value)) else ""
