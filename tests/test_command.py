@@ -179,7 +179,7 @@ with open(sys.argv[2] + "/log.jsonl", "w") as out:
         text = 'import sys; open(sys.argv[2] + "/r.csv", "w").write("loss,acc\\n2.0,\\n1.9,0.9\\n1.5,\\n")'
         results = sweep_of(text, "{seed}", "{dir}", collect={"csv": "r.csv", "names": {"acc": "acc", "loss": "loss"}})
         assert record(results).metrics == {"acc": 0.9, "loss": 1.5}
-        assert any("acc: the last value stands 1 row before the end" in note for note in record(results).notes)
+        assert any("acc: the last value is 1 row before the end" in note for note in record(results).notes)
 
     def test_named_groups_of_a_regular_expression(self) -> None:
         text = 'for e in range(3): print(f"Epoch {e}: acc = {90 + e}.5% loss = -{e}e-1")'

@@ -1,4 +1,4 @@
-"""Take results that exist already into a run directory, as runs that were not made here."""
+"""Adoption: results that exist already become a run directory, as runs that were not made here."""
 
 from sweep.adoption.runs import Entry, Source
 from sweep.adoption.sources import opened

@@ -1,4 +1,4 @@
-"""Patterns: the files and folders that one fits, such as `runs/{method}/seed{seed}.csv`."""
+"""Patterns of files and folders, such as `runs/{method}/seed{seed}.csv`, and the paths that match them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of_pattern(text: str, roles: Roles, collect: Collect | None) -> Source:
             raise ConfigError(f"the pattern has no part {{{role}}}", where=text, hint=f"it has {', '.join(names)}")
     found = matching(text)
     if not found:
-        raise ConfigError("no file or folder fits this pattern", where=text, hint=_near(text))
+        raise ConfigError("no file or folder matches this pattern", where=text, hint=_near(text))
     seed = roles.seed or next((name for name in names if name in SEEDS), None)
     task = roles.task or ("task" if "task" in names else None)
     rest = tuple(dict.fromkeys(name for name in names if name not in (seed, task)))
@@ -34,7 +34,7 @@ def of_pattern(text: str, roles: Roles, collect: Collect | None) -> Source:
 
 
 def _near(text: str) -> str:
-    """Say how far a pattern leads."""
+    """Return a hint: the part of a pattern that exists, and what is there."""
     parts = Path(text).parts
     for count in range(len(parts) - 1, 0, -1):
         if found := matching(os.path.join(*parts[:count])):
@@ -45,10 +45,10 @@ def _near(text: str) -> str:
 
 
 def matching(pattern: str) -> list[tuple[Path, dict[str, str]]]:
-    """Return the paths that a pattern fits, each with what its named parts stand for there.
+    """Return the paths that match a pattern, each with the values of its named parts.
 
-    `{name}` is a part of a folder's or a file's name, `*` any part, `**` any folders; a name that stands twice means
-    the same. {seed} takes digits where any file has them there.
+    `{name}` is a part of a folder's or a file's name, `*` any part, `**` any folders. A name that occurs twice has one
+    value. {seed} matches digits if any file has digits there.
     """
     start, *parts = Path(pattern).parts
     root, parts = (Path(start), parts) if Path(pattern).is_absolute() else (Path(), [start, *parts])

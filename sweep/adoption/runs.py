@@ -1,4 +1,4 @@
-"""Runs that exist: what their places say of them, and which of their names are a seed, a task or a variant."""
+"""Runs that exist: the names in their places, and which of these are a seed, a task or a variant."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ AT_WORK = frozenset({"running", "scheduled", "pending", "preempting"})
 class Entry:
     """One run that exists.
 
-    names: what its place says of it; found: None if nothing could be read, and `why`; failed: how it ended, if its
-    tracker says that it ended badly.
+    names: the names in its place, with their values. found: None if nothing could be read; why: the reason. failed:
+    its state, if its tracker has it as failed.
     """
 
     names: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Source:
 
 
 def value(text: str) -> Any:
-    """Return the number that a part of a path means, or the text."""
+    """Return a part of a path as a number if it is one, else as text."""
     if re.fullmatch(r"-?(0|[1-9]\d*)", text):
         return int(text)
     found = number(text) if re.match(r"[-+.\d]", text) else None
@@ -71,9 +71,9 @@ def value(text: str) -> Any:
 
 
 def differing(roles: Roles, names: Sequence[Mapping[str, Any]]) -> Roles:
-    """Return the roles with the seed and the task that are plain from the names, and as variants those that differ.
+    """Return the roles, with the seed and the task found by their names, and the names that differ as variants.
 
-    A name that has another value in every run tells runs apart and no variants, unless it is all that differs.
+    A name that has another value in every run identifies runs, not variants, unless nothing else differs.
     """
     keys = list(dict.fromkeys(key for row in names for key in row))
     leaf = {key: key.rpartition(".")[2].rpartition("/")[2] for key in keys}
@@ -81,7 +81,7 @@ def differing(roles: Roles, names: Sequence[Mapping[str, Any]]) -> Roles:
     task = roles.task or ("task" if "task" in keys else None)
     if roles.variant is not None:
         return Roles(seed, task, roles.variant)
-    if seed is not None:  # what has no seed beside others that have one is no run of theirs, such as an aggregate
+    if seed is not None:  # a row without a seed among rows with one is not a run but, for example, an aggregate
         names = [row for row in names if row.get(seed) is not None]
         keys = list(dict.fromkeys(key for row in names for key in row))
     found = {}
@@ -117,7 +117,7 @@ def read(path: Path, collect: Collect | None = None) -> Found:
                 raise
             raise ConfigError(f"{' and '.join(held)} hold metrics: --metrics {held[0]}", where=str(path)) from error
     if collect is not None and (collect.json_file or collect.csv or collect.tensorboard):
-        raise ConfigError("the pattern names files, and --metrics files in folders", hint="name one of them")
+        raise ConfigError("the pattern names files, and --metrics files in folders", hint="use one of the two")
     ending = path.suffix.lower()
     if "tfevents" in path.name:
         wanted = Collect(tensorboard=".")
@@ -132,7 +132,7 @@ def read(path: Path, collect: Collect | None = None) -> Found:
 
 def settled(names: Mapping[str, Any], place: str, rows: Sequence[Row], state: str, step: str | None = "step") -> Entry:
     if state in AT_WORK:
-        return Entry(names, place, None, f"its tracker says that it is {state}")
+        return Entry(names, place, None, f"its tracker reports that it is {state}")
     failed = state if state in _ENDED_BADLY else ""
     try:
         return Entry(names, place, settle(rows, Collect(step=step), "results"), failed=failed)

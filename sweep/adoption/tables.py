@@ -73,7 +73,7 @@ def of_frame(
 ) -> Source:
     """Return the runs of a long table: one row per run, or one per run and step.
 
-    Raises: ConfigError for missing columns, for a metric that is no number, and where no column is a metric.
+    Raises: ConfigError for missing columns, for a metric that is not a number, and where no column is a metric.
     """
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
@@ -89,7 +89,7 @@ def of_frame(
     chosen = list(metrics) or _metrics(frame, left, place)
     numbers = {metric: _numbers(frame[metric], metric, place) for metric in chosen}
     about = [column for column in left if column not in chosen]
-    if step is not None and roles.variant is None:  # what changes within a run names none
+    if step is not None and roles.variant is None:  # a value that changes within a run identifies none
         about = [column for column in about if frame[column].dtype.kind not in "fiu" or column in SEEDS]
     about = [column for column in (*roles.names, *about) if column]
     names: list[dict[str, Any]] = [
@@ -101,7 +101,7 @@ def of_frame(
     state = [str(each).lower() for each in frame["State"]] if kind != "table" and "State" in columns else None
     groups: dict[tuple[Any, ...], list[int]] = {}
     for at, row in enumerate(names):
-        # Without a seed or a step, nothing joins two rows: each is a run.
+        # Without names and steps, nothing joins two rows: each is a run.
         alone = () if steps is not None else (at,)
         groups.setdefault((*(json.dumps(row[key], default=str) for key in used), *alone), []).append(at)
     entries = []
@@ -129,8 +129,8 @@ def _metrics(frame: pd.DataFrame, left: Sequence[str], place: str) -> list[str]:
     if len(scores) == 1:
         return scores
     raise ConfigError(
-        "which columns are metrics is not plain from their names", where=place,
-        hint=f"say so: --metrics {','.join(scores[:3]) or 'NAME'}",
+        "the names of the columns do not tell which columns are metrics", where=place,
+        hint=f"name them: --metrics {','.join(scores[:3]) or 'NAME'}",
     )  # fmt: skip
 
 

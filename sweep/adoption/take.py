@@ -1,4 +1,4 @@
-"""Show what would be adopted before anything is written, and write it as runs that were not made here."""
+"""What would be adopted, shown before anything is written; and its runs, written as not made here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Key = tuple[str, str, int]  # task, variant and seed, as folders
 
 @dataclass(frozen=True)
 class Adoption:
-    """The runs that a command would adopt, and what it has seen on the way.
+    """The runs that a command would adopt, and what was noticed about them.
 
     runs: by their folders; twice: runs that two places claim to be; unread: places that nothing could be read from.
     """
@@ -69,7 +69,7 @@ class Adoption:
             "tasks": [some(without_hash([cell["task"] for cell in cells]))],
             "seeds": [" ".join([seeds, *(f"({why})" for why in (said, lengths) if why)])],
             "metrics": [some(name for entry in self.runs.values() if entry.found for name in entry.found.metrics)],
-            "failed": [f"{failed}, as their tracker says"] if failed else [],
+            "failed": [f"{failed}, as their tracker reports"] if failed else [],
             "missing": [f"{len(self.missing)}: {some(self.missing)}; whether they failed is unknown"]
             if self.missing else [],
             "unread": [f"{entry.place}: {entry.why}" for entry in self.unread],
@@ -91,7 +91,7 @@ class Adoption:
         }  # fmt: skip
 
     def _unequal(self) -> Iterator[str]:
-        """Say which runs are of another length than most of their variant, and which lack a metric of the others."""
+        """Yield the runs of another length than most of their variant, and those that lack a metric of the others."""
         cells: dict[tuple[str, str], dict[Key, Found]] = defaultdict(dict)
         for key, entry in self.runs.items():
             if entry.found is not None and not entry.failed:
@@ -132,7 +132,7 @@ def adoption(
     if not any(entry.found is not None for entry, _ in every):
         places = "; ".join(f"{entry.place}: {entry.why}" for entry, _ in every[:3])
         raise ConfigError(f"no metrics in {len(every)} places", where=some(s.name for s in sources), hint=places)
-    # What has no seed beside others that have one could be any run of theirs.
+    # A run without a seed among runs with one could be any of them.
     named = [each for each in every if each[1].seed is not None] or every
     strays = [entry for entry, claim in every if claim.seed is None] if len(named) < len(every) else []
     names = dict(old.config.get("seed_names") or {}) if old else {}
@@ -191,7 +191,7 @@ class _Claim:
 
 
 def _claim(roles: Roles, names: Mapping[str, Any]) -> _Claim:
-    """Return what names say, as a record could hold it: that of a folder may be no UTF-8, and a parameter infinite."""
+    """Return the claim of a run, as a record can hold it: a folder's name may not be UTF-8, a parameter infinite."""
     names, seed, task, variant = (atomic.strict(each) for each in (names, roles.seed, roles.task, roles.variant or ()))
     values = ((name.replace("/", "."), names.get(name)) for name in variant)
     point = tuple(
@@ -212,7 +212,7 @@ def _existing(out: Path) -> Store | None:
 
 
 def _seeds(claims: Sequence[_Claim], names: dict[str, int]) -> tuple[list[int], bool]:
-    """Return the seed of each run, and whether they were only counted; add those that are no numbers to `names`."""
+    """Return the seed of each run, and whether they were only counted; add labels that are not numbers to `names`."""
     said = [claim.seed for claim in claims]
     seeds = [each for each in said if type(each) is int and 0 <= each <= LARGEST]
     if len(seeds) == len(said) and not names:
@@ -287,7 +287,7 @@ def _prediction_files(
             raise ConfigError("these predictions belong to no run that was found", where=str(path))
         found[key][str(said.get("split", "test"))] = path
     if not found:
-        raise ConfigError("no file fits the pattern of the predictions", where=pattern)
+        raise ConfigError("no file matches the pattern of the predictions", where=pattern)
     return dict(found)
 
 
@@ -299,7 +299,7 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
     if plan.twice:
         key, places = next(iter(plan.twice.items()))
         raise StoreError(
-            f"{len(plan.twice)} runs are there twice, such as {_called(key)}: {some(places)}",
+            f"{len(plan.twice)} runs were found twice, such as {_called(key)}: {some(places)}",
             where=str(out), hint="name what tells them apart as another part, or leave one of them out",
         )  # fmt: skip
     Store.claim(out)
@@ -311,7 +311,7 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
         if changed and not replacing:
             shown = some([f"{held[key].key} ({plan.runs[key].place})" for key in changed])
             raise StoreError(
-                f"{len(changed)} runs are not what was adopted before: {shown}", where=str(out),
+                f"{len(changed)} runs differ from what was adopted before: {shown}", where=str(out),
                 hint="--replace takes them as they are now; the old records are kept",
             )  # fmt: skip
         store = Store.adopt(out, plan.manifest)

@@ -60,7 +60,7 @@ def mlflow_database(path: Path) -> Iterator[Entry]:
     logged: dict[str, list[Any]] = defaultdict(list)
     try:
         with closing(sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True)) as data:
-            # What is computed, as that of a view is, may never end.
+            # The rows of a view are computed, which may never end.
             stored = {name for (name,) in data.execute("select name from sqlite_master where rootpage > 0")}
             if lacking := {"runs", "experiments", "params", "metrics"} - stored:
                 raise ValueError(f"it has no table {', '.join(sorted(lacking))}")
@@ -118,7 +118,7 @@ def _ray(folder: Path, collect: Collect | None) -> Iterator[Entry]:
 
 
 def _each(runs: Iterable[Path], read: Callable[[Path], Entry | None]) -> Iterator[Entry]:
-    """Yield the entry of each run, and of one whose files are not such as its tracker writes, why."""
+    """Yield the entry of each run, with the reason if its files are not what its tracker writes."""
     for run in runs:
         try:
             entry = read(run)
@@ -140,7 +140,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _text(path: Path, folder: Path) -> str:
-    """Return what a file of a tracker's folder says.
+    """Return the text of a file in a tracker's folder.
 
     Raises: OSError, ValueError for a link that leads out of the folder, NotFound.
     """
@@ -150,7 +150,7 @@ def _text(path: Path, folder: Path) -> str:
 
 
 def _yaml(path: Path, folder: Path) -> dict[str, Any]:
-    """Return a YAML file's table, nothing where it holds more than the plain data of a tracker."""
+    """Return the mapping in a YAML file, {} if it holds more than the plain data of a tracker."""
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -162,7 +162,7 @@ def _yaml(path: Path, folder: Path) -> dict[str, Any]:
                 return {}
         found = loader(text).get_single_data()
         todo, count = [found], 0
-        while todo:  # a name that stands for a value counts as often as it stands
+        while todo:  # an alias counts as often as it is used
             each, count = todo.pop(), count + 1
             todo += each.values() if isinstance(each, dict) else each if isinstance(each, (list, tuple, set)) else ()
             if count + len(todo) > _MOST:

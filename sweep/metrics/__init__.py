@@ -1,4 +1,4 @@
-"""The metrics of a program that knows nothing of sweep: read from its files or its output after it has ended."""
+"""Metrics of a program that was not written for sweep, read from its files or its output after it has ended."""
 
 from sweep.metrics.files import Left, look
 from sweep.metrics.read import identity, metrics, predictions, require, so_far

@@ -20,7 +20,7 @@ Columns = Mapping[str, tuple[Sequence[str], Sequence[float | None]]]
 def columns(text: str) -> Columns:
     """Return the cells of each column of a table with a header, as they are written and as numbers.
 
-    Raises: NotFound when there is no header, a name stands twice in it, or a row does not fit it.
+    Raises: NotFound when there is no header, a name occurs twice in it, or a row does not fit it.
     """
     lines = text.removeprefix("\ufeff").splitlines()
     comments = [line for line in lines if line.startswith("#")]
@@ -43,14 +43,14 @@ def columns(text: str) -> Columns:
         table.insert(0, header)
         header = above
     if twice := [name for at, name in enumerate(header) if name and name in header[:at]]:
-        raise NotFound(f"the column {twice[0]!r} stands twice in the header {_shown(header)}", where="collect.csv")
+        raise NotFound(f"the column {twice[0]!r} is twice in the header {_shown(header)}", where="collect.csv")
     if header == list(_EPISODES):
         header = list(_EPISODES.values())
     for at, row in enumerate(table, 1):
         if row == header:
             raise NotFound(
                 f"row {at} repeats the header: {_shown(row)}", where="collect.csv",
-                hint="two runs wrote into one file; let each begin a new one",
+                hint="two runs wrote into one file; let each write a new one",
             )  # fmt: skip
         if any(row[len(header) :]):
             raise NotFound(f"row {at} has more cells than the header names: {_shown(row)}", where="collect.csv")
@@ -60,7 +60,7 @@ def columns(text: str) -> Columns:
 
 
 def rows(text: str, collect: Collect) -> list[Row]:
-    """Return the rows of a table, numbers as numbers, what its program left empty as nothing or NaN.
+    """Return the rows of a table, with numbers as numbers and empty cells left out or as NaN.
 
     Raises: NotFound, as for its columns, and where numbers and text are mixed in one that may be a metric.
     """
@@ -78,7 +78,7 @@ def _column(
     wanted = name in collect.names or (not collect.names and name not in NO_METRICS)
     if wanted and text and (any(value is not None for value in values) or re.fullmatch(r"[-+]?[\d.,]+ ?%", text[0])):
         raise NotFound(
-            f"the column {name!r} holds {text[-1][:40]!r}, which is no number", where="collect.csv",
+            f"the column {name!r} holds {text[-1][:40]!r}, which is not a number", where="collect.csv",
             hint="write numbers alone, e.g. 91.5 and not 91.5%",
         )  # fmt: skip
     return list(cells) if text else list(values)
@@ -90,9 +90,9 @@ def odd(cells: Sequence[str], values: Sequence[float | None]) -> list[str]:
 
 
 def _empty_ends(columns: dict[str, list[Any]], collect: Collect) -> None:
-    """Put NaN where a column that was filled in every row ends in empty cells: so pandas writes NaN.
+    """Put NaN where a column that was filled in every row ends in empty cells, as pandas writes NaN.
 
-    Not in a table whose rows have some of the columns each, as Lightning's: there a column's last value counts.
+    Not in a table whose rows have some of the columns each, like Lightning's: there a column's last value counts.
     """
     metrics = {
         name: cells
@@ -111,10 +111,10 @@ def _empty_ends(columns: dict[str, list[Any]], collect: Collect) -> None:
 
 
 def _numbers(cells: Sequence[str], mark: str) -> list[float | None]:
-    """Return the numbers in a column: `1,234.5`, and `0,93` where a comma cannot part thousands.
+    """Return the numbers in a column: `1,234.5`, and `0,93` where a comma cannot separate thousands.
 
-    It does not where another mark parts the cells, unless a point follows it, nor where a quoted cell of the column
-    has other than three digits after it.
+    It cannot if another mark separates the cells and no point follows it, or if a quoted cell of the column has other
+    than three digits after it.
     """
     decimal = mark != "," or any(re.fullmatch(r"[-+]?(\d*,(\d{1,2}|\d{4,})|0,\d+|\d{4,},\d+)", cell) for cell in cells)
     return [

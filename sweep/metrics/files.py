@@ -1,4 +1,4 @@
-"""A run's files: where they are, and whether this run wrote them, decided by what was there before and by no clock."""
+"""A run's files: where they are, and whether this run wrote them, decided by what was there before, not by a clock."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Before = Mapping[str, Stamp]
 
 @dataclass(frozen=True)
 class Left:
-    """A program's traces: its folder, the words its paths may hold, the launch's folder, its output.
+    """What a program left: its folder, the placeholders of its paths, the launch's folder, its output.
 
     before: the files outside its folder as they were when it started, as `look` found them.
-    cut: bytes of stdout and stderr that were not kept. at_work: it has not ended, so the last line of anything may be
-    half of one.
+    cut: bytes of stdout and stderr that were not kept. at_work: it has not ended, so any last line may
+    be incomplete.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Left:
     at_work: bool = False
 
     def whole(self, text: str) -> str:
-        """Return the lines of a text that are surely whole."""
+        """Return the lines of a text that are complete for certain."""
         return text[: text.rfind("\n") + 1] if self.at_work else text
 
     def fresh(self, path: Path) -> bool:
@@ -80,7 +80,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def read_text(path: Path) -> str:
-    """Return what a text file says, what is no UTF-8 replaced. Raises: OSError, NotFound where it is too large."""
+    """Return a file as text, what is not UTF-8 replaced. Raises: OSError, NotFound where it is too large."""
     try:
         return atomic.read(Path(os.path.realpath(path)), LARGEST).decode("utf-8", errors="replace")
     except ValueError as error:
@@ -91,7 +91,7 @@ def located(name: str, left: Left, where: str) -> Path:
     """Return the file or folder that a path of the config means.
 
     A relative one is looked for in the run's own folder; in the launch's folder only where its name holds
-    {seed} or {run_id}: any other is written by all seeds alike, and the last one would stand for them all.
+    {seed} or {run_id}: any other is written by every seed, and the last one would replace the others.
 
     Raises: NotFound.
     """

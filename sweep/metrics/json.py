@@ -9,7 +9,7 @@ from sweep.metrics.rows import NotFound
 
 
 def objects(text: str, lines: str, name: str) -> list[dict[str, Any]]:
-    """Return the objects of a JSON file; `lines` are its whole lines. Raises: NotFound quoting what is no object."""
+    """Return the objects of a JSON file; `lines` are its whole lines. Raises: NotFound with the first other line."""
     try:
         whole = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
@@ -24,5 +24,5 @@ def _object(line: str, at: int, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise NotFound(f"line {at} is no JSON object: {line[:60]!r}", where=name)
+        raise NotFound(f"line {at} is not a JSON object: {line[:60]!r}", where=name)
     return value

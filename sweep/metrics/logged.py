@@ -1,7 +1,7 @@
-"""Metrics in the lines that a program logs as text, taken only where they can be read in one way.
+"""Metrics in the lines that a program logs as text, taken only where they are unambiguous.
 
 A metric is a name whose direction is known, with a number after it, on several lines or at the end of the output. It
-always stands after the same words, its number is whole and alone, and its steps are counted through once.
+always follows the same words, its number is whole and alone, and its steps are counted through once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PAIR = re.compile(
 )
 _CELLS = re.compile(rf"^[|│┃] *{_NAME}(?P<mark> +[|│┃] +)(?P<number>{NUMBER}) *[|│┃]$")  # a table of two columns
 _GROUP = re.compile(r"^[|│┃] *([\w/-]+/) *[|│┃] *[|│┃]$")  # and what stands above some of its rows
-# What follows a number that is a part of something else: a unit, a fraction, a range; and what follows one of several.
+# What follows a number that is part of something else (a unit, a fraction, a range), and one of several numbers.
 _CUT = re.compile(r"[\w/:]|\.\w|-\d| ?%\|")
 _UNIT = r"\s?(?:ms|s|secs?|seconds?|min|minutes|h|hours)\b"
 _SEVERAL = re.compile(rf"(?!\s*\(\d+ ?/ ?\d+\))\s*[,(\[]?\s*{NUMBER}(?![\w%:/]|\.\d|{_UNIT})|\s*(?:->|→|\.\.)")
@@ -52,8 +52,8 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Name:
     """A name that stands before a number.
 
-    key: what it is called in a record. mark: what stands between. place: the words before it on its line, the same for
-    all values of one metric. label: the split that they name. whole: whether the number is not a part of something
+    key: its name in a record. mark: what is between it and the number. place: the words before it on its line, the same
+    for all values of one metric. label: the split that they name. whole: whether the number is not a part of something
     else. alone: whether no other follows. beside: the names before it.
     """
 
@@ -147,7 +147,7 @@ class Logged:
 
 
 def logged(text: str) -> Logged:
-    """Return the metrics in a cleaned text; none where that which would be the headline cannot be read in one way."""
+    """Return the metrics in a cleaned text; none if the headline among them is ambiguous."""
     found, parts = pairs(text)
     on: dict[str, set[int]] = defaultdict(set)
     for pair in found:
@@ -186,7 +186,7 @@ def logged(text: str) -> Logged:
 def pairs(text: str) -> tuple[list[Pair], Mapping[str, Collection[str]]]:
     """Return every name that has a number after it on its line, and the parts of the work with their numbers.
 
-    Nothing where hardly a line is like another: that is no log.
+    Nothing if hardly any two lines are alike: that is not a log.
     """
     found: list[Pair] = []
     parts: dict[str, dict[str, None]] = defaultdict(dict)
@@ -264,7 +264,7 @@ def _shape(line: str, runs: Sequence[tuple[int, int]], group: str) -> _Shape:
 
 
 def _own(name: str, mark: str, gap: str) -> str:
-    """Return the words of a name without those of the sentence, or of the log, before it."""
+    """Return the words of a name without those of a sentence or a log level before it."""
     words = name.split(" ")
     level = max((at for at, word in enumerate(words[:-1]) if word in _LEVELS), default=-1)
     prose = gap[-2:-1].isalpha() and gap.endswith(" ")
@@ -272,7 +272,7 @@ def _own(name: str, mark: str, gap: str) -> str:
 
 
 def _by_name(known: Sequence[Pair]) -> Mapping[str, list[Pair]]:
-    """Return pairs by their names, with the split that their line says put before names that it tells apart."""
+    """Return pairs by their names; the split on their line is put before names that it distinguishes."""
     kinds: dict[tuple[str, str], dict[tuple[str, object], str]] = defaultdict(dict)
     for pair in known:
         kinds[stem(pair.key), split_of(pair.key)][pair.key, pair.name.place] = pair.name.label
@@ -288,7 +288,7 @@ def _by_name(known: Sequence[Pair]) -> Mapping[str, list[Pair]]:
 def _end(found: Sequence[Pair], known: Sequence[Pair], repeated: Collection[str]) -> int:
     """Return the line at which the end of the output begins: the last that logs what was logged before.
 
-    Where nothing is: the last lines with numbers that all name metrics; steps, times and rates between them aside.
+    If there is none, the end is the last lines with numbers that all name metrics, apart from steps, times and rates.
     """
     if body := [pair.line for pair in known if pair.key in repeated]:
         return max(body)
@@ -313,7 +313,7 @@ def _said_after(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _unclear(its: Sequence[Pair]) -> str:
-    """Say why the numbers of a name are not those of one metric, or nothing."""
+    """Return why the numbers of a name are not those of one metric, or ""."""
     if len({pair.name.place for pair in its}) > 1:
         return "it is logged in more than one way"
     if not all(pair.name.whole and pair.name.alone for pair in its):

@@ -16,7 +16,7 @@ MOST = 50_000_000  # cells: a few bytes can stand for any number of equal ones
 
 def frame(path: Path) -> pd.DataFrame:
     """Return a table. Raises: ValueError for anything else, and for a table that is too large."""
-    import pandas as pd  # here: every launch reads this package, and most have no use for it
+    import pandas as pd  # imported here: every launch loads this package, and few need it
 
     try:
         from pyarrow.parquet import read_metadata

@@ -18,7 +18,7 @@ from sweep.metrics.rows import STEPS, NotFound, Row, number
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _TOKEN = re.compile(rf"(?<![\w.])(?:{NUMBER})|(?<=[\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-# What goes on with a number after a token that is one by itself: 1_000, 1.2.3, 1'000, 0x1F, Windows' 1.#QNAN; of a
+# What continues a number after a token that is one by itself: 1_000, 1.2.3, 1'000, 0x1F, Windows' 1.#QNAN; of a
 # whole one 1,5 too.
 _GOES_ON = re.compile("_\\d|\\.\\d|['\u2019\u00a0\u202f\u2009]\\d{3}|x[0-9A-Fa-f]|#[A-Z]")
 _SCALED = re.compile(r"[kKMGTB](?!\w)")  # 1.5k, which is not 1.5
@@ -41,8 +41,8 @@ def clean(text: str) -> str:
 def objects(text: str) -> tuple[list[Row], list[str]]:
     """Return every object that is printed in a cleaned text, and what stands before, between and after them.
 
-    An object is JSON on one line or several, or a dict in Python's own form. After other words on its line, only one
-    that ends there. Those of several lines are looked for until `_IN_VAIN` characters were tried that are none.
+    An object is JSON on one line or several, or a dict in Python's own form. After other words on its line, it must
+    end there. Objects over several lines are searched for until `_IN_VAIN` characters were tried without one.
     """
     rows: list[Row] = []
     between: list[str] = []
@@ -83,7 +83,7 @@ def _json(text: str, at: int, *, several: bool) -> tuple[dict[str, Any] | None, 
             value, end = _DECODER.raw_decode(piece)
         except json.JSONDecodeError as error:
             if several and error.pos >= len(piece.rstrip()) and until < len(text):
-                size = max(4096, 4 * len(piece))  # each piece is read from its start: few of them, and ever larger
+                size = max(4096, 4 * len(piece))  # each piece is read from its start: take few and ever larger ones
                 continue
             return None, at + error.pos
         except (ValueError, RecursionError):
@@ -98,7 +98,7 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _literal(text: str) -> dict[str, Any] | None:
-    """A dict as Python prints it, nan, inf and `tensor(0.5)` in it; nothing is evaluated."""
+    """Return a dict as Python prints it, with nan, inf and `tensor(0.5)` in it; nothing is evaluated."""
     if len(text) > _LONGEST:
         return None
     try:
@@ -127,7 +127,7 @@ def _plain(node: ast.expr) -> Any:
 
 
 def flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"test": {"accuracy": 0.9}} -> {"test/accuracy": 0.9}"""
+    """Return {"test/accuracy": 0.9} for {"test": {"accuracy": 0.9}}."""
     out: dict[str, Any] = {}
     for key, inner in value.items():
         name = f"{above}/{key}" if above else str(key)
@@ -136,15 +136,15 @@ def flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 class Backtracks(SweepError):
-    """A pattern for which a search does not come to an end."""
+    """A pattern whose search does not end in time."""
 
 
 def matches(pattern: str, text: str) -> list[Row]:
-    """Return the named groups of every match in a cleaned text; `^` and `$` stand for the ends of a line.
+    """Return the named groups of every match in a cleaned text; `^` and `$` match at the ends of a line.
 
-    A group that took a part of a number is given the whole of it.
+    A group that matched a part of a number gets the whole of it.
 
-    Raises: NotFound when a group matched something that is no number; Backtracks.
+    Raises: NotFound when a group matched something that is not a number; Backtracks.
     """
     searched, names = expand(pattern)
     rows: list[Row] = []
@@ -164,7 +164,7 @@ def matches(pattern: str, text: str) -> list[Row]:
 
 @contextmanager
 def in_time(pattern: str, characters: int) -> Iterator[None]:
-    """Search so many characters. Raises: Backtracks when it takes too long; in other threads nothing limits it."""
+    """Limit the time of a search in this many characters; only the main thread can. Raises: Backtracks."""
     seconds = _SECONDS + (characters >> 21)
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -206,7 +206,7 @@ def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
         or (token[0].isdecimal() and _COMMA.match(text, mark))
     )
     if goes_on and any(match.start(other) == mark + 1 for other in match.re.groupindex):
-        goes_on = None  # what follows is asked for by itself
+        goes_on = None  # what follows has a group of its own
     unsure = taken != whole and "," in token[0] and "." not in token[0]
     if len(near) > 1 or whole is None or goes_on or unsure:
         raise NotFound(

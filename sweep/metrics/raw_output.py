@@ -10,14 +10,14 @@ from sweep.store.names import STDERR, STDOUT
 
 FILES = {"stdout": STDOUT, "stderr": STDERR}
 BEGINNING = 32 << 20  # bytes of each stream that are kept from its beginning
-END = 16 << 20  # and the least that are kept of its newest, where it says more
+END = 16 << 20  # and the least that is kept of its end, where there is more
 _GAP = b"\n[... %d bytes were not kept ...]\n"
 
 
 class Kept:
-    """One stream: its beginning on disk as it comes, its newest in memory until it ends.
+    """One stream: its beginning on disk as it arrives, its end in memory until it is closed.
 
-    lost: bytes between the two that are kept nowhere.
+    lost: bytes between the two that are not kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Kept:
             del self._end[:-END]
 
     def text(self) -> str:
-        """Return what is kept, so far."""
+        """Return what has been kept so far."""
         begin = self.path.read_bytes() if self._size else b""
         return (begin + self._rest()).decode("utf-8", errors="replace")
 
@@ -57,7 +57,7 @@ class Kept:
 
 
 def kept(path: Path) -> str:
-    """Return what was kept of a finished stream; nothing of one that is absent, or is no plain file of ours."""
+    """Return what was kept of a finished stream; "" if it is absent or not a plain file of ours."""
     try:
         with atomic.opened(path) as stream:
             return stream.read(BEGINNING + 2 * END + 80).decode("utf-8", errors="replace")  # no more was kept

@@ -1,4 +1,4 @@
-"""Where a program's metrics are looked for, in which order, and what is read there."""
+"""The places where a program's metrics are looked for, in order, and what is read there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sweep.store.archive import is_bomb
 DEFAULT = "metrics.json"
 HOW = (
     f'let it write {DEFAULT} into {{dir}}, or print a last line such as {{"test/accuracy": 0.93}}, '
-    "or say where they are: --metrics results.csv, --metrics 'accuracy={number}'"
+    "or name their place: --metrics results.csv, --metrics 'accuracy={number}'"
 )
 JSON = (".json", ".jsonl", ".ndjson")
 CSV = (".csv", ".tsv")
@@ -31,7 +31,7 @@ _MOST = 500  # entries of a run's folder in which metrics are looked for by them
 
 @dataclass(frozen=True)
 class Source:
-    """Rows, and where they are from. aside: names in them of no metrics; note, words: as in what is found."""
+    """Rows, and where they are from. aside: names in them that are not metrics; note, words: as in `Found`."""
 
     where: str
     rows: Sequence[Row]
@@ -41,26 +41,26 @@ class Source:
 
 
 def require(collect: Collect | None) -> None:
-    """Raises: EnvironmentRefused when what is needed to read the metrics is not installed."""
+    """Check that what is needed to read the metrics is installed. Raises: EnvironmentRefused."""
     if collect is not None and collect.tensorboard is not None:
         tensorboard.require()
 
 
 def automatic(collect: Collect | None) -> bool:
-    """Return whether nobody said where the metrics are."""
+    """Return whether no place of the metrics is configured."""
     return collect is None or not (collect.json_file or collect.csv or collect.regex or collect.tensorboard)
 
 
 def identity(collect: Collect | None) -> str:
-    """Return the identity of a way to read metrics; all that chooses by itself is one way."""
+    """Return the identity of a way to read metrics; the automatic choice is one way."""
     stored = {} if collect is None else collect.model_dump(mode="json", by_alias=True)
     return content_id({key: value for key, value in stored.items() if value})
 
 
 def metrics(collect: Collect | None, left: Left) -> Found:
-    """Return the last value of every metric, and the way there where steps are named.
+    """Return the last value of every metric, and its history where steps are named.
 
-    Raises: NotFound saying what was looked for, where, and what was there instead.
+    Raises: NotFound with what was looked for, where, and what was there instead.
     """
     sources = list(_sources(collect, left))
     found = [_settled(each, collect) for each in sources]
@@ -82,7 +82,7 @@ def metrics(collect: Collect | None, left: Left) -> Found:
 
 def so_far(collect: Collect | None, left: Left) -> History:
     """Return the history of a program at work, or failed, as far as it can be read; empty where it cannot."""
-    with suppress(Exception):  # what is being written may be anything, and a look at it fails no run
+    with suppress(Exception):  # a file at work may hold anything, and reading it must not fail the run
         return max((_settled(each, collect).history for each in _sources(collect, left)), key=len)
     return ()
 
@@ -98,7 +98,7 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
     """
     if collect is None or not collect.predictions:
         return
-    import numpy as np  # here: every launch reads this module, and most have no use for it
+    import numpy as np  # imported here: every launch loads this module, and few need it
 
     for split, name in collect.predictions.items():
         where = f"collect.predictions.{split}"
@@ -120,7 +120,7 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
         note = ""
         if "ids" not in arrays:
             arrays["ids"] = np.arange(len(arrays["targets"]))
-            note = f"{path.name} has no ids: rows are taken to be in the same order in every run"
+            note = f"{path.name} has no ids: rows are assumed to be in the same order in every run"
         yield split, arrays, note
 
 
@@ -140,7 +140,7 @@ def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
 
 
 def _found(left: Left, collect: Collect) -> Iterator[Source]:
-    """Yield what is taken where nobody said: metrics.json, printed objects, the only file with metrics, logged text."""
+    """Yield what is taken by default: metrics.json, printed objects, the only file with metrics, or logged text."""
     usual = left.folder / DEFAULT
     if usual.is_file() and within(usual, left.folder) and left.fresh(usual):
         yield _file(usual, left, Collect(), where=DEFAULT)
@@ -158,18 +158,18 @@ def _found(left: Left, collect: Collect) -> Iterator[Source]:
     if files or not found.rows:
         raise NotFound("the program ended well but gave no metrics", where="command", hint=HOW)
     notes = [f"metrics were read from the text that it logs: {', '.join(found.names)}"]
-    notes += [f"not taken for a metric: {name}, as {why}" for name, why in found.left_out.items()]
+    notes += [f"not taken as a metric: {name}, because {why}" for name, why in found.left_out.items()]
     notes += [each.note for each, _ in said if each.note]
     yield Source("output", found.rows, note="; ".join(notes), words=found.words)
 
 
 def streams(left: Left) -> dict[str, str]:
-    """Return what a program said: on stderr (logging writes there), then on stdout, which counts where both do."""
+    """Return the output of a program: stderr, where logging writes, then stdout, which counts if both have a metric."""
     return {"stderr": left.stderr, "stdout": left.stdout}
 
 
 def _printed(left: Left, collect: Collect) -> Iterator[tuple[Source, str]]:
-    """Yield the objects that are printed to each stream, none where no number of them may be a metric, and the rest."""
+    """Yield the objects printed to each stream, none if no number in them may be a metric, and the other text."""
     said = {stream: printed.objects(printed.clean(left.whole(raw))) for stream, raw in streams(left).items()}
     logs = {stream: "\n".join(between) for stream, (_, between) in said.items()}
     logging = any(direction(pair.key) is not None for log in logs.values() for pair in logged.pairs(log)[0])

@@ -12,9 +12,9 @@ from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.goals import direction
 
-STEPS = ("step", "global_step", "epoch", "iteration")  # what a step is called when nobody says
+STEPS = ("step", "global_step", "epoch", "iteration")  # names of a step, if none is configured
 NO_METRICS = frozenset({*STEPS, "seed", "hp_metric"})
-# What a program is told and never measures: a row with one of them is its options, where others are logged.
+# What a program is given and never measures: where other rows are logged, a row with one of them holds its options.
 SETTINGS = frozenset(
     {"lr", "learning_rate", "batch_size", "epochs", "num_epochs", "max_epochs", "weight_decay", "momentum"}
 )
@@ -24,12 +24,12 @@ History = tuple[tuple[int, dict[str, float]], ...]
 
 
 class NotFound(SweepError):
-    """The program ended well and left no metrics where they were looked for."""
+    """A program ended well, and its metrics are not where they were looked for."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """metrics by our names, the last value of each; history: (step, metrics), steps growing; notes to say.
+    """The last value of each metric, by our names; history: (step, metrics), with growing steps; notes for the user.
 
     words: what `--metrics` reads the headline by, where it was chosen among what a program logs.
     """
@@ -41,7 +41,7 @@ class Found:
 
 
 def number(raw: Any) -> float | None:
-    """Return a number, or what the text of one says; None for all else. JSON's booleans are no metrics."""
+    """Return a number, or that of a text; None for anything else. JSON's booleans are not metrics."""
     if isinstance(raw, bool) or raw is None:
         return None
     if isinstance(raw, (int, float)):
@@ -60,7 +60,7 @@ def number(raw: Any) -> float | None:
 
 
 def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collection[str] = ()) -> Found:
-    """Return the last value of each name, and the way there where steps are named; aside: names of no metrics.
+    """Return the last value of each name, and its history where steps are named; aside: names that are not metrics.
 
     Raises: NotFound.
     """
@@ -89,12 +89,14 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collecti
         elif values and at is not None:
             between += 1
     notes = [
-        f"{name}: the last value stands {late} row{'s' * (late > 1)} before the end of the table"
+        f"{name}: the last value is {late} row{'s' * (late > 1)} before the end of the table"
         for name, late in sorted(behind.items())
         if late and where == "collect.csv"
     ]
     if aside:
-        notes.append(f"not taken for metrics, as one line names them that is not the last: {', '.join(sorted(aside))}")
+        notes.append(
+            f"not taken as metrics, because only a line that is not the last names them: {', '.join(sorted(aside))}"
+        )
     if not last and not names:
         seen = ", ".join(f"{key}={str(raw)[:30]}" for key, raw in (rows[-1] if rows else {}).items()) or "nothing"
         raise NotFound(f"no numbers in {len(rows)} rows", where=where, hint=f"the last row is {seen[:200]}")
@@ -116,8 +118,8 @@ def step_of(rows: Sequence[Row]) -> str | None:
 def options(rows: Sequence[Row], *, ended: bool) -> frozenset[str]:
     """Return the names that a program printed once, and neither at its end nor in a log: its options.
 
-    ended: whether the last row is the end of the output. A usual name of a metric is none of them, unless its number
-    is whole and another option stands beside it, such as a precision of 16.
+    ended: whether the last row is the end of the output. A usual name of a metric is not one of them, unless its
+    number is whole and another option is on its line, such as a precision of 16.
     """
     step = step_of(rows)
     last = len(rows) - 1 if ended else len(rows)
@@ -138,7 +140,7 @@ def options(rows: Sequence[Row], *, ended: bool) -> frozenset[str]:
 
 
 def _growing(history: Sequence[tuple[int, dict[str, float]]]) -> tuple[History, list[int]]:
-    """The rows of each step as one, steps growing, and after which of them they had begun again.
+    """Return one row for each step, in growing order, and the steps after which they started over.
 
     A step that falls back a little belongs to its row (a program that went on from a checkpoint, an evaluation that
     was logged late); one that falls back to the first begins a new phase, which is counted on from the one before.

@@ -1,6 +1,6 @@
 """Scores of single items, from the files that evaluations write: JSON lines, or the JSON log of an evaluation.
 
-Understood are lines with an id and a number, the sample files of lm-evaluation-harness (`doc_id`, a metric, `filter`)
+It reads lines with an id and a number, the sample files of lm-evaluation-harness (`doc_id`, a metric, `filter`)
 and the logs of inspect (`samples` with `id`, `epoch` and `scores`). A model is never called.
 """
 
@@ -24,11 +24,11 @@ LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # inspect: correct, partial,
 
 
 def scores(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict[str, list[Any]]]]:
-    """Yield (name, keyword arguments of `save_scores`) of every file that was named under `collect.scores`.
+    """Yield (name, keyword arguments of `save_scores`) for every file in `collect.scores`.
 
-    A name may go on with the field and the filter to take: `samples.jsonl:exact_match:strict-match`.
+    The field and the filter to take may follow the file: `samples.jsonl:exact_match:strict-match`.
 
-    Raises: NotFound, SweepError naming what the file holds instead.
+    Raises: NotFound, SweepError with what the file holds instead.
     """
     for name, word in collect.scores.items() if collect else ():
         file, field, chosen = parts(word)
@@ -108,5 +108,7 @@ def _number(value: Any, item: Any, path: Path, where: str) -> float:
         return float(value)
     found = LETTERS.get(value) if isinstance(value, str) else number(value)
     if found is None:
-        raise SweepError(f"{path.name}: the score of item {item} is {str(value)[:40]!r}, no number", where=where)
+        raise SweepError(
+            f"{path.name}: the score of item {item} is {str(value)[:40]!r}, which is not a number", where=where
+        )
     return found

@@ -1,4 +1,4 @@
-"""What a program without metrics left to be read, and the words that would read it."""
+"""Hints after a program without metrics: what it left, and the `--metrics` that would read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SKIPPED = (".git", ".venv", "venv", "node_modules", "__pycache__", "runs")
 
 @dataclass(frozen=True)
 class Seen:
-    """One place where metrics may be. metrics: what to give `--metrics`, "" where no words of it would do."""
+    """One place where metrics may be. metrics: the value for `--metrics` that reads it, "" if there is none."""
 
     what: str
     metrics: str = ""
@@ -49,7 +49,7 @@ def _printed(left: Left) -> Iterator[Seen]:
             continue
         lines = len({pair.line for pair in found.pairs if pair.key in wanted})
         told = ", ".join(f"{name}=" for name in wanted)
-        unclear = "".join(f"; {name} is not plain: {why}" for name, why in found.left_out.items())
+        unclear = "".join(f"; {name} is ambiguous: {why}" for name, why in found.left_out.items())
         parts = [_alone(first[name], first.values()) for name in wanted]
         yield Seen(f"{stream} has {told} ({lines} line{'s' * (lines != 1)}){unclear}", "|".join(parts))
 
@@ -61,7 +61,7 @@ def _alone(name: logged.Name, others: Collection[logged.Name]) -> str:
 
 
 def _elsewhere(left: Left) -> Iterator[Seen]:
-    """Files that appeared beside the run while it ran: a hint, so that a clock may decide."""
+    """Yield files that appeared next to the run while it ran: a hint, so a clock may decide."""
     log = left.folder / "attempt.json"
     if left.beside is None or not log.exists():
         return

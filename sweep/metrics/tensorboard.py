@@ -1,4 +1,4 @@
-"""TensorBoard's event files: every record checked, the folders that each run names anew left out of the names."""
+"""TensorBoard's event files: every record is checked; folders that each run names differently are left out of names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MACHINE_MADE = re.compile(r"\d{6,}(\.\d+)?|version_\d+|.*\d{2}[-_:]\d{2}[-_:]\d
 
 
 def require() -> None:
-    """Raises: EnvironmentRefused when the package that parses events is not installed."""
+    """Check that the package that parses events is installed. Raises: EnvironmentRefused."""
     if find_spec("tensorboard") is None:
         raise EnvironmentRefused(
             "TensorBoard files need the package tensorboard", where=WHERE, hint='pip install "seed-sweep[tensorboard]"',
@@ -36,8 +36,8 @@ def event_files(folder: Path) -> list[Path]:
 def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: bool) -> list[Row]:
     """Return a row for each (step, tag) of the event files below `folder`, the folder's name before the tag.
 
-    A folder that is named by a clock, a version or the seed says nothing: it is no part of the name, or the same
-    metric would have another one in each run. fresh: whether this run wrote a file. at_work: it may be half written.
+    A folder that is named by a time, a version or the seed is left out of the name: otherwise the same metric would
+    have another name in each run. fresh: whether this run wrote a file. at_work: a file may be incomplete.
 
     Raises: NotFound when a file is broken or cut, or two folders hold the same metric.
     """
@@ -111,7 +111,7 @@ def _records(path: Path, *, at_work: bool) -> Iterator[bytes]:
 
 
 def _checked(stream: BufferedReader, size: int) -> bytes:
-    """Return so many bytes, which are followed by their checksum. Raises: ValueError."""
+    """Return this many bytes, checked by the checksum that follows them. Raises: ValueError."""
     from tensorboard.summary.writer.record_writer import masked_crc32c
 
     if size > LARGEST:

@@ -400,7 +400,7 @@ def test_tables_as_spreadsheets_write_them(text: str) -> None:
     ("text", "quoted"),
     [
         ("seed,accuracy\n0,0.5\nseed,accuracy\n1,0.7\n", "row 2 repeats the header"),
-        ("seed,accuracy,accuracy\n0,0.5,0.6\n", "'accuracy' stands twice"), ("0,0.5\n1,0.7\n", "0, 0.5"),
+        ("seed,accuracy,accuracy\n0,0.5,0.6\n", "'accuracy' is twice"), ("0,0.5\n1,0.7\n", "0, 0.5"),
         ("seed,accuracy\n0,0.5,0.7\n", "0, 0.5, 0.7"), ("seed,accuracy\n0,91.5%\n", "91.5%"),
     ],
 )  # fmt: skip
@@ -419,7 +419,7 @@ def test_from_python(tmp_path: Path) -> None:
     assert "adopted" in str(found)
     again = pd.DataFrame([*rows, {"net": "x", "s": 7, "acc": 0.9}])
     assert len(sweep.adopt(again, seed="s", variant="net", metrics=["acc"], out="o").frame) == 8
-    with pytest.raises(StoreError, match="not what was adopted"):
+    with pytest.raises(StoreError, match="differ from what was adopted"):
         sweep.adopt(again.assign(acc=0.1), seed="s", variant="net", metrics=["acc"], out="o")
     with pytest.raises(ConfigError, match="no column"):
         sweep.adopt(again, seed="seeds")

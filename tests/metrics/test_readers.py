@@ -198,7 +198,7 @@ class TestTables:
         [
             ("1,0.5\n2,0.6\n", "1, 0.5"),
             ("epoch,acc\n1,0.5\nepoch,acc\n1,0.7\n", "row 2 repeats the header"),
-            ("epoch,acc,acc\n1,0.5,0.6\n", "'acc' stands twice"),
+            ("epoch,acc,acc\n1,0.5,0.6\n", "'acc' is twice"),
             ("epoch,acc\n1,0.5,0.7\n", "1, 0.5, 0.7"),
             ("epoch,acc\n1,50%\n2,91.5%\n", "91.5%"),
             ("epoch,acc\n1,0.5\n2,high\n", "high"),
