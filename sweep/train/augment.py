@@ -39,7 +39,7 @@ def _shift(z: Tensor, bits: int) -> Tensor:
 
 
 def alters(recipe: Recipe) -> bool:
-    """Return True where a recipe trains on other values than those of its examples: it needs their keys."""
+    """Return whether a recipe changes its training examples, for which it needs their keys."""
     return recipe.augment is not None or recipe.mix is not None
 
 
@@ -51,7 +51,7 @@ def altered(recipe: Recipe, inputs: Tensor, targets: Tensor, keys: Tensor) -> tu
 
 
 def build(spec: Augment, black: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return (images (batch, channels, height, width), keys) -> images; `black` (channels, 1, 1) moves in."""
+    """Return (images (batch, channels, height, width), keys) -> images; `black` (channels, 1, 1) fills the edges."""
     placed = {black.device: black}  # a copy to a device within a step would stop it from being captured
 
     def augment(images: Tensor, keys: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Refuse, before anything starts, batches that a built-in model cannot learn from. Loads no torch."""
+"""Batches that a built-in model cannot learn from, refused before anything starts. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweep.train.splits import Fold, Kind, look
 def require_batches(params: Mapping[str, Any], kind: Kind, *, where: str, splits: Sequence[int | Fold] = ()) -> None:
     """Refuse examples that are no images where the model takes images, and a batch of one example under batch norm.
 
-    params: those of a built-in recipe, with every default filled in. Data are read only where it depends on them.
+    params: of a built-in recipe, with every default filled in. Data are read only if the answer depends on them.
     splits: see `look`.
     Raises: ConfigError naming the parameter and the way out.
     """

@@ -1,4 +1,4 @@
-"""Check a recipe of one's own before anything starts: its data, and that its parts fit one another."""
+"""The check of a user's recipe before anything starts: of its data, and of whether its parts fit together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sweep.train.losses import LOSSES
 from sweep.train.precision import logits
 from sweep.train.recipe import Recipe
 
-# Of what a module that needs a GPU says on a CPU, nothing is about shapes.
+# What a module that needs a GPU raises on a CPU is not about shapes.
 _SHAPES = re.compile(r"shape|size|dimension|channel|out of bounds|out of range|batch|dtype|type", re.I)
 _OURS = str(Path(__file__).parents[1])
 _ALONE = "more than 1 value per channel"
@@ -37,7 +37,7 @@ def check(made: Any, reference: str, device: str, *, vectorize: int = 0) -> Reci
         )
     if vectorize and made.average is not None:
         raise ConfigError(
-            "an average of the weights is not kept in rows", where=f"{reference}: ema", hint="leave vectorize off"
+            "vectorised lanes keep no average of the weights", where=f"{reference}: ema", hint="leave vectorize off"
         )
     try:
         with seeding.restored():
@@ -114,7 +114,7 @@ def _loss(made: Recipe, data: Dataset, model: torch.nn.Module, count: int, refer
 def _refusal(
     error: Exception, made: Recipe, data: Dataset, count: int, reference: str, device: str
 ) -> ConfigError | None:
-    """Return why a recipe is refused whose parts raised this on a batch; None where it may yet train."""
+    """Return why a recipe is refused after its parts raised this on a batch; None if it may still train."""
     text, shape = str(error).strip().partition("\n")[0], tuple(data.input_shape)
     if count == 1:
         if _ALONE not in text:
@@ -154,7 +154,7 @@ def _hint(shape: tuple[int, ...], text: str) -> str | None:
     if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
         return 'images have their channels first: sweep.data.arrays(..., layout="NHWC") puts them there'
     if len(shape) == 1 and re.search(r"[34]D|conv", text):
-        return f"each example is a row of {shape[0]} numbers, no image: reshape x, or take a model for tables"
+        return f"each example is a row of {shape[0]} numbers, not an image: reshape x, or take a model for tables"
     if len(shape) > 1 and "mat1 and mat2" in text:
         return "a linear layer takes one row per example: begin with nn.Flatten()"
     if "Long" in text or "Int" in text:

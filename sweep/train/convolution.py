@@ -32,7 +32,7 @@ class Convolve(torch.autograd.Function):
 
 
 def _to_inputs(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Go backwards: through a stride of 1 that is forwards through the mirrored kernel."""
+    """Return the gradient of the inputs; with a stride of 1 it is a convolution with the mirrored kernel."""
     size = weight.shape[2]
     if stride == 1:
         mirrored = weight.flip(2, 3).transpose(0, 1).contiguous()
@@ -46,7 +46,7 @@ def _to_inputs(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, paddin
 
 
 def _to_weight(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Multiply by the patches that the kernel saw, where these are few: one channel, or a stride."""
+    """Return the gradient of the weight; where patches are few (one channel, or a stride), a product with them."""
     size, channels = weight.shape[2], weight.shape[1]
     if stride == 1 and channels > 1:
         return _by_torch(grad, inputs, weight, stride, padding, (False, True))[1]
@@ -86,7 +86,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Bias(nn.Module):
-    """What a convolution before a pooling would have added, added behind it to a quarter of the numbers.
+    """The bias of a convolution before a pooling, added behind it to a quarter of the numbers.
 
     The same values, since the larger of two numbers stays the larger when both get the same bias.
     """

@@ -11,17 +11,17 @@ import torch
 
 LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
 AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not stop in time
-STREAMS = 32  # torch hands out so many before it starts again with the first
+STREAMS = 32  # torch creates this many before it reuses the first
 
 
 class Throttle:
-    """Let the host be a few looks ahead of the device, not a whole epoch."""
+    """A limit on how far the host is ahead of the device: a few looks, not a whole epoch."""
 
     def __init__(self) -> None:
         self._queued: deque[torch.cuda.Event] = deque()
 
     def look(self, stream: torch.cuda.Stream | None = None) -> None:
-        """Mark what a stream has been given by now, the current one if none is named; wait for what is due."""
+        """Mark the work of a stream so far (default: the current one), and wait for the oldest mark if it is due."""
         mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
         mark.record(stream)
         self._queued.append(mark)

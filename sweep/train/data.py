@@ -18,7 +18,7 @@ from sweep.train.read import Raw, data_files, read
 from sweep.train.source import Source
 from sweep.train.splits import Fold, Kind, Stamps, chosen, filled, stamps, stored
 
-ROOM = 0.5  # of a device's free memory: more the data may not take
+ROOM = 0.5  # the share of a device's free memory that the data may take
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def load(source: Data | Source, kind: Kind | None = None, split: int | Fold | No
     kind: None takes class numbers and names for classes, other numbers for values.
     split: a 32-bit seed draws other test and val examples, unless the data set has its own. A fold is the test set,
     cut from all examples except the data set's own val. None: the one split that the data fix.
-    The tensors are shared by all who ask: they must not be written to. Raises: ConfigError.
+    The tensors are shared by all callers and must not be written to. Raises: ConfigError.
     """
     files = data_files(source).values() if isinstance(source, Data) else source.files()
     return _load(source, stamps(files), kind, split)
@@ -123,7 +123,7 @@ def load(source: Data | Source, kind: Kind | None = None, split: int | Fold | No
 
 @lru_cache(maxsize=2)
 def _load(source: Data | Source, stamps: Stamps, kind: Kind | None, split: int | Fold | None) -> Dataset:
-    # What was stored is held only where another fold or split of it may be asked for.
+    # What was stored is held only where another fold or split of it may follow.
     raw = _raw(source) if split is None else _read(source, stamps)
     return dataset(raw, kind, source.where, split)
 
@@ -138,7 +138,7 @@ def _raw(source: Data | Source) -> Raw:
 
 
 def forget() -> None:
-    """Let go of the data that were loaded last."""
+    """Free the data that were loaded last."""
     _load.cache_clear()
     _read.cache_clear()
 
@@ -189,7 +189,7 @@ def _names(raw: Raw, count: int, where: str) -> tuple[str, ...]:
 
 
 def _scale(inputs: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each feature of a table, or of each channel of images."""
+    """Return the mean and standard deviation of each feature of a table, or of each channel of images."""
     axes = (0, *range(2, inputs.ndim))
     mean = np.atleast_1d(inputs.mean(axis=axes, dtype=np.float64))
     std = np.atleast_1d(inputs.std(axis=axes, dtype=np.float64))

@@ -27,7 +27,7 @@ Item = tuple[int, Sequence[int], NDArray[np.int64]]
 
 
 class _Batches(Indexed[tuple[Tensor, Tensor]]):
-    """A split whose items are whole batches of several lanes, asked for as (epoch, streams, positions).
+    """A split whose items are whole batches of several lanes, indexed by (epoch, streams, positions).
 
     streams: the seed of each lane's stream `augment`; positions: int64 (lanes, batch).
     """
@@ -54,7 +54,7 @@ class Feed:
     def __init__(self, recipe: Recipe, split: Split, device: str) -> None:
         """split: on the CPU."""
         self.device = device
-        self.plan: list[Item] = []  # what is to be fetched next: told anew for every epoch, so workers may live on
+        self.plan: list[Item] = []  # what is fetched next: set for every epoch, so that workers persist
         count = recipe.loader_workers or 0
         options: dict[str, Any] = {"persistent_workers": True} if count else {}
         self.loader: DataLoader[Any] = DataLoader(
@@ -91,7 +91,7 @@ def feed_of(recipe: Recipe, stored: Dataset, placed: Dataset, device: str) -> Fe
 class Load:
     """A step's inputs (lanes, batch, ...) and targets (lanes, batch) on the device, from the moment `there` on.
 
-    taken: what to wait for before their memory may be used again, one event for each who took from it.
+    taken: what to wait for before their memory may be used again, one event for each reader.
     """
 
     inputs: Tensor
@@ -122,7 +122,7 @@ class Belt:
         """Return the next step's load. What it copies is under way by then."""
         inputs, targets = next(self._batches)
         if len(self._under_way) == AHEAD:
-            # Its memory is of the copying stream, which knows nothing of those that read it.
+            # Its memory belongs to the copying stream, which does not wait for its readers.
             for mark in self._under_way.popleft().taken:
                 mark.synchronize()
         with torch.cuda.stream(self._stream):

@@ -52,7 +52,8 @@ _COMPILED_FOR: list[str] = []
 def _compile_for(key: str) -> None:
     """Forget what was compiled for another recipe.
 
-    Torch compiles a function eight times and from then on runs it as it is, with other bits, which only a log says.
+    Torch compiles a function at most eight times. After that it runs uncompiled, with other bits, and only a log
+    reports it.
     """
     if [key] != _COMPILED_FOR:
         torch.compiler.reset()
@@ -61,7 +62,7 @@ def _compile_for(key: str) -> None:
 
 @dataclass
 class Lane:
-    """What one run owns while it trains. Tensors used by `step` keep their place, so a graph may hold them.
+    """One run in training. Tensors used by `step` keep their place, so a graph may hold them.
 
     recipe, data, objective, feed: see `Setup`.
     lr: scalar on the device, None on a CPU, where fused optimizers take plain numbers; rate: its value.
@@ -136,7 +137,7 @@ def by_point(lanes: Iterable[Lane]) -> Iterator[tuple[bool, list[Lane]]]:
 def begin(setup: Setup, run: Run, index: int = 0) -> Lane:
     """Seed this process, and return a lane at its start or, when the run has a checkpoint, where it was left.
 
-    Leaves torch's global generator where the next step has to find it.
+    Leaves torch's global generator in the state that the next step needs.
     """
     seeding.seed_everything(run.seed, deterministic=run.deterministic)
     lane = fresh(setup, run)
@@ -173,8 +174,8 @@ def fresh(setup: Setup, run: Run) -> Lane:
 def rehearse(setup: Setup, run: Run) -> None:
     """Do a step of each batch size on a throwaway lane.
 
-    Compiling draws from the random streams of the run in whose step it happens: let it be none. The ambient
-    streams have to be seeded afterwards.
+    Compiling draws from the ambient random streams: here it is not part of any run. They have to be seeded
+    afterwards.
     """
     lane = fresh(setup, run)
     first, *others = start_epoch(lane)
@@ -200,7 +201,7 @@ def draw_order(lane: Lane, out: Tensor | None = None) -> Tensor:
 
 
 def set_key(lane: Lane) -> None:
-    """Let what augments the examples have the key of this epoch."""
+    """Set the key of this epoch, which augmentation reads."""
     if alters(lane.recipe):
         lane.key.fill_(epoch_key(lane.run.streams["augment"], lane.epoch))
 
@@ -302,7 +303,7 @@ def adopt(lane: Lane, state: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def take_average(lane: Lane) -> list[Tensor]:
-    """Put the average of the weights in their place; returns the weights that were there, none where it has none."""
+    """Put the average of the weights in their place; return the weights before, none if there is no average."""
     before = [each.detach().clone() for each in lane.parameters] if lane.average else []
     for parameter, mean in zip(lane.parameters, lane.average, strict=False):
         parameter.copy_(mean)
@@ -334,7 +335,7 @@ def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def recipe_id(run: Run, **more: Any) -> str:
-    """Return an identity that a run shares with those of other seeds: what was found out about one holds for all."""
+    """Return an identity that a run shares with those of other seeds: what is found about one holds for all."""
     return content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": run.spec.fold, **more})
 
 

@@ -24,7 +24,7 @@ from sweep.train.recipe import Recipe
 
 Result = Metrics | Failure
 ALONE = "trained alone, not in lanes: "
-SHARE = 0.9  # of the free memory: kernels are chosen by what they find free, so some is left
+SHARE = 0.9  # of the free memory: the choice of kernels depends on what is free, so some is left
 
 
 def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> Iterator[tuple[int, Result]]:
@@ -55,7 +55,7 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
         release()
 
 
-# A process often trains pack after pack of one recipe. What is found again each time need not be kept.
+# A process often trains pack after pack of one recipe: it is probed once.
 _FOUND: dict[str, Known] = {}
 
 
@@ -74,7 +74,7 @@ def packed(
 ) -> Iterator[tuple[int, Result]]:
     """Train runs by `attempt` in even packs of at most `most`; a pack that runs out of memory is halved.
 
-    What had not ended of such a pack begins again, from its checkpoint if it has one.
+    Runs of such a pack that have not ended start again, from their checkpoints if they have any.
     Raises: OutOfMemoryError when one run alone does not fit.
     """
     waiting = deque(indices)
@@ -97,7 +97,7 @@ def packed(
 
 
 def release() -> None:
-    """Give back what lanes that are gone have left: cyclic garbage, cuBLAS's memory of each stream, the cache."""
+    """Free what finished lanes have left: cyclic garbage, cuBLAS's memory of each stream, the cache."""
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
@@ -109,7 +109,7 @@ def release() -> None:
 def _pack(
     setup: Setup, runs: Sequence[Run], on: Sequence[torch.cuda.Stream], known: Known, indices: Sequence[int]
 ) -> Iterator[tuple[int, Result]]:
-    """Train these runs as one pack; lanes that go on from unlike checkpoints as a pack for each point."""
+    """Train these runs as one pack; lanes that resume at different points form a pack for each."""
     lanes = []
     for index in indices:
         generator = torch.Generator("cuda")

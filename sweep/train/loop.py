@@ -1,4 +1,4 @@
-"""The built-in trainer: epochs of steps, what is said after each, checkpoints, and the result."""
+"""The built-in trainer: epochs of steps, what is logged after each, checkpoints, and the result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Metrics = dict[str, float]
 
 
 def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
-    """Train each run, one after the other; yields its position with its metrics or why it has none.
+    """Train each run, one after the other; yield its position with its metrics or why it has none.
 
     Exceptions of the recipe's parts, and `Interrupted` at a stop, go through to the caller.
     """
@@ -53,7 +53,7 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
             rehearse(setup, runs[0])
     for index, run in enumerate(runs):
         if recipe.precision == "tf32" and run.device == "cpu":
-            run.note("tf32 means nothing on a CPU: this run is fp32")
+            run.note("tf32 has no effect on a CPU: this run is fp32")
         with flags(recipe.precision):
             yield index, solo(begin(setup, run))
 
@@ -97,7 +97,7 @@ def say_first_batch(lane: Lane, indices: Tensor) -> None:
 
 
 def tell(lane: Lane) -> None:
-    """Tell whoever watches the steps of this run that one is done."""
+    """Report a finished step to the observer of this run, if it has one."""
     if lane.run.on_step is not None:
 
         def state() -> dict[str, Any]:

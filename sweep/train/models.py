@@ -66,7 +66,7 @@ def _cnn(model: Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
 
 
 def _pooled(shift: nn.Module, activation: str) -> list[nn.Module]:
-    """Return a pooling and what comes after the convolution, in the order that works on the fewest numbers.
+    """Return a pooling and what comes after the convolution, in the order that computes with the fewest numbers.
 
     The larger of two numbers is the larger one after ReLU too, and after a bias; batch norm needs all of them.
     """

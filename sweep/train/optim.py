@@ -1,9 +1,9 @@
 """Optimizers by their spec, clipping, and the learning rate of each step.
 
-Optimizers are fused: one call a step over all parameters.
+Optimizers are fused: one call per step over all parameters.
 
-Torch wraps `add_param_group` and `step` so that its compiler passes them by, and loads the compiler to do so: two
-seconds in every worker, and a share of every step. Nothing here compiles an optimizer, so what is wrapped is
+Torch wraps `add_param_group` and `step` so that its compiler skips them, and loads the compiler to do so, which takes
+two seconds in every worker and a share of every step. Nothing here compiles an optimizer, so what is wrapped is
 called directly; the arithmetic is the same.
 """
 
@@ -23,14 +23,14 @@ from sweep.train.params import Optimizer, Schedule
 
 
 def _plain(step: Any) -> Any:
-    """Return a step without its wraps; with the one for hooks only while somebody listens, such as `sweep verify`."""
+    """Return a step without its wraps; the one for hooks stays while there are any, such as those of `sweep verify`."""
     bare = torch.no_grad()(unwrap(step))
-    heard = torch.optim.Optimizer.profile_hook_step(bare)
-    listeners = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
+    hooked = torch.optim.Optimizer.profile_hook_step(bare)
+    hooks = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
 
     def stepped(self: torch.optim.Optimizer) -> None:
         own = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks)
-        (heard if any(listeners) or any(own) else bare)(self)
+        (hooked if any(hooks) or any(own) else bare)(self)
 
     stepped.hooked = True  # type: ignore[attr-defined]
     return stepped
@@ -95,7 +95,7 @@ def scheduled(
     epochs: int,
     per: str,
 ) -> Callable[[int, int], float]:
-    """Return the factors that a scheduler of torch gives, as a function of the step: nothing of it need be saved."""
+    """Return the factors that a scheduler of torch gives, as a function of the step: no checkpoint needs them."""
 
     @lru_cache(maxsize=4)
     def factors(count: int) -> list[float]:

@@ -169,10 +169,10 @@ class Pack:
                     self.save()
 
     def _regroup(self, together: Form) -> None:
-        """Lay the lanes out in one graph, or in a graph for every stream; both keep a lane on its stream."""
+        """Arrange the lanes in one graph, or in a graph for every stream; both keep a lane on its stream."""
         if self.groups:
             self.groups = []
-            torch.cuda.empty_cache()  # the old graphs' memory: a capture cannot ask for it back
+            torch.cuda.empty_cache()  # frees the memory of the old graphs, which a capture cannot
         n = min(len(self.streams), len(self.lanes))
         split = [self.lanes] if together else [self.lanes[i::n] for i in range(n)]
         for i, lanes in enumerate(split):
@@ -236,7 +236,7 @@ class Pack:
             load = None if self._belt is None else self._belt.load()
             for group in self.groups:
                 group.go(position, load)
-            # Alone, a run is watched step by step: that is how a few steps of it are proven.
+            # A single run is observed step by step: this is how a few steps of it are proven.
             if len(self.lanes) > 1 and position % LOOK and position != positions[-1]:
                 continue
             for lane in self.lanes:
@@ -250,7 +250,7 @@ class Pack:
                 self.save()
 
     def _end_epoch(self) -> Iterator[tuple[int, Metrics | Failure]]:
-        """Measure every lane, read all at once, and let go of the lanes that have ended."""
+        """Measure every lane, read all at once, and drop the lanes that have ended."""
         sums = torch.stack([epoch_sums(lane) for lane in self.lanes]).tolist()
         turned = list(zip(self.lanes, self._pool.map(partial(guarded, turn), self.lanes, sums), strict=True))
         self.lanes = [lane for lane, failure in turned if failure is None and not lane.over]
@@ -268,4 +268,4 @@ class Pack:
 def _hand(threads: int) -> None:
     """Make a thread of the pool ready: metrics are computed on the CPU, where the number of threads decides bits."""
     seeding.set_threads(threads)
-    torch.cuda.synchronize()  # else its first product warns that the thread has no CUDA context
+    torch.cuda.synchronize()  # otherwise its first product warns that the thread has no CUDA context

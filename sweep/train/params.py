@@ -1,4 +1,4 @@
-"""What the built-in recipes can be told: data with all defaults filled in, checked without torch.
+"""The parameters of the built-in recipes, with all defaults filled in, checked without torch.
 
 A value that depends on a name (the learning rate of an optimizer, the width of a model) is filled in
 when the object is made, so that the spec of a run holds the number that was used.
@@ -16,7 +16,7 @@ from sweep.goals import direction
 
 TABLES = (".csv", ".tsv", ".parquet")
 Precision = Literal["fp32", "tf32", "bf16"]
-# Strict: text is no number, "false" no truth value. Not on a whole part: there, lists would be no tuples.
+# Strict: text is not a number, "false" not a truth value. Not for whole parts, where a list would not be a tuple.
 Count = Annotated[int, Field(ge=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -28,8 +28,8 @@ Widths = Annotated[tuple[Count, ...], Field(min_length=1)]
 class Part(BaseModel):
     """One group of parameters: immutable, and strict about names.
 
-    `by_name` holds what each `name` means for the fields left out; a field that only other names
-    understand is refused rather than ignored.
+    `by_name` holds what each `name` means for the fields left out; a field that only applies to other
+    names is refused rather than ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -132,7 +132,7 @@ class Data(Part):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: Any) -> dict[str, Any]:
-        """Leave out what is not used: runs of earlier versions know nothing of it, and stay what they are."""
+        """Leave out fields that are not used: runs of earlier versions do not have them, and keep their identity."""
         since = ("target", "ignore", "missing", "size", "split", "group")
         unused = [key for key in since if getattr(self, key) == type(self).model_fields[key].default]
         return {key: value for key, value in dump(self).items() if key not in unused}
@@ -227,9 +227,9 @@ def check_val_metric(metric: str) -> str:
     if "test" in metric.split("/"):
         raise ValueError(f"{metric}: an epoch is chosen on val, never on test; name val/loss instead")
     if not metric.startswith("val/"):
-        raise ValueError(f"{metric} is no validation metric; name val/loss, val/accuracy or val/rmse")
+        raise ValueError(f"{metric} is not a validation metric; name val/loss, val/accuracy or val/rmse")
     if direction(metric) is None:
-        raise ValueError(f"whether more or less of {metric} is better is not known")
+        raise ValueError(f"the direction of {metric} is not known")
     return metric
 
 

@@ -27,8 +27,8 @@ RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into
 class Known:
     """The findings about a recipe.
 
-    why: what stands against lanes, "" for nothing; size: bytes of the device's memory that a lane takes; form: of the
-    graphs, the one that was fastest for its first pack.
+    why: the reason against lanes, "" for none; size: bytes of the device's memory that a lane takes; form: of the
+    graphs, the fastest for its first pack.
     """
 
     why: str = ""
@@ -106,7 +106,7 @@ def probe(setup: Setup, run: Run) -> Known:
 
 
 class _Unfit(Exception):
-    """The step must not be captured."""
+    """A step that must not be captured."""
 
 
 def _made(setup: Setup, run: Run) -> tuple[Lane, torch.Generator, torch.cuda.Stream]:
@@ -131,7 +131,7 @@ def _bits(lane: Lane, generator: torch.Generator) -> str:
 
 
 class _no_sync:
-    """Whatever waits for the device is an error inside."""
+    """A block in which waiting for the device is an error."""
 
     def __enter__(self) -> None:
         self.before = torch.cuda.get_sync_debug_mode()

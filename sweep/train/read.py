@@ -179,7 +179,7 @@ def positions(given: Mapping[str, Array], count: int, where: str) -> dict[str, A
         listed = index.ndim == 1 and index.dtype.kind in "iu" and index.size
         if not listed or not 0 <= index.min() <= index.max() < count or len(np.unique(index)) < len(index):
             raise ConfigError(
-                f"{name} names no part of {count} examples", where=where,
+                f"{name} does not name some of {count} examples", where=where,
                 hint="give positions from 0, each once, a mask, or a pair (x, y)",
             )  # fmt: skip
         found[name] = index
@@ -195,8 +195,8 @@ def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:
     odd = sorted(set(plain.tolist()) - {"train", "val", "test"})
     if odd or "train" not in plain or len(plain) != len(names):
         raise ConfigError(
-            f"the split says {', '.join(map(repr, odd[:3])) or 'nothing of train'}", where=where,
-            hint="it names train, val or test for each example",
+            f"the split names {', '.join(map(repr, odd[:3])) or 'no train'}", where=where,
+            hint="each example has train, val or test",
         )  # fmt: skip
     test, val = (np.flatnonzero(plain == name) for name in ("test", "val"))
     return (test if len(test) else None), (val if len(val) else None)
@@ -322,7 +322,7 @@ def _usable(x: Array, y: Array, part: str, where: str) -> tuple[Array, Array]:
 
 
 def require_numbers(x: Array, y: Array, part: str, where: str) -> None:
-    """Refuse inputs and targets that nothing can be learnt from. Raises: ConfigError."""
+    """Check that inputs and targets are finite numbers, one target per input. Raises: ConfigError."""
     for name, one in ((f"x{part}", x), (f"y{part}", y)):
         if one.ndim == 0 or not one.size:
             raise ConfigError(f"{name} of shape {one.shape} holds nothing to learn from", where=where)

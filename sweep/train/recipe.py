@@ -28,7 +28,7 @@ Spec = TypeVar("Spec", bound=Part)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Describe one training for the built-in loop; write a function that returns one.
+    """One training run for the built-in loop; write a function that returns one.
 
     Attributes
     ----------
@@ -286,7 +286,7 @@ def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Datase
         source = as_source(data)
         return partial(loaded, source, loss.kind), source
 
-    @lru_cache(maxsize=1)  # what mixes or augments asks for the data that the loop has
+    @lru_cache(maxsize=1)  # mixup and augmentation load the data that the loop has
     def load(split: int | Fold | None) -> Dataset:
         found = data()
         if not isinstance(found, Dataset):

@@ -67,7 +67,7 @@ def classifier(
     """Predict classes by cross-entropy: test/accuracy, test/nll, test/brier, test/ece; probabilities are saved.
 
     loader_workers: None holds the data on the device, unless they would take half of its free memory, and
-    gathers batches there; 0 or more feeds them from a DataLoader with so many workers. The bits are the same.
+    gathers batches there; 0 or more feeds them from a DataLoader with this many workers. The bits are the same.
     checkpoint: `final`, or `best(val/loss)` for the weights of the epoch that was best on val.
     """
     from sweep.train import losses

@@ -1,4 +1,4 @@
-"""What a model's outputs are worth: running sums on the device for validation, exact scores at the end."""
+"""Scores of a model's outputs: running sums on the device for validation, exact scores at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Scores = tuple[dict[str, float], dict[str, Tensor]]  # metrics by name, and what
 
 @dataclass(frozen=True)
 class Scoring:
-    """How outputs are judged; every callable gets outputs (examples, outputs) and targets (examples,).
+    """The judgement of outputs; every callable gets outputs (examples, outputs) and targets (examples,).
 
     tally: -> (k,) sums over the examples, computed where the outputs are, without reading them back.
     read: sums of all validation examples and their number -> metrics by name, without `val/`.
-    fit: what a judgement needs to know from val (a residual variance, say), as plain values.
+    fit: what scores need from val (for example a residual variance), as plain values.
     score: on the CPU, with what `fit` found -> metrics by name, and what `save_predictions` takes.
     form: what several outputs of an example are: "tokens", "pixels", "labels" or "values"; "" where there is one.
     """
@@ -37,7 +37,7 @@ class Scoring:
 
 
 def classification() -> Scoring:
-    """Judge by accuracy while training; by accuracy, NLL, Brier score and ECE at the end."""
+    """Return a scoring of classes by accuracy while training; by accuracy, NLL, Brier score and ECE at the end."""
     return Scoring(
         tally=lambda outputs, targets: (outputs.argmax(1) == targets).sum(dtype=torch.float64).view(1),
         read=lambda sums, n: {"accuracy": sums[0] / n},
@@ -193,7 +193,7 @@ def measured(scoring: Scoring, metrics: Mapping[str, Any]) -> Scoring:
 
 def _measure(metric: Any, said: Tensor, targets: Tensor) -> float:
     if hasattr(metric, "update") and hasattr(metric, "compute"):
-        own = copy.deepcopy(metric)  # it gathers what it is given: every run begins with an empty one
+        own = copy.deepcopy(metric)  # it accumulates its inputs: every run starts with an empty one
         own.update(said, targets)
         return float(own.compute())
     return float(metric(said, targets))
@@ -230,7 +230,7 @@ NAMED: Mapping[str, Callable[[Tensor, Tensor], float]] = {
 
 
 def regression(data: Dataset, variance: Literal["residual", "predicted"]) -> Scoring:
-    """Judge by RMSE while training; by RMSE, MAE, R2 and Gaussian NLL at the end, in the targets' own units."""
+    """Return a scoring of one number by RMSE, and at the end by MAE, R2 and Gaussian NLL too, in the targets' units."""
     mean, std = data.target_mean, data.target_std
 
     def fit(outputs: Tensor, targets: Tensor) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""Source: examples that a recipe of one's own is trained on, read when a run needs them. Loads no torch.
+"""Source: examples for a recipe of your own, read when a run needs them. Loads no torch.
 
 A test set and a val set are drawn from the examples, always the same ones, where none are named.
 """
@@ -36,7 +36,7 @@ FEW = (1, 3, 4)  # channels that pictures have
 class Source:
     """Examples with their targets; made by the functions of `sweep.data`.
 
-    where: names it in errors. read: the arrays, checked. content: a digest of all that decides them, part of a run's
+    where: its name in errors. read: the arrays, checked. content: a digest of all that decides them, part of a run's
     identity. files: those that it reads.
     """
 
@@ -222,13 +222,13 @@ def _checked(part: str, x: Array, y: Array, layout: str | None, *, images: bool)
     if x.ndim == 4 and images and layout is None and x.shape[3] in FEW[:2] and min(x.shape[1:3]) > max(FEW):
         raise ConfigError(
             f"images{part} of shape {x.shape[1:]} seem to have their channels last", where="data",
-            hint='models of torch want them first: layout="NHWC" puts them there, layout="NCHW" says that they are',
+            hint='models of torch want them first: layout="NHWC" moves them, layout="NCHW" if they are first',
         )  # fmt: skip
     if layout not in (None, "NHWC", "NCHW"):
         raise ConfigError(f"layout is {layout!r}", where="data", hint='it is "NHWC" or "NCHW"')
     if layout == "NHWC":
         if x.ndim != 4:
-            raise ConfigError(f"examples of shape {x.shape[1:]} are no images with channels last", where="data")
+            raise ConfigError(f"examples of shape {x.shape[1:]} are not images with channels last", where="data")
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     return (x[:, None] if x.ndim == 1 else x), y.astype(np.int64) if y.dtype == bool else y
 

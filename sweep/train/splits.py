@@ -19,8 +19,8 @@ _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
 Kind = Literal["classification", "regression", "labels"]  # what targets are
 Stamps = tuple[tuple[str, int, int], ...]
 TEST_SHARE = 0.25
-IGNORED = -100  # in targets of several numbers an example: torch's own sign for one that does not count
-LOST = 1e-4  # of a feature's deviation: more of it rounding may not take
+IGNORED = -100  # in targets of several numbers per example: torch's own mark for one that does not count
+LOST = 1e-4  # the most of a feature's deviation that rounding may take
 NOISE = 4  # roundings of float64: a smaller deviation is that of a constant which was computed in several ways
 NORMALISED = ", normalised in float64"
 VAL_SHARE = 0.15  # of what is left for training
@@ -36,11 +36,11 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """All examples behind one another, and what the data set itself says about them.
+    """All examples in one array, with the splits and groups of the data set itself.
 
     groups: their class numbers, 0 where an example has no one class. together: equal numbers belong to one split or
-    fold; None: each example may belong to any. own: the positions of each split by the data
-    set's own account.
+    fold; None: each example may belong to any. own: the positions of each split of the data
+    set's own.
     wide: the features or channels that float32 cannot carry before the mean is taken off (a time stamp).
     """
 
@@ -64,7 +64,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of a data set before a run starts. counts: of its training examples, one per seed of a split."""
+    """The facts about a data set before a run starts. counts: of its training examples, one per seed of a split."""
 
     shape: tuple[int, ...]
     counts: tuple[int, ...]
@@ -131,10 +131,10 @@ def _look(data: Data, kind: Kind, stamps: Stamps, splits: tuple[int | Fold, ...]
 def identity(data: Data, kind: Kind) -> str:
     """Return the digest of the files of a data set, and the rule of its normalisation where float32 would not do.
 
-    Earlier versions normalised all data in float32: runs of theirs and of now on such data are not of one experiment.
+    Earlier versions normalised all data in float32: on such data, their runs and new ones are different experiments.
     Raises: ConfigError.
     """
-    # The embedded tables are known to be sound and not to need it: they need not be read a second time.
+    # The embedded tables are sound and do not need it, so they are not read a second time.
     wide = data.name not in ("digits", "diabetes") and look(data, kind).wide
     return data_digest(data) + (NORMALISED if wide else "")
 
@@ -153,7 +153,7 @@ def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _joined(raw: Raw, where: str) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
-    """Return all examples behind one another, and which belong to which split by the data set's own account."""
+    """Return all examples in one array, and the positions of each split of the data set's own."""
     inputs, targets, own, start = [], [], {}, 0
     for name, x, y in (
         ("train", raw.inputs, raw.targets),

@@ -16,7 +16,7 @@ from sweep.train.read import Raw, by_name
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 100  # different texts of a column
+MOST = 100  # different texts in one column
 MISSING = "(missing)"
 
 

@@ -45,7 +45,7 @@ def test_defaults_that_depend_on_a_name_are_filled_in() -> None:
         (Data, {"name": "idx"}, "idx needs folder"),
         (Data, {"name": "digits", "path": "x"}, "path has no meaning for digits"),
         (StopEarly, {"metric": "test/loss"}, "never on test"),
-        (StopEarly, {"metric": "train/loss"}, "no validation metric"),
+        (StopEarly, {"metric": "train/loss"}, "not a validation metric"),
         (StopEarly, {"metric": "val/whatever"}, "is not known"),
     ],
 )

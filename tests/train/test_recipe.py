@@ -135,7 +135,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "negative labels": (lambda: made(TABLE, LABELS - 1), "not class numbers"),
     "rows": (lambda: made(TABLE[:-1]), "rows"),
     "channels last": (lambda: made(IMAGES.transpose(0, 2, 3, 1), LABELS[:60]), "channels last"),
-    "a cnn on a table": (lambda: made(model=cnn), "no image"),
+    "a cnn on a table": (lambda: made(model=cnn), "not an image"),
     "too few outputs": (lambda: made(model=lambda data: nn.Linear(5, 2)), "data.outputs"),
     "an embedding of numbers": (
         lambda: made(model=lambda data: nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(15, 3))),
