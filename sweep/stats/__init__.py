@@ -1,7 +1,7 @@
-"""Statistics over seeds: pure functions on arrays, randomness an argument, one number a seed.
+"""Statistics over seeds: pure functions on arrays, randomness an argument, one number per seed.
 
 `NaN` never vanishes: every function refuses it, except those of ranks, the gate and the stopping rules, where it
-marks a failed seed.
+stands for a failed seed.
 """
 
 from sweep.stats.compare import Difference as Difference

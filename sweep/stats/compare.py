@@ -1,4 +1,4 @@
-"""Configurations held against each other: differences, effect size, equivalence, failure rates, and many pairs at once.
+"""Comparisons of configurations: differences, effect size, equivalence, failure rates, and many pairs at once.
 
 A is always the first argument and the difference always A - B.
 """
@@ -28,8 +28,8 @@ class Difference:
     """mean(A) - mean(B) over seeds.
 
     interval: None when an arm has one seed. error, df: standard error and degrees of freedom, None likewise.
-    p: None also when nothing varies, for then there is no spread to test against (the interval has width 0).
-    correlation: between the arms over seeds, in paired designs where both vary. folds: that it is over as well.
+    p: None also when nothing varies, because there is no spread to test against (the interval has width 0).
+    correlation: between the arms over seeds, in paired designs where both vary. folds: their number, 0 without folds.
     """
 
     estimate: float
@@ -48,7 +48,7 @@ class Difference:
     def attainable(self) -> float:
         """Return the smallest two-sided p that the exact test of these seeds can give: see `attainable`.
 
-        0 over the folds of several seeds: each fold is a mean over many examples, which has no two modes.
+        0 over the folds of several seeds: each fold is a mean over many examples, which does not have two modes.
         """
         if self.folds and min(self.n_a, self.n_b) > 1:
             return 0.0
@@ -76,29 +76,29 @@ class Effect:
 def attainable(n: int, other: int | None = None) -> float:
     """Return the smallest two-sided p of an exact test: 2/2^n for n sign flips, 2/C(n+m, n) for n against m seeds.
 
-    Nothing is called significant where this exceeds 1 - level: the exact test cannot reach it, and t reaches it only
-    by assuming normal seeds. With differences in two modes, paired t at 95 % is wrong in .25, .12, .06, .03 of equal
-    configurations for n = 3, 4, 5, 6.
+    Nothing is called significant where this exceeds 1 - level: the exact test cannot reach the level, and t reaches it
+    only by assuming normal seeds. With differences in two modes, paired t at 95 % is wrong in .25, .12, .06, .03 of
+    equal configurations for n = 3, 4, 5, 6.
     """
     return min(1.0, 2 / (2**n if other is None else math.comb(n + other, n)))
 
 
 def paired_samples(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Both arms, position i being the same seed in each. StatisticsError when the lengths differ."""
+    """Return both arms as samples, position i the same seed in each. StatisticsError when the lengths differ."""
     first, second = sample(a, name="A"), sample(b, name="B")
     if first.size != second.size:
         raise StatisticsError(
-            f"A has {first.size} seeds and B has {second.size}: these are no pairs",
+            f"A has {first.size} seeds and B has {second.size}, and pairs need the same seeds",
             hint="compare them unpaired, or pass the seeds that both have",
         )
     return first, second
 
 
 def differences(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-    """A - B for each shared seed, shape (n,), sorted so that no later sum depends on the order of the seeds.
+    """Return A - B for each shared seed, (n,), sorted so that no later sum depends on the order of the seeds.
 
-    A shift that is constant up to the rounding of the values themselves comes back exactly constant: its
-    spread of 1e-17 would otherwise be a p value of 0.
+    A shift that is constant up to the rounding of the values is returned as exactly constant: its spread of 1e-17
+    would otherwise give a p value of 0.
     """
     first, second = paired_samples(a, b)
     gaps: Floats = np.sort(first - second)
@@ -109,8 +109,8 @@ def differences(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
     """Return Student's paired t over shared seeds: d̄ ± t_{n-1} s_d/√n.
 
-    a, b: shape (n,), position i the same seed. Only the pairing by planned seed justifies it; it is worth
-    what the correlation is (about 0 between configurations that share nothing but the seed number).
+    a, b: shape (n,), position i the same seed. Only the pairing by planned seed justifies it; it gains
+    by their correlation (about 0 between configurations that share nothing but the seed number).
     StatisticsError for NaN, infinities, no values, arms of different lengths, and for a level outside (0, 1).
     """
     check_level(level)
@@ -192,7 +192,7 @@ def _tested(found: Difference, error: float, df: float, level: float) -> Differe
 
 
 def correlation(a: Floats, b: Floats) -> float | None:
-    """Pearson correlation over shared seeds, shape (n,) each; None when n < 3 or an arm does not vary."""
+    """Return Pearson's correlation over shared seeds, (n,) each; None when n < 3 or an arm does not vary."""
     if a.size < 3 or not (spread := sd(a) * sd(b)):
         return None
     shared = math.fsum((a - mean(a)) * (b - mean(b))) / (a.size - 1)
@@ -203,8 +203,8 @@ def equivalence(found: Difference, margin: float) -> Equivalence:
     """Return the verdict of two one-sided tests (Schuirmann 1987): is the 1 - 2α interval inside ± margin?
 
     found: a difference at the level 1 - 2α. "equivalent" when its interval lies inside, "different" when it lies wholly
-    outside on one side, "undecided" otherwise or without an interval. The margin is the user's: no default can know
-    what matters.
+    outside on one side, "undecided" otherwise or without an interval. The margin has no default: only the user knows
+    which difference matters.
     StatisticsError unless the margin is positive and finite.
     """
     if not (math.isfinite(margin) and margin > 0):
@@ -225,7 +225,7 @@ def equivalence(found: Difference, margin: float) -> Equivalence:
 def hedges_g(
     a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float = 0.95, ratio: float | None = None
 ) -> Effect | None:
-    """Hedges' g with the exact correction J = Γ(ν/2) / (√(ν/2) Γ((ν-1)/2)) (Hedges 1981).
+    """Return Hedges' g with the exact correction J = Γ(ν/2) / (√(ν/2) Γ((ν-1)/2)) (Hedges 1981).
 
     Independent: pooled sd, ν = m + n - 2, interval from the noncentral t. Paired: the root mean of the two
     variances, ν = n - 1, interval from the noncentral t of the differences on that scale (Algina & Keselman
@@ -288,7 +288,7 @@ def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: 
     """Compare failed_a of n_a with failed_b of n_b: Fisher's exact p beside Newcombe's hybrid score interval.
 
     Interval: Newcombe 1998 (Statistics in Medicine 17:873), method 10. Interval and p are of different
-    methods and may disagree at the edge. StatisticsError for counts that are none, an arm without seeds, or a level
+    methods and may disagree at the edge. StatisticsError for invalid counts, an arm without seeds, or a level
     outside (0, 1).
     """
     check_count(failed_a, n_a, least=1)
@@ -302,7 +302,7 @@ def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: 
 
 
 def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:
-    """Fisher's two-sided exact p: the tables with these margins that are no likelier than this one.
+    """Return Fisher's two-sided exact p: the share of tables with these margins that are no likelier than this one.
 
     Counted in whole numbers, so that equally likely tables tie exactly.
     """
@@ -320,7 +320,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     """
     for value in p:
         if value is not None and not 0 <= value <= 1:
-            raise StatisticsError(f"{value!r} is no p value")
+            raise StatisticsError(f"{value!r} is not a p value")
     known = sorted((value, i) for i, value in enumerate(p) if value is not None)
     adjusted: list[float | None] = [None] * len(p)
     largest = 0.0
@@ -343,9 +343,9 @@ def bonferroni_level(level: float, comparisons: int) -> float:
 def not_separated(
     arms: Mapping[str, npt.ArrayLike], *, higher_is_better: bool, paired: bool, level: float = 0.95
 ) -> frozenset[str]:
-    """The best mean and every configuration that Holm over all pairs does not separate from it.
+    """Return the best mean and every configuration that Holm over all pairs does not separate from it.
 
-    This is what a table may set in bold. A pair without a test (one seed, nothing varies), or with so few seeds that
+    A table may set these in bold. A pair without a test (one seed, nothing varies), or with so few seeds that
     the exact test cannot reach the level (`attainable`), is not separated.
     """
     means = {name: mean(sample(values, name=name)) for name, values in arms.items()}

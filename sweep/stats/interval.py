@@ -1,8 +1,7 @@
 """Intervals for one configuration: mean, sd, median, failure rate.
 
-Where no interval exists (one seed has no spread; a 95 % median interval needs six) the answer is None, never
-a made-up one. Limits are never clipped: a t interval for an accuracy may reach beyond 1, and that says that
-seeds near the ceiling are not normal.
+Where no interval exists (one seed has no spread; a 95 % median interval needs six) the result is None. Limits of means
+are not clipped: a t interval for an accuracy may reach beyond 1, because seeds near the ceiling are not normal.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Interval:
-    """Two limits, the level they were asked for (.95 for 95 %) and the method."""
+    """Two limits, their level (.95 for 95 %) and the method."""
 
     low: float
     high: float
@@ -97,15 +96,15 @@ class Summary:
 
 
 def t_quantile(df: float, probability: float) -> float:
-    """Quantile of Student's t with df degrees of freedom."""
+    """Return the quantile of Student's t with df degrees of freedom."""
     return float(special.stdtrit(df, probability))
 
 
 def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     """Return Student's interval for the mean over seeds: mean ± t_{n-1} s/√n (Student 1908). None for n = 1.
 
-    values: shape (n,), one number a seed. Equal values give an interval of width 0: it is what the formula
-    says, and it says nothing (see the gate, which does not decide on it).
+    values: shape (n,), one number per seed. Equal values give an interval of width 0, which is no evidence (the gate
+    does not decide on it).
     StatisticsError for NaN, infinities, no values or another shape, and for a level outside (0, 1).
     """
     alpha = check_level(level)
@@ -119,23 +118,23 @@ def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
 
 
 def resampled(n: int, ratio: float) -> float:
-    """Return by what the standard error of a mean over n random splits of one data set is to be multiplied.
+    """Return the factor on the standard error of a mean over n random splits of one data set.
 
     Nadeau & Bengio 2003: splits share data, so the variance of their mean is s² (1/n + n_test/n_train) and not s²/n.
     ratio: n_test/n_train. StatisticsError unless it is positive and finite.
     """
     if not (math.isfinite(ratio) and ratio > 0):
-        raise StatisticsError(f"{ratio!r} is no ratio of test to training examples")
+        raise StatisticsError(f"{ratio!r} is not a ratio of test to training examples")
     return math.sqrt(1 + n * ratio)
 
 
 def fold_error(gaps: Floats, seeds: Sequence[Floats], ratio: float) -> tuple[float, float]:
     """Return the standard error of a mean over folds and seeds, for new data, with its degrees of freedom.
 
-    gaps: shape (folds,), what is averaged, by fold. seeds: the same by seed, for each set of independent seeds. ratio:
-    n_test/n_train. The folds by Nadeau and Bengio (see `resampled`), to which the seeds add theirs: s²_folds (1/K +
-    ratio) + s²_seeds/S, degrees of freedom by Satterthwaite 1946. Without the second part, seeds that lie far apart
-    would be held for certain; one seed has none.
+    gaps: shape (folds,), the averaged values by fold. seeds: the same by seed, for each set of independent seeds.
+    ratio: n_test/n_train. The variance is that of the folds by Nadeau and Bengio (see `resampled`) plus that of the
+    seeds: s²_folds (1/K + ratio) + s²_seeds/S, with degrees of freedom by Satterthwaite 1946. Without the second part,
+    a spread between seeds would not count; one seed has none.
     """
     folds = sd(gaps) / math.sqrt(gaps.size) * resampled(gaps.size, ratio)
     parts = [(folds, gaps.size - 1), *((sd(each) / math.sqrt(each.size), each.size - 1) for each in seeds)]
@@ -148,8 +147,8 @@ def fold_error(gaps: Floats, seeds: Sequence[Floats], ratio: float) -> tuple[flo
 def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     """Return the chi-square interval for the standard deviation: s √((n-1) / χ²_{n-1, 1-α/2}) to the same with α/2.
 
-    values: shape (n,). None for n = 1. Exact for normal seeds only: unlike the t interval it does not become
-    right with more of them. StatisticsError as in `t_interval`.
+    values: shape (n,). None for n = 1. Exact for normal seeds only: unlike the t interval, it does not become
+    exact with more of them. StatisticsError as in `t_interval`.
     """
     check_level(level)
     numbers = sample(values)
@@ -187,7 +186,7 @@ def median_interval(ordered: Floats, level: float) -> OrderInterval | None:
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
     """Return the exact interval for a rate, k of n (Clopper & Pearson 1934). 0 of 5: at most 52 %; 0 of 10: 31 %.
 
-    0 of 0 knows nothing: 0 to 1. StatisticsError unless k and n are whole and 0 <= k <= n, and for a level outside
+    For 0 of 0 it is 0 to 1. StatisticsError unless k and n are whole and 0 <= k <= n, and for a level outside
     (0, 1).
     """
     alpha = check_level(level)
@@ -246,5 +245,5 @@ def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None
 
 
 def _within(value: float, scale: float) -> float | None:
-    """`value` in units of 1 again, unless it is too large for a float."""
+    """Return `value` times its unit `scale`, or None where that is too large for a float."""
     return value * scale if math.isfinite(value * scale) else None

@@ -26,7 +26,7 @@ MOST = 1_000_000_000  # no plan names more seeds or items than this
 
 @dataclass(frozen=True)
 class ItemMean:
-    """A mean over items. An interval is None where one seed, or one item or cluster, leaves no spread to see."""
+    """A mean over items. An interval is None where one seed, or one item or cluster, leaves no spread."""
 
     mean: float
     over_seeds: Interval | None
@@ -44,7 +44,7 @@ class ItemMean:
 
 @dataclass(frozen=True)
 class Needed:
-    """Least number of seeds (items as they are) and of items (seeds as they are) that would decide; None: no number."""
+    """Least number of seeds (items as they are) and of items (seeds as they are) that decides; None if none does."""
 
     seeds: int | None
     items: int | None
@@ -136,7 +136,7 @@ def flips(values: npt.ArrayLike) -> Floats:
 
 
 def needed(gaps: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Needed:
-    """Return how many seeds or items would decide a paired difference of the size that was seen, with power .8.
+    """Return how many seeds or items would decide a paired difference of the observed size, with power .8.
 
     gaps: shape (seeds, items), A minus B of the same seed and item. From the two-way components of variance, by the
     normal approximation: σ_s²/R + σ_i²/n + σ_e²/(R n) must fall to (mean / (z_{1-α/2} + z_.8))².

@@ -1,4 +1,4 @@
-"""How many seeds to plan for. Estimates for a budget, never evidence about the configurations."""
+"""Numbers of seeds to plan for: estimates for a budget, no evidence about the configurations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 1_000_000
 def upper(spread: float, df: float, confidence: float = 0.8) -> float:
     """Return the one-sided upper limit of an sd: s √(df/χ²_{df, 1-confidence}) (Browne 1995 plans from it at .8).
 
-    A pilot's own s is too small more often than not, and with it the plan.
+    The s of a pilot is too small more often than not, and a plan made from it too.
     """
     check_level(confidence)
     return spread * math.sqrt(df / chi_square_quantile(df, 1 - confidence))
@@ -39,7 +39,7 @@ def seeds_for_half_width(spread: float, half_width: float, level: float = 0.95) 
 def seeds_for_difference(
     spread: float, difference: float, *, paired: bool = False, power: float = 0.8, level: float = 0.95
 ) -> int:
-    """Return the least n per arm for the two-sided t test to see `difference` with this power.
+    """Return the least n per arm for the two-sided t test to detect `difference` with this power.
 
     17, 9, 6 for d = 1, 1.5, 2. spread: sd over seeds, taken equal in both arms; if paired, sd of the differences (then
     n pairs).
@@ -59,20 +59,20 @@ def seeds_for_difference(
 
 
 def t_power(noncentrality: float, df: float, alpha: float = 0.05) -> float:
-    """Chance that a two-sided t test with df degrees of freedom rejects at this noncentrality."""
+    """Return the chance that a two-sided t test with df degrees of freedom rejects at this noncentrality."""
     critical = t_quantile(df, 1 - alpha / 2)
     below, above = special.nctdtr(df, noncentrality, [-critical, critical])
     return float(below + 1 - above)
 
 
 def expected_best(n: int) -> float:
-    """Return the expected maximum of n standard normals: by how many sd "best of n seeds" flatters.
+    """Return the expected maximum of n standard normals: by how many sd the best of n seeds is above the mean.
 
     3, 5, 10 seeds: .85, 1.16, 1.54. n ∫ x φ(x) Φ(x)^(n-1) dx by the trapezoid rule, whose error is below 1e-12 here.
     StatisticsError unless n is a whole number, 1 at least.
     """
     if not n >= 1 or n % 1:
-        raise StatisticsError(f"best of {n} seeds")
+        raise StatisticsError(f"{n!r} is not a number of seeds")
     x = np.linspace(-12, 12, 24_001)
     density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     return float(n * np.sum(x * density * special.ndtr(x) ** (n - 1)) * (x[1] - x[0]))

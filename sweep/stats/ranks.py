@@ -1,7 +1,6 @@
 """Statistics without normality: exact permutation p values, P(A > B), same-seed wins, quantiles over failed seeds.
 
-Better has a direction. A failed seed (NaN) ranks below every seed that did not fail, but for permutations, which
-refuse it.
+"Better" has a direction. A failed seed (NaN) ranks below every other one; permutations refuse it.
 """
 
 from __future__ import annotations
@@ -125,7 +124,7 @@ def _permutation(sums: Floats, total: float, scale: float, method: Method, exact
 
 @dataclass(frozen=True)
 class WorstRank:
-    """A quantile over all seeds, failed ones ranked worst.
+    """The median over all seeds, failed ones ranked worst.
 
     The estimate and the limits are infinite where they fall on a failed seed; interval None: none exists.
     """
@@ -137,10 +136,9 @@ class WorstRank:
 
 
 def ranked(values: npt.ArrayLike, *, higher_is_better: bool) -> Floats:
-    """Return shape (n,), NaN or an infinity for a failed seed, with -inf (or +inf) for it.
+    """Return the values (n,) with -inf (or +inf), the worst rank, for each failed seed: NaN or an infinity of any sign.
 
-    The only place where a number that is not finite has a meaning: it marks the worst rank, whatever its
-    sign. StatisticsError when there is no seed at all.
+    StatisticsError for no seeds or another shape.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
@@ -193,8 +191,9 @@ def superiority(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, l
     """Return P(A better than B) over all pairs of independent seeds, with Newcombe's method 5.
 
     a: shape (m,), b: shape (n,), NaN or infinite for a failed seed: it loses to any other, and two failed seeds tie. If
-    A fails on 20 % of its seeds and gains 1 sd on the rest, P = .608; dropping the failures would say .76 (Lachin 1999,
-    worst-rank scores). StatisticsError for an arm without seeds or of another shape, and for a level outside (0, 1).
+    A fails on 20 % of its seeds and gains 1 sd on the rest, P = .608; without the failures it would be .76 (Lachin
+    1999, worst-rank scores). StatisticsError for an arm without seeds or of another shape, and for a level outside
+    (0, 1).
     """
     first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
     m, n, ordered = first.size, second.size, np.sort(second)
@@ -207,9 +206,9 @@ def superiority(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, l
 
 
 def newcombe_5(probability: float, m: int, n: int, level: float = 0.95) -> Interval:
-    """Newcombe 2006 (Statistics in Medicine 25:559), method 5: the interval for P(A > B) with m and n seeds.
+    """Return the interval for P(A > B) with m and n seeds: method 5 of Newcombe 2006 (Statistics in Medicine 25:559).
 
-    The two θ with (θ̂-θ)² = z² θ(1-θ)/(mn) · [1 + (N-1)((1-θ)/(2-θ) + θ/(1+θ))], N = (m+n)/2, found by
+    Its limits are the two θ with (θ̂-θ)² = z² θ(1-θ)/(mn) · [1 + (N-1)((1-θ)/(2-θ) + θ/(1+θ))], N = (m+n)/2, found by
     bisection on either side of θ̂. Within [0, 1] by construction.
     """
     z2 = float(special.ndtri(1 - check_level(level) / 2)) ** 2
@@ -230,7 +229,7 @@ def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, leve
     """
     first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
     if first.size != second.size:
-        raise StatisticsError(f"A has {first.size} seeds and B has {second.size}: these are no pairs")
+        raise StatisticsError(f"A has {first.size} seeds and B has {second.size}, and pairs need the same seeds")
     above, below = int(np.count_nonzero(first > second)), int(np.count_nonzero(first < second))
     wins, losses = (above, below) if higher_is_better else (below, above)
     decided = wins + losses
@@ -263,7 +262,7 @@ def reading(interval: Interval, probability: float, m: int, n: int) -> Reading:
 
     Significant when its lower end is above .5; it then may be meaningful when the upper end is above .75,
     and is when the lower end is. For B over A pass `mirrored(interval)`. Nothing is significant that the exact
-    rank test does not find at the level, and with few seeds it can find nothing (3 against 3: p is at least .10).
+    rank test does not find at the level; with few seeds it finds nothing (3 against 3: p is at least .10).
     """
     alpha = check_level(interval.level)
     if attainable(m, n) > alpha:
@@ -276,5 +275,5 @@ def reading(interval: Interval, probability: float, m: int, n: int) -> Reading:
 
 
 def mirrored(interval: Interval) -> Interval:
-    """The interval for P(B > A) from the one for P(A > B)."""
+    """Return the interval for P(B > A) from the one for P(A > B)."""
     return Interval(1 - interval.high, 1 - interval.low, interval.level, interval.method)

@@ -1,4 +1,4 @@
-"""Numbers, one a seed: what every statistic starts from, and what is refused at the door."""
+"""Samples of one number per seed, from which every statistic starts, and the checks of them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Ints = npt.NDArray[np.int64]
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"  # as `--require` and `--until` take one
 
-# Squares of larger numbers overflow, and a spread of inf would look like an answer.
+# Squares of larger numbers overflow, and a spread of inf would look like a result.
 LARGEST = 1e150
 
 
 def sample(values: npt.ArrayLike, *, name: str = "values") -> Floats:
-    """`values` as a float64 array of shape (n,), n >= 1, all finite.
+    """Return `values` as a float64 array of shape (n,), n >= 1, all finite.
 
     StatisticsError when it is empty, not one-dimensional, holds NaN or an infinity, or a number beyond
-    ±1e150. Nothing is ever dropped: a diverged seed is a failure to be counted, not a gap to be closed.
+    ±1e150. No value is dropped: a diverged seed is a failure that counts.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
-        raise StatisticsError(f"{name} has shape {array.shape}; one number a seed is needed, shape (n,)")
+        raise StatisticsError(f"{name} has shape {array.shape}; one number per seed is needed, shape (n,)")
     if array.size == 0:
         raise StatisticsError(f"{name} is empty: there is nothing to summarise")
     broken = int(np.count_nonzero(~np.isfinite(array)))
@@ -61,47 +61,47 @@ def per_seed(values: npt.ArrayLike, seeds: npt.ArrayLike) -> tuple[Ints, Floats]
     numbers = sample(values)
     labels = np.asarray(seeds, dtype=np.int64)
     if labels.shape != numbers.shape:
-        raise StatisticsError(f"{numbers.size} values but seeds of shape {labels.shape}: one seed a value")
+        raise StatisticsError(f"{numbers.size} values but seeds of shape {labels.shape}: one seed per value")
     distinct = np.unique(labels)
     return distinct, np.array([mean(numbers[labels == seed]) for seed in distinct], dtype=np.float64)
 
 
 def mean(values: Floats) -> float:
-    """Mean by exact summation, so the order in which seeds finished cannot change a bit of it."""
+    """Return the mean by exact summation, so that the order in which seeds finished does not change a bit of it."""
     low, high = float(values.min()), float(values.max())
     # The rounded mean of equal numbers need not be that number; clamped, it always lies among the values.
     return min(max(math.fsum(values) / values.size, low), high)
 
 
 def variance(values: Floats) -> float:
-    """Sample variance, divisor n - 1, by exact summation; exactly 0 for equal values. Needs n >= 2."""
+    """Return the sample variance, divisor n - 1, by exact summation; exactly 0 for equal values. Needs n >= 2."""
     if values.size < 2:
         raise StatisticsError("one value has no variance: at least two seeds are needed")
     return math.fsum((values - mean(values)) ** 2) / (values.size - 1)
 
 
 def sd(values: Floats) -> float:
-    """Sample standard deviation, divisor n - 1. Needs n >= 2."""
+    """Return the sample standard deviation, divisor n - 1. Needs n >= 2."""
     return math.sqrt(variance(values))
 
 
 def rounding(*arms: Floats) -> float:
-    """The spread of differences that the rounding of these values alone explains: 4 ε times the largest."""
+    """Return the spread of differences that the rounding of these values alone explains: 4 ε times the largest."""
     largest = max((float(np.max(np.abs(arm))) for arm in arms if arm.size), default=0.0)
     return 4 * float(np.finfo(np.float64).eps) * largest
 
 
 def check_level(level: float) -> float:
-    """The two-sided error 1 - level; StatisticsError unless 0 < level < 1."""
+    """Return the two-sided error 1 - level; StatisticsError unless 0 < level < 1."""
     if not 0 < level < 1:
         raise StatisticsError(f"level {level!r} is not between 0 and 1", hint="95 % is level=0.95")
     return 1 - level
 
 
 def check_count(k: float, n: float, *, least: int = 0) -> None:
-    """Refuse what is no count k of n: StatisticsError unless both are whole, 0 <= k <= n and n >= least."""
+    """Raise StatisticsError unless k and n are whole, 0 <= k <= n and n >= least."""
     if not 0 <= k <= n or n < least or k % 1 or n % 1:
-        raise StatisticsError(f"{k} of {n} is no count of failures")
+        raise StatisticsError(f"{k} of {n} is not a count of failures")
 
 
 def bisected(beyond: Callable[[float], bool], outside: float, inside: float) -> float:

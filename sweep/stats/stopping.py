@@ -1,6 +1,6 @@
-"""Rules that may look after every seed (`--until`): when to stop adding them, as functions of the completed prefix.
+"""Stopping rules that may look after every seed (`--until`), as functions of the completed prefix.
 
-Both see seeds in planned order, never in the order of completion, so no fast seed is looked at sooner. A
+Both take seeds in planned order, not in the order of completion, so that a fast seed is not looked at sooner. A
 failed seed (NaN or infinite) uses its place and gives no number.
 """
 
@@ -25,7 +25,7 @@ _WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{NUMBER
 _ORDER = re.compile(r"\s*(?P<metric>[^\s:]+)\s*:\s*(?P<first>[^>]+?)\s*>\s*(?P<second>[^>]+?)\s*")
 _UNTIL_HINT = 'for example "test/accuracy ± 0.005" (or +-) or "test/accuracy: A > B"'
 FIRST_LOOK = 5
-EXTRA = 4  # Simons 1968: so many more after the width is met restore the coverage that looking took
+EXTRA = 4  # Simons 1968: this many more after the width is met restore the coverage that the looks cost
 PRIOR = 0.715  # r: the prior variance of the mean difference is σ²/r
 
 
@@ -47,23 +47,23 @@ class UntilOrder:
 
 
 def parse_until(text: str) -> UntilWidth | UntilOrder:
-    """Read `METRIC ± WIDTH` (also +-, +/-) or `METRIC: A > B`. ConfigError names what was not understood."""
+    """Read `METRIC ± WIDTH` (also +-, +/-) or `METRIC: A > B`. ConfigError for any other text."""
     if found := _WIDTH.fullmatch(text):
         width = float(found["width"])
         if 0 < width < math.inf:
             return UntilWidth(found["metric"], width)
-        raise ConfigError(f"{text!r} asks for no positive width", where="--until", hint=_UNTIL_HINT)
+        raise ConfigError(f"the width in {text!r} is not a positive number", where="--until", hint=_UNTIL_HINT)
     found = _ORDER.fullmatch(text)
     if found is None:
         raise ConfigError(f"cannot read {text!r}", where="--until", hint=_UNTIL_HINT)
     if found["first"] == found["second"]:
-        raise ConfigError(f"compares {found['first']} with itself", where="--until", hint=_UNTIL_HINT)
+        raise ConfigError(f"{text!r} compares {found['first']} with itself", where="--until", hint=_UNTIL_HINT)
     return UntilOrder(found["metric"], found["first"], found["second"])
 
 
 @dataclass(frozen=True)
 class WidthState:
-    """Where the fixed-width rule stands.
+    """State of the fixed-width rule.
 
     target: places of the seed list that are certain to be needed; met_at: place of the first of the looks
     that met the width; used: places counted in `mean`, `n` of them of finished seeds; looks: how many were taken.
@@ -76,13 +76,13 @@ class WidthState:
     used: int
     n: int
     mean: float | None
-    interval: Interval | None  # mean ± the asked width, once met
-    descriptive: Interval | None  # the plain t interval, which does not know that it was looked at
+    interval: Interval | None  # mean ± half_width, once met
+    descriptive: Interval | None  # the plain t interval, which does not account for the looks
 
 
 @dataclass(frozen=True)
 class OrderState:
-    """Where the comparison stands; `interval` is the confidence sequence at the last place used."""
+    """State of the comparison; `interval` is the confidence sequence at the last place used."""
 
     state: Literal["running", "A > B", "B > A", "not reached", "incomplete"]
     target: int
@@ -102,21 +102,20 @@ def width_rule(
     quantum: float = 0.0,
     lost: bool = False,
 ) -> WidthState:
-    """Fixed-width interval: t half-width met with at least 5 seeds, and 4 more that leave it met (Simons 1968).
+    """Apply the fixed-width rule: t half-width met with at least 5 seeds, and 4 more that leave it met (Simons 1968).
 
     values: the completed prefix in planned order, shape (k,), NaN or infinite for a failed seed. lost: the
     seed after it will never come. quantum: the step of the metric (1/examples for an accuracy); s is floored
     at quantum/√12, the sd of its rounding. s = 0 never stops. A look that first meets the width after
     max_seeds - 4 comes too late: the four always run.
-    The result is mean ± half_width over all places up to the stop; a rule that is not met by the cap says
+    The result is mean ± half_width over all places up to the stop; a rule that is not met by the cap is
     "not reached" and has the t interval only, as a description. StatisticsError for max_seeds < 9, and for a half-width
     that is not positive and finite.
 
     Measured coverage at 95 %, widths .15 to 3 sd (benchmarks/coverage.py): at least .95 for normal seeds, .92
-    for accuracies near 1 (Beta, skewness -1.6), .90 for exponential ones. Log-normal seeds (skewness 6) come
-    to .83: their mean hangs on the rarest, and a t interval of 60 that nobody looked at covers .90. With four
-    more of which nothing is asked it is .95, .91, .88 and .79: a lucky run of alike seeds ends the rule, and
-    the seed that shows it up is not heeded.
+    for accuracies near 1 (Beta, skewness -1.6), .90 for exponential ones. Log-normal seeds (skewness 6) reach
+    .83: their mean depends on the rarest, and a t interval of 60 seeds without looks covers .90. If the four more had
+    no condition, it would be .95, .91, .88 and .79: a lucky run of similar seeds would end the rule.
     """
     if max_seeds < FIRST_LOOK + EXTRA:
         raise StatisticsError(f"max_seeds {max_seeds}: the rule needs {FIRST_LOOK} and {EXTRA} more")
@@ -147,19 +146,19 @@ def width_rule(
 
 
 def width_met(values: Floats, half_width: float, *, level: float = 0.95, quantum: float = 0.0) -> npt.NDArray[np.bool_]:
-    """For each prefix along the last axis: is its t half-width small enough? Shape (…, n) to (…, n)."""
+    """Return for each prefix along the last axis whether its t half-width is small enough. Shape (…, n) to (…, n)."""
     alpha = check_level(level)
     n, _, spread = prefix_moments(values)
     enough = (n >= FIRST_LOOK) & (spread > 0)
     floored = np.maximum(spread, quantum / math.sqrt(12))
-    # One quantile for each n there can be: over many studies at once, each would be found again and again.
+    # One quantile for each possible n: over many studies at once, each would be computed many times.
     t = special.stdtrit(np.arange(values.shape[-1] + 1) - 1.0, 1 - alpha / 2)[n]
     met: npt.NDArray[np.bool_] = enough & (t * floored <= half_width * np.sqrt(np.maximum(n, 1)))
     return met
 
 
 def width_kept(met: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Where `width_met` holds and held at the four places before: the rule may stop. Shape (…, n) to (…, n)."""
+    """Return where `width_met` holds and held at the four places before, and the rule may stop: (…, n) to (…, n)."""
     padded = np.concatenate([np.zeros((*met.shape[:-1], EXTRA), dtype=bool), met], axis=-1)
     kept: npt.NDArray[np.bool_] = np.logical_and.reduce(
         [padded[..., i:][..., : met.shape[-1]] for i in range(EXTRA + 1)]
@@ -168,7 +167,7 @@ def width_kept(met: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def prefix_moments(values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Number, mean and sd (0 below two) of the values of finished seeds in each prefix, shape (…, n) each.
+    """Return number, mean and sd (0 below two) of the values of finished seeds in each prefix, (…, n) each.
 
     Running sums along the last axis, about the first such value, so that a later seed cannot change an
     earlier look and equal values have exactly no spread.
@@ -186,7 +185,7 @@ def prefix_moments(values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Float
 
 
 def sequence_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
-    """t confidence sequence for a mean, valid at every n at once (normal mixture, unknown variance).
+    """Return the t confidence sequence for a mean, valid at every n at once (normal mixture, unknown variance).
 
     values: shape (n,), finite, for example paired differences. Prior N(0, σ²/r) on the mean, r = .715;
     half-width s/√n · √((n-1)(c-1)/(1-cρ)), ρ = r/(r+n), c = (α²ρ)^(-1/n) (Lai 1976; Wang & Ramdas 2024).
@@ -202,7 +201,7 @@ def sequence_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | 
 
 
 def sequence_factor(n: npt.NDArray[np.int64], level: float = 0.95) -> Floats:
-    """What multiplies s/√n in the sequence: 6.58, 3.85, 3.46 at n = 5, 10, 20; infinite below 5."""
+    """Return the factor on s/√n in the sequence: 6.58, 3.85, 3.46 at n = 5, 10, 20; infinite below 5."""
     alpha = check_level(level)
     count = np.maximum(n, 1).astype(np.float64)
     rho = PRIOR / (PRIOR + count)
@@ -220,8 +219,8 @@ def order_rule(
     """Stop at the first n >= 5 whose t confidence sequence on the paired differences A - B excludes 0.
 
     a, b: completed prefixes in planned order, shape (k,) each, position i the same seed; a pair with a failed
-    seed (NaN or infinite) uses its place. "A > B": the metric of A is larger, whatever its direction. Looking
-    after every seed is paid for: the chance ever to name an order between equals is at most 1 - level.
+    seed (NaN or infinite) uses its place. "A > B": the metric of A is larger, whatever its direction. A look
+    after every seed is accounted for: the chance of ever naming an order between equals is at most 1 - level.
     Equal differences (s = 0) never stop. lost, "not reached", StatisticsError: as in `width_rule`.
     """
     if max_seeds < FIRST_LOOK:
@@ -248,7 +247,7 @@ def order_rule(
 
 
 def excludes_zero(gaps: Floats, *, level: float = 0.95, least: float = 0.0) -> npt.NDArray[np.bool_]:
-    """For each prefix along the last axis: does the confidence sequence exclude 0? Shape (…, n) to (…, n).
+    """Return for each prefix along the last axis whether the confidence sequence excludes 0. Shape (…, n) to (…, n).
 
     A spread of no more than `least` counts as none, and none never excludes.
     """
@@ -260,6 +259,6 @@ def excludes_zero(gaps: Floats, *, level: float = 0.95, least: float = 0.0) -> n
 
 
 def more_seeds(planned: Iterable[int], count: int) -> list[int]:
-    """The `count` smallest non-negative integers that are not yet planned, in order."""
+    """Return the `count` smallest non-negative integers that are not planned yet, in order."""
     taken = set(planned)
     return [seed for seed in range(len(taken) + count) if seed not in taken][:count]

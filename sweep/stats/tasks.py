@@ -34,9 +34,9 @@ class Band:
 
 
 def normalise(values: npt.ArrayLike, floor: float, ceiling: float) -> Floats:
-    """(value - floor) / (ceiling - floor): 0 at the lower declared reference, 1 at the upper. Shape (n,).
+    """Return (value - floor) / (ceiling - floor): 0 at the lower declared reference, 1 at the upper. Shape (n,).
 
-    For a loss the floor is the worse reference and so the larger number. StatisticsError when they are equal.
+    For a loss the floor is the worse reference, which is the larger number. StatisticsError when they are equal.
     """
     if not (math.isfinite(floor) and math.isfinite(ceiling)) or floor == ceiling:
         raise StatisticsError(f"references {floor} and {ceiling} do not span a scale")
@@ -44,7 +44,7 @@ def normalise(values: npt.ArrayLike, floor: float, ceiling: float) -> Floats:
 
 
 def table(scores: Sequence[npt.ArrayLike]) -> Floats:
-    """Normalised scores, one sequence a task, as (tasks, seeds).
+    """Return normalised scores, one sequence per task, as (tasks, seeds).
 
     StatisticsError when tasks have unequal numbers of seeds: pooled, the longer ones would weigh more.
     """
@@ -61,17 +61,17 @@ def table(scores: Sequence[npt.ArrayLike]) -> Floats:
 
 
 def pools(tasks: int, seeds: int) -> bool:
-    """Return whether so many tasks of so many seeds are enough for an interval."""
+    """Return whether this many tasks of this many seeds are enough for an interval."""
     return tasks >= LEAST_TASKS and seeds > 1
 
 
 def average(values: Floats) -> Floats:
-    """Mean over the last axis."""
+    """Return the mean over the last axis."""
     return np.asarray(values.mean(axis=-1))
 
 
 def interquartile_mean(values: Floats) -> Floats:
-    """Mean of the middle half of the last axis: floor(n/4) values cut from each end."""
+    """Return the mean of the middle half of the last axis: floor(n/4) values are cut from each end."""
     ordered = np.sort(values, axis=-1)
     n = ordered.shape[-1]
     return np.asarray(ordered[..., n // 4 : n - n // 4].mean(axis=-1))
@@ -80,8 +80,8 @@ def interquartile_mean(values: Floats) -> Floats:
 def iqm(scores: Sequence[npt.ArrayLike]) -> float:
     """Return the interquartile mean over the runs of all tasks (Agarwal et al. 2021).
 
-    scores: one sequence of normalised scores a task, equally many seeds each, as in `table`. A statistic over
-    tasks: within one task it would throw half of the seeds away. StatisticsError for fewer than two tasks, tasks with
+    scores: one sequence of normalised scores per task, equally many seeds each, as in `table`. A statistic over
+    tasks: within one task it would discard half of the seeds. StatisticsError for fewer than two tasks, tasks with
     unequal numbers of seeds, NaN or infinities.
     """
     rows = table(scores)
@@ -98,11 +98,11 @@ def stratified_interval(
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of a pooled statistic over seeds, for these tasks (Agarwal et al. 2021).
+    """Return the interval of a pooled statistic over seeds, for these tasks (Agarwal et al. 2021).
 
     scores: as in `iqm`, at least 10 tasks of at least 2 seeds. Seeds are resampled within each task, so the
-    tasks are taken as given: it says nothing about other tasks. The percentile limits are widened about the
-    estimate by √(n/(n-1)), n seeds a task: resampling n values shows (n-1)/n of their variance (Hesterberg
+    tasks are taken as given, and other tasks are not covered. The percentile limits are widened about the
+    estimate by √(n/(n-1)), n seeds per task: resampling n values shows (n-1)/n of their variance (Hesterberg
     2015), which with 3 seeds is a third too little. StatisticsError otherwise.
     """
     alpha = check_level(level)
@@ -110,7 +110,7 @@ def stratified_interval(
     tasks, n = rows.shape
     if not pools(tasks, n):
         raise StatisticsError(
-            f"a stratified bootstrap over {tasks} tasks of {n} seeds resamples too little to be trusted",
+            f"a stratified bootstrap over {tasks} tasks of {n} seeds resamples too few values to be trusted",
             hint=f"report each task with its t interval; {LEAST_TASKS} tasks of 2 seeds are pooled",
         )
     chunk = max(1, 4_000_000 // rows.size)
@@ -131,7 +131,7 @@ def iqm_band(
     """Return the interquartile mean over the runs of all tasks at each step, with limits as in `stratified_interval`.
 
     at: (steps,). curves: (steps, tasks, seeds), normalised and finite. A run is drawn with its whole curve. The limits
-    hold at each step for itself, and are NaN below 10 tasks or two seeds a task. StatisticsError for other shapes.
+    hold at each step alone, and are NaN below 10 tasks or two seeds per task. StatisticsError for other shapes.
     """
     alpha = check_level(level)
     steps, values = sample(at, name="steps"), np.asarray(curves, dtype=np.float64)
@@ -205,8 +205,8 @@ def _score_limits(share: Floats, variance: Floats, least: int, alpha: float) -> 
     """Return the score limits (2, n) of shares whose variance was estimated.
 
     The number of draws is the one that would give this variance, and `least` where that is smaller or the variance is
-    0: stratified by task, so many draws never vary more than independent ones, and that no task shows a spread proves
-    nothing.
+    0: draws that are stratified by task never vary more than as many independent ones, and a variance of 0 within the
+    tasks is no evidence.
     """
     draws = np.divide(share * (1 - share), variance, out=np.zeros_like(share), where=variance > 0)
     return score_limits(share, np.maximum(draws, least), alpha)

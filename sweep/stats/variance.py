@@ -15,7 +15,7 @@ from sweep.stats.sample import LARGEST, Floats, check_level, sample, variance
 
 @dataclass(frozen=True)
 class TrainingVariance:
-    """Variance between seeds on this test set, and what of it would remain on endless test data.
+    """Variance between seeds on this test set, and the part of it that would remain on endless test data.
 
     distribution: Jordan's estimate, raw: negative when the seeds differ less than chance alone would make
     them. mostly_chance: it is less than half of `observed`; then picking the best seed
@@ -92,10 +92,10 @@ def two_way_interval(values: npt.ArrayLike, level: float = 0.95) -> TwoWay:
 
 
 def two_way_difference(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> TwoWay:
-    """Mean of A minus that of B over seeds and examples: one shared test set, independent seeds.
+    """Return the mean of A minus that of B over seeds and examples: one shared test set, independent seeds.
 
     a: shape (runs, examples), b: (runs', examples), column j the same example in both. Examples enter by
-    their differences, so what is hard for both cancels; seeds by the variances of each arm's own means.
+    their differences, so that their difficulty cancels; seeds by the variances of each arm's own means.
     StatisticsError when the numbers of examples differ. For shared seeds: `two_way_interval(a - b)`.
     """
     first, second = scores(a, name="A"), scores(b, name="B")

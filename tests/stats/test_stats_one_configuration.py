@@ -55,7 +55,7 @@ def test_no_failure_among_few_seeds_promises_little() -> None:
 
 @pytest.mark.parametrize(("k", "n"), [(-1, 3), (4, 3), (0, -1)])
 def test_counts_that_are_none_are_refused(k: int, n: int) -> None:
-    with pytest.raises(StatisticsError, match="no count"):
+    with pytest.raises(StatisticsError, match="not a count"):
         stats.clopper_pearson(k, n)
 
 
@@ -127,7 +127,7 @@ def test_repeats_are_averaged_within_their_seed() -> None:
     seeds, means = stats.per_seed([1.0, 5.0, 2.0, 6.0, 3.0], [42, 7, 42, 7, 42])
     assert seeds.tolist() == [7, 42]
     assert means.tolist() == [5.5, 2.0]
-    with pytest.raises(StatisticsError, match="one seed a value"):
+    with pytest.raises(StatisticsError, match="one seed per value"):
         stats.per_seed([1.0, 2.0], [1])
     with pytest.raises(StatisticsError, match="NaN"):
         stats.per_seed([1.0, math.nan], [1, 1])

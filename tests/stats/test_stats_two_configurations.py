@@ -265,7 +265,7 @@ def test_holm_agrees_with_statsmodels_and_counts_missing_tests() -> None:
     p = [0.01, 0.04, 0.03, 0.005, 0.9]
     assert stats.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], rel=1e-12)
     assert stats.holm([0.02, None, 0.5]) == pytest.approx([0.06, None, 1.0])
-    with pytest.raises(StatisticsError, match="no p value"):
+    with pytest.raises(StatisticsError, match="not a p value"):
         stats.holm([1.2])
 
 
