@@ -142,6 +142,32 @@ def test_an_optimizer_that_couples_the_rows_is_refused_by_name(tmp_path: Path) -
     assert "off" in error.value.hint
 
 
+class Counting(nn.Module):
+    """A layer whose Python changes what it does from step to step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * (1 + self.calls / 10)
+
+
+def test_the_kernels_of_the_first_step_give_the_bits_of_its_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = kit.recipe("mlp", batch_size=24)  # the last batch of an epoch is smaller
+    found = trained(made, tmp_path / "traced", range(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(vector, "Traced", lambda function: function)
+        patched.setattr(vector, "check", lambda setup, run: None)
+        assert trained(made, tmp_path / "in Python", range(3)) == found
+    counting = replace(made, model=lambda data: nn.Sequential(kit.mlp(data), Counting()))
+    with pytest.raises(SweepError, match="when its first step is repeated"):
+        trained(counting, tmp_path / "counting", range(3))
+
+
 class Noise(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs + torch.randn_like(inputs)
