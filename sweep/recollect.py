@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,7 +17,7 @@ from sweep.metrics.seen import Seen, seen
 from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, Member, Record, Store, atomic, history
 from sweep.store.names import HISTORY_AGAIN
-from sweep.store.record import Artifact
+from sweep.store.record import Artifact, diverged
 from sweep.target.command import placeholders
 
 READABLE = ("returned", "diverged")  # kinds of failure that another reading may find to be none
@@ -113,8 +112,7 @@ def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
     if failure is None or failure.kind in READABLE:
         try:
             found = metrics(collect, left)
-            bad = [name for name, value in found.metrics.items() if not math.isfinite(value)]
-            failure = Failure("diverged", f"{bad[0]} is {found.metrics[bad[0]]}") if bad else None
+            failure = diverged(found.metrics)
         except Backtracks:
             raise
         except SweepError as problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from sweep.errors import ConfigError, StoreError, some
 from sweep.metrics import Found, Left
 from sweep.metrics import predictions as read_predictions
 from sweep.nested import assign
-from sweep.number import number
 from sweep.plan import RunSpec, Target, content_id, folder_name
 from sweep.prepare import versions
 from sweep.seeds import LARGEST, format_seeds, natural
@@ -27,6 +25,7 @@ from sweep.store import Failure, Manifest, Member, Record, Store, atomic, histor
 from sweep.store.manifest import SeedEntry
 from sweep.store.names import HISTORY, PREDICTIONS
 from sweep.store.owner import now
+from sweep.store.record import diverged
 from sweep.variants import without_hash
 from sweep.words import plural
 
@@ -328,10 +327,7 @@ def _made(plan: Adoption, key: Key) -> tuple[Record, dict[str, bytes]]:
     entry = plan.runs[key]
     assert entry.found is not None
     found, files, notes = entry.found, {}, list(entry.found.notes)
-    bad = [name for name, each in found.metrics.items() if not math.isfinite(each)]
-    failure = Failure("raised", f"its tracker says: {entry.failed}") if entry.failed else None
-    if failure is None and bad:
-        failure = Failure("diverged", f"{bad[0]} is {number(found.metrics[bad[0]])}")
+    failure = Failure("raised", f"its tracker says: {entry.failed}") if entry.failed else diverged(found.metrics)
     if found.history:
         files[HISTORY] = history.encode(found.history)
     for split, path in plan.files.get(key, {}).items():

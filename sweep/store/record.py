@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,12 @@ class Failure:
     def __str__(self) -> str:
         what = f"{self.exception}: {self.message}" if self.exception else self.message
         return f"{IN_WORDS.get(self.kind, self.kind)}: {what}" + (f" ({self.where})" if self.where else "")
+
+
+def diverged(metrics: Mapping[str, float], when: str = "") -> Failure | None:
+    """Return the failure of a run with a metric that is not finite, None where all are. when: such as "epoch 3"."""
+    bad = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+    return None if bad is None else Failure("diverged", f"{bad} is {metrics[bad]}" + (f" at {when}" if when else ""))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from sweep.goals import better
 from sweep.handle import Run
 from sweep.job import Interrupted
 from sweep.store import Failure
+from sweep.store.record import diverged
 from sweep.train.data import Split
 from sweep.train.evaluate import outputs_of, validation_sums
 from sweep.train.lane import (
@@ -187,12 +188,6 @@ def _validation(row: Metrics, metric: str) -> float:
         names = ", ".join(name for name in row if name.startswith("val/"))
         raise ConfigError(f"{metric} is not measured", hint=f"this recipe measures {names}")
     return row[metric]
-
-
-def diverged(metrics: Metrics, when: str) -> Failure | None:
-    """Return the failure of a run with a metric that is not finite."""
-    bad = [name for name, value in metrics.items() if not isfinite(value)]
-    return Failure("diverged", f"{bad[0]} is {metrics[bad[0]]} at {when}") if bad else None
 
 
 def _with_ids(split: Split, found: dict[str, Tensor]) -> dict[str, Tensor]:

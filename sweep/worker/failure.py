@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import re
 import sysconfig
@@ -14,7 +13,7 @@ from subprocess import CalledProcessError
 from sweep.determinism import kernels
 from sweep.errors import SweepError
 from sweep.job import Accident
-from sweep.store import Failure
+from sweep.store import Failure, record
 from sweep.worker.command import FROM_OUTSIDE
 
 Metrics = dict[str, float]
@@ -33,10 +32,9 @@ class Diverged(Failure):
 
 
 def diverged(metrics: Metrics) -> Diverged | None:
-    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-    if not bad:
-        return None
-    return Diverged("diverged", f"{bad[0]} is {metrics[bad[0]]}", metrics=metrics)
+    """Return the failure of a run with a metric that is not finite, and all its metrics; None where all are."""
+    found = record.diverged(metrics)
+    return None if found is None else Diverged(found.kind, found.message, metrics=metrics)
 
 
 def failure_of(error: BaseException, phase: str) -> Failure:

@@ -369,6 +369,17 @@ def test_a_row_per_step_is_a_curve_and_seeds_may_have_names(said: Said) -> None:
     assert sweep.open("o").frame["val_acc"].tolist() == [0.8, 0.81, 0.9], "a name keeps its number"
 
 
+def test_a_run_that_ended_at_nan_failed_and_its_metric_is_named(said: Said) -> None:
+    for seed in range(3):
+        run_of(0.1, seed)
+    with open("old/0.1/seed1/metrics.csv", "a") as file:
+        file.write("4,nan\n")
+    assert main(["adopt", PATTERN, "--out", "o"]) == 0
+    frame = sweep.open("o").frame
+    assert frame["failure"].tolist() == ["", "diverged", ""]
+    assert frame["message"].tolist() == ["", "test_acc is nan", ""]
+
+
 def test_cells_without_a_value_are_no_results_and_text_is_refused(said: Said) -> None:
     table([(0, 0.5), (1, None), (2, 0.7)], ("seed", "accuracy"))
     assert main(["adopt", "table.csv", "--out", "o"]) == 0
