@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+from sphinx.application import Sphinx
+
 import sweep
 from sweep.config.schema import describe
 
@@ -21,6 +24,8 @@ extensions = [
 html_theme = "pydata_sphinx_theme"
 html_title = "sweep"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
@@ -47,3 +52,20 @@ def keys() -> str:
 
 
 (Path(__file__).parent / "reference" / "_keys.md").write_text(keys(), encoding="utf-8")
+
+
+def examples(_app: Sphinx, _context: click.Context, lines: list[str]) -> None:
+    """Show the examples in the help of a command as code, not as lines of a poem."""
+    text, within = [], False
+    for line in lines:
+        if line.startswith("| ") != within:
+            within = not within
+            text += ["", ".. code-block:: text", ""] if within else [""]
+        text.append(f"   {line[2:]}" if within else line)
+    lines[:] = text
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("sphinx-click-process-description", examples)
+    # The usage shows the arguments, and the description explains them.
+    app.connect("sphinx-click-process-arguments", lambda _app, _context, lines: lines.clear())

@@ -1,7 +1,8 @@
 """Paste into README and docs what their commands print: `python docs/outputs.py [PAGE ...]`.
 
 Every page is typed from top to bottom in an empty folder, as a reader would; the output of each `console` block is put
-where it stands. Output that the page cuts with a final "…" is cut at the same line again, other output after `MOST`.
+where it stands. Where the page has a line "…", as many lines are kept before and after it as the page has there; other
+output is cut after `MOST` lines.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ def block(found: re.Match[str], text: str, said: dict[int, str]) -> str:
     for at, (number, command) in enumerate(pages.typed(found[1], "console")):
         shown = [each.rstrip() for each in said.get(line + number, "").splitlines()]
         old = before[at].splitlines()
-        most = len(old) - 2 if old[-1] == "…" else MOST
-        lines += [f"$ {command}", *shown[:most], *(["…"] if len(shown) > most else [])]
+        first = old.index("…") - 1 if "…" in old else MOST
+        last = len(old) - 2 - first if "…" in old else 0
+        cut = ["…", *shown[len(shown) - last :]] if len(shown) > first + last else shown[first:]
+        lines += [f"$ {command}", *shown[:first], *cut]
     return "```console\n" + "\n".join(lines) + "\n```"
 
 

@@ -41,7 +41,7 @@ BLOCK = re.compile(
 NEEDS = re.compile(r"<!-- needs: (\w+) -->")
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 REMARK = re.compile(r"  +#.*")  # what stands behind a command to say what it does
-SLOW = ("sweep verify", "sweep reproduce", "sweep run configs/digits_deterministic.yaml")
+SLOW = ("sweep verify", "sweep reproduce", "ATEN_CPU_CAPABILITY=", "sweep run configs/digits_deterministic.yaml")
 ELSEWHERE = ("pip ", "pytest", "python benchmarks/")  # test_what_is_installed_or_measured_is_there
 RANGE = re.compile(r"(\d+)-\d+")
 INLINE = re.compile(r"(sweep\.run\([^)]*?)(?=seeds=)")
@@ -198,14 +198,26 @@ def test_every_block_is_run_or_says_why_not() -> None:
                 assert f"def {name}(" in (ROOT / path).read_text("utf-8") if name else True, where
 
 
+def test_a_reader_is_told_the_name_of_every_file() -> None:
+    """A rendered page does not show the comment that names a file, so the words before the block do."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for found in BLOCK.finditer(text):
+            if found[1] == "file":
+                before = text[: found.start()].rpartition("\n## ")[2]
+                assert f"`{found[2]}`" in before, f"{named(page)}: {found[2]}"
+
+
 def test_what_is_installed_or_measured_is_there() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     for page in PAGES:
         text = page.read_text("utf-8")
+        for need in NEEDS.findall(text):  # or CI, which installs the extra `test`, would skip the page
+            assert re.search(rf"seed-sweep\[[\w,]*\b{need}\b", " ".join(extras["test"])), f"{named(page)}: {need}"
         for command in [*re.findall(r"`([^`\n]+)`", text), *(step.text for step in steps(text) if step.kind == "bash")]:
             if command.startswith(("python benchmarks/", "pytest tests/")):
                 assert (ROOT / shlex.split(command)[1].partition("::")[0]).is_file(), f"{named(page)}: {command}"
-            for names in re.findall(r"seed-sweep\[([\w,]+)\]", command):
+            for names in re.findall(r"pip install .*\[([\w,]+)\]", command):
                 assert set(names.split(",")) <= set(extras), f"{named(page)}: {command}"
 
 
