@@ -1,4 +1,4 @@
-"""A job: what a worker needs to train runs, and what it answers. Plain data that travels between processes."""
+"""The job of a worker that trains runs, and its answer. Plain data that is sent between processes."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ Bundle = tuple[RunSpec, ...]  # one run, or the lanes that share a GPU
 
 @dataclass(frozen=True)
 class Job:
-    """The request of a launch to its workers: where runs write, what they are given, how many train at once."""
+    """The request of a launch to its workers."""
 
     path: str = ""  # the run directory
     launch: str = ""  # the nonce of the launch
-    folder: str = ""  # the launch's working folder, where functions are found
-    own_folder: bool = False  # each run works in a folder of its own, in which the files of `folder` are found
-    function: bytes | None = None  # a pickled function that no import can find, of a notebook
+    folder: str = ""  # the working folder of the launch, in which functions are found
+    own_folder: bool = False  # each run works in a folder of its own that shows the files of `folder`
+    function: bytes | None = None  # pickled, if it cannot be imported, as in a notebook
     collect: Any = None  # how a command's metrics are found
     every: tuple[int, float] = (0, 60.0)  # epochs and seconds after which a checkpoint is written; 0: never
     timeout: float | None = None
     at_once: int | None = None  # bundles; None: as many as fit
-    cpus: float = 1  # of one bundle
-    gpus: float = 0  # of one bundle; the processes of a run that has several find one another by a port of their own
-    fill_memory: bool = False  # of deterministic mode: as the canary does, and earlier versions did
-    watched: Mapping[str, Watched] = field(default_factory=dict)  # files as they were when this was planned
-    look: bool = True  # for files below `folder` that runs write (see `sweep.shared_files`)
-    apart: frozenset[str] = frozenset()  # files below `folder` that others write, such as the output of the launch
-    own_process: bool = False  # the process may be ended with a run that cannot be stopped otherwise
-    forked: bool = False  # the process was made for this bundle alone (see `sweep.worker.forked`)
-    until: float = math.inf  # of such a process: when, by the monotonic clock, it is ended from outside
+    cpus: float = 1  # per bundle
+    gpus: float = 0  # per bundle; the processes of a run with several GPUs connect through a reserved port
+    fill_memory: bool = False  # in deterministic mode, as for the canary and in earlier versions
+    watched: Mapping[str, Watched] = field(default_factory=dict)  # the state of files at planning
+    look: bool = True  # watch files below `folder` that runs write (see `sweep.shared_files`)
+    apart: frozenset[str] = frozenset()  # files below `folder` that runs do not write, such as the output of the launch
+    own_process: bool = False  # the process may be ended to stop a run
+    forked: bool = False  # the process was forked for this bundle only (see `sweep.worker.forked`)
+    until: float = math.inf  # the monotonic time at which such a process is ended from outside
 
 
 class Cancelled(BaseException):
-    """The user asked twice, or waited long enough: everything ends now."""
+    """The user interrupted twice, or a time limit has passed: all ends now."""
 
 
 class Interrupted(BaseException):
-    """A stop was asked for and the run has reached a point to stop at; not for user code to catch."""
+    """A stop was requested and the run has reached a point where it can stop. User code must not catch it."""
 
 
 class Unrecorded(Exception):
-    """A reason why runs have no record, if the run directory cannot tell it. Plain arguments: it is pickled."""
+    """A reason why runs have no record that is not in the run directory. Pickled, so its arguments are plain."""
 
 
 class CannotWrite(Unrecorded):
-    """The disk, not the training code, is why a run has no result: it counts as neither ok nor failed."""
+    """A run has no result because of the disk, not the training code. It counts as neither ok nor failed."""
 
 
 class Changed(Unrecorded):
-    """The files of the plan are not what they were: nothing is trained with others."""
+    """Files have changed since they were planned, so nothing more is trained."""
 
 
 class OneByOne(Unrecorded):
-    """A bundle ended in an error that may be one lane's: its runs are to be trained one by one."""
+    """A bundle ended in an error that may be of one run only: its runs are trained again one by one."""
 
 
 class Accident(Unrecorded):
-    """A run's process was ended from outside: the run is lost, and tried again. poison: the run may be the cause."""
+    """The process of a run was ended from outside. The run is tried again. poison: it may be the cause itself."""
 
     def __init__(self, cause: str, poison: bool = True) -> None:
         super().__init__(cause, poison)
@@ -73,5 +73,5 @@ class Accident(Unrecorded):
         return self.cause
 
 
-# Of a bundle that ended: nothing, where the run directory tells all. Files are of a machine that does not share it.
+# For a bundle that has ended; empty if all is in the run directory. Parcels come from machines that do not share it.
 Answer = list[Parcel | Unrecorded]

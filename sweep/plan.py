@@ -1,4 +1,4 @@
-"""Config -> RunSpecs: tasks x variants x seeds x repeats or folds, content-addressed, pure and lazy."""
+"""Plan: the runs of a config, tasks x variants x seeds x repeats or folds. Each is identified by its content."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sweep.nested import assign, merge
 if TYPE_CHECKING:
     from sweep.config import Config
 
-Json = Any  # None, bool, int, float, str, list and dict of the same: what strict JSON can hold
+Json = Any  # None, bool, int, float, str, and lists and dicts of them
 
 STREAMS = ("init", "order", "augment", "dropout")
 SPLIT = "split"
 
 
 def canonical(value: Json) -> str:
-    """Return the one JSON text of a value: sorted keys, no blanks, shortest round-trip floats; NaN is refused."""
+    """Return the canonical JSON of a value: sorted keys, no blanks, shortest floats. NaN is refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
@@ -35,14 +35,14 @@ def content_id(value: Json) -> str:
 
 
 def _hidden(value: Json) -> Json:
-    # Imported here: who only reads a directory hides nothing, and would wait for pydantic.
+    # Imported here because reading a directory needs no pydantic.
     from sweep.config import redact
 
     return redact(value)
 
 
 def stream_seed(seed: int, stream: str) -> int:
-    """Return the seed of a named stream: the low 32 bits are all that torch's CPU generator reads."""
+    """Return the 32-bit seed of a named stream; torch's CPU generator reads no more bits."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:4], "little")
 
 
@@ -67,7 +67,7 @@ class Target:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that one run was asked to do; two runs with equal specs are the same experiment."""
+    """The specification of one run. Two runs with equal specs are the same experiment."""
 
     target: Target
     params: Mapping[str, Json]
@@ -80,17 +80,17 @@ class RunSpec:
     device: str
     threads: int
     data: str
-    vectorize: int = 0  # rows of a vectorised step; 0: none
-    folds: int = 0  # into how many the data are cut, `repeat` then counts them from 0; 0: none
+    vectorize: int = 0  # rows of a vectorised step; 0: not vectorised
+    folds: int = 0  # the number of folds, which `repeat` then counts from 0; 0: no folds
 
     def to_json(self) -> dict[str, Json]:
-        """Return it as it is stored and hashed: secrets hidden, so that they neither travel nor decide identity."""
+        """Return the spec as it is stored and hashed. Secrets are hidden, so they are not part of the identity."""
         body = asdict(self)
         body["target"]["argv"] = _hidden(self.target.argv)
         body["params"] = _hidden(self.params)
         for later in ("vectorize", "folds"):
             if not body[later]:
-                del body[later]  # as it was before there were any
+                del body[later]  # specs of older versions lack these keys
         return body
 
     @classmethod
@@ -99,7 +99,7 @@ class RunSpec:
 
     @property
     def fold(self) -> int:
-        """Return which fold a run is tested on, from 0; 0 where there are none."""
+        """Return the fold on which the run is tested, counted from 0; 0 without folds."""
         return self.repeat if self.folds else 0
 
     @property
@@ -116,7 +116,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant of one task: everything of a run but its seed and its repeat."""
+    """One variant of one task: a run without its seed and repeat."""
 
     variant: str
     task: str
@@ -126,21 +126,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A config whose references were found and checked, and its runs: seeds outermost, so that a completed prefix holds
-    whole seeds. Nothing is started or written by it.
+    """A config with its references found and checked, and its runs. Nothing is started or written by it.
+
+    Seeds are the outermost loop, so that the first runs are of complete seeds.
     """
 
     config: Config
     target: Target
     cells: tuple[Cell, ...]
     device: str
-    inputs: Mapping[str, Json] | None = None  # files and values beside the source; None of built-in recipes
-    function: bytes | None = None  # pickled, where no import can find it
+    inputs: Mapping[str, Json] | None = None  # files and values beside the source; None for built-in recipes
+    function: bytes | None = None  # pickled, if it cannot be imported
     source: str = ""  # its text
     watched: Mapping[str, Any] = field(default_factory=dict)  # the files that runs read (see `sweep.target.inputs`)
 
     def __post_init__(self) -> None:
-        """Raises: ConfigError when two cells would share a folder."""
+        """Raises: ConfigError if two cells would share a folder."""
         folders = Counter((cell.task, cell.variant) for cell in self.cells)
         if shared := [name for name, count in folders.items() if count > 1]:
             raise ConfigError(f"two variants would share the folder {'/'.join(shared[0])!r}", where="grid")
@@ -150,7 +151,7 @@ class Plan:
 
     @property
     def copies(self) -> int:
-        """Return how many runs a seed has in each cell: one per fold or repeat."""
+        """Return the number of runs of a seed in each cell: one per fold or repeat."""
         return self.config.folds or self.config.repeats
 
     def __iter__(self) -> Iterator[RunSpec]:
@@ -159,7 +160,7 @@ class Plan:
 
     def of_seed(self, seed: int) -> Iterator[RunSpec]:
         asked = self.config
-        # The split is fixed by the data unless it is asked to vary: only then it is a stream of the run's.
+        # The split is fixed by the data, and a stream of the run only if it varies.
         names = (*STREAMS, *([SPLIT] if SPLIT in asked.vary else []))
         streams = {
             name: stream_seed(seed if not asked.vary or name in asked.vary else asked.seed, name) for name in names
@@ -172,7 +173,7 @@ class Plan:
             )  # fmt: skip
 
     def experiment(self) -> dict[str, Json]:
-        """Return what must stay equal for more seeds to join a directory: everything but the seeds."""
+        """Return all that must be equal for seeds to join a directory: everything except the seeds."""
         asked = self.config
         return {
             "target": {**asdict(self.target), "argv": _hidden(self.target.argv)},
@@ -193,15 +194,15 @@ class Plan:
 
 
 def grid_points(grid: Mapping[str, Sequence[Json]]) -> Iterator[dict[str, Json]]:
-    """Yield every combination of a grid, in the order it was written; one empty point for no grid."""
+    """Yield every combination of a grid in the written order; one empty point without a grid."""
     for values in product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
 
 def folder_name(label: str, value: Json) -> str:
-    """Return a name that any file system can hold, made unique by a hash of what it stands for.
+    """Return a folder name that is valid on any file system, with a hash of the value that makes it unique.
 
-    The hash also keeps apart names that differ only by case or by Unicode normalisation.
+    The hash also distinguishes names that differ only in case or Unicode normalisation.
     """
     plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:60]
@@ -209,7 +210,7 @@ def folder_name(label: str, value: Json) -> str:
 
 
 def variant_name(point: Mapping[str, Json]) -> str:
-    """Return `lr-0.01-3f9a1c` for {"params.optimizer.lr": 0.01}; "" for the only variant."""
+    """Return `lr-0.01-3f9a1c` for {"params.optimizer.lr": 0.01}, and "" for the only variant."""
     if not point:
         return ""
     label = "-".join(f"{key.rpartition('.')[2]}-{as_text(value)}" for key, value in point.items())
@@ -217,14 +218,14 @@ def variant_name(point: Mapping[str, Json]) -> str:
 
 
 def as_text(value: Json) -> str:
-    """Return text as it is, and the rest as JSON."""
+    """Return text unchanged, and other values as JSON."""
     return value if isinstance(value, str) else canonical(value)
 
 
 def grown(config: Config, grid: Mapping[str, Sequence[Json]]) -> Config:
-    """Return the config with the values that a grid of the same parameters has already before its own.
+    """Return the config with the values of an existing grid of the same parameters before its own.
 
-    Where one of them is hidden as a secret nothing can be joined, and the config stays as it is.
+    The config stays as it is if a value is hidden as a secret.
     """
     if set(grid) != set(config.grid) or _hidden(config.grid) != config.grid:
         return config
@@ -236,7 +237,7 @@ def grown(config: Config, grid: Mapping[str, Sequence[Json]]) -> Config:
 
 
 def cells_of(config: Config) -> Iterator[Cell]:
-    """Yield the cells before their parameters are checked and their data hashed."""
+    """Yield the cells, with parameters that are not checked yet, and without the identity of their data."""
     tasks = {folder_name(name, name): changes.get("params", {}) for name, changes in config.tasks.items()} or {"": {}}
     for (task, changes), point in product(tasks.items(), grid_points(config.grid)):
         params: Mapping[str, Json] = merge(config.params, changes)

@@ -1,10 +1,11 @@
-"""Prepare: a config becomes a plan, with every reference found and checked; nothing is started."""
+"""Turns a config into a plan: all references are found and checked, and nothing is started."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,7 @@ from sweep.target.trust import BUILT_IN_RECIPES
 
 
 def prepare(config: Config, function: Callable[..., Any] | None = None) -> Plan:
-    """Find the target, check its parameters, hash the data, resolve the device.
+    """Return the plan of a config: find the target, check its parameters, hash the data, resolve the device.
 
     Raises: ConfigError, TargetError, EnvironmentRefused.
     """
@@ -64,7 +65,7 @@ def prepare(config: Config, function: Callable[..., Any] | None = None) -> Plan:
 
 
 def manifest_of(plan: Plan) -> Manifest:
-    """Return what a directory keeps of a plan."""
+    """Return the manifest of a plan, for its directory."""
     shown = redact(to_dict(plan.config))
     if len(plan.cells) == 1:
         shown["params"] = redact(dict(plan.cells[0].params))
@@ -74,7 +75,7 @@ def manifest_of(plan: Plan) -> Manifest:
 
 
 def job_of(plan: Plan) -> Job:
-    """Return what a worker needs to train the runs of a plan from this folder."""
+    """Return the job for workers that train the runs of a plan from this folder."""
     config = plan.config
     return Job(
         folder=os.getcwd(), own_folder=config.cwd is not None, function=plan.function, collect=config.collect,
@@ -84,7 +85,7 @@ def job_of(plan: Plan) -> Job:
 
 
 def _words(config: Config, cells: Iterable[Cell]) -> list[str]:
-    """Return the words after the program of a command as each variant has them, and the files its shell is told of."""
+    """Return the arguments of a command for each variant, and the files that its shell words name."""
     words = config.command
     if not words:
         return []
@@ -106,7 +107,7 @@ def _target(config: Config, function: Callable[..., Any] | None) -> tuple[Target
 
 
 def _require_sense(config: Config, target: Target, called: Callable[..., Any] | None) -> None:
-    """Refuse what would be passed over in silence, and then stand in the report as if it had been done.
+    """Refuse settings that would have no effect, but would appear in the report.
 
     Raises: ConfigError.
     """
@@ -159,7 +160,7 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
 def _cell(
     cell: Cell, target: Target, called: Callable[..., Any] | None, config: Config, device: str, files: list[Path]
 ) -> Cell:
-    """Return a cell with its parameters checked and its data hashed; files: those of its data join them."""
+    """Return a cell with its parameters checked and its data hashed. files: the files of the data are added to it."""
     if called is None:
         return cell
     params, made = dict(cell.params), None
@@ -189,7 +190,7 @@ def _cell(
 
 
 def _require_measured(config: Config, params: Mapping[str, Any], task: str, where: str) -> None:
-    """Refuse what names a metric that a built-in recipe does not measure. Raises: ConfigError."""
+    """Refuse settings with a metric that a built-in recipe does not measure. Raises: ConfigError."""
     from sweep.train.params import parse_checkpoint
     from sweep.train.recipes import MEASURED
 
@@ -209,7 +210,7 @@ def _require_measured(config: Config, params: Mapping[str, Any], task: str, wher
 
 
 def _as_written(config: Config, refused: ConfigError) -> Config:
-    """Return the config with numbers as they were typed (123, 3.10) where one was refused because it is no text."""
+    """Return the config with numbers as the text that was typed (123, 3.10), where text was required."""
     cause = refused.__cause__
     details = cause.errors(include_url=False) if isinstance(cause, ValidationError) else []
     paths = {("params", *each["loc"]) for each in details if each["type"] in ("string_type", "literal_error")}
@@ -229,12 +230,12 @@ def _as_written(config: Config, refused: ConfigError) -> Config:
 
 
 def _made(function: Callable[..., Any], params: Mapping[str, Any], reference: str) -> Any:
-    """Return what a recipe function returns. Raises: ConfigError with the user's part of the traceback."""
+    """Return the recipe that a function makes. Raises: ConfigError with the user's part of the traceback."""
     return call(lambda: function(**bind(function, params, kind="recipe")), where=reference, failure="calling it failed")
 
 
 def data_digest_of(target: Target, params: Mapping[str, Any], function: Callable[..., Any]) -> str:
-    """Return what identifies the data that a recipe trains on; "" where it is not known what they are."""
+    """Return the identity of the data that a recipe trains on; "" if it is unknown."""
     own = target.kind == "recipe" and target.reference not in BUILT_IN_RECIPES
     return _data(target, params, _made(function, params, target.reference) if own else None)
 
@@ -249,18 +250,18 @@ def _data(target: Target, params: Mapping[str, Any], made: Any) -> str:
 
     try:
         data = Data.model_validate(params["data"])
-    except (KeyError, ValueError):  # a recipe of one's own may call anything data
+    except (KeyError, ValueError):  # in a recipe of the user `data` may be anything
         return ""
     return identity(data, _task(target))
 
 
 def _task(target: Target) -> Literal["classification", "regression"]:
-    """Return what a recipe predicts; one that is not built in is taken to predict anything."""
+    """Return the kind of task of a recipe; any that is not the built-in classifier counts as regression."""
     return "classification" if target.reference == BUILT_IN_RECIPES[0] else "regression"
 
 
 def _pickled(function: Callable[..., Any] | None) -> bytes | None:
-    """Return a function that workers cannot import by value."""
+    """Return a function pickled by value, because workers cannot import it."""
     if function is None:
         return None
     import cloudpickle
@@ -275,9 +276,9 @@ def _pickled(function: Callable[..., Any] | None) -> bytes | None:
 
 
 def resolve_device(device: str) -> str:
-    """Return the device that `auto` stands for; the driver's files are asked first, as importing torch costs a second.
+    """Return the device, with `auto` resolved. Driver files are checked first, because importing torch takes a second.
 
-    Raises: EnvironmentRefused when cuda is asked for and absent.
+    Raises: EnvironmentRefused if cuda is requested and absent.
     """
     if device == "cpu":
         return "cpu"
@@ -293,8 +294,9 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that make a directory; read without importing them."""
+@cache
+def versions() -> Mapping[str, str]:
+    """Return the versions of the packages that matter for results, without importing them."""
     import platform
 
     found = {"python": platform.python_version()}

@@ -121,7 +121,7 @@ def test_the_engine_answers_for_a_worker_that_died_and_keeps_to_its_slots(engine
     same_ray = RayEngine(forks=forks)
     for event in same_ray(pull, work, Job(at_once=1)):
         if isinstance(event, Done):
-            answers[event.pack] = event.answer
+            answers[event.bundle] = event.answer
     ((accident,)) = answers.pop((2,))
     assert answers == {(1,): [10], (3,): [30]}
     assert isinstance(accident, Accident)

@@ -1,4 +1,4 @@
-"""Engines pull bundles of runs and yield that each has ended; they know nothing of training."""
+"""Engines: they pull bundles of runs, have them trained, and yield each when it has ended."""
 
 from sweep.engine.event import Done as Done
 from sweep.engine.event import Engine as Engine

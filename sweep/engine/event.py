@@ -1,4 +1,4 @@
-"""What an engine is given and what it yields."""
+"""The interface of an engine: what it takes and what it yields."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from sweep.job import Answer, Bundle, Job
 
 Work = Callable[[Bundle], Answer]  # trains the runs of a bundle and commits their records
-Pull = Callable[[], Bundle | None]  # the next bundle, or None for none at present
+Pull = Callable[[], Bundle | None]  # the next bundle, or None if there is none now
 
 
 @dataclass(frozen=True)
 class Done:
-    """A bundle that has ended. The directory tells what became of its runs, and the answer what the directory cannot.
+    """A bundle that has ended. The outcome of its runs is in the directory; the answer holds only what is not there.
 
-    If its worker died, the answer is an `Accident` of the engine's.
+    If its worker died, the answer is an `Accident` from the engine.
     """
 
     bundle: Bundle
@@ -24,15 +24,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Gone:
-    """The engine itself is no longer there, with whatever was running: its last event."""
+    """The engine itself has ended, with all that was running. This is its last event."""
 
     cause: str
 
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing ended lately: a moment to look at what is under way, as a notebook does."""
+    """Nothing has ended lately: a moment to show the progress of what is running."""
 
 
 Event = Done | Gone | Tick
-Engine = Callable[[Pull, Work, Job], Iterator[Event]]  # of a job it asks what a bundle needs, and how many run at once
+Engine = Callable[[Pull, Work, Job], Iterator[Event]]  # the job has what a bundle needs, and how many run at once

@@ -1,12 +1,12 @@
-"""In place of an agent of Ray's that nobody may ever ask: says at once where it is, and waits.
+"""A stand-in for an agent of Ray that may never be needed: it announces its port at once, and waits.
 
-Ray's raylet starts no worker before its agents have written where they listen, which takes each a second of a core to
-load, and ends when one of them ends. A script of its own that needs nothing but the standard library:
+Ray's raylet starts no worker before its agents have written their ports, and ends when one of them ends. Loading an
+agent takes a second of a core. This is a script that needs only the standard library:
 
     idle_agent.py SESSION_DIRECTORY NODE_ID NAME_OF_A_PORT ...                  listens nowhere
-    idle_agent.py SESSION_DIRECTORY NODE_ID NAME_OF_A_PORT -- COMMAND ...       becomes the command when it is asked
+    idle_agent.py SESSION_DIRECTORY NODE_ID NAME_OF_A_PORT -- COMMAND ...       becomes the command at the first request
 
-The command is given the port as its last word, `--runtime-env-agent-port=…`.
+The command receives the port as its last word, `--runtime-env-agent-port=…`.
 """
 
 import os
@@ -15,8 +15,8 @@ import socket
 import sys
 import time
 
-NONE = -1  # what the agent of a Ray without the parts for a dashboard says of each of its ports
-LOOK = 0.5  # seconds between looks whether the raylet is still there
+NONE = -1  # the value of each port in a Ray without the packages for a dashboard
+LOOK = 0.5  # seconds between checks that the raylet is still alive
 LOOPBACK = "127.0.0.1"
 
 
@@ -45,7 +45,7 @@ def main(words: list[str]) -> None:
         while not select.select([door], [], [], LOOK)[0]:
             if os.getppid() != raylet:
                 return
-    # Who knocked is turned away and knocks again, as at an agent that is still loading.
+    # The first request is refused and repeated, as with an agent that is still loading.
     os.execv(command[0], [*command, f"--runtime-env-agent-port={port}"])
 
 

@@ -1,4 +1,4 @@
-"""The engine that needs nothing but this process."""
+"""The engine that runs in this process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from sweep.job import Job
 
 
 def inline(pull: Pull, work: Work, job: Job) -> Iterator[Event]:
-    """Run one bundle after the other in this process: the equal of Ray for small jobs, debugging and tests."""
+    """Run one bundle after the other in this process: for small jobs, debugging and tests."""
     while (bundle := pull()) is not None:
         yield Done(bundle, work(bundle))

@@ -1,4 +1,4 @@
-"""One command's work in one directory: from a config to a queue of runs, an engine that trains them, and their end."""
+"""The launch of a sweep: from a config to a queue of runs, the engine that trains them, and their end."""
 
 from sweep.launch.event import Begun as Begun
 from sweep.launch.event import Event as Event

@@ -1,4 +1,4 @@
-"""Bundles: the runs that one worker takes at once, one or the lanes that share a GPU. Loads torch to count GPUs."""
+"""Bundles: the runs that a worker takes together, one run or the lanes that share a GPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from math import ceil
 from sweep.job import Bundle
 from sweep.plan import Plan, RunSpec
 
-AUTO = 64  # lanes of a bundle unless the config says otherwise: more are not faster
+AUTO = 64  # lanes in a bundle with `lanes: auto`; more are not faster
 
 
 def lanes_of(plan: Plan) -> int:
-    """Return how many runs may share a bundle: 1 where there is nothing to bundle, as on a CPU without `vectorize`."""
+    """Return the largest number of runs in a bundle; 1 if runs cannot share one, as on a CPU without `vectorize`."""
     if plan.config.vectorize:
         return plan.config.vectorize
     if plan.device != "cuda" or plan.target.kind != "recipe" or plan.config.lanes == "off":
@@ -22,15 +22,15 @@ def lanes_of(plan: Plan) -> int:
 
 
 def shared_gpus(plan: Plan) -> int:
-    """Return how many GPUs bundles are shared out over, 0 where no runs share one. Counting them loads torch."""
+    """Return the number of GPUs for bundles of several runs; 0 if no runs share a GPU. Counting loads torch."""
     return gpus_here() if plan.device == "cuda" and lanes_of(plan) > 1 else 0
 
 
 def bundles(specs: Sequence[RunSpec], most: int, gpus: int) -> list[Bundle]:
     """Return the specs as bundles of at most `most` runs of one cell and fold each, in the order of their first runs.
 
-    The runs of a cell are shared out evenly: 100 of them on one GPU, 64 at most, are two bundles of 50, and 10
-    of them on four GPUs are bundles of 3, 3, 2 and 2.
+    The runs of a cell are divided evenly: 100 runs on one GPU, at most 64 in a bundle, give two bundles of 50, and 10
+    runs on four GPUs give bundles of 3, 3, 2 and 2.
     """
     cells: dict[tuple[str, str, int], list[RunSpec]] = {}
     for spec in specs:

@@ -1,6 +1,6 @@
-"""The death of a worker: how often it is forgiven a run, when the run has failed, and the end of what outlives Ray.
+"""The death of a worker: whether its runs are tried again or have failed, and the end of workers that outlive Ray.
 
-Why a process died is told where that is seen: in `sweep.worker.forked` and in `sweep.engine.on_ray`.
+The cause of a death is found in `sweep.worker.forked` and `sweep.engine.on_ray`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from sweep.plan import RunSpec
 from sweep.store import Failure, Store
 from sweep.store.owner import Owner
 
-KILLS = 3  # a run that has killed its worker so often is failed, not retried
-LOSSES = 10  # a run that was lost so often, for whatever reason, is no longer retried by this command
-ENDING = 10.0  # seconds that processes which were killed have to end
+KILLS = 3  # a run that has killed its worker this often has failed and is not retried
+LOSSES = 10  # a run that was lost this often, for any reason, is not retried by this command
+ENDING = 10.0  # seconds to wait for killed processes to end
 
 
 @dataclass
 class Deaths:
-    """How often each run of a launch was lost with its worker, and how often it may itself have been the cause."""
+    """How often each run of a launch was lost with its worker, and how often it may have been the cause."""
 
     retries: int
     losses: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
 
     def failure(self, key: str, why: Accident) -> Failure | None:
-        """Count a death; return the failure of a run that has now killed its worker too often."""
+        """Count a death. Return a failure if the run has now killed its worker too often."""
         self.losses[key] += 1
         self.kills[key] += why.poison
         limit = min(KILLS, 1 + self.retries)
@@ -43,14 +43,14 @@ class Deaths:
 
 
 def fail(store: Store, spec: RunSpec, failure: Failure, launch: str) -> None:
-    """Record the failure of a run whose worker cannot do it any more, unless the run has a record after all."""
+    """Record the failure of a run whose worker cannot do it, unless the run has a record after all."""
     attempt = store.begin(spec, launch)
     attempt.log_text(f"{failure}\n")
     store.fail(attempt, spec, failure, attempts=attempt.number - 1)
 
 
 def end(processes: Sequence[Owner]) -> None:
-    """Kill processes of this machine, and wait until they have ended: one that holds much memory takes a moment."""
+    """Kill processes of this machine and wait until they have ended. One that holds much memory takes a moment."""
     for each in processes:
         with suppress(OSError):
             os.kill(each.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The events of a launch, for whatever shows them."""
+"""The events of a launch, which the command line and notebooks show."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sweep.store import Record, Store
 
 @dataclass(frozen=True)
 class Begun:
-    """The directory is ours; so many runs are planned, done already, and to do."""
+    """The launch has the directory to itself. planned, done, todo: numbers of runs."""
 
     store: Store
     planned: int
     done: int
     todo: int
-    extended: tuple[int, ...] = ()  # seeds that join those that were there
-    grown: int = 0  # variants that do
-    failed: int = 0  # of those done
+    extended: tuple[int, ...] = ()  # new seeds
+    grown: int = 0  # number of new variants
+    failed: int = 0  # of `done`
 
     @property
     def nothing(self) -> str:
-        """Return what is said where nothing is to do."""
+        """Return the message if there is nothing to do."""
         if self.planned == 1:
             said = f"nothing to train: this run is in {self.store.shown}"
         else:
@@ -40,7 +40,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Retried:
-    """A run was lost; it is trained again, from its newest checkpoint if it has one (step), else from zero."""
+    """A run was lost and is trained again, from its newest checkpoint (a step) or from zero."""
 
     key: str
     cause: str
@@ -50,7 +50,7 @@ class Retried:
 
 @dataclass(frozen=True)
 class Said:
-    """Something worth a line on the screen."""
+    """A line for the screen."""
 
     text: str
 

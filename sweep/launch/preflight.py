@@ -1,4 +1,4 @@
-"""Before work on a cluster: whether every node has the same packages, and sees the run directory."""
+"""Checks before a launch on a cluster: each node has the same packages, and sees the run directory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ OF_THE_BITS = ("torch", "numpy")
 
 
 def sight(path: str, launch: str) -> tuple[bool, Mapping[str, str]]:
-    """Return whether this process sees a launch's directory, where its token file must be, and its versions."""
+    """Return whether this process sees the directory of a launch, and the versions of its packages."""
     return shared(path, launch), versions()
 
 
 def preflight(engine: RayEngine, job: Job, *, deterministic: bool) -> Iterator[str]:
-    """Yield a line for every node whose runs will not be as those of the others.
+    """Yield a line for every node whose runs will differ from those of the others.
 
-    Raises: EnvironmentRefused for nodes that cannot run this package, or another version of it; in deterministic mode
-    for those with another torch or NumPy.
+    Raises: EnvironmentRefused if a node cannot run this package or has another version of it, and in deterministic mode
+    if it has another torch or NumPy.
     """
     ours = versions()
     for node, answer in engine.everywhere(partial(sight, job.path, job.launch), PATIENCE):

@@ -1,4 +1,4 @@
-"""Owns a run directory: its names, its atomic writes, its records and its lock. Reads without torch or Ray."""
+"""The run directory: its names, atomic writes, records and lock. Reading it loads neither torch nor Ray."""
 
 from sweep.store.attempt import Attempt as Attempt
 from sweep.store.directory import Reading as Reading

@@ -1,4 +1,4 @@
-"""A packed run directory: a zip that is unpacked into a folder of this machine to be read."""
+"""A packed run directory: a zip that is unpacked into a folder of this machine before it is read."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from sweep.store import atomic
 from sweep.store.names import EVENTS, MANIFEST, MEMBERS
 
 MOST = 8 << 30  # bytes that a zip may unpack to
-RATIO = 200  # by how much it may grow
+RATIO = 200  # unpacked bytes per packed byte
 FILES = 4_000_000
 
 
 def is_packed(place: str | os.PathLike[str]) -> bool:
-    """Return whether `place` is a file named like a zip."""
+    """Return whether `place` is a file whose name ends in .zip."""
     return os.fspath(place).endswith(".zip") and os.path.isfile(place)
 
 
 def unpacked(path: Path, cache: Path) -> Path:
-    """Return a folder below `cache` with the run directory that a zip holds; the same for the same content.
+    """Return a folder below `cache` with the run directory in a zip; equal content gives the same folder.
 
-    Only sweep.json, events.jsonl and what is below members/ are unpacked: no links, no absolute names, no `..`.
-    Raises: StoreError for a zip that is damaged, holds no sweep, or unpacks to more than it should.
+    Only sweep.json, events.jsonl and the files below members/ are unpacked: no links, no absolute names, no `..`.
+    Raises: StoreError if the zip is damaged, holds no sweep, or unpacks to too many bytes.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem)[:40]
     try:
         with atomic.opened(path) as stream, zipfile.ZipFile(stream) as archive:
             chosen = _chosen(archive, path, os.fstat(stream.fileno()).st_size)
             stream.seek(0)
-            # By all its bytes: a zip with other content can be made to have the same checksums in its table.
+            # The digest covers all bytes: the checksums in the table of a zip can be forged.
             folder = cache / f"{name}-{atomic.stream_digest(stream)[:12]}"
             if not (folder / MANIFEST).exists():
                 _unpack(archive, chosen, folder)
     except StoreError:
         raise
-    except Exception as error:  # zip and each of its codecs have exceptions of their own
+    except Exception as error:  # zipfile and each of its codecs raise different exceptions
         why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise StoreError(f"cannot be unpacked ({why})", where=str(path), hint="ask for it again") from error
+        raise StoreError(f"cannot be unpacked ({why})", where=str(path), hint="get it again") from error
     return folder
 
 
 def _unpack(archive: zipfile.ZipFile, chosen: Sequence[zipfile.ZipInfo], folder: Path) -> None:
-    """Unpack beside `folder`, which then appears whole. Raises: what zip files and the disk raise."""
+    """Unpack into a folder beside `folder` and rename it, so that `folder` appears complete."""
     partial = folder.with_name(f"{folder.name}.part-{os.getpid()}")
     try:
         for item in chosen:
@@ -58,24 +58,24 @@ def _unpack(archive: zipfile.ZipFile, chosen: Sequence[zipfile.ZipInfo], folder:
                 shutil.copyfileobj(source, sink, 1 << 20)
         partial.rename(folder)
     except OSError:
-        if not (folder / MANIFEST).exists():  # else another command unpacked it meanwhile
+        if not (folder / MANIFEST).exists():  # otherwise another command has unpacked it at the same time
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.ZipInfo]:
-    """Return the entries that are unpacked. packed: bytes of the zip itself; what it says of its entries may be lies.
+    """Return the entries to unpack. packed: the size of the zip; the sizes that it states may be wrong.
 
-    Raises: StoreError for what is no sweep, unpacks to too much, or has nothing in most of its bytes, all of which are
-    read for its digest.
+    Raises: StoreError if it holds no sweep, unpacks to too many bytes, or consists mostly of bytes of no entry, which
+    would all be read for the digest.
     """
     items = archive.infolist()
     if len(items) > FILES:
         raise StoreError(f"holds more than {FILES:,} files", where=str(path))
     chosen = [item for item in items if _ours(item)]
     if MANIFEST not in {item.filename for item in chosen}:
-        raise StoreError("no sweep is in this zip (sweep.json is missing)", where=str(path))
+        raise StoreError("this zip holds no sweep (sweep.json is missing)", where=str(path))
     size = sum(item.file_size for item in chosen)
     if size > MOST or is_bomb(size, packed):
         raise StoreError(f"unpacks from {packed:,} to {size:,} bytes", where=str(path), hint="unpack it yourself")
@@ -86,7 +86,7 @@ def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.Z
 
 
 def is_bomb(size: int, packed: int) -> bool:
-    """Return whether so many bytes are too many for what they are packed into."""
+    """Return whether `size` bytes are too many to be unpacked from `packed` bytes."""
     return size > RATIO * max(packed, 1 << 16)
 
 

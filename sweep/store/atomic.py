@@ -1,9 +1,9 @@
-"""Every write of a run directory goes through here: whole and durable, or not there at all.
+"""All writes to a run directory: a file is complete and durable, or absent.
 
-A file is written beside its place, flushed, fsynced, moved over its name, and the directory fsynced, so that
-a crash at any instant leaves the old file or the new one. Logs and histories grow by whole lines. The small
-functions at the top are the only calls into the operating system that write to a disk: tests make each of them fail
-or die in turn.
+A file is written under a temporary name in the same folder, flushed, fsynced and renamed, and the folder is fsynced. A
+crash at any moment therefore leaves the old file or the new one. Logs and histories grow by whole lines. The small
+functions at the top are the only system calls that write to a disk. Tests make each of them fail, or kill the process
+in it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import IO, Any, cast
 from sweep.errors import StoreError
 
 Json = Any
-Content = bytes | memoryview | Callable[[IO[bytes]], None]  # of a file, or what writes it to a stream
+Content = bytes | memoryview | Callable[[IO[bytes]], None]  # of a file, or a function that writes it to a stream
 
-# What a file system answers that has no hard links (FAT, SMB, buckets) or no locks (some of Lustre and NFS).
+# Errors of file systems without hard links (FAT, SMB, buckets) or without locks (some of Lustre and NFS).
 _WITHOUT = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EMLINK)
 
-DEEPEST = 100  # levels of JSON that is read: what goes through it level by level needs several calls for each
+DEEPEST = 100  # levels of JSON that is read: functions that recurse into it need several calls for each level
 
-TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: ignored by readers, cleaned on start
+TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: readers ignore them, a launch removes them
 
 
 def _open(path: Path, flags: int) -> int:
-    # A link in the place of a file of ours would lead a writer out of the directory.
+    # A link in place of our file would lead a writer out of the directory.
     made = os.O_NOFOLLOW if flags & os.O_CREAT else 0
     try:
         return os.open(path, flags | made | os.O_CLOEXEC, 0o666)
@@ -75,7 +75,7 @@ def _truncate(fd: int, size: int) -> None:
 
 
 def make_durable(path: Path) -> None:
-    """Fsync a file that was written without it, or the names in a folder; file systems that cannot are left alone."""
+    """Fsync a file that was written without, or the entries of a folder; do nothing where the file system cannot."""
     fd = _open(path, os.O_RDONLY)
     try:
         _fsync(fd)
@@ -104,7 +104,7 @@ def _temporary(path: Path, data: Content, *, durable: bool) -> Iterator[Path]:
 
 
 class _Writer(RawIOBase):
-    """A binary stream over `_write`, seekable as zip files want it."""
+    """A binary stream over `_write`. It can seek, which zip files need."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -130,7 +130,7 @@ class _Writer(RawIOBase):
 
 
 def write(path: Path, data: Content, *, durable: bool = True) -> None:
-    """Put `data` (bytes, or a function that writes them to a stream) at `path`, replacing what was there.
+    """Write `data` (bytes, or a function that writes them to a stream) to `path`, replacing an existing file.
 
     durable=False leaves the fsync to `make_durable`, for files that count only once a record names them.
     """
@@ -141,9 +141,9 @@ def write(path: Path, data: Content, *, durable: bool = True) -> None:
 
 
 def create_once(path: Path, data: bytes) -> bool | None:
-    """Put `data` at `path` unless something is there; False: somebody else was first.
+    """Write `data` to `path` unless it exists. Return False if another process was first.
 
-    None: the file system has no hard links, and `lock.create_once` does it.
+    Return None if the file system has no hard links; `lock.create_once` handles that.
     """
     with _temporary(path, data, durable=True) as scratch:
         try:
@@ -159,7 +159,7 @@ def create_once(path: Path, data: bytes) -> bool | None:
 
 
 def flock(fd: int) -> bool | None:
-    """Take the kernel's lock on an open file; False: another has it, None: the file system keeps none."""
+    """Lock an open file. Return False if another process holds the lock, None if the file system has no locks."""
     try:
         _flock(fd)
     except BlockingIOError:
@@ -172,7 +172,7 @@ def flock(fd: int) -> bool | None:
 
 
 def create(path: Path, data: bytes = b"") -> bool:
-    """Make a small file, in place; False: there is one. What is read meanwhile may be a part of it."""
+    """Create a small file in place. Return False if it exists. A reader may see a part of it."""
     try:
         fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
@@ -192,7 +192,7 @@ def probe(folder: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file that need not be durable, such as a lock's."""
+    """Rename a file that need not be durable, such as that of a lock."""
     _replace(source, target)
 
 
@@ -204,10 +204,10 @@ def move(source: Path, target: Path) -> None:
 
 
 class Appender(_Writer):
-    """The end of a file, for as long as it is open: readers see at once what is added, fsync is the record's.
+    """An open file that grows at its end. Readers see added bytes at once; committing the record makes them durable.
 
-    What a disk refuses in the middle is taken back, so that it does not spoil what is added after it. Only a death
-    leaves half a line, as the last one: the reader's to drop.
+    A write that fails halfway is undone, so that it does not spoil later ones. Only a killed process leaves half a
+    line at the end, which readers drop.
     """
 
     def __init__(self, path: Path) -> None:
@@ -218,7 +218,7 @@ class Appender(_Writer):
         try:
             count = super().write(data)
         except OSError:
-            with suppress(OSError):  # the reason why it was refused is the one to tell
+            with suppress(OSError):  # the first error is the one to report
                 _truncate(self.fd, self._end)
             raise
         self._end += count
@@ -226,29 +226,29 @@ class Appender(_Writer):
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a log of the driver's own, durably."""
+    """Add one line to a log of the launch, durably."""
     with Appender(path) as stream:
         stream.write(line.encode() + b"\n")
         _fsync(stream.fd)
 
 
 class Editor(_Writer):
-    """A file that is changed in place, as fits a lock or a log; what is read meanwhile may be a part of it."""
+    """A file that is changed in place, such as a lock or a log. A reader may see a part of it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(_open(path, os.O_RDWR | os.O_CREAT))
 
     def overwrite(self, data: bytes) -> None:
-        """Make this all that the file says."""
+        """Replace the content of the file."""
         _truncate(self.fd, 0)
         self.seek(0)
         self.write(data)
 
 
 def opened(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a plain file of a run directory to read it.
+    """Open a plain file of a run directory for reading. No link is followed, and a pipe does not block.
 
-    Neither a link is followed, nor a pipe waited for. Raises: OSError, for anything else than a plain file as well.
+    Raises: OSError, also for anything but a plain file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -258,8 +258,8 @@ def opened(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def read(path: Path, limit: int) -> bytes:
-    """Return a plain file's bytes. Raises: ValueError when it is larger than `limit`: then we did not write it."""
-    with opened(path) as stream:  # what is asked for is allocated, so no more than there is
+    """Return the bytes of a plain file. Raises: ValueError if it is larger than `limit`, as no file of ours is."""
+    with opened(path) as stream:  # `read` allocates what it is given, so that is no more than the size of the file
         data = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit >> 20} MiB")
@@ -277,17 +277,17 @@ def file_digest(path: Path) -> str:
 
 
 def stream_digest(stream: BufferedReader) -> str:
-    """Return the sha256 (hex) of what is left to read of an open file, and go back to its beginning."""
+    """Return the sha256 (hex) of the rest of an open file, and go back to its beginning."""
     found = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0)
     return found
 
 
 def strict(value: Json) -> Json:
-    """Return `value` with non-finite floats as "nan", "inf", "-inf": what strict JSON in UTF-8 can carry.
+    """Return `value` as strict JSON in UTF-8 can hold it: non-finite floats become "nan", "inf" and "-inf".
 
-    A lone surrogate, as in the message of an error about a file name that is no UTF-8, becomes its escape, and bytes,
-    as the ids of examples may be, become text.
+    A lone surrogate (from a file name that is not UTF-8, for example) becomes its escape. Bytes (as ids of examples may
+    be) become text.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
@@ -308,13 +308,13 @@ def dumps(value: Json, *, indent: int | None = 1) -> str:
 
 
 def loads(data: str | bytes) -> Json:
-    """Parse strict JSON: bare NaN and Infinity, repeated keys and deep nesting are refused with ValueError."""
+    """Parse strict JSON. Raises: ValueError for bare NaN and Infinity, repeated keys and deep nesting."""
     try:
         found = json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     marks = ("[", "{") if isinstance(data, str) else (b"[", b"{")
-    if sum(map(data.count, marks)) > DEEPEST:  # type: ignore[arg-type]  # else it cannot be
+    if sum(map(data.count, marks)) > DEEPEST:  # type: ignore[arg-type]  # fewer cannot nest so deep
         _require_shallow(found)
     return found
 

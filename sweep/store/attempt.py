@@ -1,4 +1,4 @@
-"""One attempt at one run: a folder of its own, where everything is written before the record names it."""
+"""One attempt at a run: a folder of its own, to which everything is written before the record names it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from sweep.store.scores import Scores
 
 LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines are kept
 KEPT_CHECKPOINTS = 2
-_WRITING = threading.Lock()  # of a row, against a thread of the user's that goes on while its run ends
+_WRITING = threading.Lock()  # for a row: a thread of the user's code may still log while its run ends
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether it is one of ours: training code may call files and folders of its own `checkpoint-500`."""
+    """Return whether a path is one of our checkpoints: training code may name its own files `checkpoint-500`."""
     return re.fullmatch(rf"{names.CHECKPOINT}\d{{9,}}\.(pt|json)", path.name) is not None
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Return our checkpoints in the folder of an attempt, and their descriptions, oldest first."""
+    """Return our checkpoints and their descriptions in the folder of an attempt, oldest first."""
     return sorted(filter(is_checkpoint, folder.glob(f"{names.CHECKPOINT}*")))
 
 
 def is_result(name: str) -> bool:
-    """Return whether a file holds results that we read; any other in an attempt is the user's own."""
+    """Return whether a file holds results that we read. All other files in an attempt are the user's own."""
     saved = any(filled(pattern, name) is not None for pattern in (names.PREDICTIONS, names.SCORES))
     return saved or name in (names.HISTORY, names.MODEL, names.MODEL_ABOUT)
 
@@ -58,18 +58,18 @@ def stamps(folder: Path) -> dict[str, Stamp]:
 
 @dataclass
 class Attempt:
-    """Where one attempt writes. `previous`: earlier attempts' folders, newest first, for adopting."""
+    """The folder of one attempt. previous: the folders of earlier attempts, newest first, to resume from."""
 
     path: Path
     spec_id: str
     owner: Owner
     number: int
     previous: tuple[Path, ...] = ()
-    secrets: tuple[bytes, ...] = field(default=(), repr=False)  # what its log and its record never show
-    _masked: int = field(default=0, repr=False)  # bytes of its log in which they were looked for
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)  # never shown in its log and its record
+    _masked: int = field(default=0, repr=False)  # bytes of its log that were searched for them
     _shared: dict[str, Stamp] | None = field(default=None, repr=False)
     _history: atomic.Appender | None = field(default=None, repr=False)
-    _ended: bool = field(default=False, repr=False)  # its files are hashed: nothing is added to them
+    _ended: bool = field(default=False, repr=False)  # its files are hashed, and nothing may be added
 
     @property
     def nonce(self) -> str:
@@ -77,11 +77,11 @@ class Attempt:
 
     @property
     def recorded(self) -> bool:
-        """Return whether its run has a record, of this attempt or of another one that was first."""
+        """Return whether its run has a record, of this attempt or of another that was first."""
         return (self.path.parent / names.RECORD).exists()
 
     def log_row(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append a row to history.jsonl; seen at once by readers, durable with the record.
+        """Append a row to history.jsonl. Readers see it at once; it is durable with the record.
 
         Raises: SweepError once the run has ended.
         """
@@ -100,7 +100,7 @@ class Attempt:
             )  # fmt: skip
 
     def forget_history(self) -> None:
-        """Begin history.jsonl anew."""
+        """Remove history.jsonl, to write it again from the start."""
         self.close()
         (self.path / names.HISTORY).unlink(missing_ok=True)
 
@@ -110,7 +110,7 @@ class Attempt:
             self._history = None
 
     def write(self, name: str, data: bytes | Callable[[IO[bytes]], None]) -> None:
-        """Write an artefact, durable once `artifacts` has been called. Raises: SweepError once the run has ended."""
+        """Write an artefact, which `artifacts` makes durable. Raises: SweepError once the run has ended."""
         self._require_open(name)
         atomic.write(self.path / name, data, durable=False)
 
@@ -123,24 +123,24 @@ class Attempt:
         self.write(names.SCORES.format(name=name), lambda stream: predictions.write(stream, made.arrays()))
 
     def declare(self, **more: Any) -> None:
-        """Write down whose attempt it is: that process is at work on it for as long as it lives."""
+        """Write the owner of the attempt to its folder: it counts as running for as long as that process lives."""
         about = {**self.owner.to_json(), "number": self.number, "spec_id": self.spec_id, **more}
         atomic.write(self.path / names.ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
 
     def abandon(self, *, stopped: bool = False) -> None:
-        """End without a record: whoever looks sees at once that nobody is at work on it.
+        """End without a record, so that the attempt no longer counts as running.
 
-        stopped: because a stop was asked for, which is told apart from a worker that died.
+        stopped: a stop was requested, and no worker died.
         """
         self.close()
         try:
             self.declare(pid=0, stopped=stopped)
-        except OSError:  # a full disk still lets go of a file: without it nobody is at work here either
+        except OSError:  # a full disk still allows a removal, and an attempt without this file is not running either
             with suppress(OSError):
                 (self.path / names.ABOUT).unlink(missing_ok=True)
 
     def hide(self, text: str) -> str:
-        """Return a text with `***` in the place of each known secret."""
+        """Return a text with `***` in place of each known secret."""
         return masked(text.encode(errors="surrogatepass"), self.secrets).decode(errors="surrogatepass")
 
     def log_text(self, text: str) -> None:
@@ -149,7 +149,7 @@ class Attempt:
         self.cut_log()
 
     def mask_log(self) -> None:
-        """Overwrite the known secrets in a log that a process writes by itself; in place, for it holds it open."""
+        """Overwrite the known secrets in the log of a process. In place, because the process holds it open."""
         path = self.path / names.LOG
         if not self.secrets or not path.exists():
             return
@@ -167,7 +167,7 @@ class Attempt:
                 self._masked = at + len(data)
 
     def cut_log(self) -> None:
-        """Keep the beginning and the newest lines of a log that is too long; in place, for writers hold it open."""
+        """Cut the middle of a log that is too long. In place, because writers hold it open."""
         path = self.path / names.LOG
         if not path.exists() or path.stat().st_size <= LOG_LIMIT:
             return
@@ -179,9 +179,9 @@ class Attempt:
         self._masked = path.stat().st_size
 
     def share(self) -> Path:
-        """Return the folder that all attempts at this run have in turn, with what earlier ones left in it.
+        """Return the folder that all attempts at this run use in turn, with the files that earlier ones left in it.
 
-        Where an earlier attempt may still be at work, on a host that cannot be asked, it is this attempt's own.
+        If an earlier attempt may still be running on another host, return the folder of this attempt.
         """
         folder = self.path.parent / names.WORK
         owners = [lock.read_owner(each / names.ABOUT) for each in self.previous]
@@ -193,11 +193,11 @@ class Attempt:
 
     @property
     def inherited(self) -> int:
-        """Return how many files earlier attempts have left in the folder that `share` returned."""
+        """Return the number of files that earlier attempts left in the shared folder."""
         return len(self._shared or ())
 
     def _gather(self) -> None:
-        """Take what was written into the shared folder; what an earlier attempt wrote there goes to that one."""
+        """Move files out of the shared folder: each goes to the attempt that wrote it."""
         before, self._shared = self._shared, None
         folder = self.path.parent / names.WORK
         if before is None or folder.is_symlink() or not folder.is_dir():
@@ -206,18 +206,18 @@ class Attempt:
             old = self.previous and before.get(name) == stamp
             target = (self.previous[0] if old else self.path) / name
             if target.exists() or target.is_symlink():
-                target = target.with_name(f"own-{target.name}")  # one of ours has this name
+                target = target.with_name(f"own-{target.name}")  # this name is taken by a file of ours
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder / name, target)
-        for top, folders, _ in os.walk(folder):  # empty ones say something, too
+        for top, folders, _ in os.walk(folder):  # keep empty folders, too
             for name in folders:
                 (self.path / os.path.relpath(os.path.join(top, name), folder)).mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
     def artifacts(self) -> dict[str, Artifact]:
-        """Return every file that the record will answer for, made durable and hashed; checkpoints are not kept.
+        """Return all files that the record will list, made durable and hashed. Checkpoints are not among them.
 
-        The attempt ends with it: what a thread of the user's logs later is refused.
+        This ends the attempt: rows that a thread of the user's code logs later are refused.
         """
         with _WRITING:
             self._ended = True
@@ -235,7 +235,7 @@ class Attempt:
         return found
 
     def write_checkpoint(self, step: int, content: bytes | memoryview, *, rows: int) -> None:
-        """Write a checkpoint, and beside it what makes it believable; the one before stays until this one holds."""
+        """Write a checkpoint and its description, with which it is checked. Older ones stay until it is complete."""
         if (self.path / names.HISTORY).exists():
             atomic.make_durable(self.path / names.HISTORY)
         path = self.path / f"{names.CHECKPOINT}{step:09d}.pt"
@@ -247,13 +247,13 @@ class Attempt:
             old.unlink(missing_ok=True)
 
     def drop_checkpoints(self) -> None:
-        """Remove the checkpoints, which serve only while a run is unfinished."""
+        """Remove the checkpoints, which are needed only while a run is unfinished."""
         for folder in (self.path, *self.previous):
             for path in checkpoints_in(folder):
                 path.unlink(missing_ok=True)
 
     def checkpoints(self) -> Iterable[tuple[Path, dict[str, Any] | str]]:
-        """Yield checkpoint files, newest first, each with its description, or with the reason to pass it over."""
+        """Yield checkpoint files, newest first, each with its description or the reason to skip it."""
         for folder in (self.path, *self.previous):
             for path in reversed(checkpoints_in(folder)):
                 if path.suffix == ".pt":
@@ -271,7 +271,7 @@ class Attempt:
             return f"its description cannot be read ({error})"
 
     def adopt_history(self, source: Path, rows: int) -> list[history.Row]:
-        """Begin with the first `rows` rows of the history that stands beside an adopted checkpoint."""
+        """Begin with the first `rows` rows of the history beside an adopted checkpoint, and return them."""
         self.close()
         kept = history.read(source / names.HISTORY)[:rows]
         data = history.encode((r["step"], {k: v for k, v in r.items() if k != "step"}) for r in kept)

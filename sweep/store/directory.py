@@ -1,4 +1,4 @@
-"""The run directory: the hand-over between training and everything that reads, and the only truth."""
+"""The run directory as a class: all that is known of a sweep, for training and for everything that reads."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Store:
     def __init__(self, path: Path, manifest_: Manifest, shown: str = "") -> None:
         self.path = path
         self.manifest = manifest_
-        self.shown = shown or os.fspath(path)  # as people call it: the URL that it is a copy of
+        self.shown = shown or os.fspath(path)  # for messages: the URL or zip that it is a copy of, or its path
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
-        """Return what is at `path`, of a URL a copy. Raises: StoreError when no readable sweep is there."""
+        """Return the sweep at `path`; for a URL or a zip, a copy of it. Raises: StoreError if it cannot be read."""
         root, url = remote.fetched(path)
         if root.exists() and not root.is_dir():
             raise StoreError("is a file, not a run directory", where=str(root))
@@ -46,7 +46,7 @@ class Store:
 
     @classmethod
     def bare(cls, path: Path) -> Store:
-        """Return a directory for attempts and records alone, without a plan."""
+        """Return a directory without a plan, for attempts and records only."""
         return cls(path, Manifest(name="", config={}, experiment={}, seeds=()))
 
     claim = staticmethod(place.claim)
@@ -57,7 +57,7 @@ class Store:
 
     @classmethod
     def check(cls, path: Path, wanted: Manifest | None) -> None:
-        """Refuse a directory that `create` would not take for `wanted`, or for no experiment if None; write nothing.
+        """Check that `create` would accept a directory, for any experiment if `wanted` is None. Write nothing.
 
         Raises: StoreError.
         """
@@ -67,9 +67,9 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], manifest_: Manifest) -> Store:
-        """Return a new directory, or the one that is there if it holds the same experiment, with the seeds added.
+        """Return a new directory, or the existing one if it holds the same experiment, with the seeds added.
 
-        Raises: StoreError with a diff when another experiment is there.
+        Raises: StoreError with a diff if it holds another experiment.
         """
         root = Path(path)
         cls.claim(root)
@@ -85,7 +85,7 @@ class Store:
 
     @classmethod
     def adopt(cls, path: Path, manifest_: Manifest) -> Store:
-        """Plan adopted runs, in a new directory or beside those that are there; under the directory's lock."""
+        """Plan adopted runs in a new or existing directory. The caller holds its lock."""
         store = cls.bare(path)
         with lock.briefly(path / names.MANIFEST_LOCK):
             store._put(manifest_)
@@ -93,15 +93,15 @@ class Store:
 
     def require(self, wanted: Manifest) -> None:
         """Raises: StoreError with a diff when the directory holds another experiment."""
-        from sweep.config import redact  # imported here: no reader waits for pydantic
+        from sweep.config import redact  # imported here because readers need no pydantic
 
-        # An older version hid fewer secrets.
+        # Older versions hid fewer secrets.
         here = redact(atomic.strict(self.manifest.experiment))
         new = wanted.experiment
         if unknown := manifest.not_comparable(here, new, wanted.config.get("data") or ()):
             shown = "\n".join(f"    {name}: {why}" for name, why in list(unknown.items())[:20])
             raise StoreError(
-                f"what is here cannot be compared with what is asked for; of unknown content is\n{shown}",
+                f"this experiment cannot be compared with the one requested: unknown content of\n{shown}",
                 where=str(self.path),
                 hint="choose another directory with --out, train the runs again with --retrain, or if the data are "
                 "the same, give them a name: data_version=1, and another when they change",
@@ -120,22 +120,22 @@ class Store:
             )
 
     def extend(self, seeds: Sequence[int], note: str = "") -> None:
-        """Add seeds to the plan, logged with the time and whether results had been there."""
+        """Add seeds to the plan. The log keeps the time and whether there were results."""
         self._change(lambda old: old.adding(seeds, results_existed=self._has_results(), note=note))
 
     def _has_results(self) -> bool:
         return any(member.record is not None for member in self.scan())
 
     def stamp(self, value: dict[str, Any]) -> None:
-        """Keep the evidence for (or against) the claim that this sweep is bit-exact."""
+        """Store the evidence for or against the claim that this sweep is bit-exact."""
         self._change(lambda old: replace(old, stamp=value))
 
     def keep_until(self, value: dict[str, Any]) -> None:
-        """Keep the stopping rule and where it stands."""
+        """Store the stopping rule and its state."""
         self._change(lambda old: replace(old, until=value))
 
     def _change(self, made: Callable[[Manifest], Manifest]) -> None:
-        """Put what a function makes of the plan, as it is by now, in its place."""
+        """Replace the current plan on disk by what a function makes of it."""
         with lock.briefly(self.path / names.MANIFEST_LOCK):
             self.manifest = manifest.read(self.path / names.MANIFEST)
             self._put(made(self.manifest))
@@ -154,14 +154,14 @@ class Store:
     # Reading
 
     def members(self) -> Iterator[tuple[str, str, int, int]]:
-        """Yield (task, variant, seed, repeat) of every planned run, sorted: never in the order of completion."""
+        """Yield (task, variant, seed, repeat) of every planned run, sorted; never in the order of completion."""
         repeats = range(int(self.manifest.experiment["repeats"]))
         for cell in self.manifest.experiment["cells"]:
             for seed, repeat in product(sorted(self.manifest.seeds_of(cell)), repeats):
                 yield cell["task"], cell["variant"], seed, repeat
 
     def scan(self, *, verify: bool = False) -> Iterator[Member]:
-        """Yield every planned run and what became of it; verify=True also hashes every artefact."""
+        """Yield every planned run with its status; verify=True also hashes every artefact."""
         live = self.owner()
         folders: dict[tuple[str, str], set[str]] = {}
         for task, variant, seed, repeat in self.members():
@@ -177,13 +177,13 @@ class Store:
             yield judged(self.path, blank, self._asked(blank), live, verify=verify) if there else blank
 
     def _blank(self, task: str, variant: str, seed: int, repeat: int) -> Member:
-        """Return a planned run of which nothing is known yet."""
+        """Return a planned run before its folder is read."""
         folds = self.manifest.folds
         key = "/".join(part for part in (task, variant, leaf_of(seed, repeat, folds)) if part)
         return Member(key, variant, task, seed, repeat, "pending", self.path / f"{names.MEMBERS}/{key}", folds=folds)
 
     def member(self, key: str) -> Member:
-        """Return one planned run by its key, read afresh. Raises: StoreError when it is not planned."""
+        """Return one planned run by its key, read from the disk. Raises: StoreError if it is not planned."""
         folder, _, leaf = key.rpartition("/")
         cell = self.manifest.cells.get(folder)
         named = re.fullmatch(r"seed([0-9]+)(?:-(?:r|fold)([0-9]+))?", leaf)
@@ -196,7 +196,7 @@ class Store:
         raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
 
     def late(self, member: Member, launch: str) -> bool:
-        """Return whether a run has the record of another attempt than a launch's own, which is the newest."""
+        """Return whether the newest attempt is of this launch, but the record is of another attempt."""
         if member.attempts < 2:
             return False
         newest = attempts_of(member.path)[0]
@@ -204,29 +204,29 @@ class Store:
         return newest != member.folder and owner is not None and owner.nonce == launch
 
     def workers(self, launch: str) -> list[Owner]:
-        """Return the processes of this machine that are at work on runs for a launch, by its nonce."""
+        """Return the processes on this machine that work on runs of a launch. launch: its nonce."""
         folders = [member.folder for member in self.scan() if member.status == "running"]
         owners = [lock.read_owner(folder / names.ABOUT) for folder in folders if folder is not None]
         return [owner for owner in owners if owner is not None and owner.nonce == launch and owner.dead() is False]
 
     def _asked(self, member: Member) -> dict[str, Any]:
-        """Return what the plan says of a run and its record must repeat."""
+        """Return the fields of a run's record that must equal the plan."""
         experiment = self.manifest.experiment
         shared = {name: experiment[name] for name in ("target", "deterministic", "device", "threads")}
         cell = self.manifest.cells.get("/".join(part for part in (member.task, member.variant) if part))
         return shared if cell is None else {**shared, "params": cell["params"], "data": cell["data"]}
 
     def file(self, member: Member, name: str) -> Path:
-        """Return an artefact that the record answers for, its sha256 checked.
+        """Return the path of an artefact in the record, its sha256 checked.
 
-        Raises: IntegrityError when it is missing or altered.
+        Raises: IntegrityError if it is missing or altered.
         """
         with self._checked(member, name) as (path, _):
             return path
 
     @contextmanager
     def _checked(self, member: Member, name: str) -> Iterator[tuple[Path, BufferedReader]]:
-        """Open an artefact, see that its bytes are those that were recorded, and hand it out at its beginning.
+        """Open an artefact and check its bytes against the record. Yield its path and the open file, at its beginning.
 
         Raises: IntegrityError.
         """
@@ -254,18 +254,18 @@ class Store:
         return bool(member.artifacts(name))
 
     def history(self, member: Member) -> list[Row]:
-        """Return the rows that were logged; of a run without a record, those of its newest attempt.
+        """Return the logged rows; for a run without a record, those of its newest attempt.
 
-        Raises: IntegrityError when they are not those that a record answers for.
+        Raises: IntegrityError if they are not those of the record.
         """
         return history.parse(self._history(member))
 
     def table(self, member: Member) -> Table | list[Row]:
-        """Return `history` by column, which takes half the time, or by row where the rows are not alike."""
+        """Return `history` by column, in half the time, or by row where the rows have different metrics."""
         return history.table(self._history(member))
 
     def _history(self, member: Member) -> bytes:
-        """Return what a run logged; an absent file is empty. Raises: IntegrityError."""
+        """Return the bytes of a run's history; empty if there is no file. Raises: IntegrityError."""
         if member.record is not None:
             name = history_of(member.record)
             if name not in member.record.artifacts:
@@ -284,28 +284,28 @@ class Store:
         return history.last(inside(self.path, folder / name)) if folder else None
 
     def checkpoint(self, member: Member) -> int | None:
-        """Return the step of the newest checkpoint that an unfinished run could resume from; it is not opened."""
+        """Return the step of the newest checkpoint of an unfinished run, or None. No checkpoint is opened."""
         files = (path for each in attempts_of(member.path) for path in checkpoints_in(each) if path.suffix == ".pt")
         return max((int(path.stem.removeprefix(names.CHECKPOINT)) for path in files), default=None)
 
     def left_behind(self, member: Member) -> int:
-        """Return how many files an unfinished program has left in the folder that its next attempt goes on with."""
+        """Return the number of files that an unfinished program left in the folder that its next attempt uses."""
         folder = member.path / names.WORK
         return 0 if folder.is_symlink() or not folder.is_dir() else len(stamps(folder))
 
     def splits(self, member: Member) -> list[str]:
-        """Return the splits that a finished run has predictions for, or that all folds of a seed together have."""
+        """Return the splits for which a finished run, or each fold of a seed, has predictions."""
         found = _saved(member, names.PREDICTIONS)
         if not member.parts:
             return found
-        # The folds of a seed train and choose on examples that others are tested on.
+        # A fold trains and selects on examples on which other folds are tested.
         mine = (one for one in found if one not in ("train", "val"))
         return [one for one in mine if self.has(member, names.PREDICTIONS.format(split=one))]
 
     def predictions(self, member: Member, split: str) -> Predictions | None:
-        """Return what a run predicted, or the folds of a seed, each of its own examples.
+        """Return the predictions of a run, or those of all folds of a seed together. None if there are none.
 
-        Raises: IntegrityError; SweepError where folds predicted the same example.
+        Raises: IntegrityError; SweepError if two folds predicted the same example.
         """
         name = names.PREDICTIONS.format(split=split)
         if not self.has(member, name):
@@ -317,11 +317,11 @@ class Store:
         return predictions.joined(found, where=f"{member.key}: {name}") if member.parts else found[0]
 
     def scored(self, member: Member) -> list[str]:
-        """Return the names of the sets of items that a finished run has scores of."""
+        """Return the names of the sets of items for which a finished run has scores."""
         return _saved(member, names.SCORES)
 
     def scores(self, member: Member, name: str) -> Scores | None:
-        """Return the scores of one set of items, or None where the run saved none of this name."""
+        """Return the scores of one set of items, or None if the run saved none under this name."""
         file = names.SCORES.format(name=name)
         if not self.has(member, file):
             return None
@@ -329,38 +329,38 @@ class Store:
             return scores.load(stream, where=str(path))
 
     def log(self, member: Member) -> Path | None:
-        """Return the run's log file, if it has one."""
+        """Return the log file of a run, or None."""
         folder = member.folder
         path = inside(self.path, folder / names.LOG) if folder else None
         return path if path is not None and path.exists() else None
 
     def owner(self) -> Owner | None:
-        """Return the launch at work here, or None."""
+        """Return the launch that holds the lock, or None."""
         return self.owner_of(self.path)
 
     @staticmethod
     def owner_of(path: Path) -> Owner | None:
-        """Return the launch at work in a directory, which need not be a sweep yet."""
+        """Return the launch that holds the lock of a directory, which need not be a sweep yet, or None."""
         return lock.holder(path / names.LOCK)
 
     # Writing
 
     @staticmethod
     def lock(path: Path, *, break_lock: bool = False) -> AbstractContextManager[Owner]:
-        """Be the only launch in a directory. Raises: StoreError naming the other one."""
+        """Hold the lock of a directory. Raises: StoreError naming the launch that holds it."""
         return lock.held(path / names.LOCK, break_lock=break_lock)
 
     @classmethod
     @contextmanager
     def entered(cls, path: Path, *, beside: bool = False, break_lock: bool = False) -> Iterator[Owner]:
-        """Train runs in a directory: as its only launch, or `beside` others that train single seeds (`ml-train`).
+        """Enter a directory to train in it: as its only launch, or `beside` others with single seeds (`ml-train`).
 
-        While the block runs, a file named after the launch tells workers and other launches of it.
+        A file marks the launch while the block runs, for its workers and for other launches.
         Raises: StoreError naming the launch that is in the way.
         """
         place.claim(path)
         with ExitStack() as held:
-            # One launch at a time looks and enters, so that none is overlooked while it enters.
+            # Under a lock: a launch that is just entering is not overlooked.
             with lock.briefly(path / names.MANIFEST_LOCK):
                 if beside:
                     owner, other, who = this_process(), cls.owner_of(path), "a sweep"
@@ -385,7 +385,7 @@ class Store:
         owner = replace(this_process(), nonce=launch)
         folder = path / f"{names.ATTEMPT}{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
-        # Imported here: reading a directory hides nothing, and would wait for pydantic.
+        # Imported here because readers need no pydantic.
         from sweep.config.redaction import known
 
         hidden = known(spec.params, list(spec.target.argv))
@@ -394,12 +394,12 @@ class Store:
         return made
 
     def commit(self, attempt: Attempt, made: Record) -> bool:
-        """Make `made` the outcome of its run. False: another attempt was first, and stays."""
+        """Commit `made` as the record of its run. Return False if another attempt was first; its record stays."""
         atomic.make_durable(attempt.path.parent)
         return lock.create_once(attempt.path.parent / names.RECORD, shape.seal(made))
 
     def fail(self, attempt: Attempt, spec: RunSpec, failure: Failure, **more: Any) -> None:
-        """Record a failure in the name of a process that cannot do it itself, unless another attempt was first."""
+        """Record a failure for a process that cannot do it itself, unless another attempt was first."""
         made = Record(
             spec=spec.to_json(), spec_id=spec.id, status="failed", attempt=attempt.nonce, failure=failure,
             artifacts=attempt.artifacts(), **more,
@@ -408,18 +408,18 @@ class Store:
             attempt.drop_checkpoints()
 
     def set_aside(self, member: Member) -> None:
-        """Move a failed or damaged record out of the way; it is kept and counted."""
+        """Move a failed or damaged record aside. It is kept, and a failed one is counted."""
         path = member.path / names.RECORD
         if member.record is not None:
             folder = inside(self.path, member.path / f"{names.ATTEMPT}{member.record.attempt}")
-            if (member.path / names.WORK).is_dir():  # what led to a failure is no state to go on from
+            if (member.path / names.WORK).is_dir():  # nothing resumes from the files of a failure
                 atomic.move(member.path / names.WORK, folder / f"{names.WORK}-{secrets.token_hex(4)}")
             atomic.move(path, folder / names.RECORD)
         elif path.exists() or path.is_symlink():
             atomic.move(path, member.path / f"{names.CORRUPT}{secrets.token_hex(4)}.json")
 
     def require_idle(self, members: Iterable[Member]) -> None:
-        """Raises: StoreError where one of these runs is being trained."""
+        """Raises: StoreError if one of these runs is being trained."""
         if working := next((m.key for m in members if m.status == "running"), ""):
             raise StoreError(
                 "a run is being trained by another command", where=f"{self.path}: {working}",
@@ -427,10 +427,10 @@ class Store:
             )  # fmt: skip
 
     def renew(self, wanted: Manifest) -> int:
-        """Hold what another manifest asks for from now on, and return how many records were moved aside for it.
+        """Replace the plan by another, whose runs are all trained again. Return how many records were moved aside.
 
-        They are kept in their attempts and counted; nothing goes on from what an unfinished attempt left.
-        Raises: StoreError when a run is at work.
+        These are kept in their attempts and counted. No run resumes from an unfinished attempt.
+        Raises: StoreError if a run is being trained.
         """
         members = [m for m in self.scan() if m.attempts]
         self.require_idle(members)
@@ -446,12 +446,12 @@ class Store:
         return found
 
     def reading(self, collect: dict[str, Any] | None, identity: str) -> None:
-        """Keep how metrics are read from now on; records that were read in another way are to be replaced."""
+        """Store how metrics are read from now on. The caller replaces the records that were read differently."""
         self._change(lambda old: replace(old, config={**old.config, "collect": collect}, collected=identity))
         self.event(kind="collected", collect=collect, identity=identity)
 
     def reread(self, member: Member, made: Record, rows: bytes) -> None:
-        """Put another reading of the same attempt in place of a run's record, which is kept in its attempt."""
+        """Replace the record of a run by another reading of the same attempt. The old record is kept in the attempt."""
         if member.record is None or made.attempt != member.record.attempt:
             raise StoreError("only another reading of the same attempt can replace a record", where=member.key)
         folder = inside(self.path, member.path / f"{names.ATTEMPT}{made.attempt}")
@@ -460,45 +460,45 @@ class Store:
         atomic.write(member.path / names.RECORD, shape.seal(made))
 
     def put_by(self, member: Member) -> None:
-        """Move the record of an adopted run into its attempt: what was adopted has changed, and is adopted again."""
+        """Move the record of an adopted run into its attempt, because its source has changed and is adopted again."""
         if member.record is not None:
             folder = inside(self.path, member.path / f"{names.ATTEMPT}{member.record.attempt}")
             atomic.move(member.path / names.RECORD, folder / f"{names.READ_BEFORE}{secrets.token_hex(4)}.json")
 
     def withdraw(self, made: Sequence[Path]) -> None:
-        """Take back a directory in which nothing was begun, and the folders, innermost first, made for it."""
+        """Remove a directory in which no run has begun. made: folders that were created for it, innermost first."""
         if (self.path / names.MEMBERS).exists():
             return
         ours = [self.path / name for name in (names.MANIFEST, names.MANIFEST_LOCK, names.LOCK)]
         for path in (*ours, *place.marks(self.path)):
             path.unlink(missing_ok=True)
-        with suppress(OSError):  # somebody has put something there meanwhile
+        with suppress(OSError):  # another process has put something there
             for folder in made:
                 folder.rmdir()
 
     def event(self, **fields: Any) -> None:
-        """Add a line to the driver's own log: retries, discarded duplicates, signals."""
+        """Add a line to events.jsonl: retries, discarded duplicates, signals."""
         atomic.append_line(self.path / names.EVENTS, atomic.dumps({"time": now(), **fields}, indent=None))
 
     def clean(self) -> None:
-        """Remove what killed writers left behind: temporary files, and checkpoints of runs that are recorded.
+        """Remove what killed writers left behind: marks, temporary files, and checkpoints of runs that have a record.
 
-        Only by names that we give, and only in the folders of planned runs and their attempts: whatever else there
-        is below, is somebody's.
+        Only files with names of ours are removed, and only in the folders of planned runs and their attempts. All other
+        files belong to the user.
         """
         launches = place.launches(self.path)
         for mark in place.marks(self.path):
             if mark.name.rpartition("-")[2] not in launches:
                 mark.unlink(missing_ok=True)
         if not all(owner.here for owner in launches.values()):
-            return  # one on another host may be writing these files now
+            return  # a launch on another host may be writing these files now
         for scrap in place.scraps(self.path):
             scrap.unlink(missing_ok=True)
         root = os.path.realpath(self.path)
         for planned in self.members():
             path = self._blank(*planned).path
             if os.path.realpath(path) != os.path.join(root, path.relative_to(self.path)):
-                continue  # it is reached through a link, and what is there is somebody's
+                continue  # it is reached through a link, so its files are not ours
             for attempt in attempts_of(path):
                 ended = checkpoints_in(attempt) if (path / names.RECORD).exists() else []
                 for scrap in (*ended, *place.scraps(attempt)):
@@ -507,21 +507,21 @@ class Store:
                 scrap.unlink(missing_ok=True)
 
     def stop_file(self, launch: str) -> Path:
-        """Return the file whose existence asks the runs of a launch to end at their next checkpoint."""
+        """Return the file that makes the runs of a launch end at their next checkpoint. launch: its nonce."""
         return self.path / f"{names.STOP}{launch}"
 
 
 class Reading(Store):
-    """A run directory as it was at one moment: scanned once, however often a command asks for its runs.
+    """A run directory as it was at one moment: scanned once, even if a command lists its runs several times.
 
-    To follow a sweep while it runs takes a Store.
+    Use a Store to follow a sweep while it runs.
     """
 
     _members: tuple[Member, ...] | None = None
 
     @classmethod
     def of(cls, found: Store | str | os.PathLike[str]) -> Self:
-        """Return a reading of a directory that is open, or of one to be opened. Raises: StoreError."""
+        """Return a reading of an open directory, or of the one at a path. Raises: StoreError."""
         store = found if isinstance(found, Store) else Store.open(found)
         return cls(store.path, store.manifest, store.shown)
 

@@ -1,4 +1,4 @@
-"""history.jsonl: a line a step or epoch, no clock in it; a torn last line is left out."""
+"""history.jsonl: one line per step or epoch, without times. A torn last line is dropped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]  # {"step": int, metric: float, …}
 
 
 class Table(NamedTuple):
-    """Rows that all have the same metrics, by column: steps and each metric's values, (rows,), as logged."""
+    """Rows with the same metrics, by column: the steps and the values of each metric, (rows,), in the logged order."""
 
     steps: npt.NDArray[np.int64]
     metrics: dict[str, npt.NDArray[np.float64]]
@@ -31,20 +31,20 @@ def line(step: int, metrics: Mapping[str, float]) -> str:
 
 
 def encode(rows: Iterable[tuple[int, Mapping[str, float]]]) -> bytes:
-    """Return the content of the file for these steps and their metrics."""
+    """Return the content of the file for (step, metrics) rows."""
     return "".join(line(step, metrics) for step, metrics in rows).encode()
 
 
 def parse(data: bytes) -> list[Row]:
-    """Return the row of every whole line; what is no row, and a torn last line, is left out."""
-    lines = data.split(b"\n")[:-1]  # empty where the file ends as it should
+    """Return the rows of a history. A torn last line, and lines that are not rows, are dropped."""
+    lines = data.split(b"\n")[:-1]  # the last part is empty, or a torn line
     return [row for found in _together(lines) or map(_value, lines) if (row := _row(found)) is not None]
 
 
 def tabulate(data: bytes) -> Table | None:
-    """Return what `parse` finds, by column and in half the time, where every row is like the first; else None.
+    """Return the rows by column, in half the time of `parse`, or None if not every row has the metrics of the first.
 
-    Nearly every history is such: one call logs all metrics, and all are finite.
+    Nearly every history can be read so: one call logs all metrics, and all are finite.
     """
     *lines, torn = data.split(b"\n")
     rows = [] if torn else _together(lines)
@@ -56,7 +56,7 @@ def tabulate(data: bytes) -> Table | None:
     values = [*chain.from_iterable(map(dict.values, rows))]
     at = names.index("step")
     logged = values[at :: len(names)]
-    # A bool is no number, and text may mean one: `parse` knows.
+    # Bools are not numbers, and text may be one: left to `parse`.
     if {*map(type, logged)} != {int} or not {*map(type, values)} <= {int, float} or -(1 << 63) in logged:
         return None
     try:
@@ -68,12 +68,12 @@ def tabulate(data: bytes) -> Table | None:
 
 
 def _together(lines: Sequence[bytes]) -> list[Any]:
-    """Return the JSON value of each line by one call for all of them, or nothing where a line is not sound."""
+    """Return the JSON values of all lines by one call; none if a line is damaged."""
     try:
         found: list[Any] = from_json(b"[" + b",".join(lines) + b"]")
     except ValueError:
         return []
-    return found if len(found) == len(lines) else []  # a line may hold several values, or half of one
+    return found if len(found) == len(lines) else []  # a line may hold several values, or a part of one
 
 
 def _value(text: bytes) -> Any:
@@ -84,10 +84,12 @@ def _value(text: bytes) -> Any:
 
 
 def _row(found: Any) -> Row | None:
-    """Return a row with an integer step and numbers, or None; "nan", "inf" and "-inf" become the floats they mean."""
+    """Return a row with an integer step and floats, or None. "nan", "inf" and "-inf" become floats."""
     if type(found) is not dict or type(step := found.get("step")) is not int or abs(step) >= 1 << 63:
         return None
-    if [*map(type, found.values())].count(float) == len(found) - 1:  # as `line` writes it: nothing to convert
+    if [*map(type, found.values())].count(float) == len(
+        found
+    ) - 1:  # as `line` writes it, so there is nothing to convert
         return found
     try:
         return {key: value if key == "step" else float(value) for key, value in found.items()}
@@ -96,20 +98,20 @@ def _row(found: Any) -> Row | None:
 
 
 def read(path: Path) -> list[Row]:
-    """Return `parse` of a file; an absent one is an empty history."""
+    """Return the rows of a file; none if it is absent."""
     with suppress(FileNotFoundError), atomic.opened(path) as source:
         return parse(source.read())
     return []
 
 
 def table(data: bytes) -> Table | list[Row]:
-    """Return `tabulate` where that is possible, else the rows of `parse`."""
+    """Return the rows by column if possible, otherwise one by one."""
     found = tabulate(data)
     return parse(data) if found is None else found
 
 
 def last(path: Path) -> Row | None:
-    """Return the newest whole row, read from the end of the file only."""
+    """Return the newest complete row, or None. Only the end of the file is read."""
     try:
         with atomic.opened(path) as stream:
             stream.seek(0, 2)

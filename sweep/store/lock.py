@@ -1,4 +1,4 @@
-"""One writer a directory: the kernel's lock where it reaches, the owner's name where it does not."""
+"""Locks: one launch per directory, by the lock of the kernel and, across hosts, by the name of the owner."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sweep.errors import StoreError
 from sweep.store import atomic
 from sweep.store.owner import Owner, this_process
 
-HELD = ".held"  # of a lock on a file system that keeps none: who made the file holds it, for as long as that one lives
+HELD = ".held"  # a file that stands for a lock on a file system without: its maker holds the lock while it lives
 
 
 def read_owner(path: Path) -> Owner | None:
-    """Return the owner named in a lock or attempt file; None when there is none or it cannot be read."""
+    """Return the owner that a file names, or None if it is absent or damaged."""
     try:
         return Owner.from_json(atomic.loads(atomic.read(path, 1 << 20)))
     except (OSError, ValueError):
@@ -24,23 +24,23 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def holder(path: Path) -> Owner | None:
-    """Return who holds the lock at `path`, as far as that can be told from here, or None."""
+    """Return the owner that a file names unless its process is known to have ended, or None."""
     owner = read_owner(path)
     return owner if owner is not None and owner.dead() is not True else None
 
 
 def is_lock(path: Path) -> bool:
-    """Return whether a file may be a lock of ours: empty, whole, or with its writing cut short by a death."""
+    """Return whether a file may be a lock of ours: empty, complete, or cut short because its writer died."""
     begin = named(this_process()).partition(b":")[0]
     return begin.startswith(atomic.read(path, 1 << 20)[: len(begin)])
 
 
 @contextmanager
 def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
-    """Hold the lock at `path` for as long as the block runs.
+    """Hold the lock at `path` while the block runs.
 
-    The kernel lets go of the lock when its owner dies, however it dies, so a stale one is taken over. A lock
-    of another host may live on a file system that keeps locks to one host: it is believed until broken.
+    The kernel releases the lock when its owner dies, so a stale one is taken over. If the owner is on another host, the
+    file system may not share locks between hosts: then the lock counts until it is broken.
 
     Raises: StoreError naming host, pid and start of the owner.
     """
@@ -53,20 +53,20 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
         try:
             yield owner
         finally:
-            with suppress(OSError):  # the kernel lets go of it all the same, and its owner will be dead
+            with suppress(OSError):  # the kernel releases it anyway, and its owner will have ended
                 file.overwrite(b"")
 
 
 @contextmanager
 def briefly(path: Path) -> Iterator[None]:
-    """Wait for a lock that others hold only for the length of one write."""
+    """Hold a lock that others hold only for one short step; wait for it for up to 30 s. Raises: StoreError."""
     with _taken(path, this_process(), seconds=30.0):
         yield
 
 
 @contextmanager
 def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = False) -> Iterator[atomic.Editor]:
-    """Take a lock, and wait for it so many seconds; yield its file. Raises: StoreError."""
+    """Take a lock, waiting for it for `seconds`, and yield its file. Raises: StoreError."""
     give_up = time.monotonic() + seconds
     with atomic.Editor(path) as file:
         while True:
@@ -84,7 +84,7 @@ def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = Fals
 
 
 def create_once(path: Path, data: bytes) -> bool:
-    """Do `atomic.create_once` on a file system without hard links as well: there, look and write under a lock."""
+    """Write `data` to `path` and return True, or return False if it exists. Works without hard links as well."""
     if (made := atomic.create_once(path, data)) is not None:
         return made
     with briefly(path.with_name(f"{path.name}.lock")):
@@ -95,7 +95,7 @@ def create_once(path: Path, data: bytes) -> bool:
 
 
 def _try(path: Path, fd: int, owner: Owner, force: bool) -> tuple[bool, Path | None]:
-    """Take a lock: whether it was free, and the file that stands for it where the kernel keeps none."""
+    """Return whether a lock could be taken, and the file that stands for it if the file system has no locks."""
     if (locked := atomic.flock(fd)) is not None:
         return locked, None
     mark = path.with_name(f"{path.name}{HELD}")
@@ -110,7 +110,7 @@ def _try(path: Path, fd: int, owner: Owner, force: bool) -> tuple[bool, Path | N
 
 
 def _take_away(mark: Path, dead: Owner | None) -> None:
-    """Remove what a dead process has left, unless another one was quicker and the file is that one's by now."""
+    """Remove the mark of a dead process, unless another process has replaced it by its own meanwhile."""
     aside = mark.with_name(f"{atomic.TEMPORARY}{this_process().nonce}")
     with suppress(FileNotFoundError):
         atomic.rename(mark, aside)
@@ -128,5 +128,5 @@ def _in_use(path: Path, owner: Owner | None) -> StoreError:
     return StoreError(
         f"another run is at work here ({owner or 'lock owner unknown'})",
         where=str(path.parent),
-        hint="wait for it, or use another --out; if that process is surely gone, --break-lock takes over",
+        hint="wait for it, or use another --out; if that process has certainly ended, --break-lock takes over",
     )

@@ -15,10 +15,10 @@ from sweep.store.owner import now
 from sweep.store.record import TARGET
 
 LIMIT = 256 << 20  # bytes that a manifest may have
-ADOPTED = "adopted"  # the kind of target of runs that were made elsewhere
-MOST = 200_000  # runs of one directory: all of it is read whenever it is opened
-PRESENTED = ("primary", "goals")  # of a config: may be asked anew of a directory that is there
-UNTIL = "until"  # the note of seeds that a stopping rule asked for
+ADOPTED = "adopted"  # the target kind of runs that were trained elsewhere
+MOST = 200_000  # runs in one directory, because the whole plan is read whenever it is opened
+PRESENTED = ("primary", "goals")  # keys of a config that may change for an existing directory
+UNTIL = "until"  # the note of seeds that a stopping rule added
 RETRAIN = "retrain"  # the note of a launch that moved all records aside
 
 Json = Any
@@ -51,7 +51,7 @@ EXPERIMENT = {
 
 @dataclass(frozen=True)
 class SeedEntry:
-    """Seeds or variants that were added at one moment, and whether results had been seen before."""
+    """Seeds or variants that were added together, and whether there were results before."""
 
     time: str
     added: tuple[int, ...]
@@ -62,7 +62,7 @@ class SeedEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A sweep as it was asked for. `experiment` is its identity; `config` is for people and for `reproduce`."""
+    """The plan of a sweep. `experiment` is its identity; `config` is for people, to resume and to reproduce."""
 
     name: str
     config: Mapping[str, Json]
@@ -71,13 +71,13 @@ class Manifest:
     seed_log: tuple[SeedEntry, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     stamp: Mapping[str, Json] = field(default_factory=dict)
-    until: Mapping[str, Json] = field(default_factory=dict)  # the stopping rule, and where it stood at its last look
-    primary_before: str = ""  # the primary metric when results were first there, where another is asked for now
-    collected: str = ""  # the identity of how metrics are read, once they were read again
-    source: str = ""  # the text of a function that no file holds, as of a notebook: to be read, never run
+    until: Mapping[str, Json] = field(default_factory=dict)  # the stopping rule and its state at its last look
+    primary_before: str = ""  # the primary metric at the first results, if it has changed since
+    collected: str = ""  # the identity of how metrics are read, if they were read again
+    source: str = ""  # the text of a function without a file, as in a notebook; it is never run
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
-        """Return this manifest with the seeds that are new; unchanged when none is."""
+        """Return this manifest with new seeds added; the same object if none is new."""
         new = tuple(seed for seed in seeds if seed not in self.planned)
         if not new:
             return self
@@ -94,7 +94,7 @@ class Manifest:
         )  # fmt: skip
 
     def grows(self, wanted: Manifest) -> bool:
-        """Return whether another manifest has all variants of this one as they are, and more of the same grid."""
+        """Return whether another manifest has all variants of this one, unchanged, and more values of the same grid."""
         old, new = self.config.get("grid") or {}, wanted.config.get("grid") or {}
         tasks = [{cell["task"] for cell in one.experiment["cells"]} for one in (self, wanted)]
         return (
@@ -104,67 +104,67 @@ class Manifest:
 
     @property
     def presented(self) -> dict[str, Json]:
-        """Return the primary metric and the goals: no part of the experiment, only of what is shown."""
+        """Return the primary metric and the goals, which affect reports and not the experiment."""
         return {key: self.config.get(key) for key in PRESENTED}
 
     def presenting(self, asked: Mapping[str, Json], *, results_existed: bool) -> Manifest:
-        """Return this manifest with what another has `presented`."""
+        """Return this manifest with the `presented` values of another."""
         before = self.primary_before or str(self.config.get("primary") or "the default")
         moved = results_existed and asked["primary"] != self.config.get("primary")
         return replace(self, config={**self.config, **asked}, primary_before=before if moved else self.primary_before)
 
     @cached_property
     def planned(self) -> frozenset[int]:
-        """Return the seeds, to look one up among many."""
+        """Return the seeds as a set, for fast lookup."""
         return frozenset(self.seeds)
 
     @cached_property
     def cells(self) -> dict[str, Mapping[str, Json]]:
-        """Return what every seed is trained as, by its folder below `members/`."""
+        """Return the cells (tasks x variants) by their folders below `members/`."""
         return {"/".join(p for p in (c["task"], c["variant"]) if p): c for c in self.experiment["cells"]}
 
     @property
     def adopted(self) -> bool:
-        """Return whether its runs were made elsewhere and adopted."""
+        """Return whether its runs were trained elsewhere and adopted."""
         return bool(self.experiment) and self.experiment["target"]["kind"] == ADOPTED
 
     @property
     def folds(self) -> int:
-        """Return into how many folds the data are cut, which `repeats` then counts; 0: none."""
+        """Return the number of folds, which `repeats` then counts; 0 without folds."""
         return int(self.experiment.get("folds", 0))
 
     @property
     def numbered(self) -> bool:
-        """Return whether its seeds only count its runs: then equal ones are no reason to pair two of them."""
+        """Return whether its seeds are only numbers of runs. Equal numbers are then no reason to pair two runs."""
         return bool(self.config.get("numbered"))
 
     def seeds_of(self, cell: Mapping[str, Json]) -> Sequence[int]:
-        """Return the seeds of one variant of one task: all, but where adopted tasks have seeds of their own."""
+        """Return the seeds of a cell: all, except where adopted tasks have their own."""
         own: Sequence[int] = cell.get("seeds", self.seeds)
         return own
 
     @property
     def runs(self) -> int:
-        """Return how many runs are planned."""
+        """Return the number of planned runs."""
         cells = self.experiment["cells"] if self.experiment else ()
         return sum(len(self.seeds_of(cell)) for cell in cells) * int(self.experiment.get("repeats", 1))
 
     @property
     def log(self) -> tuple[SeedEntry, ...]:
-        """Return the additions to the runs that are there now: those since all were last trained again."""
+        """Return the additions to the present runs: those since --retrain was last used."""
         notes = [entry.note for entry in self.seed_log]
         return self.seed_log[len(notes) - notes[::-1].index(RETRAIN) if RETRAIN in notes else 0 :]
 
     @property
     def extensions(self) -> int:
-        """Return how often seeds or variants were added after there were results, other than by a stopping rule.
+        """Return how often seeds or variants were added after there were results.
 
-        A rule has paid for its looks in advance.
+        Additions by a stopping rule do not count, because the rule accounts for its looks.
         """
         return sum(entry.results_existed and entry.note != UNTIL for entry in self.log)
 
     def retrained(self, before: Manifest, *, results_existed: bool) -> Manifest:
-        """Return this manifest with the seeds and the log of `before`, whose runs are all trained again as it says."""
+        """Return this manifest with the seeds and the log of `before`, whose runs are all trained again."""
         new = tuple(seed for seed in self.seeds if seed not in before.planned)
         entry = SeedEntry(now(), new, results_existed, RETRAIN)
         return replace(self, seeds=before.seeds + new, seed_log=(*before.seed_log, entry))
@@ -173,7 +173,7 @@ class Manifest:
 def read(path: Path) -> Manifest:
     """Return the manifest at `path`.
 
-    Raises: StoreError when it is absent, damaged or of a newer format.
+    Raises: StoreError if it is absent, damaged or of a newer format.
     """
     try:
         body = shape.unseal(atomic.read(path, LIMIT), Manifest)
@@ -198,30 +198,30 @@ def read(path: Path) -> Manifest:
 
 
 def _check(body: Mapping[str, Json]) -> None:
-    """Refuse a plan that cannot be ours. Raises: ValueError."""
+    """Refuse a plan that sweep cannot have written. Raises: ValueError."""
     shape.require(body, SHAPE)
     experiment = body["experiment"]
-    if experiment:  # a directory of a worker's own has no plan
+    if experiment:  # the temporary directory of a worker has no plan
         shape.require(experiment, EXPERIMENT, "experiment")
         if not all(is_folder(cell["task"]) and is_folder(cell["variant"]) for cell in experiment["cells"]):
-            raise ValueError("a task or variant has no name of ours")
+            raise ValueError("the name of a task or variant is not one that sweep gives")
         if len({(cell["task"], cell["variant"]) for cell in experiment["cells"]}) < len(experiment["cells"]):
             raise ValueError("a variant is planned twice")
         if experiment["repeats"] < 1 or experiment.get("folds", experiment["repeats"]) != experiment["repeats"]:
-            raise ValueError("its repeats are no number")
+            raise ValueError("its number of repeats is invalid")
         runs = experiment["repeats"] * sum(len(cell.get("seeds", body["seeds"])) for cell in experiment["cells"])
         if runs > MOST:
             raise ValueError(f"it plans {runs:,} runs, a directory holds at most {MOST:,}")
     logged = [seed for entry in body["seed_log"] for seed in entry.added]
     logged += [seed for cell in (experiment or {}).get("cells", ()) for seed in cell.get("seeds", ())]
     if any(type(seed) is not int or not 0 <= seed < 1 << 32 for seed in (*body["seeds"], *logged)):
-        raise ValueError("a seed in it is none")
+        raise ValueError("it has an invalid seed")
     if len(set(body["seeds"])) != len(body["seeds"]):
         raise ValueError("a seed is planned twice")
 
 
 def differences(old: Json, new: Json, path: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (path, old value, new value) of every leaf in which two experiments differ, the values as JSON."""
+    """Yield (path, old value, new value) of every leaf that differs between two experiments, the values as JSON."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(k for k in new if k not in old)]:
             yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
@@ -229,16 +229,16 @@ def differences(old: Json, new: Json, path: str = "") -> Iterator[tuple[str, str
         for index, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from differences(a, b, f"{path}[{index}]")
     else:
-        # As text: in Python 1, 1.0 and True are equal, as parameters of a run they are not.
+        # As text: 1, 1.0 and True are equal in Python, but different parameters of a run.
         before, after = atomic.dumps(old, indent=None), atomic.dumps(new, indent=None)
         if before != after:
             yield path, before, after
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:
-    """Return a line `key: old -> new` for every key in which what is asked for is not what is there.
+    """Return a line `key: old -> new` for every key that differs.
 
-    A parameter that changed in several variants is one line. A grid that has grown is no change.
+    A parameter that differs in several variants gives one line. A grid with more values is no difference.
     """
     one, other = ({k: v for k, v in m.experiment.items() if k != "cells"} for m in (old, new))
     found = list(differences(one, other))
@@ -256,7 +256,7 @@ def _cut(value: str) -> str:
 
 
 def without_new_files(old: Mapping[str, Json], new: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Return an experiment less the files that were not there when the other was planned: its runs may write them."""
+    """Return `new` without files that did not exist when `old` was planned, because runs may write them."""
     before, after = old.get("inputs") or {}, new.get("inputs") or {}
     if not after.get("files"):
         return new
@@ -266,8 +266,10 @@ def without_new_files(old: Mapping[str, Json], new: Mapping[str, Json]) -> Mappi
 
 
 def joined(old: Manifest, wanted: Manifest, has_results: Callable[[], bool]) -> Manifest:
-    """Return what a directory is to hold from now on: the inputs, the presentation, the larger grid and the new seeds
-    of what is asked for, which is the same experiment; `old` itself where that is nothing new."""
+    """Return `old` with the inputs, the presentation, the larger grid and the new seeds of `wanted`.
+
+    Both are of the same experiment. Returns `old` itself if `wanted` has nothing new.
+    """
     new = old
     inputs = old.experiment.get("inputs")
     if adopts(old.experiment, wanted.experiment) and inputs != wanted.experiment["inputs"]:
@@ -280,9 +282,9 @@ def joined(old: Manifest, wanted: Manifest, has_results: Callable[[], bool]) -> 
 
 
 def not_comparable(old: Mapping[str, Json], new: Mapping[str, Json], data: Iterable[str]) -> Mapping[str, str]:
-    """Return why it cannot be known whether an experiment has the inputs of another, by the name of each.
+    """Return the inputs for which it is unknown whether two experiments share them: name -> reason.
 
-    data: the files and folders that the new one names as its data.
+    data: the files and folders that the new experiment names as its data.
     """
     compared = (old.get("inputs") or {}).get("files") or {}
     late = {name: "the runs that are here were not compared by it" for name in data if name not in compared}
@@ -292,8 +294,11 @@ def not_comparable(old: Mapping[str, Json], new: Mapping[str, Json], data: Itera
 
 
 def adopts(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
-    """Return whether an experiment takes over the inputs of another: it names none, as before they were compared,
-    or no other version of its data than is asked for, and what it was compared by is unchanged."""
+    """Return whether the inputs of `new` replace those of `old`.
+
+    That is so if `old` names none, as before inputs were compared, or if it has the same version of the data, or none,
+    and its own inputs are unchanged.
+    """
     if "inputs" not in new:
         return False
     if "inputs" not in old:
@@ -303,6 +308,6 @@ def adopts(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
 
 
 def versioned(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
-    """Return whether another experiment names the version of its data, and this one none or the same."""
+    """Return whether `new` names the version of its data, and `old` none or the same."""
     before, after = old.get("inputs") or {}, new.get("inputs") or {}
     return "data_version" in after and before.get("data_version") in (None, after["data_version"])

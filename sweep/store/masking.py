@@ -1,4 +1,4 @@
-"""Known secrets in what programs print, hidden before it is kept."""
+"""Hides known secrets in the output of programs before it is stored."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 def masked(data: bytes, secrets: Sequence[bytes]) -> bytes:
-    """Return what a program printed with `***` in the place of each known secret."""
+    """Return output with `***` in place of each known secret."""
     for secret in secrets:
         data = data.replace(secret, b"***")
     return data
 
 
 class Masking:
-    """A stream that arrives in pieces, without the known secrets; the beginning of one is held back for its rest."""
+    """Masks secrets in a stream that arrives in pieces. What may be the beginning of a secret is held back."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets, self._held = secrets, b""
@@ -25,15 +25,15 @@ class Masking:
         return masked(data[:whole], self._secrets)
 
     def rest(self) -> bytes:
-        """Return what was held back, now that nothing follows it."""
+        """Return the part that was held back, at the end of the stream."""
         held, self._held = self._held, b""
         return masked(held, self._secrets)
 
     def _settled(self, data: bytes) -> int:
-        """Return the number of bytes before those with which a secret may begin. None holds a line end."""
+        """Return the number of bytes before a possible beginning of a secret. No secret holds a line end."""
         begun = (n for secret in self._secrets for n in range(1, len(secret)) if data.endswith(secret[:n]))
         place = len(data) - max(begun, default=0)
-        for secret in self._secrets:  # and one that has ended there is not cut in two
+        for secret in self._secrets:  # a complete secret at this place is not cut in two
             at = data.find(secret, max(0, place - len(secret) + 1))
             place = min(place, at) if at >= 0 else place
         return place

@@ -1,4 +1,4 @@
-"""A planned run, as its folder tells what became of it."""
+"""A planned run and its status, read from its folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Status = Literal["ok", "failed", "lost", "stopped", "running", "pending"]
 
 @dataclass(frozen=True)
 class Member:
-    """One planned run, as the directory tells it.
+    """One planned run.
 
-    status: "lost" when its worker or its node died, "stopped" when it ended because that was asked for. folds: into how
-    many the data are cut, which `repeat` then counts; 0: none. parts: the runs of all folds of the seed, where it
-    stands for them (see `by_seed`).
+    status: "lost" if its worker or its node died, "stopped" if it ended by request. folds: the number of folds, which
+    `repeat` then counts; 0 without folds. parts: the runs of all folds of the seed, if it stands for them (see
+    `by_seed`).
     """
 
     key: str
@@ -38,20 +38,20 @@ class Member:
     record: Record | None = None
     note: str = ""
     attempts: int = 0
-    retried: int = 0  # records that were moved aside to train the run again
+    retried: int = 0  # records that were moved aside for a retry
     folds: int = 0
     parts: tuple[Member, ...] = ()
 
     @property
     def folder(self) -> Path | None:
-        """Return where the attempt that counts, or else the newest, has its files."""
+        """Return the folder of the attempt that counts, otherwise of the newest; None if there is none."""
         if self.record is not None:
             return self.path / f"{ATTEMPT}{self.record.attempt}"
         tries = attempts_of(self.path)
         return tries[0] if tries else None
 
     def artifacts(self, name: str) -> list[Artifact]:
-        """Return a file of the run, or that of each fold that it stands for; empty where one of them lacks it."""
+        """Return a file of the run, or that of each fold; empty if one of them lacks it."""
         parts = self.parts or (self,)
         found = [one.record.artifacts[name] for one in parts if one.record and name in one.record.artifacts]
         return found if len(found) == len(parts) else []
@@ -76,15 +76,15 @@ def by_seed(members: Iterable[Member]) -> list[Member]:
 
 
 def attempts_of(path: Path) -> list[Path]:
-    """Return the attempts at a run, newest first; order is by their number, not by a clock."""
+    """Return the attempts at a run, newest first, ordered by number and not by time."""
     names = [name for name in folders_in(path) if name.startswith(ATTEMPT)]
-    if len(names) < 2:  # nothing to order, and one file less to read for nearly every run
+    if len(names) < 2:  # saves reading a file for nearly every run
         return [path / name for name in names]
     return [path / name for _, name in sorted(((number_of(path / name), name) for name in names), reverse=True)]
 
 
 def judged(root: Path, member: Member, asked: Mapping[str, Any], live: Owner | None, *, verify: bool = False) -> Member:
-    """Return a planned run with what its folder holds. asked: what its record must repeat; live: the launch at work."""
+    """Return a planned run with its status. asked: fields that its record must have; live: the launch at work."""
     tries = attempts_of(member.path)
     retried = sum((attempt / RECORD).exists() for attempt in tries)
     member = replace(member, attempts=len(tries), retried=retried)
@@ -99,7 +99,7 @@ def judged(root: Path, member: Member, asked: Mapping[str, Any], live: Owner | N
         reason = f"its record is damaged: {error}"
     if not tries and not reason:
         return member
-    # An attempt that holds its own record has ended, though its process may live and train other runs.
+    # An attempt with a record of its own has ended, although its process may still train other runs.
     at_work = bool(tries) and not (tries[0] / RECORD).exists()
     owner = lock.read_owner(tries[0] / ABOUT) if at_work else None
     if not reason and owner is not None and _alive(owner, live):
@@ -109,7 +109,7 @@ def judged(root: Path, member: Member, asked: Mapping[str, Any], live: Owner | N
 
 
 def _disbelieve(root: Path, member: Member, found: Record, asked: Mapping[str, Any], verify: bool) -> str:
-    """Return why a record that parses does not count, or nothing."""
+    """Return why a record that parses does not count, or an empty string."""
     named = (found.spec["task"], found.spec["variant"], found.spec["seed"], found.spec["repeat"])
     if named != (member.task, member.variant, member.seed, member.repeat):
         return f"its record is that of another run ({found.spec['seed']})"
@@ -120,7 +120,7 @@ def _disbelieve(root: Path, member: Member, found: Record, asked: Mapping[str, A
 
 
 def _others(root: Path, member: Member, found: Record, verify: bool) -> str:
-    """Return what became of files that the training code wrote by itself; they decide about no run."""
+    """Return which files of the training code changed or are missing; they do not affect the status."""
     names = [name for name in found.artifacts if not is_result(name)]
     return "; ".join(_altered(root, member, found, names, verify))
 
@@ -139,7 +139,7 @@ def _altered(root: Path, member: Member, found: Record, names: Iterable[str], ve
 
 
 def _alive(owner: Owner, live: Owner | None) -> bool:
-    """Return whether an owner is alive; of a process on another host, only its launch can be asked."""
+    """Return whether an owner is alive. A process on another host counts as alive while its launch is."""
     dead = owner.dead()
     return (live is not None and live.nonce == owner.nonce) if dead is None else not dead
 
@@ -150,7 +150,7 @@ def number_of(attempt: Path) -> int:
 
 
 def _about(attempt: Path) -> dict[str, Any]:
-    """Return what an attempt says of itself; nothing where that cannot be read."""
+    """Return the description of an attempt; empty if it cannot be read."""
     try:
         found = atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))
     except (OSError, ValueError):
@@ -159,13 +159,13 @@ def _about(attempt: Path) -> dict[str, Any]:
 
 
 def history_of(found: Record) -> str:
-    """Return the file of a run's learning curve, by the reading that counts."""
+    """Return the name of the history file of the reading that counts."""
     name = found.collected.get("history")
     return name if isinstance(name, str) and re.fullmatch(r"history-[0-9a-f]{8}\.jsonl", name) else HISTORY
 
 
 def folders_in(path: Path) -> set[str]:
-    """Return the names of the folders in a folder, links left out; none where there is no folder."""
+    """Return the names of the folders in a folder, without links; empty if it does not exist."""
     try:
         return {entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The names of everything in a run directory, in one place."""
+"""The names of all files and folders in a run directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CORRUPT = "record.corrupt-"
 ATTEMPT = "attempt-"
 ABOUT = "attempt.json"
 HISTORY = "history.jsonl"
-HISTORY_AGAIN = "history-{id}.jsonl"  # as a later reading of a command's metrics found it
+HISTORY_AGAIN = "history-{id}.jsonl"  # of a later reading of a command's metrics
 READ_BEFORE = "record.read-"  # a record that was replaced by another reading of the same attempt
 PREDICTIONS = "predictions-{split}.npz"
 SCORES = "scores-{name}.npz"
@@ -27,9 +27,9 @@ MODEL = "model.safetensors"
 MODEL_ABOUT = "model.json"
 OUTSIDE = "outside_state_dict"  # of model.json: the digests of tensors that the file of weights lacks
 CHECKPOINT = "checkpoint-"
-WORK = "dir"  # a command's own folder while it is under way, the same for all attempts at a run
+WORK = "dir"  # the folder of a command while it runs, the same for all attempts at a run
 LOG = "log.txt"
-STDOUT, STDERR = "raw-stdout.txt", "raw-stderr.txt"  # of a command, as it came
+STDOUT, STDERR = "raw-stdout.txt", "raw-stderr.txt"  # of a command, unchanged
 EVENTS = "events.jsonl"
 
 
@@ -38,32 +38,32 @@ _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
 def is_nonce(text: object) -> bool:
-    """Return whether it is the random part of a name, as we make it."""
+    """Return whether a text has the form of the random part of our names."""
     return isinstance(text, str) and _NONCE.fullmatch(text) is not None
 
 
 def is_folder(text: object) -> bool:
-    """Return whether it can be the folder of a task or a variant; empty where there is only one."""
+    """Return whether a text can be the folder of a task or a variant; it is empty if there is only one."""
     return isinstance(text, str) and (not text or _FOLDER.fullmatch(text) is not None)
 
 
 def is_ours(name: str, *prefixes: str) -> bool:
-    """Return whether a name is one of the prefixes and a random part of ours, and not merely begins like one."""
+    """Return whether a name is one of the prefixes followed by a random part, and nothing else."""
     return any(name.startswith(each) and is_nonce(name.removeprefix(each)) for each in prefixes)
 
 
 def filled(pattern: str, name: str) -> str | None:
-    """Return what stands in the name of a file for the {part} of a pattern of ours; None where it does not fit."""
+    """Return the part of a file name that fills the {part} of a pattern; None if the name does not fit."""
     head, tail = re.split(r"\{\w+\}", pattern)
     return name[len(head) : -len(tail)] if name.startswith(head) and name.endswith(tail) else None
 
 
 def inside(root: Path, path: Path) -> Path:
-    """Return `path`, refused when links or dots lead it out of the run directory.
+    """Return `path`.
 
-    Raises: StoreError.
+    Raises: StoreError if links or dots lead it out of the run directory.
     """
-    # As text: pathlib does the same in thrice the time, once for each file of each run.
+    # As text, because pathlib takes three times as long, for each file of each run.
     top, whole = os.fspath(root), os.fspath(path)
     if whole.startswith(top + os.sep) and _plain(top, whole[len(top) + 1 :]):
         return path
@@ -74,7 +74,7 @@ def inside(root: Path, path: Path) -> Path:
 
 
 def _plain(at: str, below: str) -> bool:
-    """Return whether a path goes down from a folder without links and dots; it need not exist."""
+    """Return whether a path leads down from a folder without links and dots. It need not exist."""
     for part in below.split(os.sep):
         at = f"{at}{os.sep}{part}"
         if part == ".." or os.path.islink(at):

@@ -1,4 +1,4 @@
-"""Who holds a lock or an attempt, and whether that process still lives."""
+"""The process that holds a lock or an attempt, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sweep.store import shape
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, named so that a reused pid or a rebooted host is not mistaken for it."""
+    """A process, identified so that neither a reused pid nor a rebooted host is mistaken for it."""
 
     host: str
     boot: str
     pid: int
-    ticks: str  # the process's start, in clock ticks since boot; "" where the system does not tell
-    started: str  # ISO UTC, for people only: nothing is decided by a clock
+    ticks: str  # the start of the process, in clock ticks since boot; "" if unknown
+    started: str  # ISO UTC, for people only; no decision depends on it
     nonce: str
 
     def to_json(self) -> dict[str, Any]:
@@ -34,22 +34,22 @@ class Owner:
         """Raises: ValueError."""
         shape.require(body, {"host": str, "boot": str, "pid": int, "ticks": str, "started": str, "nonce": str})
         if body["pid"] >= 1 << 31:
-            raise ValueError("its pid is none")
+            raise ValueError("its pid is invalid")
         return cls(**{field.name: body[field.name] for field in fields(cls)})
 
     @property
     def here(self) -> bool:
-        """Return whether it is on this host, so that its life can be checked."""
+        """Return whether it is on this host."""
         return self.host == socket.gethostname()
 
     def dead(self) -> bool | None:
-        """Return True or False on this host, None on another one, of which nobody here can tell."""
+        """Return whether the process has ended; None on another host, where that is unknown."""
         if not self.here:
             return None
         if self.pid <= 0 or self.boot != _boot_id():
             return True
         stat = _stat(self.pid)
-        if not self.ticks and not stat:  # the system does not tell; not imported where it does
+        if not self.ticks and not stat:  # a system without /proc
             import psutil
 
             return not psutil.pid_exists(self.pid)
@@ -81,7 +81,7 @@ def _boot_id() -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what the kernel says of a process, from its state on; nothing where it does not."""
+    """Return the fields of /proc/PID/stat from the state on; empty if they cannot be read."""
     try:
         # The command name may hold blanks and brackets; fields are counted after the last one.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""A finished run that travels: from a machine that does not share the run directory to the one that keeps it."""
+"""Sends a finished run from a machine that does not share the run directory to the machine that has it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweep.store.names import ABOUT, ATTEMPT, MEMBERS, RECORD, TOKEN, inside
 
 @dataclass(frozen=True)
 class Parcel:
-    """The record of a run and the files beside it, by name."""
+    """The record of a run and its files, by name."""
 
     key: str
     record: bytes
@@ -26,19 +26,19 @@ class Parcel:
 
 
 def shared(path: str, launch: str) -> bool:
-    """Return whether the directory at `path` is the one that the launch works in, not one that is only called so."""
+    """Return whether the directory at `path` is that of the launch, and not another of the same name."""
     return not launch or (Path(path) / f"{TOKEN}{launch}").exists()
 
 
 @contextmanager
 def elsewhere() -> Iterator[Store]:
-    """Make a directory of this machine's own, for runs whose files will travel."""
+    """Create a temporary directory for runs whose files will be sent."""
     with TemporaryDirectory(prefix="sweep-") as folder:
         yield Store.bare(Path(folder))
 
 
 def sent(store: Store, specs: Iterable[RunSpec]) -> Iterator[Parcel]:
-    """Yield what the only attempt at each run left behind; nothing of one that left no record."""
+    """Yield a parcel for each run that left a record."""
     for spec in specs:
         member = store.path / MEMBERS / spec.key
         if not (member / RECORD).exists():
@@ -54,9 +54,9 @@ def sent(store: Store, specs: Iterable[RunSpec]) -> Iterator[Parcel]:
 
 
 def unpack(store: Store, spec: RunSpec, parcel: Parcel, launch: str) -> bool:
-    """Commit a parcel as its run's outcome. False: another attempt was first, and stays.
+    """Commit a parcel as the record of its run. Return False if another attempt was first; its record stays.
 
-    Raises: IntegrityError when it holds another run, or other bytes than its record answers for.
+    Raises: IntegrityError if it holds another run, or other bytes than its record lists.
     """
     made = record.decode(parcel.record)
     if made.spec_id != spec.id:
@@ -68,9 +68,9 @@ def unpack(store: Store, spec: RunSpec, parcel: Parcel, launch: str) -> bool:
             path.parent.mkdir(parents=True, exist_ok=True)
             attempt.write(name, data)
         arrived = attempt.artifacts()
-        # A file of the training code's own may have grown since the record was made.
+        # A file of the training code may have grown since the record was made.
         if any(arrived.get(name) != artifact for name, artifact in made.artifacts.items() if is_result(name)):
-            raise IntegrityError("what arrived is not what its worker had recorded", where=spec.key)
+            raise IntegrityError("its files are not those that its worker recorded", where=spec.key)
         made = replace(made, attempt=attempt.nonce, attempts=attempt.number, artifacts=arrived)
         return store.commit(attempt, made)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The place of a sweep: whether one may live there, and what killed writers left lying about."""
+"""The place of a sweep: whether it can be used for one, and the marks and temporary files in it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _OURS = frozenset(
 
 
 def require(root: Path) -> None:
-    """Raises: StoreError for a place that cannot be written, or is not for one sweep alone."""
+    """Raises: StoreError if a place is not writable, holds other files, or lies in another sweep."""
     _require_writable(root)
     _require_own(root)
 
 
 def claim(path: Path) -> None:
-    """Make the directory, or find out before anything is trained that it cannot be written.
+    """Create the directory and check that it can be written, before anything is trained.
 
     Raises: StoreError.
     """
@@ -40,7 +40,7 @@ def claim(path: Path) -> None:
 
 
 def require_plain(folder: Path) -> None:
-    """Raises: StoreError for a link in the place of a folder of runs."""
+    """Raises: StoreError if a folder of runs is a link."""
     if folder.is_symlink():
         raise StoreError(
             "is a link: a run directory holds its runs itself", where=str(folder),
@@ -49,17 +49,17 @@ def require_plain(folder: Path) -> None:
 
 
 def scraps(folder: Path) -> Iterator[Path]:
-    """Yield the temporary files of ours in a folder."""
+    """Yield our temporary files in a folder."""
     return _ours(folder, atomic.TEMPORARY)
 
 
 def marks(root: Path) -> Iterator[Path]:
-    """Yield the files by which launches ask their runs to stop, and tell them that this is their directory."""
+    """Yield the files by which launches stop their runs and mark their directory."""
     return _ours(root, STOP, TOKEN)
 
 
 def launches(root: Path) -> dict[str, Owner]:
-    """Return the launches that have entered a directory, by their nonces, without those whose process has ended."""
+    """Return the launches in a directory by nonce, without those whose process is known to have ended."""
     found = {path.name.removeprefix(TOKEN): lock.holder(path) for path in _ours(root, TOKEN)}
     return {nonce: owner for nonce, owner in found.items() if owner is not None}
 
@@ -70,16 +70,16 @@ def _ours(folder: Path, *prefixes: str) -> Iterator[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file or folder directly below a run directory is one of a launch's."""
+    """Return whether a file or folder directly below a run directory belongs to sweep."""
     if path.name == LOCK and path.is_file():
-        return lock.is_lock(path)  # else somebody's file that is only called so
+        return lock.is_lock(path)  # otherwise a file of the user with this name
     return path.name in _OURS or is_ours(path.name, STOP, TOKEN, atomic.TEMPORARY)
 
 
 def _require_own(root: Path) -> None:
-    """Refuse a place that is not for one sweep alone: all that is in a run directory is ours to replace.
+    """Refuse a place that is not for one sweep alone, because a launch may replace all files of a run directory.
 
-    Raises: StoreError for a directory that holds something else, or lies in another sweep.
+    Raises: StoreError for a directory that holds other files, or lies in another sweep.
     """
     for above in root.absolute().parents:
         if (above / MANIFEST).is_file():
@@ -89,7 +89,7 @@ def _require_own(root: Path) -> None:
     if (root / MANIFEST).exists():
         return
     with suppress(FileNotFoundError, NotADirectoryError):
-        # Listed once: another `ml-train` may be making its first files here at this moment.
+        # Listed once, because another `ml-train` may be creating its first files here.
         others = sorted(path.name for path in root.iterdir() if not _is_ours(path))
         if others:
             raise StoreError(
@@ -99,7 +99,7 @@ def _require_own(root: Path) -> None:
 
 
 def _require_writable(root: Path) -> None:
-    """Refuse before anything is trained. Raises: StoreError."""
+    """Raises: StoreError if a place cannot be written."""
     there = root
     while not os.path.lexists(there):
         there = there.parent

@@ -1,4 +1,4 @@
-"""predictions-<split>.npz: ids, targets and what the model said of each example; never an object array."""
+"""predictions-<split>.npz: ids, targets and the predictions for each example; never an object array."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ LIMIT = 8 << 30  # bytes that one file may unpack to
 
 
 class Arrays:
-    """A dataclass of arrays, some of which may be absent."""
+    """A dataclass of arrays, some of them optional."""
 
     def arrays(self) -> dict[str, Array]:
-        """Return those that are there, by name."""
+        """Return the arrays that are not None, by name."""
         return {name: array for name, array in vars(self).items() if array is not None}
 
 
 @dataclass(frozen=True)
 class Predictions(Arrays):
-    """What one member said of one split.
+    """The predictions of one member for one split.
 
     ids (examples,): integers or text; targets (examples,) or (examples, outputs); for classes `probs`
-    (examples, classes), rows summing to one; for regression `mean` and optionally `var`, shaped as targets.
+    (examples, classes), whose rows sum to one; for regression `mean` and optionally `var`, shaped as targets.
     """
 
     ids: Array
@@ -43,7 +43,7 @@ class Predictions(Arrays):
 
 
 def write(stream: IO[bytes], arrays: Mapping[str, Array]) -> None:
-    """Write arrays as `.npz` with a fixed date, so that equal arrays are equal bytes."""
+    """Write arrays as `.npz` with a fixed date, so that equal arrays give equal bytes."""
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in sorted(arrays.items()):
             buffer = BytesIO()
@@ -52,7 +52,7 @@ def write(stream: IO[bytes], arrays: Mapping[str, Array]) -> None:
 
 
 def load(stream: BufferedReader, *, where: str) -> Predictions:
-    """Return the predictions in an open file; unpickle nothing. Raises: IntegrityError for any other file."""
+    """Return the predictions in an open file, without unpickling. Raises: IntegrityError for any other file."""
     held = arrays(stream, {f.name for f in fields(Predictions)}, "predictions", where)
     try:
         found = Predictions(**held)
@@ -63,7 +63,7 @@ def load(stream: BufferedReader, *, where: str) -> Predictions:
 
 
 def joined(parts: Sequence[Predictions], *, where: str) -> Predictions:
-    """Return the predictions of several folds as one. Raises: SweepError where they overlap or differ in form."""
+    """Return the predictions of several folds as one. Raises: SweepError if they overlap or differ in form."""
     held = [one.arrays() for one in parts]
     try:
         made = {name: np.concatenate([each[name] for each in held]) for name in max(held, key=len)}
@@ -79,26 +79,26 @@ def joined(parts: Sequence[Predictions], *, where: str) -> Predictions:
 
 
 def arrays(stream: BufferedReader, known: Collection[str], what: str, where: str) -> dict[str, Array]:
-    """Return the arrays with these names that an open `.npz` file of ours holds; unpickles nothing.
+    """Return the arrays with the `known` names in an open `.npz` file of ours, without unpickling.
 
-    Raises: IntegrityError for anything that is not such a file.
+    Raises: IntegrityError for any other file.
     """
     try:
         with zipfile.ZipFile(stream) as archive:
             size = sum(item.file_size for item in archive.infolist())
         if size > LIMIT:
             raise ValueError(f"unpacks to more than {LIMIT >> 30} GiB")
-        # Ours are stored as they are: thus all of a directory together unpack to no more than it holds.
+        # Ours are not compressed, so that a directory never unpacks to more bytes than it has.
         if size > os.fstat(stream.fileno()).st_size:
-            raise ValueError(f"unpacks to {size:,} bytes, which are more than it has")
+            raise ValueError(f"unpacks to {size:,} bytes, more than the file has")
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as data:
             held: dict[str, Array] = {name: data[name] for name in data.files if name in known}
         for name, array in held.items():
             if array.dtype.kind == "U" and array.size and _points(array).max() > sys.maxunicode:
-                raise ValueError(f"{name} holds what is no text")
+                raise ValueError(f"{name} holds invalid text")
         return held
-    except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
+    except Exception as error:  # zipfile, its codecs and NumPy raise different exceptions
         raise IntegrityError(f"not a readable {what} file ({error})", where=where) from error
 
 
@@ -108,7 +108,7 @@ def _points(array: Array) -> Array:
 
 
 def _require_rows(found: Predictions) -> None:
-    """Raises: ValueError for arrays without one row per example, or of anything but numbers and text."""
+    """Raises: ValueError for arrays without one row per example, or with anything but numbers and text."""
     for name, array in found.arrays().items():
         if not array.ndim or not found.ids.ndim or len(array) != len(found.ids):
             raise ValueError(f"{name} has the shape {array.shape}, ids {found.ids.shape}")
@@ -117,9 +117,9 @@ def _require_rows(found: Predictions) -> None:
 
 
 def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: Any = None) -> Predictions:
-    """Return predictions from what training code hands over: arrays or tensors on any device.
+    """Return predictions from the arrays, lists or tensors of training code.
 
-    Raises: SweepError naming what has the wrong shape.
+    Raises: SweepError naming the one with the wrong shape.
     """
     out = Predictions(ids=plain(ids), targets=plain(targets), probs=_float(probs), mean=_float(mean), var=_float(var))
     n = len(out.ids) if out.ids.ndim else 0
@@ -139,7 +139,7 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
 
 def plain(value: Any) -> Array:
     """Return an array of an array, a tensor on any device or a list."""
-    if hasattr(value, "detach"):  # a tensor, without importing torch to ask
+    if hasattr(value, "detach"):  # a tensor; torch is not imported for this
         value = value.detach().cpu()
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     return np.asarray(value)

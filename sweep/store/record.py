@@ -1,4 +1,4 @@
-"""record.json: what became of one run. Written last and created once; complete if its checksum holds."""
+"""record.json: the outcome of one run. Written last and created once; complete if its checksum holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweep.plan import RunSpec, content_id
 from sweep.store import shape
 from sweep.store.names import is_folder, is_nonce
 
-LIMIT = 64 << 20  # bytes: a larger file is no record of ours, and is not read into memory
+LIMIT = 64 << 20  # bytes: a larger file is not one of ours and is not read into memory
 
 Json = Any
 
@@ -34,22 +34,22 @@ SHAPE = {
     "files?": {"written?": {"*": [int]}, "changed?": [str]},
 }  # fmt: skip
 
-IN_WORDS = {"returned": "no usable metrics"}  # kinds that say little to who has not read what they stand for
+IN_WORDS = {"returned": "no usable metrics"}  # kinds whose name needs an explanation
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run has no result: an outcome, not an accident of the machine.
+    """The reason for which a run has no result, unless that was an accident of the machine.
 
-    kind: "raised" (the user's code), "diverged" (a metric is not finite), "killed" (it killed its worker each
-    time), "timeout", "returned" (what it gave back is no set of metrics), "out of memory", "nondeterministic".
+    kind: "raised" (by the user's code), "diverged" (a metric is not finite), "killed" (it killed its worker each
+    time), "timeout", "returned" (it returned no metrics), "out of memory", "nondeterministic".
     """
 
     kind: str
     message: str
     phase: str = "train"
     exception: str = ""
-    where: str = ""  # file:line of the innermost frame of the user's code
+    where: str = ""  # file:line of the innermost frame in the user's code
 
     def __str__(self) -> str:
         what = f"{self.exception}: {self.message}" if self.exception else self.message
@@ -89,18 +89,18 @@ class Record:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    collected: Mapping[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read, and notes
-    # Beside its own folder: what was written meanwhile, and what changed of that which it was planned with.
+    collected: Mapping[str, Json] = field(default_factory=dict)  # for a command: how its metrics were read, and notes
+    # Outside its folder: the files that were written while it ran, and the planned files that changed.
     files: Mapping[str, Json] = field(default_factory=dict)
 
 
 def verdict_of(a: Record, b: Record) -> Verdict:
-    """Return what the environments of two records promise each other, whatever else was asked of the runs."""
+    """Return what may be expected of two recorded runs by their environments alone."""
     return verdict(_origin(a), _origin(b))
 
 
 def origin_of(record: Record) -> Origin:
-    """Return where the bits of a recorded run came from."""
+    """Return the origin of the bits of a recorded run."""
     return Origin(record.spec_id, record.environment, bool(record.spec["deterministic"]), record.spec)
 
 
@@ -111,13 +111,13 @@ def _origin(record: Record) -> Origin:
 
 
 class Damaged(ValueError):
-    """These bytes are no whole record; the message says what is wrong with them."""
+    """The bytes are not a complete record; the message gives the reason."""
 
 
 def decode(data: bytes) -> Record:
     """Return the record in `data`.
 
-    Raises: Damaged for anything but a whole, unaltered record of this format; never another exception.
+    Raises: Damaged for anything but a complete, unaltered record of this format; never another exception.
     """
     try:
         body = shape.unseal(data, Record)
@@ -128,9 +128,9 @@ def decode(data: bytes) -> Record:
             raise ValueError(f"its status is {body['status']!r}")
         spec = RunSpec.from_json(body["spec"])
         if not is_nonce(body["attempt"]):
-            raise ValueError("its attempt has no name of ours")
+            raise ValueError("the name of its attempt is not one that sweep gives")
         if not (is_folder(spec.task) and is_folder(spec.variant)):
-            raise ValueError("its task or variant has no name of ours")
+            raise ValueError("the name of its task or variant is not one that sweep gives")
         if bad := [name for name in body["artifacts"] if Path(name).name != name or name.startswith(".")]:
             raise ValueError(f"it names a file outside its attempt ({bad[0][:60]!r})")
         body["failure"] = Failure(**body["failure"]) if body["failure"] else None
@@ -138,7 +138,7 @@ def decode(data: bytes) -> Record:
         body["artifacts"] = {str(key): Artifact(**value) for key, value in body["artifacts"].items()}
         body["notes"] = tuple(body["notes"])
         if any(len(span) != 2 for span in body.get("files", {}).get("written", {}).values()):
-            raise ValueError("when a file was written is not told by two times")
+            raise ValueError("the time of a write is not a pair of numbers")
         return Record(**body)
     except ValueError as error:
         raise Damaged(str(error)) from error

@@ -1,9 +1,9 @@
-"""A run directory at a URL: worked on in a directory of this machine, and copied there as each run ends.
+"""A run directory at a URL: a directory of this machine that is copied there whenever a run ends.
 
-An object store has no rename, no append and no lock that a dead process lets go of, so the URL holds copies and
-nothing else: the files of a run first, its record last, each an object of its own. A reader finds whole runs or none.
-Nothing keeps two launches from one URL: they may train the same run twice, and then the record that was copied first
-counts. Checkpoints are not copied: another machine starts an unfinished run anew.
+An object store has no rename, no append, and no lock that ends with its process. The URL therefore holds only copies:
+first the files of a run, then its record, each an object of its own. A reader finds complete runs or none. Two launches
+with the same URL are not kept apart: they may train the same run twice, and the record that was copied first counts.
+Checkpoints are not copied: on another machine an unfinished run starts again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sweep.store.archive import is_packed, unpacked
 from sweep.store.attempt import is_checkpoint
 from sweep.store.names import ATTEMPT, EVENTS, LOCK, MANIFEST, MEMBERS, RECORD, inside
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):(//?)(.*)", re.DOTALL)  # a Path has made one slash of two
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):(//?)(.*)", re.DOTALL)  # a Path joins two slashes to one
 
 
 def url_of(place: str | os.PathLike[str]) -> str | None:
-    """Return the URL that `place` is, or None for a path."""
+    """Return `place` as a URL, or None if it is a path."""
     found = _URL.fullmatch(os.fspath(place))
     if found is None:
         return None
@@ -35,9 +35,9 @@ def url_of(place: str | os.PathLike[str]) -> str | None:
 
 
 def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
-    """Return the directory of this machine to work in, and where it is copied, if `place` is a URL.
+    """Return the directory of this machine to work in, and the remote copy if `place` is a URL.
 
-    Raises: StoreError for no name at all, and for a URL that no file system answers to.
+    Raises: StoreError for an empty name, and for a URL without a file system.
     """
     if not os.fspath(place):
         raise StoreError("names no directory", where="--out", hint="leave it out for runs/NAME, or give . for this one")
@@ -57,7 +57,7 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
         files, root = url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise StoreError(
-            f"no file system answers to this URL ({error})", where=url,
+            f"there is no file system for this URL ({error})", where=url,
             hint="install the fsspec plug-in it needs (s3fs, gcsfs, adlfs, ...), or name a directory",
         ) from error  # fmt: skip
     if isinstance(files, LocalFileSystem):
@@ -67,7 +67,7 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
 
 
 def fetched(place: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Return a directory of this machine that holds what is at `place`, and the URL or zip it is a copy of, if any.
+    """Return a directory of this machine with the content of `place`, and the URL or zip that it was copied from.
 
     Raises: StoreError.
     """
@@ -85,15 +85,15 @@ def fetched(place: str | os.PathLike[str]) -> tuple[Path, str]:
 
 
 def cache() -> Path:
-    """Return the folder of this machine in which copies are kept."""
+    """Return the folder of this machine for copies."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sweep"
 
 
 class Remote:
-    """The place at a URL, and the directory of this machine that is copied there.
+    """A place at a URL, and the directory of this machine that is copied there.
 
     files: a file system of fsspec whose root is that place.
-    Every method raises StoreError when the place does not answer.
+    Every method raises StoreError if the place does not respond.
     """
 
     def __init__(self, url: str, files: Any) -> None:
@@ -104,16 +104,16 @@ class Remote:
 
     @property
     def at_work(self) -> bool:
-        """Return whether a launch of this machine works in the directory: then nothing anywhere is newer."""
+        """Return whether a launch of this machine is at work in the directory, which is then the newest state."""
         return lock.holder(self.mirror / LOCK) is not None
 
     def pull(self) -> bool:
-        """Copy here what is there and not here. False: no sweep is there."""
+        """Copy from the URL all that is missing here. Return False if it holds no sweep."""
         with self._answering():
             there = self._listing()
             if MANIFEST not in there:
                 return False
-            # These keep their names while their content changes. Records last: runs appear whole.
+            # These files change under the same name. Records come last, so that runs appear complete.
             growing = [name for name in (MANIFEST, EVENTS, *filter(_is_record, there)) if name in there]
             changed = [name for name in there if name not in growing and self._size(name) != there[name]]
             self._get(changed)
@@ -121,7 +121,7 @@ class Remote:
         return True
 
     def begin(self) -> None:
-        """Prepare a launch: `pull`, or put the copy of what has gone from there out of the way, with a note of it."""
+        """Prepare a launch: `pull`, or move the local copy aside if the URL holds no sweep any more, and note that."""
         if self.at_work or self.pull() or not (self.mirror / MANIFEST).exists():
             return
         former = self.mirror.with_name(f"{self.mirror.name}.old-{os.urandom(4).hex()}")
@@ -129,7 +129,7 @@ class Remote:
         self.note = f"{self.url} holds no sweep any more: it starts again, and what was here is now {former}"
 
     def copy(self, key: str = "") -> None:
-        """Copy there what is here and not there: one run that has ended, or all runs, then the plan and the log."""
+        """Copy to the URL all that is missing there: one run that has ended, or all runs; then the plan and the log."""
         with self._answering():
             there = self._listing(f"{MEMBERS}/{key}" if key else "")
             records = sorted(self.mirror.joinpath(MEMBERS, key).rglob(RECORD))
@@ -139,12 +139,12 @@ class Remote:
             self._put([name for name in (MANIFEST, EVENTS) if (self.mirror / name).exists()])
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove there the records of runs that are to be trained again."""
+        """Remove at the URL the records of runs that will be trained again."""
         with self._answering():
             self._remove(self._listing().keys() & {f"{MEMBERS}/{key}/{RECORD}" for key in keys})
 
     def withdraw(self) -> None:
-        """Take back the plan of a sweep in which nothing was begun."""
+        """Remove the plan of a sweep in which no run has begun."""
         with self._answering():
             if (there := self._listing().keys()) <= {MANIFEST, EVENTS}:
                 self._remove(there)
@@ -154,7 +154,7 @@ class Remote:
             self.files.rm_file(name)
 
     def _listing(self, below: str = "") -> dict[str, int]:
-        """Return name -> bytes of every file of ours there."""
+        """Return name -> size of every file at the URL that belongs to the sweep."""
         self.files.invalidate_cache()
         try:
             found = self.files.find(below, detail=True)
@@ -163,7 +163,7 @@ class Remote:
         return {name: int(about.get("size") or 0) for name, about in found.items() if _is_copied(name)}
 
     def _beside(self, path: Path) -> list[str]:
-        """Return the files that a record answers for, or of the attempt into which it was moved aside."""
+        """Return the files of the attempt of a record, or of the attempt into which it was moved."""
         folder = path.parent
         if not folder.name.startswith(ATTEMPT):
             try:
@@ -194,7 +194,7 @@ class Remote:
             return
         try:
             self.files.put(sources, names)
-        except FileNotFoundError:  # object stores have no folders to make; elsewhere it is found out by trying
+        except FileNotFoundError:  # object stores need no folders; other file systems raise this if one is missing
             for folder in {name.rpartition("/")[0] for name in names}:
                 self.files.makedirs(folder, exist_ok=True)
             self.files.put(sources, names)
@@ -205,21 +205,21 @@ class Remote:
             yield
         except SweepError:
             raise
-        except Exception as error:  # each plug-in has exceptions of its own
+        except Exception as error:  # each plug-in raises different exceptions
             raise StoreError(
-                f"does not answer ({type(error).__name__}: {error})", where=self.url,
+                f"does not respond ({type(error).__name__}: {error})", where=self.url,
                 hint="check the network and the plug-in's own settings; the same command continues",
             ) from error  # fmt: skip
 
 
 def _is_record(name: str) -> bool:
-    """Return whether a name is that of a run's record, not of one that was moved aside into its attempt."""
+    """Return whether a name is that of a run's record, and not of one that was moved into its attempt."""
     *_, folder, leaf = ("", *name.split("/"))
     return leaf == RECORD and not folder.startswith(ATTEMPT)
 
 
 def _is_copied(name: str) -> bool:
-    """Return whether a file of a run directory is copied: the plan, the log, and what runs wrote; no checkpoints."""
+    """Return whether a file of a run directory is copied: the plan, the log, and files of runs except checkpoints."""
     leaf = name.rpartition("/")[2]
     if name in (MANIFEST, EVENTS):
         return True

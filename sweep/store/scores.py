@@ -1,4 +1,4 @@
-"""scores-<name>.npz: what each item (a question, a problem, an episode) scored in one run, without probabilities."""
+"""scores-<name>.npz: the score of each item (a question, a problem, an episode) in one run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sweep.store.predictions import Array, Arrays, arrays, plain
 class Scores(Arrays):
     """One row per try at an item.
 
-    ids (tries,): integers or text, an id as often as its item was tried; score (tries,): finite; cluster (tries,) or
-    None: items with equal labels share a source; repeat (tries,) or None: which try it was.
+    ids (tries,): integers or text, repeated for an item that was tried several times; score (tries,): finite; cluster
+    (tries,) or None: items with equal labels share a source; repeat (tries,) or None: the number of the try.
     """
 
     ids: Array
@@ -27,7 +27,7 @@ class Scores(Arrays):
 
 
 def load(stream: BufferedReader, *, where: str) -> Scores:
-    """Return the scores in an open file; unpickles nothing. Raises: IntegrityError for any other file."""
+    """Return the scores in an open file, without unpickling. Raises: IntegrityError for any other file."""
     found = arrays(stream, {f.name for f in fields(Scores)}, "scores", where)
     try:
         return checked(**found)
@@ -38,8 +38,8 @@ def load(stream: BufferedReader, *, where: str) -> Scores:
 def checked(ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> Scores:
     """Return scores from arrays, tensors or lists.
 
-    Raises: SweepError naming what has the wrong shape or kind, a score that is not finite, an item in two clusters, and
-    a try that is given twice.
+    Raises: SweepError for a wrong shape or kind, a score that is not finite, an item in two clusters, and a try that is
+    given twice.
     """
     where = "save_scores"
     values = np.asarray(plain(score))
@@ -73,6 +73,6 @@ def checked(ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> Sc
 
 
 def mean(made: Scores) -> float:
-    """Return the mean over items, the tries at an item averaged first."""
+    """Return the mean over items; the tries of an item are averaged first."""
     _, place = np.unique(made.ids, return_inverse=True)
     return float((np.bincount(place, weights=made.score) / np.bincount(place)).mean())

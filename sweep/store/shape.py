@@ -1,4 +1,4 @@
-"""The shapes of what a directory holds: a file is checked where it is decoded, and believed from there on."""
+"""The shapes of the JSON files in a directory: a file is checked when it is decoded, and trusted from then on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sweep.plan import content_id
 from sweep.store import atomic
 
 FORMAT = 1
-LARGEST = 1 << 63  # of a whole number: beyond it, no count of ours
+LARGEST = 1 << 63  # no whole number of ours reaches it
 
-# A type, or a text or None that it has to be; a tuple of shapes, of which one fits; [shape] of all items; {key: shape},
-# where "*" stands for all keys, and "key?" for one that may be absent.
+# A type; a text or None for exactly that value; a tuple of alternatives; [shape] for all items of a list; {key: shape}
+# for a table, where "*" means all keys, and "key?" one that may be absent.
 Shape = Any
 
 
 def seal(whole: Any) -> bytes:
-    """Return a dataclass as strict JSON with its own checksum."""
+    """Return a dataclass as strict JSON with a checksum."""
     body = atomic.strict({"format": FORMAT, **asdict(whole)})
     return (atomic.dumps({**body, "checksum": content_id(body)}) + "\n").encode()
 
 
 def unseal(data: bytes, kind: type) -> dict[str, Any]:
-    """Return the fields of a dataclass that was sealed; those that this version does not know are left out.
+    """Return the fields of a sealed dataclass, without those that this version does not know.
 
     Raises: ValueError, KeyError, TypeError, AttributeError.
     """
@@ -43,8 +43,7 @@ def unseal(data: bytes, kind: type) -> dict[str, Any]:
 
 
 def require(value: Any, shape: Shape, at: str = "it") -> None:
-    """Check a JSON value. `float` takes whole numbers as well; a bool is no number, nor is a whole one beyond
-    `LARGEST`.
+    """Check a JSON value. `float` accepts whole numbers. Bools, and whole numbers beyond `LARGEST`, are not numbers.
 
     Raises: ValueError naming the place.
     """
@@ -53,10 +52,12 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
     if isinstance(shape, type):  # first, as nearly all are
         whole = type(value) is int and shape in (int, float)
         if not (abs(value) < LARGEST if whole else type(value) is shape):
-            raise ValueError(f"{at} is no {'number' if shape in (int, float) else 'text' if shape is str else 'value'}")
+            raise ValueError(
+                f"{at} is not {'a number' if shape in (int, float) else 'text' if shape is str else 'a value'}"
+            )
     elif isinstance(shape, dict):
-        if not isinstance(value, (dict, Mapping)):  # an abstract class alone takes ten times as long
-            raise ValueError(f"{at} is no table")
+        if not isinstance(value, (dict, Mapping)):  # `dict` first: Mapping alone takes ten times as long
+            raise ValueError(f"{at} is not a table")
         for key, inner in shape.items():
             name = key.removesuffix("?")
             if key == "*":
@@ -68,7 +69,7 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
                 raise ValueError(f"{at} has no {name}")
     elif isinstance(shape, list):
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{at} is no list")
+            raise ValueError(f"{at} is not a list")
         for each in value:
             require(each, shape[0], at)
     elif isinstance(shape, tuple):
@@ -79,6 +80,6 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
             with suppress(ValueError):
                 require(value, each, at)
                 return
-        raise ValueError(f"{at} is not what it has to be")
+        raise ValueError(f"{at} has the wrong form")
     elif value != shape:
         raise ValueError(f"{at} is not {shape!r}")

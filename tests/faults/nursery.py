@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import json
 import os
@@ -86,6 +87,8 @@ def main() -> None:
         (Path(folder) / "warm.yaml").write_text("name: warm\ntrain: victims:steps\n")
         sys.argv = ["sweep"]
         command(["run", f"{folder}/warm.yaml", "--engine", "inline", "--seeds", "0,1", "--out", f"{folder}/warm"])
+    gc.collect()
+    gc.freeze()  # or every fork would copy what is loaded at its first collection
     for line in sys.stdin:
         order = json.loads(line)
         started = time.monotonic()

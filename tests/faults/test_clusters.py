@@ -343,7 +343,7 @@ def sent(out: Path) -> tuple[Store, RunSpec, Parcel]:
     def engine(pull: Any, work: Any, job: Job) -> Iterator[Any]:
         for event in unshared(pull, work, job):
             assert isinstance(event, Done)
-            caught.append((event.pack[0], event.answer[0]))
+            caught.append((event.bundle[0], event.answer[0]))
         return
         yield
 
