@@ -217,7 +217,7 @@ def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> I
         yield Note("without a result", "lead")
     failed = [row for row in report.primary_rows if row.failed]
     clear = [row for row in report.primary_rows if clean and row.ok and not row.failed]
-    told, others = (failed, clear) if failed else (clear[:1], clear[1:])
+    told, others = (failed, clear) if failed or len(clear) > 1 else (clear, [])
     middle = {(one.task, one.variant): sentence.middle(one) for one in report.medians}
     rows = [
         [row.label or row.metric, failed_of(row.failed, row.ok), "unknown" if row.adopted else rate(row),
@@ -229,9 +229,19 @@ def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> I
         columns = ["seeds that ended", "failed", f"failure rate, {ci}", f"median, failed ranked worst, {ci}"]
         yield Table(columns, rows)
     yield from rest(len(told) - len(rows), "row", JSON)
-    if others:
+    if others and failed:
         yield Note(f"no seed of {plural(len(others), 'other')} failed", "aside")
+    elif others:
+        yield Note(_none_failed(report, others), "aside")
     yield from _groups(report, most)
+
+
+def _none_failed(report: Report, rows: Sequence[Row]) -> str:
+    least = min(rows, key=lambda row: row.ok)
+    more = " or more" * any(row.ok > least.ok for row in rows)
+    places = "variants and tasks" if any(row.task for row in rows) else "variants"
+    bound = "" if least.adopted else f": a failure rate of {rate(least)} in each ({percent(report.level)} CI)"
+    return f"none of {least.ok}{more} seeds failed in any of {len(rows)} {places}{bound}"
 
 
 def _groups(report: Report, most: int) -> Iterator[Note]:

@@ -134,3 +134,15 @@ def test_the_best_seed_stands_beside_the_expected_best(tmp_path: Path) -> None:
     assert spread.best == found.max
     assert spread.expected == pytest.approx(found.mean + spread.inflation)
     assert re.search(r'data-of="expected by chance">0\.9', page(store))
+
+
+def test_where_nothing_failed_one_sentence_bounds_the_rate_of_every_variant(tmp_path: Path) -> None:
+    def outcome(spec: Any) -> dict[str, Any]:
+        return {"metrics": {"test/loss": normal(spec.seed, 0.5)}}
+
+    made = {"seeds": range(6), "config": {"primary": "test/loss"}}
+    several = page(sweep_of(tmp_path / "d", outcome, variants=[f"lr-{i}-00000{i}" for i in range(6)], **made))
+    said = "none of 6 seeds failed in any of 6 variants: a failure rate of 0 % to 46 % in each (95 % CI)"
+    assert said in several
+    assert "0 of 6" not in several[several.index('id="failures"') :]  # it had named the first variant alone
+    assert "0 of 6" in page(sweep_of(tmp_path / "e", outcome, **made))
