@@ -163,6 +163,26 @@ def test_many_arms_are_ranked_and_only_what_is_significant_is_told(tmp_path):
     assert [line.split() for line in matrix] == [["A", "·", "A"], ["B", "·", "B"], ["C", "A", "B"]]
 
 
+@pytest.mark.parametrize("variants", [(A, B), (A, B, C)])
+def test_a_difference_that_is_equal_on_every_seed_is_said_alike_by_report_and_comparison(tmp_path, variants):
+    def outcome(spec):
+        return {"metrics": {"test/accuracy": normal(spec.seed) + (0.125 if spec.variant == A else 0.0)}}
+
+    store = grid(tmp_path / "d", outcome, variants=variants)
+    pair = comparison.to_json(comparison.compare(store))["pairs"][0]
+    reason = "on every seed: without spread there is nothing to test it against"
+    assert reason in pair["sentence"]
+    views = [report.brief_text(report.build(store), width=300)]
+    views += [comparison.text(comparison.compare(store), width=300)] if len(variants) > 2 else []
+    for text in views:
+        who = "the other is" if len(variants) == 2 else "all 2 others are"
+        assert f"; {who} at the same distance {reason}" in text
+        assert "distinguishable" not in text
+    if len(variants) > 2:
+        against = comparison.text(comparison.compare(store, baseline="lr-1"), width=300)
+        assert "2 at the same distance on every seed (lr-0.1, lr-0.01)" in against
+
+
 def test_arms_against_a_baseline_are_counted(tmp_path):
     found = comparison.compare(grid(tmp_path / "d", variants=(A, B, C)), baseline="B")
     assert "of 2 arms compared with lr-0.01: " in comparison.text(found)
@@ -664,6 +684,23 @@ def test_more_pairs_than_anybody_reads_are_refused_with_the_way_out(tmp_path):
         comparison.compare(Store.open(tmp_path), metric="test/accuracy")
     assert "--baseline" in refused.value.hint
     assert len(comparison.compare(Store.open(tmp_path), metric="test/accuracy", baseline="lr-7").pairs) == 499
+
+
+@pytest.mark.parametrize("variants", [(B, A), (B, A, C)])
+def test_a_gate_answers_first_and_last(tmp_path, variants):
+    store = grid(tmp_path / "d", variants=variants)
+    rules = ["test/accuracy >= base - 0.1", "test/accuracy >= base + 0.1"]
+    one = comparison.text(comparison.compare(store, require=rules[:1]), width=200).splitlines()
+    several = comparison.text(comparison.compare(store, require=rules), width=200).splitlines()
+    count = len(variants) - 1
+    expected = f"  gate       contradicted ({count} passed, {count} contradicted)"
+    assert (several[2], several[-1]) == (expected, expected)
+    if count == 1:
+        assert one[2] == one[-1] == f"  passed     lr-0.1 (base lr-0.01): {rules[0]}"
+    else:
+        assert one[2] == one[-1] == "  gate       passed (2 passed)"
+    without = comparison.text(comparison.compare(store), width=200)
+    assert not without.splitlines()[2].startswith(("  passed", "  gate"))
 
 
 def test_a_gate_of_one_directory_speaks_of_no_base(tmp_path):

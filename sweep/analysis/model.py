@@ -114,7 +114,8 @@ class Row(OverSeeds, OfCell):
 
     failure_low and failure_high bound the failure rate of seeds that ended (Clopper-Pearson). `over`: seeds, or where
     some failed, finished ones. `best` marks what a table may set in bold: variants of one task that Holm over all pairs
-    does not separate from the best mean of the primary metric.
+    does not separate from the best mean of the primary metric; `constant` those of them whose distance from it is the
+    same on every seed, so that nothing can be tested.
     """
 
     metric: str
@@ -129,6 +130,7 @@ class Row(OverSeeds, OfCell):
     method: Method
     over: Literal["seeds", "finished seeds"]
     best: bool = False
+    constant: bool = False
 
     @property
     def adopted(self) -> bool:

@@ -135,7 +135,7 @@ def _rows(runs: Runs, metrics: Sequence[str]) -> tuple[Row, ...]:
     manifest = runs.store.manifest
     found = frames.summary_rows(runs.table, metrics, level=runs.level, ratio=runs.ratio, folds=manifest.folds)
     by_cell = {(one["metric"], one["task"], one["variant"]): one for one in found}
-    best = _best(runs) if runs.primary in metrics else set()
+    best = _best(runs) if runs.primary in metrics else {}
     rows = []
     for metric in metrics:
         goal, primary = goals.direction(metric, runs.declared), metric == runs.primary
@@ -144,13 +144,14 @@ def _rows(runs: Runs, metrics: Sequence[str]) -> tuple[Row, ...]:
             rate = clopper_pearson(one["failed"], one["ok"] + one["failed"], runs.level)
             rows.append(Row(
                 **one, label=label, goal=goal, primary=primary, best=primary and cell in best,
+                constant=primary and best.get(cell, False),
                 failure_low=rate.low, failure_high=1.0 if manifest.adopted else rate.high,
             ))  # fmt: skip
     return tuple(rows)
 
 
-def _best(runs: Runs) -> set[Cell]:
-    """Return the (task, variant) that a table may set in bold: what `pair.best_of` finds in each task.
+def _best(runs: Runs) -> dict[Cell, bool]:
+    """Return what `pair.best_of` finds in each task, by (task, variant): a table may set these in bold.
 
     Nothing where splits of the same data vary: the test behind the mark would have the wrong level.
     """
@@ -158,13 +159,13 @@ def _best(runs: Runs) -> set[Cell]:
     by_task: dict[str, dict[str, pd.DataFrame]] = {}
     for (task, variant), cell in frames.cells(runs.table):
         by_task.setdefault(task, {})[variant] = cell
-    found = set()
+    found: dict[Cell, bool] = {}
     for task, its in by_task.items() if not (manifest.folds or "split" in runs.vary) else ():
         if len(its) <= MOST_COMPARED:
             numbers = {variant: frames.seed_values(cell, runs.primary)[1] for variant, cell in its.items()}
             planned = [cell["seed"].nunique() for cell in its.values()]
             kept = best_of(numbers, planned, runs.goal, paired=not manifest.numbered, level=runs.level)
-            found |= {(task, variant) for variant in kept}
+            found |= {(task, variant): constant for variant, constant in kept.items()}
     return found
 
 

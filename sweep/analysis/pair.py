@@ -18,7 +18,7 @@ from sweep.analysis.remarks import Remark
 from sweep.goals import Goal
 from sweep.stats.compare import differences
 from sweep.stats.ranks import Reading
-from sweep.stats.sample import unit
+from sweep.stats.sample import mean, unit
 
 Floats = npt.NDArray[np.float64]
 MOST = 100_000  # pairs of one comparison
@@ -188,14 +188,20 @@ def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> stats.
 
 def best_of(
     values: Mapping[str, Floats], planned: Sequence[int], goal: Goal | None, *, paired: bool, level: float
-) -> frozenset[str]:
+) -> dict[str, bool]:
     """Return the arms of a task that Holm over all pairs does not separate from the best mean.
 
-    None where that cannot be said: with failures (the mean of finished runs would reward failing), with values
-    missing, with one arm or one seed, or without a direction. values: of each arm, one finite number per finished
-    seed, by seed. planned: how many seeds each arm was to have.
+    Of each, whether its difference from the best is constant, so that nothing can be tested. None where that cannot be
+    said: with failures (the mean of finished runs would reward failing), with values missing, with one arm or one seed,
+    or without a direction. values: of each arm, one finite number per finished seed, by seed. planned: how many seeds
+    each arm was to have.
     """
     whole = all(its.size == n > 1 and unit(its) == 1 for its, n in zip(values.values(), planned, strict=True))
     if goal is None or not whole or len(values) < 2:
-        return frozenset()
-    return frozenset(stats.not_separated(values, higher_is_better=goal == "max", paired=paired, level=level))
+        return {}
+    kept = stats.not_separated(values, higher_is_better=goal == "max", paired=paired, level=level)
+    best = (max if goal == "max" else min)(values, key=lambda name: mean(values[name]))
+    return {
+        name: name != best and stats.difference(values[name], values[best], paired=paired).constant
+        for name in sorted(kept)
+    }

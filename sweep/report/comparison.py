@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -16,7 +17,7 @@ from sweep.report.document import Document, Kind, Note, Section, Table, rest
 from sweep.report.intervals import limits, scale
 from sweep.report.pairs import of_task, unadjusted
 from sweep.report.remarks import design, said_of
-from sweep.report.sentence import by_mean, count_of, failed_of, ranked, task_label
+from sweep.report.sentence import by_mean, count_of, failed_of, ranked, task_label, unranked
 from sweep.stats import bonferroni_level
 from sweep.store import Store, atomic
 from sweep.variants import letter
@@ -31,6 +32,7 @@ MOST_SAID = 6  # pairs with a sentence; the rest stand in the matrix and among t
 VERDICTS: Mapping[int, tuple[Kind, str]] = {
     0: ("lead", "passed"), 1: ("failure", "contradicted"), 4: ("warning", "undecided"),
 }  # fmt: skip
+CONSTANT = "at the same distance on every seed"
 JSON = "--format json has every number"
 
 
@@ -104,12 +106,17 @@ def view(found: Comparison) -> Document:
         for task in tasks:
             sections += [Section(task_label(task), [*_arms(found, task)]), Section("", [*_matrix(found, task)])]
         sections += [Section("", [_overview(found)])] if tasks else []
+    checked = [note for check in found.checks for note in _check(check)]
+    verdict = checked[:1]  # of a gate, which is what was asked for: it comes first and last
+    if len(found.checks) > 1:
+        verdict = [_verdict(found)]
+        checked = [*verdict, *checked]
     return Document(title, [
+        *([Section("", checked)] if checked else []),
         *sections,
         Section("", [*_exploratory(found)]),
-        Section("", [note for check in found.checks for note in _check(check)]),
         Section("", [Note(said_of(remark), "warning") for remark in found.remarks]),
-        Section("", [*(Note(command, "command", "next") for command in found.next), *said]),
+        Section("", [*(Note(command, "command", "next") for command in found.next), *said, *verdict]),
     ])  # fmt: skip
 
 
@@ -128,11 +135,11 @@ def standing(found: Comparison, task: str) -> Iterator[str]:
     """Say which arm is best and how many are not distinguishable from it, or how the arms stand to the baseline."""
     sides, its = sides_of(found, task), [pair for pair in found.pairs if pair.task == task]
     if 2 * len(its) < len(sides) * (len(sides) - 1):
-        names: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
+        names: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": [], CONSTANT: []}
         for pair in its:
             better = _better(pair, found)
-            word = "not distinguishable" if better is None else "better" if better is pair.a else "worse"
-            names[word].append(shown(pair.a.name))
+            alike = CONSTANT if _is_constant(pair) else "not distinguishable"
+            names[alike if better is None else "better" if better is pair.a else "worse"].append(shown(pair.a.name))
         parts = [f"{len(those)} {word} ({listed(those)})" for word, those in names.items() if those]
         yield f"{of_task(task)}of {plural(len(its), 'arm')} compared with {shown(its[0].b.name)}: {', '.join(parts)}"
         return
@@ -140,13 +147,19 @@ def standing(found: Comparison, task: str) -> Iterator[str]:
     if best is None or best.mean is None:
         return
     mine = [pair for pair in its if best.name in (pair.a.name, pair.b.name)]
-    alike = sum(pair.verdict == "none" for pair in mine)
     failed = any(side.failed for side in sides.values())
-    value = f"{shown(found.metric)} {around(best.mean, best.half_width)}"
-    yield of_task(task) + ranked(
-        f"{_letter(found, best.name)} ({shown(best.name)})", value, len(mine),
-        None if failed or found.goal is None else alike, goal=found.goal, failed=failed,
-    )  # fmt: skip
+    name, value = f"{_letter(found, best.name)} ({shown(best.name)})", around(best.mean, best.half_width)
+    value = f"{shown(found.metric)} {value}"
+    if failed or found.goal is None:
+        yield of_task(task) + unranked(name, value, found.goal, failed=failed)
+        return
+    constant = sum(map(_is_constant, mine))
+    near = sum(pair.verdict == "none" for pair in mine) - constant
+    yield of_task(task) + ranked(name, value, len(mine), near=near, constant=constant)
+
+
+def _is_constant(pair: Pair) -> bool:
+    return pair.difference is not None and pair.difference.constant
 
 
 def _better(pair: Pair, found: Comparison) -> Side | None:
@@ -209,7 +222,7 @@ def _matrix(found: Comparison, task: str) -> Iterator[Table]:
     what = "the better" if found.goal is not None else "the larger"
     yield Table(["", *(_letter(found, name) for name in names)], rows, notes=[
         f"{what} of each pair at {percent(found.level)} after Holm over {plural(len(found.pairs), 'pair')}; "
-        "·: not distinguishable",
+        "·: neither is shown to be",
     ])  # fmt: skip
 
 
@@ -266,6 +279,13 @@ def _called(pair: Pair | Exploratory) -> str:
     """Return "A - B" by the names of the arms, with the task."""
     a, b = (side.name if isinstance(side, Side) else side for side in (pair.a, pair.b))
     return f"{of_task(pair.task)}{shown(a)} - {shown(b)}"
+
+
+def _verdict(found: Comparison) -> Note:
+    """Return how a gate of several checks was decided, and how many of them how."""
+    counts = Counter(check.decision.code for check in found.checks)
+    kind, word = VERDICTS[found.code]
+    return Note(f"{word} ({', '.join(f'{counts[code]} {VERDICTS[code][1]}' for code in sorted(counts))})", kind, "gate")
 
 
 def _check(check: Check) -> Iterator[Note]:

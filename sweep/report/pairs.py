@@ -11,7 +11,7 @@ from sweep.analysis.planning import POWER, UPPER
 from sweep.goals import Goal
 from sweep.number import number, p_value, percent, probability, signed
 from sweep.report.intervals import ci, limits, scale, short
-from sweep.report.sentence import POOL, task_label
+from sweep.report.sentence import NO_SPREAD, POOL, task_label
 from sweep.stats import Decision, Permutation, RateDifference, parse_gate
 from sweep.words import plural, shown
 
@@ -108,11 +108,11 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
     if found is None:
         none = "".join(f"; {shown(side.name)} has no value of it" for side in (pair.a, pair.b) if side.n == 0)
         return f"nothing can be said of {metric}: no two values to compare{none}."
-    if found.interval is None or found.error == 0:
-        differs = f"{metric} differs by {signed(found.estimate, None)} between {a} and {b}"
-        if found.interval is None:
-            return f"{differs}, but one seed has no spread: this shows nothing."
-        return f"{differs} on every seed: without spread there is nothing to test it against."
+    differs = f"{metric} differs by {signed(found.estimate, None)} between {a} and {b}"
+    if found.interval is None:
+        return f"{differs}, but one seed has no spread: this shows nothing."
+    if found.constant:
+        return f"{differs} on every seed: {NO_SPREAD}."
     if interval is None:
         return f"no difference in {metric} between {a} and {b} is shown: with seeds added, five are needed to say more."
     if pair.verdict == "none":

@@ -21,6 +21,7 @@ MOST_TASKS = 4  # with a line of their own
 
 Averaged = TypeVar("Averaged", Row, Side)
 POOL = "over splits of this data set, no statement about new data"
+NO_SPREAD = "without spread there is nothing to test it against"
 SETS = {"test": "test set", "val": "validation set", "train": "training set"}
 
 
@@ -178,21 +179,39 @@ def _leading(report: Overview, rows: Sequence[Row]) -> Headline:
         return headline(report, leader or rows[0])
     made, one = headline(report, replace(leader, label="")), report.variants[leader.variant]
     name = (f"{task_label(leader.task)}: " if leader.task else "") + f"{one.letter} ({shown(one.label)})"
-    alike = sum(row.best for row in rows) - 1 if leader.best else None
+    if leader.best:
+        constant = sum(row.constant for row in rows)
+        near = sum(row.best for row in rows) - 1 - constant
+        return Headline("", ranked(name, made.line, len(rows) - 1, near=near, constant=constant), made.means)
     failed = any(row.failed for row in rows) and not leader.failed
-    return Headline("", ranked(name, made.line, len(rows) - 1, alike, goal=leader.goal, failed=failed), made.means)
+    return Headline("", unranked(name, made.line, leader.goal, failed=failed), made.means)
 
 
-def ranked(name: str, value: str, others: int, alike: int | None, *, goal: Goal | None, failed: bool) -> str:
-    """Say how the best mean stands to the others, of which so many are not distinguishable from it; None: untested."""
-    if alike is None:
-        return f"{name} has the {'best' if goal else 'largest'} mean{' of finished runs' if failed else ''}: {value}"
-    if alike == others:
-        said = f"none of the {others} others is" if others > 1 else "the other is not"
-        return f"{name} has the best mean: {value}; {said} distinguishable from it"
-    if not alike:
-        return f"{name} is best: {value}; {f'all {others} others are' if others > 1 else 'the other is'} worse"
-    return f"{name} is best: {value}; {alike} other{'s are' if alike > 1 else ' is'} not distinguishable from it"
+def unranked(name: str, value: str, goal: Goal | None, *, failed: bool) -> str:
+    """Return that a mean is the best one, where nothing was tested. failed: seeds of others failed."""
+    return f"{name} has the {'best' if goal else 'largest'} mean{' of finished runs' if failed else ''}: {value}"
+
+
+def ranked(name: str, value: str, others: int, *, near: int, constant: int) -> str:
+    """Return how the best mean stands to the other ones.
+
+    near: how many are not distinguishable from it. constant: how many have the same distance from it on every seed.
+    """
+    worse = others - near - constant
+    said = [f"{_are(worse, others)} worse"] if worse == others else []
+    if near == others > 1:
+        said.append(f"none of the {others} others is distinguishable from it")
+    elif near:
+        said.append(f"{_are(near, others)} not distinguishable from it")
+    if constant:
+        said.append(f"{_are(constant, others)} at the same distance on every seed: {NO_SPREAD}")
+    return f"{name} {'is best' if worse else 'has the best mean'}: {value}; {'; '.join(said)}"
+
+
+def _are(count: int, others: int) -> str:
+    """Return "the other is", "all 3 others are", "1 other is" or "2 others are"."""
+    of = ("the other" if others == 1 else f"all {others} others") if count == others else plural(count, "other")
+    return f"{of} {'is' if count == 1 else 'are'}"
 
 
 def leading(rows: Sequence[Row]) -> Row | None:

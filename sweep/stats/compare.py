@@ -45,6 +45,11 @@ class Difference:
     folds: int = 0
 
     @property
+    def constant(self) -> bool:
+        """Return whether it is the same on every seed, so that there is no spread to test it against."""
+        return self.error == 0
+
+    @property
     def attainable(self) -> float:
         """Return the smallest two-sided p that the exact test of these seeds can give: see `attainable`.
 
