@@ -28,11 +28,11 @@ KINDS = {".json": "application/json", ".jsonl": "application/jsonl", ".csv": "te
 def pack(store: Store, out: Path) -> int:
     """Write `out`, which reading commands and `sweep.open` take like the directory; return the number of files.
 
-    The zip appears whole or not at all. Checkpoints are left out: they serve a run that goes on here.
-    Raises: StoreError where `out` cannot be written or a run is at work.
+    The zip appears whole or not at all. Checkpoints are left out: they are for a run that is resumed here.
+    Raises: StoreError where `out` cannot be written or a launch is at work.
     """
     if store.owner() is not None:
-        raise StoreError("a launch is at work here", where=store.shown, hint="pack it when it has ended")
+        raise StoreError("a launch is at work here", where=store.shown, hint="pack it after the launch has ended")
     try:
         with TemporaryDirectory() as folder:
             made = Path(folder)
@@ -42,12 +42,14 @@ def pack(store: Store, out: Path) -> int:
             files = {**dict(_own(store.path)), **added}
             atomic.write(out, lambda stream: _written(stream, files, store))
     except OSError as error:
-        raise StoreError(f"cannot be written ({error.strerror})", where=str(out), hint="name another --out") from error
+        raise StoreError(
+            f"cannot be written ({error.strerror})", where=str(out), hint="choose another --out"
+        ) from error
     return len(files) + 1
 
 
 def _written(stream: IO[bytes], files: Mapping[str, Path], store: Store) -> None:
-    """Raises: StoreError for files that are nearly all holes: a reader would refuse the zip."""
+    """Write the zip. Raises: StoreError for files that are nearly all holes: a reader would refuse the zip."""
     entries, size = [], 0
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files.items():
@@ -72,7 +74,7 @@ def _own(root: Path) -> Iterator[tuple[str, Path]]:
         hidden = path.name.startswith(atomic.TEMPORARY) or is_checkpoint(path)
         if path.is_file() and not path.is_symlink() and not hidden and path.resolve().is_relative_to(root.resolve()):
             name = path.relative_to(root).as_posix()
-            yield name.encode(errors="backslashreplace").decode(), path  # a zip has names in UTF-8 alone
+            yield name.encode(errors="backslashreplace").decode(), path  # names in a zip are UTF-8
 
 
 def crate(store: Store, entries: Sequence[Mapping[str, str]]) -> dict[str, object]:

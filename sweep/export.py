@@ -26,12 +26,12 @@ _NEEDS = {
     "parquet": ("pyarrow",), "tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy"),
     "wandb-offline": ("wandb",),
 }  # fmt: skip
-# What spreadsheets begin a formula with, the full-width forms included, and what they pass over before it.
+# Characters that begin a formula in spreadsheets, full-width forms included, and those that may precede one.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def export(store: Store, kind: Kind, out: Path) -> list[Path]:
-    """Write what a run directory says into the folder `out`; return the files or folders that were made.
+    """Write the results of a run directory into the folder `out`; return the files or folders that were made.
 
     csv, parquet: `runs` (one row per run), `history` (one row per run and step) and `summary` (one row per metric,
     over seeds). tensorboard: one folder of events per run, with its curves and its results. mlflow, wandb-offline: one
@@ -41,16 +41,16 @@ def export(store: Store, kind: Kind, out: Path) -> list[Path]:
     Raises: EnvironmentRefused when a package is missing, StoreError when `out` cannot be used.
     """
     _require(kind)
-    if out.is_symlink():  # without --out, its name is known to whoever made the folder that the command stands in
-        raise StoreError("is a link", where=str(out), hint="name with --out what it leads to")
+    if out.is_symlink():  # without --out, whoever made the working directory can predict its name
+        raise StoreError("is a link", where=str(out), hint="give the folder that it leads to with --out")
     if kind not in ("csv", "parquet") and out.is_dir() and any(out.iterdir()):
         raise StoreError(
-            "is not empty: old runs would be mixed with new ones", where=str(out), hint="name another --out"
+            "is not empty: old runs would be mixed with new ones", where=str(out), hint="choose another --out"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot be made ({error.strerror})", where=str(out), hint="name another --out") from error
+        raise StoreError(f"cannot be made ({error.strerror})", where=str(out), hint="choose another --out") from error
     if kind in ("csv", "parquet"):
         return _tables(store, kind, out)
     return {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb-offline": _wandb}[kind](store, out)
@@ -85,7 +85,7 @@ def _summary(store: Store) -> pd.DataFrame:
 
 
 def guarded(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with an apostrophe before every text, headers included, that a spreadsheet would calculate.
+    """Return the table with an apostrophe before every text, headers included, that a spreadsheet would evaluate.
 
     Names and messages come from training code: `=HYPERLINK(…)` in an error message must stay text.
     """
@@ -126,7 +126,7 @@ def _write_events(folder: Path, points: list[tuple[int, str, float]]) -> None:
     try:
         for step, tag, value in sorted(points, key=lambda point: point[0]):
             scalar = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-            # No clock stands in a history; a second a step keeps the relative axis in order.
+            # A history has no times; one second per step keeps the relative axis in order.
             writer.add_event(Event(wall_time=float(step), step=step, summary=scalar))
     finally:
         writer.close()
@@ -134,7 +134,7 @@ def _write_events(folder: Path, points: list[tuple[int, str, float]]) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run as a tracker has it. params: what it was asked for; rows: its curve; results: what it ended with."""
+    """A run in the form of a tracker. params: its parameters; rows: its curve; results: its final metrics."""
 
     name: str
     kind: Literal["seed", "aggregate"]
@@ -198,7 +198,7 @@ def _mlflow(store: Store, out: Path) -> list[Path]:
 
 
 def _tracked(name: str) -> str:
-    """Return a name that MLflow takes, which is no path that leads elsewhere; a changed one stays unlike others."""
+    """Return a name that MLflow takes and that is not a path to another place; a changed one stays unique."""
     parts = (part.strip(".") for part in re.sub(r"[^\w\-. :/]", "_", name)[:240].split("/"))
     made = "/".join(filter(str.strip, parts))
     return made if made and made == name else f"{made}-{content_id(ascii(name))[:6]}"

@@ -73,7 +73,7 @@ def _export(directory: Path, out: Path, trust: bool, which: dict[str, Any]) -> N
 
     if out.suffix not in SUFFIXES:  # before the models are rebuilt
         raise EnsembleError(
-            f"{out.name} says no format that can be written", where="--export",
+            f"{out.name} is not in a format that can be written", where="--export",
             hint=f"end it in {' or '.join(SUFFIXES)}",
         )  # fmt: skip
     loaded = _loaded(directory, trust, **which)

@@ -1,4 +1,4 @@
-"""Ensembles out of a sweep: what many members predict together, and what that is worth, as numbers. Loads no torch."""
+"""Ensembles of a sweep: what many members predict together, and how good it is, as numbers. Loads no torch."""
 
 from sweep.ensemble.assess import Assessment as Assessment
 from sweep.ensemble.assess import Classification as Classification

@@ -1,4 +1,4 @@
-"""Everything that is known of an ensemble, computed once from matched members, as numbers."""
+"""The assessment of an ensemble: every number about it, computed once from matched members."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Uncertainty:
 
 @dataclass(frozen=True)
 class Disputed:
-    """An example members disagree about."""
+    """An example about which members disagree."""
 
     id: Any
     target: float
@@ -91,7 +91,7 @@ class Impossible:
 
 @dataclass(frozen=True, kw_only=True)
 class Assessed:
-    """Both kinds have these. prediction: calibrated when asked for (`calibrated`)."""
+    """Results of both kinds. prediction: the calibrated one if `calibrated`."""
 
     split: str
     labels: tuple[str, ...]
@@ -113,7 +113,7 @@ class Assessed:
 @dataclass(frozen=True, kw_only=True)
 class Classification(Assessed):
     """probs (examples, classes). disagreement, kappa (members, members): share of examples with different top classes,
-    and Cohen's, NaN for a pair that both always name the same single class."""
+    and Cohen's, NaN for a pair of which both always predict the same single class."""
 
     kind: ClassVar[Literal["classification"]] = "classification"
     probs: Floats
@@ -246,7 +246,7 @@ def _of_values(
 
 
 def _rows(members: Members) -> tuple[ScoreRow, ...]:
-    """The score table: every metric of each member alone, and of all together."""
+    """Return the score table: every metric of each member alone, and of all together."""
     if isinstance(members, Classes):
         singles = [score.of_classes(one, members.targets) for one in members.probs]
         whole = score.of_classes(members.probs.mean(axis=0), members.targets)
@@ -303,8 +303,8 @@ def most_disputed(epistemic: Floats) -> Ints:
 def entropy_split(probs: Floats) -> Uncertainty:
     """Split the entropy of the mean of (members, examples, classes): mean entropy + mutual information (Depeweg 2018).
 
-    The mutual information is computed on its own, as the mean divergence of members from their mean, so that
-    the identity is a check and the difference of two close numbers cannot turn negative.
+    The mutual information is computed separately, as the mean divergence of members from their mean, so that
+    the identity is a check and the difference of two close numbers cannot become negative.
     """
     pool = probs.mean(axis=0)
     aleatoric, epistemic = np.zeros(len(pool)), np.zeros(len(pool))
@@ -325,7 +325,7 @@ def variance_split(mean: Floats, var: Floats | None) -> Uncertainty:
 
 
 def agreement(top: Ints, classes: int) -> tuple[Floats, Floats]:
-    """(members, examples) top classes to disagreement and kappa (Cohen 1960), (members, members) each."""
+    """Return disagreement and kappa (Cohen 1960), (members, members) each, of top classes (members, examples)."""
     members, examples = top.shape
     same, chance = np.zeros((members, members)), np.zeros((members, members))
     kind = np.float32 if examples < 2**24 else np.float64  # either counts without rounding
@@ -346,7 +346,7 @@ def mean_of(matrix: Floats) -> float:
 
 
 def columns(found: Assessment) -> dict[str, npt.NDArray[Any]]:
-    """One row per example: id, target, prediction, p0 .. (or std), total, aleatoric, epistemic."""
+    """Return columns of one row per example: id, target, prediction, p0 .. (or std), total, aleatoric, epistemic."""
     table = {"id": found.ids, "target": found.targets, "prediction": found.prediction}
     unsure = found.uncertainty
     if isinstance(found, Classification):
@@ -358,7 +358,7 @@ def columns(found: Assessment) -> dict[str, npt.NDArray[Any]]:
 
 
 def to_json(found: Assessment) -> dict[str, Any]:
-    """Plain data without the rows of examples; floats may be NaN or infinite."""
+    """Return an assessment as plain data without the rows of examples; floats may be NaN or infinite."""
     unsure, classes = found.uncertainty, isinstance(found, Classification)
     matrices = {name: getattr(found, name) for name in (("disagreement", "kappa") if classes else ("rms_difference",))}
     parts = {name: getattr(unsure, name) for name in ("total", "aleatoric", "epistemic")}
@@ -390,7 +390,7 @@ def to_json(found: Assessment) -> dict[str, Any]:
 
 
 def _plain(found: Any) -> Any:
-    """Return a result, or several, as what JSON has."""
+    """Return a result, or several, in the types of JSON."""
     if isinstance(found, tuple):
         return [_plain(one) for one in found]
     return found and asdict(

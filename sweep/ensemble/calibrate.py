@@ -1,4 +1,4 @@
-"""Fit one parameter of confidence, on examples other than those it is scored on."""
+"""Calibration: one parameter of confidence, fitted on other examples than those it is scored on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from sweep.ensemble.score import Diagram, Floats, Ints
 from sweep.errors import EnsembleError
 
-FLOOR = -700.0  # log of the smallest probability told from zero; keeps 0 · log 0 out of the arithmetic
+FLOOR = -700.0  # log of the smallest probability that differs from zero; keeps 0 · log 0 out of the arithmetic
 RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE: without errors in the data the best one is 0
 
 
@@ -22,7 +22,7 @@ def root(slope: Callable[[float], tuple[float, float]], start: float = 1.0) -> f
     """Return x between 1/RANGE and RANGE where slope(x), given with its derivative, rises through 0.
 
     Newton's steps within a bracket. Where they leave it or shrink too slowly, as along a tail, an end of the range is
-    asked for, or the bracket halved. An end of the range where there is no root.
+    tried, or the bracket is halved. An end of the range is returned where there is no root.
     """
     low, high, x, last = 1.0 / RANGE, RANGE, start, math.inf
     for _ in range(200):
@@ -73,7 +73,7 @@ def fitted(z: Floats, targets: Ints, start: float = 1.0) -> float:
 
 
 def softmax(z: Floats, inverse: npt.ArrayLike = 1.0) -> Floats:
-    """Softmax over classes of inverse * logits; inverse: 1/T, alone or one per example."""
+    """Return the softmax over classes of inverse * logits; inverse: 1/T, alone or one per example."""
     power: Floats = z * np.asarray(inverse, dtype=np.float64)[..., None]
     np.exp(power, out=power)
     power /= power.sum(axis=-1, keepdims=True)
@@ -109,9 +109,9 @@ class Fold:
 
 
 def folds(examples: int, *, seed: int = 0) -> tuple[Fold, ...]:
-    """Split the scored examples at random; each part is calibrated by what the others say.
+    """Split the scored examples at random; each part is calibrated by a fit on the others.
 
-    Five parts below 2,000 examples, where each counts; from there on halves are plenty for one parameter.
+    Five parts below 2,000 examples, where each counts; from there on halves are enough for one parameter.
     """
     if examples < 2:
         raise EnsembleError(f"{examples} example cannot be cross-fitted", hint="save predictions for val")
@@ -131,7 +131,7 @@ def by_fold(fit: Callable[[Fold, int], float], parts: Sequence[Fold]) -> tuple[F
 
 @dataclass(frozen=True)
 class Calibration:
-    """What calibrating the pooled ensemble did, on examples it was not fitted on.
+    """Effect of calibrating the pooled ensemble, on examples it was not fitted on.
 
     fitted_on: the split; folds: how many parts of the scored split were cross-fitted, 0 on another split. served: the
     value a deployed ensemble uses; used: those behind the scores, one or one per fold. before, after: metric to value,
@@ -152,15 +152,15 @@ class Calibration:
 
     @property
     def worse(self) -> tuple[str, ...]:
-        """The scores that are worse for it."""
+        """Return the scores that the calibration made worse."""
         return tuple(name for name, value in self.before.items() if not self.after[name] <= value)
 
     @property
     def at_bound(self) -> bool:
-        """True where a fit ended at the end of its range, without a minimum."""
+        """Return whether a fit ended at an end of its range, without a minimum."""
         return any(not 1.001 / RANGE < value < RANGE / 1.001 for value in (self.served, *self.used))
 
     @property
     def recommended(self) -> bool:
-        """True where the calibrated predictions are the ones to use."""
+        """Return whether the calibrated predictions are the ones to use."""
         return not self.worse and not self.at_bound

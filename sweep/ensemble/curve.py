@@ -1,4 +1,4 @@
-"""The size curve: what a random ensemble of k of these members is expected to score, for every k.
+"""The size curve: the expected score of a random ensemble of k of these members, for every k.
 
 Scores that are quadratic in the prediction (Brier, MSE, CRPS) have the expectation over all k-subsets in closed form.
 Of the others every subset of a size is scored where there are few, else the prefixes of balanced random orders.
@@ -32,7 +32,7 @@ class SizeCurve:
 
     The band is the delete-one jackknife with Student's t on M - 1 degrees of freedom; at k = M it uses the
     ensembles of all members but one. It is NaN below 3 members. method: how the expectation was taken, in "closed form"
-    or over "subsets"; noise: the standard error of value that comes of scoring some subsets only, 0 where it is the
+    or over "subsets"; noise: the standard error of value that comes from scoring some subsets only, 0 where it is the
     exact expectation.
     """
 
@@ -69,7 +69,7 @@ def enough(curve: SizeCurve, margin: float) -> int:
 
 
 def class_curves(probs: npt.ArrayLike, targets: npt.ArrayLike, *, level: float = 0.95) -> tuple[SizeCurve, ...]:
-    """Accuracy, NLL and Brier of averaged probabilities (members, examples, classes)."""
+    """Return the curves of accuracy, NLL and Brier of averaged probabilities (members, examples, classes)."""
     p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
     rows = np.arange(len(t))
     # Classes first: a maximum over ten classes is then ten passes over whole rows.
@@ -122,7 +122,7 @@ class Walk:
 def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[float, ...]]) -> Walk:
     """Score every subset of members (members, …) of the sizes that have few, else the prefixes of balanced orders.
 
-    join: what makes one of two members, np.add or np.logaddexp; scores: of what is joined, and of how many.
+    join: merges two members, np.add or np.logaddexp; scores: takes the merged members and their number.
     """
     count = len(parts)
     sizes = range(1, count + 1)
@@ -137,7 +137,7 @@ def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[
 def _every(
     parts: Floats, join: np.ufunc, sizes: Set[int], inside: tuple[int, ...] = (), joined: Floats | None = None
 ) -> Iterator[tuple[Ints, Floats]]:
-    """Yield every subset of these sizes that holds `inside` and later members, with its members joined."""
+    """Yield every subset of these sizes that holds `inside` and later members, with its members merged."""
     for member in range(inside[-1] + 1 if inside else 0, len(parts)):
         size = len(inside) + 1
         if sizes.isdisjoint(range(size, size + len(parts) - member)):
@@ -149,7 +149,7 @@ def _every(
 
 
 def _prefixes(parts: Floats, join: np.ufunc, without: Set[int]) -> Iterator[tuple[Ints, Floats]]:
-    """Yield the prefixes of balanced orders `without` these sizes, with their members joined, in place."""
+    """Yield the prefixes of balanced orders `without` these sizes, with their members merged, in place."""
     count = len(parts)
     if len(without) == count:
         return
@@ -162,9 +162,9 @@ def _prefixes(parts: Floats, join: np.ufunc, without: Set[int]) -> Iterator[tupl
 
 
 def orders_of(count: int, seed: int = 0) -> Ints:
-    """(orders, count), about ORDERS: rotations of random ones, each member as often in each place.
+    """Return about ORDERS orders (orders, count): rotations of random ones, each member equally often in each place.
 
-    That is less noisy than independent orders.
+    They are less noisy than independent orders.
     """
     rng = np.random.default_rng(seed)
     bases = [rng.permutation(count) for _ in range(max(1, ORDERS // count))]
@@ -173,7 +173,7 @@ def orders_of(count: int, seed: int = 0) -> Ints:
 
 
 def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
-    """(members, members): a subset's mixture CRPS averages its pairs (Grimit 2006, eq. 5, rearranged)."""
+    """Return (members, members) of which a subset's mixture CRPS is the mean (Grimit 2006, eq. 5, rearranged)."""
     own = score.absolute_normal(t - m, v).mean(axis=1)
     pairs = np.zeros((len(m), len(m)))
     for i in range(len(m)):
@@ -183,12 +183,12 @@ def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
 
 
 def crps_without(mean: Floats, var: Floats, targets: Floats) -> Floats:
-    """(members,): mixture CRPS of the ensembles that lack each member."""
+    """Return the mixture CRPS of the ensembles that lack each member, (members,)."""
     return _expected(_crps_products(mean, var, targets))[1][:, -2]
 
 
 def _expected(products: Floats) -> tuple[Floats, Floats]:
-    """Expectation over all k-subsets of the mean over pairs: (M,) with all members, (M, M) without member i.
+    """Return the expected mean over pairs of all k-subsets: (M,) with all members, (M, M) without member i.
 
     E_k = (1/k) · mean of the diagonal + (1 - 1/k) · mean of the rest, which for Brier equals
     Brier(p̄_M) + (1/k)(1 - k/M) · Σ_c S²_c. Entries without meaning (size M without a member) are NaN.

@@ -1,4 +1,4 @@
-"""Compare the ensemble with its members beyond what averaging guarantees: paired differences."""
+"""Evidence for an ensemble beyond what averaging guarantees: paired differences from its members."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def paired(differences: npt.ArrayLike, level: float = 0.95) -> tuple[float, floa
 
 
 def jackknife(whole: float, without: npt.ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
-    """Delete-one interval around `whole` from the (M,) replicas that each lack a member (Efron 1982, ch. 3).
+    """Return the delete-one interval around `whole` from (M,) replicas that each lack a member (Efron 1982, ch. 3).
 
     t on M - 1 degrees of freedom; None below 3 members, where replicas are single members. Simulated coverage
     of the nominal 95 % with 3 to 20 members: NLL and Brier .94 to .97; accuracy .94 to 1, since a vote that
-    turns on one member is no smooth function of the members (`benchmarks/ensemble.py --coverage 300`).
+    depends on one member is not a smooth function of the members (`benchmarks/ensemble.py --coverage 300`).
     """
     half = float(curve.jackknife(np.asarray(without, dtype=np.float64), level)[1])
     return (whole - half, whole + half) if math.isfinite(half) else None
@@ -62,7 +62,7 @@ def difference(
 ) -> Difference:
     """Return the difference of whole (examples,) from singles (members, examples); without (members,) lacks each one.
 
-    What rounding alone explains is no difference: members that predict the same have none.
+    Differences that rounding alone explains are 0: members that predict the same have none.
     """
     own = singles.mean(axis=1)
     noise = len(own) * rounding(*(arm[np.isfinite(arm)] for arm in (whole, singles)))
@@ -77,7 +77,7 @@ def difference(
 
 
 def _parts(members: Members, val: Members | None) -> tuple[str, int, tuple[Fold, ...]]:
-    """The split that is fitted on, the number of folds, and what is fitted on which rows for which."""
+    """Return the split that is fitted on, the number of folds, and which rows are fitted on for which."""
     rows = np.arange(len(members.targets))
     if val is not None:
         return val.split, 0, (Fold(np.arange(len(val.targets)), rows),)
@@ -88,10 +88,10 @@ def _parts(members: Members, val: Members | None) -> tuple[str, int, tuple[Fold,
 def of_classes(
     members: Classes, val: Classes | None, *, level: float = 0.95
 ) -> tuple[tuple[Difference, ...], Calibration | None]:
-    """Accuracy, and NLL and Brier of the calibrated ensemble against calibrated single members.
+    """Compare accuracy, and NLL and Brier of the calibrated ensemble with those of calibrated single members.
 
-    A member that gives probability 0 to a target has an infinite NLL, and no temperature mends that: then NLL is not
-    compared and Brier scores are those of raw probabilities. Where the pool itself has one, nothing is fitted.
+    A member that gives probability 0 to a target has an infinite NLL at every temperature: then NLL is not compared,
+    and Brier scores are those of raw probabilities. Where the pool itself has one, nothing is fitted.
 
     The temperatures come from val, else from cross-fitting on the scored split: one for the pool and one for
     each member. In the jackknife's replicas the pool's temperature is held: the NLL is stationary there, so that
@@ -123,7 +123,7 @@ def of_classes(
     split, folded, parts = _parts(members, val)
 
     def fitted(z: Floats, near: Sequence[float]) -> tuple[Floats, tuple[float, ...]]:
-        """1/T of every scored example, and T of each fold, from logits that are fitted on."""
+        """Return 1/T of every scored example, and T of each fold, fitted on these logits."""
         found, used = calibrate.by_fold(
             lambda fold, k: calibrate.fitted(z[fold.fit], on.targets[fold.fit], near[k]), parts
         )
@@ -155,7 +155,7 @@ def of_classes(
 def of_values(
     members: Values, val: Values | None, *, level: float = 0.95
 ) -> tuple[tuple[Difference, ...], Calibration | None]:
-    """MSE, and with variances NLL and CRPS after each side's variances were scaled by one fitted factor."""
+    """Compare MSE, and with variances NLL and CRPS after each side's variances were scaled by one fitted factor."""
     m, v, t, count = members.mean, members.var, members.targets, members.count
     centre = m.mean(axis=0)
     rest = [(((centre * count - one) / (count - 1) - t) ** 2).mean() for one in m]
@@ -167,7 +167,7 @@ def of_values(
     split, folded, parts = _parts(members, val)
 
     def scales(which: slice) -> tuple[Floats, tuple[float, ...]]:
-        """The factor of every scored example, and that of each fold, fitted on some of the members."""
+        """Return the factor of every scored example, and that of each fold, fitted on some of the members."""
 
         def fit(fold: Fold, k: int) -> float:
             assert on.var is not None

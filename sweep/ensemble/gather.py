@@ -1,4 +1,4 @@
-"""Choose which runs of a directory make one ensemble, and read their predictions. Loads no torch."""
+"""The runs of a directory that make one ensemble, and their predictions. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweep.variants import variants_of
 
 BUDGET = 256 << 20  # bytes of matched predictions that are kept for a store
 PREDICTIONS = "predictions-{split}.npz"
-# Of these one is trained or chosen on; any other split in the members is a test set.
+# Splits for training, choice and the test; any other split of the members is a further test set.
 OWN_SPLITS = frozenset({"train", "val", "test"})
 
 _kept: WeakKeyDictionary[Store, dict[tuple[Any, ...], Members | EnsembleError]] = WeakKeyDictionary()
@@ -26,7 +26,7 @@ _kept: WeakKeyDictionary[Store, dict[tuple[Any, ...], Members | EnsembleError]] 
 class Chosen:
     """The finished runs of one variant and task, and (label, reason) of planned ones that are not finished.
 
-    called: the variant as reports call it. options: what chooses it and the task on a command line.
+    called: the name of the variant in reports. options: those that choose it and the task on a command line.
     """
 
     variant: str
@@ -39,7 +39,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Unused:
-    """A split that was not read: members lack it, or they do not match (refused)."""
+    """A split that is not used: members lack it, or they do not match (refused)."""
 
     split: str
     lacking: tuple[str, ...]
@@ -96,7 +96,7 @@ def choose(
 
 
 def reason(member: Member) -> str:
-    """Return why a planned run is no member, in few words."""
+    """Return in few words why a planned run is not a member."""
     failure = member.record.failure if member.record is not None else None
     return f"failed: {failure.kind}" if failure is not None else member.status
 
@@ -122,8 +122,8 @@ def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bo
 def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Members:
     """Return the matched predictions of runs that all have them.
 
-    Several parts of a report ask for the same ones, so the last are kept, up to BUDGET bytes; what names them is the
-    content of their files.
+    Several parts of a report read the same ones, so the latest are kept, up to BUDGET bytes, by the content of their
+    files.
     """
     name = PREDICTIONS.format(split=split)
     files = [(label, file) for label, one in runs for file in one.artifacts(name)]
@@ -133,7 +133,7 @@ def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Member
         made = [(label, store.predictions(one, split)) for label, one in runs]
         try:
             found = stack([(label, one) for label, one in made if one is not None], split=split)
-        except EnsembleError as refused:  # which the next part that asks is told too
+        except EnsembleError as refused:  # kept as well, for the next part that reads them
             found = refused.with_traceback(None)
     kept[key] = found
     while len(kept) > 1 and sum(getattr(one, "size", 0) for one in kept.values()) > BUDGET:
@@ -166,7 +166,7 @@ def gather_all(store: Store, chosen: Chosen, split: str = "test", *, allow_missi
 
 
 def _one(kind: str, asked: str | None, there: Mapping[str, str], store: Store) -> str:
-    """Return the folder that is asked for by its name, by what it is called, or by a part of either."""
+    """Return the one folder with this name, with this name in reports, or with this part of either."""
     if asked is None and len(there) == 1:
         return next(iter(there))
     for close in (

@@ -1,4 +1,4 @@
-"""A CUDA graph a batch shape: what a GPU waits for in small models is the next launch, so all are replayed at once."""
+"""CUDA graphs, one per batch shape: of small models a GPU waits for launches, which a graph replays all at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Graphs:
     def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
         key = (tuple(inputs.shape), inputs.dtype, inputs.device)
         if self.refusal or key not in self._seen:
-            # Once is no pattern: a shape that never comes back is not worth a capture.
+            # A shape that comes once only is not worth a capture.
             self._seen.add(key)
             return self.call(inputs)
         found = self._captured.get(key)
@@ -48,7 +48,7 @@ class Graphs:
             while len(self._captured) >= SHAPES:
                 del self._captured[next(iter(self._captured))]
             self._captured[key] = found
-        # Graphs are of no_grad code, and inference tensors could not be written to outside of that mode.
+        # Graphs hold code without gradients, and inference tensors cannot be written to outside of inference mode.
         with torch.inference_mode(False), torch.no_grad():
             found.source.copy_(inputs)
             found.graph.replay()
@@ -56,7 +56,7 @@ class Graphs:
 
 
 def capture(call: Call, inputs: Tensor) -> Captured:
-    """Record what `call` launches for inputs of this shape. Raises whatever a call that cannot be captured raises."""
+    """Record what `call` launches for inputs of this shape. Raises any error of a call that cannot be captured."""
     with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(inputs.device):
         source = torch.empty_like(inputs).copy_(inputs)
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A run directory becomes one served module, checked against what its members had predicted."""
+"""The members of a run directory as one served module, checked against their stored predictions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sweep.errors import EnsembleError, IntegrityError, some
 from sweep.store import Predictions, Store
 from sweep.store.names import MODEL
 
-SLICE = 64  # examples of the stored predictions that a loaded ensemble must repeat
+SLICE = 64  # examples of the stored predictions that a loaded ensemble must reproduce
 TOLERANCE = 1e-4
 COARSE = 0.03  # of numbers in 16 bits or TF32, whose products round by the shape of the batch and the device
 
@@ -115,7 +115,7 @@ def load(
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
-    """Return what `load_ensemble` does, with the rows it was checked on. say: is given what would be imported."""
+    """Return what `load_ensemble` does, with the rows it was checked on. say: reports what would be imported."""
     if store.manifest.folds:
         raise EnsembleError(
             "each of its models was trained without one fold of the data", where=str(store.path),
@@ -205,7 +205,7 @@ def _about(
 
 
 def _temperature(store: Store, chosen: Chosen, values: bool) -> float | str:
-    """The temperature fitted on val, or why there is none."""
+    """Return the temperature fitted on val, or why there is none."""
     if len(chosen.runs) < 2 or not all(store.has(one, PREDICTIONS.format(split="val")) for _, one in chosen.runs):
         return "no predictions for val are stored"
     members = read(store, chosen.runs, "val")
@@ -222,7 +222,7 @@ def _temperature(store: Store, chosen: Chosen, values: bool) -> float | str:
 def _check(
     ensemble: Ensemble, stored: Mapping[str, Predictions | None], rows: Rows, split: str, precision: str
 ) -> None:
-    """Refuse members that do not repeat their stored predictions to the tolerance of their precision."""
+    """Refuse members that do not reproduce their stored predictions to the tolerance of their precision."""
     ids, inputs = np.asarray(rows.ids)[:SLICE], rows.inputs[:SLICE]
     exact = precision == "fp32" and ensemble.kind.itemsize >= 4
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
@@ -252,7 +252,7 @@ def _check(
             if saved is None or saved[its].size != wanted.size:
                 raise IntegrityError(
                     f"{label} has {name} of another form in its predictions for {split}",
-                    hint="its model and its predictions are not of one run",
+                    hint="its model and its predictions are not from one run",
                 )
             expected = np.asarray(saved, dtype=np.float64)[its].reshape(wanted.shape)
             gap = np.abs(wanted - expected)
@@ -260,7 +260,7 @@ def _check(
             if not float(gap.max()) <= allowed:
                 worst = ids[mine[int(np.unravel_index(gap.argmax(), gap.shape)[0])]].item()
                 raise IntegrityError(
-                    f"{label} does not repeat its predictions for {split}: its {name} differs by {gap.max():.2g} "
+                    f"{label} does not reproduce its predictions for {split}: its {name} differs by {gap.max():.2g} "
                     f"for the example {worst!r}",
                     hint="its model, its input normalisation or its data are not those it was scored with",
                 )

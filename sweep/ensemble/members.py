@@ -1,6 +1,6 @@
-"""Predictions of many members become one object, matched example by example, or are refused.
+"""Predictions of many members as one object, matched example by example, or refused.
 
-A silently wrong ensemble is the worst outcome, so nothing is repaired here: rows are reordered by example id
+A silently wrong ensemble is the worst outcome, so nothing is repaired here: rows are sorted by example id
 and otherwise left as the member saved them.
 """
 
@@ -42,7 +42,7 @@ class Matched:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the bytes of all arrays."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
 
@@ -110,7 +110,7 @@ def stack(predictions: Iterable[tuple[str, Predictions]], *, split: str = "test"
 
 
 def refuse_missing(absent: Sequence[tuple[str, str]], what: str, allow_missing: bool) -> None:
-    """Raise EnsembleError where planned members are absent without leave."""
+    """Raise EnsembleError where planned members are absent and that is not allowed."""
     if absent and not allow_missing:
         raise EnsembleError(
             f"there are {what} of {listing(absent)}",
@@ -119,7 +119,7 @@ def refuse_missing(absent: Sequence[tuple[str, str]], what: str, allow_missing: 
 
 
 def listing(missing: Sequence[tuple[str, str]]) -> str:
-    """ "seed1 (pending), seed7 (failed: diverged) and 3 more"."""
+    """Return missing members in the form "seed1 (pending), seed7 (failed: diverged) and 3 more"."""
     return some(f"{label} ({reason})" for label, reason in missing)
 
 
@@ -138,7 +138,7 @@ def ids_of(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], 
     if twice.size:
         raise EnsembleError(
             f"{label} has the id {_show(ids[twice[0]])} twice in {split} (row {order[twice[0] + 1]})",
-            hint="an id names one example",
+            hint="each example needs an id of its own",
         )
     return ids, order
 
@@ -205,7 +205,7 @@ def _alike(values: Sequence[tuple[str, Arrays]], split: str) -> None:
 
 
 def _legal(label: str, ids: npt.NDArray[Any], values: Mapping[str, Floats], split: str) -> None:
-    """Refuse rows that are not finite, no distribution over classes, or have a variance that is not positive."""
+    """Refuse rows that are not finite or not a distribution over classes, and variances that are not positive."""
     for name, array in values.items():
         finite = np.isfinite(array).reshape(len(ids), -1).all(axis=1)
         hint = "the run diverged or its loss overflowed; leave this member out with --members"
@@ -238,7 +238,7 @@ def _targets(targets: npt.NDArray[Any], ids: npt.NDArray[Any], split: str, *, cl
     known = (targets >= 0) & (targets < classes) if classes else np.isfinite(targets)
     wanted = f"the classes 0 to {classes - 1}" if classes else "finite numbers"
     hint = "save one target per example, class indices counted from 0"
-    _require(known, ids, split, f"the members know {wanted}, not the target", targets, hint=hint)
+    _require(known, ids, split, f"the members predict {wanted}, not the target", targets, hint=hint)
     return targets.astype(np.int64 if classes else np.float64)
 
 
@@ -246,7 +246,7 @@ def _require(
     good: npt.ArrayLike, ids: npt.NDArray[Any], split: str, what: str,
     values: npt.NDArray[Any] | None = None, *, hint: str,
 ) -> None:  # fmt: skip
-    """Refuse the first row that is not good, with its value, its example and how many there are."""
+    """Refuse the first row that is not good, with its value, its example and the number of such rows."""
     rows = np.flatnonzero(np.logical_not(good))
     if rows.size:
         value = "" if values is None else f" {_show(values[rows[0]])}"

@@ -30,7 +30,7 @@ class Predicted:
 
 
 def predict(ensemble: Ensemble, inputs: npt.ArrayLike, *, batch: int | None = None) -> dict[str, npt.NDArray[Any]]:
-    """Raw inputs (examples, *input_shape) to the fields of Prediction as arrays, batch by batch."""
+    """Return the fields of Prediction as arrays for raw inputs (examples, *input_shape), batch by batch."""
     parts = list(_served(ensemble, np.asanyarray(inputs), batch))
     if not parts:
         raise EnsembleError("there are no inputs to predict", hint="give one example or more")
@@ -43,13 +43,13 @@ def predict_file(
     """Read raw inputs from `.npy` or `.npz` (its array `inputs` or `x`, or its only one) and write `out`.
 
     An `.npz` gets the fields of Prediction, `ids` when the source has them, and `notes` (sentences, such as which
-    members are absent) when there are any; an `.npy` gets `calibrated` alone. Neither file is ever held in memory
+    members are absent) when there are any; an `.npy` gets `calibrated` alone. Neither file is held in memory as a
     whole; `out` appears complete or not at all.
-    Raises EnsembleError for files that are no arrays of inputs, or have the wrong shape.
+    Raises EnsembleError for files that are not arrays of inputs, or have the wrong shape.
     """
     there, target = Path(source), Path(out)
     if target.suffix not in (".npz", ".npy"):
-        raise EnsembleError(f"{target.name} says no format that can be written", hint="end it in .npz or .npy")
+        raise EnsembleError(f"{target.name} is not in a format that can be written", hint="end it in .npz or .npy")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=target.parent, prefix=".") as folder:
@@ -99,11 +99,11 @@ def _served(ensemble: Ensemble, inputs: npt.NDArray[Any], batch: int | None) -> 
 
 
 def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
-    """Return the inputs in a file, on the disk; an archive's, and its ids, are unpacked into the folder `work`."""
+    """Return the inputs in a file, mapped from disk; those of an archive are unpacked into `work`, with its ids."""
     if path.suffix not in (".npz", ".npy"):
-        raise EnsembleError(f"{path.name} is no .npz or .npy file", where=str(path))
-    if not path.is_file():  # a pipe would be waited for
-        raise EnsembleError("is no file of inputs", where=str(path))
+        raise EnsembleError(f"{path.name} is not an .npz or .npy file", where=str(path))
+    if not path.is_file():  # reading a pipe would wait
+        raise EnsembleError("is not a file of inputs", where=str(path))
     try:
         plain = path
         if path.suffix == ".npz":
@@ -113,7 +113,7 @@ def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
                     np.load(archive.extract("ids.npy", work), mmap_mode="r", allow_pickle=False)
         array: npt.NDArray[Any] = np.load(plain, mmap_mode="r", allow_pickle=False)
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise EnsembleError(f"holds no array, or not all of it ({error})", where=str(path)) from error
+        raise EnsembleError(f"does not hold a whole array ({error})", where=str(path)) from error
     if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
         raise EnsembleError(
             f"inputs of shape {array.shape} and dtype {array.dtype} cannot be read row by row",

@@ -1,4 +1,4 @@
-"""A served ensemble becomes one file that needs neither this package nor its members: ONNX or torch.export."""
+"""A served ensemble as one file that needs neither this package nor its members: ONNX or torch.export."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
     """Write the ensemble to `path` (.onnx or .pt2) with a dynamic batch; outputs are the fields of Prediction.
 
     rows (2 or more, *input_shape): real raw inputs; the file is run on all of them and on the first alone,
-    and kept only if every output equals the module's. What stands at path is replaced at the very end.
+    and kept only if every output equals the module's. A file at `path` is replaced at the very end.
     Raises EnsembleError for another suffix, missing packages, an operation without translation, or a
-    difference, naming the output and its size.
+    difference, with the output and its size.
     """
     target = Path(path)
     kind = SUFFIXES.get(target.suffix)
     if kind is None:
         raise EnsembleError(
-            f"{target.name} says no format that can be written", hint=f"end it in {' or '.join(SUFFIXES)}"
+            f"{target.name} is not in a format that can be written", hint=f"end it in {' or '.join(SUFFIXES)}"
         )
     inputs = as_inputs(rows, wide=ensemble.wide)
     if inputs.ndim < 2 or len(inputs) < 2:
@@ -52,7 +52,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
                 raise EnsembleError(f"{package} is not installed", hint="pip install 'seed-sweep[onnx]'")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Whatever fails, no unverified file bears the name asked for.
+        # Whatever fails, no unverified file has this name.
         with TemporaryDirectory(dir=target.parent, prefix=".") as folder, _quiet():
             draft = Path(folder) / target.name
             program = _traced(ensemble, inputs, kind)
@@ -67,7 +67,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
 
 
 def describe(ensemble: Ensemble) -> dict[str, str]:
-    """What travels inside the file beside the weights, as text."""
+    """Return what the file holds beside the weights, as text."""
     about = ensemble.about
     return {
         "kind": about.kind,
@@ -103,7 +103,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, ensemble: Ens
     import onnx_ir
 
     graph = made.model.graph
-    # Values are named after operations, so one of them may already bear the name of an output.
+    # Values are named after operations, so one of them may already have the name of an output.
     for index, value in enumerate(value for node in graph for value in node.outputs):
         value.name = f"v{index}"
     for value, name in zip(graph.outputs, Prediction._fields, strict=True):
@@ -157,7 +157,7 @@ def _compare(found: Sequence[npt.NDArray[Any]], ensemble: Ensemble, inputs: Tens
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters warn about their own internals, which no caller can act on."""
+    """Silence the exporters, which warn about their own internals."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Modules out of what a run directory says of them: built-in models, or those of a recipe that the user trusts."""
+"""Modules rebuilt from a run directory: built-in models, or those of a recipe that the user trusts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Build = Callable[[Mapping[str, Any]], nn.Module]
 
 @dataclass(frozen=True)
 class Rows:
-    """Raw inputs (examples, *input_shape) of one split, and the ids its stored predictions know them by."""
+    """Raw inputs (examples, *input_shape) of one split, and the ids of these examples in its stored predictions."""
 
     ids: npt.NDArray[Any]
     inputs: npt.NDArray[Any]
@@ -62,7 +62,7 @@ def meta_of(store: Store, member: Member) -> dict[str, Any]:
 
 
 def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], build: Build | None) -> nn.Module:
-    """One member with its weights, in evaluation mode; torch's random state is left as it was.
+    """Return one member with its weights, in evaluation mode; torch's random state is left as it was.
 
     Raises: EnsembleError when there is nothing to build it from, or the weights do not fit.
     """
@@ -104,7 +104,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _described(store: Store, label: str, meta: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """A built-in model; its sizes are believed only once the weights have the same, for they decide its memory."""
+    """Return a built-in model, made only after its sizes were found in the weights: they decide the memory it takes."""
     from sweep.train import models
 
     try:
@@ -132,7 +132,7 @@ def _require_fit(store: Store, label: str, module: nn.Module, weights: Mapping[s
 def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tuple[Build, Dataset] | None:
     """Return how the recipe of a run builds its model, and its data; None for functions and commands.
 
-    A recipe that is neither built in nor has been called like this by the same user before is reported first, and
+    A recipe that is not built in, and that the same user has not called like this before, is reported first and
     imported only if it is trusted. Raises: TargetError.
     """
     assert member.record is not None
@@ -152,7 +152,7 @@ def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tup
 
 
 def precision_of(member: Member, meta: Mapping[str, Any]) -> str:
-    """Return in which precision a run predicted; an older run has it among its parameters, if at all."""
+    """Return the precision in which a run predicted; an older run has it among its parameters, or not at all."""
     assert member.record is not None
     spec = RunSpec.from_json(member.record.spec)
     older = spec.params.get("precision") if spec.target.kind == "recipe" else None
@@ -160,7 +160,7 @@ def precision_of(member: Member, meta: Mapping[str, Any]) -> str:
 
 
 def own_rows(member: Member, meta: Mapping[str, Any], split: str, most: int) -> Rows | None:
-    """A slice of the data that the built-in recipe had, as raw inputs; None when it is not at hand."""
+    """Return a slice of the data of the built-in recipe, as raw inputs; None when they are not available."""
     assert member.record is not None
     params = member.record.spec["params"]
     if "model" not in meta or not isinstance(params.get("data"), Mapping):
@@ -176,7 +176,7 @@ def own_rows(member: Member, meta: Mapping[str, Any], split: str, most: int) -> 
 
 
 def rows_of(data: Dataset, split: str, most: int) -> Rows | None:
-    """The first rows of a split as they were before normalisation; None for a split that the data lack."""
+    """Return the first rows of a split as they were before normalisation; None for a split that the data lack."""
     part = getattr(data, split, None)
     if part is None:
         return None

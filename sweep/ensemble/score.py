@@ -1,8 +1,8 @@
-"""Score predictions: proper scores, calibration error and ranking, as pure functions on arrays.
+"""Scores of predictions: proper scores, calibration error and ranking, as pure functions on arrays.
 
 Classes: probs (…, examples, classes) and targets (examples,) of class indices. Values: a uniform mixture of Gaussians,
-mean and var (members, examples), and targets (examples,). Lower is better but for accuracy and AUROC. Logarithms are
-natural.
+mean and var (members, examples), and targets (examples,). Lower is better, except for accuracy and AUROC. Logarithms
+are natural.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Judged:
 
     @cached_property
     def nll(self) -> Floats:
-        """-log of the target's probability; inf where that is 0."""
+        """Return -log of the target's probability; inf where that is 0."""
         with np.errstate(divide="ignore"):
             return np.asarray(-np.log(self.at))
 
@@ -53,12 +53,12 @@ class Judged:
 
     @property
     def possible(self) -> bool:
-        """Return whether no target was given probability 0, of which no temperature makes a likelihood."""
+        """Return whether no target was given probability 0, which stays 0 at every temperature."""
         return bool((self.at > 0).all())
 
 
 def judged(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
-    """Hold probabilities (…, examples, classes) against the targets, class indices (examples,)."""
+    """Compare probabilities (…, examples, classes) with the targets, class indices (examples,)."""
     p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
     top = p.argmax(axis=-1)
     at = p[..., np.arange(len(t)), t]
@@ -78,7 +78,7 @@ def of_classes(probs: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]
 
 
 def ece(found: Judged) -> float:
-    """Expected calibration error (Guo 2017, eq. 3) over equal bins closed on the right. Biased on few examples."""
+    """Return the expected calibration error (Guo 2017, eq. 3) over equal bins; it is biased on few examples."""
     index = _binned(found.confidence, np.linspace(0.0, 1.0, BINS + 1))
     gaps = np.bincount(index, found.right - found.confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(index))
@@ -90,7 +90,7 @@ def _binned(confidence: Floats, edges: Floats) -> npt.NDArray[np.intp]:
 
 
 def auroc(probs: Floats, targets: Ints) -> float:
-    """One-vs-rest area under the ROC curve, averaged over classes (macro); ties count half.
+    """Return the one-vs-rest area under the ROC curve, averaged over classes (macro); ties count half.
 
     NaN when a class has no example, or every example is of one class.
     """
@@ -100,7 +100,7 @@ def auroc(probs: Floats, targets: Ints) -> float:
     areas = []
     for cls, values in enumerate(np.ascontiguousarray(probs.T)):
         mine, rest = np.sort(values[targets == cls]), values[targets != cls]
-        # What lies below all positives is counted, not sorted: with good models that is most of the rest.
+        # Values below all positives are counted, not sorted: with good models they are most of the rest.
         near = np.sort(rest[rest >= mine[0]])
         below = np.searchsorted(near, mine, side="left") + np.searchsorted(near, mine, side="right")
         areas.append((float(below.sum()) / mine.size + 2.0 * (rest.size - near.size)) / (2.0 * rest.size))
@@ -148,13 +148,13 @@ class RiskCoverage:
 
     @property
     def area(self) -> float:
-        """AURC: mean risk over all coverages (Geifman 2019); 0 is perfect."""
+        """Return the AURC, the mean risk over all coverages (Geifman 2019); 0 is perfect."""
         return float(self.risk.mean())
 
 
 def risk_coverage(found: Judged) -> RiskCoverage:
     """Abstain on the least confident first. Tied confidences enter in expectation over their order."""
-    order = np.argsort(-found.confidence)  # in whatever order tied ones come: they share one expectation
+    order = np.argsort(-found.confidence)  # tied ones in any order: they share one expectation
     falling = found.confidence[order]
     group = np.concatenate([[0], np.cumsum(falling[1:] != falling[:-1])])
     expected = (np.bincount(group, ~found.right[order]) / np.bincount(group))[group]

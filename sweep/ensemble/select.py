@@ -1,4 +1,4 @@
-"""Weigh the members by greedy selection on val (Caruana 2004), beside the uniform average."""
+"""Weights of the members by greedy selection on val (Caruana 2004), beside the uniform average."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from sweep.train import precision
 
 # Up to this many input values in a batch, a CPU gains from one call for all members (up to 4x: the calls cost
 # more than the arithmetic); beyond it the members' intermediate values leave the cache, and a loop is faster,
-# the more so over images that are laid out as a CPU convolves them.
+# even more so over images in the layout in which a CPU convolves them.
 SMALL = 4096
 TINY = 1e-300
 
@@ -44,14 +44,14 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class About:
-    """Facts that a served ensemble needs beside weights.
+    """What a served ensemble needs beside weights.
 
-    labels: members; classes: names, may be empty; input_shape: of one example, None when unknown; mean, std:
-    what inputs are normalised by, one per feature or channel, empty for none; wide: which of them in float64, empty
-    for none; temperature: of the pooled probabilities, or the scale of variances. Regression: target_mean and
-    target_std undo the scaling of targets; variance: "residual" with one residual per member, "predicted" as
-    log-variance, or None. form: what several outputs of an example are, "tokens", "pixels" (their classes come second),
-    "labels" or "values"; "" where there is one. notes: sentences to print.
+    labels: members; classes: names, may be empty; input_shape: of one example, None when unknown; mean, std: for
+    normalising inputs, one per feature or channel, empty for none; wide: which of them in float64, empty for none;
+    temperature: of the pooled probabilities, or the scale of variances. Regression: target_mean and target_std undo
+    the scaling of targets; variance: "residual" with one residual per member, "predicted" as log-variance, or None.
+    form: the kind of several outputs of an example: "tokens", "pixels" (their classes come second), "labels" or
+    "values"; "" where there is one. notes: sentences to print.
     """
 
     kind: Literal["classification", "regression"] = "classification"
@@ -113,14 +113,14 @@ class Head(nn.Module):
         return torch.where(self.wide.reshape(shape), x.float(), (inputs.float() - shift.float()) / scale.float())
 
     def probs(self, outputs: Tensor) -> Tensor:
-        """(members, batch, classes): each member's probabilities in float64; of a label, that of no and of yes."""
+        """Return each member's probabilities (members, batch, classes) in float64; of a label, of no and of yes."""
         logits = outputs.double()
         if self.about.form == "labels":
             return torch.stack([(-logits).sigmoid(), logits.sigmoid()], -1)
         return (logits.movedim(2, -1) if self.about.form == "pixels" else logits).softmax(-1)
 
     def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(members, batch) or (members, batch, values), twice: mean and variance in the target's unit, float64."""
+        """Return mean and variance in the target's unit, float64, (members, batch) or (members, batch, values) each."""
         raw = outputs.double()
         raw = raw.unsqueeze(-1) if raw.ndim == 2 or self.about.form == "values" else raw
         mean = raw[..., 0] * self.about.target_std + self.about.target_mean
@@ -150,13 +150,13 @@ class Head(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """All members as one module in evaluation mode, with one call for all of them where that repeats each.
+    """All members as one module in evaluation mode, with one call for all of them where that gives the same results.
 
     Call it with raw inputs (batch, *input_shape), as they were stored before normalisation, for a Prediction.
     Integers (token ids) reach a model as they are when nothing normalises them and the model takes them.
     It moves with `.to(device)`; on a GPU, a batch whose shape came before is replayed as a CUDA graph. form:
-    "stacked" (torch.func.vmap) or "loop" (one module per member: what vmap refuses, or cannot be stacked exactly;
-    refusal says why); on a CPU large batches are looped too.
+    "stacked" (torch.func.vmap) or "loop" (one module per member, where vmap refuses or stacking is not exact: refusal
+    is the reason); on a CPU large batches are looped too.
     Raises EnsembleError when the modules are not alike, inputs do not have the members' shape, or a member returns
     neither one tensor nor logits.
     """
@@ -192,11 +192,11 @@ class Ensemble(nn.Module):
 
     @property
     def kind(self) -> torch.dtype:
-        """The dtype of the members' weights, in which they take numbers."""
+        """Return the dtype of the members' weights, in which they take numbers."""
         return next((one.dtype for one in self.parameters() if one.is_floating_point()), torch.float32)
 
     def train(self, mode: bool = True) -> Ensemble:
-        """Members stay in evaluation mode: what is served was scored that way."""
+        """Keep the members in evaluation mode, in which they were scored."""
         return super().train(False)
 
     def forward(self, inputs: Tensor) -> Prediction:
@@ -211,7 +211,7 @@ class Ensemble(nn.Module):
         return out
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """(members, batch, outputs): each member's outputs for raw inputs."""
+        """Return each member's outputs for raw inputs, (members, batch, outputs)."""
         x = self.head.normalised(inputs)
         if not x.is_floating_point() and x.dtype not in self.taken:
             try:
@@ -228,7 +228,7 @@ class Ensemble(nn.Module):
         try:
             return self._at_once(x)
         except Exception as refused:
-            out = self._looped(x)  # when this fails as well, the inputs are wrong, not the form
+            out = self._looped(x)  # where this fails as well, the inputs are wrong and not the form
             self.form, self.refusal = "loop", f"{type(refused).__name__}: {refused}".splitlines()[0]
             return out
 
@@ -253,7 +253,7 @@ class Ensemble(nn.Module):
         return torch.stack([logits(one(x)) for one in self.own])
 
     def _state(self) -> dict[str, Tensor]:
-        """The weights of all members by name, stacked; each member's own become views of them, not a second copy."""
+        """Return the weights of all members by name, stacked; each member's own become views of them."""
         if self._stacked is None:
             with torch.inference_mode(False), torch.no_grad():
                 parameters, buffers = stack_module_state(list(self.own))
@@ -277,7 +277,7 @@ class Ensemble(nn.Module):
         return {**self.__dict__, "_stacked": None, "_graphs": None}  # a copy stacks its own weights
 
     def members(self) -> list[nn.Module]:
-        """The members again as modules of their own, on the CPU."""
+        """Return copies of the members as separate modules, on the CPU."""
         return [copy.deepcopy(one).cpu() for one in self.own]
 
     def extra_repr(self) -> str:
@@ -285,7 +285,7 @@ class Ensemble(nn.Module):
 
 
 class Loop(nn.Module):
-    """The same ensemble as a plain loop over modules: what is exported, since vmap would fix the batch size."""
+    """The same ensemble as a plain loop over modules, for export: vmap would fix the size of a batch."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
@@ -301,7 +301,7 @@ class Loop(nn.Module):
 
 
 def unstackable(modules: Sequence[nn.Module]) -> str:
-    """Return why one call for all members would not repeat each of them exactly, or "" when it does.
+    """Return why one call for all members would not give exactly the results of each, or "" where it does.
 
     Stacking sees parameters and buffers, each by one name, and runs the code of the first member.
     """
@@ -353,7 +353,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def logits(output: Any) -> Tensor:
-    """Return the one tensor in what a member's forward gave. Raises: EnsembleError naming what was given instead."""
+    """Return the one tensor in the output of a member. Raises: EnsembleError naming any other output."""
     try:
         return precision.logits(output)
     except TypeError as error:
@@ -378,10 +378,10 @@ def as_inputs(rows: npt.ArrayLike | Tensor, *, wide: bool = False) -> Tensor:
 
 
 def by_pixel(images: Tensor) -> Tensor:
-    """The same (batch, channels, height, width) with a pixel's channels side by side in memory.
+    """Return the same (batch, channels, height, width) with a pixel's channels side by side in memory.
 
     A CPU convolves and pools that up to twice as fast. Of one channel both layouts have the same bytes, and only
-    strides that are set by hand say which of the two is meant.
+    strides that are set by hand tell them apart.
     """
     batch, channels, height, width = images.shape
     rows = images.permute(0, 2, 3, 1).contiguous()

@@ -152,7 +152,7 @@ def test_a_variance_that_is_not_positive_is_refused(bad):
     ("targets", "message"),
     [
         (np.array([0.0, 1.0]), r"targets of test have shape \(2,\) and dtype float64"),
-        (np.array([0, 3]), "the members know the classes 0 to 2, not the target 3 for the example 1 of test"),
+        (np.array([0, 3]), "the members predict the classes 0 to 2, not the target 3 for the example 1 of test"),
         (np.array([-1, 0]), "not the target -1 for the example 0 of test"),
     ],
 )

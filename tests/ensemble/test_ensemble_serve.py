@@ -262,7 +262,7 @@ def test_members_can_be_chosen_and_the_order_does_not_matter(directory):
 def test_members_that_do_not_repeat_their_predictions_are_refused(directory):
     ids = gather(Store.open(directory)).ids
     load_ensemble(directory, rows=Rows(ids, images(ids)))
-    broken = r"seed1 does not repeat its predictions for test: its probs differs by"
+    broken = r"seed1 does not reproduce its predictions for test: its probs differs by"
     with pytest.raises(IntegrityError, match=broken) as refused:
         load_ensemble(directory, rows=Rows(ids, images(ids) + 1.0))
     assert refused.value.exit_code == 3  # a promise about bits on disk is broken, not a command mistyped
@@ -365,16 +365,16 @@ def test_files_that_are_no_inputs_are_refused_and_leave_nothing(directory, tmp_p
         "two.npz": "has no array `inputs` or `x` but a, b",
         "flat.npy": r"inputs of shape \(64,\)",
         "shape.npy": r"inputs of shape \(3, 63\)",
-        "objects.npy": "holds no array",
-        "text.npy": "holds no array",
-        "torn.npy": "not all of it",
-        "gone.npy": "is no file of inputs",
-        "in.csv": r"in.csv is no \.npz or \.npy file",
+        "objects.npy": "does not hold a whole array",
+        "text.npy": "does not hold a whole array",
+        "torn.npy": "does not hold a whole array",
+        "gone.npy": "is not a file of inputs",
+        "in.csv": r"in.csv is not an \.npz or \.npy file",
     }.items():
         with pytest.raises(EnsembleError, match=message):
             predict_file(ensemble, tmp_path / name, out)
         assert not out.exists()
-    with pytest.raises(EnsembleError, match="says no format"):
+    with pytest.raises(EnsembleError, match="not in a format"):
         predict_file(ensemble, whole, tmp_path / "out.csv")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -426,7 +426,7 @@ def test_a_model_that_cannot_be_exported_says_so(tmp_path):
     ensemble = Ensemble([Stubborn(4, 3) for _ in range(2)])
     with pytest.raises(EnsembleError, match=r"this model cannot become a torch\.export program"):
         export(ensemble, tmp_path / "e.pt2", torch.randn(3, 4))
-    with pytest.raises(EnsembleError, match=r"e\.bin says no format that can be written") as refused:
+    with pytest.raises(EnsembleError, match=r"e\.bin is not in a format that can be written") as refused:
         export(ensemble, tmp_path / "e.bin", torch.randn(3, 4))
     assert refused.value.hint == "end it in .onnx or .pt2"
     with pytest.raises(EnsembleError, match="cannot check an export"):

@@ -174,7 +174,7 @@ def test_a_label_is_served_with_the_entropies_of_yes_and_no(runs: Path) -> None:
 def test_a_recipe_in_bf16_is_served_and_other_weights_are_still_refused(runs: Path) -> None:
     served, inputs, ids, stored = of(runs, "bf16")
     assert predict(served, inputs)["mean"][ids] == pytest.approx(stored, abs=0.02)
-    with pytest.raises(IntegrityError, match="does not repeat its predictions"):
+    with pytest.raises(IntegrityError, match="does not reproduce its predictions"):
         sweep.load_ensemble(runs, variant="kind=bf16", trust=True, rows=Rows(ids, inputs[ids] + 1))
 
 
