@@ -64,7 +64,7 @@ def chains(trainer: Callable[..., Iterator[Any]], recipe: Any, runs: Sequence[An
 
 
 def epochs_of(pack: Any) -> list[tuple[float, bool | None]]:
-    """Filled by every pack of this class from now on: seconds of a step of all lanes, and the form, an epoch each."""
+    """Filled by every pack from now on: for each epoch its seconds per step, and whether all lanes are one graph."""
     import torch
 
     seen: list[tuple[float, bool | None]] = []
@@ -76,7 +76,7 @@ def epochs_of(pack: Any) -> list[tuple[float, bool | None]]:
         begun = time.perf_counter()
         epoch(self)
         torch.cuda.synchronize()
-        seen.append(((time.perf_counter() - begun) / steps, getattr(self, "form", None)))
+        seen.append(((time.perf_counter() - begun) / steps, getattr(self, "together", None)))
 
     pack._epoch = timed
     return seen

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -87,47 +86,41 @@ def feed_of(recipe: Recipe, stored: Dataset, placed: Dataset, device: str) -> Fe
     return Feed(recipe, stored.train, device)
 
 
-@dataclass
-class Load:
-    """A step's inputs (lanes, batch, ...) and targets (lanes, batch) on the device, from the moment `there` on.
+class Belt:
+    """Copies pinned batches to the device for the lanes of a pack while earlier steps run, never more than AHEAD.
 
-    taken: what to wait for before their memory may be used again, one event for each reader.
+    inputs (lanes, batch, ...) and targets (lanes, batch): of the last step that was loaded, on the device.
     """
 
     inputs: Tensor
     targets: Tensor
-    there: torch.cuda.Event
-    taken: list[torch.cuda.Event] = field(default_factory=list)
+
+    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+        self._batches = batches
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # Of each step under way: its tensors, and what to wait for before their memory may be used again.
+        self._under_way: deque[tuple[Tensor, Tensor, list[torch.cuda.Event]]] = deque()
+
+    def load(self) -> None:
+        """Take the next step's batches. Their copy is under way by then."""
+        inputs, targets = next(self._batches)
+        if len(self._under_way) == AHEAD:
+            # Their memory belongs to the copying stream, which does not wait for its readers.
+            for mark in self._under_way.popleft()[2]:
+                mark.synchronize()
+        with torch.cuda.stream(self._stream):
+            self._there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.inputs = inputs.to("cuda", non_blocking=True)
+            self.targets = targets.to("cuda", non_blocking=True)
+            self._there.record(self._stream)
+        self._under_way.append((self.inputs, self.targets, []))
 
     def give(self, rows: slice, inputs: Tensor, targets: Tensor, stream: torch.cuda.Stream) -> None:
         """Copy the batches of these lanes to where a graph reads them, in the order of `stream`."""
-        stream.wait_event(self.there)
+        stream.wait_event(self._there)
         with torch.cuda.stream(stream):
             inputs.copy_(self.inputs[rows])
             targets.copy_(self.targets[rows])
             mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
             mark.record(stream)
-        self.taken.append(mark)
-
-
-class Belt:
-    """Copies pinned batches to the device for the lanes of a pack while earlier steps run, never more than AHEAD."""
-
-    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        self._batches = batches
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._under_way: deque[Load] = deque()
-
-    def load(self) -> Load:
-        """Return the next step's load. What it copies is under way by then."""
-        inputs, targets = next(self._batches)
-        if len(self._under_way) == AHEAD:
-            # Its memory belongs to the copying stream, which does not wait for its readers.
-            for mark in self._under_way.popleft().taken:
-                mark.synchronize()
-        with torch.cuda.stream(self._stream):
-            there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            load = Load(inputs.to("cuda", non_blocking=True), targets.to("cuda", non_blocking=True), there)
-            there.record(self._stream)
-        self._under_way.append(load)
-        return load
+        self._under_way[-1][2].append(mark)

@@ -17,7 +17,7 @@ from sweep.train import loop
 from sweep.train.cuda_graphs import drawing_from, streams
 from sweep.train.lane import Setup, begin, by_point, recipe_id, rehearse, set_up
 from sweep.train.loop import Metrics
-from sweep.train.pack import Form, Pack
+from sweep.train.pack import Pack
 from sweep.train.precision import flags
 from sweep.train.probe import Known, probe
 from sweep.train.recipe import Recipe
@@ -27,12 +27,12 @@ ALONE = "trained alone, not in lanes: "
 SHARE = 0.9  # of the free memory: the choice of kernels depends on what is free, so some is left
 
 
-def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> Iterator[tuple[int, Result]]:
+def train(recipe: Recipe, runs: Sequence[Run], *, together: bool | None = None) -> Iterator[tuple[int, Result]]:
     """Train the runs: on a GPU in packs of as many as its memory holds, on a CPU one after the other.
 
     Yields a run's position with its metrics, or why it has none, as each ends. A step that cannot be captured
     is named in a note, and the runs are trained one after the other. Raises what `loop.train` raises.
-    form: of the graphs; None takes the faster, the bits are the same.
+    together: see `Pack`; None takes the faster, the bits are the same.
     """
     if runs[0].device != "cuda" or runs[0].plain:
         yield from loop.train(recipe, runs)
@@ -48,8 +48,8 @@ def train(recipe: Recipe, runs: Sequence[Run], *, form: Form | None = None) -> I
         free, _ = torch.cuda.mem_get_info()
         most = max(1, int(SHARE * free / known.size))
         on = streams(min(most, len(runs)))
-        if form is not None:
-            known = replace(known, form=form)
+        if together is not None:
+            known = replace(known, together=together)
         attempt = partial(_pack, setup, runs, on, known)
         yield from packed(range(len(runs)), most, attempt)
         release()
@@ -123,7 +123,7 @@ def _pack(
             for lane in group:
                 yield lane.index, loop.guarded(loop.conclude, lane)
             continue
-        pack = Pack(group, on, setup.feed, known.form)
+        pack = Pack(group, on, setup.feed, known.together)
         yield from pack.results()
-        known.form = pack.form if len(group) > 1 else known.form
+        known.together = pack.together if len(group) > 1 else known.together
     torch.cuda.synchronize()

@@ -16,7 +16,7 @@ from torch import Tensor
 from sweep.determinism import seeding
 from sweep.store import Failure
 from sweep.train.cuda_graphs import LOOK, Throttle, capture, drawing_from, side_by_side
-from sweep.train.feed import Belt, Feed, Load
+from sweep.train.feed import Belt, Feed
 from sweep.train.lane import Lane, epoch_rates, start_epoch, step, update
 from sweep.train.loop import (
     Metrics,
@@ -30,10 +30,7 @@ from sweep.train.loop import (
 )
 
 HANDS = 8  # threads for what the CPU does for each lane after an epoch: digests, scores, files
-WARM, TRIAL = 3, 24  # steps before a form is timed (the first is not yet a graph), and timed
-
-
-Form = bool  # True: one graph of parallel branches; False: a graph for every stream
+WARM, TRIAL = 3, 24  # steps before graphs are timed (the first is not yet one), and timed
 
 
 @dataclass
@@ -73,14 +70,13 @@ class Group:
     def root(self) -> torch.cuda.Stream:
         return self.streams[0]
 
-    def go(self, position: int, load: Load | None) -> None:
-        """Do the step at this position of the epoch, of every lane; load: its batches, where a feed brings them."""
+    def go(self, position: int, belt: Belt | None) -> None:
+        """Do the step at this position of the epoch, of every lane; belt: has its batches, where a feed brings them."""
         section = next(s for s in self.sections if position < s.first + s.count)
-        if load is not None:
+        if belt is not None:
             if section.fed is None:
-                inputs, targets = load.inputs[self.rows], load.targets[self.rows]
-                section.fed = torch.empty_like(inputs), torch.empty_like(targets)
-            load.give(self.rows, *section.fed, self.root)
+                section.fed = torch.empty_like(belt.inputs[self.rows]), torch.empty_like(belt.targets[self.rows])
+            belt.give(self.rows, *section.fed, self.root)
         if section.graph is None and section.warm:
             pool = next((s.graph.pool() for s in self.sections if s.graph is not None), None)
             generators = [lane.generator for lane in self.lanes]
@@ -138,15 +134,16 @@ class Group:
 
 @dataclass
 class Pack:
-    """Lanes of one recipe at one point of training. `form` is found by timing unless it is given.
+    """Lanes of one recipe at one point of training.
 
+    together: whether their steps are one graph of parallel branches, not a graph for every stream; None: not yet timed.
     feed: brings the batches; None where they are gathered on the device.
     """
 
     lanes: list[Lane]
     streams: Sequence[torch.cuda.Stream]
     feed: Feed | None = None
-    form: Form | None = None
+    together: bool | None = None
     groups: list[Group] = field(default_factory=list)
     _throttle: Throttle = field(default_factory=Throttle)
     _pool: ThreadPoolExecutor = field(init=False)
@@ -161,14 +158,14 @@ class Pack:
         with ThreadPoolExecutor(HANDS, initializer=_hand, initargs=(threads,)) as self._pool:
             while self.lanes:
                 if not self.groups:
-                    self._regroup(True if self.form is None else self.form)
+                    self._regroup(self.together is not False)
                 self._epoch()
                 yield from self._end_epoch()
                 due = [lane.run.checkpoint_due(epoch_end=True) for lane in self.lanes]
                 if any(due):
                     self.save()
 
-    def _regroup(self, together: Form) -> None:
+    def _regroup(self, together: bool) -> None:
         """Arrange the lanes in one graph, or in a graph for every stream; both keep a lane on its stream."""
         if self.groups:
             self.groups = []
@@ -211,16 +208,16 @@ class Pack:
             return time.perf_counter() - begun
 
         load(start)
-        if self.form is None and total - start >= 3 * (WARM + TRIAL) and len(self.lanes) > 1:
+        if self.together is None and total - start >= 3 * (WARM + TRIAL) and len(self.lanes) > 1:
             taken = {}
-            for form in (True, False):
-                self._regroup(form)
+            for together in (True, False):
+                self._regroup(together)
                 load(start)
                 run(range(start, start + WARM))
-                taken[form] = run(range(start + WARM, start + WARM + TRIAL))
+                taken[together] = run(range(start + WARM, start + WARM + TRIAL))
                 start += WARM + TRIAL
-            self.form = taken[True] <= taken[False]
-            if self.form:
+            self.together = taken[True] <= taken[False]
+            if self.together:
                 self._regroup(True)
                 load(start)
         run(range(start, total))
@@ -233,9 +230,10 @@ class Pack:
     def _steps(self, positions: range, rates: Sequence[float], seen: Sequence[int]) -> None:
         """Do these steps; `seen`: examples of the epoch after each."""
         for position in positions:
-            load = None if self._belt is None else self._belt.load()
+            if self._belt is not None:
+                self._belt.load()
             for group in self.groups:
-                group.go(position, load)
+                group.go(position, self._belt)
             # A single run is observed step by step: this is how a few steps of it are proven.
             if len(self.lanes) > 1 and position % LOOK and position != positions[-1]:
                 continue

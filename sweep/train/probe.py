@@ -18,7 +18,6 @@ from sweep.handle import Run
 from sweep.train.cuda_graphs import capture, drawing_from, streams
 from sweep.train.feed import AHEAD
 from sweep.train.lane import Lane, Setup, fresh, step, update
-from sweep.train.pack import Form
 
 RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into a graph is noticed
 
@@ -27,13 +26,13 @@ RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into
 class Known:
     """The findings about a recipe.
 
-    why: the reason against lanes, "" for none; size: bytes of the device's memory that a lane takes; form: of the
-    graphs, the fastest for its first pack.
+    why: the reason against lanes, "" for none; size: bytes of the device's memory that a lane takes; together: see
+    `Pack`, as was faster for its first pack.
     """
 
     why: str = ""
     size: int = 0
-    form: Form | None = None
+    together: bool | None = None
 
 
 def probe(setup: Setup, run: Run) -> Known:

@@ -196,10 +196,10 @@ def alone(made: Recipe, folder: Path, seeds: Sequence[int]) -> dict[int, Mapping
 
 
 def in_lanes(
-    made: Recipe, folder: Path, seeds: Sequence[int], form: bool | None = None
+    made: Recipe, folder: Path, seeds: Sequence[int], together: bool | None = None
 ) -> dict[int, Mapping[str, str]]:
     found = {}
-    for seed, links in chains(partial(lanes.train, form=form), made, folder, seeds).items():
+    for seed, links in chains(partial(lanes.train, together=together), made, folder, seeds).items():
         found[seed] = links
     notes = [path for path in folder.glob("*/log.txt") if "trained alone" in path.read_text()]
     assert not notes, notes[0].read_text()

@@ -39,18 +39,18 @@ def test_every_lane_has_the_bits_of_its_solo_run(tmp_path: Path, case: tuple[str
     assert kit.in_lanes(made, tmp_path / "many", range(16)) == wanted
 
 
-@pytest.mark.parametrize("form", [True, False], ids=["one-graph", "many-graphs"])
-def test_packings_and_forms_of_the_same_seeds_agree(tmp_path: Path, form: bool) -> None:
+@pytest.mark.parametrize("together", [True, False], ids=["one-graph", "many-graphs"])
+def test_packings_and_forms_of_the_same_seeds_agree(tmp_path: Path, together: bool) -> None:
     made = kit.recipe()
     wanted = kit.alone(made, tmp_path / "alone", range(40))
     # 40 lanes are more than there are streams.
-    assert kit.in_lanes(made, tmp_path / "all", range(40), form) == wanted
-    assert kit.in_lanes(made, tmp_path / "backwards", range(39, -1, -1), form) == wanted
+    assert kit.in_lanes(made, tmp_path / "all", range(40), together) == wanted
+    assert kit.in_lanes(made, tmp_path / "backwards", range(39, -1, -1), together) == wanted
     apart = {}
     for i in range(0, 40, 13):
-        apart |= kit.in_lanes(made, tmp_path / f"from{i}", range(i, min(40, i + 13)), form)
+        apart |= kit.in_lanes(made, tmp_path / f"from{i}", range(i, min(40, i + 13)), together)
     assert apart == wanted
-    assert kit.in_lanes(made, tmp_path / "one", [11], form) == {11: wanted[11]}
+    assert kit.in_lanes(made, tmp_path / "one", [11], together) == {11: wanted[11]}
 
 
 def test_a_form_that_is_found_by_timing_changes_no_bit(tmp_path: Path) -> None:
@@ -240,10 +240,10 @@ def test_augmentation_and_tf32_run_in_lanes(tmp_path: Path) -> None:
     assert kit.in_lanes(made, tmp_path / "lanes", range(3)) == kit.alone(made, tmp_path / "alone", range(3))
 
 
-@pytest.mark.parametrize("form", [True, False], ids=["one-graph", "many-graphs"])
+@pytest.mark.parametrize("together", [True, False], ids=["one-graph", "many-graphs"])
 @pytest.mark.parametrize("workers", [None, 0, 2], ids=["too-large", "loader", "workers"])
 def test_batches_that_the_host_brings_have_the_bits_of_those_gathered_on_the_device(
-    tmp_path: Path, workers: int | None, form: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, workers: int | None, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = kit.recipe(augment=build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1)))
     wanted = kit.alone(made, tmp_path / "alone", range(5))
@@ -260,9 +260,9 @@ def test_batches_that_the_host_brings_have_the_bits_of_those_gathered_on_the_dev
     monkeypatch.setattr(Belt, "load", seen)
     assert kit.alone(brought, tmp_path / "fed", range(2)) == {seed: wanted[seed] for seed in range(2)}
     assert not loads
-    assert kit.in_lanes(brought, tmp_path / "lanes", range(5), form) == wanted
+    assert kit.in_lanes(brought, tmp_path / "lanes", range(5), together) == wanted
     assert len(loads) == 2 * 6  # steps of two epochs
-    # More steps than are under way at once, and the trial that finds the form.
+    # More steps than are under way at once, and the trial of both kinds of graphs.
     small = kit.replace(made, batch_size=2)
     wanted = kit.alone(small, tmp_path / "small", range(3))
     assert kit.in_lanes(kit.replace(small, loader_workers=workers), tmp_path / "trial", range(3)) == wanted

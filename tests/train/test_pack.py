@@ -1,4 +1,4 @@
-"""Packs on a stand-in for the GPU: graphs, streams and feeds keep each lane's bits, in any form and after any stop.
+"""Packs on a stand-in for the GPU: each lane has its bits in one graph or many, from a loader, and after any stop.
 
 The stand-in does at once what a GPU would queue, and a graph does its steps again when it is replayed. What it cannot
 show is the order of work on a device: `tests/gpu` does.
@@ -116,9 +116,9 @@ def handles(folder: Path, seeds: Sequence[int], **more: Any) -> list[Any]:
     return [kit.handle(folder / f"seed{seed}", seed, device="cpu", **more) for seed in seeds]
 
 
-def together(made: Recipe, runs: Sequence[Any], form: bool | None = True) -> Iterator[tuple[int, Any]]:
+def together(made: Recipe, runs: Sequence[Any], one_graph: bool | None = True) -> Iterator[tuple[int, Any]]:
     setup = set_up(made, runs[0], compiled=False)
-    return lanes._pack(setup, runs, [Stream() for _ in range(2)], Known(form=form), range(len(runs)))  # type: ignore[misc]
+    return lanes._pack(setup, runs, [Stream() for _ in range(2)], Known(together=one_graph), range(len(runs)))  # type: ignore[misc]
 
 
 def chains(trainer: Any, made: Recipe, runs: Sequence[Any]) -> Chains:
@@ -131,23 +131,25 @@ def alone(made: Recipe, folder: Path, seeds: Sequence[int]) -> Chains:
     return chains(loop.train, made, handles(folder, seeds))
 
 
-@pytest.mark.parametrize("form", [True, False, None], ids=["one graph", "many graphs", "a trial of both"])
-def test_lanes_of_a_pack_have_the_bits_that_they_have_alone(form: bool | None, tmp_path: Path) -> None:
-    made = recipe(batch_size=2) if form is None else recipe()
+@pytest.mark.parametrize("one_graph", [True, False, None], ids=["one graph", "many graphs", "a trial of both"])
+def test_lanes_of_a_pack_have_the_bits_that_they_have_alone(one_graph: bool | None, tmp_path: Path) -> None:
+    made = recipe(batch_size=2) if one_graph is None else recipe()
     wanted = alone(made, tmp_path / "alone", range(5))
     assert len({links["final"] for links in wanted.values()}) == 5
-    found = chains(lambda made, runs: together(made, runs, form), made, handles(tmp_path / "pack", range(5)))
+    found = chains(lambda made, runs: together(made, runs, one_graph), made, handles(tmp_path / "pack", range(5)))
     assert found == wanted
     assert Graph.made  # the control: graphs did these steps
 
 
-@pytest.mark.parametrize("form", [True, False], ids=["one graph", "many graphs"])
+@pytest.mark.parametrize("one_graph", [True, False], ids=["one graph", "many graphs"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_that_a_loader_brings_have_the_bits_of_those_gathered(workers: int, form: bool, tmp_path: Path) -> None:
+def test_batches_that_a_loader_brings_have_the_bits_of_those_gathered(
+    workers: int, one_graph: bool, tmp_path: Path
+) -> None:
     made = recipe(augment=build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1)))
     wanted = alone(made, tmp_path / "alone", range(3))
     brought = replace(made, loader_workers=workers)
-    found = chains(lambda made, runs: together(made, runs, form), brought, handles(tmp_path / "pack", range(3)))
+    found = chains(lambda made, runs: together(made, runs, one_graph), brought, handles(tmp_path / "pack", range(3)))
     assert found == wanted
 
 
