@@ -85,13 +85,19 @@ def _base() -> dict[str, Any]:
 _BASE = _base()
 
 
+MARGIN = 0.08  # inches around a .png: the words of a picture reach its edges, as a page or a column wants it
+
+
 class Picture(Figure):
     """A figure that a notebook shows without pyplot. preset: its size of text decides how many numbers an axis has."""
 
     preset: Size = "screen"
 
-    def _repr_png_(self) -> bytes:
-        return _saved(self, format="png", dpi=160)
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the picture with two pixels for one of the screen, and how many of those it is wide and high."""
+        made = _saved(self, format="png", dpi=2 * RC["figure.dpi"])
+        width, height = (int.from_bytes(made[at : at + 4], "big") // 2 for at in (16, 20))  # of the PNG's header
+        return made, {"width": width, "height": height}
 
 
 @contextmanager
@@ -235,6 +241,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def _saved(figure: Figure, **options: Any) -> bytes:
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(options["format"])
+    if options["format"] == "png":
+        options["bbox_inches"] = figure.bbox_inches.padded(MARGIN)
     buffer = io.BytesIO()
     with warnings.catch_warnings(), style(getattr(figure, "preset", "screen")):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's own font may have it

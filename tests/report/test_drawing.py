@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sweep.report import drawing
 
@@ -120,3 +122,15 @@ def test_nothing_of_pyplot_is_loaded_or_left():
 
     code = "import sys; from sweep.report import figures, ensemble_figures; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_notebook_shows_two_pixels_for_one_of_the_screen_and_a_margin():
+    """Else the title would lie at the edge of the picture."""
+    frame = drawing.Frame("screen", 5, "a title")
+    data, shown = frame.numbered()._repr_png_()
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    assert (2 * shown["height"], 2 * shown["width"]) == pytest.approx(pixels.shape, abs=1)
+    assert shown["width"] == pytest.approx(110 * (6 + 2 * drawing.MARGIN), abs=1)
+    edge = int(220 * drawing.MARGIN) - 1
+    for side in (pixels[:edge], pixels[-edge:], pixels[:, :edge], pixels[:, -edge:]):
+        assert side.min() == 255
