@@ -1,4 +1,7 @@
-"""Draw docs/start/report.png, a report with notes beside its lines, from a real run: `python docs/pictures.py`."""
+"""Draw the pictures of the documentation from real runs: `python docs/pictures.py`.
+
+picture.png is the first picture of README; start/report.png is a report with notes beside its lines.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,23 @@ from tempfile import TemporaryDirectory
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+import sweep
+from sweep.report import figures
+
 HERE = Path(__file__).parent
 COMMAND = ["sweep", "run", "--seeds", "42,123,456"]
 NOTES = {  # by how the line begins
-    "test/accuracy 0": "the primary metric: its mean ± half of its interval",
-    "(95 % CI": "what the interval is about, how many seeds, how many failed",
-    "3 planned": "every seed that was asked for",
-    "test/accuracy ↑": "↑: larger is better; sd: the spread between seeds",
+    "test/accuracy 0": "mean ± half of its interval",
+    "(95 % CI": "what it is about, seeds, failures",
+    "3 planned": "every seed that you asked for",
+    "test/accuracy ↑": "↑: larger is better; sd: the spread",
     "directory": "everything that the runs left behind",
     "next": "a command that is often next",
     "more": "all other tables and figures",
+    "test/accuracy 0.": "the first line again, for a long report",
 }
 COLOUR = "#0b62a4"
-SIZE, LINE, COLUMN = 9.0, 0.19, 0.0752  # points of the text; inches of a line and of a column of it
+SIZE, LINE, COLUMN = 9.0, 0.19, 0.079  # points of the text; inches of a line and of a column of it
 
 
 def printed() -> list[str]:
@@ -34,7 +41,7 @@ def draw(lines: list[str]) -> None:
     mpl.rcParams["font.family"] = "DejaVu Sans Mono"
     room, wide = max(map(len, lines)) + 3, max(map(len, NOTES.values()))
     size = (room + wide + 2) * COLUMN, (len(lines) + 1) * LINE
-    figure = plt.figure(figsize=size, dpi=150, facecolor="white")
+    figure = plt.figure(figsize=size, dpi=220, facecolor="white")
     waiting = dict(NOTES)
     for number, line in enumerate(lines):
         y = 1 - (number + 1) * LINE / size[1]
@@ -48,5 +55,14 @@ def draw(lines: list[str]) -> None:
     figure.savefig(HERE / "start" / "report.png")
 
 
+def two_learning_rates() -> None:
+    with TemporaryDirectory() as room:
+        results = sweep.run(
+            seeds=range(10), params={"epochs": 12}, grid={"params.optimizer.lr": [0.003, 0.001]}, out=f"{room}/runs"
+        )
+        figures.save(results.plot(), HERE / "picture.png")
+
+
 if __name__ == "__main__":
+    two_learning_rates()
     draw(printed())
