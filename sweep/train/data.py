@@ -38,12 +38,9 @@ class Split:
         inputs = self.inputs.index_select(0, flat).view(*indices.shape, *self.inputs.shape[1:])
         return inputs, self.targets.index_select(0, flat).view(*indices.shape, *self.targets.shape[1:])
 
-    def to(self, device: str | torch.device) -> Split:
-        return Split(self.inputs.to(device), self.targets.to(device), self.ids.to(device))
-
-    def beside(self, device: str | torch.device) -> Split:
-        """Put targets and ids on the device, and leave the inputs where they are."""
-        return Split(self.inputs, self.targets.to(device), self.ids.to(device))
+    def to(self, device: str | torch.device, *, inputs: bool = True) -> Split:
+        """Return the split on a device; without `inputs`, these stay where they are."""
+        return Split(self.inputs.to(device) if inputs else self.inputs, self.targets.to(device), self.ids.to(device))
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,13 @@ class Dataset:
 
     @property
     def normalisation(self) -> dict[str, list[Any]]:
-        """Return the scaling of the inputs, for whoever gives the model raw ones."""
+        """Return the scaling of the inputs, needed to give the model raw ones."""
         found: dict[str, list[Any]] = {"mean": list(self.mean), "std": list(self.std)}
         return {**found, "wide": list(self.wide)} if self.wide else found
 
     @property
     def about(self) -> dict[str, Any]:
-        """Return what is stored of the data beside the weights, for whoever serves the model."""
+        """Return what is stored of the data next to the weights, needed to serve the model."""
         return {
             "classes": list(self.classes), "input_shape": list(self.input_shape), "normalisation": self.normalisation,
             "target": {"mean": self.target_mean, "std": self.target_std},
@@ -105,7 +102,7 @@ class Dataset:
         splits = self.train, self.val, self.test
         large = device == "cuda" and sum(s.inputs.nbytes for s in splits) > ROOM * torch.cuda.mem_get_info()[0]
         stay = large or fed, large, large
-        train, val, test = (s.beside(device) if on else s.to(device) for s, on in zip(splits, stay, strict=True))
+        train, val, test = (one.to(device, inputs=not on) for one, on in zip(splits, stay, strict=True))
         return replace(self, train=train, val=val, test=test)
 
 
@@ -149,7 +146,7 @@ def dataset(raw: Raw, kind: Kind | None, where: str, which: int | Fold | None = 
         kind = "regression" if raw.targets.dtype.kind == "f" else "classification"
     kept = stored(raw, kind, where)
     found = chosen(kept, raw, which)
-    targets, wide, train = kept.targets, kept.wide, found.train
+    targets, wide, train = kept.targets, kept.wide, found["train"]
     inputs = filled(kept.inputs, train)
 
     mean, std = (np.zeros(0), np.zeros(0)) if raw.plain else _scale(inputs[train])
@@ -176,7 +173,7 @@ def dataset(raw: Raw, kind: Kind | None, where: str, which: int | Fold | None = 
     one = targets.shape[1] if targets.ndim > 1 else 1
     count = int(targets.max()) + 1 if kind == "classification" else one
     return Dataset(
-        split(train), split(found.val), split(found.test), outputs=count, mean=tuple(mean.tolist()),
+        **{name: split(index) for name, index in found.items()}, outputs=count, mean=tuple(mean.tolist()),
         std=tuple(std.tolist()), classes=_names(raw, count, where) if kind == "classification" else (),
         target_mean=target_mean, target_std=target_std, wide=tuple(wide.tolist()) if wide.any() else (),
     )  # fmt: skip

@@ -54,15 +54,6 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The positions of the examples of each split."""
-
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
-    test: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Seen:
     """The facts about a data set before a run starts. counts: of its training examples, one per seed of a split."""
 
@@ -91,8 +82,8 @@ def stored(raw: Raw, kind: Kind, where: str) -> Stored:
     return Stored(inputs, targets, targets if one else np.zeros(len(targets), np.int64), together, own, wide, where)
 
 
-def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> Chosen:
-    """Return which examples belong to which split; see `sweep.train.data.load`. Raises: ConfigError."""
+def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> dict[str, NDArray[np.int64]]:
+    """Return the positions of the examples of train, val and test; see `sweep.train.data.load`. Raises: ConfigError."""
     seed, limit = split if isinstance(split, int) else raw.seed, raw.limit
     rest, test = found.own["train"], found.own["test"]
     if isinstance(split, Fold):
@@ -104,14 +95,15 @@ def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> Chosen:
     train, val = rest, found.own["val"]
     if not len(val):
         train, val = _split(rest, found, min(VAL_SHARE, VAL_MOST / max(len(rest), 1)), seed)
-    for name, index in (("train", train), ("val", val), ("test", test)):
+    splits = {"train": train, "val": val, "test": test}
+    for name, index in splits.items():
         if len(index) < 2:
             raise ConfigError(f"{len(index)} examples are left for {name}", where=found.where)
-    return Chosen(train, val, test)
+    return splits
 
 
 def look(data: Data, kind: Kind, splits: Sequence[int | Fold] = ()) -> Seen:
-    """Return what is known of a data set, from this process's cache when its files have not changed since.
+    """Return the facts about a data set, from this process's cache if its files have not changed since.
 
     splits: seeds of splits of their own, or folds; none: the split that the data fix. Raises: ConfigError.
     """
@@ -124,7 +116,7 @@ def look(data: Data, kind: Kind, splits: Sequence[int | Fold] = ()) -> Seen:
 def _look(data: Data, kind: Kind, stamps: Stamps, splits: tuple[int | Fold, ...]) -> Seen:
     raw = read(data)
     found = stored(raw, kind, data.where)
-    counts = tuple(len(chosen(found, raw, split).train) for split in splits or (None,))
+    counts = tuple(len(chosen(found, raw, split)["train"]) for split in splits or (None,))
     return Seen(tuple(found.inputs.shape[1:]), counts, bool(found.wide.any()))
 
 
@@ -140,7 +132,7 @@ def identity(data: Data, kind: Kind) -> str:
 
 
 def stamps(files: Iterable[Path]) -> Stamps:
-    """Return what tells that a file has changed, without reading it."""
+    """Return the stamps that reveal a change of a file, without reading it."""
     return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
 
 

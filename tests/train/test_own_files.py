@@ -141,7 +141,7 @@ def test_a_split_is_a_column_positions_or_a_seed(tmp_path: Path) -> None:
     assert seven == again
     assert len({tuple(usual), tuple(seven), tuple(eight)}) == 3
     raw = sweep.data.table(path, "kind", ignore=("id", "part")).read()
-    assert chosen(stored(raw, "classification", ""), raw, 7).test.tolist() == seven
+    assert chosen(stored(raw, "classification", ""), raw, 7)["test"].tolist() == seven
 
 
 def test_an_array_of_an_npz_file_can_name_the_split(tmp_path: Path) -> None:
