@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Roles:
-    """The names of a run's seed and task, and those that tell variants apart; None: those that differ."""
+    """The names of a run's seed and task, and those that distinguish variants; None: those that differ."""
 
     seed: str | None = None
     task: str | None = None

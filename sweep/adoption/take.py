@@ -33,7 +33,7 @@ STAMP = "adopted: not run here; seeds as named by the files; a missing run is un
 TARGET = Target("adopted")
 _MOST = 8  # names in one line
 
-Point = tuple[tuple[str, Any], ...]  # (name, value) of each parameter that tells variants apart
+Point = tuple[tuple[str, Any], ...]  # (name, value) of each parameter that distinguishes variants
 Key = tuple[str, str, int]  # task, variant and seed, as folders
 
 
@@ -121,7 +121,7 @@ def adoption(
 ) -> Adoption:
     """Return what would be adopted from these sources, together with what the directory holds already.
 
-    overrides, settings: of the config, what is presented. kept: the pattern of prediction files.
+    overrides, settings: of the config, for reports. kept: the pattern of prediction files.
 
     Raises: ConfigError where nothing can be read, StoreError where `out` holds something else.
     """
@@ -299,7 +299,7 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
         key, places = next(iter(plan.twice.items()))
         raise StoreError(
             f"{len(plan.twice)} runs were found twice, such as {_called(key)}: {some(places)}",
-            where=str(out), hint="name what tells them apart as another part, or leave one of them out",
+            where=str(out), hint="name the part that differs between them, or leave one of them out",
         )  # fmt: skip
     Store.claim(out)
     with Store.lock(out):

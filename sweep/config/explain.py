@@ -78,8 +78,8 @@ def _message(detail: ErrorDetails, path: tuple[str | int, ...], model: type[Base
         if hint := nearest(last, known) or next((f"did you mean {key}?" for key in deeper), None):
             return "unknown key", hint
         if len(path) == 1 and "params" in known:
-            return "unknown key", f"parameters stand under params: {SHORT.get(last, f'params.{last}')}"
-        return "unknown key", f"known here: {', '.join(known)}" if known else None
+            return "unknown key", f"parameters go under params: {SHORT.get(last, f'params.{last}')}"
+        return "unknown key", f"known keys: {', '.join(known)}" if known else None
     if kind in ("refused", "value_error"):
         return str(context.get("what") or context.get("error") or detail["msg"]), context.get("hint")
     if kind in _PLAIN:

@@ -130,7 +130,7 @@ def called(given: Mapping[str, Any]) -> str:
 
 
 def _into_list(merged: Any, path: Keys) -> bool:
-    """Return whether `params.layers.0=3` meets a list: merged, it would silently become a mapping."""
+    """Return whether `params.layers.0=3` points into a list, which a merge would silently make a mapping."""
     for key in path[:-1]:
         merged = merged.get(key) if isinstance(merged, dict) else None
         if isinstance(merged, list):
@@ -154,7 +154,7 @@ def _overridden(merged: dict[str, Any], draft: _Draft) -> None:
                 break
 
 
-# Below these, no declared type could notice that `no` was meant as false.
+# Below these, no declared type can tell that `no` should be false.
 _UNTYPED = ("params", "grid", "tasks")
 
 

@@ -40,7 +40,7 @@ _ISSUERS = frozenset(
     """.split()  # noqa: SIM905
 )
 _TOKEN_OF = _ISSUERS | {"bearer", "csrf", "id", "personal"}
-_SIGNATURES = ("sig", "signature", "x-amz-signature", "x-goog-signature")  # of a URL: they open what it leads to
+_SIGNATURES = ("sig", "signature", "x-amz-signature", "x-goog-signature")  # of a URL: they give access to its target
 _URL = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
 _QUERY = re.compile(r"([?&;])([\w.%-]+)=([^&;#\s\"']+)")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+(?=\S*[0-9])[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)

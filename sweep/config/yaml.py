@@ -20,7 +20,7 @@ Path = tuple[str | int, ...]
 
 MOST_BYTES = 2**20
 DEEPEST = 32
-MOST_NODES = 200_000  # after aliases are expanded: ten lines of them can stand for a billion values
+MOST_NODES = 200_000  # after aliases are expanded: ten lines of them can expand to a billion values
 RAW_KEYS = frozenset({"seed", "seeds", "command"})  # read as written: `010` must reach the seeds grammar
 INTERPOLATION = (
     "${…} is not filled in: a secret or a machine's path would travel into the records",
@@ -43,7 +43,7 @@ for _word, _value in (("null", None), ("true", True), ("false", False)):
 class Contested(str):
     """A bare text that readers disagree about. what, hint: why it is refused where no type declares it as text.
 
-    number: to some it is a number; else a word such as `no`, which a key declared as text may hold.
+    number: some read it as a number; otherwise it is a word such as `no`, which a key declared as text may hold.
     """
 
     what: str
@@ -224,7 +224,7 @@ def _written(number: Int | Float, text: str) -> Int | Float:
 
 
 def quoted(text: str) -> str:
-    """Return how to write a word that is meant as text, in a file and where a shell takes quotes away."""
+    """Return a hint: how to write a word as text, in a file and on a command line, where a shell removes quotes."""
     return f'quote it for text: "{short(text)}", on a command line \'"{short(text)}"\''
 
 

@@ -22,12 +22,12 @@ _PAIR = re.compile(
     rf"(?<![\w/.@'-]){_NAME}(?P<mark>[\"']?(?: ?[=:] {{0,2}}| +)\[?)(?P<number>{NUMBER}|(?:None|null|n/a)\b)"
 )
 _CELLS = re.compile(rf"^[|│┃] *{_NAME}(?P<mark> +[|│┃] +)(?P<number>{NUMBER}) *[|│┃]$")  # a table of two columns
-_GROUP = re.compile(r"^[|│┃] *([\w/-]+/) *[|│┃] *[|│┃]$")  # and what stands above some of its rows
+_GROUP = re.compile(r"^[|│┃] *([\w/-]+/) *[|│┃] *[|│┃]$")  # and the line above some of its rows
 # What follows a number that is part of something else (a unit, a fraction, a range), and one of several numbers.
 _CUT = re.compile(r"[\w/:]|\.\w|-\d| ?%\|")
 _UNIT = r"\s?(?:ms|s|secs?|seconds?|min|minutes|h|hours)\b"
 _SEVERAL = re.compile(rf"(?!\s*\(\d+ ?/ ?\d+\))\s*[,(\[]?\s*{NUMBER}(?![\w%:/]|\.\d|{_UNIT})|\s*(?:->|→|\.\.)")
-_BAR = re.compile(r"\d%\||\d ?(?:it/s|s/it)\b")  # a progress bar shows a moment and is no log
+_BAR = re.compile(r"\d%\||\d ?(?:it/s|s/it)\b")  # a progress bar shows one moment and is not a log
 _CALL = re.compile(r"(?<=\w)\([^()]*=[^()]*\)")  # options, as `Namespace(lr=0.1)` prints them
 _AT = re.compile(
     r"(?i)(?<![A-Za-z])(global_step|step|epoch|iteration|iter|it|episode|ep|round|update|batch|timestep)s?"
@@ -40,7 +40,7 @@ _ONE_OF = ("rank", "worker", "client", "agent", "gpu", "class", "layer", "model"
 _LABEL = re.compile(r"(?i)(?<![\w./-])(train|val|valid|validation|test|eval|evaluation|dev)(?![\w./-])")
 _WORD = re.compile(r"(?<![\w./])[a-z_][\w-]*")
 _PASSING = re.compile(r"eta|(?:mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}")
-_RUN = re.compile(r"(?<![\w@])(?<![\w@]-)\d+")  # digits that are no part of a name, such as the 10 of cifar10
+_RUN = re.compile(r"(?<![\w@])(?<![\w@]-)\d+")  # digits that are not part of a name, such as the 10 of cifar10
 _NUMBERED = re.compile(r"(?i)\d|\bnan\b|\binf")
 _EDGES = ("|", "│", "┃")
 _SHAPES = 5000  # kinds of lines that are read
@@ -50,11 +50,11 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True)
 class Name:
-    """A name that stands before a number.
+    """A name before a number.
 
     key: its name in a record. mark: what is between it and the number. place: the words before it on its line, the same
     for all values of one metric. label: the split that they name. whole: whether the number is not a part of something
-    else. alone: whether no other follows. beside: the names before it.
+    else. alone: whether no other number follows. beside: the names before it.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Name:
 
     @property
     def table(self) -> bool:
-        """Return whether it stands in a table."""
+        """Return whether it is in a table."""
         return self.mark.strip() in _EDGES
 
     def reading(self, called: str) -> str:
@@ -224,7 +224,7 @@ def pairs(text: str) -> tuple[list[Pair], Mapping[str, Collection[str]]]:
 
 
 def _shape(line: str, runs: Sequence[tuple[int, int]], group: str) -> _Shape:
-    """Return what a line holds. group: what stands above this row of a table."""
+    """Return the contents of a line. group: the heading above this row of a table."""
 
     def span(start: int, end: int) -> _Span:
         inside = [nth for nth, (low, high) in enumerate(runs) if start <= low and high <= end]

@@ -11,7 +11,7 @@ from sweep.store import atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 50_000_000  # cells: a few bytes can stand for any number of equal ones
+MOST = 50_000_000  # cells: a few bytes can encode any number of equal ones
 
 
 def frame(path: Path) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def clean(text: str) -> str:
 
 
 def objects(text: str) -> tuple[list[Row], list[str]]:
-    """Return every object that is printed in a cleaned text, and what stands before, between and after them.
+    """Return every object in a cleaned text, and the text before, between and after them.
 
     An object is JSON on one line or several, or a dict in Python's own form. After other words on its line, it must
     end there. Objects over several lines are searched for until `_IN_VAIN` characters were tried without one.
@@ -186,7 +186,7 @@ def in_time(pattern: str, characters: int) -> Iterator[None]:
 
 
 def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
-    """Return the number that stands where a group matched, all of it. Raises: NotFound."""
+    """Return the whole number at the place where a group matched. Raises: NotFound."""
     start, end = match.span(group)
     said = text[start:end].strip().lstrip("([").rstrip(".,;:)]%")
     begun = text.rfind("\n", 0, start) + 1

@@ -1,4 +1,4 @@
-"""A program's output as it came, kept beside its run so that its metrics can be read again without training."""
+"""The raw output of a program, kept with its run so that metrics can be read again without training."""
 
 from __future__ import annotations
 

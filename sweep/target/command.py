@@ -37,7 +37,7 @@ def fill(word: str, values: Mapping[str, str]) -> str:
 
 
 def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
-    """Return what `{seed}`, `{dir}`, `{attempt_dir}`, `{device}`, `{run_id}` and `{params.…}` stand for in a run; with
+    """Return the values of `{seed}`, `{dir}`, `{attempt_dir}`, `{device}`, `{run_id}` and `{params.…}` in a run; with
     folds `{fold}`, from 0, and `{folds}` too."""
     own = {
         "seed": str(spec.seed), "dir": os.fspath(folder), "attempt_dir": os.fspath(attempt), "device": spec.device,
@@ -48,7 +48,7 @@ def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
 
 
 def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
-    """Return {"params.lr": "0.1"}, what the placeholders of parameters stand for; text as it is, the rest as JSON."""
+    """Return {"params.lr": "0.1"}, the values of the placeholders of parameters: text as it is, the rest as JSON."""
     return {f"params.{path}": as_text(value) for path, value in flatten(params)}
 
 
@@ -77,8 +77,8 @@ def resolve(config: Config) -> Target:
 
 
 def digest(words: Sequence[str]) -> str:
-    """Return the sha256 of the command's source: of a Python script its syntax trees and those of the modules beside it
-    that it imports; of any other script its bytes; "" when no word names a script."""
+    """Return the sha256 of the command's source: of a Python script its syntax trees and those of the modules
+    that it imports from next to it; of any other script its bytes; "" when no word names a script."""
     found = script(words)
     if found is None:
         return ""

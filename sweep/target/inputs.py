@@ -1,4 +1,4 @@
-"""Inputs: the files and values beside its source that decide what a run computes, by content."""
+"""Inputs: the files and values that decide what a run computes, apart from its source; by content."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sweep.plan import Json
 from sweep.target import imports
 from sweep.target.values import values_of
 
-LARGEST = 8 << 30  # bytes of a file that only stands among the words of a command
+LARGEST = 8 << 30  # bytes of a file that is only named by a word of a command
 MOST_FILES = 100_000  # files of one folder
-LOOKED = 200  # files of one folder of data that are looked at when a run begins and ends
+LOOKED = 200  # files of one folder of data that are checked when a run starts and ends
 
 Stat = tuple[int, int, int]
 _known: dict[tuple[str, Stat], str] = {}
@@ -126,7 +126,7 @@ def changed(files: Mapping[str, Watched]) -> list[str]:
 
 
 def refusal(names: Sequence[str]) -> str:
-    """Return why no run begins once files have changed, and the next step."""
+    """Return why no run starts once files have changed, and the next step."""
     return (
         f"{some(names, 3)} changed after this sweep was planned. Put it back; or train with the new one, in another "
         "directory (--out) or all runs again (--retrain); if the program itself writes it, let its name hold {dir} "
@@ -137,7 +137,7 @@ def refusal(names: Sequence[str]) -> str:
 def inputs_of(
     data: Sequence[str], version: str | None, words: Sequence[str], function: Callable[..., Any] | None
 ) -> dict[str, Json]:
-    """Return the part of an experiment that stands for its files and values; {} where there are none.
+    """Return the part of an experiment's identity for its files and values; {} if there are none.
 
     An explicit `version` replaces the values: the user changes it when they change.
     """

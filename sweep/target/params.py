@@ -16,7 +16,7 @@ from sweep.plan import Json, canonical
 def _model(function: Callable[..., Any], kind: str) -> type[BaseModel]:
     """Return a model of the parameters in a signature; a training function's first one, the run, is left out."""
     try:
-        hints = get_type_hints(function, include_extras=True)  # bounds stand in Annotated
+        hints = get_type_hints(function, include_extras=True)  # bounds are in Annotated
     except Exception:  # annotations may name what exists only for a type checker: then they check nothing
         hints = {}
     extra: Literal["allow", "forbid"] = "forbid"

@@ -30,7 +30,7 @@ def built_in(reference: str) -> bool:
 
 
 def source_digest(function: Callable[..., Any]) -> str:
-    """Return the sha256 over the normalised syntax trees of the defining file and of what it imports beside it.
+    """Return the sha256 over the normalised syntax trees of the defining file and of what it imports next to it.
 
     Comments and layout do not count. Of a function that no file holds whole (of a notebook, a script, or made
     within another function), what it uses of the session counts, too. For built-ins it is the integer
@@ -66,7 +66,7 @@ def source_text(function: Callable[..., Any]) -> str:
 
 
 def mentions(function: Callable[..., Any], word: str) -> bool:
-    """Return whether a word stands anywhere in the source that `source_digest` covers."""
+    """Return whether a word occurs anywhere in the source that `source_digest` covers."""
     place = _file(function)
     files = imports.files(*place) if place is not None else []
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
@@ -113,7 +113,7 @@ def _file(function: Callable[..., Any]) -> tuple[Path, Path] | None:
 
 
 def _parts(function: Callable[..., Any]) -> Iterator[str]:
-    """Yield the source of a function, then of what it uses: of a session all, of a file only what it closes over."""
+    """Yield the source of a function, then of what it uses: in a session everything, in a file only its closure."""
     module = _module_of(function)
     whole = _file(function) is None
     todo: list[tuple[str, Any]] = [("", function)]
@@ -158,7 +158,7 @@ def _used(value: Any, module: str, whole: bool) -> list[tuple[str, Any]]:
 
 
 def closed_over(function: FunctionType) -> list[tuple[str, Any]]:
-    """Return (name, value) of what a function has from the functions around it."""
+    """Return (name, value) of everything that a function closes over."""
     found = []
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         with suppress(ValueError):  # of a cell that is still empty

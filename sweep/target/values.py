@@ -1,4 +1,4 @@
-"""Values: what a function reaches beside its source and what decides what a run computes, by content."""
+"""Values: what a function reaches, apart from source code, and what decides what it computes; by content."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ class Content:
         name = f"{value.__module__}.{value.__qualname__}"
         if not owned(value):
             if "<locals>" in name or "<lambda>" in name:
-                raise Incomparable(f"{name} has no name of its own")
+                raise Incomparable(f"{name} has no importable name")
             return self._sha("code", name)
         return self._sha("code", meaning(value), *(f"{n} {self.of(each)}" for n, each in _parts(value)))
 

@@ -90,7 +90,7 @@ def augmenting(spec: Augment, load: Callable[[], Dataset]) -> Callable[[Tensor, 
 
 
 def mixup(alpha: float, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return what mixes each example with the one before it in its batch, by a share of its own.
+    """Return a function that mixes each example with the one before it in its batch, each by its own share.
 
     Shares are of Beta(alpha, alpha) (Zhang et al., 2018); class numbers become shares of the classes.
     """

@@ -11,7 +11,7 @@ from sweep.train.splits import Fold, Kind, look
 
 
 def require_batches(params: Mapping[str, Any], kind: Kind, *, where: str, splits: Sequence[int | Fold] = ()) -> None:
-    """Refuse examples that are no images where the model takes images, and a batch of one example under batch norm.
+    """Refuse examples that are not images where the model takes images, and a batch of one example under batch norm.
 
     params: of a built-in recipe, with every default filled in. Data are read only if the answer depends on them.
     splits: see `look`.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-LOOK = 16  # steps between two looks at the clock and at whether a stop was asked for
+LOOK = 16  # steps between two checks of the clock and of whether a stop was requested
 AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not stop in time
 STREAMS = 32  # torch creates this many before it reuses the first
 
@@ -90,7 +90,7 @@ def capture(
     torch.cuda.synchronize()
     # The global generator is marked as captured too: let that be one of these, not the caller's.
     with drawing_from(generators[0]), torch.cuda.stream(root):
-        # Only this thread must keep to what a capture allows: others copy data meanwhile.
+        # Only this thread is restricted to what a capture allows: others copy data meanwhile.
         graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             body()

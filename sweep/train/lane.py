@@ -127,7 +127,7 @@ class Lane:
 
 
 def by_point(lanes: Iterable[Lane]) -> Iterator[tuple[bool, list[Lane]]]:
-    """Yield the lanes that stand at one point of training, and whether that is the end."""
+    """Yield the lanes at each point of training, and whether that is the end."""
     points: dict[tuple[bool, int, int], list[Lane]] = {}
     for lane in lanes:
         points.setdefault(lane.point, []).append(lane)
@@ -241,7 +241,7 @@ def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the batch of these inputs, which lie at `indices`, as the model gets it."""
+    """Return the batch of these inputs, which are at `indices`, as the model gets it."""
     train = lane.data.train
     targets = train.targets.index_select(0, indices)
     if not alters(lane.recipe):
@@ -274,7 +274,7 @@ def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
 
 
 def state_of(lane: Lane) -> dict[str, Any]:
-    """Return all that a bit-exact continuation needs beside the ambient random streams; tensors on the CPU."""
+    """Return all that a bit-exact continuation needs, apart from the ambient random streams; tensors on the CPU."""
     return {
         "model": weights_of(lane.model),
         "optimizer": _cpu(lane.optimizer.state_dict()),

@@ -60,7 +60,7 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
 
 
 def solo(lane: Lane) -> Metrics | Failure:
-    """Train a lane from where it stands to its end."""
+    """Train a lane from its current point to its end."""
     while not lane.over:
         train_epoch(lane)
         failure = turn(lane, epoch_sums(lane).tolist())
@@ -110,7 +110,7 @@ def tell(lane: Lane) -> None:
 
 
 def save(lane: Lane) -> None:
-    """Save a checkpoint of this moment. Raises: Interrupted, once it is written, when a stop was asked for."""
+    """Save a checkpoint of this moment. Raises: Interrupted, once it is written, when a stop was requested."""
     lane.run.checkpoint(state_of(lane), step=lane.step)
 
 

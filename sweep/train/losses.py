@@ -21,8 +21,8 @@ from sweep.train.splits import Kind
 class Loss:
     """A loss with what goes with it.
 
-    of: (outputs, targets) -> the mean of a batch. kind: what targets are; None: as their numbers tell. shape: of the
-    outputs for one example; None: any. about: more of what is stored beside the weights.
+    of: (outputs, targets) -> the mean of a batch. kind: of the targets; None: inferred from them. shape: of the
+    outputs for one example; None: any. about: more values to store next to the weights.
     """
 
     of: Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +32,7 @@ class Loss:
     about: Mapping[str, Any] | None = None
 
     def meta(self, data: Dataset) -> dict[str, Any]:
-        """Return what is stored beside the weights, for whoever serves them."""
+        """Return what is stored next to the weights, needed to serve them."""
         form = self.scoring(data).form
         return {
             "task": kind_of(data), "outputs": data.outputs, **data.about,
@@ -110,6 +110,6 @@ def find(loss: str | Callable[[Tensor, Tensor], Tensor] | Loss) -> Loss:
 
 
 def smoothed(share: float) -> Loss:
-    """Return the cross-entropy with classes of which this share is spread over all."""
+    """Return the cross-entropy with label smoothing: this share of a target is spread over all classes."""
     of = partial(nn.functional.cross_entropy, label_smoothing=share)
     return replace(LOSSES["cross-entropy"], of=of)

@@ -104,7 +104,7 @@ class Group:
         side_by_side(self.root, zip(self.streams, chains, strict=True))
 
     def load(self, orders: Tensor, sizes: Sequence[int], rates: Sequence[float], start: int) -> None:
-        """Take the positions (lanes, examples) and rates of an epoch, to go on at its step `start`."""
+        """Take the positions (lanes, examples) and rates of an epoch, to resume at its step `start`."""
         if not self.sections:
             self.sections = self._sections(sizes)
         first = 0
@@ -259,7 +259,7 @@ class Pack:
         yield from zip((lane.index for lane in over), self._pool.map(partial(guarded, conclude), over), strict=True)
 
     def save(self) -> None:
-        """Save a checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
+        """Save a checkpoint of every lane. Raises: Interrupted when a stop was requested, after the last."""
         save_all((lane, drawing_from(lane.generator)) for lane in self.lanes)
 
 

@@ -95,9 +95,9 @@ class Data(Part):
     for a quick try.
     target: the column of a table that is predicted. ignore: columns that are left out. Text columns become one column
     for each of their texts. missing: `refuse`, or `impute`: of numbers the median of the training examples, of texts
-    one more text. size: height and width to which pictures are brought.
-    split: a column (or array of an .npz file) that says train, val or test; {test: positions, val: positions}; or the
-    seed of another split than the usual one. group: a column (or array) of which equal values stay together in one
+    one more text. size: height and width to which pictures are resized.
+    split: a column (or array of an .npz file) with train, val or test; {test: positions, val: positions}; or the
+    seed of another split than the usual one. group: a column (or array) whose equal values stay together in one
     split or fold, such as the patient or the writer.
     """
 
@@ -150,7 +150,7 @@ class Data(Part):
 
     @property
     def where(self) -> str:
-        """Return the name of the data in errors: their place, or what they are called."""
+        """Return the name of the data in errors: their place, or their name otherwise."""
         return self.path or self.folder or self.name
 
 

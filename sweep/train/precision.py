@@ -16,7 +16,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @contextmanager
 def flags(precision: Precision) -> Iterator[None]:
-    """Let `tf32` alone use TF32: torch's own default lets convolutions use it unasked."""
+    """Let `tf32` alone use TF32: by default, torch's convolutions use it."""
     wanted = "tf32" if precision == "tf32" else "ieee"
     cudnn: Any = torch.backends.cudnn  # its parts are made at run time, unseen by type checkers
     backends = torch.backends.cuda.matmul, cudnn.conv

@@ -66,7 +66,7 @@ def probe(setup: Setup, run: Run) -> Known:
         free = torch.cuda.mem_get_info()[0]
         lane, generator, stream = _made(setup, run)
         batch = [each.clone() for each in batches[0]]
-        spare = [each.clone() for each in batch for _ in range(AHEAD)]  # what is on its way takes memory too
+        spare = [each.clone() for each in batch for _ in range(AHEAD)]  # batches under way take memory too
 
         def work() -> None:
             with drawing_from(generator):

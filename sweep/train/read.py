@@ -42,7 +42,7 @@ _EMBEDDED = {
 class Raw:
     """A data set as it was stored: inputs (examples, ...), targets (examples, ...), splits of its own if any.
 
-    NaN among inputs stands for the median of the training examples. test, val: positions of theirs among the inputs,
+    NaN among inputs is replaced by the median of the training examples. test, val: their positions among the inputs,
     where they are not stored apart. together: of equal values among these, one per example, all are in one split or
     fold. plain: inputs are left as they are, not normalised. flat: inputs have a channel for
     the normalisation alone. limit, seed: of the split, see `Data`.
@@ -93,7 +93,7 @@ def data_files(data: Data) -> Mapping[str, Path]:
 def data_digest(data: Data) -> str:
     """Return the sha256 (hex) over the name and the bytes of every file, in the order of the parts' names.
 
-    Where the files lie does not count: the same data in another folder are the same experiment.
+    The folder of the files does not count: the same data elsewhere are the same experiment.
     """
     whole = hashlib.sha256()
     for part, path in sorted(data_files(data).items()):
@@ -222,7 +222,7 @@ def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
     if len(sizes) > 1:
         raise ConfigError(
             f"pictures of {len(sizes)} sizes, such as {' and '.join(f'{h}x{w}' for w, h in sorted(sizes)[:2])}",
-            where=data.path, hint="params.data.size=[64,64] brings them to one",
+            where=data.path, hint="params.data.size=[64,64] resizes them",
         )  # fmt: skip
     grey = all(one.mode == "L" for one in made)
     inputs = np.stack([np.asarray(one if grey else one.convert("RGB")) for one in made])
@@ -233,7 +233,7 @@ def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
 
 
 def read_idx(path: Path) -> Array:
-    """Read one IDX file, compressed or not (told apart by content, not by name).
+    """Read one IDX file, compressed or not, as its content tells, not its name.
 
     Header: two zero bytes, a type code, the number of dimensions, then each size as a big-endian uint32.
     Raises: ConfigError when the header is none of IDX or the length is not what the header says.

@@ -67,7 +67,7 @@ class Recipe:
         32-bit seed or fold -> this recipe on another split of the same data, for `vary: [split]` and `folds`; None: it
         has one.
     meta
-        Dataset -> plain values stored beside the weights, enough to rebuild the model.
+        Dataset -> plain values stored next to the weights, enough to rebuild the model.
     source
         what the data are read from, part of a run's identity; None: not known.
     """
@@ -194,7 +194,7 @@ def recipe(
     if rate is None or not rate > 0 or (spec is not None and lr is not None):
         raise ConfigError(
             f"lr is {lr}", where="lr",
-            hint="an optimizer of your own is called with the rate that stands in lr; sweep.adamw(lr=...) has its own",
+            hint="an optimizer of your own is called with the rate in lr; sweep.adamw(lr=...) has its own",
         )  # fmt: skip
     try:
         best = parse_checkpoint(checkpoint)
@@ -275,7 +275,7 @@ def _part(kind: type[Spec], given: Any, where: str) -> Spec:
 
 
 def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Dataset], Source | None]:
-    """Return what loads the data on a split of this seed or fold, and their source, where it is known before."""
+    """Return a function that loads the data on the split of a seed or fold, and their source if it is known."""
     from sweep.train.data import Dataset
     from sweep.train.data import load as loaded
     from sweep.train.source import Source, as_source

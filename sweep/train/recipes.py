@@ -1,6 +1,6 @@
 """The built-in recipes, by their parameters. Importing this loads no torch: a signature is checked first.
 
-A recipe is called with plain values (a mapping stands for a part) and returns the parts that the loop
+A recipe is called with plain values (a mapping represents a part) and returns the parts that the loop
 trains with.
 """
 
@@ -37,7 +37,7 @@ Rule = Annotated[str, AfterValidator(_check_rule)]
 Workers = Annotated[int, Field(ge=0)]
 
 # Parts are frozen, so one object can be the default of every call.
-# What is measured on val and test at the end; beside the loss the first is followed on val after every epoch.
+# What is measured on val and test at the end. The first and the loss are also measured on val after every epoch.
 MEASURED = {"classification": ("accuracy", "nll", "brier", "ece"), "regression": ("rmse", "mae", "r2", "nll")}
 _MLP = Model(dropout=0.2)
 _DIGITS = Data()

@@ -74,7 +74,7 @@ def of_frame(
         )  # fmt: skip
     columns = [column for name in used for column in _numbers(frame[name], where)]
     if not columns:
-        raise ConfigError(f"no column is left beside the target {target!r}", where=where)
+        raise ConfigError(f"no column is left apart from the target {target!r}", where=where)
     inputs = np.stack(columns, axis=1)
     if np.isinf(inputs).any():
         raise ConfigError("the table holds values that are not finite", where=where)
@@ -84,7 +84,7 @@ def of_frame(
 
 
 def _numbers(column: Any, where: str) -> list[NDArray[np.float64]]:
-    """Return the columns of numbers that stand for one column of a table. Raises: ConfigError."""
+    """Return the columns of numbers that represent one column of a table. Raises: ConfigError."""
     if column.dtype.kind in "iufb":
         return [column.to_numpy(dtype=np.float64, na_value=np.nan)]
     if column.dtype.kind in "mM":
