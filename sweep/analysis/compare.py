@@ -11,7 +11,6 @@ import numpy as np
 from sweep import goals
 from sweep.analysis import pair as pairs_of
 from sweep.analysis.arms import Arm, arms_of, declared, metric_names, pairable, shared_seeds
-from sweep.analysis.commands import resume
 from sweep.analysis.comparison import Comparison, Design, Exploratory, Pair
 from sweep.analysis.findings import identical
 from sweep.analysis.frames import primary_metric
@@ -23,7 +22,7 @@ from sweep.stats import bonferroni_level, holm, parse_gate
 from sweep.stats.sample import unit
 from sweep.store import Store
 from sweep.variants import letter, without_hash
-from sweep.words import path_argument, shown
+from sweep.words import shown
 
 SEED = 0
 Wanted = tuple[Arm, Arm, bool]  # two arms, and whether they are compared seed by seed
@@ -96,7 +95,6 @@ def compare(
         for pair, (a, b, _), p in zip(raw, wanted, holm([pairs_of.tested(pair) for pair in raw]), strict=True)
     ]
     others = [name for name in known if name != primary]
-    here = " ".join(path_argument(store.shown) for store in stores)
     return Comparison(
         metric=primary, goal=goal, level=level, design=_design(paired, wanted),
         paired=bool(wanted) and all(both for _, _, both in wanted),
@@ -104,7 +102,7 @@ def compare(
         exploratory=tuple(_exploratory(wanted, others, goal_of, level)),
         checks=tuple(checks(gates, by_task.values(), base, paired=paired, max_failures=max_failures, level=level)),
         remarks=tuple(_remarks(by_task, len(arms), made)), seed=seed,
-        next=(*_rest(wanted), f"sweep report {here} --format latex"),
+        lacking=_lacking(wanted),
     )  # fmt: skip
 
 
@@ -214,15 +212,15 @@ def _remarks(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequence
         yield Remark("seeds to come")
 
 
-def _rest(wanted: Sequence[Wanted]) -> tuple[str, ...]:
-    """Return the commands that train the seeds which a paired comparison leaves out."""
-    found: dict[str, str] = {}
+def _lacking(wanted: Sequence[Wanted]) -> Mapping[str, Sequence[int]]:
+    """Return by directory the seeds that a paired comparison leaves out because they are not planned there."""
+    found: dict[str, Sequence[int]] = {}
     for a, b, both in wanted:
         for arm, other in ((a, b), (b, a)):
             new = sorted({*other.seeds} - {*arm.seeds}) if both and not arm.adopted else []
             if new:
-                found[arm.directory] = resume(arm.store.manifest, arm.directory, seeds=new)
-    return tuple(found.values())
+                found[arm.directory] = new
+    return found
 
 
 def best(

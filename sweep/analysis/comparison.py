@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,7 +47,8 @@ class Planned:
     """Seeds that a budget should hold: to see the difference `wanted`, or to know both means to ± `wanted`.
 
     spread: the sd that was planned with. seeds: None where more than a million would be needed. each: so many in each
-    arm. command: what trains them by a valid sequential design; both: it has to be typed for the other arm as well.
+    arm. rule: the stopping rule of a valid sequential design, and the most seeds it may take in `directory`; "" where
+    nothing can be trained there. both: the other arm needs the rule as well.
     """
 
     aim: Literal["difference", "margin", "half-width"]
@@ -55,7 +57,9 @@ class Planned:
     seeds: int | None
     each: bool = False
     both: bool = False
-    command: str = ""
+    directory: str = ""
+    rule: str = ""
+    max_seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class Comparison:
     exploratory: tuple[Exploratory, ...]
     checks: tuple[Check, ...]
     remarks: tuple[Remark, ...]
-    next: tuple[str, ...]
+    lacking: Mapping[str, Sequence[int]]  # by directory, the seeds that the pairs leave out for want of them there
     seed: int  # of the generator that draws permutations where there are too many to count
 
     @property

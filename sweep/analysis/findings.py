@@ -49,14 +49,10 @@ def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
 
 
 def _environment(record: Record, runs: int, most_used: Record) -> Environment:
-    fields, common = record.environment, most_used.environment
-    gpu = fields.get("gpu")
-    hardware = gpu if isinstance(gpu, str) else fields.get("cpu_model") or fields.get("device")
-    known = [f"{name} {fields[key]}" for key, name in (("torch", "torch"), ("python", "Python")) if fields.get(key)]
+    fields = record.environment
     return Environment(
-        id=record.environment_id, runs=runs, summary=", ".join([*known, *([str(hardware)] if hardware else [])]),
-        fields=fields,
-        differences=tuple(f"{path}: {before} -> {after}" for path, before, after in differences(common, fields)),
+        id=record.environment_id, runs=runs, fields=fields,
+        differences=tuple(differences(most_used.environment, fields)),
         verdict={} if record is most_used else verdict_of(most_used, record).to_json(),
     )  # fmt: skip
 
@@ -81,7 +77,7 @@ def warnings(
     yield from written_together(files, manifest)
     yield from (Remark("identical results", {"runs": keys}) for keys in same)
     if len(machines) > 1:
-        differ = sorted({line.partition(":")[0] for one in machines[1:] for line in one.differences})
+        differ = sorted({path for one in machines[1:] for path, _, _ in one.differences})
         answers = sorted({str(one.verdict["answer"]) for one in machines[1:]})
         yield Remark("environments", {"runs": [one.runs for one in machines], "in": differ, "verdicts": answers})
     if manifest.primary_before not in ("", str(manifest.config.get("primary") or "the default")):

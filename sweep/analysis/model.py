@@ -31,7 +31,8 @@ class ResultRule:
 class Counts:
     """Runs. planned = ok + failed + lost + pending.
 
-    Of the pending, `running` are at work now, and `stopped` were until somebody asked them to end.
+    Of the pending, `running` are at work now, and `stopped` were until they were asked to end. adopted: the runs were
+    made elsewhere, so that a missing one may have failed there, or never have been run.
     """
 
     planned: int
@@ -41,37 +42,16 @@ class Counts:
     pending: int
     running: int = 0
     stopped: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"{self.planned} planned = {self.ok} ok + {self.failed} failed"
-            f" + {self.lost} lost + {self.pending} pending{of_pending(self.running, self.stopped)}"
-        )
-
-
-class Adopted(Counts):
-    """Runs that were made elsewhere: those that are missing may have failed there, or never have been run."""
-
-    def __str__(self) -> str:
-        failed = f", {self.failed} failed" if self.failed else ""
-        if not self.pending:
-            return f"{self.ok} runs adopted{failed}; whether others failed is unknown"
-        return f"{self.planned} named = {self.ok} adopted{failed} + {self.pending} missing (unknown, not 0 failed)"
-
-
-def of_pending(running: int, stopped: int) -> str:
-    """ " (2 running, 1 stopped)", or nothing."""
-    parts = [f"{count} {word}" for count, word in ((running, "running"), (stopped, "stopped")) if count]
-    return f" ({', '.join(parts)})" if parts else ""
+    adopted: bool = False
 
 
 def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
     """Count runs by status; running and stopped ones are pending until they end."""
     found = Counter(member.status for member in members)
-    return (Adopted if adopted else Counts)(
+    return Counts(
         planned=found.total(), ok=found["ok"], failed=found["failed"], lost=found["lost"],
         pending=found["pending"] + found["running"] + found["stopped"],
-        running=found["running"], stopped=found["stopped"],
+        running=found["running"], stopped=found["stopped"], adopted=adopted,
     )  # fmt: skip
 
 
@@ -341,16 +321,15 @@ class Scored(OfCell):
 
 @dataclass(frozen=True)
 class Environment:
-    """A machine and its software that runs were made on; `differences` are from the most used one.
+    """A machine and its software that runs were made on.
 
-    verdict: what may be expected of equal runs here and there ("answer"), and the "fields" that decided; of the
-    most used one, nothing.
+    differences: from the most used one, (field, its value there, its value here). verdict: what may be expected of
+    equal runs here and there ("answer"), and the "fields" that decided; of the most used one, nothing.
     """
 
     id: str
     runs: int
-    summary: str
-    differences: tuple[str, ...]
+    differences: tuple[tuple[str, str, str], ...]
     fields: Mapping[str, Any]
     verdict: Mapping[str, Any] = field(default_factory=dict)
 
@@ -384,7 +363,6 @@ class Overview:
     versions: Mapping[str, str]
     remarks: tuple[Remark, ...]
     asides: tuple[Remark, ...]
-    next: tuple[str, ...]
     seconds: float
     spreads: tuple[Spread, ...] = ()
     medians: tuple[Median, ...] = ()

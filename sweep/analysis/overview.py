@@ -13,7 +13,6 @@ from sweep import evaluation, goals
 from sweep.analysis import findings, frames, histories
 from sweep.analysis.across import Pooled, across, improvements, logged_as, pooled, progress
 from sweep.analysis.arms import mode_of
-from sweep.analysis.commands import next_commands
 from sweep.analysis.ensemble import MOST_READ, finished, together
 from sweep.analysis.frames import Cell, Runs
 from sweep.analysis.histories import Histories
@@ -105,13 +104,6 @@ def overview(
             "the list of notes",
             lambda: findings.notes(runs, files, names, cells=len(variants), failed=counts.failed),
         ),
-        next=part(
-            "the next command",
-            lambda: next_commands(
-                store, counts, cells=len(runs.label), changed=bool(changed),
-                together=bool(ensembles) and "split" not in runs.vary,
-            ),
-        ),
         seconds=float(runs.table["seconds"].sum()),
         spreads=part("the spread of the seeds", lambda: spreads(runs)),
         medians=part("the medians", lambda: medians(runs)),
@@ -191,12 +183,11 @@ def _ensembles(runs: Runs) -> Iterator[Together]:
 def _cause(store: Store, member: Member) -> Cause:
     failure = member.record.failure if member.record else None
     log = store.log(member)
-    lost = "its process ended without a record; the next sweep run tries this seed again"
     return Cause(
         key=member.key, task=member.task, variant=member.variant, seed=member.seed, repeat=member.repeat,
         status=member.status,
         kind=failure.kind if failure else "lost", phase=failure.phase if failure else "",
-        message=failure.message if failure else member.note or lost,
+        message=failure.message if failure else member.note,
         exception=failure.exception if failure else "", where=failure.where if failure else "",
         attempts=member.attempts, log=str(log.relative_to(store.path)) if log else "",
     )  # fmt: skip

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import count
 
 from sweep.analysis.arms import Arm
-from sweep.analysis.commands import resume
 from sweep.analysis.comparison import Pair, Planned
 from sweep.errors import StatisticsError
 from sweep.number import number
@@ -41,10 +40,9 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
         except StatisticsError:
             return made
         if _is_rule(a, b, pair):
-            rule = f"{pair.metric}: {a.variant} > {b.variant}"
-            return replace(made, seeds=n, command=_until(a, rule, SLACK * n))
-        command = "" if b.adopted else _until(a, f"{pair.metric} ± {number(wanted / 2, digits=2)}", n)
-        return replace(made, seeds=n, command=command, both=True)
+            return _until(replace(made, seeds=n), a, f"{pair.metric}: {a.variant} > {b.variant}", SLACK * n)
+        made = replace(made, seeds=n, both=True)
+        return made if b.adopted else _until(made, a, f"{pair.metric} ± {number(wanted / 2, digits=2)}", n)
     if pair.interval is None or found.paired:
         return None
     width = pair.interval.half_width / 2
@@ -52,7 +50,7 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
         n = seeds_for_half_width(spread, width, level)
     except StatisticsError:
         return Planned("half-width", width, spread, None)
-    return Planned("half-width", width, spread, n, command=_until(a, f"{pair.metric} ± {number(width, digits=2)}", n))
+    return _until(Planned("half-width", width, spread, n), a, f"{pair.metric} ± {number(width, digits=2)}", n)
 
 
 def _least(*, paired: bool, level: float) -> int:
@@ -78,8 +76,8 @@ def _upper(pair: Pair) -> float | None:
     return max(limits, default=None)
 
 
-def _until(arm: Arm, rule: str, n: int) -> str:
+def _until(made: Planned, arm: Arm, rule: str, n: int) -> Planned:
+    """Return a plan with the stopping rule that trains so many seeds of an arm."""
     if arm.adopted:  # there is nothing to train
-        return ""
-    most = max(n + EXTRA, LEAST_CAP, len(arm.seeds))
-    return resume(arm.store.manifest, arm.directory, until=rule, max_seeds=most)
+        return made
+    return replace(made, directory=arm.directory, rule=rule, max_seeds=max(n + EXTRA, LEAST_CAP, len(arm.seeds)))

@@ -93,7 +93,7 @@ def left(store: Store) -> str:
 
 def again(launch: Launch, store: Store) -> str:
     """Return the command that trains the rest; of one run, or what the directory does not keep, the same again."""
-    from sweep.analysis.commands import resumable, resume
+    from sweep.report.commands import resumable, resume
 
     if launch.only is not None or not resumable(store.manifest):
         words = [w for w in sys.argv[1:] if w not in ("--json", "--retry-failed", "--retrain")]

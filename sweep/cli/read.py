@@ -32,6 +32,7 @@ MOST_RUNS = 60
 def status(directory: Path, as_json: bool) -> int:
     """List every planned run with its status. Works on a complete, running or copied directory."""
     from sweep.analysis.model import counts_of
+    from sweep.report.counts import counted
 
     store = Store.open(directory)
     members = list(store.scan())
@@ -45,7 +46,7 @@ def status(directory: Path, as_json: bool) -> int:
         })  # fmt: skip
         return 0
     _show_runs(store, members)
-    say(str(counts))
+    say(counted(counts))
     if owner is not None:
         say(f"at work: {owner}")
     say(f"next: {go_on(store, counts)}")
@@ -79,7 +80,7 @@ def _show_runs(store: Store, members: list[Member]) -> None:
 
 def go_on(store: Store, counts: Counts) -> str:
     """Return what to type next: watch what is at work, train what is missing, else read the report."""
-    from sweep.analysis.commands import resume
+    from sweep.report.commands import resume
 
     here = path_argument(store.shown)
     if store.owner() is not None or counts.running:

@@ -67,9 +67,10 @@ def watch(directory: Path, every: float) -> int:
         screen.stop()
     from sweep.analysis.model import counts_of
     from sweep.cli.read import go_on
+    from sweep.report.counts import counted
 
-    counts = counts_of(members)
-    say(f"{store.manifest.name} in {store.shown}: {counts}")
+    counts = counts_of(members, adopted=store.manifest.adopted)
+    say(f"{store.manifest.name} in {store.shown}: {counted(counts)}")
     say(f"next: {go_on(store, counts)}")
     return 0
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep import forkserver
-from sweep.analysis.commands import resume
 from sweep.determinism import environment
 from sweep.engine import Done, Engine, RayEngine, Tick
 from sweep.errors import EnvironmentRefused, StoreError, SweepError, some
@@ -24,6 +23,7 @@ from sweep.launch.preflight import preflight
 from sweep.plan import Plan, RunSpec
 from sweep.prepare import job_of, manifest_of
 from sweep.recollect import collect_of, needed, recollect, suggestions
+from sweep.report.commands import resume
 from sweep.report.shared_files import mixed, remedy, sentence
 from sweep.shared_files import Trace, outputs, shared
 from sweep.store import Damaged, Failure, Member, Record, Store, atomic

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweep import forkserver
-from sweep.analysis.commands import repeatable, resumable, resume
 from sweep.config import Config, from_dict, redact
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
@@ -17,6 +16,7 @@ from sweep.launch import Launch
 from sweep.launch.bundles import gpus_here
 from sweep.plan import Plan, Target, grown
 from sweep.prepare import manifest_of, prepare
+from sweep.report.commands import repeatable, resumable, resume
 from sweep.seeds import parse_seeds
 from sweep.store import Store
 from sweep.store.remote import Remote, located

@@ -7,8 +7,9 @@ from typing import Any
 
 from sweep.errors import listed
 from sweep.number import number, percent
+from sweep.report.counts import counted
 from sweep.report.document import Document, Note, Section, Table
-from sweep.report.sentence import headline
+from sweep.report.sentence import headline, machine
 from sweep.report.worded import Report
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED
@@ -38,7 +39,7 @@ def _answers(found: Report, store: Store, members: Sequence[Member]) -> Iterator
     yield "seeds", f"{len(found.seeds)}: {listed([str(seed) for seed in found.seeds], 12)}"
     yield "what varies between seeds", ", ".join(experiment.get("vary") or ()) or "everything that the seed controls"
     yield "seeds added after results existed", plural(found.extensions, "extension") if found.extensions else "none"
-    yield "runs", str(counts) if found.mode == ADOPTED else plain
+    yield "runs", counted(counts) if found.mode == ADOPTED else plain
     yield "primary metric", f"{found.primary or UNKNOWN}; all other metrics are exploratory"
     for row in found.primary_rows:
         yield f"result{f' ({row.label})' if row.label else ''}", f"{headline(found, row)}; {row.method}"
@@ -51,7 +52,7 @@ def _answers(found: Report, store: Store, members: Sequence[Member]) -> Iterator
     yield "code", _code(experiment.get("target") or {})
     yield "mode", f"{found.mode}; {found.reproducibility}"
     for each in found.environments:
-        yield f"machine of {plural(each.runs, 'run')}", each.summary
+        yield f"machine of {plural(each.runs, 'run')}", machine(each)
     yield "software", ", ".join(f"{name} {version}" for name, version in found.versions.items()) or UNKNOWN
     yield "licences, consent, broader impact", UNKNOWN
 
@@ -90,7 +91,8 @@ def methods(found: Report) -> str:
     row = next(iter(found.primary_rows), None)
     how = f" Intervals are {percent(found.level)} confidence intervals of the mean ({row.method})." if row else ""
     if found.mode == ADOPTED:
-        return f"We report {found.primary} of results that exist: {counts}.{how} The runs were {found.reproducibility}."
+        known = f"{counted(counts)}.{how} The runs were {found.reproducibility}."
+        return f"We report {found.primary} of results that exist: {known}"
     repeats = f", each {found.repeats} times" if found.repeats > 1 else ""
     repeats += f", each on the {found.folds} folds of a cross-validation" if found.folds else ""
     each = f"each of {len(found.variants)} configurations" if len(found.variants) > 1 else "the model"

@@ -13,6 +13,7 @@ from sweep.errors import listed
 from sweep.number import around, number, p_cell, percent, places, probability, signed
 from sweep.number import limits as between
 from sweep.report import document, pairs
+from sweep.report.commands import resume
 from sweep.report.document import Document, Kind, Note, Section, Table, rest
 from sweep.report.intervals import limits, scale
 from sweep.report.pairs import of_task, unadjusted
@@ -21,7 +22,7 @@ from sweep.report.sentence import by_mean, count_of, failed_of, ranked, task_lab
 from sweep.stats import bonferroni_level
 from sweep.store import Store, atomic
 from sweep.variants import letter
-from sweep.words import plural, shown
+from sweep.words import path_argument, plural, shown
 
 __all__ = ["Told", "compare", "latex", "markdown", "standing", "text", "to_json", "view"]
 
@@ -38,7 +39,13 @@ JSON = "--format json has every number"
 
 @dataclass(frozen=True, repr=False)
 class Told(Comparison):
-    """A Comparison that a prompt shows as its text, and a notebook as HTML."""
+    """A Comparison that a prompt shows as its text, and a notebook as HTML.
+
+    next: what to type next. designs: for each pair the command that trains its planned seeds, "" for none.
+    """
+
+    next: tuple[str, ...] = ()
+    designs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return text(self, width=100)
@@ -58,20 +65,32 @@ class Told(Comparison):
 
 def compare(*stores: Store, **asked: Any) -> Told:
     """Compare directories or the variants of one: see `sweep.analysis.compare.compare`."""
-    made = compared(*stores, **asked)
-    return Told(**{each.name: getattr(made, each.name) for each in fields(made)})
+    made, manifests = compared(*stores, **asked), {store.shown: store.manifest for store in stores}
+    rest = [resume(manifests[directory], directory, seeds=seeds) for directory, seeds in made.lacking.items()]
+    here = " ".join(map(path_argument, manifests))
+    designs = [
+        resume(manifests[plan.directory], plan.directory, until=plan.rule, max_seeds=plan.max_seeds)
+        if plan is not None and plan.rule else ""
+        for plan in (pair.planned for pair in made.pairs)
+    ]  # fmt: skip
+    return Told(
+        **{each.name: getattr(made, each.name) for each in fields(made)},
+        next=(*rest, f"sweep report {here} --format latex"), designs=tuple(designs),
+    )  # fmt: skip
 
 
-def to_json(found: Comparison) -> Mapping[str, Any]:
+def to_json(found: Told) -> Mapping[str, Any]:
     """Return every number unrounded with its method, and what is said of it, as plain data for strict JSON."""
     body = asdict(found)
-    for pair, made in zip(found.pairs, body["pairs"], strict=True):
+    for pair, made, command in zip(found.pairs, body["pairs"], body.pop("designs"), strict=True):
         made["a"]["expected_inflation"], made["b"]["expected_inflation"] = pair.a.inflation, pair.b.inflation
         made |= {
             "over": pairs.over(pair), "stamp": pairs.stamp(pair), "others": unadjusted(pair.looks),
             "reading": pairs.reading(pair), "sentence": pairs.sentence(pair, found.goal, family=len(found.pairs)),
-            "plan": pairs.planned(pair.planned, pair.b.name),
+            "plan": pairs.planned(pair.planned, pair.b.name, command),
         }  # fmt: skip
+        if pair.planned is not None:
+            made["planned"]["command"] = command
         if pair.permutation is not None:
             made["permutation"]["method"] = pairs.permutation(pair.permutation)
     for check, made in zip(found.checks, body["checks"], strict=True):
@@ -81,12 +100,12 @@ def to_json(found: Comparison) -> Mapping[str, Any]:
     return plain
 
 
-def text(found: Comparison, *, width: int = 80, color: bool = False) -> str:
+def text(found: Told, *, width: int = 80, color: bool = False) -> str:
     """Return the comparison for a terminal of `width` columns."""
     return document.text(view(found), width=width, color=color)
 
 
-def view(found: Comparison) -> Document:
+def view(found: Told) -> Document:
     """Return everything that is printed of a comparison."""
     tasks = list(dict.fromkeys(pair.task for pair in found.pairs))
     title = f"{'comparison of' if found.pairs or not found.checks else 'gate on'} {shown(found.metric)}"
@@ -179,9 +198,9 @@ def _sentences(found: Comparison) -> Iterator[Note]:
     yield from rest(len(ordered) - MOST_SAID, "pair", JSON)
 
 
-def _facts(pair: Pair, found: Comparison) -> Iterator[Note]:
+def _facts(pair: Pair, found: Told) -> Iterator[Note]:
     yield from (Note(value, "plain", name) for name, value in pairs.facts(pair, _superiority(found)))
-    first, *command = pairs.planned(pair.planned, pair.b.name) or ("",)
+    first, *command = pairs.planned(pair.planned, pair.b.name, found.designs[0]) or ("",)
     yield from (Note(line) for line in [first] if line)
     yield from (Note(line, "command") for line in command)
 

@@ -23,8 +23,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sweep.analysis import frames, histories
-from sweep.analysis.commands import repeatable
-from sweep.analysis.comparison import Comparison
 from sweep.analysis.model import Together
 from sweep.analysis.remarks import Parts
 from sweep.config import to_yaml
@@ -34,13 +32,16 @@ from sweep.evaluation import answers
 from sweep.goals import is_score
 from sweep.report import document, ensemble_figures, figures, overview
 from sweep.report.checklist import methods
+from sweep.report.commands import repeatable
+from sweep.report.comparison import Told
 from sweep.report.comparison import view as compared
+from sweep.report.counts import counted
 from sweep.report.document import Document, Note, Section, Table
 from sweep.report.ensemble import view, worth
 from sweep.report.evaluation import answers_view, scored
 from sweep.report.figures import Size
 from sweep.report.remarks import said_of
-from sweep.report.sentence import leading, standing
+from sweep.report.sentence import differences, leading, machine, standing
 from sweep.report.worded import Report, build
 from sweep.seeds import format_seeds
 from sweep.store import Member, Store
@@ -74,7 +75,7 @@ class Ensemble:
     cards: tuple[Card, ...]
 
 
-def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | None = None) -> str:
+def page(store: Store, *, level: float = 0.95, comparison: Told | str | None = None) -> str:
     """Return the whole report of a run directory as HTML text.
 
     comparison: of its variants, or why there is none. Each history and each file of predictions is read once.
@@ -87,7 +88,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     draw = partial(figures.members, table, level=report.level, called=report.called, vary=report.vary,
                    goals=store.manifest.config.get("goals"), ratio=report.ratio, folds=report.folds)  # fmt: skip
     style, script = _asset("report.css"), _asset("report.js")
-    pairs = comparison if isinstance(comparison, Comparison) else None
+    pairs = comparison if isinstance(comparison, Told) else None
     made: dict[str, tuple[str, Callable[[], Any], Any]] = {
         "leading": ("the picture of each seed", lambda: _both(
             partial(draw, report.primary), "p", f"each seed's {shown(report.primary)}"
@@ -112,6 +113,9 @@ def page(store: Store, *, level: float = 0.95, comparison: Comparison | str | No
     answers = {
         **drawn,
         "report": report,
+        "counted": counted(report.counts),
+        "machine": machine,
+        "differences": differences,
         "details": parts.made("the details", lambda: _html(overview.details(report, 20)), ""),
         "style": Markup(style),
         "script": Markup(script),
@@ -162,7 +166,7 @@ def _html(items: Iterable[Table | Note]) -> Markup:
     return document.html(document.of(*found)) if found else Markup("")
 
 
-def _compared(found: Comparison | None) -> tuple[Markup, Markup]:
+def _compared(found: Told | None) -> tuple[Markup, Markup]:
     """Return what a comparison says first, and all the rest but its warnings and the next command."""
     if found is None:
         return Markup(""), Markup("")
@@ -202,7 +206,7 @@ def _over_tasks(report: Report) -> Iterator[Card]:
         yield Card(title, _both(partial(figures.progress, report.progress), "ts", title), wide=True)
 
 
-def _forests(found: Comparison) -> Iterator[Markup]:
+def _forests(found: Told) -> Iterator[Markup]:
     tasks = {pair.task for pair in found.pairs if pair.difference is not None and pair.interval is not None}
     for i, task in enumerate(sorted(tasks)[:MOST_TASKS]):
         yield _both(partial(figures.forest, found, task=task), f"d{i}", "differences")

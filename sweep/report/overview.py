@@ -13,6 +13,7 @@ from sweep.errors import listed
 from sweep.goals import ARROWS
 from sweep.number import limits, number, percent, places, signed
 from sweep.report import document, sentence
+from sweep.report.counts import counted
 from sweep.report.document import Document, Note, Section, Table, rest
 from sweep.report.evaluation import scored
 from sweep.report.remarks import said_of
@@ -53,7 +54,7 @@ def brief(report: Report) -> Document:
     ]
     pooled = sorted((one for one in report.across if one.iqm is not None), key=lambda one: -(one.iqm or 0.0))
     blocks = [
-        [*_lead(said), Note(str(report.counts))],
+        [*_lead(said), Note(counted(report.counts))],
         across(pooled[:MOST_BRIEF]),
         _primary(report),
         scored(report.items),
@@ -70,7 +71,7 @@ def everything(report: Report) -> Document:
     """Return everything that a terminal has room for; `--json` and the page have more."""
     said, parts = standing(report), Parts()
     blocks: list[tuple[str, Callable[[], Iterable[Note | Table]]]] = [
-        ("the headline", lambda: [*_lead(said), Note(str(report.counts))]),
+        ("the headline", lambda: [*_lead(said), Note(counted(report.counts))]),
         ("the table of metrics", lambda: metrics(report)),
         ("the scores over tasks", lambda: across(report.across)),
         ("the probability of improvement", lambda: improvements(report)),
@@ -251,12 +252,12 @@ def _groups(report: Report, most: int) -> Iterator[Note]:
     """
     found: dict[tuple[str, ...], list[Cause]] = {}
     for one in report.causes:
-        key = (one.kind, one.phase, one.exception, one.where, NUMBER.sub("#", one.message))
+        key = (one.kind, one.phase, one.exception, one.where, NUMBER.sub("#", sentence.cause(one)))
         found.setdefault(key, []).append(one)
     groups = sorted(found.items(), key=lambda group: -len(group[1]))
     for (*_, masked), group in groups[:most]:
         first = group[0]
-        said = first.message if all(one.message == first.message for one in group) else masked
+        said = sentence.cause(first) if all(one.message == first.message for one in group) else masked
         said = f"{first.exception}: {said}" if first.exception and first.kind != "raised" else said
         yield Note(f"{_title(group, report)}: {shown(said, 160)}", "failure")
         if log := next((one.log for one in group if one.log), ""):
@@ -320,7 +321,7 @@ def _machine(report: Report) -> str:
     if not report.environments:
         return ""
     first, more = report.environments[0], len(report.environments) - 1
-    return shown(first.summary, 200) + (f", and {more} other (see warnings)" if more else "")
+    return shown(sentence.machine(first), 200) + (f", and {more} other (see warnings)" if more else "")
 
 
 def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:

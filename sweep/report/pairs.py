@@ -72,8 +72,8 @@ def permutation(test: Permutation) -> str:
     return f"exact {test.method}" if test.exact else f"Monte Carlo {test.method}, {test.arrangements} draws"
 
 
-def planned(found: Planned | None, other: str) -> tuple[str, ...]:
-    """Return how many seeds a budget should hold; the last sentence is a command. other: the second arm."""
+def planned(found: Planned | None, other: str, command: str) -> tuple[str, ...]:
+    """Return how many seeds a budget should hold, and how to train them. other: the second arm."""
     if found is None:
         return ()
     if found.seeds is None:
@@ -86,7 +86,7 @@ def planned(found: Planned | None, other: str) -> tuple[str, ...]:
     seeds = f"{found.seeds} seeds{' each' * found.each}"
     estimate = f"planning estimate, not evidence: {seeds} {aim}, for an sd of {sd} (upper {percent(UPPER)} limit)"
     also = f", and the same for {shown(other)}" if found.both else ""
-    return (estimate, f"valid sequential design{also}: {found.command}") if found.command else (estimate,)
+    return (estimate, f"valid sequential design{also}: {command}") if command else (estimate,)
 
 
 def _failing(pair: Pair, found: RateDifference) -> str:

@@ -12,6 +12,7 @@ from sweep.analysis.model import Row
 from sweep.errors import StatisticsError, listed
 from sweep.number import around, number, percent
 from sweep.report import document, sentence
+from sweep.report.counts import counted
 from sweep.report.document import Table
 from sweep.report.sentence import failed_of
 from sweep.report.worded import Report
@@ -186,7 +187,7 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         if report.until:
             late = "; it was named after results existed" if report.until.get("named_late") else ""
             yield f"{shown(called)}: a rule chose the number of seeds: {shown(report.stopping, 400)}{late}."
-        parts = [report.reproducibility, str(report.counts)] if report.mode == ADOPTED else [
+        parts = [report.reproducibility, counted(report.counts)] if report.mode == ADOPTED else [
             f"{report.mode} mode", f"result: {report.result or 'none'}", f"bit-exact: {report.reproducibility}"
         ]  # fmt: skip
         if report.extensions:

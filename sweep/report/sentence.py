@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sweep.analysis.comparison import Side
-from sweep.analysis.model import Across, Adopted, Counts, Median, Overview, Progress, Row, Spread, Together
+from sweep.analysis.model import Across, Cause, Counts, Environment, Median, Overview, Progress, Row, Spread, Together
 from sweep.goals import Goal
 from sweep.number import around, limits, number, percent, places
 from sweep.report.remarks import said_of
@@ -163,7 +163,7 @@ def _over_tasks(report: Overview) -> Iterator[Headline]:
         return
     letter, counts = report.variants[best.variant].letter, report.counts
     who = f"{letter} ({shown(best.label)}) has the highest " if len(report.across) > 1 else ""
-    unknown = isinstance(counts, Adopted) and not counts.failed
+    unknown = counts.adopted and not counts.failed
     failed = "failures unknown" if unknown else f"{counts.failed} of {plural(counts.planned, 'run')} failed"
     value, means = number(best.iqm, 3), f"n = {count_of(best.seeds, best.planned)}, {failed}"
     if best.iqm_low is not None:
@@ -254,6 +254,24 @@ def rate(row: Row) -> str:
 def failed_of(failed: int | None, ok: int) -> str:
     """Return "1 of 5"; "unknown" where nobody knows."""
     return "unknown" if failed is None else f"{failed} of {ok + failed}"
+
+
+def cause(one: Cause) -> str:
+    """Return what a run without a result left to be read, or what became of a lost one."""
+    return one.message or "its process ended without a record; the next sweep run tries this seed again"
+
+
+def machine(one: Environment) -> str:
+    """Return "torch 2.10.0, Python 3.11, NVIDIA H100", as far as it is known."""
+    gpu = one.fields.get("gpu")
+    hardware = gpu if isinstance(gpu, str) else one.fields.get("cpu_model") or one.fields.get("device")
+    known = [f"{name} {one.fields[name.lower()]}" for name in ("torch", "Python") if one.fields.get(name.lower())]
+    return ", ".join([*known, *([str(hardware)] if hardware else [])])
+
+
+def differences(one: Environment) -> list[str]:
+    """Return "threads: 1 -> 2" of each field that differs from the most used environment."""
+    return [f"{path}: {before} -> {after}" for path, before, after in one.differences]
 
 
 # ---- the spread between seeds, and several tasks

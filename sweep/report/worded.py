@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from sweep.analysis.histories import Histories
 from sweep.analysis.model import Overview
 from sweep.analysis.overview import overview
+from sweep.analysis.remarks import Parts
 from sweep.report import remarks, sentence, stopping
+from sweep.report.commands import next_commands
 from sweep.report.sentence import POOL, headline, scope, silence
 from sweep.store import Member, Store, atomic
 from sweep.store.manifest import ADOPTED
@@ -19,8 +21,11 @@ from sweep.words import plural
 FORMAT = 1
 
 
+@dataclass(frozen=True)
 class Report(Overview):
     """Everything that `sweep report` says of a directory; `to_json` carries every number unrounded."""
+
+    next: tuple[str, ...] = ()
 
     @cached_property
     def headlines(self) -> tuple[str, ...]:
@@ -72,8 +77,10 @@ def build(
     curves: Histories | bool = False,
 ) -> Report:  # fmt: skip
     """Return the report of a run directory: see `sweep.analysis.overview.overview`."""
-    made = overview(store, level=level, members=members, group_by=group_by, curves=curves)
-    return Report(**{each.name: getattr(made, each.name) for each in fields(made)})
+    made, parts = overview(store, level=level, members=members, group_by=group_by, curves=curves), Parts()
+    commands = parts.made("the next command", lambda: next_commands(store, made), ())
+    made = replace(made, asides=(*parts.remarks, *made.asides))
+    return Report(**{each.name: getattr(made, each.name) for each in fields(made)}, next=commands)
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -83,6 +90,10 @@ def to_json(report: Report) -> dict[str, Any]:
         body["until"]["summary"] = report.stopping
     for row, made in zip(report.rows, body["rows"], strict=True):
         made["headline"] = str(headline(report, row))
+    for cause, made in zip(report.causes, body["causes"], strict=True):
+        made["message"] = sentence.cause(cause)
+    for machine, made in zip(report.environments, body["environments"], strict=True):
+        made |= {"summary": sentence.machine(machine), "differences": sentence.differences(machine)}
     for spread, made in zip(report.spreads, body["spreads"], strict=True):
         made |= {"sentence": sentence.chance(spread), "source": sentence.source(spread), "reason": sentence.why(spread)}
         made["true_method"] = spread.true_method or ""

@@ -14,12 +14,12 @@ from finished import accuracies, sweep_of
 from markupsafe import escape
 
 import sweep
-from sweep.analysis.commands import resume
 from sweep.cli.app import main
 from sweep.config import load, to_dict, to_yaml
 from sweep.errors import StoreError, TargetError
 from sweep.launch.start import kept, ready
 from sweep.prepare import manifest_of, prepare
+from sweep.report.commands import resume
 from sweep.report.html import page
 from sweep.results import _config
 from sweep.store import Manifest, Store

@@ -23,7 +23,7 @@ PARTS = {
     "shared files": "sweep.analysis.overview.shared_by",
     "failures": "sweep.analysis.overview._cause",
     "warnings": "sweep.analysis.findings.warnings",
-    "next command": "sweep.analysis.overview.next_commands",
+    "next command": "sweep.report.worded.next_commands",
 }
 
 

@@ -17,6 +17,7 @@ from finished import accuracies, failure, normal, sweep_of
 from sweep import report
 from sweep.number import around
 from sweep.report import sentence
+from sweep.report.counts import counted
 from sweep.report.sentence import scope
 from sweep.stats import clopper_pearson, t_interval
 from sweep.store import Predictions, Store
@@ -89,7 +90,7 @@ def test_a_median_without_failures_is_plain_and_without_a_direction_there_is_non
 def test_every_planned_run_is_counted_once(tmp_path):
     fates = [{"metrics": {"test/accuracy": 0.9}}, {"failure": failure()}, {"lost": True}, None]
     found = told(tmp_path, lambda s: fates[s.seed % 4], seeds=range(11))
-    assert str(found.counts) == "11 planned = 3 ok + 3 failed + 3 lost + 2 pending"
+    assert counted(found.counts) == "11 planned = 3 ok + 3 failed + 3 lost + 2 pending"
     assert "n = 3 of 11 (3 lost, 2 pending), 3 of 6 failed" in found.headline
 
 
@@ -143,7 +144,7 @@ def test_mixed_environments_are_reported_with_what_differs(tmp_path):
 
     found = told(tmp_path, outcome)
     assert [e.runs for e in found.environments] == [2, 1]
-    assert found.environments[1].differences == ("threads: 1 -> 2",)
+    assert found.environments[1].differences == (("threads", "1", "2"),)
     assert found.warnings == ("2 different environments (2 + 1 runs), differing in threads (verdict: NOT_EXPECTED)",)
     assert [one.verdict for one in found.environments] == [
         {}, {"answer": "NOT_EXPECTED", "fields": [["threads", 1, 2]]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sweep.analysis.model import Counts
+from sweep.analysis.model import Overview
 from sweep.config.redaction import HIDDEN
 from sweep.errors import one_line
 from sweep.seeds import format_seeds
@@ -47,24 +47,23 @@ def resume(manifest: Manifest, out: str, *, seeds: Iterable[int] = (), **options
     return one_line(start)
 
 
-def next_commands(
-    store: Store, counts: Counts, *, cells: int, together: bool, changed: bool = False
-) -> tuple[str, ...]:
+def next_commands(store: Store, found: Overview) -> tuple[str, ...]:
     """Return what to type next, the most useful first."""
-    here, asked = path_argument(store.shown), store.manifest
+    here, asked, counts = path_argument(store.shown), store.manifest, found.counts
+    several = len(asked.cells) > 1
     if counts.running:
         return (f"sweep watch {here}",)
     if asked.adopted:
-        return (f"sweep compare {here}",) if cells > 1 else (f"sweep report {here} --format latex",)
-    if counts.lost or counts.pending or changed:
+        return (f"sweep compare {here}",) if several else (f"sweep report {here} --format latex",)
+    if counts.lost or counts.pending or found.changed:
         return (resume(asked, store.shown),)
     if counts.failed:
         return (resume(asked, store.shown, retry_failed=True),)
     if len(asked.seeds) == 1:  # without a spread there is nothing to compare or to print
         return (resume(asked, store.shown, seeds=range(10)),)
-    if cells > 1:
+    if several:
         return (f"sweep compare {here}",)
     if asked.experiment.get("deterministic") and not asked.stamp and repeatable(asked.experiment["target"]):
         return (f"sweep verify {here}",)
-    ensemble = (f"sweep ensemble {here}",) if together else ()
+    ensemble = (f"sweep ensemble {here}",) if found.together and "split" not in found.vary else ()
     return (*ensemble, f"sweep report {here} --format latex")
