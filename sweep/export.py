@@ -108,11 +108,16 @@ def _tensorboard(store: Store, out: Path) -> list[Path]:
         if not rows and not results:
             continue
         folder = out.joinpath("seeds", *member.key.split("/"))
-        last = max((row["step"] for row in rows), default=0)
-        curves = [(row["step"], k, v) for row in rows for k, v in row.items() if k != "step"]
-        _write_events(folder, curves + [(last, f"result/{name}", value) for name, value in results.items()])
+        _write_events(folder, _points(rows, {f"result/{name}": value for name, value in results.items()}))
         made.append(folder)
     return made
+
+
+def _points(rows: Sequence[Mapping[str, Any]], results: Mapping[str, float]) -> list[tuple[int, str, float]]:
+    """Return (step, name, value) of a curve, and of the results at its last step."""
+    last = max((row["step"] for row in rows), default=0)
+    curve = [(row["step"], name, value) for row in rows for name, value in row.items() if name != "step"]
+    return curve + [(last, name, value) for name, value in results.items()]
 
 
 def _write_events(folder: Path, points: list[tuple[int, str, float]]) -> None:
@@ -185,12 +190,7 @@ def _mlflow(store: Store, out: Path) -> list[Path]:
         made = client.create_run(experiment, tags=tags).info.run_id
         params = [Param(_tracked(key), str(value)[:500]) for key, value in run.params.items()]
         client.log_batch(made, params=params)
-        last = max((row["step"] for row in run.rows), default=0)
-        points = [(k, v, row["step"]) for row in run.rows for k, v in row.items() if k != "step"]
-        metrics = [
-            Metric(_tracked(name), value, 0, step)
-            for name, value, step in (*points, *((name, value, last) for name, value in run.results.items()))
-        ]
+        metrics = [Metric(_tracked(name), value, 0, step) for step, name, value in _points(run.rows, run.results)]
         for at in range(0, len(metrics), 1000):  # the most that MLflow takes at once
             client.log_batch(made, metrics=metrics[at : at + 1000])
         client.set_terminated(made, "FAILED" if run.failed else "FINISHED")
