@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -377,22 +377,21 @@ def to_json(found: Assessment) -> dict[str, Any]:
         "disputed": _plain(found.disputed),
         "diversity": {name: matrix.tolist() for name, matrix in matrices.items()}
         | {f"mean_{name}": mean_of(matrix) for name, matrix in matrices.items()},
-        "calibration": None,
+        "calibration": _plain(found.calibration),
         "calibrated": found.calibrated,
         "extra": _plain(found.extra),
     }
-    if found.calibration is not None:
-        body["calibration"] = _plain(replace(found.calibration, predicted=None))
-        del body["calibration"]["predicted"]
     if isinstance(found, Classification):
         body |= {"impossible": _plain(found.impossible), "selection": _plain(found.selection)}
     return body
 
 
 def _plain(found: Any) -> Any:
-    """Return a result, or several, in the types of JSON."""
+    """Return a result, or several, in the types of JSON, without what has a row for each example."""
+
+    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in pairs if k != "predicted"}
+
     if isinstance(found, tuple):
         return [_plain(one) for one in found]
-    return found and asdict(
-        found, dict_factory=lambda pairs: {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in pairs}
-    )
+    return found and asdict(found, dict_factory=plain)

@@ -28,7 +28,7 @@ from sweep.ensemble.rebuild import (
     rows_of,
 )
 from sweep.ensemble.score import judged
-from sweep.ensemble.serve import About, Ensemble, as_inputs
+from sweep.ensemble.serve import About, Ensemble
 from sweep.errors import EnsembleError, IntegrityError, some
 from sweep.store import Predictions, Store
 from sweep.store.names import MODEL
@@ -226,7 +226,7 @@ def _check(
     ids, inputs = np.asarray(rows.ids)[:SLICE], rows.inputs[:SLICE]
     exact = precision == "fp32" and ensemble.kind.itemsize >= 4
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        outputs = ensemble.outputs(as_inputs(inputs, wide=ensemble.wide))
+        outputs = ensemble.outputs(ensemble.tensor(inputs))
         if ensemble.about.kind == "classification":
             probs = ensemble.head.probs(outputs).numpy()
             said = {"mean": probs[..., 1]} if ensemble.about.form == "labels" else {"probs": probs}

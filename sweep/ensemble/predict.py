@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sweep.ensemble.serve import Ensemble, Prediction, as_inputs
+from sweep.ensemble.serve import Ensemble, Prediction
 from sweep.errors import EnsembleError
 
 BUDGET = 64 << 20  # bytes of inputs and first outputs in flight; members multiply what a batch costs
@@ -94,7 +94,7 @@ def _served(ensemble: Ensemble, inputs: npt.NDArray[Any], batch: int | None) -> 
     size = batch or max(1, min(1024, BUDGET // (4 * 64 * ensemble.count * numbers)))
     for start in range(0, len(inputs), size):
         with torch.inference_mode():
-            rows = as_inputs(inputs[start : start + size], wide=ensemble.wide).to(ensemble.head.shift.device)
+            rows = ensemble.tensor(inputs[start : start + size]).to(ensemble.head.shift.device)
             yield [value.cpu().numpy() for value in ensemble(rows)]
 
 

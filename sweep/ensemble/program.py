@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sweep.ensemble.serve import Ensemble, Loop, Prediction, as_inputs
+from sweep.ensemble.serve import Ensemble, Loop, Prediction
 from sweep.errors import EnsembleError
 
 TOLERANCE = 1e-5
@@ -39,7 +39,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
         raise EnsembleError(
             f"{target.name} is not in a format that can be written", hint=f"end it in {' or '.join(SUFFIXES)}"
         )
-    inputs = as_inputs(rows, wide=ensemble.wide)
+    inputs = ensemble.tensor(rows)
     if inputs.ndim < 2 or len(inputs) < 2:
         raise EnsembleError(
             f"rows of shape {tuple(inputs.shape)} cannot check an export", hint="give 2 raw inputs or more"
@@ -141,8 +141,7 @@ def _run_pt2(path: Path, inputs: Tensor) -> Sequence[npt.NDArray[Any]]:
 
 def _compare(found: Sequence[npt.NDArray[Any]], ensemble: Ensemble, inputs: Tensor, name: str) -> None:
     with torch.no_grad():
-        device = ensemble.head.shift.device
-        expected = ensemble(inputs.to(device))
+        expected = ensemble(inputs.to(ensemble.head.shift.device))
     for field, mine, wanted in zip(Prediction._fields, found, expected, strict=True):
         reference = wanted.cpu().numpy()
         scale = max(1.0, float(np.abs(reference).max()))

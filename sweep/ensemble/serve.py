@@ -186,11 +186,6 @@ class Ensemble(nn.Module):
         return self.head.about
 
     @property
-    def wide(self) -> bool:
-        """Return whether raw inputs must come in float64."""
-        return bool(self.about.wide)
-
-    @property
     def kind(self) -> torch.dtype:
         """Return the dtype of the members' weights, in which they take numbers."""
         return next((one.dtype for one in self.parameters() if one.is_floating_point()), torch.float32)
@@ -198,6 +193,21 @@ class Ensemble(nn.Module):
     def train(self, mode: bool = True) -> Ensemble:
         """Keep the members in evaluation mode, in which they were scored."""
         return super().train(False)
+
+    def tensor(self, rows: npt.ArrayLike | Tensor) -> Tensor:
+        """Return raw inputs as a tensor on the CPU: integers as int64, others in the float32 or float64 of training."""
+        if isinstance(rows, Tensor):
+            numbers = torch.float64 if self.about.wide else torch.float32
+            return rows.detach().cpu().to(numbers if rows.is_floating_point() else torch.int64)
+        array = np.asarray(rows)
+        kind = np.float64 if self.about.wide else np.float32
+        try:
+            with np.errstate(over="raise"):
+                return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iub" else kind))
+        except FloatingPointError:
+            raise EnsembleError(
+                "an input is larger than float32 can hold", hint="give the inputs as in training"
+            ) from None
 
     def forward(self, inputs: Tensor) -> Prediction:
         if not inputs.is_cuda or (inputs.requires_grad and torch.is_grad_enabled()):
@@ -361,20 +371,6 @@ def logits(output: Any) -> Tensor:
             f"the forward of a member returns {error}",
             hint='let build= return a module whose forward returns its logits, or a mapping that holds "logits"',
         ) from None
-
-
-def as_inputs(rows: npt.ArrayLike | Tensor, *, wide: bool = False) -> Tensor:
-    """Return raw inputs as a tensor on the CPU: integers as int64, everything else as float32, or float64 if wide."""
-    if isinstance(rows, Tensor):
-        numbers = torch.float64 if wide else torch.float32
-        return rows.detach().cpu().to(numbers if rows.is_floating_point() else torch.int64)
-    array = np.asarray(rows)
-    kind = np.float64 if wide else np.float32
-    try:
-        with np.errstate(over="raise"):
-            return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind in "iub" else kind))
-    except FloatingPointError:
-        raise EnsembleError("an input is larger than float32 can hold", hint="give the inputs as in training") from None
 
 
 def by_pixel(images: Tensor) -> Tensor:
