@@ -23,10 +23,10 @@ def assign(params: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]
     return {**params, head: assign(inner, rest, value) if rest else value}
 
 
-def flatten(value: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Return (dotted path, value) of everything below that is no mapping."""
+def flatten(value: Mapping[str, Any], above: str = "", mark: str = ".") -> list[tuple[str, Any]]:
+    """Return (path, value) of everything below that is not a mapping; mark: between the parts of a path."""
     found: list[tuple[str, Any]] = []
     for key, inner in value.items():
-        path = f"{above}.{key}" if above else str(key)
-        found += flatten(inner, path) if isinstance(inner, Mapping) else [(path, inner)]
+        path = f"{above}{mark}{key}" if above else str(key)
+        found += flatten(inner, path, mark) if isinstance(inner, Mapping) else [(path, inner)]
     return found

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sweep.adoption.runs import SEEDS, Roles, Source, entry_of, value
+from sweep.adoption.runs import SEEDS, Opened, Roles, entry_of, value
 from sweep.config.schema import Collect
 from sweep.errors import ConfigError
 from sweep.metrics.printed import in_time
@@ -16,7 +16,7 @@ from sweep.seeds import natural
 PART = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
-def of_pattern(text: str, roles: Roles, collect: Collect | None) -> Source:
+def of_pattern(text: str, roles: Roles, collect: Collect | None) -> Opened:
     names = PART.findall(text)
     for role in roles.names:
         if role not in names:
@@ -30,7 +30,7 @@ def of_pattern(text: str, roles: Roles, collect: Collect | None) -> Source:
     entries = [entry_of(path, {name: value(part) for name, part in values.items()}, collect) for path, values in found]
     fixed = [part for part in Path(text).parts[:-1] if not PART.search(part) and "*" not in part and part != os.sep]
     called = fixed[-1] if fixed and fixed[-1] not in (".", "..") else "adopted"
-    return Source("files", entries, Roles(seed, task, roles.variant if roles.variant is not None else rest), called)
+    return Opened("files", entries, Roles(seed, task, roles.variant if roles.variant is not None else rest), called)
 
 
 def _near(text: str) -> str:

@@ -16,7 +16,7 @@ from sweep.metrics import Found, Left, metrics
 from sweep.metrics.files import read_text
 from sweep.metrics.printed import Backtracks
 from sweep.metrics.read import CSV, JSON, candidates
-from sweep.metrics.rows import Row, number, settle
+from sweep.metrics.rows import Row, as_number, settle
 
 SEEDS = ("seed", "random_seed", "random_state", "seed_everything", "rng_seed", "global_seed")
 _ENDED_BADLY = frozenset({"failed", "crashed", "killed"})
@@ -53,7 +53,7 @@ class Roles:
 
 
 @dataclass(frozen=True)
-class Source:
+class Opened:
     """Opened results: entries in a fixed order, the roles of their names, and a name for all of them."""
 
     kind: str
@@ -66,7 +66,7 @@ def value(text: str) -> Any:
     """Return a part of a path as a number if it is one, else as text."""
     if re.fullmatch(r"-?(0|[1-9]\d*)", text):
         return int(text)
-    found = number(text) if re.match(r"[-+.\d]", text) else None
+    found = as_number(text) if re.match(r"[-+.\d]", text) else None
     return text if found is None else found
 
 

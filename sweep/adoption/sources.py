@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweep.adoption.patterns import PART, of_pattern
-from sweep.adoption.runs import Entry, Roles, Source, differing
+from sweep.adoption.runs import Entry, Opened, Roles, differing
 from sweep.adoption.tables import TABLES, of_file
 from sweep.adoption.trackers import FOLDERS, mlflow_database
 from sweep.config.schema import Collect
@@ -15,7 +15,7 @@ from sweep.errors import ConfigError
 
 def opened(
     text: str, roles: Roles, metrics: Sequence[str] = (), collect: Collect | None = None, step: str | None = None
-) -> Source:
+) -> Opened:
     """Return the runs that a pattern, a table or the folder of a tracker holds.
 
     metrics: the columns of a table; collect: where the metrics of a run's folder or log are. Raises: ConfigError.
@@ -39,6 +39,6 @@ def opened(
     )  # fmt: skip
 
 
-def _tracked(kind: str, entries: Sequence[Entry], roles: Roles, path: Path) -> Source:
+def _tracked(kind: str, entries: Sequence[Entry], roles: Roles, path: Path) -> Opened:
     names = [entry.names for entry in entries if entry.found is not None]
-    return Source(kind, entries, differing(roles, names), path.resolve().stem)
+    return Opened(kind, entries, differing(roles, names), path.resolve().stem)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.adoption.runs import AT_WORK, SEEDS, Roles, Source, differing, settled
+from sweep.adoption.runs import AT_WORK, SEEDS, Opened, Roles, differing, settled
 from sweep.errors import ConfigError, SweepError
 from sweep.goals import direction, is_score
 from sweep.metrics import csv, parquet
 from sweep.metrics.files import LARGEST
 from sweep.metrics.read import CSV, JSON
-from sweep.metrics.rows import STEPS, Row, number
+from sweep.metrics.rows import STEPS, Row, as_number
 from sweep.store import atomic
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _frame(path: Path) -> pd.DataFrame:
         raise ConfigError(f"cannot be read as a table: {error}", where=str(path)) from error
 
 
-def of_file(text: str, roles: Roles, *, metrics: Sequence[str] = (), step: str | None = None) -> Source:
+def of_file(text: str, roles: Roles, *, metrics: Sequence[str] = (), step: str | None = None) -> Opened:
     """Return the runs of a table file, such as an export of W&B. Raises: ConfigError."""
     path = Path(text)
     frame = _frame(path)
@@ -70,7 +70,7 @@ def of_frame(
     place: str = "the frame",
     name: str = "adopted",
     kind: str = "table",
-) -> Source:
+) -> Opened:
     """Return the runs of a long table: one row per run, or one per run and step.
 
     Raises: ConfigError for missing columns, for a metric that is not a number, and where no column is a metric.
@@ -116,7 +116,7 @@ def of_frame(
         entry = settled(said, f"{place}: row {rows[0] + 1}", logged, ended, step)
         lacking = entry.found is None and ended not in AT_WORK
         entries.append(replace(entry, why=f"no value of {', '.join(chosen[:5])}") if lacking else entry)
-    return Source(kind, entries, roles, name)
+    return Opened(kind, entries, roles, name)
 
 
 def _metrics(frame: pd.DataFrame, left: Sequence[str], place: str) -> list[str]:
@@ -139,7 +139,7 @@ def _numbers(column: pd.Series[Any], metric: str, place: str) -> list[float]:
         return [float(each) for each in column]
     made = []
     for at, raw in enumerate(column, 1):
-        found = float("nan") if raw is None or raw != raw or not str(raw).strip() else number(_plain(raw))
+        found = float("nan") if raw is None or raw != raw or not str(raw).strip() else as_number(_plain(raw))
         if found is None:
             raise ConfigError(f"row {at} of {metric!r} holds {str(raw)[:40]!r}, which is not a number", where=place)
         made.append(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.adoption.patterns import matching
-from sweep.adoption.runs import Entry, Roles, Source, value
+from sweep.adoption.runs import Entry, Opened, Roles, value
 from sweep.config import Collect, load, to_dict
 from sweep.errors import ConfigError, StoreError, some
 from sweep.metrics import Found, Left
@@ -111,7 +111,7 @@ def _called(key: Key) -> str:
 
 
 def adoption(
-    sources: Sequence[Source],
+    sources: Sequence[Opened],
     out: Path,
     *,
     overrides: Sequence[str] = (),

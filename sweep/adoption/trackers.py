@@ -16,7 +16,7 @@ from sweep.adoption.runs import Entry, entry_of, settled, value
 from sweep.config.schema import Collect
 from sweep.errors import ConfigError, SweepError
 from sweep.metrics.files import read_text, within
-from sweep.metrics.rows import Row, number
+from sweep.metrics.rows import Row, as_number
 from sweep.metrics.tensorboard import event_files
 from sweep.nested import flatten
 from sweep.seeds import natural
@@ -51,7 +51,9 @@ def _mlflow(folder: Path, collect: Collect | None) -> Iterator[Entry]:
         state = {"1": "running", "4": "failed", "5": "killed"}.get(str(about[run].get("status")), "")
         return _of_mlflow(os.fspath(run), names[run.parent] if several else "", state, params, rows)
 
-    yield from _each(sorted(found, key=lambda run: (number(about[run].get("start_time")) or 0, os.fspath(run))), read)
+    yield from _each(
+        sorted(found, key=lambda run: (as_number(about[run].get("start_time")) or 0, os.fspath(run))), read
+    )
 
 
 def mlflow_database(path: Path) -> Iterator[Entry]:
@@ -78,7 +80,7 @@ def mlflow_database(path: Path) -> Iterator[Entry]:
     except (sqlite3.Error, ValueError) as error:
         raise ConfigError(f"is not a database of MLflow: {error}", where=str(path)) from error
     several = len({experiment for _, _, experiment, _ in runs}) > 1
-    for _, run, experiment, state in sorted(runs, key=lambda each: (number(each[0]) or 0, each[1])):
+    for _, run, experiment, state in sorted(runs, key=lambda each: (as_number(each[0]) or 0, each[1])):
         yield _of_mlflow(f"{path}: run {run}", experiment if several else "", str(state), params[run], logged[run])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.config.schema import Collect
-from sweep.metrics.rows import NO_METRICS, NotFound, Row, number
+from sweep.metrics.rows import NO_METRICS, NotFound, Row, as_number
 
 _EPISODES = {"r": "reward", "l": "episode_length", "t": "time"}  # stable-baselines3's monitor.csv
 
@@ -33,7 +33,7 @@ def columns(text: str) -> Columns:
     except csv.Error as error:
         raise NotFound(f"the table cannot be read ({error})", where="collect.csv") from None
     header = table.pop(0)
-    if all(number(cell) is not None for cell in header):
+    if all(as_number(cell) is not None for cell in header):
         above = [cell.strip() for cell in comments[-1].lstrip("# ").split(mark)] if comments else []
         if len(above) != len(header):
             raise NotFound(
@@ -118,7 +118,7 @@ def _numbers(cells: Sequence[str], mark: str) -> list[float | None]:
     """
     decimal = mark != "," or any(re.fullmatch(r"[-+]?(\d*,(\d{1,2}|\d{4,})|0,\d+|\d{4,},\d+)", cell) for cell in cells)
     return [
-        number(cell.replace(".", "").replace(",", ".") if decimal and cell.rfind(",") > cell.rfind(".") else cell)
+        as_number(cell.replace(".", "").replace(",", ".") if decimal and cell.rfind(",") > cell.rfind(".") else cell)
         for cell in cells
     ]
 

@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 
 from sweep.config.pattern import NUMBER
 from sweep.goals import direction, is_score, is_split, primary_of, split_of, stem
-from sweep.metrics.rows import STEPS, Row, number
+from sweep.metrics.rows import STEPS, Row, as_number
 
 _LONGEST = 2000  # characters of a line that is read
 _NAME = r"(?P<name>[A-Za-z][\w/.@'^-]*(?: [A-Za-z][\w/.@'^-]*){0,2})"
@@ -318,7 +318,7 @@ def _unclear(its: Sequence[Pair]) -> str:
         return "it is logged in more than one way"
     if not all(pair.name.whole and pair.name.alone for pair in its):
         return "other numbers belong to it"
-    if any(number(pair.number) is None for pair in its):
+    if any(as_number(pair.number) is None for pair in its):
         return "it has no number on some lines"
     numbers = {pair.number for pair in its}
     if not any(re.search(r"[^-+\d,]", each) for each in numbers) and not (its[0].name.table and len(numbers) > 1):
@@ -343,7 +343,7 @@ def _rows(taken: Mapping[str, Sequence[Pair]]) -> list[Row]:
     steps: dict[int, Mapping[str, int]] = {}
     for key, its in taken.items():
         for pair in its:
-            rows[pair.line][key] = number(pair.number)
+            rows[pair.line][key] = as_number(pair.number)
             steps[pair.line] = pair.steps
     lines = sorted(rows)
     for name in STEPS:

@@ -8,13 +8,14 @@ import re
 import signal
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sweep.config.pattern import NUMBER, expand
 from sweep.errors import SweepError
-from sweep.metrics.rows import STEPS, NotFound, Row, number
+from sweep.metrics.rows import STEPS, NotFound, Row, as_number
+from sweep.nested import flatten
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _TOKEN = re.compile(rf"(?<![\w.])(?:{NUMBER})|(?<=[\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -67,7 +68,7 @@ def objects(text: str) -> tuple[list[Row], list[str]]:
             in_vain += max(end - line_end, 0)
             at = line_end
         else:
-            rows.append(flat(found))
+            rows.append(dict(flatten(found, mark="/")))
             between.append(text[end_of_last:at])
             at = end_of_last = end
     return rows, [*between, text[end_of_last:]]
@@ -124,15 +125,6 @@ def _plain(node: ast.expr) -> Any:
         case ast.Call(args=[only, *_]):
             return _plain(only)
     return None if isinstance(node, ast.Name | ast.Attribute | ast.Call) else str(type(node).__name__)
-
-
-def flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return {"test/accuracy": 0.9} for {"test": {"accuracy": 0.9}}."""
-    out: dict[str, Any] = {}
-    for key, inner in value.items():
-        name = f"{above}/{key}" if above else str(key)
-        out |= flat(inner, name) if isinstance(inner, dict) else {name: inner}
-    return out
 
 
 class Backtracks(SweepError):
@@ -194,11 +186,11 @@ def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
     line = text[begun : len(text) if until < 0 else until]
     low, high = start - begun, end - begun
     near = [t for t in _TOKEN.finditer(line) if t.start() < high and t.end() > low]
-    taken = number(said)
+    taken = as_number(said)
     if taken is None or not near:
         raise NotFound(f"the group {name!r} matched {text[start:end][:40]!r}, not a number", where="collect.regex")
     token = near[0]
-    whole = number(token[0])
+    whole = as_number(token[0])
     mark = begun + token.end()
     goes_on = (
         _GOES_ON.match(text, mark)

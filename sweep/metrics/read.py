@@ -14,7 +14,8 @@ from sweep.errors import SweepError
 from sweep.goals import direction
 from sweep.metrics import csv, json, logged, parquet, printed, tensorboard
 from sweep.metrics.files import OURS, Left, located, read_text, within
-from sweep.metrics.rows import SETTINGS, Found, History, NotFound, Row, number, options, settle
+from sweep.metrics.rows import SETTINGS, Found, History, NotFound, Row, as_number, options, settle
+from sweep.nested import flatten
 from sweep.plan import content_id
 from sweep.store import atomic
 from sweep.store.archive import is_bomb
@@ -30,7 +31,7 @@ _MOST = 500  # entries of a run's folder in which metrics are looked for by them
 
 
 @dataclass(frozen=True)
-class Source:
+class Place:
     """Rows, and where they are from. aside: names in them that are not metrics; note, words: as in `Found`."""
 
     where: str
@@ -87,7 +88,7 @@ def so_far(collect: Collect | None, left: Left) -> History:
     return ()
 
 
-def _settled(source: Source, collect: Collect | None) -> Found:
+def _settled(source: Place, collect: Collect | None) -> Found:
     return settle(source.rows, collect or Collect(), source.where, aside=source.aside)
 
 
@@ -124,7 +125,7 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
         yield split, arrays, note
 
 
-def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
+def _sources(collect: Collect | None, left: Left) -> Iterator[Place]:
     """Yield the rows of each place that was named, else of the first that holds metrics by itself."""
     if collect is None or automatic(collect):
         yield from _found(left, Collect() if collect is None else collect)
@@ -139,7 +140,7 @@ def _sources(collect: Collect | None, left: Left) -> Iterator[Source]:
         yield _events(located(collect.tensorboard, left, "collect.tensorboard"), left)
 
 
-def _found(left: Left, collect: Collect) -> Iterator[Source]:
+def _found(left: Left, collect: Collect) -> Iterator[Place]:
     """Yield what is taken by default: metrics.json, printed objects, the only file with metrics, or logged text."""
     usual = left.folder / DEFAULT
     if usual.is_file() and within(usual, left.folder) and left.fresh(usual):
@@ -152,7 +153,7 @@ def _found(left: Left, collect: Collect) -> Iterator[Source]:
     files = list(candidates(left))
     if len(files) == 1:
         name, source = files[0]
-        yield Source(source.where, source.rows, note=f"metrics were read from {name}, the only file that holds any")
+        yield Place(source.where, source.rows, note=f"metrics were read from {name}, the only file that holds any")
         return
     found = logged.logged("\n".join(rest for _, rest in said))
     if files or not found.rows:
@@ -160,7 +161,7 @@ def _found(left: Left, collect: Collect) -> Iterator[Source]:
     notes = [f"metrics were read from the text that it logs: {', '.join(found.names)}"]
     notes += [f"not taken as a metric: {name}, because {why}" for name, why in found.left_out.items()]
     notes += [each.note for each, _ in said if each.note]
-    yield Source("output", found.rows, note="; ".join(notes), words=found.words)
+    yield Place("output", found.rows, note="; ".join(notes), words=found.words)
 
 
 def streams(left: Left) -> dict[str, str]:
@@ -168,7 +169,7 @@ def streams(left: Left) -> dict[str, str]:
     return {"stderr": left.stderr, "stdout": left.stdout}
 
 
-def _printed(left: Left, collect: Collect) -> Iterator[tuple[Source, str]]:
+def _printed(left: Left, collect: Collect) -> Iterator[tuple[Place, str]]:
     """Yield the objects printed to each stream, none if no number in them may be a metric, and the other text."""
     said = {stream: printed.objects(printed.clean(left.whole(raw))) for stream, raw in streams(left).items()}
     logs = {stream: "\n".join(between) for stream, (_, between) in said.items()}
@@ -176,17 +177,17 @@ def _printed(left: Left, collect: Collect) -> Iterator[tuple[Source, str]]:
     for stream, (rows, between) in said.items():
         ended = not logged.pairs(between[-1])[0] and not (logging and rows and SETTINGS & rows[-1].keys())
         aside = frozenset() if collect.names else options(rows, ended=ended)
-        told = any(number(value) is not None and key not in aside for row in rows for key, value in row.items())
-        yield Source(stream, rows if told else [], aside, _cut(left, stream)), logs[stream]
+        told = any(as_number(value) is not None and key not in aside for row in rows for key, value in row.items())
+        yield Place(stream, rows if told else [], aside, _cut(left, stream)), logs[stream]
 
 
-def _matched(pattern: str, left: Left) -> list[Source]:
+def _matched(pattern: str, left: Left) -> list[Place]:
     found = {stream: printed.matches(pattern, printed.clean(left.whole(raw))) for stream, raw in streams(left).items()}
     if not any(found.values()):
         lines = [line for line in printed.clean(left.stdout or left.stderr).splitlines() if line.strip()]
         seen = f"its last line was {lines[-1][:80]!r}" if lines else "it printed nothing"
         raise NotFound(f"{pattern!r} matches nothing in the output", where="collect.regex", hint=seen)
-    return [Source("collect.regex", rows, note=_cut(left, stream)) for stream, rows in found.items() if rows]
+    return [Place("collect.regex", rows, note=_cut(left, stream)) for stream, rows in found.items() if rows]
 
 
 def _cut(left: Left, stream: str) -> str:
@@ -194,21 +195,23 @@ def _cut(left: Left, stream: str) -> str:
     return f"{stream} was longer than is kept: {lost >> 20} MiB in its middle were not read" if lost else ""
 
 
-def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, where: str = "collect.json") -> Source:
+def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, where: str = "collect.json") -> Place:
     if path.suffix.lower() == ".parquet":
-        return Source("collect.csv", parquet.rows(path))
+        return Place("collect.csv", parquet.rows(path))
     content = read_text(path)
     if table or path.suffix.lower() in CSV:
-        return Source("collect.csv", csv.rows(left.whole(content), collect))
-    return Source(where, [printed.flat(each) for each in json.objects(content, left.whole(content), path.name)])
+        return Place("collect.csv", csv.rows(left.whole(content), collect))
+    return Place(
+        where, [dict(flatten(each, mark="/")) for each in json.objects(content, left.whole(content), path.name)]
+    )
 
 
-def _events(folder: Path, left: Left) -> Source:
+def _events(folder: Path, left: Left) -> Place:
     made = tensorboard.rows(folder, left.fresh, seed=left.values.get("seed", ""), at_work=left.at_work)
-    return Source("collect.tensorboard", made)
+    return Place("collect.tensorboard", made)
 
 
-def candidates(left: Left) -> Iterator[tuple[str, Source]]:
+def candidates(left: Left) -> Iterator[tuple[str, Place]]:
     """Yield (name as `--metrics` takes it, its rows) of each place in a run's folder that holds usual metrics."""
     events: list[Path] = []
     for path in filter(left.fresh, _inside(left.folder)):

@@ -40,7 +40,7 @@ class Found:
     words: str = ""
 
 
-def number(raw: Any) -> float | None:
+def as_number(raw: Any) -> float | None:
     """Return a number, or that of a text; None for anything else. JSON's booleans are not metrics."""
     if isinstance(raw, bool) or raw is None:
         return None
@@ -76,14 +76,14 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collecti
             if key not in names if names else key in aside or key == step or key in NO_METRICS:
                 continue
             name = names.get(key, key)
-            value = number(raw)
+            value = as_number(raw)
             if raw is None and (name in last or direction(name) is not None):
                 value = math.nan  # JSON has no NaN, so programs write null
             if value is not None:
                 values[name] = value
         last |= values
         behind |= dict.fromkeys(values, len(rows) - 1 - index)
-        at = number(row.get(step)) if step else None
+        at = as_number(row.get(step)) if step else None
         if values and at is not None and at.is_integer():
             history.append((int(at), values))
         elif values and at is not None:
@@ -126,7 +126,7 @@ def options(rows: Sequence[Row], *, ended: bool) -> frozenset[str]:
     lines: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         for key, raw in row.items():
-            if number(raw) is not None:
+            if as_number(raw) is not None:
                 lines.setdefault(key, []).append(index)
     once = {
         key: at[0] for key, at in lines.items()

@@ -14,7 +14,7 @@ from sweep.config.schema import Collect
 from sweep.errors import SweepError
 from sweep.metrics import json
 from sweep.metrics.files import Left, located, read_text
-from sweep.metrics.rows import number
+from sweep.metrics.rows import as_number
 
 IDS = ("id", "doc_id", "item", "item_id", "sample_id", "task_id", "question_id")
 SCORE = ("score", "correct", "passed", "exact_match", "acc", "accuracy", "resolved", "success", "reward")
@@ -106,7 +106,7 @@ def _id(value: Any, path: Path, where: str) -> int | str:
 def _number(value: Any, item: Any, path: Path, where: str) -> float:
     if isinstance(value, bool):
         return float(value)
-    found = LETTERS.get(value) if isinstance(value, str) else number(value)
+    found = LETTERS.get(value) if isinstance(value, str) else as_number(value)
     if found is None:
         raise SweepError(
             f"{path.name}: the score of item {item} is {str(value)[:40]!r}, which is not a number", where=where

@@ -1,1 +1,1 @@
-"""What a run trains: a function, a recipe or a command, its source, its inputs and its parameters."""
+"""The target of a run: a function, a recipe or a command, with its source, its inputs and its parameters."""
