@@ -247,7 +247,7 @@ def hedges_g(
     error = found.error if paired else unit * math.sqrt(1 / m + 1 / n)
     if not unit or not error:
         return None
-    error *= 1.0 if ratio is None else resampled(min(m, n), ratio)
+    error *= resampled(min(m, n), ratio)
     shrink = math.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / math.sqrt(df / 2)
     g = shrink * found.estimate / unit
     t = found.estimate / error

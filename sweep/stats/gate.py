@@ -165,7 +165,7 @@ def identical_passes(
         error, df = sd(base) * math.sqrt(1 / n + factor**2 / m), m + n - 2
     if not error:
         return None
-    error *= 1.0 if ratio is None else resampled(n if gate.form == "fixed" else min(m, n), ratio)
+    error *= resampled(n if gate.form == "fixed" else min(m, n), ratio)
     away = (margin if gate.side == ">=" else -margin) / error
     chance = 1 - float(special.nctdtr(df, away, t_quantile(df, 1 - check_level(level) / 2)))
     return chance if math.isfinite(chance) else float(away > 0)

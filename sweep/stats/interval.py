@@ -117,12 +117,14 @@ def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     return Interval(centre - half, centre + half, level, Method.T)
 
 
-def resampled(n: int, ratio: float) -> float:
-    """Return the factor on the standard error of a mean over n random splits of one data set.
+def resampled(n: int, ratio: float | None) -> float:
+    """Return the factor on the standard error of a mean over n random splits of one data set; 1 without a ratio.
 
     Nadeau & Bengio 2003: splits share data, so the variance of their mean is s² (1/n + n_test/n_train) and not s²/n.
     ratio: n_test/n_train. StatisticsError unless it is positive and finite.
     """
+    if ratio is None:
+        return 1.0
     if not (math.isfinite(ratio) and ratio > 0):
         raise StatisticsError(f"{ratio!r} is not a ratio of test to training examples")
     return math.sqrt(1 + n * ratio)
@@ -158,13 +160,8 @@ def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
 def spread_interval(spread: float, df: int, level: float, method: Method) -> Interval:
     """Return the chi-square interval for a standard deviation that was estimated with df degrees of freedom."""
     alpha = check_level(level)
-    low, high = (spread * math.sqrt(df / chi_square_quantile(df, p)) for p in (1 - alpha / 2, alpha / 2))
+    low, high = (spread * math.sqrt(df / special.chdtri(df, above)) for above in (alpha / 2, 1 - alpha / 2))
     return Interval(low, high, level, method)
-
-
-def chi_square_quantile(df: float, probability: float) -> float:
-    """Return the quantile of chi-square with df degrees of freedom."""
-    return 2 * float(special.gammaincinv(df / 2, probability))
 
 
 def median_interval(ordered: Floats, level: float) -> OrderInterval | None:
@@ -217,16 +214,14 @@ def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None
     scale = unit(values)
     table = np.asarray(values, dtype=np.float64) / scale
     numbers = np.array([mean(sample(row)) for row in table]) if table.ndim == 2 else sample(table)
-    found = t_interval(numbers, level)
+    found, wider = t_interval(numbers, level), resampled(numbers.size, ratio)
     if table.ndim == 2 and ratio is not None:
         error, df = fold_error(table.mean(axis=0), [numbers] if numbers.size > 1 else [], ratio)
         centre, half = mean(numbers), t_quantile(df, 1 - check_level(level) / 2) * error
         found = Interval(centre - half, centre + half, level, Method.T_FOLDS)
-    elif ratio is not None:
-        wider = resampled(numbers.size, ratio)
-        if found:
-            centre, half = mean(numbers), found.half_width * wider
-            found = Interval(centre - half, centre + half, level, Method.T_SPLITS)
+    elif found and ratio is not None:
+        centre, half = mean(numbers), found.half_width * wider
+        found = Interval(centre - half, centre + half, level, Method.T_SPLITS)
     method = found.method if found else Method.ONE_SEED
     low, high = (_within(found.low, scale), _within(found.high, scale)) if found else (None, None)
     if found and (low is None or high is None):

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from sweep.errors import StatisticsError
-from sweep.stats.interval import chi_square_quantile, t_quantile
+from sweep.stats.interval import t_quantile
 from sweep.stats.sample import check_level
 
 MOST = 1_000_000
@@ -22,7 +22,7 @@ def upper(spread: float, df: float, confidence: float = 0.8) -> float:
     The s of a pilot is too small more often than not, and a plan made from it too.
     """
     check_level(confidence)
-    return spread * math.sqrt(df / chi_square_quantile(df, 1 - confidence))
+    return spread * math.sqrt(df / special.chdtri(df, confidence))
 
 
 def seeds_for_half_width(spread: float, half_width: float, level: float = 0.95) -> int:
