@@ -101,12 +101,18 @@ def reason(member: Member) -> str:
     return f"failed: {failure.kind}" if failure is not None else member.status
 
 
-def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bool = False) -> Members:
-    """Return the matched predictions of chosen runs for one split; see `stack` for what is refused."""
-    runs = [(label, one) for label, one in chosen.runs if store.has(one, PREDICTIONS.format(split=split))]
-    lacking = [(label, f"saved no predictions for {split}") for label, one in chosen.runs if (label, one) not in runs]
+def having(store: Store, chosen: Chosen, file: str, otherwise: str) -> Chosen:
+    """Return the runs that saved a file; the others are missing, for the reason `otherwise`."""
+    runs = tuple((label, one) for label, one in chosen.runs if store.has(one, file))
+    lacking = [(label, otherwise) for label, one in chosen.runs if not store.has(one, file)]
     missing = tuple(sorted([*chosen.missing, *lacking], key=lambda pair: natural(pair[0])))
-    if not runs:
+    return replace(chosen, runs=runs, missing=missing)
+
+
+def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bool = False) -> Members:
+    """Return the matched predictions of chosen runs for one split; `stack` lists what is refused."""
+    found = having(store, chosen, PREDICTIONS.format(split=split), f"saved no predictions for {split}")
+    if not found.runs:
         known = sorted({name for _, one in chosen.runs for name in store.splits(one)})
         raise EnsembleError(
             f"no finished run has predictions for {split!r}",
@@ -115,8 +121,8 @@ def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bo
             if known
             else "finish the sweep, and call run.save_predictions in your training code",
         )
-    refuse_missing(missing, f"no predictions for {split}", allow_missing)
-    return replace(read(store, runs, split), missing=missing)
+    refuse_missing(found.missing, f"no predictions for {split}", allow_missing)
+    return replace(read(store, found.runs, split), missing=found.missing)
 
 
 def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Members:

@@ -6,14 +6,14 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from sweep.ensemble import calibrate
-from sweep.ensemble.gather import PREDICTIONS, Chosen, choose, read
+from sweep.ensemble.gather import PREDICTIONS, Chosen, choose, having, read
 from sweep.ensemble.members import Classes, Values, listing, refuse_missing
 from sweep.ensemble.rebuild import (
     DESCRIBED,
@@ -121,15 +121,14 @@ def load(
             "each of its models was trained without one fold of the data", where=str(store.path),
             hint="sweep ensemble scores them; to serve models, train without folds in another directory",
         )  # fmt: skip
-    runs = tuple((label, one) for label, one in chosen.runs if store.has(one, MODEL))
-    bare = tuple((label, f"saved no {MODEL}") for label, one in chosen.runs if not store.has(one, MODEL))
-    missing = (*chosen.missing, *bare)
+    chosen = having(store, chosen, MODEL, f"saved no {MODEL}")
+    runs = chosen.runs
     if not runs:
         raise EnsembleError(
             "no finished run has saved its model", where=str(store.path),
             hint="call run.save_model(module) in your training code",
         )  # fmt: skip
-    refuse_missing(missing, "no stored models", allow_missing)
+    refuse_missing(chosen.missing, "no stored models", allow_missing)
     metas = [meta_of(store, one) for _, one in runs]
     if build is None and not all(set(meta) >= DESCRIBED for meta in metas):
         recipe = of_recipe(runs[0][1], trust=trust, say=say)
@@ -153,8 +152,7 @@ def load(
     for note in unchecked:
         hint = f"pass rows=Rows(ids, inputs), and save predictions for {split} in training, to check them"
         warnings.warn(f"{store.path}: {note}: {hint}", stacklevel=3)
-    serving = replace(chosen, runs=runs, missing=missing)
-    ensemble = Ensemble(modules, _about(store, serving, metas, stored, unchecked))
+    ensemble = Ensemble(modules, _about(store, chosen, metas, stored, unchecked))
     if rows is not None:
         _check(ensemble, stored, rows, split, precision_of(runs[0][1], metas[0]))
     return Loaded(ensemble, rows)
