@@ -210,6 +210,22 @@ def test_state_that_is_no_tensor_is_refused_when_it_is_saved(tmp_path: Path) -> 
     assert SweepError.__name__ not in failure.message
 
 
+def kept_by_some(run: Any) -> dict[str, float]:
+    if run.seed != 2:
+        run.save_model(nn.Linear(2, 2))
+    return {"test/accuracy": 0.5}
+
+
+def test_a_finished_run_without_a_model_is_missing_with_its_reason(tmp_path: Path) -> None:
+    sweep.run(kept_by_some, seeds=[10, 2, 1], out=tmp_path / "d", engine="inline", on_event=lambda event: None)
+    with pytest.raises(EnsembleError, match=r"no stored models of seed2 \(saved no model\.safetensors\)"):
+        load_ensemble(tmp_path / "d", build=lambda params: nn.Linear(2, 2))
+    with pytest.warns(UserWarning, match="not checked"):
+        served = load_ensemble(tmp_path / "d", build=lambda params: nn.Linear(2, 2), allow_missing=True)
+    assert served.about.labels == ("seed1", "seed10")
+    assert any("built without seed2 (saved no model.safetensors)" in note for note in served.about.notes)
+
+
 def outside_classes(run: Any, *, kind: str = "Beside") -> dict[str, float]:
     """Trains nothing: keeps a model whose output depends on a tensor that no state dict holds."""
     torch.manual_seed(run.seed)
