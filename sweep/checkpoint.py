@@ -1,7 +1,7 @@
-"""The file of a checkpoint: what goes in comes back as the kind it was, and nothing in it runs code.
+"""The file of a checkpoint: values keep their types, and loading it runs no code.
 
-torch reads such a file with `weights_only=True`: tensors, numbers, text, bytes and plain containers. What else can be
-taken exactly is written by the makers below, which are all that is allowed beside these.
+torch reads the file with `weights_only=True`: tensors, numbers, text, bytes and plain containers. Other types that can
+be restored exactly are written as calls of the makers below. Beside those of torch, a file may name no other functions.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from torch.nn import Parameter
 
 from sweep.errors import SweepError
 
-SMALL = 1024  # bytes of an array up to which a storage of its own costs more than it saves
+SMALL = 1024  # bytes of an array up to which a storage of its own takes more space than it saves
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 _FACTORIES: Mapping[str, Callable[[], Any] | None] = {
     "None": None, "int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "set": set,
     "tuple": tuple,
 }  # fmt: skip
 _CODE = (type, FunctionType, BuiltinFunctionType)
-# Types of which a file was read back, and those that torch is known to read.
+# Types of which a file was read back, and types that torch reads.
 _readable: set[type] = {Tensor, Parameter, OrderedDict, Counter, torch.Size, torch.dtype, torch.device}
 
 
 class Unrestorable(SweepError):
-    """A state holds something that could not be given back."""
+    """A state holds a value that could not be restored."""
 
 
 def _array(content: bytes | Tensor) -> np.ndarray[Any, Any]:
     if isinstance(content, Tensor) and content.is_meta:
-        return np.empty(0)  # of a file that is read to see whether it can be
+        return np.empty(0)  # the file is read only to check that it can be
     raw = content.numpy().tobytes() if isinstance(content, Tensor) else content
     made: np.ndarray[Any, Any] = np.load(io.BytesIO(raw), allow_pickle=False)
     return made
@@ -51,7 +51,7 @@ def _scalar(content: bytes | Tensor) -> Any:
 
 
 def _path(kind: str, text: str) -> PurePath:
-    # A path of the other system's kind cannot be made here; what this system calls a path can.
+    # A path of another operating system becomes a path of this one.
     made: PurePath = Path(text) if kind in _PATHS[:2] else getattr(pathlib, _PATHS[_PATHS.index(kind)])(text)
     return made
 
@@ -88,7 +88,7 @@ def _npy(array: Any) -> bytes | Tensor:
 
 
 def _written(value: Any, kind: type) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-    """Return the maker and its arguments that give this value back, None where torch has to see to it."""
+    """Return the maker and the arguments that restore this value; None if it is left to torch."""
     if kind is np.ndarray and not value.dtype.hasobject:
         return _array, (_npy(value),)
     if issubclass(kind, np.generic) and kind.__module__ == "numpy" and not value.dtype.hasobject:
@@ -109,26 +109,26 @@ def _written(value: Any, kind: type) -> tuple[Callable[..., Any], tuple[Any, ...
     return None
 
 
-# NotImplementedError is torch's, for tensors that it cannot write or read on every device: nested, quantised, mkldnn's.
+# torch raises NotImplementedError for tensors that it cannot write or read: nested, quantised, those of MKL-DNN.
 _FAULTS = (
     pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, NotImplementedError, RecursionError
 )  # fmt: skip
 
 
 def dump(state: Mapping[str, Any], rest: Mapping[str, Any], *, read_back: bool) -> memoryview:
-    """Return the bytes of a checkpoint: a state of the user's, and ours beside it.
+    """Return the bytes of a checkpoint: the state of the user, and that of the run.
 
-    They are read back where they hold a type that was in none before, or when asked for: that a state cannot be
-    restored is to be known before it is needed.
+    They are read back if they hold a new type, or on request, so that a state that cannot be restored is found before
+    it is needed.
 
-    Raises: Unrestorable naming the first thing that could not be given back, and its place.
+    Raises: Unrestorable naming the first value that could not be restored, and its place.
     """
     try:
         return _dumped({"state": dict(state), **rest}, read_back=read_back)
     except _FAULTS as error:
         place, value = _culprit(state, "")
         raise Unrestorable(
-            f"state{place} is {described(value)}, which a checkpoint cannot give back",
+            f"state{place} is {described(value)}, which a checkpoint cannot restore",
             hint="keep tensors, numbers, text, arrays, paths and plain containers of them",
         ) from error
 
@@ -156,14 +156,14 @@ def _dumped(body: Any, *, read_back: bool) -> memoryview:
 
 
 def _allowed(value: Any) -> bool:
-    """Return whether a function or class is torch's or of those here, which a file names to rebuild what it holds."""
+    """Return whether a function or class is of torch or one of the makers, so that a file may name it."""
     return str(value.__module__).partition(".")[0] in ("torch", "collections", "_codecs") or value in _MAKERS
 
 
 def load(file: Path | io.BytesIO, *, device: str = "cpu") -> dict[str, Any]:
-    """Return what `dump` wrote.
+    """Return the content of a file from `dump`.
 
-    Raises: whatever torch raises for a file that is broken or would run code.
+    Raises: the exceptions of torch, for a file that is damaged or would run code.
     """
     with torch.serialization.safe_globals(list(_MAKERS)):
         body: dict[str, Any] = torch.load(file, weights_only=True, map_location=device)

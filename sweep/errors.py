@@ -1,4 +1,4 @@
-"""What a user can get wrong. Every message names the thing, the place and the next step."""
+"""The errors that a user can make. Every message names the thing, the place and the next step."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
-    """Return `text` with control and direction characters made visible; ends of lines and tabs stay.
+    """Return `text` with control and direction characters made visible, except line ends and tabs.
 
-    Names and messages come from users' code and from directories that somebody sent: printed raw, they could move
-    the cursor, clear the screen or turn a line around.
+    Names and messages come from user code and from directories of others. Printed as they are, they could move the
+    cursor, clear the screen or reverse a line.
     """
     if text.isprintable():
         return text
@@ -17,7 +17,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` with every character that does not print made visible, ends of lines too."""
+    """Return `text` with all characters that do not print made visible, including line ends."""
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
@@ -26,9 +26,9 @@ def _escaped(character: str) -> str:
 
 
 class SweepError(Exception):
-    """Anything we refuse or report; `exit_code` is what the command line answers with.
+    """The base of all errors of sweep. `exit_code` is the exit code of the command line.
 
-    what: one sentence naming the thing and its value; where: file, key or path; hint: what to type next.
+    what: one sentence with the thing and its value; where: file, key or path; hint: the next step.
     """
 
     exit_code = 2
@@ -55,7 +55,7 @@ class ConfigError(SweepError):
 
     @classmethod
     def of(cls, problems: Sequence[SweepError], *, where: str | None = None) -> ConfigError:
-        """One error out of several, each on its own line with its own place."""
+        """Return one error for several, each on its own line with its own place."""
         if len(problems) == 1:
             only = problems[0]
             place = ": ".join(p for p in (where, only.where) if p) or None
@@ -73,21 +73,21 @@ class StoreError(SweepError):
 
 
 class EnvironmentRefused(SweepError):
-    """The machine or its software cannot do what was asked (devices, threads, determinism)."""
+    """The machine or its software lacks what was requested (devices, threads, determinism)."""
 
 
 class IntegrityError(SweepError):
-    """What is on disk is not what was written, or a reproducibility promise is broken."""
+    """A file is not as it was written, or a promise of reproducibility is broken."""
 
     exit_code = 3
 
 
 class EnsembleError(SweepError):
-    """Members that cannot be combined: ids, shapes, classes, or rows that are no probabilities."""
+    """Members cannot be combined: ids, shapes, classes, or rows that are not probabilities."""
 
 
 class StatisticsError(SweepError, ValueError):
-    """A statistic was asked for that does not exist for these data; the message says why."""
+    """A requested statistic does not exist for these data; the message has the reason."""
 
 
 def listed(items: Sequence[str], most: int = 5) -> str:
@@ -97,15 +97,15 @@ def listed(items: Sequence[str], most: int = 5) -> str:
 
 
 def short(text: str) -> str:
-    """Return a text as it can stand in a message: cut."""
+    """Return a text for a message, cut if it is long."""
     return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
 
 
 def show(value: object) -> str:
-    """Return a value as it can stand in a message: quoted, on one line, cut."""
+    """Return a value for a message: quoted, on one line, cut if it is long."""
     return short(repr(value))
 
 
 def some(names: Iterable[str], most: int = 6) -> str:
-    """Return the different names of a list as `listed`; empty ones do not count."""
+    """Return the distinct names of a list as `listed` does, without empty ones."""
     return listed([*dict.fromkeys(filter(None, names))], most)

@@ -1,4 +1,4 @@
-"""Run: what training code is handed."""
+"""The run as training code sees it: its seed, and the methods to log, save, checkpoint and restore."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Run:
     on_step: Callable[[int, Callable[[], Mapping[str, Any]]], None] | None = None  # told each step of the built-in loop
     looked_back: bool = False  # its code asked for a checkpoint to go on from
     went_on: dict[str, Json] = field(default_factory=dict)  # of a resumed run: from which step, and seconds before it
-    unsaveable: bool | None = None  # draws from a random stream that cannot be saved; None: not yet looked
+    unsaveable: bool | None = None  # whether it draws from a random stream that cannot be saved; None: unknown yet
 
     @property
     def seed(self) -> int:
@@ -256,14 +256,14 @@ class Run:
             raise Interrupted
 
     def _look(self) -> None:
-        """Once, while the model is there: whether it draws from a stream that cannot be saved."""
+        """Find out once, while the model exists, whether it draws from a stream that cannot be saved."""
         if self.unsaveable is not None:
             return
         own = self.spec.target.kind == "function"  # no built-in recipe has such a layer
         self.unsaveable = own and self.device == "cuda" and seeding.unsaveable()
         if self.unsaveable:
             self.note(
-                "cuDNN keeps the stream of dropout between recurrent layers to itself: no checkpoint can hold it, so "
+                "no checkpoint can hold cuDNN's random stream for dropout between recurrent layers, so "
                 "an interrupted run starts from zero"
             )
 
@@ -290,7 +290,7 @@ class Run:
             self.went_on = {"resumed_at": about["step"], "seconds_before": round(body.get("seconds", 0.0), 3)}
             self.note(f"resumed from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
             return dict(state)
-        if self._rows:  # a pack that did not fit begins again within its attempt
+        if self._rows:  # a pack that did not fit into memory starts again in the same attempt
             self.attempt.adopt_history(self.attempt.path, 0)
             self._rows, self.chain, self.last = 0, {}, {}
         if self.attempt.number > 1:
@@ -318,13 +318,13 @@ class Run:
 
 @contextmanager
 def weighed(run: Run) -> Iterator[None]:
-    """Add the weights at the first and after the last optimizer step to the run's chain, where its code has not.
+    """Add digests of the weights before the first and after the last optimizer step to the chain, if it has none.
 
-    Training code that digests no weights itself has links to compare too, if it uses an optimizer of torch.
+    So runs of code that makes no digests can be compared too, if it uses an optimizer of torch.
     """
 
     def link(name: str, value: Callable[[], str]) -> None:
-        # Of a run that went on from a checkpoint these are not the initial ones.
+        # After a resume from a checkpoint these are not the initial weights.
         if name == "initial" and name not in run.chain and not run.resumed:
             with suppress(TypeError):
                 run.digest(name, value())
@@ -338,9 +338,9 @@ def weighed(run: Run) -> Iterator[None]:
 
 
 def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
-    """Return numbers by name out of what training code gives: numbers, NumPy scalars, one-element tensors.
+    """Return metrics as floats by name, from numbers, NumPy scalars or one-element tensors.
 
-    Raises: SweepError saying what was given instead.
+    Raises: SweepError naming any other value.
     """
     if not isinstance(metrics, Mapping):
         raise SweepError(
@@ -356,11 +356,11 @@ def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
 
 
 def as_result(returned: Any, *, where: str) -> tuple[dict[str, float], list[str]]:
-    """Return the metrics that a training function returned, and notes of what beside them is no number.
+    """Return the metrics in the result of a training function, and notes on values that are not numbers.
 
-    A bare number is called `score`; names of nested dicts are joined by `/`.
+    A bare number is called `score`. Names of nested dicts are joined by `/`.
 
-    Raises: SweepError saying what was given instead.
+    Raises: SweepError if the result has no metrics.
     """
     if not isinstance(returned, Mapping):
         if isinstance(returned, bool) or not hasattr(returned, "__float__") or isinstance(returned, (str, bytes)):
@@ -371,7 +371,7 @@ def as_result(returned: Any, *, where: str) -> tuple[dict[str, float], list[str]
     for name, value in flatten(returned):
         (words if value is None or isinstance(value, (str, bool)) else numbers)[name] = value
     metrics = as_metrics(numbers or words, where=where)
-    return metrics, [f"{name} is no number: {str(value)[:100]!r}" for name, value in words.items()]
+    return metrics, [f"{name} is not a number: {str(value)[:100]!r}" for name, value in words.items()]
 
 
 def flatten(value: Mapping[Any, Any], above: str = "") -> Iterator[tuple[Any, Any]]:
@@ -400,9 +400,9 @@ def _name(name: str, where: str) -> str:
 
 
 def stop_seen(path: Path, every: float = 0.02) -> Callable[[], bool]:
-    """Return a function that tells whether the launch asked its runs to stop: by a file, which every process sees.
+    """Return a function that returns whether the stop file of the launch exists, which every process sees.
 
-    every: seconds between two looks; it is asked at every step, and a look costs some 2 % of a small one.
+    every: seconds between two checks, because one at every step would cost some 2 % of a small step.
     """
     text = os.fspath(path)
     seen, due = False, 0.0

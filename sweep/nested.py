@@ -1,4 +1,4 @@
-"""Nested parameters: dictionaries in dictionaries, an entry named by its dotted path."""
+"""Nested parameters: dictionaries in dictionaries, with a dotted path for each entry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `over` laid on `base`: mappings are merged key by key, everything else is replaced."""
+    """Return `base` updated by `over`: mappings are merged key by key, other values are replaced."""
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
@@ -16,7 +16,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assign(params: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
-    """Return `params` with the entry at the dotted path replaced; a plain value on the way gives way."""
+    """Return `params` with the entry at the dotted path set. A plain value on the path is replaced."""
     head, _, rest = dotted.partition(".")
     below = params.get(head)
     inner = below if isinstance(below, Mapping) else {}
@@ -24,7 +24,7 @@ def assign(params: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]
 
 
 def flatten(value: Mapping[str, Any], above: str = "", mark: str = ".") -> list[tuple[str, Any]]:
-    """Return (path, value) of everything below that is not a mapping; mark: between the parts of a path."""
+    """Return (path, value) of every value that is not a mapping. mark: between the parts of a path."""
     found: list[tuple[str, Any]] = []
     for key, inner in value.items():
         path = f"{above}{mark}{key}" if above else str(key)

@@ -1,4 +1,4 @@
-"""Turns a config into a plan: all references are found and checked, and nothing is started."""
+"""The way from a config to a plan: all references are found and checked, and nothing is started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of seeds: `42,123,456`, `0-9`, mixed, lists of them, and files of them."""
+"""The grammar of seeds: `42,123,456`, `0-9`, a mix, lists, and files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from sweep.errors import ConfigError, show, some
 from sweep.textfile import read_text
 
-LARGEST = 2**32 - 1  # NumPy takes no more, and torch's CPU generator ignores what lies above
+LARGEST = 2**32 - 1  # NumPy accepts no more, and torch's CPU generator ignores higher bits
 MOST = 1_000_000
 _FILE_BYTES = 32 << 20
 
@@ -30,11 +30,11 @@ def parse_seed(raw: object, where: str = "seed") -> int:
 
 
 def parse_seeds(raw: object, where: str = "seeds") -> tuple[int, ...]:
-    """Return the seeds named by `raw`, in the order written.
+    """Return the seeds in `raw`, in the written order.
 
-    raw: `42,123,456`, `0-9` (9 included), a mix, one int, a list of all these, or `@file`: entries
-    by line or comma, `#` starts a comment.
-    Raises: ConfigError naming every bad entry at once; duplicates and an empty list are refused.
+    raw: `42,123,456`, `0-9` (9 included), a mix, one int, a list of these, or `@file` with entries separated by lines
+    or commas, in which `#` starts a comment.
+    Raises: ConfigError naming all invalid entries; duplicates and an empty list are refused.
     """
     entries: list[tuple[range, str]] = []
     problems: list[ConfigError] = []
@@ -63,7 +63,7 @@ def parse_seeds(raw: object, where: str = "seeds") -> tuple[int, ...]:
 
 
 def format_seeds(seeds: Iterable[int]) -> str:
-    """Return the shortest text that `parse_seeds` reads back to the same seeds in the same order."""
+    """Return the shortest text from which `parse_seeds` reads the same seeds in the same order."""
     stretches: list[list[int]] = []
     for seed in seeds:
         if stretches and seed == stretches[-1][1] + 1:
@@ -80,13 +80,13 @@ def natural(label: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def seeds_file(raw: object, folder: Path) -> Path | None:
-    """Return the file that `@file` names, from `folder`; None of anything else."""
+    """Return the path that `@file` names, relative to `folder`; None for any other value."""
     text = raw.strip(_BLANKS) if isinstance(raw, str) else ""
     return folder / text[1:].strip(_BLANKS) if text.startswith("@") else None
 
 
 def _items(raw: object, where: str) -> Iterator[tuple[object, str]]:
-    """Yield every entry that is written, with its place. Raises: ConfigError."""
+    """Yield every written entry with its place. Raises: ConfigError."""
     if isinstance(raw, str):
         if (path := seeds_file(raw, Path())) is None:
             yield from _split(raw, where)
@@ -135,7 +135,7 @@ def _entry(item: object, where: str) -> range:
 def _number(digits: str, where: str) -> int:
     if len(digits) > 1 and digits[0] == "0":
         raise ConfigError(f"{show(digits)} starts with 0, which some read as octal", where=where, hint="drop the 0")
-    # The length first: int() refuses thousands of digits with an error of its own.
+    # The length first, because int() refuses thousands of digits with another error.
     return _within(int(digits) if len(digits) <= 40 else LARGEST + 1, show(digits), where)
 
 

@@ -1,4 +1,4 @@
-"""Text files that a user wrote: of a bounded size, in UTF-8, refused with the line that is not."""
+"""Text files of the user: limited in size, and in UTF-8."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sweep.errors import ConfigError
 
 
 def read_text(path: Path, most: int, *, hint: str | None = None) -> str:
-    """Return the text of a file of at most `most` bytes. hint: the next step where there is no such file.
+    """Return the text of a file of at most `most` bytes. hint: the next step if there is no such file.
 
     Raises: ConfigError.
     """

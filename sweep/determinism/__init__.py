@@ -1,1 +1,1 @@
-"""Seeds, switches, digests, and the environment that the bits of a run belong to."""
+"""Seeds, switches, digests, and the environment on which the bits of a run depend."""

@@ -1,9 +1,9 @@
 """sha256 of tensors: the links of a run's chain of digests.
 
-A digest covers, entry by entry in sorted-name order, the name, the dtype, the shape and the little-endian
-bytes: two mappings have the same digest exactly if they hold the same bits under the same names. Strides,
-device and gradients do not count; the sign of a zero and the payload of a NaN do. `arrays` and `tensors` give
-the same digest for the dtypes that NumPy and torch share.
+A digest covers the name, dtype, shape and little-endian bytes of each entry, sorted by name. Two mappings have the same
+digest if and only if they hold the same bits under the same names. Strides, device and gradients do not count; the
+sign of a zero and the payload of a NaN do. For dtypes that NumPy and torch share, `arrays` and `tensors` give the same
+digest.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def tensors(mapping: Mapping[str, Tensor]) -> str:
 
 
 def module(m: nn.Module) -> str:
-    """Return the sha256 (hex) of a module's parameters and buffers, the ones that no state dict holds included.
+    """Return the sha256 (hex) of the parameters and buffers of a module, including those outside its state dict.
 
-    Tied parameters count under each of their names. Lazy parameters without a shape yet count by name only.
+    Tied parameters count under each of their names. Lazy parameters that have no shape yet count by name only.
     """
     named = dict(_named(m))
     lazy = sorted(name for name, tensor in named.items() if is_lazy(tensor))
@@ -49,7 +49,7 @@ def module(m: nn.Module) -> str:
 
 
 def _named(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    # `named_parameters` and `named_buffers` say the same at five times the cost, which counts at every epoch.
+    # `named_parameters` and `named_buffers` return the same in five times the time, which matters at every epoch.
     for held in (m._parameters, m._buffers):
         for name, tensor in held.items():
             if tensor is not None:
@@ -60,9 +60,9 @@ def _named(m: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def outside(m: nn.Module) -> dict[str, str]:
-    """Return the sha256 (hex) of each dense tensor that a module holds and its state dict does not.
+    """Return the sha256 (hex) of each dense tensor in a module that its state dict lacks.
 
-    Buffers that are not persistent and plain attributes: a module that is built again has what its code gives it.
+    These are buffers that are not persistent, and plain attributes. When a module is built again, its code makes them.
     """
     held = m.state_dict().keys()
     found = {name: tensor for name, tensor in m.named_buffers(remove_duplicate=False) if name not in held}
@@ -71,7 +71,7 @@ def outside(m: nn.Module) -> dict[str, str]:
         found |= {f"{path}.{name}" if path else name: value for name, value in loose.items()}
     digests = {}
     for name, tensor in found.items():
-        with suppress(TypeError):  # sparse, say
+        with suppress(TypeError):  # sparse, for example
             digests[name] = tensors({name: tensor})
     return digests
 
@@ -87,7 +87,7 @@ def arrays(mapping: Mapping[str, np.ndarray[Any, Any]]) -> str:
         if array.dtype.hasobject or array.dtype.fields is not None:
             raise TypeError(f"{name!r} is an array of {array.dtype}, which has no bytes to compare")
         little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-        # "float32", as torch says it; the names of strings and dates lack their width or unit.
+        # "float32", as torch names it; the names of strings and dates lack their width or unit.
         dtype = little.dtype.name if little.dtype.kind in "biufc" else little.dtype.str
         digest.update(_head(name, dtype, array.shape))
         digest.update(little.data if little.dtype.kind in "biufc" else little.tobytes())
@@ -96,7 +96,7 @@ def arrays(mapping: Mapping[str, np.ndarray[Any, Any]]) -> str:
 
 @lru_cache(maxsize=4096)
 def _head(name: str, dtype: torch.dtype | str, shape: tuple[int, ...]) -> bytes:
-    # JSON ends where it ends and tells the length of what follows, so no two mappings share one byte string.
+    # JSON marks its own end and has the shape of the bytes that follow, so different mappings give different bytes.
     return json.dumps([name, str(dtype).removeprefix("torch."), list(shape)]).encode("ascii")
 
 
@@ -105,10 +105,10 @@ def _tensor_bytes(name: str, tensor: Tensor) -> memoryview:
         kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
         raise TypeError(f"{name!r} is a {kind} tensor, which has no plain bytes to compare")
     if tensor.dtype in _SHARED and sys.byteorder == "little":
-        # One call in place of six: for a small model the calls cost as much as the hashing.
+        # One call instead of six: for a small model the calls take as long as the hashing.
         return np.ascontiguousarray(tensor.numpy(force=True)).data
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    # Not `reshape(-1)`: with one element or none it may keep a stride that `view` refuses.
+    # Not `reshape(-1)`, which for one element or none may keep a stride that `view` refuses.
     raw = plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
     if sys.byteorder == "big":
         width = tensor.element_size() // (2 if tensor.is_complex() else 1)

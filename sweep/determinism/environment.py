@@ -1,25 +1,25 @@
-"""What decides the bits of a training run, as data, and what two such environments promise. Pure.
+"""The environment that decides the bits of a run, as data, and the verdict on two of them. Pure.
 
-`sweep.determinism.fingerprint` fills the environment in; here it is hashed and judged, so that a report can speak about
-a directory made on another machine without torch.
+`sweep.determinism.fingerprint` collects the environment. It is hashed and compared here without torch, so that a report
+works on a directory from another machine.
 
 The verdict on two runs goes by the first line that applies:
 
 | found                                                                  | answer               |
 |------------------------------------------------------------------------|----------------------|
-| the specs differ in what was asked (seed, params, data, code, ...)     | DIFFERENT_EXPERIMENT |
+| the specs differ in the experiment (seed, params, data, code, ...)     | DIFFERENT_EXPERIMENT |
 | the specs differ in threads, device or mode                            | NOT_EXPECTED         |
 | a field marked NOT_EXPECTED below differs                              | NOT_EXPECTED         |
 | a spec id, or a field below, is missing or "unknown" on either side;   | UNKNOWN              |
 | a field that is not listed below differs                               |                      |
 | a run is in fast mode, or its switches no longer stood at the end      | MAY_MATCH            |
-| a run was a command: its program's switches are not ours to read back  | MAY_MATCH            |
+| a run was a command, whose switches cannot be read back                | MAY_MATCH            |
 | hash order was not controlled (`hash_seed` is "random" on either side) | MAY_MATCH            |
 | a field marked MAY_MATCH below differs                                 | MAY_MATCH            |
 | none of these                                                          | MUST_MATCH           |
 
-`FIELDS` says what a difference in one field alone does to two deterministic runs that would otherwise have to match.
-`None` is a value ("does not apply": every `cuda` field of a run on a CPU); "unknown" is not one.
+`FIELDS` has the answer for a difference in one field alone between two deterministic runs that would otherwise have to
+match. `None` is a value ("does not apply": every `cuda` field of a run on a CPU); "unknown" is not one.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from sweep.nested import flatten
 
 Field = tuple[str, Any, Any]
 
-# cuBLAS reads its workspace and the interpreter its hash seed once, at their start: a launcher must set both before
-# the process that trains exists.
+# cuBLAS and the interpreter read these once, at their start, so they must be set before the process that trains exists.
 ENVIRONMENT_FOR_DETERMINISM: Mapping[str, str] = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
 
 UNDETERMINED = "unknown"  # the value of a field that could not be read
@@ -44,7 +43,7 @@ HASH_ORDER_NOT_CONTROLLED = "random"  # the value of `hash_seed` then
 
 
 class Answer(StrEnum):
-    """What may be expected of two runs' bits."""
+    """The expectation for the bits of two runs."""
 
     MUST_MATCH = "MUST_MATCH"
     MAY_MATCH = "MAY_MATCH"
@@ -97,11 +96,11 @@ FIELDS: Mapping[str, Answer] = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where one run's bits came from: what a record says of it.
+    """The origin of the bits of one run, from its record.
 
-    spec_id: sha256 of the run's spec, "" when unknown; environment: the numeric fields; deterministic: the
-    mode asked for; spec: the spec as JSON, if at hand: it names the fields in which two specs differ, and
-    tells a changed thread count from another experiment.
+    spec_id: sha256 of the run's spec, "" if unknown; environment: the numeric fields; deterministic: the requested
+    mode; spec: the spec as JSON, if available, for the names of the fields in which two specs differ, and to
+    distinguish another thread count from another experiment.
     """
 
     spec_id: str
@@ -112,7 +111,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`fields` are what decided, as (name, value of a, value of b); None also stands for a missing field."""
+    """An answer and the fields that decided it: (name, value of a, value of b). None also means a missing field."""
 
     answer: Answer
     fields: tuple[Field, ...] = ()
@@ -141,7 +140,7 @@ def _switches(environment: Mapping[str, Any]) -> Mapping[str, bool]:
 
 
 def verdict(a: Origin, b: Origin) -> Verdict:
-    """Return what may be expected of the bits of two runs, and the fields that decided, by the rules above."""
+    """Return the verdict on two runs by the rules above."""
     found = [*_of_specs(a, b), *_of_promises(a, b), *_of_environments(a.environment, b.environment)]
     for answer in (Answer.DIFFERENT_EXPERIMENT, Answer.NOT_EXPECTED, Answer.UNKNOWN, Answer.MAY_MATCH):
         if fields := {field[0]: field for each, field in found if each is answer}:
@@ -150,7 +149,7 @@ def verdict(a: Origin, b: Origin) -> Verdict:
 
 
 def _of_specs(a: Origin, b: Origin) -> Iterator[tuple[Answer, Field]]:
-    """Yield what was asked differently, what was to be computed in another way, and what cannot be told."""
+    """Yield the fields in which two specs differ, with the answer for each."""
     if a.deterministic != b.deterministic:
         yield Answer.NOT_EXPECTED, ("deterministic", a.deterministic, b.deterministic)
     ids = ("spec_id", a.spec_id or None, b.spec_id or None)
@@ -168,14 +167,14 @@ def _of_specs(a: Origin, b: Origin) -> Iterator[tuple[Answer, Field]]:
         values = left.get(name), right.get(name)
         if name in ("threads", "device", "deterministic"):
             yield Answer.NOT_EXPECTED, (name, *values)
-        elif name == "data" and "" in values:  # data that could not be identified: perhaps the same
+        elif name == "data" and "" in values:  # unidentified data, which may be the same
             yield Answer.UNKNOWN, (name, *values)
         elif name != "repeat" or "folds" in left:  # without folds it only counts the copies
             yield Answer.DIFFERENT_EXPERIMENT, (name, *values)
 
 
 def _of_promises(a: Origin, b: Origin) -> Iterator[tuple[Answer, Field]]:
-    """Yield why two runs need not match even where all fields are equal."""
+    """Yield the reasons why two runs need not match even if all fields are equal."""
     if not (a.deterministic and b.deterministic):
         yield Answer.MAY_MATCH, ("deterministic", a.deterministic, b.deterministic)
     elif not (switches_stood(a.environment) and switches_stood(b.environment)):
@@ -190,7 +189,7 @@ def _of_promises(a: Origin, b: Origin) -> Iterator[tuple[Answer, Field]]:
 
 
 def _of_environments(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[Answer, Field]]:
-    """Yield the fields that differ, and those that are not known on either side."""
+    """Yield the fields that differ, and those that are unknown on either side."""
     for name in sorted({*FIELDS, *a, *b}):
         left, right = a.get(name), b.get(name)
         missing = name not in a or name not in b
@@ -201,7 +200,7 @@ def _of_environments(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tup
 
 
 def _canonical(value: Any) -> str:
-    # Not `==`, for which True is 1; sorted, for the order of a mapping says nothing.
+    # Not `==`, for which True is 1. Sorted, because the order of a mapping does not matter.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 

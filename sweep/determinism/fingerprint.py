@@ -1,4 +1,4 @@
-"""Collects the environment of this process: the fields that decide bits, and context for the reader."""
+"""The environment of this process: the fields that decide bits, and context for the reader."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from sweep.determinism import seeding
 from sweep.determinism.environment import HASH_ORDER_NOT_CONTROLLED, UNDETERMINED
 
 _PACKAGES = ("seed-sweep", "torch", "numpy", "scipy", "pandas", "scikit-learn", "ray", "safetensors")
-# Settings that choose kernels or split sums otherwise. Thread counts of torch are not among them: what is in
-# effect is a field of its own.
+# Settings that select kernels or change the order of sums. The effective thread count of torch is a field of its own.
 _MKL = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "MKL_DYNAMIC", "MKL_THREADING_LAYER")
 _OPENBLAS = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS")
 _OPENMP = (
@@ -46,8 +45,8 @@ _SIMD = re.compile(r"(sse|ssse|avx|amx|fma|f16c|bmi|asimd|sve|sme(?!p)|fp$|fphp|
 def collect(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (numeric, context) of this process as JSON values; `environment` lists the numeric fields.
 
-    Call it at the end of training, in the thread that trained: switches and thread counts are read as they
-    stand. device: the run's, "cpu" or "cuda"; a run on a CPU has None for every field of CUDA.
+    Call it at the end of training in the thread that trained, because it reads the current switches and thread counts.
+    device: that of the run, "cpu" or "cuda"; a run on a CPU has None for every field of CUDA.
     """
     numeric = {
         **_machine(),
@@ -80,7 +79,7 @@ def collect(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def remember() -> None:
-    """Read what no run of this machine changes, so that the processes forked from this one need not read it again."""
+    """Fill the caches of values that no run changes, for the processes that are forked from this one."""
     _machine(), _software(), _versions(_PACKAGES), _git_commit(os.getcwd())
     platform.platform(), platform.python_version(), platform.node()
     if torch.version.cuda:
@@ -112,7 +111,7 @@ def _processor() -> tuple[str, str, str]:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
-        # One maker and one instruction set a model: the model says it all.
+        # The model determines the vendor and the instruction set.
         name = _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or UNDETERMINED
         return name.split(" ")[0], name, name
     found = dict(re.findall(r"^([^\t:]+?)\s*:\s*(.*)$", text, flags=re.MULTILINE))
@@ -125,7 +124,7 @@ def _processor() -> tuple[str, str, str]:
 
 @cache
 def _software() -> Mapping[str, Any]:
-    # Which instructions are in use changes with a variable of the environment and has a field of its own.
+    # The instructions in use depend on an environment variable and have a field of their own.
     build = re.sub(r"(?m)^.*CPU capability usage.*$", "", torch.__config__.show())
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
@@ -168,7 +167,7 @@ def _gpu(index: int) -> Mapping[str, Any]:
     except OSError:
         version = None
     return {
-        # A slice of a GPU keeps the model's name and has fewer multiprocessors.
+        # A slice of a GPU has the name of the model, but fewer multiprocessors.
         "gpu": f"{properties.name}, {capability}, {properties.multi_processor_count} multiprocessors",
         "cuda": torch.version.cuda or f"hip {torch.version.hip}",
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
@@ -196,7 +195,7 @@ def _versions(names: tuple[str, ...]) -> Mapping[str, str]:
 
 @cache
 def _git_commit(folder: str) -> str | None:
-    """Return the commit checked out in a folder, read once a process; None outside a repository or without git."""
+    """Return the commit checked out in a folder, read once per process; None outside a repository or without git."""
     return _output("git", "-C", folder, "rev-parse", "HEAD")
 
 

@@ -1,4 +1,4 @@
-"""Kernels: which layer an operation without a deterministic kernel belongs to, and what to do about it."""
+"""Operations without a deterministic kernel: the layer that such an operation belongs to, and the remedy."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _MARK = " does not have a deterministic implementation"
 
 
 def missing(error: BaseException) -> bool:
-    """Return whether an exception is torch's refusal to run an operation that would not repeat its bits."""
+    """Return whether torch raised an exception because an operation has no deterministic kernel."""
     return isinstance(error, RuntimeError) and _MARK in str(error)
 
 
 def explained(error: BaseException, device: str) -> str:
-    """Return the operation, its layer if the traceback tells it, and the way out."""
+    """Return the operation, its layer if the traceback has it, and the remedy."""
     operation = str(error).partition(_MARK)[0].strip()
     layer = _layer(error.__traceback__)
     where = f"layer {layer}, forward pass" if layer else "backward pass"
@@ -27,7 +27,7 @@ def explained(error: BaseException, device: str) -> str:
 
 
 def _layer(trace: TracebackType | None) -> str:
-    """Return the path in its model of the innermost module whose forward was running."""
+    """Return the path of the innermost module whose forward was running, or ""."""
     modules: list[nn.Module] = []
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")

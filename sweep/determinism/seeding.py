@@ -1,4 +1,4 @@
-"""Where randomness comes from and how kernels are chosen: seeds, streams, modes, their state in and out."""
+"""Seeds, streams, random states, and the switches that select kernels: set, read back, saved and restored."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ FROM_ZERO = "this seed has to start from zero"
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:
-    """Seed `random`, NumPy's global generator, torch's CPU generator and those of all CUDA devices, each with
-    the seed itself (0 .. 2**32 - 1), and apply the mode (see `apply_mode`).
+    """Seed `random`, NumPy, torch's CPU generator and those of all CUDA devices, and apply the mode (see `apply_mode`).
 
-    A CUDA device that was not yet used is seeded when it first is.
+    Each gets the seed itself (0 .. 2**32 - 1). A CUDA device that is not in use yet is seeded when it is first used.
     """
     apply_mode(deterministic)
     random.seed(seed)
@@ -31,12 +30,12 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
 
 
 def apply_mode(deterministic: bool) -> None:
-    """Allow only kernels that repeat their bits, or an error (deterministic); else whichever kernel is fastest.
+    """Allow only deterministic kernels, where others raise an error, or the fastest ones.
 
-    Every switch is set in both modes, so a run inherits nothing from the one before it.
+    Every switch is set in both modes, so that a run inherits nothing from an earlier one.
     """
     wrong = torch.are_deterministic_algorithms_enabled() != deterministic
-    # Set only where it would change something: torch loads its compiler to set it, two seconds in every worker.
+    # Set only if it changes something, because torch loads its compiler for it, two seconds in every worker.
     if wrong or torch.is_deterministic_algorithms_warn_only_enabled():
         torch.use_deterministic_algorithms(deterministic, warn_only=False)
     torch.backends.cudnn.deterministic = deterministic
@@ -44,12 +43,12 @@ def apply_mode(deterministic: bool) -> None:
 
 
 def fill_memory(on: bool) -> None:
-    """Let torch fill memory that was not yet written, or not; it does so in deterministic mode only, at a cost."""
+    """Set whether torch fills new memory. It does so only in deterministic mode, and it takes time."""
     torch_deterministic.fill_uninitialized_memory = on  # type: ignore[attr-defined]
 
 
 def read_back() -> dict[str, bool]:
-    """Return the switches as they stand now; at the end of training they tell what the run really had."""
+    """Return the current switches. At the end of training they show what was in effect."""
     return {
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -60,8 +59,8 @@ def read_back() -> dict[str, bool]:
 def unsaveable() -> bool:
     """Return whether this process has a recurrent layer with dropout on a CUDA device.
 
-    cuDNN draws that dropout from a stream of its own. Seeding CUDA begins it anew, but no random state holds it, so
-    it can be neither saved nor put back.
+    cuDNN draws that dropout from a stream of its own. Seeding CUDA restarts it, but no random state contains it, so it
+    can be neither saved nor restored.
     """
     return bool(torch.backends.cudnn.enabled) and any(
         issubclass(type(each), torch.nn.RNNBase)
@@ -73,9 +72,9 @@ def unsaveable() -> bool:
 
 
 def set_threads(threads: int) -> int:
-    """Let torch use `threads` threads and return how many it will use: call it in the thread that trains.
+    """Set the number of threads of torch, and return the effective number. Call it in the thread that trains.
 
-    Results on a CPU depend on this number. An environment variable would not do: it is read once, at import,
+    Results on a CPU depend on this number. An environment variable is not enough, because torch reads it only at import
     and workers are reused.
     """
     torch.set_num_threads(threads)
@@ -83,27 +82,27 @@ def set_threads(threads: int) -> int:
 
 
 def generator(stream_seed: int) -> torch.Generator:
-    """Return a torch generator of its own for one named stream; drawing from it leaves the global ones alone."""
+    """Return a new torch generator for one named stream. Drawing from it does not affect the global ones."""
     return torch.Generator().manual_seed(stream_seed)
 
 
 def worker_init_fn(worker_id: int) -> None:
-    """Pass as a DataLoader's `worker_init_fn`: seeds `random` and NumPy from the torch seed of this worker.
+    """Seed `random` and NumPy from the torch seed of this worker. Pass it as the `worker_init_fn` of a DataLoader.
 
-    That seed is the loader's base seed, drawn from its generator once an epoch, plus the worker's number:
-    streams differ between workers and between epochs, and repeat with the seed.
+    The torch seed is the base seed of the loader, drawn from its generator once per epoch, plus the number of the
+    worker. So streams differ between workers and epochs, and repeat with the seed.
     """
     seed = torch.initial_seed()
     random.seed(seed)
-    # Both generators are a Mersenne Twister filled from 32-bit words: without a word more, NumPy would repeat
-    # the very numbers of `random`.
+    # Both generators are a Mersenne Twister seeded from 32-bit words. Without another word, NumPy would repeat the
+    # numbers of `random`.
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, 1])  # noqa: NPY002
 
 
 def get_rng_state() -> dict[str, Any]:
     """Return the state of every global generator as plain lists and numbers, which `weights_only=True` loads.
 
-    Holds `random`, NumPy, torch's CPU generator and, once CUDA is in use, those of all visible CUDA devices.
+    These are `random`, NumPy, torch's CPU generator and, if CUDA is in use, those of all visible CUDA devices.
     """
     version, words, gauss = random.getstate()
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -116,9 +115,9 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Put back what `get_rng_state` returned.
+    """Restore a state from `get_rng_state`.
 
-    Raises IntegrityError, with nothing changed, if it does not fit: a broken state, or fewer CUDA devices.
+    Raises: IntegrityError, with nothing changed, if it is damaged or has more CUDA devices than are visible.
     """
     here = get_rng_state()
     try:
@@ -127,7 +126,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         _set_rng_state(state)
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
         _set_rng_state(here)
-        raise IntegrityError(f"the random state cannot be put back: {error!r}", hint=FROM_ZERO) from error
+        raise IntegrityError(f"the random state cannot be restored: {error!r}", hint=FROM_ZERO) from error
 
 
 def _set_rng_state(state: Mapping[str, Any]) -> None:
@@ -147,11 +146,12 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def restored() -> Iterator[list[str]]:
-    """Put back, on leaving, what decides the bits of the next run in this process.
+    """Restore, after the block, all settings that affect the bits of the next run in this process.
 
-    That is default dtype and device, thread counts, deterministic switches, precision, gradient mode, anomaly
+    These are default dtype and device, thread counts, deterministic switches, precision, gradient mode, anomaly
     detection, denormals, NumPy's error handling, the working directory and the environment variables. Read the switches
-    back before leaving. The list then names what could not be put back: such a process must not train another seed.
+    back before leaving the block. The list then names the settings that could not be restored: if there are any, the
+    process must not train another seed.
     """
     settings = _settings()
     before = {name: read() for name, (read, _) in settings.items()}
@@ -160,7 +160,7 @@ def restored() -> Iterator[list[str]]:
     try:
         yield stuck
     finally:
-        # In this order, and looking again each time: the older switches of precision write the newer ones.
+        # In this order, reading each again, because the older switches of precision write the newer ones.
         for name, (read, write) in settings.items():
             if read() != before[name]:
                 with suppress(Exception):
@@ -172,12 +172,10 @@ def restored() -> Iterator[list[str]]:
 
 
 def precision() -> dict[str, str]:
-    """Return where float32 arithmetic may be done in TF32 or bfloat16, by backend and operation.
+    """Return the precision of float32 arithmetic by backend and operation.
 
-    That is "none" (which leaves it to the backend), "ieee", "tf32" or "bf16".
-
-    Only the newer of torch's two interfaces is read: it tells what is in effect whichever of them was used,
-    whereas the older one raises after the newer was written.
+    It is "none" (left to the backend), "ieee", "tf32" or "bf16". Only the newer of torch's two interfaces is read: it
+    has the effective value even if the older one was used, whereas the older one raises after the newer one was used.
     """
     return {name: str(owner.fp32_precision) for name, owner in _PRECISION_OWNERS.items()}
 
@@ -185,13 +183,13 @@ def precision() -> dict[str, str]:
 def flushes_denormals() -> bool:
     """Return whether numbers too small for a full mantissa become zero in this thread.
 
-    Torch sets it and offers no way to ask.
+    Torch can set this, but not read it.
     """
     smallest = torch.tensor([2.0**-1022], dtype=torch.float64, device="cpu")
     return bool((smallest * 0.5 == 0).item())
 
 
-# By the name of its field in the environment, each switch that is an attribute.
+# The switches that are attributes, by their fields in the environment.
 _SWITCHES: Mapping[str, tuple[Any, str]] = {
     "fill_uninitialized_memory": (torch_deterministic, "fill_uninitialized_memory"),
     "cudnn_enabled": (torch.backends.cudnn, "enabled"),
@@ -200,7 +198,7 @@ _SWITCHES: Mapping[str, tuple[Any, str]] = {
     "mkldnn_enabled": (torch.backends.mkldnn, "enabled"),
     "mkldnn_deterministic": (torch.backends.mkldnn, "deterministic"),
 }
-# The whole before its parts: writing the whole resets the parts.
+# A whole before its parts, because writing it resets them.
 _CUDNN: Any = torch.backends.cudnn
 _MKLDNN: Any = torch.backends.mkldnn
 _PRECISION_OWNERS: Mapping[str, Any] = {
@@ -217,7 +215,7 @@ _PRECISION_OWNERS: Mapping[str, Any] = {
 
 
 def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """Return name -> (read, write) of each process-wide setting; values are plain."""
+    """Return name -> (read, write) for each setting of the process; values are plain."""
     backends = torch.backends
 
     def switch(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
@@ -228,7 +226,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
             lambda: str(torch.get_default_dtype()),
             lambda name: torch.set_default_dtype(getattr(torch, name.removeprefix("torch."))),
         ),
-        # "cpu" is also what torch reports when none was set; setting it would slow every call down.
+        # torch also reports "cpu" if none was set; setting it would slow down every call.
         "default device": (
             lambda: str(torch.get_default_device()),
             lambda name: torch.set_default_device(None if name == "cpu" else name),
@@ -263,7 +261,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
 
 
 def _or_none(read: Callable[[], Any]) -> Callable[[], Any]:
-    """Guard the older switches of precision, which raise once the newer ones say what they cannot express."""
+    """Return None where the older switches of precision raise, because they cannot express the newer ones."""
 
     def guarded() -> Any:
         try:

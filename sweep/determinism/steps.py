@@ -1,4 +1,4 @@
-"""Steps: the optimizer steps of training code that does not know it is seen, and the weights they change."""
+"""The optimizer steps of training code, seen from outside, and the weights that they change."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch.optim import Optimizer, optimizer
 
 from sweep.determinism import digest
 
-MOST = 64  # optimizers of one run; of code that makes one for every step, nothing is said
+MOST = 64  # optimizers of one run; with more, as in code that makes one per step, there is no digest
 
 
 class Steps:
-    """Counts optimizer steps; digests what is optimized before the first step and after each.
+    """A counter of optimizer steps, with digests of the weights before the first step and after each.
 
-    link: called with "initial" or "step/k" and a function that makes the digest.
+    link: called with "initial" or "step/k" and a function that returns the digest.
     """
 
     def __init__(self, link: Callable[[str, Callable[[], str]], None]) -> None:
         self.link, self.count = link, 0
-        # Kept: their weights are asked for when the function has returned. Not for ever: of code that makes a model
-        # after the other, those that stepped since the newest optimizer came, and of the others the digest.
+        # Optimizers are held, because their weights are needed when the function has returned. If code makes one model
+        # after the other, only those that stepped since the newest one came are held; of the others, the digest.
         self._held: dict[Optimizer, int] = {}
         self._let_go: dict[int, str] = {}
         self._numbers: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
@@ -46,7 +46,7 @@ class Steps:
         self._stack.close()
 
     def weights(self) -> str:
-        """Return the digest of everything that any optimizer changes; "" before the first step.
+        """Return the digest of all weights that an optimizer changes; "" before the first step.
 
         Raises: TypeError for weights without plain bytes (see `sweep.determinism.digest`).
         """
@@ -88,6 +88,6 @@ def _weights(held: Mapping[Optimizer, int]) -> Iterator[tuple[str, Tensor]]:
 
 
 def captured() -> bool:
-    """Return whether a CUDA graph is being captured: nothing can be read back then."""
-    # Not `is_available`: it is asked at every step, and would wake the driver of a machine whose GPU is not used.
+    """Return whether a CUDA graph is being captured, so that nothing can be read."""
+    # Not `is_available`: this is called at every step, and must not start the driver of an unused GPU.
     return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Packs of runs as tasks of Ray: a local instance that starts by itself, or a cluster that the user names."""
+"""The engine that runs bundles as Ray tasks: on a local Ray that it starts, or on a cluster that the user names."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from sweep.errors import EnvironmentRefused
 from sweep.job import Accident, Bundle, Job
 
 POLL = 0.2  # seconds between ticks
-LOOK = 1.0  # seconds between two looks at whether Ray is still there
-UNDER_A_LIMIT = 30.0  # seconds that Ray has to start where its address space is limited
-SHARE = 0.3  # of the memory of a machine, which Ray reserves for its store of objects
+LOOK = 1.0  # seconds between two checks that Ray is alive
+UNDER_A_LIMIT = 30.0  # seconds for Ray to start if its address space is limited
+SHARE = 0.3  # the share of a machine's memory that Ray reserves for its object store
 RAYLET = "Ray's server on this machine (its raylet)"
-JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set where a job's entry point runs, and nowhere else
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set only in the entry point of a job
 
 
 class RayEngine:
-    """Start Ray early (`start`), use it as an engine, `close` it: nothing of ours survives.
+    """Ray as an engine: `start` it early, call it, `close` it. No process that it started survives.
 
     address: None starts a private local instance; "auto" or host:port joins a cluster. environment: variables
-    that every worker's interpreter must have from its start. forks: its bundles are of the user's code, for which
-    workers fork (see `sweep.worker.forked`).
+    that every worker's interpreter needs from the start. forks: the bundles run user code, for which workers fork (see
+    `sweep.worker.forked`).
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class RayEngine:
         self._ours = False
 
     def start(self) -> None:
-        """Begin to start Ray in the background, to overlap with planning."""
+        """Start Ray in the background, while planning goes on."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._attend, name="ray", daemon=True)
             self._thread.start()
 
     def _attend(self) -> None:
-        """Start Ray and stay: on Linux its servers end with the thread that started them."""
+        """Start Ray and wait for `close`: on Linux the servers of Ray end with the thread that started them."""
         self._start()
         self._started.set()
         self._closing.wait()
@@ -70,10 +70,10 @@ class RayEngine:
         try:
             if "ray" in sys.modules and sys.modules["ray"].is_initialized():
                 return
-            # Ray announces itself, warns about the future and reports usage unless told not to.
+            # Ray prints messages, warns about coming changes and reports usage unless these are set.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-            # In a notebook it asks for widgets that nothing here draws.
+            # In a notebook it would recommend widgets that are not needed.
             logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
             warnings.filterwarnings("ignore", message="IProgress not found")
             settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -98,7 +98,7 @@ class RayEngine:
     def _ready(self) -> Any:
         self.start()
         if not self._started.wait(UNDER_A_LIMIT if _limit() is not None else None):
-            self._ours, self._thread = False, None  # it waits for a server that cannot reserve its memory, for minutes
+            self._ours, self._thread = False, None  # it would wait minutes for a server that cannot reserve its memory
             raise _too_little()
         if self._error is not None:
             raise EnvironmentRefused(
@@ -120,7 +120,7 @@ class RayEngine:
         with _as_raised():
             while True:
                 if server := dead():
-                    # To shut down what does not answer would take a minute; its servers end with this process.
+                    # `ray.shutdown` would take a minute without an answer; the servers end with this process.
                     self._ours = False
                     yield Gone(f"{server} no longer answers")
                     return
@@ -143,21 +143,21 @@ class RayEngine:
         try:
             return Done(bundle, ray.get(reference))
         except ray.exceptions.OutOfMemoryError as error:
-            # Ray ends whom it finds, whoever has filled the memory.
+            # Ray kills any worker, not the one that has filled the memory.
             cause = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
             return Done(bundle, [Accident(cause, poison=False)])
         except ray.exceptions.LocalRayletDiedError:
             return Gone(f"{RAYLET} no longer answers")
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
-            # The worker died, or our own code failed there. Code that runs in a process of its own cannot be why.
+            # The worker died, or our own code failed there. User code in a forked process cannot be the cause.
             return Done(bundle, [Accident(_first_line(getattr(error, "cause", None) or error), poison=not self._forks)])
-        except ray.exceptions.RayError as error:  # of a node that died, for example
+        except ray.exceptions.RayError as error:  # a node died, for example
             return Done(bundle, [Accident(_first_line(error), poison=False)])
 
     def everywhere(self, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
-        """Yield (node, answer) for every node of a cluster that has CPUs, all asked at once; none of a local Ray.
+        """Call a function on every node of a cluster that has CPUs, and yield (node, answer); nothing for a local Ray.
 
-        The answer is what `function` returned there, or the exception that it ended in; TimeoutError after `seconds`.
+        The answer is the value that `function` returned, or its exception; TimeoutError after `seconds`.
         """
         if self.address is None:
             return
@@ -182,7 +182,7 @@ class RayEngine:
                 yield name, getattr(error, "cause", None) or error
 
     def close(self) -> None:
-        """Shut down what we started; workers and their children end with it."""
+        """Shut down Ray if this engine started it, with all workers and their children."""
         if self._thread is None:
             return
         self._started.wait()
@@ -197,21 +197,21 @@ class RayEngine:
 
 
 def job_address() -> str | None:
-    """Return the cluster whose job this process is (`ray job submit`), or None where it is none."""
+    """Return the cluster of the Ray job that this process is (`ray job submit`), or None."""
     return os.environ.get("RAY_ADDRESS") if JOB in os.environ else None
 
 
 def _dead_server(ray: Any) -> Callable[[], str]:
-    """Return a function that checks about once a second that Ray's servers answer, and names one that does not.
+    """Return a function that checks about once a second that Ray's servers answer, and returns the name of a dead one.
 
-    Ray itself would wait a minute for its head, and start tasks in vain, or wait for ever, without its raylet.
+    Ray itself would wait a minute for its head. Without its raylet it would start tasks in vain or wait forever.
     """
     context = ray.get_runtime_context()
     servers = {"Ray's head (its GCS)": str(context.gcs_address)}
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
             servers[RAYLET] = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
-    # An address that cannot be reached from here is no sign that Ray is gone.
+    # Servers that cannot be reached from here at the start are not checked.
     servers = {name: address for name, address in servers.items() if _answers(address)}
     looked = [time.monotonic()]
 
@@ -233,7 +233,7 @@ def _answers(address: str) -> bool:
 
 
 def _limit() -> int | None:
-    """Return the bytes of address space that a process may reserve, or None where that is not limited."""
+    """Return the limit of the address space of a process in bytes, or None."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if limit == resource.RLIM_INFINITY else limit
 
@@ -241,19 +241,19 @@ def _limit() -> int | None:
 def _too_little() -> EnvironmentRefused:
     return EnvironmentRefused(
         f"Ray cannot start within ulimit -v ({(_limit() or 0) / 2**30:.1f} GiB of address space)", where="local Ray",
-        hint="--engine inline does without Ray; or raise the limit: ulimit -v unlimited",
+        hint="--engine inline needs no Ray; or raise the limit: ulimit -v unlimited",
     )  # fmt: skip
 
 
 def require_memory() -> None:
-    """Raises: EnvironmentRefused where a local Ray could not even reserve the memory of its store of objects."""
+    """Raises: EnvironmentRefused if a local Ray could not reserve the memory of its object store."""
     limit = _limit()
     if limit is not None and limit < SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         raise _too_little()
 
 
 def _at_home() -> None:
-    """Give Ray a name and a home where the user has none, as in a container: it asks for both, and writes into one."""
+    """Set a user name and a home folder where there are none, as in a container: Ray needs both."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -263,14 +263,14 @@ def _at_home() -> None:
 
 
 def _require_answer(address: str) -> None:
-    """Find out in seconds, where Ray would try for minutes. Raises: OSError."""
+    """Check an address within seconds, because Ray would try for minutes. Raises: OSError."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _put_handlers_back() -> None:
-    """Undo what Ray does with SIGTERM: it aborts a process after three seconds that is still saving its work."""
+    """Restore the signal handlers: with Ray's, SIGTERM aborts a process after three seconds, even while it saves."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             handler = signal.getsignal(number)
@@ -280,7 +280,7 @@ def _put_handlers_back() -> None:
 
 @contextmanager
 def _as_raised() -> Iterator[None]:
-    """Raise what a signal handler raised, which comes out of Ray's compiled code as the cause of a SystemError."""
+    """Raise the exception of a signal handler itself: Ray's compiled code turns it into the cause of a SystemError."""
     try:
         yield
     except SystemError as error:
@@ -288,7 +288,7 @@ def _as_raised() -> Iterator[None]:
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the same: Ray takes no `partial`."""
+    """Wrap a function, because Ray accepts no `partial`."""
 
     def on_a_worker(*arguments: Any) -> Any:
         return function(*arguments)
@@ -302,7 +302,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def real_cores() -> int:
-    """Return the number of cores that this process may use: Ray would count the machine's."""
+    """Return the number of cores that this process may use. Ray would count those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -314,7 +314,7 @@ def _fits(ray: Any, job: Job) -> int:
 
 
 def _require_feasible(ray: Any, job: Job) -> None:
-    """Raises: EnvironmentRefused at once, where Ray itself would wait for ever."""
+    """Raises: EnvironmentRefused if no node can hold one run; Ray itself would wait forever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(n.get("CPU", 0) >= job.cpus and n.get("GPU", 0) >= job.gpus for n in nodes):
         return

@@ -1,10 +1,9 @@
-"""A fork server: an interpreter that has loaded everything and run nothing, and forks once for every call.
+"""A fork server: an interpreter that has loaded all modules, has run nothing, and forks once for every call.
 
-Each call starts from the same process state, whoever called before: no module of the user, no thread, no CUDA, no
-handler, no counter. It ends in `_exit`, or becomes a program, and nothing that it started outlives it, in whatever
-group or session: what a call leaves is orphaned to the interpreter, which ends it. `client` is the end that calls,
-`server` the process that forks, `child` what it forks. The answer comes back through a pipe; what counts is on
-the disk.
+Each call starts from the same process state, independent of earlier calls: no module of the user, no thread, no CUDA,
+no handler, no counter. It ends in `_exit`, or becomes a program. No process that it started outlives it, in any group
+or session: orphans become children of the interpreter, which ends them. `client` is the calling end, `server` the
+process that forks, `child` the forked process. The answer comes back through a pipe; results are on the disk.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The forked process: it becomes a program, or calls a function in what looks like an interpreter at its start."""
+"""The forked process: it becomes a program, or calls a function as a new interpreter would."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from typing import Any, NoReturn
 from sweep.errors import SweepError
 from sweep.forkserver.messages import MARK, Call
 
-# Asks a call for the stacks of its threads; no library is known to use it.
+# The signal for a dump of all stacks; no library is known to use it.
 DUMP = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else 0
 _SET_PDEATHSIG = 1  # of prctl
 
 
 def prctl(option: int, value: int) -> None:
-    """Call Linux's prctl, which Python has no name for; do nothing on another system."""
+    """Call prctl of Linux, which Python lacks. Do nothing on other systems."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
 
 
 def become(call: Call, streams: Sequence[int], writer: int) -> NoReturn:
-    """Become the program of a call. writer: a pipe for the reason why that cannot be."""
+    """Become the program of a call. writer: a pipe for the reason if that fails."""
     try:
         _leave_the_forkserver(call)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and a program would go on to
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and the program would inherit that
             signal.signal(number, signal.SIG_DFL)
         for fd, stream in enumerate(streams, 1):
             os.dup2(stream, fd)
@@ -48,7 +48,7 @@ def become(call: Call, streams: Sequence[int], writer: int) -> NoReturn:
 
 
 def work(call: Call, writer: int, begun: float) -> NoReturn:
-    """Call the function of a call, and end. writer: a pipe for its answer."""
+    """Call the function of a call and end. writer: a pipe for its answer."""
     code = 1
     try:
         _leave_the_forkserver(call)
@@ -65,7 +65,7 @@ def work(call: Call, writer: int, begun: float) -> NoReturn:
 
 
 def _leave_the_forkserver(call: Call) -> None:
-    """Start a session in the folder of the call; it ends with the fork server and has none of its handlers."""
+    """Start a session in the folder of the call, without handlers, that ends with the fork server."""
     forkserver = os.getppid()
     prctl(_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != forkserver:
@@ -81,7 +81,7 @@ def _leave_the_forkserver(call: Call) -> None:
 
 
 def _begin(call: Call) -> None:
-    """Make this process what an interpreter is at its start, in the place of the asking process."""
+    """Make this process like a new interpreter in the environment of the calling process."""
     import faulthandler
 
     from sweep.store import atomic
@@ -89,7 +89,7 @@ def _begin(call: Call) -> None:
     with atomic.Appender(Path(call.log)) as log:
         os.dup2(log.fd, 1)
         os.dup2(log.fd, 2)
-    # Line by line, so that what is said through Python, by children and by C code keeps its order.
+    # Line by line, so that output of Python, of children and of C code keeps its order.
     sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
@@ -108,7 +108,7 @@ def _text(fd: int) -> io.TextIOWrapper:
 
 
 def _no_terminal(*arguments: Any, **named: Any) -> Any:
-    if os.environ.get("PYTHONBREAKPOINT"):  # a debugger that needs no terminal, or none at all
+    if os.environ.get("PYTHONBREAKPOINT"):  # it may name a debugger without a terminal, or none
         return sys.__breakpointhook__(*arguments, **named)
     raise SweepError(
         "breakpoint() finds no terminal: a run has neither keyboard nor screen",
@@ -118,9 +118,9 @@ def _no_terminal(*arguments: Any, **named: Any) -> Any:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """End, where the block ends, a process that the block's code forked: what comes after is its parent's.
+    """End processes that the block's code has forked when they leave the block.
 
-    Else a child that ends in `sys.exit`, or by an error, would go on as if it were the run.
+    Otherwise a child that ends by `sys.exit` or an error would continue as if it were the run.
     """
     here = os.getpid()
     try:
@@ -141,9 +141,9 @@ def alone() -> Iterator[None]:
 
 
 def at_exit() -> None:
-    """Do now what the user's code has registered to be done when its interpreter ends, and empty all buffers."""
-    # Not public, and the only way: without it a run that ends in `_exit` would lose what waits to be written, and the
-    # end of multiprocessing, which waits for its children, those of a pool that nobody has told to end.
+    """Run the exit handlers that the user's code has registered, and flush all buffers."""
+    # Private, but the only way: without it a run that ends in `_exit` would lose buffered output. The exit handler of
+    # multiprocessing, which waits for children and ends those of a pool that was not closed, would not run either.
     for each in reversed(getattr(threading, "_threading_atexits", ())):
         if getattr(each, "func", None) is not getattr(concurrent.futures.thread, "_python_exit", None):  # of ours too
             with suppress(Exception, SystemExit):
@@ -158,7 +158,7 @@ def at_exit() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """End this process at once, with nothing of the interpreter's own end but what is still to be printed."""
+    """End this process at once. Only stdout and stderr are flushed."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -1,4 +1,4 @@
-"""The end that calls: fork servers of this process, one for each environment, kept from one call to the next."""
+"""The calling end: the fork servers of this process, one per environment, kept for later calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweep.errors import EnvironmentRefused, SweepError
 from sweep.forkserver.messages import GRACE, LOADING, LOOK, MARK, STOP, Call, Ended, named
 
 _ROOT = str(Path(__file__).parents[2])
-# The current folder is not searched: it may hold a `torch.py`, and a call brings the path that it is to search.
+# The current folder is not searched, because it may hold a `torch.py`. A call brings its own search path.
 _START = (
     "import sys; sys.path += [sys.argv[2]] * (sys.argv[2] not in sys.path); "
     "from sweep.forkserver.server import main; main()"
@@ -27,11 +27,11 @@ _START = (
 
 
 class ForkServer:
-    """A fork server of this process. variables: what its interpreter must find in its environment from the start."""
+    """A fork server of this process. variables: environment variables that its interpreter needs from the start."""
 
     def __init__(self, preload: Sequence[str], variables: Mapping[str, str]) -> None:
         self.preload, self.variables, self.owner = tuple(preload), dict(variables), os.getpid()
-        self._mark = secrets.token_hex(8)  # forks keep it from the start, programs are given it
+        self._mark = secrets.token_hex(8)  # in the environment of all forks and programs
         self._link, theirs = Pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the fork server is there
         with theirs:
@@ -46,7 +46,7 @@ class ForkServer:
         return self._process.poll() is None
 
     def fits(self, preload: Sequence[str], variables: Mapping[str, str]) -> bool:
-        """Return whether it can be called from here for what needs these modules and variables."""
+        """Return whether this process can call it for these modules and variables."""
         wanted = self.preload == tuple(preload) and self.variables == variables
         return wanted and self.owner == os.getpid() and self.alive
 
@@ -55,21 +55,21 @@ class ForkServer:
         return self._link.fileno()
 
     def begin(self, call: Call, streams: Sequence[int] = ()) -> None:
-        """Begin a call; streams: what is to be stdout and stderr of a program."""
-        with suppress(OSError):  # `ended` finds it out
+        """Begin a call. streams: the descriptors for stdout and stderr of a program."""
+        with suppress(OSError):  # `ended` raises instead
             self._link.send(call)
             for stream in streams:
                 reduction.send_handle(self._link, stream, self._process.pid)
 
     def stop(self) -> None:
-        """Ask the program under way to end, and end it in a few seconds if it does not."""
+        """Terminate the running program, and kill it after a few seconds if it does not end."""
         with suppress(OSError):
             self._link.send(STOP)
 
     def ended(self, seconds: float) -> Ended | None:
-        """Return how the call under way ended, or None where that has not happened within so many seconds.
+        """Return how the running call has ended, or None if it has not within `seconds`.
 
-        Raises: Accident when the fork server was ended; EnvironmentRefused when it could not start.
+        Raises: Accident if the fork server was killed; EnvironmentRefused if it could not start.
         """
         if not self._link.poll(seconds) and self.alive:
             return None
@@ -81,21 +81,21 @@ class ForkServer:
         return found
 
     def _gone(self) -> NoReturn:
-        from sweep.job import Accident  # imported here: the interpreter that forks programs is to be there soon
+        from sweep.job import Accident  # imported here, because the interpreter for programs should start fast
 
         code = self._process.wait()
         self._said.seek(0)
         said = self._said.read().decode(errors="replace").strip().splitlines()
         if code == LOADING:
             raise EnvironmentRefused(
-                f"a process to train in could not start: {said[-1] if said else 'it says nothing'}",
+                f"a process to train in could not start: {said[-1] if said else 'no output'}",
                 where=sys.executable,
             )
         _end_marked(self._mark)
         raise Accident(f"the process that forks the runs was ended ({named(code)})", poison=False)
 
     def close(self) -> None:
-        """End it, with all that it has forked."""
+        """End it with all processes that it has forked."""
         self._link.close()
         try:
             self._process.wait(2 * GRACE)
@@ -105,7 +105,7 @@ class ForkServer:
         self.kill()
 
     def kill(self) -> None:
-        """End it where it has forked nothing, or would not end by itself."""
+        """Kill it, if it has forked nothing or does not end by itself."""
         self._link.close()
         self._process.kill()
         self._process.wait()
@@ -113,10 +113,10 @@ class ForkServer:
 
 
 def _end_marked(mark: str) -> None:
-    """End what a fork server has started, where it was ended before it could do so."""
+    """Kill the processes of a fork server that was killed itself."""
     import psutil  # nothing else needs it here
 
-    for _ in range(3):  # some may have started others meanwhile
+    for _ in range(3):  # some may have started others in the meantime
         for each in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 if each.environ().get(MARK) == mark:
@@ -124,7 +124,7 @@ def _end_marked(mark: str) -> None:
 
 
 class Program:
-    """A program under way, in a session of its own. stdout, stderr: its output; ended: None until it has ended."""
+    """A running program in a session of its own. stdout, stderr: its output; ended: None until it has ended."""
 
     def __init__(self, words: Sequence[str], variables: Mapping[str, str], folder: str = "") -> None:
         self._forkserver = _taken((), {})
@@ -138,7 +138,7 @@ class Program:
         os.close(theirs_err)
 
     def poll(self) -> Ended | None:
-        """Return how it ended, or None. Raises: SweepError where it could not be started, Accident."""
+        """Return how it ended, or None if it runs. Raises: SweepError if it could not be started, Accident."""
         if self.ended is None:
             self.ended = self._forkserver.ended(0)
             if self.ended is not None and self.ended.answer:
@@ -151,15 +151,15 @@ class Program:
         return self._forkserver.fileno()
 
     def stop(self) -> None:
-        """Ask it to end, and end it in a few seconds if it does not."""
+        """Terminate it, and kill it after a few seconds if it does not end."""
         self._stopped = True
         self._forkserver.stop()
 
     def close(self) -> None:
-        """End what is left of it, and keep the fork server for the next one."""
+        """End what remains of it, and keep the fork server for the next program."""
         self.stdout.close()
         self.stderr.close()
-        if self.ended is None or self._stopped:  # a request to stop that came too late would be left in the link
+        if self.ended is None or self._stopped:  # a stop request that came too late would remain in the link
             self._forkserver.close()
         else:
             _idle.append(self._forkserver)
@@ -169,7 +169,7 @@ _idle: list[ForkServer] = []
 
 
 def start(preload: Sequence[str], variables: Mapping[str, str]) -> None:
-    """Begin to start a fork server, to overlap with other work."""
+    """Start a fork server in the background."""
     if not any(each.fits(preload, variables) for each in _idle):
         _idle.append(ForkServer(preload, variables))
 
@@ -177,8 +177,8 @@ def start(preload: Sequence[str], variables: Mapping[str, str]) -> None:
 def call(made: Call, preload: Sequence[str], variables: Mapping[str, str], look: Callable[[], None]) -> Ended:
     """Make a call in an idle fork server of this process, or in a new one, which is kept for the next call.
 
-    look: called about every second until the call has ended. Whatever is raised here meanwhile, by a signal's handler
-    for example, ends the call at once. Raises: as `ForkServer.ended`.
+    look: called about every second until the call has ended. Any exception here, from a signal handler for example,
+    ends the call at once. Raises: as `ForkServer.ended`.
     """
     forkserver = _taken(preload, variables)
     try:
@@ -202,8 +202,8 @@ def _taken(preload: Sequence[str], variables: Mapping[str, str]) -> ForkServer:
 
 @atexit.register
 def dismiss() -> None:
-    """End the fork servers of this process that are idle."""
+    """End the idle fork servers of this process."""
     while _idle:
         forkserver = _idle.pop()
-        if forkserver.owner == os.getpid():  # a fork of ours has the list as well
+        if forkserver.owner == os.getpid():  # a fork of this process has the list as well
             forkserver.kill()

@@ -1,4 +1,4 @@
-"""The process that forks: it loads what calls need, and watches over one call after the other until its end."""
+"""The process that forks: it loads the modules for calls, and watches one call after the other until it ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SET_CHILD_SUBREAPER = 36  # of prctl
 
 
 def main() -> NoReturn:
-    """Load, then fork for each call that comes, until the other end is gone."""
+    """Load modules, then fork for each call until the other end has closed."""
     link, preload, parent = Connection(int(sys.argv[1])), sys.argv[3:], os.getppid()
     try:
         for name in preload:
@@ -41,11 +41,11 @@ def main() -> NoReturn:
         sys.stderr.flush()
         os._exit(LOADING)
     sys.argv = sys.argv[:1]
-    # Left to `at_exit`, those of torch would take a tenth of a second of every call, and torch apart while it is used.
+    # Those of torch would take a tenth of a second in `at_exit` of every call, and take torch apart while it is in use.
     for each in list(getattr(weakref.finalize, "_registry", ())):
         each.atexit = False
     gc.collect()
-    gc.freeze()  # so that a fork does not copy it all at its first collection
+    gc.freeze()  # otherwise a fork would copy all of it at its first collection
     prctl(_SET_CHILD_SUBREAPER, 1)
     wakes, wake = os.pipe()
     for end in (wakes, wake):
@@ -66,15 +66,15 @@ def main() -> NoReturn:
 
 
 def _serve(call: Call, streams: Sequence[int], link: Connection, wakes: int) -> Ended:
-    """Fork for a call and wait for its end. Raises: EOFError when the asking process is gone, with the call ended."""
+    """Fork for a call and wait for its end. If the calling process ends, end the call too. Raises: EOFError then."""
     reader, writer = os.pipe()
     begun = time.monotonic()
     parent = os.getppid()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python counts the threads of BLAS, which survive a fork
+        warnings.simplefilter("ignore", DeprecationWarning)  # because of the threads of BLAS, which survive a fork
         pid = os.fork()
     if pid == 0:
-        # What a grandchild held open would hide from the others that this interpreter has ended.
+        # A grandchild that holds these open would hide from others that this interpreter has ended.
         link.close()
         for ours in (reader, wakes):
             os.close(ours)
@@ -85,7 +85,7 @@ def _serve(call: Call, streams: Sequence[int], link: Connection, wakes: int) -> 
         os.close(theirs)
     os.set_blocking(reader, False)
     answer = bytearray()
-    due: list[tuple[float, int]] = []  # signals to come, and when
+    due: list[tuple[float, int]] = []  # signals to send, and when
     if call.seconds:
         over = begun + call.seconds
         due = [(over, DUMP), (over + DUMPING, signal.SIGTERM), (over + DUMPING + GRACE, signal.SIGKILL)]
@@ -98,7 +98,7 @@ def _serve(call: Call, streams: Sequence[int], link: Connection, wakes: int) -> 
             if os.getppid() != parent:
                 raise EOFError
             if link.fileno() in ready:
-                link.recv()  # STOP, or the end of the asking process
+                link.recv()  # STOP, or the end of the calling process
                 now = time.monotonic()
                 due = due or [(now, signal.SIGTERM), (now + GRACE, signal.SIGKILL)]
         except (EOFError, OSError):
@@ -107,7 +107,7 @@ def _serve(call: Call, streams: Sequence[int], link: Connection, wakes: int) -> 
         if wakes in ready:
             os.read(wakes, 4096)
         if reader in ready and not _read(reader, answer):
-            heard.remove(reader)  # it will be gone soon, or has become a program
+            heard.remove(reader)  # it is about to end, or has become a program
         ended = _reaped(pid)
         if ended is None and due and time.monotonic() >= due[0][0]:
             late = True
@@ -121,7 +121,7 @@ def _serve(call: Call, streams: Sequence[int], link: Connection, wakes: int) -> 
 
 
 def _read(reader: int, answer: bytearray) -> bool:
-    """Take what is there; return False once no more can come."""
+    """Read what is available. Return False at the end of the stream."""
     with suppress(BlockingIOError):
         while more := os.read(reader, 1 << 20):
             answer += more
@@ -130,7 +130,7 @@ def _read(reader: int, answer: bytearray) -> bool:
 
 
 def _reaped(pid: int) -> tuple[int, int] | None:
-    """Return the status and the peak of memory of a call that has ended; whatever else has ended is buried as well."""
+    """Return the status and peak memory of a call if it has ended. All other ended children are reaped as well."""
     found = None
     with suppress(ChildProcessError):
         while (ended := os.wait3(os.WNOHANG))[0]:
@@ -140,7 +140,7 @@ def _reaped(pid: int) -> tuple[int, int] | None:
 
 
 def _leave_nothing(pid: int) -> None:
-    """End all that a call has left running: its group, and its orphans in whatever group or session."""
+    """End all processes that a call has left: its group, and its orphans in any group or session."""
     polite = time.monotonic() + 1.0  # Python's own tracker of semaphores has to clean up
     give_up = polite + GRACE
     asked: set[int] = set()
@@ -162,9 +162,9 @@ def _leave_nothing(pid: int) -> None:
 
 def _children() -> Iterable[int]:
     try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # to look through all processes takes long
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # a search through all processes takes long
     except ChildProcessError:
         return []
-    import psutil  # not before something is left: an interpreter that forks is to be there soon
+    import psutil  # imported only if needed, because this interpreter should start fast
 
     return [each.pid for each in psutil.Process().children()]

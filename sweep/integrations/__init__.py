@@ -1,4 +1,4 @@
-"""Frameworks with a training loop of their own: callbacks that carry their runs into a sweep."""
+"""Callbacks for frameworks with a training loop of their own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from sweep.errors import EnvironmentRefused, SweepError
 
-# What frameworks put before a metric's name, and the split that it stands for.
+# The prefixes of metrics in the frameworks, and their splits.
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "eval": "val", "test": "test"}
 
 
 def split_name(name: str) -> str:
-    """Return `val/loss` for `val_loss` and `eval_loss`; a name without a split stays as it is."""
+    """Return `val/loss` for `val_loss` and `eval_loss`. A name without a split stays as it is."""
     head, mark, rest = name.partition("_")
     if "/" in name or not mark or not rest or head not in _SPLITS:
         return name
@@ -20,7 +20,7 @@ def split_name(name: str) -> str:
 
 
 def named(metrics: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
-    """Return the metrics that are numbers, by our names; `names` (theirs -> ours) goes before `split_name`."""
+    """Return the metrics that are numbers, under our names: those of `names` (theirs -> ours), else of `split_name`."""
     out: dict[str, float] = {}
     for name, value in metrics.items():
         plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
@@ -30,13 +30,13 @@ def named(metrics: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, flo
 
 
 def require_device(planned: str, used: str, hint: str) -> None:
-    """Refuse a framework that trains elsewhere than the record would say. Raises: SweepError."""
+    """Refuse a framework that trains on another device than the planned one. Raises: SweepError."""
     if used != planned:
         raise SweepError(f"it trains on {used}, the run was planned for {planned}", where="device", hint=hint)
 
 
 def absent(framework: str, error: ModuleNotFoundError) -> EnvironmentRefused:
-    """Return the refusal of a framework that is not installed."""
+    """Return the error for a framework that is not installed."""
     name = framework.lower()
     return EnvironmentRefused(
         f"{framework} is not installed ({error})", where=f"sweep.integrations.{name}",

@@ -36,7 +36,7 @@ _FILE = "lightning.ckpt"
 
 
 def trainer_options(run: Run) -> dict[str, Any]:
-    """Return arguments of a `Trainer` that trains where and how the run was planned and writes only into its folder."""
+    """Return arguments of a `Trainer` for the planned device and mode that writes only to the folder of the run."""
     return {
         "accelerator": "gpu" if run.device == "cuda" else run.device, "devices": 1, "deterministic": run.deterministic,
         "default_root_dir": run.dir, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
@@ -45,9 +45,9 @@ def trainer_options(run: Run) -> dict[str, Any]:
 
 
 class SweepCallback(Callback):
-    """Carries metrics, checkpoints, mode and digests of a fit into the run.
+    """A callback that carries metrics, checkpoints, mode and digests of a fit into the run.
 
-    names: theirs -> ours, for metrics that are not called `val_loss`, `test_acc` and the like.
+    names: theirs -> ours, for metrics with names unlike `val_loss` and `test_acc`.
     """
 
     def __init__(self, run: Run, *, names: Mapping[str, str] | None = None) -> None:
@@ -57,7 +57,7 @@ class SweepCallback(Callback):
         self._saver = _Saver(run)
 
     def restore(self) -> Path | None:
-        """Return the checkpoint to give `trainer.fit(ckpt_path=…)`; None starts from zero."""
+        """Return the checkpoint for `trainer.fit(ckpt_path=…)`; None starts from zero."""
         state = self.run.restore()
         if state is None:
             return None
@@ -70,7 +70,7 @@ class SweepCallback(Callback):
         callbacks: Any = trainer.callbacks
         if stage == "fit" and self._saver not in callbacks:
             trainer.callbacks = [self._saver, *callbacks]
-        # A Trainer(deterministic=False, benchmark=…) has just chosen a mode of its own.
+        # A Trainer(deterministic=False, benchmark=…) has just set a mode of its own.
         seeding.apply_mode(self.run.deterministic)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,10 +100,10 @@ class SweepCallback(Callback):
 
 
 class _Saver(Callback):
-    """Saves a checkpoint that was due at the end of an epoch when the next begins, before any other callback.
+    """A callback that saves a checkpoint due at the end of an epoch when the next begins, before any other callback.
 
-    Schedulers that look at a metric, and callbacks that stop early, take their step after `on_train_epoch_end`. How far
-    the loop had come is kept from the end of the epoch: from there Lightning knows how to continue.
+    Schedulers that depend on a metric, and callbacks that stop early, act after `on_train_epoch_end`. The state of the
+    loop is kept from the end of the epoch, because Lightning can continue from there.
     """
 
     def __init__(self, run: Run) -> None:
@@ -119,7 +119,7 @@ class _Saver(Callback):
             return
         (epochs, self._loop), self._due = self._due, None
         path = self.run.dir / _FILE
-        trainer.save_checkpoint(path, False)  # all of it, not the weights only
+        trainer.save_checkpoint(path, False)  # the whole state, not only the weights
         self._loop = None
         content = np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
         path.unlink()

@@ -38,11 +38,11 @@ from sweep.store import atomic
 
 _CHECKPOINT = "checkpoint"
 _OURS = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "lr"}
-_NO_METRICS = ("_runtime", "_per_second", "_time")  # clocks differ from run to run, and say nothing of the model
+_NO_METRICS = ("_runtime", "_per_second", "_time")  # times differ between runs and do not describe the model
 
 
 def training_options(run: Run) -> dict[str, Any]:
-    """Return arguments of `TrainingArguments`: the run's seed and device, its own folder, and nothing sent anywhere."""
+    """Return arguments of `TrainingArguments`: seed, device and folder of the run, and no reports to other services."""
     return {
         "output_dir": os.fspath(run.dir / "transformers"), "seed": run.seed, "data_seed": run.seed,
         "use_cpu": run.device == "cpu", "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
@@ -50,15 +50,15 @@ def training_options(run: Run) -> dict[str, Any]:
 
 
 def named(metrics: Mapping[str, Any], names: Mapping[str, str] | None = None) -> dict[str, float]:
-    """Return what `evaluate` and `predict` measured, by our names: `test_accuracy` is `test/accuracy`; no clocks."""
+    """Return the metrics of `evaluate` and `predict` under our names, such as `test/accuracy`, without times."""
     kept = {k: v for k, v in metrics.items() if not k.endswith(_NO_METRICS) and k not in ("epoch", "total_flos")}
     return integrations.named(kept, {**_OURS, **(names or {})})
 
 
 class SweepCallback(TrainerCallback):
-    """Carries seed, mode, metrics, checkpoints and digests of a training into the run.
+    """A callback that carries seed, mode, metrics, checkpoints and digests of a training into the run.
 
-    The seed is set even where `TrainingArguments` were given none: their own default is 42 for every run.
+    The seed is set even if `TrainingArguments` have none, because their default is 42 for every run.
     names: theirs -> ours, for metrics whose names do not begin with eval_ or test_.
     """
 
@@ -69,7 +69,7 @@ class SweepCallback(TrainerCallback):
         self._resumed = False
 
     def restore(self) -> str | None:
-        """Return the folder to give `trainer.train(resume_from_checkpoint=…)`; None starts from zero."""
+        """Return the folder for `trainer.train(resume_from_checkpoint=…)`; None starts from zero."""
         state = self.run.restore()
         if state is None:
             return None
@@ -81,7 +81,7 @@ class SweepCallback(TrainerCallback):
             atomic.write(path, content.numpy().tobytes(), durable=False)
         return os.fspath(folder)
 
-    # Trainer hands over its arguments, state and control in this order, and all else by name.
+    # Trainer passes its arguments, state and control in this order, and the rest by name.
     def on_init_end(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         integrations.require_device(self.run.device, args.device.type, "TrainingArguments(**training_options(run), …)")
         args.seed, args.data_seed = self.run.seed, self.run.seed
@@ -93,9 +93,9 @@ class SweepCallback(TrainerCallback):
             self.run.digest("initial", digest.module(model))
 
     def on_log(self, args: Any, state: TrainerState, *_: Any, logs: Mapping[str, Any] | None = None, **__: Any) -> None:
-        # The summary at the end repeats the mean loss of the whole training under a name of its own.
+        # The summary at the end has the mean loss of the whole training under another name.
         metrics = named({k: v for k, v in (logs or {}).items() if k != "train_loss"}, self.names)
-        # A stop waits for the checkpoint that it asks for.
+        # A stop waits for the checkpoint that it requests.
         with suppress(Interrupted):
             if metrics:
                 self.run.log(metrics, step=state.global_step)
@@ -120,7 +120,7 @@ class SweepCallback(TrainerCallback):
             if path.is_file()
         }
         if args.save_strategy == "no":
-            shutil.rmtree(folder)  # written only because we asked; it is kept in the run's own checkpoint
+            shutil.rmtree(folder)  # written only for us, and kept in the checkpoint of the run
         self.run.checkpoint({"files": files, "step": state.global_step}, step=state.global_step)
 
     def on_train_end(self, args: Any, state: TrainerState, *_: Any, model: Any = None, **__: Any) -> None:

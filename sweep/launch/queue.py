@@ -1,4 +1,4 @@
-"""The queue of a launch: what is missing, what is tried again, what a stopping rule adds, and when it ends."""
+"""The queue of a launch: missing runs, retries, seeds that a stopping rule adds, and the results of each."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from sweep.worker.work import work
 if TYPE_CHECKING:
     from sweep.verify.canary import Canary
 
-BESIDE = 64  # runs that ended last, among which files that they shared are looked for while a sweep is at work
+BESIDE = 64  # the newest ended runs, which are checked for shared files while a sweep runs
 
 
 @dataclass
 class Launch:
-    """One command's work in one directory: an iterator of events, which can be asked to stop."""
+    """The work of one command in one directory: an iterator of events that can be stopped."""
 
     plan: Plan
     out: Path
@@ -53,15 +53,15 @@ class Launch:
     jobs: int | None = None
     fail_fast: bool = False
     retry_failed: bool = False
-    retrain: bool = False  # all that is there, as the config asks now
+    retrain: bool = False  # all runs of the directory, with the current config
     break_lock: bool = False
-    only: Sequence[int] | None = None  # train these seeds only (`ml-train`), beside other launches
-    more: Callable[[Store], Sequence[int]] | None = None  # the next seeds, asked when the queue is empty
+    only: Sequence[int] | None = None  # train only these seeds (`ml-train`), beside other such launches
+    more: Callable[[Store], Sequence[int]] | None = None  # returns the next seeds when the queue is empty
     prove: Canary | None = None  # checks that deterministic runs repeat their bits
     store: Store | None = None
-    stopped: str = ""  # why nothing new is started
+    stopped: str = ""  # the reason why nothing new is started
     remote: Remote | None = None  # where `out` is copied, run by run
-    uncopied: str = ""  # why not all of it is there
+    uncopied: str = ""  # the error if not all of it is copied
 
     def __post_init__(self) -> None:
         self._queue: deque[Bundle] = deque()
@@ -70,26 +70,26 @@ class Launch:
         self._nonce = ""
         self._read_one = False  # whether any run has metrics
         self._traces: deque[Trace] = deque(maxlen=BESIDE)
-        self._told: set[str] = set()  # what of their files was said
-        self._ended_since = True  # whether a run has ended since `more` was last asked
-        self.added = 0  # runs that `more` asked for
+        self._told: set[str] = set()  # the kinds of messages about files that were given
+        self._ended_since = True  # whether a run has ended since the last call of `more`
+        self.added = 0  # runs that `more` has added
         self._lanes = lanes_of(self.plan)
         self._gpus = shared_gpus(self.plan)
 
     def stop(self, why: str, *, running: bool = True) -> None:
-        """Start nothing new, and ask what runs to end at its next checkpoint. Without `running`, it may finish."""
+        """Start nothing new, and let running runs end at their next checkpoint. Without `running`, they may finish."""
         self.stopped = self.stopped or why
         self._queue.clear()
         if running and self.store is not None:
-            with suppress(OSError):  # of a full disk, say; what runs meets that itself
+            with suppress(OSError):  # from a full disk, for example, which the runs notice as well
                 atomic.create(self.store.stop_file(self._nonce))
 
     def in_flight(self) -> list[str]:
-        """Return the keys of the runs that were handed to the engine and have not come back."""
+        """Return the keys of the runs that the engine has and has not returned."""
         return list(self._flying)
 
     def __iter__(self) -> Iterator[Event]:
-        """Do the work. Raises: StoreError before anything starts, when the directory is not ours to use."""
+        """Do the work. Raises: StoreError, before anything starts, if the directory cannot be used."""
         made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         with ExitStack() as held:
             held.callback(forkserver.dismiss)
@@ -117,7 +117,7 @@ class Launch:
             if missing or self.more is not None:
                 try:
                     yield from self._work(store)
-                except EnvironmentRefused:  # no Ray, or none that could hold a run: as if this had not been asked
+                except EnvironmentRefused:  # no Ray, or no node for a run: leave nothing behind
                     if not existed and self.only is None:
                         store.withdraw(made)
                         if self.remote is not None:
@@ -130,9 +130,9 @@ class Launch:
     # Before anything is trained
 
     def _opened(self, existed: bool) -> Generator[Event, None, Store]:
-        """Return the directory with all that is planned; its metrics are read as this launch asks.
+        """Return the directory with all planned runs, and with metrics read as this launch requires.
 
-        Raises: StoreError where another experiment is there, or its metrics cannot be read so without training.
+        Raises: StoreError if it holds another experiment, or its metrics must first be read again.
         """
         wanted = manifest_of(self.plan)
         if existed and self.retrain:
@@ -161,9 +161,9 @@ class Launch:
         return store
 
     def _look(self, store: Store, members: Sequence[Member]) -> Iterator[Event]:
-        """Say what earlier commands left; damaged records are moved aside, never trained over.
+        """Report the state that earlier commands left. Damaged records are moved aside, and never overwritten.
 
-        Raises: StoreError where one of the runs is being trained.
+        Raises: StoreError if one of the runs is being trained.
         """
         store.require_idle(members)
         for member in members:
@@ -180,7 +180,7 @@ class Launch:
                 return
 
     def _again(self, store: Store, member: Member) -> bool:
-        """Return whether a run with a record is trained again, its record moved aside."""
+        """Return whether a run with a record is trained again; if so, move its record aside."""
         found = member.record
         if found is None or not (found.files.get("changed") or (self.retry_failed and member.status == "failed")):
             return False
@@ -207,11 +207,11 @@ class Launch:
         return bundle
 
     def _wave(self) -> None:
-        """Queue the seeds that `more` asks for. It judges the disk alone, so what still runs does not matter."""
+        """Queue the seeds that `more` returns. It reads only the disk, so running runs do not matter."""
         if self.more is None or self.store is None or not self._ended_since:
             return
         fresh = [s for s in self.more(self.store) if s not in set(self.store.manifest.seeds)]
-        # Until it has said no, every idle slot may ask again.
+        # As long as it adds seeds, every idle slot may call it again.
         self._ended_since = bool(fresh)
         if fresh:
             self.store.extend(fresh, note=UNTIL)
@@ -234,18 +234,18 @@ class Launch:
             elif isinstance(event, Tick):
                 yield event
             else:
-                # Unlike what is asked to stop, nothing can reach what was running: it is lost, and has not failed.
+                # The running runs cannot be reached any more, so they are lost, and have not failed.
                 self.stop(event.cause, running=False)
-                death.end(store.workers(self._nonce))  # else the next command would find them at work
+                death.end(store.workers(self._nonce))  # otherwise the next command would find them running
                 lost = ", ".join(sorted(self._flying)) or "none"
                 yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
         if self.prove is not None and not self.stopped:
             yield from map(Said, self.prove.after(store))
 
-    # What became of a bundle
+    # The results of a bundle
 
     def _answered(self, store: Store, bundle: Bundle, answer: Answer) -> Iterator[Event]:
-        """Read in the directory what became of each run of a bundle; its worker says only why runs have no record."""
+        """Read the result of each run of a bundle in the directory. The answer only holds why runs have no record."""
         self._ended_since = True
         specs = {spec.key: spec for spec in bundle}
         why: Unrecorded | None = None
@@ -300,20 +300,20 @@ class Launch:
         yield Said(f"nothing more is started: {why}")
 
     def _unpacked(self, store: Store, spec: RunSpec, why: OneByOne) -> Iterator[Event]:
-        """Train a run whose bundle ended in an error again on its own, so that only the guilty one fails."""
+        """Train a run alone after its bundle ended in an error, so that only the run with the error fails."""
         store.event(kind="unpacked", key=spec.key, cause=str(why))
         if not self.stopped:
             self._queue.append((spec,))
             yield Retried(spec.key, str(why), 2)
 
     def _unwritten(self, spec: RunSpec, why: Unrecorded) -> Iterator[Event]:
-        """Start nothing more that the disk would refuse as well; what it holds counts."""
+        """Start nothing more, because the disk would refuse it as well. Finished runs count."""
         if not self.stopped:
             yield from self._no_more(f"{why}; fix that and run the same command again")
         yield Said(f"{spec.key}: not recorded ({why})")
 
     def _lost(self, store: Store, member: Member, spec: RunSpec, why: Accident) -> Iterator[Event]:
-        """Queue again what a process that died had not committed; after three kills the run has failed."""
+        """Queue a run again whose worker died, or record its failure if it has killed too many workers."""
         store.event(kind="lost", key=spec.key, cause=why.cause)
         if failure := self._deaths.failure(spec.key, why):
             death.fail(store, spec, failure, self._nonce)
@@ -326,10 +326,10 @@ class Launch:
             self._queue.appendleft((spec,))
             yield Retried(spec.key, why.cause, losses + 1, store.checkpoint(member))
 
-    # What is said when a run has ended
+    # Messages when a run has ended
 
     def _copied(self, key: str = "") -> Iterator[Event]:
-        """Copy a run, or whatever is not there yet. A network that is away costs no training, and is told once."""
+        """Copy a run, or all that is not copied yet. Training continues without a network; that is reported once."""
         if self.remote is None:
             return
         try:
@@ -342,7 +342,7 @@ class Launch:
             self.uncopied = str(error)
 
     def _beside(self, member: Member, record: Record) -> Iterator[Event]:
-        """Say once that runs which are at work side by side write the same file, and once what is not looked at."""
+        """Report once that runs write the same file at the same time, and once which files are not watched."""
         files, found = record.files, {}
         if "unwatched" in files:
             found["unwatched"] = (
@@ -362,7 +362,7 @@ class Launch:
             yield Said(found[what])
 
     def _changed(self, store: Store, why: str) -> Iterator[Event]:
-        """Stop because what is run is no longer what was planned, and say which seeds ran what."""
+        """Stop because files have changed since planning, and report which runs used which version."""
         self.stop(why)
         members = list(store.scan())
         done = some([m.key for m in members if m.record is not None]) or "no run"
@@ -371,9 +371,9 @@ class Launch:
         yield Said("\n  ".join([*lines, *([f"{under_way} had begun, and may be of either kind"] if under_way else [])]))
 
     def _unreadable(self, store: Store, member: Member, failure: Failure) -> Iterator[Event]:
-        """Start no other program where the first to end well gave no metrics; say what was seen and how to read it.
+        """Start no other program if the first one with exit code 0 gave no metrics, and suggest how to read them.
 
-        Those that run go on to their end: what they leave is read without training.
+        Running programs go on to their end, because their metrics can be read later without training.
         """
         self.stop(f"{member.key} ended well and gave no metrics", running=False)
         lines = []
@@ -385,7 +385,7 @@ class Launch:
 
 
 def _chosen(store: Store, record: Record) -> Iterator[Event]:
-    """Say how to choose among what a program logs."""
+    """Report how to choose among the metrics that a program logs."""
     if words := record.collected.get("words"):
         how = f"sweep collect {path_argument(store.shown)} --metrics {path_argument(str(words))}"
         yield Said(f"  to choose among them, without training:\n    {how}")

@@ -1,4 +1,4 @@
-"""Start: the one way from a config to a launch, for `sweep run`, `ml-train` and `sweep.run`."""
+"""From a config to a launch, for `sweep run`, `ml-train` and `sweep.run`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ def ready(
     *,
     retrain: bool = False,
 ) -> tuple[Plan, Path, Remote | None]:
-    """Return the plan of a config, its directory, and where that is copied if it is a URL; nothing is started.
+    """Return the plan of a config, its directory, and the remote copy if that is a URL. Nothing is started.
 
-    All that the config names was found and checked, against what the directory holds as well: values of a grid join
-    those that are there.
+    All references are found and checked, also against an existing directory: values of a grid join the existing ones.
 
-    out: the run directory or a URL; runs/NAME by default. function: what `config.train` names, for no import to find.
-    retrain: whatever the directory holds is trained again.
+    out: the run directory or a URL; runs/NAME by default. function: the function of `config.train`, if it cannot be
+    imported. retrain: all runs of the directory are trained again.
 
     Raises: ConfigError, TargetError, EnvironmentRefused, StoreError.
     """
@@ -59,10 +58,10 @@ def kept(
     say: Callable[[str], None] = lambda text: None,
     **settings: Any,
 ) -> Config:
-    """Return the config that a directory keeps, to train what it lacks.
+    """Return the config in a directory, to train its missing runs.
 
-    seeds: join those that are planned. settings: keys of the config that are asked for anew; None leaves one as it is.
-    trust, say: see `require_trust`; the directory may have come from anywhere.
+    seeds: added to the planned ones. settings: keys of the config that are changed; None leaves one as it is. trust,
+    say: see `require_trust`, because the directory may come from anywhere.
 
     Raises: StoreError, TargetError, ConfigError; nothing was imported then.
     """
@@ -84,16 +83,16 @@ def kept(
     asked = {key: value for key, value in settings.items() if value is not None}
     resolved = {"device": manifest.experiment["device"], "seeds": [*every]}
     if target.kind != "recipe":
-        resolved["lanes"] = "auto"  # earlier versions kept a number, and passed it over
+        resolved["lanes"] = "auto"  # earlier versions stored a number and ignored it
     config = from_dict({**manifest.config, **resolved, **asked}, where=store.shown)
-    # What is trusted is the target of the plan, and what would be imported or started is that of the config.
+    # The target of the plan is trusted, but the one of the config would be imported or started.
     kind: Literal["command", "function", "recipe"] = (
         "command" if config.command else "function" if config.train else "recipe"
     )
     if Target(kind, config.train or config.recipe or "", config.command or (), target.digest) != target:
         raise StoreError(
             "its config and its plan name different code to train", where=store.shown,
-            hint="somebody edited it: give the config again with sweep run",
+            hint="it was edited: give the config again with sweep run",
         )  # fmt: skip
     return config
 
@@ -112,7 +111,7 @@ def start(
     """Return a launch whose engine is already starting.
 
     out, function, retrain: see `ready`. only: the seeds of an `ml-train`; options: see `Launch`.
-    Within a job of a Ray cluster its runs go to that cluster, unless an address names another one.
+    In a job of a Ray cluster the runs go to that cluster, unless an address names another one.
 
     Raises: ConfigError, TargetError, EnvironmentRefused, StoreError.
     """
@@ -120,7 +119,7 @@ def start(
     address = address or job_address()
     more = None
     if plan.config.until is not None and only is None:
-        from sweep.analysis.adaptive import waves  # the statistics are loaded where there is a rule
+        from sweep.analysis.adaptive import waves  # imported only for a rule, because it loads the statistics
 
         more = waves(plan, path)
     prove = None
@@ -137,7 +136,7 @@ def start(
 
 
 def make_engine(config: Config, name: str, address: str | None = None) -> tuple[Engine, Callable[[], None]]:
-    """Return an engine by name, already starting, and what closes it."""
+    """Return an engine by name, already starting, and the function that closes it."""
     forks = forked.planned(config)
     if name == "inline":
         if config.resources.gpus > 1 and gpus_here() < config.resources.gpus:

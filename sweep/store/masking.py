@@ -1,4 +1,4 @@
-"""Hides known secrets in the output of programs before it is stored."""
+"""The masking of known secrets in the output of programs, before it is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def masked(data: bytes, secrets: Sequence[bytes]) -> bytes:
 
 
 class Masking:
-    """Masks secrets in a stream that arrives in pieces. What may be the beginning of a secret is held back."""
+    """A filter for a stream that arrives in pieces. What may be the beginning of a secret is held back."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets, self._held = secrets, b""

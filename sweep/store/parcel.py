@@ -1,4 +1,4 @@
-"""Sends a finished run from a machine that does not share the run directory to the machine that has it."""
+"""Parcels: finished runs on their way from a machine that does not share the run directory to the one that has it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Verify: what is called bit-exact was trained again and compared, digest by digest, in another process."""
+"""Proofs that a run is bit-exact: it is trained again in other processes and compared digest by digest."""

@@ -1,4 +1,4 @@
-"""Find the randomness of a run that its seed does not control, and what each stream decides."""
+"""The audit of a run: randomness that its seed does not control, and what each stream affects."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sweep.verify.process import Process, Request, Trained
 from sweep.words import plural
 
 STEPS = 3
-# By name of each ambient generator, how people say it.
+# Each ambient generator and its name in reports.
 AMBIENT = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's global generator"}
 _CALL = ("what", "where", "argument")
 
 
 @dataclass(frozen=True)
 class Audit:
-    """findings: what is wrong, in words; streams: what each decides first, or "nothing"."""
+    """The result of an audit. findings: the problems, in words; streams: what each affects first, or "nothing"."""
 
     key: str
     steps: int
@@ -41,12 +41,12 @@ class Audit:
 
 
 def audit(spec: RunSpec, job: Job) -> Audit:
-    """Train a few steps, then again with the seed, each stream and each ambient generator changed alone.
+    """Train a few steps, then again with only the seed, one stream or one ambient generator changed.
 
-    Raises: SweepError for a command, which cannot be looked into, or when the run fails.
+    Raises: SweepError for a command, which cannot be audited, or if the run fails.
     """
     if spec.target.kind == "command":
-        raise SweepError("a program cannot be looked into", where="--audit", hint="audit a recipe or a function")
+        raise SweepError("a command cannot be audited", where="--audit", hint="audit a recipe or a function")
     asked = Request(spec, job, STEPS)
     with (
         Process(asked, where="process 1") as one,
@@ -94,7 +94,7 @@ def _findings(first: Trained, second: Trained, other_seed: Mapping[str, str]) ->
 
 
 def _loaders(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Yield the generators that stand at the same state in several workers of one loader."""
+    """Yield a finding for each generator with the same state in several workers of a loader."""
     workers: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for entry in found:
         if entry["kind"] == "worker":

@@ -1,6 +1,6 @@
-"""The proof that a launch makes of a deterministic sweep: a few steps of its first run, twice, before it trains.
+"""The canary of a deterministic sweep: a few steps of its first run are trained twice before the sweep.
 
-After it, where that is cheap, a whole run of it once more: only that proves anything of what a run does at its end.
+After the sweep a whole run is trained once more if that is cheap, because only that covers the end of a run.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from sweep.verify.stamp import WHOLE, after, again, only_sampled, stamp_of, unch
 from sweep.verify.subject import Subject, job_as_of
 
 STEPS = 5
-LIMIT = {"recipe": 120.0, "function": 45.0}  # seconds of training; a function may make no steps that are seen
+LIMIT = {"recipe": 120.0, "function": 45.0}  # seconds of training, because a function may make no visible steps
 HOW = "canary"
 SHORT = 10.0  # seconds of training up to which a whole run is trained once more after the sweep
 
 
 @dataclass
 class Canary:
-    """What a launch asks before and after its work; keeps the stamp in the directory's sweep.json.
+    """The checks of a launch before and after its work. The stamp is stored in sweep.json.
 
-    local: runs train on this machine. Elsewhere the environment may be another, and then only the records tell.
+    local: runs train on this machine. Otherwise their environment may differ, and only their records show it.
     """
 
     plan: Plan
@@ -41,14 +41,13 @@ class Canary:
     proof: Proof | None = None
     stamp: dict[str, Any] = field(default_factory=dict)
     job: Job = field(default_factory=Job)
-    earlier: Mapping[str, Any] = field(default_factory=dict)  # the stamp that was there when this launch began
-    done: frozenset[str] = frozenset()  # the runs, by their specs, that were finished then
+    earlier: Mapping[str, Any] = field(default_factory=dict)  # the stamp before this launch
+    done: frozenset[str] = frozenset()  # the spec ids of the runs that were finished before
 
     def before(self, store: Store, job: Job) -> Iterator[str]:
-        """Prove a few steps, and stamp the directory.
+        """Compare a few steps, and stamp the directory. Yield lines for the screen.
 
-        Raises: EnvironmentRefused when finished runs were made in an environment whose bits are not to be
-        expected here.
+        Raises: EnvironmentRefused if finished runs come from an environment whose bits cannot be expected here.
         """
         self.job = replace(job, timeout=None, own_process=False)
         self.earlier = store.manifest.stamp
@@ -75,42 +74,42 @@ class Canary:
             _require_environment(proof.trained[0].origin(spec), done)
         whole = (self.earlier.get("status"), self.earlier.get("extent")) == ("proven", WHOLE)
         if proof.status == "proven" and done and whole:
-            self.stamp = dict(self.earlier)  # what was proven still holds: keep the longer proof
+            self.stamp = dict(self.earlier)  # the longer proof still holds
             return
         self._keep(store, stamp_of(proof, how=HOW, runs=len(self.plan)))
         if proof.status == "differs":
             yield f"{proof}; the report will say so, and sweep verify names the layer"
 
     def after(self, store: Store) -> Iterator[str]:
-        """Compare the records of the sweep with what the canary saw, then with whole runs trained once more."""
+        """Compare the records with the canary, then with whole runs that are trained once more. Yield lines."""
         yield from self._compared(store)
         if not self.local or self.stamp.get("status") not in ("sampled", "proven"):
             return
         records = _finished(store)
-        if self.stamp["status"] == "proven":  # by an earlier launch, which had not seen what this one resumed
+        if self.stamp["status"] == "proven":  # by an earlier launch, before this one resumed runs
             records = [each for each in records if each.spec_id not in self.done]
         for record in self._to_repeat(records):
             if not (yield from self._repeated(store, record)):
                 return
 
     def _to_repeat(self, records: Sequence[Record]) -> list[Record]:
-        """Return the shortest run that shows most, and one that was resumed from a checkpoint, if that is another.
+        """Return the run to repeat, the shortest that shows enough, and one that was resumed if the first was not.
 
-        Only a run that was not the first in its process shows what those before it do to it, and only a resumed one
+        Only a run that was not the first in its process shows the effect of earlier runs, and only a resumed run shows
         what its checkpoint lacks.
         """
-        # A run that differed before is the one to ask again.
+        # A run that differed before comes first.
         suspect = self.earlier.get("key") if self.earlier.get("status") == "differs" else None
         records = sorted(
             records, key=lambda r: (RunSpec.from_json(r.spec).key != suspect, not _resumed(r), seconds_of(r))
         )
         first = [r for r in records if _telling(r)][:1] if self.stamp["status"] == "sampled" else []
         second = [r for r in records if _resumed(r)][:1] if not any(map(_resumed, first)) else []
-        # One that was resumed says nothing if nothing else was found: it may be the first of its process.
+        # A resumed run alone is not enough, because it may be the first in its process.
         return first + second if first or self.stamp["status"] == "proven" else []
 
     def _repeated(self, store: Store, record: Record) -> Generator[str, None, bool]:
-        """Train a recorded run whole once more and stamp what that shows; return whether it has the same bits."""
+        """Train a whole recorded run once more and stamp the result. Return whether it has the same bits."""
         key = RunSpec.from_json(record.spec).key
         spec = next((each for each in self.plan.of_seed(record.spec["seed"]) if each.key == key), None)
         if spec is None:
@@ -136,7 +135,7 @@ class Canary:
         return False
 
     def _compared(self, store: Store) -> Iterator[str]:
-        """Compare the record of the canary's run with what the canary saw."""
+        """Compare the record of the canary's run with the canary."""
         proof = self.proof
         if proof is None or proof.status != "proven" or self.stamp.get("how") != HOW:
             return
@@ -162,15 +161,15 @@ class Canary:
             self._keep(store, {**self.stamp, "summary": said, "processes": self.stamp["processes"] + 1})
 
     def _keep(self, store: Store, stamp: Mapping[str, Any]) -> str:
-        """Keep a stamp in the directory; return what it says as a line for the screen."""
-        # What this launch itself found is replaced; what an earlier one found, may have to stay.
+        """Store a stamp in the directory, and return it as a line for the screen."""
+        # A stamp of this launch is replaced; one of an earlier launch may have to stay.
         self.stamp = dict(stamp)
         store.stamp(after(self.earlier, stamp))
         return f"bit-exact: {stamp['summary']}"
 
 
 def seconds_of(record: Record) -> float:
-    """Return how long a run trained, in all attempts that its result comes from."""
+    """Return the training time of a run over all attempts that its result comes from."""
     return record.seconds + float(record.context.get("seconds_before", 0.0))
 
 
@@ -184,10 +183,10 @@ def _resumed(record: Record) -> bool:
 
 
 def _telling(record: Record) -> bool:
-    """Return whether a repeat of this run shows what a process that trained others before does to it.
+    """Return whether a repeat of this run would show an effect of earlier runs in its process.
 
-    A forked process is the same whoever went before; a recipe of ours was to be preceded by another run. User code
-    that shares a process with other runs is never called proven.
+    A forked process is independent of earlier runs. A built-in recipe must not have been the first in its process. User
+    code that shares a process with other runs is never called proven.
     """
     if record.context.get("process") == "forked":
         return True
@@ -196,7 +195,7 @@ def _telling(record: Record) -> bool:
 
 
 def _require_environment(here: Origin, done: Sequence[Record]) -> None:
-    """Refuse to add runs where equal bits are not to be expected here and of a finished run.
+    """Refuse to add runs if their bits cannot be expected to match those of finished runs.
 
     Raises: EnvironmentRefused.
     """

@@ -1,11 +1,11 @@
-"""The links of a run's chain of digests, the first in which two runs differ, and how far apart they ended."""
+"""The chain of digests of a run: the first link in which two runs differ, and the distance of their metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# In the order of training: the kind of a link, and how people say it; {} is what stands after its slash.
+# In the order of training: the kind of a link and its words; {} is the part after the slash.
 _LINKS = {
     "initial": "initial weights",
     "first_batch": "data order (first batch)",
@@ -20,7 +20,7 @@ _RANK = {kind: rank for rank, kind in enumerate(_LINKS)}
 
 @dataclass(frozen=True)
 class Difference:
-    """The first link in which two runs differ; "" stands for a link that one of them lacks."""
+    """The first link in which two runs differ. a, b: its values, "" if one run lacks it; between: the two runs."""
 
     link: str
     a: str
@@ -34,7 +34,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Distance:
-    """metrics: name -> |a - b|, where not 0."""
+    """The distance between the metrics of two runs: name -> |a - b|, without zeros."""
 
     metrics: Mapping[str, float]
 
@@ -44,13 +44,13 @@ class Distance:
 
 
 def words(link: str) -> str:
-    """Return a link as people say it: "epoch/3" is "weights after epoch 3"."""
+    """Return a link in words: "weights after epoch 3" for "epoch/3"."""
     kind, _, rest = link.partition("/")
     return _LINKS.get(kind, link).format(rest)
 
 
 def in_order(chain: Mapping[str, str]) -> list[str]:
-    """Return the links of a chain in the order of training, whatever the order they were stored in."""
+    """Return the links of a chain in the order of training, independent of the stored order."""
 
     def place(link: str) -> tuple[int, int, str]:
         kind, _, rest = link.partition("/")
@@ -64,7 +64,7 @@ def first_difference(
 ) -> Difference | None:
     """Return the first link that is not equal in both, or None.
 
-    common: only links that both have count, as when one of them was ended early.
+    common: only links of both runs count, for example because one was ended early.
     """
     for link in in_order({**a, **b}):
         if a.get(link) != b.get(link) and (not common or (link in a and link in b)):
@@ -75,16 +75,16 @@ def first_difference(
 def unlike_metric(
     a: Mapping[str, float], b: Mapping[str, float], *, between: tuple[str, str] = ("", "")
 ) -> Difference | None:
-    """Return the first metric, by name, of which both have a value and not the same one."""
+    """Return the first metric, by name, that both runs have with different values, or None."""
     both = ({f"metrics/{name}": repr(value) for name, value in each.items()} for each in (a, b))
     return first_difference(*both, common=True, between=between)
 
 
 def epochs(chain: Mapping[str, str]) -> int:
-    """Return how many epochs a chain covers."""
+    """Return the number of epochs in a chain."""
     return sum(link.startswith("epoch/") for link in chain)
 
 
 def distance(a: Mapping[str, float], b: Mapping[str, float]) -> Distance:
-    """Return how far apart the metrics are that two results share."""
+    """Return the distance between the metrics that two results share."""
     return Distance({name: abs(a[name] - b[name]) for name in a if name in b and a[name] != b[name]})

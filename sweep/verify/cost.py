@@ -1,4 +1,4 @@
-"""Fast and deterministic mode timed side by side: what deterministic mode costs this run on this machine."""
+"""The cost of deterministic mode for a run on this machine: both modes timed side by side."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ MODES: Mapping[str, tuple[bool, bool]] = {  # name -> (deterministic, fill of ne
 ROUNDS = 7
 SECONDS = 0.7  # of one mode in one round
 TRIAL = 12
-WARM = 2  # steps that do not count: the first ones allocate and choose
+WARM = 2  # steps that do not count, because the first ones allocate memory and select kernels
 
 
 @dataclass(frozen=True)
 class Cost:
-    """ms: median milliseconds a step of each mode; speed: of each mode, as a share of fast, (low, median, high)
-    over the rounds, each round a ratio of its own.
+    """The result of a timing.
 
-    vectorized: by width, the milliseconds of a seed and step, or why a recipe cannot be trained in that width.
+    ms: median milliseconds per step of each mode; speed: the speed of each mode relative to fast, (low, median, high)
+    over the ratios of the rounds; vectorized: by width, the milliseconds per seed and step, or the reason why a recipe
+    cannot be trained in that width.
     """
 
     key: str
@@ -67,9 +68,9 @@ class Cost:
 def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
     """Time both modes in turns, and vectorised steps of a recipe.
 
-    steps: of each mode in each round; None: what takes most of a second.
+    steps: steps of each mode in each round; None: as many as take most of a second.
 
-    Raises: SweepError for a command, or when the run fails or makes no steps that can be seen.
+    Raises: SweepError for a command, or if the run fails or makes no visible steps.
     """
     if spec.target.kind == "command":
         raise SweepError("the steps of a program cannot be seen", where="--cost", hint="time a recipe or a function")
@@ -87,7 +88,7 @@ def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
 
 
 def summed(spec: RunSpec, paces: Mapping[str, Sequence[float]], torch: str) -> Cost:
-    """Return the medians of the milliseconds a step of each mode, one per round."""
+    """Return the cost for the milliseconds per step of each mode, one value per round."""
     speed = {}
     for mode, each in paces.items():
         ratios = [fast / own for fast, own in zip(paces[FAST], each, strict=True)]
@@ -97,12 +98,12 @@ def summed(spec: RunSpec, paces: Mapping[str, Sequence[float]], torch: str) -> C
 
 
 def timed(request: Request, folder: Path, *, where: str) -> Trained:
-    """Train in this process, and find the milliseconds a step of each mode, one per round: {"mode", "ms"}.
+    """Train in this process, and return the milliseconds per step of each mode, one value per round: {"mode", "ms"}.
 
-    Of a recipe also those of a seed and step in each width, or why there are none: {"width", "ms"}.
-    Modes alternate, in turned order every second round, so that a machine that slows down slows down all.
+    For a recipe also the milliseconds per seed and step in each width, or the reason for none: {"width", "ms"}.
+    The order of the modes is reversed every second round, so that a machine that slows down affects all alike.
     """
-    from sweep.verify.rehearse import rehearse  # loads torch, which the asking end does without
+    from sweep.verify.rehearse import rehearse  # loads torch, which the calling process does not need
 
     def train(mode: str, steps: int, name: str) -> Trained:
         deterministic, fill = MODES[mode]
@@ -129,7 +130,7 @@ def timed(request: Request, folder: Path, *, where: str) -> Trained:
 
 
 def _vectorized(request: Request, folder: Path, width: int) -> float | str:
-    """Return the milliseconds of a seed and step in this width, or why the recipe cannot be trained in it."""
+    """Return the milliseconds per seed and step in a width, or the reason why the recipe cannot be trained in it."""
     from sweep.determinism import seeding
     from sweep.target.function import find
     from sweep.target.params import bind
@@ -153,6 +154,6 @@ def _vectorized(request: Request, folder: Path, width: int) -> float | str:
 
 
 def _pace(marks: tuple[float, ...]) -> float:
-    """Return the seconds a step, the first few left out."""
+    """Return the seconds per step, without the first steps."""
     kept = marks[WARM:] if len(marks) > WARM + 1 else marks
     return (kept[-1] - kept[0]) / (len(kept) - 1) if len(kept) > 1 else float("nan")

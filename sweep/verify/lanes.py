@@ -1,6 +1,6 @@
-"""Every lane of a pack against the same seed elsewhere, digest by digest.
+"""The comparison of every lane of a pack with the same seed elsewhere, digest by digest.
 
-Lanes have to agree with the plain loop; rows of a vectorised pack with other rows, in other company and alone.
+Lanes must agree with the plain loop, and rows of a vectorised pack with the same seeds in another pack and alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sweep.worker.train import attempted
 class LaneProof:
     """The result of comparing a pack with the same seeds elsewhere.
 
-    lanes: of how many seeds, links: digests compared; differ: seed -> the first link that is not the same there.
-    note: why there was no pack, or "". width: of vectorised steps; 0: lanes were compared with solo runs.
+    lanes: number of seeds; links: number of compared digests; differ: seed -> the first link that differs; note: the
+    reason if there was no pack; width: of vectorised steps, or 0 if lanes were compared with solo runs.
     """
 
     lanes: int = 0
@@ -54,12 +54,12 @@ class LaneProof:
 
 
 def compare_lanes(spec: RunSpec, count: int) -> LaneProof:
-    """Train `count` seeds from the spec's on as one pack, then elsewhere, and compare.
+    """Train `count` seeds, from that of the spec on, as one pack and then elsewhere, and compare.
 
-    Lanes are trained again by the plain loop; vectorised rows in the reverse order among as many other seeds, and the
-    first of them alone. Nothing is recorded.
-    Raises: ConfigError when the spec is not of a recipe, on a GPU or vectorised, in deterministic mode; SweepError when
-    a run fails.
+    Lanes are trained again by the plain loop. Vectorised rows are trained again in reverse order among as many other
+    seeds, and the first one alone. Nothing is recorded.
+    Raises: ConfigError unless the spec is of a recipe, on a GPU or vectorised, in deterministic mode; SweepError if a
+    run fails.
     """
     if spec.target.kind != "recipe" or not (spec.device == "cuda" or spec.vectorize):
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""Find where in the model two runs part: train both side by side, with the digests of every module on a trace.
+"""The place in a model where two runs begin to differ: both are trained side by side, with digests of every module.
 
-Every module's outputs and gradients and every optimizer's step are seen through torch's global hooks. The training code
-is not changed and need not know: a recipe is traced like any user's function.
+Global hooks of torch see the outputs and gradients of every module and the steps of every optimizer. The training code
+is not changed: a recipe is traced like any function of the user.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from sweep.determinism.steps import captured
 from sweep.verify.process import Process, Request
 
 TRACE = "trace.tsv"
-TRIES = 3  # a difference that comes and goes may stay away once
+TRIES = 3  # a difference may not occur every time
 POLL = 0.05
 
 
 @dataclass(frozen=True)
 class Culprit:
-    """The first thing that two runs computed differently.
+    """The first computation in which two runs differ.
 
     step counts optimizer steps from 1; what: "output", "gradient of the output", "gradient" (of a parameter),
-    "weights after the step", "input"; module: its path in the model, kind: its class; parameter: if one is meant.
-    before: what was computed just before it, and was still equal.
+    "weights after the step", "input"; module: its path in the model, kind: its class; parameter: its name, for a
+    parameter; before: the computation just before, which was still equal.
     """
 
     step: int
@@ -52,7 +52,7 @@ class Culprit:
 
 
 def locate(request: Request) -> Culprit | None:
-    """Train twice, side by side, until the first tensor that differs. None: nothing did, in several tries."""
+    """Train twice, side by side, until the first tensor that differs. Return None if none did in several tries."""
     request = replace(request, traced=True)
     for _ in range(TRIES):
         before = ""
@@ -65,7 +65,7 @@ def locate(request: Request) -> Culprit | None:
 
 
 def _lines(process: Process) -> Iterator[list[str]]:
-    """Yield the lines of a trace as they are written, until its process has ended."""
+    """Yield the lines of a trace while they are written, until the process has ended."""
     trace = process.folder / TRACE
     while not trace.exists():
         if not process.running:
@@ -74,7 +74,7 @@ def _lines(process: Process) -> Iterator[list[str]]:
     with trace.open(encoding="utf-8") as stream:
         rest, over = "", False
         while not over:
-            over = not process.running  # asked before reading: what it wrote last is read as well
+            over = not process.running  # checked before reading, so that its last lines are read as well
             *whole, rest = (rest + stream.read()).split("\n")
             yield from (line.split("\t") for line in whole)
             if not whole:
@@ -93,10 +93,10 @@ def _culprit(left: list[str], right: list[str]) -> Culprit:
 
 @contextmanager
 def traced(path: Path) -> Iterator[None]:
-    """Write what is computed inside to a file, a line for each tensor that could be the first to differ.
+    """Write the tensors that are computed in the block to a file, one line for each.
 
-    A line has the step, what it is ("input", "output", "gradient of the output", "gradient", "weights after the
-    step"), the path of the module, or of the parameter, in its model, the module's class, and the tensor's digest.
+    A line has the step, the kind of tensor ("input", "output", "gradient of the output", "gradient", "weights after the
+    step"), the path of the module or parameter in its model, the class of the module, and the digest of the tensor.
     """
     register: Any = hooks
     with path.open("w", encoding="utf-8", buffering=1) as stream:
@@ -115,7 +115,7 @@ def traced(path: Path) -> Iterator[None]:
 
 
 class _Watch:
-    """The hooks, and which modules and parameters they have met."""
+    """The hooks, and the modules and parameters that they have seen."""
 
     def __init__(self, stream: IO[str]) -> None:
         self.stream, self.step = stream, 1
@@ -131,7 +131,7 @@ class _Watch:
 
     def leave(self, module: nn.Module, _: Any, output: Any) -> None:
         where, kind = self._path(module), type(module).__name__
-        while self._stack and self._stack.pop() is not module:  # an exception within left others behind
+        while self._stack and self._stack.pop() is not module:  # an exception in a module leaves others on the stack
             pass
         for tensor in _tensors(output):
             self._write("output", where, kind, tensor)

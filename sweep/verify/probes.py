@@ -1,4 +1,4 @@
-"""Note from within what training code does with randomness, in a process that does nothing else. Loads torch."""
+"""Probes that record how training code uses randomness, in a process for that alone. Loads torch."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from sweep.plan import STREAMS, RunSpec
 from sweep.verify.process import Request, Trained
 from sweep.verify.rehearse import rehearse
 
-OTHER = 0x5EED5EED  # what a stream is given in place of its seed
+OTHER = 0x5EED5EED  # the seed that replaces that of a stream
 RESEED: Mapping[str, Callable[[], Any]] = {
     "random": lambda: random.seed(OTHER),
-    "numpy": lambda: np.random.seed(OTHER),  # noqa: NPY002  the global one is asked about
+    "numpy": lambda: np.random.seed(OTHER),  # noqa: NPY002  the global generator is audited
     "torch": lambda: torch.manual_seed(OTHER),
 }
 _WORKERS = "workers.jsonl"
 _LIBRARIES = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path("stdlib"), "<frozen", "<string>")
 _SEEDED_BY_THE_SYSTEM = ("SeedSequence", "PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "RandomState")
-# Owner, name and kind of what is noted; "seeded" is "unseeded" where it is called without a seed.
+# Owner, name and kind of the calls that are recorded; "seeded" becomes "unseeded" for a call without a seed.
 _CALLS: tuple[tuple[Any, str, str], ...] = (
     (np.random, "default_rng", "seeded"), (np.random, "seed", "seeded"), (random, "seed", "seeded"),
     (torch, "manual_seed", "seeded"), (torch, "seed", "unseeded"), (os, "urandom", "unseeded"),
     *((time, name, "clock") for name in ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic")),
 )  # fmt: skip
-# Of the module, not of one training: code that says `from numpy.random import default_rng` keeps what it was given.
+# Global, and not per training: code with `from numpy.random import default_rng` keeps the first wrapper.
 _NOTED: list[Mapping[str, Any]] = []
 
 
 def explore(request: Request, folder: Path, *, where: str) -> Trained:
-    """Train a few steps as asked, then again with one thing changed at a time; `found` tells what each did.
+    """Train a few steps as requested, then again with one thing changed at a time. `found` has the observations.
 
-    An entry has "kind": "changed" (what was changed, and the chain then), "unseeded", "seeded" or "clock" (a call
-    of the training code, and its place), "seeded elsewhere" (as "seeded", for another seed), "worker" (the state of a
-    generator in a loader's worker).
+    An entry has "kind": "changed" (the thing that was changed, and the chain), "unseeded", "seeded" or "clock" (a call
+    of the training code and its place), "seeded elsewhere" (as "seeded", for another seed), "worker" (the state of a
+    generator in a worker of a loader).
     """
     base, found = _noted(request, folder, "", where)
     for name in ("seed", *STREAMS, *RESEED):
@@ -72,8 +72,10 @@ def _changed(spec: RunSpec, name: str) -> RunSpec:
 
 
 def _noted(request: Request, folder: Path, reseed: str, where: str) -> tuple[Trained, list[Mapping[str, Any]]]:
-    """Train, and note the calls that draw from elsewhere than the seed, or seed again. reseed: an ambient generator
-    that gets another seed."""
+    """Train, and record the calls that draw random numbers without the seed, or that seed again.
+
+    reseed: an ambient generator that gets another seed.
+    """
     workers = folder / _WORKERS
     _NOTED.clear()
     make_loader, seed_everything = DataLoader.__init__, seeding.seed_everything
@@ -102,7 +104,7 @@ def _noted(request: Request, folder: Path, reseed: str, where: str) -> tuple[Tra
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Put a value in place of another module's, in this process, which does nothing but the audit."""
+    """Replace an attribute of another module, in this process, which serves only the audit."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -112,9 +114,9 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _note(kind: str, what: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Note a call with the innermost line of the user's, if there is one: of the working folder before any other.
+    """Record a call with the innermost line of user code, if there is one; the working folder goes first.
 
-    What a library does while it is imported, such as making a generator of its own, is not the importing line's doing.
+    A call that a library makes while it is imported, such as for a generator of its own, is not recorded.
     """
     given = next(iter((*arguments, *named.values())), None)
     users = []
@@ -137,14 +139,14 @@ def _note(kind: str, what: str, arguments: tuple[Any, ...], named: Mapping[str, 
 
 
 def _is_users(file: str) -> bool:
-    # Packages may lie in several folders: of the environment, of the one it is based on, of the user.
+    # Packages may be in several folders: of the environment, of its base, and of the user.
     return not file.startswith(_LIBRARIES) and {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
 
 def _noting(what: str, kind: str, call: Callable[..., Any], *, method: bool = False) -> Callable[..., Any]:
-    """Note a call of a function, or of a method.
+    """Return a function or method that records its calls.
 
-    Of a clock, and of a class whose objects the standard library makes too, only where the training code calls it.
+    Calls of clocks, and of classes that the standard library uses too, are recorded only from the training code.
     """
 
     @wraps(call)
@@ -157,7 +159,7 @@ def _noting(what: str, kind: str, call: Callable[..., Any], *, method: bool = Fa
 
 
 def _unless_seeded(kind: type) -> type:
-    """Return a class of NumPy's that notes where it is made without a seed, also by a library that a line calls."""
+    """Return a NumPy class that records where it is created without a seed, also by a library."""
 
     class Same(type):
         def __instancecheck__(cls, instance: Any) -> bool:
@@ -174,7 +176,7 @@ def _unless_seeded(kind: type) -> type:
 
 
 class _Reporting:
-    """A `worker_init_fn` that also tells what generators its worker has. Global: it travels to workers."""
+    """A `worker_init_fn` that also writes down the generators of its worker. Global, because it is pickled."""
 
     def __init__(self, inner: Callable[[int], None] | None, path: str) -> None:
         self.inner, self.path = inner, path
@@ -185,7 +187,7 @@ class _Reporting:
         info = get_worker_info()
         held = getattr(info.dataset if info is not None else None, "__dict__", {})
         states = {
-            "numpy's global generator": np.random.get_state(legacy=False),  # noqa: NPY002  asked about
+            "numpy's global generator": np.random.get_state(legacy=False),  # noqa: NPY002  audited
             "random's global generator": random.getstate(),
             "torch's global generator": torch.get_rng_state().tolist(),
             **{f"the dataset's {name}": state for name, each in held.items() if (state := _state(each)) is not None},
@@ -197,7 +199,7 @@ class _Reporting:
 
 
 def _state(generator: object) -> Any:
-    """Return the state of a generator of random numbers; None of anything else."""
+    """Return the state of a random number generator; None for any other object."""
     match generator:
         case np.random.Generator():
             return generator.bit_generator.state

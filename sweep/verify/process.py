@@ -1,6 +1,6 @@
-"""A rehearsal in an interpreter of its own: its request, its answer, and the process between them.
+"""A rehearsal in an interpreter of its own: the request, the answer, and the process.
 
-`main` is the other end. Only what trains loads torch.
+`main` is the other end. Only a process that trains loads torch.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from sweep.target.source import built_in
 
 ANSWER = "answer.json"
 
-# Without the working folder, which may hold a stranger's modules, on the path.
+# Without the working folder on the path, which may hold unknown modules.
 _START = "import sys; sys.path += [sys.argv[1]]; from sweep.verify.process import main; main()"
 _ROOT = os.fspath(Path(__file__).parents[2])
-# A rehearsal is no run: what trackers would send of it goes nowhere.
+# A rehearsal is not a run, so experiment trackers must not send it.
 _SENT_NOWHERE = {"WANDB_MODE": "disabled", "NEPTUNE_MODE": "debug"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """A run to train, how far (steps; None: to its end), and what to look at.
+    """A request to train a run, for `steps` or to its end (None).
 
-    traced: write what every module and optimizer computes to a file (see `locate`).
+    traced: write the tensors of every module and optimizer to a file (see `locate`).
     """
 
     spec: RunSpec
@@ -48,10 +48,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a rehearsal. where: which process; chain: its digests; steps: optimizer steps, where counted.
+    """The result of a rehearsal. where: the name of the process; chain: its digests; steps: optimizer steps, if seen.
 
-    stopped: it was ended after the steps that were asked for. found: the answers of an audit or of a timing; marks:
-    when each step was done, in seconds of a clock of its own.
+    stopped: it was ended after the requested steps. found: the observations of an audit or a timing; marks: the end of
+    each step, in seconds of a clock of its own.
     """
 
     where: str
@@ -66,7 +66,7 @@ class Trained:
     marks: tuple[float, ...] = ()
 
     def origin(self, spec: RunSpec) -> Origin:
-        """Return where the bits of this training of `spec` came from, for the verdict."""
+        """Return the origin of the bits of this training of `spec`, for the verdict."""
         return Origin(spec.id, self.environment, spec.deterministic, spec.to_json())
 
     @classmethod
@@ -79,16 +79,16 @@ class Trained:
 
 
 def as_json(**parts: Any) -> dict[str, Any]:
-    """Return the parts of an answer as strict JSON carries them, dataclasses among them as mappings."""
+    """Return the parts of an answer as strict JSON, with dataclasses as mappings."""
     held = {name: asdict(part) if is_dataclass(part) else part for name, part in parts.items()}  # type: ignore[arg-type]
     plain: dict[str, Any] = atomic.strict(held)
     return plain
 
 
 class Process:
-    """A process that trains one request in a scratch folder; ended, and the folder removed, when its block is left.
+    """A process that trains one request in a temporary folder. Leaving the block ends it and removes the folder.
 
-    function: what answers the request, as module:name.
+    function: the function that answers the request, as module:name.
     """
 
     def __init__(self, request: Request, *, where: str, function: str = "sweep.verify.rehearse:rehearse") -> None:
@@ -104,7 +104,7 @@ class Process:
                 env={**os.environ, **_SENT_NOWHERE, **for_determinism},
             )  # fmt: skip
         assert self._child.stdin is not None
-        # From this program to its own child: a pickle that no file and no stranger has a hand in.
+        # A pickle from this process to its own child, without a file or other parties.
         with suppress(BrokenPipeError):
             pickle.dump((list(sys.path), function, request, self.folder, where), self._child.stdin)
             self._child.stdin.close()
@@ -113,7 +113,7 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill it, with the children it may have."""
+        """Kill it, with all its children."""
         if self.running:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, 9)
@@ -125,7 +125,7 @@ class Process:
         return self._child.poll() is None
 
     def wait(self) -> Trained:
-        """Return what it found. Raises: SweepError when it ended without an answer."""
+        """Return its answer. Raises: SweepError if it ended without one."""
         code = self._child.wait()
         try:
             return Trained.from_json(atomic.loads((self.folder / ANSWER).read_bytes()))
@@ -138,10 +138,10 @@ class Process:
 
 
 def main() -> None:
-    """Answer the request on stdin. What trains is imported here: the asking end needs no torch."""
+    """Answer the request on stdin. Training code is imported here, because the calling process needs no torch."""
     path, function, request, scratch, where = pickle.load(sys.stdin.buffer)
     sys.path += [each for each in path if each not in sys.path]
-    # To where the launch found the user's functions; a recipe of ours imports nothing from there.
+    # In the folder in which the launch found the user's functions; built-in recipes import nothing from there.
     folder = request.job.folder
     if folder and os.path.isdir(folder):
         os.chdir(folder)

@@ -1,4 +1,4 @@
-"""A run trained several times: every link of the chains is compared, and that says whether its bits repeat."""
+"""The proof that the bits of a run repeat: it is trained several times, and all links of the chains are compared."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Proof:
     """The result of several trainings of one run.
 
     status: "proven" (all chains are equal), "differs", "fast" (equal bits were not promised; see distance), or
-    "failed" (the run itself fails, alike in all of them). recorded: what the environments of the record and of
-    this machine promise each other, where there is a record; its chain was compared only under MUST_MATCH.
+    "failed" (the run fails in the same way each time). recorded: the verdict on the environments of the record and of
+    this machine, if there is a record; its chain is compared only under MUST_MATCH.
     """
 
     status: Literal["proven", "differs", "fast", "failed"]
@@ -48,7 +48,7 @@ class Proof:
 
     @property
     def evidence(self) -> str:
-        """Return what was compared: "2 processes and this one, 20 epochs, torch 2.13.0, 1 thread"."""
+        """Return the evidence, such as "2 processes and this one, 20 epochs, torch 2.13.0, 1 thread"."""
         first = self.trained[0]
         who = f"{PROCESSES} processes" + " and this one" * (len(self.trained) > PROCESSES)
         if self.recorded is not None and self.recorded.answer is Answer.MUST_MATCH:
@@ -95,13 +95,13 @@ def prove(
     record: Record | None = None,
     find: bool = True,
 ) -> Proof:
-    """Train `spec` in two processes of their own, and here; compare what they leave behind.
+    """Train `spec` in two processes of their own, and in this one if `here`, and compare the results.
 
-    steps: only so many; None: to the end. record: what a sweep recorded of this run; it is compared too.
-    The second process fills new memory, which deterministic mode otherwise leaves as it is: equal bits show that
-    nothing reads what it did not write. find: on a difference, train again and look into every module.
+    steps: number of steps; None: to the end. record: the record of this run in a sweep, which is compared too.
+    The second process fills new memory, which deterministic mode otherwise does not: equal bits show that no code reads
+    memory before writing it. find: if there is a difference, train again to find the module.
 
-    Raises: SweepError when a process ends without an answer, or is not done in the time that `job` gives it.
+    Raises: SweepError if a process ends without an answer, or exceeds the time limit of `job`.
     """
     asked = Request(spec, job, steps)
     filled = replace(asked, job=replace(job, fill_memory=True))
@@ -109,11 +109,11 @@ def prove(
         running: list[Process] = []
         for number, request in enumerate((asked, filled), 1):
             running.append(stack.enter_context(Process(request, where=f"process {number}")))
-            if spec.device == "cuda":  # one after the other: they share its memory
+            if spec.device == "cuda":  # one after the other, because they share its memory
                 running[-1].wait()
         own: list[Trained] = []
         if here and spec.target.kind != "command":
-            from sweep.verify.rehearse import rehearse  # loads torch, which only what trains needs
+            from sweep.verify.rehearse import rehearse  # imported here, because it loads torch
 
             own.append(rehearse(asked, Path(stack.enter_context(TemporaryDirectory(prefix="sweep-verify-")))))
         trained = (*(process.wait() for process in running), *own)
@@ -144,7 +144,7 @@ def _judged(spec: RunSpec, trained: tuple[Trained, ...], record: Record | None) 
     if not spec.deterministic:
         a, b = trained[:PROCESSES]
         return Proof("fast", spec, trained, found, distance=distance(a.metrics, b.metrics), recorded=promised)
-    if found is None:  # alike as far as they came
+    if found is None:  # equal as far as they went
         failed = any(each.failure is not None for each in trained)
         return Proof("failed" if failed else "proven", spec, trained, recorded=promised)
     return Proof("differs", spec, trained, found, recorded=promised)

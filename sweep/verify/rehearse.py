@@ -1,4 +1,4 @@
-"""A run trained in this process as the worker does it, to see its digests; nothing of it is recorded."""
+"""A rehearsal: a run is trained in this process as a worker does, for its digests. Nothing is recorded."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from sweep.worker.train import attempted
 
 
 def scratch_run(spec: RunSpec, folder: Path, **options: Any) -> Run:
-    """Return a run that writes to this folder, and of which nothing is recorded; options: of `Run`."""
+    """Return a run that writes to a folder and is not recorded. options: those of `Run`."""
     folder.mkdir(parents=True, exist_ok=True)
     return Run(spec, Attempt(folder, spec.id, this_process(), number=1), (0, 0.0), **options)
 
 
 def rehearse(request: Request, folder: Path, *, where: str = "this process", digests: bool = True) -> Trained:
-    """Train in this process, writing to a folder. Settings that training changes are put back, random streams are not.
+    """Train in this process, writing to a folder. Settings that training changes are restored, random streams are not.
 
-    digests: of the weights after each of the steps that were asked for; False where only their times count.
+    digests: take digests of the weights after each requested step; False if only the times matter.
     """
     spec, limit = request.spec, request.steps
-    marks: list[float] = []  # when each step was done
+    marks: list[float] = []  # the end of each step
     environment: dict[str, Any] = {}
 
     def look() -> None:
-        """Read the environment while the training code still has it as it wants it."""
+        """Read the environment while it is as the training code left it."""
         if not environment:
             environment.update(fingerprint.collect(spec.device)[0])
 
@@ -65,7 +65,7 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
     metrics: dict[str, float] = {}
     stopped = False
     heard = io.StringIO()
-    # The built-in loop says itself what it does; a user's function is seen at its optimizers.
+    # The built-in loop reports its steps; those of a user's function are seen at its optimizers.
     steps = Steps(link) if spec.target.kind == "function" else contextlib.nullcontext()
     watched = traced(folder / TRACE) if request.traced else contextlib.nullcontext()
     with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), seeding.restored(), steps, watched:
@@ -83,7 +83,7 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
         look()
     run.attempt.close()
     if spec.target.kind != "recipe" and not stopped and failure is None:
-        # The built-in loop digests its weights and predictions; of a user's code these are what there is to see.
+        # The built-in loop makes digests of its weights and predictions; user code may have only its metrics.
         for name, value in metrics.items():
             run.digest(f"metrics/{name}", hashlib.sha256(value.hex().encode()).hexdigest())
     return Trained(

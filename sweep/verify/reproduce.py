@@ -1,4 +1,4 @@
-"""A recorded run trained again, with every link of its chain beside the record's."""
+"""The reproduction of a recorded run: it is trained again, and each link of its chain is compared."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A recorded run beside its new training. difference: the first link that is not equal, or None.
+    """A recorded run and its new training. difference: the first link that differs, or None.
 
-    compared: how many links; verdict: what their environments promise; distance: between their metrics.
+    compared: number of links; verdict: on their environments; distance: between their metrics.
     """
 
     key: str
@@ -43,7 +43,7 @@ class Reproduction:
 
     @property
     def broken(self) -> bool:
-        """Return whether a promise was made and is not kept."""
+        """Return whether equal bits were promised and did not come out."""
         return not self.equal and self.verdict.answer is Answer.MUST_MATCH
 
     def __str__(self) -> str:
@@ -70,9 +70,9 @@ class Reproduction:
 
 
 def reproduce(subject: Subject) -> Reproduction:
-    """Train the run of a directory again, in a process of its own.
+    """Train a recorded run again, in a process of its own.
 
-    Raises: SweepError when the process ends without an answer.
+    Raises: SweepError if the process ends without an answer.
     """
     record = subject.record
     if record is None:
@@ -83,7 +83,7 @@ def reproduce(subject: Subject) -> Reproduction:
     ours = {link: value for link, value in trained.chain.items() if link in record.digests}
     apart = distance(record.metrics, trained.metrics)
     found = first_difference(record.digests, ours, between=between)
-    if record.digests and found is None:  # a chain may hold the weights of a function alone, and not how it tested them
+    if record.digests and found is None:  # the chain of a function may hold only its weights, and not its evaluation
         found = unlike_metric(record.metrics, trained.metrics, between=between)
     equal_metrics = trained.failure is None and not apart.metrics and bool(record.metrics)
     compared = len(ours) if record.digests else int(equal_metrics)

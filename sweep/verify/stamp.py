@@ -1,4 +1,4 @@
-"""The evidence for (or against) the claim that a sweep is bit-exact, as its sweep.json keeps it."""
+"""The stamp in sweep.json: the evidence for or against the claim that a sweep is bit-exact."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sweep.verify.prove import Proof
 from sweep.verify.reproduce import Reproduction
 from sweep.words import plural
 
-STEPS, WHOLE = "steps", "whole"  # how far what was compared was trained
+STEPS, WHOLE = "steps", "whole"  # the extent of the trainings that were compared
 Stamp = Mapping[str, Any]
 
 
 def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
-    """Return a proof as it is kept. runs: planned in the sweep.
+    """Return the stamp of a proof. runs: number of planned runs.
 
-    status: "proven" where whole trainings were compared, "sampled" where some steps were, "differs" or "not checked";
-    extent: how far they went. The rest says how it was found, and on what.
+    status: "proven" if whole trainings were compared, "sampled" if some steps were, "differs" or "not checked"; extent:
+    how far they went. The other fields describe how and on what this was found.
     """
     first = proof.trained[0]
     passed = "sampled" if first.stopped else "proven"
@@ -39,7 +39,7 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
 
 
 def again(stamp: Stamp, made: Reproduction) -> dict[str, Any]:
-    """Return the stamp once a whole run of the sweep was trained again and compared with its record."""
+    """Return the stamp after a whole run was trained again and compared with its record."""
     where = f"{made.key} trained again whole in another process"
     if made.equal:
         said = f"{where}: {made.compared} digests equal, evaluation and predictions with them"
@@ -54,19 +54,19 @@ def again(stamp: Stamp, made: Reproduction) -> dict[str, Any]:
 
 
 def only_sampled(stamp: Stamp, why: str) -> dict[str, Any]:
-    """Return a proof that does not cover all it should, with the reason."""
+    """Return a stamp lowered to "sampled", with the reason."""
     return {**stamp, "status": "sampled", "summary": f"sampled ({why}; {stamp['summary']})"}
 
 
 def unchecked(why: str, *, how: str) -> dict[str, Any]:
-    """Return the stamp of a sweep whose proof could not be made, with the reason."""
+    """Return the stamp of a sweep that could not be checked, with the reason."""
     return {"status": "not checked", "summary": f"not checked ({why})", "how": how}
 
 
 def after(old: Stamp, new: Stamp) -> dict[str, Any]:
-    """Return the stamp to keep, with the time of what is new.
+    """Return the stamp to store, with its time if it is new.
 
-    A difference stays until a check of the same run, as far, has found none; what was found since is its `later`.
+    A difference stays until a check of the same run, to the same extent, has found none. Later results are in `later`.
     """
     far = new.get("extent") == WHOLE or old.get("extent", WHOLE if old.get("how") == "verify" else STEPS) == STEPS
     passed = new["status"] == "proven" or (new["status"] == "sampled" and far)

@@ -1,4 +1,4 @@
-"""The run that a command is asked to train again, out of a config or out of a run directory."""
+"""The run that a command trains again, from a config or from a run directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweep.words import path_argument
 
 @dataclass(frozen=True)
 class Subject:
-    """One run and what training it takes; store and record where it comes from a directory."""
+    """One run and the job to train it, with store and record if it comes from a directory."""
 
     spec: RunSpec
     job: Job
@@ -30,7 +30,7 @@ class Subject:
 
 
 def of_config(plan: Plan, *, seed: int | None = None, variant: str | None = None) -> Subject:
-    """Return the first run of a plan, or that of a seed and a variant (a part of its name is enough).
+    """Return the first run of a plan, or the run of a seed and a variant (a part of its name is enough).
 
     Raises: ConfigError.
     """
@@ -51,10 +51,10 @@ def of_directory(
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Subject:
-    """Return a finished run of a directory, which may have come from anywhere.
+    """Return a finished run of a directory, which may come from anywhere.
 
-    What would be imported or started is said first, and refused without `trust` unless it is a built-in recipe.
-    Raises: StoreError, TargetError, ConfigError; nothing was imported then.
+    The code that would be imported or started is reported first, and refused without `trust` unless it is a built-in
+    recipe. Raises: StoreError, TargetError, ConfigError, before anything is imported.
     """
     store = Store.open(path)
     member = _member(store, seed, variant, repeat)
@@ -77,7 +77,7 @@ def of_directory(
 
 
 def job_as_of(record: Record, job: Job) -> Job:
-    """Return a job where new memory is filled as it was for a record: an earlier version filled it always."""
+    """Return a job that fills new memory as for a record; earlier versions always filled it."""
     return replace(job, fill_memory=record.environment.get("fill_uninitialized_memory") is not False)
 
 
@@ -103,7 +103,7 @@ def _member(store: Store, seed: int | None, variant: str | None, repeat: int) ->
 
 
 def require_same_code(spec: RunSpec) -> None:
-    """Refuse code or data that are not those that the run was trained with. Raises: StoreError."""
+    """Refuse code or data other than those of the run. Raises: StoreError."""
     if spec.target.kind == "command":
         return
     now, function = resolve(spec.target.kind, spec.target.reference)
@@ -121,5 +121,5 @@ def require_same_code(spec: RunSpec) -> None:
     if data != spec.data:
         raise StoreError(
             f"the data have changed: {spec.data[:16]} then, {data[:16]} now", where="params.data",
-            hint="put the files back that it was trained with",
+            hint="restore the files that it was trained with",
         )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The worker: a bundle of runs becomes records, the same in every engine. What trains in this process loads torch."""
+"""The worker: it turns a bundle of runs into records, the same way in every engine. Training here loads torch."""

@@ -1,4 +1,4 @@
-"""The attempts of a bundle: begun before it is trained, and given up where they end without a record."""
+"""The attempts of a bundle: begun before training, and abandoned if they end without a record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweep.target.inputs import changed
 
 @contextmanager
 def begun(store: Store, bundle: Bundle, job: Job) -> Iterator[list[Attempt]]:
-    """Begin an attempt at each run; one without a record must not look like work in progress when this block ends."""
+    """Begin an attempt at each run. After the block, attempts without a record no longer count as running."""
     attempts = [store.begin(spec, job.launch) for spec in bundle]
     stopped = False
     try:
@@ -22,7 +22,9 @@ def begun(store: Store, bundle: Bundle, job: Job) -> Iterator[list[Attempt]]:
         raise
     finally:
         left = [each for each in attempts if not each.recorded]
-        useless = bool(left) and bool(changed(job.watched))  # nothing resumes from what two programs have made
+        useless = bool(left) and bool(
+            changed(job.watched)
+        )  # nothing resumes from the files of two versions of the code
         for attempt in left:
             if useless:
                 attempt.drop_checkpoints()

@@ -1,4 +1,4 @@
-"""Any program as a run: start it, listen to it, let none of it survive, and say what became of it."""
+"""Any program as a run: start it, read its output and metrics, leave no process of it, and return the result."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from sweep.target.command import VARIABLE, fill, params_by_name, placeholders, s
 from sweep.worker import ports
 from sweep.worker.own_folder import lent
 
-POLL = 0.2  # seconds between two looks at whether a stop was asked for
-LOOK = 1.0  # seconds between two looks at a program's metrics
-LOOKING = 0.02  # the share of its time that they may take
+POLL = 0.2  # seconds between two checks for a requested stop
+LOOK = 1.0  # seconds between two readings of a program's metrics
+LOOKING = 0.02  # the share of its time that these may take
 
-# Signals that come from a person, or a system short of memory: a program does not crash by them.
+# Signals from a person or from a system short of memory, and not from a crash of the program.
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -54,7 +54,7 @@ Metrics = dict[str, float]
 def trainer(
     spec: RunSpec, where: Collect | None, *, own_folder: bool = False, gpus: float = 0
 ) -> Callable[[Sequence[Run]], Iterator[tuple[int, Metrics | Failure]]]:
-    """Return a trainer that runs a command once for each run, with a port where it has several GPUs or asks for one.
+    """Return a trainer that runs a command for each run, with a reserved port if it has several GPUs or a {port}.
 
     own_folder: the command works in {dir}, see `sweep.worker.own_folder`.
     """
@@ -73,21 +73,21 @@ def trainer(
 
 
 def environment(run: Run, folder: Path) -> dict[str, str]:
-    """Return the variables the program is started with: ours, and what decides its bits from outside."""
+    """Return the variables of the program: those of this process, those of sweep, and those that decide bits."""
     made = dict(os.environ)
     made["PATH"] = search_path()
-    made.setdefault("PYTHONUNBUFFERED", "1")  # or its last words would be lost when it is ended
+    made.setdefault("PYTHONUNBUFFERED", "1")  # otherwise its last output would be lost when it is killed
     made |= {name: str(run.threads) for name in THREADS}
     made |= {VARIABLE: str(run.seed), "SWEEP_DIR": str(folder), "SWEEP_DEVICE": run.device, "SWEEP_RUN_ID": run.id}
     if run.device == "cpu":
-        made["CUDA_VISIBLE_DEVICES"] = ""  # the record says cpu, so it must be true
+        made["CUDA_VISIBLE_DEVICES"] = ""  # the record says cpu, so no GPU may be used
     if run.deterministic:
         made |= {k: v for k, v in ENVIRONMENT_FOR_DETERMINISM.items() if made.get(k) in (None, "", "random")}
     return made
 
 
 def _train(run: Run, where: Collect | None, folder: Path, at: Path, port: int | None) -> Metrics | Failure:
-    """Run the program. folder: what {dir} stands for; at: where it works; port: of its own, if it has one."""
+    """Run the program. folder: the value of {dir}; at: its working folder; port: its reserved port, if any."""
     run.looked_back = True
     if run.attempt.number > 1:
         files = run.attempt.inherited
@@ -117,7 +117,7 @@ def _train(run: Run, where: Collect | None, folder: Path, at: Path, port: int | 
     try:
         return _result(run, where, left, shown)
     except SweepError as problem:
-        with suppress(SweepError):  # another reading may find its metrics; predictions are taken now or never
+        with suppress(SweepError):  # its metrics may be read again later, but not its predictions
             _predictions(run, where, left)
         found = [each.what + f": --metrics {shlex.quote(each.metrics)}" * bool(each.metrics) for each in seen(left)]
         hint = [problem.hint] if problem.hint and not (found and problem.hint == HOW) else []
@@ -153,7 +153,7 @@ def _predictions(run: Run, where: Collect | None, left: reading.Left) -> None:
 
 
 def failure_of(code: int, last_words: str) -> Failure | None:
-    """Return what an exit code stands for: None for 0, else a failure that quotes the program's last words."""
+    """Return the failure for an exit code, with the last line of output; None for 0."""
     if code == 0:
         return None
     lines = [line.strip() for line in last_words.replace("\r", "\n").splitlines() if line.strip()]
@@ -173,12 +173,12 @@ def failure_of(code: int, last_words: str) -> Failure | None:
 
 
 def _ended_by(code: int) -> int:
-    """Return the number of the signal that an exit code stands for, if it does."""
-    return -code if code < 0 else code - 128  # a shell reports a signal as 128 + its number
+    """Return the signal number of an exit code; without meaning if there was no signal."""
+    return -code if code < 0 else code - 128  # a shell returns 128 + the number of a signal
 
 
 class _Heard:
-    """A program's output without secrets: written to its run's log as it comes, each stream into a file of its own."""
+    """The output of a program without secrets: written to the log at once, and each stream to a file of its own."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -208,7 +208,7 @@ History = Sequence[tuple[int, Mapping[str, float]]]
 
 
 class _Shown:
-    """The history of a program as others see it: its newest steps while it is at work, the whole when it has ended."""
+    """The history of a program for readers: its newest steps while it runs, and all of them when it has ended."""
 
     def __init__(
         self, run: Run, folder: Path, where: Collect | None, values: Mapping[str, str], heard: _Heard, at: Path
@@ -226,7 +226,7 @@ class _Shown:
         )  # fmt: skip
 
     def look(self) -> None:
-        """Log the steps that are new. Rare where reading takes long: the program waits for it when its pipe is full."""
+        """Log new steps. Done rarely if reading takes long, because a program with a full pipe waits for it."""
         begun = time.monotonic()
         if begun < self._next:
             return
@@ -238,7 +238,7 @@ class _Shown:
         self._next = now + max(LOOK, (now - begun) / LOOKING)
 
     def settle(self, history: History) -> None:
-        """Log the rest; where an early look saw half a step or none of its kind, all of it anew."""
+        """Log the remaining steps, or all of them again if earlier readings saw incomplete ones."""
         if self._rows != list(history[: len(self._rows)]):
             self.run.attempt.forget_history()
             self._rows.clear()
@@ -254,7 +254,7 @@ class _Shown:
 def _started(
     words: Sequence[str], variables: Mapping[str, str], heard: _Heard, at: Path
 ) -> Iterator[forkserver.Program]:
-    """Start the program in a session of its own; neither it nor what it starts outlives this block or this process."""
+    """Start the program in a session of its own. It ends with this block or process, with all that it has started."""
     program = forkserver.Program(words, variables, os.fspath(at))
     try:
         yield program
@@ -275,9 +275,9 @@ def _listen(
     stopping: Callable[[], bool] = lambda: False,
     look: Callable[[], None] = lambda: None,
 ) -> int:
-    """Take in what the program says until it has ended, or so many seconds have passed; returns its exit code.
+    """Read the output of the program until it has ended or `seconds` have passed, and return its exit code.
 
-    What it leaves running in the background is not waited for. Raises: Interrupted when a stop was asked for.
+    Background processes of the program are not waited for. Raises: Interrupted if a stop was requested.
     """
     until = time.monotonic() + seconds
     with selectors.DefaultSelector() as streams:
@@ -295,7 +295,7 @@ def _listen(
 
 
 def _take_in(streams: selectors.BaseSelector, heard: _Heard, wait: float) -> int:
-    """Read once from each stream that has something to say; returns how many had."""
+    """Read once from each stream with output, and return the number of such streams."""
     said = [key for key, _ in streams.select(wait) if key.data]
     for key in said:
         stream: IO[bytes] = key.fileobj  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The record of a run that has ended: made of what its training left, and committed to the run directory."""
+"""The record of a run that has ended: put together and committed to the run directory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sweep.worker.failure import Diverged, Metrics
 
 
 def commit(store: Store, run: Run, result: Metrics | Failure, seen: Mapping[str, Any]) -> None:
-    """Write the record; the first attempt to do so is the one that counts.
+    """Write the record of a run. The first attempt that commits one counts.
 
-    seen: what was seen when training had ended, as the record keeps it.
+    seen: fields of the record that were read when training had ended.
     """
     failure = result if isinstance(result, Failure) else None
     metrics = result if not isinstance(result, Failure) else _kept(run, result)
@@ -36,7 +36,7 @@ def commit(store: Store, run: Run, result: Metrics | Failure, seen: Mapping[str,
 
 
 def _kept(run: Run, failure: Failure) -> Metrics:
-    """Return the metrics of a failed run: of a diverged one, as they were last seen."""
+    """Return the metrics of a failed run: the last ones if it diverged, otherwise none."""
     if isinstance(failure, Diverged):
         return failure.metrics
     return dict(run.last) if failure.kind == "diverged" else {}

@@ -1,4 +1,4 @@
-"""Why a run has no result: the failure that an exception stands for, or whose doing it was instead."""
+"""The reason why a run has no result: a failure of its code, of the disk, or an accident of the machine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NOT_THE_USERS = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path
 
 
 class TimeLimit(BaseException):
-    """The run's time is over; raised in its main thread by the alarm."""
+    """The time of the run is over. The alarm raises it in the main thread."""
 
 
 @dataclass(frozen=True)
 class Diverged(Failure):
-    """A failure that keeps the metrics it was seen in."""
+    """A failure with the metrics that are not finite."""
 
     metrics: Metrics = field(default_factory=dict)
 
@@ -38,7 +38,7 @@ def diverged(metrics: Metrics) -> Diverged | None:
 
 
 def failure_of(error: BaseException, phase: str) -> Failure:
-    """Return the failure that an exception of the user's code stands for."""
+    """Return the failure for an exception of the user's code."""
     name, text = type(error).__name__, text_of(error)
     where = ""
     trace = error.__traceback__
@@ -65,11 +65,13 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.
 
 
 def of_the_disk(error: BaseException, folder: Path) -> str:
-    """Return why an exception was caused by the disk and not by the code that raised it; "" if it was not."""
+    """Return the reason if the disk caused an exception, and not the code that raised it; otherwise ""."""
     if isinstance(error, OSError) and (error.errno in _DISK or not folder.is_dir()):
         return text_of(error)
     if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in (text := text_of(error)):
-        return f"torch could not write a file ({text.splitlines()[0][:200]})"  # it hides the system's reason
+        return (
+            f"torch could not write a file ({text.splitlines()[0][:200]})"  # torch hides the reason given by the system
+        )
     return ""
 
 
@@ -78,9 +80,9 @@ _LOADER_ENDED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|ex
 
 
 def of_an_accident(error: BaseException) -> str:
-    """Return why an exception may not be the fault of the code that raised it; "" if it is.
+    """Return the reason if an exception may have a cause outside the code that raised it; otherwise "".
 
-    The system, short of memory, or a person may have ended a program, or a child of the training code.
+    A system short of memory, or a person, may have ended a program or a child process of the training code.
     """
     why = ""
     each: BaseException | None = error
@@ -88,14 +90,14 @@ def of_an_accident(error: BaseException) -> str:
         ended = isinstance(each, RuntimeError) and _LOADER_ENDED.match(text_of(each)) is not None
         ended = ended or (isinstance(each, CalledProcessError) and -each.returncode in FROM_OUTSIDE)
         if isinstance(each, Accident) or ended or type(each).__name__ in _CHILDREN_ENDED:
-            why = text_of(each).splitlines()[0][:300]  # the first cause tells the signal
+            why = text_of(each).splitlines()[0][:300]  # the first cause names the signal
         each = each.__cause__ or each.__context__
     return why
 
 
 def text_of(error: BaseException) -> str:
     try:
-        # Escapes for what is no Unicode, such as a file name in other bytes: it travels to a screen and a file.
+        # Escape what is not Unicode, such as bytes in a file name: the text goes to a screen and a file.
         return str(error).encode(errors="backslashreplace").decode() or "no message"
-    except Exception:  # a broken __str__ must not hide that the run failed
+    except Exception:  # an error in __str__ must not hide that the run failed
         return "its message cannot be read"

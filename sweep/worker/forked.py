@@ -1,7 +1,7 @@
-"""The user's code in a process that is forked for one bundle alone, and ended with it.
+"""User code in a process that is forked for one bundle only and ends with it.
 
-Here is its other side, which loads no torch: it has the bundle trained (`sweep.worker.here.in_child`), and says what
-became of a process that ended without saying so itself.
+This is the side that waits, which loads no torch. It has the bundle trained (`sweep.worker.here.in_child`), and finds
+out why a process ended without an answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sweep.target.source import built_in
 from sweep.worker import ports
 from sweep.worker.attempts import begun
 
-# What a first optimizer step, weights and checkpoints would import, a second of every run, is loaded once.
+# The imports of a first optimizer step, of weights and of checkpoints take a second: done once, not in every run.
 PRELOAD = (
     "sweep.worker.here", "torch._dynamo", "torch.profiler._cupti_monitor", "torch.utils.serialization",
     "safetensors.torch", "cloudpickle", "sweep.worker.here:ready",
@@ -32,25 +32,25 @@ PRELOAD = (
 
 
 def wanted(bundle: Bundle) -> bool:
-    """Return whether a bundle runs code of the user in our process: a function, or a recipe that is not one of ours."""
+    """Return whether a bundle runs user code in our process: a function, or a recipe that is not built in."""
     target = bundle[0].target
     return target.kind != "command" and not built_in(target.reference) and forkserver.POSSIBLE
 
 
 def planned(config: Config) -> bool:
-    """Return whether a config asks for such bundles."""
+    """Return whether a config leads to such bundles."""
     reference = config.train or config.recipe
     return bool(reference and not built_in(reference)) and forkserver.POSSIBLE
 
 
 def start(*, deterministic: bool) -> None:
-    """Begin to load what is forked later, to overlap with planning."""
+    """Start to load the process that is forked later, while planning goes on."""
     if forkserver.POSSIBLE:
         forkserver.start(PRELOAD, _variables(deterministic))
 
 
 def train(store: Store, bundle: Bundle, job: Job) -> float:
-    """Train every run of a bundle in a process of its own; return the seconds that it took to look for files.
+    """Train every run of a bundle in a process of its own. Return the seconds spent on watching files.
 
     Raises: Unrecorded, Interrupted, OSError.
     """
@@ -65,7 +65,7 @@ def train(store: Store, bundle: Bundle, job: Job) -> float:
         if not ended.late:
             raise _accident(ended, before)
         for spec, attempt in zip(bundle, attempts, strict=True):
-            if not attempt.recorded:  # its process was deaf, or had no part in its own end
+            if not attempt.recorded:  # its process did not react, and was killed
                 store.fail(
                     attempt, spec, Failure("timeout", f"still running after {job.timeout:g} s"), seconds=job.timeout,
                     attempts=attempt.number, context={"process": "forked", "first_in_process": True},
@@ -96,7 +96,7 @@ def _called(store: Store, bundle: Bundle, attempts: Sequence[Attempt], job: Job)
 
 
 def _environment(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return this process's variables, less the debugger that Ray puts into its workers: a fork of them is not one."""
+    """Return the variables of this process, without the debugger that Ray sets for its own workers."""
     here = {**os.environ, **variables}
     if here.get("PYTHONBREAKPOINT", "").startswith("ray."):
         del here["PYTHONBREAKPOINT"]
@@ -104,7 +104,7 @@ def _environment(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def _variables(deterministic: bool) -> dict[str, str]:
-    """Return the variables that an interpreter reads only once, at its start."""
+    """Return the variables that an interpreter reads only at its start."""
     here = {name: os.environ.get(name) for name in ENVIRONMENT_FOR_DETERMINISM}
     if deterministic:
         given = {name: value for name, value in here.items() if value and value != "random"}
@@ -113,7 +113,7 @@ def _variables(deterministic: bool) -> dict[str, str]:
 
 
 def _accident(ended: forkserver.Ended, oom_kills: int) -> Accident:
-    """Return why a process has left no result, and whether the run itself may be the reason."""
+    """Return the reason why a process left no result, and whether the run itself may be the cause."""
     if ended.status >= 0:
         return Accident(f"its process ended without a result (exit code {ended.status})")
     name = forkserver.named(ended.status)
@@ -125,7 +125,7 @@ def _accident(ended: forkserver.Ended, oom_kills: int) -> Accident:
 
 
 def _oom_kills() -> int:
-    """Return how many processes this machine has ended for want of memory; 0 where it does not tell."""
+    """Return the number of processes that this machine has killed for lack of memory; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):
@@ -134,7 +134,7 @@ def _oom_kills() -> int:
 
 
 def _memory() -> int:
-    """Return the bytes of memory that processes here may use."""
+    """Return the memory, in bytes, that processes may use here."""
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):
         most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))

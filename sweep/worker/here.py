@@ -1,4 +1,4 @@
-"""A bundle trained in this process: its runs are handed to their code, and what comes of each becomes a record."""
+"""The training of a bundle in this process, with a record for each run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WRITERS = 8  # threads that write the records of a bundle
 
 
 def train(store: Store, bundle: Bundle, job: Job) -> float:
-    """Train every run of a bundle; return the seconds that it took to look for files.
+    """Train every run of a bundle. Return the seconds spent on watching files.
 
     Raises: Unrecorded, Interrupted, OSError.
     """
@@ -49,10 +49,10 @@ def train(store: Store, bundle: Bundle, job: Job) -> float:
             return _trained(store, bundle, attempts, job)
     finally:
         if job.own_process and stuck is not None and (stuck or device_lost()):
-            os._exit(0)  # the records are on disk; a process that cannot be put right must not train another seed
+            os._exit(0)  # the records are on disk, and a process whose settings cannot be restored must not train again
 
 
-# Where torch is seeded: it notes the lines of the calls that led there, and reads them for that.
+# The modules on the way to torch's seeding: torch reads their source, because it stores the lines of the calls.
 _SEEDING = (
     "sweep.forkserver.server", "sweep.forkserver.child", "sweep.worker.here", "sweep.worker.train",
     "sweep.determinism.seeding", "contextlib", "torch.random", "torch.cuda", "torch.cuda.random", "torch.xpu",
@@ -61,7 +61,7 @@ _SEEDING = (
 
 
 def ready() -> None:
-    """Do once, before any run is forked, what each would do again, and what leaves no trace but caches."""
+    """Fill caches once, before any run is forked, so that no run has to."""
     fingerprint.remember()
     for name in _SEEDING:
         module = sys.modules.get(name)
@@ -71,9 +71,9 @@ def ready() -> None:
 def in_child(
     bundle: Bundle, attempts: Sequence[Attempt], job: Job, forked_at: float
 ) -> tuple[float, BaseException | None]:
-    """Train a bundle in this process, which was forked for it alone and is ended with it (see `sweep.worker.forked`).
+    """Train a bundle in this process, which was forked for it and ends with it (see `sweep.worker.forked`).
 
-    forked_at: when, by the monotonic clock. Returns what `train` returns or raises.
+    forked_at: the monotonic time of the fork. Returns what `train` returns, and the exception that it would raise.
     """
     until = forked_at + (job.timeout or math.inf) * len(bundle)
     try:
@@ -84,21 +84,21 @@ def in_child(
 
 def _trained(store: Store, bundle: Bundle, attempts: Sequence[Attempt], job: Job) -> float:
     process = _process(bundle, job)
-    # Recipes of ours write nothing below the launch folder.
+    # Built-in recipes write nothing below the launch folder.
     ours = built_in(bundle[0].target.reference)
     watch = Watch(Path.cwd(), job.apart) if job.look and not ours else None
     stopping = stop_seen(store.stop_file(job.launch))
     runs = [Run(spec, attempt, job.every, stopping) for spec, attempt in zip(bundle, attempts, strict=True)]
     began = time.monotonic()
     writing: list[Future[None]] = []
-    # The lanes of a bundle end together, and most of a record is waiting for the disk.
+    # The lanes of a bundle end together, and writing a record is mostly waiting for the disk.
     with ThreadPoolExecutor(WRITERS) as hands:
         try:
             for index, result in attempted(runs, job):
-                # The environment is read here and now: the switches are those that training left.
+                # The environment is read now, while the switches are as training left them.
                 numeric, context = fingerprint.collect(runs[index].device)
                 if job.forked and len(bundle) == 1:
-                    forkserver.at_exit()  # what it writes belongs to the run
+                    forkserver.at_exit()  # files that this writes belong to the run
                 seconds = round(time.monotonic() - began, 3)
                 files: dict[str, Any] = {} if ours else {"left_out": True}
                 if watch is not None:
@@ -120,7 +120,7 @@ _trained_here = False
 
 
 def _process(bundle: Bundle, job: Job) -> dict[str, str | bool]:
-    """Return in which process runs are trained ("forked", "own" or "shared"), and whether as the first there."""
+    """Return the kind of process that trains ("forked", "own" or "shared"), and whether it trained before."""
     global _trained_here
     if bundle[0].target.kind == "command":
         return {"process": "own", "first_in_process": True}
@@ -129,8 +129,8 @@ def _process(bundle: Bundle, job: Job) -> dict[str, str | bool]:
 
 
 def device_lost() -> bool:
-    """Return whether CUDA reported an error from which a process cannot recover."""
-    torch = sys.modules.get("torch")  # a command's worker may never have loaded it
+    """Return whether CUDA has reported an error from which the process cannot recover."""
+    torch = sys.modules.get("torch")  # the worker of a command may not have loaded it
     if torch is None or not torch.cuda.is_initialized():
         return False
     try:
@@ -141,7 +141,7 @@ def device_lost() -> bool:
 
 
 class _Log(io.TextIOBase):
-    """What the user's code prints, into the log of its run."""
+    """A text stream into the log of a run, for the output of the user's code."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt

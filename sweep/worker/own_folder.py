@@ -1,9 +1,9 @@
-"""A working folder of a run's own, in which what the launch folder holds is found under the same names.
+"""A working folder for one run that shows the files of the launch folder under the same names.
 
-Folders are made anew, so what a run writes stays its own. Small files are copied; a large one is a link, and so is a
-folder that is hidden, an environment, an experiment tracker's, or holds too much: what is written through a link is
-shared, and is looked for as anything else below the launch folder is (see `sweep.shared_files`). Run directories,
-`.git` and compiled code are left out. When the run has ended, what it has not changed is taken away.
+Folders are created, so that files of the run stay in its own folder. Small files are copied. A large file is a link,
+and so is a folder that is hidden, an environment, that of an experiment tracker, or too large. Files that are written
+through a link are shared, and are watched like all others below the launch folder (see `sweep.shared_files`). Run
+directories, `.git` and compiled code are left out. After the run, everything that it has not changed is removed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pathlib import Path
 from sweep.shared_files import LARGEST, MOST, NOT_HERE, OTHERS
 
 COPIED = 1 << 20  # bytes of a file up to which it is copied
-TOGETHER = 64 << 20  # bytes that are copied for one run
+TOGETHER = 64 << 20  # bytes that are copied for one run at most
 LEFT_OUT = (".git", "__pycache__")
 
 
 @contextmanager
 def lent(launch: Path, own: Path, apart: Collection[str] = ()) -> Iterator[None]:
-    """Show what is below `launch` in `own` meanwhile; nothing that is there already is touched.
+    """Show the files below `launch` in `own` while the block runs. Existing files there are not changed.
 
-    apart: names directly below that are left out.
+    apart: names directly below `launch` that are left out.
     """
     with ExitStack() as undo:
         _fill(launch, own, apart, undo)
@@ -65,14 +65,16 @@ def _fill(launch: Path, own: Path, apart: Collection[str], undo: ExitStack) -> N
 def _make(folder: Path, undo: ExitStack) -> None:
     with suppress(FileExistsError):
         folder.mkdir()
-        undo.callback(_take_away, folder.rmdir)  # which leaves what holds something, and what is no folder any more
+        undo.callback(
+            _take_away, folder.rmdir
+        )  # which fails, as it should, for a folder that is not empty or was replaced
 
 
 def _copy(source: Path, there: Path, undo: ExitStack) -> None:
     if not os.path.lexists(there):
         shutil.copy2(source, there)
     elif there.is_symlink() or not there.is_file() or not filecmp.cmp(source, there, shallow=False):
-        return  # the run's own, of an earlier attempt
+        return  # a file of the run, from an earlier attempt
     stamp = _stamp(there)
     undo.callback(_take_away, there.unlink, lambda: _stamp(there) == stamp)
 
@@ -87,7 +89,7 @@ def _link(source: Path, there: Path, undo: ExitStack) -> None:
 
 
 def _take_away(remove: Callable[[], None], unchanged: Callable[[], bool] = lambda: True) -> None:
-    """Remove what the run has not changed."""
+    """Remove a file or folder that the run has not changed."""
     with suppress(OSError):
         if unchanged():
             remove()
@@ -99,7 +101,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _whole(entry: os.DirEntry[str]) -> bool:
-    """Return whether a folder is shown as one link rather than entry by entry."""
+    """Return whether a folder is shown as one link, and not entry by entry."""
     if entry.name.startswith(".") or entry.name in OTHERS:
         return True
     with os.scandir(entry.path) as inside:

@@ -1,4 +1,4 @@
-"""A port of this machine for the processes of one run, which no other run here is given meanwhile."""
+"""Ports of this machine, each reserved for the processes of one run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ TRIES = 100
 
 @contextmanager
 def reserved(wanted: bool = True) -> Iterator[int | None]:
-    """Yield a port that nobody listens on, or None where none is wanted. Of two runs at once each has another.
+    """Yield a free port, or None if none is wanted. Two runs at the same time get different ports.
 
-    Raises: OSError where no port is free.
+    Raises: OSError if no port is free.
     """
     if not wanted:
         yield None
@@ -24,7 +24,7 @@ def reserved(wanted: bool = True) -> Iterator[int | None]:
             port = int(free.getsockname()[1])
             free.close()
             with suppress(OSError):
-                # A name without a file (Linux), which ends with the process that holds it; elsewhere nothing is held.
+                # A socket name without a file (Linux), which ends with its process. Other systems reserve nothing.
                 held.bind(f"\0sweep-port-{port}")
                 yield port
                 return
@@ -32,5 +32,5 @@ def reserved(wanted: bool = True) -> Iterator[int | None]:
 
 
 def variables(port: int | None) -> dict[str, str]:
-    """Return the variables by which torch's processes of one run find one another; the last is torchrun's own."""
+    """Return the variables by which the torch processes of a run find each other. The last is for torchrun."""
     return {} if port is None else {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PET_MASTER_PORT": str(port)}

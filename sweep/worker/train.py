@@ -1,4 +1,4 @@
-"""Training: find the code of a run, seed, call it in its time, and turn whatever it raises into what became of it."""
+"""Training: find the code of a run, seed, call it within its time limit, and turn its exceptions into failures."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from sweep.worker.own_folder import lent
 if TYPE_CHECKING:
     from sweep.train.recipe import Recipe
 
-Result = tuple[int, Metrics | Failure]  # of a bundle: which of its runs, and what it came to
+Result = tuple[int, Metrics | Failure]  # the position of a run in its bundle, and its result
 Trainer = Callable[[Sequence[Run]], Iterator[Result]]
 
 
 def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
-    """Yield what the trainer yields, every exception of the user's code turned into that run's failure.
+    """Yield the results of the trainer. An exception of the user's code becomes the failure of its run.
 
-    Raises: Interrupted, Unrecorded: the runs that are left have no result, and why.
+    Raises: Interrupted, Unrecorded: the reason why the remaining runs have no result.
     """
     pending = list(range(len(runs)))
     phase = "setup"
@@ -46,8 +46,8 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
         spec = runs[0].spec
         effective = seeding.set_threads(spec.threads)
         if effective != spec.threads:
-            raise SweepError(f"{spec.threads} threads were asked for, torch runs {effective}")
-        # Deterministic mode leaves new memory unfilled: whether anything reads it shows in the canary, which fills it.
+            raise SweepError(f"{spec.threads} threads were requested, torch uses {effective}")
+        # Deterministic mode leaves new memory unfilled. The canary, which fills it, shows whether code reads it.
         seeding.fill_memory(job.fill_memory or not spec.deterministic)
         seeding.seed_everything(spec.seed, deterministic=spec.deterministic)
         trainer = _trainer(spec, job)
@@ -78,9 +78,9 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
 
 
 def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterator[Result]:
-    """Yield the results, for as long as the runs have time; never interrupted while one is being recorded.
+    """Yield the results within the time limit, which never interrupts the recording of one.
 
-    A bundle has the time of all its runs: it may come down to one after the other.
+    A bundle has the time of all its runs, because they may be trained one after the other.
     """
     until = time.monotonic() + (job.timeout or math.inf) * len(runs)
     while True:
@@ -88,7 +88,7 @@ def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterat
             try:
                 with forkserver.alone():
                     result = next(results, None)
-            except GeneratorExit as error:  # raised by the user's code; passed on, it would end us in silence
+            except GeneratorExit as error:  # raised by the user's code; passed on, it would end this generator silently
                 raise RuntimeError("the training code raised GeneratorExit") from error
         if result is None:
             return
@@ -97,11 +97,11 @@ def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterat
 
 @contextlib.contextmanager
 def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
-    """Write stacks to the log when the time is over, then raise; end a process of its own that does not react."""
+    """Write stacks to the log when the time is over, then raise. A process of its own that does not react is ended."""
     if not job.timeout or job.forked or threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Open for those who write stacks, which can open nothing; stderr is no file while runs are captured.
+    # Opened here, because faulthandler cannot open files, and stderr is not a file while output is captured.
     with atomic.Appender(attempt.path / LOG) as log:
 
         def over(*_: object) -> None:
@@ -112,7 +112,7 @@ def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
         before = signal.signal(signal.SIGALRM, over)
         signal.setitimer(signal.ITIMER_REAL, left)
         if job.own_process:
-            # Of a process in which no Python runs any more, nobody else can write the stacks.
+            # If no Python code runs any more, only this timer can write the stacks.
             faulthandler.dump_traceback_later(left + 30, exit=True, file=log.fd)
         try:
             yield
@@ -123,14 +123,14 @@ def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
 
 
 def _late(job: Job) -> Failure | None:
-    """Return the failure of a run that ended after its time: it was told to end, so its own result does not count."""
+    """Return the failure of a run that ended after its time limit, whose result does not count; None within it."""
     if time.monotonic() <= job.until:
         return None
     return Failure("timeout", f"still running after {job.timeout:g} s")
 
 
 def _from_the_keyboard(error: BaseException, job: Job) -> bool:
-    """Return whether it is a Ctrl-C in a notebook, rather than a KeyboardInterrupt that the user's code raised."""
+    """Return whether an error is a Ctrl-C in a notebook, and not a KeyboardInterrupt raised by the user's code."""
     default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return isinstance(error, KeyboardInterrupt) and not job.own_process and default
 
@@ -172,7 +172,7 @@ def _trainer(spec: RunSpec, job: Job) -> Trainer:
 
 @contextlib.contextmanager
 def _working_in(run: Run, job: Job) -> Iterator[None]:
-    """Work in a folder of the run's own where that is asked for; a process that was forked for it stays there."""
+    """Work in a folder of the run if the job requires it. A process that was forked for the run stays there."""
     if not job.own_folder:
         yield
         return
@@ -188,7 +188,7 @@ def _working_in(run: Run, job: Job) -> Iterator[None]:
 
 
 def _recipe(recipe: Recipe, runs: Sequence[Run]) -> Iterator[Result]:
-    """Train runs on one split or fold together, and runs whose split varies one after the other."""
+    """Train runs with one split or fold together, and runs whose split varies one after the other."""
     if runs[0].spec.vectorize:
         from sweep.train.vector import train
     else:

@@ -1,4 +1,4 @@
-"""A bundle on a worker: trained in processes of its own or in this one, and what the launch cannot see for itself."""
+"""The entry point of a worker: train a bundle, in a forked process or in this one, and answer the launch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sweep.store.parcel import elsewhere, sent, shared
 from sweep.target.inputs import changed, refusal
 from sweep.worker import forked
 
-_looking: defaultdict[str, Share] = defaultdict(Share)  # of each launch that this process works for
+_looking: defaultdict[str, Share] = defaultdict(Share)  # for each launch that this process works for
 
 
 def work(bundle: Bundle, job: Job) -> Answer:
-    """Train the runs of a bundle and commit a record for each; return what the run directory does not tell."""
+    """Train the runs of a bundle and commit a record for each. Return only what is not in the run directory."""
     answer: Answer = []
     try:
         if names := changed(job.watched):
@@ -32,9 +32,7 @@ def work(bundle: Bundle, job: Job) -> Answer:
                 return answer
             with elsewhere() as store:
                 try:
-                    _train(
-                        store, bundle, replace(job, own_process=False)
-                    )  # it has to live until the files have left it
+                    _train(store, bundle, replace(job, own_process=False))  # it must live until the files are sent
                 finally:
                     answer += sent(store, bundle)
     except Interrupted:
@@ -53,7 +51,7 @@ def _train(store: Store, bundle: Bundle, job: Job) -> None:
     if forked.wanted(bundle):
         spent = forked.train(store, bundle, job)
     else:
-        # Only the process that trains loads torch; the launcher's own may never need it.
+        # Imported here, because only a process that trains needs torch.
         from sweep.worker import here
 
         spent = here.train(store, bundle, job)
@@ -62,8 +60,10 @@ def _train(store: Store, bundle: Bundle, job: Job) -> None:
 
 @contextlib.contextmanager
 def _ended_from_outside(job: Job) -> Iterator[None]:
-    """End the runs of a worker told to terminate without a record: Ray's own handler would raise SystemExit in
-    the user's code, which would then count as that code's failure."""
+    """End the runs of a worker that is terminated without a record.
+
+    Ray's own handler would raise SystemExit in the user's code, which would count as a failure of that code.
+    """
     if not job.own_process or threading.current_thread() is not threading.main_thread():
         yield
         return
