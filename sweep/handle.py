@@ -20,7 +20,7 @@ from sweep.errors import SweepError
 from sweep.job import Interrupted
 from sweep.plan import RunSpec
 from sweep.store import Attempt, atomic, scores
-from sweep.store.names import MODEL, MODEL_ABOUT, OUTSIDE
+from sweep.store.names import MODEL, MODEL_ABOUT, OUTSIDE, PREDICTIONS, SCORES
 from sweep.store.predictions import checked
 
 Json = Any
@@ -157,7 +157,7 @@ class Run:
             Rows do not match, or ids repeat.
         """
         made = checked(ids, targets, probs, mean, var)
-        self.attempt.write_predictions(_name(split, "save_predictions"), made)
+        self.attempt.write_arrays(PREDICTIONS.format(split=_name(split, "save_predictions")), made)
         self.digest(f"predictions/{split}", digest.arrays(made.arrays()))
 
     def save_scores(self, name: str, *, ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> None:
@@ -182,7 +182,7 @@ class Run:
             Shapes differ, a score is not finite, or an item is in two clusters.
         """
         made = scores.checked(ids, score, cluster, repeat)
-        self.attempt.write_scores(_name(name, "save_scores"), made)
+        self.attempt.write_arrays(SCORES.format(name=_name(name, "save_scores")), made)
         self.digest(f"scores/{name}", digest.arrays(made.arrays()))
         self.scored[f"{name}/score"] = scores.mean(made)
 
@@ -205,7 +205,7 @@ class Run:
         state = {name: t.detach().cpu().contiguous().clone() for name, t in held.items()}
         self.attempt.write(MODEL, save(state))
         about = {**(meta or {}), **({OUTSIDE: outside} if (outside := digest.outside(module)) else {})}
-        self.attempt.write(MODEL_ABOUT, (atomic.dumps(about) + "\n").encode())
+        self.attempt.write(MODEL_ABOUT, atomic.encoded(about))
         self.digest("final", digest.module(module))
 
     def checkpoint_due(self, *, epoch_end: bool) -> bool:

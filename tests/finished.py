@@ -11,6 +11,7 @@ import numpy as np
 from sweep.config import load
 from sweep.plan import Cell, Plan, RunSpec, Target
 from sweep.store import Failure, Manifest, Predictions, Record, Store
+from sweep.store.names import PREDICTIONS, SCORES
 
 ENVIRONMENT = {"torch": "2.13.0", "threads": 1, "device": "cpu"}
 
@@ -68,9 +69,9 @@ def put(store: Store, spec: RunSpec, made: Outcome) -> None:
     for row in fields.pop("history", ()):
         attempt.log_row(row["step"], {k: v for k, v in row.items() if k != "step"})
     for split, predictions in fields.pop("predictions", {}).items():
-        attempt.write_predictions(split, predictions)
+        attempt.write_arrays(PREDICTIONS.format(split=split), predictions)
     for name, scores in fields.pop("scores", {}).items():
-        attempt.write_scores(name, scores)
+        attempt.write_arrays(SCORES.format(name=name), scores)
     record = Record(
         spec=spec.to_json(), spec_id=spec.id, attempt=attempt.nonce, attempts=attempt.number,
         artifacts=attempt.artifacts(),

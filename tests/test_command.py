@@ -19,12 +19,12 @@ import pytest
 
 from sweep.cli.app import main
 from sweep.config import load
-from sweep.determinism.environment import Answer
+from sweep.determinism.environment import Answer, of_environments
 from sweep.errors import ConfigError, StoreError, SweepError, TargetError
 from sweep.launch import Finished
 from sweep.results import Results, run
 from sweep.store import Member, Record, Store
-from sweep.store.record import verdict_of
+from sweep.store.record import origin_of
 from sweep.target import command as argv
 from sweep.worker.command import failure_of
 
@@ -495,7 +495,7 @@ print('{"a": 1}')
         }  # fmt: skip
         assert any("bits are not promised" in note for note in record(results).notes)
         # A flag proves nothing: the environment's own switches are not the program's.
-        assert verdict_of(record(results), record(results)).answer is Answer.MAY_MATCH
+        assert of_environments(origin_of(record(results)), origin_of(record(results))).answer is Answer.MAY_MATCH
 
     def test_fast_mode_leaves_hash_order_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PYTHONHASHSEED", raising=False)

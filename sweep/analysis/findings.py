@@ -13,12 +13,13 @@ from sweep.analysis import frames
 from sweep.analysis.ensemble import finished
 from sweep.analysis.model import Environment, ResultRule, Row
 from sweep.analysis.remarks import Remark
+from sweep.determinism.environment import of_environments
 from sweep.goals import is_score
 from sweep.shared_files import Shared
 from sweep.store import Manifest, Member, Record
 from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
-from sweep.store.record import verdict_of
+from sweep.store.record import origin_of
 
 DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agree
 LONG = 500  # bytes of a history; a dozen rows
@@ -53,7 +54,7 @@ def _environment(record: Record, runs: int, most_used: Record) -> Environment:
     return Environment(
         id=record.environment_id, runs=runs, fields=fields,
         differences=tuple(differences(most_used.environment, fields)),
-        verdict={} if record is most_used else verdict_of(most_used, record).to_json(),
+        verdict={} if record is most_used else of_environments(origin_of(most_used), origin_of(record)).to_json(),
     )  # fmt: skip
 
 

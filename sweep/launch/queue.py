@@ -29,7 +29,7 @@ from sweep.shared_files import Trace, outputs, shared
 from sweep.store import Damaged, Failure, Member, Record, Store, atomic
 from sweep.store.manifest import UNTIL
 from sweep.store.parcel import Parcel, unpack
-from sweep.store.record import verdict_of
+from sweep.store.record import origin_of
 from sweep.store.remote import Remote
 from sweep.target.inputs import refusal
 from sweep.words import path_argument
@@ -174,7 +174,7 @@ class Launch:
                 yield Said(f"{member.key}: {some(names)} changed while it ran; it is trained again")
         done = [m.record for m in members if m.record is not None and m.record.status == "ok"]
         for other in done[1:]:
-            answer = verdict_of(done[0], other)
+            answer = environment.of_environments(origin_of(done[0]), origin_of(other))
             if answer.answer is environment.Answer.NOT_EXPECTED:
                 yield Said(f"mixed environments in this directory: {', '.join(name for name, *_ in answer.fields)}")
                 return

@@ -339,5 +339,6 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return out
 
 
-def write_json(path: Path, value: Json) -> None:
-    write(path, (dumps(value) + "\n").encode())
+def encoded(value: Json) -> bytes:
+    """Return the content of a file of strict JSON."""
+    return (dumps(value) + "\n").encode()

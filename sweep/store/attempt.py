@@ -17,9 +17,9 @@ from sweep.store import atomic, history, lock, names, predictions
 from sweep.store.masking import masked
 from sweep.store.names import filled
 from sweep.store.owner import Owner
-from sweep.store.predictions import Predictions
+from sweep.store.predictions import Arrays
 from sweep.store.record import Artifact
-from sweep.store.scores import Scores
+from sweep.target.inputs import Stat, stat_of
 
 LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines are kept
 KEPT_CHECKPOINTS = 2
@@ -42,17 +42,13 @@ def is_result(name: str) -> bool:
     return saved or name in (names.HISTORY, names.MODEL, names.MODEL_ABOUT)
 
 
-Stamp = tuple[int, int, int]
-
-
-def stamps(folder: Path) -> dict[str, Stamp]:
-    """Return (size, time in ns, inode) of every file and link below a folder, by its relative name."""
+def stamps(folder: Path) -> dict[str, Stat]:
+    """Return the state of every file and link below a folder, by its relative name."""
     found = {}
     for top, folders, files in os.walk(folder):
         for name in (*files, *(each for each in folders if os.path.islink(os.path.join(top, each)))):
             path = os.path.join(top, name)
-            at = os.lstat(path)
-            found[os.path.relpath(path, folder)] = at.st_size, at.st_mtime_ns, at.st_ino
+            found[os.path.relpath(path, folder)] = stat_of(path, follow=False)
     return found
 
 
@@ -67,7 +63,7 @@ class Attempt:
     previous: tuple[Path, ...] = ()
     secrets: tuple[bytes, ...] = field(default=(), repr=False)  # never shown in its log and its record
     _masked: int = field(default=0, repr=False)  # bytes of its log that were searched for them
-    _shared: dict[str, Stamp] | None = field(default=None, repr=False)
+    _shared: dict[str, Stat] | None = field(default=None, repr=False)
     _history: atomic.Appender | None = field(default=None, repr=False)
     _ended: bool = field(default=False, repr=False)  # its files are hashed, and nothing may be added
 
@@ -114,18 +110,14 @@ class Attempt:
         self._require_open(name)
         atomic.write(self.path / name, data, durable=False)
 
-    def write_predictions(self, split: str, made: Predictions) -> None:
-        """Write the file of one split."""
-        self.write(names.PREDICTIONS.format(split=split), lambda stream: predictions.write(stream, made.arrays()))
-
-    def write_scores(self, name: str, made: Scores) -> None:
-        """Write the scores of one set of items."""
-        self.write(names.SCORES.format(name=name), lambda stream: predictions.write(stream, made.arrays()))
+    def write_arrays(self, name: str, made: Arrays) -> None:
+        """Write predictions or scores."""
+        self.write(name, lambda stream: predictions.write(stream, made.arrays()))
 
     def declare(self, **more: Any) -> None:
         """Write the owner of the attempt to its folder: it counts as running for as long as that process lives."""
         about = {**self.owner.to_json(), "number": self.number, "spec_id": self.spec_id, **more}
-        atomic.write(self.path / names.ABOUT, (atomic.dumps(about) + "\n").encode(), durable=False)
+        atomic.write(self.path / names.ABOUT, atomic.encoded(about), durable=False)
 
     def abandon(self, *, stopped: bool = False) -> None:
         """End without a record, so that the attempt no longer counts as running.
@@ -241,7 +233,7 @@ class Attempt:
         path = self.path / f"{names.CHECKPOINT}{step:09d}.pt"
         atomic.write(path, content)
         about = {"sha256": atomic.bytes_digest(content), "spec_id": self.spec_id, "step": step, "rows": rows}
-        atomic.write_json(path.with_suffix(".json"), about)
+        atomic.write(path.with_suffix(".json"), atomic.encoded(about))
         for old in [each for each in checkpoints_in(self.path) if each.suffix == ".pt"][:-KEPT_CHECKPOINTS]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)

@@ -121,7 +121,7 @@ def _take_away(mark: Path, dead: Owner | None) -> None:
 
 def named(owner: Owner) -> bytes:
     """Return the content of a file that names an owner."""
-    return (atomic.dumps(owner.to_json()) + "\n").encode()
+    return atomic.encoded(owner.to_json())
 
 
 def _in_use(path: Path, owner: Owner | None) -> StoreError:

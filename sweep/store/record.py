@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep.determinism.environment import Origin, Verdict, verdict
+from sweep.determinism.environment import Origin
 from sweep.plan import RunSpec, content_id
 from sweep.store import shape
 from sweep.store.names import is_folder, is_nonce
@@ -94,20 +94,9 @@ class Record:
     files: Mapping[str, Json] = field(default_factory=dict)
 
 
-def verdict_of(a: Record, b: Record) -> Verdict:
-    """Return what may be expected of two recorded runs by their environments alone."""
-    return verdict(_origin(a), _origin(b))
-
-
 def origin_of(record: Record) -> Origin:
     """Return the origin of the bits of a recorded run."""
     return Origin(record.spec_id, record.environment, bool(record.spec["deterministic"]), record.spec)
-
-
-def _origin(record: Record) -> Origin:
-    # Equal for both: other seeds and variants are other experiments, in what may be the same environment.
-    spec = {"target": {"kind": record.spec["target"]["kind"]}}
-    return Origin("set aside", record.environment, bool(record.spec["deterministic"]), spec)
 
 
 class Damaged(ValueError):

@@ -21,7 +21,7 @@ Shape = Any
 def seal(whole: Any) -> bytes:
     """Return a dataclass as strict JSON with a checksum."""
     body = atomic.strict({"format": FORMAT, **asdict(whole)})
-    return (atomic.dumps({**body, "checksum": content_id(body)}) + "\n").encode()
+    return atomic.encoded({**body, "checksum": content_id(body)})
 
 
 def unseal(data: bytes, kind: type) -> dict[str, Any]:

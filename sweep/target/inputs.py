@@ -23,9 +23,9 @@ Stat = tuple[int, int, int]
 _known: dict[tuple[str, Stat], str] = {}
 
 
-def stat_of(path: str | Path) -> Stat:
+def stat_of(path: str | Path, *, follow: bool = True) -> Stat:
     """Return (size, modification time in ns, inode) of a file: while they stay, the content counts as unchanged."""
-    found = os.stat(path)
+    found = os.stat(path, follow_symlinks=follow)
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 

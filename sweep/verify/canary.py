@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweep.determinism.environment import Answer, Origin, verdict
+from sweep.determinism.environment import Answer, Origin, of_environments, verdict
 from sweep.errors import EnvironmentRefused, SweepError
 from sweep.job import Job
 from sweep.plan import Plan, RunSpec
@@ -200,7 +200,7 @@ def _require_environment(here: Origin, done: Sequence[Record]) -> None:
     Raises: EnvironmentRefused.
     """
     for record in done:  # other seeds and variants are other experiments, in what may be the same environment
-        found = verdict(*(replace(each, spec_id="x", spec={}) for each in (origin_of(record), here)))
+        found = of_environments(origin_of(record), here)
         if found.answer is Answer.NOT_EXPECTED:
             fields = "; ".join(f"{name}: {then} then, {now} now" for name, then, now in found.fields)
             raise EnvironmentRefused(

@@ -152,4 +152,4 @@ def main() -> None:
         made = getattr(import_module(module), name)(request, scratch, where=where)
     except SweepError as error:
         made = Trained(where, {}, {}, {}, failure=Failure("raised", str(error), "setup"))
-    atomic.write_json(scratch / ANSWER, asdict(made))
+    atomic.write(scratch / ANSWER, atomic.encoded(asdict(made)))

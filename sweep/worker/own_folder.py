@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from sweep.shared_files import LARGEST, MOST, NOT_HERE, OTHERS
+from sweep.target.inputs import stat_of
 
 COPIED = 1 << 20  # bytes of a file up to which it is copied
 TOGETHER = 64 << 20  # bytes that are copied for one run at most
@@ -75,8 +76,8 @@ def _copy(source: Path, there: Path, undo: ExitStack) -> None:
         shutil.copy2(source, there)
     elif there.is_symlink() or not there.is_file() or not filecmp.cmp(source, there, shallow=False):
         return  # a file of the run, from an earlier attempt
-    stamp = _stamp(there)
-    undo.callback(_take_away, there.unlink, lambda: _stamp(there) == stamp)
+    stat = stat_of(there, follow=False)
+    undo.callback(_take_away, there.unlink, lambda: stat_of(there, follow=False) == stat)
 
 
 def _link(source: Path, there: Path, undo: ExitStack) -> None:
@@ -93,11 +94,6 @@ def _take_away(remove: Callable[[], None], unchanged: Callable[[], bool] = lambd
     with suppress(OSError):
         if unchanged():
             remove()
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    at = os.lstat(path)
-    return at.st_size, at.st_mtime_ns, at.st_ino
 
 
 def _whole(entry: os.DirEntry[str]) -> bool:

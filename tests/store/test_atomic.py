@@ -33,7 +33,7 @@ def test_a_failing_call_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = tmp_path / "value.json"
-    atomic.write_json(path, {"old": 1})
+    atomic.write(path, atomic.encoded({"old": 1}))
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -41,7 +41,7 @@ def test_a_failing_call_leaves_the_old_file_and_nothing_else(
     with monkeypatch.context() as broken:
         broken.setattr(atomic, call, fail)
         with pytest.raises(OSError, match="No space left"):
-            atomic.write_json(path, {"new": 2})
+            atomic.write(path, atomic.encoded({"new": 2}))
     assert json.loads(path.read_text()) == {"old": 1}
     assert left_behind(tmp_path) == []
 
