@@ -510,7 +510,7 @@ class TestBeforeAnythingStarts:
         [
             ([PYTHON, "train.py"], {}, ConfigError, "every seed would be the same run"),
             ([PYTHON, "train.py", "{seeds}"], {}, ConfigError, "did you mean {seed} for {seeds}"),
-            (["no-such-program", "{seed}"], {}, TargetError, "no program 'no-such-program'"),
+            (["no-such-program", "{seed}"], {}, TargetError, "'no-such-program' was not found"),
             (["./train.py", "{seed}"], {}, TargetError, "cannot be executed"),
             ([PYTHON, "train.py", "{seed}"], {"lr": 1}, ConfigError, "does not use params.lr"),
             ([PYTHON, "train.py", "{seed}", "{params.lr}"], {}, ConfigError, "has no value"),
