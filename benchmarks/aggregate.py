@@ -50,7 +50,7 @@ print(f"{'peak memory':<22}{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss /
 
 
 def make(path: Path, runs: int, epochs: int, metrics: int) -> None:
-    """Write the files directly: fsyncing each of 40,000 is the store's work, not what is measured here."""
+    """Write the files directly: the fsync of each of 40,000 belongs to the store and is not measured here."""
     asked = load(None, train="made:up", seeds=[*range(runs)])
     plan = Plan(asked, Target("function", reference="made:up", digest="0" * 64), (Cell("", "", {"lr": 0.1}),), "cpu")
     config = {"primary": "test/accuracy"}

@@ -1,10 +1,10 @@
-"""Coverage of every interval and error rate of every rule that `sweep` prints: the table of the README.
+"""Coverage of every interval and error rate of every rule that `sweep` prints: the table of docs/evidence/coverage.md.
 
     python benchmarks/coverage.py                        # some minutes on one core
     python benchmarks/coverage.py --repetitions 1000 --only intervals
 
-Each study draws seeds from a known distribution, asks `sweep.stats` as the report does, and counts how often
-the answer is right. Two standard errors of a rate near .95 over 4,000 repetitions are .007.
+Each study draws seeds from a known distribution, calls `sweep.stats` as the report does, and counts how often
+the result is right. Two standard errors of a rate near .95 over 4,000 repetitions are .007.
 """
 
 from __future__ import annotations
@@ -45,35 +45,35 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 
 def near_ceiling(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Accuracies near 1: Beta with mean .99 and sd .008, standardised; skewness -1.6."""
+    """Draw accuracies near 1: Beta with mean .99 and sd .008, standardised; skewness -1.6."""
     weight = 0.99 * 0.01 / 0.008**2 - 1
     return (rng.beta(0.99 * weight, 0.01 * weight, size=shape) - 0.99) / 0.008
 
 
 def bimodal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Half of the seeds find one solution, half another."""
+    """Draw seeds of which half find one solution and half another."""
     return rng.choice([-1.0, 1.0], size=shape) + rng.normal(scale=0.1, size=shape)
 
 
 def diverging(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """5 % of the seeds end at chance, counted into the mean, less that mean."""
+    """Draw seeds of which 5 % end at chance and count in the mean, less that mean."""
     failed = rng.random(shape) < 0.05
     return np.where(failed, 0.1, rng.normal(0.9, 0.005, size=shape)) - (0.05 * 0.1 + 0.95 * 0.9)
 
 
 def exponential(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Skewness 2, less its mean; sd 1."""
+    """Draw from the exponential distribution less its mean: skewness 2, sd 1."""
     return rng.exponential(size=shape) - 1
 
 
 def log_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Skewness 6, standardised."""
+    """Draw from the log-normal distribution, standardised: skewness 6."""
     raw = rng.lognormal(0, 1, size=shape)
     return (raw - math.exp(0.5)) / math.sqrt((math.e - 1) * math.e)
 
 
 def t_coverage(draw: Draw, n: int, repetitions: int, rng: np.random.Generator) -> float:
-    """How often the t interval holds the true mean, 0."""
+    """Return how often the t interval holds the true mean, 0."""
     return float(np.mean([_holds(stats.t_interval(values)) for values in draw(rng, (repetitions, n))]))
 
 
@@ -85,7 +85,7 @@ def bootstrap_coverage(
     method: str,
     statistic: Statistic = average,
 ) -> float:
-    """The same for the bootstrap, which is not offered: "percentile" or "bca"."""
+    """Return the same for the bootstrap, which is not offered: "percentile" or "bca"."""
     from scipy.stats import bootstrap
 
     hits = 0
@@ -136,7 +136,7 @@ def median_of(values: Floats) -> Floats:
 
 
 def refusals(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
-    """What is refused, and what it would have covered."""
+    """Yield the coverage that refused intervals would have had."""
     rate = bootstrap_coverage(normal, 3, repetitions, rng, "percentile", median_of)
     yield Row("refused", "bootstrap median of 3 seeds, coverage", (rate,), (0.73,))
     rate = repeats_as_seeds(repetitions, rng)
@@ -144,7 +144,7 @@ def refusals(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
 
 
 def repeats_as_seeds(repetitions: int, rng: np.random.Generator, averaged: bool = False) -> float:
-    """Coverage with repeats (as noisy as seeds are apart) pooled, or averaged within their seed."""
+    """Return the coverage with repeats (as noisy as seeds) pooled, or averaged within their seed."""
     seeds = np.repeat([1, 2, 3], 5)
     hits = 0
     for _ in range(repetitions):
@@ -156,7 +156,7 @@ def repeats_as_seeds(repetitions: int, rng: np.random.Generator, averaged: bool 
 def resplit_coverage(
     repetitions: int, rng: np.random.Generator, *, n: int = 400, splits: int = 10, features: int = 20
 ) -> tuple[float, float]:
-    """Coverage of the accuracy on new data by ten random splits of 25 % of one data set: (plain t, corrected).
+    """Return the coverage of new data's accuracy by ten random splits of 25 % of one data set: (plain t, corrected).
 
     A linear discriminant (pooled covariance) of two Gaussian classes that differ in one feature by 2 sd.
     """
@@ -179,8 +179,7 @@ def resplit_coverage(
         order = [rng.permutation(n) for _ in range(splits)]
         values = [accuracy(x[i[taken:]], y[i[taken:]], x[i[:taken]], y[i[:taken]]) for i in order]
         for ratio in (None, taken / (n - taken)):
-            found = stats.summarise(values, ratio=ratio)
-            held = found.low is not None and found.high is not None and found.low <= truth <= found.high
+            held = _between(stats.summarise(values, ratio=ratio), truth)
             plain += held and ratio is None
             corrected += held and ratio is not None
     return plain / repetitions, corrected / repetitions
@@ -196,7 +195,7 @@ def cross_validated(
     n: int = 200,
     paired: bool = True,
 ) -> dict[str, float]:
-    """Rates of cross-validation, folds x seeds: coverage for new data, and how often two equal learners differ.
+    """Return rates of cross-validation, folds x seeds: coverage for new data, and how often two equal learners differ.
 
     Two linear discriminants of ten features each, in one of which two Gaussian classes differ by 2 sd: on average they
     are equally good. A seed adds noise to the weights, `noise` times their root mean square: three quarters of its
@@ -249,7 +248,7 @@ FOLDS = ((5, 1), (2, 3), (5, 3), (10, 3), (5, 10))  # folds, seeds
 def folds(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
     for noise in (0.3, 1.5):
         label = f"cross-validation, LDA, n = 200, seed noise {noise:g}, folds x seeds 5x1/2x3/5x3/10x3/5x10"
-        # One seed shows nothing of the noise between seeds, and its caption says "for this seed".
+        # One seed does not show the noise between seeds, and its caption is "for this seed".
         found = [cross_validated(k, seeds, noise, repetitions, rng) for k, seeds in FOLDS]
         expected = {"for new data": "at least .94, but of one seed", "equals differ": "at most .06, but of one seed"}
         for name in ("for new data", "folds alone", "seeds alone", "equals differ", "equal seeds differ"):
@@ -266,13 +265,13 @@ def splits(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
 
 
 def type_one(n: int, repetitions: int, rng: np.random.Generator, *, paired: bool) -> float:
-    """How often two equal configurations differ at 5 %."""
+    """Return how often two equal configurations differ at 5 %."""
     arms = rng.normal(size=(repetitions, 2, n))
     return float(np.mean([not _holds(stats.difference(a, b, paired=paired).interval) for a, b in arms]))
 
 
 def bootstrap_type_one(n: int, repetitions: int, rng: np.random.Generator) -> float:
-    """The same for the percentile bootstrap of a difference, which is not offered."""
+    """Return the same for the percentile bootstrap of a difference, which is not offered."""
     wrong = 0
     for a, b in rng.normal(size=(repetitions, 2, n)):
         gaps = a[rng.integers(0, n, (999, n))].mean(axis=1) - b[rng.integers(0, n, (999, n))].mean(axis=1)
@@ -282,7 +281,7 @@ def bootstrap_type_one(n: int, repetitions: int, rng: np.random.Generator) -> fl
 
 
 def peeking(looks: tuple[int, ...], repetitions: int, rng: np.random.Generator) -> float:
-    """How often a paired t test that looks at each of these n finds a difference between equals."""
+    """Return how often a paired t test that looks at each of these n finds a difference between equals."""
     found = 0
     for a, b in rng.normal(size=(repetitions, 2, max(looks))):
         found += any(not _holds(stats.paired_t(a[:n], b[:n]).interval) for n in looks)
@@ -309,7 +308,7 @@ def comparisons(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
 
 
 def called_significant(m: int, n: int, repetitions: int, rng: np.random.Generator) -> float:
-    """How often P(A > B) of two equals is called significant, either way round."""
+    """Return how often P(A > B) of two equals is called significant, in either direction."""
     found = 0
     for values in rng.normal(size=(repetitions, m + n)):
         made = stats.superiority(values[:m], values[m:], higher_is_better=True)
@@ -320,7 +319,7 @@ def called_significant(m: int, n: int, repetitions: int, rng: np.random.Generato
 
 
 def failing(repetitions: int, rng: np.random.Generator) -> tuple[float, float]:
-    """A fails on 20 % of its seeds, its survivors gain 1 sd: (calls A better when dropped, worst-rank P)."""
+    """Let A fail on 20 % of its seeds and gain 1 sd on the rest: (A called better if dropped, worst-rank P)."""
     better, total = 0, 0.0
     for a, b in rng.normal(size=(repetitions, 2, 10)):
         a = np.where(rng.random(10) < 0.2, math.nan, a + 1)
@@ -343,7 +342,7 @@ def superiority_coverage(n: int, effect: float, repetitions: int, rng: np.random
 def width_coverage(
     width: float, repetitions: int, rng: np.random.Generator, draw: Draw = normal, max_seeds: int = 600
 ) -> tuple[float, float]:
-    """(how often mean ± width holds the truth, mean number of seeds), of the studies that met the width."""
+    """Return (how often mean ± width holds the truth, mean number of seeds), of the studies that met the width."""
     values = draw(rng, (repetitions, max_seeds))
     ends = stopping.width_kept(stopping.width_met(values, width))
     reached = ends.any(axis=1)
@@ -353,7 +352,7 @@ def width_coverage(
 
 
 def sequence_type_one(repetitions: int, rng: np.random.Generator, last: int = 100) -> tuple[float, float]:
-    """Looking after every seed to `last` at equals: (the sequence, a naive t from 3 on) ever names an order."""
+    """Return how often looks after each seed to `last` name an order of equals: (the sequence, a naive t from 3 on)."""
     gaps = rng.normal(size=(repetitions, last))
     n, centre, spread = (part[..., 2:] for part in stopping.prefix_moments(gaps))
     quantiles = np.array([t_quantile(k - 1, 0.975) for k in n[0]])
@@ -377,15 +376,14 @@ def adaptive(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
 
 
 def scored(runs: int, examples: int, rng: np.random.Generator, seed_sd: float) -> Floats:
-    """Correct or not: examples of differing difficulty, runs of differing quality; truth .9 by construction
-    of `true_accuracy`."""
+    """Draw right (1) and wrong (0) answers: examples differ in difficulty, runs in quality; see `true_accuracy`."""
     hard = rng.normal(2.0, 1.5, size=examples)
     good = rng.normal(0, seed_sd, size=(runs, 1))
     return (rng.random((runs, examples)) < 1 / (1 + np.exp(-(hard + good)))).astype(np.float64)
 
 
 def true_accuracy(seed_sd: float) -> float:
-    """Expected score of `scored` over endless seeds and examples."""
+    """Return the expected score of `scored` over endless seeds and examples."""
     x = np.linspace(-10, 10, 20_001) * math.hypot(1.5, seed_sd)
     weight = np.exp(-0.5 * (x / math.hypot(1.5, seed_sd)) ** 2)
     return float(np.sum(weight / (1 + np.exp(-(2.0 + x)))) / weight.sum())
@@ -394,7 +392,7 @@ def true_accuracy(seed_sd: float) -> float:
 def two_way_coverage(
     runs: int, examples: int, seed_sd: float, repetitions: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Coverage of the true accuracy: (two-way interval, t over seeds only)."""
+    """Return the coverage of the true accuracy: (two-way interval, t over seeds only)."""
     truth = true_accuracy(seed_sd)
     both = alone = 0
     for _ in range(repetitions):
@@ -414,7 +412,7 @@ def examples_and_seeds(repetitions: int, rng: np.random.Generator) -> Iterator[R
 
 
 def over_tasks(count: int, n: int, repetitions: int, rng: np.random.Generator) -> dict[str, float]:
-    """Coverage of what is said of `count` tasks with n seeds each; the truth is the value at endless seeds.
+    """Return the coverage of results over `count` tasks with n seeds each; the truth is the value at endless seeds.
 
     Tasks differ by a factor of ten, and so do their seeds: 30 % of a task's level. B is better than A by a tenth of
     that. A run rises to its level over 12 steps, with 3 % noise at each.
@@ -467,7 +465,7 @@ def tasks(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
 
 
 def gate_rate(n: int, margin: float, repetitions: int, rng: np.random.Generator) -> float:
-    """How often an identical candidate passes `base - margin` (in sd)."""
+    """Return how often an identical candidate passes `base - margin` (in sd)."""
     gate = stats.Gate("test/accuracy", ">=", "offset", -margin)
     passed = 0
     for base, candidate in rng.normal(size=(repetitions, 2, n)):
@@ -477,7 +475,7 @@ def gate_rate(n: int, margin: float, repetitions: int, rng: np.random.Generator)
 
 def gates(repetitions: int, rng: np.random.Generator) -> Iterator[Row]:
     for margin in (0.0, 1.0, 2.0):
-        # What the gate prints, had it known that the sd is 1.
+        # The chance that the gate would print if it knew that the sd is 1.
         told = 1 - float(special.nctdtr(18, margin / math.sqrt(0.2), t_quantile(18, 0.975)))
         rate = gate_rate(10, margin, repetitions, rng)
         yield Row(f"gate at base - {margin:g} sd, n = 10", "identical candidate passes", (rate,), (told,))

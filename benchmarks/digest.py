@@ -1,4 +1,4 @@
-"""What the digest chain costs: the processor time of its links against the rest of a run, for the shipped configs.
+"""Cost of the digest chain: the processor time of its links against the rest of a run, for the shipped configs.
 
     python benchmarks/digest.py [--repeats 5]
 
@@ -35,7 +35,7 @@ RUNS = (
 
 
 class Clock:
-    """Seconds of processor time spent in what is counted; what is called inside it counts once."""
+    """Seconds of processor time spent in counted functions; a call inside of another counts once."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -68,7 +68,7 @@ def counted(clock: Clock, owner: Any, *names: str) -> Iterator[None]:
 
 
 def share(config: str, overrides: tuple[str, ...], seed: int) -> tuple[float, float]:
-    """(seconds of training with its digests, seconds of the digests)"""
+    """Return (seconds of training with its digests, seconds of the digests)."""
     training, hashing = Clock(), Clock()
     with (
         tempfile.TemporaryDirectory() as room,

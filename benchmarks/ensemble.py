@@ -1,4 +1,4 @@
-"""What an ensemble costs: the full report of 64 members, and serving 16 small CNNs against a loop over them.
+"""Cost of an ensemble: the full report of 64 members, and serving 16 small CNNs against a loop over them.
 
     python benchmarks/ensemble.py                  # report and serving on this machine's CPU
     python benchmarks/ensemble.py --device cuda    # serving on a GPU as well
@@ -71,11 +71,11 @@ def small_cnn(shape: tuple[int, int, int]) -> nn.Module:
 
 
 def serving(shape: tuple[int, int, int], batch: int, device: str) -> tuple[float, float]:
-    """Seconds a batch: a loop over the members, and the served ensemble.
+    """Return the seconds per batch of a loop over the members, and of the served ensemble.
 
     Both give all of a Prediction, by the same arithmetic: the loop is over plain modules, with their weights and
-    inputs as torch lays them out, normalises its inputs once and ends in the ensemble's own head. What is
-    compared is how the members' outputs are come by.
+    inputs as torch lays them out, normalises its inputs once and ends in the ensemble's own head. The
+    two differ only in how the members' outputs are computed.
     """
     from sweep.ensemble.serve import About, Ensemble
 
@@ -112,10 +112,10 @@ def wait(device: str) -> None:
 
 
 def coverage(repetitions: int) -> None:
-    """How often the delete-one jackknife holds the expected difference to calibrated members.
+    """Print how often the delete-one jackknife holds the expected difference to calibrated members.
 
     Members differ by independent noise on the logits of 400 fixed examples, which is harder on the accuracy
-    than members that err alike: their votes turn on single members.
+    than members that err alike: their votes depend on single members.
     """
     from sweep.ensemble import evidence
     from sweep.ensemble.members import Classes

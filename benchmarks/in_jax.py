@@ -16,7 +16,7 @@ Layer = tuple[str, tuple[int, ...]]  # name and shape of a weight; its bias, or 
 def case(
     model: str, data: str, precision: str, deterministic: bool, count: int = 64, most: int = 160
 ) -> list[dict[str, Any]]:
-    """An epoch, or its first `most` steps: with the order of each seed drawn in it, as a pack draws its own, and given.
+    """Time an epoch, or its first `most` steps: with each seed's order drawn in it, as a pack draws its own, and given.
 
     precision: fp32, or what JAX takes by default (TF32).
     """
@@ -66,7 +66,7 @@ def case(
     steps = min(most, len(labels) // size)
 
     def drawn(keys: Any) -> Any:
-        """Each seed's batches of an epoch, (steps, seeds, size)."""
+        """Return each seed's batches of an epoch, (steps, seeds, size)."""
         orders = jax.vmap(lambda key: jax.random.permutation(key, len(labels)))(keys)
         return orders[:, : steps * size].reshape(count, steps, size).swapaxes(0, 1)
 
@@ -107,7 +107,7 @@ Parts = tuple[Callable[[Any], dict[str, Any]], Callable[[dict[str, Any], Any, An
 
 
 def _init(layers: list[Layer]) -> Callable[[Any], dict[str, Any]]:
-    """Weights by their names, "/0" what is added behind each, "/1" what batch norm multiplies by."""
+    """Return a function that draws weights by name; "/0" is added after each, and batch norm multiplies by "/1"."""
     import jax
     import jax.numpy as jnp
 
@@ -208,7 +208,7 @@ def _cnn() -> Parts:
 
 
 def _blocks() -> Iterator[tuple[str, int, int, int]]:
-    """Name, channels before and after, stride."""
+    """Yield the name of each block, its channels before and after, and its stride."""
     width = 16
     for stage, wider in enumerate(MODELS["resnet"]["channels"]):
         for block in range(MODELS["resnet"]["blocks"]):

@@ -1,4 +1,4 @@
-"""What lanes are worth: the same recipe, data and seeds by every way to train many seeds on one GPU.
+"""Benefit of lanes: the same recipe, data and seeds by every way to train many seeds on one GPU.
 
     python benchmarks/lanes.py [--data FOLDER] [--models cnn,mlp,resnet,small,tabular,gpt] [--add]
                                [--ways torch,vector,ray,vmap,jax] [--out benchmarks/results/lanes]
@@ -49,7 +49,7 @@ EXAMPLES = {  # fewer steps an epoch where they are longer
 }  # fmt: skip
 LANES = 1, 4, 16, 64
 SHARING = 1, 4, 8, 16
-SOME = 16  # lanes of the rows that ask one thing more
+SOME = 16  # lanes of the rows that vary one thing more
 
 
 def chains(trainer: Callable[..., Iterator[Any]], recipe: Any, runs: Sequence[Any]) -> dict[int, Any]:

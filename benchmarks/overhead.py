@@ -1,8 +1,8 @@
-"""What orchestration costs: N seeds of about a second each, five ways, one table.
+"""Cost of orchestration: N seeds of about a second each, five ways, one table.
 
     python benchmarks/overhead.py [--seeds 3 10 50] [--epochs 30] [--rounds 3]
 
-(a) a shell loop of `ml-train --seed S`; (b) the same, one a core at a time (`xargs -P`); (c) bare Ray tasks around
+(a) a shell loop of `ml-train --seed S`; (b) the same, one per core at a time (`xargs -P`); (c) bare Ray tasks around
 the hand-written loop below, which keeps no records; (d) `sweep run`; (e) the ideal: the time of the hand-written
 loop's steps alone, summed over all seeds and divided by the cores, with every core busy as in (d) and in the same
 minute. Also the built-in loop's step against the hand-written one, a function's seed in a process that is forked for
@@ -32,7 +32,7 @@ BIN = Path(sys.executable).parent
 
 
 def by_hand(seed: int, epochs: int) -> tuple[float, float]:
-    """The default recipe written out: (test accuracy, seconds spent in steps)."""
+    """Train the default recipe, written out; return (test accuracy, seconds spent in steps)."""
     import numpy as np
     import torch
     from sklearn.datasets import load_digits
@@ -76,7 +76,7 @@ def by_hand(seed: int, epochs: int) -> tuple[float, float]:
 
 
 def ideal(seeds: int, epochs: int) -> float:
-    """Seconds of pure steps for all seeds over the cores, measured with all cores at work."""
+    """Return the seconds of pure steps for all seeds over the cores, measured with all cores at work."""
     with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as cores:
         list(cores.map(by_hand, range(CORES), [2] * CORES))  # imports and warm-up
         return sum(spent for _, spent in cores.map(by_hand, range(seeds), [epochs] * seeds)) / CORES
@@ -102,7 +102,7 @@ def bare_ray(seeds: int, epochs: int) -> None:
 
 
 def round_of(n: int, epochs: int, room: str, number: int) -> tuple[float, float, float]:
-    """Seconds of (c), (d) and (e); half of (e) before and half after (d), since machines change their speed."""
+    """Return the seconds of (c), (d) and (e); half of (e) before and half after (d): machines change their speed."""
     c = timed([sys.executable, __file__, "--bare-ray", str(n), str(epochs)], room)
     before = ideal(n // 2, epochs)
     sweep = [str(BIN / "sweep"), "run", f"params.epochs={epochs}", "--seeds", f"0-{n - 1}", "--out", f"swept{number}"]
@@ -111,7 +111,7 @@ def round_of(n: int, epochs: int, room: str, number: int) -> tuple[float, float,
 
 
 def step_ratio(epochs: int) -> tuple[float, float]:
-    """(seconds of the built-in loop's epochs, of the hand-written one's), medians of interleaved runs."""
+    """Return (seconds of the built-in loop's epochs, of the hand-written one's), medians of interleaved runs."""
     import torch
 
     from sweep.plan import STREAMS, RunSpec, Target, stream_seed
@@ -162,7 +162,7 @@ def step_ratio(epochs: int) -> tuple[float, float]:
 
 
 def few_steps(run: Any) -> dict[str, float]:
-    """A training function that does next to nothing, its first optimizer steps included."""
+    """Train for three steps, which is next to nothing."""
     import torch
 
     model = torch.nn.Linear(64, 10)
@@ -176,7 +176,7 @@ def few_steps(run: Any) -> dict[str, float]:
 
 
 def forked_and_not(seeds: int) -> tuple[float, float]:
-    """(seconds of a run of a function in a process of its own, in this one), medians without the first."""
+    """Return (seconds of a run of a function in a process of its own, in this one), medians without the first."""
     from sweep.config import load
     from sweep.prepare import job_of, manifest_of, prepare
     from sweep.store import Store
@@ -200,7 +200,7 @@ def forked_and_not(seeds: int) -> tuple[float, float]:
 
 
 def looking(files: int) -> tuple[float, float]:
-    """Return the seconds of a core to look, among so many files, for those a run wrote and for data that changed."""
+    """Return the seconds of a core to look, among this many files, for those a run wrote and for data that changed."""
     from sweep.shared_files import Watch
     from sweep.target.inputs import changed, watched
 

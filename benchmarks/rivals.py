@@ -15,10 +15,10 @@ WARM, SECONDS = 20, 3.0  # steps before a task is ready, and how long it is then
 
 
 def case_ray(model: str, data: str, sizes: list[int]) -> list[dict[str, Any]]:
-    """The plain loop in so many tasks at once, each with that fraction of the GPU.
+    """Time the plain loop in this many tasks at once, each with that fraction of the GPU.
 
-    What is counted are the steps of all tasks in the same seconds, from when the last of them is warm; `start` are
-    the seconds until then, in which processes, CUDA contexts and data are made. The first size has to be 1: its
+    The steps of all tasks in the same seconds count, from when the last of them is warm; `start` are the seconds until
+    then, in which processes, CUDA contexts and data are made. The first size has to be 1: its
     bits are those that the others are compared with.
     """
     import ray
@@ -34,7 +34,7 @@ def case_ray(model: str, data: str, sizes: list[int]) -> list[dict[str, Any]]:
             working = [task.remote(model, data, meeting, i) for i in range(size)]
             while len(list(Path(meeting).glob("warm-*"))) < size:
                 ended, _ = ray.wait(working, timeout=0.2)
-                ray.get(ended)  # none ends before it is told to, but by an error
+                ray.get(ended)  # a task ends before the signal only by an error
             start = time.perf_counter() - begun
             Path(meeting, "go").touch()
             done = ray.get(working)
@@ -70,18 +70,18 @@ def steps_together(model: str, data: str, meeting: str, index: int) -> dict[str,
         bits = digest.module(lane.model)
         Path(meeting, f"warm-{index}").touch()
         while not Path(meeting, "go").exists():
-            go(1)  # the others are to meet a busy device
+            go(1)  # keeps the device busy for the others
         begun, done = time.perf_counter(), 0
         while time.perf_counter() - begun < SECONDS:
             go(5)
             done += 5
         rate = done / (time.perf_counter() - begun)
-        go(WARM)  # nobody may end early and leave the device to the others
+        go(WARM)  # no task may end early and leave the device to the others
         return {"rate": rate, "bits": bits, "gb": torch.cuda.max_memory_reserved() / 2**30}
 
 
 def case_vmap(model: str, data: str, deterministic: bool, count: int = 64) -> list[dict[str, Any]]:
-    """Parameters stacked. Batch norm keeps no running statistics: that much less work than in lanes."""
+    """Time stacked parameters. Batch norm keeps no running statistics: that much less work than in lanes."""
     import torch
     from torch.func import functional_call, grad_and_value, replace_all_batch_norm_modules_, stack_module_state, vmap
 

@@ -1,6 +1,6 @@
 """Many short seeds: python benchmarks/scale.py [--seeds 10000] [--engine ray]
 
-Trains a function that takes 20 ms, in a new run directory, and says how long a seed took at the beginning and at
+Trains a function that takes 20 ms, in a new run directory, and prints how long a seed took at the beginning and at
 the end (a quadratic step would show), how much memory and how many files the driver held, and how long the report
 of it takes. Ray's own share of the driver's memory is measured first, on a sweep of one seed.
 """
@@ -25,7 +25,7 @@ def brief(run):
 
 
 def watched(words: list[str], folder: Path) -> dict[str, float]:
-    """Run a command; its wall time, and the most memory (MB) and open files that its own process had."""
+    """Run a command; return its wall time, and the most memory (MB) and open files of its own process."""
     begun = time.monotonic()
     memory, files = 0.0, 0
     with open(folder / "said.txt", "wb") as said:
@@ -47,7 +47,7 @@ def watched(words: list[str], folder: Path) -> dict[str, float]:
 
 
 def pace(folder: Path) -> dict[str, float]:
-    """Seconds a seed in the first and in the last tenth, by the times at which records appeared."""
+    """Return the seconds per seed in the first and in the last tenth, by the times at which records appeared."""
     times = sorted(path.stat().st_mtime for path in folder.glob("members/*/record.json"))
     tenth = max(len(times) // 10, 2)
     first = (times[tenth - 1] - times[0]) / (tenth - 1)

@@ -1,12 +1,12 @@
-"""A thousand seeds: train them on one GPU, then keep what the notebook reads, and train some of them again alone.
+"""A thousand seeds: trained on one GPU, reduced to the files of the notebook, and some of them trained again alone.
 
     python benchmarks/study.py OUT [CONFIG] [--seconds N] [--again N] [KEY=VALUE ...]
 
-Writes into OUT: seeds.csv (a row a seed: metrics and the digest of the final weights), hits.npz (which test
-examples each seed got right, a bit each), curve.csv (what a random ensemble of k members is expected to score),
+Writes into OUT: seeds.csv (one row per seed: metrics and the digest of the final weights), hits.npz (which test
+examples each seed got right, a bit each), curve.csv (the expected score of a random ensemble of k members),
 study.json (times, versions, device, and whether the seeds that were trained again, one by one in the plain loop of
 another process than the sweep's, have the same digests). --seconds ends the sweep at a checkpoint; the same command
-goes on.
+resumes it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def device() -> str:
 
 
 def train(config: Path, overrides: Iterable[str], out: Path, seconds: float | None) -> int:
-    """The sweep as a user types it; interrupted once when its time is over."""
+    """Run the sweep as a user types it; interrupt it once when its time is over."""
     words = [sys.executable, "-m", "sweep.cli", "run", str(config), *overrides, "--out", str(out)]
     words += ["--engine", "inline"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
@@ -98,7 +98,7 @@ def write_seeds(path: Path, members: list[Any]) -> None:
 
 
 def write_hits(path: Path, store: Any, members: list[Any]) -> None:
-    """bits: uint8 (seeds, examples / 8), most significant first."""
+    """Write `bits`: uint8 (seeds, examples / 8), most significant first."""
     hits = []
     for member in members:
         made = store.predictions(member, "test")
@@ -121,7 +121,7 @@ def write_curve(path: Path, store: Any, members: list[Any]) -> None:
 
 
 def train_again(members: list[Any], count: int) -> dict[str, Any]:
-    """Some members, drawn at random, by the plain loop in this process; equal: their whole chains are."""
+    """Train some members, drawn at random, by the plain loop in this process; equal ones have equal chains."""
     from sweep.determinism import seeding
     from sweep.handle import Run
     from sweep.plan import RunSpec

@@ -1,4 +1,4 @@
-"""What `benchmarks/lanes.py` trains by every way that it measures: data, models, recipe, runs, one lane of it."""
+"""The subject of `benchmarks/lanes.py`: data, models, recipe, runs, and one lane of it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ MODELS: dict[str, dict[str, Any]] = {  # of the built-in classifier, on Fashion-
 
 
 def recipe_of(model: str, data: str, precision: str, compiled: bool, limit: int, epochs: int = EPOCHS) -> Any:
-    """The recipe of this model: built in, on the first `limit` examples of Fashion-MNIST in the folder `data`, or one
-    such as a user writes, on data that are drawn here."""
+    """Return the recipe of this model.
+
+    It is built in, on the first `limit` examples of Fashion-MNIST in the folder `data`, or one such as a user writes,
+    on data that are drawn here.
+    """
     from sweep.target.params import bind, check_params
     from sweep.train.recipes import classifier
 
@@ -68,7 +71,7 @@ def own(model: str, limit: int) -> Any:
 
 
 def runs_of(count: int, folder: Path, label: str, deterministic: bool = True, vectorize: int = 0) -> list[Any]:
-    """Runs of the seeds 0 .. count - 1 that write into `folder`."""
+    """Return runs of the seeds 0 .. count - 1 that write into `folder`."""
     from sweep.handle import Run
     from sweep.plan import STREAMS, RunSpec, Target, stream_seed
     from sweep.store import Attempt
@@ -88,7 +91,7 @@ def runs_of(count: int, folder: Path, label: str, deterministic: bool = True, ve
 
 
 def lane_of(recipe: Any, scratch: Path, label: str) -> tuple[Any, list[Any]]:
-    """The lane of seed 0 at its start, and the positions of its whole batches of the first epoch on the device."""
+    """Return the lane of seed 0 at its start, and the positions of its whole batches of epoch 1 on the device."""
     from sweep.determinism import seeding
     from sweep.train.lane import fresh, set_up, start_epoch
 
