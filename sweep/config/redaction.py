@@ -11,9 +11,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 HIDDEN = "***"
-SHORTEST = (
-    6  # characters of a secret that is searched for in the output of programs: a shorter one is part of many words
-)
+SHORTEST = 6  # characters of a secret that is searched for in outputs: a shorter one is part of many words
 _NO_SECRETS = ("PWD", "OLDPWD")  # variables of every shell
 
 _ALWAYS = frozenset(
@@ -128,9 +126,7 @@ def known(*values: Any) -> tuple[bytes, ...]:
 @lru_cache(maxsize=1)  # called for each run, and the variables of a process seldom change
 def _in_variables(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
     kept = {name: text for name, text in variables if name not in _NO_SECRETS}
-    keys = {
-        text for name, text in kept.items() if name.endswith(("TOKEN", "KEY"))
-    }  # such a variable is never the key of a table
+    keys = {text for name, text in kept.items() if name.endswith(("TOKEN", "KEY"))}  # never the keys of a table
     return frozenset(keys.union(_differences(kept, redact(kept))))
 
 

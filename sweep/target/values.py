@@ -24,7 +24,7 @@ _IDLE = ("_thread.lock", "_thread.RLock", "_io.TextIOWrapper", "_thread._local")
 
 
 class Incomparable(Exception):
-    """A value whose content cannot be compared between processes, or is too large."""
+    """A value whose content cannot be compared between processes, or is too large; the reason is stored as given."""
 
 
 def values_of(function: Callable[..., Any]) -> tuple[dict[str, str], dict[str, str]]:
@@ -225,7 +225,7 @@ class Content:
         name = f"{value.__module__}.{value.__qualname__}"
         if not owned(value):
             if "<locals>" in name or "<lambda>" in name:
-                raise Incomparable(f"{name} has no importable name")
+                raise Incomparable(f"{name} has no name of its own")
             return self._sha("code", name)
         return self._sha("code", meaning(value), *(f"{n} {self.of(each)}" for n, each in _parts(value)))
 
