@@ -14,6 +14,7 @@ from sweep.metrics.tensorboard import event_files
 from sweep.store import atomic
 from sweep.store.names import ABOUT, HISTORY, LOG, STDERR, STDOUT
 from sweep.target.command import fill
+from sweep.target.inputs import stat_of
 
 OURS = (LOG, ABOUT, HISTORY, STDOUT, STDERR)
 LARGEST = 256 << 20  # bytes of a text file that is read
@@ -74,9 +75,8 @@ def within(path: Path, folder: Path) -> bool:
 
 
 def _stamp(path: Path) -> Stamp:
-    found = path.stat()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if found.st_size <= _HASHED else ""
-    return found.st_size, found.st_mtime_ns, found.st_ino, digest
+    found = stat_of(path)
+    return (*found, hashlib.sha256(path.read_bytes()).hexdigest() if found[0] <= _HASHED else "")
 
 
 def read_text(path: Path) -> str:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import ConfigError
+from sweep.target.inputs import Stat, stat_of
 from sweep.train.params import Data
 from sweep.train.read import Raw, data_digest, data_files, read
 
 _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
 Kind = Literal["classification", "regression", "labels"]  # what targets are
-Stamps = tuple[tuple[str, int, int], ...]
+Stamps = tuple[tuple[str, Stat], ...]
 TEST_SHARE = 0.25
 IGNORED = -100  # in targets of several numbers per example: torch's own mark for one that does not count
 LOST = 1e-4  # the most of a feature's deviation that rounding may take
@@ -133,7 +134,7 @@ def identity(data: Data, kind: Kind) -> str:
 
 def stamps(files: Iterable[Path]) -> Stamps:
     """Return the stamps that reveal a change of a file, without reading it."""
-    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
+    return tuple((str(path), stat_of(path)) for path in files)
 
 
 def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
