@@ -82,7 +82,7 @@ def train_epoch(lane: Lane) -> None:
         update(lane, inputs, targets)
         lane.offset += 1
         lane.seen += len(targets)
-        tell(lane)
+        report_step(lane)
         if run.checkpoint_due(epoch_end=False):
             save(lane)
 
@@ -97,7 +97,7 @@ def say_first_batch(lane: Lane, indices: Tensor) -> None:
     lane.run.digest("first_batch", digest.tensors({"inputs": inputs, "targets": targets, "ids": ids}))
 
 
-def tell(lane: Lane) -> None:
+def report_step(lane: Lane) -> None:
     """Report a finished step to the observer of this run, if it has one."""
     if lane.run.on_step is not None:
 

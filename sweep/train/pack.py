@@ -23,9 +23,9 @@ from sweep.train.loop import (
     conclude,
     epoch_sums,
     guarded,
+    report_step,
     save_all,
     say_first_batch,
-    tell,
     turn,
 )
 
@@ -242,7 +242,7 @@ class Pack:
             if position % LOOK == 0:
                 self._throttle.look(self.groups[0].root)
             if len(self.lanes) == 1:
-                tell(self.lanes[0])
+                report_step(self.lanes[0])
             if self.lanes[0].run.checkpoint_due(epoch_end=False):
                 torch.cuda.synchronize()
                 self.save()

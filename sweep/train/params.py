@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from sweep.config.rules import BEST
 from sweep.goals import direction
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -237,6 +238,6 @@ def parse_checkpoint(rule: str) -> str | None:
     """Return the metric of `best(val/loss)`, None for `final`; ValueError for any other rule."""
     if rule == "final":
         return None
-    if rule.startswith("best(") and rule.endswith(")"):
-        return check_val_metric(rule[5:-1].strip())
+    if found := BEST.fullmatch(rule):
+        return check_val_metric(found[1])
     raise ValueError(f"{rule!r} is neither final nor best(val/loss)")
