@@ -9,10 +9,11 @@ from sweep import ensemble, goals
 from sweep.analysis.model import Score, Together
 from sweep.analysis.remarks import Remark
 from sweep.ensemble.assess import BY_CONSTRUCTION
-from sweep.ensemble.gather import BUDGET, PREDICTIONS, read
+from sweep.ensemble.gather import BUDGET, read
 from sweep.ensemble.members import Members
 from sweep.errors import SweepError
 from sweep.store import Member, Store, by_seed
+from sweep.store.names import PREDICTIONS
 
 MOST_READ = 24  # variants x tasks beyond which reading every member's predictions is not for a report
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sweep.analysis.ensemble import cell, finished
 from sweep.analysis.remarks import Remark
-from sweep.ensemble.gather import PREDICTIONS
 from sweep.ensemble.members import Classes, Members
 from sweep.ensemble.score import Judged, judged
 from sweep.stats.sample import LARGEST
 from sweep.store import Member, Store
+from sweep.store.names import PREDICTIONS
 
 Floats = npt.NDArray[np.float64]
 TOLERANCE = 1e-4  # relative; predictions are kept in single precision

@@ -13,9 +13,9 @@ from scipy.special import entr, rel_entr
 from sweep.ensemble import calibrate, curve, evidence, score
 from sweep.ensemble.calibrate import Calibration
 from sweep.ensemble.members import Classes, Members, Values
-from sweep.ensemble.score import Floats, Ints
 from sweep.ensemble.select import Metric, Selection, select
 from sweep.errors import EnsembleError
+from sweep.stats.sample import Floats, Ints
 
 HIGHER = frozenset({"accuracy", "auroc"})
 # Averaging never makes these worse than the members' mean (Jensen): a gain is no evidence.

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from sweep.ensemble.score import Diagram, Floats, Ints
+from sweep.ensemble.score import Diagram
 from sweep.errors import EnsembleError
+from sweep.stats.sample import Floats, Ints
 
 FLOOR = -700.0  # log of the smallest probability that differs from zero; keeps 0 · log 0 out of the arithmetic
 RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE: without errors in the data the best one is 0

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from sweep.ensemble import score
-from sweep.ensemble.score import Floats, Ints
 from sweep.errors import EnsembleError
+from sweep.stats.sample import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
 

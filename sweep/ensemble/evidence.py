@@ -13,9 +13,9 @@ from scipy.special import logsumexp
 from sweep.ensemble import calibrate, curve, score
 from sweep.ensemble.calibrate import Calibration, Fold
 from sweep.ensemble.members import Classes, Members, Values
-from sweep.ensemble.score import Floats, Judged
+from sweep.ensemble.score import Judged
 from sweep.stats import t_interval
-from sweep.stats.sample import LARGEST, rounding
+from sweep.stats.sample import LARGEST, Floats, rounding
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from sweep.ensemble.members import Members, refuse_missing, stack
 from sweep.errors import EnsembleError, SweepError
 from sweep.seeds import natural
 from sweep.store import Member, Store, by_seed
+from sweep.store.names import PREDICTIONS
 from sweep.variants import variants_of
 
 BUDGET = 256 << 20  # bytes of matched predictions that are kept for a store
-PREDICTIONS = "predictions-{split}.npz"
 # Splits for training, choice and the test; any other split of the members is a further test set.
 OWN_SPLITS = frozenset({"train", "val", "test"})
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sweep.ensemble import calibrate
-from sweep.ensemble.gather import PREDICTIONS, Chosen, choose, having, read
+from sweep.ensemble.gather import Chosen, choose, having, read
 from sweep.ensemble.members import Classes, Values, listing, refuse_missing
 from sweep.ensemble.rebuild import (
     DESCRIBED,
@@ -31,7 +31,7 @@ from sweep.ensemble.score import judged
 from sweep.ensemble.serve import About, Ensemble
 from sweep.errors import EnsembleError, IntegrityError, some
 from sweep.store import Predictions, Store
-from sweep.store.names import MODEL
+from sweep.store.names import MODEL, PREDICTIONS
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must reproduce
 TOLERANCE = 1e-4

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sweep.ensemble.score import Floats, Ints
 from sweep.errors import EnsembleError, some
 from sweep.seeds import natural
+from sweep.stats.sample import Floats, Ints
 from sweep.store import Predictions
 
 MOST_NAMED = 4  # members of one form that are named, and forms that are listed

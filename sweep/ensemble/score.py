@@ -16,9 +16,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp, ndtr
 
 from sweep.stats import clopper_pearson
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from sweep.stats.sample import Floats, Ints
 
 BINS = 15
 DIAGRAM_BINS = 10
@@ -57,24 +55,19 @@ class Judged:
         return bool((self.at > 0).all())
 
 
-def judged(probs: npt.ArrayLike, targets: npt.ArrayLike) -> Judged:
+def judged(probs: Floats, targets: Ints) -> Judged:
     """Compare probabilities (…, examples, classes) with the targets, class indices (examples,)."""
-    p, t = np.asarray(probs, dtype=np.float64), np.asarray(targets)
-    top = p.argmax(axis=-1)
-    at = p[..., np.arange(len(t)), t]
-    square = np.einsum("...c,...c->...", p, p)
-    return Judged(top == t, np.take_along_axis(p, top[..., None], -1)[..., 0], at, square - 2.0 * at + 1.0)
+    top = probs.argmax(axis=-1)
+    at = probs[..., np.arange(len(targets)), targets]
+    square = np.einsum("...c,...c->...", probs, probs)
+    confidence = np.take_along_axis(probs, top[..., None], -1)[..., 0]
+    return Judged(top == targets, confidence, at, square - 2.0 * at + 1.0)
 
 
-def of_classes(probs: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, float]:
+def of_classes(probs: Floats, targets: Ints) -> dict[str, float]:
     """Return the scores of probabilities (examples, classes); AUROC is NaN where a class has no example or all."""
     found = judged(probs, targets)
-    return {
-        **found.means,
-        "ece": ece(found),
-        "auroc": auroc(np.asarray(probs, dtype=np.float64), np.asarray(targets)),
-        "aurc": risk_coverage(found).area,
-    }
+    return {**found.means, "ece": ece(found), "auroc": auroc(probs, targets), "aurc": risk_coverage(found).area}
 
 
 def ece(found: Judged) -> float:

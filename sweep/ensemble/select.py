@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from sweep.ensemble.score import Floats, Ints, judged
+from sweep.ensemble.score import judged
+from sweep.stats.sample import Floats, Ints
 
 Metric = Literal["nll", "brier", "accuracy"]
 

@@ -39,7 +39,6 @@ class Method(StrEnum):
     ORDER = "order statistics"
     BOOTSTRAP = "percentile bootstrap stratified by task"
     CLOPPER_PEARSON = "Clopper-Pearson"
-    WILSON = "Wilson score"
     WILSON_TASKS = "Wilson score, variance within tasks"
     NEWCOMBE = "Newcombe hybrid score"
     NEWCOMBE_5 = "Newcombe method 5"
