@@ -229,6 +229,14 @@ def test_every_parameter_of_the_built_in_recipes_is_on_its_page() -> None:
         assert set(part.model_fields) <= words, part
 
 
+def test_every_file_that_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    names = set(re.findall(r"(?<![\w/.])((?:\w+/)+|(?:\w+/)*\w+\.py)(?![\w/])", text))
+    assert {"cli/", "goals.py", "report/overview.py"} <= names
+    lost = [name for name in names if not any((ROOT / above / name).exists() for above in ("", "sweep"))]
+    assert not lost
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         text = page.read_text("utf-8")
