@@ -57,11 +57,14 @@ def init(directory: Path, recipe: bool) -> int:
 
 
 def explained(text: str) -> str:
-    """Return the text of a config in which every `key: value  #` is completed by what the key means."""
+    """Return the text of a config in which every `key: value  #` is completed by what the key means.
+
+    The value is the example, so those of the texts are left out.
+    """
     from sweep.config import describe
 
-    about = describe()
-    return re.sub(r"^((?:# )?(\w+):.*#)$", lambda line: f"{line[1]} {about[line[2]][1]}", text, flags=re.MULTILINE)
+    about = {key: re.sub(r", e\.g\. [^;]*", "", meaning) for key, (_, meaning) in describe().items()}
+    return re.sub(r"^((?:# )?(\w+):.*#)$", lambda line: f"{line[1]} {about[line[2]]}", text, flags=re.MULTILINE)
 
 
 @click.command(short_help="Print what the keys of a config mean.")

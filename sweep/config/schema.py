@@ -112,57 +112,63 @@ class Config(Part):
         "default: the value of seed",
     )
     deterministic: bool = Field(
-        default=False, description="true: the same bits for the same seed; false: fast, nearly the same"
+        default=False,
+        description="true: the same bits for the same seed; false: the fastest kernels, nearly the same results",
     )
     recipe: Annotated[str | None, BeforeValidator(rules.reference)] = Field(
-        default=None, description=f"module:name of a recipe; default {DEFAULT_RECIPE}"
+        default=None, description=f"module:name of a recipe, e.g. my_recipe:recipe; default: {DEFAULT_RECIPE}"
     )
     train: Annotated[str | None, BeforeValidator(rules.reference)] = Field(
-        default=None, description="module:name of a function train(run, **params)"
+        default=None, description="module:name of a function train(run, **params), e.g. my_training:train"
     )
     command: Annotated[tuple[str, ...] | None, BeforeValidator(rules.command)] = Field(
         default=None,
-        description="the command of any program; {seed}, {dir}, {device} and {run_id} are replaced, "
-        "and with folds {fold} and {folds}",
+        description='the command of any program, e.g. [python, train.py, "{seed}"]; {seed}, {dir}, {device} and '
+        "{run_id} are replaced, and with folds {fold} and {folds}",
     )
     params: dict[str, Any] = Field(
-        default_factory=dict, description="arguments of recipe or train; those left out keep their defaults"
+        default_factory=dict,
+        description="arguments of recipe or train, e.g. {epochs: 20}; those left out keep their defaults",
     )
     data: Annotated[tuple[str, ...], BeforeValidator(rules.paths)] = Field(
         default=(),
-        description="files and folders that the runs read; if their content changes, it is another experiment",
+        description="files and folders that the runs read, e.g. [data/train.csv]; if their content changes, it is "
+        "another experiment",
     )
     data_version: Annotated[str | None, BeforeValidator(rules.version)] = Field(
-        default=None, description="a name for the data, if their content cannot be compared"
+        default=None, description="a name for the data, if their content cannot be compared, e.g. 2026-11"
     )
     collect: Collect | None = Field(default=None, description="where the metrics of a command are found")
     cwd: Annotated[str | None, BeforeValidator(rules.cwd)] = Field(
         default=None,
-        description="{dir}: each run works in a folder of its own, with copies of the small files of this folder and "
-        "links to files over 1 MiB and large folders",
+        description="if it is {dir}, each run works in a folder of its own, with copies of the small files of this "
+        "folder and links to files over 1 MiB and large folders",
     )
     allow_shared: bool = Field(
         default=False,
-        description="true: runs may write the same file of this folder side by side; otherwise the exit code is then 1",
+        description="true: runs may write the same file of this folder side by side; if they do without it, the exit "
+        "code is 1",
     )
     primary: Annotated[str | None, BeforeValidator(rules.metric)] = Field(
         default=None, description="the primary metric, e.g. test/accuracy"
     )
     goals: dict[str, Literal["max", "min"]] = Field(
         default_factory=dict,
-        description="whether larger is better (max) or smaller (min), for metrics that sweep does not know",
+        description="whether larger is better (max) or smaller (min), for metrics that sweep does not know, "
+        "e.g. {my_score: max}",
     )
     grid: Annotated[dict[str, list[Any]], BeforeValidator(rules.grid)] = Field(
-        default_factory=dict, description="values to combine into variants: {params.optimizer.lr: [0.01, 0.1]}"
+        default_factory=dict, description="values to combine into variants, e.g. {params.optimizer.lr: [0.01, 0.1]}"
     )
     tasks: Annotated[dict[str, dict[str, Any]], BeforeValidator(rules.tasks)] = Field(
-        default_factory=dict, description="several data sets: {digits: {params.data.name: digits}, ...}"
+        default_factory=dict, description="several data sets, e.g. {digits: {params.data.name: digits}, ...}"
     )
     references: dict[str, Annotated[tuple[float, float], BeforeValidator(rules.reference_pair)]] = Field(
-        default_factory=dict, description="for each task [score worth 0, score worth 1], to normalise across tasks"
+        default_factory=dict,
+        description="for each task [score worth 0, score worth 1], to normalise across tasks, e.g. {pong: [-21, 15]}",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(rules.device)] = Field(
-        default="auto", description="auto, cpu or cuda"
+        default="auto", description="where to train: auto (on a GPU if there is one), cpu or cuda"
     )
     threads: int = Field(
         default=1,
@@ -179,13 +185,13 @@ class Config(Part):
         default=0,
         description="how many seeds of a recipe train in one vectorised step: off or a number; it affects the bits",
     )
-    resources: Resources = Field(default=Resources(), description="the cores and GPUs of one run")
+    resources: Resources = Field(default=Resources(), description="the cores and GPUs of one run, e.g. {gpus: 0.5}")
     checkpoint: Annotated[Checkpoint, BeforeValidator(rules.checkpoint)] = Field(
         default=Checkpoint(every_seconds=60.0),
         description="how often to save, {every_epochs: 5}, and which epoch counts, {keep: best(val/loss)}",
     )
     timeout: Duration | None = Field(
-        default=None, description="the longest time that one run may take: seconds, 30m, 2h"
+        default=None, description="the longest time that one run may take, in seconds or as in 30m or 2h"
     )
     retries: int = Field(
         default=2, ge=0, le=100, description="how often a run is tried again after its worker was lost"

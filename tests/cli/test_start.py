@@ -22,6 +22,9 @@ def test_what_init_writes_runs_and_its_seeds_differ(
     assert main(["init", "first try"]) == 0
     assert "next: cd 'first try' && sweep run experiment.yaml" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path / "first try")
+    written = Path("experiment.yaml").read_text()
+    assert "# arguments of recipe or train; those left out keep their defaults" in written
+    assert "e.g." not in written  # the values are examples
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert main(["run", "experiment.yaml", "--engine", "inline", "params.epochs=5"]) == 0
     out = capsys.readouterr().out
@@ -66,7 +69,7 @@ def test_every_key_is_explained_once_for_the_command_and_for_the_first_config(
     assert (rows["retries"]["default"], rows["checkpoint.keep"]["default"]) == ("2", "final")
     assert main(["init"]) == 0
     written = Path("experiment.yaml").read_text()
-    for key in ("seeds", "threads", "grid"):
+    for key in ("seeds", "threads", "timeout"):
         assert f"# {rows[key]['meaning']}\n" in written
     assert "#\n" not in written
 
