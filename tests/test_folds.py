@@ -39,7 +39,7 @@ def gather(store: Store, *, allow_missing: bool = False) -> Any:
     return matched(store, choose(store), allow_missing=allow_missing)
 
 
-def cut(raw: Raw, kind: splits.Kind, folds: int) -> list[splits.Chosen]:
+def cut(raw: Raw, kind: splits.Kind, folds: int) -> list[dict[str, np.ndarray[Any, Any]]]:
     found = splits.stored(raw, kind, "data")
     return [splits.chosen(found, raw, splits.Fold(number, folds)) for number in range(folds)]
 
@@ -53,19 +53,19 @@ def test_folds_are_those_of_scikit_learn_without_shuffling() -> None:
     ):
         mine = cut(raw, task, 5)
         for chosen, (_, test) in zip(mine, theirs, strict=True):
-            assert chosen.test.tolist() == test.tolist()
-            parts = np.concatenate([chosen.train, chosen.val, chosen.test])
+            assert chosen["test"].tolist() == test.tolist()
+            parts = np.concatenate([chosen["train"], chosen["val"], chosen["test"]])
             assert sorted(parts.tolist()) == list(range(103))
 
 
 def test_a_test_set_of_its_own_joins_the_pool_and_another_seed_shuffles_it() -> None:
     x = np.arange(40.0)[:, None]
     raw = Raw(x, np.arange(40) % 2, test_inputs=x[:12], test_targets=np.arange(12) % 2)
-    tested = np.concatenate([each.test for each in cut(raw, "classification", 4)])
+    tested = np.concatenate([each["test"] for each in cut(raw, "classification", 4)])
     assert sorted(tested.tolist()) == list(range(52))
     shuffled = cut(Raw(x, np.arange(40) % 2, seed=3), "classification", 4)
-    assert sorted(np.concatenate([each.test for each in shuffled]).tolist()) == list(range(40))
-    assert shuffled[0].test.tolist() != cut(Raw(x, np.arange(40) % 2), "classification", 4)[0].test.tolist()
+    assert sorted(np.concatenate([each["test"] for each in shuffled]).tolist()) == list(range(40))
+    assert shuffled[0]["test"].tolist() != cut(Raw(x, np.arange(40) % 2), "classification", 4)[0]["test"].tolist()
 
 
 def test_groups_stay_whole_in_every_fold_and_split() -> None:
@@ -75,9 +75,9 @@ def test_groups_stay_whole_in_every_fold_and_split() -> None:
     raw = Raw(x, y, together=who)
     every = [*cut(raw, "classification", 4), splits.chosen(splits.stored(raw, "classification", "data"), raw)]
     for chosen in every:
-        held = [set(who[index]) for index in (chosen.train, chosen.val, chosen.test)]
+        held = [set(who[index]) for index in (chosen["train"], chosen["val"], chosen["test"])]
         assert sum(map(len, held)) == len(set(who))
-    sizes = sorted(len(each.test) for each in every[:4])
+    sizes = sorted(len(each["test"]) for each in every[:4])
     assert sizes == sorted(len(test) for _, test in GroupKFold(4).split(x, y, who))
     with pytest.raises(ConfigError, match="groups"):
         cut(raw, "classification", 13)
