@@ -76,6 +76,7 @@ def _simple_namespace(items: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(**items)
 
 
+# Checkpoint files name these functions by this module: renamed or moved, they could no longer resume older runs.
 _MAKERS = (_array, _scalar, _path, _deque, _defaultdict, _range, _namespace, _simple_namespace)
 
 

@@ -18,9 +18,9 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BufferedReader, RawIOBase
+from io import BufferedReader, BufferedWriter, RawIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from sweep.errors import StoreError
 
@@ -91,11 +91,12 @@ def _temporary(path: Path, data: Content, *, durable: bool) -> Iterator[Path]:
     scratch = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}")
     try:
         fd = _open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        with _Writer(fd) as stream:
+        with BufferedWriter(_Writer(fd)) as stream:  # a zip is written in many small pieces
             if callable(data):
-                data(cast("IO[bytes]", stream))
+                data(stream)
             else:
                 stream.write(data)
+            stream.flush()
             if durable:
                 _fsync(fd)
         yield scratch
