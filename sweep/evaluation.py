@@ -1,4 +1,4 @@
-"""Scores of items and answers of single examples, over the seeds of a directory: numbers, no words."""
+"""Scores of items and answers to single examples, over the seeds of a directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The direction of a metric, its split, and whether it is one at all: read from its name, or declared."""
+"""Names of metrics: the direction, the split, and whether it is a score; the direction can be declared."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SPLITS: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
 }  # fmt: skip
 
-# What says how a metric was averaged, when it was taken, or that it is one: nothing about its direction.
+# Words about how a metric was averaged or when it was taken: they tell nothing about its direction.
 _ASIDE = frozenset({
     "mean", "avg", "average", "averaged", "macro", "micro", "weighted", "overall", "total", "final", "last", "best",
     "running", "smoothed", "epoch", "step", "score", "value", "metric", "median", "at", "k", "ep", "episode", "sum",
@@ -58,7 +58,7 @@ _NOT_SCORES = frozenset({
     "samples", "num_samples", "n_samples", "num_input_tokens_seen", "ep_len_mean", "preparation_time",
 })  # fmt: skip
 
-# A name with one of these may be of what was asked for and not of what was reached, as in `target_accuracy: 0.95`.
+# A name with one of these may be a setting and not a result, as in `target_accuracy: 0.95`.
 _ASKED = frozenset(("target", "goal", "threshold", "desired", "required", "limit"))
 
 ARROWS: Mapping[Goal | None, str] = {"max": "↑", "min": "↓", None: ""}
@@ -87,7 +87,7 @@ def better(metric: str, a: float, b: float) -> bool:
         raise ConfigError(
             f"it is not known whether more or less of {metric!r} is better",
             where="goals",
-            hint=f"say so in the config: goals: {{{metric.rpartition('/')[2]}: max}}",
+            hint=f"set it in the config: goals: {{{metric.rpartition('/')[2]}: max}}",
         )
     return a > b if goal == "max" else a < b
 
@@ -116,7 +116,7 @@ def is_split(name: str) -> bool:
 
 
 def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -> str:
-    """Return the headline among metrics of which none was named: test before val before train, scores alone.
+    """Return the default primary metric: test before val before train, scores only.
 
     Within a split a metric whose direction is known comes first, in the order of `KNOWN`, and the parts of a loss, such
     as `losses/policy_loss`, last of these; the value at the end before the best on the way. "" where there is none.

@@ -28,7 +28,7 @@ Json = Any
 
 @dataclass
 class Run:
-    """One run, as its training code sees it. All random number generators are already seeded.
+    """One run, as the training code sees it. All random number generators are already seeded.
 
     Attributes
     ----------
@@ -66,11 +66,11 @@ class Run:
     _epochs_since: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
     _begun: float = field(default_factory=time.monotonic)
-    rehearsal: bool = False  # trained to see its digests: nothing of it is kept, and no checkpoint written
+    rehearsal: bool = False  # trained for its digests only: nothing is kept, and no checkpoint is written
     plain: bool = False  # by the plain loop, where modules call their hooks
-    on_step: Callable[[int, Callable[[], Mapping[str, Any]]], None] | None = None  # told each step of the built-in loop
-    looked_back: bool = False  # its code asked for a checkpoint to go on from
-    went_on: dict[str, Json] = field(default_factory=dict)  # of a resumed run: from which step, and seconds before it
+    on_step: Callable[[int, Callable[[], Mapping[str, Any]]], None] | None = None  # called by the built-in loop
+    looked_back: bool = False  # its code looked for a checkpoint to resume from
+    went_on: dict[str, Json] = field(default_factory=dict)  # of a resumed run: the step, and the seconds before it
     unsaveable: bool | None = None  # whether it draws from a random stream that cannot be saved; None: unknown yet
 
     @property

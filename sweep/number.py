@@ -1,4 +1,4 @@
-"""Numbers as text: one rounding for every table, sentence, figure and progress line.
+"""Numbers as text, with the same rounding in every table, sentence, figure and progress line.
 
 A group of numbers that belong together (a mean, its sd, its interval) shares its decimal places: those that show
 two significant digits of the spread. Rounding is half to even, of the shortest decimal text that gives the float
@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
-ALONE = 5  # significant digits of a number that nothing says how to round
+ALONE = 5  # significant digits of a number without a given precision
 MOST_DIGITS = 17  # what a float holds
 LONGEST = 10  # characters from which on an exponent is used where that is shorter
 LONGEST_ROUND = 7  # the same for numbers that are rounded to tens or more: 812000, but 3.69e+08
-LEAST_P = 0.0001  # a smaller p value is not told apart from it
+LEAST_P = 0.0001  # a smaller p value is shown as < 0.0001
 _EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
 
 
@@ -30,7 +30,7 @@ def places(spread: float | None, *, percent: bool = False) -> int | None:
 
 
 def number(value: float | None, decimals: int | None = None, *, digits: int = ALONE, percent: bool = False) -> str:
-    """Return `value` with so many decimal places, or for None with up to `digits` significant digits.
+    """Return `value` with this number of decimal places, or for None with up to `digits` significant digits.
 
     A dash for None and NaN. Zero has no sign.
     """

@@ -1,4 +1,4 @@
-"""The metrics of a directory's commands, read again from what their programs left: nothing is trained."""
+"""Metrics of programs, read again from their output and files, without training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READABLE = ("returned", "diverged")  # kinds of failure that another reading may
 
 
 def collect_of(stored: Mapping[str, Any] | None) -> Collect | None:
-    """Return how a directory's metrics are read, out of its manifest's config."""
+    """Return how the metrics of a directory are read, from the config in its manifest."""
     return Collect.model_validate({k: v for k, v in stored.items() if v}) if stored and any(stored.values()) else None
 
 
@@ -41,11 +41,11 @@ def needed(store: Store, collect: Collect | None) -> bool:
 def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
     """Read the metrics of every run with a record again and put the new records in place of the old, which are kept.
 
-    Under the directory's lock. Each run's record changes at once or not at all; where the launch dies between two of
-    them, the next command reads the rest.
+    Needs the lock of the directory. The record of each run changes at once or not at all; if the launch dies between
+    two of them, the next command reads the rest.
 
-    Raises: StoreError before anything is changed: naming the runs of which not enough was kept, and where the new way
-    finds no metrics in any run.
+    Raises: StoreError, before anything is changed, if not enough was kept of some runs, or if the new way finds no
+    metrics in any run.
     """
     before = collect_of(store.manifest.config.get("collect"))
     for what in ("predictions", "scores"):
@@ -78,7 +78,7 @@ def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
 
 
 def suggestions(store: Store, member: Member) -> list[Seen]:
-    """Return what a run without metrics left to be read."""
+    """Return the metrics that could be read from a run without any."""
     record, folder = member.record, member.folder
     return [] if record is None or folder is None else seen(_left(record, folder, beside=Path.cwd()))
 
@@ -90,7 +90,7 @@ def _left(record: Record, folder: Path, *, beside: Path | None = None) -> Left:
 
 
 def _lacking(member: Member, collect: Collect | None) -> str:
-    """Why a run's output cannot be read again, where its output is to be read, or nothing."""
+    """Return why the output of a run cannot be read again; "" where it can, or is not needed."""
     folder, record = member.folder, member.record
     if folder is None or record is None or (record.failure is not None and record.failure.kind not in READABLE):
         return ""
@@ -103,7 +103,7 @@ def _lacking(member: Member, collect: Collect | None) -> str:
 
 
 def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
-    """The record that another reading makes of a run, and its learning curve as it is stored."""
+    """Return the record of a run after another reading, and its learning curve as it is stored."""
     old, folder = member.record, member.folder
     assert old is not None
     assert folder is not None

@@ -1,4 +1,4 @@
-"""run() and open(): what a sweep answers, in Python and in a notebook."""
+"""The Python API: `run`, `open`, `adopt` and `Results`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Results:
     path : Path
     frame : DataFrame, one row per planned run
     history : DataFrame, one row per run and logged step
-    report : everything that `sweep report` says, as data
+    report : the content of `sweep report`, as data
     """
 
     def __init__(self, store: Store) -> None:
@@ -98,7 +98,7 @@ class Results:
 
     @cached_property
     def report(self) -> Report:
-        """Return everything that `sweep report` says, as data; `sweep.report` has `text`, `markdown` and `latex` of it.
+        """Return the content of `sweep report` as data; `sweep.report` has `text`, `markdown` and `latex` for it.
 
         If a part cannot be made, the report has a note instead; nothing is raised.
         """
@@ -177,7 +177,7 @@ class Results:
         margin: float | Mapping[str, float] | None = None,
         level: float = 0.95,
     ) -> Worth:
-        """Average the finished members as one ensemble, and assess what it is worth.
+        """Average the finished members as one ensemble, and assess it.
 
         Parameters
         ----------
@@ -293,7 +293,7 @@ class Results:
         return brief_text(self.report)
 
     def __repr__(self) -> str:
-        """Return its name and place; to read a directory of many runs takes a while, and `print` does."""
+        """Return the name and the place only, because reading a directory of many runs takes a while."""
         planned = self.store.manifest
         variants = len(planned.cells)
         of = f", {variants} variants" if variants > 1 else ""
@@ -454,14 +454,14 @@ def run(
         launch.close()
         end()
     if launch.uncopied:
-        raise StoreError(f"trained, and not all copied: {launch.uncopied}", where=os.fspath(launch.out))
+        raise StoreError(f"trained, but not all copied: {launch.uncopied}", where=os.fspath(launch.out))
     return open(launch.out if launch.remote is None or out is None else out)
 
 
 def _shown(
     launch: Launch, on_event: Callable[[Event], None] | None
 ) -> tuple[Callable[[Event], None], Callable[[], None]]:
-    """Return what shows a launch's events, in a notebook a live display unless asked otherwise, and what ends it."""
+    """Return a function that shows events, by default in a live display of a notebook, and one that ends it."""
     if on_event is not None:
         return on_event, lambda: None
 

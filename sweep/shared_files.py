@@ -1,4 +1,4 @@
-"""Files that runs write below the launch folder: which of them two runs shared.
+"""Files below the launch folder that two runs shared.
 
 A run is watched by the names, sizes and times of these files when it begins and when it has ended, so a file that
 changed meanwhile may be its own or another's. Two runs shared a file that was written while both were under way,
@@ -35,7 +35,7 @@ LARGEST = 1_000  # entries of one folder: larger ones hold data sets
 SECONDS = 0.25  # for one look, on a slow file system
 SHARE = 0.01  # of the time of runs that looking may take
 FREE = 0.002  # seconds of looking that are not counted: a record takes longer to write
-FEWEST = 100  # one run of so many is always looked at
+FEWEST = 100  # one run in this many is always watched
 KEPT = 200  # names of written files that a record keeps
 
 OTHERS = frozenset((
@@ -96,21 +96,21 @@ class Watch:
 
 
 class Share:
-    """Decides which runs of a process are looked at: so many that looking takes at most SHARE of their time.
+    """Choose which runs of a process are watched, so that watching takes at most SHARE of their time.
 
-    The first always is: the first runs of all workers are under way side by side, and show what runs share.
+    The first one always is: the first runs of all workers run side by side, and show what runs share.
     """
 
     def __init__(self) -> None:
-        self._left_out = 0  # runs that are still to go without
+        self._left_out = 0  # the next runs, which are not watched
 
     def due(self) -> bool:
-        """Return whether the next run is looked at."""
+        """Return whether the next run is watched."""
         self._left_out -= 1
         return self._left_out < 0
 
     def took(self, looking: float, seconds: float) -> None:
-        """Take note of what looking took beside a run."""
+        """Record how long watching a run took."""
         if looking > FREE:
             self._left_out = math.ceil(min(looking / (SHARE * max(seconds, 1e-9)), FEWEST)) - 1
 

@@ -1,4 +1,4 @@
-"""Variants: what they are called, and other cuts through their grid."""
+"""Variants: their labels, and groups of them by parameters of the grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant as it is called: by a letter in pairs, as "lr=0.05 depth=3", and by each parameter that differs.
+    """The names of a variant: a letter in pairs, "lr=0.05 depth=3", and each parameter that differs.
 
     params is empty where the grid does not tell the variants apart: then `label` is the name of the folder.
     """
@@ -33,9 +33,9 @@ def letter(index: int) -> str:
 
 
 def variants_of(folders: Iterable[str], manifest: Manifest | None = None) -> dict[str, Variant]:
-    """Return what to call these variants, in planned order: parameters that all of them share are left out.
+    """Return the names of these variants, in planned order: parameters that all of them share are left out.
 
-    Without a manifest they are called by their folders.
+    Without a manifest these are the names of their folders.
     """
     if manifest is None:
         return called(folders, (), {})
@@ -71,14 +71,14 @@ def without_hash(folders: Sequence[str]) -> list[str]:
 
 
 def labels_of(cells: Iterable[tuple[str, str]], manifest: Manifest | None = None) -> dict[tuple[str, str], str]:
-    """Return what to call each (task, variant): "" for the only one, else "task · lr=0.05"."""
+    """Return the label of each (task, variant): "" for the only one, else "task · lr=0.05"."""
     wanted = list(dict.fromkeys(cells))
     if len(wanted) < 2:
         return dict.fromkeys(wanted, "")
     tasks = list(dict.fromkeys(task for task, _ in wanted))
     task_of = dict(zip(tasks, without_hash(tasks), strict=True))
     variant_of = variants_of((variant for _, variant in wanted), manifest)
-    # One variant has no name of its own beside several tasks, but for a folder that somebody chose.
+    # A single variant has no name beside several tasks, unless its folder was named.
     named = {name: one.label or without_hash([name])[0] for name, one in variant_of.items()}
     return {
         (task, variant): " · ".join(part for part in (task_of[task], named[variant]) if part)

@@ -1,4 +1,4 @@
-"""Foreign names as text that is harmless to print, and small words around numbers."""
+"""Names and messages of others as text that is safe to print, and plurals."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LIMIT = 60  # cells that a name or a message may take before it is cut
 
 
 def shown(text: str, limit: int = LIMIT) -> str:
-    """Return `text` on one line of at most `limit` terminal cells, harmless; what is too long loses its middle.
+    """Return `text` on one line of at most `limit` terminal cells, safe to print; longer text loses its middle.
 
-    Names and messages come from users' code and from directories that somebody sent: printed raw, they could move the
-    cursor, clear the screen or turn a line around.
+    Names and messages come from the code of users and from directories of others. Printed raw, they could move the
+    cursor, clear the screen or reverse a line.
     """
     line = one_line(text[: 2 * limit] + text[-2 * limit :] if len(text) > 4 * limit else text)
     if cell_len(line) <= limit and len(text) <= 4 * limit:
@@ -33,13 +33,13 @@ def plural(count: int, noun: str) -> str:
 
 
 def path_argument(path: Path | str) -> str:
-    """Return a path as it can be typed into a shell, whatever it is called."""
+    """Return a path as it can be typed into a shell, whatever its name."""
     text = str(path)
     return quoted(f"./{text}" if text.startswith("-") else text)
 
 
 def quoted(word: str) -> str:
-    """Return a word as bash, zsh and ksh read it; no character of it moves the cursor or turns the line around."""
+    """Return a word as bash, zsh and ksh read it; no character of it moves the cursor or reverses the line."""
     if word.isprintable():
         return shlex.quote(word)
     return "$'" + "".join(c if c.isprintable() and c not in "\\'" else _escaped(ord(c)) for c in word) + "'"

@@ -188,7 +188,7 @@ def test_the_checklist_counts_what_failed_and_what_it_cost(made: Store, capfd: p
     said = " ".join(capfd.readouterr().out.split())
     assert "4 planned, 3 ok, 1 failed" in said
     assert "seeds: 4: 0, 1, 2, 3" in said
-    assert "not recorded: to be answered by you" in said
+    assert "not recorded: please answer this yourself" in said
     assert "1 of 4 runs failed" in methods(build(made))
     assert main(["report", str(made.path), "--checklist", "--format", "latex"]) == 0
 

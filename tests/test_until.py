@@ -101,7 +101,7 @@ def test_a_rule_named_after_results_existed_says_so(tmp_path):
     sweep.run(noisy, seeds=[0, 1, 2], out=tmp_path / "d", engine="inline", on_event=lambda event: None)
     store = trained(noisy, tmp_path / "d", "test/accuracy ± 0.01", seeds=[0, 1, 2]).store
     assert store.manifest.until["named_late"]
-    said = "the stopping rule was named after results existed: what it reports does not pay for that look"
+    said = "the stopping rule was named after results existed: its result does not account for that look"
     assert said in " ".join(report.text(report.build(store)).split())
     assert "it was named after results existed" in report.markdown(report.build(store))
 

@@ -1,1 +1,1 @@
-"""A run directory read once into frames, and what follows from them: numbers, codes and frames, never a sentence."""
+"""Analysis of run directories, each read once into frames. Results are numbers, codes and frames, never sentences."""

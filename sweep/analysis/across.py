@@ -1,4 +1,4 @@
-"""Several tasks at once: scores normalised by declared references, never pooled raw, at the end and over the steps."""
+"""Results over several tasks: scores normalised by declared references, at the end of training and over its steps."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def scales(runs: Runs) -> dict[str, tuple[float, ...]]:
 
 
 def _named(runs: Runs) -> dict[str, str]:
-    """Return what to call each variant."""
+    """Return the label of each variant."""
     variants = variants_of((member.variant for member in runs.members), runs.store.manifest)
     return {folder: one.label for folder, one in variants.items()}
 
@@ -190,7 +190,7 @@ def _over_steps(blank: Progress, curves: Sequence[Sequence[Sequence[Run]]]) -> P
     at = steps[::-1][::stride][::-1]  # counted from the end: the last step is kept
 
     def over(measure: Callable[[Run], Floats]) -> Floats:
-        """Return what a run is worth, the mean of a seed's repeats: shape (tasks, seeds, ...)."""
+        """Return this measure of every run, averaged over the repeats of a seed: shape (tasks, seeds, ...)."""
         return np.array([[np.mean([measure(run) for run in seed], axis=0) for seed in task] for task in curves])
 
     heights = np.moveaxis(over(lambda run: _at(run, at)), 2, 0)

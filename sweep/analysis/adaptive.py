@@ -1,4 +1,4 @@
-"""Seeds added until the answer is known: what a rule sees of a directory, what it decides, what is kept of it."""
+"""Adaptive numbers of seeds: a stopping rule applied to a directory, its decision, and its state in the manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Reason = Literal["", "lost", "not reported"]
 
 @dataclass(frozen=True)
 class Rule:
-    """A stopping rule as it was asked for. first, second: the variants that an order is about, "" for a width."""
+    """A stopping rule. first, second: the variants that an order compares, "" for a width."""
 
     text: str
     asked: stats.UntilWidth | stats.UntilOrder
@@ -38,7 +38,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Look:
-    """The state of the rule in one cell (for an order: in its two), and why it will never be met."""
+    """The state of the rule in one cell (an order has two), and the reason if it can never be met."""
 
     task: str
     variant: str
@@ -47,7 +47,7 @@ class Look:
 
 
 def rule_of(plan: Plan) -> Rule | None:
-    """Return the rule that a plan asks for, or None. ConfigError for one that it cannot follow."""
+    """Return the stopping rule of a plan, or None. ConfigError for a rule that cannot be applied to it."""
     config = plan.config
     if config.until is None:
         return None
@@ -63,7 +63,9 @@ def rule_of(plan: Plan) -> Rule | None:
     if isinstance(asked, stats.UntilWidth):
         return Rule(config.until, asked, most)
     if len({cell.task for cell in plan.cells}) > 1:
-        raise ConfigError("an order of variants is asked for one task at a time", where="until", hint="name one task")
+        raise ConfigError(
+            "an order of variants can be requested for one task only", where="until", hint="name one task"
+        )
     cells: list[dict[str, Any]] = plan.experiment()["cells"]
     first, second = (_variant(name, cells, config.grid) for name in (asked.first, asked.second))
     if first == second:
@@ -92,11 +94,11 @@ def _names(folder: str, one: Variant, grid: Iterable[str]) -> set[str]:
 
 
 def waves(plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:
-    """Return what a launch asks when its queue is empty: the seeds to add now, none when the rule is done.
+    """Return a function that returns the seeds to add when the queue of a launch is empty: none at the end.
 
-    Certain are the seeds of the rule's own target. While others are still running, one more is handed out
-    for each idle slot, up to twice as many as are done: a rule that waits for each seed would leave a
-    cluster idle. Such seeds may end beyond the stop; they are shown and not counted. ConfigError as `rule_of`.
+    The seeds up to the target of the rule are certain. While others are running, one more seed is returned for each
+    idle slot, up to twice as many as have ended, because a rule that waits for each seed would leave a cluster idle.
+    Such seeds may lie beyond the stop; they are shown, but not counted. ConfigError as in `rule_of`.
     """
     rule = rule_of(plan)
     if rule is None:
@@ -138,7 +140,7 @@ def _history(rule: Rule, earlier: Mapping[str, Any], seen: bool) -> dict[str, An
 
 
 def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: float = 0.0) -> list[Look]:
-    """Return where the rule stands for every cell, from completed prefixes of `seeds` (in planned order) alone."""
+    """Return the state of the rule in every cell, from completed prefixes of `seeds` (in planned order) only."""
     cells: dict[tuple[str, str], dict[int, list[Member]]] = {}
     for member in members:
         cells.setdefault((member.task, member.variant), {}).setdefault(member.seed, []).append(member)
@@ -161,9 +163,9 @@ def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: f
 
 
 def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: str) -> tuple[list[float], bool, Reason]:
-    """Return (one number per completed seed, whether the next will never come, why) of one cell, in planned order.
+    """Return (one number per completed seed, whether the next one is missing for good, the reason) of one cell.
 
-    NaN for a failed seed, or one that did not report the metric; repeats are averaged.
+    In planned order. NaN for a failed seed, or one that did not report the metric; repeats are averaged.
     """
     values: list[float] = []
     reported = ok = False

@@ -1,4 +1,4 @@
-"""What is compared: one configuration on one task, a number a planned seed."""
+"""Arms of a comparison: one configuration on one task, with one number per planned seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Arm:
     states: planned seed, ascending -> ok, failed, lost, running, stopped or pending. values: metric -> seed -> its
     number, for finished seeds that have a finite one; by_fold: the same with one number per fold. extensions: how
     often seeds were added after results existed, other than by a stopping rule. ordered: its number of seeds was chosen
-    by a rule that compares. variant: what its variant is called in its own directory.
+    by a rule that compares. variant: the label of its variant in its own directory.
     """
 
     name: str
@@ -208,7 +208,7 @@ def folds_of(a: Arm, b: Arm) -> int:
 def ratio_of(arms: Sequence[Arm], asked: str = "") -> float | None:
     """Return n_test/n_train of arms whose every seed has a split of its own, the larger; None for one shared split.
 
-    None too where that is not recorded, unless something is `asked` that is wrong without it: StatisticsError.
+    Also None where the sizes are not recorded, or StatisticsError if `asked` names an answer that needs them.
     """
     split = [arm for arm in arms if arm.folds or "split" in arm.vary]
     known = [arm.ratio for arm in split if arm.ratio is not None]

@@ -1,4 +1,4 @@
-"""Directories become a Comparison: which design, which pairs, which of several intervals counts."""
+"""The comparison of directories: its design, its pairs, and the interval that counts for each pair."""
 
 from __future__ import annotations
 
@@ -130,13 +130,13 @@ def _primary(stores: Sequence[Store], known: Sequence[str], goal_of: Mapping[str
     if len(asked) > 1:
         raise StatisticsError(
             f"the directories name different primary metrics: {listed(sorted(asked))}",
-            hint="say which one: --metric test/accuracy",
+            hint="choose one of them: --metric test/accuracy",
         )
     return primary_metric(next(iter(asked), None), known, goal_of)
 
 
 def _named(arms: Sequence[Arm], name: str) -> str:
-    """Return the full name of an arm from what a user would call it; of several ways, the first that names one."""
+    """Return the full name of an arm from a short one; of several ways to match, the first with one match counts."""
     wanted = name.rstrip("/")
     by_name = {arm.name: arm for arm in arms}
     names = list(by_name)

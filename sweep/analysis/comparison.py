@@ -1,4 +1,4 @@
-"""A comparison as data: everything that is said of it, computed once, unrounded."""
+"""The types of a comparison: numbers and codes, unrounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Verdict = Literal["a", "b", "none"]
 
 @dataclass(frozen=True)
 class Side(OverSeeds):
-    """One configuration of a pair. failed: None where runs were adopted, of which nobody knows how many failed."""
+    """One configuration of a pair. failed: None where runs were adopted and the number of failures is unknown."""
 
     name: str
     failed: int | None
@@ -27,13 +27,13 @@ class Side(OverSeeds):
 
     @property
     def inflation(self) -> float | None:
-        """Return by how much the best of n seeds exceeds their mean by chance alone, in units of the metric."""
+        """Return how far the best of n seeds is expected to lie from their mean by chance, in units of the metric."""
         return None if self.sd is None or self.n < 2 else expected_best(self.n) * self.sd
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Looks at results before the last seed was there: extensions, and whether a rule that compares chose the seeds."""
+    """Interim looks at results: the number of extensions, and whether a rule that compares chose the seeds."""
 
     extensions: int = 0
     by_rule: bool = False
@@ -44,10 +44,10 @@ class Looks:
 
 @dataclass(frozen=True)
 class Planned:
-    """Seeds that a budget should hold: to see the difference `wanted`, or to know both means to ± `wanted`.
+    """The number of seeds that is needed to show the difference `wanted`, or to estimate both means to ± `wanted`.
 
-    spread: the sd that was planned with. seeds: None where more than a million would be needed. each: so many in each
-    arm. rule: the stopping rule of a valid sequential design, and the most seeds it may take in `directory`; "" where
+    spread: the sd of the plan. seeds: None where more than a million would be needed. each: this number in each arm.
+    rule: the stopping rule of a valid sequential design, and the most seeds it may take in `directory`; "" where
     nothing can be trained there. both: the other arm needs the rule as well.
     """
 
@@ -104,7 +104,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Exploratory:
-    """Another metric of a pair: its difference with an unadjusted interval, for looking, not for claiming."""
+    """Another metric of a pair: its difference with an unadjusted interval. Exploratory."""
 
     metric: str
     task: str
@@ -116,7 +116,7 @@ class Exploratory:
 
 @dataclass(frozen=True)
 class Check:
-    """One requirement held against one candidate."""
+    """One requirement of a gate, applied to one candidate."""
 
     requirement: str
     base: str
@@ -130,7 +130,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Design:
-    """The way in which pairs were made. shared: how many seeds both sides of a pair plan, where some are left out."""
+    """How pairs were made. shared: the number of seeds that both sides of a pair plan, where some are left out."""
 
     kind: Literal["bounds", "no seeds", "as asked", "other seeds", "mostly shared", "same seeds", "shared seeds"]
     shared: tuple[int, ...] = ()
@@ -155,6 +155,6 @@ class Comparison:
 
     @property
     def code(self) -> int:
-        """Return what a gate answers: 0 all passed (or nothing was required), 1 one is contradicted, 4 undecided."""
+        """Return the exit code of the gate: 0 passed (or nothing was required), 1 contradicted, 4 undecided."""
         codes = {check.decision.code for check in self.checks}
         return 1 if 1 in codes else 4 if 4 in codes else 0

@@ -1,4 +1,4 @@
-"""The ensemble of the finished members beside the members' mean: rows matched by example id or nothing."""
+"""The ensemble of finished members beside their mean. Predictions are matched by example id, or refused."""
 
 from __future__ import annotations
 

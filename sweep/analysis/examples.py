@@ -77,7 +77,7 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
 
 
 def _examples(member: Member, split: str) -> int | None:
-    """Return how many examples a run says that a split has."""
+    """Return how many examples a split has, as recorded by a run."""
     told = member.record.result.get("examples") if member.record else None
     count = told.get(split) if isinstance(told, Mapping) else None
     return count if isinstance(count, int) else None

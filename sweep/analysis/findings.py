@@ -1,4 +1,4 @@
-"""What a careful reader of a run directory would notice: rules, machines, odd results, the next command."""
+"""Findings in a run directory: rules of results, machines, suspicious results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import origin_of
 
-DIGITS = 8  # of a metric, times the other seeds: by chance, so many do not agree
+DIGITS = 8  # of a metric, times the other seeds: this many do not agree by chance
 LONG = 500  # bytes of a history; a dozen rows
 
 
@@ -66,7 +66,7 @@ def warnings(
     files: Sequence[Shared] = (),
     same: Iterable[tuple[str, ...]] = (),
 ) -> Iterator[Remark]:
-    """Yield what should make a reader hesitate, most serious first. same: see `identical`."""
+    """Yield warnings, most serious first. same: see `identical`."""
     records = {member.key: member.record for member in members if member.record is not None}
     results = [records[member.key].result for member in members if member.status == "ok" and member.key in records]
     if manifest.stamp.get("status") == "differs":
@@ -99,7 +99,7 @@ def warnings(
 
 
 def _lengths(members: Sequence[Member]) -> Iterator[Remark]:
-    """Note which runs of a program ended at another step than most: one that fell silent has no newer value."""
+    """Yield the runs of a program that ended at another step than most: their last value may not be the final one."""
     cells: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for m in members:
         epoch = m.record.result.get("epoch") if m.record is not None and m.record.collected else None
@@ -112,7 +112,7 @@ def _lengths(members: Sequence[Member]) -> Iterator[Remark]:
 
 
 def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bool = False) -> Iterator[Remark]:
-    """Note the files below the launch folder that runs wrote side by side, or one after the other."""
+    """Yield the files below the launch folder that runs wrote side by side, or one after the other."""
     those = [each for each in found if each.in_turn == in_turn]
     if those:
         allowed = bool(manifest.config.get("allow_shared"))
@@ -122,10 +122,10 @@ def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bo
 def notes(
     runs: frames.Runs, files: Sequence[Shared], names: Sequence[str], *, cells: int, failed: int
 ) -> Iterator[Remark]:
-    """Yield what a reader may want to know.
+    """Yield notes.
 
-    Which metric was chosen as the primary one where nobody chose, what an unknown direction costs, files that runs
-    wrote in turn, and what runs noted, each note once with its runs; damaged records too.
+    They name the primary metric that was chosen by default, the effect of an unknown direction, files that runs wrote
+    in turn, notes of runs (each once, with its runs), and damaged records.
     """
     manifest, primary, goal = runs.store.manifest, runs.primary, runs.goal
     config, kind = manifest.config, manifest.experiment.get("target", {}).get("kind")
@@ -175,7 +175,7 @@ def _alike(its: Sequence[Member]) -> Iterator[tuple[str, ...]]:
 
 
 def _digits(value: float) -> int:
-    """Return how many digits of a metric tell seeds apart: 0 for what may be a share of counted examples.
+    """Return how many digits of a metric distinguish seeds: 0 for a number that may be a share of counted examples.
 
     Three seeds of a model that classifies all but three borderline examples alike have one accuracy in 11 % of 20,000
     simulated sweeps, on 50 examples as on 10,000, and in 24 % with one such example. So a fraction with a denominator
@@ -194,7 +194,7 @@ def _digits(value: float) -> int:
 
 
 def _digest(member: Member) -> str:
-    """Return what identifies the model of a run: the digest of its final weights, else of its predictions, else ""."""
+    """Return the digest of the final weights of a run, else of its predictions, else ""."""
     if member.record is None:
         return ""
     files = sorted(

@@ -38,7 +38,7 @@ STATES = ("failed", "lost", "running", "stopped", "pending", "ok")
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a directory, read once: in order, as `frame`, and what each (task, variant) is called."""
+    """The runs of a directory, read once: in order, as `frame`, and with the label of each (task, variant)."""
 
     store: Store
     members: Sequence[Member]
@@ -76,7 +76,7 @@ class Runs:
 
 
 def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str] | None = None) -> str:
-    """Return the headline: the metric that the config names, else the one that `goals.primary_of` chooses."""
+    """Return the primary metric: the one that the config names, else the one that `goals.primary_of` chooses."""
     return column_name(str(asked)) if asked else goals.primary_of(names, declared)
 
 
@@ -188,9 +188,9 @@ def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
 
 
 def test_to_train(members: Iterable[Member], vary: Sequence[str]) -> float | None:
-    """Return n_test/n_train where every seed has a split of its own and all records say how many examples it has.
+    """Return n_test/n_train where every seed has a split of its own and all records hold its numbers of examples.
 
-    None where the split is the same for all, or where that is not known. Of folds, what follows from their number then.
+    None where the split is the same for all, or where these are not known; of folds, it then follows from their number.
     """
     every = list(members)
     folds = max((m.folds for m in every), default=0)
@@ -243,7 +243,7 @@ def fold_values(cell: pd.DataFrame, metric: str, folds: int) -> tuple[npt.NDArra
 def seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
     """Return `run_values` as (seeds ascending, one number each): repeats and folds averaged within their seed.
 
-    A seed with a value that is not finite is left out, and the caller owes the reader their count: `summary` calls it
+    A seed with a value that is not finite is left out, and the caller has to report their number: `summary` calls it
     `missing`.
     """
     seeds, values = run_values(cell, metric)

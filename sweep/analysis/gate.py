@@ -1,4 +1,4 @@
-"""A gate for continuous integration: each candidate held against each requirement."""
+"""A gate for continuous integration: each candidate is checked against each requirement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def checks(
     max_failures: int,
     level: float,
 ) -> Iterator[Check]:
-    """Hold every candidate of every task against every requirement; the base is the named arm, or the first."""
+    """Check every candidate of every task against every requirement; the base is the named arm, or the first."""
     for arms in tasks if gates else ():
         of = next((arm for arm in arms if arm.name == base), arms[0])
         for candidate in [arm for arm in arms if arm is not of] or [of]:
@@ -62,7 +62,7 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
     held = [candidate] if fixed else [base, candidate]
     if cut := [arm for arm in held if arm.folds]:
         raise StatisticsError(
-            "a gate holds seeds against each other, and these runs are cross-validated", where=cut[0].directory,
+            "a gate compares seeds, and these runs are cross-validated", where=cut[0].directory,
             hint="compare without --require, or train without folds",
         )  # fmt: skip
     unfinished = sum(arm.unfinished + arm.missing(gate.metric) for arm in held)

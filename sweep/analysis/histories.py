@@ -27,7 +27,7 @@ class Histories:
     refused: list[str] = field(default_factory=list)
 
     def frame(self, metric: str) -> pd.DataFrame:
-        """Return one metric as `frames.history` gives it; `attrs["stride"]`: every so many values are there."""
+        """Return one metric in the form of `frames.history`; `attrs["stride"]` is n where every nth value was kept."""
         table = frames.stacked([(member, steps, {metric: values}) for member, steps, values in self.logged[metric]])
         table.attrs["stride"] = self.strides[metric]
         return table
@@ -57,7 +57,7 @@ def read(store: Store, members: Iterable[Member]) -> Histories:
 
 
 def preferred(names: Sequence[str], primary: str) -> list[str]:
-    """Return the metrics in the order of interest: the primary one, its like and losses first; train last."""
+    """Return the metrics in order of interest: the primary one, then those of its name and losses; train last."""
     order = {"val": 0, "test": 1, "train": 3}
     leaf = primary.rpartition("/")[2]
 

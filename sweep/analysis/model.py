@@ -1,4 +1,4 @@
-"""A run directory as data: everything that is said of it, computed once, unrounded."""
+"""The types of an overview of a run directory: numbers and codes, unrounded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
 
 @dataclass(frozen=True)
 class OfCell:
-    """A fact about one variant of one task. label: what the two are called, "" where there is one only."""
+    """A fact about one variant of one task. label: the name of the two, "" where there is only one."""
 
     task: str
     variant: str
@@ -90,7 +90,7 @@ class OverSeeds:
 
 @dataclass(frozen=True)
 class Row(OverSeeds, OfCell):
-    """One metric of one variant of one task over its seeds; `method` says why there is no interval.
+    """One metric of one variant of one task over its seeds; `method` is also the reason where there is no interval.
 
     failure_low and failure_high bound the failure rate of seeds that ended (Clopper-Pearson). `over`: seeds, or where
     some failed, finished ones. `best` marks what a table may set in bold: variants of one task that Holm over all pairs
@@ -146,12 +146,12 @@ class Score:
     ensemble: float
     members_mean: float
     difference: float
-    by_construction: bool  # averaging cannot make it worse than the members' mean: no evidence of anything
+    by_construction: bool  # averaging cannot make it worse than the members' mean, so it is no evidence
 
 
 @dataclass(frozen=True)
 class Together(OfCell):
-    """The ensemble of the ok members of one variant and task; without scores, `reason` says why."""
+    """The ensemble of the ok members of one variant and task; `reason`: why there are no scores."""
 
     split: str
     members: int
@@ -165,11 +165,11 @@ class Together(OfCell):
 class Spread(OfCell):
     """The spread of the seeds of one variant and task in the primary metric, and its causes.
 
-    vary: what the seeds vary; nothing is everything. sd_low, sd_high: chi-square. best: the best seed. inflation: by
-    how much the best of so many is better than their mean by chance; expected: the mean and that, to hold it against.
-    training_variance: Jordan's estimate of what of observed_variance would remain on endless test data, raw, so
-    sometimes negative. true_*: the mean over seeds AND examples. repeat_*: spread of repeats of one seed. None
-    where there is nothing to tell it from; `reason` says why there is nothing about single examples.
+    vary: what the seeds vary; nothing is everything. sd_low, sd_high: chi-square. best: the best seed. inflation: how
+    far the best is expected to lie from the mean by chance; expected: the best that is expected by chance.
+    training_variance: Jordan's estimate of the part of observed_variance that would remain on infinite test data; raw,
+    so sometimes negative. true_*: the mean over seeds AND examples. repeat_*: spread of repeats of one seed. None
+    where it cannot be computed; `reason`: why single examples cannot be used.
     """
 
     metric: str
@@ -192,7 +192,7 @@ class Spread(OfCell):
     repeat_sd: float | None = None
     repeat_low: float | None = None
     repeat_high: float | None = None
-    mostly_chance: bool = False  # what is left on endless test data is less than half of what is seen
+    mostly_chance: bool = False  # less than half of the variance would remain on infinite test data
     reason: Remark | None = None
 
 
@@ -338,7 +338,7 @@ class Environment:
 class Overview:
     """A run directory in numbers, made by `sweep.analysis.overview`.
 
-    remarks: what should make a reader hesitate; asides: what a reader may want to know.
+    remarks: warnings; asides: notes.
     """
 
     name: str
@@ -385,7 +385,7 @@ class Overview:
 
     @property
     def called(self) -> dict[tuple[str, str], str]:
-        """Return what to call each (task, variant)."""
+        """Return the label of each (task, variant)."""
         return {(row.task, row.variant): row.label for row in self.rows}
 
     @property
@@ -395,6 +395,6 @@ class Overview:
 
 
 def by_split(metrics: Sequence[str], primary: str) -> list[str]:
-    """`metrics` with the primary one first, then by split (test, val, train, others) and name."""
+    """Return the metrics with the primary one first, then by split (test, val, train, others) and name."""
     order = ("test", "val", "train", "")
     return sorted(metrics, key=lambda m: (m != primary, order.index(split_of(m)), m))

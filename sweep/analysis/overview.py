@@ -1,4 +1,4 @@
-"""A run directory becomes an Overview."""
+"""The overview of a run directory."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def overview(
     group_by: Sequence[str] = (),
     curves: Histories | bool = False,
 ) -> Overview:
-    """Return what a run directory holds: complete, running, or copied from another machine.
+    """Return the overview of a run directory that is complete, running, or copied from another machine.
 
     Reads the records and, for the ensemble, the members' predictions; never a model. The same directory gives the same
     overview, whatever the order in which its runs ended.
-    curves: what the runs logged, or True to read it where it tells something about several tasks.
+    curves: the histories of the runs, or True to read them where there are several tasks.
     members: those of `store.scan()`, to save scanning again. group_by: see `sweep.variants.regrouped`.
     StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """

@@ -1,4 +1,4 @@
-"""Two arms on one metric: every statistic of the pair, and what may be concluded from them."""
+"""Two arms on one metric: every statistic of the pair, and the verdict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 MOST = 100_000  # pairs of one comparison
 EQUIVALENCE = 0.90  # level of the interval behind two one-sided tests at .05
 MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
-MOST_COMPARED = 30  # arms of a task: 435 pairs; of more, the best is a question for `sweep compare`
+MOST_COMPARED = 30  # arms of a task: 435 pairs; `sweep compare` finds the best of more
 
 
 def seeds_of(a: Arm, b: Arm, metric: str, *, paired: bool, failed: bool = False) -> tuple[list[int], list[int]]:
@@ -63,7 +63,7 @@ def pair(
     rng: np.random.Generator,
     permute: bool,
 ) -> Pair:
-    """Return all of one pair that does not depend on the others. each: the level of simultaneous intervals."""
+    """Return everything about a pair that does not depend on other pairs. each: the level of simultaneous intervals."""
     first, second = outcomes(a, b, metric, paired=paired)
     both = min(first.size, second.size) > 1
     folds = folds_of(a, b)
@@ -96,7 +96,7 @@ def pair(
 
 
 def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) -> stats.Difference | None:
-    """Return the difference of two arms with the interval that their design asks for; None where one has no value."""
+    """Return the difference of two arms with the interval of their design; None where one has no value."""
     first, second = seeds_of(a, b, metric, paired=paired)
     if not (first and second):
         return None
@@ -108,14 +108,14 @@ def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) ->
 
 
 def tested(pair: Pair) -> float | None:
-    """Return the p value that Holm adjusts: none where looks have been taken that it has not paid for."""
+    """Return the p value that Holm adjusts; None where it does not account for interim looks."""
     if pair.difference is None or pair.interval is None or pair.sequenced:
         return None
     return pair.difference.p
 
 
 def judged(pair: Pair, a: Arm, b: Arm, p_holm: float | None, *, level: float) -> Pair:
-    """Return the pair with what follows from the whole family: Holm's p, the verdict and a plan."""
+    """Return the pair with Holm's p over the whole family, the verdict and a plan."""
     pair = replace(pair, p_holm=p_holm)
     pair = replace(pair, verdict=_verdict(pair, level))
     return replace(pair, planned=planned(pair, a, b, level=level))
@@ -130,7 +130,7 @@ def _verdict(pair: Pair, level: float) -> Verdict:
 
 
 def looks_of(a: Arm, b: Arm) -> Looks:
-    """Return what a plain interval of these arms does not account for."""
+    """Return the interim looks that a plain interval of these arms does not account for."""
     extensions = max(a.extensions, b.extensions) if a.store is b.store else a.extensions + b.extensions
     return Looks(extensions, a.ordered or b.ordered)
 
@@ -191,10 +191,10 @@ def best_of(
 ) -> dict[str, bool]:
     """Return the arms of a task that Holm over all pairs does not separate from the best mean.
 
-    Of each, whether its difference from the best is constant, so that nothing can be tested. None where that cannot be
-    said: with failures (the mean of finished runs would reward failing), with values missing, with one arm or one seed,
-    or without a direction. values: of each arm, one finite number per finished seed, by seed. planned: how many seeds
-    each arm was to have.
+    Of each, whether its difference from the best is constant, so that nothing can be tested. Empty where that is not
+    known: with failures (the mean of finished runs would reward failing), with values missing, with one arm or one
+    seed, or without a direction. values: of each arm, one finite number per finished seed, by seed. planned: how many
+    seeds each arm was to have.
     """
     whole = all(its.size == n > 1 and unit(its) == 1 for its, n in zip(values.values(), planned, strict=True))
     if goal is None or not whole or len(values) < 2:

@@ -1,4 +1,4 @@
-"""How many seeds a budget should hold. An estimate for planning, never evidence about the pair."""
+"""Planning: how many seeds to train. An estimate, never evidence about the pair."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sweep.stats.stopping import EXTRA
 
 POWER = 0.8
 UPPER = 0.8
-SLACK = 3  # a rule that looks after every seed needs up to so many times the seeds of one look
+SLACK = 3  # a rule that looks after every seed needs up to this many times the seeds of one look
 LEAST_CAP = 16
 
 
 def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
-    """Return the seeds to see this difference or the margin, or where it is shown to know both means twice as well.
+    """Return the number of seeds that would show this difference or the margin, or, if shown, halve both intervals.
 
     None where seeds share data, as splits and folds of one data set do: their number alone does not narrow an interval.
     """
@@ -54,19 +54,19 @@ def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
 
 
 def _least(*, paired: bool, level: float) -> int:
-    """Return the smallest number of seeds of which the exact test can reach the level: with fewer nothing is shown."""
+    """Return the smallest number of seeds with which the exact test can reach the level."""
     return next(n for n in count(2) if attainable(n, None if paired else n) <= 1 - level)
 
 
 def _is_rule(a: Arm, b: Arm, pair: Pair) -> bool:
-    """Return whether a rule can order the two: groups of variants are no variants, and it cannot name them."""
+    """Return whether a rule can order the two. It cannot name groups of variants."""
     real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]}
     named = {a.members[0].variant, b.members[0].variant} <= real and ">" not in a.variant + b.variant
     return a.store is b.store and pair.paired and named
 
 
 def _upper(pair: Pair) -> float | None:
-    """Return the upper 80 % limit of the sd that the difference is measured against."""
+    """Return the upper 80 % limit of the sd of the difference."""
     found = pair.difference
     if found is None or not found.error:
         return None
@@ -77,7 +77,7 @@ def _upper(pair: Pair) -> float | None:
 
 
 def _until(made: Planned, arm: Arm, rule: str, n: int) -> Planned:
-    """Return a plan with the stopping rule that trains so many seeds of an arm."""
+    """Return a plan with the stopping rule that trains n seeds of an arm."""
     if arm.adopted:  # there is nothing to train
         return made
     return replace(made, directory=arm.directory, rule=rule, max_seeds=max(n + EXTRA, LEAST_CAP, len(arm.seeds)))

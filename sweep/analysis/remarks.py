@@ -1,4 +1,4 @@
-"""Facts that a reader should know beside the numbers, as a code with its fields: `sweep.report.remarks` words them."""
+"""Remarks beside the numbers: codes with their fields, which `sweep.report.remarks` turns into sentences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Remark:
 
 
 class Parts:
-    """Make the parts of one report and keep a remark on each that failed; --debug shows where it did."""
+    """Make the parts of one report and keep a remark on each that failed; --debug shows the traceback."""
 
     def __init__(self) -> None:
         self.remarks: list[Remark] = []

@@ -25,7 +25,7 @@ from sweep.store import Member, Store
 def spreads(runs: Runs) -> Iterator[Spread]:
     """Yield the spread of the primary metric in every variant and task with two finished seeds or more.
 
-    What needs single examples is read from saved predictions, where all runs kept them.
+    The parts that need single examples are read from saved predictions, where all runs kept them.
     """
     metric, goal, level = runs.primary, runs.goal, runs.level
     of = frames.by_cell(runs.members)
@@ -48,7 +48,7 @@ def spreads(runs: Runs) -> Iterator[Spread]:
 
 
 def _of_examples(store: Store, members: Sequence[Member], metric: str, level: float) -> dict[str, Any]:
-    """Return what single examples tell of the spread, or why they tell nothing."""
+    """Return the parts of the spread that are estimated from single examples, or the reason why there are none."""
     read = examples_of(store, members, metric)
     if isinstance(read, Remark):
         return {"reason": read}
@@ -74,8 +74,8 @@ def _of_repeats(rows: pd.DataFrame, metric: str, level: float) -> dict[str, Any]
 def medians(runs: Runs) -> Iterator[Median]:
     """Yield the median of the primary metric in every variant and task over seeds with a value or failed.
 
-    Failed ones are ranked worst: it stays defined when some of them diverge. Nothing for a cell where seeds failed and
-    no direction says which rank is the worst.
+    Failed ones are ranked worst, so the median exists even if some of them diverge. Nothing for a cell where seeds
+    failed and the direction of the metric is unknown.
     """
     metric, goal, level = runs.primary, runs.goal, runs.level
     for (task, variant), rows in frames.cells(runs.table):

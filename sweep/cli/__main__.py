@@ -1,4 +1,4 @@
-"""`python -m sweep.cli …` is `sweep …`."""
+"""Run `sweep` as `python -m sweep.cli`."""
 
 from sweep.cli import sweep
 

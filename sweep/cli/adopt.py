@@ -1,4 +1,4 @@
-"""`sweep adopt`: take results that exist into a run directory."""
+"""`sweep adopt`: import existing results into a run directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of commands, how an error is shown, and which exit code it has."""
+"""The table of commands, and how errors are shown and become exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sweep compare`: is A better than B, or was it the seed?"""
+"""`sweep compare`: the comparison of configurations, and gates."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
     cancelled = False
     progress = Progress(launch)
     closing = threading.Thread(target=launch.close, name="closing")
-    # The report's modules take a second to load: not while Ray starts, not when all is done and somebody waits, and
-    # not for what a single run prints.
+    # The modules of the report take a second to load. They are loaded after Ray has started and before the last run
+    # ends, and not for a single run.
     reported = as_json or not single
     fetching = threading.Thread(target=import_module, args=("sweep.report.worded",), daemon=True)
     try:
@@ -78,7 +78,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
 
 
 def left(store: Store) -> str:
-    """Return what a stopped launch leaves: "3 runs are complete, 2 had begun, 1 of them with …"."""
+    """Return the state of a stopped launch: "3 runs are complete, 2 had begun, 1 of them with …"."""
     from sweep.cli.read import resumes
 
     members = list(store.scan())
@@ -92,7 +92,7 @@ def left(store: Store) -> str:
 
 
 def again(launch: Launch, store: Store) -> str:
-    """Return the command that trains the rest; of one run, or what the directory does not keep, the same again."""
+    """Return the command that trains the rest: for one run, or if settings are missing, the same command."""
     from sweep.report.commands import resumable, resume
 
     if launch.only is not None or not resumable(store.manifest):
@@ -106,7 +106,7 @@ def again(launch: Launch, store: Store) -> str:
 
 @contextmanager
 def _signals(launch: Launch, warn: Callable[[str], None]) -> Iterator[list[signal.Signals]]:
-    """First: stop at the next checkpoint. Second, or patience gone: everything ends now."""
+    """Stop at the next checkpoint at the first signal; cancel everything at the second, or after `PATIENCE`."""
     seen: list[signal.Signals] = []
     timers: list[threading.Timer] = []
 

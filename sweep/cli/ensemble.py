@@ -1,4 +1,4 @@
-"""`sweep ensemble` and `sweep predict`: the members of a directory as one model, and what it is worth."""
+"""`sweep ensemble` and `sweep predict`: the members of a directory as one model."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def predict(
 
 
 def _loaded(directory: Path, trust: bool, *, allow_missing: bool, split: str = "test", **which: Any) -> Loaded:
-    """Return the served ensemble; what would be imported, and what could not be checked, are said on stderr."""
+    """Return the served ensemble; print on stderr what would be imported, and what could not be checked."""
     from sweep.ensemble.gather import choose
     from sweep.ensemble.load import load
 

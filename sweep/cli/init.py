@@ -1,4 +1,4 @@
-"""`sweep init`, `sweep config` and `sweep completion`: what a first hour begins with."""
+"""`sweep init`, `sweep config` and `sweep completion`: the first steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweep.words import path_argument
 FILES = ("experiment.yaml", "my_training.py")
 RECIPE = ("my_recipe.py",)
 
-# What a person types, once, for each shell; click's own scripts do the work.
+# To be typed once per shell; the scripts are those of click.
 INSTALL = {
     "bash": "echo 'eval \"$(sweep completion bash)\"' >> ~/.bashrc",
     "zsh": "echo 'eval \"$(sweep completion zsh)\"' >> ~/.zshrc",
@@ -57,9 +57,9 @@ def init(directory: Path, recipe: bool) -> int:
 
 
 def explained(text: str) -> str:
-    """Return the text of a config in which every `key: value  #` is completed by what the key means.
+    """Return the text of a config with the meaning of the key added to every `key: value  #`.
 
-    The value is the example, so those of the texts are left out.
+    The value is the example, so the examples in the meanings are left out.
     """
     from sweep.config import describe
 

@@ -13,7 +13,7 @@ Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Key(click.Option):
-    """An option that sets a config key: its help is what `sweep config` says of the key, read when it is asked for."""
+    """An option that sets a config key. Its help is that of `sweep config`, loaded when it is shown."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from sweep.config import describe

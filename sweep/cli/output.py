@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sweep.report.document import Document
 
-# What our own texts hold that an ASCII or Latin-1 terminal may not show.
+# Signs of our own texts that an ASCII or Latin-1 terminal may not show.
 _PLAIN = {
     "±": "+-", "×": "x", "·": ".", "…": "...", "−": "-", "–": "-", "—": "-", "≥": ">=", "≤": "<=", "→": "->",
     "’": "'", "“": '"', "”": '"', "²": "^2", "√": "sqrt",
@@ -30,7 +30,7 @@ _PLAIN = {
 
 
 class _Stream(io.FileIO):
-    """A standard stream that drops what it cannot write: a reader that goes away, or a full disk, ends no sweep."""
+    """A standard stream that drops what it cannot write, so that a closed pipe or a full disk ends no sweep."""
 
     lost: OSError | None = None
 
@@ -44,7 +44,7 @@ class _Stream(io.FileIO):
                 break
             if written is not None:
                 return written
-            select.select([], [self], [])  # somebody made it non-blocking, and it is full for now
+            select.select([], [self], [])  # it is non-blocking, and full for now
         return size
 
 
@@ -74,7 +74,7 @@ def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
 
 
 def close_streams() -> bool:
-    """Empty the buffers, and return whether stdout has lost something to more than a reader that has gone."""
+    """Flush the buffers, and return whether stdout has lost output, other than to a reader that went away."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     lost = raw.lost if isinstance(raw, _Stream) else None
@@ -86,12 +86,12 @@ def close_streams() -> bool:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text that may hold names and messages of others."""
+    """Print text that may contain names and messages of others."""
     show(printable(text) + "\n", err=err)
 
 
 def show(text: str, *, err: bool = False) -> None:
-    """Print text that is made for the screen, as it is."""
+    """Print text as it is; it was made safe for the screen."""
     (sys.stderr if err else sys.stdout).write(text)
 
 
@@ -123,13 +123,13 @@ def show_document(made: Document, format_: str) -> None:
 
 
 def emit(value: Any) -> None:
-    """Print one JSON document on stdout, whose texts may hold names of others: what does not print is escaped."""
+    """Print one JSON document on stdout. Characters of names of others that do not print are escaped."""
     ascii_only = not str(sys.stdout.encoding).lower().startswith("utf")
     text = json.dumps(atomic.strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
     show(re.sub(r"[^\n -~]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text) + "\n")
 
 
 def in_short(metrics: Mapping[str, float]) -> str:
-    """Return the few metrics that a line has room for, those of the test split before the others."""
+    """Return up to three metrics for a line, those of the test split first."""
     chosen = sorted(metrics.items(), key=lambda item: not item[0].startswith("test/"))[:3]
     return "  ".join(f"{name} {number(value, digits=4)}" for name, value in chosen)

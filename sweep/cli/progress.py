@@ -1,4 +1,4 @@
-"""What is seen while seeds train: a live table on a terminal, plain lines elsewhere."""
+"""Progress while seeds train: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Progress:
         self.tracker = Tracker(config.name, config.primary)
         self.screen = Screen(sys.stderr, self._look)  # while a run trains in this process, sys.stderr is its log
         self.total = self.todo = self.done = 0
-        self.told: dict[str, str] = {}  # what was said of a run -> the first that it was said of
+        self.told: dict[str, str] = {}  # a message about a run -> the first run that it was about
 
     def show(self, event: Event) -> None:
-        """Take note of an event, and say it if it is for people."""
+        """Update from an event, and print it if it is for people."""
         if isinstance(event, Begun):
             self._begin(event)
         elif isinstance(event, Finished):
@@ -48,7 +48,7 @@ class Progress:
         self.total = self.todo + self.launch.added
         self.tracker.take(key, record.status, record.metrics, record.seconds)
         if record.failure is not None:
-            # A mistake in the code fails every seed alike: told once, it can be read.
+            # A mistake in the code fails every seed alike: it is printed in full once.
             first = self.told.setdefault(str(record.failure), key)
             self.screen.say(f"{key}: " + (str(record.failure) if first == key else f"as {first}"))
         elif not self.screen.live and self._worth_a_line():
@@ -78,7 +78,7 @@ class Progress:
         self.screen.start()
 
     def _worth_a_line(self) -> bool:
-        """Return whether a run that ended has a line: of thousands, each hundredth of the total has."""
+        """Return whether a run that ended gets a line: of thousands, every hundredth part of the total does."""
         return self.total <= 200 or self.done == self.total or self.done % (self.total // 100) == 0
 
     def _look(self) -> View:
@@ -110,11 +110,11 @@ class Screen:
         if self.live is not None:
             live, self.live = self.live, None
             live.stop()
-            if self._notice:  # the view goes when it ends; what was said stays
+            if self._notice:  # the view disappears when it ends; the notice stays
                 self.console.print(Text(self._notice))
 
     def say(self, text: str) -> None:
-        """Print a line above the live view; it may quote a program's last words."""
+        """Print a line above the live view; it may quote the output of a program."""
         text = printable(text)
         if self.live is not None:
             self.live.console.print(Text(text))
@@ -122,7 +122,7 @@ class Screen:
             self.console.file.write(text + "\n")
 
     def warn(self, text: str) -> None:
-        """Keep a text in sight. A signal handler may call it: it takes no lock that could be held."""
+        """Keep a text visible. A signal handler may call it: it takes no lock that could be held."""
         if self.live is None:
             self.say("\n" + text)
         else:

@@ -1,4 +1,4 @@
-"""`sweep status` and `sweep report`: what a directory says, without torch or Ray."""
+"""`sweep status` and `sweep report`: read a directory, without torch or Ray."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def status(directory: Path, as_json: bool) -> int:
 
 
 def _show_runs(store: Store, members: list[Member]) -> None:
-    """Print a line for each run, or of many for each that is not ok; the total comes last, where the eye is."""
+    """Print a line for each run, or of many for each that is not ok."""
     from rich.cells import cell_len
 
     from sweep.report.document import distinct, wants_color
@@ -79,7 +79,7 @@ def _show_runs(store: Store, members: list[Member]) -> None:
 
 
 def go_on(store: Store, counts: Counts) -> str:
-    """Return what to type next: watch what is at work, train what is missing, else read the report."""
+    """Return the next command: watch what is running, train what is missing, else read the report."""
     from sweep.report.commands import resume
 
     here = path_argument(store.shown)
@@ -91,7 +91,7 @@ def go_on(store: Store, counts: Counts) -> str:
 
 
 def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
-    """Return what is to say of a run; told: failures told before, with the first run they happened to."""
+    """Return the details of a run. told: failures that were shown before, with their first run."""
     if member.record is not None:
         if member.record.failure is not None:
             first = told.setdefault(str(member.record.failure), member.key)
@@ -108,7 +108,7 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
 
 
 def resumes(store: Store, member: Member) -> str:
-    """Return what a run that was cut short resumes from, or ""."""
+    """Return what an interrupted run resumes from, or ""."""
     if store.manifest.experiment["target"]["kind"] == "command":
         files = store.left_behind(member)
         return f"{plural(files, 'file')} in its {{dir}}" if files else ""
@@ -183,7 +183,7 @@ def report(
 
 
 def _best(stores: Sequence[Store], metric: str, level: float) -> frozenset[tuple[str, str, str]]:
-    """Return what several directories in one table may set in bold: nothing, where they cannot be compared."""
+    """Return what a table of several directories may set in bold: nothing, where they cannot be compared."""
     from sweep.analysis.arms import declared
     from sweep.analysis.compare import best
 
@@ -206,7 +206,7 @@ def _page(store: Store, html: Path, level: float) -> None:
 
 
 def _comparison(store: Store, level: float) -> Any:
-    """Return that of the variants of a directory, or why there is none; None where there is one variant only."""
+    """Return the comparison of the variants of a directory, or why there is none; None for a single variant."""
     if len({cell["variant"] for cell in store.manifest.experiment["cells"]}) < 2:
         return None
     from sweep.report.comparison import compare
@@ -241,7 +241,7 @@ def _as_text(made: Report, full: bool = False) -> str:
 
 
 def show_single(store: Store, seeds: Collection[int], *, allow_shared: bool) -> int:
-    """Print what `ml-train` says: the one run, and what to type next."""
+    """Print the result of `ml-train`: the one run, and the next command."""
     from sweep.report.shared_files import sentence as shared_sentence
 
     code = 0

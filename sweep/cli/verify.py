@@ -1,4 +1,4 @@
-"""`sweep verify` and `sweep reproduce`: whether the same bits come again, shown rather than promised."""
+"""`sweep verify` and `sweep reproduce`: prove that runs repeat their bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sweep watch`: a run seen from another terminal, from its directory alone."""
+"""`sweep watch`: follow a sweep from another terminal, by its directory."""
 
 from __future__ import annotations
 
@@ -76,18 +76,18 @@ def watch(directory: Path, every: float) -> int:
 
 
 def _since(store: Store) -> float:
-    """Return for how many seconds the launch that holds a directory is at work, by the two clocks."""
+    """Return how many seconds ago the launch that holds a directory began, by the clocks of both machines."""
     owner = store.owner()
     if owner is None:
         return 0.0
     try:
         return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(owner.started)).total_seconds())
-    except (TypeError, ValueError):  # written elsewhere, and no time
+    except (TypeError, ValueError):  # written elsewhere, and not a time
         return 0.0
 
 
 def at_work(store: Store, members: list[Member]) -> bool:
-    """Return whether a launch holds the directory, or a single run is being trained in it; in a zip, nobody works."""
+    """Return whether a launch holds the directory, or a single run is being trained in it; False for a zip."""
     return not is_packed(store.shown) and (
         store.owner() is not None or any(member.status == "running" for member in members)
     )

@@ -1,6 +1,6 @@
 """The report of a run directory: as text, Markdown, LaTeX, HTML and figures. Loads neither torch nor Ray.
 
-Its parts, and pandas with them, are loaded as they are asked for: watching a sweep while it runs needs
+Its parts, and pandas with them, are loaded when they are used: watching a sweep while it runs needs
 `sweep.report.live` alone. Figures are in `sweep.report.figures`, apart from the rest because they load matplotlib.
 """
 

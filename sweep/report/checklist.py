@@ -1,4 +1,4 @@
-"""What reproducibility checklists of conferences ask, answered from the records of a directory."""
+"""Answers to the reproducibility checklists of conferences, from the records of a directory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED
 from sweep.words import plural
 
-UNKNOWN = "not recorded: to be answered by you"
+UNKNOWN = "not recorded: please answer this yourself"
 
 
 def checklist(found: Report, store: Store) -> Document:
-    """Return the answers, the compute that was used, and a methods paragraph; what no record says is named so."""
+    """Return the answers, the compute that was used, and a methods paragraph. What is not recorded is marked."""
     members = list(store.scan())
     answers = [Note(f"{question}: {answer}") for question, answer in _answers(found, store, members)]
     return Document(
@@ -70,7 +70,7 @@ def _code(target: Mapping[str, Any]) -> str:
 
 
 def _compute(members: Sequence[Member]) -> Table:
-    """Return seconds by outcome. Earlier attempts at a run left no time, and are counted."""
+    """Return hours by outcome. Earlier attempts at a run recorded no time; their number is noted."""
     records = [member.record for member in members if member.record is not None]
     outcomes = {name: [one.seconds for one in records if one.status == name] for name in ("ok", "failed")}
     outcomes["total"] = [one.seconds for one in records]
@@ -80,7 +80,7 @@ def _compute(members: Sequence[Member]) -> Table:
         for name, seconds in outcomes.items()
     ]  # fmt: skip
     unknown = sum(member.attempts - (member.record is not None) for member in members)
-    notes = [f"{plural(unknown, 'earlier attempt')}, of which the time is not counted"] if unknown > 0 else []
+    notes = [f"{plural(unknown, 'earlier attempt')} without a recorded time"] if unknown > 0 else []
     return Table(("runs", "n", "hours", "seconds per run"), rows, notes=notes)
 
 

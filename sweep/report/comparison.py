@@ -1,4 +1,4 @@
-"""A comparison as a Document: which is best, the arms ranked, which beats which, and prose for what is significant."""
+"""A comparison as a Document: the best arm, the ranking, the matrix of pairs, and sentences for what is significant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Told", "compare", "latex", "markdown", "standing", "text", "to_json"
 FORMAT = 1
 MOST_MATRIX = 20  # arms beyond which the matrix of pairs has no room
 MOST_PAIRS = 12  # pairs, and further metrics of them, with a row of numbers
-MOST_SAID = 6  # pairs with a sentence; the rest stand in the matrix and among the numbers
+MOST_SAID = 6  # pairs with a sentence; the others are in the matrix and in the table of pairs
 VERDICTS: Mapping[int, tuple[Kind, str]] = {
     0: ("lead", "passed"), 1: ("failure", "contradicted"), 4: ("warning", "undecided"),
 }  # fmt: skip
@@ -52,7 +52,7 @@ class Told(Comparison):
 
     @property
     def why(self) -> str:
-        """Return how pairs were made."""
+        """Return how the pairs were made."""
         return design(self.design)
 
     @property
@@ -80,7 +80,7 @@ def compare(*stores: Store, **asked: Any) -> Told:
 
 
 def to_json(found: Told) -> Mapping[str, Any]:
-    """Return every number unrounded with its method, and what is said of it, as plain data for strict JSON."""
+    """Return every number unrounded with its method, and every sentence, as plain data for strict JSON."""
     body = asdict(found)
     for pair, made, command in zip(found.pairs, body["pairs"], body.pop("designs"), strict=True):
         made["a"]["expected_inflation"], made["b"]["expected_inflation"] = pair.a.inflation, pair.b.inflation
@@ -106,7 +106,7 @@ def text(found: Told, *, width: int = 80, color: bool = False) -> str:
 
 
 def view(found: Told) -> Document:
-    """Return everything that is printed of a comparison."""
+    """Return the whole view of a comparison."""
     tasks = list(dict.fromkeys(pair.task for pair in found.pairs))
     title = f"{'comparison of' if found.pairs or not found.checks else 'gate on'} {shown(found.metric)}"
     why = Note(design(found.design))
@@ -126,7 +126,7 @@ def view(found: Told) -> Document:
             sections += [Section(task_label(task), [*_arms(found, task)]), Section("", [*_matrix(found, task)])]
         sections += [Section("", [_overview(found)])] if tasks else []
     checked = [note for check in found.checks for note in _check(check)]
-    verdict = checked[:1]  # of a gate, which is what was asked for: it comes first and last
+    verdict = checked[:1]  # of a gate: it comes first and last
     if len(found.checks) > 1:
         verdict = [_verdict(found)]
         checked = [*verdict, *checked]
@@ -146,12 +146,12 @@ def sides_of(found: Comparison, task: str) -> dict[str, Side]:
 
 
 def _letter(found: Comparison, name: str) -> str:
-    """Return the letter that stands for an arm in pairs."""
+    """Return the letter of an arm in pairs."""
     return letter(found.arms.index(name))
 
 
 def standing(found: Comparison, task: str) -> Iterator[str]:
-    """Say which arm is best and how many are not distinguishable from it, or how the arms stand to the baseline."""
+    """Yield which arm is best and how the others compare with it, or how the arms compare with the baseline."""
     sides, its = sides_of(found, task), [pair for pair in found.pairs if pair.task == task]
     if 2 * len(its) < len(sides) * (len(sides) - 1):
         names: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": [], CONSTANT: []}
@@ -182,7 +182,7 @@ def _is_constant(pair: Pair) -> bool:
 
 
 def _better(pair: Pair, found: Comparison) -> Side | None:
-    """Return the better side of a pair, of a metric without a goal the larger; None where they are not told apart."""
+    """Return the better side of a pair, or the larger one without a goal; None where no difference is shown."""
     if pair.verdict == "none":
         return None
     return pair.a if (pair.verdict == "a") == (found.goal != "min") else pair.b
@@ -206,7 +206,7 @@ def _facts(pair: Pair, found: Told) -> Iterator[Note]:
 
 
 def _superiority(found: Comparison) -> str:
-    """Return what the probability that a seed of A does better than one of B is called."""
+    """Return the name of the probability that a seed of A does better than one of B."""
     return "P(A < B)" if found.goal == "min" else "P(A > B)"
 
 
@@ -221,13 +221,13 @@ def _arms(found: Comparison, task: str) -> Iterator[Table]:
         n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
         numbers = [number(value, decimals) for value in (side.mean, side.sd)]
         rows.append([_letter(found, side.name), side.name, n, *numbers, interval, failed])
-    notes = ["ranked by mean; that the first is first is in part chance, which its interval does not account for"]
+    notes = ["ranked by mean; the first rank is partly chance, which its interval does not account for"]
     header = ["", "arm", "n", "mean", "sd", f"{percent(found.level)} CI", "failed"]
     yield Table(header, rows, names=2, notes=notes if ranks else [])
 
 
 def _matrix(found: Comparison, task: str) -> Iterator[Table]:
-    """Yield the table of which arm is better in each pair."""
+    """Yield the matrix of pairs: the better arm of each."""
     names = list(sides_of(found, task))
     if not 2 < len(names) <= MOST_MATRIX:
         return
@@ -246,7 +246,7 @@ def _matrix(found: Comparison, task: str) -> Iterator[Table]:
 
 
 def _overview(found: Comparison) -> Table:
-    """Return a row for each pair, of many those that are told apart first."""
+    """Return the table of pairs; of many, those with a shown difference first."""
     first = sorted(range(len(found.pairs)), key=lambda i: found.pairs[i].verdict == "none")[:MOST_PAIRS]
     rows = []
     for pair in (found.pairs[i] for i in sorted(first)):
@@ -278,7 +278,7 @@ def _numbers(pair: Pair, found: Comparison) -> Sequence[str]:
 
 
 def _stamps(found: Comparison) -> list[str]:
-    """Say what the intervals of a table do not account for."""
+    """Return what the intervals of a table do not account for."""
     return [f"intervals {said}" for said in sorted({pairs.stamp(pair) for pair in found.pairs} - {""})]
 
 

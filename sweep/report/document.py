@@ -1,12 +1,12 @@
-"""One document, many formats. A view is made once, from numbers; every format sets it in its own way.
+"""Documents: a view is made once, from numbers, and rendered in every format.
 
     Document("digits", (Section("metrics", (Note(...), Table(...), Markup("<svg>…"))), ...))
 
 `text`, `markdown`, `latex`, `html` and `notebook` take a Document and return a string. Strings in a document are raw:
-names and messages of users go in as they are, and each format makes them harmless with `safe`. Numbers go in as text
+names and messages of users go in as they are, and each format escapes them with `safe`. Numbers go in as text
 made by `sweep.number`; no format rounds, parses or cuts one.
 
-- `Note`: a sentence. Its kind says how it is read: "lead" first, "plain", "aside" (small print), "warning",
+- `Note`: a sentence. Its kind is how it is shown: "lead" first, "plain", "aside" (small print), "warning",
   "failure", "command" (to be copied, so never wrapped). `label` is a word before it ("next", "passed").
 - `Table`: `names` leading columns hold text and go to the left, the others numbers and go to the right. A row that is
   a string is a heading within the table. On a narrow terminal names lose their middle but stay distinct; columns that
@@ -84,7 +84,7 @@ def of(*items: Item) -> Document:
 
 
 def rest(more: int, noun: str, where: str) -> list[Note]:
-    """Return a note that so many more have no place here, and where they are; none where nothing is left out."""
+    """Return a note on how many more there are, and where to find them; nothing where none is left out."""
     return [Note(f"… and {plural(more, f'more {noun}')}: {where}")] if more > 0 else []
 
 
@@ -100,7 +100,7 @@ LATEX: Mapping[str, str] = {
 
 
 def safe(text: str, medium: Medium) -> str:
-    """Return `text` with nothing in it that the medium would act on: on one line, its own markup escaped."""
+    """Return `text` on one line, with the markup of the medium escaped."""
     line = one_line(text)
     if medium == "latex":
         return "".join(LATEX.get(character, character) for character in line)
@@ -113,8 +113,8 @@ def safe(text: str, medium: Medium) -> str:
 def distinct(names: Sequence[str], width: int) -> list[str]:
     """Return `names` shortened to `width`, or to the least width at which different ones look different.
 
-    The longest words lose their middle first: of "name=transformer-large lr=0.01" the rate stays. Where words do not
-    tell names apart but in the middle alone, long parts that all of them share go first.
+    The longest words lose their middle first: of "name=transformer-large lr=0.01" the rate stays. Where names
+    differ only in the middle of words, long parts that all of them share are left out first.
     """
     lines = [one_line(name) for name in names]
     different, longest = len(set(lines)), max((len(word) for line in lines for word in line.split(" ")), default=0)

@@ -1,4 +1,4 @@
-"""What all pictures share: palette, sizes, style, files, and SVG that a page or a notebook can hold."""
+"""Common parts of all pictures: palette, sizes, style, files, and SVG for a page or a notebook."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def style(size: Size = "screen") -> Iterator[None]:
 
 
 def lines(size: Size) -> float:
-    """Return how many lines of text would stand side by side in a preset's width: what fits is decided by it."""
+    """Return the width of a preset in heights of a line of text."""
     width, points = SIZES[size]
     return 72 * width / points
 
@@ -153,7 +153,7 @@ def fitted(name: str, size: Size) -> str:
 class Frame:
     """A figure of a preset's width, with panels at places that are given in lines of its text.
 
-    A layout engine would draw everything twice more, only to measure it.
+    A layout engine would draw everything twice more to measure it.
 
     title: what the picture shows, above it. height: of one panel. above, below: room for words, and `between` for
     those between two rows of panels. scaled: the axes' limits follow what is drawn; else they have to be set.
@@ -253,7 +253,7 @@ def _saved(figure: Figure, **options: Any) -> bytes:
 def inline(figure: Figure, name: str, label: str) -> Markup:
     """Return a figure as an SVG element for a page that allows no inline style.
 
-    name: what its ids begin with. label: what a screen reader says. Text takes the page's font and colour, and each
+    name: what its ids begin with. label: the text for screen readers. Text takes the page's font and colour, and each
     colour of the palette a class (`f0` to fill, `s0` to stroke), so that a style sheet can follow the theme.
     """
     root = ElementTree.fromstring(_saved(figure, format="svg"))

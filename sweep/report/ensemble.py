@@ -1,4 +1,4 @@
-"""The worth of a directory's ensemble: members gathered, assessed, and reported with the verdict first."""
+"""The report of an ensemble: its members are gathered and assessed, and the verdict comes first."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Worth:
     """The ensemble of one variant and task on one split. A prompt shows it as text, a notebook as HTML.
 
     planned: members asked for, absent ones included. enough: (metric, margin, k): k members are within the
-    margin of all. unused: splits that were not read. called: the variant as reports call it. options: what chooses
+    margin of all. unused: splits that were not read. called: the label of the variant. options: those that choose
     these members on a command line. identical: members of different seeds that gave the very same result.
     """
 
@@ -101,7 +101,7 @@ class Worth:
     def to_json(self) -> dict[str, Any]:
         """Return plain data without the rows of examples; floats may be NaN or infinite.
 
-        best_inflation_sd: by how many sd of the members the best of so many lies from their mean by chance alone.
+        best_inflation_sd: how many sd of the members the best of them is expected to lie from their mean by chance.
         """
         return {
             "name": self.name, "directory": self.directory, "variant": self.variant, "task": self.task,
@@ -135,7 +135,7 @@ def worth(
     margin: float | Mapping[str, float] | None = None,
     level: float = 0.95,
 ) -> Worth:
-    """Build the ensemble of a directory's finished members and assess it; `Results.ensemble` says what can be asked.
+    """Build the ensemble of the finished members of a directory and assess it. Arguments as in `Results.ensemble`.
 
     Splits beside train, val and test that all members predicted are scored as well.
     """
@@ -169,11 +169,11 @@ def _enough(made: Assessment, margin: float | Mapping[str, float] | None) -> tup
     return tuple((name, float(value), ensemble.enough(curves[name], value)) for name, value in asked.items())
 
 
-# ---- in words
+# ---- words
 
 
 def view(found: Worth, exported: str = "") -> Document:
-    """Return everything that is printed of an ensemble. exported: the file that was just written."""
+    """Return the whole view of an ensemble. exported: the file that was just written."""
     made = found.assessment
     first = [Note(verdict(found), "lead"), *(Note(note, "warning") for note in notes(found))]
     sections = [Section("", first), Section("scores", [_scores(made)]), Section("evidence", [_evidence(made)])]
@@ -199,7 +199,7 @@ def _title(found: Worth) -> str:
 
 
 def verdict(found: Worth) -> str:
-    """Return the evidence in a sentence; of the calibrated ensemble only where no score is worse for it."""
+    """Return the evidence as a sentence, about the calibrated ensemble only if calibration makes no score worse."""
     made = found.assessment
     fitted = made.calibration
     lead = [d for d in made.differences if d.metric == "nll" and d.calibrated] if fitted and fitted.recommended else []
@@ -218,7 +218,7 @@ def verdict(found: Worth) -> str:
 
 
 def notes(found: Worth) -> list[str]:
-    """Return the warnings that go with every output."""
+    """Return the warnings of every output, as sentences."""
     said = [said_of(Remark("identical results", {"runs": group})) for group in found.identical]
     said += notes_of(found.assessment)
     for one in found.unused:
@@ -317,7 +317,7 @@ def _calibration(made: Assessment, found: Calibration) -> Table:
 
 
 def source(found: Calibration) -> str:
-    """ "fitted on val" or "cross-fitted in 5 folds of test"."""
+    """Return "fitted on val" or "cross-fitted in 5 folds of test"."""
     return f"{f'cross-fitted in {found.folds} folds of' if found.folds else 'fitted on'} {found.fitted_on}"
 
 
@@ -372,10 +372,10 @@ def _sizes(found: Worth) -> Table:
         if errors.size:
             half = (one.high - one.low) / 2
             rows.append((f"± {percent(one.level)} CI", *(number(float(half[k - 1]), scale) for k in sizes)))
-    said = ["expected score of a random ensemble of so many of these members, ± over seeds (delete-one jackknife)"]
+    said = ["expected score of a random ensemble of this many of these members, ± over seeds (delete-one jackknife)"]
     noise = [f"{_name(one.metric)} {one.noise.max():.1g}" for one in made.curves if one.noise.max() > 0]
     if noise:
-        said.append(f"sizes of which not every subset is scored have a standard error of at most: {', '.join(noise)}")
+        said.append(f"sizes at which not every subset is scored have a standard error of at most: {', '.join(noise)}")
     said += [
         f"{k} of {count} are enough to stay within {margin:g} of all {count} in {_name(metric)}"
         for metric, margin, k in found.enough
@@ -421,5 +421,5 @@ def _half(one: Difference) -> float | None:
 
 
 def _fine(difference: float | None) -> int:
-    """Decimals that show a difference, within reason."""
+    """Return the decimals that show a difference, 3 to 6."""
     return min(max(places(abs(difference or 0.0)) or 4, 3), 6)

@@ -26,7 +26,7 @@ MOST_POINTS = 200  # of a risk-coverage curve
 
 
 def drawable(found: Assessment) -> list[tuple[str, Callable[..., Figure]]]:
-    """Return (title, function of a size) of the pictures of an ensemble; one that there is none of raises."""
+    """Return (title, function of a size) of the pictures of an ensemble; a function raises where there is none."""
     curves = [one.metric for one in found.curves if np.isfinite(one.value).any()][:2]
     return [
         *((f"{metric} by number of members", partial(size_curve, found, metric)) for metric in curves),
@@ -87,7 +87,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
 
 
 def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
-    """Draw the error rate among the examples the ensemble is most sure of, for each share of them that is kept."""
+    """Draw the error rate of the surest predictions, for each share of the examples that is kept."""
     if not isinstance(found, Classification):
         raise StatisticsError("risk and coverage are of classes, and these members predict values")
     kept = np.unique(np.linspace(0, found.risk.risk.size - 1, min(found.risk.risk.size, MOST_POINTS)).round())
@@ -102,7 +102,7 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
 
 
 def agreement(found: Answers, *, size: Size = "screen") -> Figure:
-    """Draw the accuracy of the majority where at least so many members agree, by the share that is then answered."""
+    """Draw the accuracy of the majority by the share that is answered, for each number of members that must agree."""
     one, members = found.abstention, found.votes.members
     level = percent(found.votes.interval.level)
     with _framed(size, f"answers of the majority on {shown(found.split, 20)}, {level} CI over examples") as frame:

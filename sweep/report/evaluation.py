@@ -1,4 +1,4 @@
-"""Scores of items, and the answers that depend on the seed, as Documents."""
+"""Scores of items, and answers that depend on the seed, as Documents."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _unshared(found: Compared | Difference, what: str) -> list[Note]:
 
 
 def answers_view(found: Answers, difference: Difference | None = None) -> Document:
-    """Return the view of which answers depend on the seed. difference: churn between the two configurations."""
+    """Return the view of the answers that depend on the seed. difference: churn between the two configurations."""
     votes = found.votes
     share = f"{percent(votes.interval.level)} CI {_shares(votes.interval)} over examples, these members"
     lead = Note(

@@ -181,7 +181,7 @@ def forest(found: Comparison, *, task: str | None = None, size: Size = "screen")
     reference = _reference(pairs, found.goal)
     rows = _against(reference, pairs, found)
     if not rows:
-        raise StatisticsError("there is no difference to draw", hint="sweep compare says why")
+        raise StatisticsError("there is no difference to draw", hint="sweep compare shows why")
     several = len(found.pairs) > 1
     held = f"{percent(found.level)} intervals" + (f", for all {len(found.pairs)} pairs together" if several else "")
     where = f" on {shown(task, 20)}" if task else ""
@@ -239,7 +239,7 @@ def curves(history: pd.DataFrame, metric: str, *, size: Size = "screen", **asked
 
     Points are where values were logged, never interpolated; a value that is not finite leaves a gap. Where n is
     smaller than at the beginning, the legend says from which step. From four variants on each has a panel, with
-    the first one's mean dashed. The band covers at each step for itself, not as a whole, and the picture says so.
+    the first one's mean dashed. The band is pointwise, as the title states.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ class Curves:
         return frame.figure
 
     def _scale(self, frame: Frame, bands: Mapping[str, _Bands], across: int, narrow: bool) -> tuple[float, float]:
-        """Put numbers and names at the axes. Means and deciles decide: one run that explodes hides no other."""
+        """Scale the axes by means and deciles, so that one run that explodes hides no other, and return the limits."""
         axes = frame.axes
         within = _scaled(axes.yaxis, np.concatenate([one.extent for one in bands.values()]), self.goal)
         first, last = (int(end(one.grid[at] for one in bands.values())) for end, at in ((min, 0), (max, -1)))
@@ -357,7 +357,7 @@ class Curves:
 
 
 class _Bands:
-    """The curves of one variant: what is drawn, and the words for how many seeds are behind it."""
+    """The curves of one variant, and the number of seeds behind them in words."""
 
     def __init__(
         self, cell: pd.DataFrame, metric: str, runs: pd.DataFrame | None, level: float, every: int, most: int
@@ -463,7 +463,7 @@ def _counted(row: Any) -> str:
 
 
 def _stacked(values: Floats) -> Floats:
-    """Return vertical offsets that stack near-equal values, so that none hides another; nothing is by lot."""
+    """Return vertical offsets that stack near-equal values, so that none hides another. Nothing is random."""
     width = np.ptp(values) / 50
     bins = np.round((values - values.min()) / width) if width else np.zeros(values.size)
     offsets = np.zeros(values.size)
@@ -491,7 +491,7 @@ def _cells(history: pd.DataFrame, order: Sequence[Cell], called: Mapping[Cell, s
 
 
 def _kept(cell: pd.DataFrame, runs: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of the runs that enter a mean, and those of failed ones; all, where nothing says which."""
+    """Return the rows of the runs that enter a mean, and those of failed ones. Without `runs`, all rows enter."""
     if runs is None:
         return cell, cell.iloc[:0]
     its = runs[(runs["task"] == str(cell["task"].iloc[0])) & (runs["variant"] == str(cell["variant"].iloc[0]))]
@@ -513,7 +513,7 @@ def _by_run(cell: pd.DataFrame, metric: str) -> list[tuple[npt.NDArray[np.int64]
 
 
 def _behind(band: pd.DataFrame) -> str:
-    """ "n = 10, 9 from step 31": where the number of seeds behind the mean changes, and to what."""
+    """Return "n = 10, 9 from step 31": how the number of seeds behind the mean changes."""
     n, steps = band["n"].to_numpy(), band[frames.STEP].to_numpy()
     if n.size == 0:
         return "no step that all runs logged"

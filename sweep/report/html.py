@@ -1,6 +1,6 @@
-"""The report as HTML: one file with drawings from data, or what a notebook's cell shows of it.
+"""The report as HTML: a page in one file, or the output of a notebook's cell.
 
-The page has no network and nothing in it that a run directory could make act: a template with autoescaping, a style
+The page needs no network, and nothing from a run directory can run in it: a template with autoescaping, a style
 sheet and a script of our own; the content security policy allows exactly these two by their digests and nothing else.
 """
 
@@ -140,7 +140,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Told | str | None = N
 
 
 def fragment(report: Report, members: Sequence[Member]) -> str:
-    """Return what is read first of a report, with a picture of the primary metric, for a notebook's cell."""
+    """Return the brief report, with a picture of the primary metric, for a notebook's cell."""
     said = overview.brief(report)
     lead, *rest = said.sections
     if any(row.n for row in report.primary_rows):
@@ -167,7 +167,7 @@ def _html(items: Iterable[Table | Note]) -> Markup:
 
 
 def _compared(found: Told | None) -> tuple[Markup, Markup]:
-    """Return what a comparison says first, and all the rest but its warnings and the next command."""
+    """Return the first section of a comparison, and the others except its warnings and next commands."""
     if found is None:
         return Markup(""), Markup("")
     first, *rest = compared(found).sections
@@ -268,7 +268,7 @@ def _plain(value: Any) -> str:
 
 
 def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[tuple[str, str]]:
-    """Return pairs: what a command does, and the command."""
+    """Return (what a command does, the command) pairs."""
     here = path_argument(store.shown)
     if store.manifest.adopted or not repeatable(store.manifest.experiment["target"]):
         return []

@@ -1,4 +1,4 @@
-"""Intervals as text, one way for every table and sentence."""
+"""Intervals as text, for every table and sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ci(interval: Interval | None, decimals: int | None, *, sign: bool = False) -
 
 
 def short(method: Method) -> str:
-    """Return the name of a method without what it is over."""
+    """Return the short name of a method."""
     return {
         Method.PAIRED_T: "paired t", Method.WELCH: "Welch t", Method.SEQUENCE: "t confidence sequence",
         Method.PAIRED_T_FOLDS: "paired t by Nadeau & Bengio", Method.WELCH_FOLDS: "t by Nadeau & Bengio",

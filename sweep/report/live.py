@@ -1,7 +1,7 @@
-"""A sweep while it runs: how far, how fast, how long still, and the interval that narrows as seeds finish.
+"""The live view of a running sweep: progress, speed, time left, and the interval over the seeds so far.
 
 One `View` is drawn in two ways: for a terminal of any size, and in a cell of a notebook. Interim intervals
-are for watching: who stops when they look good has peeked, and the view says so.
+are no reason to stop, and the view states that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ROWS = 12  # running seeds with a line of their own
 ARMS = 8  # variants with a line of their own
-MAP = 1200  # runs of which each is a mark on the map; of more, the bar alone
+MAP = 1200  # most runs with a mark each; for more, there is only the bar
 WIDTHS = 16  # half-widths that are drawn, of all since the second seed
 TAIL = 600  # bytes at the end of a log in which its last line is looked for
 BETWEEN = 0.5  # seconds between two updates of a cell
@@ -45,9 +45,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Running:
-    """A seed at work: its newest logged row; of: how many steps it will take, where that is known.
+    """A running seed with its newest logged row. of: its number of steps, where that is known.
 
-    said: what a run without a row printed last, such as a program that names no steps.
+    said: the last output of a run without a row, such as a program that logs no steps.
     """
 
     key: str
@@ -55,7 +55,7 @@ class Running:
     of: int | None
     metrics: tuple[tuple[str, float], ...]
     said: str = ""
-    variant: str = ""  # what to call it, where there are several
+    variant: str = ""  # its label, where there are several
 
     @property
     def seed(self) -> str:
@@ -98,7 +98,7 @@ class View:
 
 @dataclass
 class Tracker:
-    """Takes note of what ends and makes views of it."""
+    """Follow the runs of a launch, and make views of them."""
 
     name: str
     primary: str | None
@@ -114,12 +114,12 @@ class Tracker:
         self._values: dict[str, dict[int, list[float]]] = {}
 
     def plan(self, keys: Iterable[str]) -> None:
-        """Runs that are planned; those already known keep their status."""
+        """Add planned runs; those that are known already keep their status."""
         for key in keys:
             self.statuses.setdefault(key, "pending")
 
     def seen(self, members: Iterable[Member]) -> list[Member]:
-        """Note what a scan found; the members whose runs ended since the last one."""
+        """Update from a scan, and return the members whose runs ended since the last one."""
         fresh = []
         for member in members:
             before = self.statuses.get(member.key)
@@ -133,13 +133,13 @@ class Tracker:
         return fresh
 
     def take(self, key: str, status: str, metrics: Mapping[str, float], seconds: float = math.inf) -> None:
-        """Take a run that has just ended. seconds: how long it took, where that is known."""
+        """Add a run that has just ended. seconds: how long it took, where that is known."""
         self._work_since(seconds)
         self.ended += 1
         self._note(key, status, metrics)
 
     def _work_since(self, seconds: float) -> None:
-        """Ray's start is no measure of how long seeds take: the first that ends says since when they are at work."""
+        """Measure from the start of the first run that ends, because the start of Ray tells nothing about seeds."""
         if not self.ended:
             self.begun = max(self.begun, self.clock() - seconds)
 
@@ -191,7 +191,7 @@ class Tracker:
         )  # fmt: skip
 
     def _called(self) -> dict[str, str]:
-        """Return the variants as the report calls them: without the hash of their folder where names stay distinct."""
+        """Return the labels of variants: without the hash of their folder where they stay distinct."""
         arms = dict.fromkeys(key.rpartition("/")[0] for key in list(self.statuses))
         cells = {arm: (arm.rpartition("/")[0], arm.rpartition("/")[2]) for arm in arms}
         called = labels_of(cells.values())
@@ -199,7 +199,7 @@ class Tracker:
 
 
 def steps_of(params: Mapping[str, Any]) -> int | None:
-    """Return how many steps a run will log, where its parameters say so."""
+    """Return how many steps a run will log, where its parameters name epochs."""
     epochs = params.get("epochs")
     return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0 else None
 
@@ -216,7 +216,7 @@ def row_of(store: Store, member: Member, of: int | None) -> Running:
 
 
 def _last_words(store: Store, member: Member) -> str:
-    """Return the last line of a run's log; not the command that stands at its head."""
+    """Return the last line of the log of a run, except the command at its head."""
     path = store.log(member)
     tail = ""
     if path is not None:
@@ -228,7 +228,7 @@ def _last_words(store: Store, member: Member) -> str:
 
 
 def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
-    """Return the newest rows of at most so many of these runs, those that have begun."""
+    """Return the newest rows of those of these runs that have begun, at most `most` of them."""
     steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
     found: list[Running] = []
     for key in sorted(keys):
@@ -241,7 +241,7 @@ def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
 
 
 def spark(widths: Sequence[float]) -> str:
-    """Half-widths as a row of blocks, the widest highest; of many, some at equal ratios of n, the last among them."""
+    """Return half-widths as a row of blocks, the widest highest; of many, some at equal ratios of n and the last."""
     if len(widths) > WIDTHS:
         ratio = len(widths) ** (1 / (WIDTHS - 1))
         widths = [widths[i] for i in sorted({round(ratio**k) - 1 for k in range(WIDTHS)})]
@@ -252,19 +252,19 @@ def spark(widths: Sequence[float]) -> str:
 
 
 def _arm(one: Interim) -> list[str]:
-    """Return its name, the mean with its interval, and of how many seeds."""
+    """Return the name, the mean with its interval, and the number of seeds."""
     return [f"{one.label}: {one.metric}".removeprefix(": "), around(one.mean, one.half), str(one.n)]
 
 
 def duration(seconds: float) -> str:
-    """ "41 s", "7 min", "2.3 h"."""
+    """Return "41 s", "7 min" or "2.3 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
-    """Return the view for a terminal of so many columns and lines: never taller, whatever runs."""
+    """Return the view for a terminal of this width and height: never taller, whatever is running."""
     from rich.console import Group
     from rich.table import Table as Grid
     from rich.text import Text
@@ -295,7 +295,7 @@ def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
 
 
 def _rows(running: Sequence[Running], width: int) -> list[str]:
-    """Return a line for each run: its seed whole, its variant told apart from the others, and what numbers fit."""
+    """Return a line for each run: the whole seed, a variant that stays distinct, and as many numbers as fit."""
     table = [cells(row) for row in running]
     seed, variant = (max((cell_len(row[i]) for row in table), default=0) for i in range(2))
     at = max((cell_len(row[2]) for row in table if len(row) > 3), default=0)
@@ -316,7 +316,7 @@ def _rows(running: Sequence[Running], width: int) -> list[str]:
 
 
 def _total(view: View, width: int) -> Any:
-    """Return how far it is: runs that ended, a bar, failures, and the time."""
+    """Return the total: runs that ended, a bar, failures, and the time."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table as Grid
     from rich.text import Text
@@ -356,7 +356,7 @@ def _map(marks: Sequence[str], across: int) -> Any:
 
 
 def cells(row: Running) -> list[str]:
-    """Return the words of a running seed: itself, its variant, how far it is, and its numbers."""
+    """Return the texts of a running seed: its name, variant, step and numbers."""
     name = [shown(row.seed), shown(row.variant, 200)]
     if row.step is None:
         return [*name, shown(row.said) or "starting"]
@@ -385,7 +385,7 @@ def html(view: View) -> str:
 
 
 class Cell:
-    """A display of a notebook that follows a sweep, updated in place twice a second at most."""
+    """The live display of a notebook, updated in place at most twice a second."""
 
     def __init__(self, name: str, primary: str | None, phase: str) -> None:
         show: Any = import_module("IPython.display")
@@ -394,7 +394,7 @@ class Cell:
         self._handle: Any = show.display(show.HTML(html(self.tracker.view(phase=phase))), display_id=True)
 
     def begin(self, members: Iterable[Member]) -> None:
-        """Take the runs that are planned, some of them ended already."""
+        """Start with the planned runs, some of which may have ended already."""
         self.tracker.seen(members)
         self.tracker.begun = self.tracker.clock()
         self.update((), 0, now=True)
@@ -404,7 +404,7 @@ class Cell:
         self.update((), 0)
 
     def update(self, rows: Sequence[Running], flying: int, *, now: bool = False) -> None:
-        """Draw again, unless that was done just now."""
+        """Draw again, unless it was drawn less than `BETWEEN` seconds ago."""
         if now or time.monotonic() - self._shown >= BETWEEN:
             self._shown = time.monotonic()
             view = self.tracker.view(rows, flying, self._phase if not self.tracker.ended else "")

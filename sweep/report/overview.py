@@ -1,4 +1,4 @@
-"""A directory's report as a Document: `brief` is a dozen lines, the answer first and last; `everything` is the rest."""
+"""The report of a directory as a Document: `brief`, a dozen lines with the answer first and last, or `everything`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def text(report: Report, *, width: int = 80, color: bool = False) -> str:
 
 
 def brief_text(report: Report, *, width: int = 80, color: bool = False) -> str:
-    """Return what is read first (see `brief`) for a terminal of `width` columns."""
+    """Return the brief report (see `brief`) for a terminal of `width` columns."""
     return document.text(brief(report), width=width, color=color)
 
 
@@ -68,7 +68,7 @@ def brief(report: Report) -> Document:
 
 
 def everything(report: Report) -> Document:
-    """Return everything that a terminal has room for; `--json` and the page have more."""
+    """Return everything that fits a terminal; `--json` and the page have more."""
     said, parts = standing(report), Parts()
     blocks: list[tuple[str, Callable[[], Iterable[Note | Table]]]] = [
         ("the headline", lambda: [*_lead(said), Note(counted(report.counts))]),
@@ -95,7 +95,7 @@ def _listed(make: Callable[[], Iterable[Note | Table]]) -> list[Note | Table]:
 
 
 def _lead(said: Sequence[Headline]) -> Iterator[Note]:
-    """Yield what is read first; several tasks share what their values mean where that is the same."""
+    """Yield the headlines; the meaning of their values is shown once where all tasks share it."""
     told = said[:MOST_TASKS]
     shared = len({one.means for one in told if one.means}) == 1
     for one in told:
@@ -117,7 +117,7 @@ def _untold(said: Sequence[Headline]) -> list[Note]:
 def _primary(report: Report) -> Iterator[Table | Note]:
     """Yield the rows of the primary metric, the best mean first, each parameter in a column of its own.
 
-    Of many rows there is none where the scores over tasks say the same in fewer.
+    Many rows are left out where there are scores over all tasks.
     """
     rows = report.primary_rows
     if not rows:
@@ -186,7 +186,7 @@ def _footnotes(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def together(found: Sequence[Together]) -> Iterator[Table | Note]:
-    """Return the scores of ensembles beside their members, or why there is none."""
+    """Yield the scores of ensembles beside those of their members, or why there is none."""
     table: list[Sequence[str] | str] = []
     refused: list[Note] = []
     for one in found:
@@ -246,9 +246,9 @@ def _none_failed(report: Report, rows: Sequence[Row]) -> str:
 
 
 def _groups(report: Report, most: int) -> Iterator[Note]:
-    """Yield what went wrong, once for all runs that it happened to, and the log of the first.
+    """Yield each kind of failure once, with its runs and the log of the first.
 
-    Numbers in messages do not tell failures apart: each that differs within a group is a #.
+    Failures whose messages differ in numbers only are one kind: a number that differs is shown as #.
     """
     found: dict[tuple[str, ...], list[Cause]] = {}
     for one in report.causes:
@@ -288,7 +288,7 @@ def _warnings(report: Report, most: int | None = None) -> Iterator[Note]:
 
 
 def details(report: Report, most: int = 5) -> Iterator[Note]:
-    """Yield how the runs were made and what is known of them. most: notes."""
+    """Yield how the runs were made. most: number of notes."""
     repeats = f", {report.repeats} repeats each" if report.repeats > 1 else ""
     repeats += f", {report.folds} folds each" if report.folds else ""
     return _labelled([
@@ -325,7 +325,7 @@ def _machine(report: Report) -> str:
 
 
 def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
-    """Return each cell's sd with its interval, the best seed beside what chance alone makes of it, and why."""
+    """Yield the sd of each cell with its interval, the best seed beside the best expected by chance, and causes."""
     told = found[:MOST_CELLS]
     if not told:
         return
@@ -340,8 +340,8 @@ def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
             ends = limits(one.repeat_low, one.repeat_high, scale)
             table.append(["  repeats of one seed", number(one.repeat_sd, scale), ends, "", ""])
     counts = sorted({one.seeds for one in told})
-    many = f"{counts[0]}" if len(counts) == 1 else "so many"
-    notes = [f"expected by chance: the expected best of {many} seeds when they differ by chance only"]
+    many = f"{counts[0]} seeds" if len(counts) == 1 else "the seeds"
+    notes = [f"expected by chance: the expected best of {many} when they differ by chance only"]
     if len(found) > len(told):
         notes.insert(0, f"… and {len(found) - len(told)} more: {JSON}")
     header = ["spread between seeds", "sd", f"{level} CI of the sd", "best", "expected by chance"]
@@ -364,7 +364,7 @@ def _true(found: Sequence[Spread]) -> Iterator[str]:
 
 
 def across(found: Sequence[Across]) -> Iterator[Table | Note]:
-    """Return the mean and interquartile mean over tasks, or why there are none."""
+    """Yield the mean and interquartile mean over tasks, or why there are none."""
     scored = [one for one in found if one.mean is not None]
     if not scored:
         yield from (Note(f"across tasks: {sentence.why(one)}") for one in found[:1])
@@ -382,7 +382,7 @@ def across(found: Sequence[Across]) -> Iterator[Table | Note]:
 
 
 def improvements(report: Report) -> Iterator[Table]:
-    """Yield how often runs of the best variant score higher than those of each other, or of all pairs of few."""
+    """Yield how often runs of the best variant score higher than those of each other, or of few variants all pairs."""
     found, label = report.improvements, {folder: one.label for folder, one in report.variants.items()}
     told = found if len(found) <= MOST_PAIRS else [one for one in found if one.a == found[0].a]
     if not told:
@@ -399,7 +399,7 @@ def improvements(report: Report) -> Iterator[Table]:
 
 
 def progress(found: Sequence[Progress]) -> Iterator[Table | Note]:
-    """Yield the area under the curve of each variant over all tasks, and when it got how far."""
+    """Yield the area under the curve of each variant over all tasks, and the steps to thresholds."""
     told = sorted((one for one in found if one.area is not None), key=lambda one: -(one.area or 0.0))[:MOST_BRIEF]
     if not told:
         yield from (Note(f"over the steps of training: {sentence.why(one)}") for one in found[:1])

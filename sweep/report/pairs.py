@@ -1,4 +1,4 @@
-"""What is said of two configurations: one plain sentence, each number with its name, and the verdict of a gate."""
+"""The words of a pair of configurations: its conclusion, its numbers with their names, and the verdict of a gate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from sweep.stats import Decision, Permutation, RateDifference, parse_gate
 from sweep.words import plural, shown
 
 SIGNIFICANT = ("significant, not meaningful", "significant, may be meaningful", "significant and meaningful")
-HELD = {"fixed": "candidate", "scale": "candidate - bound", "offset": "candidate - base"}  # form of a gate -> of what
+HELD = {
+    "fixed": "candidate",
+    "scale": "candidate - bound",
+    "offset": "candidate - base",
+}  # form of a gate -> what its interval is of
 
 
 def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
@@ -36,7 +40,7 @@ def over(pair: Pair) -> str:
 
 
 def unadjusted(looks: Looks) -> str:
-    """Return what a plain interval does not account for; "" where nobody looked before the last seed."""
+    """Return what a plain interval does not account for; "" without interim looks."""
     if looks.extensions:
         return f"unadjusted for {plural(looks.extensions, 'extension')}"
     return "unadjusted for the looks of a stopping rule" if looks.by_rule else ""
@@ -58,7 +62,7 @@ def stamp_of(check: Check) -> str:
 
 
 def reading(pair: Pair) -> str:
-    """Return what P(A > B) may be read as."""
+    """Return the interpretation of P(A > B)."""
     if pair.superiority is None:
         return ""
     if pair.resplit:
@@ -68,7 +72,7 @@ def reading(pair: Pair) -> str:
 
 
 def permutation(test: Permutation) -> str:
-    """Return which arrangements were counted."""
+    """Return the kind of test and the arrangements that it counted."""
     return f"exact {test.method}" if test.exact else f"Monte Carlo {test.method}, {test.arrangements} draws"
 
 
@@ -107,7 +111,7 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
     found, interval, decimals = pair.difference, pair.interval, scale(pair.interval)
     if found is None:
         none = "".join(f"; {shown(side.name)} has no value of it" for side in (pair.a, pair.b) if side.n == 0)
-        return f"nothing can be said of {metric}: no two values to compare{none}."
+        return f"nothing is known about {metric}: no two values to compare{none}."
     differs = f"{metric} differs by {signed(found.estimate, None)} between {a} and {b}"
     if found.interval is None:
         return f"{differs}, but one seed has no spread: this shows nothing."
@@ -142,7 +146,7 @@ def _evidence(pair: Pair, family: int) -> str:
 
 
 def _proviso(pair: Pair, family: int) -> str:
-    """Return what may be said beyond a difference that is not shown."""
+    """Return what else is known about a difference that is not shown."""
     if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
         looks = f" ({unadjusted(pair.looks)})" if pair.looks else ""
         return f" They are equivalent within ± {number(pair.equivalence.margin, digits=12)}{looks}."
@@ -154,7 +158,7 @@ def _proviso(pair: Pair, family: int) -> str:
 
 
 def facts(pair: Pair, better: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of each number of a pair. better: what the probability that A does better is called."""
+    """Yield (name, value) of each number of a pair. better: the name of the probability that A does better."""
     made, decimals, looks = pair.difference, scale(pair.interval), unadjusted(pair.looks)
     if made is not None:
         related = "" if made.correlation is None else f", correlation {number(made.correlation, 2)}"
@@ -193,7 +197,7 @@ def facts(pair: Pair, better: str) -> Iterator[tuple[str, str]]:
 
 
 def judged(check: Check) -> Iterator[str]:
-    """Yield a requirement and what it was held against, then why it was decided so."""
+    """Yield a requirement with its candidate and base, then the reason of its verdict."""
     made, alone = check.decision, check.base == check.candidate
     against = "" if alone else f" (base {shown(check.base)})"
     candidate = f"{shown(check.candidate)}{against}: " if check.candidate else ""
@@ -210,7 +214,7 @@ def judged(check: Check) -> Iterator[str]:
 
 
 def _why(made: Decision) -> str:
-    """Return why a gate was decided so."""
+    """Return the reason of a verdict."""
     return {
         "unfinished": f"{plural(made.unfinished, 'seed')} without a result",
         "too few seeds": f"{' and '.join(map(str, made.seeds))} finished seeds are too few for an exact test",
@@ -224,5 +228,5 @@ def _why(made: Decision) -> str:
 
 
 def of_task(task: str) -> str:
-    """Return what stands before a name to say its task; "" where there is one task only."""
+    """Return the task as a prefix of a name; "" where there is only one task."""
     return f"{task_label(task)}: " if task else ""

@@ -58,8 +58,8 @@ def table(
     columns: "metrics" gives each task rows of its own, "tasks" gives it a column. metrics: by default those of the
     primary metric's split, or with tasks as columns the primary one. spread: "ci" prints mean ± half-width of the t
     interval, "sd" mean ± standard deviation, and the header says which. best: what is not separated from the best in
-    the primary metric, from `sweep.analysis.compare.best`; by default what a single report says itself. It is bold in
-    tasks of which some configuration is separated from it: where the test tells nothing apart, nothing is bold.
+    the primary metric, from `sweep.analysis.compare.best`; by default that of a single report. It is bold in
+    tasks of which some configuration is separated from it: where the test shows no difference, nothing is bold.
     StatisticsError for a metric that no report has.
     """
     if not reports:
@@ -91,7 +91,7 @@ def table(
 
 
 def _lines(report: Report, metric: str) -> Iterable[Mapping[str, Row]]:
-    """Return the cells of each line by what their column is: metrics, or of one `metric` tasks."""
+    """Return the cells of each line by column: by metric, or by task if one `metric` is given."""
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in report.rows:
         if metric in ("", row.metric):
@@ -106,7 +106,7 @@ def _failed(rows: Sequence[Row]) -> str:
 
 
 def _winners(reports: Sequence[Report], best: Best | None) -> Best:
-    """Return what is bold: a report knows its own best, and what stands beside other directories was compared."""
+    """Return what is bold: the best of a single report, or `best`, which was compared over several directories."""
     mine = {(report.directory, row.task, row.variant): row.best for report in reports for row in report.primary_rows}
     if best is None:
         best = {arm for arm, alike in mine.items() if alike} if len(reports) == 1 else set()
@@ -131,7 +131,7 @@ def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str
 
 
 def _called(reports: Sequence[Report]) -> list[tuple[Report, str]]:
-    """Return each report with what tells it apart: its name, else its folder's name, else its path."""
+    """Return each report with a name that is distinct: its own, else that of its folder, else its path."""
     names = [report.name for report in reports]
     folders = [Path(report.directory).name for report in reports]
     distinct = (found for found in (names, folders) if len(set(found)) == len(found))
@@ -149,7 +149,7 @@ def _is_share(metric: str) -> bool:
 
 
 def _beyond_one(metric: str, reports: Sequence[Report]) -> list[float]:
-    """Return the values of a metric that no share of one can have."""
+    """Return the values of a metric that are outside 0 to 1."""
     ends = (v for report in reports for row in report.rows if row.metric == metric for v in (row.min, row.max))
     return [v for v in ends if v is not None and not 0 <= v <= 1]
 
@@ -198,8 +198,8 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
 
 
 def _unscaled(reports: Sequence[Report], names: Sequence[str]) -> Iterator[str]:
-    """Name the shares that were asked for in percent and are no shares of one."""
+    """Yield a note on each metric that was requested in percent and is not a share of one."""
     for name in names:
         beyond = _beyond_one(name, reports)
         if _is_share(name) and beyond:
-            yield f"{shown(name)} reaches {number(beyond[-1])}, so it is no share of one: printed as it was reported."
+            yield f"{shown(name)} reaches {number(beyond[-1])}, so it is not a share of one: shown as reported."

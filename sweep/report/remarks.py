@@ -16,8 +16,8 @@ from sweep.words import path_argument, plural, shown
 WHAT = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
 DESIGNS = {
     "bounds": "each configuration against fixed bounds; nothing is compared",
-    "no seeds": "unpaired: nothing names the seeds of adopted runs",
-    "as asked": "unpaired, as was asked",
+    "no seeds": "unpaired: the seeds of the adopted runs are unknown",
+    "as asked": "unpaired, as requested",
     "other seeds": "unpaired: the planned seeds differ",
     "mostly shared": "paired by shared seeds where most are shared, else unpaired",
     "same seeds": "paired by seed: the planned seeds are the same",
@@ -25,7 +25,7 @@ DESIGNS = {
 
 
 def design(found: Design) -> str:
-    """Say how pairs were made."""
+    """Return how the pairs were made."""
     if found.kind != "shared seeds":
         return DESIGNS[found.kind]
     first, last = found.shared[0], found.shared[-1]
@@ -62,13 +62,13 @@ def _environments(of: Mapping[str, Any]) -> str:
 
 def _late(of: Mapping[str, Any]) -> str:
     others = f", after {listed([shown(rule) for rule in of['before']])}" if of["before"] else ""
-    return f"the stopping rule was named after results existed{others}: what it reports does not pay for that look"
+    return f"the stopping rule was named after results existed{others}: its result does not account for that look"
 
 
 def _flat(of: Mapping[str, Any]) -> str:
     label = f" of {shown(of['label'])}" if of["label"] else ""
     what = f"all {of['n']} seeds{label} have the same {shown(of['metric'])}"
-    return f"{what}: an interval of width 0 says nothing"
+    return f"{what}: an interval of width 0 is no evidence"
 
 
 def _ends(of: Mapping[str, Any]) -> str:
@@ -85,7 +85,7 @@ def _undirected(of: Mapping[str, Any]) -> str:
     lost = "which variant is better" if of["several"] else "how the failed runs rank"
     told = shown(path_argument(f"goals.{of['primary']}=max"))
     return (
-        f"the report does not say {lost}: it is not known whether more or less of {shown(of['primary'])} is better; "
+        f"the report cannot show {lost}: it is not known whether more or less of {shown(of['primary'])} is better; "
         f"add {told}, or =min, to the same command"
     )
 
@@ -101,7 +101,7 @@ def _unreferenced(of: Mapping[str, Any]) -> str:
 
 
 def result_rule(found: Sequence[ResultRule]) -> str:
-    """Say how the reported values were chosen, and at which epochs."""
+    """Return how the reported values were chosen, and at which epochs."""
     return "; ".join(map(_rule, found))
 
 
@@ -115,10 +115,10 @@ def _rule(one: ResultRule) -> str:
 
 
 def reproducibility(stamp: Mapping[str, Any]) -> str:
-    """Say what was proven; a flag proves nothing."""
+    """Return what was proven about equal bits; a flag proves nothing."""
     if not stamp:
         return "not checked"
-    said = str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp says not how")
+    said = str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp does not record how")
     if stamp.get("status") == "proven" and stamp.get("how") == "canary" and "extent" not in stamp:
         said = said.replace("proven (", "sampled (", 1)  # as earlier versions called the first steps of one run
     if stamp.get("later"):
@@ -135,14 +135,14 @@ SAID: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
         f"{of['part']} could not be made: {of['why']}" + ("" if of["foreseen"] else "; --debug shows where")
     ),
     "not bit-exact": lambda of: (
-        f"this sweep was to be bit-exact, and is not: {shown(str(of['difference'] or 'see bit-exact below'), 200)}"
+        f"this sweep should be bit-exact, but is not: {shown(str(of['difference'] or 'see bit-exact below'), 200)}"
     ),
     "two programs": lambda of: (
         f"{shown(two_programs(of['changed']), 600)}; the same command trains those again once the files are as planned"
     ),
     "shared file": _shared,
     "environments": _environments,
-    "primary moved": lambda of: f"the primary metric was {shown(of['before'])} until results had been there to look at",
+    "primary moved": lambda of: f"the primary metric was {shown(of['before'])} until results existed",
     "rule named late": _late,
     "no spread": _flat,
     "retried": lambda of: (
@@ -170,7 +170,7 @@ SAID: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "not logged": "not every run logged the metric",
     "no step in every run": "no step lies between the first and the last one of every run",
     "few tasks": f"no interval: a bootstrap interval needs {LEAST_TASKS} tasks",
-    "one seed per task": "no interval: one seed a task",
+    "one seed per task": "no interval: one seed per task",
     "no interval": "no interval: {why}",
-    "seeds to come": "seeds are pending or lost: this is a look at part of what was planned",
+    "seeds to come": "seeds are pending or lost: this is an interim look at part of the plan",
 }

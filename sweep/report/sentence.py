@@ -1,4 +1,4 @@
-"""The sentences of a report: what a number is over, how sure it is, what it leaves out, and where spread comes from."""
+"""The sentences of a report: headlines, what intervals are over, failures, and the sources of spread."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def task_label(task: str) -> str:
 
 
 def of(label: str) -> str:
-    """Return what stands before a sentence to say what it is about; "" where there is one thing only."""
+    """Return a label as a prefix of a sentence; "" where there is only one."""
     return f"{shown(label)}: " if label else ""
 
 
@@ -57,7 +57,7 @@ def scope(
 
 @dataclass(frozen=True)
 class Headline:
-    """A line that a reader can quote: of what it is, the value, and what that is over, n and the failures."""
+    """A line that can be quoted: the name, the value, and in `means` what that is over, n and the failures."""
 
     name: str
     value: str
@@ -74,9 +74,9 @@ class Headline:
 def headline(report: Overview, row: Row) -> Headline:
     """Return the mean of a row with its interval, what that is over, n and the failures.
 
-    "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", say. Where a rule
-    that looked at these seeds chose their number, the value is the mean ± the width that it was asked for, and the
-    plain interval only describes.
+    "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", for example. Where
+    a rule that looked at these seeds chose their number, the value is the mean ± the width that it was asked for, and
+    the plain interval only describes.
     """
     met = _met(report, row)
     failed = met["used"] - met["n"] if met is not None else row.failed
@@ -128,7 +128,7 @@ def _sharing(report: Overview, row: Row) -> str:
 
 
 def silence(counts: Counts) -> str:
-    """Say why there is no value at all."""
+    """Return why there is no value at all."""
     return _nothing(counts.planned, counts.ok, counts.failed, "run")
 
 
@@ -143,7 +143,7 @@ def _nothing(planned: int, ok: int, failed: int, unit: str) -> str:
 
 
 def standing(report: Overview) -> list[Headline]:
-    """Return what is read first: the headline of the only variant, or for each task the variant with the best mean.
+    """Return the first lines: the headline of the only variant, or for each task the variant with the best mean.
 
     It is called the best where some other is worse than it by Holm over all pairs. Scores over all tasks come first,
     and of more than `MOST_TASKS` tasks alone.
@@ -252,12 +252,12 @@ def rate(row: Row) -> str:
 
 
 def failed_of(failed: int | None, ok: int) -> str:
-    """Return "1 of 5"; "unknown" where nobody knows."""
+    """Return "1 of 5", or "unknown"."""
     return "unknown" if failed is None else f"{failed} of {ok + failed}"
 
 
 def cause(one: Cause) -> str:
-    """Return what a run without a result left to be read, or what became of a lost one."""
+    """Return the message of a run without a result, or what happened to a lost one."""
     return one.message or "its process ended without a record; the next sweep run tries this seed again"
 
 
@@ -278,15 +278,15 @@ def differences(one: Environment) -> list[str]:
 
 
 def training(one: Spread) -> str:
-    """Say what training alone would leave of the spread; negative estimates as they are."""
+    """Return the spread that training alone would give; a negative estimate is shown as it is."""
     raw = one.training_variance or 0.0
     if raw <= 0:
         return f"training alone would give no spread that can be seen (variance {number(raw, digits=2)})"
-    return f"on endless test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
+    return f"on infinite test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
 
 
 def chance(one: Spread) -> str:
-    """Say that the seeds differ by chance on this test set, or nothing."""
+    """Return that the seeds differ by chance on this test set, or ""."""
     if not one.mostly_chance:
         return ""
     return (
@@ -330,12 +330,12 @@ def source(one: Spread) -> str:
 
 
 def why(one: Across | Progress | Together | Spread) -> str:
-    """Say why there is no number; "" where nothing is missing."""
+    """Return why there is no number; "" where there is one."""
     return "" if one.reason is None else said_of(one.reason)
 
 
 def over_tasks(found: Across) -> str:
-    """Return what the pooled numbers are over: never other tasks than these."""
+    """Return what the pooled numbers are over: these tasks only."""
     left = found.planned - found.seeds
     finished = f" that finished in every task ({left} did not)" if left else ""
     return f"these {plural(found.tasks, 'task')}, {plural(found.seeds, 'seed')}{finished}"
@@ -349,7 +349,7 @@ def method(one: Across) -> str:
 
 
 def together(one: Across) -> str:
-    """Say what the tasks say together."""
+    """Return the means over tasks as a sentence."""
     mean, middle = (
         number(value, 3) + ("" if low is None else f" ({percent(one.level)} CI {limits(low, high, 3)})")
         for value, low, high in ((one.mean, one.mean_low, one.mean_high), (one.iqm, one.iqm_low, one.iqm_high))

@@ -1,4 +1,4 @@
-"""Files that several runs wrote, and files that changed while runs were under way, in words."""
+"""Sentences about files that several runs wrote, and files that changed during runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweep.store import Member
 
 
 def sentence(found: Shared) -> str:
-    """Say which runs wrote a file side by side, or in turn."""
+    """Return which runs wrote a file side by side, or in turn."""
     who = some(found.runs)
     if found.in_turn:
         return f"{found.path} was written by {who} in turn: what a run reads there before it writes it is another's"
@@ -28,7 +28,7 @@ def remedy(allowed: bool) -> str:
 
 
 def mixed(members: Iterable[Member]) -> str:
-    """Say which runs of a directory a change of the program or its data may have reached; "" where it reached none."""
+    """Return which runs a change of the program or its data may have affected; "" where it affected none."""
     return two_programs({m.key: m.record.files.get("changed") or () for m in members if m.record is not None})
 
 

@@ -1,4 +1,4 @@
-"""A stopping rule in words: what it asked for, and where it stands."""
+"""Sentences about a stopping rule and its state."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sweep.words import plural
 
 
 def summary(until: Mapping[str, Any], called: Mapping[tuple[str, str], str] | None = None) -> str:
-    """Return where the rule of a manifest stands; its own interval, not the plain one, is the answer.
+    """Return the state of the rule of a manifest. The result is its own interval, not the plain one.
 
-    called: (task, variant) -> what to call it. Earlier versions kept the sentence itself.
+    called: (task, variant) -> its label. Earlier versions kept the sentence itself.
     """
     if not until or "summary" in until or "cells" not in until:
         return str(until.get("summary") or dict(until)) if until else ""

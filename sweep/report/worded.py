@@ -1,4 +1,4 @@
-"""A run directory with its words: an Overview whose sentences are properties, each made from its numbers."""
+"""The report of a run directory: an Overview with its sentences as properties."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Report(Overview):
-    """Everything that `sweep report` says of a directory; `to_json` carries every number unrounded."""
+    """The content of `sweep report`; `to_json` has every number unrounded."""
 
     next: tuple[str, ...] = ()
 
@@ -46,28 +46,28 @@ class Report(Overview):
 
     @property
     def result(self) -> str:
-        """Say how the reported values were chosen."""
+        """Return how the reported values were chosen."""
         return remarks.result_rule(self.result_rules)
 
     @property
     def reproducibility(self) -> str:
-        """Say what was proven of equal bits."""
+        """Return what was proven about equal bits."""
         return remarks.reproducibility(self.stamp)
 
     @property
     def stopping(self) -> str:
-        """Say where the rule stands that chose the number of seeds."""
+        """Return the state of the rule that chose the number of seeds."""
         said = stopping.summary(self.until, self.called)
         return f"{said}; {POOL}" if said and "split" in self.vary else said
 
     @property
     def over(self) -> str:
-        """Say what the interval of the primary metric is over, and for which target it holds."""
+        """Return what the interval of the primary metric is over, and what it holds for."""
         return scope("" if self.mode == ADOPTED else self.primary, self.vary, self.ratio, self.folds)
 
     @property
     def how(self) -> str:
-        """Say how the runs were made: "fast, cpu, 1 thread per run"."""
+        """Return how the runs were made: "fast, cpu, 1 thread per run"."""
         threads = plural(self.threads, "thread")
         return "adopted: not run here" if self.mode == ADOPTED else f"{self.mode}, {self.device}, {threads} per run"
 

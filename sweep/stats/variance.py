@@ -15,7 +15,7 @@ from sweep.stats.sample import LARGEST, Floats, check_level, sample, variance
 
 @dataclass(frozen=True)
 class TrainingVariance:
-    """Variance between seeds on this test set, and the part of it that would remain on endless test data.
+    """Variance between seeds on this test set, and the part of it that would remain on infinite test data.
 
     distribution: Jordan's estimate, raw: negative when the seeds differ less than chance alone would make
     them. mostly_chance: it is less than half of `observed`; then picking the best seed

@@ -49,7 +49,8 @@ def test_a_comparison_shows_what_its_text_says(tmp_path: Path) -> None:
     made: Any = found
     shown = words(made._repr_html_())
     pair = comparison.to_json(found)["pairs"][0]
-    assert shown.startswith(f"comparison of test/accuracy {pair['sentence']}")
+    assert shown.startswith("comparison of test/accuracy undecided: lr-0.01 (base lr-0.1): test/accuracy >= base - 0.5")
+    assert pair["sentence"] in shown
     assert found.checks[0].decision.reason == "too few seeds"
     reason = "5 and 5 finished seeds are too few for an exact test"
     for part in (found.why, reason, found.checks[0].requirement, "P(A > B)"):

@@ -90,7 +90,7 @@ def test_percent_leaves_what_is_no_share_of_one(tmp_path: Path) -> None:
     assert "| 91.60 ± " in table
     assert "test/accuracy ± 95 %" in table
     assert "test/f1 (%)" in table
-    assert "test/accuracy reaches 91.7, so it is no share of one" in table
+    assert "test/accuracy reaches 91.7, so it is not a share of one" in table
 
 
 def test_a_page_says_whose_failures_they_are_and_which_variant_is_best(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_where_there_is_no_interval_the_headline_says_why(tmp_path, values, fail
 
 def test_equal_values_are_a_warning(tmp_path):
     found = told(tmp_path, accuracies({0: 0.9, 1: 0.9, 2: 0.9}))
-    assert any("an interval of width 0 says nothing" in w for w in found.warnings)
+    assert any("an interval of width 0 is no evidence" in w for w in found.warnings)
     assert not told(tmp_path / "other", accuracies({0: 0.9, 1: 0.8, 2: 0.9})).warnings
 
 

@@ -57,7 +57,7 @@ def test_seeds_that_really_differ_are_not_called_chance(tmp_path):
     assert found.training_variance > found.observed_variance / 2
     assert not sentence.chance(found)
     assert "mostly chance" not in report.text(made)
-    assert "on endless test data the seeds would differ" in report.text(made).replace("\n    ", " ")
+    assert "on infinite test data the seeds would differ" in report.text(made).replace("\n    ", " ")
 
 
 def test_rows_are_matched_by_id_and_the_sentence_names_the_metric(tmp_path):

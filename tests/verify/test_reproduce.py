@@ -82,7 +82,7 @@ def test_a_sweep_that_differs_is_stamped_so_and_trained_no_more_for_it(
     events: list[Any] = []
     found = sweep.run(config, out=tmp_path / "out", engine="inline", on_event=events.append)
     assert found.store.manifest.stamp["status"] == "differs"
-    assert found.report.warnings[0].startswith("this sweep was to be bit-exact, and is not: ")
+    assert found.report.warnings[0].startswith("this sweep should be bit-exact, but is not: ")
     said = "\n".join(event.text for event in events if isinstance(event, Said))
     assert "canary: trains the first 5 steps of seed3 twice before the sweep" in said
     assert "sweep verify names the layer" in said
