@@ -293,7 +293,7 @@ def test_unequal_seeds_of_variants_pair_what_both_have(tmp_path):
     pair = only(found)
     assert pair.difference == paired_t(values(A, range(7)), values(B, range(7)))
     assert (pair.a.n, pair.b.n, pair.b.pending) == (10, 7, 3)
-    assert "part of what was planned" in found.warnings[0]
+    assert "part of the plan" in found.warnings[0]
 
 
 def test_a_metric_missing_in_some_seeds_is_counted_not_imputed(tmp_path):

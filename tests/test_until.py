@@ -264,7 +264,7 @@ def plan_of(*cells, tasks=("",)):
         ("test/accuracy: A > B", 4, plan_of(*CELLS), "this rule first looks at 5 seeds"),
         ("test/accuracy: lr-0.1 > lr-0.3", 20, plan_of(*CELLS), "'lr-0.3' is no variant"),
         ("test/accuracy: 0.1 > lr=0.1", 20, plan_of(*CELLS), "are the same variant"),
-        ("test/accuracy: A > B", 20, plan_of(*CELLS, tasks=("t", "u")), "one task at a time"),
+        ("test/accuracy: A > B", 20, plan_of(*CELLS, tasks=("t", "u")), "for one task only"),
         ("test/accuracy: A > C", 20, plan_of(*CELLS), "'C' is no variant"),
     ],
 )
