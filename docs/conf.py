@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -38,7 +39,6 @@ autodoc_default_options = {"exclude-members": "__init__, __new__"}
 autodoc_typehints = "description"
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
-suppress_warnings = ["myst.xref_missing"]
 
 
 def keys() -> str:
@@ -65,7 +65,14 @@ def examples(_app: Sphinx, _context: click.Context, lines: list[str]) -> None:
     lines[:] = text
 
 
+def outside(_app: Sphinx, _page: str, text: list[str]) -> None:
+    """Lead links to files outside docs, which work on GitHub, to pages of notebooks or to downloads."""
+    text[0] = re.sub(r"\[([^]]+)]\(\.\./\.\./notebooks/(\w+)\.ipynb\)", r"{doc}`\1 </gallery/notebooks/\2>`", text[0])
+    text[0] = re.sub(r"\[([^]]+)]\((\.\./\.\./[\w/]+\.md)\)", r"{download}`\1 <\2>`", text[0])
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("source-read", outside)
     app.connect("sphinx-click-process-description", examples)
     # The usage shows the arguments, and the description explains them.
     app.connect("sphinx-click-process-arguments", lambda _app, _context, lines: lines.clear())

@@ -229,6 +229,16 @@ def test_every_parameter_of_the_built_in_recipes_is_on_its_page() -> None:
         assert set(part.model_fields) <= words, part
 
 
+def test_every_message_that_is_explained_is_one_of_ours() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "sweep").rglob("*.py"))
+    page = (ROOT / "docs" / "more" / "trouble.md").read_text("utf-8")
+    said = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    assert "diverged" in said
+    for message in said:
+        for part in re.split(r" ?… ?|: ", message):
+            assert part in source, message
+
+
 def test_every_file_that_contributing_names_is_there() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     names = set(re.findall(r"(?<![\w/.])((?:\w+/)+|(?:\w+/)*\w+\.py)(?![\w/])", text))
