@@ -173,7 +173,7 @@ def orders_of(count: int, seed: int = 0) -> Ints:
 
 
 def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
-    """Return (members, members) of which a subset's mixture CRPS is the mean (Grimit 2006, eq. 5, rearranged)."""
+    """Return (members, members) whose mean over a subset is its mixture CRPS (Grimit 2006, eq. 5, rearranged)."""
     own = score.absolute_normal(t - m, v).mean(axis=1)
     pairs = np.zeros((len(m), len(m)))
     for i in range(len(m)):

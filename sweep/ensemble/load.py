@@ -66,7 +66,7 @@ def load_ensemble(
     `build`. The temperature is fitted on the stored predictions for val, if there are any.
 
     Some of the stored predictions for `split` are computed again and compared, on `rows` or on the data of the recipe.
-    Without inputs to compare on, a warning says so.
+    Without inputs to compare on, a warning is given.
 
     Parameters
     ----------

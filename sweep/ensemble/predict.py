@@ -22,7 +22,7 @@ BUDGET = 64 << 20  # bytes of inputs and first outputs in flight; members multip
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was written: examples, and the arrays by name with their shapes."""
+    """A written file of predictions: the number of examples, and the arrays by name with their shapes."""
 
     path: Path
     examples: int

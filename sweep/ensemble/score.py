@@ -24,9 +24,10 @@ DIAGRAM_BINS = 10
 
 @dataclass(frozen=True)
 class Judged:
-    """(…, examples): whether the top class is the target, its probability, the target's, and the Brier score.
+    """Predictions compared with targets, (…, examples) each.
 
-    Of tied classes the lowest is the top one, as in `argmax`.
+    right: the top class is the target. confidence, at: the probability of the top class, and of the target. Of tied
+    classes the lowest is the top one, as in `argmax`.
     """
 
     right: npt.NDArray[np.bool_]
@@ -106,7 +107,7 @@ class Diagram:
 
     edges (bins + 1,): right-closed, quantiles of the confidences; count, confidence, accuracy, low, high (bins,):
     low to high is the Clopper-Pearson interval of the accuracy. Tied confidences share a bin, so there may be
-    fewer bins than were asked for, and none is empty.
+    fewer than DIAGRAM_BINS, and none is empty.
     """
 
     edges: Floats

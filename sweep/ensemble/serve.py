@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class About:
-    """What a served ensemble needs beside weights.
+    """Facts that a served ensemble needs beside its weights.
 
     labels: members; classes: names, may be empty; input_shape: of one example, None when unknown; mean, std: for
     normalising inputs, one per feature or channel, empty for none; wide: which of them in float64, empty for none;

@@ -81,7 +81,7 @@ class OrderInterval(Interval):
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over seeds. sd, low and high are None at n = 1; `method` then says why."""
+    """One metric over seeds. sd, low and high are None at n = 1; `method` is then the reason."""
 
     n: int
     mean: float
@@ -193,7 +193,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def score_limits(share: npt.ArrayLike, draws: npt.ArrayLike, alpha: float) -> Floats:
-    """Return the score limits (2, ...) of shares of so many draws (Wilson 1927), within 0 and 1."""
+    """Return the score limits (2, ...) of shares over these numbers of draws (Wilson 1927), within 0 and 1."""
     p, n = np.asarray(share, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     z = special.ndtri(1 - alpha / 2)
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
