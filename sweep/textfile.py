@@ -1,10 +1,13 @@
-"""Text files of the user: limited in size, and in UTF-8."""
+"""Files of the user: text that is limited in size and in UTF-8, and the state of a file."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sweep.errors import ConfigError
+
+Stat = tuple[int, int, int]
 
 
 def read_text(path: Path, most: int, *, hint: str | None = None) -> str:
@@ -28,3 +31,9 @@ def read_text(path: Path, most: int, *, hint: str | None = None) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError("the file is not UTF-8", where=f"{path}: line {line}", hint="save it as UTF-8") from None
+
+
+def stat_of(path: str | Path, *, follow: bool = True) -> Stat:
+    """Return (size, modification time in ns, inode) of a file: while they stay, the content counts as unchanged."""
+    found = os.stat(path, follow_symlinks=follow)
+    return found.st_size, found.st_mtime_ns, found.st_ino

@@ -14,7 +14,7 @@ from sweep.metrics.tensorboard import event_files
 from sweep.store import atomic
 from sweep.store.names import ABOUT, HISTORY, LOG, STDERR, STDOUT
 from sweep.target.command import fill
-from sweep.target.inputs import stat_of
+from sweep.textfile import stat_of
 
 OURS = (LOG, ABOUT, HISTORY, STDOUT, STDERR)
 LARGEST = 256 << 20  # bytes of a text file that is read

@@ -19,7 +19,7 @@ from sweep.store.names import filled
 from sweep.store.owner import Owner
 from sweep.store.predictions import Arrays
 from sweep.store.record import Artifact
-from sweep.target.inputs import Stat, stat_of
+from sweep.textfile import Stat, stat_of
 
 LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines are kept
 KEPT_CHECKPOINTS = 2

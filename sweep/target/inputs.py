@@ -14,19 +14,13 @@ from sweep.errors import ConfigError, some
 from sweep.plan import Json
 from sweep.target import imports
 from sweep.target.values import values_of
+from sweep.textfile import Stat, stat_of
 
 LARGEST = 8 << 30  # bytes of a file that is only named by a word of a command
 MOST_FILES = 100_000  # files of one folder
 LOOKED = 200  # files of one folder of data that are checked when a run starts and ends
 
-Stat = tuple[int, int, int]
 _known: dict[tuple[str, Stat], str] = {}
-
-
-def stat_of(path: str | Path, *, follow: bool = True) -> Stat:
-    """Return (size, modification time in ns, inode) of a file: while they stay, the content counts as unchanged."""
-    found = os.stat(path, follow_symlinks=follow)
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def file_digest(path: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import ConfigError
-from sweep.target.inputs import Stat, stat_of
+from sweep.textfile import Stat, stat_of
 from sweep.train.params import Data
 from sweep.train.read import Raw, data_digest, data_files, read
 

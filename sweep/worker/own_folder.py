@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from sweep.shared_files import LARGEST, MOST, NOT_HERE, OTHERS
-from sweep.target.inputs import stat_of
+from sweep.textfile import stat_of
 
 COPIED = 1 << 20  # bytes of a file up to which it is copied
 TOGETHER = 64 << 20  # bytes that are copied for one run at most
