@@ -16,7 +16,7 @@ from sweep.stats.sample import check_level
 MOST = 1_000_000
 
 
-def upper(spread: float, df: float, confidence: float = 0.8) -> float:
+def upper(spread: float, df: float, confidence: float) -> float:
     """Return the one-sided upper limit of an sd: s √(df/χ²_{df, 1-confidence}) (Browne 1995 plans from it at .8).
 
     The s of a pilot is too small more often than not, and a plan made from it too.

@@ -45,7 +45,7 @@ def test_paired_plans_count_pairs() -> None:
 
 def test_plans_start_from_the_upper_limit_of_the_sd() -> None:
     expected = np.std(BASE, ddof=1) * math.sqrt(7 / oracle.chi2.ppf(0.2, 7))
-    assert upper(float(np.std(BASE, ddof=1)), 7) == pytest.approx(expected, rel=1e-9)
+    assert upper(float(np.std(BASE, ddof=1)), 7, 0.8) == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
