@@ -42,7 +42,9 @@ def pack(store: Store, out: Path) -> int:
             files = {**dict(_own(store.path)), **added}
             atomic.write(out, lambda stream: _written(stream, files, store))
     except OSError as error:
-        raise StoreError(f"cannot be written ({error.strerror})", where=str(out), hint="use another --out") from error
+        raise StoreError(
+            f"cannot be written ({error.strerror})", where=str(out), hint="choose another --out"
+        ) from error
     return len(files) + 1
 
 

@@ -45,12 +45,12 @@ def export(store: Store, kind: Kind, out: Path) -> list[Path]:
         raise StoreError("is a link", where=str(out), hint="give the folder that it leads to with --out")
     if kind not in ("csv", "parquet") and out.is_dir() and any(out.iterdir()):
         raise StoreError(
-            "is not empty: old runs would be mixed with new ones", where=str(out), hint="use another --out"
+            "is not empty: old runs would be mixed with new ones", where=str(out), hint="choose another --out"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot be made ({error.strerror})", where=str(out), hint="use another --out") from error
+        raise StoreError(f"cannot be made ({error.strerror})", where=str(out), hint="choose another --out") from error
     if kind in ("csv", "parquet"):
         return _tables(store, kind, out)
     return {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb-offline": _wandb}[kind](store, out)
