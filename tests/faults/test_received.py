@@ -227,8 +227,8 @@ def test_a_record_names_files_beside_itself_only(finished: Store) -> None:
         (lambda b: b.update(seeds=[1, 1]), "twice"),
         (lambda b: b.update(config=[]), "table"),
         (lambda b: b.update(name=3), "text"),
-        (lambda b: b["experiment"]["cells"][0].update(variant="../../x"), "name of ours"),
-        (lambda b: b["experiment"]["cells"][0].update(variant="-rf"), "name of ours"),
+        (lambda b: b["experiment"]["cells"][0].update(variant="../../x"), "not one that sweep gives"),
+        (lambda b: b["experiment"]["cells"][0].update(variant="-rf"), "not one that sweep gives"),
         (lambda b: b["experiment"]["cells"][0].update(params=None), "params"),
         (lambda b: b["experiment"].update(cells=7), "cannot be read"),
         (lambda b: b.update(experiment=[1]), "table"),
@@ -254,7 +254,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(finished: Store, name: 
 def test_a_pipe_of_inputs_is_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     ensemble: Any = None  # the inputs are looked at first
-    with pytest.raises(EnsembleError, match="no file"):
+    with pytest.raises(EnsembleError, match="not a file of inputs"):
         predict_file(ensemble, tmp_path / name, tmp_path / "out.npz")
 
 
