@@ -80,6 +80,11 @@ def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | Non
     return _named(metric)
 
 
+def with_arrow(name: str, goal: Goal | None) -> str:
+    """Return "test/accuracy ↑": a name with the direction that is better, where that is known."""
+    return f"{name} {ARROWS[goal]}".rstrip()
+
+
 def better(metric: str, a: float, b: float) -> bool:
     """Return whether `a` is better than `b`. ConfigError when the direction of the metric is unknown."""
     goal = direction(metric)

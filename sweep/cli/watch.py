@@ -94,12 +94,11 @@ def at_work(store: Store, members: list[Member]) -> bool:
 
 
 def _view(store: Store, tracker: Tracker, members: list[Member]) -> View:
-    from sweep.report.live import ROWS, row_of, steps_of
+    from sweep.report.live import ROWS, running
 
-    steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
-    at = [member for member in members if member.status == "running"]
-    rows = [row_of(store, m, steps.get(m.key.rpartition("/")[0])) for m in at[:ROWS]]
-    return tracker.view(rows, len(at), "no run has begun" if not tracker.ended else "between runs")
+    keys = [member.key for member in members if member.status == "running"]
+    phase = "between runs" if tracker.ended else "no run has begun"
+    return tracker.view(running(store, keys, ROWS), len(keys), phase)
 
 
 def _tell(screen: Screen, member: Member) -> None:

@@ -18,7 +18,7 @@ from sweep.ensemble.gather import Unused, choose, gather_all
 from sweep.ensemble.members import listing
 from sweep.ensemble.select import Metric
 from sweep.errors import EnsembleError, listed
-from sweep.goals import ARROWS, direction
+from sweep.goals import direction, with_arrow
 from sweep.number import limits, number, percent, places, signed
 from sweep.report import document
 from sweep.report.document import Document, Note, Section, Table
@@ -412,7 +412,7 @@ def _name(metric: str) -> str:
 
 
 def _metric(metric: str) -> str:
-    return f"{_name(metric)} {ARROWS[direction(metric, GOALS)]}".rstrip()
+    return with_arrow(_name(metric), direction(metric, GOALS))
 
 
 def _half(one: Difference) -> float | None:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from sweep.ensemble import Assessment, Classification
 from sweep.errors import StatisticsError
 from sweep.evaluation import Answers
-from sweep.goals import ARROWS, direction
+from sweep.goals import direction, with_arrow
 from sweep.number import number, percent, places
 from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame, Size, breadth, legend, lines, style
 from sweep.report.ensemble import source
@@ -57,7 +57,7 @@ def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") ->
         axes.axhline(one.value[-1], color=SOFT, lw=0.8, ls=":")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("members")
-        axes.set_ylabel(f"{shown(found.split, 20)}/{metric} {ARROWS[direction(metric)]}".rstrip())
+        axes.set_ylabel(with_arrow(f"{shown(found.split, 20)}/{metric}", direction(metric)))
         return frame.numbered()
 
 

@@ -19,7 +19,7 @@ from sweep.analysis import frames
 from sweep.analysis.comparison import Comparison, Pair
 from sweep.analysis.model import Across, Curve, Progress
 from sweep.errors import StatisticsError, listed
-from sweep.goals import ARROWS, direction
+from sweep.goals import direction, with_arrow
 from sweep.number import around, limits, number, percent, places, signed
 from sweep.report import sentence
 from sweep.report.document import distinct
@@ -107,7 +107,7 @@ def members(
         raise StatisticsError(f"{metric} has values too large or too small to draw", hint="log its logarithm")
     over = scope(metric, vary, ratio, folds, finished=any(row.failed for row in rows))
     more = f"; {left_out} more variants are not drawn" if left_out > 0 else ""
-    under = wrapped(_named(metric, goal), size)
+    under = wrapped(with_arrow(shown(metric), goal), size)
     with style(size):
         narrow = lines(size) < 42
         # Many variants have a line each, which names only a number of seeds that is not the usual one.
@@ -350,9 +350,11 @@ class Curves:
             panel.yaxis.set_visible(i % across == 0)
         frame.place(frame.ticks() + 1.6, gap=1.4)
         if self.apart:
-            frame.figure.text(0, frame.middle, _named(self.metric, self.goal), rotation=90, ha="left", va="center")
+            frame.figure.text(
+                0, frame.middle, with_arrow(shown(self.metric), self.goal), rotation=90, ha="left", va="center"
+            )
         else:
-            axes.set_ylabel(_named(self.metric, self.goal))
+            axes.set_ylabel(with_arrow(shown(self.metric), self.goal))
         return within
 
 
@@ -442,10 +444,6 @@ def _scaled(axis: Any, values: Iterable[float], goal: str | None) -> tuple[float
         axis.set_major_formatter(Numbers())
     set_limits(low, high)
     return low, high
-
-
-def _named(metric: str, goal: str | None) -> str:
-    return f"{shown(metric)} {ARROWS[goal]}".rstrip()  # type: ignore[index]
 
 
 def _beside(axes: Axes, x: float, y: float, text: str, side: Any, away: float = 0) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from sweep.analysis.model import Across, Cause, Progress, Reached, Row, Score, Spread, Together
 from sweep.analysis.remarks import Parts
 from sweep.errors import listed
-from sweep.goals import ARROWS
+from sweep.goals import with_arrow
 from sweep.number import limits, number, percent, places, signed
 from sweep.report import document, sentence
 from sweep.report.counts import counted
@@ -128,7 +128,7 @@ def _primary(report: Report) -> Iterator[Table | Note]:
     tasks = dict(zip(found := list(dict.fromkeys(row.task for row in rows)), without_hash(found), strict=True))
     keys = list(dict.fromkeys(key for one in report.variants.values() for key in one.params))
     several = len(report.variants) > 1
-    metric = f"{rows[0].metric} {ARROWS[rows[0].goal]}".rstrip()
+    metric = with_arrow(rows[0].metric, rows[0].goal)
     ranked = [row for task in tasks for row in by_mean([row for row in rows if row.task == task], rows[0].goal)]
     table, columns = [], 4 if several else 6  # many rows do without the extremes
     for row in ranked[:MOST_BRIEF]:
@@ -158,7 +158,7 @@ def metrics(report: Report, most: int = MOST_ROWS) -> Iterator[Table | Note]:
     table: list[Sequence[str] | str] = []
     previous = ""
     for row in rows[:most]:
-        name = f"{row.metric} {ARROWS[row.goal]}".rstrip()
+        name = with_arrow(row.metric, row.goal)
         if several and row.metric != previous:
             table.append(f"{name} ({'primary' if row.primary else 'exploratory'})")
         elif not several and not row.primary and (not previous or previous == report.primary):
@@ -207,7 +207,7 @@ def together(found: Sequence[Together]) -> Iterator[Table | Note]:
 def _score(score: Score) -> list[str]:
     scale = min(max(places(score.difference) or 4, 3), 6)
     mark = "*" if score.by_construction else ""
-    name = f"  {shown(score.metric)} {ARROWS[score.goal]}".rstrip() + mark
+    name = with_arrow(f"  {shown(score.metric)}", score.goal) + mark
     values = (number(value, scale) for value in (score.ensemble, score.members_mean))
     return [name, *values, signed(score.difference, scale)]
 
