@@ -58,7 +58,7 @@ __all__ = [*sorted([*_HOMES, "data"])]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy: `import sweep` costs nothing; torch, ray and pandas are loaded by whoever needs them.
+    # Lazy: `import sweep` costs nothing; torch, ray and pandas are loaded by what needs them.
     if name == "data":
         return import_module("sweep.data")
     if name in _HOMES:

@@ -1,4 +1,4 @@
-"""What would be adopted, shown before anything is written; and its runs, written as not made here."""
+"""Runs to adopt: shown before anything is written, and recorded as not made here."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Design:
-    """How pairs were made. shared: the number of seeds that both sides of a pair plan, where some are left out."""
+    """The way in which pairs were made. shared: how many seeds both sides of a pair plan, if some are left out."""
 
     kind: Literal["bounds", "no seeds", "as asked", "other seeds", "mostly shared", "same seeds", "shared seeds"]
     shared: tuple[int, ...] = ()

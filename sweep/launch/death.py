@@ -25,7 +25,7 @@ ENDING = 10.0  # seconds to wait for killed processes to end
 
 @dataclass
 class Deaths:
-    """How often each run of a launch was lost with its worker, and how often it may have been the cause."""
+    """Counts of the losses of each run of a launch with its worker, and of those that it may have caused."""
 
     retries: int
     losses: Counter[str] = field(default_factory=Counter)

@@ -26,7 +26,7 @@ Before = Mapping[str, Stamp]
 
 @dataclass(frozen=True)
 class Left:
-    """What a program left: its folder, the placeholders of its paths, the launch's folder, its output.
+    """The traces of a program: its folder, the placeholders of its paths, the launch's folder, its output.
 
     before: the files outside its folder as they were when it started, as `look` found them.
     cut: bytes of stdout and stderr that were not kept. at_work: it has not ended, so any last line may

@@ -1,4 +1,4 @@
-"""How exactly products are computed: full float32, TF32 on the tensor cores, or bfloat16 autocast."""
+"""The precision of products: full float32, TF32 on the tensor cores, or bfloat16 autocast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which examples are train, val and test: fixed by the targets and the sizes alone. Loads no torch."""
+"""The examples of train, val and test, fixed by the targets and the sizes alone. Loads no torch."""
 
 from __future__ import annotations
 

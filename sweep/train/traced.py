@@ -1,4 +1,4 @@
-"""A function of tensors as the list of kernels that it calls, without the Python that chose them."""
+"""A function of tensors as the list of kernels that it calls, without its Python code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 
 class Traced:
-    """Call a function of tensors again and again; only its first call for some shapes runs its Python.
+    """A function of tensors whose Python code runs only once for arguments of the same shapes.
 
-    That call notes the kernels and what each is given. Later calls run these alone, which gives the same bits: most of
-    the time of a small step on a CPU goes into choosing its kernels. What the function reads beside its arguments,
-    dictionaries and tuples of tensors or None, stays as it was at that first call.
+    The first call records the kernels and their arguments. Later calls run these kernels only, which gives the same
+    bits. In a small step on a CPU, choosing the kernels takes most of the time. Arguments are tensors, None, and
+    dictionaries and tuples of them. Everything else that the function reads keeps its value of the first call.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

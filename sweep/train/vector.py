@@ -1,8 +1,8 @@
 """Vectorised lanes: one step trains W seeds at once, their parameters stacked along a new first dimension.
 
-The width is part of the arithmetic: other widths give other bits. At one width a seed has the same bits whatever
-stands in the other rows and in whichever row it stands. That is not taken on trust: before a recipe's first pack a
-few steps are compared (see `check`), and a recipe whose rows touch each other is refused.
+The width is part of the arithmetic: other widths give other bits. At one width, a seed has the same bits in every row
+and beside any other seeds. This is checked: before the first pack of a recipe, a few steps are compared (see `check`),
+and a recipe whose rows affect each other is refused.
 """
 
 from __future__ import annotations
@@ -52,19 +52,20 @@ from sweep.train.traced import Traced
 
 Result = Metrics | Failure
 STEPS = 3  # of a check
-THREADS = 4  # beside a GPU; more would keep Python's lock from the thread that launches steps
-TENSORS, FULL = 36, 1 << 23  # tensors of one kernel of torch's fused optimizers; numbers that fill a GPU in any case
-CHOICES = 1 << 20  # of an embedding: tokens of a row's batch times vocabulary; more are not laid out as a matrix
-SCORES = 512**2  # of attention: more of an example and head are not kept
+THREADS = 4  # with a GPU; more would keep Python's lock from the thread that launches steps
+TENSORS, FULL = 36, 1 << 23  # tensors of one kernel of torch's fused optimizers; parameters that fill a GPU anyway
+CHOICES = 1 << 20  # of an embedding, tokens of a row's batch times vocabulary: larger ones are not made one-hot
+SCORES = 512**2  # of attention, per example and head: larger ones are not kept
 OFF = "leave `vectorize` off: lanes on a GPU train any recipe"
 
 
 def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
-    """Train the runs in packs of the width that their specs name; yields a run's position with its result.
+    """Train the runs in packs of the width that their specs name, and yield each run's position with its result.
 
-    Runs that stand at unlike checkpoints are trained as a pack for each point. A pack that is not full has rows that
-    repeat its first run, so a run alone has the bits it has in company.
-    Raises: SweepError for a recipe that cannot be vectorised, naming why; Interrupted at a stop, once all are saved.
+    Runs that resume from different steps are trained in separate packs. The free rows of a pack repeat its first run,
+    so a run alone has the same bits as in a full pack.
+    Raises: SweepError with the reason for a recipe that cannot be vectorised; Interrupted at a stop, after all runs
+    are saved.
     """
     width = runs[0].spec.vectorize
     setup = set_up(recipe, runs[0], compiled=False)
@@ -89,20 +90,20 @@ def _packs(setup: Setup, runs: Sequence[Run], width: int) -> Iterator[tuple[int,
 
 @dataclass(frozen=True)
 class Seat:
-    """A lane, and the row of it."""
+    """A lane and its row."""
 
     lane: Lane
     row: int
 
 
 class Row(TorchFunctionMode):
-    """Replace, under `vmap`, functions that would depend on the other rows or run row by row.
+    """Replace, under `vmap`, functions whose results would depend on the other rows or that would run row by row.
 
     Dropout hashes (seed, step, layer, element) instead of drawing from a random stream, which would depend on the row.
-    Attention becomes products, which torch computes for all rows at once; so does the gradient of an embedding, which
-    torch would add up in an order that depends on the other rows, or slowly. Compiled, cross-entropy becomes a choice,
-    which is fused with its neighbours; uncompiled it would take more memory than torch's own.
-    stream, step: int64; there is one stream for each row. They are hashed at the first dropout.
+    Attention becomes products, which torch computes for all rows at once. So does the gradient of an embedding: torch
+    would add it up slowly, or in an order that depends on the other rows. When compiled, cross-entropy becomes a
+    `where`, which is fused with the operations around it; uncompiled, this would take more memory than torch's own.
+    stream, step: int64, with one stream for each row. They are hashed at the first dropout.
     """
 
     def __init__(self, stream: Tensor, step: Tensor) -> None:
@@ -148,9 +149,9 @@ class Row(TorchFunctionMode):
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> Tensor:  # fmt: skip
-        """Attend as it is defined: torch has no fused kernel for many rows, and those that it has draw their own masks.
+        """Compute attention by its definition: torch's fused kernels take no rows and draw their own masks.
 
-        Where nothing is dropped and the scores would fill much memory, torch's kernels do a row after the other.
+        Without dropout, and if the scores would take much memory, torch's kernels compute one row after the other.
         """
         if not dropout_p and query.shape[-2] * key.shape[-2] > SCORES:
             return F.scaled_dot_product_attention(
@@ -169,14 +170,14 @@ class Row(TorchFunctionMode):
         return self._drop(None, scores.softmax(-1), dropout_p) @ value
 
 
-# The function, and how many leading dimensions have numbers of their own; None: all.
+# By function, the number of leading dimensions with a mask of their own; None: all.
 _DROPOUTS: dict[Any, int | None] = {
     F.dropout: None, torch.dropout: None, F.dropout1d: 2, F.dropout2d: 2, F.dropout3d: 2,
 }  # fmt: skip
 
 
 def _cross_entropy(input: Tensor, target: Tensor, *rest: Any, **more: Any) -> Tensor:
-    """Return the mean of a batch without a gather, whose gradient would be a scatter; other forms as torch has them."""
+    """Return the mean of a batch without a gather, whose gradient would be a scatter; torch computes other forms."""
     ignored, reduction = more.get("ignore_index", -100), more.get("reduction", "mean")
     plain = not rest and more.keys() <= {"ignore_index", "reduction"} and reduction == "mean"
     if not plain or target.is_floating_point() or input.dim() < 2:
@@ -191,7 +192,7 @@ def _embedding(
     input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Return the rows of the weight, whose gradient is a product of choices; other forms as torch has them."""
+    """Return rows of the weight whose gradient is a product with one-hot rows; torch computes other forms."""
     if max_norm is not None or scale_grad_by_freq or sparse or input.numel() * len(weight) > CHOICES:
         return F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     known = torch.arange(len(weight), device=input.device)
@@ -204,7 +205,7 @@ def _embedding(
 
 
 def hashed(z: Tensor) -> Tensor:
-    """Return 32 well-mixed bits of an int64, by the best two-round hash of Wellons's search (2018), bias 0.11.
+    """Return 32 well-mixed bits of an int64 by the best two-round hash of Wellons's search (2018), bias 0.11.
 
     Products stay below 2**63, so that the arithmetic is the same in every kernel.
     """
@@ -215,12 +216,12 @@ def hashed(z: Tensor) -> Tensor:
 
 
 class Stack:
-    """The state of W lanes, stacked. The lanes' own models are views of rows of a copy on the CPU (see `show`).
+    """The stacked state of W lanes. The models of the lanes are views of rows of a copy on the CPU (see `show`).
 
     parameters, buffers: by name, (W, ...). Rows beyond the lanes repeat the first. copies: of both, on the CPU, where
-    weights are digested and saved; on a CPU they are the stacked tensors themselves.
+    weights are digested and saved. When training on a CPU, they are the stacked tensors themselves.
     loss_sum: float64 (W,). keys: of augmentation, streams: of dropout, int64 (W,).
-    plan: the epoch, in which each step counts on to the next by itself.
+    plan: the epoch. Each step moves its position forward.
     """
 
     def __init__(self, lanes: Sequence[Lane], width: int) -> None:
@@ -263,9 +264,9 @@ class Stack:
         return torch.stack([*rows, *rows[:1] * (self.width - len(rows))])
 
     def _pieces(self) -> dict[str, Sequence[Tensor]]:
-        """Return the parameters as the optimizer gets them, on a GPU cut into some rows each.
+        """Return the parameters for the optimizer. On a GPU, they are cut into pieces of some rows.
 
-        A fused kernel gives a small part of the device to each tensor: what is small in all would fill little of it.
+        A fused kernel gives a small part of the device to each tensor, so a few small tensors would use little of it.
         """
         total = sum(leaf.numel() for leaf in self.parameters.values())
         wanted = max(TENSORS, min(4 * TENSORS, total // 8192)) if self.device == "cuda" and total < FULL else 0
@@ -276,9 +277,10 @@ class Stack:
         return found
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """Return an optimizer of all pieces, in the groups of a lane's own, which may depend on its parameters' shapes.
+        """Return an optimizer of all pieces, with the parameter groups of a lane's own optimizer.
 
-        Where the lanes came from a checkpoint, it knows what theirs know.
+        The groups may depend on the shapes of parameters. If the lanes resume from a checkpoint, the state of their
+        optimizers is taken.
         """
         pieces = [piece for each in self.pieces.values() for piece in each]
         made = self.recipe.optimizer(pieces, self.recipe.lr if self.lr is None else self.lr)  # type: ignore[arg-type]
@@ -299,12 +301,12 @@ class Stack:
 
     @torch.no_grad()
     def show(self) -> None:
-        """Let the lanes' models hold what their rows hold now."""
+        """Copy the rows into the lanes' models."""
         for name, tensor in {**self.parameters, **self.buffers}.items() if self.device == "cuda" else ():
             self.copies[name].copy_(tensor)
 
     def give(self) -> None:
-        """Let the lanes hold all that their rows hold, as their checkpoints are to have it."""
+        """Copy the whole state of the rows into the lanes, for their checkpoints."""
         self.show()
         sums = self.loss_sum.cpu()
         for row, lane in enumerate(self.lanes):
@@ -317,7 +319,7 @@ class Stack:
                 }
 
     def release(self, row: int) -> None:
-        """Give a lane tensors of its own: where a row lies could decide the kernels of its evaluation."""
+        """Give a lane tensors of its own: the memory address of a row could decide the kernels of its evaluation."""
         for _, tensor in tensors_of(self.lanes[row].model):
             tensor.data = tensor.detach().clone().to(self.device)
 
@@ -333,7 +335,7 @@ class Stack:
         return lambda inputs: functional_call(self.base, (parameters, buffers), (inputs,))
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the batches (W, batch, ...) at these positions (W, batch), augmented; all of it on the device."""
+        """Return the augmented batches (W, batch, ...) at these positions (W, batch), on the device."""
         inputs, targets = self.data.train.at(indices)
         if not alters(self.recipe):
             return inputs, targets
@@ -342,9 +344,9 @@ class Stack:
         return vmap(partial(altered, self.recipe), randomness="error")(inputs, targets, keys)
 
     def step(self, size: int, brought: tuple[Tensor, Tensor] | None = None) -> None:
-        """Do the step that the plan holds next, of this batch size, for all rows; reads nothing back from the device.
+        """Do the next step of the plan, of this batch size, for all rows. Nothing is read back from the device.
 
-        brought: its batch, where a loader has it.
+        brought: the batch of the step, if a loader brings it.
         """
         self.base.train()
         gradients = self.compute(
@@ -364,9 +366,9 @@ class Stack:
         rates: Tensor, brought: tuple[Tensor, Tensor] | None, before: Tensor, streams: Tensor, loss_sum: Tensor,
         lr: Tensor | None,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Return the gradients for the optimizer; set its rate and the buffers, add the loss, and count the step.
+        """Return the gradients for the optimizer. Set its rate and the buffers, add the loss, and count the step.
 
-        All that it touches is an argument, so that one compiled form serves every pack.
+        All tensors that it reads or changes are arguments, so that it is compiled once for all packs.
         """
         if lr is not None:
             lr.copy_(rates.index_select(0, position).view(()))
@@ -384,7 +386,7 @@ class Stack:
         return gradients
 
     def set_rate(self, rate: float) -> None:
-        """Let the optimizer's next step have this learning rate."""
+        """Set the learning rate of the optimizer's next step."""
         if self.lr is not None:
             self.lr.fill_(rate)
         for group in self.optimizer.param_groups:
@@ -412,10 +414,10 @@ class Stack:
 
 
 class Plan:
-    """An epoch, in tensors that keep their place: graphs of steps read it.
+    """An epoch in tensors that keep their memory, because graphs of steps read them.
 
-    orders: int64 (W, examples of train). examples: how many of them the epoch trains on. rates: float32 (steps,).
-    position: int64 (1,), the step of the epoch that comes next. before: int64, the steps of the epochs before.
+    orders: int64 (W, examples of train). examples: the number of them that the epoch trains on. rates: float32
+    (steps,). position: int64 (1,), the next step of the epoch. before: int64, the steps of earlier epochs.
     """
 
     def __init__(self, width: int, lane: Lane) -> None:
@@ -428,14 +430,14 @@ class Plan:
         self.before = torch.zeros((), dtype=torch.int64, device=lane.device)
 
     def begin(self, lane: Lane, orders: Tensor, rates: Sequence[float]) -> None:
-        """Lay down the epoch of a lane, to go on where it stands."""
+        """Take the orders and rates of an epoch. The next step is the one at which the lane is."""
         self.orders.copy_(orders, non_blocking=True)
         self.rates.copy_(torch.tensor(rates))
         self.position.fill_(lane.offset)
         self.before.fill_((lane.epoch - 1) * lane.batches)
 
     def batches(self, size: int) -> Tensor:
-        """Return int64 (W, batches, size): all whole batches, or the last and smaller one."""
+        """Return int64 (W, batches, size): all whole batches, or the last one if `size` is smaller."""
         at = self.whole * self.batch_size
         kept = self.orders[:, :at] if size == self.batch_size else self.orders[:, at : self.examples]
         return kept.view(len(kept), -1, size)
@@ -443,10 +445,10 @@ class Plan:
 
 @dataclass
 class Pack:
-    """Lanes at the same point of training, stepped together until each has ended.
+    """Lanes at the same point of training, trained together until each has ended.
 
-    graphs: by how many steps of which batch size; None: such a step was done, and no graph of it is there yet.
-    places: of brought batches, by size. ahead: what `_drawn` returned for the epoch that comes next.
+    graphs: by number of steps and batch size; None if such a step was done but is not captured yet. places: memory of
+    brought batches, by size. ahead: the result of `_drawn` for the next epoch.
     """
 
     seats: list[Seat]
@@ -460,13 +462,13 @@ class Pack:
 
     @property
     def workers(self) -> int:
-        """The number of threads that draw orders and take digests: a CPU's cores have other work."""
+        """Return the number of threads that draw orders and take digests. On a CPU, its cores have other work."""
         return THREADS if self.stack.device == "cuda" else 1
 
     def results(self) -> Iterator[tuple[int, Result]]:
-        """Train until every lane has ended; yields a lane's result as soon as it has one.
+        """Train until every lane has ended, and yield the position and result of each lane when it ends.
 
-        Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
+        Raises: OutOfMemoryError; Interrupted at a stop, after every lane is saved.
         """
         with ThreadPoolExecutor(self.workers) as self.threads:
             while self.seats:
@@ -504,7 +506,7 @@ class Pack:
             wait(self.ahead[1])
 
     def _act(self, position: int, size: int, rate: float, fed: Iterator[tuple[Tensor, Tensor]]) -> int:
-        """Do the step at a position, on a GPU several at once where they follow one another; returns how many."""
+        """Do the step at a position, on a GPU several steps at once if possible. Return the number of steps."""
         stack = self.stack
         brought = None if self.feed is None else next(fed)
         if stack.device == "cpu":
@@ -528,7 +530,7 @@ class Pack:
             yield inputs.to(first.device, non_blocking=True), targets.to(first.device, non_blocking=True)
 
     def _replay(self, count: int, size: int, brought: tuple[Tensor, Tensor] | None) -> None:
-        """Do steps of a batch size: the first as it is, which readies what a capture cannot, all others as graphs."""
+        """Do steps of a batch size. The first prepares what a capture cannot; all others are graphs."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         key = count, size
         if count == 1 and key not in self.graphs:
@@ -552,9 +554,9 @@ class Pack:
         graph.replay()
 
     def _orders(self) -> Tensor:
-        """Return each row's order of this epoch, and leave every lane's generator and key as it has them.
+        """Return each row's order of this epoch, and move the generator and key of every lane past it.
 
-        A row without a lane has the order of another.
+        A row without a lane has the order of another row.
         """
         first = self.seats[0]
         for seat in self.seats:
@@ -570,9 +572,9 @@ class Pack:
         return orders
 
     def _drawn(self) -> tuple[Tensor, list[Future[dict[int, Tensor]]]]:
-        """Return what the lanes' generators draw next, int64 (W, examples) on the CPU, and by row their states after.
+        """Return the next orders of the lanes, int64 (W, examples) on the CPU, and the generators' later states by row.
 
-        The generators are left where they were. Both are there once all shares are.
+        The generators keep their states. Both results are complete when all futures are.
         """
         size = self.stack.width, len(self.stack.data.train)
         made = torch.empty(size, dtype=torch.int64, pin_memory=self.stack.device == "cuda")
@@ -590,7 +592,7 @@ class Pack:
         return made, [self.threads.submit(draw, share) for share in shares if share]
 
     def _end_epoch(self) -> Iterator[tuple[int, Result]]:
-        """Measure all rows, read them at once, and let go of the lanes that have ended: their rows go on idle."""
+        """Measure all rows, read the sums at once, and release the lanes that have ended. Their rows stay idle."""
         stack = self.stack
         sums = torch.cat([stack.loss_sum[:, None], stack.validation_sums(stack.data.val)], 1).tolist()
         stack.loss_sum.zero_()
@@ -608,15 +610,15 @@ class Pack:
             yield lane.index, failure or guarded(conclude, lane)
 
     def save(self) -> None:
-        """Save a checkpoint of every lane. Raises: Interrupted when a stop was asked for, after the last."""
+        """Save a checkpoint of every lane. Raises: Interrupted after the last one if a stop was requested."""
         self.stack.give()
         save_all((seat.lane, nullcontext()) for seat in self.seats)
 
 
 def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
-    """Return the seconds of a step of this width, measured over throwaway lanes on the data of the recipe.
+    """Return the seconds of a step of this width, measured with temporary lanes on the data of the recipe.
 
-    Raises: SweepError for a recipe that cannot be vectorised, or whose batches come from the host.
+    Raises: SweepError for a recipe that cannot be vectorised or whose batches come from the host.
     """
     setup = set_up(recipe, run, compiled=False)
     if setup.feed is not None:
@@ -631,7 +633,7 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
         whole = max(1, plan.whole)
 
         def steps(least: int, seconds: float) -> tuple[int, float]:
-            """Do steps from the first on, over and over; return how many, and the seconds until the last is done."""
+            """Do the steps of an epoch again and again. Return their number, and the seconds until the last is done."""
             done, begun = 0, time.perf_counter()
             while done < least or time.perf_counter() - begun < seconds:
                 if done % whole == 0:
@@ -646,16 +648,16 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
         return taken / done
 
 
-_CHECKED: set[str] = set()  # recipes by their specs: a process often trains pack after pack of one
+_CHECKED: set[str] = set()  # recipes by their specs: a process often trains several packs of one
 
 
 def check(setup: Setup, run: Run) -> None:
-    """Compare a few steps of throwaway packs.
+    """Compare a few steps of temporary packs.
 
-    Every row's weights, buffers, optimizer state, losses and validation sums have to be the same in the reverse order
-    of rows, with one seed in all of them, beside rows that hold NaN, and, on a CPU, where the kernels of the first
-    step are run again without its Python. Fast mode has to agree to a thousandth.
-    Raises: SweepError naming what differs, or what cannot be vectorised.
+    Weights, buffers, optimizer state, losses and validation sums of every row must be the same in the reverse order of
+    rows, with one seed in all rows, and beside rows that hold NaN. On a CPU, they must also be the same when the
+    kernels of the first step are run again without its Python code. In fast mode they must agree to a thousandth.
+    Raises: SweepError with what differs or cannot be vectorised.
     """
     full = False
     try:
@@ -678,7 +680,7 @@ def check(setup: Setup, run: Run) -> None:
 
 
 def _fitting(setup: Setup, run: Run) -> int:
-    """Return the largest half of a half of the width whose check fits the device's memory, 0 where none does."""
+    """Return the largest width, halved as often as needed, whose check fits the device's memory, or 0."""
     width = run.spec.vectorize // 2
     while width:
         release()
@@ -703,7 +705,7 @@ def _compare(setup: Setup, run: Run) -> None:
     total, rows = len(data.train), torch.arange(width)
 
     def after(order: Tensor, poisoned: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the state after a few steps of a pack whose row i holds what `order[i]` names."""
+        """Return the state after a few steps of a pack whose row i holds the seed `order[i]`."""
         with torch.no_grad():
             for name, tensor in _tensors(stack).items():
                 tensor.copy_(first[name][order.to(tensor.device)])
@@ -753,7 +755,7 @@ def _compare(setup: Setup, run: Run) -> None:
 
 
 def _other(run: Run, row: int) -> Run:
-    """Return a stand-in for another seed's run: nothing is read from or written to its folder."""
+    """Return a stand-in for another seed's run. Nothing is read from its folder or written to it."""
     streams = {name: (stream + row) % (1 << 32) for name, stream in run.streams.items()}
     return replace(run, spec=replace(run.spec, streams=streams))
 
