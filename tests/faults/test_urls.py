@@ -114,7 +114,7 @@ def test_a_file_url_is_the_directory_it_names(tmp_path: Path, capsys: pytest.Cap
     ("out", "said"),
     [
         ("", "names no directory"),
-        ("nowhere://x/y", "no file system answers"),
+        ("nowhere://x/y", "no file system for this URL"),
         ("s3://key:secret@bucket/x", "a password is in the URL"),
     ],
 )
