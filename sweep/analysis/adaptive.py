@@ -13,7 +13,7 @@ import numpy as np
 from sweep import stats
 from sweep.errors import ConfigError
 from sweep.plan import Plan
-from sweep.stats.stopping import EXTRA, FIRST_LOOK
+from sweep.stats.stopping import EXTRA, FIRST_LOOK, first_order
 from sweep.store import Member, Store
 from sweep.variants import Variant, called, without_hash
 
@@ -53,12 +53,11 @@ def rule_of(plan: Plan) -> Rule | None:
         return None
     asked = stats.parse_until(config.until)
     most = config.max_seeds or max(DEFAULT_MAX, len(config.seeds))
-    least = FIRST_LOOK + EXTRA if isinstance(asked, stats.UntilWidth) else FIRST_LOOK
-    if most < least:
+    least, extra = (FIRST_LOOK, EXTRA) if isinstance(asked, stats.UntilWidth) else (first_order(), 0)
+    if most < least + extra:
         raise ConfigError(
-            f"max_seeds is {most}: this rule first looks at {FIRST_LOOK} seeds"
-            + (f" and adds {EXTRA} more" if least > FIRST_LOOK else ""),
-            where="max_seeds", hint=f"at least {least}",
+            f"max_seeds is {most}: this rule first looks at {least} seeds" + f" and adds {extra} more" * (extra > 0),
+            where="max_seeds", hint=f"at least {least + extra}",
         )  # fmt: skip
     if isinstance(asked, stats.UntilWidth):
         return Rule(config.until, asked, most)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import special
 
 from sweep.errors import ConfigError, StatisticsError
-from sweep.stats.compare import differences
+from sweep.stats.compare import attainable, differences
 from sweep.stats.interval import Interval, Method, t_interval
 from sweep.stats.sample import NUMBER, Floats, check_level, mean, rounding, sample, sd
 
@@ -213,25 +213,35 @@ def sequence_factor(n: npt.NDArray[np.int64], level: float = 0.95) -> Floats:
     return np.where(solvable, np.sqrt(squared), math.inf)
 
 
+def first_order(level: float = 0.95) -> int:
+    """Return the pairs at which an order is first looked for: enough for an exact test to reach the level.
+
+    6 at 95 %, see `compare.attainable`. Below that, a confidence sequence relies on normal differences alone, and the
+    comparison of the same pairs would call them not distinguishable.
+    """
+    return next(n for n in range(FIRST_LOOK, 64) if attainable(n) <= check_level(level))
+
+
 def order_rule(
     a: npt.ArrayLike, b: npt.ArrayLike, *, max_seeds: int, level: float = 0.95, lost: bool = False
 ) -> OrderState:
-    """Stop at the first n >= 5 whose t confidence sequence on the paired differences A - B excludes 0.
+    """Stop at the first n >= `first_order` whose t confidence sequence on the paired differences A - B excludes 0.
 
     a, b: completed prefixes in planned order, shape (k,) each, position i the same seed; a pair with a failed
     seed (NaN or infinite) uses its place. "A > B": the metric of A is larger, whatever its direction. A look
     after every seed is accounted for: the chance of ever naming an order between equals is at most 1 - level.
     Equal differences (s = 0) never stop. lost, "not reached", StatisticsError: as in `width_rule`.
     """
-    if max_seeds < FIRST_LOOK:
-        raise StatisticsError(f"max_seeds {max_seeds}: the rule first looks at {FIRST_LOOK}")
+    least = first_order(level)
+    if max_seeds < least:
+        raise StatisticsError(f"max_seeds {max_seeds}: the rule first looks at {least}")
     first, second = (np.asarray(arm, dtype=np.float64)[:max_seeds] for arm in (a, b))
     done = first.size
     both = np.isfinite(first) & np.isfinite(second)
     gaps = np.full(done, math.nan)
     gaps[both] = first[both] - second[both]
-    least = rounding(first[both], second[both])
-    decided = np.flatnonzero(excludes_zero(gaps, level=level, least=least))
+    excluded = excludes_zero(gaps, level=level, least=rounding(first[both], second[both]))
+    decided = np.flatnonzero(excluded & (np.cumsum(both) >= least))
     used = int(decided[0]) + 1 if decided.size else done
     both = both[:used]
     kept = differences(first[:used][both], second[:used][both]) if both.any() else gaps[:0]
@@ -241,8 +251,8 @@ def order_rule(
         state = "A > B" if centre > 0 else "B > A"
     elif done >= max_seeds or lost:
         state = "not reached" if done >= max_seeds else "incomplete"
-    target = min(max_seeds, max(FIRST_LOOK, done + 1)) if state == "running" else used
-    looks = max(0, used - FIRST_LOOK + 1)
+    target = min(max_seeds, max(least, done + 1)) if state == "running" else used
+    looks = max(0, used - least + 1)
     return OrderState(state, target, looks, used, kept.size, centre, sequence_interval(kept, level))
 
 

@@ -167,6 +167,18 @@ def test_order_rule_skips_pairs_with_a_failure() -> None:
     assert found.used >= clean.used
 
 
+@pytest.mark.parametrize(("level", "least"), [(0.9, 5), (0.95, 6), (0.99, 8)])
+def test_no_order_is_named_where_the_exact_test_of_the_pairs_cannot_reach_the_level(level: float, least: int) -> None:
+    a, b = NOISE[:20] * 1e-3 + 1, NOISE[20:40] * 1e-3
+    found = stats.order_rule(a, b, max_seeds=64, level=level)
+    assert (found.state, found.used, found.looks) == ("A > B", least, 1)
+    assert stats.permutation_test(a[:least], b[:least]).p <= 1 - level
+    failed = b.copy()
+    failed[2] = math.nan
+    assert stats.order_rule(a, failed, max_seeds=64, level=level).used == least + 1
+    assert excludes_zero(a - b)[4]  # at 95 % the sequence alone would have named it at 5
+
+
 def test_the_rule_and_the_printed_sequence_agree_look_by_look() -> None:
     gaps = NOISE[:40] + 0.8
     printed = [stats.sequence_interval(gaps[:n]) for n in range(1, 41)]
@@ -176,8 +188,8 @@ def test_the_rule_and_the_printed_sequence_agree_look_by_look() -> None:
 def test_caps_too_small_for_a_look_are_refused() -> None:
     with pytest.raises(StatisticsError, match="5 and 4 more"):
         stats.width_rule([], 0.1, max_seeds=8)
-    with pytest.raises(StatisticsError, match="first looks at 5"):
-        stats.order_rule([], [], max_seeds=4)
+    with pytest.raises(StatisticsError, match="first looks at 6"):
+        stats.order_rule([], [], max_seeds=5)
     with pytest.raises(StatisticsError, match="half-width"):
         stats.width_rule([], 0.0, max_seeds=9)
 
