@@ -16,7 +16,7 @@ from sweep.report import document, sentence
 from sweep.report.counts import counted
 from sweep.report.document import Document, Note, Section, Table, rest
 from sweep.report.evaluation import scored
-from sweep.report.remarks import said_of
+from sweep.report.remarks import reproducibility_in_short, said_of
 from sweep.report.sentence import MOST_TASKS, Headline, by_mean, count_of, failed_of, of, rate, standing
 from sweep.report.worded import Report
 from sweep.seeds import format_seeds
@@ -49,7 +49,7 @@ def brief(report: Report) -> Document:
     said = standing(report)
     about = [
         ("stopping", shown(report.stopping, 400)),
-        ("bit-exact", shown(report.reproducibility, 130) if report.mode == "deterministic" else ""),
+        ("bit-exact", reproducibility_in_short(report.stamp) if report.mode == "deterministic" else ""),
         *(("note", note) for note in report.notes[:2]),
     ]
     pooled = sorted((one for one in report.across if one.iqm is not None), key=lambda one: -(one.iqm or 0.0))

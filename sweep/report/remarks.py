@@ -119,11 +119,24 @@ def reproducibility(stamp: Mapping[str, Any]) -> str:
     if not stamp:
         return "not checked"
     said = str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp does not record how")
-    if stamp.get("status") == "proven" and stamp.get("how") == "canary" and "extent" not in stamp:
-        said = said.replace("proven (", "sampled (", 1)  # as earlier versions called the first steps of one run
+    if stamp.get("status") == "proven" and _status(stamp) == "sampled":
+        said = said.replace("proven (", "sampled (", 1)
     if stamp.get("later"):
         said += f"; since then: {stamp['later']}"
     return shown(said, 800)
+
+
+def reproducibility_in_short(stamp: Mapping[str, Any]) -> str:
+    """Return the same on one line if all was equal: its evidence alone takes several."""
+    if (status := _status(stamp)) not in ("proven", "sampled") or stamp.get("later"):
+        return reproducibility(stamp)
+    what = "trained again whole" if status == "proven" else "the first steps"
+    return f"{status} ({shown(str(stamp.get('key', 'a run')), 40)}, {what}: equal bits; the evidence: --full)"
+
+
+def _status(stamp: Mapping[str, Any]) -> str:
+    early = stamp.get("how") == "canary" and "extent" not in stamp  # earlier versions called the first steps proven
+    return "sampled" if early and stamp.get("status") == "proven" else str(stamp.get("status", ""))
 
 
 # Sentences with the fields of their remark in braces, or functions of these where words of users have to be shown.

@@ -9,7 +9,7 @@ import pytest
 from finished import accuracies, sweep_of
 
 import sweep
-from sweep.report.remarks import reproducibility
+from sweep.report.remarks import reproducibility, reproducibility_in_short
 from sweep.verify.stamp import after
 
 STEPS_PROVEN = {"status": "sampled", "extent": "steps", "how": "canary", "summary": "sampled (a)"}
@@ -138,3 +138,24 @@ def test_the_first_steps_of_one_run_are_called_a_sample_in_old_directories_too(t
     store = sweep_of(tmp_path / "d", accuracies({0: 0.9, 1: 0.8}), seeds=[0, 1], deterministic=True)
     store.stamp({"status": "proven", "how": "canary", "summary": "proven (canary of seed0: 2 processes, 5 steps)"})
     assert sweep.open(tmp_path / "d").report.reproducibility.startswith("sampled (canary of seed0")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "said"),
+    [
+        (
+            {"status": "proven", "how": "repeat", "extent": "whole"},
+            "proven (b-1/seed9, trained again whole: equal bits",
+        ),
+        ({"status": "sampled", "how": "canary", "extent": "steps"}, "sampled (b-1/seed9, the first steps: equal bits"),
+        ({"status": "proven", "how": "canary"}, "sampled (b-1/seed9, the first steps: equal bits"),  # of old versions
+        ({"status": "differs", "how": "repeat", "extent": "whole"}, "DIFFERS (evidence"),
+        ({"status": "proven", "how": "repeat", "extent": "whole", "later": "DIFFERS (x)"}, "since then: DIFFERS (x)"),
+    ],
+)
+def test_the_brief_report_has_the_proof_on_a_line_and_a_difference_whole(stamp: dict[str, str], said: str) -> None:
+    word = "DIFFERS" if stamp["status"] == "differs" else stamp["status"]
+    found = reproducibility_in_short({"key": "b-1/seed9", "summary": f"{word} (evidence {'and more ' * 20})", **stamp})
+    assert said in found
+    assert "…" not in found
+    assert found.count("(") == found.count(")")
