@@ -274,8 +274,8 @@ def _scores(made: Assessment) -> Table:
     if any(row.ensemble is None for row in made.scores):
         said.append("AUROC needs examples of every class")
     said.append(
-        f"best: chosen after the fact; of {count} members it lies {number(expected_best(count), 2)} sd from their mean "
-        "by chance alone"
+        f"best: chosen after the fact; by chance alone, the best of {count} members is expected "
+        f"{number(expected_best(count), 2)} sd from their mean"
     )
     return Table(("", "members' mean", "best", "ensemble", "difference"), rows, notes=said)
 
