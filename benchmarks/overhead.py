@@ -180,6 +180,7 @@ def forked_and_not(seeds: int) -> tuple[float, float]:
     from sweep.config import load
     from sweep.prepare import job_of, manifest_of, prepare
     from sweep.store import Store
+    from sweep.store.names import TOKEN
     from sweep.worker import forked, here
 
     medians = []
@@ -187,7 +188,7 @@ def forked_and_not(seeds: int) -> tuple[float, float]:
         with tempfile.TemporaryDirectory() as room:
             plan = prepare(load(None, name="few", train="overhead:few_steps", seeds=range(seeds)), few_steps)
             store = Store.create(Path(room) / "runs", manifest_of(plan))
-            store.token_file("").touch()
+            (store.path / TOKEN).touch()  # as a launch that shares its directory with the worker
             job = replace(job_of(plan), path=str(store.path), folder=room)
             taken = []
             for spec in plan:
