@@ -1,4 +1,4 @@
-"""Adoption: results that exist already become a run directory, as runs that were not made here."""
+"""Adoption: existing results become a run directory, marked as runs that were made elsewhere."""
 
 from sweep.adoption.runs import Entry, Opened
 from sweep.adoption.sources import opened

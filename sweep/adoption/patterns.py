@@ -47,8 +47,8 @@ def _near(text: str) -> str:
 def matching(pattern: str) -> list[tuple[Path, dict[str, str]]]:
     """Return the paths that match a pattern, each with the values of its named parts.
 
-    `{name}` is a part of a folder's or a file's name, `*` any part, `**` any folders. A name that occurs twice has one
-    value. {seed} matches digits if any file has digits there.
+    `{name}` matches part of a folder or file name, `*` any part, `**` any folders. A name that occurs twice must have
+    one value. {seed} matches only digits if any file has digits there.
     """
     start, *parts = Path(pattern).parts
     root, parts = (Path(start), parts) if Path(pattern).is_absolute() else (Path(), [start, *parts])

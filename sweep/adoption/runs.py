@@ -1,4 +1,4 @@
-"""Runs that exist: the names in their places, and which of these are a seed, a task or a variant."""
+"""Existing runs: the names in their places, and which of these name a seed, a task or a variant."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ AT_WORK = frozenset({"running", "scheduled", "pending", "preempting"})
 
 @dataclass(frozen=True)
 class Entry:
-    """One run that exists.
+    """One existing run.
 
-    names: the names in its place, with their values. found: None if nothing could be read; why: the reason. failed:
-    its state, if its tracker has it as failed.
+    names: the names in its place, with their values. found: None if nothing could be read. why: the reason. failed:
+    its state, if its tracker marks it as failed.
     """
 
     names: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Roles:
-    """The names of a run's seed and task, and those that distinguish variants; None: those that differ."""
+    """The names of a run's seed and task, and those that distinguish variants (None: all that differ)."""
 
     seed: str | None = None
     task: str | None = None
@@ -71,9 +71,9 @@ def value(text: str) -> Any:
 
 
 def differing(roles: Roles, names: Sequence[Mapping[str, Any]]) -> Roles:
-    """Return the roles, with the seed and the task found by their names, and the names that differ as variants.
+    """Find the seed and the task by their names, and take the names that differ as variants.
 
-    A name that has another value in every run identifies runs, not variants, unless nothing else differs.
+    A name that has a different value in every run identifies runs, not variants, unless nothing else differs.
     """
     keys = list(dict.fromkeys(key for row in names for key in row))
     leaf = {key: key.rpartition(".")[2].rpartition("/")[2] for key in keys}

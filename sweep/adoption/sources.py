@@ -1,4 +1,4 @@
-"""The results that a text names: a pattern of files, a long table, or the folder of a tracker."""
+"""Results that are named by one text: a pattern of files, a long table, or the folder of a tracker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def opened(
 ) -> Opened:
     """Return the runs that a pattern, a table or the folder of a tracker holds.
 
-    metrics: the columns of a table; collect: where the metrics of a run's folder or log are. Raises: ConfigError.
+    metrics: the columns of a table. collect: where the metrics of a run's folder or log are. Raises: ConfigError.
     """
     path = Path(text)
     if not path.exists() and (PART.search(text) or "*" in text):

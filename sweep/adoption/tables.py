@@ -73,7 +73,7 @@ def of_frame(
 ) -> Opened:
     """Return the runs of a long table: one row per run, or one per run and step.
 
-    Raises: ConfigError for missing columns, for a metric that is not a number, and where no column is a metric.
+    Raises: ConfigError for missing columns, for a metric that is not a number, and if no column is a metric.
     """
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
@@ -89,7 +89,7 @@ def of_frame(
     chosen = list(metrics) or _metrics(frame, left, place)
     numbers = {metric: _numbers(frame[metric], metric, place) for metric in chosen}
     about = [column for column in left if column not in chosen]
-    if step is not None and roles.variant is None:  # a value that changes within a run identifies none
+    if step is not None and roles.variant is None:  # a value that changes within a run cannot identify it
         about = [column for column in about if frame[column].dtype.kind not in "fiu" or column in SEEDS]
     about = [column for column in (*roles.names, *about) if column]
     names: list[dict[str, Any]] = [

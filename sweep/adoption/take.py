@@ -1,4 +1,4 @@
-"""Runs to adopt: shown before anything is written, and recorded as not made here."""
+"""Runs to adopt: shown before anything is written, and recorded as made elsewhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Key = tuple[str, str, int]  # task, variant and seed, as folders
 class Adoption:
     """The runs that a command would adopt, and what was noticed about them.
 
-    runs: by their folders; twice: runs that two places claim to be; unread: places that nothing could be read from.
+    runs: by their folders. twice: runs that two places claim to be. unread: places that could not be read.
     """
 
     manifest: Manifest
@@ -90,7 +90,7 @@ class Adoption:
         }  # fmt: skip
 
     def _unequal(self) -> Iterator[str]:
-        """Yield the runs of another length than most of their variant, and those that lack a metric of the others."""
+        """Yield runs whose length differs from most of their variant, and runs that lack a metric of the others."""
         cells: dict[tuple[str, str], dict[Key, Found]] = defaultdict(dict)
         for key, entry in self.runs.items():
             if entry.found is not None and not entry.failed:
@@ -119,11 +119,11 @@ def adoption(
     origin: str = "",
     **settings: Any,
 ) -> Adoption:
-    """Return what would be adopted from these sources, together with what the directory holds already.
+    """Return what would be adopted from these sources, together with what the directory already holds.
 
     overrides, settings: of the config, for reports. kept: the pattern of prediction files.
 
-    Raises: ConfigError where nothing can be read, StoreError where `out` holds something else.
+    Raises: ConfigError if nothing can be read, StoreError if `out` holds something else.
     """
     store = _existing(out)
     old = store.manifest if store else None
@@ -190,7 +190,7 @@ class _Claim:
 
 
 def _claim(roles: Roles, names: Mapping[str, Any]) -> _Claim:
-    """Return the claim of a run, as a record can hold it: a folder's name may not be UTF-8, a parameter infinite."""
+    """Return a run's claim in a form that a record can hold: a folder may not be UTF-8, a parameter may be infinite."""
     names, seed, task, variant = (atomic.strict(each) for each in (names, roles.seed, roles.task, roles.variant or ()))
     values = ((name.replace("/", "."), names.get(name)) for name in variant)
     point = tuple(
@@ -211,7 +211,7 @@ def _existing(out: Path) -> Store | None:
 
 
 def _seeds(claims: Sequence[_Claim], names: dict[str, int]) -> tuple[list[int], bool]:
-    """Return the seed of each run, and whether they were only counted; add labels that are not numbers to `names`."""
+    """Return each run's seed, and whether the seeds were only counted. Add labels that are not numbers to `names`."""
     said = [claim.seed for claim in claims]
     seeds = [each for each in said if type(each) is int and 0 <= each <= LARGEST]
     if len(seeds) == len(said) and not names:
@@ -274,7 +274,7 @@ def _prediction_files(
 ) -> dict[Key, dict[str, Path]]:
     """Return the prediction files of each run, by split.
 
-    Raises: ConfigError where one belongs to no run that was found.
+    Raises: ConfigError if a file belongs to no run that was found.
     """
     found: dict[Key, dict[str, Path]] = defaultdict(dict)
     for path, parts in matching(pattern):
@@ -291,9 +291,9 @@ def _prediction_files(
 
 
 def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, int, int]:
-    """Write what is new, and with `replacing` what has changed; return the store, how many are new, how many changed.
+    """Write new runs, and with `replacing` also changed ones. Return the store and the numbers of new and changed runs.
 
-    Raises: StoreError before anything is written for runs that two places claim, and for changed ones.
+    Raises: StoreError, before anything is written, for runs that two places claim, and for changed ones.
     """
     if plan.twice:
         key, places = next(iter(plan.twice.items()))

@@ -85,14 +85,14 @@ def mlflow_database(path: Path) -> Iterator[Entry]:
 
 
 def _of_mlflow(place: str, experiment: str, state: str, params: Mapping[str, str], logged: Sequence[Any]) -> Entry:
-    """Return a run of MLflow. experiment: "" where there is only one; logged: (name, value, step)."""
+    """Return a run of MLflow. experiment: "" if there is only one. logged: (name, value, step)."""
     names = {key: value(text) for key, text in params.items()} | ({"experiment": experiment} if experiment else {})
     rows = [{"step": step, name: measured} for name, measured, step in sorted(logged, key=lambda row: row[2])]
     return settled(names, place, rows, state)
 
 
 def _lightning(folder: Path, collect: Collect | None) -> Iterator[Entry]:
-    """Yield the runs of a `lightning_logs` folder: `version_0` and on, with metrics.csv or TensorBoard events."""
+    """Yield the runs of a `lightning_logs` folder: `version_0` and so on, with metrics.csv or TensorBoard events."""
     runs = sorted(folder.glob("version_*"), key=lambda path: natural(path.name))
     if not any((run / "metrics.csv").is_file() or event_files(run) for run in runs):
         return
@@ -152,7 +152,7 @@ def _text(path: Path, folder: Path) -> str:
 
 
 def _yaml(path: Path, folder: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, {} if it holds more than the plain data of a tracker."""
+    """Return the mapping in a YAML file, or {} if it holds more than a tracker's plain data."""
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -46,7 +46,7 @@ _KINDS = {
 def explain(error: ValidationError, *, where: str = "", model: type[BaseModel]) -> ConfigError:
     """Return one ConfigError with every finding at its path below `where`.
 
-    model: has the keys, for "did you mean".
+    model: the keys that "did you mean" may suggest.
     """
     return ConfigError.of(problems(error, where=where, model=model))
 
@@ -112,7 +112,7 @@ def _how(wanted: str, value: object) -> str | None:
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """Return "did you mean …?", or None when nothing is near."""
+    """Return "did you mean …?", or None if nothing is close."""
     close = get_close_matches(str(name), list(known), n=1)
     return f"did you mean {close[0]}?" if close else None
 
@@ -130,7 +130,7 @@ def _keys_below(model: type[BaseModel] | None, path: Sequence[str | int]) -> dic
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the group of keys that an annotation names, None for a single value."""
+    """Return the group of keys that an annotation names, or None for a single value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, types.UnionType):

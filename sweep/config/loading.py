@@ -1,4 +1,4 @@
-"""A config file, KEY=VALUE overrides and keyword arguments, merged and checked; and a config as data and YAML."""
+"""Config files, KEY=VALUE overrides and keyword arguments, merged and checked, and configs as data and YAML."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def called(given: Mapping[str, Any]) -> str:
 
 
 def _into_list(merged: Any, path: Keys) -> bool:
-    """Return whether `params.layers.0=3` points into a list, which a merge would silently make a mapping."""
+    """Return whether `params.layers.0=3` points into a list, which a merge would silently turn into a mapping."""
     for key in path[:-1]:
         merged = merged.get(key) if isinstance(merged, dict) else None
         if isinstance(merged, list):
@@ -139,7 +139,7 @@ def _into_list(merged: Any, path: Keys) -> bool:
 
 
 def _overridden(merged: dict[str, Any], draft: _Draft) -> None:
-    """Let one value on the command line replace a grid over it. Refuse it where a task would override it."""
+    """Replace a grid by a single value from the command line. Refuse the value if a task would override it."""
     last = {override.path: override for override in draft.overrides if override.path[0] == "params"}
     for path, override in last.items():
         grid, tasks = merged.get("grid"), merged.get("tasks")
@@ -159,7 +159,7 @@ _UNTYPED = ("params", "grid", "tasks")
 
 
 def plain(value: Any, report: Callable[[ConfigError, Keys], None], path: Keys = ()) -> Any:
-    """Return the values of a caller as strict JSON can hold them, with NumPy scalars and paths converted.
+    """Return a caller's values in a form that strict JSON can hold, with NumPy scalars and paths converted.
 
     Anything that cannot be plain data (NaN, `${`, objects, keys that are not text, text that is not Unicode, more
     than 32 levels) is passed to `report` with its path. Such a value becomes None; such a key is left out.
@@ -211,7 +211,7 @@ def _leaf(value: Any, *, untyped: bool) -> bool | int | float | str | None:
 
 
 def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without our own keys that are unset; the user's None in params means None."""
+    """Return a config without our own unset keys. A user's None in params means None."""
     return {
         key: _without_nothing(inner) if key in ("resources", "checkpoint", "collect") else inner
         for key, inner in value.items()
@@ -220,7 +220,7 @@ def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(dumper: Any, text: str) -> Any:
-    # PyYAML quotes what YAML 1.1 would misread; `1e-3` needs quotes for our reading only.
+    # PyYAML quotes what YAML 1.1 would misread. Only our reader needs quotes around `1e-3`.
     plain = text.isprintable() and type(scalar(text)) is str
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 

@@ -11,7 +11,7 @@ from sweep.errors import ConfigError, one_line, short, show
 
 @dataclass(frozen=True)
 class Override:
-    """One KEY=VALUE. grid: the value was a comma list, each entry a variant's."""
+    """One KEY=VALUE. grid: the value was a comma list with one entry per variant."""
 
     text: str
     path: tuple[str, ...]
@@ -20,11 +20,11 @@ class Override:
 
     @property
     def target(self) -> tuple[str, ...]:
-        """Return the path in the config that it sets."""
+        """Return the config path that it sets."""
         return ("grid", ".".join(self.path)) if self.grid else self.path
 
     def tree(self) -> dict[str, Any]:
-        """Return a config with this setting alone."""
+        """Return a config with only this setting."""
         value = self.value
         for key in reversed(self.target):
             value = {key: value}
@@ -34,7 +34,7 @@ class Override:
 def parse_override(text: str) -> Override:
     """Return `params.optimizer.lr=1e-3` as a path and a YAML scalar, or a YAML list, mapping or quoted text.
 
-    `params.x=1,2` is a grid; the values of seed, seeds and command stay as written. Raises: ConfigError.
+    `params.x=1,2` is a grid. The values of seed, seeds and command stay as written. Raises: ConfigError.
     """
     key, equals, raw = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
@@ -53,7 +53,7 @@ def parse_override(text: str) -> Override:
             raise ConfigError(INTERPOLATION[0], hint=INTERPOLATION[1])
         return _override(text, path, raw.strip())
     except ConfigError as problem:
-        # The key alone: the value may name a secret.
+        # Show only the key: the value may name a secret.
         where = short(one_line(key if problem.what == INTERPOLATION[0] else text))
         raise ConfigError(problem.what, where=where, hint=problem.hint) from None
 
@@ -66,5 +66,5 @@ def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
             raise ConfigError("an empty entry after the last comma", hint="quote text that ends with a comma")
         values = parse(f"[{raw}]")[0]
         return Override(text, path, values, grid=True) if len(values) > 1 else Override(text, path, values[0])
-    # Bare text is a scalar and no more: `:` and `#` are part of it, as in until=test/accuracy: A > B
+    # Bare text is always a scalar: `:` and `#` are part of it, as in until=test/accuracy: A > B
     return Override(text, path, parse(raw)[0] if raw[:1] in ("[", "{", '"', "'") else scalar(raw))

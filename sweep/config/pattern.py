@@ -1,4 +1,4 @@
-"""Patterns for a program's output: `{number}` stands for any number, always the whole of it."""
+"""Patterns for a program's output: `{number}` stands for any number, never for part of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NUMBER = rf"(?:{SIGN}?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE
 SHORTHAND = "{number}"
 
 _BEFORE = re.compile(r"([A-Za-z_][\w/.@-]*)\\?[^\w{}()]*$")
-# A character, an escaped one, or a bracket; `[]a]` must match in one way only, or many of them would never end.
+# A character, an escaped one, or a bracket. `[]a]` must match in only one way, or the search for many would never end.
 _PIECE = r"[^()\[\\]|\\.|\[\^?+\]?+[^\]]*\]"
 _BODY = f"(?:{_PIECE})*"
 for _ in range(8):  # levels of parentheses that are followed within a group
@@ -21,10 +21,10 @@ _GROUP = re.compile(rf"(\(\?P<\w+>)({_BODY})\)")
 
 @lru_cache(64)
 def expand(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
-    """Return the pattern ready to search, and what each of its groups is called.
+    """Return the compiled pattern, and the name of each of its groups.
 
     `val_acc={number}` is short for `val_acc=(?P<val_acc>{number})`. A group also matches a sign before its own pattern,
-    and nan or inf instead of it, also as `(nan)`: without the skipped value, an older one would be taken for the last.
+    and nan or inf, or `(nan)`, instead of it: if such a value were skipped, an older one would count as the last.
 
     Raises: re.error, RecursionError, OverflowError.
     """

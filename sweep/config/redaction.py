@@ -1,4 +1,4 @@
-"""Redaction: secrets that strayed into a config or a source text are not written anywhere."""
+"""Redaction: secrets in a config or a source text are never written anywhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 HIDDEN = "***"
-SHORTEST = 6  # characters of a secret that is searched for in outputs: a shorter one is part of many words
-_NO_SECRETS = ("PWD", "OLDPWD")  # variables of every shell
+SHORTEST = 6  # characters of a secret that is searched for in outputs: many words contain a shorter one
+_NO_SECRETS = ("PWD", "OLDPWD")  # every shell sets these variables
 
 _ALWAYS = frozenset(
     """
@@ -25,7 +25,7 @@ _PAIRS = frozenset({
     ("http", "auth"), ("proxy", "auth"), ("service", "account"),
     *((of, "pass") for of in ("db", "database", "ftp", "keystore", "mysql", "proxy", "redis", "root", "smtp", "user")),
 })  # fmt: skip
-# In machine learning a key more often belongs to an attention or a table, and a token is a piece of text: `query_key`,
+# In machine learning, a key usually belongs to attention or a table, and a token is a piece of text: `query_key`,
 # `sort_key`, `pad_token`, `token_type`. Hidden values make experiments look equal, so the names of secrets are listed.
 _ISSUERS = frozenset(
     """
@@ -69,7 +69,7 @@ def redact(value: Any) -> Any:
     """Return a copy of plain data in which the values of secret keys read `***`.
 
     So do passwords and tokens in URLs, bearer headers, texts that look like the keys of well-known services, and the
-    values of `--token=…` and `--token …` among the words of a command. None and booleans stay.
+    values of `--token=…` and `--token …` in a command. None and booleans are kept.
     """
     if isinstance(value, Mapping):
         return {key: _hidden(inner) if is_secret(str(key)) else redact(inner) for key, inner in value.items()}
@@ -113,11 +113,11 @@ def _word(before: Any, word: Any) -> Any:
 def known(*values: Any) -> tuple[bytes, ...]:
     """Return the secrets in plain data and in this process's environment, longest first, each without a line end.
 
-    They are what `redact` would hide there; paths of files and what is shorter than `SHORTEST` are left out.
+    These are the texts that `redact` would hide, except file paths and texts shorter than `SHORTEST`.
     """
     found = {text for each in values for text in _differences(each, redact(each))}
     found |= _in_variables(tuple(os.environ.items()))
-    # A password is printed without the user before it, a token without `Bearer`, a key in lines.
+    # A program may print a password without its user, a token without `Bearer`, and a key line by line.
     parts = {part for text in found for part in (text, re.split(r"[\s:]", text)[-1], *text.splitlines())}
     secrets = {part for part in parts if len(part) >= SHORTEST and "\n" not in part and not os.path.exists(part)}
     return tuple(sorted((part.encode(errors="surrogateescape") for part in secrets), key=len, reverse=True))
@@ -126,7 +126,7 @@ def known(*values: Any) -> tuple[bytes, ...]:
 @lru_cache(maxsize=1)  # called for each run, and the variables of a process seldom change
 def _in_variables(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
     kept = {name: text for name, text in variables if name not in _NO_SECRETS}
-    keys = {text for name, text in kept.items() if name.endswith(("TOKEN", "KEY"))}  # never the keys of a table
+    keys = {text for name, text in kept.items() if name.endswith(("TOKEN", "KEY"))}  # these are never keys of a table
     return frozenset(keys.union(_differences(kept, redact(kept))))
 
 
@@ -148,7 +148,7 @@ _Spot = tuple[int, int, int, int]  # the first and the last line of a literal, w
 
 
 def redact_source(text: str) -> str:
-    """Return Python source with `***` for each text that is given to the name of a secret or looks like one."""
+    """Return Python source with `***` for each text that is assigned to a secret's name or looks like a secret."""
     try:
         tree = ast.parse(text)
     except SyntaxError:
@@ -159,7 +159,7 @@ def redact_source(text: str) -> str:
     for literal in found:
         start, end = starts[literal[0] - 1] + literal[1], starts[literal[2] - 1] + literal[3]
         hidden = repr(HIDDEN).encode()
-        data = data[:start] + hidden.ljust(end - start, b"\0") + data[end:]  # of equal length until all are hidden
+        data = data[:start] + hidden.ljust(end - start, b"\0") + data[end:]  # keep the length until all are hidden
     return data.replace(b"\0", b"").decode()
 
 
@@ -203,7 +203,7 @@ def _given(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
             (a.value, b) for a, b in pairwise(node.args) if isinstance(a, ast.Constant) and type(a.value) is str
         )
     elif isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) == 2:
-        first, second = node.elts  # of a list of pairs
+        first, second = node.elts  # one of a list of pairs
         if isinstance(first, ast.Constant) and isinstance(first.value, str):
             yield first.value, second
     elif isinstance(node, ast.Dict):

@@ -1,4 +1,4 @@
-"""Rules that pydantic's types cannot express: one function per key, from what was written to what it means."""
+"""Rules that pydantic's types cannot express: one function per key turns the written value into its meaning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from sweep.seeds import parse_seed, parse_seeds
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # files of these names are devices on Windows
+_DEVICES = re.compile(
+    r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
+)  # on Windows, files with these names are devices
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 BEST = re.compile(r"best\(\s*([^()\s]+)\s*\)")
 _DURATION = re.compile("".join(rf"(?:([0-9]+\.?[0-9]*|\.[0-9]+){unit})?" for unit in ("d", "h", "m(?:in)?", "s")))
@@ -46,7 +48,7 @@ many_seeds = partial(_seeds, parse_seeds)
 
 
 def _text(fits: Callable[[str], object], what: str, hint: str) -> Callable[[Any], Any]:
-    """Return the rule of a key whose text has to pass a check."""
+    """Return the rule for a key whose text must pass a check."""
 
     def rule(raw: Any) -> Any:
         if isinstance(raw, str) and not fits(raw):
@@ -69,7 +71,7 @@ metric = _text(
 reference = _text(
     _REFERENCE.fullmatch, "is not of the form module:name", "for example my_script:train (the file my_script.py)"
 )
-# A record never points out of its directory, so `..` leads nowhere.
+# A record never points outside its directory, so `..` has no use.
 file_name = _text(
     lambda raw: raw.strip() and "\0" not in raw and ".." not in PurePosixPath(raw).parts,
     "is not a file that a run can write",
@@ -198,7 +200,7 @@ def pattern(raw: Any) -> Any:
 
 
 def cwd(raw: Any) -> Any:
-    """Return where runs work; YAML reads {dir} without quotes as a mapping."""
+    """Return the folder where runs work. YAML reads an unquoted {dir} as a mapping."""
     if raw not in (None, "{dir}", {"dir": None}):
         wrong(f"{show(raw)} would be one folder for all runs", 'write "{dir}", or leave it out')
     return None if raw is None else "{dir}"
@@ -223,7 +225,7 @@ def grid(raw: Any) -> Any:
 
 
 def tasks(raw: Any) -> Any:
-    """Return every task as {"params": {...}}, whichever way it was written."""
+    """Return every task as {"params": {...}}, however it was written."""
     if not isinstance(raw, Mapping):
         return raw
     tasks: dict[str, Any] = {}
@@ -255,7 +257,7 @@ def _disjoint(paths: list[str]) -> None:
 
 
 def safe_name(text: str) -> str:
-    """Return the nearest valid name of a directory: a user's file may have any name."""
+    """Return the closest valid directory name: a user's file may have any name."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100].rstrip(".")
     if not plain:
         return "sweep"
@@ -268,5 +270,5 @@ def paths(raw: Any) -> Any:
 
 
 def version(raw: Any) -> Any:
-    """Return a version as text: 2 and "2" are the same."""
+    """Return a version as text, because 2 and "2" are the same."""
     return str(raw) if isinstance(raw, (int, float)) and not isinstance(raw, bool) else raw

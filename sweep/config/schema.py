@@ -71,7 +71,7 @@ class Checkpoint(Part):
 
 
 class Collect(Part):
-    """The places of a command's metrics after it has ended: the last value counts, never an extremum."""
+    """The places of a command's metrics after it has ended. The last value counts, never an extremum."""
 
     json_file: File | None = Field(default=None, alias="json", description="a JSON file, or JSON lines")
     csv: File | None = Field(default=None, description="a CSV file with a header; each column's last value counts")
@@ -228,7 +228,7 @@ class Config(Part):
     def _fill(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
             return raw
-        # An empty value in YAML (`params:` with every line below commented out) means: not given.
+        # An empty value in YAML (`params:` with every line below commented out) counts as not given.
         given = {key: value for key, value in raw.items() if value is not None}
         if not any(key in given for key in ("recipe", "train", "command")):
             given["recipe"] = DEFAULT_RECIPE
@@ -283,7 +283,7 @@ class Config(Part):
 
 
 def describe(model: type[BaseModel] = Config, above: str = "") -> dict[str, tuple[str, str]]:
-    """Return the default, as text, and the meaning of every key, `checkpoint.keep` among them."""
+    """Return the default, as text, and the meaning of every key, including nested ones like `checkpoint.keep`."""
     rows: dict[str, tuple[str, str]] = {}
     for name, info in fields(model).items():
         below = model_in(info.annotation)

@@ -1,6 +1,6 @@
-"""YAML text to plain data: YAML 1.2's reading, line numbers kept, nothing executed, everything bounded.
+"""YAML text to plain data: read as YAML 1.2, line numbers kept, nothing executed, sizes bounded.
 
-Text that readers of YAML disagree about (`010`, `1_000`, a bare `no`) is marked here, and refused in `loading`.
+Text that YAML readers disagree about (`010`, `1_000`, a bare `no`) is marked here and refused in `loading`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTERPOLATION = (
     "write the value itself, or let your code read the environment variable",
 )
 
-# libyaml where PyYAML was built with it: the parser in Python takes seconds for a megabyte.
+# libyaml if PyYAML was built with it: the parser in Python takes seconds for a megabyte.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -41,7 +41,7 @@ for _word, _value in (("null", None), ("true", True), ("false", False)):
 
 
 class Contested(str):
-    """A bare text that readers disagree about. what, hint: why it is refused where no type declares it as text.
+    """A bare text that readers disagree about. what, hint: why it is refused unless a type declares it as text.
 
     number: some read it as a number; otherwise it is a word such as `no`, which a key declared as text may hold.
     """
@@ -52,7 +52,7 @@ class Contested(str):
 
 
 class Int(int):
-    """A whole number that remembers how it was written: a parameter that is declared as text takes that."""
+    """A whole number that remembers how it was written, for a parameter that is declared as text."""
 
     text: str
 
@@ -90,7 +90,7 @@ def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
     """Return the data in one YAML document and the line of each path. raw: every scalar stays text, as written.
 
     Raises: ConfigError for bad syntax, duplicate keys, tags, merge keys, keys that are not text, more than one
-    document, deeper than 32, more than 200,000 values once aliases are expanded.
+    document, more than 32 levels, and more than 200,000 values once aliases are expanded.
     """
     reader = _Reader(text)
     try:
@@ -100,7 +100,7 @@ def parse(text: str, *, raw: bool = False) -> tuple[Any, dict[Path, int]]:
 
 
 class _Reader:
-    """One document, read event by event: PyYAML's own composer recurses without a limit."""
+    """One document, read event by event, because PyYAML's own composer recurses without a limit."""
 
     def __init__(self, text: str) -> None:
         self.events = yaml.parse(text, Loader=_Loader)
@@ -224,7 +224,7 @@ def _written(number: Int | Float, text: str) -> Int | Float:
 
 
 def quoted(text: str) -> str:
-    """Return a hint: how to write a word as text, in a file and on a command line, where a shell removes quotes."""
+    """Return a hint on how to write a word as text, in a file and on a command line, where a shell removes quotes."""
     return f'quote it for text: "{short(text)}", on a command line \'"{short(text)}"\''
 
 
@@ -243,7 +243,7 @@ def _syntax(error: yaml.YAMLError, text: str) -> ConfigError:
 
 
 def _beside(path: FilePath) -> str:
-    """Return a hint that names the configs next to a path without one."""
+    """Return a hint that names the configs next to a path that is not a config."""
     folder = path if path.is_dir() else path.parent
     try:
         found = sorted(p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))

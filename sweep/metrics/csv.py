@@ -20,7 +20,7 @@ Columns = Mapping[str, tuple[Sequence[str], Sequence[float | None]]]
 def columns(text: str) -> Columns:
     """Return the cells of each column of a table with a header, as they are written and as numbers.
 
-    Raises: NotFound when there is no header, a name occurs twice in it, or a row does not fit it.
+    Raises: NotFound if there is no header, a name occurs twice in it, or a row does not fit it.
     """
     lines = text.removeprefix("\ufeff").splitlines()
     comments = [line for line in lines if line.startswith("#")]
@@ -62,7 +62,7 @@ def columns(text: str) -> Columns:
 def rows(text: str, collect: Collect) -> list[Row]:
     """Return the rows of a table, with numbers as numbers and empty cells left out or as NaN.
 
-    Raises: NotFound, as for its columns, and where numbers and text are mixed in one that may be a metric.
+    Raises: NotFound, as `columns` does, and if a column that may be a metric mixes numbers and text.
     """
     made = {name: _column(name, cells, values, collect) for name, (cells, values) in columns(text).items()}
     _empty_ends(made, collect)
@@ -73,7 +73,7 @@ def rows(text: str, collect: Collect) -> list[Row]:
 def _column(
     name: str, cells: Sequence[str], values: Sequence[float | None], collect: Collect
 ) -> list[str] | list[float | None]:
-    """Return the values of a column, text where it holds none. Raises: NotFound where numbers and text are mixed."""
+    """Return the numbers of a column, or its text if any cell is not a number. Raises: NotFound for a mixed metric."""
     text = odd(cells, values)
     wanted = name in collect.names or (not collect.names and name not in NO_METRICS)
     if wanted and text and (any(value is not None for value in values) or re.fullmatch(r"[-+]?[\d.,]+ ?%", text[0])):
@@ -90,9 +90,9 @@ def odd(cells: Sequence[str], values: Sequence[float | None]) -> list[str]:
 
 
 def _empty_ends(columns: dict[str, list[Any]], collect: Collect) -> None:
-    """Put NaN where a column that was filled in every row ends in empty cells, as pandas writes NaN.
+    """Put NaN in the empty cells at the end of a column that was filled until then: pandas leaves NaN empty.
 
-    Not in a table whose rows have some of the columns each, like Lightning's: there a column's last value counts.
+    If each row fills only some columns, like Lightning's, nothing changes: there, a column's last value counts.
     """
     metrics = {
         name: cells
@@ -111,10 +111,10 @@ def _empty_ends(columns: dict[str, list[Any]], collect: Collect) -> None:
 
 
 def _numbers(cells: Sequence[str], mark: str) -> list[float | None]:
-    """Return the numbers in a column: `1,234.5`, and `0,93` where a comma cannot separate thousands.
+    """Return the numbers in a column: `1,234.5`, and `0,93` if a comma cannot separate thousands.
 
-    It cannot if another mark separates the cells and no point follows it, or if a quoted cell of the column has other
-    than three digits after it.
+    It cannot if another mark separates the cells and no point follows it, or if a quoted cell of the column does not
+    have exactly three digits after it.
     """
     decimal = mark != "," or any(re.fullmatch(r"[-+]?(\d*,(\d{1,2}|\d{4,})|0,\d+|\d{4,},\d+)", cell) for cell in cells)
     return [

@@ -1,4 +1,4 @@
-"""A run's files: where they are, and whether this run wrote them, decided by what was there before, not by a clock."""
+"""A run's files: where they are, and whether this run wrote them, judged by the files before it, not by a clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweep.textfile import stat_of
 
 OURS = (LOG, ABOUT, HISTORY, STDOUT, STDERR)
 LARGEST = 256 << 20  # bytes of a text file that is read
-_HASHED = 1 << 20  # bytes of a file up to which its content is compared, not its size and time alone
+_HASHED = 1 << 20  # bytes: a file up to this size is compared by content, a larger one by size and time
 
 Stamp = tuple[int, int, int, str]  # size, time in ns, inode, digest
 Before = Mapping[str, Stamp]
@@ -29,7 +29,7 @@ class Left:
     """The traces of a program: its folder, the placeholders of its paths, the launch's folder, its output.
 
     before: the files outside its folder as they were when it started, as `look` found them.
-    cut: bytes of stdout and stderr that were not kept. at_work: it has not ended, so any last line may
+    cut: bytes of stdout and stderr that were not kept. at_work: it has not ended, so the last line of any file may
     be incomplete.
     """
 
@@ -43,7 +43,7 @@ class Left:
     at_work: bool = False
 
     def whole(self, text: str) -> str:
-        """Return the lines of a text that are complete for certain."""
+        """Return the lines of a text that are certainly complete."""
         return text[: text.rfind("\n") + 1] if self.at_work else text
 
     def fresh(self, path: Path) -> bool:
@@ -53,7 +53,7 @@ class Left:
 
 
 def look(collect: Collect | None, folder: Path, values: Mapping[str, str], beside: Path) -> Before:
-    """Return the files of a run as they are before it has started: those in its folder, and those it is to write."""
+    """Return the state of a run's files before it starts: those in its folder and those that it will write."""
     paths = [Path(top, name) for top, _, names in os.walk(folder) for name in names]
     for name in _named(collect):
         there = beside / fill(name, values)
@@ -80,7 +80,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def read_text(path: Path) -> str:
-    """Return a file as text, what is not UTF-8 replaced. Raises: OSError, NotFound where it is too large."""
+    """Return a file as text, with invalid UTF-8 replaced. Raises: OSError, NotFound if it is too large."""
     try:
         return atomic.read(Path(os.path.realpath(path)), LARGEST).decode("utf-8", errors="replace")
     except ValueError as error:
@@ -90,8 +90,8 @@ def read_text(path: Path) -> str:
 def located(name: str, left: Left, where: str) -> Path:
     """Return the file or folder that a path of the config means.
 
-    A relative one is looked for in the run's own folder; in the launch's folder only where its name holds
-    {seed} or {run_id}: any other is written by every seed, and the last one would replace the others.
+    A relative one is looked for in the run's own folder, and in the launch's folder only if its name holds
+    {seed} or {run_id}: every seed writes any other file there, and the last seed would replace the others.
 
     Raises: NotFound.
     """

@@ -9,7 +9,7 @@ from sweep.metrics.rows import NotFound
 
 
 def objects(text: str, lines: str, name: str) -> list[dict[str, Any]]:
-    """Return the objects of a JSON file; `lines` are its whole lines. Raises: NotFound with the first other line."""
+    """Return the objects of a JSON file. lines: its complete lines. Raises: NotFound with the first other line."""
     try:
         whole = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
 """Metrics in the lines that a program logs as text, taken only where they are unambiguous.
 
 A metric is a name whose direction is known, with a number after it, on several lines or at the end of the output. It
-always follows the same words, its number is whole and alone, and its steps are counted through once.
+always follows the same words, its number is complete and alone, and its steps do not start over.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sweep.config.pattern import NUMBER
 from sweep.goals import direction, is_score, is_split, primary_of, split_of, stem
 from sweep.metrics.rows import STEPS, Row, as_number
 
-_LONGEST = 2000  # characters of a line that is read
+_LONGEST = 2000  # characters: longer lines are not read
 _NAME = r"(?P<name>[A-Za-z][\w/.@'^-]*(?: [A-Za-z][\w/.@'^-]*){0,2})"
 _PAIR = re.compile(
     rf"(?<![\w/.@'-]){_NAME}(?P<mark>[\"']?(?: ?[=:] {{0,2}}| +)\[?)(?P<number>{NUMBER}|(?:None|null|n/a)\b)"
 )
 _CELLS = re.compile(rf"^[|│┃] *{_NAME}(?P<mark> +[|│┃] +)(?P<number>{NUMBER}) *[|│┃]$")  # a table of two columns
-_GROUP = re.compile(r"^[|│┃] *([\w/-]+/) *[|│┃] *[|│┃]$")  # and the line above some of its rows
-# What follows a number that is part of something else (a unit, a fraction, a range), and one of several numbers.
+_GROUP = re.compile(r"^[|│┃] *([\w/-]+/) *[|│┃] *[|│┃]$")  # the line above some of its rows
+# What follows a number that is part of something else (a unit, a fraction, a range) or one of several numbers.
 _CUT = re.compile(r"[\w/:]|\.\w|-\d| ?%\|")
 _UNIT = r"\s?(?:ms|s|secs?|seconds?|min|minutes|h|hours)\b"
 _SEVERAL = re.compile(rf"(?!\s*\(\d+ ?/ ?\d+\))\s*[,(\[]?\s*{NUMBER}(?![\w%:/]|\.\d|{_UNIT})|\s*(?:->|→|\.\.)")
@@ -44,7 +44,7 @@ _RUN = re.compile(r"(?<![\w@])(?<![\w@]-)\d+")  # digits that are not part of a 
 _NUMBERED = re.compile(r"(?i)\d|\bnan\b|\binf")
 _EDGES = ("|", "│", "┃")
 _SHAPES = 5000  # kinds of lines that are read
-_COUNTED = ("global_step", "step", "epoch", "batch")  # what else is counted is an iteration
+_COUNTED = ("global_step", "step", "epoch", "batch")  # anything else that is counted is an iteration
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -52,9 +52,9 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Name:
     """A name before a number.
 
-    key: its name in a record. mark: what is between it and the number. place: the words before it on its line, the same
-    for all values of one metric. label: the split that they name. whole: whether the number is not a part of something
-    else. alone: whether no other number follows. beside: the names before it.
+    key: its name in a record. mark: the text between it and the number. place: the words before it on its line, the
+    same for all values of one metric. label: the split that they name. whole: whether the number is not part of
+    something else. alone: whether no other number follows. beside: the names before it.
     """
 
     key: str
@@ -72,7 +72,7 @@ class Name:
         return self.mark.strip() in _EDGES
 
     def reading(self, called: str) -> str:
-        """Return what reads this name where `--metrics` is given, under the name that it is called by."""
+        """Return the `--metrics` value that reads this name as `called`."""
         text, mark = (re.escape(each).replace("\\ ", " ").replace("\\-", "-") for each in (self.text, self.mark))
         mark = re.sub(" +", " +", mark) if self.table or not mark.strip() else mark
         label = rf"\b{self.label}\b.*?" if called != self.key else ""
@@ -84,8 +84,8 @@ class Name:
 class Pair:
     """A name and the number after it.
 
-    line: counted from 0; that of all rows of a table is its first. beside: the numbers before it on its line. steps:
-    where the program was.
+    line: counted from 0; every row of a table has the table's first line. beside: the numbers before it on its line.
+    steps: the steps that the program had reached.
     """
 
     name: Name
@@ -101,7 +101,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class _Span:
-    """A piece of a line: from `before` characters before a run of digits to `after` some after another, or a text."""
+    """A piece of a line, from `before` characters before a run of digits to `after` after another, or a fixed text."""
 
     text: str
     runs: tuple[int, int] | None
@@ -117,9 +117,9 @@ class _Span:
 
 @dataclass(frozen=True)
 class _Shape:
-    """The contents of lines that differ only in their digits; each number as the place of its digits in the line.
+    """The contents of lines that differ only in their digits. A number is the place of its digits in the line.
 
-    names: with whether each is shown, which a word of a sentence is not. parts: such as the folds of the data.
+    names: each with whether it is shown; a word of a sentence is not. parts: for example folds of the data.
     """
 
     names: Sequence[tuple[Name, bool, _Span]]
@@ -132,7 +132,7 @@ class _Shape:
 class Logged:
     """The output of a program: every pair, the rows that are taken, and the metrics that are not, with the reason.
 
-    words: the `--metrics` that read the headline alone.
+    words: the `--metrics` values that read only the headline.
     """
 
     pairs: Sequence[Pair]
@@ -186,7 +186,7 @@ def logged(text: str) -> Logged:
 def pairs(text: str) -> tuple[list[Pair], Mapping[str, Collection[str]]]:
     """Return every name that has a number after it on its line, and the parts of the work with their numbers.
 
-    Nothing if hardly any two lines are alike: that is not a log.
+    Return nothing if hardly any two lines are alike: that is not a log.
     """
     found: list[Pair] = []
     parts: dict[str, dict[str, None]] = defaultdict(dict)
@@ -272,7 +272,7 @@ def _own(name: str, mark: str, gap: str) -> str:
 
 
 def _by_name(known: Sequence[Pair]) -> Mapping[str, list[Pair]]:
-    """Return pairs by their names; the split on their line is put before names that it distinguishes."""
+    """Return pairs by name. The split on their line is put before names that it distinguishes."""
     kinds: dict[tuple[str, str], dict[tuple[str, object], str]] = defaultdict(dict)
     for pair in known:
         kinds[stem(pair.key), split_of(pair.key)][pair.key, pair.name.place] = pair.name.label
@@ -286,9 +286,9 @@ def _by_name(known: Sequence[Pair]) -> Mapping[str, list[Pair]]:
 
 
 def _end(found: Sequence[Pair], known: Sequence[Pair], repeated: Collection[str]) -> int:
-    """Return the line at which the end of the output begins: the last that logs what was logged before.
+    """Return the line where the end of the output begins: the last line that logs something logged before.
 
-    If there is none, the end is the last lines with numbers that all name metrics, apart from steps, times and rates.
+    If there is none, the end consists of the last lines whose numbers are metrics, apart from steps, times and rates.
     """
     if body := [pair.line for pair in known if pair.key in repeated]:
         return max(body)
@@ -313,7 +313,7 @@ def _said_after(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _unclear(its: Sequence[Pair]) -> str:
-    """Return why the numbers of a name are not those of one metric, or ""."""
+    """Return why the numbers of a name are not values of one metric, or ""."""
     if len({pair.name.place for pair in its}) > 1:
         return "it is logged in more than one way"
     if not all(pair.name.whole and pair.name.alone for pair in its):
@@ -338,7 +338,7 @@ def _unclear(its: Sequence[Pair]) -> str:
 
 
 def _rows(taken: Mapping[str, Sequence[Pair]]) -> list[Row]:
-    """Return a row for each line, with the counter that grows through all of them."""
+    """Return a row for each line, with the counter that grows from each line to the next."""
     rows: dict[int, dict[str, float | None]] = defaultdict(dict)
     steps: dict[int, Mapping[str, int]] = {}
     for key, its in taken.items():

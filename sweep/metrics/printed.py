@@ -19,15 +19,15 @@ from sweep.nested import flatten
 
 _COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _TOKEN = re.compile(rf"(?<![\w.])(?:{NUMBER})|(?<=[\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-# What continues a number after a token that is one by itself: 1_000, 1.2.3, 1'000, 0x1F, Windows' 1.#QNAN; of a
-# whole one 1,5 too.
+# What continues a number after a token that is a number by itself: 1_000, 1.2.3, 1'000, 0x1F, Windows' 1.#QNAN, and
+# after a whole number also 1,5.
 _GOES_ON = re.compile("_\\d|\\.\\d|['\u2019\u00a0\u202f\u2009]\\d{3}|x[0-9A-Fa-f]|#[A-Z]")
 _SCALED = re.compile(r"[kKMGTB](?!\w)")  # 1.5k, which is not 1.5
 _COMMA = re.compile(r",\d+(?![\d.])")
 _LONGEST = 1 << 20  # characters of one dict in Python's form
 _IN_VAIN = 2 << 20
 _CLOSING = re.compile(r"\}[ \t]*$", re.MULTILINE)
-_SECONDS = 5  # of a processor, and one more for every 2 million characters, that a search may take
+_SECONDS = 5  # of CPU time that a search may take, and one more for every 2 million characters
 _DECODER = json.JSONDecoder()
 
 
@@ -43,7 +43,7 @@ def objects(text: str) -> tuple[list[Row], list[str]]:
     """Return every object in a cleaned text, and the text before, between and after them.
 
     An object is JSON on one line or several, or a dict in Python's own form. After other words on its line, it must
-    end there. Objects over several lines are searched for until `_IN_VAIN` characters were tried without one.
+    end there. The search for objects over several lines stops after `_IN_VAIN` characters without one.
     """
     rows: list[Row] = []
     between: list[str] = []
@@ -75,7 +75,7 @@ def objects(text: str) -> tuple[list[Row], list[str]]:
 
 
 def _json(text: str, at: int, *, several: bool) -> tuple[dict[str, Any] | None, int]:
-    """Return the JSON object that begins at `at`, alone on its lines, and its end; or None and how far it was read."""
+    """Return the JSON object that begins at `at`, alone on its lines, and its end, or None and how far it was read."""
     size = 0
     while True:
         until = _line_end(text, at + size)
@@ -84,7 +84,7 @@ def _json(text: str, at: int, *, several: bool) -> tuple[dict[str, Any] | None, 
             value, end = _DECODER.raw_decode(piece)
         except json.JSONDecodeError as error:
             if several and error.pos >= len(piece.rstrip()) and until < len(text):
-                size = max(4096, 4 * len(piece))  # each piece is read from its start: take few and ever larger ones
+                size = max(4096, 4 * len(piece))  # each piece is read from its start, so take few, and ever larger ones
                 continue
             return None, at + error.pos
         except (ValueError, RecursionError):
@@ -99,7 +99,7 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _literal(text: str) -> dict[str, Any] | None:
-    """Return a dict as Python prints it, with nan, inf and `tensor(0.5)` in it; nothing is evaluated."""
+    """Return a dict as Python prints it, even with nan, inf and `tensor(0.5)` in it. Nothing is evaluated."""
     if len(text) > _LONGEST:
         return None
     try:
@@ -134,9 +134,9 @@ class Backtracks(SweepError):
 def matches(pattern: str, text: str) -> list[Row]:
     """Return the named groups of every match in a cleaned text; `^` and `$` match at the ends of a line.
 
-    A group that matched a part of a number gets the whole of it.
+    A group that matched part of a number gets the whole number.
 
-    Raises: NotFound when a group matched something that is not a number; Backtracks.
+    Raises: NotFound if a group matched something that is not a number; Backtracks.
     """
     searched, names = expand(pattern)
     rows: list[Row] = []
@@ -148,7 +148,7 @@ def matches(pattern: str, text: str) -> list[Row]:
             for group, value in match.groupdict().items()
             if value is not None
         }
-        # A step that was printed before its metrics holds for them.
+        # A step that was printed before its metrics applies to them.
         carried = {name: rows[-1][name] for name in STEPS if rows and name in rows[-1] and name not in row}
         rows.append({**carried, **row})
     return rows
@@ -156,7 +156,7 @@ def matches(pattern: str, text: str) -> list[Row]:
 
 @contextmanager
 def in_time(pattern: str, characters: int) -> Iterator[None]:
-    """Limit the time of a search in this many characters; only the main thread can. Raises: Backtracks."""
+    """Limit the time of a search in this many characters, in the main thread only. Raises: Backtracks."""
     seconds = _SECONDS + (characters >> 21)
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -198,7 +198,7 @@ def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
         or (token[0].isdecimal() and _COMMA.match(text, mark))
     )
     if goes_on and any(match.start(other) == mark + 1 for other in match.re.groupindex):
-        goes_on = None  # what follows has a group of its own
+        goes_on = None  # the text after it has a group of its own
     unsure = taken != whole and "," in token[0] and "." not in token[0]
     if len(near) > 1 or whole is None or goes_on or unsure:
         raise NotFound(

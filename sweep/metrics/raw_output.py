@@ -10,7 +10,7 @@ from sweep.store.names import STDERR, STDOUT
 
 FILES = {"stdout": STDOUT, "stderr": STDERR}
 BEGINNING = 32 << 20  # bytes of each stream that are kept from its beginning
-END = 16 << 20  # and the least that is kept of its end, where there is more
+END = 16 << 20  # at least so much of its end is kept, if there is more
 _GAP = b"\n[... %d bytes were not kept ...]\n"
 
 
@@ -41,7 +41,7 @@ class Kept:
             del self._end[:-END]
 
     def text(self) -> str:
-        """Return what has been kept so far."""
+        """Return the text that has been kept so far."""
         begin = self.path.read_bytes() if self._size else b""
         return (begin + self._rest()).decode("utf-8", errors="replace")
 
@@ -57,10 +57,12 @@ class Kept:
 
 
 def kept(path: Path) -> str:
-    """Return what was kept of a finished stream; "" if it is absent or not a plain file of ours."""
+    """Return the kept text of a finished stream, or "" if it is absent or not a plain file of ours."""
     try:
         with atomic.opened(path) as stream:
-            return stream.read(BEGINNING + 2 * END + 80).decode("utf-8", errors="replace")  # no more was kept
+            return stream.read(BEGINNING + 2 * END + 80).decode(
+                "utf-8", errors="replace"
+            )  # never more than that was kept
     except OSError:
         return ""
 

@@ -1,4 +1,4 @@
-"""The places where a program's metrics are looked for, in order, and what is read there."""
+"""The places where a program's metrics are looked for, in order, and the reading of each place."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ HOW = (
 )
 JSON = (".json", ".jsonl", ".ndjson")
 CSV = (".csv", ".tsv")
-_MOST = 500  # entries of a run's folder in which metrics are looked for by themselves
+_MOST = 500  # entries of a run's folder in which metrics are looked for automatically
 
 
 @dataclass(frozen=True)
 class Place:
-    """Rows, and where they are from. aside: names in them that are not metrics; note, words: as in `Found`."""
+    """Rows and their origin. aside: names in them that are not metrics. note, words: as in `Found`."""
 
     where: str
     rows: Sequence[Row]
@@ -42,24 +42,24 @@ class Place:
 
 
 def require(collect: Collect | None) -> None:
-    """Check that what is needed to read the metrics is installed. Raises: EnvironmentRefused."""
+    """Check that the packages needed to read the metrics are installed. Raises: EnvironmentRefused."""
     if collect is not None and collect.tensorboard is not None:
         tensorboard.require()
 
 
 def automatic(collect: Collect | None) -> bool:
-    """Return whether no place of the metrics is configured."""
+    """Return whether no place is configured for the metrics."""
     return collect is None or not (collect.json_file or collect.csv or collect.regex or collect.tensorboard)
 
 
 def identity(collect: Collect | None) -> str:
-    """Return the identity of a way to read metrics; the automatic choice is one way."""
+    """Return the identity of a way to read metrics. The automatic choice is one way."""
     stored = {} if collect is None else collect.model_dump(mode="json", by_alias=True)
     return content_id({key: value for key, value in stored.items() if value})
 
 
 def metrics(collect: Collect | None, left: Left) -> Found:
-    """Return the last value of every metric, and its history where steps are named.
+    """Return the last value of every metric, and its history if steps are named.
 
     Raises: NotFound with what was looked for, where, and what was there instead.
     """
@@ -82,8 +82,8 @@ def metrics(collect: Collect | None, left: Left) -> Found:
 
 
 def so_far(collect: Collect | None, left: Left) -> History:
-    """Return the history of a program at work, or failed, as far as it can be read; empty where it cannot."""
-    with suppress(Exception):  # a file at work may hold anything, and reading it must not fail the run
+    """Return the history of a running or failed program as far as it can be read, else an empty one."""
+    with suppress(Exception):  # an unfinished file may hold anything, and reading it must not fail the run
         return max((_settled(each, collect).history for each in _sources(collect, left)), key=len)
     return ()
 
@@ -93,7 +93,7 @@ def _settled(source: Place, collect: Collect | None) -> Found:
 
 
 def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield (split, keyword arguments of `save_predictions`, a note or "") of every file that was named.
+    """Yield (split, keyword arguments of `save_predictions`, a note or "") for every file that was named.
 
     Raises: NotFound, SweepError.
     """
@@ -126,7 +126,7 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
 
 
 def _sources(collect: Collect | None, left: Left) -> Iterator[Place]:
-    """Yield the rows of each place that was named, else of the first that holds metrics by itself."""
+    """Yield the rows of each place that was named, or else of the first place where metrics are found automatically."""
     if collect is None or automatic(collect):
         yield from _found(left, Collect() if collect is None else collect)
         return
@@ -165,7 +165,7 @@ def _found(left: Left, collect: Collect) -> Iterator[Place]:
 
 
 def streams(left: Left) -> dict[str, str]:
-    """Return the output of a program: stderr, where logging writes, then stdout, which counts if both have a metric."""
+    """Return the output of a program: stderr, where logging writes, then stdout, which wins if both have a metric."""
     return {"stderr": left.stderr, "stdout": left.stdout}
 
 

@@ -1,4 +1,4 @@
-"""Rows of named values as programs write them, and the metrics that they end with."""
+"""Rows of named values as programs write them, and their final metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweep.goals import direction
 
 STEPS = ("step", "global_step", "epoch", "iteration")  # names of a step, if none is configured
 NO_METRICS = frozenset({*STEPS, "seed", "hp_metric"})
-# What a program is given and never measures: where other rows are logged, a row with one of them holds its options.
+# What a program is given and never measures. If other rows are logged, a row with one of these holds its options.
 SETTINGS = frozenset(
     {"lr", "learning_rate", "batch_size", "epochs", "num_epochs", "max_epochs", "weight_decay", "momentum"}
 )
@@ -24,14 +24,14 @@ History = tuple[tuple[int, dict[str, float]], ...]
 
 
 class NotFound(SweepError):
-    """A program ended well, and its metrics are not where they were looked for."""
+    """Metrics that were not found, although the program ended well."""
 
 
 @dataclass(frozen=True)
 class Found:
     """The last value of each metric, by our names; history: (step, metrics), with growing steps; notes for the user.
 
-    words: what `--metrics` reads the headline by, where it was chosen among what a program logs.
+    words: the `--metrics` values that read the headline, if it was chosen from logged text.
     """
 
     metrics: dict[str, float]
@@ -41,7 +41,7 @@ class Found:
 
 
 def as_number(raw: Any) -> float | None:
-    """Return a number, or that of a text; None for anything else. JSON's booleans are not metrics."""
+    """Return a number, also from text, or None for anything else. JSON's booleans are not metrics."""
     if isinstance(raw, bool) or raw is None:
         return None
     if isinstance(raw, (int, float)):
@@ -60,7 +60,7 @@ def as_number(raw: Any) -> float | None:
 
 
 def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collection[str] = ()) -> Found:
-    """Return the last value of each name, and its history where steps are named; aside: names that are not metrics.
+    """Return the last value of each name, and its history if steps are named. aside: names that are not metrics.
 
     Raises: NotFound.
     """
@@ -111,15 +111,15 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collecti
 
 
 def step_of(rows: Sequence[Row]) -> str | None:
-    """Return the name of the step in rows, None where they have none."""
+    """Return the name of the step in rows, or None if they have none."""
     return next((name for name in STEPS if any(name in row for row in rows)), None)
 
 
 def options(rows: Sequence[Row], *, ended: bool) -> frozenset[str]:
-    """Return the names that a program printed once, and neither at its end nor in a log: its options.
+    """Return a program's options: the names that it printed once, and neither at its end nor in a log.
 
-    ended: whether the last row is the end of the output. A usual name of a metric is not one of them, unless its
-    number is whole and another option is on its line, such as a precision of 16.
+    ended: whether the last row is the end of the output. A usual metric name is not an option, unless its number is
+    whole and another option is on its line, such as a precision of 16.
     """
     step = step_of(rows)
     last = len(rows) - 1 if ended else len(rows)
@@ -140,10 +140,10 @@ def options(rows: Sequence[Row], *, ended: bool) -> frozenset[str]:
 
 
 def _growing(history: Sequence[tuple[int, dict[str, float]]]) -> tuple[History, list[int]]:
-    """Return one row for each step, in growing order, and the steps after which they started over.
+    """Return one row per step, in growing order, and the steps after which the count started over.
 
-    A step that falls back a little belongs to its row (a program that went on from a checkpoint, an evaluation that
-    was logged late); one that falls back to the first begins a new phase, which is counted on from the one before.
+    A step that falls back a little is added to its row (the program resumed from a checkpoint or logged an evaluation
+    late). A step that falls back to the first one begins a new phase, which continues the count of the one before.
     """
     out: dict[int, dict[str, float]] = {}
     again: list[int] = []

@@ -44,7 +44,7 @@ def parts(word: str) -> tuple[str, str, str]:
 
 
 def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]]:
-    """Return ids, score and, where the file has them, cluster and repeat, one value per row of the file."""
+    """Return ids, score and, if the file has them, cluster and repeat, with one value per row of the file."""
     rows = _rows(path, where)
     if not rows:
         raise SweepError(f"{path.name} holds no items", where=where)

@@ -1,4 +1,4 @@
-"""Hints after a program without metrics: what it left, and the `--metrics` that would read it."""
+"""Hints after a program without metrics: what it left, and the `--metrics` value that would read it."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def _printed(left: Left) -> Iterator[Seen]:
 
 
 def _alone(name: logged.Name, others: Collection[logged.Name]) -> str:
-    """Return the pattern of a name, kept from matching inside a longer name that ends alike."""
+    """Return a pattern for a name that does not match at the end of a longer name."""
     inside = any(other.text != name.text and other.text.endswith(name.text) for other in others)
     return rf"(?<![\w/.-]){name.reading(name.key)}" if inside else name.reading(name.key)
 
 
 def _elsewhere(left: Left) -> Iterator[Seen]:
-    """Yield files that appeared next to the run while it ran: a hint, so a clock may decide."""
+    """Yield files that appeared next to the run while it ran. This is only a hint, so a clock may decide."""
     log = left.folder / "attempt.json"
     if left.beside is None or not log.exists():
         return

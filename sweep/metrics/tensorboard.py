@@ -1,4 +1,4 @@
-"""TensorBoard's event files: every record is checked; folders that each run names differently are left out of names."""
+"""TensorBoard's event files: every record is checked. Names omit folders that are named differently in each run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def event_files(folder: Path) -> list[Path]:
 
 
 def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: bool) -> list[Row]:
-    """Return a row for each (step, tag) of the event files below `folder`, the folder's name before the tag.
+    """Return a row for each (step, tag) of the event files below `folder`, with the folder's name before the tag.
 
-    A folder that is named by a time, a version or the seed is left out of the name: otherwise the same metric would
+    A folder that is named after a time, a version or the seed is left out of the name: otherwise the same metric would
     have another name in each run. fresh: whether this run wrote a file. at_work: a file may be incomplete.
 
-    Raises: NotFound when a file is broken or cut, or two folders hold the same metric.
+    Raises: NotFound if a file is broken or cut, or two folders hold the same metric.
     """
     require()
     found: list[dict[str, Any]] = []
@@ -65,12 +65,12 @@ def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: boo
 
 
 def _without(seed: str, part: str) -> str:
-    """Return the name of a folder without the seed: of `ppo_seed3` it is `ppo`, of `3` nothing."""
+    """Return the name of a folder without the seed: `ppo` for `ppo_seed3`, nothing for `3`."""
     return "" if part == seed else re.sub(rf"(?i)[-_.,]*seed[-_=]?0*{seed or '-'}(?!\d)", "", part)
 
 
 def _scalars(path: Path, *, at_work: bool) -> Iterator[tuple[int, str, float]]:
-    """Yield (step, tag, value) of each number. Raises: NotFound where a record is damaged, or holds no event."""
+    """Yield (step, tag, value) of each number. Raises: NotFound if a record is damaged or holds no event."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.util import tensor_util
 
@@ -91,9 +91,9 @@ def _scalars(path: Path, *, at_work: bool) -> Iterator[tuple[int, str, float]]:
 
 
 def _records(path: Path, *, at_work: bool) -> Iterator[bytes]:
-    """Yield the records of a file, up to the first that is not whole while the program is at work.
+    """Yield the records of a file, up to the first incomplete one if the program is at work.
 
-    Raises: NotFound at the first whose checksums do not hold; TensorBoard's own loader would end there in silence.
+    Raises: NotFound at the first wrong checksum, where TensorBoard's own loader would end silently.
     """
     with atomic.opened(path.resolve()) as stream:
         while stream.peek(1):

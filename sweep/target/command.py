@@ -37,8 +37,8 @@ def fill(word: str, values: Mapping[str, str]) -> str:
 
 
 def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
-    """Return the values of `{seed}`, `{dir}`, `{attempt_dir}`, `{device}`, `{run_id}` and `{params.…}` in a run; with
-    folds `{fold}`, from 0, and `{folds}` too."""
+    """Return the values of `{seed}`, `{dir}`, `{attempt_dir}`, `{device}`, `{run_id}` and `{params.…}` in a run, and
+    with folds also `{fold}`, from 0, and `{folds}`."""
     own = {
         "seed": str(spec.seed), "dir": os.fspath(folder), "attempt_dir": os.fspath(attempt), "device": spec.device,
         "run_id": spec.id[:16],
@@ -48,7 +48,7 @@ def placeholders(spec: RunSpec, folder: Path, attempt: Path) -> dict[str, str]:
 
 
 def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
-    """Return {"params.lr": "0.1"}, the values of the placeholders of parameters: text as it is, the rest as JSON."""
+    """Return {"params.lr": "0.1"}, the values of parameter placeholders: text as it is, the rest as JSON."""
     return {f"params.{path}": as_text(value) for path, value in flatten(params)}
 
 
@@ -63,7 +63,7 @@ def search_path() -> str:
 
 
 def resolve(config: Config) -> Target:
-    """Return the target of a config's command, checked as far as it can be before anything starts.
+    """Return the target of a config's command, checked as far as possible before anything starts.
 
     Raises: ConfigError, TargetError.
     """
@@ -77,8 +77,8 @@ def resolve(config: Config) -> Target:
 
 
 def digest(words: Sequence[str]) -> str:
-    """Return the sha256 of the command's source: of a Python script its syntax trees and those of the modules
-    that it imports from next to it; of any other script its bytes; "" when no word names a script."""
+    """Return the sha256 of the command's source, or "" if no word names a script: the bytes of a script, or for Python
+    its syntax trees and those of the modules that it imports from its folder."""
     found = script(words)
     if found is None:
         return ""
@@ -106,7 +106,7 @@ def named(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
 
 
 def script(words: Sequence[str]) -> tuple[Path, Path] | None:
-    """Return (the file that is run, the folder its imports start from), both absolute; None when no word names one."""
+    """Return (the file that is run, the folder its imports start from), both absolute, or None if no word names one."""
     for before, word in pairwise(("", *words)):
         if before == "-m" and (module := _module(word)):
             return module, Path.cwd().resolve()
@@ -192,7 +192,7 @@ def _check_program(words: Sequence[str]) -> None:
 
 
 def _of_a_shell(words: Sequence[str]) -> str | None:
-    """Return the script that a command hands to a shell: of `sh -e x.sh 3` it is x.sh."""
+    """Return the script that a command passes to a shell: x.sh for `sh -e x.sh 3`."""
     shell = next((place for place, word in enumerate(words) if _runs(word)), len(words))
     word = next((word for word in words[shell + 1 :] if not word.startswith("-")), "")
     return word if os.path.isfile(word) else None
@@ -233,7 +233,7 @@ def _refuse_without_seed(words: Sequence[str], path: Path | None) -> None:
 
 
 def _constant_seed(path: Path) -> tuple[int, str] | None:
-    """Return the line where a Python script sets its seed to a number, with its text; variables before arguments."""
+    """Return the line where a Python script sets its seed to a number, and its text; variables before arguments."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):

@@ -21,7 +21,7 @@ from sweep.target.source import built_in, shadowed_imports, source_digest
 
 
 def find(reference: str) -> Callable[..., Any]:
-    """Import `module:name`, looking in the current folder as well.
+    """Import `module:name`, also from the current folder.
 
     Raises: TargetError naming the module or the name, with the user's part of the traceback.
     """
@@ -29,7 +29,7 @@ def find(reference: str) -> Callable[..., Any]:
     if not module_name or not name:
         raise TargetError(f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train")
     here = os.getcwd()
-    if not built_in(reference) and here not in sys.path:  # import nothing from the working folder without need
+    if not built_in(reference) and here not in sys.path:  # do not import from the working folder without need
         sys.path.insert(0, here)
     taken = None if built_in(reference) else shadowed(module_name.partition(".")[0], Path(here))
     if taken:
@@ -65,7 +65,7 @@ def _shadowed(mine: Path, other: str, reference: str) -> TargetError:
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback from the user's first frame on, causes included: the frames above it are ours."""
+    """Return the traceback from the user's first frame on, with its causes. The frames above it are ours."""
     whole = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = whole
     while link is not None:
@@ -76,9 +76,9 @@ def user_traceback(error: BaseException) -> str:
 
 
 def call(part: Callable[..., Any], *given: Any, where: str, failure: str) -> Any:
-    """Return what a part of the user's code returns.
+    """Return the result of calling a part of the user's code.
 
-    Raises: ConfigError below `where`; for an exception of another kind with `failure` and the user's traceback.
+    Raises: ConfigError below `where`. For any other exception, it has `failure` and the user's traceback.
     """
     try:
         return part(*given)
@@ -105,7 +105,7 @@ def resolve(kind: str, reference: str) -> tuple[Target, Callable[..., Any]]:
 
 
 def require_run(function: Callable[..., Any], reference: str) -> None:
-    """Refuse a training function that does not take the run first. Raises: TargetError."""
+    """Refuse a training function whose first parameter is not the run. Raises: TargetError."""
     leading = list(inspect.signature(function).parameters.values())
     first = leading[0] if leading else None
     if first is None or first.kind not in (first.POSITIONAL_OR_KEYWORD, first.POSITIONAL_ONLY):

@@ -1,4 +1,4 @@
-"""The Python files that a file imports from its own folder: their digest, their versions, and names that are taken."""
+"""The Python files that a file imports from its own folder: their digest, their versions, and shadowed names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NEEDED = (
     "jinja2", "sklearn", "fsspec", "yaml", "cloudpickle",
 )  # fmt: skip
 _TAKEN = {*_NEEDED, *sys.stdlib_module_names} - {"__main__"}
-_Import = tuple[int | None, str, tuple[str, ...]]  # level (None of `import`), module, names
+_Import = tuple[int | None, str, tuple[str, ...]]  # level (None for `import`), module, names
 
 
 def files(start: Path, root: Path) -> list[Path]:
-    """Return the file and every module below `root` that it imports, directly or not; sorted.
+    """Return, sorted, the file and every module below `root` that it imports directly or indirectly.
 
-    Among installed packages only the file's own package counts; the others count by their versions.
+    Of installed packages, only the file's own package is included. The others count by their versions.
     """
     own = start.relative_to(root).parts[0] if installed(root) else None
     seen: set[Path] = set()
@@ -41,7 +41,7 @@ def files(start: Path, root: Path) -> list[Path]:
 
 
 def digest(path: Path, root: Path) -> str:
-    """Return the sha256 over the normalised syntax trees of a Python file and of what it imports below `root`."""
+    """Return the sha256 over the normalised syntax trees of a Python file and of the files it imports below `root`."""
     whole, found = hashlib.sha256(), files(path, root)
     for file in found:
         whole.update(str(file.relative_to(root)).encode() + b"\0")
@@ -53,7 +53,7 @@ def digest(path: Path, root: Path) -> str:
 
 
 def meaning(path: Path) -> str:
-    """Return the sha256 of what a Python file means."""
+    """Return the sha256 of a Python file's normalised syntax tree."""
     return hashlib.sha256(_parsed(path)[0].encode()).hexdigest()
 
 
@@ -72,9 +72,9 @@ def _versions(paths: list[Path], root: Path, start: Path) -> list[tuple[str, str
 
 
 def shadowed(name: str, folder: Path) -> tuple[Path, str] | None:
-    """Return the file of a top-level module in `folder` and what Python imports by this name instead of it.
+    """Return the file of a top-level module in `folder` and what Python imports under its name instead.
 
-    The names of the standard library and of what this package needs are taken; None where nothing is shadowed.
+    Only names of the standard library and of packages needed here are checked. Return None if nothing is shadowed.
     """
     beside = (folder / name / "__init__.py", folder / f"{name}.py")
     mine = next((p for p in beside if p.is_file()), None) if name in _TAKEN else None

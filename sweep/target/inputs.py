@@ -1,4 +1,4 @@
-"""Inputs: the files and values that decide what a run computes, apart from its source; by content."""
+"""Inputs: the files and values, apart from its source, that decide what a run computes, compared by content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _known: dict[tuple[str, Stat], str] = {}
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, or of all files below a folder; read once per process while they stay the same."""
+    """Return the sha256 of a file, or of all files below a folder. Unchanged files are read once per process."""
     if path.is_dir():
         whole = hashlib.sha256()
         for each in _below(path):
@@ -40,7 +40,7 @@ def file_digest(path: Path) -> str:
 
 
 def _meaning(path: Path) -> str:
-    """Return the digest of a file, of Python source without its comments and layout."""
+    """Return the digest of a file, for Python source without comments and layout."""
     return imports.meaning(path) if path.suffix == ".py" else file_digest(path)
 
 
@@ -58,10 +58,10 @@ def _below(folder: Path) -> list[Path]:
 def files_of(data: Sequence[str], words: Sequence[str] = ()) -> dict[str, str]:
     """Return the digest of each path of `data`, and of each file among the words that follow the program of a command.
 
-    A word counts if it, or what follows its `=` or a leading `@`, names a file that is there now; a folder counts only
-    in `data`.
+    A word counts if it, or the text after its `=` or a leading `@`, names an existing file. A folder counts only in
+    `data`.
 
-    Raises: ConfigError for a path of `data` that is not there.
+    Raises: ConfigError for a path of `data` that does not exist.
     """
     found = {}
     for name in data:
@@ -90,7 +90,7 @@ class Watched:
 def watched(source: Sequence[Path], names: Iterable[str]) -> dict[str, Watched]:
     """Return the files of the source and of the named paths as they are now, by absolute path.
 
-    Of a folder with more than LOOKED files some are looked at, evenly spread; the next launch compares all of them.
+    Of a folder with more than LOOKED files, only some are checked, evenly spread. The next launch compares all of them.
     """
     found = {}
     for path in dict.fromkeys(source):
@@ -108,7 +108,7 @@ def watched(source: Sequence[Path], names: Iterable[str]) -> dict[str, Watched]:
 def changed(files: Mapping[str, Watched]) -> list[str]:
     """Return the files that have changed since plan time. A file is read only if its stat has changed.
 
-    A file that this machine does not have is passed over.
+    A file that does not exist on this machine is skipped.
     """
     found = []
     for name, before in files.items():
@@ -131,7 +131,7 @@ def refusal(names: Sequence[str]) -> str:
 def inputs_of(
     data: Sequence[str], version: str | None, words: Sequence[str], function: Callable[..., Any] | None
 ) -> dict[str, Json]:
-    """Return the part of an experiment's identity for its files and values; {} if there are none.
+    """Return the part of an experiment's identity that covers its files and values, or {} if there are none.
 
     An explicit `version` replaces the values: the user changes it when they change.
     """

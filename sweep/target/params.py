@@ -14,10 +14,10 @@ from sweep.plan import Json, canonical
 
 
 def _model(function: Callable[..., Any], kind: str) -> type[BaseModel]:
-    """Return a model of the parameters in a signature; a training function's first one, the run, is left out."""
+    """Return a model of the parameters in a signature, without a training function's first one, the run."""
     try:
         hints = get_type_hints(function, include_extras=True)  # bounds are in Annotated
-    except Exception:  # annotations may name what exists only for a type checker: then they check nothing
+    except Exception:  # annotations may name things that exist only for a type checker; then nothing is checked
         hints = {}
     extra: Literal["allow", "forbid"] = "forbid"
     fields: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def check_params(
         raise ConfigError(f"a value is not plain JSON ({error})", where=where) from None
     expected = _model(function, kind)
     try:
-        # Through JSON: its strict mode takes a list for a tuple, and still no text for a number.
+        # Through JSON, because strict mode then accepts a list for a tuple, but still no text for a number.
         model = expected.model_validate_json(text)
     except ValidationError as error:
         raise explain(error, where=where, model=expected) from error
@@ -61,7 +61,7 @@ def check_params(
 
 
 def bind(function: Callable[..., Any], params: Mapping[str, Json], *, kind: str) -> dict[str, Any]:
-    """Return the keyword arguments for `function` out of a spec's params, as the types its signature names."""
+    """Return the keyword arguments for `function` from a spec's params, with the types of its signature."""
     model = _model(function, kind)
     checked = model.model_validate_json(canonical(dict(params)))
     bound = {info.alias or name: getattr(checked, name) for name, info in model.model_fields.items()}

@@ -1,4 +1,4 @@
-"""Source: the code that a run is trained with, as a digest of what it means, and as text where no file holds it."""
+"""Source: the code that trains a run, as a digest of its meaning, and as text if no file holds it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sweep.config.redaction import redact, redact_source
 from sweep.target import imports
 
 BUILT_IN = "sweep."
-DEEPEST = 32  # levels of a value that is looked into
-LONGEST = 1 << 20  # characters of a text that is kept, and of a value that is written out in it
+DEEPEST = 32  # levels of a value that are looked into
+LONGEST = 1 << 20  # characters of a text that is kept, and of a value that is written in it
 
 
 def built_in(reference: str) -> bool:
@@ -32,8 +32,8 @@ def built_in(reference: str) -> bool:
 def source_digest(function: Callable[..., Any]) -> str:
     """Return the sha256 over the normalised syntax trees of the defining file and of what it imports next to it.
 
-    Comments and layout do not count. Of a function that no file holds whole (of a notebook, a script, or made
-    within another function), what it uses of the session counts, too. For built-ins it is the integer
+    Comments and layout do not count. If no file holds the whole function (it is from a notebook, a script, or made
+    within another function), the parts of the session that it uses also count. For built-ins, return the integer
     NUMERICS of their module, which is raised when their arithmetic changes: a digest would orphan every directory at
     each upgrade.
     """
@@ -55,9 +55,9 @@ def source_digest(function: Callable[..., Any]) -> str:
 
 
 def source_text(function: Callable[..., Any]) -> str:
-    """Return the text of a function that no importable file holds, and of what it uses of its session; else "".
+    """Return the text of a function that no importable file holds, and of what it uses from its session, else "".
 
-    For people to read, never to be run. Text under the name of a secret is hidden; text that is too long is cut.
+    It is for people to read and never run. Text under the name of a secret is hidden. Text that is too long is cut.
     """
     if _file(function) is not None:
         return ""
@@ -83,13 +83,13 @@ def shadowed_imports(function: Callable[..., Any]) -> tuple[Path, str] | None:
 
 
 def files_reached(function: Callable[..., Any]) -> list[Path]:
-    """Return the files whose syntax `source_digest` covers; none of a built-in, or of what no file holds."""
+    """Return the files whose syntax `source_digest` covers, none for a built-in or a function that no file holds."""
     place = None if built_in(_module_of(function)) else _file(function)
     return imports.files(*place) if place is not None else []
 
 
 def meaning(value: Any) -> str:
-    """Return what the source of a function or class means: comments and layout do not count."""
+    """Return the normalised source of a function or class, without comments and layout."""
     return _normal(_source(value))
 
 
@@ -113,12 +113,12 @@ def _file(function: Callable[..., Any]) -> tuple[Path, Path] | None:
 
 
 def _parts(function: Callable[..., Any]) -> Iterator[str]:
-    """Yield the source of a function, then of what it uses: in a session everything, in a file only its closure."""
+    """Yield the source of a function, then of what it uses: everything in a session, only its closure in a file."""
     module = _module_of(function)
     whole = _file(function) is None
     todo: list[tuple[str, Any]] = [("", function)]
     seen: set[str] = set()
-    code: list[Any] = []  # one piece of it may have several names: `super()` gives a class another one
+    code: list[Any] = []  # one piece of code may have several names: `super()` gives a class a second one
     while todo:
         name, value = todo.pop(0)
         if name in seen or any(value is each for each in code):
@@ -161,7 +161,7 @@ def closed_over(function: FunctionType) -> list[tuple[str, Any]]:
     """Return (name, value) of everything that a function closes over."""
     found = []
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        with suppress(ValueError):  # of a cell that is still empty
+        with suppress(ValueError):  # the cell may still be empty
             found.append((f"{function.__qualname__}.{name}", cell.cell_contents))
     return found
 
@@ -178,7 +178,7 @@ def globals_of(code: CodeType) -> Iterator[tuple[str, str]]:
 
 
 def _described(name: str, value: Any, module: str) -> str | None:
-    """Return the text that represents a value: its source, its digest or itself; None if it does not count."""
+    """Return the text that represents a value (its source, its digest or itself), or None if it does not count."""
     if isinstance(value, partial):
         return "partial"
     if isinstance(value, (FunctionType, type)):
@@ -205,7 +205,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def _array(value: Any) -> str | None:
-    """Return the dtype, shape and digest of a NumPy array or a torch tensor; neither library is imported for it."""
+    """Return the dtype, shape and digest of a NumPy array or a torch tensor, without importing either library."""
     try:
         array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
         if type(array).__module__ == "numpy" and hasattr(array, "tobytes") and not array.dtype.hasobject:
@@ -220,7 +220,7 @@ def _sha(data: bytes) -> str:
 
 
 def _beside(name: str) -> str | None:
-    """Return the digest of a module in the current folder or below it; None for an installed one."""
+    """Return the digest of a module in or below the current folder, or None for an installed one."""
     path = getattr(sys.modules.get(name), "__file__", None)
     file, here = Path(path or "").resolve(), Path.cwd().resolve()
     if not path or name == "__main__" or file.suffix != ".py" or "site-packages" in file.parts:
@@ -240,7 +240,7 @@ def _source(value: Any) -> str:
 
 
 def _of_a_class(value: type) -> str:
-    """Return the text of a class of a notebook, found through the code of its methods."""
+    """Return the text of a notebook's class, found through the code of its methods."""
     codes = [each.__code__ for each in vars(value).values() if isinstance(each, FunctionType)]
     text = "".join(linecache.getlines(codes[0].co_filename)) if codes else ""
     try:

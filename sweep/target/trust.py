@@ -1,4 +1,4 @@
-"""Code that a directory names, which may have come from anywhere."""
+"""Trust in the code that a directory names, because a directory may come from anywhere."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sweep.errors import TargetError
 from sweep.plan import Json, Target, content_id
 from sweep.target import imports
 
-# All that a directory from elsewhere may run: anything else in this package, called with parameters from
+# The only code that a directory from elsewhere may run: anything else in this package, called with parameters from
 # elsewhere, could write files.
 BUILT_IN_RECIPES = ("sweep.train.recipes:classifier", "sweep.train.recipes:regressor")
 
 
 def harmless(target: Target) -> bool:
-    """Return whether a target that came as data may run without consent: the built-in recipes, and nothing else."""
+    """Return whether a target that came as data may run without consent: only the built-in recipes may."""
     return target.kind == "recipe" and target.reference in BUILT_IN_RECIPES
 
 
@@ -40,7 +40,7 @@ def remember(target: Target, params: Iterable[Mapping[str, Json]]) -> None:
 def called_before(target: Target, params: Mapping[str, Json]) -> bool:
     """Return whether this user has made the same call from this folder, with the same file.
 
-    The file is read for this, not imported.
+    The file is read, not imported.
     """
     if target.kind != "recipe":
         return False
@@ -75,7 +75,7 @@ def require_trust(
 ) -> None:
     """Refuse to run what a directory names unless it is a built-in recipe or is trusted. Raises: TargetError.
 
-    params: of a run, as its record holds them; the same call of this user's own needs no trust (`called_before`).
+    params: of a run, as its record holds them. A call that this user has made before needs no trust (`called_before`).
     """
     if harmless(target) or (params is not None and called_before(target, params)):
         return

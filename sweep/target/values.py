@@ -1,4 +1,4 @@
-"""Values: what a function reaches, apart from source code, and what decides what it computes; by content."""
+"""Values: the data, apart from source code, that a function reaches and that decide its result, by content."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _IDLE = ("_thread.lock", "_thread.RLock", "_io.TextIOWrapper", "_thread._local")
 
 
 class Incomparable(Exception):
-    """A value whose content cannot be compared between processes, or is too large; the reason is stored as given."""
+    """A value whose content is too large or cannot be compared between processes. The reason is stored as given."""
 
 
 def values_of(function: Callable[..., Any]) -> tuple[dict[str, str], dict[str, str]]:
     """Return (the digest of every value that a function reaches, why others cannot be compared), by name.
 
-    What it reaches: defaults, closures, bound arguments and instances, and the globals that it and the functions
-    and classes of the user's own modules name, however far away.
+    It reaches defaults, closures, bound arguments and instances, and the globals that it and the functions and classes
+    of the user's own modules name, directly or indirectly.
     """
     found: dict[str, str] = {}
     unknown: dict[str, str] = {}
@@ -68,7 +68,7 @@ def _reached(function: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
-    """Return (name, value) of all that a function, class or partial refers to."""
+    """Return (name, value) of everything that a function, class or partial refers to."""
     if isinstance(value, partial):
         pairs = [*((str(i), each) for i, each in enumerate(value.args)), *value.keywords.items()]
         return [("", value.func), *((f"partial.{name}", each) for name, each in pairs)]
@@ -101,7 +101,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
 
 
 def _of_module(module: ModuleType) -> list[tuple[str, Any]]:
-    """Return the public values of a module of the user's own; its source counts elsewhere."""
+    """Return the public values of a user's module. Its source is counted elsewhere."""
     if not _own_module(module.__name__):
         return []
     passed = (ModuleType, FunctionType, BuiltinFunctionType, type)
@@ -110,7 +110,7 @@ def _of_module(module: ModuleType) -> list[tuple[str, Any]]:
 
 
 def _attributes(value: type) -> list[tuple[str, Any]]:
-    """Return the functions of a class and the values that it holds, but not what Python put there."""
+    """Return the functions and values of a class, without those that Python put there."""
     found: list[tuple[str, Any]] = []
     for name, each in vars(value).items():
         inner = _within(each)
@@ -122,7 +122,7 @@ def _attributes(value: type) -> list[tuple[str, Any]]:
 
 
 def _within(attribute: Any) -> Any:
-    """Return the function in a method, property, cached property or the like; anything else as it is."""
+    """Return the function in a method, property, cached property or the like, and anything else as it is."""
     while hasattr(type(attribute), "__get__") and not isinstance(attribute, FunctionType):
         held = (getattr(attribute, name, None) for name in ("__func__", "fget", "func", "__wrapped__"))
         inner = next((each for each in held if each is not None), None)
@@ -133,9 +133,9 @@ def _within(attribute: Any) -> Any:
 
 
 def owned(value: Any) -> bool:
-    """Return whether a function or class is the user's own, not of an installed package, Python or sweep.
+    """Return whether a function or class is the user's own, not from an installed package, Python or sweep.
 
-    A wrapper may have the module name of the function that it wraps, so its globals are checked as well.
+    A wrapper may have the module name of the function that it wraps, so its globals are also checked.
     """
     modules = [getattr(value, "__module__", "")]
     if isinstance(value, FunctionType):
@@ -155,12 +155,12 @@ def _own_module(name: str) -> bool:
 
 
 class Content:
-    """The digest of one value by content: equal in two processes exactly where the value is equal."""
+    """The digest of one value by content: equal in two processes if and only if the value is equal."""
 
     def __init__(self) -> None:
         self._objects = self._bytes = 0
         self._open: dict[int, int] = {}
-        self._done: dict[int, tuple[Any, str]] = {}  # holds the value, so that no other can have its id
+        self._done: dict[int, tuple[Any, str]] = {}  # holds the value, so that no other value can have its id
 
     def of(self, value: Any) -> str:
         """Return the sha256 of a value. Raises: Incomparable."""
@@ -230,7 +230,7 @@ class Content:
         return self._sha("code", meaning(value), *(f"{n} {self.of(each)}" for n, each in _parts(value)))
 
     def _data(self, value: Any, kind: str) -> str:
-        """Return the digest of a value with bytes of its own, "" for any other; imports nothing."""
+        """Return the digest of a value with bytes of its own, or "" for any other, without importing anything."""
         numpy, torch, pandas = (sys.modules.get(name) for name in ("numpy", "torch", "pandas"))
         if torch is not None and isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or value.is_quantized or value.is_meta:
@@ -258,7 +258,7 @@ class Content:
         return ""
 
     def _pickled(self, value: Any, kind: str) -> str:
-        """Return the digest of what pickle would keep of a value, which is how most classes define what they hold."""
+        """Return the digest of what pickle would keep of a value: most classes define their content this way."""
         reducer = copyreg.dispatch_table.get(type(value))
         made = reducer(value) if reducer is not None else value.__reduce_ex__(4)
         own = self.of(type(value)) if owned(type(value)) else ""
@@ -277,6 +277,6 @@ def _kind(value: Any) -> str:
 
 
 def _here(text: str) -> str:
-    """Return a text with the working folder at its start left out: a project may be moved."""
+    """Return a text without the working folder at its start, because a project may be moved."""
     here = os.getcwd()
     return f".{text[len(here) :]}" if text == here or text.startswith(here + os.sep) else text
