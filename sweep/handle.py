@@ -46,8 +46,8 @@ class Run:
     dir : Path
         A folder for other files that the code writes.
     rehearsal : bool
-        True if the run is trained only to compare digests, as before a deterministic sweep. Nothing of it is kept, so
-        do not log it to a tracker.
+        True if the run is trained only to compare digests, as before a deterministic sweep. It leaves no results, so do
+        not log it to a tracker.
     """
 
     spec: RunSpec
@@ -58,8 +58,8 @@ class Run:
     notes: list[str] = field(default_factory=list)
     last: dict[str, float] = field(default_factory=dict)
     outcome: dict[str, Json] = field(default_factory=dict)
-    scored: dict[str, float] = field(default_factory=dict)  # the means of saved scores, metrics of the run
-    collected: dict[str, Json] = field(default_factory=dict)  # of a command: how its metrics were read
+    scored: dict[str, float] = field(default_factory=dict)  # means of saved scores, reported as metrics of the run
+    collected: dict[str, Json] = field(default_factory=dict)  # for a command: how its metrics were read
     _rows: int = 0
     _kept: bool = False  # this attempt has a checkpoint
     _saves: bool = False  # its code keeps checkpoints, so a stop waits for the next one
@@ -67,10 +67,10 @@ class Run:
     _saved_at: float = field(default_factory=time.monotonic)
     _begun: float = field(default_factory=time.monotonic)
     rehearsal: bool = False  # trained for its digests only: nothing is kept, and no checkpoint is written
-    plain: bool = False  # by the plain loop, where modules call their hooks
+    plain: bool = False  # trained by the plain loop, in which modules call their hooks
     on_step: Callable[[int, Callable[[], Mapping[str, Any]]], None] | None = None  # called by the built-in loop
     looked_back: bool = False  # its code looked for a checkpoint to resume from
-    went_on: dict[str, Json] = field(default_factory=dict)  # of a resumed run: the step, and the seconds before it
+    went_on: dict[str, Json] = field(default_factory=dict)  # for a resumed run: the step, and the seconds before it
     unsaveable: bool | None = None  # whether it draws from a random stream that cannot be saved; None: unknown yet
 
     @property
@@ -149,7 +149,7 @@ class Run:
         probs : array of shape (examples, classes), optional
             Probabilities, for classes.
         mean, var : arrays shaped as targets, optional
-            For numbers: the prediction and its variance. Arrays and tensors on any device are accepted.
+            For regression: the prediction and its variance. Arrays and tensors on any device are accepted.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class Run:
         cluster : array of shape (tries,), optional
             Items with equal labels share a source, such as questions about one text.
         repeat : array of shape (tries,), optional
-            The number of the try at its item.
+            The number of the try for its item.
 
         Raises
         ------
@@ -226,7 +226,7 @@ class Run:
         sha256. If the disk is full, the run continues and the previous checkpoint stays.
 
         Raises: Interrupted, after writing, if a stop was requested. SweepError at the first checkpoint if a part of the
-        state could not be restored; it names that part. Later checkpoints are then left out with a note.
+        state cannot be restored; it names that part. A later checkpoint with such a part is skipped with a note.
         """
         self._saves = True
         self._look()
@@ -290,7 +290,7 @@ class Run:
             self.went_on = {"resumed_at": about["step"], "seconds_before": round(body.get("seconds", 0.0), 3)}
             self.note(f"resumed from step {about['step']} of attempt {self.attempt.number - 1 or 1}")
             return dict(state)
-        if self._rows:  # a pack that did not fit into memory starts again in the same attempt
+        if self._rows:  # a pack that did not fit into memory restarts in the same attempt
             self.attempt.adopt_history(self.attempt.path, 0)
             self._rows, self.chain, self.last = 0, {}, {}
         if self.attempt.number > 1:
@@ -312,7 +312,7 @@ class Run:
     def note(self, text: str) -> None:
         """Add a note to the log, the record and the report."""
         self.notes.append(text)
-        with suppress(OSError):  # of a full disk, which is often what the note is about; the record has it too
+        with suppress(OSError):  # the disk may be full, which is often the reason for the note; the record has it too
             self.attempt.log_text(text + "\n")
 
 
@@ -320,7 +320,7 @@ class Run:
 def weighed(run: Run) -> Iterator[None]:
     """Add digests of the weights before the first and after the last optimizer step to the chain, if it has none.
 
-    So runs of code that makes no digests can be compared too, if it uses an optimizer of torch.
+    Runs of code that records no digests can then be compared too, if it uses a torch optimizer.
     """
 
     def link(name: str, value: Callable[[], str]) -> None:
@@ -340,7 +340,7 @@ def weighed(run: Run) -> Iterator[None]:
 def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
     """Return metrics as floats by name, from numbers, NumPy scalars or one-element tensors.
 
-    Raises: SweepError naming any other value.
+    Raises: SweepError for any other value, which it names.
     """
     if not isinstance(metrics, Mapping):
         raise SweepError(
@@ -375,7 +375,7 @@ def as_result(returned: Any, *, where: str) -> tuple[dict[str, float], list[str]
 
 
 def flatten(value: Mapping[Any, Any], above: str = "") -> Iterator[tuple[Any, Any]]:
-    """Yield ("test/acc", 0.9) of {"test": {"acc": 0.9}}."""
+    """Yield ("test/acc", 0.9) for {"test": {"acc": 0.9}}."""
     for key, inner in value.items():
         name = f"{above}/{key}" if above else key
         if isinstance(inner, Mapping) and inner:
@@ -402,7 +402,7 @@ def _name(name: str, where: str) -> str:
 def stop_seen(path: Path, every: float = 0.02) -> Callable[[], bool]:
     """Return a function that returns whether the stop file of the launch exists, which every process sees.
 
-    every: seconds between two checks, because one at every step would cost some 2 % of a small step.
+    every: seconds between two checks, because a check at every step would cost about 2 % of a small step.
     """
     text = os.fspath(path)
     seen, due = False, 0.0

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """The results in a run directory. They are loaded when you ask for them; no code in the directory ever runs.
+    """The results in a run directory. They are loaded when you ask for them. Code in the directory never runs.
 
-    A notebook shows them as a report; `print` gives the text of `sweep report`.
+    A notebook shows them as a report; `print` shows the text of `sweep report`.
 
     Attributes
     ----------
@@ -82,13 +82,13 @@ class Results:
         -------
         DataFrame
             One row per task, variant and metric. In the unit of the metric: mean, sd, low and high (the interval),
-            min, max. Counts of seeds, repeats and folds averaged: n, missing, planned = ok + failed + lost + pending.
-            sd and interval are NaN at n = 1 (with folds, sd alone); `method` says why.
+            min, max. Counts of seeds (repeats and folds averaged): n, missing, planned = ok + failed + lost + pending.
+            sd and interval are NaN at n = 1 (with folds, only sd); `method` says why.
 
         Raises
         ------
         StatisticsError
-            The name of a metric collides with a column, or the level is no share.
+            The name of a metric collides with a column, or `level` is not between 0 and 1.
         """
         from sweep.analysis.frames import summary, test_to_train
 
@@ -100,7 +100,7 @@ class Results:
     def report(self) -> Report:
         """Return the content of `sweep report` as data; `sweep.report` has `text`, `markdown` and `latex` for it.
 
-        If a part cannot be made, the report has a note instead; nothing is raised.
+        A part that cannot be made is replaced by a note; nothing is raised.
         """
         from sweep.report import build
 
@@ -126,17 +126,17 @@ class Results:
         *others : Results or path
             The directories to compare with; a difference is the value of this one minus that of the other.
         baseline : str, optional
-            Compare each configuration with this one only: a variant, a directory, or its position, counted from 1.
+            Compare each configuration only with this one: a variant, a directory, or its position, counted from 1.
         metric : str, optional
             The metric to compare. Default: the primary metric.
         paired : bool, default True
             Pair by the seeds that both plan; False uses Welch's t test.
         margin : float, optional
-            Differences within ± this count as equal, in the unit of the metric.
+            Differences within ±`margin` count as equal, in the unit of the metric.
         require : sequence of str
             Rules of a gate, such as "test/accuracy >= base - 0.005".
         max_failures : int, default 0
-            How many failed runs a gate allows.
+            The number of failed runs that a gate allows.
         group_by : sequence of str
             Group the grid by these parameters only.
         fresh : bool, default False
@@ -147,14 +147,14 @@ class Results:
         Returns
         -------
         Comparison
-            `.pairs`, each with its difference, interval, p values and verdict; `.checks` of the gates.
+            `.pairs`, each with its difference, interval, p values and verdict; `.checks`, the results of the gates.
 
         Raises
         ------
         ConfigError
             An option names something that does not exist.
         StatisticsError
-            There is nothing to compare, or the goal of the metric (max or min) is not known.
+            There is nothing to compare, or the goal of the metric (max or min) is unknown.
         """
         from sweep.report.comparison import compare
 
@@ -184,18 +184,18 @@ class Results:
         split : str, default "test"
             The split whose stored predictions are scored.
         variant, task : str, optional
-            Needed where there are several.
+            Required if there are several.
         members : sequence of seeds or names, optional
-            Such as `[0, 1]` or `["seed0"]`; all, unless given.
+            For example `[0, 1]` or `["seed0"]`. Default: all.
         allow_missing : bool, default False
             Leave out members that failed or saved no predictions.
         calibrate : bool, default False
-            Return calibrated predictions: fitted on val, or cross-fitted where no val was saved.
+            Return calibrated predictions: fitted on val, or cross-fitted if no val was saved.
         select : metric or "greedy", optional
             Select members greedily on val by this metric ("greedy": by NLL).
         margin : float or mapping, optional
-            Report how many members lose no more than this against all members, in the unit of NLL or RMSE, or of each
-            metric named.
+            Report how many members are at most this much worse than all members, in the unit of NLL or RMSE, or of each
+            named metric.
         level : float, default 0.95
             Confidence level of every interval.
 
@@ -208,7 +208,7 @@ class Results:
         Raises
         ------
         EnsembleError
-            Members are absent, do not match, or saved no predictions.
+            Members are missing, do not match, or saved no predictions.
         """
         from sweep.report.ensemble import worth
 
@@ -230,9 +230,9 @@ class Results:
         Parameters
         ----------
         kind : {"seeds", "curves", "differences", "profiles", "progress"}
-            Each seed's value with the mean and its interval; learning curves with their band; the differences of
-            variants with their intervals; over several tasks with `references`, the performance profiles, and the
-            interquartile mean over the steps of training. `sweep.report.ensemble_figures` has those of an ensemble.
+            The value of each seed with the mean and its interval; learning curves with their band; the differences of
+            variants with their intervals; for several tasks with `references`, the performance profiles, and the
+            interquartile mean at each step of training. `sweep.report.ensemble_figures` draws ensembles.
         metric : str, optional
             Default: the primary metric, or for curves the logged metric that is closest to it.
         level : float, default 0.95
@@ -293,7 +293,7 @@ class Results:
         return brief_text(self.report)
 
     def __repr__(self) -> str:
-        """Return the name and the place only, because reading a directory of many runs takes a while."""
+        """Return only the name and the path, because reading a directory of many runs takes a while."""
         planned = self.store.manifest
         variants = len(planned.cells)
         of = f", {variants} variants" if variants > 1 else ""
@@ -301,7 +301,7 @@ class Results:
 
 
 def open(path: str | os.PathLike[str]) -> Results:
-    """Open a run directory that is complete, running or copied from elsewhere. No code in it runs.
+    """Open a run directory that is complete, running or copied from elsewhere. Code in it never runs.
 
     Parameters
     ----------
@@ -354,9 +354,9 @@ def adopt(
     goals : mapping, optional
         Whether larger ("max") or smaller ("min") is better, for metrics that sweep does not know: {"score": "max"}.
     references : mapping, optional
-        For each task the score worth 0 and the score worth 1, to report all tasks together.
+        For each task, the scores that are normalised to 0 and to 1, to report all tasks together.
     replace : bool, default False
-        Import runs again that have changed. Their old records are kept.
+        Import changed runs again. Their old records are kept.
 
     Returns
     -------
@@ -365,7 +365,7 @@ def adopt(
     Raises
     ------
     ConfigError
-        A column is missing, or the table is not clear.
+        A column is missing, or the table is ambiguous.
     StoreError
         The directory cannot be written, or a run has changed and `replace` is False.
     """
@@ -410,7 +410,7 @@ def run(
     out : path or URL, optional
         The run directory. Default: `runs/NAME`.
     engine : {"ray", "inline"}
-        Train on Ray, many runs at once, or in this process, one run after the other.
+        Train on Ray, many runs at once, or in this process, one run after another.
     address : str, optional
         The address of a running Ray cluster. Default: start a local one.
     jobs : int, optional
@@ -418,7 +418,7 @@ def run(
     retry_failed : bool, default False
         Train failed runs again. Their old records are kept.
     retrain : bool, default False
-        Train every run of the directory again, with the code and config of now. Old records are kept and counted.
+        Train every run of the directory again, with the current code and config. Old records are kept and counted.
     on_event : callable, optional
         Called with each event. Default: a notebook shows progress.
     **settings
@@ -432,7 +432,7 @@ def run(
     Raises
     ------
     ConfigError, TargetError, StoreError
-        Before anything is started; StoreError also where not all that was trained could be copied to a URL.
+        Raised before anything starts; StoreError also if not all results could be copied to a URL.
     """
     function = config if callable(config) and not isinstance(config, Config) else None
     if isinstance(seeds, int):
@@ -461,7 +461,7 @@ def run(
 def _shown(
     launch: Launch, on_event: Callable[[Event], None] | None
 ) -> tuple[Callable[[Event], None], Callable[[], None]]:
-    """Return a function that shows events, by default in a live display of a notebook, and one that ends it."""
+    """Return a function that shows events, by default in a live notebook display, and a function that ends it."""
     if on_event is not None:
         return on_event, lambda: None
 

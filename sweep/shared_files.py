@@ -1,13 +1,13 @@
-"""Files below the launch folder that two runs shared.
+"""Files below the launch folder that several runs wrote.
 
-A run is watched by the names, sizes and times of these files when it begins and when it has ended, so a file that
-changed meanwhile may be its own or another's. Two runs shared a file that was written while both were under way,
-unless its name shows that each of them has its own: by its seed, or by a date, a number of a process or the like, of
-which there are as many as runs. A file that runs write one after the other is told apart: none is marked for it, but
-one that reads such a file before it writes it reads what another seed has left.
+The names, sizes and times of these files are compared before and after each run. A file that changed may have been
+written by this run or by another one. Two runs shared a file if it was written while both were running, unless its
+name shows that each run has its own: it holds the seed, or a date, a process ID or the like, and there are as many
+of these names as runs. Files that runs wrote one after another are reported separately and mark no run, but a run
+that reads such a file before writing it reads the output of another seed.
 
-Not looked at: source code, pictures, pages and logs (nothing of them returns into a number), run directories, virtual
-environments, the stores of experiment trackers, and what version control, editors and test tools keep.
+Ignored: source code, pictures, pages and logs (they do not affect numbers), run directories, virtual environments,
+the stores of experiment trackers, and the files of version control, editors and test tools.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from sweep.nested import flatten
 if TYPE_CHECKING:
     from sweep.store import Member
 
-MOST = 3_000  # entries of folders that are looked at
-LARGEST = 1_000  # entries of one folder: larger ones hold data sets
-SECONDS = 0.25  # for one look, on a slow file system
-SHARE = 0.01  # of the time of runs that looking may take
-FREE = 0.002  # seconds of looking that are not counted: a record takes longer to write
-FEWEST = 100  # one run in this many is always watched
+MOST = 3_000  # folder entries that one look reads
+LARGEST = 1_000  # entries of one folder; a larger folder holds a data set
+SECONDS = 0.25  # limit for one look, on a slow file system
+SHARE = 0.01  # largest share of the run time that looking may take
+FREE = 0.002  # seconds of looking that do not count; writing a record takes longer
+FEWEST = 100  # at least one run in this many is watched
 KEPT = 200  # names of written files that a record keeps
 
 OTHERS = frozenset((
@@ -50,18 +50,18 @@ _SUFFIXES = frozenset(
         ".tmp", ".swp",
     )
 )  # fmt: skip
-NOT_HERE = ("sweep.json", "pyvenv.cfg")  # a folder with such a file is a run directory, or an environment
+NOT_HERE = ("sweep.json", "pyvenv.cfg")  # a folder with such a file is a run directory or a virtual environment
 
-Version = tuple[int, int, int, int]  # size, time of the content, inode, time of the change, which no program sets
+Version = tuple[int, int, int, int]  # size, mtime, inode, ctime (which no program can set)
 
 
 @dataclass
 class Watch:
-    """The files below a folder from now on. apart: real paths of files that others write, such as our own output."""
+    """A watch on the files below a folder. apart: real paths of files to ignore, such as our own output."""
 
     folder: Path
     apart: Collection[str] = ()
-    spent: float = 0.0  # seconds of a core that looking has taken
+    spent: float = 0.0  # CPU seconds that looking has taken
     _begin: _Look = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,9 +74,9 @@ class Watch:
         return found
 
     def evidence(self, host: str = "") -> dict[str, Any]:
-        """Return what a record keeps: names with the times of change before and after; {} where none was written.
+        """Return data for the record: written files with their times of change before and after; {} if there are none.
 
-        host: named where its disk need not be that of other runs.
+        host: given if its disk may differ from that of other runs.
         """
         written = {
             name: [self._begin.since(name), version[3]]
@@ -98,14 +98,14 @@ class Watch:
 class Share:
     """Choose which runs of a process are watched, so that watching takes at most SHARE of their time.
 
-    The first one always is: the first runs of all workers run side by side, and show what runs share.
+    The first run is always watched: the first runs of all workers run side by side, and show which files are shared.
     """
 
     def __init__(self) -> None:
-        self._left_out = 0  # the next runs, which are not watched
+        self._left_out = 0  # number of coming runs that are not watched
 
     def due(self) -> bool:
-        """Return whether the next run is watched."""
+        """Return whether to watch the next run."""
         self._left_out -= 1
         return self._left_out < 0
 
@@ -118,12 +118,12 @@ class Share:
 @dataclass
 class _Look:
     files: dict[str, Version] = field(default_factory=dict)
-    folders: dict[str, int] = field(default_factory=dict)  # all that were seen, each with its time of change
-    read: set[str] = field(default_factory=set)  # those whose files are known
-    beyond: str = ""  # the first that is too large, or beyond the limit
+    folders: dict[str, int] = field(default_factory=dict)  # every folder seen, with its time of change
+    read: set[str] = field(default_factory=set)  # folders whose files are known
+    beyond: str = ""  # the first folder that is too large, or beyond the limit
 
     def since(self, name: str) -> int:
-        """Return since when a file is as it was seen: one that is not there, since what is above it last changed."""
+        """Return when a file last changed; for an absent file, when the nearest known folder above it did."""
         if name in self.files:
             return self.files[name][3]
         while name and name not in self.folders:
@@ -131,7 +131,7 @@ class _Look:
         return self.folders.get(name, 0)
 
     def changed(self, name: str, version: Version) -> bool:
-        """Return whether a file was another one then, or surely not there: what is next above it was read."""
+        """Return whether a file was different in this look, or certainly absent: the folder above it was read."""
         if name in self.files:
             return self.files[name][:3] != version[:3]
         while name and name not in self.folders and name not in self.files:
@@ -143,7 +143,7 @@ class _Look:
 
 def _look(top: Path) -> _Look:
     found = _Look()
-    todo, hidden = deque([""]), deque[str]()  # hidden folders come last: they take no place from the others
+    todo, hidden = deque([""]), deque[str]()  # hidden folders come last, to leave room for the others
     left, until = MOST, time.monotonic() + SECONDS
     while todo or hidden:
         shown = bool(todo)
@@ -177,16 +177,16 @@ def _look(top: Path) -> _Look:
 
 
 def outputs(folder: Path) -> frozenset[str]:
-    """Return the files below a folder that processes of this session write already: no run does, before the first.
+    """Return the files below a folder that processes of this session have open before the first run starts.
 
-    Such are our own output, and what `| tee` writes.
+    Examples are our own output and the file that `| tee` writes.
     """
-    import psutil  # not where a directory is only read
+    import psutil  # not loaded when a directory is only read
 
     ours, top = os.getsid(0), os.path.realpath(folder) + os.sep
     found: set[str] = set()
     for pid in psutil.pids():
-        with suppress(psutil.Error, OSError):  # it may end while it is looked at
+        with suppress(psutil.Error, OSError):  # a process may end meanwhile
             if os.getsid(pid) == ours:
                 found |= {each.path for each in psutil.Process(pid).open_files() if each.path.startswith(top)}
     return frozenset(found)
@@ -194,7 +194,7 @@ def outputs(folder: Path) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Trace:
-    """One run: its key, its seed, the words of its parameters, whether it is ok, its `evidence`."""
+    """One run: its key, its seed, the words in its parameters, whether it is ok, and its `evidence`."""
 
     key: str
     seed: int
@@ -204,7 +204,7 @@ class Trace:
 
     @classmethod
     def of(cls, key: str, spec: Mapping[str, Any], ok: bool, files: Mapping[str, Any]) -> Trace:
-        """Return the trace of a run by its spec as a record keeps it."""
+        """Return the trace of a run from the spec in its record."""
         return cls(
             key,
             int(spec["seed"]),
@@ -214,14 +214,14 @@ class Trace:
         )
 
     def span(self, name: str) -> tuple[int, int]:
-        """Return when a file had changed last before the run began, and before it ended."""
+        """Return when a file last changed before the run began, and before it ended."""
         before, after = self.files["written"][name]
         return int(before), int(after)
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A file below the launch folder, and the runs that wrote it while others of them were under way, or in turn."""
+    """A file below the launch folder, and the runs that wrote it side by side or in turn."""
 
     path: str
     runs: tuple[str, ...]
@@ -229,13 +229,13 @@ class Shared:
 
 
 def shared_by(members: Iterable[Member]) -> tuple[Shared, ...]:
-    """Return the files that several of the runs of a directory wrote; see `shared`."""
+    """Return the files that several runs of a directory wrote; see `shared`."""
     ended = ((m, m.record) for m in members if m.record is not None and m.record.files)
     return shared(Trace.of(m.key, record.spec, m.status == "ok", record.files) for m, record in ended)
 
 
 def shared(traces: Iterable[Trace]) -> tuple[Shared, ...]:
-    """Return the files that several runs wrote; those that any wrote side by side first."""
+    """Return the files that several runs wrote; those written side by side come first."""
     places: dict[str, list[Trace]] = defaultdict(list)
     for trace in traces:
         if trace.files.get("written"):
@@ -262,9 +262,9 @@ def _in_one_place(traces: Sequence[Trace]) -> Iterator[Shared]:
 
 
 def _together(name: str, traces: Sequence[Trace]) -> Iterator[list[Trace]]:
-    """Yield the runs in groups, in each of which a file was written while one and the next were under way.
+    """Yield groups of runs; within a group, a file was written while one run and the next were both running.
 
-    By the order of the file's own times of change: a run that began with what another had left last came after it.
+    The times of change of the file order the runs: a run that began with the file as another left it came later.
     """
     group: list[Trace] = []
     latest = 0
@@ -285,7 +285,7 @@ _UNIQUE = re.compile(
 
 
 class _Names:
-    """The names of all files that runs wrote: whether they are such that each run has one of its own."""
+    """The names of all files that runs wrote, to decide whether each run has its own file."""
 
     def __init__(self, writers: Mapping[str, Sequence[Trace]]) -> None:
         self._writers = writers
@@ -297,13 +297,13 @@ class _Names:
             self._alike[self._shape(name)].append(name)
 
     def _shape(self, name: str) -> str:
-        """Return a name with all numbers, unique parts and words of parameters left out."""
+        """Return a name with numbers, unique parts and words of parameters replaced by placeholders."""
         parts = ("*" if _is_unique(part) else part for part in name.split("/"))
         plain = re.sub(r"[A-Za-z]+", lambda word: "%" if word[0] in self._words else word[0], "/".join(parts))
         return re.sub(r"\d+", "#", plain)
 
     def own(self, name: str, group: Sequence[Trace]) -> bool:
-        """Return whether the runs of a group have each a file of their own that is named as this one is."""
+        """Return whether each run of a group has its own file with a name like this one."""
         names = self._alike[self._shape(name)]
         alike, parts = [each.split("/") for each in names], name.split("/")
         finished = [trace.seed for trace in group if trace.ok]

@@ -24,11 +24,11 @@ from sweep.stats.tasks import LEAST_TASKS, average, interquartile_mean, pools
 from sweep.stats.tasks import table as scores_of
 from sweep.variants import variants_of
 
-SEED = 0  # of the bootstrap's generator: the same directory gives the same limits
-THRESHOLDS = 101  # of a performance profile
-MOST_PROFILES = 40  # variants
-MOST_STEPS = 60  # of a curve; of more, evenly many
-REACHED = (0.5, 0.9)  # of the scale: after how many steps a curve is there
+SEED = 0  # of the bootstrap generator, so that the same directory gives the same limits
+THRESHOLDS = 101  # points of a performance profile
+MOST_PROFILES = 40  # variants; with more, no profile is computed
+MOST_STEPS = 60  # points of a curve; a longer one is thinned evenly
+REACHED = (0.5, 0.9)  # thresholds on the scale; the step at which a curve reaches them is reported
 
 Floats = npt.NDArray[np.float64]
 Run = tuple[Floats, Floats]  # steps and values
@@ -38,7 +38,7 @@ Run = tuple[Floats, Floats]  # steps and values
 class Pooled:
     """Normalised scores of one variant, one array per task, of the seeds that finished in every task.
 
-    planned: seeds. scores are empty where `reason` says why there are none.
+    planned: the number of planned seeds. scores: empty if there is a `reason`.
     """
 
     seeds: tuple[int, ...]
@@ -48,7 +48,7 @@ class Pooled:
 
 
 def pooled(runs: Runs) -> dict[str, Pooled]:
-    """Return the scores of every variant, normalised by the references of the config; nothing for a single task."""
+    """Return the scores of every variant, normalised by the references of the config; empty for a single task."""
     table, metric, scale = runs.table, runs.primary, scales(runs)
     tasks = list(dict.fromkeys(table["task"]))
     if len(tasks) < 2 or metric not in table:
@@ -73,7 +73,7 @@ def pooled(runs: Runs) -> dict[str, Pooled]:
 
 
 def scales(runs: Runs) -> dict[str, tuple[float, ...]]:
-    """Return the references of each task by its folder: the score worth 0, and the score worth 1."""
+    """Return the references of each task by its folder: the scores that are normalised to 0 and to 1."""
     references = runs.store.manifest.config.get("references") or {}
     return {folder_name(name, name): tuple(pair) for name, pair in references.items()}
 
@@ -85,9 +85,9 @@ def _named(runs: Runs) -> dict[str, str]:
 
 
 def across(found: Mapping[str, Pooled], runs: Runs) -> Iterator[Across]:
-    """Yield for every variant the mean, the interquartile mean and the performance profile over these tasks.
+    """Yield the mean, the interquartile mean and the performance profile of every variant over these tasks.
 
-    From ten tasks of two seeds on with intervals; a reason instead of numbers where there is no common scale.
+    Intervals need ten tasks and two seeds. Without a common scale there is a reason instead of numbers.
     """
     label, tasks = _named(runs), runs.table["task"].nunique()
     at = _thresholds([one for each in found.values() for one in each.scores])
@@ -117,13 +117,13 @@ def _described(blank: Across, scores: Sequence[Floats], at: Floats | None) -> Ac
 
 
 def _thresholds(scores: Sequence[Floats]) -> Floats:
-    """Return thresholds over the scores of all runs but the lowest 2 % and the highest 3 %, and over 0 and 1."""
+    """Return thresholds that span 0, 1 and all scores except the lowest 2 % and the highest 3 %."""
     low, high = np.quantile(np.concatenate([*scores, [0.0, 1.0]]), (0.02, 0.97))
     return np.linspace(min(low, 0.0), max(high, 1.0), THRESHOLDS)
 
 
 def improvements(found: Mapping[str, Pooled], *, level: float = 0.95) -> Iterator[Improvement]:
-    """Yield for every two variants, the one of the higher interquartile mean first, how often its runs score higher."""
+    """Yield, for every pair of variants, how often runs of the one with the higher interquartile mean score higher."""
     scored = {variant: one.scores for variant, one in found.items() if one.scores}
     ranked = sorted(scored, key=lambda variant: -stats.iqm(scored[variant]))
     for a, b in combinations(ranked if len(ranked) <= MOST_COMPARED else (), 2):
@@ -142,16 +142,16 @@ def _by_seed(cell: pd.DataFrame, metric: str) -> dict[int, float]:
 
 
 def logged_as(names: Sequence[str], primary: str) -> str | None:
-    """Return the logged metric on the scale of the primary one: itself, else one of the same name on another split."""
+    """Return the logged metric on the scale of the primary one: the same, else one of its name on another split."""
     leaf = primary.rpartition("/")[2]
     return next((name for name in preferred(names, primary) if name.rpartition("/")[2] == leaf), None)
 
 
 def progress(history: pd.DataFrame, metric: str, found: Mapping[str, Pooled], runs: Runs) -> Iterator[Progress]:
-    """Yield for every variant its curve over these tasks, of the seeds that finished in all of them.
+    """Yield the curve of every variant over these tasks, from the seeds that finished in all of them.
 
-    history: `frames.history` with this metric. Between two steps a run has the value it logged last. The curve reaches
-    from the first step that all runs have reached to the last one.
+    history: `frames.history` with this metric. Between two steps a run keeps the value it logged last. The curve spans
+    the steps that all runs have reached.
     """
     scale, label = scales(runs), _named(runs)
     logged = dict(frames.cells(history[np.isfinite(history[metric])]))
@@ -171,7 +171,7 @@ def progress(history: pd.DataFrame, metric: str, found: Mapping[str, Pooled], ru
 
 
 def _curves(cell: pd.DataFrame, metric: str, seeds: Sequence[int], scale: Sequence[float]) -> list[list[Run]]:
-    """Return the normalised curves of each seed, one per repeat; nothing where a seed logged none."""
+    """Return the normalised curves of each seed, one per repeat; empty if a seed logged none."""
     found: dict[int, list[Run]] = {}
     for _, its in cell.groupby(["seed", "repeat"]):
         values = stats.normalise(its[metric].to_numpy(np.float64), *scale)
@@ -187,7 +187,7 @@ def _over_steps(blank: Progress, curves: Sequence[Sequence[Sequence[Run]]]) -> P
     steps = np.unique(np.concatenate(every))
     steps = steps[(steps >= first) & (steps <= last)]
     stride = -(-steps.size // MOST_STEPS)
-    at = steps[::-1][::stride][::-1]  # counted from the end: the last step is kept
+    at = steps[::-1][::stride][::-1]  # counted from the end, so that the last step is kept
 
     def over(measure: Callable[[Run], Floats]) -> Floats:
         """Return this measure of every run, averaged over the repeats of a seed: shape (tasks, seeds, ...)."""

@@ -19,7 +19,7 @@ from sweep.variants import Variant, called, without_hash
 
 DEFAULT_MAX = 64
 LEVEL = 0.95
-# Metrics that are counts of examples: they move in steps, and a spread below a step is none.
+# Metrics that count examples. They change in steps, so a spread below one step shows only the rounding.
 COUNTED = frozenset(("accuracy", "error", "top5_accuracy"))
 DONE = frozenset(("ok", "failed"))
 Reason = Literal["", "lost", "not reported"]
@@ -27,7 +27,7 @@ Reason = Literal["", "lost", "not reported"]
 
 @dataclass(frozen=True)
 class Rule:
-    """A stopping rule. first, second: the variants that an order compares, "" for a width."""
+    """A stopping rule. first, second: the variants that an order rule compares; "" for a width rule."""
 
     text: str
     asked: stats.UntilWidth | stats.UntilOrder
@@ -38,7 +38,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Look:
-    """The state of the rule in one cell (an order has two), and the reason if it can never be met."""
+    """The state of the rule in one cell (two for an order rule), and the reason if it can never be met."""
 
     task: str
     variant: str
@@ -47,7 +47,7 @@ class Look:
 
 
 def rule_of(plan: Plan) -> Rule | None:
-    """Return the stopping rule of a plan, or None. ConfigError for a rule that cannot be applied to it."""
+    """Return the stopping rule of a plan, or None. Raise ConfigError if it cannot be applied."""
     config = plan.config
     if config.until is None:
         return None
@@ -73,7 +73,7 @@ def rule_of(plan: Plan) -> Rule | None:
 
 
 def _variant(name: str, cells: Sequence[Mapping[str, Any]], grid: Iterable[str]) -> str:
-    """Return the folder of the variant that a user calls `name`: as reports do, by its folder, or by its value."""
+    """Return the folder of the variant called `name`: its name in reports, its folder, or its value."""
     variants = called((cell["variant"] for cell in cells), cells, grid)
     found = [folder for folder, one in variants.items() if name in _names(folder, one, grid)]
     if len(found) == 1:
@@ -84,7 +84,7 @@ def _variant(name: str, cells: Sequence[Mapping[str, Any]], grid: Iterable[str])
 
 
 def _names(folder: str, one: Variant, grid: Iterable[str]) -> set[str]:
-    """Return "lr=0.01", "A" and the folder; of a variant of one parameter "0.01" and "params.optimizer.lr=0.01" too."""
+    """Return "lr=0.01", "A", the folder and, for one parameter only, "0.01" and "params.optimizer.lr=0.01"."""
     names = {one.label, one.letter, folder, *without_hash([folder])}
     if len(one.params) == 1:
         [(key, value)] = one.params.items()
@@ -93,17 +93,17 @@ def _names(folder: str, one: Variant, grid: Iterable[str]) -> set[str]:
 
 
 def waves(plan: Plan, out: Path) -> Callable[[Store], Sequence[int]] | None:
-    """Return a function that returns the seeds to add when the queue of a launch is empty: none at the end.
+    """Return a function that returns the seeds to add when the queue of a launch is empty; at the end, none.
 
-    The seeds up to the target of the rule are certain. While others are running, one more seed is returned for each
-    idle slot, up to twice as many as have ended, because a rule that waits for each seed would leave a cluster idle.
-    Such seeds may lie beyond the stop; they are shown, but not counted. ConfigError as in `rule_of`.
+    The seeds up to the target of the rule are always needed. While others run, one more seed is returned for each idle
+    slot, up to twice as many as have ended, because a rule that waits for each seed would leave a cluster idle.
+    Such extra seeds may lie beyond the stop. They are shown but not counted. Raises ConfigError as `rule_of` does.
     """
     rule = rule_of(plan)
     if rule is None:
         return None
     before = Store.open(out) if Store.exists(out) else None
-    # A launch may have ended before its first look: what the directory was made with was named in time.
+    # A launch may have ended before its first look. The rule that the directory was created with was named in time.
     named = before is not None and before.manifest.config.get("until") == rule.text
     seen = before is not None and not named and any(m.record is not None for m in before.scan())
     earlier = dict(before.manifest.until) if before is not None else {}
@@ -139,7 +139,7 @@ def _history(rule: Rule, earlier: Mapping[str, Any], seen: bool) -> dict[str, An
 
 
 def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: float = 0.0) -> list[Look]:
-    """Return the state of the rule in every cell, from completed prefixes of `seeds` (in planned order) only."""
+    """Return the state of the rule in every cell, using only its completed prefix of `seeds` (in planned order)."""
     cells: dict[tuple[str, str], dict[int, list[Member]]] = {}
     for member in members:
         cells.setdefault((member.task, member.variant), {}).setdefault(member.seed, []).append(member)
@@ -164,7 +164,7 @@ def look(rule: Rule, members: Iterable[Member], seeds: Sequence[int], *, step: f
 def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: str) -> tuple[list[float], bool, Reason]:
     """Return (one number per completed seed, whether the next one is missing for good, the reason) of one cell.
 
-    In planned order. NaN for a failed seed, or one that did not report the metric; repeats are averaged.
+    Numbers are in planned order, NaN for a seed that failed or did not report the metric. Repeats are averaged.
     """
     values: list[float] = []
     reported = ok = False
@@ -184,7 +184,7 @@ def prefix(runs: Mapping[int, Sequence[Member]], seeds: Sequence[int], metric: s
 
 
 def quantum(store: Store, members: Sequence[Member], metric: str) -> float:
-    """Return the step of a metric that counts examples, 1/examples; 0 where there is none or it is not known."""
+    """Return the step of a metric that counts examples, 1/examples; 0 if it has none or it is unknown."""
     split, _, leaf = metric.rpartition("/")
     if leaf not in COUNTED:
         return 0.0
@@ -196,7 +196,7 @@ def quantum(store: Store, members: Sequence[Member], metric: str) -> float:
 
 
 def described(rule: Rule, looks: Sequence[Look], seeds: Sequence[int], *, step: float) -> dict[str, Any]:
-    """Return the state of a rule as plain data for the manifest; `sweep.report.stopping` words it."""
+    """Return the state of a rule as plain data for the manifest; `sweep.report.stopping` makes the sentences."""
     cells = [_cell(rule, one) for one in looks]
     states = [str(one.state.state) for one in looks]
     overall = next((s for s in ("running", "incomplete", "not reached") if s in states), states[0])

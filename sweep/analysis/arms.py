@@ -27,9 +27,9 @@ class Arm:
     """One configuration on one task.
 
     states: planned seed, ascending -> ok, failed, lost, running, stopped or pending. values: metric -> seed -> its
-    number, for finished seeds that have a finite one; by_fold: the same with one number per fold. extensions: how
-    often seeds were added after results existed, other than by a stopping rule. ordered: its number of seeds was chosen
-    by a rule that compares. variant: the label of its variant in its own directory.
+    number, for finished seeds with a finite one; by_fold: the same with one number per fold. extensions: how often
+    seeds were added after results existed, except by a stopping rule. ordered: a stopping rule that compares chose its
+    number of seeds. variant: the label of its variant in its own directory.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Arm:
     directory: str
     store: Store = field(repr=False, compare=False)
     vary: tuple[str, ...] = ()
-    ratio: float | None = None  # n_test/n_train, where every seed has a split of its own, or each fold
+    ratio: float | None = None  # n_test/n_train, if every seed or every fold has its own split
     folds: int = 0
     by_fold: Mapping[str, Mapping[int, Sequence[float]]] = field(default_factory=dict, repr=False)
     members: tuple[Member, ...] = field(default=(), repr=False, compare=False)
@@ -77,16 +77,16 @@ class Arm:
         return self.count("ok") - len(self.values.get(metric, {}))
 
     def outcomes(self, metric: str, seeds: Sequence[int]) -> Floats:
-        """Return one number per seed, NaN where it failed or has none. Shape (len(seeds),)."""
+        """Return one number per seed, NaN if it failed or has none. Shape (len(seeds),)."""
         found = self.values.get(metric, {})
         return np.array([found.get(seed, np.nan) for seed in seeds], dtype=np.float64)
 
     def table(self, metric: str, seeds: Sequence[int]) -> Floats:
-        """Return the numbers of seeds in each fold, shape (len(seeds), folds)."""
+        """Return one number per seed and fold, shape (len(seeds), folds)."""
         return np.array([self.by_fold[metric][seed] for seed in seeds])
 
     def summary(self, metric: str, level: float) -> Summary | None:
-        """Return the mean over seeds with its interval; None where no seed has a value."""
+        """Return the mean over seeds with its interval; None if no seed has a value."""
         seeds = [*self.values.get(metric, {})]
         values = self.table(metric, seeds) if self.folds else self.outcomes(metric, seeds)
         return summarise(values, level, ratio=self.ratio) if seeds else None
@@ -96,7 +96,7 @@ def arms_of(stores: Sequence[Store], *, group_by: Sequence[str] = (), fresh: boo
     """Return every variant of every task in these directories, in planned order.
 
     group_by: see `sweep.variants.regrouped`. fresh: only the seeds of each directory's last extension after
-    results existed. StatisticsError when one directory is named twice.
+    results existed. Raises StatisticsError if one directory is named twice.
     """
     names = _names([store.path for store in stores]) if len(stores) > 1 else [""]
     return [arm for store, name in zip(stores, names, strict=True) for arm in _arms(store, name, group_by, fresh)]
@@ -118,7 +118,7 @@ def _arms(store: Store, name: str, group_by: Sequence[str], fresh: bool) -> Iter
     members = [m for m in members if m.seed in wanted]
     table = frames.frame_of(members)
     metrics, rows, of = frames.metric_names(table), dict(frames.cells(table)), frames.by_cell(members)
-    # In the order of the plan, which is that of the grid as it was written.
+    # In planned order, which is the order of the grid in the config.
     planned = {(c["task"], c["variant"]): i for i, c in enumerate(manifest.experiment["cells"])}
     called = {folder: one.label for folder, one in variants_of((variant for _, variant in of), manifest).items()}
     vary, folds = tuple(manifest.experiment.get("vary") or ()), manifest.folds
@@ -161,7 +161,7 @@ def _fresh(store: Store) -> set[int]:
 
 
 def mode_of(manifest: Manifest) -> str:
-    """Return the mode in which runs were made: "fast", "deterministic", or "adopted" for those made elsewhere."""
+    """Return the mode in which runs were made: "fast", "deterministic", or "adopted" if they were made elsewhere."""
     return ADOPTED if manifest.adopted else "deterministic" if manifest.experiment.get("deterministic") else "fast"
 
 
@@ -178,15 +178,15 @@ def _about(store: Store, task: str, variant: str, members: Sequence[Member]) -> 
 
 
 def shared_seeds(a: Arm, b: Arm) -> list[int]:
-    """Return the seeds that both plan, ascending."""
+    """Return the seeds that both arms plan, ascending."""
     return sorted(set(a.seeds) & set(b.seeds))
 
 
 def pairable(a: Arm, b: Arm) -> bool:
-    """Return whether two arms are compared seed by seed: both plan the same seeds, or share most of them.
+    """Return whether to compare two arms seed by seed: both plan the same seeds, or share most of them.
 
-    Decided by the plans alone, never by results. With less than half in common the unpaired test sees more. Seeds that
-    only count adopted runs pair nothing.
+    Only the plans decide, never results. If fewer than half are shared, the unpaired test has more power. Seed numbers
+    that only count adopted runs cannot be paired.
     """
     if any(arm.store.manifest.numbered for arm in (a, b)):
         return False
@@ -195,7 +195,7 @@ def pairable(a: Arm, b: Arm) -> bool:
 
 
 def folds_of(a: Arm, b: Arm) -> int:
-    """Return into how many folds the data of both are cut; 0: none. StatisticsError where they are cut differently."""
+    """Return the number of folds of both arms, 0 for none. Raise StatisticsError if their data are cut differently."""
     if a.folds != b.folds or (a.folds and a.about["data"] != b.about["data"]):
         counts = [f"{arm.directory} has {plural(arm.folds, 'fold') if arm.folds else 'no folds'}" for arm in (a, b)]
         raise StatisticsError(
@@ -206,9 +206,9 @@ def folds_of(a: Arm, b: Arm) -> int:
 
 
 def ratio_of(arms: Sequence[Arm], asked: str = "") -> float | None:
-    """Return n_test/n_train of arms whose every seed has a split of its own, the larger; None for one shared split.
+    """Return the largest n_test/n_train of arms in which every seed has its own split; None for one shared split.
 
-    Also None where the sizes are not recorded, or StatisticsError if `asked` names an answer that needs them.
+    Also None if the sizes are not recorded. Raises StatisticsError if `asked` names an answer that needs them.
     """
     split = [arm for arm in arms if arm.folds or "split" in arm.vary]
     known = [arm.ratio for arm in split if arm.ratio is not None]
@@ -222,12 +222,12 @@ def ratio_of(arms: Sequence[Arm], asked: str = "") -> float | None:
 
 
 def metric_names(arms: Sequence[Arm]) -> list[str]:
-    """Return every metric that any arm reports, in the order of first mention."""
+    """Return every metric that any arm reports, in order of first appearance."""
     return list(dict.fromkeys(metric for arm in arms for metric in arm.values))
 
 
 def declared(stores: Sequence[Store]) -> dict[str, Any]:
-    """Return the goals of all directories. StatisticsError where two disagree."""
+    """Return the goals of all directories. Raise StatisticsError if two disagree."""
     found: dict[str, Any] = {}
     for store in stores:
         for name, goal in (store.manifest.config.get("goals") or {}).items():

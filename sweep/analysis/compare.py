@@ -43,14 +43,14 @@ def compare(
 ) -> Comparison:
     """Compare configurations: the variants of one directory, or those of several.
 
-    Every pair of the primary metric (or `metric`) is tested, or with `baseline` (a variant, a directory or
-    its place from 1) each other configuration against that one; differences are then candidate - baseline.
-    The design is paired by the seeds that both plan, where these are most of them and `paired` is true. Tasks are
-    compared one by one and share one family for Holm. margin: what counts as equal (see `equivalence`).
+    Every pair is tested on the primary metric (or `metric`). With `baseline` (a variant, a directory or its position
+    from 1), each other configuration is tested against that one; differences are then candidate - baseline.
+    The design is paired by the seeds that both plan if these are most of them and `paired` is true. Tasks are
+    compared separately and share one family for Holm. margin: what counts as equal (see `equivalence`).
     require: gates, see `sweep.stats.parse_gate`; the base is the baseline, or the first configuration.
-    fresh: only seeds of the last extension. seed: of the generator for permutations too many to count.
+    fresh: only seeds of the last extension. seed: of the generator for permutations too many to enumerate.
 
-    ConfigError for names that are not there, StatisticsError where nothing can be compared.
+    Raises ConfigError for unknown names, StatisticsError if nothing can be compared.
     """
     if not stores:
         raise StatisticsError("nothing to compare", hint="name two directories, or one that has variants")
@@ -136,7 +136,7 @@ def _primary(stores: Sequence[Store], known: Sequence[str], goal_of: Mapping[str
 
 
 def _named(arms: Sequence[Arm], name: str) -> str:
-    """Return the full name of an arm from a short one; of several ways to match, the first with one match counts."""
+    """Return the full name of an arm from a short one; the first way of matching that finds any arm decides."""
     wanted = name.rstrip("/")
     by_name = {arm.name: arm for arm in arms}
     names = list(by_name)
@@ -213,7 +213,7 @@ def _remarks(by_task: Mapping[str, Sequence[Arm]], compared: int, made: Sequence
 
 
 def _lacking(wanted: Sequence[Wanted]) -> Mapping[str, Sequence[int]]:
-    """Return by directory the seeds that a paired comparison leaves out because they are not planned there."""
+    """Return, by directory, the seeds that a paired comparison leaves out because they are not planned there."""
     found: dict[str, Sequence[int]] = {}
     for a, b, both in wanted:
         for arm, other in ((a, b), (b, a)):
@@ -226,13 +226,13 @@ def _lacking(wanted: Sequence[Wanted]) -> Mapping[str, Sequence[int]]:
 def best(
     stores: Sequence[Store], metric: str, goal_of: Mapping[str, Any], *, level: float = 0.95
 ) -> frozenset[tuple[str, str, str]]:
-    """Return (directory, task, variant) of all that `pair.best_of` finds in each task."""
+    """Return (directory, task, variant) of every arm that `pair.best_of` finds in each task."""
     goal = goals.direction(metric, goal_of)
     found: set[tuple[str, str, str]] = set()
     for arms in _by_task(arms_of(stores)).values():
         if len(arms) > pairs_of.MOST_COMPARED or any(arm.folds or "split" in arm.vary for arm in arms):
             continue
-        # One matrix: here the shared seeds are not enough.
+        # All arms form one matrix, so they need equal seeds, not only shared ones.
         paired = all(arm.seeds == arms[0].seeds and pairable(arm, arms[0]) for arm in arms)
         values = {str(i): arm.outcomes(metric, [*arm.values.get(metric, {})]) for i, arm in enumerate(arms)}
         kept = pairs_of.best_of(values, [len(arm.states) for arm in arms], goal, paired=paired, level=level)

@@ -18,7 +18,7 @@ Verdict = Literal["a", "b", "none"]
 
 @dataclass(frozen=True)
 class Side(OverSeeds):
-    """One configuration of a pair. failed: None where runs were adopted and the number of failures is unknown."""
+    """One configuration of a pair. failed: None if runs were adopted and the number of failures is unknown."""
 
     name: str
     failed: int | None
@@ -33,7 +33,7 @@ class Side(OverSeeds):
 
 @dataclass(frozen=True)
 class Looks:
-    """Interim looks at results: the number of extensions, and whether a rule that compares chose the seeds."""
+    """Interim looks at results: the number of extensions, and whether a stopping rule that compares chose the seeds."""
 
     extensions: int = 0
     by_rule: bool = False
@@ -44,11 +44,11 @@ class Looks:
 
 @dataclass(frozen=True)
 class Planned:
-    """The number of seeds that is needed to show the difference `wanted`, or to estimate both means to ± `wanted`.
+    """The number of seeds needed to show the difference `wanted`, or to estimate both means to ± `wanted`.
 
-    spread: the sd of the plan. seeds: None where more than a million would be needed. each: this number in each arm.
-    rule: the stopping rule of a valid sequential design, and the most seeds it may take in `directory`; "" where
-    nothing can be trained there. both: the other arm needs the rule as well.
+    spread: the sd that the plan assumes. seeds: None if more than a million are needed. each: per arm.
+    rule: the stopping rule of a valid sequential design, with the most seeds it may take in `directory`; "" if
+    nothing can be trained there. both: the other arm needs the rule too.
     """
 
     aim: Literal["difference", "margin", "half-width"]
@@ -66,14 +66,14 @@ class Planned:
 class Pair:
     """A against B on one metric of one task; every difference is A - B.
 
-    difference: t over seeds, finished ones where some failed; None where an arm has no value. interval: the one
-    that counts, at the comparison's level: that of `difference`, or with `sequenced` the confidence sequence, where
-    seeds were added after results existed and the design is paired. simultaneous: the same at Bonferroni's level over
-    all pairs. p_holm: over all pairs; None with the sequence, whose looks no p value has paid for. reading: of
-    P(A > B), or where that is below a half of P(B > A). looks: what nothing but the sequence accounts for.
-    resplit: every seed has its own split of the same data, or the data are cut into `folds`; ratio: then
-    n_test/n_train, where it is known.
-    verdict: "a" or "b" where a mean is shown to be larger, else "none".
+    difference: t over finished seeds; None if an arm has no value. interval: the one that counts, at the level of the
+    comparison. It is that of `difference` or, if `sequenced`, the confidence sequence: seeds were added after results
+    existed, and the design is paired. simultaneous: the same at the Bonferroni level over all pairs. p_holm: over all
+    pairs; None with the sequence, because p values do not account for its looks. reading: the interpretation of
+    P(A > B) or, if that is below a half, of P(B > A). looks: those that only the sequence accounts for.
+    resplit: every seed has its own split of the same data, or the data are cut into `folds`; ratio: n_test/n_train in
+    that case, if known.
+    verdict: "a" or "b" if the mean of that arm is shown to be larger, else "none".
     """
 
     metric: str
@@ -104,7 +104,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Exploratory:
-    """Another metric of a pair: its difference with an unadjusted interval. Exploratory."""
+    """The difference of a pair in another metric, with an unadjusted interval. Exploratory only."""
 
     metric: str
     task: str
@@ -125,12 +125,12 @@ class Check:
     paired: bool
     decision: stats.Decision
     looks: Looks
-    adopted: bool  # nothing is known of runs that failed
+    adopted: bool  # the number of failed runs is unknown
 
 
 @dataclass(frozen=True)
 class Design:
-    """The way in which pairs were made. shared: how many seeds both sides of a pair plan, if some are left out."""
+    """The way in which pairs were made. shared: the numbers of seeds that both sides plan, if some are left out."""
 
     kind: Literal["bounds", "no seeds", "as asked", "other seeds", "mostly shared", "same seeds", "shared seeds"]
     shared: tuple[int, ...] = ()
@@ -138,7 +138,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Made by `sweep.analysis.compare`."""
+    """The result of `sweep.analysis.compare`."""
 
     metric: str
     goal: Goal | None
@@ -150,8 +150,8 @@ class Comparison:
     exploratory: tuple[Exploratory, ...]
     checks: tuple[Check, ...]
     remarks: tuple[Remark, ...]
-    lacking: Mapping[str, Sequence[int]]  # by directory, the seeds that the pairs leave out for want of them there
-    seed: int  # of the generator that draws permutations where there are too many to count
+    lacking: Mapping[str, Sequence[int]]  # by directory, seeds that pairs leave out because they are not planned there
+    seed: int  # of the generator that draws permutations if there are too many to enumerate
 
     @property
     def code(self) -> int:

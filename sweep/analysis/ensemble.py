@@ -15,15 +15,15 @@ from sweep.errors import SweepError
 from sweep.store import Member, Store, by_seed
 from sweep.store.names import PREDICTIONS
 
-MOST_READ = 24  # variants x tasks beyond which reading every member's predictions is not for a report
+MOST_READ = 24  # variants x tasks; with more, a report does not read the predictions of members
 
 
 def together(
     store: Store, members: Sequence[Member], *, label: str, split: str, declared: Mapping[str, str]
 ) -> Together:
-    """Score the ensemble of one variant and task on `split`; its `reason` is set where it cannot be built.
+    """Score the ensemble of one variant and task on `split`; its `reason` is set if it cannot be built.
 
-    members: all planned runs of the cell; those that are ok count, see `by_seed`.
+    members: all planned runs of the cell; only those that are ok count, see `by_seed`.
     """
     first = members[0]
     planned = len({member.seed for member in members})

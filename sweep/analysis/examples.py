@@ -31,7 +31,7 @@ OF_VALUES: Mapping[str, Callable[[Floats], Floats]] = {"mse": np.square, "loss":
 
 @dataclass(frozen=True)
 class Examples:
-    """scores: (runs, examples), one row per seed in the order of `seeds`, one column per example in that of `ids`."""
+    """scores: (runs, examples), one row per seed as in `seeds`, one column per example as in `ids`."""
 
     seeds: tuple[int, ...]
     ids: npt.NDArray[np.generic]
@@ -41,8 +41,8 @@ class Examples:
 def examples_of(store: Store, members: Sequence[Member], metric: str) -> Examples | Remark:
     """Return the scores of every example in every ok run (the first repeat of each seed), or why there are none.
 
-    Members are those of one variant and task. The mean over examples must be the metric that the run
-    recorded: a metric of the same name may be computed in another way.
+    Members are those of one variant and task. The mean over examples must equal the recorded metric, because a metric
+    of the same name may be computed in another way.
     """
     split, _, leaf = metric.rpartition("/")
     if leaf not in OF_CLASSES.keys() | OF_VALUES.keys():
@@ -64,7 +64,7 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
     told = {_examples(m, split) for m in chosen} - {None, len(found.ids)}
     if not told:
         return Examples(tuple(m.seed for m in chosen), found.ids, scores)
-    # Tokens of one text, pixels of one image: they are alike, so that only a mean over them is an example.
+    # Tokens of one text, or pixels of one image, are correlated: only their mean counts as an example.
     whole = told.pop()
     if whole and not told and len(found.ids) % whole == 0 and np.issubdtype(found.ids.dtype, np.integer):
         each = len(found.ids) // whole
@@ -77,7 +77,7 @@ def examples_of(store: Store, members: Sequence[Member], metric: str) -> Example
 
 
 def _examples(member: Member, split: str) -> int | None:
-    """Return how many examples a split has, as recorded by a run."""
+    """Return the number of examples in a split, as a run recorded it."""
     told = member.record.result.get("examples") if member.record else None
     count = told.get(split) if isinstance(told, Mapping) else None
     return count if isinstance(count, int) else None

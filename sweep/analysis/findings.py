@@ -21,7 +21,7 @@ from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import origin_of
 
-DIGITS = 8  # of a metric, times the other seeds: this many do not agree by chance
+DIGITS = 8  # digits of a metric times the number of other seeds: so many do not agree by chance
 LONG = 500  # bytes of a history; a dozen rows
 
 
@@ -40,7 +40,7 @@ def result_rules(members: Iterable[Member]) -> tuple[ResultRule, ...]:
 
 
 def environments(members: Iterable[Member]) -> tuple[Environment, ...]:
-    """Return the distinct machines and software that records name, the most used first."""
+    """Return the distinct machines and software in the records, the most used first."""
     records: dict[str, list[Record]] = defaultdict(list)
     for member in members:
         if member.record is not None and member.record.environment_id:
@@ -66,7 +66,7 @@ def warnings(
     files: Sequence[Shared] = (),
     same: Iterable[tuple[str, ...]] = (),
 ) -> Iterator[Remark]:
-    """Yield warnings, most serious first. same: see `identical`."""
+    """Yield warnings, most serious first. same: the result of `identical`."""
     records = {member.key: member.record for member in members if member.record is not None}
     results = [records[member.key].result for member in members if member.status == "ok" and member.key in records]
     if manifest.stamp.get("status") == "differs":
@@ -99,7 +99,7 @@ def warnings(
 
 
 def _lengths(members: Sequence[Member]) -> Iterator[Remark]:
-    """Yield the runs of a program that ended at another step than most: their last value may not be the final one."""
+    """Yield the runs of a program that ended at another step than most: the last value may not be the final one."""
     cells: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for m in members:
         epoch = m.record.result.get("epoch") if m.record is not None and m.record.collected else None
@@ -112,7 +112,7 @@ def _lengths(members: Sequence[Member]) -> Iterator[Remark]:
 
 
 def written_together(found: Iterable[Shared], manifest: Manifest, *, in_turn: bool = False) -> Iterator[Remark]:
-    """Yield the files below the launch folder that runs wrote side by side, or one after the other."""
+    """Yield the files below the launch folder that runs wrote side by side, or one after another."""
     those = [each for each in found if each.in_turn == in_turn]
     if those:
         allowed = bool(manifest.config.get("allow_shared"))
@@ -124,8 +124,8 @@ def notes(
 ) -> Iterator[Remark]:
     """Yield notes.
 
-    They name the primary metric that was chosen by default, the effect of an unknown direction, files that runs wrote
-    in turn, notes of runs (each once, with its runs), and damaged records.
+    They report the primary metric chosen by default, the effect of an unknown direction, files that runs wrote in
+    turn, notes of runs (each once, with its runs), and damaged records.
     """
     manifest, primary, goal = runs.store.manifest, runs.primary, runs.goal
     config, kind = manifest.config, manifest.experiment.get("target", {}).get("kind")
@@ -145,11 +145,11 @@ def notes(
 
 
 def identical(members: Iterable[Member]) -> tuple[tuple[str, ...], ...]:
-    """Return the groups of runs, of different seeds of one variant and task, that gave the very same result.
+    """Return groups of runs, of different seeds of one variant and task, that gave exactly the same result.
 
-    The same: equal digests of their final weights, or of all their predictions. Without either, of all finished seeds,
-    equal histories of some length, or equal metrics of which one is fine enough (see `_digits`): accuracies of 0.90
-    agree by chance. Clocks and counts among the metrics do not matter.
+    Results are the same if the digests of the final weights, or of all predictions, are equal. Without digests, the
+    metrics and histories of all finished seeds must be equal, and a history long enough or a metric fine enough (see
+    `_digits`): accuracies of 0.90 agree by chance. Clocks and counts among the metrics do not matter.
     """
     return tuple(group for its in frames.by_cell(finished(members)).values() for group in _alike(its))
 
@@ -177,11 +177,11 @@ def _alike(its: Sequence[Member]) -> Iterator[tuple[str, ...]]:
 def _digits(value: float) -> int:
     """Return how many digits of a metric distinguish seeds: 0 for a number that may be a share of counted examples.
 
-    Three seeds of a model that classifies all but three borderline examples alike have one accuracy in 11 % of 20,000
-    simulated sweeps, on 50 examples as on 10,000, and in 24 % with one such example. So a fraction with a denominator
-    up to 10,000, as near as its precision tells, is no evidence, and nor is a loss printed with four decimals. Of what
-    is left the digits times the other seeds have to be 8: two seeds need 8 digits, three need 4. With a spread between
-    seeds of 0.5 % of a loss, none of those 20,000 sweeps of 2, 3 or 5 seeds then agreed.
+    If three seeds of a model differ only on three borderline examples, their accuracies agree in 11 % of 20,000
+    simulated sweeps, with 50 examples as with 10,000; with one such example in 24 %. So a fraction with a denominator
+    up to 10,000, within the precision of the number, is no evidence, nor is a loss printed with four decimals. For
+    other numbers, the digits times the other seeds must reach 8: two seeds need 8 digits, three need 4. With a spread
+    between seeds of 0.5 % of a loss, none of those 20,000 sweeps of 2, 3 or 5 seeds then agreed.
     """
     value = abs(value)
     if not value or not isfinite(value):

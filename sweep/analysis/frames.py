@@ -1,4 +1,4 @@
-"""Records -> tidy DataFrames (one row per run; one row per run and step) and their summary over seeds."""
+"""Tidy DataFrames from records (one row per run, or per run and step), and their summary over seeds."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ KINDS: Mapping[str, Any] = {
     "task": "str", "variant": "str", "seed": np.int64, "repeat": np.int64, "status": "str", "failure": "str",
     "message": "str", "attempts": np.int64, "seconds": np.float64,
 }  # fmt: skip
-OURS = tuple(KINDS)  # columns beside those of metrics
+OURS = tuple(KINDS)  # columns other than metrics
 STEP = "step"
-EXPONENT = 498  # of two: squares of larger and of smaller numbers are scaled first
+EXPONENT = 498  # a power of two; larger and smaller numbers are scaled before they are squared
 
-# The order in which the states of a seed's repeats or folds decide the state of the seed.
+# The first of these states that a repeat or fold of a seed has is the state of the seed.
 STATES = ("failed", "lost", "running", "stopped", "pending", "ok")
 
 
@@ -67,7 +67,7 @@ class Runs:
 
     @property
     def vary(self) -> tuple[str, ...]:
-        """Return what the seeds vary; nothing is everything."""
+        """Return what the seeds vary; empty means everything."""
         return tuple(self.store.manifest.experiment.get("vary") or ())
 
     @cached_property
@@ -81,12 +81,12 @@ def primary_metric(asked: Any, names: Sequence[str], declared: Mapping[str, str]
 
 
 def frame(store: Store) -> pd.DataFrame:
-    """Return one row per planned run, sorted by task, variant, seed and repeat, whatever became of it.
+    """Return one row per planned run, finished or not, sorted by task, variant, seed and repeat.
 
     Columns: task, variant, seed, repeat, status, failure (its kind), message, attempts, then the metrics by
     name, then seconds. A failed run keeps the metrics it reported: filter on `status`, or use `summary`,
-    before taking a mean. A metric that a run never reported is NaN, as is one that it reported as NaN.
-    StatisticsError when the name of a metric collides (see `column_name`).
+    before taking a mean. A metric that a run did not report, or reported as NaN, is NaN.
+    Raises StatisticsError if the name of a metric collides (see `column_name`).
     """
     return frame_of(store.scan())
 
@@ -114,7 +114,7 @@ def metric_names(table: pd.DataFrame) -> list[str]:
 
 
 def column_name(metric: str) -> str:
-    """Return the column of a metric: its own name, or `metrics/seed` where that is the name of a column of ours."""
+    """Return the column of a metric: its own name, or `metrics/seed` if one of our columns has that name."""
     return f"metrics/{metric}" if metric in OURS or metric == STEP else metric
 
 
@@ -126,15 +126,15 @@ def summary(
     ratio: float | None = None,
     folds: int = 0,
 ) -> pd.DataFrame:
-    """Return one row per task, variant and metric of `frame`: the mean over finished seeds beside how many did not.
+    """Return one row per task, variant and metric of `frame`: the mean over finished seeds, and other counts.
 
     Columns: task, variant, metric, n, mean, sd, low, high (Student t at `level`), min, max, missing, planned,
-    ok, failed, lost, pending, over, level, method. All counts are of seeds: repeats and folds are averaged within
-    their seed first, and a seed of which one failed is failed. planned = ok + failed + lost + pending.
+    ok, failed, lost, pending, over, level, method. All counts are of seeds. Repeats and folds are averaged within
+    their seed first; if one of them failed, the seed failed. planned = ok + failed + lost + pending.
     n = ok - missing, where `missing` seeds finished without a finite value of this metric. sd and interval
-    are NaN at n = 1, everything is at n = 0; `method` says why. `over` is the label that belongs beside the
-    mean: "seeds", or "finished seeds" when some failed. ratio: see `test_to_train`. folds: into how many the data are
-    cut; low and high are then over seeds and folds (see `sweep.stats.summarise`), also at n = 1.
+    are NaN at n = 1, everything is NaN at n = 0; `method` says why. `over` is the label to print beside the
+    mean: "seeds", or "finished seeds" if some failed. ratio: see `test_to_train`. folds: the number of folds; low and
+    high are then over seeds and folds (see `sweep.stats.summarise`), also at n = 1.
     """
     names = list(metrics) if metrics is not None else metric_names(table)
     unknown = [name for name in names if name not in table.columns]
@@ -157,7 +157,7 @@ SUMMARY = (
 def summary_rows(
     table: pd.DataFrame, names: Sequence[str], *, level: float, ratio: float | None, folds: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of `summary` in plain numbers, None where there is none."""
+    """Yield the rows of `summary` as plain numbers, None for a missing one."""
     for (task, variant), cell in cells(table):
         states = seed_states(cell["seed"].tolist(), cell["status"].tolist())
         counts = state_counts(states.values())
@@ -179,7 +179,7 @@ def cells(table: pd.DataFrame) -> Iterator[tuple[Cell, pd.DataFrame]]:
 
 
 def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
-    """Return the state of each seed from its repeats' or folds': failed if any failed, ok if all are, and so on."""
+    """Return the state of each seed from its repeats or folds: failed if any failed, ok if all are (see `STATES`)."""
     states: dict[int, str] = {}
     for seed, state in zip(seeds, status, strict=True):
         old = states.get(seed)
@@ -188,9 +188,9 @@ def seed_states(seeds: Sequence[int], status: Sequence[str]) -> dict[int, str]:
 
 
 def test_to_train(members: Iterable[Member], vary: Sequence[str]) -> float | None:
-    """Return n_test/n_train where every seed has a split of its own and all records hold its numbers of examples.
+    """Return n_test/n_train if every seed has its own split and all records hold the numbers of examples.
 
-    None where the split is the same for all, or where these are not known; of folds, it then follows from their number.
+    None if all seeds share one split, or these numbers are unknown; with folds, their number then gives the ratio.
     """
     every = list(members)
     folds = max((m.folds for m in every), default=0)
@@ -203,7 +203,7 @@ def test_to_train(members: Iterable[Member], vary: Sequence[str]) -> float | Non
 
 
 def by_cell(members: Iterable[Member]) -> dict[Cell, list[Member]]:
-    """Return the members of each (task, variant), in the order in which these occur."""
+    """Return the members of each (task, variant), in order of first appearance."""
     found: dict[Cell, list[Member]] = {}
     for member in members:
         found.setdefault((member.task, member.variant), []).append(member)
@@ -216,22 +216,22 @@ def finished(seeds: npt.NDArray[np.int64], status: npt.NDArray[np.str_]) -> npt.
 
 
 def state_counts(states: Iterable[str]) -> dict[str, int]:
-    """Return planned = ok + failed + lost + pending; what runs or was stopped counts as pending, to keep the sum."""
+    """Return the counts planned = ok + failed + lost + pending; running and stopped ones count as pending."""
     found = list(states)
     counts = {name: found.count(name) for name in ("ok", "failed", "lost")}
     return {"planned": len(found), **counts, "pending": len(found) - sum(counts.values())}
 
 
 def run_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return (seeds, values) of the finished runs among the rows of one variant and task of `frame`, NaN for none."""
+    """Return (seeds, values) of the finished runs among the rows of one variant and task of `frame`, NaN if missing."""
     seeds, kept = cell["seed"].to_numpy(), finished(cell["seed"].to_numpy(), cell["status"].to_numpy(dtype=str))
     return seeds[kept], cell[metric].to_numpy(np.float64)[kept] if metric in cell else np.full(kept.sum(), math.nan)
 
 
 def fold_values(cell: pd.DataFrame, metric: str, folds: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return (seeds ascending, values (seeds, folds)) of `run_values`, less the seeds that `seed_values` leaves out.
+    """Return (seeds ascending, values (seeds, folds)) of `run_values`, without the seeds that `seed_values` leaves out.
 
-    The rows are sorted by seed and fold, as in `frame`; of several runs of a fold, variants of one group, the mean.
+    The rows are sorted by seed and fold, as in `frame`. Several runs of a fold (variants of one group) are averaged.
     """
     seeds, values = run_values(cell, metric)
     labels = np.unique(seeds)
@@ -243,8 +243,8 @@ def fold_values(cell: pd.DataFrame, metric: str, folds: int) -> tuple[npt.NDArra
 def seed_values(cell: pd.DataFrame, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
     """Return `run_values` as (seeds ascending, one number each): repeats and folds averaged within their seed.
 
-    A seed with a value that is not finite is left out, and the caller has to report their number: `summary` calls it
-    `missing`.
+    A seed with a value that is not finite is left out. The caller has to report how many were, as `missing` in
+    `summary`.
     """
     seeds, values = run_values(cell, metric)
     kept = ~np.isin(seeds, seeds[~np.isfinite(values)])
@@ -259,8 +259,8 @@ def history(store: Store) -> pd.DataFrame:
     """Return one row per run and step, sorted by task, variant, seed, repeat and step.
 
     Columns: task and variant (categories), seed, repeat, step, then the metrics by name. NaN where a run logged nothing
-    at that step or logged NaN; infinities stay. Logging twice at a step fills one row, the later value standing. Held
-    in float64: runs x steps x metrics x 8 bytes.
+    at that step or logged NaN; infinities stay. If a metric is logged twice at a step, the later value counts. The
+    float64 values take runs x steps x metrics x 8 bytes.
     """
     members = sorted(store.scan(), key=order_of)
     return stacked([(member, *by_step(store.table(member))) for member in members])
@@ -271,7 +271,7 @@ def by_step(found: Table | list[Row]) -> tuple[npt.NDArray[np.int64], dict[str, 
     if not isinstance(found, list):
         if (found.steps[1:] > found.steps[:-1]).all():
             return found.steps, found.metrics
-        # A metric's later value at a step stands, and here every row has every metric.
+        # The later row of a step counts; every row has every metric here.
         steps, last = np.unique(found.steps[::-1], return_index=True)
         kept = found.steps.size - 1 - last
         return steps, {name: values[kept] for name, values in found.metrics.items()}
@@ -285,7 +285,7 @@ def by_step(found: Table | list[Row]) -> tuple[npt.NDArray[np.int64], dict[str, 
 
 
 def stacked(logged: Sequence[tuple[Member, npt.NDArray[np.int64], Mapping[str, Floats]]]) -> pd.DataFrame:
-    """Return `history` of (member, its steps, its metrics), in this order."""
+    """Return `history` from (member, its steps, its metrics) entries, in their order."""
     logged = [one for one in logged if one[1].size]
     lengths = [steps.size for _, steps, _ in logged]
     columns: dict[str, Floats] = {}
@@ -312,16 +312,16 @@ def band(curves: pd.DataFrame, metric: str, level: float = 0.95) -> pd.DataFrame
     """Return the mean over seeds at each step with a pointwise Student t interval; nothing is interpolated.
 
     curves: rows of `history`, of one task and variant. Columns: step, n, mean, low, high, and the deciles first and
-    ninth; the interval is NaN where n = 1. It is pointwise: each step's interval covers at its level, the whole curve
-    does not. A step is kept when every seed that has not yet ended has a row there; a seed that ended early, or is NaN
-    at a step, is out of that step's n. Repeats are averaged within their seed first.
+    ninth; the interval is NaN at n = 1. Pointwise means that the level holds at each step, not for the whole curve. A
+    step is kept if every seed that has not yet ended has a row there. A seed that ended early, or is NaN at a step,
+    does not count in n of that step. Repeats are averaged within their seed first.
     """
     matrix, steps, present = _step_by_seed(curves, metric)
     finite = np.isfinite(matrix)
     last = np.where(present, np.arange(len(steps))[:, None], -1).max(axis=0, initial=-1)
     active = np.arange(len(steps))[:, None] <= last[None, :]
     kept = (present | ~active).all(axis=1) & finite.any(axis=1)
-    # The failed ones last, where no mean or decile sees them.
+    # Values that are not finite come last, where means and deciles ignore them.
     ordered = np.sort(np.where(finite, matrix, math.inf)[kept], axis=1)
     n, there = finite[kept].sum(axis=1), np.isfinite(ordered)
     exponent = np.frexp(np.max(np.abs(ordered), axis=1, where=there, initial=0.0))[1]

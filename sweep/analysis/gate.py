@@ -31,7 +31,7 @@ def checks(
 
 
 def require_direction(gates: Sequence[Gate], goal_of: Mapping[str, str]) -> None:
-    """Refuse a gate that a worse candidate passes. ConfigError naming the goal of its metric."""
+    """Raise ConfigError for a gate that a worse candidate passes; it names the goal of the metric."""
     for gate in gates:
         goal = direction(gate.metric, goal_of)
         if goal is not None and (goal == "max") != (gate.side == ">="):

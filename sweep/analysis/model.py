@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResultRule:
-    """The rule that chose the reported value of ok runs, and the first and last epoch it was chosen at."""
+    """The rule that chose the reported value of ok runs, and the first and last epoch that it chose."""
 
     rule: str
     first: int | None = None
@@ -29,10 +29,10 @@ class ResultRule:
 
 @dataclass(frozen=True)
 class Counts:
-    """Runs. planned = ok + failed + lost + pending.
+    """Counts of runs: planned = ok + failed + lost + pending.
 
-    Of the pending, `running` are at work now, and `stopped` were until they were asked to end. adopted: the runs were
-    made elsewhere, so that a missing one may have failed there, or never have been run.
+    Among the pending, `running` are at work now, and `stopped` were asked to end. adopted: the runs were made
+    elsewhere, so a missing one may have failed there, or never have been run.
     """
 
     planned: int
@@ -57,7 +57,7 @@ def counts_of(members: Iterable[Member], *, adopted: bool = False) -> Counts:
 
 @dataclass(frozen=True)
 class OfCell:
-    """A fact about one variant of one task. label: the name of the two, "" where there is only one."""
+    """A fact about one variant of one task. label: the name of both, "" if there is only one cell."""
 
     task: str
     variant: str
@@ -68,8 +68,8 @@ class OfCell:
 class OverSeeds:
     """One metric over the seeds of one configuration.
 
-    n seeds have a value; missing, planned, ok, lost and pending count seeds, repeats averaged within them. sd, low and
-    high, the limits of a t interval, are None where n < 2, everything is where n = 0.
+    n seeds have a value; missing, planned, ok, lost and pending count seeds, whose repeats are averaged. sd and the
+    limits of a t interval, low and high, are None if n < 2, and everything is None if n = 0.
     """
 
     n: int
@@ -90,12 +90,12 @@ class OverSeeds:
 
 @dataclass(frozen=True)
 class Row(OverSeeds, OfCell):
-    """One metric of one variant of one task over its seeds; `method` is also the reason where there is no interval.
+    """One metric of one variant of one task over its seeds; `method` is also the reason if there is no interval.
 
-    failure_low and failure_high bound the failure rate of seeds that ended (Clopper-Pearson). `over`: seeds, or where
-    some failed, finished ones. `best` marks what a table may set in bold: variants of one task that Holm over all pairs
-    does not separate from the best mean of the primary metric; `constant` those of them whose distance from it is the
-    same on every seed, so that nothing can be tested.
+    failure_low and failure_high bound the failure rate of seeds that ended (Clopper-Pearson). `over`: "finished seeds"
+    if some failed. `best`: a table may set the variant in bold, because Holm over all pairs of its task does not
+    separate it from the best mean of the primary metric. `constant`: the same, but its distance from that mean is equal
+    on every seed, so nothing can be tested.
     """
 
     metric: str
@@ -114,13 +114,13 @@ class Row(OverSeeds, OfCell):
 
     @property
     def adopted(self) -> bool:
-        """Return whether nothing bounds the failure rate: of runs made elsewhere only those that came are known."""
+        """Return whether the failure rate has no bound because failures of runs made elsewhere are unknown."""
         return self.failure_high == 1 and self.ok > 0
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A run without a result, and why. `log` is relative to the run directory; "" when there is none."""
+    """A run without a result, and why. `log` is relative to the run directory; "" if there is none."""
 
     key: str
     task: str
@@ -165,11 +165,11 @@ class Together(OfCell):
 class Spread(OfCell):
     """The spread of the seeds of one variant and task in the primary metric, and its causes.
 
-    vary: what the seeds vary; nothing is everything. sd_low, sd_high: chi-square. best: the best seed. inflation: how
-    far the best is expected to lie from the mean by chance; expected: the best that is expected by chance.
-    training_variance: Jordan's estimate of the part of observed_variance that would remain on infinite test data; raw,
-    so sometimes negative. true_*: the mean over seeds AND examples. repeat_*: spread of repeats of one seed. None
-    where it cannot be computed; `reason`: why single examples cannot be used.
+    vary: what the seeds vary; empty means everything. sd_low, sd_high: chi-square. best: the best seed. inflation: how
+    far the best is expected to lie from the mean by chance; expected: the best value expected by chance.
+    training_variance: Jordan's estimate of the part of observed_variance that would remain on infinite test data; not
+    clipped, so it may be negative. true_*: the mean over seeds AND examples. repeat_*: spread of repeats of one seed.
+    None if it cannot be computed; `reason`: why single examples cannot be used.
     """
 
     metric: str
@@ -198,10 +198,10 @@ class Spread(OfCell):
 
 @dataclass(frozen=True)
 class Median(OfCell):
-    """The primary metric in the middle of all seeds of one variant and task that ended, failed ones ranked worst.
+    """The median of the primary metric over all ended seeds of one variant and task, failed ones ranked worst.
 
-    seeds: those that finished with a value or failed. median, low and high are infinite on the bad side where
-    they fall on a failed seed; low and high are None where no exact interval exists. sd: of the finished seeds.
+    seeds: those that finished with a value or failed. median, low and high are infinite on the bad side if
+    they fall on a failed seed; low and high are None if no exact interval exists. sd: of the finished seeds.
     """
 
     metric: str
@@ -218,7 +218,7 @@ class Median(OfCell):
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve with pointwise limits; they are NaN where no interval exists."""
+    """A curve with pointwise limits, which are NaN if no interval exists."""
 
     at: tuple[float, ...]
     value: tuple[float, ...]
@@ -278,9 +278,9 @@ class Improvement:
 
 @dataclass(frozen=True)
 class Reached:
-    """The first step at which a curve has reached a threshold, and those at which its upper and its lower limit have.
+    """The first step at which a curve reaches a threshold, and those at which its upper and lower limits do.
 
-    Infinity for never; NaN where the curve has no limits.
+    Infinity means never; NaN means that the curve has no limits.
     """
 
     threshold: float
@@ -294,7 +294,7 @@ class Progress(OverTasks):
     """Normalised scores over tasks at each step of training. reason: why there is no number.
 
     curve: interquartile mean over the runs at every `stride`th step. area: interquartile mean of the mean heights of
-    the runs' curves.
+    the curves of runs.
     """
 
     curve: Curve | None = None
@@ -321,10 +321,10 @@ class Scored(OfCell):
 
 @dataclass(frozen=True)
 class Environment:
-    """A machine and its software that runs were made on.
+    """A machine with its software, on which runs were made.
 
-    differences: from the most used one, (field, its value there, its value here). verdict: what may be expected of
-    equal runs here and there ("answer"), and the "fields" that decided; of the most used one, nothing.
+    differences from the most used one: (field, its value there, its value here). verdict: what to expect of equal runs
+    here and there ("answer"), and the "fields" that decided; empty for the most used one.
     """
 
     id: str
@@ -368,13 +368,13 @@ class Overview:
     medians: tuple[Median, ...] = ()
     across: tuple[Across, ...] = ()
     improvements: tuple[Improvement, ...] = ()
-    progress: tuple[Progress, ...] = ()  # empty where histories were not read
+    progress: tuple[Progress, ...] = ()  # empty if histories were not read
     items: tuple[Scored, ...] = ()
     vary: tuple[str, ...] = ()
-    ratio: float | None = None  # n_test/n_train, where every seed has a split of its own, or each fold
+    ratio: float | None = None  # n_test/n_train, if every seed or every fold has its own split
     folds: int = 0
     variants: Mapping[str, Variant] = field(default_factory=dict)  # by folder, in planned order
-    identical: tuple[tuple[str, ...], ...] = ()  # runs of different seeds that gave the very same result
+    identical: tuple[tuple[str, ...], ...] = ()  # runs of different seeds that gave exactly the same result
     shared: tuple[Shared, ...] = ()  # files below the launch folder that several runs wrote
     changed: tuple[str, ...] = ()  # runs during which the program or its data changed
     group_by: tuple[str, ...] = ()

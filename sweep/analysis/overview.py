@@ -39,11 +39,11 @@ def overview(
 ) -> Overview:
     """Return the overview of a run directory that is complete, running, or copied from another machine.
 
-    Reads the records and, for the ensemble, the members' predictions; never a model. The same directory gives the same
-    overview, whatever the order in which its runs ended.
+    Reads the records and, for the ensemble, the members' predictions, but never a model. The same directory gives the
+    same overview, in whatever order its runs ended.
     curves: the histories of the runs, or True to read them where there are several tasks.
     members: those of `store.scan()`, to save scanning again. group_by: see `sweep.variants.regrouped`.
-    StatisticsError for a level outside (0, 1) or metrics whose columns collide.
+    Raises StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """
     check_level(level)
     manifest, parts = store.manifest, Parts()
@@ -53,7 +53,7 @@ def overview(
     changed = tuple(m.key for m in members if m.record is not None and m.record.files.get("changed"))
     ordered = by_split(names, runs.primary)
     rows = Parts().made("", lambda: _rows(runs, ordered), None)
-    if rows is None:  # one metric must not cost the others
+    if rows is None:  # an error in one metric must not lose the others
         each = (parts.made(f"the row of {name}", partial(_rows, runs, [name]), ()) for name in ordered)
         rows = tuple(row for its in each for row in its)
     unscored: dict[str, Pooled] = {}
@@ -123,7 +123,7 @@ def overview(
 
 
 def _rows(runs: Runs, metrics: Sequence[str]) -> tuple[Row, ...]:
-    """Return a row for each of these metrics of each variant. Of adopted runs nothing bounds the failures."""
+    """Return a row for each of these metrics of each variant. Failures of adopted runs have no bound."""
     manifest = runs.store.manifest
     found = frames.summary_rows(runs.table, metrics, level=runs.level, ratio=runs.ratio, folds=manifest.folds)
     by_cell = {(one["metric"], one["task"], one["variant"]): one for one in found}
@@ -145,7 +145,7 @@ def _rows(runs: Runs, metrics: Sequence[str]) -> tuple[Row, ...]:
 def _best(runs: Runs) -> dict[Cell, bool]:
     """Return what `pair.best_of` finds in each task, by (task, variant): a table may set these in bold.
 
-    Nothing where splits of the same data vary: the test behind the mark would have the wrong level.
+    Empty if splits of the same data vary, because the test behind the mark would have the wrong level.
     """
     manifest = runs.store.manifest
     by_task: dict[str, dict[str, pd.DataFrame]] = {}
@@ -162,7 +162,7 @@ def _best(runs: Runs) -> dict[Cell, bool]:
 
 
 def _items(runs: Runs) -> Iterator[Scored]:
-    """Yield the mean of every set of items that runs saved scores of, in every variant and task."""
+    """Yield the mean of every set of items with saved scores, in every variant and task."""
     for name in evaluation.names(runs.store, runs.members):
         for one in evaluation.items(runs.store, name, level=runs.level, members=runs.members):
             label, lacking = runs.label.get((one.task, one.variant), ""), one.planned - len(one.seeds)
@@ -170,7 +170,7 @@ def _items(runs: Runs) -> Iterator[Scored]:
 
 
 def _ensembles(runs: Runs) -> Iterator[Together]:
-    """Yield the scores of the ensemble of each variant and task, on the split of the primary metric if it can be."""
+    """Yield the scores of the ensemble of each variant and task, on the split of the primary metric if possible."""
     cells, wanted = frames.by_cell(runs.members), runs.primary.partition("/")[0]
     for cell, its in cells.items() if len(cells) <= MOST_READ else ():
         ready = finished(its)

@@ -23,14 +23,14 @@ from sweep.stats.sample import mean, unit
 Floats = npt.NDArray[np.float64]
 MOST = 100_000  # pairs of one comparison
 EQUIVALENCE = 0.90  # level of the interval behind two one-sided tests at .05
-MOST_PERMUTED = 30  # pairs; beyond, counting every arrangement of each takes minutes
+MOST_PERMUTED = 30  # pairs; with more, enumerating the arrangements takes minutes
 MOST_COMPARED = 30  # arms of a task: 435 pairs; `sweep compare` finds the best of more
 
 
 def seeds_of(a: Arm, b: Arm, metric: str, *, paired: bool, failed: bool = False) -> tuple[list[int], list[int]]:
     """Return the seeds of both arms that have a number; in paired designs those that have one in both.
 
-    failed: also those that failed. An ok seed without the metric is in neither.
+    failed: include failed seeds. An ok seed without the metric is never included.
     """
     first, second = (
         [
@@ -96,7 +96,7 @@ def pair(
 
 
 def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) -> stats.Difference | None:
-    """Return the difference of two arms with the interval of their design; None where one has no value."""
+    """Return the difference of two arms with the interval of their design; None if one has no value."""
     first, second = seeds_of(a, b, metric, paired=paired)
     if not (first and second):
         return None
@@ -108,7 +108,7 @@ def difference_of(a: Arm, b: Arm, metric: str, *, paired: bool, level: float) ->
 
 
 def tested(pair: Pair) -> float | None:
-    """Return the p value that Holm adjusts; None where it does not account for interim looks."""
+    """Return the p value that Holm adjusts; None if it does not account for interim looks."""
     if pair.difference is None or pair.interval is None or pair.sequenced:
         return None
     return pair.difference.p
@@ -138,9 +138,9 @@ def looks_of(a: Arm, b: Arm) -> Looks:
 def _orders(
     a: Arm, b: Arm, metric: str, goal: Goal | None, paired: bool, level: float
 ) -> tuple[stats.Superiority | None, stats.WinRate | None]:
-    """Return P(A better than B) over independent seeds and wins over the same ones, failed seeds ranked worst.
+    """Return P(A better than B) over independent seeds and wins over the same seeds, with failed seeds ranked worst.
 
-    Of a metric without a direction, "better" is "larger", and failures have no rank.
+    For a metric without a direction, "better" means "larger", and failures have no rank.
     """
     if a.failed + b.failed and goal is None:
         return None, None
@@ -173,7 +173,7 @@ def _side(arm: Arm, metric: str, goal: Goal | None, level: float) -> Side:
 
 
 def _examples(a: Arm, b: Arm, metric: str, paired: bool, level: float) -> stats.TwoWay | None:
-    """Return the difference over seeds AND examples, where both arms kept predictions for the same test set."""
+    """Return the difference over seeds AND examples, if both arms kept predictions for the same test set."""
     first, second = (examples_of(arm.store, arm.members, metric) for arm in (a, b))
     if isinstance(first, Remark) or isinstance(second, Remark) or not np.array_equal(first.ids, second.ids):
         return None
@@ -191,10 +191,10 @@ def best_of(
 ) -> dict[str, bool]:
     """Return the arms of a task that Holm over all pairs does not separate from the best mean.
 
-    Of each, whether its difference from the best is constant, so that nothing can be tested. Empty where that is not
-    known: with failures (the mean of finished runs would reward failing), with values missing, with one arm or one
-    seed, or without a direction. values: of each arm, one finite number per finished seed, by seed. planned: how many
-    seeds each arm was to have.
+    Each maps to whether its difference from the best is constant, so that nothing can be tested. Empty if this is
+    unknown: with failures (the mean of finished runs would reward failing), with missing values, with one arm or one
+    seed, or without a direction. values: one finite number per finished seed of each arm, by seed. planned: the number
+    of seeds that each arm plans.
     """
     whole = all(its.size == n > 1 and unit(its) == 1 for its, n in zip(values.values(), planned, strict=True))
     if goal is None or not whole or len(values) < 2:

@@ -21,9 +21,9 @@ LEAST_CAP = 16
 
 
 def planned(pair: Pair, a: Arm, b: Arm, *, level: float) -> Planned | None:
-    """Return the number of seeds that would show this difference or the margin, or, if shown, halve both intervals.
+    """Return the number of seeds to show this difference or the margin or, if it is shown, to halve both intervals.
 
-    None where seeds share data, as splits and folds of one data set do: their number alone does not narrow an interval.
+    None if seeds share data, as with splits and folds of one data set: more seeds alone do not narrow an interval.
     """
     found, spread = pair.difference, _upper(pair)
     if found is None or not found.error or pair.failures is not None or spread is None or pair.resplit:
@@ -59,7 +59,7 @@ def _least(*, paired: bool, level: float) -> int:
 
 
 def _is_rule(a: Arm, b: Arm, pair: Pair) -> bool:
-    """Return whether a rule can order the two. It cannot name groups of variants."""
+    """Return whether a stopping rule can order the two arms. It cannot name groups of variants."""
     real = {cell["variant"] for cell in a.store.manifest.experiment["cells"]}
     named = {a.members[0].variant, b.members[0].variant} <= real and ">" not in a.variant + b.variant
     return a.store is b.store and pair.paired and named

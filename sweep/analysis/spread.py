@@ -25,7 +25,7 @@ from sweep.store import Member, Store
 def spreads(runs: Runs) -> Iterator[Spread]:
     """Yield the spread of the primary metric in every variant and task with two finished seeds or more.
 
-    The parts that need single examples are read from saved predictions, where all runs kept them.
+    The parts that need single examples are read from saved predictions, if all runs kept them.
     """
     metric, goal, level = runs.primary, runs.goal, runs.level
     of = frames.by_cell(runs.members)
@@ -62,7 +62,7 @@ def _of_examples(store: Store, members: Sequence[Member], metric: str, level: fl
 
 
 def _of_repeats(rows: pd.DataFrame, metric: str, level: float) -> dict[str, Any]:
-    """Return the spread of the repeats of one seed; nothing where no seed was repeated."""
+    """Return the spread of the repeats of one seed; empty if no seed was repeated."""
     seeds, values = frames.run_values(rows, metric)
     seeds, values = seeds[np.isfinite(values)], values[np.isfinite(values)]
     if not 1 < np.unique(seeds).size < seeds.size:
@@ -72,10 +72,10 @@ def _of_repeats(rows: pd.DataFrame, metric: str, level: float) -> dict[str, Any]
 
 
 def medians(runs: Runs) -> Iterator[Median]:
-    """Yield the median of the primary metric in every variant and task over seeds with a value or failed.
+    """Yield the median of the primary metric in every variant and task over seeds that have a value or failed.
 
-    Failed ones are ranked worst, so the median exists even if some of them diverge. Nothing for a cell where seeds
-    failed and the direction of the metric is unknown.
+    Failed ones are ranked worst, so the median exists even if some seeds diverge. A cell with failed seeds is left out
+    if the direction of the metric is unknown.
     """
     metric, goal, level = runs.primary, runs.goal, runs.level
     for (task, variant), rows in frames.cells(runs.table):
