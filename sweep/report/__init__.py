@@ -1,7 +1,7 @@
 """The report of a run directory: as text, Markdown, LaTeX, HTML and figures. Loads neither torch nor Ray.
 
-Its parts, and pandas with them, are loaded when they are used: watching a sweep while it runs needs
-`sweep.report.live` alone. Figures are in `sweep.report.figures`, apart from the rest because they load matplotlib.
+Its parts, and pandas with them, are loaded when they are used: watching a running sweep needs only
+`sweep.report.live`. Figures are in `sweep.report.figures`, apart from the rest because they load matplotlib.
 """
 
 from importlib import import_module

@@ -19,7 +19,7 @@ UNKNOWN = "not recorded: please answer this yourself"
 
 
 def checklist(found: Report, store: Store) -> Document:
-    """Return the answers, the compute that was used, and a methods paragraph. What is not recorded is marked."""
+    """Return the answers, the compute used, and a methods paragraph. Missing records are marked."""
     members = list(store.scan())
     answers = [Note(f"{question}: {answer}") for question, answer in _answers(found, store, members)]
     return Document(

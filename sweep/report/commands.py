@@ -14,7 +14,7 @@ from sweep.words import path_argument
 
 
 def repeatable(target: Mapping[str, Any]) -> bool:
-    """Return whether a command can find what is trained: of a notebook's or script's function only the text is kept."""
+    """Return whether a command can find the code: only the text of a function from a notebook or script is kept."""
     reference = str(target.get("reference", ""))
     return not (target.get("kind") == "function" and (reference.startswith("__main__:") or "<" in reference))
 
@@ -26,9 +26,9 @@ def resumable(manifest: Manifest) -> bool:
 
 
 def resume(manifest: Manifest, out: str, *, seeds: Iterable[int] = (), **options: Any) -> str:
-    """Return the command that trains what the directory at `out` lacks, or for what only Python has, the call.
+    """Return the command that trains what the directory at `out` lacks, or the Python call if no command can.
 
-    seeds: join those that are planned. options: more of `sweep resume`, by their names in Python.
+    seeds: added to the planned ones. options: others of `sweep resume`, by their Python names.
     """
     every = format_seeds(dict.fromkeys([*manifest.seeds, *seeds]))
     target = manifest.experiment.get("target", {})

@@ -27,8 +27,8 @@ from sweep.words import path_argument, plural, shown
 __all__ = ["Told", "compare", "latex", "markdown", "standing", "text", "to_json", "view"]
 
 FORMAT = 1
-MOST_MATRIX = 20  # arms beyond which the matrix of pairs has no room
-MOST_PAIRS = 12  # pairs, and further metrics of them, with a row of numbers
+MOST_MATRIX = 20  # arms; for more, the matrix of pairs has no room
+MOST_PAIRS = 12  # pairs, and exploratory metrics of pairs, with a row of numbers
 MOST_SAID = 6  # pairs with a sentence; the others are in the matrix and in the table of pairs
 VERDICTS: Mapping[int, tuple[Kind, str]] = {
     0: ("lead", "passed"), 1: ("failure", "contradicted"), 4: ("warning", "undecided"),
@@ -126,7 +126,7 @@ def view(found: Told) -> Document:
             sections += [Section(task_label(task), [*_arms(found, task)]), Section("", [*_matrix(found, task)])]
         sections += [Section("", [_overview(found)])] if tasks else []
     checked = [note for check in found.checks for note in _check(check)]
-    verdict = checked[:1]  # of a gate: it comes first and last
+    verdict = checked[:1]  # the verdict of a gate comes first and last
     if len(found.checks) > 1:
         verdict = [_verdict(found)]
         checked = [*verdict, *checked]
@@ -182,14 +182,14 @@ def _is_constant(pair: Pair) -> bool:
 
 
 def _better(pair: Pair, found: Comparison) -> Side | None:
-    """Return the better side of a pair, or the larger one without a goal; None where no difference is shown."""
+    """Return the better side of a pair, or the larger one without a goal; None if no difference is shown."""
     if pair.verdict == "none":
         return None
     return pair.a if (pair.verdict == "a") == (found.goal != "min") else pair.b
 
 
 def _sentences(found: Comparison) -> Iterator[Note]:
-    """Yield a sentence for each pair whose difference is significant, in the means or in how many failed."""
+    """Yield a sentence for each pair whose difference is significant, in the means or in the failure rates."""
     sure = 1 - found.level
     chosen = [pair for pair in found.pairs if pair.verdict != "none" or (pair.failures and pair.failures.p <= sure)]
     ordered = sorted(chosen, key=lambda pair: pair.verdict == "none")
@@ -206,7 +206,7 @@ def _facts(pair: Pair, found: Told) -> Iterator[Note]:
 
 
 def _superiority(found: Comparison) -> str:
-    """Return the name of the probability that a seed of A does better than one of B."""
+    """Return the name of the probability that a seed of A is better than one of B."""
     return "P(A < B)" if found.goal == "min" else "P(A > B)"
 
 
@@ -246,7 +246,7 @@ def _matrix(found: Comparison, task: str) -> Iterator[Table]:
 
 
 def _overview(found: Comparison) -> Table:
-    """Return the table of pairs; of many, those with a shown difference first."""
+    """Return the table of pairs; among many, those with a shown difference come first."""
     first = sorted(range(len(found.pairs)), key=lambda i: found.pairs[i].verdict == "none")[:MOST_PAIRS]
     rows = []
     for pair in (found.pairs[i] for i in sorted(first)):
@@ -260,7 +260,7 @@ def _overview(found: Comparison) -> Table:
 
 
 def _columns(found: Comparison) -> list[str]:
-    """Return the header of `_numbers`, but for the difference."""
+    """Return the header of `_numbers`, except for the difference."""
     several = len(found.pairs) > 1
     level = percent(bonferroni_level(found.level, len(found.pairs) or 1), 4)
     return [f"Bonferroni {level} CI" if several else f"{level} CI", "p (Holm)" if several else "p", _superiority(found)]
@@ -278,7 +278,7 @@ def _numbers(pair: Pair, found: Comparison) -> Sequence[str]:
 
 
 def _stamps(found: Comparison) -> list[str]:
-    """Return what the intervals of a table do not account for."""
+    """Return the looks that the intervals of a table do not account for."""
     return [f"intervals {said}" for said in sorted({pairs.stamp(pair) for pair in found.pairs} - {""})]
 
 
@@ -301,7 +301,7 @@ def _called(pair: Pair | Exploratory) -> str:
 
 
 def _verdict(found: Comparison) -> Note:
-    """Return how a gate of several checks was decided, and how many of them how."""
+    """Return the verdict of a gate of several checks, with the number of checks for each verdict."""
     counts = Counter(check.decision.code for check in found.checks)
     kind, word = VERDICTS[found.code]
     return Note(f"{word} ({', '.join(f'{counts[code]} {VERDICTS[code][1]}' for code in sorted(counts))})", kind, "gate")

@@ -6,7 +6,7 @@ from sweep.analysis.model import Counts
 
 
 def counted(found: Counts) -> str:
-    """Return "10 planned = 7 ok + 1 failed + 0 lost + 2 pending (1 running)", or what is known of adopted runs."""
+    """Return "10 planned = 7 ok + 1 failed + 0 lost + 2 pending (1 running)", or the known counts of adopted runs."""
     if found.adopted:
         failed = f", {found.failed} failed" if found.failed else ""
         if not found.pending:

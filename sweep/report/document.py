@@ -1,17 +1,17 @@
-"""Documents: a view is made once, from numbers, and rendered in every format.
+"""Documents. A view is made once, from numbers, and rendered in every format.
 
     Document("digits", (Section("metrics", (Note(...), Table(...), Markup("<svg>…"))), ...))
 
 `text`, `markdown`, `latex`, `html` and `notebook` take a Document and return a string. Strings in a document are raw:
-names and messages of users go in as they are, and each format escapes them with `safe`. Numbers go in as text
-made by `sweep.number`; no format rounds, parses or cuts one.
+names and messages of users are stored unchanged, and each format escapes them with `safe`. Numbers are stored as text
+from `sweep.number`; no format rounds, parses or cuts them.
 
-- `Note`: a sentence. Its kind is how it is shown: "lead" first, "plain", "aside" (small print), "warning",
+- `Note`: a sentence. Its kind decides how it is shown: "lead" first, "plain", "aside" (small print), "warning",
   "failure", "command" (to be copied, so never wrapped). `label` is a word before it ("next", "passed").
-- `Table`: `names` leading columns hold text and go to the left, the others numbers and go to the right. A row that is
-  a string is a heading within the table. On a narrow terminal names lose their middle but stay distinct; columns that
-  do not fit follow below, behind the same names.
-- `Markup`: a picture of our own, trusted, for the page and the notebook; other formats leave it out.
+- `Table`: the first `names` columns hold text, aligned left; the others hold numbers, aligned right. A row that is a
+  string is a heading within the table. On a narrow terminal names lose their middle but stay distinct; columns that
+  do not fit follow below, after the same names.
+- `Markup`: a trusted picture of our own, for the page and the notebook; other formats leave it out.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ def of(*items: Item) -> Document:
 
 
 def rest(more: int, noun: str, where: str) -> list[Note]:
-    """Return a note on how many more there are, and where to find them; nothing where none is left out."""
+    """Return a note on how many more there are, and where to find them; empty if there are none."""
     return [Note(f"… and {plural(more, f'more {noun}')}: {where}")] if more > 0 else []
 
 
-SHORTEST = 6  # of a word that loses its middle
-KEPT = 3  # characters of what names share that stay beside where they differ
+SHORTEST = 6  # characters of a word that loses its middle
+KEPT = 3  # shared characters that stay on each side of a difference between names
 
 LATEX: Mapping[str, str] = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
@@ -113,8 +113,8 @@ def safe(text: str, medium: Medium) -> str:
 def distinct(names: Sequence[str], width: int) -> list[str]:
     """Return `names` shortened to `width`, or to the least width at which different ones look different.
 
-    The longest words lose their middle first: of "name=transformer-large lr=0.01" the rate stays. Where names
-    differ only in the middle of words, long parts that all of them share are left out first.
+    The longest words lose their middle first: in "name=transformer-large lr=0.01" the rate stays. If names
+    differ only in the middle of words, long parts that they all share are left out first.
     """
     lines = [one_line(name) for name in names]
     different, longest = len(set(lines)), max((len(word) for line in lines for word in line.split(" ")), default=0)
@@ -125,13 +125,13 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
     def whole(wide: int) -> list[str]:
         return [shown(line, wide) for line in lines]
 
-    # More room makes no name shorter, and no two names more alike: both widths are found by bisection.
+    # With more room, names get no shorter and no more alike, so both widths are found by bisection.
     caps = range(SHORTEST, min(longest, width) + 1)
     fitting = bisect(caps, width, key=lambda cap: max(map(cell_len, by_word(cap))))
     if fitting and len(set(made := by_word(caps[fitting - 1]))) == different:
         return made
     if len(set(whole(max(width, 3)))) < different:
-        # Character by character is what is wanted here.
+        # The prefix is to be compared character by character.
         head, tail = (len(os.path.commonprefix(its)) for its in (lines, [line[::-1] for line in lines]))  # noqa: RUF071
         start, end = max(head - KEPT, 0), max(min(tail, min(map(len, lines)) - head) - KEPT, 0)
         lines = [("…" if start else "") + line[start : len(line) - end] + ("…" if end else "") for line in lines]
@@ -141,7 +141,7 @@ def distinct(names: Sequence[str], width: int) -> list[str]:
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Return whether to colour what goes to `stream`: a terminal, and NO_COLOR is not set (no-color.org)."""
+    """Return whether to colour output to `stream`: it is a terminal, and NO_COLOR is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -162,7 +162,7 @@ def paint(text: str, style: str) -> str:
 
 
 def wrapped(text: str, width: int, style: str = "") -> list[str]:
-    """Return sentences within the width, continuation lines indented; styles do not count as width."""
+    """Return sentences wrapped to the width, with continuation lines indented; styles do not count as width."""
     lines: list[str] = []
     for word in GLUE.sub(lambda found: found[0].replace(" ", "\u00a0"), text.rstrip()).split(" "):
         joined = f"{lines[-1]} {word}" if lines else INDENT + word
@@ -210,11 +210,11 @@ def _note(note: Note, width: int) -> list[str]:
 
 
 def _columns(table: Table, width: int) -> Iterator[str]:
-    """Yield columns as wide as their widest cell; those that do not fit follow below, behind the same names."""
+    """Yield columns as wide as their widest cell; those that do not fit follow below, after the same names."""
     rows = [list(map(one_line, row)) for row in (table.header, *table.rows) if not isinstance(row, str)]
     wide = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     numbers = wide[table.names :]
-    for at in range(table.names):  # names give way before columns move down
+    for at in range(table.names):  # names are shortened before columns move down
         over = len(INDENT) + sum(wide) + len(GAP) * (len(wide) - 1) - width
         if over > 0:
             fitted = distinct([row[at] for row in rows[1:]], max(wide[at] - over, min(wide[at], 16)))
@@ -348,7 +348,7 @@ def _latex_table(table: Table) -> str:
 # ---- HTML
 
 
-# A notebook has no style sheet of ours.
+# A notebook does not have our style sheet.
 _NOTEBOOK: Mapping[str, str] = {
     "lead": "font-size:1.15em", "aside": "opacity:.75", "names": "text-align:left", "heading": "text-align:left",
 }  # fmt: skip
@@ -367,7 +367,7 @@ def notebook(document: Document) -> str:
 
 @cache
 def templates() -> Environment:
-    """Return the templates of this folder; whatever goes into one is escaped."""
+    """Return the templates of this folder; all values in them are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(

@@ -23,19 +23,19 @@ from rich.cells import cell_len
 
 from sweep.number import number
 
-# Told apart by eyes without red or green cones, and by their lightness: see tests/report/test_drawing.py. The page
-# has a second set for its dark theme.
+# Distinct for colour-blind readers, and by lightness alone: see tests/report/test_drawing.py. The page has a second
+# set for its dark theme.
 COLORS = ("#0072b2", "#d55e00", "#119977", "#6b1030", "#5a3fd8")
 DARK = ("#4aa8e8", "#e8792e", "#8ff0cf", "#ffe08a", "#8a6cff")
-# One colour has one meaning in every picture: what was measured, what went wrong (a failed run, a wrong answer),
-# what was calibrated. Variants that share axes have those colours that mean nothing else.
+# Each colour has one meaning in every picture: measured, wrong (a failed run or answer), calibrated. Variants that
+# share axes use the colours that have no other meaning.
 MEASURED, WRONG, CALIBRATED = COLORS[:3]
 VARIANTS = (MEASURED, *COLORS[3:])
 INK, SOFT, RULE, PAPER = "#000000", "#5a626b", "#d5d9de", "#ffffff"
 CLASSES = {**{color: str(i) for i, color in enumerate(COLORS)}, SOFT: "soft", RULE: "rule", PAPER: "paper"}
 
 Size = Literal["screen", "column", "page", "card", "wide"]
-# Width in inches and size of text in points: for a notebook, one and both columns of a paper, the HTML page's cards.
+# Width in inches and text size in points, for a notebook, one and both columns of a paper, and the cards of the page.
 SIZES: Mapping[str, tuple[float, float]] = {
     "screen": (6.0, 9), "column": (3.35, 7.5), "page": (6.9, 8), "card": (330 / 72, 12), "wide": (900 / 72, 12.5),
 }  # fmt: skip
@@ -63,7 +63,7 @@ RC: Mapping[str, Any] = {
     "legend.frameon": False,
     "legend.handlelength": 1.6,
     "lines.linewidth": 1.6,
-    # Text stays text, so that a journal can search it and an editor change it.
+    # Text stays text, so that it can be searched and edited.
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
     "svg.fonttype": "none",
@@ -72,9 +72,9 @@ RC: Mapping[str, Any] = {
 
 
 def _base() -> dict[str, Any]:
-    """Return matplotlib's own settings where it has read others from the working folder, else nothing.
+    """Return the defaults of matplotlib if it has read settings from the working folder, else nothing.
 
-    That folder may be a stranger's, and a setting can hand the words of a picture to LaTeX.
+    That folder may come from a stranger, and a setting can pass the text of a picture to LaTeX.
     """
     if os.path.dirname(os.path.abspath(mpl.matplotlib_fname())) != os.getcwd():
         return {}
@@ -85,30 +85,30 @@ def _base() -> dict[str, Any]:
 _BASE = _base()
 
 
-MARGIN = 0.08  # inches around a .png: the words of a picture reach its edges, as a page or a column wants it
+MARGIN = 0.08  # inches around a .png, because the text of a picture reaches its edges
 
 
 class Picture(Figure):
-    """A figure that a notebook shows without pyplot. preset: its size of text decides how many numbers an axis has."""
+    """A figure that a notebook shows without pyplot. preset: its text size decides how many numbers an axis has."""
 
     preset: Size = "screen"
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return the picture with two pixels for one of the screen, and how many of those it is wide and high."""
+        """Return the picture at twice the resolution of the screen, with its width and height in screen pixels."""
         made = _saved(self, format="png", dpi=2 * RC["figure.dpi"])
-        width, height = (int.from_bytes(made[at : at + 4], "big") // 2 for at in (16, 20))  # of the PNG's header
+        width, height = (int.from_bytes(made[at : at + 4], "big") // 2 for at in (16, 20))  # from the PNG header
         return made, {"width": width, "height": height}
 
 
 @contextmanager
 def style(size: Size = "screen") -> Iterator[None]:
-    """Use the style of all our figures inside the block; matplotlib's settings are put back."""
+    """Use the style of all our figures inside the block, and restore the settings of matplotlib after it."""
     points = SIZES[size][1]
     sized = {
         "font.size": points, "axes.titlesize": points, "axes.labelsize": points, "legend.fontsize": points,
         "xtick.labelsize": points, "ytick.labelsize": points, "figure.titlesize": points, "figure.labelsize": points,
     }  # fmt: skip
-    # Not rc_context: a notebook's backend turns interactive drawing on inside the block, and that has to stay.
+    # Not rc_context: a notebook backend may turn interactive drawing on inside the block, and that has to stay.
     settings: Any = mpl.rcParams
     ours = {**_BASE, **RC, **sized}
     before = {key: settings[key] for key in ours}
@@ -120,7 +120,7 @@ def style(size: Size = "screen") -> Iterator[None]:
 
 
 def lines(size: Size) -> float:
-    """Return the width of a preset in heights of a line of text."""
+    """Return the width of a preset, in line heights of its text."""
     width, points = SIZES[size]
     return 72 * width / points
 
@@ -131,32 +131,32 @@ def wrapped(text: str, size: Size) -> str:
 
 
 def breadth(texts: Iterable[str]) -> float:
-    """Return how wide the widest of these texts is, in lines of text."""
+    """Return the width of the widest of these texts, in line heights."""
     return max((0.62 * cell_len(line) for text in texts for line in text.splitlines()), default=0.0)
 
 
 def tick_breadth(axis: Any) -> float:
-    """Return how wide the widest number at an axis is, in lines of text."""
+    """Return the width of the widest number at an axis, in line heights."""
     return breadth(axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs())))
 
 
 def legend(axes: Axes, **options: Any) -> None:
-    """Name what is drawn, above the axes."""
+    """Add a legend above the axes."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2, **options)
 
 
 def fitted(name: str, size: Size) -> str:
-    """Return the name of a line in lines that fit a legend."""
+    """Return the name of a curve, wrapped to fit a legend."""
     return "\n".join(textwrap.wrap(name, int((lines(size) - 9) / 0.62)))
 
 
 class Frame:
-    """A figure of a preset's width, with panels at places that are given in lines of its text.
+    """A figure of a preset's width, with panels at given places. All lengths are in line heights of its text.
 
-    A layout engine would draw everything twice more to measure it.
+    A layout engine would have to draw everything two more times to measure it.
 
-    title: what the picture shows, above it. height: of one panel. above, below: room for words, and `between` for
-    those between two rows of panels. scaled: the axes' limits follow what is drawn; else they have to be set.
+    title: above the picture. height: of one panel. above, below, between: room for text above and below the panels and
+    between their rows. scaled: the limits of the axes follow the data; otherwise they have to be set.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Frame:
         self.panels: list[Axes] = list(made.ravel())
         self.axes = self.panels[0]
         for axes in self.panels:
-            axes.set_title("", y=1)  # a place that is given is not looked for
+            axes.set_title("", y=1)  # matplotlib does not compute a place that is given
             axes.set_autoscale_on(scaled)
 
     @property
@@ -186,7 +186,7 @@ class Frame:
         return (self.below + (self.down * self.height + (self.down - 1) * self.between) / 2) / self.tall
 
     def place(self, left: float, right: float = 0.8, gap: float = 0.0) -> None:
-        """Give the panels their places: room at the left and right, and a gap between two beside each other."""
+        """Place the panels, with room at the left and right and a gap between neighbours."""
         each = (self.wide - left - right - gap * (self.across - 1)) / self.across
         for i, axes in enumerate(self.panels):
             row, column = divmod(i, self.across)
@@ -211,14 +211,14 @@ class Frame:
 
 
 class Numbers(Formatter):
-    """Numbers at an axis: as many decimals as the finest of them needs."""
+    """Numbers at an axis, with as many decimals as the finest of them needs."""
 
     def __call__(self, value: float, pos: int | None = None) -> str:
         return number(value, digits=8)
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
         near = 1e-6 * max((abs(value) for value in values), default=0.0)
-        for digits in range(1, 9):  # the fewest that tell what the ticks are
+        for digits in range(1, 9):  # the fewest digits that show the ticks exactly
             found = [number(value, digits=digits) for value in values]
             if all(abs(float(text) - value) <= near for text, value in zip(found, values, strict=True)):
                 break
@@ -231,7 +231,7 @@ class Numbers(Formatter):
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure to `path`: .pdf or .svg for a paper, .png for a screen.
 
-    Vector files hold text as text and no time stamp: the same figure gives the same bytes.
+    Vector files hold text as text and no time stamp, so the same figure gives the same bytes.
     """
     kind = os.fspath(path).rpartition(".")[2].lower()
     made = _saved(figure, format=kind, dpi=300)
@@ -245,7 +245,7 @@ def _saved(figure: Figure, **options: Any) -> bytes:
         options["bbox_inches"] = figure.bbox_inches.padded(MARGIN)
     buffer = io.BytesIO()
     with warnings.catch_warnings(), style(getattr(figure, "preset", "screen")):
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's own font may have it
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a font of the reader may have it
         figure.savefig(buffer, metadata=undated, **options)
     return buffer.getvalue()
 
@@ -253,8 +253,8 @@ def _saved(figure: Figure, **options: Any) -> bytes:
 def inline(figure: Figure, name: str, label: str) -> Markup:
     """Return a figure as an SVG element for a page that allows no inline style.
 
-    name: what its ids begin with. label: the text for screen readers. Text takes the page's font and colour, and each
-    colour of the palette a class (`f0` to fill, `s0` to stroke), so that a style sheet can follow the theme.
+    name: the prefix of its ids. label: the text for screen readers. Text takes the font and colour of the page. Each
+    colour of the palette becomes a class (`f0` to fill, `s0` to stroke), so that a style sheet can follow the theme.
     """
     root = ElementTree.fromstring(_saved(figure, format="svg"))
     _, _, width, height = root.attrib["viewBox"].split()
@@ -266,7 +266,7 @@ def inline(figure: Figure, name: str, label: str) -> Markup:
 
 
 class _Inlined:
-    """Writes what matplotlib drew without inline styles, clipping, long ids and superfluous digits."""
+    """The SVG of matplotlib written without inline styles, clipping, long ids and superfluous digits."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -297,7 +297,7 @@ class _Inlined:
                 kept |= _presented(value, text=tag == "text")
             elif key == "href":
                 kept["href"] = f"#{self._id(value.removeprefix('#'))}"
-            elif key == "id" and tag == "path":  # of a marker, which is used again
+            elif key == "id" and tag == "path":  # the path of a marker, which is used again
                 kept["id"] = self._id(value)
             elif key in _PLACES or (key == "transform" and "rotate(-0 " not in value):
                 kept[key] = _short(value)
@@ -308,7 +308,7 @@ class _Inlined:
 
 
 def _presented(style: str, *, text: bool) -> dict[str, str]:
-    """Return a style attribute's declarations as presentation attributes, colours of the palette as classes too."""
+    """Return the declarations of a style attribute as presentation attributes, and palette colours also as classes."""
     said = dict(part.strip().split(": ", 1) for part in style.split(";") if ": " in part)
     classes = []
     for key, letter in (("fill", "f"), ("stroke", "s")):
@@ -333,5 +333,5 @@ _KEPT = (
 
 
 def _short(text: str) -> str:
-    """Return text with its numbers to a tenth of a point."""
+    """Return text with its numbers rounded to a tenth of a point."""
     return " ".join(re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), text).split())

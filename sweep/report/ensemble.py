@@ -40,9 +40,9 @@ MOST_SIZES = 7
 class Worth:
     """The ensemble of one variant and task on one split. A prompt shows it as text, a notebook as HTML.
 
-    planned: members asked for, absent ones included. enough: (metric, margin, k): k members are within the
+    planned: members asked for, including missing ones. enough: (metric, margin, k), so that k members are within the
     margin of all. unused: splits that were not read. called: the label of the variant. options: those that choose
-    these members on a command line. identical: members of different seeds that gave the very same result.
+    these members on a command line. identical: members of different seeds that gave exactly the same result.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Worth:
         """Return one row per example, by id: id, target, prediction, p0, … or std, total, aleatoric, epistemic.
 
         p0, …: probabilities. Uncertainties are entropies in nats, or variances in squared units of the target;
-        classification has the variation ratio as well. `attrs["notes"]` holds the notes, here as in the other frames.
+        classification also has the variation ratio. `attrs["notes"]` holds the notes, as in the other frames.
         """
         return self._frame(columns(self.assessment))
 
@@ -101,7 +101,7 @@ class Worth:
     def to_json(self) -> dict[str, Any]:
         """Return plain data without the rows of examples; floats may be NaN or infinite.
 
-        best_inflation_sd: how many sd of the members the best of them is expected to lie from their mean by chance.
+        best_inflation_sd: how far the best member is expected to lie from their mean by chance, in sd of the members.
         """
         return {
             "name": self.name, "directory": self.directory, "variant": self.variant, "task": self.task,
@@ -137,7 +137,7 @@ def worth(
 ) -> Worth:
     """Build the ensemble of the finished members of a directory and assess it. Arguments as in `Results.ensemble`.
 
-    Splits beside train, val and test that all members predicted are scored as well.
+    Splits other than train, val and test are also scored, if all members predicted them.
     """
     chosen = choose(store, variant=variant, task=task, members=members)
     found = gather_all(store, chosen, split, allow_missing=allow_missing)
@@ -199,7 +199,7 @@ def _title(found: Worth) -> str:
 
 
 def verdict(found: Worth) -> str:
-    """Return the evidence as a sentence, about the calibrated ensemble only if calibration makes no score worse."""
+    """Return the evidence as a sentence, on the calibrated ensemble only if calibration makes no score worse."""
     made = found.assessment
     fitted = made.calibration
     lead = [d for d in made.differences if d.metric == "nll" and d.calibrated] if fitted and fitted.recommended else []

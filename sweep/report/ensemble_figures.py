@@ -21,12 +21,12 @@ from sweep.report.drawing import CALIBRATED, MEASURED, PAPER, SOFT, WRONG, Frame
 from sweep.report.ensemble import source
 from sweep.words import plural, shown
 
-MOST_MEMBERS = 40  # of a matrix
-MOST_POINTS = 200  # of a risk-coverage curve
+MOST_MEMBERS = 40  # members in a matrix
+MOST_POINTS = 200  # points of a risk-coverage curve
 
 
 def drawable(found: Assessment) -> list[tuple[str, Callable[..., Figure]]]:
-    """Return (title, function of a size) of the pictures of an ensemble; a function raises where there is none."""
+    """Return (title, function of a size) of each picture of an ensemble; a function raises if it has no picture."""
     curves = [one.metric for one in found.curves if np.isfinite(one.value).any()][:2]
     return [
         *((f"{metric} by number of members", partial(size_curve, found, metric)) for metric in curves),
@@ -41,7 +41,7 @@ def drawable(found: Assessment) -> list[tuple[str, Callable[..., Figure]]]:
 def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") -> Figure:
     """Draw the expected score of a random ensemble of k of the members, with its jackknife band over seeds.
 
-    metric: of the assessment's curves; NLL, or RMSE in regression, unless given. Below 3 members there is no band.
+    metric: one of the curves. Default: NLL, or RMSE for regression. With fewer than 3 members there is no band.
     """
     curves = {one.metric: one for one in found.curves}
     metric = metric or ("nll" if "nll" in curves else "rmse")
@@ -87,7 +87,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
 
 
 def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
-    """Draw the error rate of the surest predictions, for each share of the examples that is kept."""
+    """Draw the error rate of the most confident predictions, for each share of examples that is kept."""
     if not isinstance(found, Classification):
         raise StatisticsError("risk and coverage are of classes, and these members predict values")
     kept = np.unique(np.linspace(0, found.risk.risk.size - 1, min(found.risk.risk.size, MOST_POINTS)).round())
@@ -102,7 +102,7 @@ def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
 
 
 def agreement(found: Answers, *, size: Size = "screen") -> Figure:
-    """Draw the accuracy of the majority by the share that is answered, for each number of members that must agree."""
+    """Draw the accuracy of the majority by the share of answered examples, for each number of agreeing members."""
     one, members = found.abstention, found.votes.members
     level = percent(found.votes.interval.level)
     with _framed(size, f"answers of the majority on {shown(found.split, 20)}, {level} CI over examples") as frame:
@@ -119,7 +119,7 @@ def agreement(found: Answers, *, size: Size = "screen") -> Figure:
 
 
 def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
-    """Draw how much each two members differ: share of examples with other top classes, or RMS of the difference."""
+    """Draw how much each pair of members differs: share of examples with other top classes, or RMS difference."""
     if isinstance(found, Classification):
         matrix, name = 100 * found.disagreement, "% of examples with other top classes"
     else:
@@ -154,7 +154,7 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
 def uncertainty(
     found: Assessment, part: Literal["total", "aleatoric", "epistemic"] = "total", *, size: Size = "screen"
 ) -> Figure:
-    """Draw histograms of one uncertainty for the examples predicted right and wrong, each scaled to its own number."""
+    """Draw histograms of one uncertainty for the examples predicted right and wrong, each scaled to its own total."""
     values = getattr(found.uncertainty, part)
     if found.kind != "classification" or values is None:
         raise StatisticsError("right and wrong are of classes, and these members predict values")
@@ -176,7 +176,7 @@ def uncertainty(
 
 @contextmanager
 def _framed(size: Size, title: str, *, above: float = 0.3, square: bool = False) -> Iterator[Frame]:
-    """Give a figure of one panel, with its style while it is drawn."""
+    """Make a figure of one panel, with its style set while it is drawn."""
     height = min(28, lines(size) - 6) if square else min(18, lines(size) * 0.5)
     with style(size):
         frame = Frame(size, height, title, above=above, scaled=True)

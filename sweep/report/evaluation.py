@@ -22,7 +22,7 @@ MOST_STEPS = 8  # rows of the abstention table
 
 
 def items_view(found: Sequence[Items], against: Compared | None, command: str) -> Document:
-    """Return the view of one set of items in every variant and task. against: of the first, A, and the second, B."""
+    """Return the view of one set of items in every variant and task. against: the first (A) against the second (B)."""
     if against is not None:
         found = [replace(each, variant=letter, task="") for each, letter in zip(found, "AB", strict=True)]
     lead = [Note(_lead(each), "lead") for each in found]
@@ -65,7 +65,7 @@ def _missing(each: Items) -> str:
 
 def _means(title: str, found: Sequence[tuple[str, ItemMean]]) -> Table:
     """Return the mean over items with its intervals over seeds, over items and over both."""
-    differ = len({mean.items for _, mean in found}) > 1  # a terminal has no room for a column of equal numbers
+    differ = len({mean.items for _, mean in found}) > 1  # if all are equal, the column is left out for lack of room
     rows = []
     for name, mean in found:
         decimals = scale(mean.widest)

@@ -54,14 +54,14 @@ __all__ = ["COLORS", "Size", "curves", "forest", "inline", "members", "profiles"
 Floats = npt.NDArray[np.float64]
 Cell = tuple[str, str]
 
-MOST_DOTS = 50  # seeds of a variant that are dots; of more, their density is drawn
+MOST_DOTS = 50  # seeds of a variant drawn as dots; for more, the density is drawn
 MOST_ROWS = 40  # variants in a picture
-MOST_ROWS_NARROW = 12  # in one as wide as a column or a phone
-MOST_TOGETHER = len(VARIANTS)  # variants whose curves share one pair of axes; more have a panel each
+MOST_ROWS_NARROW = 12  # the same, in a picture as wide as a column or a phone
+MOST_TOGETHER = len(VARIANTS)  # variants whose curves share axes; with more, each has its own panel
 MOST_PANELS = 12
 MOST_PANELS_NARROW = 6
-MOST_RUNS = 10  # runs of a variant with a line of their own, half in a panel; of more, the band of their deciles
-MOST_POINTS = 200  # of a curve, a third in a panel; longer ones are thinned, and the axis says so
+MOST_RUNS = 10  # runs of a variant drawn as lines (half as many in a panel); for more, a band of deciles
+MOST_POINTS = 200  # points of a curve (a third in a panel); longer ones are thinned, and the axis notes it
 DECADE = 10  # a range beyond this factor is drawn on a logarithmic axis
 
 
@@ -82,10 +82,10 @@ def members(
     Parameters
     ----------
     table : `frames.frame`
-        Repeats and folds are averaged within their seed. Seeds without a value are counted in the row's words; they are
-        never drawn at a place that they do not have. A row with one seed has no interval.
+        Repeats and folds are averaged within their seed. Seeds without a value are counted in the text of the row
+        and never drawn. A row with one seed has no interval.
     ratio, folds : see `frames.summary`
-    called : (task, variant) -> what to call it
+    called : (task, variant) -> its label
     size : preset of `drawing.SIZES`
 
     Raises
@@ -110,7 +110,7 @@ def members(
     under = wrapped(with_arrow(shown(metric), goal), size)
     with style(size):
         narrow = lines(size) < 42
-        # Many variants have a line each, which names only a number of seeds that is not the usual one.
+        # With many variants, a line names the number of seeds only if it is not the usual one.
         many = len(rows) > MOST_ROWS_NARROW
         usual = Counter(map(_counted, rows)).most_common(1)[0][0] if many else ""
         title = f"mean and {percent(level)} CI (Student t) {over}{f'; {usual}, unless named' if many else ''}{more}"
@@ -131,7 +131,7 @@ def members(
 
 
 def _named_rows(frame: Frame, names: Sequence[str], value_of: Sequence[str], narrow: bool) -> None:
-    """Write the name of each row and its value: beside the row, or in a narrow picture above it."""
+    """Write the name and the value of each row beside it, or above it in a narrow picture."""
     axes = frame.axes
     if narrow:
         frame.place(1.6, 1.6)
@@ -168,8 +168,8 @@ def _row(axes: Axes, place: int, row: Any, seeds: npt.NDArray[np.int64], its: Fl
 def forest(found: Comparison, *, task: str | None = None, size: Size = "screen") -> Figure:
     """Draw each variant's difference from the best one, or from the baseline, with its interval.
 
-    The intervals hold for all pairs of the comparison together. A filled mark says that the means are shown to
-    differ; positive is a larger value than the reference's. task: the first, unless given.
+    The intervals hold for all pairs of the comparison together. A filled mark means that the means are shown to
+    differ; a positive difference is a larger value than that of the reference. task: default the first.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def forest(found: Comparison, *, task: str | None = None, size: Size = "screen")
 
 
 def _reference(pairs: Sequence[Pair], goal: str | None) -> str:
-    """Return the variant that the others are held against: a baseline in every pair, else the best mean."""
+    """Return the variant that the others are compared with: the one in every pair, else the best mean."""
     common = set.intersection(*({pair.a.name, pair.b.name} for pair in pairs)) if len(pairs) > 1 else set()
     if len(common) == 1:
         return str(common.pop())
@@ -237,17 +237,17 @@ def _against(reference: str, pairs: Sequence[Pair], found: Comparison) -> list[t
 def curves(history: pd.DataFrame, metric: str, *, size: Size = "screen", **asked: Any) -> Figure:
     """Draw learning curves: per variant the mean with a pointwise t band, and the runs or their deciles behind it.
 
-    Points are where values were logged, never interpolated; a value that is not finite leaves a gap. Where n is
-    smaller than at the beginning, the legend says from which step. From four variants on each has a panel, with
-    the first one's mean dashed. The band is pointwise, as the title states.
+    Points are drawn where values were logged, without interpolation; a value that is not finite leaves a gap. If n
+    changes, the legend gives the step. More than three variants get a panel each, with the mean of the first one
+    dashed. The band is pointwise, as the title states.
 
     Parameters
     ----------
     history : `frames.history`
     runs : `frames.frame`
-        Leaves failed runs out of the mean, as the table does, and marks where they ended.
+        Used to leave failed runs out of the mean, as in the table, and to mark where they ended.
     order : (task, variant) pairs
-        In this order; those that are not named come last.
+        The order to draw in; those that are not named come last.
     called : as in `members`
 
     Raises
@@ -332,7 +332,7 @@ class Curves:
         return frame.figure
 
     def _scale(self, frame: Frame, bands: Mapping[str, _Bands], across: int, narrow: bool) -> tuple[float, float]:
-        """Scale the axes by means and deciles, so that one run that explodes hides no other, and return the limits."""
+        """Scale the axes by means and deciles, so that one exploding run hides no other, and return the limits."""
         axes = frame.axes
         within = _scaled(axes.yaxis, np.concatenate([one.extent for one in bands.values()]), self.goal)
         first, last = (int(end(one.grid[at] for one in bands.values())) for end, at in ((min, 0), (max, -1)))
@@ -345,7 +345,7 @@ class Curves:
             elif lowest:
                 panel.set_xlabel("step" + (f" (every {self.stride}th drawn)" if self.stride > 1 else ""))
                 panel.tick_params(labelbottom=True)
-            # Numbers stand at the outer panels alone: what is hidden here is not drawn either.
+            # Only the outer panels have numbers; hidden ones take no time to draw.
             panel.xaxis.set_visible(lowest)
             panel.yaxis.set_visible(i % across == 0)
         frame.place(frame.ticks() + 1.6, gap=1.4)
@@ -359,14 +359,14 @@ class Curves:
 
 
 class _Bands:
-    """The curves of one variant, and the number of seeds behind them in words."""
+    """The curves of one variant, and the number of their seeds as text."""
 
     def __init__(
         self, cell: pd.DataFrame, metric: str, runs: pd.DataFrame | None, level: float, every: int, most: int
     ) -> None:
         counted, failed = _kept(cell, runs)
         table = frames.band(counted, metric, level)
-        drawn = table.iloc[::-1].iloc[::every].iloc[::-1]  # counted from the end: the last step is kept
+        drawn = table.iloc[::-1].iloc[::every].iloc[::-1]  # counted from the end, so that the last step is kept
         self.steps, self.mean, self.low, self.high, self.first, self.ninth = (
             drawn[name].to_numpy() for name in (frames.STEP, "mean", "low", "high", "first", "ninth")
         )
@@ -388,7 +388,7 @@ class _Bands:
         return np.concatenate([self.mean, *spread]) if len(self.mean) else np.array([v for _, v in self.ends])
 
     def draw(self, axes: Axes, color: str, within: tuple[float, float]) -> None:
-        """Draw within these limits: what is beyond them lies on them."""
+        """Draw within these limits; values beyond them are drawn at the limit."""
         if self.deciles:
             between = np.clip(self.first, *within), np.clip(self.ninth, *within)
             axes.fill_between(self.steps, *between, color=color, alpha=0.16, lw=0)
@@ -423,7 +423,7 @@ def _key(names: Sequence[str], bands: Iterable[_Bands], apart: bool) -> list[Any
 def _scaled(axis: Any, values: Iterable[float], goal: str | None) -> tuple[float, float]:
     """Set the range of an axis from what is drawn, and return it.
 
-    It is logarithmic beyond a factor of ten where every value is positive; that of a score to maximise never is.
+    It is logarithmic if all values are positive and span more than a factor of ten; never for a score to maximise.
     """
     found = np.array([v for v in values if np.isfinite(v)])
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
@@ -447,7 +447,7 @@ def _scaled(axis: Any, values: Iterable[float], goal: str | None) -> tuple[float
 
 
 def _beside(axes: Axes, x: float, y: float, text: str, side: Any, away: float = 0) -> None:
-    """Write beside a row: x as a share of the axes' width, y in its data."""
+    """Write text beside a row. x: as a share of the width of the axes; y: in data units."""
     axes.annotate(text, (x, y), xycoords=axes.get_yaxis_transform(), xytext=(away, 0), textcoords="offset points",
                   ha=side, va="center", annotation_clip=False, color=INK)  # fmt: skip
 
@@ -461,7 +461,7 @@ def _counted(row: Any) -> str:
 
 
 def _stacked(values: Floats) -> Floats:
-    """Return vertical offsets that stack near-equal values, so that none hides another. Nothing is random."""
+    """Return vertical offsets that stack near-equal values, so that none hides another. They are not random."""
     width = np.ptp(values) / 50
     bins = np.round((values - values.min()) / width) if width else np.zeros(values.size)
     offsets = np.zeros(values.size)
@@ -472,7 +472,7 @@ def _stacked(values: Floats) -> Floats:
 
 
 def _density(values: Floats) -> tuple[Floats, Floats]:
-    """Return places and the density there, its peak 1: Gaussian kernels of Silverman's width."""
+    """Return places and the density there, scaled to a peak of 1: Gaussian kernels of Silverman's width."""
     at = np.linspace(values.min(), values.max(), 100)
     spread = min(float(values.std(ddof=1)), float(np.subtract(*np.quantile(values, (0.75, 0.25)))) / 1.34)
     width = 0.9 * (spread or float(values.std(ddof=1))) * values.size**-0.2
@@ -482,14 +482,14 @@ def _density(values: Floats) -> tuple[Floats, Floats]:
 
 def _cells(history: pd.DataFrame, order: Sequence[Cell], called: Mapping[Cell, str] | None) -> dict[str, pd.DataFrame]:
     grouped = {(str(t), str(v)): cell for (t, v), cell in history.groupby(["task", "variant"], observed=True)}
-    # Where no run has a metric, the report calls nothing by a name.
+    # If no run has a metric, the report has no labels.
     name = called if called and len(grouped) > 1 and grouped.keys() <= called.keys() else labels_of(grouped)
     rank = {cell: place for place, cell in enumerate(order)}
     return {name[cell]: grouped[cell] for cell in sorted(grouped, key=lambda cell: (rank.get(cell, len(rank)), cell))}
 
 
 def _kept(cell: pd.DataFrame, runs: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of the runs that enter a mean, and those of failed ones. Without `runs`, all rows enter."""
+    """Return the rows of the runs that enter a mean, and those of failed runs. Without `runs`, all rows enter."""
     if runs is None:
         return cell, cell.iloc[:0]
     its = runs[(runs["task"] == str(cell["task"].iloc[0])) & (runs["variant"] == str(cell["variant"].iloc[0]))]
@@ -500,7 +500,7 @@ def _kept(cell: pd.DataFrame, runs: pd.DataFrame | None) -> tuple[pd.DataFrame, 
 
 
 def _run(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Return one number for the seed and the repeat of each row."""
+    """Return one number that combines the seed and the repeat of each row."""
     return np.asarray((table["seed"].to_numpy() << 20) + table["repeat"].to_numpy())
 
 
@@ -511,7 +511,7 @@ def _by_run(cell: pd.DataFrame, metric: str) -> list[tuple[npt.NDArray[np.int64]
 
 
 def _behind(band: pd.DataFrame) -> str:
-    """Return "n = 10, 9 from step 31": how the number of seeds behind the mean changes."""
+    """Return "n = 10, 9 from step 31": the changing number of seeds behind the mean."""
     n, steps = band["n"].to_numpy(), band[frames.STEP].to_numpy()
     if n.size == 0:
         return "no step that all runs logged"
@@ -577,7 +577,7 @@ def _banded(curve: Curve | None, level: float) -> str:
 
 
 def _lines(size: Size, title: str, labels: Sequence[str], curves: Sequence[Curve]) -> Frame:
-    """Return a figure with the curves drawn and named above it, the highest first."""
+    """Return a figure with the curves, and their names above it, the highest first."""
     if (more := len(curves) - len(LOOKS)) > 0:
         title += f"; {plural(more, 'more variant')} not drawn"
     names = distinct(list(labels)[: len(LOOKS)], int(lines(size) * 0.9)) if any(labels) else []
@@ -597,5 +597,5 @@ def _lines(size: Size, title: str, labels: Sequence[str], curves: Sequence[Curve
 
 
 def _placed(frame: Frame) -> Figure:
-    """Return the figure with room at the right for half of the last number below it."""
+    """Return the figure with room at the right for half of the last number of the x axis."""
     return frame.numbered(max(0.8, tick_breadth(frame.axes.xaxis) / 2))

@@ -1,7 +1,7 @@
-"""The report as HTML: a page in one file, or the output of a notebook's cell.
+"""The report as HTML: a page in one file, or the output of a notebook cell.
 
-The page needs no network, and nothing from a run directory can run in it: a template with autoescaping, a style
-sheet and a script of our own; the content security policy allows exactly these two by their digests and nothing else.
+The page needs no network, and no content of a run directory can run in it. It consists of an autoescaped template, a
+style sheet and a script of our own; the content security policy allows only these two, by their digests.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ from sweep.seeds import format_seeds
 from sweep.store import Member, Store
 from sweep.words import path_argument, shown
 
-MOST_CARDS = 8  # metrics beside the primary one with a picture; every one is in the table
+MOST_CARDS = 8  # metrics with a picture besides the primary one; the table has all
 MOST_CURVES = 5  # metrics whose learning curves are drawn
-MOST_TASKS = 6  # whose pictures are drawn
-MOST_ROWS = 400  # of the table of metrics
+MOST_TASKS = 6  # tasks whose pictures are drawn
+MOST_ROWS = 400  # rows of the table of metrics
 MOST_CAUSES = 40  # kinds of failure
 ASSESSED = ("scores", "evidence", "calibration")  # sections of an ensemble that the page shows
 
 
 @dataclass(frozen=True)
 class Card:
-    """A picture with its words. wide: it takes the page's whole width, and is drawn once more for a phone."""
+    """A picture with its text. wide: it takes the whole width of the page, and is drawn again for a phone."""
 
     title: str
     picture: Markup
@@ -78,7 +78,7 @@ class Ensemble:
 def page(store: Store, *, level: float = 0.95, comparison: Told | str | None = None) -> str:
     """Return the whole report of a run directory as HTML text.
 
-    comparison: of its variants, or why there is none. Each history and each file of predictions is read once.
+    comparison: that of its variants, or the reason why there is none. Each history and predictions file is read once.
     The same directory gives the same bytes.
     """
     members, parts = sorted(store.scan(), key=frames.order_of), Parts()
@@ -140,7 +140,7 @@ def page(store: Store, *, level: float = 0.95, comparison: Told | str | None = N
 
 
 def fragment(report: Report, members: Sequence[Member]) -> str:
-    """Return the brief report, with a picture of the primary metric, for a notebook's cell."""
+    """Return the brief report, with a picture of the primary metric, for a notebook cell."""
     said = overview.brief(report)
     lead, *rest = said.sections
     if any(row.n for row in report.primary_rows):
@@ -153,7 +153,7 @@ def fragment(report: Report, members: Sequence[Member]) -> str:
 
 
 def digest(text: str) -> str:
-    """Return a source expression for a content security policy: 'sha256-…' of an inline element's text."""
+    """Return a source expression for a content security policy: 'sha256-…' of the text of an inline element."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -176,7 +176,7 @@ def _compared(found: Told | None) -> tuple[Markup, Markup]:
 
 
 def _picture(draw: Callable[..., Figure], name: str, label: str, size: Size = "card") -> Markup:
-    """Return a picture, or why there is none."""
+    """Return a picture, or the reason why there is none."""
     try:
         return figures.inline(draw(size=size), name, label)
     except StatisticsError as error:
@@ -184,7 +184,7 @@ def _picture(draw: Callable[..., Figure], name: str, label: str, size: Size = "c
 
 
 def _both(draw: Callable[..., Figure], name: str, label: str) -> Markup:
-    """Return a picture in the width of the page, and once more in that of a phone: the style sheet shows one."""
+    """Return a picture in the width of the page and in that of a phone; the style sheet shows one of them."""
     sizes: tuple[Size, ...] = ("wide", "card")
     made = {size: _picture(draw, name + size[0], label, size) for size in sizes}
     return Markup("").join(Markup('<div class="on-{}">{}</div>').format(size, made[size]) for size in sizes)
@@ -240,7 +240,7 @@ def _curves(report: Report, store: Store, found: histories.Histories, table: pd.
 
 
 def _ensemble(store: Store, report: Report) -> Ensemble | None:
-    """Assess the ensemble of the variant with the best mean; of further ones the scores alone are shown."""
+    """Assess the ensemble of the variant with the best mean; for the others, only scores are shown."""
     best = leading(report.primary_rows)
     ready = [one for one in report.together if not one.reason]
     one = min(ready, key=lambda one: best is None or one.variant != best.variant, default=None)
@@ -257,7 +257,7 @@ def _ensemble(store: Store, report: Report) -> Ensemble | None:
         drawn.append(("Answers on which members agree", partial(ensemble_figures.agreement, voted)))
     cards = []
     for i, (title, draw) in enumerate(drawn):
-        with suppress(StatisticsError):  # there is none of these members
+        with suppress(StatisticsError):  # these members have no such picture
             cards.append(Card(title, figures.inline(draw(size="card"), f"e{i}", title)))
     lead = next(item.text for item in sections[0].items if isinstance(item, Note))
     return Ensemble(one, lead, document.html(Document("", told), level=4), tuple(cards))

@@ -13,7 +13,7 @@ def scale(interval: Interval | None) -> int | None:
 
 
 def limits(interval: Interval | None, decimals: int | None, *, sign: bool = False, none: str = "none") -> str:
-    """Return "0.004 to 0.020", or `none` where there is no interval."""
+    """Return "0.004 to 0.020", or `none` if there is no interval."""
     return none if interval is None else number.limits(interval.low, interval.high, decimals, sign=sign)
 
 

@@ -1,7 +1,7 @@
 """The live view of a running sweep: progress, speed, time left, and the interval over the seeds so far.
 
-One `View` is drawn in two ways: for a terminal of any size, and in a cell of a notebook. Interim intervals
-are no reason to stop, and the view states that.
+A `View` is drawn in two ways: for a terminal of any size, and in a notebook cell. Interim intervals are no reason to
+stop, and the view states that.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from sweep.words import plural, shown
 if TYPE_CHECKING:
     from rich.console import Group
 
-ROWS = 12  # running seeds with a line of their own
-ARMS = 8  # variants with a line of their own
-MAP = 1200  # most runs with a mark each; for more, there is only the bar
-WIDTHS = 16  # half-widths that are drawn, of all since the second seed
+ROWS = 12  # running seeds with a line each
+ARMS = 8  # variants with a line each
+MAP = 1200  # most runs with a mark each; for more, there is only a bar
+WIDTHS = 16  # half-widths that are drawn, out of all since the second seed
 TAIL = 600  # bytes at the end of a log in which its last line is looked for
 BETWEEN = 0.5  # seconds between two updates of a cell
 SO_FAR = "95 % CI over the seeds so far"
@@ -45,7 +45,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Running:
-    """A running seed with its newest logged row. of: its number of steps, where that is known.
+    """A running seed with its newest logged row. of: its number of steps, if known.
 
     said: the last output of a run without a row, such as a program that logs no steps.
     """
@@ -55,7 +55,7 @@ class Running:
     of: int | None
     metrics: tuple[tuple[str, float], ...]
     said: str = ""
-    variant: str = ""  # its label, where there are several
+    variant: str = ""  # its label, if there are several
 
     @property
     def seed(self) -> str:
@@ -76,7 +76,7 @@ class Interim:
 
 @dataclass(frozen=True)
 class View:
-    """One moment of a sweep. elapsed, left in seconds, rate in runs a minute, None where not known yet."""
+    """One moment of a sweep. elapsed, left: in seconds; rate: in runs per minute. None if not known yet."""
 
     name: str
     total: int
@@ -98,14 +98,14 @@ class View:
 
 @dataclass
 class Tracker:
-    """Follow the runs of a launch, and make views of them."""
+    """The tracker of the runs of a launch, which makes views of them."""
 
     name: str
     primary: str | None
     clock: Callable[[], float] = time.monotonic
     statuses: dict[str, str] = field(default_factory=dict)  # key -> status, in planned order
     started: float = 0.0  # when the launch began
-    begun: float = 0.0  # since when runs are at work
+    begun: float = 0.0  # when the first runs began
     ended: int = 0  # runs that ended since `begun`
     interims: dict[str, Interim] = field(default_factory=dict)
 
@@ -114,7 +114,7 @@ class Tracker:
         self._values: dict[str, dict[int, list[float]]] = {}
 
     def plan(self, keys: Iterable[str]) -> None:
-        """Add planned runs; those that are known already keep their status."""
+        """Add planned runs; known ones keep their status."""
         for key in keys:
             self.statuses.setdefault(key, "pending")
 
@@ -133,13 +133,13 @@ class Tracker:
         return fresh
 
     def take(self, key: str, status: str, metrics: Mapping[str, float], seconds: float = math.inf) -> None:
-        """Add a run that has just ended. seconds: how long it took, where that is known."""
+        """Add a run that has just ended. seconds: how long it took, if known."""
         self._work_since(seconds)
         self.ended += 1
         self._note(key, status, metrics)
 
     def _work_since(self, seconds: float) -> None:
-        """Measure from the start of the first run that ends, because the start of Ray tells nothing about seeds."""
+        """Measure from the start of the first run that ends, so that the start of Ray does not count."""
         if not self.ended:
             self.begun = max(self.begun, self.clock() - seconds)
 
@@ -158,7 +158,7 @@ class Tracker:
         seed = int("".join(c for c in last.partition("-")[0] if c.isdecimal()) or 0)
         values = self._values.setdefault(arm, {})
         values.setdefault(seed, []).append(value)
-        # Of thousands of runs, once in a hundredth of them: each takes as long as there are values.
+        # With many runs, only once per hundredth of them, because an update takes longer the more values there are.
         if len(values) <= 200 or len(values) % (len(values) // 100) == 0:
             from sweep.stats import summarise
 
@@ -169,7 +169,7 @@ class Tracker:
             self.interims[arm] = Interim(arm, self.primary, found.n, found.mean, half, widths)
 
     def view(self, running: Sequence[Running] = (), flying: int | None = None, phase: str = "") -> View:
-        """Return what there is to see now."""
+        """Return the current view."""
         states = list(self.statuses.values())
         ok, failed = states.count("ok"), states.count("failed")
         elapsed = self.clock() - self.begun
@@ -191,7 +191,7 @@ class Tracker:
         )  # fmt: skip
 
     def _called(self) -> dict[str, str]:
-        """Return the labels of variants: without the hash of their folder where they stay distinct."""
+        """Return the labels of variants, without the hash of their folder if they stay distinct."""
         arms = dict.fromkeys(key.rpartition("/")[0] for key in list(self.statuses))
         cells = {arm: (arm.rpartition("/")[0], arm.rpartition("/")[2]) for arm in arms}
         called = labels_of(cells.values())
@@ -199,7 +199,7 @@ class Tracker:
 
 
 def steps_of(params: Mapping[str, Any]) -> int | None:
-    """Return how many steps a run will log, where its parameters name epochs."""
+    """Return how many steps a run will log; None if its parameters name no epochs."""
     epochs = params.get("epochs")
     return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0 else None
 
@@ -210,7 +210,7 @@ def row_of(store: Store, member: Member, of: int | None) -> Running:
     if row is None:
         return Running(member.key, None, of, (), _last_words(store, member))
     metrics = tuple((k, float(v)) for k, v in row.items() if k not in ("step", "lr"))
-    # Held-out numbers first: they say more than the loss that is being minimised.
+    # Held-out metrics come first, because they tell more than the training loss.
     ordered = sorted(metrics, key=lambda pair: pair[0].startswith("train/"))
     return Running(member.key, int(row["step"]), of, tuple(ordered[:3]))
 
@@ -228,7 +228,7 @@ def _last_words(store: Store, member: Member) -> str:
 
 
 def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
-    """Return the newest rows of those of these runs that have begun, at most `most` of them."""
+    """Return the newest rows of at most `most` of these runs, if they have begun."""
     steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
     found: list[Running] = []
     for key in sorted(keys):
@@ -241,7 +241,7 @@ def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
 
 
 def spark(widths: Sequence[float]) -> str:
-    """Return half-widths as a row of blocks, the widest highest; of many, some at equal ratios of n and the last."""
+    """Return half-widths as a row of blocks, the widest highest; of many, a few at equal ratios of n, with the last."""
     if len(widths) > WIDTHS:
         ratio = len(widths) ** (1 / (WIDTHS - 1))
         widths = [widths[i] for i in sorted({round(ratio**k) - 1 for k in range(WIDTHS)})]
@@ -264,7 +264,7 @@ def duration(seconds: float) -> str:
 
 
 def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
-    """Return the view for a terminal of this width and height: never taller, whatever is running."""
+    """Return the view for a terminal of this width and height; it is never taller."""
     from rich.console import Group
     from rich.table import Table as Grid
     from rich.text import Text
@@ -295,7 +295,7 @@ def terminal(view: View, width: int, height: int, notice: str = "") -> Group:
 
 
 def _rows(running: Sequence[Running], width: int) -> list[str]:
-    """Return a line for each run: the whole seed, a variant that stays distinct, and as many numbers as fit."""
+    """Return a line for each run: the whole seed, a distinct variant name, and as many numbers as fit."""
     table = [cells(row) for row in running]
     seed, variant = (max((cell_len(row[i]) for row in table), default=0) for i in range(2))
     at = max((cell_len(row[2]) for row in table if len(row) > 3), default=0)
@@ -365,7 +365,7 @@ def cells(row: Running) -> list[str]:
 
 
 def html(view: View) -> str:
-    """Return the view for a notebook: escaped, no script, in the notebook's own colours."""
+    """Return the view for a notebook: escaped, without script, in the colours of the notebook."""
     state = [f"{view.done}/{view.total} runs"]
     state += [f"{plural(view.flying, 'run')} at work"] if view.flying else [view.phase] if view.phase else []
     state += [f"{view.failed} failed"] if view.failed else []
@@ -394,7 +394,7 @@ class Cell:
         self._handle: Any = show.display(show.HTML(html(self.tracker.view(phase=phase))), display_id=True)
 
     def begin(self, members: Iterable[Member]) -> None:
-        """Start with the planned runs, some of which may have ended already."""
+        """Start with the planned runs; some may have ended already."""
         self.tracker.seen(members)
         self.tracker.begun = self.tracker.clock()
         self.update((), 0, now=True)
@@ -404,7 +404,7 @@ class Cell:
         self.update((), 0)
 
     def update(self, rows: Sequence[Running], flying: int, *, now: bool = False) -> None:
-        """Draw again, unless it was drawn less than `BETWEEN` seconds ago."""
+        """Draw again, unless the last drawing is less than `BETWEEN` seconds ago."""
         if now or time.monotonic() - self._shown >= BETWEEN:
             self._shown = time.monotonic()
             view = self.tracker.view(rows, flying, self._phase if not self.tracker.ended else "")

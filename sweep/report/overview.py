@@ -1,4 +1,4 @@
-"""The report of a directory as a Document: `brief`, a dozen lines with the answer first and last, or `everything`."""
+"""The report of a directory as a Document: `brief` (a dozen lines, the answer first and last) or `everything`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sweep.store.record import IN_WORDS
 from sweep.variants import without_hash
 from sweep.words import path_argument, plural, shown
 
-MOST_ROWS = 60  # rows of the table of metrics beyond which only the primary metric is shown
+MOST_ROWS = 60  # rows of the table of metrics; with more, only the primary metric is shown
 MOST_BRIEF = 12  # rows of the brief table
 MOST_CAUSES = 8
-MOST_CELLS = 8  # of the tables of spreads
-MOST_PAIRS = 6  # of four variants
+MOST_CELLS = 8  # rows of the tables of spreads
+MOST_PAIRS = 6  # pairs, those of four variants
 NUMBER = re.compile(r"[-+]?(?:0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 FULL = "--full"
 JSON = "--format json has every one"
@@ -45,7 +45,7 @@ def brief_text(report: Report, *, width: int = 80, color: bool = False) -> str:
 
 
 def brief(report: Report) -> Document:
-    """Return the value or the verdict, the counts, the primary metric of each variant and what failed."""
+    """Return the value or the verdict, the counts, the primary metric of each variant and the failures."""
     said = standing(report)
     about = [
         ("stopping", shown(report.stopping, 400)),
@@ -95,7 +95,7 @@ def _listed(make: Callable[[], Iterable[Note | Table]]) -> list[Note | Table]:
 
 
 def _lead(said: Sequence[Headline]) -> Iterator[Note]:
-    """Yield the headlines; the meaning of their values is shown once where all tasks share it."""
+    """Yield the headlines; the meaning of their values is shown once if all tasks share it."""
     told = said[:MOST_TASKS]
     shared = len({one.means for one in told if one.means}) == 1
     for one in told:
@@ -117,7 +117,7 @@ def _untold(said: Sequence[Headline]) -> list[Note]:
 def _primary(report: Report) -> Iterator[Table | Note]:
     """Yield the rows of the primary metric, the best mean first, each parameter in a column of its own.
 
-    Many rows are left out where there are scores over all tasks.
+    If there are scores over all tasks, many rows are left out.
     """
     rows = report.primary_rows
     if not rows:
@@ -130,7 +130,7 @@ def _primary(report: Report) -> Iterator[Table | Note]:
     several = len(report.variants) > 1
     metric = with_arrow(rows[0].metric, rows[0].goal)
     ranked = [row for task in tasks for row in by_mean([row for row in rows if row.task == task], rows[0].goal)]
-    table, columns = [], 4 if several else 6  # many rows do without the extremes
+    table, columns = [], 4 if several else 6  # min and max are left out if there are many rows
     for row in ranked[:MOST_BRIEF]:
         one = report.variants[row.variant]
         names = [tasks[row.task]] if len(tasks) > 1 else []
@@ -150,7 +150,7 @@ def _columns(report: Report) -> list[str]:
 
 
 def metrics(report: Report, most: int = MOST_ROWS) -> Iterator[Table | Note]:
-    """Return the table of metrics; of more rows than `most`, those of the primary metric."""
+    """Return the table of metrics; with more rows than `most`, only those of the primary metric."""
     if not report.rows:
         return
     rows = report.rows if len(report.rows) <= most else report.primary_rows
@@ -186,7 +186,7 @@ def _footnotes(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def together(found: Sequence[Together]) -> Iterator[Table | Note]:
-    """Yield the scores of ensembles beside those of their members, or why there is none."""
+    """Yield the scores of ensembles beside those of their members, or why there are none."""
     table: list[Sequence[str] | str] = []
     refused: list[Note] = []
     for one in found:
@@ -213,7 +213,7 @@ def _score(score: Score) -> list[str]:
 
 
 def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> Iterator[Table | Note]:
-    """Yield the failure rates, the medians over all seeds, and what went wrong. clean: also where nothing failed."""
+    """Yield the failure rates, the medians over all seeds, and the failures. clean: also if nothing failed."""
     if report.causes:
         yield Note("without a result", "lead")
     failed = [row for row in report.primary_rows if row.failed]
@@ -248,7 +248,7 @@ def _none_failed(report: Report, rows: Sequence[Row]) -> str:
 def _groups(report: Report, most: int) -> Iterator[Note]:
     """Yield each kind of failure once, with its runs and the log of the first.
 
-    Failures whose messages differ in numbers only are one kind: a number that differs is shown as #.
+    Failures whose messages differ only in numbers are one kind; a number that differs is shown as #.
     """
     found: dict[tuple[str, ...], list[Cause]] = {}
     for one in report.causes:
@@ -332,7 +332,7 @@ def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
     level = percent(told[0].level)
     table: list[Sequence[str]] = []
     for one in told:
-        scale = places(min(one.sd, (one.sd_high - one.sd_low) / 2))  # with many seeds the interval is the finer
+        scale = places(min(one.sd, (one.sd_high - one.sd_low) / 2))  # with many seeds the interval is finer
         ends = limits(one.sd_low, one.sd_high, scale)
         best = "—" if one.best is None else number(one.best, scale)
         table.append([one.label or one.metric, number(one.sd, scale), ends, best, number(one.expected, scale)])
@@ -382,7 +382,7 @@ def across(found: Sequence[Across]) -> Iterator[Table | Note]:
 
 
 def improvements(report: Report) -> Iterator[Table]:
-    """Yield how often runs of the best variant score higher than those of each other, or of few variants all pairs."""
+    """Yield how often runs of the best variant score higher than those of others; for few variants, all pairs."""
     found, label = report.improvements, {folder: one.label for folder, one in report.variants.items()}
     told = found if len(found) <= MOST_PAIRS else [one for one in found if one.a == found[0].a]
     if not told:

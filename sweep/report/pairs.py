@@ -1,4 +1,4 @@
-"""The words of a pair of configurations: its conclusion, its numbers with their names, and the verdict of a gate."""
+"""Sentences about a pair of configurations: the conclusion, the numbers with their names, and gate verdicts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HELD = {
     "fixed": "candidate",
     "scale": "candidate - bound",
     "offset": "candidate - base",
-}  # form of a gate -> what its interval is of
+}  # form of a gate -> the quantity of its interval
 
 
 def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
-    """Return the conclusion and its interval; with failures the failure rates come first, the means last."""
+    """Return the conclusion and its interval; with failures, failure rates come first and means last."""
     if pair.failures is None:
         return _means(pair, goal, family)
     return f"{_failing(pair, pair.failures)} Of {over(pair)}: {_means(pair, goal, family)}"
@@ -72,12 +72,12 @@ def reading(pair: Pair) -> str:
 
 
 def permutation(test: Permutation) -> str:
-    """Return the kind of test and the arrangements that it counted."""
+    """Return the kind of test and the number of its arrangements."""
     return f"exact {test.method}" if test.exact else f"Monte Carlo {test.method}, {test.arrangements} draws"
 
 
 def planned(found: Planned | None, other: str, command: str) -> tuple[str, ...]:
-    """Return how many seeds a budget should hold, and how to train them. other: the second arm."""
+    """Return how many seeds to budget for, and how to train them. other: the second arm."""
     if found is None:
         return ()
     if found.seeds is None:
@@ -122,7 +122,7 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
     if pair.verdict == "none":
         difference = f"{signed(found.estimate, decimals)} ({_evidence(pair, family)})"
         return f"no difference in {metric} between {a} and {b} is shown: {difference}.{_proviso(pair, family)}"
-    if pair.verdict == "b":  # the difference in the order of the sentence; all else is A - B
+    if pair.verdict == "b":  # in the order of the sentence; elsewhere it is A - B
         pair = replace(pair, interval=replace(interval, low=-interval.high, high=-interval.low))
     size = f"{number(abs(found.estimate), decimals)} ({_evidence(pair, family)})"
     larger, smaller = (a, b) if pair.verdict == "a" else (b, a)
@@ -146,7 +146,7 @@ def _evidence(pair: Pair, family: int) -> str:
 
 
 def _proviso(pair: Pair, family: int) -> str:
-    """Return what else is known about a difference that is not shown."""
+    """Return further facts about a difference that is not shown."""
     if pair.equivalence is not None and pair.equivalence.verdict == "equivalent":
         looks = f" ({unadjusted(pair.looks)})" if pair.looks else ""
         return f" They are equivalent within ± {number(pair.equivalence.margin, digits=12)}{looks}."
@@ -158,7 +158,7 @@ def _proviso(pair: Pair, family: int) -> str:
 
 
 def facts(pair: Pair, better: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of each number of a pair. better: the name of the probability that A does better."""
+    """Yield (name, value) of each number of a pair. better: the name of the probability that A is better."""
     made, decimals, looks = pair.difference, scale(pair.interval), unadjusted(pair.looks)
     if made is not None:
         related = "" if made.correlation is None else f", correlation {number(made.correlation, 2)}"

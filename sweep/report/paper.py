@@ -22,9 +22,9 @@ from sweep.words import plural, shown
 
 Spread = Literal["ci", "sd"]
 Columns = Literal["metrics", "tasks"]
-Best = Set[tuple[str, str, str]]  # (directory, task, variant) of what may be set in bold
+Best = Set[tuple[str, str, str]]  # (directory, task, variant) of the rows that may be set in bold
 
-# Metrics that are shares of one: the others keep their unit whatever `in_percent` says.
+# Metrics that are shares of one. The others keep their unit, even with `in_percent`.
 SHARES = frozenset((
     "accuracy", "balanced_accuracy", "top5_accuracy", "f1", "precision", "recall", "auroc",
     "auprc", "ece", "error",
@@ -57,10 +57,10 @@ def table(
 
     columns: "metrics" gives each task rows of its own, "tasks" gives it a column. metrics: by default those of the
     primary metric's split, or with tasks as columns the primary one. spread: "ci" prints mean ± half-width of the t
-    interval, "sd" mean ± standard deviation, and the header says which. best: what is not separated from the best in
-    the primary metric, from `sweep.analysis.compare.best`; by default that of a single report. It is bold in
-    tasks of which some configuration is separated from it: where the test shows no difference, nothing is bold.
-    StatisticsError for a metric that no report has.
+    interval, "sd" mean ± standard deviation, and the header names it. best: the configurations that are not separated
+    from the best in the primary metric, from `sweep.analysis.compare.best`; by default those of a single report. They
+    are bold only in tasks in which some other configuration is separated: without a shown difference, nothing is bold.
+    Raises StatisticsError for a metric that no report has.
     """
     if not reports:
         raise StatisticsError("no report to make a table of")
@@ -106,7 +106,7 @@ def _failed(rows: Sequence[Row]) -> str:
 
 
 def _winners(reports: Sequence[Report], best: Best | None) -> Best:
-    """Return what is bold: the best of a single report, or `best`, which was compared over several directories."""
+    """Return the bold rows: the best of a single report, or `best`, which was compared over several directories."""
     mine = {(report.directory, row.task, row.variant): row.best for report in reports for row in report.primary_rows}
     if best is None:
         best = {arm for arm, alike in mine.items() if alike} if len(reports) == 1 else set()
@@ -131,7 +131,7 @@ def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str
 
 
 def _called(reports: Sequence[Report]) -> list[tuple[Report, str]]:
-    """Return each report with a name that is distinct: its own, else that of its folder, else its path."""
+    """Return each report with a distinct name: its own, else that of its folder, else its path."""
     names = [report.name for report in reports]
     folders = [Path(report.directory).name for report in reports]
     distinct = (found for found in (names, folders) if len(set(found)) == len(found))

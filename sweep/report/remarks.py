@@ -1,4 +1,4 @@
-"""Remarks of an analysis as sentences, each once."""
+"""The sentences of the remarks of an analysis."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _rule(one: ResultRule) -> str:
 
 
 def reproducibility(stamp: Mapping[str, Any]) -> str:
-    """Return what was proven about equal bits; a flag proves nothing."""
+    """Return what was proven about equal bits; a deterministic flag alone is no proof."""
     if not stamp:
         return "not checked"
     said = str(stamp.get("summary") or stamp.get("verdict") or "checked, but the stamp does not record how")
@@ -127,7 +127,7 @@ def reproducibility(stamp: Mapping[str, Any]) -> str:
 
 
 def reproducibility_in_short(stamp: Mapping[str, Any]) -> str:
-    """Return the same on one line if all was equal: its evidence alone takes several."""
+    """Return the same without its evidence, on one line, if all bits were equal."""
     if (status := _status(stamp)) not in ("proven", "sampled") or stamp.get("later"):
         return reproducibility(stamp)
     what = "trained again whole" if status == "proven" else "the first steps"
@@ -139,7 +139,7 @@ def _status(stamp: Mapping[str, Any]) -> str:
     return "sampled" if early and stamp.get("status") == "proven" else str(stamp.get("status", ""))
 
 
-# Sentences with the fields of their remark in braces, or functions of these where words of users have to be shown.
+# Sentences with the fields of their remark in braces, or functions if text of users has to be shown.
 SAID: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "tasks of one arm": "{left} of {of} configurations have a task that no other has; they are left out",
     "arms differ": _differ,

@@ -1,4 +1,4 @@
-"""The sentences of a report: headlines, what intervals are over, failures, and the sources of spread."""
+"""The sentences of a report: headlines, the scope of intervals, failures, and the sources of spread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweep.stats.tasks import RESAMPLES
 from sweep.variants import without_hash
 from sweep.words import plural, shown
 
-MOST_TASKS = 4  # with a line of their own
+MOST_TASKS = 4  # tasks with a line each
 
 Averaged = TypeVar("Averaged", Row, Side)
 POOL = "over splits of this data set, no statement about new data"
@@ -39,9 +39,9 @@ def scope(
     metric: str, vary: Sequence[str] = (), ratio: float | None = None, folds: int = 0, *, finished: bool = False,
     single: bool = False,
 ) -> str:  # fmt: skip
-    """Return what an interval over seeds holds fixed: "this split and test set", and for val and train alike.
+    """Return the scope of an interval over seeds, such as "over seeds, this split and test set".
 
-    single: there is one seed, and the interval is over folds alone.
+    single: there is one seed, and the interval is only over folds.
     """
     over = "over finished seeds" if finished else "over seeds"
     how = "" if ratio is None else f"for new data; Nadeau & Bengio, n_test/n_train {number(ratio, 2)}"
@@ -57,7 +57,7 @@ def scope(
 
 @dataclass(frozen=True)
 class Headline:
-    """A line that can be quoted: the name, the value, and in `means` what that is over, n and the failures."""
+    """A line that can be quoted: the name, the value, and in `means` its scope, n and the failures."""
 
     name: str
     value: str
@@ -72,11 +72,11 @@ class Headline:
 
 
 def headline(report: Overview, row: Row) -> Headline:
-    """Return the mean of a row with its interval, what that is over, n and the failures.
+    """Return the mean of a row with its interval, the scope, n and the failures.
 
-    "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", for example. Where
-    a rule that looked at these seeds chose their number, the value is the mean ± the width that it was asked for, and
-    the plain interval only describes.
+    "test/accuracy 0.9681 ± 0.0042 (95 % CI over seeds, this split and test set; n = 10, 0 failed)", for example. If a
+    stopping rule chose the number of these seeds, the value is the mean ± the requested width, and the plain interval
+    is only descriptive.
     """
     met = _met(report, row)
     failed = met["used"] - met["n"] if met is not None else row.failed
@@ -106,9 +106,9 @@ def headline(report: Overview, row: Row) -> Headline:
 
 
 def _met(report: Overview, row: Row) -> Mapping[str, Any] | None:
-    """Return what the manifest keeps of a fixed-width rule that was met for this row.
+    """Return the entry in the manifest of a fixed-width rule that was met for this row.
 
-    None where every seed has a split of its own: the rule does not pay for the data that splits share.
+    None if every seed has its own split, because the rule does not account for the data that splits share.
     """
     if "split" in report.vary:
         return None
@@ -128,7 +128,7 @@ def _sharing(report: Overview, row: Row) -> str:
 
 
 def silence(counts: Counts) -> str:
-    """Return why there is no value at all."""
+    """Return why there is no value."""
     return _nothing(counts.planned, counts.ok, counts.failed, "run")
 
 
@@ -145,8 +145,8 @@ def _nothing(planned: int, ok: int, failed: int, unit: str) -> str:
 def standing(report: Overview) -> list[Headline]:
     """Return the first lines: the headline of the only variant, or for each task the variant with the best mean.
 
-    It is called the best where some other is worse than it by Holm over all pairs. Scores over all tasks come first,
-    and of more than `MOST_TASKS` tasks alone.
+    It is called the best if some other is worse by Holm over all pairs. Scores over all tasks come first; with more
+    than `MOST_TASKS` tasks, they are the only lines.
     """
     by_task: dict[str, list[Row]] = {}
     for row in report.primary_rows:
@@ -157,7 +157,7 @@ def standing(report: Overview) -> list[Headline]:
 
 
 def _over_tasks(report: Overview) -> Iterator[Headline]:
-    """Yield the variant with the highest interquartile mean over all tasks, where there is one."""
+    """Yield the variant with the highest interquartile mean over all tasks, if there is one."""
     best = max((one for one in report.across if one.iqm is not None), key=lambda one: one.iqm or 0.0, default=None)
     if best is None:
         return
@@ -188,12 +188,12 @@ def _leading(report: Overview, rows: Sequence[Row]) -> Headline:
 
 
 def unranked(name: str, value: str, goal: Goal | None, *, failed: bool) -> str:
-    """Return that a mean is the best one, where nothing was tested. failed: seeds of others failed."""
+    """Return the sentence for the best mean if nothing was tested. failed: seeds of others failed."""
     return f"{name} has the {'best' if goal else 'largest'} mean{' of finished runs' if failed else ''}: {value}"
 
 
 def ranked(name: str, value: str, others: int, *, near: int, constant: int) -> str:
-    """Return how the best mean stands to the other ones.
+    """Return how the best mean compares with the others.
 
     near: how many are not distinguishable from it. constant: how many have the same distance from it on every seed.
     """
@@ -215,23 +215,23 @@ def _are(count: int, others: int) -> str:
 
 
 def leading(rows: Sequence[Row]) -> Row | None:
-    """Return the row of the best mean, or of a metric without a goal the largest."""
+    """Return the row with the best mean, or for a metric without a goal the largest."""
     return next((row for row in by_mean(rows, rows[0].goal if rows else None) if row.mean is not None), None)
 
 
 def by_mean(found: Iterable[Averaged], goal: Goal | None) -> list[Averaged]:
-    """Return rows or arms with the best mean first, without a goal the largest; those without a mean come last."""
+    """Return rows or arms with the best mean first (without a goal, the largest) and those without a mean last."""
     sign = 1.0 if goal == "min" else -1.0
     return sorted(found, key=lambda one: (one.mean is None, sign * (one.mean or 0.0)))
 
 
 def count_of(n: int, planned: int) -> str:
-    """Return "5", or "4 of 5" where some are left out."""
+    """Return "5", or "4 of 5" if some are left out."""
     return str(n) if n == planned else f"{n} of {planned}"
 
 
 def _out_of(row: Row) -> str:
-    """Return why n is not the number of planned seeds, failures aside."""
+    """Return why n differs from the number of planned seeds, apart from failures."""
     counts = ((row.missing, "ok without this metric"), (row.lost, "lost"),
               (row.pending, "missing" if row.adopted else "pending"))  # fmt: skip
     parts = [f"{count} {word}" for count, word in counts if count]
@@ -262,7 +262,7 @@ def cause(one: Cause) -> str:
 
 
 def machine(one: Environment) -> str:
-    """Return "torch 2.10.0, Python 3.11, NVIDIA H100", as far as it is known."""
+    """Return "torch 2.10.0, Python 3.11, NVIDIA H100", as far as known."""
     gpu = one.fields.get("gpu")
     hardware = gpu if isinstance(gpu, str) else one.fields.get("cpu_model") or one.fields.get("device")
     known = [f"{name} {one.fields[name.lower()]}" for name in ("torch", "Python") if one.fields.get(name.lower())]
@@ -286,7 +286,7 @@ def training(one: Spread) -> str:
 
 
 def chance(one: Spread) -> str:
-    """Return that the seeds differ by chance on this test set, or ""."""
+    """Return a sentence if the seeds differ mostly by chance on this test set, else ""."""
     if not one.mostly_chance:
         return ""
     return (
@@ -330,19 +330,19 @@ def source(one: Spread) -> str:
 
 
 def why(one: Across | Progress | Together | Spread) -> str:
-    """Return why there is no number; "" where there is one."""
+    """Return why there is no number; "" if there is one."""
     return "" if one.reason is None else said_of(one.reason)
 
 
 def over_tasks(found: Across) -> str:
-    """Return what the pooled numbers are over: these tasks only."""
+    """Return the scope of the pooled numbers: these tasks only."""
     left = found.planned - found.seeds
     finished = f" that finished in every task ({left} did not)" if left else ""
     return f"these {plural(found.tasks, 'task')}, {plural(found.seeds, 'seed')}{finished}"
 
 
 def method(one: Across) -> str:
-    """Return how the intervals over tasks were found, or why there are none."""
+    """Return how the intervals over tasks were computed, or why there are none."""
     if one.method is None:
         return why(one) if one.mean is not None else ""
     return f"{one.method}, these {one.tasks} tasks, {RESAMPLES} resamples"

@@ -18,7 +18,7 @@ def sentence(found: Shared) -> str:
 
 
 def remedy(allowed: bool) -> str:
-    """Return the next step where runs shared a file."""
+    """Return the next step if runs shared a file."""
     if allowed:
         return "that was allowed"
     return (
@@ -28,12 +28,12 @@ def remedy(allowed: bool) -> str:
 
 
 def mixed(members: Iterable[Member]) -> str:
-    """Return which runs a change of the program or its data may have affected; "" where it affected none."""
+    """Return which runs a change of the program or its data may have affected; "" if it affected none."""
     return two_programs({m.key: m.record.files.get("changed") or () for m in members if m.record is not None})
 
 
 def two_programs(changed: Mapping[str, Sequence[str]]) -> str:
-    """Return `mixed` of runs and the files that changed during each."""
+    """Return `mixed` for run keys and the files that changed during each."""
     reached = [key for key, names in changed.items() if names]
     if not reached:
         return ""

@@ -11,9 +11,9 @@ from sweep.words import plural
 
 
 def summary(until: Mapping[str, Any], called: Mapping[tuple[str, str], str] | None = None) -> str:
-    """Return the state of the rule of a manifest. The result is its own interval, not the plain one.
+    """Return the state of the rule of a manifest. The interval of the result is that of the rule, not the plain one.
 
-    called: (task, variant) -> its label. Earlier versions kept the sentence itself.
+    called: (task, variant) -> its label. Earlier versions stored the sentence itself.
     """
     if not until or "summary" in until or "cells" not in until:
         return str(until.get("summary") or dict(until)) if until else ""

@@ -62,7 +62,7 @@ class Report(Overview):
 
     @property
     def over(self) -> str:
-        """Return what the interval of the primary metric is over, and what it holds for."""
+        """Return what the interval of the primary metric is over, and what it applies to."""
         return scope("" if self.mode == ADOPTED else self.primary, self.vary, self.ratio, self.folds)
 
     @property
