@@ -21,9 +21,7 @@ from sweep.seeds import parse_seed, parse_seeds
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_DEVICES = re.compile(
-    r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
-)  # on Windows, files with these names are devices
+_DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # on Windows, these names are devices
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 BEST = re.compile(r"best\(\s*([^()\s]+)\s*\)")
 _DURATION = re.compile("".join(rf"(?:([0-9]+\.?[0-9]*|\.[0-9]+){unit})?" for unit in ("d", "h", "m(?:in)?", "s")))

@@ -60,9 +60,7 @@ def kept(path: Path) -> str:
     """Return the kept text of a finished stream, or "" if it is absent or not a plain file of ours."""
     try:
         with atomic.opened(path) as stream:
-            return stream.read(BEGINNING + 2 * END + 80).decode(
-                "utf-8", errors="replace"
-            )  # never more than that was kept
+            return stream.read(BEGINNING + 2 * END + 80).decode("utf-8", errors="replace")  # no more was kept
     except OSError:
         return ""
 

@@ -1,4 +1,4 @@
-"""Augmentation and mixup, whose randomness is a function of (seed, epoch, example), on any device, in any worker."""
+"""Augmentation and mixup: their randomness depends only on (seed, epoch, example), on any device, in any worker."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _MASK = (1 << 64) - 1
 
 
 def epoch_key(stream: int, epoch: int) -> int:
-    """Return a signed 64-bit number for one epoch of one seed; `stream` is the seed of the stream `augment`."""
+    """Return a signed 64-bit number for one epoch of one seed. stream: the seed of the stream `augment`."""
     key = (stream * 0x9E3779B97F4A7C15 + epoch * 0xD1B54A32D192ED03) & _MASK
     return key - (1 << 64) if key >> 63 else key
 
 
 def example_keys(key: Tensor, ids: Tensor) -> Tensor:
-    """Return int64 (examples,): one well-mixed number for each; integer arithmetic, so equal everywhere."""
+    """Return int64 (examples,), one well-mixed number each. Integer arithmetic makes it equal everywhere."""
     return mix(key + ids * 0x632BE59BD9B4E019)
 
 
 def mix(z: Tensor) -> Tensor:
-    """Mix int64 by SplitMix64's finaliser (Steele et al., 2014, fig. 17); shifts made logical by a mask."""
+    """Mix int64 by SplitMix64's finaliser (Steele et al., 2014, fig. 17). A mask makes its shifts logical."""
     z = (z ^ _shift(z, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
     z = (z ^ _shift(z, 27)) * (0x94D049BB133111EB - (1 << 64))
     return z ^ _shift(z, 31)
@@ -39,7 +39,7 @@ def _shift(z: Tensor, bits: int) -> Tensor:
 
 
 def alters(recipe: Recipe) -> bool:
-    """Return whether a recipe changes its training examples, for which it needs their keys."""
+    """Return whether a recipe changes its training examples and therefore needs their keys."""
     return recipe.augment is not None or recipe.mix is not None
 
 
@@ -76,7 +76,7 @@ def build(spec: Augment, black: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def augmenting(spec: Augment, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """Return the augmentation of a spec, with the data's own black; None for none. Raises: ConfigError."""
+    """Return the augmentation of a spec, with the data's own black, or None. Raises: ConfigError."""
     if not (spec.shift or spec.flip):
         return None
     found = load()
@@ -90,9 +90,9 @@ def augmenting(spec: Augment, load: Callable[[], Dataset]) -> Callable[[Tensor, 
 
 
 def mixup(alpha: float, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return a function that mixes each example with the one before it in its batch, each by its own share.
+    """Return a function that mixes each example with the one before it in its batch, each with its own share.
 
-    Shares are of Beta(alpha, alpha) (Zhang et al., 2018); class numbers become shares of the classes.
+    Shares are drawn from Beta(alpha, alpha) (Zhang et al., 2018). Class numbers become shares of the classes.
     """
     from scipy.special import betaincinv  # takes a third of a second to load, and few recipes mix
 

@@ -11,11 +11,11 @@ from sweep.train.splits import Fold, Kind, look
 
 
 def require_batches(params: Mapping[str, Any], kind: Kind, *, where: str, splits: Sequence[int | Fold] = ()) -> None:
-    """Refuse examples that are not images where the model takes images, and a batch of one example under batch norm.
+    """Refuse examples that are not images for a model that takes images, and a batch of one example under batch norm.
 
     params: of a built-in recipe, with every default filled in. Data are read only if the answer depends on them.
     splits: see `look`.
-    Raises: ConfigError naming the parameter and the way out.
+    Raises: ConfigError naming the parameter and the fix.
     """
     model, size = Model.model_validate(params["model"]), params["batch_size"]
     if model.name != "mlp":
@@ -38,12 +38,12 @@ def require_batches(params: Mapping[str, Any], kind: Kind, *, where: str, splits
 
 
 def last_batch(count: int, size: int, *, drop_last: bool) -> int:
-    """Return how many of `count` examples are in the last batch of an epoch."""
+    """Return the number of examples, out of `count`, in the last batch of an epoch."""
     return min(size, count) if drop_last else count % size or size
 
 
 def require_images(model: Model, shape: Sequence[int]) -> None:
-    """Refuse examples of another shape where a model takes images. Raises: ConfigError."""
+    """Refuse examples of another shape if the model takes images. Raises: ConfigError."""
     if model.name != "mlp" and len(shape) != 3:
         raise ConfigError(
             f"a {model.name} needs images, the data have examples of shape {tuple(shape)}",

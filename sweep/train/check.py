@@ -1,4 +1,4 @@
-"""The check of a user's recipe before anything starts: of its data, and of whether its parts fit together."""
+"""The check of a user's recipe before anything starts: its data are usable and its parts fit together."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sweep.train.losses import LOSSES
 from sweep.train.precision import logits
 from sweep.train.recipe import Recipe
 
-# What a module that needs a GPU raises on a CPU is not about shapes.
+# An error about something else may come from a module that needs a GPU.
 _SHAPES = re.compile(r"shape|size|dimension|channel|out of bounds|out of range|batch|dtype|type", re.I)
 _OURS = str(Path(__file__).parents[1])
 _ALONE = "more than 1 value per channel"
 
 
 def check(made: Any, reference: str, device: str, *, vectorize: int = 0) -> Recipe:
-    """Return the recipe, once its data were read and a batch of two went through its model and loss.
+    """Return the recipe after reading its data and passing a batch of two through its model and loss.
 
     Raises: ConfigError naming the part, before any run has started.
     """
@@ -94,7 +94,7 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
 
 
 def _loss(made: Recipe, data: Dataset, model: torch.nn.Module, count: int, reference: str) -> Any:
-    """Return the loss of a batch of the first examples. Raises: ConfigError; whatever the parts raise."""
+    """Return the loss of a batch of the first examples. Raises: ConfigError, and anything that the parts raise."""
     inputs, targets = data.train.inputs[:count], data.train.targets[:count]
     given = model(inputs)
     try:
@@ -114,7 +114,7 @@ def _loss(made: Recipe, data: Dataset, model: torch.nn.Module, count: int, refer
 def _refusal(
     error: Exception, made: Recipe, data: Dataset, count: int, reference: str, device: str
 ) -> ConfigError | None:
-    """Return why a recipe is refused after its parts raised this on a batch; None if it may still train."""
+    """Return why a recipe is refused after its parts raised this on a batch, or None if it may still train."""
     text, shape = str(error).strip().partition("\n")[0], tuple(data.input_shape)
     if count == 1:
         if _ALONE not in text:
@@ -144,7 +144,7 @@ def _require_outputs(made: Recipe, data: Dataset, outputs: Tensor, reference: st
 
 
 def _place(error: Exception) -> str:
-    """Return the last place of the user's own code that an exception came through, in brackets; "" for none."""
+    """Return the last place in the user's own code that an exception passed through, in brackets, or ""."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if "site-packages" not in each.filename and not each.filename.startswith(_OURS)]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})" if own else ""

@@ -1,7 +1,7 @@
-"""Convolution with gradients by kernels that are fast, small and deterministic, and a bias to go behind a pooling.
+"""Convolution whose gradients use fast, small and deterministic kernels, and a bias that is added after a pooling.
 
-On a GPU the gradients of torch's convolution are cuDNN's choice. Of its deterministic kernels it takes Fourier
-transforms for small images, and slow ones for strides and for a single channel; many lanes on one GPU feel that.
+On a GPU, cuDNN chooses the kernels for the gradients of torch's convolution. Its deterministic ones are Fourier
+transforms for small images, and slow for strides and a single channel, which matters for many lanes on one GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Convolve(torch.autograd.Function):
 
 
 def _to_inputs(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Return the gradient of the inputs; with a stride of 1 it is a convolution with the mirrored kernel."""
+    """Return the gradient of the inputs. With a stride of 1, it is a convolution with the mirrored kernel."""
     size = weight.shape[2]
     if stride == 1:
         mirrored = weight.flip(2, 3).transpose(0, 1).contiguous()
@@ -46,7 +46,7 @@ def _to_inputs(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, paddin
 
 
 def _to_weight(grad: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Return the gradient of the weight; where patches are few (one channel, or a stride), a product with them."""
+    """Return the gradient of the weight. If patches are few (one channel, or a stride), it is a product with them."""
     size, channels = weight.shape[2], weight.shape[1]
     if stride == 1 and channels > 1:
         return _by_torch(grad, inputs, weight, stride, padding, (False, True))[1]
@@ -68,9 +68,9 @@ def _by_torch(
 
 
 class Conv2d(nn.Conv2d):
-    """Torch's, without bias, with square kernels, and the gradients of `Convolve` where a GPU trains it.
+    """Torch's convolution without bias and with square kernels. On a GPU, its gradients are those of `Convolve`.
 
-    Autocast and a CPU keep to torch's own.
+    Under autocast and on a CPU, they are torch's own.
     """
 
     def __init__(self, channels: int, outputs: int, size: int, stride: int = 1, padding: int = 0) -> None:
@@ -86,15 +86,15 @@ class Conv2d(nn.Conv2d):
 
 
 class Bias(nn.Module):
-    """The bias of a convolution before a pooling, added behind it to a quarter of the numbers.
+    """The bias of a convolution before a pooling, added after it to a quarter of the numbers.
 
-    The same values, since the larger of two numbers stays the larger when both get the same bias.
+    The values are the same, since the larger of two numbers stays the larger when both get the same bias.
     """
 
     def __init__(self, channels: int, fan_in: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.empty(channels))
-        nn.init.uniform_(self.bias, -(fan_in**-0.5), fan_in**-0.5)  # as torch draws that of a convolution
+        nn.init.uniform_(self.bias, -(fan_in**-0.5), fan_in**-0.5)  # as torch draws the bias of a convolution
 
     def forward(self, inputs: Tensor) -> Tensor:
         # Spread first: its gradient is then summed over the batch, and only then over the image, which is faster.

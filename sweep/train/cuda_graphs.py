@@ -1,4 +1,4 @@
-"""CUDA graphs of training steps: whose random numbers a step draws, and how steps of many lanes join a graph."""
+"""CUDA graphs of training steps: the generator that a step draws from, and many lanes in one graph."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import torch
 
 LOOK = 16  # steps between two checks of the clock and of whether a stop was requested
-AHEAD = 3  # looks that the host may be ahead of a GPU: more, and it could not stop in time
+AHEAD = 3  # looks that the host may be ahead of a GPU: with more, it could not stop in time
 STREAMS = 32  # torch creates this many before it reuses the first
 
 
 class Throttle:
-    """A limit on how far the host is ahead of the device: a few looks, not a whole epoch."""
+    """A limit on how far the host runs ahead of the device: a few looks, not a whole epoch."""
 
     def __init__(self) -> None:
         self._queued: deque[torch.cuda.Event] = deque()
 
     def look(self, stream: torch.cuda.Stream | None = None) -> None:
-        """Mark the work of a stream so far (default: the current one), and wait for the oldest mark if it is due."""
+        """Mark the work of a stream (default: the current one) so far, and wait for the oldest mark if it is due."""
         mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
         mark.record(stream)
         self._queued.append(mark)
@@ -31,7 +31,7 @@ class Throttle:
 
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Let torch's global CUDA generator be `generator` inside: what one draws, the other has drawn."""
+    """Replace torch's global CUDA generator by `generator` inside the block: drawing from one advances both."""
     torch.cuda.init()  # type: ignore[no-untyped-call]
     own: Any = torch.cuda.default_generators[torch.cuda.current_device()]
     before = own.graphsafe_get_state()
@@ -51,7 +51,7 @@ def side_by_side(
     root: torch.cuda.Stream,
     chains: Iterable[tuple[torch.cuda.Stream, Sequence[tuple[torch.Generator, Callable[[], None]]]]],
 ) -> None:
-    """Run each chain of steps on its stream, next to the others, after what `root` holds and before what it gets next.
+    """Run each chain of steps on its own stream, in parallel, after the work of `root` so far and before its next work.
 
     A step comes with the generator that it draws from.
     """
@@ -79,18 +79,18 @@ def capture(
     body: Callable[[], None],
     pool: Any = None,
 ) -> torch.cuda.CUDAGraph:
-    """Return the graph of what `body` launches on `root` and on streams forked from it; nothing is executed.
+    """Return the graph of the kernels that `body` launches on `root` and streams forked from it, without running them.
 
-    pool: of another graph that is never replayed at the same time. Raises what `body` raises, with torch
-    left fit for use.
+    pool: of another graph that is never replayed at the same time. Raises what `body` raises and leaves torch
+    usable.
     """
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
     torch.cuda.synchronize()
-    # The global generator is marked as captured too: let that be one of these, not the caller's.
+    # The global generator is also marked as captured: let it be one of these, not the caller's.
     with drawing_from(generators[0]), torch.cuda.stream(root):
-        # Only this thread is restricted to what a capture allows: others copy data meanwhile.
+        # Only this thread is restricted to what a capture allows: others copy data in the meantime.
         graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             body()

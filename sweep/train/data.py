@@ -1,4 +1,4 @@
-"""Splits fixed by the data: train, val and test as tensors, normalised by what train knows."""
+"""Splits fixed by the data: train, val and test as tensors, normalised by statistics of train."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOM = 0.5  # the share of a device's free memory that the data may take
 
 @dataclass(frozen=True)
 class Split:
-    """inputs (examples, ...) float32, or int64 as they are; targets (examples, ...) int64 or float32; ids int64."""
+    """inputs (examples, ...) float32, or unchanged int64; targets (examples, ...) int64 or float32; ids int64."""
 
     inputs: Tensor
     targets: Tensor
@@ -39,17 +39,17 @@ class Split:
         return inputs, self.targets.index_select(0, flat).view(*indices.shape, *self.targets.shape[1:])
 
     def to(self, device: str | torch.device, *, inputs: bool = True) -> Split:
-        """Return the split on a device; without `inputs`, these stay where they are."""
+        """Return the split on a device. Without `inputs`, these stay where they are."""
         return Split(self.inputs.to(device) if inputs else self.inputs, self.targets.to(device), self.ids.to(device))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits and how to get from stored values to theirs: (value - mean) / std, both from train.
+    """Three splits and the scaling of their stored values: (value - mean) / std, both from train.
 
-    outputs: classes, or 1. Ids are positions in the stored data; a test set of its own counts on from the
-    end of the training data. target_mean and target_std undo the scaling of regression targets. wide: the features
-    or channels that float32 cannot carry before the mean is taken off (a time stamp); empty: none.
+    outputs: the number of classes, or 1. Ids are positions in the stored data, and those of a separate test set follow
+    the training data. target_mean and target_std undo the scaling of regression targets. wide: the features or channels
+    that float32 cannot hold before the mean is subtracted (a time stamp); empty: none.
     """
 
     train: Split
@@ -69,23 +69,23 @@ class Dataset:
 
     @property
     def inputs(self) -> int:
-        """Return how many numbers one example has."""
+        """Return the number of values in one example."""
         return prod(self.input_shape)
 
     @property
     def vocabulary(self) -> int:
-        """Return how many different token ids the inputs and targets may hold: one more than the largest."""
+        """Return the number of different token ids in the inputs and targets: one more than the largest."""
         return max(self.outputs, *(int(split.inputs.max()) + 1 for split in (self.train, self.val, self.test)))
 
     @property
     def normalisation(self) -> dict[str, list[Any]]:
-        """Return the scaling of the inputs, needed to give the model raw ones."""
+        """Return the scaling of the inputs, needed to give raw inputs to the model."""
         found: dict[str, list[Any]] = {"mean": list(self.mean), "std": list(self.std)}
         return {**found, "wide": list(self.wide)} if self.wide else found
 
     @property
     def about(self) -> dict[str, Any]:
-        """Return what is stored of the data next to the weights, needed to serve the model."""
+        """Return the facts about the data that are stored next to the weights, needed to serve the model."""
         return {
             "classes": list(self.classes), "input_shape": list(self.input_shape), "normalisation": self.normalisation,
             "target": {"mean": self.target_mean, "std": self.target_std},
@@ -95,9 +95,9 @@ class Dataset:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
 
     def placed(self, device: str, *, fed: bool) -> Dataset:
-        """Return the data for training on `device`; inputs that would fill it stay on the CPU.
+        """Return the data for training on `device`. Inputs that would fill it stay on the CPU.
 
-        fed: a loader brings the batches of train, so its inputs stay in any case.
+        fed: a loader brings the batches of train, so its inputs stay there in any case.
         """
         splits = self.train, self.val, self.test
         large = device == "cuda" and sum(s.inputs.nbytes for s in splits) > ROOM * torch.cuda.mem_get_info()[0]
@@ -107,12 +107,12 @@ class Dataset:
 
 
 def load(source: Data | Source, kind: Kind | None = None, split: int | Fold | None = None) -> Dataset:
-    """Return the data set, from the cache of this process when its files have not changed since.
+    """Return the data set, from this process's cache if its files have not changed.
 
-    kind: None takes class numbers and names for classes, other numbers for values.
+    kind: None treats class numbers and names as classes, other numbers as values.
     split: a 32-bit seed draws other test and val examples, unless the data set has its own. A fold is the test set,
     cut from all examples except the data set's own val. None: the one split that the data fix.
-    The tensors are shared by all callers and must not be written to. Raises: ConfigError.
+    The tensors are shared by all callers and must not be changed. Raises: ConfigError.
     """
     files = data_files(source).values() if isinstance(source, Data) else source.files()
     return _load(source, stamps(files), kind, split)
@@ -120,7 +120,7 @@ def load(source: Data | Source, kind: Kind | None = None, split: int | Fold | No
 
 @lru_cache(maxsize=2)
 def _load(source: Data | Source, stamps: Stamps, kind: Kind | None, split: int | Fold | None) -> Dataset:
-    # What was stored is held only where another fold or split of it may follow.
+    # The stored arrays are kept only if another fold or split of them may follow.
     raw = _raw(source) if split is None else _read(source, stamps)
     return dataset(raw, kind, source.where, split)
 
@@ -141,7 +141,7 @@ def forget() -> None:
 
 
 def dataset(raw: Raw, kind: Kind | None, where: str, which: int | Fold | None = None) -> Dataset:
-    """Return the splits of what was stored, normalised; kind, which: as for `load`. Raises: ConfigError."""
+    """Return the normalised splits of stored data. kind, which: as for `load`. Raises: ConfigError."""
     if kind is None:
         kind = "regression" if raw.targets.dtype.kind == "f" else "classification"
     kept = stored(raw, kind, where)
@@ -161,7 +161,7 @@ def dataset(raw: Raw, kind: Kind | None, where: str, which: int | Fold | None = 
         if raw.plain:
             kept_as = torch.float32 if inputs.dtype.kind == "f" else torch.int64
             return Split(torch.from_numpy(inputs[index]).to(kept_as), made, torch.from_numpy(index))
-        with np.errstate(over="ignore", invalid="ignore"):  # in columns that are wide, and replaced below
+        with np.errstate(over="ignore", invalid="ignore"):  # in wide columns, which are replaced below
             x = inputs[index].astype(np.float32)
             x -= mean.reshape(shape).astype(np.float32)
             x /= std.reshape(shape).astype(np.float32)

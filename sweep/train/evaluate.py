@@ -1,4 +1,4 @@
-"""A model's outputs on a split, and the sums over val that its metrics of an epoch are read from."""
+"""A model's outputs on a split, and the sums over val from which an epoch's metrics are computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweep.train.data import Split
 from sweep.train.lane import Lane
 from sweep.train.precision import forward
 
-BATCH = 1000  # fixed: the bits of a sum depend on how it is cut
+BATCH = 1000  # fixed, because the bits of a sum depend on how it is cut
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
-"""Batches from a DataLoader, for data that workers prepare or that do not fit the device, and their way there.
+"""Batches from a DataLoader and their way to the device, for data that workers prepare or that do not fit there.
 
-The bits are those of gathering on the device.
+The bits are the same as when batches are gathered on the device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Item = tuple[int, Sequence[int], NDArray[np.int64]]
 class _Batches(Indexed[tuple[Tensor, Tensor]]):
     """A split whose items are whole batches of several lanes, indexed by (epoch, streams, positions).
 
-    streams: the seed of each lane's stream `augment`; positions: int64 (lanes, batch).
+    streams: the seed of each lane's stream `augment`. positions: int64 (lanes, batch).
     """
 
     def __init__(self, split: Split, recipe: Recipe) -> None:
@@ -53,22 +53,22 @@ class Feed:
     def __init__(self, recipe: Recipe, split: Split, device: str) -> None:
         """split: on the CPU."""
         self.device = device
-        self.plan: list[Item] = []  # what is fetched next: set for every epoch, so that workers persist
+        self.plan: list[Item] = []  # the items to fetch next, changed in place for every epoch so that workers persist
         count = recipe.loader_workers or 0
         options: dict[str, Any] = {"persistent_workers": True} if count else {}
         self.loader: DataLoader[Any] = DataLoader(
             _Batches(split, recipe), batch_size=None, sampler=self.plan,
             num_workers=count, pin_memory=device == "cuda",
-            # Making an iterator draws a number: from a generator of its own, or dropout would change.
+            # Making an iterator draws a number: it needs a generator of its own, or dropout would change.
             generator=seeding.generator(0), worker_init_fn=seeding.worker_init_fn, **options,
         )  # fmt: skip
 
     def batches(
         self, epoch: int, streams: Sequence[int], positions: Iterable[Tensor]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for each of the positions (lanes, batch): inputs (lanes, batch, ...) and targets (lanes, batch).
+        """Yield inputs (lanes, batch, ...) and targets (lanes, batch) for each of the positions (lanes, batch).
 
-        streams: of augmentation, one a lane. They are on the CPU, pinned where a GPU is to get them.
+        streams: of augmentation, one per lane. The batches are on the CPU, pinned if a GPU will get them.
         """
         self.plan[:] = [(epoch, tuple(streams), each.numpy()) for each in positions]
         yield from self.loader
@@ -80,14 +80,14 @@ class Feed:
 
 
 def feed_of(recipe: Recipe, stored: Dataset, placed: Dataset, device: str) -> Feed | None:
-    """Return the feed that the recipe asks for or the placed data need; None: batches are gathered there."""
+    """Return the feed that the recipe asks for or the placed data need, or None to gather batches on the device."""
     if recipe.loader_workers is None and placed.train.inputs.device.type == device:
         return None
     return Feed(recipe, stored.train, device)
 
 
 class Belt:
-    """Copies pinned batches to the device for the lanes of a pack while earlier steps run, never more than AHEAD.
+    """A copier of a pack's pinned batches to the device while earlier steps run, at most AHEAD steps early.
 
     inputs (lanes, batch, ...) and targets (lanes, batch): of the last step that was loaded, on the device.
     """
@@ -98,11 +98,11 @@ class Belt:
     def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         self._batches = batches
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        # Of each step under way: its tensors, and what to wait for before their memory may be used again.
+        # For each step under way: its tensors, and the events to wait for before their memory may be reused.
         self._under_way: deque[tuple[Tensor, Tensor, list[torch.cuda.Event]]] = deque()
 
     def load(self) -> None:
-        """Take the next step's batches. Their copy is under way by then."""
+        """Take the next step's batches and start to copy them."""
         inputs, targets = next(self._batches)
         if len(self._under_way) == AHEAD:
             # Their memory belongs to the copying stream, which does not wait for its readers.
@@ -116,7 +116,7 @@ class Belt:
         self._under_way.append((self.inputs, self.targets, []))
 
     def give(self, rows: slice, inputs: Tensor, targets: Tensor, stream: torch.cuda.Stream) -> None:
-        """Copy the batches of these lanes to where a graph reads them, in the order of `stream`."""
+        """Copy the batches of these lanes on `stream` to the tensors that a graph reads."""
         stream.wait_event(self._there)
         with torch.cuda.stream(stream):
             inputs.copy_(self.inputs[rows])

@@ -1,4 +1,4 @@
-"""Lane: one run in training, and its step. Every step of every run, alone or packed, is `step`."""
+"""Lane: one run in training, and its step. Every run, alone or packed, trains by `step`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sweep.train.precision import Objective, objective
 from sweep.train.recipe import Recipe
 from sweep.train.scoring import Scoring
 
-KEPT = ("epoch", "offset", "rate", "seen", "chosen", "record", "stale")  # of a lane, in its checkpoints as they are
+KEPT = ("epoch", "offset", "rate", "seen", "chosen", "record", "stale")  # of a lane, unchanged in its checkpoints
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A recipe ready to be trained on a device, by any number of runs.
+    """A recipe that any number of runs can train on a device.
 
     data: placed there. feed: brings batches; None: they are gathered on the device.
     """
@@ -37,7 +37,7 @@ class Setup:
 
 
 def set_up(recipe: Recipe, run: Run, *, compiled: bool) -> Setup:
-    """Load a recipe's data and place them on the run's device. compiled: the loss is, under torch.compile."""
+    """Load a recipe's data and place them on the run's device. compiled: the loss runs under torch.compile."""
     if recipe.compile:
         _compile_for(recipe_id(run))
     data = recipe.data()
@@ -52,7 +52,7 @@ _COMPILED_FOR: list[str] = []
 def _compile_for(key: str) -> None:
     """Forget what was compiled for another recipe.
 
-    Torch compiles a function at most eight times. After that it runs uncompiled, with other bits, and only a log
+    Torch compiles a function at most eight times. After that, it runs uncompiled with other bits, and only a log
     reports it.
     """
     if [key] != _COMPILED_FOR:
@@ -62,16 +62,16 @@ def _compile_for(key: str) -> None:
 
 @dataclass
 class Lane:
-    """One run in training. Tensors used by `step` keep their place, so a graph may hold them.
+    """One run in training. Tensors used by `step` keep their memory, so a graph may hold them.
 
     recipe, data, objective, feed: see `Setup`.
-    lr: scalar on the device, None on a CPU, where fused optimizers take plain numbers; rate: its value.
-    loss_sum: float64, the sum over this epoch's examples; seen: how many. key: of this epoch's augmentation.
-    epoch counts from 1, offset is the batches of it that are done; order is the generator of permutations,
-    order_state its state before this epoch's was drawn. average: of the parameters, where the recipe asks for one.
-    chosen: the best value of `recipe.best`, its epoch and weights; stale: epochs since `stop_early` saw
-    an improvement on `record`. index: which of the runs that are trained together it is; generator: the state of
-    torch's CUDA generator for it, in a pack.
+    lr: scalar on the device, None on a CPU, where fused optimizers take plain numbers. rate: its value.
+    loss_sum: float64, the sum over this epoch's examples. seen: their number. key: of this epoch's augmentation.
+    epoch: counts from 1. offset: the number of its finished batches. order: the generator of permutations.
+    order_state: its state before this epoch's was drawn. average: of the parameters, if the recipe asks for one.
+    chosen: the best value of `recipe.best`, its epoch and weights. stale: epochs since `stop_early` saw
+    an improvement on `record`. index: its position among the runs that are trained together. generator: in a pack,
+    the state of torch's CUDA generator for this run.
     """
 
     recipe: Recipe
@@ -105,18 +105,18 @@ class Lane:
 
     @property
     def batches(self) -> int:
-        """Return how many batches an epoch has."""
+        """Return the number of batches in an epoch."""
         n, size = len(self.data.train), self.recipe.batch_size
         return max(1, n // size) if self.recipe.drop_last else -(-n // size)
 
     @property
     def step(self) -> int:
-        """Return how many steps are done."""
+        """Return the number of finished steps."""
         return (self.epoch - 1) * self.batches + self.offset
 
     @property
     def point(self) -> tuple[bool, int, int]:
-        """Return the point of training that it has reached: lanes at one point are trained as a pack."""
+        """Return the point of training that it has reached. Lanes at one point are trained as a pack."""
         return self.over, self.epoch, self.offset
 
     @property
@@ -135,9 +135,9 @@ def by_point(lanes: Iterable[Lane]) -> Iterator[tuple[bool, list[Lane]]]:
 
 
 def begin(setup: Setup, run: Run, index: int = 0) -> Lane:
-    """Seed this process, and return a lane at its start or, when the run has a checkpoint, where it was left.
+    """Seed this process, and return a lane at its start or, if the run has a checkpoint, at that point.
 
-    Leaves torch's global generator in the state that the next step needs.
+    Torch's global generator is left in the state that the next step needs.
     """
     seeding.seed_everything(run.seed, deterministic=run.deterministic)
     lane = fresh(setup, run)
@@ -151,7 +151,7 @@ def begin(setup: Setup, run: Run, index: int = 0) -> Lane:
 
 
 def fresh(setup: Setup, run: Run) -> Lane:
-    """Return a lane at its start; nothing is read from or written to the run's folder."""
+    """Return a lane at its start. Nothing is read from or written to the run's folder."""
     recipe, data = setup.recipe, setup.data
     torch.manual_seed(run.streams["init"])
     model = recipe.model(data).to(run.device)
@@ -172,9 +172,9 @@ def fresh(setup: Setup, run: Run) -> Lane:
 
 
 def rehearse(setup: Setup, run: Run) -> None:
-    """Do a step of each batch size on a throwaway lane.
+    """Do a step of each batch size on a temporary lane.
 
-    Compiling draws from the ambient random streams: here it is not part of any run. They have to be seeded
+    Compiling draws from the ambient random streams, and here these draws belong to no run. Seed the streams
     afterwards.
     """
     lane = fresh(setup, run)
@@ -184,7 +184,7 @@ def rehearse(setup: Setup, run: Run) -> None:
 
 
 def start_epoch(lane: Lane) -> list[Tensor]:
-    """Return the positions of every batch of this epoch, int64 on the CPU; make model and keys ready."""
+    """Return the positions of every batch of this epoch, int64 on the CPU, and prepare the model and its keys."""
     lane.model.train()
     lane.order.set_state(lane.order_state)
     set_key(lane)
@@ -192,9 +192,9 @@ def start_epoch(lane: Lane) -> list[Tensor]:
 
 
 def draw_order(lane: Lane, out: Tensor | None = None) -> Tensor:
-    """Draw the positions of an epoch's examples in their order, int64 on the CPU, from the lane's generator.
+    """Draw the order of an epoch's examples as positions, int64 on the CPU, from the lane's generator.
 
-    out: int64 (examples of train,), where they are written.
+    out: int64 (examples of train,), to which they are written.
     """
     permutation = torch.randperm(len(lane.data.train), generator=lane.order, out=out)
     return permutation[: lane.batches * lane.recipe.batch_size]
@@ -207,7 +207,7 @@ def set_key(lane: Lane) -> None:
 
 
 def set_rate(lane: Lane, rate: float) -> None:
-    """Write the learning rate of the next step where the optimizer reads it."""
+    """Write the learning rate of the next step to the place where the optimizer reads it."""
     if rate == lane.rate:
         return
     lane.rate = rate
@@ -226,7 +226,7 @@ def epoch_rates(lane: Lane) -> list[float]:
 
 
 def brought(lane: Lane, positions: Sequence[Tensor], start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches at these positions, as the model gets them, from the one at `start` on; on the device."""
+    """Yield the batches at these positions from batch `start` on, as the model gets them, on the device."""
     if lane.feed is not None:
         yield from lane.feed.alone(lane.epoch, lane.run.streams["augment"], positions[start:])
         return
@@ -236,12 +236,12 @@ def brought(lane: Lane, positions: Sequence[Tensor], start: int = 0) -> Iterator
 
 
 def gather(lane: Lane, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the training batch of these positions, augmented; all of it on the device."""
+    """Return the augmented training batch at these positions, all on the device."""
     return augmented(lane, lane.data.train.inputs.index_select(0, indices), indices)
 
 
 def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the batch of these inputs, which are at `indices`, as the model gets it."""
+    """Return the batch of these inputs, whose positions are `indices`, as the model gets it."""
     train = lane.data.train
     targets = train.targets.index_select(0, indices)
     if not alters(lane.recipe):
@@ -250,12 +250,12 @@ def augmented(lane: Lane, inputs: Tensor, indices: Tensor) -> tuple[Tensor, Tens
 
 
 def step(lane: Lane, indices: Tensor) -> None:
-    """Do a training step on the examples at `indices`; reads nothing back from the device."""
+    """Do a training step on the examples at `indices`, without reading anything back from the device."""
     update(lane, *gather(lane, indices))
 
 
 def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
-    """Do the step on a batch that is there: loss, gradients, optimizer, running loss."""
+    """Do the step on a given batch: loss, gradients, optimizer, running loss."""
     loss = lane.objective(lane.model, inputs, targets)
     loss.backward()  # type: ignore[no-untyped-call]
     if lane.recipe.gradients is not None:
@@ -274,7 +274,7 @@ def update(lane: Lane, inputs: Tensor, targets: Tensor) -> None:
 
 
 def state_of(lane: Lane) -> dict[str, Any]:
-    """Return all that a bit-exact continuation needs, apart from the ambient random streams; tensors on the CPU."""
+    """Return all that a bit-exact continuation needs, except the ambient random streams, with tensors on the CPU."""
     return {
         "model": weights_of(lane.model),
         "optimizer": _cpu(lane.optimizer.state_dict()),
@@ -286,7 +286,7 @@ def state_of(lane: Lane) -> dict[str, Any]:
 
 
 def adopt(lane: Lane, state: dict[str, Any]) -> None:
-    """Put a lane where `state_of` left it, in the tensors it already has."""
+    """Restore a lane from the result of `state_of`, in the tensors it already has."""
     put_weights(lane.model, state["model"])
     for name in KEPT:
         setattr(lane, name, state[name])
@@ -303,7 +303,7 @@ def adopt(lane: Lane, state: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def take_average(lane: Lane) -> list[Tensor]:
-    """Put the average of the weights in their place; return the weights before, none if there is no average."""
+    """Replace the weights by their average, and return the previous ones, or none if there is no average."""
     before = [each.detach().clone() for each in lane.parameters] if lane.average else []
     for parameter, mean in zip(lane.parameters, lane.average, strict=False):
         parameter.copy_(mean)
@@ -312,7 +312,7 @@ def take_average(lane: Lane) -> list[Tensor]:
 
 @contextmanager
 def averaged(lane: Lane) -> Iterator[None]:
-    """Let a lane's model have the average of its weights within this block, where the recipe asks for one."""
+    """Give a lane's model the average of its weights within this block, if the recipe asks for one."""
     before = take_average(lane)
     try:
         yield
@@ -323,19 +323,19 @@ def averaged(lane: Lane) -> Iterator[None]:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of all parameters and buffers on the CPU, those that a state dict leaves out included."""
+    """Return copies of all parameters and buffers on the CPU, including those that a state dict leaves out."""
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors_of(model)}
 
 
 @torch.no_grad()
 def put_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy back what `weights_of` took, into the tensors that are there."""
+    """Copy the result of `weights_of` back into the existing tensors."""
     for name, tensor in tensors_of(model):
         tensor.copy_(weights[name])
 
 
 def recipe_id(run: Run, **more: Any) -> str:
-    """Return an identity that a run shares with those of other seeds: what is found about one holds for all."""
+    """Return an identity that the runs of all seeds share: findings about one of them hold for all."""
     return content_id({**run.spec.to_json(), "seed": 0, "streams": {}, "repeat": run.spec.fold, **more})
 
 

@@ -1,4 +1,4 @@
-"""Lanes: many runs of one recipe side by side on one GPU, each with the bits it has alone."""
+"""Lanes: many runs of one recipe in parallel on one GPU, each with the same bits as alone."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SHARE = 0.9  # of the free memory: the choice of kernels depends on what is free
 def train(recipe: Recipe, runs: Sequence[Run], *, together: bool | None = None) -> Iterator[tuple[int, Result]]:
     """Train the runs: on a GPU in packs of as many as its memory holds, on a CPU one after the other.
 
-    Yields a run's position with its metrics, or why it has none, as each ends. A step that cannot be captured
-    is named in a note, and the runs are trained one after the other. Raises what `loop.train` raises.
-    together: see `Pack`; None takes the faster, the bits are the same.
+    Yield each run's position with its metrics, or why it has none, when it ends. If a step cannot be captured,
+    a note says why, and the runs are trained one after the other. Raises what `loop.train` raises.
+    together: see `Pack`; None takes the faster way. The bits are the same.
     """
     if runs[0].device != "cuda" or runs[0].plain:
         yield from loop.train(recipe, runs)
@@ -55,7 +55,7 @@ def train(recipe: Recipe, runs: Sequence[Run], *, together: bool | None = None) 
         release()
 
 
-# A process often trains pack after pack of one recipe: it is probed once.
+# A process often trains many packs of one recipe, which is probed only once.
 _FOUND: dict[str, Known] = {}
 
 
@@ -72,10 +72,10 @@ def _known(setup: Setup, run: Run) -> Known:
 def packed(
     indices: Sequence[int], most: int, attempt: Callable[[Sequence[int]], Iterator[tuple[int, Result]]]
 ) -> Iterator[tuple[int, Result]]:
-    """Train runs by `attempt` in even packs of at most `most`; a pack that runs out of memory is halved.
+    """Train runs by `attempt` in even packs of at most `most`. A pack that runs out of memory is halved.
 
     Runs of such a pack that have not ended start again, from their checkpoints if they have any.
-    Raises: OutOfMemoryError when one run alone does not fit.
+    Raises: OutOfMemoryError if one run alone does not fit.
     """
     waiting = deque(indices)
     while waiting:
@@ -97,7 +97,7 @@ def packed(
 
 
 def release() -> None:
-    """Free what finished lanes have left: cyclic garbage, cuBLAS's memory of each stream, the cache."""
+    """Free the memory that finished lanes have left: cyclic garbage, cuBLAS's memory of each stream, the cache."""
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
@@ -109,7 +109,7 @@ def release() -> None:
 def _pack(
     setup: Setup, runs: Sequence[Run], on: Sequence[torch.cuda.Stream], known: Known, indices: Sequence[int]
 ) -> Iterator[tuple[int, Result]]:
-    """Train these runs as one pack; lanes that resume at different points form a pack for each."""
+    """Train these runs as one pack, or as one pack for each point at which lanes resume."""
     lanes = []
     for index in indices:
         generator = torch.Generator("cuda")

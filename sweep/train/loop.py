@@ -1,4 +1,4 @@
-"""The built-in trainer: epochs of steps, what is logged after each, checkpoints, and the result."""
+"""The built-in trainer: epochs of steps, the log of each epoch, checkpoints, and the result."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ Metrics = dict[str, float]
 
 
 def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
-    """Train each run, one after the other; yield its position with its metrics or why it has none.
+    """Train the runs one after the other, and yield each one's position with its metrics or why it has none.
 
-    Exceptions of the recipe's parts, and `Interrupted` at a stop, go through to the caller.
+    Exceptions of the recipe's parts, and `Interrupted` at a stop, reach the caller.
     """
     setup = set_up(recipe, runs[0], compiled=recipe.compile)
     if recipe.compile:
@@ -88,9 +88,9 @@ def train_epoch(lane: Lane) -> None:
 
 
 def say_first_batch(lane: Lane, indices: Tensor) -> None:
-    """Add the first batch to the chain, as the model will get it."""
+    """Add the first batch, as the model will get it, to the chain."""
     train, placed = lane.data.train, indices.to(lane.device)
-    # Where a feed brings the batches, the inputs are still on the CPU.
+    # If a feed brings the batches, the inputs are still on the CPU.
     inputs = train.inputs.index_select(0, indices.to(train.inputs.device)).to(lane.device)
     ids = train.ids.index_select(0, placed)
     inputs, targets = augmented(lane, inputs, placed)
@@ -110,7 +110,7 @@ def report_step(lane: Lane) -> None:
 
 
 def save(lane: Lane) -> None:
-    """Save a checkpoint of this moment. Raises: Interrupted, once it is written, when a stop was requested."""
+    """Save a checkpoint of this moment. Raises: Interrupted, once it is written, if a stop was requested."""
     lane.run.checkpoint(state_of(lane), step=lane.step)
 
 
@@ -128,16 +128,16 @@ def save_all(lanes: Iterable[tuple[Lane, AbstractContextManager[None]]]) -> None
 
 
 def epoch_sums(lane: Lane) -> Tensor:
-    """Return float64, on the device: the epoch's training loss, then the sums over val. Read once an epoch."""
+    """Return the epoch's training loss, then the sums over val, float64 on the device. Read once per epoch."""
     with averaged(lane):
         return torch.cat([lane.loss_sum.view(1), validation_sums(lane)])
 
 
 def guarded(work: Callable[..., Any], lane: Lane, *rest: Any) -> Any:
-    """Return what `work` returns for a lane of a pack; an exception of its own is its own failure, not the pack's."""
+    """Return the result of `work` for a lane of a pack, or a failure if its own code raises, not the whole pack's."""
     try:
         return work(lane, *rest)
-    except (OSError, torch.OutOfMemoryError, torch.AcceleratorError):  # the disk's, the device's: of the whole pack
+    except (OSError, torch.OutOfMemoryError, torch.AcceleratorError):  # disk or device: it concerns the whole pack
         raise
     except Exception as error:
         lane.run.attempt.log_text("".join(traceback.format_exception(error)))
@@ -145,9 +145,9 @@ def guarded(work: Callable[..., Any], lane: Lane, *rest: Any) -> Any:
 
 
 def turn(lane: Lane, sums: Sequence[float]) -> Failure | None:
-    """End an epoch: log and digest it, remember what was best; return why the run ends if a metric is not finite.
+    """Log and digest a finished epoch, and remember the best one. Return a failure if a metric is not finite.
 
-    sums: what `epoch_sums` holds.
+    sums: the values of `epoch_sums`.
     """
     train_loss, *sums = sums
     n = len(lane.data.val)
@@ -167,7 +167,7 @@ def turn(lane: Lane, sums: Sequence[float]) -> Failure | None:
 
 
 def remember(lane: Lane, row: Metrics) -> None:
-    """Keep the weights of the best epoch so far, and count the epochs without improvement, both on val."""
+    """Keep the weights of the best epoch so far, and count the epochs without improvement, both judged on val."""
     best, stop = lane.recipe.best, lane.recipe.stop_early
     if best is not None:
         value = _validation(row, best)
@@ -191,7 +191,7 @@ def _validation(row: Metrics, metric: str) -> float:
 
 
 def _with_ids(split: Split, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return predictions with ids: those of the examples, or one per token or pixel where an example has several."""
+    """Return predictions with ids: those of the examples, or one per token or pixel if an example has several."""
     rows, ids = found.get("rows"), split.ids.cpu()
     if rows is None:
         return {"ids": ids, **found}
@@ -201,7 +201,7 @@ def _with_ids(split: Split, found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def conclude(lane: Lane) -> Metrics | Failure:
-    """Return the result of a trained lane: weights, predictions and metrics, at the epoch its rule names."""
+    """Return the result of a trained lane: weights, predictions and metrics, at the epoch that its rule names."""
     run, row = lane.run, lane.run.last
     rule, epoch = "final", lane.epoch - 1
     if lane.chosen:

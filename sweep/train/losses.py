@@ -1,4 +1,4 @@
-"""Losses by name: what targets they take, and how a model that learns by them is judged."""
+"""Losses by name: the targets that they take, and the scoring of a model that is trained by them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweep.train.splits import Kind
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with what goes with it.
+    """A loss and its properties.
 
     of: (outputs, targets) -> the mean of a batch. kind: of the targets; None: inferred from them. shape: of the
     outputs for one example; None: any. about: more values to store next to the weights.
@@ -32,7 +32,7 @@ class Loss:
     about: Mapping[str, Any] | None = None
 
     def meta(self, data: Dataset) -> dict[str, Any]:
-        """Return what is stored next to the weights, needed to serve them."""
+        """Return the values that are stored next to the weights, needed to serve them."""
         form = self.scoring(data).form
         return {
             "task": kind_of(data), "outputs": data.outputs, **data.about,
@@ -42,12 +42,12 @@ class Loss:
 
 
 def kind_of(data: Dataset) -> Kind:
-    """Return what the targets of a data set are."""
+    """Return the kind of a data set's targets."""
     return "regression" if data.train.targets.is_floating_point() else "classification"
 
 
 def squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared error of the first output, or of all where there are several targets."""
+    """Return the mean squared error of the first output, or of all outputs if there are several targets."""
     return ((outputs[:, 0] if targets.dim() == 1 else outputs).float() - targets).square().mean()
 
 
@@ -110,6 +110,6 @@ def find(loss: str | Callable[[Tensor, Tensor], Tensor] | Loss) -> Loss:
 
 
 def smoothed(share: float) -> Loss:
-    """Return the cross-entropy with label smoothing: this share of a target is spread over all classes."""
+    """Return the cross-entropy with label smoothing, which spreads this share of a target over all classes."""
     of = partial(nn.functional.cross_entropy, label_smoothing=share)
     return replace(LOSSES["cross-entropy"], of=of)

@@ -22,10 +22,10 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 
 
 def build(spec: Mapping[str, Any] | Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
-    """Return the module of a model's spec on the CPU; weights are drawn from torch's global generator.
+    """Return the module of a model's spec on the CPU, with weights drawn from torch's global generator.
 
-    spec: a `Model` or its JSON form; input_shape: of one example, without the batch; outputs: its logits or
-    values. Forward: (batch, *input_shape) -> (batch, outputs). Raises: ConfigError when they do not fit.
+    spec: a `Model` or its JSON form. input_shape: of one example, without the batch. outputs: its logits or
+    values. Forward: (batch, *input_shape) -> (batch, outputs). Raises: ConfigError if they do not fit.
     """
     model = Model.model_validate(spec)
     if model.name == "mlp":
@@ -66,9 +66,9 @@ def _cnn(model: Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
 
 
 def _pooled(shift: nn.Module, activation: str) -> list[nn.Module]:
-    """Return a pooling and what comes after the convolution, in the order that computes with the fewest numbers.
+    """Return a pooling and the layers after the convolution, in the order that computes with the fewest numbers.
 
-    The larger of two numbers is the larger one after ReLU too, and after a bias; batch norm needs all of them.
+    The larger of two numbers stays the larger one after ReLU and after a bias. Batch norm needs all numbers.
     """
     pool, act = nn.MaxPool2d(2), ACTIVATIONS[activation]()
     if activation != "relu":
@@ -77,7 +77,7 @@ def _pooled(shift: nn.Module, activation: str) -> list[nn.Module]:
 
 
 class ResNet(nn.Module):
-    """Stages of residual blocks, each stage after the first at half the resolution (He et al., 2016, 4.2)."""
+    """Stages of residual blocks: each stage after the first halves the resolution (He et al., 2016, 4.2)."""
 
     def __init__(self, model: Model, channels: int, outputs: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut, projected where the shape changes."""
+    """Two 3x3 convolutions and a shortcut, projected if the shape changes."""
 
     def __init__(self, width: int, wider: int, stride: int, activation: str) -> None:
         super().__init__()

@@ -2,9 +2,9 @@
 
 Optimizers are fused: one call per step over all parameters.
 
-Torch wraps `add_param_group` and `step` so that its compiler skips them, and loads the compiler to do so, which takes
-two seconds in every worker and a share of every step. Nothing here compiles an optimizer, so what is wrapped is
-called directly; the arithmetic is the same.
+Torch wraps `add_param_group` and `step` so that its compiler skips them. This loads the compiler, which takes two
+seconds in every worker, and slows every step. Nothing here compiles an optimizer, so the wrapped functions are called
+directly. The arithmetic is the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sweep.train.params import Optimizer, Schedule
 
 
 def _plain(step: Any) -> Any:
-    """Return a step without its wraps; the one for hooks stays while there are any, such as those of `sweep verify`."""
+    """Return a step without its wrappers, except the one for hooks while there are any, as in `sweep verify`."""
     bare = torch.no_grad()(unwrap(step))
     hooked = torch.optim.Optimizer.profile_hook_step(bare)
     hooks = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
@@ -37,21 +37,21 @@ def _plain(step: Any) -> Any:
 
 
 class SGD(torch.optim.SGD):
-    """Torch's, without its compiler."""
+    """Torch's SGD without its compiler."""
 
     add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
     step = _plain(torch.optim.SGD.step)
 
 
 class AdamW(torch.optim.AdamW):
-    """Torch's, without its compiler."""
+    """Torch's AdamW without its compiler."""
 
     add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
     step = _plain(torch.optim.AdamW.step)
 
 
 def build(spec: Optimizer, parameters: Iterable[nn.Parameter], lr: float | Tensor) -> torch.optim.Optimizer:
-    """Return SGD or AdamW. A tensor `lr` (CUDA) is read on the device at every step: a graph may be replayed."""
+    """Return SGD or AdamW. A tensor `lr` (CUDA) is read on the device at every step, so a graph may be replayed."""
     assert spec.weight_decay is not None
     if spec.name == "sgd":
         return SGD(
@@ -67,7 +67,7 @@ def build(spec: Optimizer, parameters: Iterable[nn.Parameter], lr: float | Tenso
 
 
 def clip(most: float, gradients: list[Tensor]) -> list[Tensor]:
-    """Return gradients scaled so that their norm over all of them is `most` at most, as torch's own clipping does."""
+    """Return the gradients scaled so that their total norm is at most `most`, as torch's own clipping does."""
     norm = torch.stack([each.float().square().sum() for each in gradients]).sum().sqrt()
     factor = (most / (norm + 1e-6)).clamp(max=1.0)
     return [each * factor.to(each.dtype) for each in gradients]
@@ -81,7 +81,7 @@ def factor(spec: Schedule, step: int, steps: int) -> float:
     if spec.name == "constant":
         return 1.0
     if spec.name == "cosine":
-        # Loshchilov & Hutter (2017), eq. 5, one cycle; the last step still moves unless the floor is 0.
+        # Loshchilov & Hutter (2017), eq. 5, one cycle. The last step still moves unless the floor is 0.
         floor = spec.floor or 0.0
         done = (step - warmup) / max(1, steps - warmup)
         return floor + (1 - floor) * 0.5 * (1 + cos(pi * done))
@@ -95,7 +95,7 @@ def scheduled(
     epochs: int,
     per: str,
 ) -> Callable[[int, int], float]:
-    """Return the factors that a scheduler of torch gives, as a function of the step: no checkpoint needs them."""
+    """Return the factors of a torch scheduler as a function of the step, so that no checkpoint needs them."""
 
     @lru_cache(maxsize=4)
     def factors(count: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Pack: lanes at the same point of training whose steps are replayed side by side on one GPU, as CUDA graphs."""
+"""Pack: lanes at the same point of training whose steps are replayed in parallel on one GPU, as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from sweep.train.loop import (
     turn,
 )
 
-HANDS = 8  # threads for what the CPU does for each lane after an epoch: digests, scores, files
-WARM, TRIAL = 3, 24  # steps before graphs are timed (the first is not yet one), and timed
+HANDS = 8  # threads for the CPU's work on each lane after an epoch: digests, scores, files
+WARM, TRIAL = 3, 24  # steps before graphs are timed (the first step is not yet a graph), and timed steps
 
 
 @dataclass
 class Section:
     """The steps of an epoch that have one batch size: `first` .. `first + count - 1`.
 
-    orders: int64 (count, lanes, batch) positions; rates: float32 (count,); cursor: the step to do next,
-    from 0; batch: (1, lanes, batch) what `orders` holds at the cursor. fed: inputs (lanes, batch, ...) and
-    targets (lanes, batch) of the step, where a feed brings them. All on the device, all in place.
+    orders: int64 (count, lanes, batch) positions. rates: float32 (count,). cursor: the step to do next,
+    from 0. batch: (1, lanes, batch), the part of `orders` at the cursor. fed: inputs (lanes, batch, ...) and
+    targets (lanes, batch) of the step, if a feed brings them. All are on the device and are changed in place.
     """
 
     first: int
@@ -55,9 +55,9 @@ class Section:
 
 @dataclass
 class Group:
-    """Lanes whose steps are one graph: in parallel on as many streams as it has, one after the other on each.
+    """Lanes whose steps are one graph: in parallel on its streams, one after the other on each stream.
 
-    rows: of the pack, which its lanes are.
+    rows: the rows of the pack that its lanes are.
     """
 
     lanes: Sequence[Lane]
@@ -71,7 +71,7 @@ class Group:
         return self.streams[0]
 
     def go(self, position: int, belt: Belt | None) -> None:
-        """Do the step at this position of the epoch, of every lane; belt: has its batches, where a feed brings them."""
+        """Do every lane's step at this position of the epoch. belt: holds its batches, if a feed brings them."""
         section = next(s for s in self.sections if position < s.first + s.count)
         if belt is not None:
             if section.fed is None:
@@ -104,7 +104,7 @@ class Group:
         side_by_side(self.root, zip(self.streams, chains, strict=True))
 
     def load(self, orders: Tensor, sizes: Sequence[int], rates: Sequence[float], start: int) -> None:
-        """Take the positions (lanes, examples) and rates of an epoch, to resume at its step `start`."""
+        """Take the positions (lanes, examples) and rates of an epoch that begins or resumes at step `start`."""
         if not self.sections:
             self.sections = self._sections(sizes)
         first = 0
@@ -137,7 +137,7 @@ class Pack:
     """Lanes of one recipe at one point of training.
 
     together: whether their steps are one graph of parallel branches, not a graph for every stream; None: not yet timed.
-    feed: brings the batches; None where they are gathered on the device.
+    feed: brings the batches; None if they are gathered on the device.
     """
 
     lanes: list[Lane]
@@ -150,7 +150,7 @@ class Pack:
     _belt: Belt | None = None
 
     def results(self) -> Iterator[tuple[int, Metrics | Failure]]:
-        """Train until every lane has ended; yields a lane's result as soon as it has one.
+        """Train until every lane has ended, and yield each lane's result as soon as it has one.
 
         Raises: OutOfMemoryError; Interrupted at a stop, once every lane is saved.
         """
@@ -166,10 +166,10 @@ class Pack:
                     self.save()
 
     def _regroup(self, together: bool) -> None:
-        """Arrange the lanes in one graph, or in a graph for every stream; both keep a lane on its stream."""
+        """Arrange the lanes in one graph, or in one graph per stream. Both keep a lane on its stream."""
         if self.groups:
             self.groups = []
-            torch.cuda.empty_cache()  # frees the memory of the old graphs, which a capture cannot
+            torch.cuda.empty_cache()  # frees the memory of the old graphs, which a capture cannot do
         n = min(len(self.streams), len(self.lanes))
         split = [self.lanes] if together else [self.lanes[i::n] for i in range(n)]
         for i, lanes in enumerate(split):
@@ -200,7 +200,7 @@ class Pack:
             torch.cuda.synchronize()
 
         def run(positions: range) -> float:
-            """Return the seconds until these steps are done."""
+            """Do these steps and return the seconds that they took."""
             torch.cuda.synchronize()
             begun = time.perf_counter()
             self._steps(positions, rates, seen)
@@ -223,18 +223,18 @@ class Pack:
         run(range(start, total))
 
     def _batches(self, feed: Feed, batches: Sequence[Sequence[Tensor]], start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what the feed brings for this epoch's steps; batches: positions, of each lane those of every step."""
+        """Yield the feed's batches for this epoch's steps. batches: for each lane, the positions of every step."""
         positions = (torch.stack(each) for each in list(zip(*batches, strict=True))[start:])
         return feed.batches(self.lanes[0].epoch, [lane.run.streams["augment"] for lane in self.lanes], positions)
 
     def _steps(self, positions: range, rates: Sequence[float], seen: Sequence[int]) -> None:
-        """Do these steps; `seen`: examples of the epoch after each."""
+        """Do these steps. seen: the number of the epoch's examples after each."""
         for position in positions:
             if self._belt is not None:
                 self._belt.load()
             for group in self.groups:
                 group.go(position, self._belt)
-            # A single run is observed step by step: this is how a few steps of it are proven.
+            # A single run is observed step by step, so that a few of its steps can be proven.
             if len(self.lanes) > 1 and position % LOOK and position != positions[-1]:
                 continue
             for lane in self.lanes:
@@ -248,7 +248,7 @@ class Pack:
                 self.save()
 
     def _end_epoch(self) -> Iterator[tuple[int, Metrics | Failure]]:
-        """Measure every lane, read all at once, and drop the lanes that have ended."""
+        """Measure every lane, read all results at once, and drop the lanes that have ended."""
         sums = torch.stack([epoch_sums(lane) for lane in self.lanes]).tolist()
         turned = list(zip(self.lanes, self._pool.map(partial(guarded, turn), self.lanes, sums), strict=True))
         self.lanes = [lane for lane, failure in turned if failure is None and not lane.over]
@@ -259,11 +259,11 @@ class Pack:
         yield from zip((lane.index for lane in over), self._pool.map(partial(guarded, conclude), over), strict=True)
 
     def save(self) -> None:
-        """Save a checkpoint of every lane. Raises: Interrupted when a stop was requested, after the last."""
+        """Save a checkpoint of every lane. Raises: Interrupted after the last one if a stop was requested."""
         save_all((lane, drawing_from(lane.generator)) for lane in self.lanes)
 
 
 def _hand(threads: int) -> None:
-    """Make a thread of the pool ready: metrics are computed on the CPU, where the number of threads decides bits."""
+    """Prepare a thread of the pool: metrics are computed on the CPU, where the number of threads affects bits."""
     seeding.set_threads(threads)
     torch.cuda.synchronize()  # otherwise its first product warns that the thread has no CUDA context

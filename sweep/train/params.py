@@ -17,7 +17,7 @@ from sweep.goals import direction
 
 TABLES = (".csv", ".tsv", ".parquet")
 Precision = Literal["fp32", "tf32", "bf16"]
-# Strict: text is not a number, "false" not a truth value. Not for whole parts, where a list would not be a tuple.
+# Strict: text is not a number, "false" not a truth value. Not for whole parts: there, a list would not become a tuple.
 Count = Annotated[int, Field(ge=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -29,7 +29,7 @@ Widths = Annotated[tuple[Count, ...], Field(min_length=1)]
 class Part(BaseModel):
     """One group of parameters: immutable, and strict about names.
 
-    `by_name` holds what each `name` means for the fields left out; a field that only applies to other
+    `by_name` holds the defaults of omitted fields for each `name`. A field that only applies to other
     names is refused rather than ignored.
     """
 
@@ -56,9 +56,9 @@ class Part(BaseModel):
 class Model(Part):
     """A network.
 
-    hidden: widths of an MLP's layers, or of a CNN's head. channels: of the convolutions. A cnn follows each
-    3x3 convolution by a pooling that halves the image; a resnet has one stage per entry of `channels`,
-    `blocks` residual blocks a stage, and always batch norm.
+    hidden: widths of an MLP's layers, or of a CNN's head. channels: of the convolutions. A cnn has a pooling
+    that halves the image after each 3x3 convolution. A resnet has one stage per entry of `channels`,
+    `blocks` residual blocks per stage, and always batch norm.
     """
 
     by_name = {
@@ -89,16 +89,16 @@ class Positions(Part):
 
 
 class Data(Part):
-    """A data set: embedded (digits, diabetes), or files of yours, of which `path` is enough.
+    """A data set: embedded (digits, diabetes), or your own files, for which `path` is enough.
 
     path: a NumPy .npz file; a table (.csv, .tsv, .parquet); a folder with a folder of pictures for each class, or with
     train/ and test/ above them; a folder of IDX files. limit: at most this many training and this many test examples,
     for a quick try.
     target: the column of a table that is predicted. ignore: columns that are left out. Text columns become one column
-    for each of their texts. missing: `refuse`, or `impute`: of numbers the median of the training examples, of texts
-    one more text. size: height and width to which pictures are resized.
+    for each of their texts. missing: `refuse`, or `impute`, which fills numbers with the median of the training
+    examples and makes missing text one more text. size: height and width to which pictures are resized.
     split: a column (or array of an .npz file) with train, val or test; {test: positions, val: positions}; or the
-    seed of another split than the usual one. group: a column (or array) whose equal values stay together in one
+    seed of a different split. group: a column (or array) whose equal values stay together in one
     split or fold, such as the patient or the writer.
     """
 
@@ -133,7 +133,7 @@ class Data(Part):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: Any) -> dict[str, Any]:
-        """Leave out fields that are not used: runs of earlier versions do not have them, and keep their identity."""
+        """Leave out unused fields: runs of earlier versions do not have them and must keep their identity."""
         since = ("target", "ignore", "missing", "size", "split", "group")
         unused = [key for key in since if getattr(self, key) == type(self).model_fields[key].default]
         return {key: value for key, value in dump(self).items() if key not in unused}
@@ -151,12 +151,12 @@ class Data(Part):
 
     @property
     def where(self) -> str:
-        """Return the name of the data in errors: their place, or their name otherwise."""
+        """Return the name of the data in errors: their place, or else their name."""
         return self.path or self.folder or self.name
 
 
 class Optimizer(Part):
-    """SGD (momentum, Nesterov) or AdamW; weight decay is decoupled in AdamW, added to the gradient in SGD."""
+    """SGD (momentum, Nesterov) or AdamW. Weight decay is decoupled in AdamW and added to the gradient in SGD."""
 
     by_name = {
         "sgd": {"lr": 0.05, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4},
@@ -178,10 +178,10 @@ class Optimizer(Part):
 
 
 class Schedule(Part):
-    """The learning rate over the run, as a factor of `optimizer.lr`; computed anew for every step.
+    """The learning rate over the run, as a factor of `optimizer.lr`, computed for every step.
 
     warmup: this share of all steps rises linearly from 0. cosine: falls to `floor` at the last step.
-    step: times `gamma` whenever one of `milestones` (shares of all steps) has passed.
+    step: multiplied by `gamma` after each of `milestones` (shares of all steps).
     """
 
     by_name = {
@@ -199,8 +199,8 @@ class Schedule(Part):
 class Augment(Part):
     """Changes of training images, drawn for each example from (seed, epoch, example).
 
-    shift: up to this many pixels in each direction, edges filled with the value of a black pixel.
-    flip: mirrored left to right, every second time.
+    shift: up to this many pixels in each direction, with edges filled by the value of a black pixel.
+    flip: mirrored left to right, half of the time.
     """
 
     shift: Annotated[int, Field(ge=0, strict=True)] = 0
@@ -224,7 +224,7 @@ class StopEarly(Part):
 
 
 def check_val_metric(metric: str) -> str:
-    """Return the metric when a stop or a checkpoint may be chosen by it; ValueError otherwise."""
+    """Return the metric if a stop or a checkpoint may be chosen by it. Raises: ValueError."""
     if "test" in metric.split("/"):
         raise ValueError(f"{metric}: an epoch is chosen on val, never on test; name val/loss instead")
     if not metric.startswith("val/"):
@@ -235,7 +235,7 @@ def check_val_metric(metric: str) -> str:
 
 
 def parse_checkpoint(rule: str) -> str | None:
-    """Return the metric of `best(val/loss)`, None for `final`; ValueError for any other rule."""
+    """Return the metric of `best(val/loss)`, or None for `final`. Raises: ValueError for any other rule."""
     if rule == "final":
         return None
     if found := BEST.fullmatch(rule):

@@ -16,9 +16,9 @@ Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @contextmanager
 def flags(precision: Precision) -> Iterator[None]:
-    """Let `tf32` alone use TF32: by default, torch's convolutions use it."""
+    """Use TF32 only for `tf32`: by default, torch's convolutions use it."""
     wanted = "tf32" if precision == "tf32" else "ieee"
-    cudnn: Any = torch.backends.cudnn  # its parts are made at run time, unseen by type checkers
+    cudnn: Any = torch.backends.cudnn  # type checkers do not see its parts, which are made at run time
     backends = torch.backends.cuda.matmul, cudnn.conv
     before = [backend.fp32_precision for backend in backends]
     try:
@@ -31,7 +31,7 @@ def flags(precision: Precision) -> Iterator[None]:
 
 
 def logits(output: Any) -> Tensor:
-    """Return the one tensor in what a forward gave: itself, `logits` of a mapping, or the only one there.
+    """Return the one tensor in a model's output: the output itself, `logits` of a mapping, or its only tensor.
 
     Raises: TypeError naming what was given instead.
     """
@@ -49,12 +49,12 @@ def logits(output: Any) -> Tensor:
 
 
 def forward(precision: Precision, device: str) -> Callable[[nn.Module, Tensor], Tensor]:
-    """Return (model, inputs) -> float32 outputs, the one tensor of what the model gives."""
+    """Return (model, inputs) -> float32 outputs, the one tensor in the model's output."""
     if precision != "bf16":
         return lambda model, inputs: logits(model(inputs))
 
     def autocast(model: nn.Module, inputs: Tensor) -> Tensor:
-        # A cache of cast weights would outlive a captured graph's memory; without it solo and lanes agree.
+        # A cache of cast weights would outlive a captured graph's memory. Without it, solo and lanes agree.
         with torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False):
             outputs = logits(model(inputs))
         return outputs.float()
@@ -65,7 +65,7 @@ def forward(precision: Precision, device: str) -> Callable[[nn.Module, Tensor], 
 def objective(
     loss: Callable[[Tensor, Tensor], Tensor], precision: Precision, device: str, *, compiled: bool
 ) -> Objective:
-    """Return (model, inputs, targets) -> the mean loss; one for all runs, so that it is compiled once."""
+    """Return (model, inputs, targets) -> the mean loss. All runs share one, so that it is compiled once."""
     run = forward(precision, device)
 
     def compute(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Probe: whether a recipe's step can be captured and gives the same bits then, and what a lane takes."""
+"""Probe: whether a recipe's step can be captured and then gives the same bits, and the memory that a lane takes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RATES = 1.0, 0.5, 0.25  # of the probe's three steps: a rate that is frozen into
 class Known:
     """The findings about a recipe.
 
-    why: the reason against lanes, "" for none; size: bytes of the device's memory that a lane takes; together: see
-    `Pack`, as was faster for its first pack.
+    why: the reason against lanes, "" for none. size: bytes of the device's memory that a lane takes. together: see
+    `Pack`, the faster way for the recipe's first pack.
     """
 
     why: str = ""
@@ -36,9 +36,9 @@ class Known:
 
 
 def probe(setup: Setup, run: Run) -> Known:
-    """Try a throwaway lane of the recipe: three steps as they are, then again with the last two as a graph.
+    """Try a temporary lane of the recipe: three plain steps, then again with the last two as a graph.
 
-    `run` gives seeds and device; nothing is written.
+    `run` gives the seeds and the device. Nothing is written.
     """
     count = len(setup.data.train)
     size = min(setup.recipe.batch_size, count)
@@ -66,7 +66,7 @@ def probe(setup: Setup, run: Run) -> Known:
         free = torch.cuda.mem_get_info()[0]
         lane, generator, stream = _made(setup, run)
         batch = [each.clone() for each in batches[0]]
-        spare = [each.clone() for each in batch for _ in range(AHEAD)]  # batches under way take memory too
+        spare = [each.clone() for each in batch for _ in range(AHEAD)]  # batches under way also take memory
 
         def work() -> None:
             with drawing_from(generator):
@@ -142,7 +142,7 @@ class _no_sync:
 
 def _sync_debug(mode: int | str) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it misses some waits: capturing finds those
+        warnings.simplefilter("ignore")  # the warning says that it misses some waits, but capturing finds those
         torch.cuda.set_sync_debug_mode(mode)
 
 

@@ -1,4 +1,4 @@
-"""Data sets out of files: which files they are, their digest, and their arrays, checked before they are used."""
+"""Data sets from files: the files, their digest, and their arrays, checked before they are used."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _EMBEDDED = {
 
 @dataclass(frozen=True)
 class Raw:
-    """A data set as it was stored: inputs (examples, ...), targets (examples, ...), splits of its own if any.
+    """A data set as it was stored: inputs (examples, ...), targets (examples, ...), and its own splits if any.
 
     NaN among inputs is replaced by the median of the training examples. test, val: their positions among the inputs,
-    where they are not stored apart. together: of equal values among these, one per example, all are in one split or
-    fold. plain: inputs are left as they are, not normalised. flat: inputs have a channel for
-    the normalisation alone. limit, seed: of the split, see `Data`.
+    if they are not stored separately. together: one value per example; examples with equal values are in one split or
+    fold. plain: inputs are not normalised. flat: inputs have a channel only for
+    the normalisation. limit, seed: of the split, see `Data`.
     """
 
     inputs: Array
@@ -65,7 +65,7 @@ class Raw:
 
 
 def data_files(data: Data) -> Mapping[str, Path]:
-    """Return the files of a data set by their part; ConfigError when one is missing, naming it and the folder."""
+    """Return the files of a data set by part. Raises: ConfigError naming a missing file and the folder."""
     if data.name in _EMBEDDED:
         folder = _sklearn_data()
         return {part: folder / name for part, name in _EMBEDDED[data.name].items()}
@@ -103,7 +103,7 @@ def data_digest(data: Data) -> str:
 
 
 def _pictures(folder: Path) -> Mapping[str, Path]:
-    """Return the pictures below the folders of their classes, by their path from the top."""
+    """Return the pictures below the folders of their classes, by their path below `folder`."""
     found = sorted(each for each in folder.rglob("*") if each.suffix.lower() in PICTURES and each.is_file())
     parts = {each.relative_to(folder).as_posix(): each for each in found}
     if not parts or any("/" not in name for name in parts):
@@ -128,7 +128,7 @@ def _idx_file(folder: Path, stem: str) -> Path:
 
 
 def _sklearn_data() -> Path:
-    # Located, not imported: importing scikit-learn takes a second, reading its tables milliseconds.
+    # Located, not imported: importing scikit-learn takes a second, reading its tables only milliseconds.
     spec = find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
         raise EnvironmentRefused("scikit-learn is not installed", hint="pip install scikit-learn")
@@ -171,7 +171,7 @@ def _stored(data: Data) -> Raw:
 
 
 def positions(given: Mapping[str, Array], count: int, where: str) -> dict[str, Array]:
-    """Return the positions of test and val among `count` examples, given as such or as masks. Raises: ConfigError."""
+    """Return the positions of test and val in `count` examples, given as positions or masks. Raises: ConfigError."""
     found = {}
     for name, index in given.items():
         if index.dtype == bool and index.shape == (count,):
@@ -203,7 +203,7 @@ def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:
 
 
 def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
-    """Return pictures as (channels, height, width), with classes by the names of their folders."""
+    """Return pictures as (channels, height, width), with their folders' names as classes."""
     from PIL import Image
 
     names = [name.split("/") for name in files]
@@ -233,10 +233,10 @@ def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
 
 
 def read_idx(path: Path) -> Array:
-    """Read one IDX file, compressed or not, as its content tells, not its name.
+    """Read one IDX file. Its content, not its name, tells whether it is compressed.
 
     Header: two zero bytes, a type code, the number of dimensions, then each size as a big-endian uint32.
-    Raises: ConfigError when the header is none of IDX or the length is not what the header says.
+    Raises: ConfigError if the header is not an IDX header or the length does not match it.
     """
 
     def wrong(what: str) -> ConfigError:
@@ -310,7 +310,7 @@ def _pair(arrays: Mapping[str, Array], part: str, where: str) -> tuple[Array | N
 
 
 def _usable(x: Array, y: Array, part: str, where: str) -> tuple[Array, Array]:
-    """Return inputs, with a channel where they are images without, and one number for each. Raises: ConfigError."""
+    """Return inputs, with a channel added to images without one, and one target each. Raises: ConfigError."""
     require_numbers(x, y, part, where)
     if x.ndim not in (2, 3, 4) or y.shape not in ((len(x),), (len(x), 1)):
         raise ConfigError(

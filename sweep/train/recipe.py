@@ -1,4 +1,4 @@
-"""Recipe: the parts of a training run as plain callables, made of a few words. Loads torch only when it is called."""
+"""Recipe: the parts of a training run as plain callables, from a short description. Calling one loads torch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Spec = TypeVar("Spec", bound=Part)
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run for the built-in loop; write a function that returns one.
+    """One training run for the built-in loop. Write a function that returns one.
 
     Attributes
     ----------
     data
-        () -> Dataset, the same whatever the seed; called once for several runs.
+        () -> Dataset, the same for every seed; called once for several runs.
     model
         Dataset -> module on the CPU, drawing its weights from torch's global generator.
     loss
@@ -44,7 +44,7 @@ class Recipe:
     lr, schedule
         the rate of step i of n is lr * schedule(i, n).
     scoring
-        Dataset -> Scoring, what is reported and saved.
+        Dataset -> Scoring, the metrics and predictions that are reported and saved.
     augment
         (inputs, keys) -> inputs for training batches; keys is int64 (batch,), different for each
         example and epoch: the only randomness it may use.
@@ -53,23 +53,23 @@ class Recipe:
     gradients
         list of gradients -> those that the optimizer gets, by plain arithmetic (see `sweep.train.optim.clip`).
     average
-        the decay of a moving average of the weights, which is then what is measured and saved; None: none.
+        the decay of a moving average of the weights, which is then measured and saved; None: none.
     epochs, batch_size
-        of training; drop_last leaves out the last, smaller batch of an epoch.
+        of training. drop_last leaves out the last, smaller batch of an epoch.
     precision
-        fp32, tf32 or bf16 (autocast); compile: the loss of a batch under torch.compile.
+        fp32, tf32 or bf16 (autocast). compile puts the loss of a batch under torch.compile.
     loader_workers
-        None gathers batches on the device, or feeds them where the data would fill it; a number feeds
+        None gathers batches on the device, or feeds them if the data would fill it. A number feeds
         them from a DataLoader.
     best
         the validation metric whose best epoch is the result; None for the final epoch.
     resplit
         32-bit seed or fold -> this recipe on another split of the same data, for `vary: [split]` and `folds`; None: it
-        has one.
+        has only one split.
     meta
         Dataset -> plain values stored next to the weights, enough to rebuild the model.
     source
-        what the data are read from, part of a run's identity; None: not known.
+        the origin of the data, part of a run's identity; None: unknown.
     """
 
     data: Callable[[], Dataset]
@@ -97,12 +97,12 @@ class Recipe:
 
 
 def adamw(lr: float = 1e-3, **more: Any) -> Optimizer:
-    """Return AdamW as a part of a recipe; more: betas, eps, weight_decay."""
+    """Return AdamW as a part of a recipe. more: betas, eps, weight_decay."""
     return _part(Optimizer, {"name": "adamw", "lr": lr, **more}, "optimizer")
 
 
 def sgd(lr: float = 0.05, **more: Any) -> Optimizer:
-    """Return SGD as a part of a recipe; more: momentum, nesterov, weight_decay."""
+    """Return SGD as a part of a recipe. more: momentum, nesterov, weight_decay."""
     return _part(Optimizer, {"name": "sgd", "lr": lr, **more}, "optimizer")
 
 
@@ -143,7 +143,7 @@ def recipe(
         "cross-entropy": one class, or one class per pixel; classes are the second dimension of the outputs.
         "token-cross-entropy": one class per token; classes are the last dimension. "binary-cross-entropy": several
         labels of 0 or 1. "mse": numbers. "gaussian": one number with its variance. A single number is predicted in
-        units of its standard deviation in train, several as they are. A target of -100 does not count.
+        units of its standard deviation in train, several numbers in their own units. A target of -100 does not count.
     optimizer : str, part or callable, (parameters, lr) -> optimizer
         Such as `sweep.adamw(lr=...)` or `sweep.sgd(lr=...)`. A callable also needs `lr`.
     lr : float, optional
@@ -157,13 +157,13 @@ def recipe(
         More metrics of the final model: "f1", "balanced_accuracy", "top5_accuracy", or a mapping of names to
         functions (predictions, targets) -> number or torchmetrics objects. They get probabilities, or values.
     scoring : callable, Dataset -> Scoring, optional
-        What is measured and saved. Default: what is usual for the targets.
+        The metrics and predictions that are saved. Default: the usual ones for the targets.
     augment : mapping or callable, (inputs, keys) -> inputs, optional
         {"shift": pixels, "flip": True}, or a function as in `Recipe`.
     mixup : float, optional
         The alpha of Beta(alpha, alpha). Each example is mixed with another one of its batch.
     clip : float or callable, gradients -> gradients, optional
-        The largest norm of all gradients together.
+        The maximum norm of all gradients together.
     ema : float, optional
         The decay of a moving average of the weights. The average is measured and saved.
     scheduler_steps : {"epoch", "step"}
@@ -254,7 +254,7 @@ def recipe(
 
 
 def built_in(model: Model, data: Data, loss: Loss, **training: Any) -> Recipe:
-    """Return the recipe of a built-in model on data that parameters name; training: as `recipe` takes it."""
+    """Return the recipe of a built-in model on data that parameters name. training: as for `recipe`."""
     from sweep.train import models
 
     named = replace(loss, about={**(loss.about or {}), "model": model.model_dump(mode="json"), "dtype": "float32"})
@@ -265,7 +265,7 @@ def built_in(model: Model, data: Data, loss: Loss, **training: Any) -> Recipe:
 
 
 def _part(kind: type[Spec], given: Any, where: str) -> Spec:
-    """Return a part by its name, its parameters or itself. Raises: ConfigError."""
+    """Return a part that is given by its name, by its parameters or as itself. Raises: ConfigError."""
     try:
         return kind.model_validate({"name": given} if isinstance(given, str) else given)
     except ValidationError as error:
@@ -275,7 +275,7 @@ def _part(kind: type[Spec], given: Any, where: str) -> Spec:
 
 
 def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Dataset], Source | None]:
-    """Return a function that loads the data on the split of a seed or fold, and their source if it is known."""
+    """Return a function that loads the data with the split of a seed or fold, and their source if it is known."""
     from sweep.train.data import Dataset
     from sweep.train.data import load as loaded
     from sweep.train.source import Source, as_source
@@ -286,7 +286,7 @@ def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Datase
         source = as_source(data)
         return partial(loaded, source, loss.kind), source
 
-    @lru_cache(maxsize=1)  # mixup and augmentation load the data that the loop has
+    @lru_cache(maxsize=1)  # mixup and augmentation load the same data as the loop
     def load(split: int | Fold | None) -> Dataset:
         found = data()
         if not isinstance(found, Dataset):

@@ -1,4 +1,4 @@
-"""The built-in recipes, by their parameters. Importing this loads no torch: a signature is checked first.
+"""The built-in recipes, by their parameters. Importing this loads no torch, because a signature is checked first.
 
 A recipe is called with plain values (a mapping represents a part) and returns the parts that the loop
 trains with.
@@ -37,7 +37,7 @@ Rule = Annotated[str, AfterValidator(_check_rule)]
 Workers = Annotated[int, Field(ge=0)]
 
 # Parts are frozen, so one object can be the default of every call.
-# What is measured on val and test at the end. The first and the loss are also measured on val after every epoch.
+# The metrics on val and test at the end. The first and the loss are also measured on val after every epoch.
 MEASURED = {"classification": ("accuracy", "nll", "brier", "ece"), "regression": ("rmse", "mae", "r2", "nll")}
 _MLP = Model(dropout=0.2)
 _DIGITS = Data()
@@ -67,7 +67,7 @@ def classifier(
     """Predict classes by cross-entropy: test/accuracy, test/nll, test/brier, test/ece; probabilities are saved.
 
     loader_workers: None holds the data on the device, unless they would take half of its free memory, and
-    gathers batches there; 0 or more feeds them from a DataLoader with this many workers. The bits are the same.
+    gathers batches there. 0 or more feeds them from a DataLoader with this many workers. The bits are the same.
     checkpoint: `final`, or `best(val/loss)` for the weights of the epoch that was best on val.
     """
     from sweep.train import losses
@@ -100,7 +100,7 @@ def regressor(
     """Predict one number per example: test/rmse, test/mae, test/r2, test/nll; mean and variance are saved.
 
     variance: `residual` trains on squared error and takes one variance for all examples from the residuals
-    on val; `predicted` trains mean and variance together on the Gaussian likelihood.
+    on val. `predicted` trains mean and variance together on the Gaussian likelihood.
     The other parameters are those of `classifier`.
     """
     from sweep.train import losses

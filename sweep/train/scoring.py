@@ -20,13 +20,13 @@ Scores = tuple[dict[str, float], dict[str, Tensor]]  # metrics by name, and what
 
 @dataclass(frozen=True)
 class Scoring:
-    """The judgement of outputs; every callable gets outputs (examples, outputs) and targets (examples,).
+    """The scoring of outputs. Every callable gets outputs (examples, outputs) and targets (examples,).
 
-    tally: -> (k,) sums over the examples, computed where the outputs are, without reading them back.
+    tally: -> (k,) sums over the examples, computed on the device of the outputs, without reading them back.
     read: sums of all validation examples and their number -> metrics by name, without `val/`.
-    fit: what scores need from val (for example a residual variance), as plain values.
-    score: on the CPU, with what `fit` found -> metrics by name, and what `save_predictions` takes.
-    form: what several outputs of an example are: "tokens", "pixels", "labels" or "values"; "" where there is one.
+    fit: the values that scores need from val (for example a residual variance), as plain values.
+    score: on the CPU, with the result of `fit` -> metrics by name, and arguments of `save_predictions`.
+    form: the kind of several outputs per example: "tokens", "pixels", "labels" or "values"; "" if there is one.
     """
 
     tally: Callable[[Tensor, Tensor], Tensor]
@@ -37,7 +37,7 @@ class Scoring:
 
 
 def classification() -> Scoring:
-    """Return a scoring of classes by accuracy while training; by accuracy, NLL, Brier score and ECE at the end."""
+    """Return a scoring of classes by accuracy during training, and by accuracy, NLL, Brier score and ECE at the end."""
     return Scoring(
         tally=lambda outputs, targets: (outputs.argmax(1) == targets).sum(dtype=torch.float64).view(1),
         read=lambda sums, n: {"accuracy": sums[0] / n},
@@ -167,7 +167,7 @@ def values() -> Scoring:
 
 
 def _errors(guess: Tensor, truth: Tensor) -> dict[str, float]:
-    """Return RMSE, MAE and R2; of examples with several numbers, their means over the numbers."""
+    """Return RMSE, MAE and R2, averaged over the numbers if examples have several."""
     error = (guess - truth).square()
     return {
         "rmse": sqrt(float(error.mean())),
@@ -177,9 +177,9 @@ def _errors(guess: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def measured(scoring: Scoring, metrics: Mapping[str, Any]) -> Scoring:
-    """Return a scoring that measures more: each is (predictions, targets) -> number, or an object of torchmetrics.
+    """Return a scoring with more metrics: each is (predictions, targets) -> number, or an object of torchmetrics.
 
-    It is given what is kept of the predictions: probabilities, or values in the unit of the targets.
+    It gets the predictions that are kept: probabilities, or values in the unit of the targets.
     """
 
     def score(outputs: Tensor, targets: Tensor, fitted: Mapping[str, float]) -> Scores:
@@ -193,7 +193,7 @@ def measured(scoring: Scoring, metrics: Mapping[str, Any]) -> Scoring:
 
 def _measure(metric: Any, said: Tensor, targets: Tensor) -> float:
     if hasattr(metric, "update") and hasattr(metric, "compute"):
-        own = copy.deepcopy(metric)  # it accumulates its inputs: every run starts with an empty one
+        own = copy.deepcopy(metric)  # it accumulates its inputs, so every run starts with an empty one
         own.update(said, targets)
         return float(own.compute())
     return float(metric(said, targets))
@@ -204,7 +204,7 @@ def _occurring(targets: Tensor) -> list[int]:
 
 
 def f1(probs: Tensor, targets: Tensor) -> float:
-    """Return the F1 score, a mean over the classes that occur."""
+    """Return the F1 score, averaged over the classes that occur."""
     guess, found = probs.argmax(1), []
     for each in _occurring(targets):
         hits = ((guess == each) & (targets == each)).sum().double()
@@ -213,7 +213,7 @@ def f1(probs: Tensor, targets: Tensor) -> float:
 
 
 def balanced_accuracy(probs: Tensor, targets: Tensor) -> float:
-    """Return the accuracy within each class, a mean over the classes that occur."""
+    """Return the accuracy within each class, averaged over the classes that occur."""
     hits = (probs.argmax(1) == targets).double()
     return float(torch.stack([hits[targets == each].mean() for each in _occurring(targets)]).mean())
 
@@ -230,7 +230,7 @@ NAMED: Mapping[str, Callable[[Tensor, Tensor], float]] = {
 
 
 def regression(data: Dataset, variance: Literal["residual", "predicted"]) -> Scoring:
-    """Return a scoring of one number by RMSE, and at the end by MAE, R2 and Gaussian NLL too, in the targets' units."""
+    """Return a scoring of one number by RMSE, and at the end also MAE, R2 and Gaussian NLL, in the targets' units."""
     mean, std = data.target_mean, data.target_std
 
     def fit(outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
@@ -245,7 +245,7 @@ def regression(data: Dataset, variance: Literal["residual", "predicted"]) -> Sco
             if variance == "predicted"
             else torch.full_like(guess, fitted["residual_variance"])
         )
-        # The Gaussian density's, with its constant: comparable between models of any variance.
+        # The NLL of the Gaussian density, with its constant: comparable between models of any variance.
         nll = float(((guess - truth).square() / var + var.log()).mean() + log(2 * pi)) / 2
         return {**_errors(guess, truth), "nll": nll}, {"mean": guess, "var": var, "targets": truth}
 

@@ -1,6 +1,6 @@
 """Source: examples for a recipe of your own, read when a run needs them. Loads no torch.
 
-A test set and a val set are drawn from the examples, always the same ones, where none are named.
+If no test set or val set is named, it is drawn from the examples, always the same one.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ FEW = (1, 3, 4)  # channels that pictures have
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Examples with their targets; made by the functions of `sweep.data`.
+    """Examples with their targets, made by the functions of `sweep.data`.
 
-    where: its name in errors. read: the arrays, checked. content: a digest of all that decides them, part of a run's
-    identity. files: those that it reads.
+    where: its name in errors. read: returns the checked arrays. content: a digest of all that decides them, part of a
+    run's identity. files: those that it reads.
     """
 
     where: str
@@ -46,7 +46,7 @@ class Source:
     files: Callable[[], tuple[Path, ...]] = tuple
 
     def load(self, kind: Kind | None = None, split: int | Fold | None = None) -> Dataset:
-        """Return train, val and test, normalised; see `sweep.train.data.load`. Raises: ConfigError."""
+        """Return train, val and test, normalised (see `sweep.train.data.load`). Raises: ConfigError."""
         from sweep.train.data import load
 
         return load(self, kind, split)
@@ -82,14 +82,14 @@ def arrays(
     Raises
     ------
     ConfigError
-        When the data are read: shapes differ, a value is not finite, or targets cannot be used.
+        If, when the data are read, shapes differ, a value is not finite, or targets cannot be used.
     """
     parts = (x, y, test, val, tuple(classes), normalise, layout, *(() if group is None else (group,)))
     return Source("data", partial(_of_arrays, *parts), lambda: Content().of(parts))
 
 
 def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> Source:
-    """Return a source of map-style data sets of pairs (input, target). All items are held in memory.
+    """Return a source from map-style data sets of pairs (input, target). All items are held in memory.
 
     options: as for `arrays`.
     """
@@ -100,7 +100,7 @@ def dataset(train: Any, test: Any = None, val: Any = None, **options: Any) -> So
 def tokens(ids: Any, length: int, *, classes: Sequence[str] = ()) -> Source:
     """Return a source for a model that predicts the next token: windows of `length` ids, each with the id that follows.
 
-    The first 80 % of the text are train, the next 10 % val, the last 10 % test.
+    The first 80 % of the ids are train, the next 10 % val, the last 10 % test.
     """
     row = _array(ids).ravel()
     count = (len(row) - 1) // length
@@ -112,24 +112,24 @@ def tokens(ids: Any, length: int, *, classes: Sequence[str] = ()) -> Source:
 
 
 def text(source: str, length: int) -> Source:
-    """Return a source for a model that predicts the next character of a text; see `tokens`."""
+    """Return a source for a model that predicts the next character of a text (see `tokens`)."""
     known = sorted(set(source))
     place = {character: i for i, character in enumerate(known)}
     return tokens(np.array([place[each] for each in source]), length, classes=known)
 
 
 def npz(path: str | os.PathLike[str], **options: Any) -> Source:
-    """Return a source of a NumPy file: x and y, or x_train, y_train with x_test, y_test, x_val, y_val, classes."""
+    """Return a source from a NumPy file: x and y, or x_train, y_train with x_test, y_test, x_val, y_val, classes."""
     return _of_files({"name": "npz", "path": os.fspath(path), **options})
 
 
 def idx(folder: str | os.PathLike[str], **options: Any) -> Source:
-    """Return a source of the four IDX files of an MNIST-like data set."""
+    """Return a source from the four IDX files of an MNIST-like data set."""
     return _of_files({"name": "idx", "folder": os.fspath(folder), **options})
 
 
 def as_source(given: Any) -> Source:
-    """Return a source, or that of a pair (x, y). Raises: ConfigError."""
+    """Return the given source, or the source of a pair (x, y). Raises: ConfigError."""
     if isinstance(given, Source):
         return given
     if isinstance(given, tuple) and len(given) == 2:
@@ -140,7 +140,7 @@ def as_source(given: Any) -> Source:
 
 
 def table(source: Any, target: str, **options: Any) -> Source:
-    """Return a source of a table: a .csv, .tsv or .parquet file, a DataFrame, or an object with `to_pandas`.
+    """Return a source from a table: a .csv, .tsv or .parquet file, a DataFrame, or an object with `to_pandas`.
 
     target: the column to predict. options: ignore, missing, split, group and limit, as in `params.data`.
     """
@@ -152,7 +152,7 @@ def table(source: Any, target: str, **options: Any) -> Source:
 
 
 def images(folder: str | os.PathLike[str], **options: Any) -> Source:
-    """Return a source of pictures: a folder for each class, below train/ and test/ if there are any.
+    """Return a source from pictures: a folder for each class, below train/ and test/ if these exist.
 
     options: size, split and limit, as in `params.data`.
     """
@@ -160,7 +160,7 @@ def images(folder: str | os.PathLike[str], **options: Any) -> Source:
 
 
 def _of_files(given: dict[str, Any]) -> Source:
-    """Return a source of files as the built-in recipes read them. Raises: ConfigError."""
+    """Return a source from files, read as the built-in recipes do. Raises: ConfigError."""
     try:
         data = Data.model_validate(given)
     except ValidationError as error:

@@ -20,16 +20,16 @@ _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
 Kind = Literal["classification", "regression", "labels"]  # what targets are
 Stamps = tuple[tuple[str, Stat], ...]
 TEST_SHARE = 0.25
-IGNORED = -100  # in targets of several numbers per example: torch's own mark for one that does not count
-LOST = 1e-4  # the most of a feature's deviation that rounding may take
-NOISE = 4  # roundings of float64: a smaller deviation is that of a constant which was computed in several ways
+IGNORED = -100  # torch's own mark for a target that does not count, among several numbers per example
+LOST = 1e-4  # the largest share of a feature's deviation that rounding may take
+NOISE = 4  # roundings of float64: a constant that was computed in several ways has a smaller deviation
 NORMALISED = ", normalised in float64"
-VAL_SHARE = 0.15  # of what is left for training
+VAL_SHARE = 0.15  # of the examples that are left for training
 VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
 
 
 class Fold(NamedTuple):
-    """The part of the data that a run is tested on: number `number`, from 0, of `of`."""
+    """The part of the data on which a run is tested: number `number` (from 0) of `of`."""
 
     number: int
     of: int
@@ -37,12 +37,12 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """All examples in one array, with the splits and groups of the data set itself.
+    """All examples in one array, with the data set's own splits and groups.
 
-    groups: their class numbers, 0 where an example has no one class. together: equal numbers belong to one split or
-    fold; None: each example may belong to any. own: the positions of each split of the data
-    set's own.
-    wide: the features or channels that float32 cannot carry before the mean is taken off (a time stamp).
+    groups: their class numbers, 0 if an example does not have exactly one class. together: examples with equal numbers
+    belong to one split or fold; None: each example may belong to any. own: the positions of each of the data set's own
+    splits.
+    wide: the features or channels that float32 cannot hold before the mean is subtracted (a time stamp).
     """
 
     inputs: NDArray[Any]
@@ -56,7 +56,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Seen:
-    """The facts about a data set before a run starts. counts: of its training examples, one per seed of a split."""
+    """The facts about a data set before a run starts. counts: of training examples, one per split seed or fold."""
 
     shape: tuple[int, ...]
     counts: tuple[int, ...]
@@ -84,7 +84,7 @@ def stored(raw: Raw, kind: Kind, where: str) -> Stored:
 
 
 def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> dict[str, NDArray[np.int64]]:
-    """Return the positions of the examples of train, val and test; see `sweep.train.data.load`. Raises: ConfigError."""
+    """Return the positions of train, val and test examples (see `sweep.train.data.load`). Raises: ConfigError."""
     seed, limit = split if isinstance(split, int) else raw.seed, raw.limit
     rest, test = found.own["train"], found.own["test"]
     if isinstance(split, Fold):
@@ -104,11 +104,11 @@ def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> dict[str
 
 
 def look(data: Data, kind: Kind, splits: Sequence[int | Fold] = ()) -> Seen:
-    """Return the facts about a data set, from this process's cache if its files have not changed since.
+    """Return the facts about a data set, from this process's cache if its files have not changed.
 
-    splits: seeds of splits of their own, or folds; none: the split that the data fix. Raises: ConfigError.
+    splits: seeds of splits, or folds; empty: the split that the data fix. Raises: ConfigError.
     """
-    # A class gives equally many examples to each split of a seed without a limit and groups, whichever they are.
+    # Without a limit and groups, each class gives the same number of examples to the split of any seed.
     alike = data.limit is None and data.group is None and all(isinstance(each, int) for each in splits)
     return _look(data, kind, stamps(data_files(data).values()), () if alike else tuple(splits))
 
@@ -122,23 +122,23 @@ def _look(data: Data, kind: Kind, stamps: Stamps, splits: tuple[int | Fold, ...]
 
 
 def identity(data: Data, kind: Kind) -> str:
-    """Return the digest of the files of a data set, and the rule of its normalisation where float32 would not do.
+    """Return the digest of a data set's files, and its normalisation rule if float32 is not precise enough.
 
-    Earlier versions normalised all data in float32: on such data, their runs and new ones are different experiments.
+    Earlier versions normalised all data in float32. On such data, their runs and new ones are different experiments.
     Raises: ConfigError.
     """
-    # The embedded tables are sound and do not need it, so they are not read a second time.
+    # The embedded tables do not need it, so they are not read a second time.
     wide = data.name not in ("digits", "diabetes") and look(data, kind).wide
     return data_digest(data) + (NORMALISED if wide else "")
 
 
 def stamps(files: Iterable[Path]) -> Stamps:
-    """Return the stamps that reveal a change of a file, without reading it."""
+    """Return the stamps that reveal changes of files, without reading the files."""
     return tuple((str(path), stat_of(path)) for path in files)
 
 
 def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
-    """Return a table with the median of its training examples where a number is missing."""
+    """Return a table with missing numbers replaced by the median of its training examples."""
     if inputs.ndim != 2 or inputs.dtype.kind != "f" or not (missing := np.isnan(inputs)).any():
         return inputs
     known = [column[~np.isnan(column)] for column in inputs[train].T]
@@ -146,7 +146,7 @@ def filled(inputs: NDArray[Any], train: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _joined(raw: Raw, where: str) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[np.int64]]]:
-    """Return all examples in one array, and the positions of each split of the data set's own."""
+    """Return all examples in one array, and the positions of each of the data set's own splits."""
     inputs, targets, own, start = [], [], {}, 0
     for name, x, y in (
         ("train", raw.inputs, raw.targets),
@@ -183,8 +183,8 @@ def _labels(targets: NDArray[Any], where: str) -> NDArray[np.int64]:
 def _rank(index: NDArray[np.int64], seed: int | None = None) -> NDArray[np.uint64]:
     """Return a pseudo-random key for each example, fixed or by seed.
 
-    The finaliser of SplitMix64 (Steele et al., 2014, fig. 17). Not NumPy's generators: their streams
-    may change between versions, and with them the split.
+    It is the finaliser of SplitMix64 (Steele et al., 2014, fig. 17). NumPy's generators are not used, because their
+    streams, and with them the split, may change between versions.
     """
     z = index.astype(np.uint64) + np.uint64(1)
     if seed is not None:
@@ -202,7 +202,7 @@ def _first(index: NDArray[np.int64], count: int, seed: int | None) -> NDArray[np
 def _split(
     index: NDArray[np.int64], found: Stored, share: float, seed: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (kept, taken): the share is taken of every class, or in whole groups; seed: of the split alone."""
+    """Return (kept, taken): the share is taken from every class, or in whole groups. seed: that of the split."""
     if found.together is not None:
         names, sizes = np.unique(found.together[index], return_counts=True)
         order = np.argsort(_rank(names, seed))
@@ -220,9 +220,9 @@ def _split(
 def _fold(
     index: NDArray[np.int64], found: Stored, fold: Fold, seed: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (kept, taken): one of the parts of equal size that the examples are cut into, in their order or by seed.
+    """Return (kept, taken): one of the equal parts into which the examples are cut, in their order or by seed.
 
-    Each class is spread evenly over the parts. Groups stay whole: the largest that is left joins the smallest part.
+    Each class is spread evenly over the parts. Groups stay whole: the largest one left joins the smallest part.
     """
     order = np.sort(index) if seed is None else index[np.argsort(_rank(index, seed))]
     if found.together is not None:
@@ -244,10 +244,10 @@ def _fold(
 
 
 def _wide(inputs: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which features or channels differ between examples in float64 and no longer in float32.
+    """Return a mask of the features or channels whose differences float64 can hold and float32 cannot.
 
-    Decided on all examples, so that it is a property of the data, whatever the split. A constant that was computed
-    differs from itself by rounding alone, which must not be scaled up to a deviation of 1.
+    It depends on all examples, so it is a property of the data and not of the split. A computed constant may vary by
+    rounding, which must not be scaled up to a deviation of 1.
     """
     found = np.zeros(inputs.shape[1], np.bool_)
     if np.can_cast(inputs.dtype, np.float32):
@@ -256,7 +256,7 @@ def _wide(inputs: NDArray[Any]) -> NDArray[np.bool_]:
     low, high = (one.astype(np.float64) for one in (inputs.min(axis=axes), inputs.max(axis=axes)))
     most = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(over="ignore", invalid="ignore"):
-        # A deviation is at least range / sqrt(2 n): what that cannot rule out is measured, usually nothing.
+        # A deviation is at least range / sqrt(2 n). Features that this cannot rule out, usually none, are measured.
         least = (high - low) / np.sqrt(2 * inputs[:, 0].size)
         for index in np.flatnonzero((high > low) & (most * _SINGLE.epsneg + _SINGLE.smallest_subnormal > LOST * least)):
             one = inputs[:, index]

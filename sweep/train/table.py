@@ -52,7 +52,7 @@ def of_frame(
 ) -> Raw:
     """Return a frame as numbers: each text column becomes one column for each of its texts, in alphabetical order.
 
-    Missing numbers stay NaN where they are to be imputed. Raises: ConfigError.
+    Missing numbers stay NaN if they will be imputed. Raises: ConfigError.
     """
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     apart = {name for name in (split, group) if name is not None}
@@ -102,7 +102,7 @@ def _numbers(column: Any, where: str) -> list[NDArray[np.float64]]:
 
 
 def _target(column: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Return the targets, text numbered in alphabetical order, and the names of their classes if they are text."""
+    """Return the targets, with text numbered in alphabetical order, and their class names if they are text."""
     if column.dtype.kind in "iuf":
         return column.to_numpy(), ()
     texts = column.astype(str).to_numpy(dtype=str)

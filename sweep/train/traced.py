@@ -13,9 +13,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 class Traced:
     """A function of tensors whose Python code runs only once for arguments of the same shapes.
 
-    The first call records the kernels and their arguments. Later calls run these kernels only, which gives the same
+    The first call records the kernels and their arguments. Later calls run only these kernels, which gives the same
     bits. In a small step on a CPU, choosing the kernels takes most of the time. Arguments are tensors, None, and
-    dictionaries and tuples of them. Everything else that the function reads keeps its value of the first call.
+    dictionaries and tuples of them. Everything else that the function reads keeps its value from the first call.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

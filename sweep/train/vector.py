@@ -54,8 +54,8 @@ Result = Metrics | Failure
 STEPS = 3  # of a check
 THREADS = 4  # with a GPU; more would keep Python's lock from the thread that launches steps
 TENSORS, FULL = 36, 1 << 23  # tensors of one kernel of torch's fused optimizers; parameters that fill a GPU anyway
-CHOICES = 1 << 20  # of an embedding, tokens of a row's batch times vocabulary: larger ones are not made one-hot
-SCORES = 512**2  # of attention, per example and head: larger ones are not kept
+CHOICES = 1 << 20  # tokens of a row's batch times vocabulary: larger embeddings are not made one-hot
+SCORES = 512**2  # of attention, per example and head: a larger number is not kept
 OFF = "leave `vectorize` off: lanes on a GPU train any recipe"
 
 
@@ -125,7 +125,7 @@ class Row(TorchFunctionMode):
             return _embedding(*args, **kwargs)
         if func is F.cross_entropy and torch.compiler.is_compiling():
             return _cross_entropy(*args, **kwargs)
-        if func is Tensor.unflatten:  # within a mode torch's compiler cannot follow the method, which calls its super
+        if func is Tensor.unflatten:  # within a mode, torch's compiler cannot follow the method, which calls its super
             return torch.unflatten(*args, **kwargs)
         if func in _DROPOUTS:
             return self._drop(_DROPOUTS[func], *args, **kwargs)
@@ -177,7 +177,7 @@ _DROPOUTS: dict[Any, int | None] = {
 
 
 def _cross_entropy(input: Tensor, target: Tensor, *rest: Any, **more: Any) -> Tensor:
-    """Return the mean of a batch without a gather, whose gradient would be a scatter; torch computes other forms."""
+    """Return the mean of a batch without a gather, whose gradient would be a scatter. Torch computes other forms."""
     ignored, reduction = more.get("ignore_index", -100), more.get("reduction", "mean")
     plain = not rest and more.keys() <= {"ignore_index", "reduction"} and reduction == "mean"
     if not plain or target.is_floating_point() or input.dim() < 2:
@@ -192,7 +192,7 @@ def _embedding(
     input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Return rows of the weight whose gradient is a product with one-hot rows; torch computes other forms."""
+    """Return rows of the weight whose gradient is a product with one-hot rows. Torch computes other forms."""
     if max_norm is not None or scale_grad_by_freq or sparse or input.numel() * len(weight) > CHOICES:
         return F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     known = torch.arange(len(weight), device=input.device)
@@ -200,14 +200,14 @@ def _embedding(
     if padding_idx is not None:
         chosen = chosen & (known != padding_idx % len(weight))
     product = chosen.to(weight.dtype) @ weight
-    # The product has the gradient, the lookup the value: a product may be rounded to TF32.
+    # The product gives the gradient and the lookup the value, because a product may be rounded to TF32.
     return F.embedding(input, weight.detach()) + (product - product.detach())
 
 
 def hashed(z: Tensor) -> Tensor:
     """Return 32 well-mixed bits of an int64 by the best two-round hash of Wellons's search (2018), bias 0.11.
 
-    Products stay below 2**63, so that the arithmetic is the same in every kernel.
+    Products stay below 2**63, so the arithmetic is the same in every kernel.
     """
     z = z & 0xFFFFFFFF
     z = (z ^ (z >> 16)) * 0x21F0AAAD & 0xFFFFFFFF
@@ -396,7 +396,7 @@ class Stack:
     def validation_sums(self, split: Split) -> Tensor:
         """Return float64 (W, 1 + k) of every row: the summed loss over a split, then the sums of `Scoring.tally`."""
         self.base.eval()
-        # Rows of a sum that are no multiple of 16 bytes long begin at unlike places of the kernel's loads.
+        # If a sum's rows are not a multiple of 16 bytes long, they begin at different places of the kernel's loads.
         even = len(split) - len(split) % 4
         sizes = [min(BATCH, even - at) for at in range(0, even, BATCH)] + [len(split) - even] * (len(split) > even)
 
@@ -597,7 +597,7 @@ class Pack:
         sums = torch.cat([stack.loss_sum[:, None], stack.validation_sums(stack.data.val)], 1).tolist()
         stack.loss_sum.zero_()
         stack.show()
-        # Threads gain where most of the time is hashing; a CPU's are counted, and have other work.
+        # Threads gain if most of the time is hashing. On a CPU, they are limited and have other work.
         apart = stack.device == "cuda" and sum(leaf.numel() for leaf in stack.parameters.values()) > 1 << 22
         turned = (self.threads.map if apart else map)(lambda seat: guarded(turn, seat.lane, sums[seat.row]), self.seats)
         ended = list(zip(self.seats, turned, strict=True))
@@ -633,7 +633,7 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
         whole = max(1, plan.whole)
 
         def steps(least: int, seconds: float) -> tuple[int, float]:
-            """Do the steps of an epoch again and again. Return their number, and the seconds until the last is done."""
+            """Repeat the steps of an epoch. Return their number, and the seconds until the last is done."""
             done, begun = 0, time.perf_counter()
             while done < least or time.perf_counter() - begun < seconds:
                 if done % whole == 0:
@@ -643,12 +643,12 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
                 torch.cuda.synchronize()
             return done, time.perf_counter() - begun
 
-        steps(3 * LOOK if run.device == "cuda" else 1, 0.0)  # after which all is compiled, captured and allocated
+        steps(3 * LOOK if run.device == "cuda" else 1, 0.0)  # then all is compiled, captured and allocated
         done, taken = steps(1, seconds)
         return taken / done
 
 
-_CHECKED: set[str] = set()  # recipes by their specs: a process often trains several packs of one
+_CHECKED: set[str] = set()  # recipes by their specs: a process often trains several packs of one recipe
 
 
 def check(setup: Setup, run: Run) -> None:
