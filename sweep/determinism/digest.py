@@ -1,7 +1,7 @@
 """sha256 of tensors: the links of a run's chain of digests.
 
 A digest covers the name, dtype, shape and little-endian bytes of each entry, sorted by name. Two mappings have the same
-digest if and only if they hold the same bits under the same names. Strides, device and gradients do not count; the
+digest if and only if they hold the same bits under the same names. Strides, device and gradients do not count, but the
 sign of a zero and the payload of a NaN do. For dtypes that NumPy and torch share, `arrays` and `tensors` give the same
 digest.
 """
@@ -87,7 +87,7 @@ def arrays(mapping: Mapping[str, np.ndarray[Any, Any]]) -> str:
         if array.dtype.hasobject or array.dtype.fields is not None:
             raise TypeError(f"{name!r} is an array of {array.dtype}, which has no bytes to compare")
         little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-        # "float32", as torch names it; the names of strings and dates lack their width or unit.
+        # "float32", as torch names it. The names of strings and dates lack their width or unit.
         dtype = little.dtype.name if little.dtype.kind in "biufc" else little.dtype.str
         digest.update(_head(name, dtype, array.shape))
         digest.update(little.data if little.dtype.kind in "biufc" else little.tobytes())

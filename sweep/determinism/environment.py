@@ -3,7 +3,7 @@
 `sweep.determinism.fingerprint` collects the environment. It is hashed and compared here without torch, so that a report
 works on a directory from another machine.
 
-The verdict on two runs goes by the first line that applies:
+The verdict on two runs is the first line that applies:
 
 | found                                                                  | answer               |
 |------------------------------------------------------------------------|----------------------|
@@ -12,14 +12,14 @@ The verdict on two runs goes by the first line that applies:
 | a field marked NOT_EXPECTED below differs                              | NOT_EXPECTED         |
 | a spec id, or a field below, is missing or "unknown" on either side;   | UNKNOWN              |
 | a field that is not listed below differs                               |                      |
-| a run is in fast mode, or its switches no longer stood at the end      | MAY_MATCH            |
+| a run is in fast mode, or its switches were changed before the end     | MAY_MATCH            |
 | a run was a command, whose switches cannot be read back                | MAY_MATCH            |
 | hash order was not controlled (`hash_seed` is "random" on either side) | MAY_MATCH            |
 | a field marked MAY_MATCH below differs                                 | MAY_MATCH            |
 | none of these                                                          | MUST_MATCH           |
 
-`FIELDS` has the answer for a difference in one field alone between two deterministic runs that would otherwise have to
-match. `None` is a value ("does not apply": every `cuda` field of a run on a CPU); "unknown" is not one.
+`FIELDS` has the answer if two deterministic runs differ only in that field and would otherwise have to match. `None` is
+a value ("does not apply": every `cuda` field of a run on a CPU). "unknown" is not one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Field = tuple[str, Any, Any]
 ENVIRONMENT_FOR_DETERMINISM: Mapping[str, str] = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
 
 UNDETERMINED = "unknown"  # the value of a field that could not be read
-HASH_ORDER_NOT_CONTROLLED = "random"  # the value of `hash_seed` then
+HASH_ORDER_NOT_CONTROLLED = "random"  # the value of `hash_seed` if it was not set
 
 
 class Answer(StrEnum):
@@ -80,7 +80,7 @@ FIELDS: Mapping[str, Answer] = {
     "mkldnn_enabled": Answer.NOT_EXPECTED,  # other kernels
     "mkldnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
     "deterministic_algorithms": Answer.NOT_EXPECTED,  # other kernels
-    "deterministic_warn_only": Answer.NOT_EXPECTED,  # an operation without such a kernel ran all the same
+    "deterministic_warn_only": Answer.NOT_EXPECTED,  # an operation without such a kernel ran anyway
     "fill_uninitialized_memory": Answer.MAY_MATCH,  # only programs that read memory they never wrote
     "cudnn_enabled": Answer.NOT_EXPECTED,  # other kernels
     "cudnn_deterministic": Answer.NOT_EXPECTED,  # other kernels
@@ -98,8 +98,8 @@ FIELDS: Mapping[str, Answer] = {
 class Origin:
     """The origin of the bits of one run, from its record.
 
-    spec_id: sha256 of the run's spec, "" if unknown; environment: the numeric fields; deterministic: the requested
-    mode; spec: the spec as JSON, if available, for the names of the fields in which two specs differ, and to
+    spec_id: sha256 of the run's spec, "" if unknown. environment: the numeric fields. deterministic: the requested
+    mode. spec: the spec as JSON, if available, to name the fields in which two specs differ, and to
     distinguish another thread count from another experiment.
     """
 
@@ -149,7 +149,7 @@ def verdict(a: Origin, b: Origin) -> Verdict:
 
 
 def of_environments(a: Origin, b: Origin) -> Verdict:
-    """Return the verdict on the environments and modes of two runs alone, as if their specs were equal."""
+    """Return the verdict on only the environments and modes of two runs, as if their specs were equal."""
     return verdict(*(replace(each, spec_id="set aside") for each in (a, b)))
 
 
@@ -210,6 +210,6 @@ def _canonical(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """Return the value of a field, cut where it is long."""
+    """Return the value of a field, shortened if it is long."""
     text = value if isinstance(value, str) else _canonical(value)
     return text if len(text) <= 40 else text[:37] + "..."

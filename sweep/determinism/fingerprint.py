@@ -43,10 +43,10 @@ _SIMD = re.compile(r"(sse|ssse|avx|amx|fma|f16c|bmi|asimd|sve|sme(?!p)|fp$|fphp|
 
 
 def collect(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (numeric, context) of this process as JSON values; `environment` lists the numeric fields.
+    """Return (numeric, context) of this process as JSON values. `environment` lists the numeric fields.
 
     Call it at the end of training in the thread that trained, because it reads the current switches and thread counts.
-    device: that of the run, "cpu" or "cuda"; a run on a CPU has None for every field of CUDA.
+    device: that of the run, "cpu" or "cuda". A run on a CPU has None for every CUDA field.
     """
     numeric = {
         **_machine(),
@@ -107,7 +107,7 @@ def _machine() -> Mapping[str, Any]:
 
 
 def _processor() -> tuple[str, str, str]:
-    """Return vendor, model and the vector instructions of the first processor."""
+    """Return the vendor, the model and the vector instructions of the first processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
@@ -195,7 +195,7 @@ def _versions(names: tuple[str, ...]) -> Mapping[str, str]:
 
 @cache
 def _git_commit(folder: str) -> str | None:
-    """Return the commit checked out in a folder, read once per process; None outside a repository or without git."""
+    """Return the commit checked out in a folder, read once per process, or None without a repository or git."""
     return _output("git", "-C", folder, "rev-parse", "HEAD")
 
 

@@ -1,4 +1,4 @@
-"""Operations without a deterministic kernel: the layer that such an operation belongs to, and the remedy."""
+"""Operations without a deterministic kernel: the layer of the operation, and the remedy."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
 
 
 def apply_mode(deterministic: bool) -> None:
-    """Allow only deterministic kernels, where others raise an error, or the fastest ones.
+    """Allow only deterministic kernels, so that others raise an error, or allow the fastest ones.
 
     Every switch is set in both modes, so that a run inherits nothing from an earlier one.
     """
     wrong = torch.are_deterministic_algorithms_enabled() != deterministic
-    # Set only if it changes something, because torch loads its compiler for it, two seconds in every worker.
+    # Set only if it changes something, because torch loads its compiler for it, which takes every worker two seconds.
     if wrong or torch.is_deterministic_algorithms_warn_only_enabled():
         torch.use_deterministic_algorithms(deterministic, warn_only=False)
     torch.backends.cudnn.deterministic = deterministic
@@ -94,7 +94,7 @@ def worker_init_fn(worker_id: int) -> None:
     """
     seed = torch.initial_seed()
     random.seed(seed)
-    # Both generators are a Mersenne Twister seeded from 32-bit words. Without another word, NumPy would repeat the
+    # Both generators are a Mersenne Twister seeded from 32-bit words. Without an extra word, NumPy would repeat the
     # numbers of `random`.
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, 1])  # noqa: NPY002
 
@@ -198,7 +198,7 @@ _SWITCHES: Mapping[str, tuple[Any, str]] = {
     "mkldnn_enabled": (torch.backends.mkldnn, "enabled"),
     "mkldnn_deterministic": (torch.backends.mkldnn, "deterministic"),
 }
-# A whole before its parts, because writing it resets them.
+# A whole comes before its parts, because writing it resets them.
 _CUDNN: Any = torch.backends.cudnn
 _MKLDNN: Any = torch.backends.mkldnn
 _PRECISION_OWNERS: Mapping[str, Any] = {
@@ -215,7 +215,7 @@ _PRECISION_OWNERS: Mapping[str, Any] = {
 
 
 def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """Return name -> (read, write) for each setting of the process; values are plain."""
+    """Return name -> (read, write) for each setting of the process. The values are plain."""
     backends = torch.backends
 
     def switch(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
@@ -226,7 +226,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
             lambda: str(torch.get_default_dtype()),
             lambda name: torch.set_default_dtype(getattr(torch, name.removeprefix("torch."))),
         ),
-        # torch also reports "cpu" if none was set; setting it would slow down every call.
+        # torch also reports "cpu" if none was set, and setting it would slow down every call.
         "default device": (
             lambda: str(torch.get_default_device()),
             lambda name: torch.set_default_device(None if name == "cpu" else name),
@@ -261,7 +261,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
 
 
 def _or_none(read: Callable[[], Any]) -> Callable[[], Any]:
-    """Return None where the older switches of precision raise, because they cannot express the newer ones."""
+    """Return None if the older switches of precision raise, because they cannot express the newer ones."""
 
     def guarded() -> Any:
         try:

@@ -26,8 +26,8 @@ class Steps:
 
     def __init__(self, link: Callable[[str, Callable[[], str]], None]) -> None:
         self.link, self.count = link, 0
-        # Optimizers are held, because their weights are needed when the function has returned. If code makes one model
-        # after the other, only those that stepped since the newest one came are held; of the others, the digest.
+        # Optimizers are held, because their weights are needed after the function has returned. If code makes one model
+        # after the other, only those that stepped since the newest one came are held. The others leave a digest.
         self._held: dict[Optimizer, int] = {}
         self._let_go: dict[int, str] = {}
         self._numbers: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
@@ -46,7 +46,7 @@ class Steps:
         self._stack.close()
 
     def weights(self) -> str:
-        """Return the digest of all weights that an optimizer changes; "" before the first step.
+        """Return the digest of all weights that an optimizer changes, or "" before the first step.
 
         Raises: TypeError for weights without plain bytes (see `sweep.determinism.digest`).
         """

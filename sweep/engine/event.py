@@ -13,7 +13,7 @@ Pull = Callable[[], Bundle | None]  # the next bundle, or None if there is none 
 
 @dataclass(frozen=True)
 class Done:
-    """A bundle that has ended. The outcome of its runs is in the directory; the answer holds only what is not there.
+    """A bundle that has ended. The outcome of its runs is in the directory. The answer holds only what is not there.
 
     If its worker died, the answer is an `Accident` from the engine.
     """
@@ -24,14 +24,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Gone:
-    """The engine itself has ended, with all that was running. This is its last event."""
+    """The end of the engine itself and of all that was running. This is its last event."""
 
     cause: str
 
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing has ended lately: a moment to show the progress of what is running."""
+    """A moment in which nothing has ended, to show the progress of running runs."""
 
 
 Event = Done | Gone | Tick

@@ -120,7 +120,7 @@ class RayEngine:
         with _as_raised():
             while True:
                 if server := dead():
-                    # `ray.shutdown` would take a minute without an answer; the servers end with this process.
+                    # `ray.shutdown` would take a minute without an answer. The servers end with this process.
                     self._ours = False
                     yield Gone(f"{server} no longer answers")
                     return
@@ -155,9 +155,9 @@ class RayEngine:
             return Done(bundle, [Accident(_first_line(error), poison=False)])
 
     def everywhere(self, function: Callable[[], Any], seconds: float) -> Iterator[tuple[str, Any]]:
-        """Call a function on every node of a cluster that has CPUs, and yield (node, answer); nothing for a local Ray.
+        """Call a function on every node of a cluster that has CPUs, and yield (node, answer). A local Ray yields none.
 
-        The answer is the value that `function` returned, or its exception; TimeoutError after `seconds`.
+        The answer is the value that `function` returned, or its exception, or TimeoutError after `seconds`.
         """
         if self.address is None:
             return
@@ -246,14 +246,14 @@ def _too_little() -> EnvironmentRefused:
 
 
 def require_memory() -> None:
-    """Raises: EnvironmentRefused if a local Ray could not reserve the memory of its object store."""
+    """Refuse a local Ray that could not reserve the memory of its object store. Raises: EnvironmentRefused."""
     limit = _limit()
     if limit is not None and limit < SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         raise _too_little()
 
 
 def _at_home() -> None:
-    """Set a user name and a home folder where there are none, as in a container: Ray needs both."""
+    """Set a user name and a home folder if there are none, as in a container, because Ray needs both."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -280,7 +280,7 @@ def _put_handlers_back() -> None:
 
 @contextmanager
 def _as_raised() -> Iterator[None]:
-    """Raise the exception of a signal handler itself: Ray's compiled code turns it into the cause of a SystemError."""
+    """Raise the exception of a signal handler itself, because Ray's compiled code wraps it in a SystemError."""
     try:
         yield
     except SystemError as error:
@@ -314,7 +314,7 @@ def _fits(ray: Any, job: Job) -> int:
 
 
 def _require_feasible(ray: Any, job: Job) -> None:
-    """Raises: EnvironmentRefused if no node can hold one run; Ray itself would wait forever."""
+    """Refuse runs that fit no node, because Ray itself would wait forever. Raises: EnvironmentRefused."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(n.get("CPU", 0) >= job.cpus and n.get("GPU", 0) >= job.gpus for n in nodes):
         return

@@ -17,10 +17,10 @@ from sweep.engine import idle_agent
 
 PLAIN = "SWEEP_PLAIN_RAY"  # set by the user: nothing in Ray is replaced
 # Ray replaces a loopback address by that of the host, so that other hosts can join, unless this setting for laptops is
-# there before its import.
+# made before its import.
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-# A Ray of one host and one user needs neither a server that adds machines nor one that forwards logs (a run's log is
-# kept beside its record). `ray start` has an option for each of these; `ray.init` has none.
+# A Ray of one host and one user needs neither the autoscaler nor the log monitor (a run's log is kept beside its
+# record). `ray start` has an option for each of these, but `ray.init` has none.
 UNASKED: dict[str, Any] = {"no_monitor": True, "include_log_monitor": False}
 # Ray starts its workers before the first task, and they import this in the meantime.
 PRELOADING = "RAY_preload_python_modules"
@@ -38,9 +38,9 @@ AGENTS = {
 
 @contextmanager
 def lean(preload: str = PRELOAD) -> Iterator[None]:
-    """Let a local Ray that is started in the block listen on the loopback address, and start only the needed servers.
+    """Make a local Ray that is started in the block listen on the loopback address and start only the needed servers.
 
-    preload: the modules that its workers import, separated by commas. With SWEEP_PLAIN_RAY=1 nothing is changed.
+    preload: the modules that its workers import, separated by commas. With SWEEP_PLAIN_RAY=1, nothing is changed.
 
     Measured on two cores: from `import ray` to the end of `ray.shutdown`, with a first task that imports torch, 7.1 s
     instead of 11.0 s. Idle agents also shorten `ray.init` from 2.1 s to 1.2 s.
@@ -66,7 +66,7 @@ def lean(preload: str = PRELOAD) -> Iterator[None]:
 def _savings() -> Iterator[tuple[Any, str, Any, Any]]:
     """Yield private parts of Ray with their replacements: (owner, name, value, replacement).
 
-    If a version lacks one, a warning is logged, and this and the later ones are not replaced.
+    If a Ray version lacks one, a warning is logged, and this and the later ones are not replaced.
     """
     try:
         from ray import _raylet
@@ -92,7 +92,7 @@ def _not_started(*_: Any, **__: Any) -> None:
 def _with_idle_agents(start: Callable[..., Any], names: Mapping[str, Sequence[str]]) -> Callable[..., Any]:
     """Return `start` with idle agents: for the dashboard, and for tasks with a `runtime_env` until there is one.
 
-    Loading the real ones takes a second of a core each, and no worker starts before.
+    Loading a real one takes a second of a core, and no worker starts before that.
     """
 
     def started(command: Sequence[str], *rest: Any, **named: Any) -> Any:

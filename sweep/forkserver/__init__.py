@@ -3,7 +3,7 @@
 Each call starts from the same process state, independent of earlier calls: no module of the user, no thread, no CUDA,
 no handler, no counter. It ends in `_exit`, or becomes a program. No process that it started outlives it, in any group
 or session: orphans become children of the interpreter, which ends them. `client` is the calling end, `server` the
-process that forks, `child` the forked process. The answer comes back through a pipe; results are on the disk.
+process that forks, `child` the forked process. The answer comes back through a pipe, and results are on disk.
 """
 
 import sys

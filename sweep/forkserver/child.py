@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from sweep.errors import SweepError
 from sweep.forkserver.messages import MARK, Call
 
-# The signal for a dump of all stacks; no library is known to use it.
+# The signal for a dump of all stacks. No library is known to use it.
 DUMP = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else 0
 _SET_PDEATHSIG = 1  # of prctl
 
@@ -142,10 +142,10 @@ def alone() -> Iterator[None]:
 
 def at_exit() -> None:
     """Run the exit handlers that the user's code has registered, and flush all buffers."""
-    # Private, but the only way: without it a run that ends in `_exit` would lose buffered output. The exit handler of
+    # Private, but the only way: without it, a run that ends in `_exit` would lose buffered output. The exit handler of
     # multiprocessing, which waits for children and ends those of a pool that was not closed, would not run either.
     for each in reversed(getattr(threading, "_threading_atexits", ())):
-        if getattr(each, "func", None) is not getattr(concurrent.futures.thread, "_python_exit", None):  # of ours too
+        if getattr(each, "func", None) is not getattr(concurrent.futures.thread, "_python_exit", None):  # also ours
             with suppress(Exception, SystemExit):
                 each()
     with suppress(Exception, SystemExit):

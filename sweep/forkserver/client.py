@@ -33,7 +33,7 @@ class ForkServer:
         self.preload, self.variables, self.owner = tuple(preload), dict(variables), os.getpid()
         self._mark = secrets.token_hex(8)  # in the environment of all forks and programs
         self._link, theirs = Pipe()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  for as long as the fork server is there
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  open while the fork server lives
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, str(theirs.fileno()), _ROOT, *preload],
@@ -124,7 +124,7 @@ def _end_marked(mark: str) -> None:
 
 
 class Program:
-    """A running program in a session of its own. stdout, stderr: its output; ended: None until it has ended."""
+    """A running program in a session of its own. stdout, stderr: its output. ended: None until it has ended."""
 
     def __init__(self, words: Sequence[str], variables: Mapping[str, str], folder: str = "") -> None:
         self._forkserver = _taken((), {})
@@ -205,5 +205,5 @@ def dismiss() -> None:
     """End the idle fork servers of this process."""
     while _idle:
         forkserver = _idle.pop()
-        if forkserver.owner == os.getpid():  # a fork of this process has the list as well
+        if forkserver.owner == os.getpid():  # a fork of this process also has the list
             forkserver.kill()

@@ -22,7 +22,7 @@ from sweep.forkserver import child
 from sweep.forkserver.child import DUMP, prctl
 from sweep.forkserver.messages import GRACE, LOADING, LOOK, Call, Ended
 
-DUMPING = 0.3  # seconds for the stacks of a call whose time is over to be written
+DUMPING = 0.3  # seconds to write the stacks of a call that has exceeded its time
 _SET_CHILD_SUBREAPER = 36  # of prctl
 
 
@@ -41,7 +41,7 @@ def main() -> NoReturn:
         sys.stderr.flush()
         os._exit(LOADING)
     sys.argv = sys.argv[:1]
-    # Those of torch would take a tenth of a second in `at_exit` of every call, and take torch apart while it is in use.
+    # Torch's finalizers would take a tenth of a second in `at_exit` of every call, and break torch while it is in use.
     for each in list(getattr(weakref.finalize, "_registry", ())):
         each.atexit = False
     gc.collect()
@@ -66,7 +66,7 @@ def main() -> NoReturn:
 
 
 def _serve(call: Call, streams: Sequence[int], link: Connection, wakes: int) -> Ended:
-    """Fork for a call and wait for its end. If the calling process ends, end the call too. Raises: EOFError then."""
+    """Fork for a call and wait for its end. Raises: EOFError if the calling process ends, after ending the call."""
     reader, writer = os.pipe()
     begun = time.monotonic()
     parent = os.getppid()
@@ -130,7 +130,7 @@ def _read(reader: int, answer: bytearray) -> bool:
 
 
 def _reaped(pid: int) -> tuple[int, int] | None:
-    """Return the status and peak memory of a call if it has ended. All other ended children are reaped as well."""
+    """Return the status and peak memory of a call if it has ended. Also reap all other ended children."""
     found = None
     with suppress(ChildProcessError):
         while (ended := os.wait3(os.WNOHANG))[0]:
@@ -141,7 +141,7 @@ def _reaped(pid: int) -> tuple[int, int] | None:
 
 def _leave_nothing(pid: int) -> None:
     """End all processes that a call has left: its group, and its orphans in any group or session."""
-    polite = time.monotonic() + 1.0  # Python's own tracker of semaphores has to clean up
+    polite = time.monotonic() + 1.0  # Python's own tracker of semaphores has to clean up first
     give_up = polite + GRACE
     asked: set[int] = set()
     while (now := time.monotonic()) < give_up:

@@ -20,7 +20,7 @@ def split_name(name: str) -> str:
 
 
 def named(metrics: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
-    """Return the metrics that are numbers, under our names: those of `names` (theirs -> ours), else of `split_name`."""
+    """Return the metrics that are numbers, under our names: from `names` (theirs -> ours), or else by `split_name`."""
     out: dict[str, float] = {}
     for name, value in metrics.items():
         plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value

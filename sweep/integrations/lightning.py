@@ -45,7 +45,7 @@ def trainer_options(run: Run) -> dict[str, Any]:
 
 
 class SweepCallback(Callback):
-    """A callback that carries metrics, checkpoints, mode and digests of a fit into the run.
+    """A callback that passes metrics, checkpoints, mode and digests between a fit and the run.
 
     names: theirs -> ours, for metrics with names unlike `val_loss` and `test_acc`.
     """
@@ -57,7 +57,7 @@ class SweepCallback(Callback):
         self._saver = _Saver(run)
 
     def restore(self) -> Path | None:
-        """Return the checkpoint for `trainer.fit(ckpt_path=…)`; None starts from zero."""
+        """Return the checkpoint for `trainer.fit(ckpt_path=…)`, or None to start from zero."""
         state = self.run.restore()
         if state is None:
             return None

@@ -56,7 +56,7 @@ def named(metrics: Mapping[str, Any], names: Mapping[str, str] | None = None) ->
 
 
 class SweepCallback(TrainerCallback):
-    """A callback that carries seed, mode, metrics, checkpoints and digests of a training into the run.
+    """A callback that passes seed, mode, metrics, checkpoints and digests between a training and the run.
 
     The seed is set even if `TrainingArguments` have none, because their default is 42 for every run.
     names: theirs -> ours, for metrics whose names do not begin with eval_ or test_.
@@ -69,7 +69,7 @@ class SweepCallback(TrainerCallback):
         self._resumed = False
 
     def restore(self) -> str | None:
-        """Return the folder for `trainer.train(resume_from_checkpoint=…)`; None starts from zero."""
+        """Return the folder for `trainer.train(resume_from_checkpoint=…)`, or None to start from zero."""
         state = self.run.restore()
         if state is None:
             return None

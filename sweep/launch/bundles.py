@@ -22,7 +22,7 @@ def lanes_of(plan: Plan) -> int:
 
 
 def shared_gpus(plan: Plan) -> int:
-    """Return the number of GPUs for bundles of several runs; 0 if no runs share a GPU. Counting loads torch."""
+    """Return the number of GPUs for bundles of several runs, or 0 if no runs share a GPU. Counting loads torch."""
     return gpus_here() if plan.device == "cuda" and lanes_of(plan) > 1 else 0
 
 

@@ -1,4 +1,4 @@
-"""The death of a worker: whether its runs are tried again or have failed, and the end of workers that outlive Ray.
+"""The death of a worker: whether its runs are retried or have failed, and the end of workers that outlive Ray.
 
 The cause of a death is found in `sweep.worker.forked` and `sweep.engine.on_ray`.
 """
@@ -25,7 +25,7 @@ ENDING = 10.0  # seconds to wait for killed processes to end
 
 @dataclass
 class Deaths:
-    """Counts of the losses of each run of a launch with its worker, and of those that it may have caused."""
+    """Counts of how often each run of a launch was lost with its worker, and how often it may have been the cause."""
 
     retries: int
     losses: Counter[str] = field(default_factory=Counter)

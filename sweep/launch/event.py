@@ -10,7 +10,7 @@ from sweep.store import Record, Store
 
 @dataclass(frozen=True)
 class Begun:
-    """The launch has the directory to itself. planned, done, todo: numbers of runs."""
+    """The start of a launch, which has the directory to itself. planned, done, todo: numbers of runs."""
 
     store: Store
     planned: int
@@ -32,7 +32,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Finished:
-    """One run has ended, with a record."""
+    """The end of one run, with its record."""
 
     key: str
     record: Record
@@ -40,7 +40,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Retried:
-    """A run was lost and is trained again, from its newest checkpoint (a step) or from zero."""
+    """A lost run that is trained again, from its newest checkpoint (a step) or from zero."""
 
     key: str
     cause: str

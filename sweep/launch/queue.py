@@ -60,7 +60,7 @@ class Launch:
     prove: Canary | None = None  # checks that deterministic runs repeat their bits
     store: Store | None = None
     stopped: str = ""  # the reason why nothing new is started
-    remote: Remote | None = None  # where `out` is copied, run by run
+    remote: Remote | None = None  # the place to which `out` is copied, run by run
     uncopied: str = ""  # the error if not all of it is copied
 
     def __post_init__(self) -> None:
@@ -81,15 +81,15 @@ class Launch:
         self.stopped = self.stopped or why
         self._queue.clear()
         if running and self.store is not None:
-            with suppress(OSError):  # from a full disk, for example, which the runs notice as well
+            with suppress(OSError):  # a full disk, for example, which the runs also notice
                 atomic.create(self.store.stop_file(self._nonce))
 
     def in_flight(self) -> list[str]:
-        """Return the keys of the runs that the engine has and has not returned."""
+        """Return the keys of the runs that the engine has taken and not returned."""
         return list(self._flying)
 
     def __iter__(self) -> Iterator[Event]:
-        """Do the work. Raises: StoreError, before anything starts, if the directory cannot be used."""
+        """Do the work and yield its events. Raises: StoreError, before any run starts, if the directory is unusable."""
         made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         with ExitStack() as held:
             held.callback(forkserver.dismiss)
@@ -180,7 +180,7 @@ class Launch:
                 return
 
     def _again(self, store: Store, member: Member) -> bool:
-        """Return whether a run with a record is trained again; if so, move its record aside."""
+        """Return whether a run with a record is trained again. If so, move its record aside."""
         found = member.record
         if found is None or not (found.files.get("changed") or (self.retry_failed and member.status == "failed")):
             return False
@@ -234,7 +234,7 @@ class Launch:
             elif isinstance(event, Tick):
                 yield event
             else:
-                # The running runs cannot be reached any more, so they are lost, and have not failed.
+                # The running runs cannot be reached any more, so they are lost, not failed.
                 self.stop(event.cause, running=False)
                 death.end(store.workers(self._nonce))  # otherwise the next command would find them running
                 lost = ", ".join(sorted(self._flying)) or "none"
@@ -245,7 +245,7 @@ class Launch:
     # The results of a bundle
 
     def _answered(self, store: Store, bundle: Bundle, answer: Answer) -> Iterator[Event]:
-        """Read the result of each run of a bundle in the directory. The answer only holds why runs have no record."""
+        """Read the result of each run of a bundle from the directory. The answer only tells why runs have no record."""
         self._ended_since = True
         specs = {spec.key: spec for spec in bundle}
         why: Unrecorded | None = None
@@ -307,17 +307,17 @@ class Launch:
             yield Retried(spec.key, str(why), 2)
 
     def _unwritten(self, spec: RunSpec, why: Unrecorded) -> Iterator[Event]:
-        """Start nothing more, because the disk would refuse it as well. Finished runs count."""
+        """Start nothing more, because the disk would also refuse it. Finished runs count."""
         if not self.stopped:
             yield from self._no_more(f"{why}; fix that and run the same command again")
         yield Said(f"{spec.key}: not recorded ({why})")
 
     def _lost(self, store: Store, member: Member, spec: RunSpec, why: Accident) -> Iterator[Event]:
-        """Queue a run again whose worker died, or record its failure if it has killed too many workers."""
+        """Queue a run again after its worker died, or record its failure if it has killed too many workers."""
         store.event(kind="lost", key=spec.key, cause=why.cause)
         if failure := self._deaths.failure(spec.key, why):
             death.fail(store, spec, failure, self._nonce)
-            member = store.member(spec.key)  # its worker may have committed a record after all: that one counts
+            member = store.member(spec.key)  # its worker may have committed a record after all, which then counts
             if member.record is not None:
                 yield from self._ended(store, member, member.record)
         elif (losses := self._deaths.losses[spec.key]) >= death.LOSSES:
@@ -329,7 +329,7 @@ class Launch:
     # Messages when a run has ended
 
     def _copied(self, key: str = "") -> Iterator[Event]:
-        """Copy a run, or all that is not copied yet. Training continues without a network; that is reported once."""
+        """Copy a run, or all that is not copied yet. Training continues without a network, which is reported once."""
         if self.remote is None:
             return
         try:
@@ -373,7 +373,7 @@ class Launch:
     def _unreadable(self, store: Store, member: Member, failure: Failure) -> Iterator[Event]:
         """Start no other program if the first one with exit code 0 gave no metrics, and suggest how to read them.
 
-        Running programs go on to their end, because their metrics can be read later without training.
+        Running programs may finish, because their metrics can be read later without training.
         """
         self.stop(f"{member.key} ended well and gave no metrics", running=False)
         lines = []

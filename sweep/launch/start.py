@@ -63,7 +63,7 @@ def kept(
     seeds: added to the planned ones. settings: keys of the config that are changed; None leaves one as it is. trust,
     say: see `require_trust`, because the directory may come from anywhere.
 
-    Raises: StoreError, TargetError, ConfigError; nothing was imported then.
+    Raises: StoreError, TargetError, ConfigError, before anything is imported.
     """
     store = Store.open(directory)
     manifest = store.manifest
@@ -110,8 +110,8 @@ def start(
 ) -> Launch:
     """Return a launch whose engine is already starting.
 
-    out, function, retrain: see `ready`. only: the seeds of an `ml-train`; options: see `Launch`.
-    In a job of a Ray cluster the runs go to that cluster, unless an address names another one.
+    out, function, retrain: see `ready`. only: the seeds of an `ml-train`. options: see `Launch`.
+    In a job of a Ray cluster, the runs go to that cluster, unless an address names another one.
 
     Raises: ConfigError, TargetError, EnvironmentRefused, StoreError.
     """

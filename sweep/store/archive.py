@@ -25,7 +25,7 @@ def is_packed(place: str | os.PathLike[str]) -> bool:
 
 
 def unpacked(path: Path, cache: Path) -> Path:
-    """Return a folder below `cache` with the run directory in a zip; equal content gives the same folder.
+    """Return a folder below `cache` with the run directory in a zip. Equal content gives the same folder.
 
     Only sweep.json, events.jsonl and the files below members/ are unpacked: no links, no absolute names, no `..`.
     Raises: StoreError if the zip is damaged, holds no sweep, or unpacks to too many bytes.
@@ -65,7 +65,7 @@ def _unpack(archive: zipfile.ZipFile, chosen: Sequence[zipfile.ZipInfo], folder:
 
 
 def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.ZipInfo]:
-    """Return the entries to unpack. packed: the size of the zip; the sizes that it states may be wrong.
+    """Return the entries to unpack. packed: the size of the zip, because the sizes that it states may be wrong.
 
     Raises: StoreError if it holds no sweep, unpacks to too many bytes, or consists mostly of bytes of no entry, which
     would all be read for the digest.

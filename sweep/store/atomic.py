@@ -30,7 +30,7 @@ Content = bytes | memoryview | Callable[[IO[bytes]], None]  # of a file, or a fu
 # Errors of file systems without hard links (FAT, SMB, buckets) or without locks (some of Lustre and NFS).
 _WITHOUT = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EMLINK)
 
-DEEPEST = 100  # levels of JSON that is read: functions that recurse into it need several calls for each level
+DEEPEST = 100  # levels of JSON that are read: recursive functions need several calls for each level
 
 TEMPORARY = ".tmp-"  # prefix of files that a killed writer leaves behind: readers ignore them, a launch removes them
 
@@ -75,7 +75,7 @@ def _truncate(fd: int, size: int) -> None:
 
 
 def make_durable(path: Path) -> None:
-    """Fsync a file that was written without, or the entries of a folder; do nothing where the file system cannot."""
+    """Fsync a file that was written without it, or the entries of a folder. Do nothing if the file system cannot."""
     fd = _open(path, os.O_RDONLY)
     try:
         _fsync(fd)
@@ -260,7 +260,7 @@ def opened(path: str | os.PathLike[str]) -> BufferedReader:
 
 def read(path: Path, limit: int) -> bytes:
     """Return the bytes of a plain file. Raises: ValueError if it is larger than `limit`, as no file of ours is."""
-    with opened(path) as stream:  # `read` allocates what it is given, so that is no more than the size of the file
+    with opened(path) as stream:  # `read` allocates the size that it is given, so it gets at most the size of the file
         data = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit >> 20} MiB")
@@ -285,7 +285,7 @@ def stream_digest(stream: BufferedReader) -> str:
 
 
 def strict(value: Json) -> Json:
-    """Return `value` as strict JSON in UTF-8 can hold it: non-finite floats become "nan", "inf" and "-inf".
+    """Return `value` in a form that strict JSON in UTF-8 can hold: non-finite floats become "nan", "inf" and "-inf".
 
     A lone surrogate (from a file name that is not UTF-8, for example) becomes its escape. Bytes (as ids of examples may
     be) become text.
@@ -304,7 +304,7 @@ def strict(value: Json) -> Json:
 
 
 def dumps(value: Json, *, indent: int | None = 1) -> str:
-    """Return strict JSON text; see `strict`."""
+    """Return strict JSON text (see `strict`)."""
     return json.dumps(strict(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 

@@ -23,7 +23,7 @@ from sweep.textfile import Stat, stat_of
 
 LOG_LIMIT = 16 << 20  # bytes of a run's log: the beginning and the newest lines are kept
 KEPT_CHECKPOINTS = 2
-_WRITING = threading.Lock()  # for a row: a thread of the user's code may still log while its run ends
+_WRITING = threading.Lock()  # of rows: a thread of the user's code may still log while its run ends
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -62,7 +62,7 @@ class Attempt:
     number: int
     previous: tuple[Path, ...] = ()
     secrets: tuple[bytes, ...] = field(default=(), repr=False)  # never shown in its log and its record
-    _masked: int = field(default=0, repr=False)  # bytes of its log that were searched for them
+    _masked: int = field(default=0, repr=False)  # bytes of its log that were already searched for them
     _shared: dict[str, Stat] | None = field(default=None, repr=False)
     _history: atomic.Appender | None = field(default=None, repr=False)
     _ended: bool = field(default=False, repr=False)  # its files are hashed, and nothing may be added
@@ -77,7 +77,7 @@ class Attempt:
         return (self.path.parent / names.RECORD).exists()
 
     def log_row(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append a row to history.jsonl. Readers see it at once; it is durable with the record.
+        """Append a row to history.jsonl. Readers see it at once. It becomes durable with the record.
 
         Raises: SweepError once the run has ended.
         """
@@ -115,7 +115,7 @@ class Attempt:
         self.write(name, lambda stream: predictions.write(stream, made.arrays()))
 
     def declare(self, **more: Any) -> None:
-        """Write the owner of the attempt to its folder: it counts as running for as long as that process lives."""
+        """Write the owner of the attempt to its folder. The attempt counts as running while that process lives."""
         about = {**self.owner.to_json(), "number": self.number, "spec_id": self.spec_id, **more}
         atomic.write(self.path / names.ABOUT, atomic.encoded(about), durable=False)
 
@@ -207,7 +207,7 @@ class Attempt:
         shutil.rmtree(folder, ignore_errors=True)
 
     def artifacts(self) -> dict[str, Artifact]:
-        """Return all files that the record will list, made durable and hashed. Checkpoints are not among them.
+        """Return all files that the record will list, made durable and hashed. Checkpoints are not included.
 
         This ends the attempt: rows that a thread of the user's code logs later are refused.
         """
@@ -227,7 +227,7 @@ class Attempt:
         return found
 
     def write_checkpoint(self, step: int, content: bytes | memoryview, *, rows: int) -> None:
-        """Write a checkpoint and its description, with which it is checked. Older ones stay until it is complete."""
+        """Write a checkpoint and the description that checks it. Older ones stay until it is complete."""
         if (self.path / names.HISTORY).exists():
             atomic.make_durable(self.path / names.HISTORY)
         path = self.path / f"{names.CHECKPOINT}{step:09d}.pt"

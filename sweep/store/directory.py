@@ -1,4 +1,4 @@
-"""The run directory as a class: all that is known of a sweep, for training and for everything that reads."""
+"""The run directory as a class: all that is known about a sweep, for training and for all readers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sweep.store.scores import Scores
 
 
 class Store:
-    """A run directory. `open` only reads; `create` and `begin` write."""
+    """A run directory. `open` only reads. `create` and `begin` write."""
 
     def __init__(self, path: Path, manifest_: Manifest, shown: str = "") -> None:
         self.path = path
@@ -37,7 +37,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
-        """Return the sweep at `path`; for a URL or a zip, a copy of it. Raises: StoreError if it cannot be read."""
+        """Return the sweep at `path`, for a URL or a zip a copy of it. Raises: StoreError if it cannot be read."""
         root, url = remote.fetched(path)
         if root.exists() and not root.is_dir():
             raise StoreError("is a file, not a run directory", where=str(root))
@@ -92,7 +92,7 @@ class Store:
         return store
 
     def require(self, wanted: Manifest) -> None:
-        """Raises: StoreError with a diff when the directory holds another experiment."""
+        """Refuse a directory that holds another experiment. Raises: StoreError with a diff."""
         from sweep.config import redact  # imported here because readers need no pydantic
 
         # Older versions hid fewer secrets.
@@ -135,7 +135,7 @@ class Store:
         self._change(lambda old: replace(old, until=value))
 
     def _change(self, made: Callable[[Manifest], Manifest]) -> None:
-        """Replace the current plan on disk by what a function makes of it."""
+        """Replace the current plan on disk by the plan that a function makes from it."""
         with lock.briefly(self.path / names.MANIFEST_LOCK):
             self.manifest = manifest.read(self.path / names.MANIFEST)
             self._put(made(self.manifest))
@@ -154,14 +154,14 @@ class Store:
     # Reading
 
     def members(self) -> Iterator[tuple[str, str, int, int]]:
-        """Yield (task, variant, seed, repeat) of every planned run, sorted; never in the order of completion."""
+        """Yield (task, variant, seed, repeat) of every planned run, sorted, never in the order of completion."""
         repeats = range(int(self.manifest.experiment["repeats"]))
         for cell in self.manifest.experiment["cells"]:
             for seed, repeat in product(sorted(self.manifest.seeds_of(cell)), repeats):
                 yield cell["task"], cell["variant"], seed, repeat
 
     def scan(self, *, verify: bool = False) -> Iterator[Member]:
-        """Yield every planned run with its status; verify=True also hashes every artefact."""
+        """Yield every planned run with its status. verify=True also hashes every artefact."""
         live = self.owner()
         folders: dict[tuple[str, str], set[str]] = {}
         for task, variant, seed, repeat in self.members():
@@ -217,7 +217,7 @@ class Store:
         return shared if cell is None else {**shared, "params": cell["params"], "data": cell["data"]}
 
     def file(self, member: Member, name: str) -> Path:
-        """Return the path of an artefact in the record, its sha256 checked.
+        """Return the path of an artefact in the record after checking its sha256.
 
         Raises: IntegrityError if it is missing or altered.
         """
@@ -254,18 +254,18 @@ class Store:
         return bool(member.artifacts(name))
 
     def history(self, member: Member) -> list[Row]:
-        """Return the logged rows; for a run without a record, those of its newest attempt.
+        """Return the logged rows, for a run without a record those of its newest attempt.
 
         Raises: IntegrityError if they are not those of the record.
         """
         return history.parse(self._history(member))
 
     def table(self, member: Member) -> Table | list[Row]:
-        """Return `history` by column, in half the time, or by row where the rows have different metrics."""
+        """Return `history` by column, in half the time, or by row if the rows have different metrics."""
         return history.table(self._history(member))
 
     def _history(self, member: Member) -> bytes:
-        """Return the bytes of a run's history; empty if there is no file. Raises: IntegrityError."""
+        """Return the bytes of a run's history, empty if there is no file. Raises: IntegrityError."""
         if member.record is not None:
             name = history_of(member.record)
             if name not in member.record.artifacts:
@@ -303,7 +303,7 @@ class Store:
         return [one for one in mine if self.has(member, names.PREDICTIONS.format(split=one))]
 
     def predictions(self, member: Member, split: str) -> Predictions | None:
-        """Return the predictions of a run, or those of all folds of a seed together. None if there are none.
+        """Return the predictions of a run, or those of all folds of a seed together, or None if there are none.
 
         Raises: IntegrityError; SweepError if two folds predicted the same example.
         """
@@ -378,7 +378,7 @@ class Store:
             yield owner
 
     def begin(self, spec: RunSpec, launch: str = "") -> Attempt:
-        """Begin a new attempt at a run; `launch` is the nonce of the lock it works under."""
+        """Begin a new attempt at a run. launch: the nonce of the lock under which it works."""
         path = inside(self.path, self.path / names.MEMBERS / spec.key)
         previous = attempts_of(path)
         number = 1 + max((number_of(attempt) for attempt in previous), default=0)
@@ -394,7 +394,7 @@ class Store:
         return made
 
     def commit(self, attempt: Attempt, made: Record) -> bool:
-        """Commit `made` as the record of its run. Return False if another attempt was first; its record stays."""
+        """Commit `made` as the record of its run. Return False if another attempt was first and its record stays."""
         atomic.make_durable(attempt.path.parent)
         return lock.create_once(attempt.path.parent / names.RECORD, shape.seal(made))
 
@@ -419,7 +419,7 @@ class Store:
             atomic.move(path, member.path / f"{names.CORRUPT}{secrets.token_hex(4)}.json")
 
     def require_idle(self, members: Iterable[Member]) -> None:
-        """Raises: StoreError if one of these runs is being trained."""
+        """Refuse to continue while one of these runs is being trained. Raises: StoreError."""
         if working := next((m.key for m in members if m.status == "running"), ""):
             raise StoreError(
                 "a run is being trained by another command", where=f"{self.path}: {working}",
@@ -427,7 +427,7 @@ class Store:
             )  # fmt: skip
 
     def renew(self, wanted: Manifest) -> int:
-        """Replace the plan by another, whose runs are all trained again. Return how many records were moved aside.
+        """Replace the plan by another, whose runs are all trained again. Return the number of records moved aside.
 
         These are kept in their attempts and counted. No run resumes from an unfinished attempt.
         Raises: StoreError if a run is being trained.

@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
 
 def line(step: int, metrics: Mapping[str, float]) -> str:
-    """Return one row as text, keys in the order they were logged."""
+    """Return one row as text, with the keys in the order in which they were logged."""
     return atomic.dumps({"step": step, **metrics}, indent=None) + "\n"
 
 
@@ -44,7 +44,7 @@ def parse(data: bytes) -> list[Row]:
 def tabulate(data: bytes) -> Table | None:
     """Return the rows by column, in half the time of `parse`, or None if not every row has the metrics of the first.
 
-    Nearly every history can be read so: one call logs all metrics, and all are finite.
+    Nearly every history can be read this way: one call logs all metrics, and all are finite.
     """
     *lines, torn = data.split(b"\n")
     rows = [] if torn else _together(lines)
@@ -68,7 +68,7 @@ def tabulate(data: bytes) -> Table | None:
 
 
 def _together(lines: Sequence[bytes]) -> list[Any]:
-    """Return the JSON values of all lines by one call; none if a line is damaged."""
+    """Return the JSON values of all lines from one call, or none if a line is damaged."""
     try:
         found: list[Any] = from_json(b"[" + b",".join(lines) + b"]")
     except ValueError:
@@ -98,7 +98,7 @@ def _row(found: Any) -> Row | None:
 
 
 def read(path: Path) -> list[Row]:
-    """Return the rows of a file; none if it is absent."""
+    """Return the rows of a file, or none if it is absent."""
     with suppress(FileNotFoundError), atomic.opened(path) as source:
         return parse(source.read())
     return []

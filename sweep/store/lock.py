@@ -12,7 +12,7 @@ from sweep.errors import StoreError
 from sweep.store import atomic
 from sweep.store.owner import Owner, this_process
 
-HELD = ".held"  # a file that stands for a lock on a file system without: its maker holds the lock while it lives
+HELD = ".held"  # a file in place of a lock, on a file system without locks: its living maker holds the lock
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -59,7 +59,7 @@ def held(path: Path, *, break_lock: bool = False) -> Iterator[Owner]:
 
 @contextmanager
 def briefly(path: Path) -> Iterator[None]:
-    """Hold a lock that others hold only for one short step; wait for it for up to 30 s. Raises: StoreError."""
+    """Hold a lock that others hold only for one short step. Wait up to 30 s for it. Raises: StoreError."""
     with _taken(path, this_process(), seconds=30.0):
         yield
 
@@ -84,7 +84,7 @@ def _taken(path: Path, owner: Owner, *, seconds: float = 0.0, force: bool = Fals
 
 
 def create_once(path: Path, data: bytes) -> bool:
-    """Write `data` to `path` and return True, or return False if it exists. Works without hard links as well."""
+    """Write `data` to `path` and return True, or return False if it exists. This also works without hard links."""
     if (made := atomic.create_once(path, data)) is not None:
         return made
     with briefly(path.with_name(f"{path.name}.lock")):

@@ -62,7 +62,7 @@ class SeedEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The plan of a sweep. `experiment` is its identity; `config` is for people, to resume and to reproduce."""
+    """The plan of a sweep. `experiment` is its identity. `config` is for people, to resume and to reproduce."""
 
     name: str
     config: Mapping[str, Json]
@@ -77,7 +77,7 @@ class Manifest:
     source: str = ""  # the text of a function without a file, as in a notebook; it is never run
 
     def adding(self, seeds: Sequence[int], *, results_existed: bool, note: str = "") -> Manifest:
-        """Return this manifest with new seeds added; the same object if none is new."""
+        """Return this manifest with new seeds added, or the same object if none is new."""
         new = tuple(seed for seed in seeds if seed not in self.planned)
         if not new:
             return self
@@ -104,7 +104,7 @@ class Manifest:
 
     @property
     def presented(self) -> dict[str, Json]:
-        """Return the primary metric and the goals, which affect reports and not the experiment."""
+        """Return the primary metric and the goals, which affect only reports, not the experiment."""
         return {key: self.config.get(key) for key in PRESENTED}
 
     def presenting(self, asked: Mapping[str, Json], *, results_existed: bool) -> Manifest:
@@ -130,7 +130,7 @@ class Manifest:
 
     @property
     def folds(self) -> int:
-        """Return the number of folds, which `repeats` then counts; 0 without folds."""
+        """Return the number of folds, which `repeats` then counts, or 0 without folds."""
         return int(self.experiment.get("folds", 0))
 
     @property
@@ -139,7 +139,7 @@ class Manifest:
         return bool(self.config.get("numbered"))
 
     def seeds_of(self, cell: Mapping[str, Json]) -> Sequence[int]:
-        """Return the seeds of a cell: all, except where adopted tasks have their own."""
+        """Return the seeds of a cell: all seeds, unless adopted tasks have their own."""
         own: Sequence[int] = cell.get("seeds", self.seeds)
         return own
 
@@ -157,7 +157,7 @@ class Manifest:
 
     @property
     def extensions(self) -> int:
-        """Return how often seeds or variants were added after there were results.
+        """Return how often seeds or variants were added after the first results.
 
         Additions by a stopping rule do not count, because the rule accounts for its looks.
         """
@@ -296,8 +296,8 @@ def not_comparable(old: Mapping[str, Json], new: Mapping[str, Json], data: Itera
 def adopts(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
     """Return whether the inputs of `new` replace those of `old`.
 
-    That is so if `old` names none, as before inputs were compared, or if it has the same version of the data, or none,
-    and its own inputs are unchanged.
+    They do if `old` names none, as in versions that did not compare inputs, or if it has the same version of the data,
+    or none, and its own inputs are unchanged.
     """
     if "inputs" not in new:
         return False

@@ -44,14 +44,14 @@ class Member:
 
     @property
     def folder(self) -> Path | None:
-        """Return the folder of the attempt that counts, otherwise of the newest; None if there is none."""
+        """Return the folder of the attempt that counts, else of the newest one, or None if there is none."""
         if self.record is not None:
             return self.path / f"{ATTEMPT}{self.record.attempt}"
         tries = attempts_of(self.path)
         return tries[0] if tries else None
 
     def artifacts(self, name: str) -> list[Artifact]:
-        """Return a file of the run, or that of each fold; empty if one of them lacks it."""
+        """Return a file of the run, or that of each fold, or nothing if one of them lacks it."""
         parts = self.parts or (self,)
         found = [one.record.artifacts[name] for one in parts if one.record and name in one.record.artifacts]
         return found if len(found) == len(parts) else []
@@ -60,7 +60,7 @@ class Member:
 def by_seed(members: Iterable[Member]) -> list[Member]:
     """Return one member per seed of each variant and task: its first repeat, or one that stands for all its folds.
 
-    The latter is ok where all folds are, and otherwise the first that is not.
+    The latter is ok if all folds are, and otherwise the first that is not.
     """
     found: dict[tuple[str, str, int], list[Member]] = {}
     made = []
@@ -84,7 +84,7 @@ def attempts_of(path: Path) -> list[Path]:
 
 
 def judged(root: Path, member: Member, asked: Mapping[str, Any], live: Owner | None, *, verify: bool = False) -> Member:
-    """Return a planned run with its status. asked: fields that its record must have; live: the launch at work."""
+    """Return a planned run with its status. asked: fields that its record must have. live: the launch at work."""
     tries = attempts_of(member.path)
     retried = sum((attempt / RECORD).exists() for attempt in tries)
     member = replace(member, attempts=len(tries), retried=retried)
@@ -120,7 +120,7 @@ def _disbelieve(root: Path, member: Member, found: Record, asked: Mapping[str, A
 
 
 def _others(root: Path, member: Member, found: Record, verify: bool) -> str:
-    """Return which files of the training code changed or are missing; they do not affect the status."""
+    """Return which files of the training code changed or are missing. They do not affect the status."""
     names = [name for name in found.artifacts if not is_result(name)]
     return "; ".join(_altered(root, member, found, names, verify))
 
@@ -150,7 +150,7 @@ def number_of(attempt: Path) -> int:
 
 
 def _about(attempt: Path) -> dict[str, Any]:
-    """Return the description of an attempt; empty if it cannot be read."""
+    """Return the description of an attempt, empty if it cannot be read."""
     try:
         found = atomic.loads(atomic.read(attempt / ABOUT, record.LIMIT))
     except (OSError, ValueError):
@@ -165,7 +165,7 @@ def history_of(found: Record) -> str:
 
 
 def folders_in(path: Path) -> set[str]:
-    """Return the names of the folders in a folder, without links; empty if it does not exist."""
+    """Return the names of the folders in a folder, without links, or none if it does not exist."""
     try:
         return {entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
     except (FileNotFoundError, NotADirectoryError):

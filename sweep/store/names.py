@@ -43,7 +43,7 @@ def is_nonce(text: object) -> bool:
 
 
 def is_folder(text: object) -> bool:
-    """Return whether a text can be the folder of a task or a variant; it is empty if there is only one."""
+    """Return whether a text can be the folder of a task or a variant. It is empty if there is only one."""
     return isinstance(text, str) and (not text or _FOLDER.fullmatch(text) is not None)
 
 
@@ -53,7 +53,7 @@ def is_ours(name: str, *prefixes: str) -> bool:
 
 
 def filled(pattern: str, name: str) -> str | None:
-    """Return the part of a file name that fills the {part} of a pattern; None if the name does not fit."""
+    """Return the part of a file name that fills the {part} of a pattern, or None if the name does not fit."""
     head, tail = re.split(r"\{\w+\}", pattern)
     return name[len(head) : -len(tail)] if name.startswith(head) and name.endswith(tail) else None
 

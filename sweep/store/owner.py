@@ -31,7 +31,7 @@ class Owner:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Owner:
-        """Raises: ValueError."""
+        """Return the owner that a JSON object describes. Raises: ValueError."""
         shape.require(body, {"host": str, "boot": str, "pid": int, "ticks": str, "started": str, "nonce": str})
         if body["pid"] >= 1 << 31:
             raise ValueError("its pid is invalid")
@@ -43,7 +43,7 @@ class Owner:
         return self.host == socket.gethostname()
 
     def dead(self) -> bool | None:
-        """Return whether the process has ended; None on another host, where that is unknown."""
+        """Return whether the process has ended, or None on another host, where that is unknown."""
         if not self.here:
             return None
         if self.pid <= 0 or self.boot != _boot_id():
@@ -81,9 +81,9 @@ def _boot_id() -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; empty if they cannot be read."""
+    """Return the fields of /proc/PID/stat from the state on, or none if they cannot be read."""
     try:
-        # The command name may hold blanks and brackets; fields are counted after the last one.
+        # The command name may hold blanks and brackets, so fields are counted after the last bracket.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []

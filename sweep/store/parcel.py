@@ -54,7 +54,7 @@ def sent(store: Store, specs: Iterable[RunSpec]) -> Iterator[Parcel]:
 
 
 def unpack(store: Store, spec: RunSpec, parcel: Parcel, launch: str) -> bool:
-    """Commit a parcel as the record of its run. Return False if another attempt was first; its record stays.
+    """Commit a parcel as the record of its run. Return False if another attempt was first and its record stays.
 
     Raises: IntegrityError if it holds another run, or other bytes than its record lists.
     """

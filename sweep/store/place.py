@@ -18,7 +18,7 @@ _OURS = frozenset(
 
 
 def require(root: Path) -> None:
-    """Raises: StoreError if a place is not writable, holds other files, or lies in another sweep."""
+    """Refuse a place that is not writable, holds other files, or lies in another sweep. Raises: StoreError."""
     _require_writable(root)
     _require_own(root)
 
@@ -40,7 +40,7 @@ def claim(path: Path) -> None:
 
 
 def require_plain(folder: Path) -> None:
-    """Raises: StoreError if a folder of runs is a link."""
+    """Refuse a folder of runs that is a link. Raises: StoreError."""
     if folder.is_symlink():
         raise StoreError(
             "is a link: a run directory holds its runs itself", where=str(folder),
@@ -72,7 +72,7 @@ def _ours(folder: Path, *prefixes: str) -> Iterator[Path]:
 def _is_ours(path: Path) -> bool:
     """Return whether a file or folder directly below a run directory belongs to sweep."""
     if path.name == LOCK and path.is_file():
-        return lock.is_lock(path)  # otherwise a file of the user with this name
+        return lock.is_lock(path)  # otherwise it is a file of the user with this name
     return path.name in _OURS or is_ours(path.name, STOP, TOKEN, atomic.TEMPORARY)
 
 
@@ -99,7 +99,7 @@ def _require_own(root: Path) -> None:
 
 
 def _require_writable(root: Path) -> None:
-    """Raises: StoreError if a place cannot be written."""
+    """Refuse a place that cannot be written. Raises: StoreError."""
     there = root
     while not os.path.lexists(there):
         there = there.parent

@@ -1,4 +1,4 @@
-"""predictions-<split>.npz: ids, targets and the predictions for each example; never an object array."""
+"""predictions-<split>.npz: ids, targets and the predictions for each example, never an object array."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _points(array: Array) -> Array:
 
 
 def _require_rows(found: Predictions) -> None:
-    """Raises: ValueError for arrays without one row per example, or with anything but numbers and text."""
+    """Refuse arrays without one row per example, or with anything but numbers and text. Raises: ValueError."""
     for name, array in found.arrays().items():
         if not array.ndim or not found.ids.ndim or len(array) != len(found.ids):
             raise ValueError(f"{name} has the shape {array.shape}, ids {found.ids.shape}")
@@ -138,8 +138,8 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
 
 
 def plain(value: Any) -> Array:
-    """Return an array of an array, a tensor on any device or a list."""
-    if hasattr(value, "detach"):  # a tensor; torch is not imported for this
+    """Return an array from an array, a tensor on any device or a list."""
+    if hasattr(value, "detach"):  # a tensor, recognised without importing torch
         value = value.detach().cpu()
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     return np.asarray(value)

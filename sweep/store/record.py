@@ -1,4 +1,4 @@
-"""record.json: the outcome of one run. Written last and created once; complete if its checksum holds."""
+"""record.json: the outcome of one run. It is written last, created once, and complete if its checksum is right."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ IN_WORDS = {"returned": "no usable metrics"}  # kinds whose name needs an explan
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason for which a run has no result, unless that was an accident of the machine.
+    """The reason why a run has no result, unless that was an accident of the machine.
 
     kind: "raised" (by the user's code), "diverged" (a metric is not finite), "killed" (it killed its worker each
     time), "timeout", "returned" (it returned no metrics), "out of memory", "nondeterministic".
@@ -57,7 +57,7 @@ class Failure:
 
 
 def diverged(metrics: Mapping[str, float], when: str = "") -> Failure | None:
-    """Return the failure of a run with a metric that is not finite, None where all are. when: such as "epoch 3"."""
+    """Return the failure of a run with a metric that is not finite, or None. when: the moment, such as "epoch 3"."""
     bad = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
     return None if bad is None else Failure("diverged", f"{bad} is {metrics[bad]}" + (f" at {when}" if when else ""))
 
@@ -100,13 +100,13 @@ def origin_of(record: Record) -> Origin:
 
 
 class Damaged(ValueError):
-    """The bytes are not a complete record; the message gives the reason."""
+    """Bytes that are not a complete record. The message gives the reason."""
 
 
 def decode(data: bytes) -> Record:
     """Return the record in `data`.
 
-    Raises: Damaged for anything but a complete, unaltered record of this format; never another exception.
+    Raises: only Damaged, for anything but a complete, unaltered record of this format.
     """
     try:
         body = shape.unseal(data, Record)

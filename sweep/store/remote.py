@@ -3,7 +3,7 @@
 An object store has no rename, no append, and no lock that ends with its process. The URL therefore holds only copies:
 first the files of a run, then its record, each an object of its own. A reader finds complete runs or none. Two launches
 with the same URL are not kept apart: they may train the same run twice, and the record that was copied first counts.
-Checkpoints are not copied: on another machine an unfinished run starts again.
+Checkpoints are not copied, so an unfinished run starts again on another machine.
 """
 
 from __future__ import annotations
@@ -104,11 +104,11 @@ class Remote:
 
     @property
     def at_work(self) -> bool:
-        """Return whether a launch of this machine is at work in the directory, which is then the newest state."""
+        """Return whether a launch on this machine is using the directory, which is then the newest state."""
         return lock.holder(self.mirror / LOCK) is not None
 
     def pull(self) -> bool:
-        """Copy from the URL all that is missing here. Return False if it holds no sweep."""
+        """Copy all that is missing here from the URL. Return False if it holds no sweep."""
         with self._answering():
             there = self._listing()
             if MANIFEST not in there:
@@ -121,7 +121,7 @@ class Remote:
         return True
 
     def begin(self) -> None:
-        """Prepare a launch: `pull`, or move the local copy aside if the URL holds no sweep any more, and note that."""
+        """Prepare a launch: `pull`, or if the URL no longer holds a sweep, move the local copy aside and note that."""
         if self.at_work or self.pull() or not (self.mirror / MANIFEST).exists():
             return
         former = self.mirror.with_name(f"{self.mirror.name}.old-{os.urandom(4).hex()}")
@@ -129,7 +129,7 @@ class Remote:
         self.note = f"{self.url} holds no sweep any more: it starts again, and what was here is now {former}"
 
     def copy(self, key: str = "") -> None:
-        """Copy to the URL all that is missing there: one run that has ended, or all runs; then the plan and the log."""
+        """Copy to the URL what it lacks of one ended run or of all runs, and then the plan and the log."""
         with self._answering():
             there = self._listing(f"{MEMBERS}/{key}" if key else "")
             records = sorted(self.mirror.joinpath(MEMBERS, key).rglob(RECORD))
@@ -139,7 +139,7 @@ class Remote:
             self._put([name for name in (MANIFEST, EVENTS) if (self.mirror / name).exists()])
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove at the URL the records of runs that will be trained again."""
+        """Remove the records of runs that will be trained again from the URL."""
         with self._answering():
             self._remove(self._listing().keys() & {f"{MEMBERS}/{key}/{RECORD}" for key in keys})
 
@@ -183,7 +183,7 @@ class Remote:
             return -1
 
     def _get(self, names: Iterable[str]) -> None:
-        """Raises: StoreError for a name that leads out of the directory."""
+        """Copy these files from the URL. Raises: StoreError for a name that leads out of the directory."""
         places = {name: inside(self.mirror, self.mirror / name) for name in names}
         if places:
             self.files.get([*places], [os.fspath(each) for each in places.values()])

@@ -73,6 +73,6 @@ def checked(ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> Sc
 
 
 def mean(made: Scores) -> float:
-    """Return the mean over items; the tries of an item are averaged first."""
+    """Return the mean over items, after averaging the tries of each item."""
     _, place = np.unique(made.ids, return_inverse=True)
     return float((np.bincount(place, weights=made.score) / np.bincount(place)).mean())

@@ -1,4 +1,4 @@
-"""The shapes of the JSON files in a directory: a file is checked when it is decoded, and trusted from then on."""
+"""The shapes of the JSON files in a directory: a file is checked when it is decoded, and then trusted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
     """
     if shape is Any:
         return
-    if isinstance(shape, type):  # first, as nearly all are
+    if isinstance(shape, type):  # first, because nearly all are
         whole = type(value) is int and shape in (int, float)
         if not (abs(value) < LARGEST if whole else type(value) is shape):
             raise ValueError(
@@ -74,7 +74,7 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
             require(each, shape[0], at)
     elif isinstance(shape, tuple):
         kind = None if value is None else type(value)
-        if kind is not int and kind in shape:  # as nearly all are
+        if kind is not int and kind in shape:  # the usual case
             return
         for each in shape:
             with suppress(ValueError):

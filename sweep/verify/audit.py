@@ -22,7 +22,7 @@ _CALL = ("what", "where", "argument")
 
 @dataclass(frozen=True)
 class Audit:
-    """The result of an audit. findings: the problems, in words; streams: what each affects first, or "nothing"."""
+    """The result of an audit. findings: the problems, in words. streams: what each affects first, or "nothing"."""
 
     key: str
     steps: int

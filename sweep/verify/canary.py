@@ -1,6 +1,6 @@
 """The canary of a deterministic sweep: a few steps of its first run are trained twice before the sweep.
 
-After the sweep a whole run is trained once more if that is cheap, because only that covers the end of a run.
+After the sweep, a whole run is trained once more if that is cheap, because only that covers the end of a run.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Canary:
                 return
 
     def _to_repeat(self, records: Sequence[Record]) -> list[Record]:
-        """Return the run to repeat, the shortest that shows enough, and one that was resumed if the first was not.
+        """Return the shortest run that shows enough, and a resumed one if the first was not resumed.
 
         Only a run that was not the first in its process shows the effect of earlier runs, and only a resumed run shows
         what its checkpoint lacks.
@@ -162,14 +162,14 @@ class Canary:
 
     def _keep(self, store: Store, stamp: Mapping[str, Any]) -> str:
         """Store a stamp in the directory, and return it as a line for the screen."""
-        # A stamp of this launch is replaced; one of an earlier launch may have to stay.
+        # A stamp of this launch is replaced. One of an earlier launch may have to stay.
         self.stamp = dict(stamp)
         store.stamp(after(self.earlier, stamp))
         return f"bit-exact: {stamp['summary']}"
 
 
 def seconds_of(record: Record) -> float:
-    """Return the training time of a run over all attempts that its result comes from."""
+    """Return the training time of a run over all attempts that contributed to its result."""
     return record.seconds + float(record.context.get("seconds_before", 0.0))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# In the order of training: the kind of a link and its words; {} is the part after the slash.
+# In the order of training: the kind of a link and its words. {} is the part after the slash.
 _LINKS = {
     "initial": "initial weights",
     "first_batch": "data order (first batch)",
@@ -20,7 +20,7 @@ _RANK = {kind: rank for rank, kind in enumerate(_LINKS)}
 
 @dataclass(frozen=True)
 class Difference:
-    """The first link in which two runs differ. a, b: its values, "" if one run lacks it; between: the two runs."""
+    """The first link in which two runs differ. a, b: its values, "" if one run lacks it. between: the two runs."""
 
     link: str
     a: str

@@ -1,4 +1,4 @@
-"""The cost of deterministic mode for a run on this machine: both modes timed side by side."""
+"""The cost of deterministic mode for a run on this machine: both modes are timed in turns."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ WARM = 2  # steps that do not count, because the first ones allocate memory and 
 class Cost:
     """The result of a timing.
 
-    ms: median milliseconds per step of each mode; speed: the speed of each mode relative to fast, (low, median, high)
-    over the ratios of the rounds; vectorized: by width, the milliseconds per seed and step, or the reason why a recipe
+    ms: median milliseconds per step of each mode. speed: the speed of each mode relative to fast, (low, median, high)
+    over the ratios of the rounds. vectorized: by width, the milliseconds per seed and step, or the reason why a recipe
     cannot be trained in that width.
     """
 
@@ -88,7 +88,7 @@ def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
 
 
 def summed(spec: RunSpec, paces: Mapping[str, Sequence[float]], torch: str) -> Cost:
-    """Return the cost for the milliseconds per step of each mode, one value per round."""
+    """Return the cost from the milliseconds per step of each mode, one value per round."""
     speed = {}
     for mode, each in paces.items():
         ratios = [fast / own for fast, own in zip(paces[FAST], each, strict=True)]
@@ -100,8 +100,8 @@ def summed(spec: RunSpec, paces: Mapping[str, Sequence[float]], torch: str) -> C
 def timed(request: Request, folder: Path, *, where: str) -> Trained:
     """Train in this process, and return the milliseconds per step of each mode, one value per round: {"mode", "ms"}.
 
-    For a recipe also the milliseconds per seed and step in each width, or the reason for none: {"width", "ms"}.
-    The order of the modes is reversed every second round, so that a machine that slows down affects all alike.
+    For a recipe, also return the milliseconds per seed and step in each width, or why there are none: {"width", "ms"}.
+    The order of the modes is reversed every second round, so that a machine that slows down affects them equally.
     """
     from sweep.verify.rehearse import rehearse  # loads torch, which the calling process does not need
 

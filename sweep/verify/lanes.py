@@ -27,8 +27,8 @@ from sweep.worker.train import attempted
 class LaneProof:
     """The result of comparing a pack with the same seeds elsewhere.
 
-    lanes: number of seeds; links: number of compared digests; differ: seed -> the first link that differs; note: the
-    reason if there was no pack; width: of vectorised steps, or 0 if lanes were compared with solo runs.
+    lanes: number of seeds. links: number of compared digests. differ: seed -> the first link that differs. note: the
+    reason if there was no pack. width: of vectorised steps, or 0 if lanes were compared with solo runs.
     """
 
     lanes: int = 0
@@ -54,10 +54,10 @@ class LaneProof:
 
 
 def compare_lanes(spec: RunSpec, count: int) -> LaneProof:
-    """Train `count` seeds, from that of the spec on, as one pack and then elsewhere, and compare.
+    """Train `count` seeds, beginning with that of the spec, as one pack and then elsewhere, and compare.
 
-    Lanes are trained again by the plain loop. Vectorised rows are trained again in reverse order among as many other
-    seeds, and the first one alone. Nothing is recorded.
+    Lanes are trained again by the plain loop. Vectorised rows are trained again in reverse order among the same number
+    of other seeds, and the first one alone. Nothing is recorded.
     Raises: ConfigError unless the spec is of a recipe, on a GPU or vectorised, in deterministic mode; SweepError if a
     run fails.
     """

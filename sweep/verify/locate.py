@@ -1,4 +1,4 @@
-"""The place in a model where two runs begin to differ: both are trained side by side, with digests of every module.
+"""The place in a model where two runs begin to differ: both are trained in parallel, with digests of every module.
 
 Global hooks of torch see the outputs and gradients of every module and the steps of every optimizer. The training code
 is not changed: a recipe is traced like any function of the user.
@@ -32,9 +32,9 @@ POLL = 0.05
 class Culprit:
     """The first computation in which two runs differ.
 
-    step counts optimizer steps from 1; what: "output", "gradient of the output", "gradient" (of a parameter),
-    "weights after the step", "input"; module: its path in the model, kind: its class; parameter: its name, for a
-    parameter; before: the computation just before, which was still equal.
+    step: counts optimizer steps from 1. what: "output", "gradient of the output", "gradient" (of a parameter),
+    "weights after the step", "input". module: its path in the model. kind: its class. parameter: its name, for a
+    parameter. before: the computation just before, which was still equal.
     """
 
     step: int
@@ -52,7 +52,7 @@ class Culprit:
 
 
 def locate(request: Request) -> Culprit | None:
-    """Train twice, side by side, until the first tensor that differs. Return None if none did in several tries."""
+    """Train twice in parallel, until the first tensor that differs. Return None if none did in several tries."""
     request = replace(request, traced=True)
     for _ in range(TRIES):
         before = ""
@@ -74,7 +74,7 @@ def _lines(process: Process) -> Iterator[list[str]]:
     with trace.open(encoding="utf-8") as stream:
         rest, over = "", False
         while not over:
-            over = not process.running  # checked before reading, so that its last lines are read as well
+            over = not process.running  # checked before reading, so that its last lines are also read
             *whole, rest = (rest + stream.read()).split("\n")
             yield from (line.split("\t") for line in whole)
             if not whole:

@@ -1,4 +1,4 @@
-"""Probes that record how training code uses randomness, in a process for that alone. Loads torch."""
+"""Probes that record how training code uses randomness, in a process that does nothing else. Loads torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RESEED: Mapping[str, Callable[[], Any]] = {
 _WORKERS = "workers.jsonl"
 _LIBRARIES = (os.path.dirname(os.path.dirname(__file__)), sysconfig.get_path("stdlib"), "<frozen", "<string>")
 _SEEDED_BY_THE_SYSTEM = ("SeedSequence", "PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "RandomState")
-# Owner, name and kind of the calls that are recorded; "seeded" becomes "unseeded" for a call without a seed.
+# Owner, name and kind of the calls that are recorded. "seeded" becomes "unseeded" for a call without a seed.
 _CALLS: tuple[tuple[Any, str, str], ...] = (
     (np.random, "default_rng", "seeded"), (np.random, "seed", "seeded"), (random, "seed", "seeded"),
     (torch, "manual_seed", "seeded"), (torch, "seed", "unseeded"), (os, "urandom", "unseeded"),
@@ -114,7 +114,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _note(kind: str, what: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Record a call with the innermost line of user code, if there is one; the working folder goes first.
+    """Record a call with the innermost line of user code, if there is one, preferring the working folder.
 
     A call that a library makes while it is imported, such as for a generator of its own, is not recorded.
     """
@@ -146,7 +146,7 @@ def _is_users(file: str) -> bool:
 def _noting(what: str, kind: str, call: Callable[..., Any], *, method: bool = False) -> Callable[..., Any]:
     """Return a function or method that records its calls.
 
-    Calls of clocks, and of classes that the standard library uses too, are recorded only from the training code.
+    Calls of clocks, and of classes that the standard library also uses, are recorded only from the training code.
     """
 
     @wraps(call)
@@ -159,7 +159,7 @@ def _noting(what: str, kind: str, call: Callable[..., Any], *, method: bool = Fa
 
 
 def _unless_seeded(kind: type) -> type:
-    """Return a NumPy class that records where it is created without a seed, also by a library."""
+    """Return a NumPy class that records where it is created without a seed, even by a library."""
 
     class Same(type):
         def __instancecheck__(cls, instance: Any) -> bool:
@@ -176,7 +176,7 @@ def _unless_seeded(kind: type) -> type:
 
 
 class _Reporting:
-    """A `worker_init_fn` that also writes down the generators of its worker. Global, because it is pickled."""
+    """A `worker_init_fn` that also records the generators of its worker. It is global, because it is pickled."""
 
     def __init__(self, inner: Callable[[int], None] | None, path: str) -> None:
         self.inner, self.path = inner, path
@@ -199,7 +199,7 @@ class _Reporting:
 
 
 def _state(generator: object) -> Any:
-    """Return the state of a random number generator; None for any other object."""
+    """Return the state of a random number generator, or None for any other object."""
     match generator:
         case np.random.Generator():
             return generator.bit_generator.state

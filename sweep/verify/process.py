@@ -48,9 +48,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a rehearsal. where: the name of the process; chain: its digests; steps: optimizer steps, if seen.
+    """The result of a rehearsal. where: the name of the process. chain: its digests. steps: optimizer steps, if seen.
 
-    stopped: it was ended after the requested steps. found: the observations of an audit or a timing; marks: the end of
+    stopped: it was ended after the requested steps. found: the observations of an audit or a timing. marks: the end of
     each step, in seconds of a clock of its own.
     """
 

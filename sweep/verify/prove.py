@@ -97,9 +97,9 @@ def prove(
 ) -> Proof:
     """Train `spec` in two processes of their own, and in this one if `here`, and compare the results.
 
-    steps: number of steps; None: to the end. record: the record of this run in a sweep, which is compared too.
-    The second process fills new memory, which deterministic mode otherwise does not: equal bits show that no code reads
-    memory before writing it. find: if there is a difference, train again to find the module.
+    steps: number of steps; None: to the end. record: the record of this run in a sweep, which is also compared.
+    The second process fills new memory, which deterministic mode otherwise does not. Equal bits then show that no code
+    reads memory before writing it. find: if there is a difference, train again to find the module.
 
     Raises: SweepError if a process ends without an answer, or exceeds the time limit of `job`.
     """
@@ -144,7 +144,7 @@ def _judged(spec: RunSpec, trained: tuple[Trained, ...], record: Record | None) 
     if not spec.deterministic:
         a, b = trained[:PROCESSES]
         return Proof("fast", spec, trained, found, distance=distance(a.metrics, b.metrics), recorded=promised)
-    if found is None:  # equal as far as they went
+    if found is None:  # equal in all steps that were trained
         failed = any(each.failure is not None for each in trained)
         return Proof("failed" if failed else "proven", spec, trained, recorded=promised)
     return Proof("differs", spec, trained, found, recorded=promised)

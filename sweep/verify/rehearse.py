@@ -31,16 +31,16 @@ def scratch_run(spec: RunSpec, folder: Path, **options: Any) -> Run:
 
 
 def rehearse(request: Request, folder: Path, *, where: str = "this process", digests: bool = True) -> Trained:
-    """Train in this process, writing to a folder. Settings that training changes are restored, random streams are not.
+    """Train in this process, writing to a folder. Restore settings that training changes, but not random streams.
 
-    digests: take digests of the weights after each requested step; False if only the times matter.
+    digests: take digests of the weights after each requested step. False if only the times matter.
     """
     spec, limit = request.spec, request.steps
     marks: list[float] = []  # the end of each step
     environment: dict[str, Any] = {}
 
     def look() -> None:
-        """Read the environment while it is as the training code left it."""
+        """Read the environment as the training code left it."""
         if not environment:
             environment.update(fingerprint.collect(spec.device)[0])
 
@@ -65,7 +65,7 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
     metrics: dict[str, float] = {}
     stopped = False
     heard = io.StringIO()
-    # The built-in loop reports its steps; those of a user's function are seen at its optimizers.
+    # The built-in loop reports its steps. Those of a user's function are seen at its optimizers.
     steps = Steps(link) if spec.target.kind == "function" else contextlib.nullcontext()
     watched = traced(folder / TRACE) if request.traced else contextlib.nullcontext()
     with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), seeding.restored(), steps, watched:
@@ -83,7 +83,7 @@ def rehearse(request: Request, folder: Path, *, where: str = "this process", dig
         look()
     run.attempt.close()
     if spec.target.kind != "recipe" and not stopped and failure is None:
-        # The built-in loop makes digests of its weights and predictions; user code may have only its metrics.
+        # The built-in loop makes digests of its weights and predictions. User code may have only its metrics.
         for name, value in metrics.items():
             run.digest(f"metrics/{name}", hashlib.sha256(value.hex().encode()).hexdigest())
     return Trained(

@@ -26,7 +26,7 @@ _MEANING = {
 class Reproduction:
     """A recorded run and its new training. difference: the first link that differs, or None.
 
-    compared: number of links; verdict: on their environments; distance: between their metrics.
+    compared: number of links. verdict: on their environments. distance: between their metrics.
     """
 
     key: str
@@ -43,7 +43,7 @@ class Reproduction:
 
     @property
     def broken(self) -> bool:
-        """Return whether equal bits were promised and did not come out."""
+        """Return whether equal bits were promised but not reproduced."""
         return not self.equal and self.verdict.answer is Answer.MUST_MATCH
 
     def __str__(self) -> str:

@@ -17,8 +17,8 @@ Stamp = Mapping[str, Any]
 def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
     """Return the stamp of a proof. runs: number of planned runs.
 
-    status: "proven" if whole trainings were compared, "sampled" if some steps were, "differs" or "not checked"; extent:
-    how far they went. The other fields describe how and on what this was found.
+    status: "proven" if whole trainings were compared, "sampled" if some steps were, "differs" or "not checked". extent:
+    how much of them was compared. The other fields describe how and on what this was found.
     """
     first = proof.trained[0]
     passed = "sampled" if first.stopped else "proven"

@@ -77,7 +77,7 @@ def of_directory(
 
 
 def job_as_of(record: Record, job: Job) -> Job:
-    """Return a job that fills new memory as for a record; earlier versions always filled it."""
+    """Return a job that fills new memory as for a record. Earlier versions always filled it."""
     return replace(job, fill_memory=record.environment.get("fill_uninitialized_memory") is not False)
 
 
@@ -103,7 +103,7 @@ def _member(store: Store, seed: int | None, variant: str | None, repeat: int) ->
 
 
 def require_same_code(spec: RunSpec) -> None:
-    """Refuse code or data other than those of the run. Raises: StoreError."""
+    """Refuse code or data that differ from those of the run. Raises: StoreError."""
     if spec.target.kind == "command":
         return
     now, function = resolve(spec.target.kind, spec.target.reference)

@@ -1,4 +1,4 @@
-"""Any program as a run: start it, read its output and metrics, leave no process of it, and return the result."""
+"""Any program as a run: start it, read its output and metrics, end all its processes, and return the result."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _predictions(run: Run, where: Collect | None, left: reading.Left) -> None:
 
 
 def failure_of(code: int, last_words: str) -> Failure | None:
-    """Return the failure for an exit code, with the last line of output; None for 0."""
+    """Return the failure for an exit code, with the last line of output, or None for 0."""
     if code == 0:
         return None
     lines = [line.strip() for line in last_words.replace("\r", "\n").splitlines() if line.strip()]
@@ -173,7 +173,7 @@ def failure_of(code: int, last_words: str) -> Failure | None:
 
 
 def _ended_by(code: int) -> int:
-    """Return the signal number of an exit code; without meaning if there was no signal."""
+    """Return the signal number of an exit code. It has no meaning if there was no signal."""
     return -code if code < 0 else code - 128  # a shell returns 128 + the number of a signal
 
 
@@ -226,7 +226,7 @@ class _Shown:
         )  # fmt: skip
 
     def look(self) -> None:
-        """Log new steps. Done rarely if reading takes long, because a program with a full pipe waits for it."""
+        """Log new steps. This is done rarely if reading takes long, because a program with a full pipe waits for it."""
         begun = time.monotonic()
         if begun < self._next:
             return
@@ -254,7 +254,7 @@ class _Shown:
 def _started(
     words: Sequence[str], variables: Mapping[str, str], heard: _Heard, at: Path
 ) -> Iterator[forkserver.Program]:
-    """Start the program in a session of its own. It ends with this block or process, with all that it has started."""
+    """Start the program in a session of its own. It and all that it has started end with this block or process."""
     program = forkserver.Program(words, variables, os.fspath(at))
     try:
         yield program

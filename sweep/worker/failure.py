@@ -32,7 +32,7 @@ class Diverged(Failure):
 
 
 def diverged(metrics: Metrics) -> Diverged | None:
-    """Return the failure of a run with a metric that is not finite, and all its metrics; None where all are."""
+    """Return the failure of a run with a metric that is not finite, with all its metrics, or None if all are finite."""
     found = record.diverged(metrics)
     return None if found is None else Diverged(found.kind, found.message, metrics=metrics)
 
@@ -65,7 +65,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.
 
 
 def of_the_disk(error: BaseException, folder: Path) -> str:
-    """Return the reason if the disk caused an exception, and not the code that raised it; otherwise ""."""
+    """Return the reason if the disk, and not the code that raised it, caused an exception, otherwise ""."""
     if isinstance(error, OSError) and (error.errno in _DISK or not folder.is_dir()):
         return text_of(error)
     if isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in (text := text_of(error)):
@@ -80,7 +80,7 @@ _LOADER_ENDED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|ex
 
 
 def of_an_accident(error: BaseException) -> str:
-    """Return the reason if an exception may have a cause outside the code that raised it; otherwise "".
+    """Return the reason if an exception may have a cause outside the code that raised it, otherwise "".
 
     A system short of memory, or a person, may have ended a program or a child process of the training code.
     """

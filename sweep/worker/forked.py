@@ -1,6 +1,6 @@
 """User code in a process that is forked for one bundle only and ends with it.
 
-This is the side that waits, which loads no torch. It has the bundle trained (`sweep.worker.here.in_child`), and finds
+This is the waiting side, which loads no torch. It has the bundle trained (`sweep.worker.here.in_child`), and finds
 out why a process ended without an answer.
 """
 
@@ -125,7 +125,7 @@ def _accident(ended: forkserver.Ended, oom_kills: int) -> Accident:
 
 
 def _oom_kills() -> int:
-    """Return the number of processes that this machine has killed for lack of memory; 0 if unknown."""
+    """Return the number of processes that this machine has killed for lack of memory, or 0 if unknown."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

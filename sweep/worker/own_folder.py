@@ -1,9 +1,10 @@
 """A working folder for one run that shows the files of the launch folder under the same names.
 
-Folders are created, so that files of the run stay in its own folder. Small files are copied. A large file is a link,
-and so is a folder that is hidden, an environment, that of an experiment tracker, or too large. Files that are written
-through a link are shared, and are watched like all others below the launch folder (see `sweep.shared_files`). Run
-directories, `.git` and compiled code are left out. After the run, everything that it has not changed is removed.
+Folders are created, so that files of the run stay in its own folder. Small files are copied. A large file is a link.
+A folder is also a link if it is hidden, an environment, the folder of an experiment tracker, or too large. Files that
+are written through a link are shared, and are watched like all others below the launch folder (see
+`sweep.shared_files`). Run directories, `.git` and compiled code are left out. After the run, everything that it has not
+changed is removed.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pathlib import Path
 from sweep.shared_files import LARGEST, MOST, NOT_HERE, OTHERS
 from sweep.textfile import stat_of
 
-COPIED = 1 << 20  # bytes of a file up to which it is copied
-TOGETHER = 64 << 20  # bytes that are copied for one run at most
+COPIED = 1 << 20  # bytes of the largest file that is copied
+TOGETHER = 64 << 20  # the most bytes that are copied for one run
 LEFT_OUT = (".git", "__pycache__")
 
 
@@ -97,7 +98,7 @@ def _take_away(remove: Callable[[], None], unchanged: Callable[[], bool] = lambd
 
 
 def _whole(entry: os.DirEntry[str]) -> bool:
-    """Return whether a folder is shown as one link, and not entry by entry."""
+    """Return whether a folder is shown as one link instead of entry by entry."""
     if entry.name.startswith(".") or entry.name in OTHERS:
         return True
     with os.scandir(entry.path) as inside:

@@ -78,9 +78,9 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
 
 
 def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterator[Result]:
-    """Yield the results within the time limit, which never interrupts the recording of one.
+    """Yield the results within the time limit, which never interrupts the recording of a result.
 
-    A bundle has the time of all its runs, because they may be trained one after the other.
+    A bundle gets the time of all its runs, because they may be trained one after the other.
     """
     until = time.monotonic() + (job.timeout or math.inf) * len(runs)
     while True:
@@ -97,7 +97,7 @@ def _in_time(results: Iterator[Result], job: Job, runs: Sequence[Run]) -> Iterat
 
 @contextlib.contextmanager
 def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
-    """Write stacks to the log when the time is over, then raise. A process of its own that does not react is ended."""
+    """Write stacks to the log when the time is over, then raise. End a process of its own that does not react."""
     if not job.timeout or job.forked or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -112,7 +112,7 @@ def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
         before = signal.signal(signal.SIGALRM, over)
         signal.setitimer(signal.ITIMER_REAL, left)
         if job.own_process:
-            # If no Python code runs any more, only this timer can write the stacks.
+            # If Python code no longer runs, only this timer can write the stacks.
             faulthandler.dump_traceback_later(left + 30, exit=True, file=log.fd)
         try:
             yield
@@ -123,7 +123,7 @@ def _time_limit(job: Job, attempt: Attempt, until: float) -> Iterator[None]:
 
 
 def _late(job: Job) -> Failure | None:
-    """Return the failure of a run that ended after its time limit, whose result does not count; None within it."""
+    """Return the failure of a run that ended too late, whose result does not count, or None if it was in time."""
     if time.monotonic() <= job.until:
         return None
     return Failure("timeout", f"still running after {job.timeout:g} s")

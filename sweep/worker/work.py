@@ -60,7 +60,7 @@ def _train(store: Store, bundle: Bundle, job: Job) -> None:
 
 @contextlib.contextmanager
 def _ended_from_outside(job: Job) -> Iterator[None]:
-    """End the runs of a worker that is terminated without a record.
+    """End the runs of a terminated worker without recording them.
 
     Ray's own handler would raise SystemExit in the user's code, which would count as a failure of that code.
     """
