@@ -21,7 +21,7 @@ from sweep.store.manifest import differences
 from sweep.store.names import HISTORY
 from sweep.store.record import origin_of
 
-DIGITS = 8  # digits of a metric times the number of other seeds: so many do not agree by chance
+DIGITS = 8  # digits of a metric times the number of other seeds: this many do not agree by chance
 LONG = 500  # bytes of a history; a dozen rows
 
 

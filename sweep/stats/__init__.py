@@ -1,6 +1,6 @@
-"""Statistics over seeds: pure functions on arrays, randomness an argument, one number per seed.
+"""Statistics over seeds: pure functions on arrays, with randomness as an argument and one number per seed.
 
-`NaN` never vanishes: every function refuses it, except those of ranks, the gate and the stopping rules, where it
+`NaN` is never dropped: every function refuses it, except those of ranks, the gate and the stopping rules, where it
 stands for a failed seed.
 """
 

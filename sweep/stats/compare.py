@@ -27,8 +27,8 @@ SERIES = 100  # the noncentrality up to which scipy's series is fast
 class Difference:
     """mean(A) - mean(B) over seeds.
 
-    interval: None when an arm has one seed. error, df: standard error and degrees of freedom, None likewise.
-    p: None also when nothing varies, because there is no spread to test against (the interval has width 0).
+    interval: None if an arm has one seed. error, df: standard error and degrees of freedom, None in the same case.
+    p: also None if nothing varies, because there is no spread to test against (the interval has width 0).
     correlation: between the arms over seeds, in paired designs where both vary. folds: their number, 0 without folds.
     """
 
@@ -46,14 +46,14 @@ class Difference:
 
     @property
     def constant(self) -> bool:
-        """Return whether it is the same on every seed, so that there is no spread to test it against."""
+        """Return whether the difference is equal on every seed, so that there is no spread to test it against."""
         return self.error == 0
 
     @property
     def attainable(self) -> float:
         """Return the smallest two-sided p that the exact test of these seeds can give: see `attainable`.
 
-        0 over the folds of several seeds: each fold is a mean over many examples, which does not have two modes.
+        It is 0 for folds of several seeds, because a fold is a mean over many examples, which does not have two modes.
         """
         if self.folds and min(self.n_a, self.n_b) > 1:
             return 0.0
@@ -81,15 +81,15 @@ class Effect:
 def attainable(n: int, other: int | None = None) -> float:
     """Return the smallest two-sided p of an exact test: 2/2^n for n sign flips, 2/C(n+m, n) for n against m seeds.
 
-    Nothing is called significant where this exceeds 1 - level: the exact test cannot reach the level, and t reaches it
-    only by assuming normal seeds. With differences in two modes, paired t at 95 % is wrong in .25, .12, .06, .03 of
-    equal configurations for n = 3, 4, 5, 6.
+    Nothing is called significant if this exceeds 1 - level: the exact test cannot reach the level, and t reaches it
+    only by assuming normal seeds. With differences in two modes, paired t at 95 % is wrong for .25, .12, .06, .03 of
+    equal configurations at n = 3, 4, 5, 6.
     """
     return min(1.0, 2 / (2**n if other is None else math.comb(n + other, n)))
 
 
 def paired_samples(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return both arms as samples, position i the same seed in each. StatisticsError when the lengths differ."""
+    """Return both arms as samples, position i the same seed. Raise StatisticsError if the lengths differ."""
     first, second = sample(a, name="A"), sample(b, name="B")
     if first.size != second.size:
         raise StatisticsError(
@@ -102,8 +102,8 @@ def paired_samples(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
 def differences(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """Return A - B for each shared seed, (n,), sorted so that no later sum depends on the order of the seeds.
 
-    A shift that is constant up to the rounding of the values is returned as exactly constant: its spread of 1e-17
-    would otherwise give a p value of 0.
+    A shift that is constant up to the rounding of the values is returned as exactly constant, because a spread of 1e-17
+    would give a p value of 0.
     """
     first, second = paired_samples(a, b)
     gaps: Floats = np.sort(first - second)
@@ -114,9 +114,9 @@ def differences(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
     """Return Student's paired t over shared seeds: d̄ ± t_{n-1} s_d/√n.
 
-    a, b: shape (n,), position i the same seed. Only the pairing by planned seed justifies it; it gains
-    by their correlation (about 0 between configurations that share nothing but the seed number).
-    StatisticsError for NaN, infinities, no values, arms of different lengths, and for a level outside (0, 1).
+    a, b: shape (n,), position i the same seed. Only pairing by planned seed justifies it, and it gains
+    from their correlation (about 0 between configurations that share nothing but the seed number).
+    Raises StatisticsError for NaN, infinities, no values, arms of different lengths, and for a level outside (0, 1).
     """
     check_level(level)
     first, second = paired_samples(a, b)
@@ -129,8 +129,8 @@ def paired_t(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Differe
 def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Difference:
     """Return Welch's t for independent seeds, Satterthwaite degrees of freedom (Welch 1947).
 
-    a: shape (m,), b: shape (n,). Interval and p are None when either has one seed.
-    StatisticsError for NaN, infinities or no values, and for a level outside (0, 1).
+    a: shape (m,), b: shape (n,). Interval and p are None if either has one seed.
+    Raises StatisticsError for NaN, infinities or no values, and for a level outside (0, 1).
     """
     check_level(level)
     first, second = sample(a, name="A"), sample(b, name="B")
@@ -153,7 +153,7 @@ def difference(a: npt.ArrayLike, b: npt.ArrayLike, *, paired: bool, level: float
 
 
 def over_splits(found: Difference, ratio: float, level: float = 0.95) -> Difference:
-    """Return a difference over random splits of one data set, for new data: the error by `resampled`.
+    """Return a difference over random splits of one data set, for new data, with the error from `resampled`.
 
     ratio: n_test/n_train.
     """
@@ -169,8 +169,8 @@ def fold_difference(
 ) -> Difference:
     """Return mean(A) - mean(B) over seeds and the same folds of one data set, for new data, by `fold_error`.
 
-    a: shape (seeds, folds), b: (seeds', folds), column j the same fold in both. paired: row i is the same seed, too.
-    StatisticsError where the numbers of folds differ, or of paired seeds; for one fold, NaN, infinities or another
+    a: shape (seeds, folds), b: (seeds', folds), column j the same fold in both. paired: row i is also the same seed.
+    Raises StatisticsError if the numbers of folds or of paired seeds differ; for one fold, NaN, infinities or another
     shape; for a ratio (n_test/n_train) that is not positive and finite, and for a level outside (0, 1).
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
@@ -197,7 +197,7 @@ def _tested(found: Difference, error: float, df: float, level: float) -> Differe
 
 
 def correlation(a: Floats, b: Floats) -> float | None:
-    """Return Pearson's correlation over shared seeds, (n,) each; None when n < 3 or an arm does not vary."""
+    """Return Pearson's correlation over shared seeds, (n,) each; None if n < 3 or an arm does not vary."""
     if a.size < 3 or not (spread := sd(a) * sd(b)):
         return None
     shared = math.fsum((a - mean(a)) * (b - mean(b))) / (a.size - 1)
@@ -207,10 +207,10 @@ def correlation(a: Floats, b: Floats) -> float | None:
 def equivalence(found: Difference, margin: float) -> Equivalence:
     """Return the verdict of two one-sided tests (Schuirmann 1987): is the 1 - 2α interval inside ± margin?
 
-    found: a difference at the level 1 - 2α. "equivalent" when its interval lies inside, "different" when it lies wholly
+    found: a difference at the level 1 - 2α. "equivalent" if its interval lies inside, "different" if it lies wholly
     outside on one side, "undecided" otherwise or without an interval. The margin has no default: only the user knows
     which difference matters.
-    StatisticsError unless the margin is positive and finite.
+    Raises StatisticsError unless the margin is positive and finite.
     """
     if not (math.isfinite(margin) and margin > 0):
         raise StatisticsError(f"margin {margin!r} is not a positive number", hint="for example 0.005")
@@ -234,7 +234,7 @@ def hedges_g(
 
     Independent: pooled sd, ν = m + n - 2, interval from the noncentral t. Paired: the root mean of the two
     variances, ν = n - 1, interval from the noncentral t of the differences on that scale (Algina & Keselman
-    2003). None with fewer than two seeds an arm (ν < 2), or when nothing varies. ratio: as in `over_splits`.
+    2003). None with fewer than two seeds per arm (ν < 2), or if nothing varies. ratio: as in `over_splits`.
     """
     alpha = check_level(level)
     found = difference(a, b, paired=paired, level=level)
@@ -270,7 +270,7 @@ def _noncentral(t: float, df: float, delta: float) -> float:
         return float(special.nctdtr(df, delta, t))
     if t < 0:
         return 1 - _noncentral(-t, df, -delta)
-    # scipy's series has about δ terms. Of a large δ, P(χ² > df ((Z + δ)/t)²) is so smooth in Z that 40 nodes give it.
+    # scipy's series has about δ terms. For a large δ, P(χ² > df ((Z + δ)/t)²) is so smooth in Z that 40 nodes suffice.
     chances = special.gammaincc(df / 2, df / 2 * (np.maximum(NODES + delta, 0) / t) ** 2)
     return float(WEIGHTS @ chances) / math.sqrt(2 * math.pi)
 
@@ -290,10 +290,10 @@ class RateDifference:
 
 
 def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: float = 0.95) -> RateDifference:
-    """Compare failed_a of n_a with failed_b of n_b: Fisher's exact p beside Newcombe's hybrid score interval.
+    """Compare failed_a of n_a with failed_b of n_b: Fisher's exact p and Newcombe's hybrid score interval.
 
-    Interval: Newcombe 1998 (Statistics in Medicine 17:873), method 10. Interval and p are of different
-    methods and may disagree at the edge. StatisticsError for invalid counts, an arm without seeds, or a level
+    Interval: Newcombe 1998 (Statistics in Medicine 17:873), method 10. Interval and p come from different
+    methods and may disagree at the edge. Raises StatisticsError for invalid counts, an arm without seeds, or a level
     outside (0, 1).
     """
     check_count(failed_a, n_a, least=1)
@@ -309,7 +309,7 @@ def failure_difference(failed_a: int, n_a: int, failed_b: int, n_b: int, level: 
 def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:
     """Return Fisher's two-sided exact p: the share of tables with these margins that are no likelier than this one.
 
-    Counted in whole numbers, so that equally likely tables tie exactly.
+    It is computed in integers, so that equally likely tables tie exactly.
     """
     failed = failed_a + failed_b
     ways = [math.comb(n_a, k) * math.comb(n_b, failed - k) for k in range(max(0, failed - n_b), min(failed, n_a) + 1)]
@@ -320,7 +320,7 @@ def fisher(failed_a: int, n_a: int, failed_b: int, n_b: int) -> float:
 def holm(p: Sequence[float | None]) -> list[float | None]:
     """Return Holm's adjusted p values in the given order (Holm 1979), each at most 1.
 
-    None (no test existed) stays None and still counts as one of the comparisons made. StatisticsError for a p value
+    None (no test exists) stays None and still counts as a comparison. Raises StatisticsError for a p value
     outside [0, 1].
     """
     for value in p:
@@ -338,7 +338,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 def bonferroni_level(level: float, comparisons: int) -> float:
     """Return the level of each of several intervals for all to hold at `level` together: 1 - (1 - level)/comparisons.
 
-    StatisticsError for fewer than one comparison, and for a level outside (0, 1).
+    Raises StatisticsError for fewer than one comparison, and for a level outside (0, 1).
     """
     if comparisons < 1:
         raise StatisticsError(f"{comparisons} comparisons")

@@ -22,7 +22,7 @@ _GATE = re.compile(
     re.ASCII,
 )
 _GATE_HINT = 'for example "test/accuracy >= base - 0.005", "test/nll <= base * 1.02" or "test/accuracy >= 0.9"'
-LEAST = 3  # finished seeds per arm, whatever the other has
+LEAST = 3  # finished seeds that each arm needs
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Gate:
 
 
 def parse_gate(text: str) -> Gate:
-    """Read `METRIC >=|<= base ± c | base * c | c` (≥, ≤ too). ConfigError for any other text."""
+    """Read `METRIC >=|<= base ± c | base * c | c` (≥, ≤ too). Raise ConfigError for any other text."""
     found = _GATE.fullmatch(text)
     if found is None:
         raise ConfigError(f"cannot read the requirement {text!r}", where="--require", hint=_GATE_HINT)
@@ -70,12 +70,12 @@ Reason = Literal[
 class Decision:
     """The result of a gate and its reason. code: 0 passed, 1 contradicted, 4 undecided.
 
-    reason: seeds are unfinished; too few finished for an exact test to reach the level; no interval exists; no spread
-    between seeds in fast mode; the interval lies wholly beyond the threshold; too many candidate seeds failed; it
-    lies wholly inside; it has parts on both sides. seeds: finished ones of the candidate, and of the base unless the
+    reason, one of: seeds are unfinished; too few finished for an exact test to reach the level; no interval exists; no
+    spread between seeds in fast mode; the interval lies wholly beyond the threshold; too many candidate seeds failed;
+    it lies wholly inside; it has parts on both sides. seeds: finished ones of the candidate, and of the base unless the
     form is "fixed". interval: of the candidate minus its bound (for "fixed", of the candidate itself). threshold: the
-    value that the interval is compared with. identical_passes: the chance that a candidate no different from the base
-    would pass.
+    value that the interval is compared with. identical_passes: the chance that a candidate equal to the base would
+    pass.
     """
 
     code: Literal[0, 1, 4]
@@ -104,9 +104,9 @@ def decide(
     """Check the candidate against the gate by the two-sided interval (at 95 %, a one-sided 2.5 % test).
 
     base, candidate: shape (m,) and (n,), one number per planned seed that ended, NaN or infinite for a failed
-    one; in paired designs position i is the same seed. unfinished: seeds of both without a result.
-    ratio: n_test/n_train, where every seed has a random split of its own.
-    0 when the interval lies wholly on the allowed side, 1 when wholly on the other, 4 otherwise; and 4 with
+    one; in paired designs position i is the same seed. unfinished: the number of seeds of both without a result.
+    ratio: n_test/n_train, if every seed has its own random split.
+    The code is 0 if the interval lies wholly on the allowed side, 1 if wholly on the other, else 4. It is also 4 with
     unfinished seeds, too few finished ones for an exact test to reach the level (at 95 % 6 pairs, or 4 against 4;
     see `attainable`), or no spread in fast mode (seeds that agree to the last bit there are probably one seed).
     A candidate with more than `max_failures` failures never passes.
@@ -147,10 +147,10 @@ def decide(
 def identical_passes(
     gate: Gate, base: Floats, *, paired_with: Floats | None, n: int, level: float = 0.95, ratio: float | None = None
 ) -> float | None:
-    """Return the chance that a candidate with the base's own mean and spread passes: noncentral t (Cohen 1988).
+    """Return the chance that a candidate with the mean and spread of the base passes: noncentral t (Cohen 1988).
 
     base: shape (m,), finished seeds; n: seeds of the candidate; paired_with: the actual candidate, whose
-    differences from the base give the spread in a paired design. None where there is no spread.
+    differences from the base give the spread in a paired design. None if there is no spread.
     """
     m = base.size
     if m < 2 or n < 2:

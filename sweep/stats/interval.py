@@ -1,6 +1,6 @@
 """Intervals for one configuration: mean, sd, median, failure rate.
 
-Where no interval exists (one seed has no spread; a 95 % median interval needs six) the result is None. Limits of means
+If no interval exists (one seed has no spread; a 95 % median interval needs six) the result is None. Limits of means
 are not clipped: a t interval for an accuracy may reach beyond 1, because seeds near the ceiling are not normal.
 """
 
@@ -104,7 +104,7 @@ def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
 
     values: shape (n,), one number per seed. Equal values give an interval of width 0, which is no evidence (the gate
     does not decide on it).
-    StatisticsError for NaN, infinities, no values or another shape, and for a level outside (0, 1).
+    Raises StatisticsError for NaN, infinities, no values or another shape, and for a level outside (0, 1).
     """
     alpha = check_level(level)
     numbers = sample(values)
@@ -120,7 +120,7 @@ def resampled(n: int, ratio: float | None) -> float:
     """Return the factor on the standard error of a mean over n random splits of one data set; 1 without a ratio.
 
     Nadeau & Bengio 2003: splits share data, so the variance of their mean is s² (1/n + n_test/n_train) and not s²/n.
-    ratio: n_test/n_train. StatisticsError unless it is positive and finite.
+    ratio: n_test/n_train. Raises StatisticsError unless it is positive and finite.
     """
     if ratio is None:
         return 1.0
@@ -135,7 +135,7 @@ def fold_error(gaps: Floats, seeds: Sequence[Floats], ratio: float) -> tuple[flo
     gaps: shape (folds,), the averaged values by fold. seeds: the same by seed, for each set of independent seeds.
     ratio: n_test/n_train. The variance is that of the folds by Nadeau and Bengio (see `resampled`) plus that of the
     seeds: s²_folds (1/K + ratio) + s²_seeds/S, with degrees of freedom by Satterthwaite 1946. Without the second part,
-    a spread between seeds would not count; one seed has none.
+    the spread between seeds would not count; with one seed, it is left out.
     """
     folds = sd(gaps) / math.sqrt(gaps.size) * resampled(gaps.size, ratio)
     parts = [(folds, gaps.size - 1), *((sd(each) / math.sqrt(each.size), each.size - 1) for each in seeds)]
@@ -148,8 +148,8 @@ def fold_error(gaps: Floats, seeds: Sequence[Floats], ratio: float) -> tuple[flo
 def sd_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | None:
     """Return the chi-square interval for the standard deviation: s √((n-1) / χ²_{n-1, 1-α/2}) to the same with α/2.
 
-    values: shape (n,). None for n = 1. Exact for normal seeds only: unlike the t interval, it does not become
-    exact with more of them. StatisticsError as in `t_interval`.
+    values: shape (n,). None for n = 1. Exact only for normal seeds; unlike the t interval, it does not become
+    exact with more seeds. Raises StatisticsError as in `t_interval`.
     """
     check_level(level)
     numbers = sample(values)
@@ -166,9 +166,9 @@ def spread_interval(spread: float, df: int, level: float, method: Method) -> Int
 def median_interval(ordered: Floats, level: float) -> OrderInterval | None:
     """Return the exact interval of the median (David & Nagaraja 2003, section 7.1) of sorted values, or None.
 
-    From x_(j) to x_(n+1-j), j the largest with P(B <= j-1) <= α/2 for B binomial(n, 1/2): it covers the median with at
-    least `level` for every distribution. None where no j exists (a 95 % interval needs n >= 6). The values may end in
-    infinities (failed seeds).
+    From x_(j) to x_(n+1-j), j the largest with P(B <= j-1) <= α/2 for B binomial(n, 1/2): it covers the median with a
+    chance of at least `level` for every distribution. None if no j exists (a 95 % interval needs n >= 6). The values
+    may end in infinities (failed seeds).
     """
     n = ordered.size
     below = special.bdtr(np.arange(n), n, 0.5)  # P(B <= 0), …, P(B <= n-1)
@@ -182,7 +182,7 @@ def median_interval(ordered: Floats, level: float) -> OrderInterval | None:
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
     """Return the exact interval for a rate, k of n (Clopper & Pearson 1934). 0 of 5: at most 52 %; 0 of 10: 31 %.
 
-    For 0 of 0 it is 0 to 1. StatisticsError unless k and n are whole and 0 <= k <= n, and for a level outside
+    For 0 of 0 it is 0 to 1. Raises StatisticsError unless k and n are whole and 0 <= k <= n, and for a level outside
     (0, 1).
     """
     alpha = check_level(level)
@@ -193,7 +193,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def score_limits(share: npt.ArrayLike, draws: npt.ArrayLike, alpha: float) -> Floats:
-    """Return the score limits (2, ...) of shares over these numbers of draws (Wilson 1927), within 0 and 1."""
+    """Return the score limits (2, ...) of shares over these numbers of draws (Wilson 1927), between 0 and 1."""
     p, n = np.asarray(share, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     z = special.ndtri(1 - alpha / 2)
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -204,11 +204,11 @@ def score_limits(share: npt.ArrayLike, draws: npt.ArrayLike, alpha: float) -> Fl
 def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None = None) -> Summary:
     """Return n, mean, sd (divisor n - 1), t interval and extremes of one metric over seeds.
 
-    values: shape (n,), of any finite size, or (n, folds). At n = 1 sd, low and high are None, and so is each of them
-    that is too large for a float. ratio: n_test/n_train where each value is of a split of its own of one data set, or
-    of a fold: the interval is then for new data (see `resampled`, `fold_error`), and of folds it exists at n = 1.
-    StatisticsError for NaN, infinities, no values or another shape, for a level outside (0, 1), and for a ratio that is
-    not positive and finite.
+    values: shape (n,), of any finite size, or (n, folds). At n = 1 sd, low and high are None; so is any of them
+    that is too large for a float. ratio: n_test/n_train, if each value is from its own split of one data set or from a
+    fold. The interval is then for new data (see `resampled`, `fold_error`), and with folds it exists at n = 1.
+    Raises StatisticsError for NaN, infinities, no values or another shape, for a level outside (0, 1), and for a ratio
+    that is not positive and finite.
     """
     scale = unit(values)
     table = np.asarray(values, dtype=np.float64) / scale
@@ -239,5 +239,5 @@ def summarise(values: npt.ArrayLike, level: float = 0.95, *, ratio: float | None
 
 
 def _within(value: float, scale: float) -> float | None:
-    """Return `value` times its unit `scale`, or None where that is too large for a float."""
+    """Return `value` times its unit `scale`, or None if that is too large for a float."""
     return value * scale if math.isfinite(value * scale) else None

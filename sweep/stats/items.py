@@ -26,7 +26,7 @@ MOST = 1_000_000_000  # no plan names more seeds or items than this
 
 @dataclass(frozen=True)
 class ItemMean:
-    """A mean over items. An interval is None where one seed, or one item or cluster, leaves no spread."""
+    """A mean over items. An interval is None if one seed, or one item or cluster, leaves no spread."""
 
     mean: float
     over_seeds: Interval | None
@@ -38,22 +38,22 @@ class ItemMean:
 
     @property
     def widest(self) -> Interval | None:
-        """Return the interval that holds for the most: over both, else over items, else over seeds."""
+        """Return the interval with the widest scope: over both, else over items, else over seeds."""
         return self.over_both or self.over_items or self.over_seeds
 
 
 @dataclass(frozen=True)
 class Needed:
-    """Least number of seeds (items as they are) and of items (seeds as they are) that decides; None if none does."""
+    """The least number of seeds (for these items) and of items (for these seeds) that decides; None if none does."""
 
     seeds: int | None
     items: int | None
 
 
 def by_cluster(values: npt.ArrayLike, clusters: npt.ArrayLike | None) -> Floats:
-    """Return (seeds, clusters) whose columns stand for clusters: their mean is that of all items.
+    """Return (seeds, clusters), one column per cluster, with the mean of all items.
 
-    values: shape (seeds, items). clusters: shape (items,), equal labels belong together; None: each item alone. A
+    values: shape (seeds, items). clusters: shape (items,), equal labels form a cluster; None: each item is its own. A
     column is the mean plus the cluster's sum of deviations times clusters/items, so that the variance over columns is
     the cluster-robust one (Liang & Zeger 1986) for clusters of unequal sizes too.
     """
@@ -89,17 +89,17 @@ def item_mean(values: npt.ArrayLike, clusters: npt.ArrayLike | None = None, leve
 
 
 def pass_at(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> Floats:
-    """Return for each item the chance that at least one of k tries is right: 1 - C(n-c, k)/C(n, k).
+    """Return, for each item, the chance that at least one of k tries is right: 1 - C(n-c, k)/C(n, k).
 
     right, tries: shape (items,), c right ones of n tries. Unbiased for 1 - (1-p)^k (Chen et al. 2021).
-    StatisticsError unless 1 <= k <= every n.
+    Raises StatisticsError unless 1 <= k <= every n.
     """
     c, n = _counts(right, tries, k)
     return 1 - _ratio(n - c, n, k)
 
 
 def pass_all(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> Floats:
-    """Return for each item the chance that all of k tries are right, "pass^k": C(c, k)/C(n, k).
+    """Return, for each item, the chance that all of k tries are right, "pass^k": C(c, k)/C(n, k).
 
     Unbiased for p^k. Arguments and errors as in `pass_at`.
     """
@@ -123,9 +123,9 @@ def _ratio(part: Floats, whole: Floats, k: int) -> Floats:
 
 
 def flips(values: npt.ArrayLike) -> Floats:
-    """Return for each item the chance that a try in one seed and a try in another differ.
+    """Return, for each item, the chance that a try in one seed and a try in another differ.
 
-    values: shape (seeds, items), the share of right tries in each seed, from 0 to 1; two seeds at least. The mean of
+    values: shape (seeds, items), the share of right tries in each seed, from 0 to 1; at least two seeds. The mean of
     p (1-q) + q (1-p) over all pairs of seeds; with one try each, the share of pairs of seeds that differ.
     """
     table = np.asarray(values, dtype=np.float64)
@@ -138,8 +138,8 @@ def flips(values: npt.ArrayLike) -> Floats:
 def needed(gaps: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Needed:
     """Return how many seeds or items would decide a paired difference of the observed size, with power .8.
 
-    gaps: shape (seeds, items), A minus B of the same seed and item. From the two-way components of variance, by the
-    normal approximation: σ_s²/R + σ_i²/n + σ_e²/(R n) must fall to (mean / (z_{1-α/2} + z_.8))².
+    gaps: shape (seeds, items), A minus B for the same seed and item. By the two-way components of variance and the
+    normal approximation, σ_s²/R + σ_i²/n + σ_e²/(R n) must fall to (mean / (z_{1-α/2} + z_.8))².
     """
     table = scores(by_cluster(gaps, clusters))
     runs, n = table.shape
@@ -159,9 +159,9 @@ def needed(gaps: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: fl
 def unpaired(
     a: npt.ArrayLike, b: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
 ) -> Interval | None:
-    """Return the interval of mean A minus mean B for the same items and other seeds, over seeds and items.
+    """Return the interval of mean A minus mean B for the same items and different seeds, over seeds and items.
 
-    a: shape (seeds, items), b: (seeds', items). `two_way_difference`, with clusters as in `by_cluster`. None where one
+    a: shape (seeds, items), b: (seeds', items). `two_way_difference`, with clusters as in `by_cluster`. None if one
     seed or one item (cluster) leaves no spread.
     """
     one, two = by_cluster(a, clusters), by_cluster(b, clusters)
@@ -180,10 +180,10 @@ def _least(room: float, spread: float) -> int | None:
 def averaged(
     ids: Sequence[npt.NDArray[np.generic]], values: Sequence[npt.ArrayLike]
 ) -> tuple[npt.NDArray[np.generic], Floats, Ints]:
-    """Return (ids, table, tries): repeats of an item averaged within their seed, columns sorted by id.
+    """Return (ids, table, tries), with repeats of an item averaged within their seed, and columns sorted by id.
 
-    ids, values: one array per seed, an id as often as the item was tried. tries: shape (seeds, items).
-    StatisticsError where seeds have other items: a mean over other questions is another number.
+    ids, values: one array per seed, an id once per try. tries: shape (seeds, items).
+    Raises StatisticsError if seeds have different items, because their means are not comparable.
     """
     first = np.unique(ids[0])
     rows, counts = [], []
@@ -202,7 +202,7 @@ def averaged(
 def share(
     per_item: Floats, clusters: npt.ArrayLike | None = None, level: float = 0.95
 ) -> tuple[float, Interval | None]:
-    """Return the mean of a share that is known for each item, and its Student t interval over items (clusters)."""
+    """Return the mean of a share known for each item, and its Student t interval over items (clusters)."""
     return float(per_item.mean()), t_interval(by_cluster(per_item[None, :], clusters)[0], level)
 
 
@@ -211,9 +211,9 @@ def share(
 
 @dataclass(frozen=True)
 class Votes:
-    """Of each example (N,): the label with the most votes, its share of the votes, and the share of unequal pairs.
+    """For each example (N,): the label with the most votes, its share of the votes, and the share of unequal pairs.
 
-    Of labels with equally many votes the lowest counts. arbitrary: the share of examples on which members differ.
+    In a tie the lowest label counts. arbitrary: the share of examples on which members differ.
     """
 
     label: Ints
@@ -226,7 +226,7 @@ class Votes:
 
 @dataclass(frozen=True)
 class Abstention:
-    """Answering only where the majority has at least `share` of the votes: coverage and accuracy there, (K,) each.
+    """Answering only if the majority has at least `share` of the votes: coverage and accuracy there, (K,) each.
 
     low, high: Clopper-Pearson limits of the accuracy over the answered examples.
     """
@@ -240,7 +240,7 @@ class Abstention:
 
 @dataclass(frozen=True)
 class Churn:
-    """Share of examples on which one member of A and one of B differ, beside two of A and two of B.
+    """Share of examples on which a member of A and one of B differ, beside that within A and within B.
 
     excess: between minus the mean of the two within, with its interval over examples, for these members.
     """
@@ -284,9 +284,9 @@ def abstention(found: Votes, targets: npt.ArrayLike, level: float = 0.95) -> Abs
 def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95, *, same: Sequence[tuple[int, int]] = ()) -> Churn:
     """Compare the answers of two configurations. a: (M, N) and b: (M', N), the same examples in the same order.
 
-    All pairs of members count, so that the churn that seeds alone cause can be set beside it. same: (row of A, row of
-    B) with one seed, which are left out: they may agree because of it.
-    Interval: Student t over examples of the per-example excess. StatisticsError where all pairs share a seed.
+    All pairs of members count, so that the churn can be compared with that caused by seeds alone. same: pairs (row of
+    A, row of B) with the same seed. They are left out because they may agree for that reason.
+    Interval: Student t over examples of the per-example excess. Raises StatisticsError if all pairs share a seed.
     """
     first, second = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
     classes = int(max(first.max(), second.max())) + 1
@@ -312,6 +312,6 @@ def _tally(table: Ints, classes: int) -> Floats:
 
 
 def _unequal(counted: Floats) -> Floats:
-    """Return for each example the share of pairs of members whose labels differ."""
+    """Return, for each example, the share of pairs of members whose labels differ."""
     members = counted[0].sum()
     return np.asarray(1 - (counted * (counted - 1)).sum(axis=1) / (members * (members - 1)))

@@ -1,4 +1,4 @@
-"""Numbers of seeds to plan for: estimates for a budget, no evidence about the configurations."""
+"""Numbers of seeds to plan for: estimates for a budget, not evidence about the configurations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 1_000_000
 def upper(spread: float, df: float, confidence: float) -> float:
     """Return the one-sided upper limit of an sd: s √(df/χ²_{df, 1-confidence}) (Browne 1995 plans from it at .8).
 
-    The s of a pilot is too small more often than not, and a plan made from it too.
+    The s of a pilot is more often too small than too large, and so is a plan made from it.
     """
     check_level(confidence)
     return spread * math.sqrt(df / special.chdtri(df, confidence))
@@ -28,8 +28,8 @@ def upper(spread: float, df: float, confidence: float) -> float:
 def seeds_for_half_width(spread: float, half_width: float, level: float = 0.95) -> int:
     """Return the least n with t_{n-1} spread/√n <= half_width (half-widths 1, .5, .25 sd: 7, 18, 64 seeds).
 
-    StatisticsError unless spread and half_width are positive and finite, for more than a million seeds, and for a level
-    outside (0, 1).
+    Raises StatisticsError unless spread and half_width are positive and finite, for more than a million seeds, and for
+    a level outside (0, 1).
     """
     alpha = check_level(level)
     ratio = _ratio(half_width, spread, "half-width")
@@ -41,10 +41,10 @@ def seeds_for_difference(
 ) -> int:
     """Return the least n per arm for the two-sided t test to detect `difference` with this power.
 
-    17, 9, 6 for d = 1, 1.5, 2. spread: sd over seeds, taken equal in both arms; if paired, sd of the differences (then
-    n pairs).
-    Power from the noncentral t (Cohen 1988), both tails. StatisticsError unless spread and difference are positive and
-    finite, for more than a million seeds, and for a power or a level outside (0, 1).
+    17, 9, 6 seeds for d = 1, 1.5, 2. spread: sd over seeds, assumed equal in both arms; if paired, sd of the
+    differences (then n pairs). Power from the noncentral t (Cohen 1988), both tails. Raises StatisticsError unless
+    spread and difference are positive and finite, for more than a million seeds, and for a power or a level outside
+    (0, 1).
     """
     alpha = check_level(level)
     if not 0 < power < 1:
@@ -69,7 +69,7 @@ def expected_best(n: int) -> float:
     """Return the expected maximum of n standard normals: by how many sd the best of n seeds is above the mean.
 
     3, 5, 10 seeds: .85, 1.16, 1.54. n ∫ x φ(x) Φ(x)^(n-1) dx by the trapezoid rule, whose error is below 1e-12 here.
-    StatisticsError unless n is a whole number, 1 at least.
+    Raises StatisticsError unless n is a whole number of at least 1.
     """
     if not n >= 1 or n % 1:
         raise StatisticsError(f"{n!r} is not a number of seeds")

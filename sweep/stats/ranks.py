@@ -19,7 +19,7 @@ from sweep.stats.compare import attainable, differences
 from sweep.stats.interval import Interval, Method, OrderInterval, clopper_pearson, median_interval
 from sweep.stats.sample import Floats, bisected, check_level, sample
 
-EXACT_ARRANGEMENTS = 2**20  # 20 pairs; 11 against 11 seeds
+EXACT_ARRANGEMENTS = 2**20  # arrangements that are all counted: 20 pairs, or 11 against 11 seeds
 DRAWS = 99_999
 _CHUNK = 4_000_000
 MOST_COUNTED = 2500
@@ -39,7 +39,7 @@ class Permutation:
     """Two-sided p, twice the smaller tail, at most 1.
 
     floor: the smallest p these numbers of seeds can give (.10 for 3 against 3, .0625 for 5 pairs).
-    exact: every arrangement was counted; otherwise that many were drawn, and the data's own is added.
+    exact: all arrangements were counted; otherwise they were drawn, and that of the data is added.
     """
 
     p: float
@@ -52,8 +52,8 @@ class Permutation:
 def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator | None = None) -> Permutation:
     """Test the mean paired difference by flipping signs (Fisher 1935, section 21).
 
-    a, b: shape (n,), position i the same seed. All 2^n signs up to n = 20; beyond that 99,999 random ones
-    from `rng`, and it is not exact. StatisticsError when those need an rng and there is none, and for NaN,
+    a, b: shape (n,), position i the same seed. Up to n = 20 all 2^n signs; beyond that 99,999 random ones
+    from `rng`, which is not exact. Raises StatisticsError if these need an rng and there is none, and for NaN,
     infinities, no values or arms of different lengths.
     """
     gaps = differences(a, b)
@@ -64,7 +64,7 @@ def sign_flip_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generator 
             sums = np.concatenate([sums + gap, sums - gap])
     else:
         generator = _needed(rng, f"{n} pairs")
-        # Eight signs are one random byte, and the sum of eight gaps is looked up by it.
+        # Eight signs are one random byte, which indexes a table of the sums of eight gaps.
         signs = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1
         sums_of = np.pad(gaps, (0, -n % 8)).reshape(-1, 8) @ signs.T
         blocks = np.arange(len(sums_of))
@@ -77,7 +77,7 @@ def permutation_test(a: npt.ArrayLike, b: npt.ArrayLike, rng: np.random.Generato
     """Test the difference of means of independent seeds by permutation (Pitman 1937).
 
     a: shape (m,), b: shape (n,). All C(m+n, m) arrangements up to 2^20; beyond that as in `sign_flip_test`.
-    StatisticsError when those need an rng and there is none, and for NaN, infinities or no values.
+    Raises StatisticsError if these need an rng and there is none, and for NaN, infinities or no values.
     """
     first, second = np.sort(sample(a, name="A")), np.sort(sample(b, name="B"))
     m, n = first.size, second.size
@@ -114,10 +114,10 @@ def _needed(rng: np.random.Generator | None, what: str) -> np.random.Generator:
 
 
 def _permutation(sums: Floats, total: float, scale: float, method: Method, exact: bool) -> Permutation:
-    # Arrangements that tie with the data must count, whatever the order of their additions rounded to.
+    # Arrangements that tie with the data must count, however their sums were rounded.
     slack = 1e-12 * scale
     least = min(np.count_nonzero(sums <= total + slack), np.count_nonzero(sums >= total - slack))
-    own = 0 if exact else 1  # the data's own arrangement is one of all, and is added to drawn ones
+    own = 0 if exact else 1  # that of the data is one of all arrangements, and is added to drawn ones
     count = sums.size + own
     return Permutation(min(1.0, 2 * (least + own) / count), min(1.0, 2 / count), exact, sums.size, method)
 
@@ -126,7 +126,7 @@ def _permutation(sums: Floats, total: float, scale: float, method: Method, exact
 class WorstRank:
     """The median over all seeds, failed ones ranked worst.
 
-    The estimate and the limits are infinite where they fall on a failed seed; interval None: none exists.
+    The estimate and the limits are infinite if they fall on a failed seed. interval: None if none exists.
     """
 
     estimate: float
@@ -136,9 +136,9 @@ class WorstRank:
 
 
 def ranked(values: npt.ArrayLike, *, higher_is_better: bool) -> Floats:
-    """Return the values (n,) with -inf (or +inf), the worst rank, for each failed seed: NaN or an infinity of any sign.
+    """Return the values (n,) with -inf (or +inf), the worst rank, for each failed seed (NaN or any infinity).
 
-    StatisticsError for no seeds or another shape.
+    Raises StatisticsError for no seeds or another shape.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
@@ -149,15 +149,15 @@ def ranked(values: npt.ArrayLike, *, higher_is_better: bool) -> Floats:
 def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WorstRank:
     """Return the median over all seeds and its exact order-statistic interval, failed seeds ranked worst.
 
-    values: shape (n,), NaN or infinite for a failed seed. Defined whatever failed (Lachin 1999, worst-rank scores):
-    finite while fewer than half of the seeds failed, and on the bad side where it falls on a failed one.
-    StatisticsError for no seeds or another shape, and for a level outside (0, 1).
+    values: shape (n,), NaN or infinite for a failed seed. It always exists (Lachin 1999, worst-rank scores):
+    finite if fewer than half of the seeds failed, and infinite on the bad side if it falls on a failed one.
+    Raises StatisticsError for no seeds or another shape, and for a level outside (0, 1).
     """
     check_level(level)
     ordered = np.sort(ranked(values, higher_is_better=higher_is_better))
     n = ordered.size
     low, high = float(ordered[(n - 1) // 2]), float(ordered[n // 2])
-    # inf - inf has no value: go to the middle of different numbers only.
+    # inf - inf is undefined, so only different numbers are averaged.
     estimate = low + (high - low) / 2 if math.isfinite(low) and low != high else low
     failed = int(np.count_nonzero(np.isinf(ordered)))
     return WorstRank(estimate, median_interval(ordered, level), n, failed)
@@ -165,7 +165,7 @@ def worst_rank_median(values: npt.ArrayLike, *, higher_is_better: bool, level: f
 
 @dataclass(frozen=True)
 class Superiority:
-    """P(A better than B), ties half; m, n seeds an arm, of which failed_a, failed_b failed."""
+    """P(A better than B), ties half. m, n: seeds per arm; failed_a, failed_b: those that failed."""
 
     probability: float
     interval: Interval
@@ -178,7 +178,7 @@ class Superiority:
 
 @dataclass(frozen=True)
 class WinRate:
-    """On how many shared seeds A beat B. The interval is for wins / (wins + losses); ties decide nothing."""
+    """The wins of A over B on shared seeds. The interval is for wins / (wins + losses), without ties."""
 
     wins: int
     ties: int
@@ -192,8 +192,8 @@ def superiority(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, l
 
     a: shape (m,), b: shape (n,), NaN or infinite for a failed seed: it loses to any other, and two failed seeds tie. If
     A fails on 20 % of its seeds and gains 1 sd on the rest, P = .608; without the failures it would be .76 (Lachin
-    1999, worst-rank scores). StatisticsError for an arm without seeds or of another shape, and for a level outside
-    (0, 1).
+    1999, worst-rank scores). Raises StatisticsError for an arm without seeds or of another shape, and for a level
+    outside (0, 1).
     """
     first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
     m, n, ordered = first.size, second.size, np.sort(second)
@@ -222,10 +222,10 @@ def newcombe_5(probability: float, m: int, n: int, level: float = 0.95) -> Inter
 
 
 def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, level: float = 0.95) -> WinRate:
-    """Return same-seed wins of A over B with Clopper-Pearson. a, b: shape (n,), position i the same seed.
+    """Return same-seed wins of A over B with the Clopper-Pearson interval. a, b: shape (n,), position i the same seed.
 
-    NaN or infinities mark failed seeds, as in `superiority`. StatisticsError for no seeds, arms of different lengths or
-    another shape, and for a level outside (0, 1).
+    NaN or infinities mark failed seeds, as in `superiority`. Raises StatisticsError for no seeds, arms of different
+    lengths or another shape, and for a level outside (0, 1).
     """
     first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
     if first.size != second.size:
@@ -238,10 +238,10 @@ def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, leve
 
 
 def rank_p(probability: float, m: int, n: int) -> float:
-    """Return the exact two-sided p of the rank test (Mann & Whitney 1947) of an estimated P(A > B).
+    """Return the exact two-sided p of the rank test (Mann & Whitney 1947) for an estimated P(A > B).
 
-    From the null distribution without ties; with ties it is conservative. Beyond 2,500 pairs of seeds the normal
-    approximation.
+    It uses the null distribution without ties, which is conservative with ties, and beyond 2,500 pairs of seeds the
+    normal approximation.
     """
     u = min(probability, 1 - probability) * m * n
     if m * n > MOST_COUNTED:
@@ -258,11 +258,11 @@ def rank_p(probability: float, m: int, n: int) -> float:
 
 
 def reading(interval: Interval, probability: float, m: int, n: int) -> Reading:
-    """Return the reading of an interval for P(A > B) (Bouthillier et al. 2021).
+    """Return the interpretation of an interval for P(A > B) (Bouthillier et al. 2021).
 
-    Significant when its lower end is above .5; it then may be meaningful when the upper end is above .75,
-    and is when the lower end is. For B over A pass `mirrored(interval)`. Nothing is significant that the exact
-    rank test does not find at the level; with few seeds it finds nothing (3 against 3: p is at least .10).
+    It is significant if its lower end is above .5. It then may be meaningful if the upper end is above .75, and is
+    meaningful if the lower end is. For B over A pass `mirrored(interval)`. Nothing is significant unless the exact
+    rank test finds it at the level; with few seeds it finds nothing (3 against 3: p is at least .10).
     """
     alpha = check_level(interval.level)
     if attainable(m, n) > alpha:

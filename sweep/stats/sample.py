@@ -1,4 +1,4 @@
-"""Samples of one number per seed, from which every statistic starts, and the checks of them."""
+"""Samples of one number per seed, the input of every statistic, and their checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweep.errors import StatisticsError
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"  # as `--require` and `--until` take one
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"  # as `--require` and `--until` accept it
 
 # Squares of larger numbers overflow, and a spread of inf would look like a result.
 LARGEST = 1e150
@@ -22,7 +22,7 @@ LARGEST = 1e150
 def sample(values: npt.ArrayLike, *, name: str = "values") -> Floats:
     """Return `values` as a float64 array of shape (n,), n >= 1, all finite.
 
-    StatisticsError when it is empty, not one-dimensional, holds NaN or an infinity, or a number beyond
+    Raises StatisticsError if it is empty, not one-dimensional, or holds NaN, an infinity, or a number beyond
     ±1e150. No value is dropped: a diverged seed is a failure that counts.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -55,8 +55,8 @@ def per_seed(values: npt.ArrayLike, seeds: npt.ArrayLike) -> tuple[Ints, Floats]
     """Average repeats and folds within their seed: (distinct seeds ascending, one mean each).
 
     values, seeds: shape (runs,). n counts seeds: three seeds with five repeats each are three independent
-    numbers, and a t interval that takes them for fifteen covers .72 instead of .95.
-    StatisticsError as in `sample`, and when the lengths differ.
+    numbers, and a t interval that treats them as fifteen covers .72 instead of .95.
+    Raises StatisticsError as in `sample`, and if the lengths differ.
     """
     numbers = sample(values)
     labels = np.asarray(seeds, dtype=np.int64)
@@ -67,9 +67,9 @@ def per_seed(values: npt.ArrayLike, seeds: npt.ArrayLike) -> tuple[Ints, Floats]
 
 
 def mean(values: Floats) -> float:
-    """Return the mean by exact summation, so that the order in which seeds finished does not change a bit of it."""
+    """Return the mean by exact summation, so that it does not depend on the order in which seeds finished."""
     low, high = float(values.min()), float(values.max())
-    # The rounded mean of equal numbers need not be that number; clamped, it always lies among the values.
+    # Rounding can move the mean of equal numbers, so it is clamped to the range of the values.
     return min(max(math.fsum(values) / values.size, low), high)
 
 
@@ -92,7 +92,7 @@ def rounding(*arms: Floats) -> float:
 
 
 def check_level(level: float) -> float:
-    """Return the two-sided error 1 - level; StatisticsError unless 0 < level < 1."""
+    """Return the two-sided error 1 - level. Raise StatisticsError unless 0 < level < 1."""
     if not 0 < level < 1:
         raise StatisticsError(f"level {level!r} is not between 0 and 1", hint="95 % is level=0.95")
     return 1 - level
@@ -105,7 +105,7 @@ def check_count(k: float, n: float, *, least: int = 0) -> None:
 
 
 def bisected(beyond: Callable[[float], bool], outside: float, inside: float) -> float:
-    """Return the boundary between where `beyond` holds (as at `outside`) and where it does not, to rounding."""
+    """Return, to rounding, the boundary of the region in which `beyond` holds, between `outside` and `inside`."""
     for _ in range(200):
         middle = (outside + inside) / 2
         outside, inside = (middle, inside) if beyond(middle) else (outside, middle)

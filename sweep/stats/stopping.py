@@ -1,6 +1,6 @@
 """Stopping rules that may look after every seed (`--until`), as functions of the completed prefix.
 
-Both take seeds in planned order, not in the order of completion, so that a fast seed is not looked at sooner. A
+Both take seeds in planned order, not in the order of completion, so that fast seeds do not count earlier. A
 failed seed (NaN or infinite) uses its place and gives no number.
 """
 
@@ -25,7 +25,7 @@ _WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{NUMBER
 _ORDER = re.compile(r"\s*(?P<metric>[^\s:]+)\s*:\s*(?P<first>[^>]+?)\s*>\s*(?P<second>[^>]+?)\s*")
 _UNTIL_HINT = 'for example "test/accuracy ± 0.005" (or +-) or "test/accuracy: A > B"'
 FIRST_LOOK = 5
-EXTRA = 4  # Simons 1968: this many more after the width is met restore the coverage that the looks cost
+EXTRA = 4  # Simons 1968: more seeds after the width is met, to restore the coverage that the looks cost
 PRIOR = 0.715  # r: the prior variance of the mean difference is σ²/r
 
 
@@ -47,7 +47,7 @@ class UntilOrder:
 
 
 def parse_until(text: str) -> UntilWidth | UntilOrder:
-    """Read `METRIC ± WIDTH` (also +-, +/-) or `METRIC: A > B`. ConfigError for any other text."""
+    """Read `METRIC ± WIDTH` (also +-, +/-) or `METRIC: A > B`. Raise ConfigError for any other text."""
     if found := _WIDTH.fullmatch(text):
         width = float(found["width"])
         if 0 < width < math.inf:
@@ -65,8 +65,9 @@ def parse_until(text: str) -> UntilWidth | UntilOrder:
 class WidthState:
     """State of the fixed-width rule.
 
-    target: places of the seed list that are certain to be needed; met_at: place of the first of the looks
-    that met the width; used: places counted in `mean`, `n` of them of finished seeds; looks: how many were taken.
+    target: number of places in the seed list that are surely needed; met_at: place of the first of the
+    consecutive looks that met the width; used: places counted in `mean`; n: finished seeds among them; looks: number of
+    looks taken.
     """
 
     state: Literal["running", "met", "not reached", "incomplete"]
@@ -102,20 +103,20 @@ def width_rule(
     quantum: float = 0.0,
     lost: bool = False,
 ) -> WidthState:
-    """Apply the fixed-width rule: t half-width met with at least 5 seeds, and 4 more that leave it met (Simons 1968).
+    """Apply the fixed-width rule (Simons 1968): the t half-width is met with at least 5 seeds, and for 4 more.
 
     values: the completed prefix in planned order, shape (k,), NaN or infinite for a failed seed. lost: the
-    seed after it will never come. quantum: the step of the metric (1/examples for an accuracy); s is floored
-    at quantum/√12, the sd of its rounding. s = 0 never stops. A look that first meets the width after
-    max_seeds - 4 comes too late: the four always run.
+    seed after it will never finish. quantum: the step of the metric (1/examples for an accuracy); s is floored
+    at quantum/√12, the sd of its rounding. s = 0 never stops. The width must first be met by
+    max_seeds - 4, because the four more always run.
     The result is mean ± half_width over all places up to the stop; a rule that is not met by the cap is
-    "not reached" and has the t interval only, as a description. StatisticsError for max_seeds < 9, and for a half-width
-    that is not positive and finite.
+    "not reached" and has only the t interval, as a description. Raises StatisticsError for max_seeds < 9, and for a
+    half-width that is not positive and finite.
 
     Measured coverage at 95 %, widths .15 to 3 sd (benchmarks/coverage.py): at least .95 for normal seeds, .92
     for accuracies near 1 (Beta, skewness -1.6), .90 for exponential ones. Log-normal seeds (skewness 6) reach
-    .83: their mean depends on the rarest, and a t interval of 60 seeds without looks covers .90. If the four more had
-    no condition, it would be .95, .91, .88 and .79: a lucky run of similar seeds would end the rule.
+    .83: their mean depends on rare values, and a t interval of 60 seeds without looks covers .90. If the width did not
+    have to stay met, it would be .95, .91, .88 and .79, because a lucky run of similar seeds could end the rule.
     """
     if max_seeds < FIRST_LOOK + EXTRA:
         raise StatisticsError(f"max_seeds {max_seeds}: the rule needs {FIRST_LOOK} and {EXTRA} more")
@@ -146,19 +147,19 @@ def width_rule(
 
 
 def width_met(values: Floats, half_width: float, *, level: float = 0.95, quantum: float = 0.0) -> npt.NDArray[np.bool_]:
-    """Return for each prefix along the last axis whether its t half-width is small enough. Shape (…, n) to (…, n)."""
+    """Return, for each prefix along the last axis, whether its t half-width is small enough. Shape (…, n) to (…, n)."""
     alpha = check_level(level)
     n, _, spread = prefix_moments(values)
     enough = (n >= FIRST_LOOK) & (spread > 0)
     floored = np.maximum(spread, quantum / math.sqrt(12))
-    # One quantile for each possible n: over many studies at once, each would be computed many times.
+    # One quantile per possible n, because over many studies each would be computed many times.
     t = special.stdtrit(np.arange(values.shape[-1] + 1) - 1.0, 1 - alpha / 2)[n]
     met: npt.NDArray[np.bool_] = enough & (t * floored <= half_width * np.sqrt(np.maximum(n, 1)))
     return met
 
 
 def width_kept(met: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return where `width_met` holds and held at the four places before, and the rule may stop: (…, n) to (…, n)."""
+    """Return where `width_met` holds and held at the four places before, so the rule may stop: (…, n) to (…, n)."""
     padded = np.concatenate([np.zeros((*met.shape[:-1], EXTRA), dtype=bool), met], axis=-1)
     kept: npt.NDArray[np.bool_] = np.logical_and.reduce(
         [padded[..., i:][..., : met.shape[-1]] for i in range(EXTRA + 1)]
@@ -189,7 +190,7 @@ def sequence_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval | 
 
     values: shape (n,), finite, for example paired differences. Prior N(0, σ²/r) on the mean, r = .715;
     half-width s/√n · √((n-1)(c-1)/(1-cρ)), ρ = r/(r+n), c = (α²ρ)^(-1/n) (Lai 1976; Wang & Ramdas 2024).
-    None while it is infinite, n < 5.
+    None for n < 5, where it is infinite.
     """
     factor = float(sequence_factor(np.array([np.size(values)]), level)[0])
     if not math.isfinite(factor):
@@ -214,7 +215,7 @@ def sequence_factor(n: npt.NDArray[np.int64], level: float = 0.95) -> Floats:
 
 
 def first_order(level: float = 0.95) -> int:
-    """Return the pairs at which an order is first looked for: enough for an exact test to reach the level.
+    """Return the number of pairs at the first look for an order, enough for an exact test to reach the level.
 
     6 at 95 %, see `compare.attainable`. Below that, a confidence sequence relies on normal differences alone, and the
     comparison of the same pairs would call them not distinguishable.
@@ -257,9 +258,9 @@ def order_rule(
 
 
 def excludes_zero(gaps: Floats, *, level: float = 0.95, least: float = 0.0) -> npt.NDArray[np.bool_]:
-    """Return for each prefix along the last axis whether the confidence sequence excludes 0. Shape (…, n) to (…, n).
+    """Return, for each prefix along the last axis, whether the confidence sequence excludes 0. Shape (…, n) to (…, n).
 
-    A spread of no more than `least` counts as none, and none never excludes.
+    A spread of at most `least` counts as none. Without spread, 0 is never excluded.
     """
     n, centre, spread = prefix_moments(gaps)
     error = np.where(spread > least, spread, math.inf) / np.sqrt(np.maximum(n, 1))

@@ -19,13 +19,13 @@ from sweep.stats.sample import Floats, check_level, sample
 Statistic = Callable[[Floats], Floats]  # reduces the last axis
 
 RESAMPLES = 10_000
-BAND_RESAMPLES = 1_000  # of each step of a curve
+BAND_RESAMPLES = 1_000  # for each step of a curve
 LEAST_TASKS = 10
 
 
 @dataclass(frozen=True)
 class Band:
-    """A curve with pointwise limits, shape (n,) each; the limits are NaN where no interval exists."""
+    """A curve with pointwise limits, shape (n,) each; the limits are NaN if no interval exists."""
 
     at: Floats
     value: Floats
@@ -36,7 +36,7 @@ class Band:
 def normalise(values: npt.ArrayLike, floor: float, ceiling: float) -> Floats:
     """Return (value - floor) / (ceiling - floor): 0 at the lower declared reference, 1 at the upper. Shape (n,).
 
-    For a loss the floor is the worse reference, which is the larger number. StatisticsError when they are equal.
+    For a loss the floor is the worse reference, which is the larger number. Raises StatisticsError if they are equal.
     """
     if not (math.isfinite(floor) and math.isfinite(ceiling)) or floor == ceiling:
         raise StatisticsError(f"references {floor} and {ceiling} do not span a scale")
@@ -46,7 +46,7 @@ def normalise(values: npt.ArrayLike, floor: float, ceiling: float) -> Floats:
 def table(scores: Sequence[npt.ArrayLike]) -> Floats:
     """Return normalised scores, one sequence per task, as (tasks, seeds).
 
-    StatisticsError when tasks have unequal numbers of seeds: pooled, the longer ones would weigh more.
+    Raises StatisticsError if tasks have unequal numbers of seeds, because tasks with more seeds would weigh more.
     """
     rows = [sample(task, name=f"task {i}") for i, task in enumerate(scores)]
     if not rows:
@@ -80,9 +80,9 @@ def interquartile_mean(values: Floats) -> Floats:
 def iqm(scores: Sequence[npt.ArrayLike]) -> float:
     """Return the interquartile mean over the runs of all tasks (Agarwal et al. 2021).
 
-    scores: one sequence of normalised scores per task, equally many seeds each, as in `table`. A statistic over
-    tasks: within one task it would discard half of the seeds. StatisticsError for fewer than two tasks, tasks with
-    unequal numbers of seeds, NaN or infinities.
+    scores: one sequence of normalised scores per task, with equal numbers of seeds, as in `table`. It is for several
+    tasks: within one task it would discard half of the seeds. Raises StatisticsError for fewer than two tasks, tasks
+    with unequal numbers of seeds, NaN or infinities.
     """
     rows = table(scores)
     if len(rows) < 2:
@@ -103,7 +103,7 @@ def stratified_interval(
     scores: as in `iqm`, at least 10 tasks of at least 2 seeds. Seeds are resampled within each task, so the
     tasks are taken as given, and other tasks are not covered. The percentile limits are widened about the
     estimate by √(n/(n-1)), n seeds per task: resampling n values shows (n-1)/n of their variance (Hesterberg
-    2015), which with 3 seeds is a third too little. StatisticsError otherwise.
+    2015), which with 3 seeds is a third too little. Raises StatisticsError otherwise.
     """
     alpha = check_level(level)
     rows = table(scores)
@@ -131,7 +131,7 @@ def iqm_band(
     """Return the interquartile mean over the runs of all tasks at each step, with limits as in `stratified_interval`.
 
     at: (steps,). curves: (steps, tasks, seeds), normalised and finite. A run is drawn with its whole curve. The limits
-    hold at each step alone, and are NaN below 10 tasks or two seeds per task. StatisticsError for other shapes.
+    are pointwise, and NaN below 10 tasks or two seeds per task. Raises StatisticsError for other shapes.
     """
     alpha = check_level(level)
     steps, values = sample(at, name="steps"), np.asarray(curves, dtype=np.float64)
@@ -147,7 +147,7 @@ def iqm_band(
 
 
 def _drawn(rows: Floats, runs: npt.NDArray[np.int64]) -> Floats:
-    """Return (draws, tasks x seeds): of each task of rows (tasks, seeds) the seeds in runs (draws, tasks, seeds)."""
+    """Return (draws, tasks x seeds): for each task of rows (tasks, seeds), the seeds in runs (draws, tasks, seeds)."""
     return rows[np.arange(len(rows))[:, None], runs].reshape(len(runs), -1)
 
 
@@ -161,9 +161,9 @@ def _limits(centre: Floats, drawn: Floats, n: int, alpha: float) -> Floats:
 def performance_profile(scores: Sequence[npt.ArrayLike], at: npt.ArrayLike, level: float = 0.95) -> Band:
     """Return the share of the runs of all tasks whose score is above each threshold.
 
-    scores: as in `iqm`. at: thresholds, (n,). The limits are of `_score_limits`, with the variance within tasks: NaN
-    below 10 tasks or two seeds a task. StatisticsError for no tasks, tasks with unequal numbers of seeds, NaN or
-    infinities (in thresholds too), and for a level outside (0, 1).
+    scores: as in `iqm`. at: thresholds, (n,). The limits come from `_score_limits`, with the variance within tasks.
+    They are NaN below 10 tasks or two seeds per task. Raises StatisticsError for no tasks, tasks with unequal numbers
+    of seeds, NaN or infinities (in thresholds too), and for a level outside (0, 1).
     """
     alpha = check_level(level)
     rows, thresholds = table(scores), sample(at, name="thresholds")
@@ -181,9 +181,9 @@ def probability_of_improvement(
 ) -> tuple[float, Interval | None]:
     """Return the probability that a run of A scores higher than a run of B on the same task, averaged over the tasks.
 
-    a, b: scores of the same tasks, each as in `iqm`; a tie counts half. Of a task it is U/(n m) of Mann and Whitney,
-    and its variance that of DeLong et al. 1988. The limits are of `_score_limits`; None below 10 tasks or two seeds a
-    task. StatisticsError where A has another number of tasks than B, for no tasks, tasks of one arm with unequal
+    a, b: scores of the same tasks, each as in `iqm`; a tie counts half. For one task it is U/(n m) of Mann and Whitney,
+    with the variance of DeLong et al. 1988. The limits come from `_score_limits`; None below 10 tasks or two seeds per
+    task. Raises StatisticsError if A and B have different numbers of tasks, for no tasks, tasks of one arm with unequal
     numbers of seeds, NaN or infinities, and for a level outside (0, 1).
     """
     alpha = check_level(level)
@@ -204,8 +204,8 @@ def probability_of_improvement(
 def _score_limits(share: Floats, variance: Floats, least: int, alpha: float) -> Floats:
     """Return the score limits (2, n) of shares whose variance was estimated.
 
-    The number of draws is the one that would give this variance, and `least` where that is smaller or the variance is
-    0: draws that are stratified by task never vary more than as many independent ones, and a variance of 0 within the
+    The number of draws is the one that would give this variance, but at least `least`, also if the variance is 0.
+    Draws that are stratified by task never vary more than as many independent ones, and a variance of 0 within the
     tasks is no evidence.
     """
     draws = np.divide(share * (1 - share), variance, out=np.zeros_like(share), where=variance > 0)
@@ -215,8 +215,8 @@ def _score_limits(share: Floats, variance: Floats, least: int, alpha: float) -> 
 def area_under(steps: npt.ArrayLike, values: npt.ArrayLike) -> float:
     """Return the mean height of a curve: the area under it by the trapezoidal rule, divided by its length.
 
-    steps: (n,), increasing, not necessarily evenly; values: (n,). A curve of one step is its value.
-    StatisticsError for NaN, infinities, other shapes or steps that do not increase.
+    steps: (n,), increasing, not necessarily evenly; values: (n,). The height of a curve of one step is its value.
+    Raises StatisticsError for NaN, infinities, other shapes or steps that do not increase.
     """
     x, y = sample(steps, name="steps"), sample(values)
     if x.shape != y.shape or (np.diff(x) <= 0).any():
@@ -225,10 +225,10 @@ def area_under(steps: npt.ArrayLike, values: npt.ArrayLike) -> float:
 
 
 def steps_to(band: Band, threshold: float) -> tuple[float, float, float]:
-    """Return the first step at which a curve has reached a threshold, and the earliest and latest that its band allows.
+    """Return the first step at which a curve reaches a threshold, and the earliest and latest that its band allows.
 
-    The earliest is where the upper limit has reached it, the latest where the lower limit has. Infinity for never, NaN
-    for limits that do not exist.
+    At the earliest step the upper limit reaches it, at the latest step the lower limit does. Infinity means never, NaN
+    that there are no limits.
     """
 
     def first(values: Floats) -> float:

@@ -17,9 +17,8 @@ from sweep.stats.sample import LARGEST, Floats, check_level, sample, variance
 class TrainingVariance:
     """Variance between seeds on this test set, and the part of it that would remain on infinite test data.
 
-    distribution: Jordan's estimate, raw: negative when the seeds differ less than chance alone would make
-    them. mostly_chance: it is less than half of `observed`; then picking the best seed
-    gains little.
+    distribution: Jordan's estimate, not clipped: negative if the seeds differ less than by chance alone.
+    mostly_chance: it is less than half of `observed`, so picking the best seed gains little.
     """
 
     observed: float
@@ -45,9 +44,9 @@ class TwoWay:
 
 
 def scores(values: npt.ArrayLike, *, name: str = "scores") -> Floats:
-    """Return per-example scores (correct or not, a loss) as float64 of shape (runs, examples), two of each at least.
+    """Return per-example scores (correct or not, a loss) as float64 of shape (runs, examples), at least two of each.
 
-    StatisticsError otherwise, and for NaN or infinities: a failed run has no row; and for a number beyond ±1e150.
+    Raises StatisticsError for fewer, for NaN or infinities (a failed run has no row), and for a number beyond ±1e150.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or min(array.shape) < 2:
@@ -63,8 +62,8 @@ def training_variance(values: npt.ArrayLike) -> TrainingVariance:
     """Estimate the variance between runs that is not chance on a finite test set (Jordan 2023, "Calibrated chaos").
 
     values: shape (runs, examples n). n/(n-1) · [s² - n⁻² Σ_i Var_r(e_i)], s² the variance of the runs' means,
-    both variances with divisor runs - 1. Unbiased, therefore sometimes negative, and then left so.
-    StatisticsError for NaN, infinities, or fewer than two runs or examples.
+    both variances with divisor runs - 1. Unbiased, and therefore sometimes negative.
+    Raises StatisticsError for NaN, infinities, or fewer than two runs or examples.
     """
     table = scores(values)
     runs, n = table.shape
@@ -78,9 +77,9 @@ def two_way_interval(values: npt.ArrayLike, level: float = 0.95) -> TwoWay:
 
     values: shape (runs R, examples n). Var = s²/R + S²(p_i)/n - mean_i Var_r(e_i)/(nR), s² between the runs'
     means, S² between the examples' means p_i; not less than the larger of the first two terms. Degrees of
-    freedom by Satterthwaite 1946 from these two. Also right for per-example differences of two configurations
-    that share seeds and test set (see `two_way_difference` when they share the test set only).
-    StatisticsError for NaN, infinities, or fewer than two runs or examples, and for a level outside (0, 1).
+    freedom by Satterthwaite 1946 from these two. Also valid for per-example differences of two configurations
+    that share seeds and test set (see `two_way_difference` if they share only the test set).
+    Raises StatisticsError for NaN, infinities, or fewer than two runs or examples, and for a level outside (0, 1).
     """
     table = scores(values)
     runs, n = table.shape
@@ -95,8 +94,8 @@ def two_way_difference(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) 
     """Return the mean of A minus that of B over seeds and examples: one shared test set, independent seeds.
 
     a: shape (runs, examples), b: (runs', examples), column j the same example in both. Examples enter by
-    their differences, so that their difficulty cancels; seeds by the variances of each arm's own means.
-    StatisticsError when the numbers of examples differ. For shared seeds: `two_way_interval(a - b)`.
+    their differences, so that their difficulty cancels; seeds enter by the variances of the means of each arm.
+    Raises StatisticsError if the numbers of examples differ. For shared seeds: `two_way_interval(a - b)`.
     """
     first, second = scores(a, name="A"), scores(b, name="B")
     n = first.shape[1]
@@ -126,7 +125,7 @@ def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: flo
     """Estimate the sd of repeats within a seed (the noise of fast mode) with its chi-square interval.
 
     values, seeds: shape (runs,). The sd is pooled within seeds, with Σ(k_s - 1) degrees of freedom.
-    StatisticsError where no seed was run twice.
+    Raises StatisticsError if no seed was run twice.
     """
     numbers, labels = sample(values), np.asarray(seeds, dtype=np.int64)
     groups = [numbers[labels == seed] for seed in np.unique(labels)]
