@@ -18,8 +18,8 @@ The verdict on two runs is the first line that applies:
 | a field marked MAY_MATCH below differs                                 | MAY_MATCH            |
 | none of these                                                          | MUST_MATCH           |
 
-`FIELDS` has the answer if two deterministic runs differ only in that field and would otherwise have to match. `None` is
-a value ("does not apply": every `cuda` field of a run on a CPU). "unknown" is not one.
+`FIELDS` has the answer for two deterministic runs that differ in only one field and would otherwise have to match.
+`None` is a value ("does not apply": every `cuda` field of a run on a CPU). "unknown" is not one.
 """
 
 from __future__ import annotations

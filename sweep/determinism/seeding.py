@@ -261,7 +261,7 @@ def _settings() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
 
 
 def _or_none(read: Callable[[], Any]) -> Callable[[], Any]:
-    """Return None if the older switches of precision raise, because they cannot express the newer ones."""
+    """Wrap a reader to return None if the older switches of precision raise: they cannot express the newer ones."""
 
     def guarded() -> Any:
         try:

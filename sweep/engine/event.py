@@ -24,7 +24,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Gone:
-    """The end of the engine itself and of all that was running. This is its last event."""
+    """The end of the engine itself, with all that was running. This is its last event."""
 
     cause: str
 

@@ -71,7 +71,7 @@ def _named(collect: Collect | None) -> Iterator[str]:
 
 def within(path: Path, folder: Path) -> bool:
     """Return whether a path leads into a folder, links resolved."""
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))  # resolve() raises where links loop
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))  # resolve() raises if links loop
 
 
 def _stamp(path: Path) -> Stamp:

@@ -1,4 +1,4 @@
-"""Metrics in the lines that a program logs as text, taken only where they are unambiguous.
+"""Metrics in the lines that a program logs as text, taken only if they are unambiguous.
 
 A metric is a name whose direction is known, with a number after it, on several lines or at the end of the output. It
 always follows the same words, its number is complete and alone, and its steps do not start over.

@@ -27,7 +27,7 @@ _COMMA = re.compile(r",\d+(?![\d.])")
 _LONGEST = 1 << 20  # characters of one dict in Python's form
 _IN_VAIN = 2 << 20
 _CLOSING = re.compile(r"\}[ \t]*$", re.MULTILINE)
-_SECONDS = 5  # of CPU time that a search may take, and one more for every 2 million characters
+_SECONDS = 5  # CPU time that a search may take, plus a second for every 2 million characters
 _DECODER = json.JSONDecoder()
 
 

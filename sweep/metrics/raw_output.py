@@ -10,7 +10,7 @@ from sweep.store.names import STDERR, STDOUT
 
 FILES = {"stdout": STDOUT, "stderr": STDERR}
 BEGINNING = 32 << 20  # bytes of each stream that are kept from its beginning
-END = 16 << 20  # at least so much of its end is kept, if there is more
+END = 16 << 20  # at least this many bytes of its end are kept, if there are more
 _GAP = b"\n[... %d bytes were not kept ...]\n"
 
 

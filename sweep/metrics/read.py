@@ -1,4 +1,4 @@
-"""The places where a program's metrics are looked for, in order, and the reading of each place."""
+"""The places where a program's metrics are looked for, in order, and the readers of these places."""
 
 from __future__ import annotations
 

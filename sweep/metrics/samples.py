@@ -85,7 +85,7 @@ def _rows(path: Path, where: str) -> list[dict[str, Any]]:
 
 
 def _sample(sample: Any, path: Path, where: str) -> dict[str, Any]:
-    """Return one sample of an inspect log with its scores as fields."""
+    """Return one sample of an inspect log, with its scores as fields."""
     if not isinstance(sample, dict) or not isinstance(sample.get("scores"), dict) or not sample["scores"]:
         raise SweepError(f"{path.name}: a sample has no scores", where=where)
     values = {name: each.get("value") if isinstance(each, dict) else each for name, each in sample["scores"].items()}

@@ -27,7 +27,7 @@ class Seen:
 
 
 def seen(left: Left) -> list[Seen]:
-    """Return where metrics may be, the most likely first."""
+    """Return the places where metrics may be, the most likely first."""
     return [*_files(left), *_printed(left), *_elsewhere(left)]
 
 

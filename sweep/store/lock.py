@@ -12,7 +12,7 @@ from sweep.errors import StoreError
 from sweep.store import atomic
 from sweep.store.owner import Owner, this_process
 
-HELD = ".held"  # a file in place of a lock, on a file system without locks: its living maker holds the lock
+HELD = ".held"  # a file in place of a lock, if the file system has none: its maker holds the lock while it lives
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -110,7 +110,7 @@ def _try(path: Path, fd: int, owner: Owner, force: bool) -> tuple[bool, Path | N
 
 
 def _take_away(mark: Path, dead: Owner | None) -> None:
-    """Remove the mark of a dead process, unless another process has replaced it by its own meanwhile."""
+    """Remove the mark of a dead process, unless another process has replaced it in the meantime."""
     aside = mark.with_name(f"{atomic.TEMPORARY}{this_process().nonce}")
     with suppress(FileNotFoundError):
         atomic.rename(mark, aside)

@@ -13,7 +13,7 @@ def masked(data: bytes, secrets: Sequence[bytes]) -> bytes:
 
 
 class Masking:
-    """A filter for a stream that arrives in pieces. What may be the beginning of a secret is held back."""
+    """A filter for a stream that arrives in pieces. It holds back a possible beginning of a secret."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets, self._held = secrets, b""

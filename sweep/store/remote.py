@@ -108,7 +108,7 @@ class Remote:
         return lock.holder(self.mirror / LOCK) is not None
 
     def pull(self) -> bool:
-        """Copy all that is missing here from the URL. Return False if it holds no sweep."""
+        """Copy from the URL everything that is missing here. Return False if it holds no sweep."""
         with self._answering():
             there = self._listing()
             if MANIFEST not in there:
@@ -139,7 +139,7 @@ class Remote:
             self._put([name for name in (MANIFEST, EVENTS) if (self.mirror / name).exists()])
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove the records of runs that will be trained again from the URL."""
+        """Remove from the URL the records of runs that will be trained again."""
         with self._answering():
             self._remove(self._listing().keys() & {f"{MEMBERS}/{key}/{RECORD}" for key in keys})
 

@@ -49,7 +49,7 @@ def require(value: Any, shape: Shape, at: str = "it") -> None:
     """
     if shape is Any:
         return
-    if isinstance(shape, type):  # first, because nearly all are
+    if isinstance(shape, type):  # first, because nearly all are types
         whole = type(value) is int and shape in (int, float)
         if not (abs(value) < LARGEST if whole else type(value) is shape):
             raise ValueError(

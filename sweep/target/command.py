@@ -53,7 +53,7 @@ def params_by_name(params: Mapping[str, Json]) -> dict[str, str]:
 
 
 def search_path() -> str:
-    """Return PATH with our interpreter's folder before it, or after it where an environment was activated.
+    """Return PATH with our interpreter's folder before it, or after it if an environment was activated.
 
     A call of `.venv/bin/sweep` without an activated environment uses the packages next to it.
     """
@@ -233,7 +233,7 @@ def _refuse_without_seed(words: Sequence[str], path: Path | None) -> None:
 
 
 def _constant_seed(path: Path) -> tuple[int, str] | None:
-    """Return the line where a Python script sets its seed to a number, and its text; variables before arguments."""
+    """Return the line where a Python script sets its seed to a number, and its text. Variables come first."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):

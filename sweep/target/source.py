@@ -100,7 +100,7 @@ def _module_of(value: Any) -> str:
 
 
 def _file(function: Callable[..., Any]) -> tuple[Path, Path] | None:
-    """Return (the file that defines it, the folder its imports start from), both absolute; None for a session's own."""
+    """Return (the file that defines it, the folder its imports start from), absolute, or None for a session's own."""
     name = _module_of(function)
     path = getattr(sys.modules.get(name), "__file__", None)
     if not path or name == "__main__":

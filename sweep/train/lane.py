@@ -116,7 +116,7 @@ class Lane:
 
     @property
     def point(self) -> tuple[bool, int, int]:
-        """Return the point of training that it has reached. Lanes at one point are trained as a pack."""
+        """Return the point that its training has reached. Lanes at one point are trained as a pack."""
         return self.over, self.epoch, self.offset
 
     @property

@@ -134,7 +134,7 @@ def epoch_sums(lane: Lane) -> Tensor:
 
 
 def guarded(work: Callable[..., Any], lane: Lane, *rest: Any) -> Any:
-    """Return the result of `work` for a lane of a pack, or a failure if its own code raises, not the whole pack's."""
+    """Return the result of `work` for a lane of a pack. An exception of the lane's own code fails only that lane."""
     try:
         return work(lane, *rest)
     except (OSError, torch.OutOfMemoryError, torch.AcceleratorError):  # disk or device: it concerns the whole pack

@@ -1,4 +1,4 @@
-"""Recipe: the parts of a training run as plain callables, from a short description. Calling one loads torch."""
+"""Recipe: the parts of a training run as plain callables, from a short description. Torch is loaded by a call."""
 
 from __future__ import annotations
 
