@@ -4,11 +4,11 @@ In the order of the flow:
 
 - `run(config, seeds=[42, 123, 456])` trains what is missing and returns `Results`
 - `open("runs/digits-mlp")` reads them again, on any machine, without Ray or a GPU
-- `adopt(frame, seed="seed", variant="method")` takes results that exist already
+- `adopt(frame, seed="seed", variant="method")` imports existing results
 - `load_ensemble("runs/digits-mlp")` is one torch module of all finished members
 - `recipe(model=..., data=data.arrays(x, y))` makes a `Recipe` of your own parts for the built-in loop
-- `Run` is what a training function is handed; `Config` is what a YAML file becomes
-- `SweepError` is the base of everything we refuse
+- `Run` is the first argument of a training function; `Config` is the content of a YAML file
+- `SweepError` is the base of all our errors
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = [*sorted([*_HOMES, "data"])]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy: `import sweep` costs nothing; torch, ray and pandas are loaded by what needs them.
+    # Lazy: `import sweep` is fast; torch, ray and pandas are loaded only when they are needed.
     if name == "data":
         return import_module("sweep.data")
     if name in _HOMES:

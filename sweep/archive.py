@@ -26,10 +26,10 @@ KINDS = {".json": "application/json", ".jsonl": "application/jsonl", ".csv": "te
 
 
 def pack(store: Store, out: Path) -> int:
-    """Write `out`, which reading commands and `sweep.open` take like the directory; return the number of files.
+    """Write `out`, which reading commands and `sweep.open` accept like the directory; return the number of files.
 
-    The zip appears whole or not at all. Checkpoints are left out: they are for a run that is resumed here.
-    Raises: StoreError where `out` cannot be written or a launch is at work.
+    The zip appears whole or not at all. Checkpoints are left out, because they only serve to resume a run here.
+    Raises: StoreError if `out` cannot be written or a launch is at work.
     """
     if store.owner() is not None:
         raise StoreError("a launch is at work here", where=store.shown, hint="pack it after the launch has ended")
@@ -49,7 +49,7 @@ def pack(store: Store, out: Path) -> int:
 
 
 def _written(stream: IO[bytes], files: Mapping[str, Path], store: Store) -> None:
-    """Write the zip. Raises: StoreError for files that are nearly all holes: a reader would refuse the zip."""
+    """Write the zip. Raises: StoreError for sparse files, because a reader would refuse the zip."""
     entries, size = [], 0
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files.items():
@@ -78,7 +78,7 @@ def _own(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def crate(store: Store, entries: Sequence[Mapping[str, str]]) -> dict[str, object]:
-    """Return the description by RO-Crate 1.1: the data set, its files with sha256, and the software that made it."""
+    """Return the RO-Crate 1.1 description: the data set, its files with sha256, and the software that made it."""
     seeds = ", ".join(map(str, store.manifest.seeds))
     root = {
         "@id": "./", "@type": "Dataset", "name": store.manifest.name,

@@ -1,7 +1,7 @@
 """The file of a checkpoint: values keep their types, and loading it runs no code.
 
 torch reads the file with `weights_only=True`: tensors, numbers, text, bytes and plain containers. Other types that can
-be restored exactly are written as calls of the makers below. Beside those of torch, a file may name no other functions.
+be restored exactly are written as calls of the makers below. A file may only name these functions and those of torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FACTORIES: Mapping[str, Callable[[], Any] | None] = {
     "tuple": tuple,
 }  # fmt: skip
 _CODE = (type, FunctionType, BuiltinFunctionType)
-# Types of which a file was read back, and types that torch reads.
+# Types that were read back from a file before, and types that torch reads.
 _readable: set[type] = {Tensor, Parameter, OrderedDict, Counter, torch.Size, torch.dtype, torch.device}
 
 
@@ -76,7 +76,7 @@ def _simple_namespace(items: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(**items)
 
 
-# Checkpoint files name these functions by this module: renamed or moved, they could no longer resume older runs.
+# Checkpoint files name these functions and this module. If they were renamed or moved, older runs could not resume.
 _MAKERS = (_array, _scalar, _path, _deque, _defaultdict, _range, _namespace, _simple_namespace)
 
 
@@ -110,7 +110,7 @@ def _written(value: Any, kind: type) -> tuple[Callable[..., Any], tuple[Any, ...
     return None
 
 
-# torch raises NotImplementedError for tensors that it cannot write or read: nested, quantised, those of MKL-DNN.
+# torch raises NotImplementedError for tensors that it cannot write or read: nested, quantised and MKL-DNN ones.
 _FAULTS = (
     pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, NotImplementedError, RecursionError
 )  # fmt: skip
@@ -122,7 +122,7 @@ def dump(state: Mapping[str, Any], rest: Mapping[str, Any], *, read_back: bool) 
     They are read back if they hold a new type, or on request, so that a state that cannot be restored is found before
     it is needed.
 
-    Raises: Unrestorable naming the first value that could not be restored, and its place.
+    Raises: Unrestorable, with the first value that could not be restored and its place.
     """
     try:
         return _dumped({"state": dict(state), **rest}, read_back=read_back)
@@ -157,7 +157,7 @@ def _dumped(body: Any, *, read_back: bool) -> memoryview:
 
 
 def _allowed(value: Any) -> bool:
-    """Return whether a function or class is of torch or one of the makers, so that a file may name it."""
+    """Return whether a function or class belongs to torch or is one of the makers, so that a file may name it."""
     return str(value.__module__).partition(".")[0] in ("torch", "collections", "_codecs") or value in _MAKERS
 
 
@@ -199,6 +199,6 @@ def _restorable(value: Any) -> bool:
 
 
 def described(value: Any) -> str:
-    """Return the type and the text of a value, cut where it is long."""
+    """Return the type and the text of a value, cut if it is long."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -51,7 +51,7 @@ def _rebuild(kind: type[SweepError], what: str, where: str | None, hint: str | N
 
 
 class ConfigError(SweepError):
-    """The configuration, its overrides or the seeds are wrong. Nothing was started, nothing written."""
+    """The configuration, its overrides or the seeds are wrong. Nothing was started or written."""
 
     @classmethod
     def of(cls, problems: Sequence[SweepError], *, where: str | None = None) -> ConfigError:
@@ -69,7 +69,7 @@ class TargetError(SweepError):
 
 
 class StoreError(SweepError):
-    """A run directory is missing, in use, of another experiment, or not writable."""
+    """A run directory is missing, in use, not writable, or belongs to another experiment."""
 
 
 class EnvironmentRefused(SweepError):
@@ -77,7 +77,7 @@ class EnvironmentRefused(SweepError):
 
 
 class IntegrityError(SweepError):
-    """A file is not as it was written, or a promise of reproducibility is broken."""
+    """A file differs from what was written, or a promise of reproducibility is broken."""
 
     exit_code = 3
 

@@ -23,7 +23,7 @@ from sweep.store.scores import Scores
 
 @dataclass(frozen=True)
 class Pass:
-    """The chance that one of k tries is right (`at`), and that all are (`all`), with intervals over items."""
+    """The chance that at least one of k tries is right (`at`) and that all are (`all`), with intervals over items."""
 
     k: int
     at: float
@@ -36,10 +36,10 @@ class Pass:
 class Items:
     """One set of items in one variant and task.
 
-    seeds: of the rows of `table` (seeds, items); ids (items,); planned, failed: numbers of seeds. tries: least number
-    of tries at an item in one seed. binary: all scores are 0 or 1. passes: over the tries of a seed, or over the seeds
-    where each tried once; empty unless binary. flip: chance that a try in one seed and
-    one in another differ; None unless binary and for one seed.
+    seeds: those of the rows of `table` (seeds, items); ids (items,); planned, failed: numbers of seeds. tries: least
+    number of tries at an item in one seed. binary: all scores are 0 or 1. passes: over the tries of a seed, or over the
+    seeds if each tried once; empty unless binary. flip: chance that a try in one seed and one in another differ; None
+    if not binary, or with one seed.
     """
 
     name: str
@@ -84,16 +84,16 @@ def items(
 ) -> list[Items]:
     """Return one result per variant and task whose finished runs saved scores under this name.
 
-    ks: numbers of tries for the passes; 1 and the most that is possible unless given. members: those of `store.scan()`,
+    ks: numbers of tries for the passes; default 1 and the largest possible. members: those of `store.scan()`,
     to save scanning again.
-    StatisticsError where seeds have other items, or k is more than the tries.
+    Raises StatisticsError if seeds have different items, or k is more than the tries.
     """
     cells: dict[tuple[str, str], list[Member]] = {}
     for member in store.scan() if members is None else members:
         cells.setdefault((member.task, member.variant), []).append(member)
     found = []
     for (task, variant), its in sorted(cells.items()):
-        wanting = {m.seed for m in its if m.folds and m.status != "ok"}  # of an incomplete seed items are missing
+        wanting = {m.seed for m in its if m.folds and m.status != "ok"}  # an incomplete seed lacks items
         having = [m for m in its if m.status == "ok" and store.has(m, SCORES.format(name=name))]
         having = [m for m in having if m.seed not in wanting]
         if having:
@@ -151,7 +151,7 @@ def _passes(
 
 
 def shared(a: npt.NDArray[Any], b: npt.NDArray[Any], what: str) -> tuple[Ints, Ints]:
-    """Return the places in `a` and in `b` of the ids that both have. Raises: StatisticsError where there are none."""
+    """Return the places in `a` and in `b` of the ids that both have. Raises: StatisticsError if there are none."""
     both, at_a, at_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
     if not both.size:
         raise StatisticsError(f"the two share no {what}", hint="their ids must be equal")
@@ -159,9 +159,9 @@ def shared(a: npt.NDArray[Any], b: npt.NDArray[Any], what: str) -> tuple[Ints, I
 
 
 def compare(a: Items, b: Items, level: float = 0.95) -> Compared:
-    """Compare two results by the items that both have; by the seeds too, where both have the same ones.
+    """Compare two results by the items that both have, and by seed if both have the same seeds.
 
-    StatisticsError where they share no item.
+    Raises StatisticsError if they share no item.
     """
     at_a, at_b = shared(a.ids, b.ids, "item")
     one, two = a.table[:, at_a], b.table[:, at_b]
@@ -206,7 +206,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Difference:
-    """Churn between two configurations on the examples that both have, and the examples with the most of it."""
+    """Churn between two configurations on the examples that both have, and the examples with the most churn."""
 
     churn: Churn
     examples: int
@@ -217,7 +217,7 @@ class Difference:
 def answers(store: Store, which: Mapping[str, Any], *, level: float = 0.95) -> Answers:
     """Return the answers of the members of one variant and task. which: arguments of `ensemble.gather.gather`.
 
-    StatisticsError for predictions that are no classes; EnsembleError as in `ensemble.gather`.
+    Raises StatisticsError for predictions that are not classes, EnsembleError as in `ensemble.gather`.
     """
     chosen = choose(store, variant=which.get("variant"), task=which.get("task"), members=which.get("members"))
     held = matched(store, chosen, which.get("split", "test"), bool(which.get("allow_missing")))
@@ -238,7 +238,7 @@ def answers(store: Store, which: Mapping[str, Any], *, level: float = 0.95) -> A
 def between(a: Answers, b: Answers, level: float = 0.95) -> Difference:
     """Return the churn between two configurations, beside the churn between the seeds of each.
 
-    StatisticsError where they share no example.
+    Raises StatisticsError if they share no example.
     """
     at_a, at_b = shared(a.ids, b.ids, "example")
     same = [(i, b.members.index(label)) for i, label in enumerate(a.members) if label in b.members]

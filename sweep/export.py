@@ -38,7 +38,7 @@ def export(store: Store, kind: Kind, out: Path) -> list[Path]:
     run of the tracker per run, with its curves and results, and for each variant one with the mean, low and high of
     each metric over its seeds.
 
-    Raises: EnvironmentRefused when a package is missing, StoreError when `out` cannot be used.
+    Raises: EnvironmentRefused if a package is missing, StoreError if `out` cannot be used.
     """
     _require(kind)
     if out.is_symlink():  # without --out, whoever made the working directory can predict its name
@@ -139,7 +139,7 @@ def _write_events(folder: Path, points: list[tuple[int, str, float]]) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run in the form of a tracker. params: its parameters; rows: its curve; results: its final metrics."""
+    """A run in the format of a tracker. params: its parameters; rows: its curve; results: its final metrics."""
 
     name: str
     kind: Literal["seed", "aggregate"]
@@ -151,7 +151,7 @@ class _Run:
 
 
 def _runs(store: Store) -> Iterator[_Run]:
-    """Yield every run that ended, then for each variant of each task the aggregate over its seeds."""
+    """Yield every run that ended, then the aggregate over seeds of each variant of each task."""
     members = list(store.scan())
     params = {(c["task"], c["variant"]): dict(flatten(c["params"])) for c in store.manifest.experiment["cells"]}
     for member in members:
@@ -191,14 +191,14 @@ def _mlflow(store: Store, out: Path) -> list[Path]:
         params = [Param(_tracked(key), str(value)[:500]) for key, value in run.params.items()]
         client.log_batch(made, params=params)
         metrics = [Metric(_tracked(name), value, 0, step) for step, name, value in _points(run.rows, run.results)]
-        for at in range(0, len(metrics), 1000):  # the most that MLflow takes at once
+        for at in range(0, len(metrics), 1000):  # the most that MLflow accepts at once
             client.log_batch(made, metrics=metrics[at : at + 1000])
         client.set_terminated(made, "FAILED" if run.failed else "FINISHED")
     return [out / "mlflow.db"]
 
 
 def _tracked(name: str) -> str:
-    """Return a name that MLflow takes and that is not a path to another place; a changed one stays unique."""
+    """Return a name that MLflow accepts and that is not a path to another place; a changed one stays unique."""
     parts = (part.strip(".") for part in re.sub(r"[^\w\-. :/]", "_", name)[:240].split("/"))
     made = "/".join(filter(str.strip, parts))
     return made if made and made == name else f"{made}-{content_id(ascii(name))[:6]}"

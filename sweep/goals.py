@@ -12,7 +12,7 @@ from sweep.errors import ConfigError
 Goal = Literal["max", "min"]
 Split = Literal["test", "val", "train", ""]
 
-# In the order in which a headline is chosen among them.
+# In the order in which the headline metric is chosen.
 KNOWN: Mapping[str, Goal] = {
     **dict.fromkeys(("accuracy", "acc", "balanced_accuracy", "auroc", "auprc", "f1", "precision", "recall"), "max"),
     **dict.fromkeys(("r2", "top5_accuracy", "coverage_gain", "log_likelihood"), "max"),
@@ -20,7 +20,7 @@ KNOWN: Mapping[str, Goal] = {
     **dict.fromkeys(("rmse", "mse", "mae", "crps"), "min"),
 }  # fmt: skip
 
-# Other usual names; a name of several words is known by its last ones: `mean_squared_error`, `binary_logloss`.
+# Other usual names. A name of several words is recognised by the last ones: `mean_squared_error`, `binary_logloss`.
 _MORE = """
     auc aucpr rocauc prauc auc_roc auc_pr ap map ndcg mrr average_precision fscore fbeta mcc matthews_corrcoef kappa
     iou miou dice jaccard hit hits hit_rate success success_rate win_rate pass pass_rate exact_match bleu sacrebleu
@@ -65,10 +65,10 @@ ARROWS: Mapping[Goal | None, str] = {"max": "↑", "min": "↓", None: ""}
 
 
 def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | None:
-    """Return "max", "min", or None where it is not known; `goals` (the config's) come first.
+    """Return "max", "min", or None if it is unknown; `goals` (from the config) come first.
 
     metric: `split/metric`, `split_metric` or a bare name, in any case. A goal is looked up by the full name, then by
-    its last part. ConfigError when a goal is neither max nor min.
+    its last part. Raises ConfigError if a goal is neither max nor min.
     """
     leaf = metric.rpartition("/")[2]
     for name in (metric, leaf):
@@ -81,12 +81,12 @@ def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | Non
 
 
 def with_arrow(name: str, goal: Goal | None) -> str:
-    """Return "test/accuracy ↑": a name with the direction that is better, where that is known."""
+    """Return "test/accuracy ↑": a name with its better direction, if known."""
     return f"{name} {ARROWS[goal]}".rstrip()
 
 
 def better(metric: str, a: float, b: float) -> bool:
-    """Return whether `a` is better than `b`. ConfigError when the direction of the metric is unknown."""
+    """Return whether `a` is better than `b`. Raise ConfigError if the direction of the metric is unknown."""
     goal = direction(metric)
     if goal is None:
         raise ConfigError(
@@ -110,12 +110,12 @@ def is_score(metric: str) -> bool:
     words = [word for word in _words(metric) if word not in _SPLITS]
     if not words or "_".join(words) in _NOT_SCORES:
         return False
-    # Lightning's `val_loss_epoch` is a loss, `best_epoch` is none.
+    # Lightning's `val_loss_epoch` is a loss, `best_epoch` is not.
     return bool(stem(metric)) or not any("_".join(words[start:]) in _NOT_SCORES for start in range(len(words)))
 
 
 def is_split(name: str) -> bool:
-    """Return whether a name is that of a split alone, such as `Train`."""
+    """Return whether a name is only that of a split, such as `Train`."""
     words = _words(name)
     return bool(words) and all(word in _SPLITS for word in words)
 
@@ -123,8 +123,8 @@ def is_split(name: str) -> bool:
 def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -> str:
     """Return the default primary metric: test before val before train, scores only.
 
-    Within a split a metric whose direction is known comes first, in the order of `KNOWN`, and the parts of a loss, such
-    as `losses/policy_loss`, last of these; the value at the end before the best on the way. "" where there is none.
+    Within a split, metrics with a known direction come first, in the order of `KNOWN`; parts of a loss, such as
+    `losses/policy_loss`, are the last of these. Final values come before best ones. "" if there is no metric.
     """
     order = list(_USUAL)
     # Keras and Transformers call the training loss `loss`, beside `val_loss` or `eval_loss`.
@@ -142,7 +142,7 @@ def primary_of(metrics: Sequence[str], goals: Mapping[str, str] | None = None) -
 
 
 def _part_of_a_loss(metric: str) -> bool:
-    """Return whether a loss is one of several terms: `policy_loss`, and what a folder `losses` holds."""
+    """Return whether a loss is one of several terms, such as `policy_loss` or an entry of `losses/`."""
     leaf = {word for word in _words(metric.rpartition("/")[2]) if not word.isdigit()}
     return stem(metric) == "loss" and ("losses" in _words(metric) or not leaf <= {"loss", *_SPLITS, *_ASIDE})
 
@@ -175,7 +175,7 @@ def _words(metric: str) -> tuple[str, ...]:
     found: list[str] = []
     for part in parts:
         whole = part.lower()
-        # `mIoU`, `mAP` and `AUROC` are names as they stand; `valLoss` and `TestAccuracy` are two words.
+        # `mIoU`, `mAP` and `AUROC` are single words; `valLoss` and `TestAccuracy` are two words.
         if whole in _USUAL or re.sub(r"@?\d+$", "", whole) in _USUAL or part.isupper() or part.islower():
             found.append(whole)
         else:

@@ -39,7 +39,7 @@ class Job:
 
 
 class Cancelled(BaseException):
-    """The user interrupted twice, or a time limit has passed: all ends now."""
+    """The user interrupted twice, or a time limit has passed. Everything ends now."""
 
 
 class Interrupted(BaseException):
@@ -59,7 +59,7 @@ class Changed(Unrecorded):
 
 
 class OneByOne(Unrecorded):
-    """A bundle ended in an error that may be of one run only: its runs are trained again one by one."""
+    """A bundle ended in an error that may be due to one run: its runs are trained again one by one."""
 
 
 class Accident(Unrecorded):

@@ -11,8 +11,8 @@ import math
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 ALONE = 5  # significant digits of a number without a given precision
-MOST_DIGITS = 17  # what a float holds
-LONGEST = 10  # characters from which on an exponent is used where that is shorter
+MOST_DIGITS = 17  # of a float
+LONGEST = 10  # characters from which an exponent is used if that is shorter
 LONGEST_ROUND = 7  # the same for numbers that are rounded to tens or more: 812000, but 3.69e+08
 LEAST_P = 0.0001  # a smaller p value is shown as < 0.0001
 _EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
@@ -43,14 +43,14 @@ def number(value: float | None, decimals: int | None = None, *, digits: int = AL
         if not exact:
             return "0"
         decimals = digits - 1 - exact.adjusted()
-        if decimals < 0:  # zeros at the end of a large number are no digits of it
+        if decimals < 0:  # zeros at the end of a large number do not count as digits
             decimals = -int(_rounded(exact, decimals).normalize(_EXACT).as_tuple().exponent)
         return _stripped(_written(exact, decimals))
     return _written(exact, decimals)
 
 
 def signed(value: float | None, decimals: int | None = None) -> str:
-    """Return `number` with a plus sign before what is shown as more than zero."""
+    """Return `number` with a plus sign if it is shown as more than zero."""
     text = number(value, decimals)
     return f"+{text}" if value is not None and value > 0 and not _is_zero(text) else text
 
@@ -106,7 +106,7 @@ def percent(share: float, digits: int = 3) -> str:
 
 
 def probability(value: float) -> str:
-    """Return a probability to two decimals, "0.87"; never 0 or 1 where it is neither."""
+    """Return a probability to two decimals, "0.87"; never 0 or 1 unless it is exactly that."""
     text = number(value, 2)
     if text == "1.00" and value < 1:
         return "> 0.99"
@@ -128,7 +128,7 @@ def _is_zero(text: str) -> bool:
 
 
 def _stripped(text: str) -> str:
-    """Return `text` without zeros that end its decimals."""
+    """Return `text` without trailing zeros after the decimal point."""
     mantissa, e, exponent = text.partition("e")
     return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + e + exponent
 

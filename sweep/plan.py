@@ -1,4 +1,4 @@
-"""Plan: the runs of a config, tasks x variants x seeds x repeats or folds. Each is identified by its content."""
+"""The plan: the runs of a config, tasks x variants x seeds x repeats or folds. Each is identified by its content."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Cell:
 class Plan:
     """A config with its references found and checked, and its runs. Nothing is started or written by it.
 
-    Seeds are the outermost loop, so that the first runs are of complete seeds.
+    Seeds are the outermost loop, so that seeds are completed one after another.
     """
 
     config: Config

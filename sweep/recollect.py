@@ -20,7 +20,7 @@ from sweep.store.names import HISTORY_AGAIN
 from sweep.store.record import Artifact, diverged
 from sweep.target.command import placeholders
 
-READABLE = ("returned", "diverged")  # kinds of failure that another reading may find to be none
+READABLE = ("returned", "diverged")  # kinds of failure that another reading may resolve
 
 
 def collect_of(stored: Mapping[str, Any] | None) -> Collect | None:
@@ -39,7 +39,7 @@ def needed(store: Store, collect: Collect | None) -> bool:
 
 
 def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
-    """Read the metrics of every run with a record again and put the new records in place of the old, which are kept.
+    """Read the metrics of every run with a record again. New records replace the old ones, which are kept.
 
     Needs the lock of the directory. The record of each run changes at once or not at all; if the launch dies between
     two of them, the next command reads the rest.
@@ -90,7 +90,7 @@ def _left(record: Record, folder: Path, *, beside: Path | None = None) -> Left:
 
 
 def _lacking(member: Member, collect: Collect | None) -> str:
-    """Return why the output of a run cannot be read again; "" where it can, or is not needed."""
+    """Return why the output of a run cannot be read again; "" if it can, or is not needed."""
     folder, record = member.folder, member.record
     if folder is None or record is None or (record.failure is not None and record.failure.kind not in READABLE):
         return ""
@@ -103,7 +103,7 @@ def _lacking(member: Member, collect: Collect | None) -> str:
 
 
 def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:
-    """Return the record of a run after another reading, and its learning curve as it is stored."""
+    """Return the record of a run after reading it again, and its learning curve in stored form."""
     old, folder = member.record, member.folder
     assert old is not None
     assert folder is not None

@@ -34,6 +34,6 @@ def read_text(path: Path, most: int, *, hint: str | None = None) -> str:
 
 
 def stat_of(path: str | Path, *, follow: bool = True) -> Stat:
-    """Return (size, modification time in ns, inode) of a file: while they stay, the content counts as unchanged."""
+    """Return (size, modification time in ns, inode) of a file. If they are equal, the content counts as unchanged."""
     found = os.stat(path, follow_symlinks=follow)
     return found.st_size, found.st_mtime_ns, found.st_ino

@@ -18,7 +18,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class Variant:
     """The names of a variant: a letter in pairs, "lr=0.05 depth=3", and each parameter that differs.
 
-    params is empty where the grid does not tell the variants apart: then `label` is the name of the folder.
+    params is empty if the grid does not distinguish the variants; `label` is then the name of the folder.
     """
 
     letter: str
@@ -33,7 +33,7 @@ def letter(index: int) -> str:
 
 
 def variants_of(folders: Iterable[str], manifest: Manifest | None = None) -> dict[str, Variant]:
-    """Return the names of these variants, in planned order: parameters that all of them share are left out.
+    """Return the names of these variants, in planned order, without parameters that they all share.
 
     Without a manifest these are the names of their folders.
     """
@@ -43,7 +43,7 @@ def variants_of(folders: Iterable[str], manifest: Manifest | None = None) -> dic
 
 
 def called(folders: Iterable[str], cells: Sequence[Mapping[str, Any]], grid: Iterable[str]) -> dict[str, Variant]:
-    """Return `variants_of` by the cells of an experiment and the names of its grid's parameters."""
+    """Return `variants_of` from the cells of an experiment and the names of its grid parameters."""
     planned = {cell["variant"]: cell["params"] for cell in cells}
     order = {folder: i for i, folder in enumerate(planned)}
     names = sorted(dict.fromkeys(folders), key=lambda folder: order.get(folder, len(order)))
@@ -65,7 +65,7 @@ def called(folders: Iterable[str], cells: Sequence[Mapping[str, Any]], grid: Ite
 
 
 def without_hash(folders: Sequence[str]) -> list[str]:
-    """Return the names of folders without the hashes at their ends, where they stay distinct."""
+    """Return the names of folders without the hashes at their ends, if they stay distinct."""
     short = [re.sub(r"-[0-9a-f]{6}$", "", name) for name in folders]
     return short if len(set(short)) == len(set(folders)) else list(folders)
 
@@ -78,7 +78,7 @@ def labels_of(cells: Iterable[tuple[str, str]], manifest: Manifest | None = None
     tasks = list(dict.fromkeys(task for task, _ in wanted))
     task_of = dict(zip(tasks, without_hash(tasks), strict=True))
     variant_of = variants_of((variant for _, variant in wanted), manifest)
-    # A single variant has no name beside several tasks, unless its folder was named.
+    # With several tasks, a single variant has no label, unless its folder has a name.
     named = {name: one.label or without_hash([name])[0] for name, one in variant_of.items()}
     return {
         (task, variant): " · ".join(part for part in (task_of[task], named[variant]) if part)
@@ -87,7 +87,7 @@ def labels_of(cells: Iterable[tuple[str, str]], manifest: Manifest | None = None
 
 
 def _short(axes: Sequence[str]) -> list[str]:
-    """Return the last parts of dotted names, as many as tell them apart."""
+    """Return the last parts of dotted names, as many as are needed to distinguish them."""
     parts = [axis.removeprefix("params.").split(".") for axis in axes]
     for count in range(1, max(map(len, parts), default=0)):
         short = [".".join(part[-count:]) for part in parts]
@@ -100,8 +100,8 @@ def regrouped(members: Iterable[Member], manifest: Manifest, keys: Sequence[str]
     """Return the members with their variant replaced by the group they belong to, e.g. "lr-0.01".
 
     keys: names of parameters as in the grid, whole (`params.optimizer.lr`) or their last part (`lr`). Runs of
-    one seed in one group are averaged within that seed by whatever counts seeds, as repeats are. Tasks are
-    never pooled. Without keys nothing changes. ConfigError for a name that is no axis of the grid.
+    one seed in one group are later averaged within that seed, as repeats are. Tasks are never pooled. Without
+    keys nothing changes. Raises ConfigError for a name that is not an axis of the grid.
     """
     if not keys:
         return list(members)

@@ -19,18 +19,18 @@ def ml_train() -> None:
 
 def _command(arguments: list[str], program: str = "sweep") -> None:
     ended: list[int] = []
-    atexit.register(_leave, ended)  # the first to be registered is the last to be called
+    atexit.register(_leave, ended)  # registered first, so called last
     from sweep.cli.app import main
     from sweep.cli.output import close_streams, open_streams
 
     open_streams()
     code = main(arguments, program=program)
-    ended.append(code or int(close_streams()))  # what a full disk did not take was not all done
+    ended.append(code or int(close_streams()))  # output lost to a full disk is an error
     sys.exit(ended[0])
 
 
 def _leave(ended: list[int]) -> None:
-    """End the process now: to take Ray, pandas and torch apart piece by piece takes half a second."""
+    """End the process now, because the usual exit of Ray, pandas and torch takes half a second."""
     if ended:
         sys.stdout.flush()
         sys.stderr.flush()

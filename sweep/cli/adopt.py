@@ -76,7 +76,7 @@ def adopt(
     origin = f"sweep adopt {shlex.join(words)}"
     plan = adoption(found, where, overrides=overrides, kept=asked["predictions"], origin=origin)
     if plan.numbered and len(places) > 1 and len(plan.manifest.experiment["cells"]) == 1:
-        # A shell has expanded the pattern: runs of all settings would be seeds of one.
+        # A shell has expanded the pattern: runs of all settings would count as seeds of one.
         raise ConfigError(
             f"{len(places)} sources, and nothing in them names a seed or a variant", where=places[0],
             hint="name the seed and the settings in a pattern in quotes: "

@@ -12,7 +12,7 @@ import click
 
 from sweep.errors import SweepError, printable
 
-# In the order of a first hour with the tool; each command is imported when it is called.
+# In the order in which a new user needs them; each command is imported when it is called.
 COMMANDS = {
     "init": "sweep.cli.init",
     "config": "sweep.cli.init",
@@ -81,7 +81,7 @@ def main(arguments: list[str], program: str = "sweep") -> int:
     """Run one command and return its exit code; every expected error is one message on stderr."""
     rest: list[str] | None = None
     if "--" in arguments:
-        # Split before click sees it: what follows belongs to another program, its --debug too.
+        # Split before click parses it: the rest belongs to another program, including its --debug.
         cut = arguments.index("--")
         arguments, rest = arguments[:cut], arguments[cut + 1 :]
     debug = "--debug" in arguments
@@ -92,7 +92,7 @@ def main(arguments: list[str], program: str = "sweep") -> int:
         if rest and arguments[:1] not in (["run"], ["ml-train"]):
             raise SweepError("only `sweep run` and `ml-train` take a command after --")
         with _logged() if debug else nullcontext():
-            name = "" if program == "ml-train" else program  # which is the first of the arguments, too
+            name = "" if program == "ml-train" else program  # which is also the first argument
             answer = app.main(arguments, prog_name=name, standalone_mode=False, obj={"command": rest})
         return answer if isinstance(answer, int) else 0
     except click.ClickException as error:
@@ -113,8 +113,8 @@ def main(arguments: list[str], program: str = "sweep") -> int:
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Show on stderr what commands pass over, such as why a part of a report could not be made."""
-    import logging  # here: most commands need none
+    """Show on stderr what commands skip, such as why a part of a report could not be made."""
+    import logging  # here, because most commands do not need it
 
     logger, handler = logging.getLogger("sweep"), logging.StreamHandler()
     logger.setLevel(logging.DEBUG)

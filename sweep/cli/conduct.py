@@ -32,7 +32,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
     """Run a launch to its end, print its report, and return the exit code.
 
     0: every planned run is ok. 1: some are not, or runs wrote a file of the launch folder side by side and that was not
-    allowed. 3: bits differ that were to be equal.
+    allowed. 3: bits differ that should be equal.
     """
     cancelled = False
     progress = Progress(launch)
@@ -74,7 +74,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
             return max(code, 1)
         return code
     finally:
-        closing.join()  # a local Ray takes a second or two to end: the report is made meanwhile
+        closing.join()  # a local Ray takes a second or two to end, so the report is made meanwhile
 
 
 def left(store: Store) -> str:
@@ -123,7 +123,7 @@ def _signals(launch: Launch, warn: Callable[[str], None]) -> Iterator[list[signa
         late.start()
         timers.append(late)
 
-    # What is ignored stays ignored: `nohup sweep run` outlives its terminal.
+    # An ignored signal stays ignored, so that `nohup sweep run` outlives its terminal.
     ours = [number for number in _EXIT if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, on_signal) for number in ours}
     try:

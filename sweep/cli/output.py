@@ -49,13 +49,13 @@ class _Stream(io.FileIO):
 
 
 def open_streams() -> None:
-    """Put streams that never fail in the place of stdout and stderr, closed ones included."""
+    """Replace stdout and stderr, even closed ones, by streams that never fail."""
     codecs.register_error("sweep.plain", _in_plain_signs)
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: else the next file opened would have it
+            os.open(os.devnull, os.O_RDWR)  # takes this number, so that no other file gets it
     sys.stdout, sys.stderr = _text(1, sys.stdout), _text(2, sys.stderr)
 
 
@@ -106,7 +106,7 @@ def width() -> int:
 
 
 def terminal() -> dict[str, Any]:
-    """Return the width and colour of text, as the terminal has them."""
+    """Return the width and colour of text for the terminal."""
     from sweep.report.document import wants_color
 
     return {"width": width() if sys.stdout.isatty() else 100, "color": wants_color(sys.stdout)}

@@ -78,7 +78,7 @@ class Progress:
         self.screen.start()
 
     def _worth_a_line(self) -> bool:
-        """Return whether a run that ended gets a line: of thousands, every hundredth part of the total does."""
+        """Return whether a run that ended gets a line: of thousands, one does per hundredth of the total."""
         return self.total <= 200 or self.done == self.total or self.done % (self.total // 100) == 0
 
     def _look(self) -> View:
@@ -101,7 +101,7 @@ class Screen:
         self._notice = ""
 
     def start(self) -> None:
-        """Begin the live view, where there is a terminal to hold it."""
+        """Begin the live view, if there is a terminal."""
         if self.console.is_terminal and self.live is None:
             self.live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=3, transient=True)
             self.live.start(refresh=True)
@@ -129,6 +129,6 @@ class Screen:
             self._notice = text
 
     def _draw(self) -> Group:
-        with suppress(OSError):  # the last one stays
+        with suppress(OSError):  # the last view stays
             self._drawn = terminal(self.look(), *self.console.size, self._notice)
         return self._drawn

@@ -54,7 +54,7 @@ def status(directory: Path, as_json: bool) -> int:
 
 
 def _show_runs(store: Store, members: list[Member]) -> None:
-    """Print a line for each run, or of many for each that is not ok."""
+    """Print a line for each run; with many runs, only for those that are not ok."""
     from rich.cells import cell_len
 
     from sweep.report.document import distinct, wants_color
@@ -183,7 +183,7 @@ def report(
 
 
 def _best(stores: Sequence[Store], metric: str, level: float) -> frozenset[tuple[str, str, str]]:
-    """Return what a table of several directories may set in bold: nothing, where they cannot be compared."""
+    """Return what a table of several directories may set in bold; empty if they cannot be compared."""
     from sweep.analysis.arms import declared
     from sweep.analysis.compare import best
 
@@ -218,7 +218,7 @@ def _comparison(store: Store, level: float) -> Any:
 
 
 def show_report(store: Store, format_: str, *, allow_shared: bool = True) -> int:
-    """Print a report as text or json, and return 0 when every planned run is ok, else 1.
+    """Print a report as text or json, and return 0 if every planned run is ok, else 1.
 
     allow_shared: runs that wrote a file side by side count as ok.
     """

@@ -211,7 +211,7 @@ def ml_train(
 
     overrides += tuple(f"{SHORT[name]}={value}" for name, value in short.items() if value is not None)
     checked = configured(config, overrides, ctx.obj["command"], metrics=metrics, deterministic=deterministic)
-    # `seed` itself stays the config's: with `vary` it is what the other streams are held at.
+    # `seed` stays that of the config: with `vary`, the other streams are fixed at it.
     chosen = checked.seed if seed is None else parse_seed(seed, "--seed")
     remote = None if out is None else located(out)[1]
     if remote is not None:
@@ -279,7 +279,7 @@ def _launch(
     from sweep.worker import forked
 
     if engine == "inline" and forked.planned(config) and not dry_run:
-        forked.start(deterministic=config.deterministic)  # it loads while what it will train is found
+        forked.start(deterministic=config.deterministic)  # it loads while the target is looked up
     from sweep.launch.start import ready, start
 
     if dry_run:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sweep.cli.progress import Screen
     from sweep.report.live import Tracker, View
 
-EVERY = 1.0  # seconds between two scans, more where a scan takes long
+EVERY = 1.0  # seconds between two scans, more if a scan takes long
 
 
 @click.command(short_help="Follow a running sweep from another terminal.")
@@ -82,7 +82,7 @@ def _since(store: Store) -> float:
         return 0.0
     try:
         return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(owner.started)).total_seconds())
-    except (TypeError, ValueError):  # written elsewhere, and not a time
+    except (TypeError, ValueError):  # written by another program, and not a time
         return 0.0
 
 

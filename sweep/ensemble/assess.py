@@ -18,7 +18,7 @@ from sweep.errors import EnsembleError
 from sweep.stats.sample import Floats, Ints
 
 HIGHER = frozenset({"accuracy", "auroc"})
-# Averaging never makes these worse than the members' mean (Jensen): a gain is no evidence.
+# Averaging never makes these worse than the members' mean (Jensen), so a gain is no evidence.
 MOST_DISPUTED = 10
 BY_CONSTRUCTION = frozenset({"nll", "brier", "rmse", "mse", "crps"})
 
@@ -27,7 +27,7 @@ BY_CONSTRUCTION = frozenset({"nll", "brier", "rmse", "mse", "crps"})
 class ScoreRow:
     """One metric: the members' mean, the best member (chosen after the fact), the ensemble, ensemble - mean.
 
-    Where a score does not exist (AUROC of a split that lacks a class) all entries are None.
+    If a score does not exist (AUROC of a split that lacks a class), all entries are None.
     """
 
     metric: str
@@ -47,7 +47,7 @@ class Uncertainty:
     """One entry per example; total = aleatoric + epistemic. Entropies in nats, or variances in squared units.
 
     variation_ratio: share of members that did not vote for the most voted class (None in regression).
-    aleatoric is None when regression members give no variance; total then is the epistemic part alone.
+    aleatoric is None if regression members give no variance; total is then only the epistemic part.
     """
 
     total: Floats
@@ -70,7 +70,7 @@ class Disputed:
 
 @dataclass(frozen=True)
 class ExtraSet:
-    """A further test set, scored by the same members; calibrated: its scores with the served parameter."""
+    """A further test set, scored with the same members. calibrated: its scores with the served parameter."""
 
     name: str
     examples: int
@@ -82,7 +82,7 @@ class ExtraSet:
 
 @dataclass(frozen=True)
 class Impossible:
-    """Targets that were given probability 0: by which members, of how many examples, of how many by all of them."""
+    """Targets with probability 0: the members that gave it, the number of examples, and of those with 0 from all."""
 
     members: tuple[str, ...]
     examples: int
@@ -91,7 +91,7 @@ class Impossible:
 
 @dataclass(frozen=True, kw_only=True)
 class Assessed:
-    """Results of both kinds. prediction: the calibrated one if `calibrated`."""
+    """Results of both kinds of task. prediction: the calibrated one if `calibrated`."""
 
     split: str
     labels: tuple[str, ...]
@@ -112,8 +112,8 @@ class Assessed:
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Assessed):
-    """probs (examples, classes). disagreement, kappa (members, members): share of examples with different top classes,
-    and Cohen's, NaN for a pair of which both always predict the same single class."""
+    """probs (examples, classes). disagreement (members, members): share of examples with different top classes.
+    kappa (members, members): Cohen's kappa, NaN for a pair that always predicts one and the same class."""
 
     kind: ClassVar[Literal["classification"]] = "classification"
     probs: Floats
@@ -149,7 +149,7 @@ def assess(
     val: the same members on the validation split; calibration is fitted there, else cross-fitted, and
     `select` (the metric of greedy selection) needs it. extra: further test sets by name. calibrated: the
     returned prediction is the calibrated one. Equal inputs give equal bytes.
-    Raises EnsembleError when the sets are not of the same members.
+    Raises EnsembleError if the sets have different members.
     """
     others = dict(extra or {})
     for name, other in [("val", val), *others.items()]:
@@ -165,7 +165,7 @@ def assess(
 
 
 def brief(members: Members) -> dict[str, tuple[float, float]]:
-    """Return metric -> (of the ensemble, mean of the members): accuracy and NLL, or RMSE and with variances NLL."""
+    """Return metric -> (of the ensemble, mean of the members): accuracy and NLL, or RMSE and, with variances, NLL."""
     if isinstance(members, Classes):
         whole, single = (score.judged(p, members.targets).means for p in (members.probs.mean(axis=0), members.probs))
         return {name: (whole[name], single[name]) for name in ("accuracy", "nll")}
@@ -295,7 +295,7 @@ def _disputed(members: Members, prediction: npt.NDArray[Any], unsure: Uncertaint
 
 
 def most_disputed(epistemic: Floats) -> Ints:
-    """Return the rows with the largest epistemic part, the most disputed first, equal ones in order; never a zero."""
+    """Return the rows with the largest epistemic part, the most disputed first, ties in order, zeros left out."""
     order = np.argsort(-epistemic, kind="stable")[:MOST_DISPUTED]
     return order[epistemic[order] > 0]
 
@@ -328,7 +328,7 @@ def agreement(top: Ints, classes: int) -> tuple[Floats, Floats]:
     """Return disagreement and kappa (Cohen 1960), (members, members) each, of top classes (members, examples)."""
     members, examples = top.shape
     same, chance = np.zeros((members, members)), np.zeros((members, members))
-    kind = np.float32 if examples < 2**24 else np.float64  # either counts without rounding
+    kind = np.float32 if examples < 2**24 else np.float64  # both count exactly
     for cls in range(classes):
         named = (top == cls).astype(kind)
         same += named @ named.T
@@ -387,7 +387,7 @@ def to_json(found: Assessment) -> dict[str, Any]:
 
 
 def _plain(found: Any) -> Any:
-    """Return a result, or several, in the types of JSON, without what has a row for each example."""
+    """Return one or several results as JSON types, without the arrays that have a row for each example."""
 
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in pairs if k != "predicted"}

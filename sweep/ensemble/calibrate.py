@@ -1,4 +1,4 @@
-"""Calibration: one parameter of confidence, fitted on other examples than those it is scored on."""
+"""Calibration: one parameter of confidence, fitted on examples other than the scored ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sweep.errors import EnsembleError
 from sweep.stats.sample import Floats, Ints
 
 FLOOR = -700.0  # log of the smallest probability that differs from zero; keeps 0 · log 0 out of the arithmetic
-RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE: without errors in the data the best one is 0
+RANGE = 100.0  # temperatures lie between 1/RANGE and RANGE, because without errors the best one would be 0
 
 
 def root(slope: Callable[[float], tuple[float, float]], start: float = 1.0) -> float:
     """Return x between 1/RANGE and RANGE where slope(x), given with its derivative, rises through 0.
 
-    Newton's steps within a bracket. Where they leave it or shrink too slowly, as along a tail, an end of the range is
-    tried, or the bracket is halved. An end of the range is returned where there is no root.
+    It takes Newton's steps within a bracket. If they leave it or shrink too slowly, as along a tail, an end of the
+    range is tried, or the bracket is halved. Without a root, an end of the range is returned.
     """
     low, high, x, last = 1.0 / RANGE, RANGE, start, math.inf
     for _ in range(200):
@@ -43,7 +43,7 @@ def root(slope: Callable[[float], tuple[float, float]], start: float = 1.0) -> f
 
 
 def logits(probs: Floats) -> Floats:
-    """Return log-probabilities (examples, classes), the largest of each example 0."""
+    """Return log-probabilities (examples, classes), shifted so that the largest of each example is 0."""
     with np.errstate(divide="ignore"):
         found: Floats = np.maximum(np.log(probs), FLOOR)
     found -= found.max(axis=-1, keepdims=True)
@@ -53,7 +53,7 @@ def logits(probs: Floats) -> Floats:
 def temperature(probs: Floats, targets: Ints, start: float = 1.0) -> float:
     """Return the T that minimises the NLL of softmax(log p / T) (Guo 2017, sec. 4.2), which is convex in 1/T.
 
-    probs (examples, classes), targets (examples,). Above 1 the predictions were overconfident.
+    probs (examples, classes), targets (examples,). T above 1 means that the predictions were overconfident.
     """
     return fitted(logits(probs), targets, start)
 
@@ -82,7 +82,7 @@ def softmax(z: Floats, inverse: npt.ArrayLike = 1.0) -> Floats:
 
 
 def scaled(probs: Floats, temperature: float) -> Floats:
-    """Return softmax(log p / T) over the last axis; T = 1 gives the input back, but for rounding."""
+    """Return softmax(log p / T) over the last axis; T = 1 returns the input, except for rounding."""
     return softmax(logits(probs), 1.0 / temperature)
 
 
@@ -112,7 +112,7 @@ class Fold:
 def folds(examples: int, *, seed: int = 0) -> tuple[Fold, ...]:
     """Split the scored examples at random; each part is calibrated by a fit on the others.
 
-    Five parts below 2,000 examples, where each counts; from there on halves are enough for one parameter.
+    There are five parts below 2,000 examples, because each counts; from there on, halves are enough for one parameter.
     """
     if examples < 2:
         raise EnsembleError(f"{examples} example cannot be cross-fitted", hint="save predictions for val")
@@ -132,11 +132,11 @@ def by_fold(fit: Callable[[Fold, int], float], parts: Sequence[Fold]) -> tuple[F
 
 @dataclass(frozen=True)
 class Calibration:
-    """Effect of calibrating the pooled ensemble, on examples it was not fitted on.
+    """The effect of calibrating the pooled ensemble, on examples that it was not fitted on.
 
     fitted_on: the split; folds: how many parts of the scored split were cross-fitted, 0 on another split. served: the
-    value a deployed ensemble uses; used: those behind the scores, one or one per fold. before, after: metric to value,
-    smaller is better; predicted: the calibrated probabilities (examples, classes). The last three are None in
+    value a deployed ensemble uses; used: the values behind the scores, one or one per fold. before, after: metric to
+    value, smaller is better; predicted: the calibrated probabilities (examples, classes). The last three are None in
     regression.
     """
 

@@ -1,7 +1,7 @@
 """The size curve: the expected score of a random ensemble of k of these members, for every k.
 
 Scores that are quadratic in the prediction (Brier, MSE, CRPS) have the expectation over all k-subsets in closed form.
-Of the others every subset of a size is scored where there are few, else the prefixes of balanced random orders.
+For other scores, all subsets of a size are scored if there are few, else the prefixes of balanced random orders.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sweep.stats.sample import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
 
-FEW = 256  # subsets of one size, up to which all are scored: of 10 members at every size, of 20 at 1, 2, 18, 19 and 20
+FEW = 256  # largest number of subsets of one size that are all scored: every size of 10 members, 5 sizes of 20
 ORDERS = 64
 
 
@@ -32,8 +32,8 @@ class SizeCurve:
 
     The band is the delete-one jackknife with Student's t on M - 1 degrees of freedom; at k = M it uses the
     ensembles of all members but one. It is NaN below 3 members. method: how the expectation was taken, in "closed form"
-    or over "subsets"; noise: the standard error of value that comes from scoring some subsets only, 0 where it is the
-    exact expectation.
+    or over "subsets"; noise: the standard error of value from scoring only some subsets, 0 if it is the exact
+    expectation.
     """
 
     metric: str
@@ -51,9 +51,9 @@ class SizeCurve:
 
 
 def enough(curve: SizeCurve, margin: float) -> int:
-    """Return the smallest k from which on the curve stays within margin (in the metric's unit) of all M members.
+    """Return the smallest k from which the curve stays within margin (in the metric's unit) of all M members.
 
-    Raises: EnsembleError for a margin that is negative, or that twice the noise of the sampled sizes exceeds.
+    Raises: EnsembleError for a margin that is negative, or less than twice the noise of the sampled sizes.
     """
     if not margin >= 0:
         raise EnsembleError(f"the margin is {margin}", hint="give a margin of 0 or more, in the metric's unit")
@@ -90,7 +90,7 @@ def class_curves(probs: npt.ArrayLike, targets: npt.ArrayLike, *, level: float =
 
 
 def value_curves(mean: Floats, var: Floats | None, targets: Floats, *, level: float = 0.95) -> tuple[SizeCurve, ...]:
-    """Return the curves of RMSE, MSE, CRPS, and with variances NLL, of the Gaussian mixture (members, examples)."""
+    """Return the curves of RMSE, MSE, CRPS and, with variances, NLL of the Gaussian mixture (members, examples)."""
     residual = mean - targets
     square = residual @ residual.T / len(targets)
     crps = _crps_products(mean, np.zeros(mean.shape) if var is None else var, targets)
@@ -109,9 +109,9 @@ def value_curves(mean: Floats, var: Floats | None, targets: Floats, *, level: fl
 
 @dataclass(frozen=True)
 class Walk:
-    """Subsets that were scored: chosen (subsets, members), values (subsets, metrics).
+    """The scored subsets: chosen (subsets, members), values (subsets, metrics).
 
-    exact (members,): whether the mean over those of size k, at entry k - 1, has no noise.
+    exact (members,): entry k - 1 is true if the mean over subsets of size k has no noise.
     """
 
     chosen: Bools
@@ -120,7 +120,7 @@ class Walk:
 
 
 def walked(parts: Floats, join: np.ufunc, scores: Callable[[Floats, int], tuple[float, ...]]) -> Walk:
-    """Score every subset of members (members, …) of the sizes that have few, else the prefixes of balanced orders.
+    """Score all subsets of members (members, …) for sizes with few subsets, else the prefixes of balanced orders.
 
     join: merges two members, np.add or np.logaddexp; scores: takes the merged members and their number.
     """
@@ -183,7 +183,7 @@ def _crps_products(m: Floats, v: Floats, t: Floats) -> Floats:
 
 
 def crps_without(mean: Floats, var: Floats, targets: Floats) -> Floats:
-    """Return the mixture CRPS of the ensembles that lack each member, (members,)."""
+    """Return the mixture CRPS of the ensembles that each lack one member, (members,)."""
     return _expected(_crps_products(mean, var, targets))[1][:, -2]
 
 
@@ -191,7 +191,7 @@ def _expected(products: Floats) -> tuple[Floats, Floats]:
     """Return the expected mean over pairs of all k-subsets: (M,) with all members, (M, M) without member i.
 
     E_k = (1/k) · mean of the diagonal + (1 - 1/k) · mean of the rest, which for Brier equals
-    Brier(p̄_M) + (1/k)(1 - k/M) · Σ_c S²_c. Entries without meaning (size M without a member) are NaN.
+    Brier(p̄_M) + (1/k)(1 - k/M) · Σ_c S²_c. Undefined entries (size M without a member) are NaN.
     """
     count = len(products)
     size = np.arange(1, count + 1)

@@ -41,7 +41,7 @@ class Difference:
 
 
 def paired(differences: npt.ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
-    """Return Student's t interval of the mean difference; None below 2, or with one that is infinite or huge."""
+    """Return Student's t interval of the mean difference; None for fewer than 2, or if one is infinite or huge."""
     found = t_interval(differences, level) if (np.abs(differences) < LARGEST).all() else None
     return (found.low, found.high) if found else None
 
@@ -60,9 +60,9 @@ def jackknife(whole: float, without: npt.ArrayLike, level: float = 0.95) -> tupl
 def difference(
     metric: str, whole: Floats, singles: Floats, without: npt.ArrayLike, calibrated: bool, level: float
 ) -> Difference:
-    """Return the difference of whole (examples,) from singles (members, examples); without (members,) lacks each one.
+    """Return the difference of whole (examples,) from singles (members, examples). without (members,): each lacks one.
 
-    Differences that rounding alone explains are 0: members that predict the same have none.
+    Differences that rounding alone explains are set to 0, so that equal members have none.
     """
     own = singles.mean(axis=1)
     noise = len(own) * rounding(*(arm[np.isfinite(arm)] for arm in (whole, singles)))
@@ -77,7 +77,7 @@ def difference(
 
 
 def _parts(members: Members, val: Members | None) -> tuple[str, int, tuple[Fold, ...]]:
-    """Return the split that is fitted on, the number of folds, and which rows are fitted on for which."""
+    """Return the split used for fitting, the number of folds, and the rows to fit on and to apply to."""
     rows = np.arange(len(members.targets))
     if val is not None:
         return val.split, 0, (Fold(np.arange(len(val.targets)), rows),)
@@ -90,12 +90,12 @@ def of_classes(
 ) -> tuple[tuple[Difference, ...], Calibration | None]:
     """Compare accuracy, and NLL and Brier of the calibrated ensemble with those of calibrated single members.
 
-    A member that gives probability 0 to a target has an infinite NLL at every temperature: then NLL is not compared,
-    and Brier scores are those of raw probabilities. Where the pool itself has one, nothing is fitted.
+    A member that gives probability 0 to a target has an infinite NLL at every temperature. NLL is then not compared,
+    and Brier scores are those of raw probabilities. If the pool itself gives one, nothing is fitted.
 
     The temperatures come from val, else from cross-fitting on the scored split: one for the pool and one for
-    each member. In the jackknife's replicas the pool's temperature is held: the NLL is stationary there, so that
-    refitting it would change a replica to second order only.
+    each member. In the jackknife's replicas the pool's temperature is fixed: the NLL is stationary there, so
+    refitting it would change a replica only to second order.
     """
     p, t, on, count = members.probs, members.targets, val or members, members.count
     pool = p.mean(axis=0)
@@ -155,7 +155,7 @@ def of_classes(
 def of_values(
     members: Values, val: Values | None, *, level: float = 0.95
 ) -> tuple[tuple[Difference, ...], Calibration | None]:
-    """Compare MSE, and with variances NLL and CRPS after each side's variances were scaled by one fitted factor."""
+    """Compare MSE and, with variances, NLL and CRPS, after scaling the variances of each side by one fitted factor."""
     m, v, t, count = members.mean, members.var, members.targets, members.count
     centre = m.mean(axis=0)
     rest = [(((centre * count - one) / (count - 1) - t) ** 2).mean() for one in m]

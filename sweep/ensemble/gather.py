@@ -15,8 +15,8 @@ from sweep.store import Member, Store, by_seed
 from sweep.store.names import PREDICTIONS
 from sweep.variants import variants_of
 
-BUDGET = 256 << 20  # bytes of matched predictions that are kept for a store
-# Splits for training, choice and the test; any other split of the members is a further test set.
+BUDGET = 256 << 20  # bytes of matched predictions that are kept per store
+# Splits for training, selection and the test; any other split of the members is a further test set.
 OWN_SPLITS = frozenset({"train", "val", "test"})
 
 _kept: WeakKeyDictionary[Store, dict[tuple[Any, ...], Members | EnsembleError]] = WeakKeyDictionary()
@@ -48,7 +48,7 @@ class Unused:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Predictions for the scored split, and for val and further test sets where all of the members have them."""
+    """Predictions for the scored split, and for val and further test sets if all members have them."""
 
     members: Members
     val: Members | None
@@ -63,11 +63,11 @@ def choose(
     task: str | None = None,
     members: Sequence[str | int] | None = None,
 ) -> Chosen:
-    """Return the runs of one variant and task, one per seed: its first repeat, or one that stands for its folds.
+    """Return the runs of one variant and task, one per seed: its first repeat, or one that represents its folds.
 
-    variant, task: needed when the directory has several; a part of the name is enough. members: seeds or
+    variant, task: needed if the directory has several; a part of the name is enough. members: seeds or
     labels (`seed42`) to choose.
-    Raises EnsembleError naming what there is.
+    Raises EnsembleError, which lists the choices.
     """
     runs = by_seed(store.scan())
     variants = variants_of((one.variant for one in runs), store.manifest)
@@ -96,7 +96,7 @@ def choose(
 
 
 def reason(member: Member) -> str:
-    """Return in few words why a planned run is not a member."""
+    """Return a short reason why a planned run is not a member."""
     failure = member.record.failure if member.record is not None else None
     return f"failed: {failure.kind}" if failure is not None else member.status
 
@@ -128,8 +128,8 @@ def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bo
 def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Members:
     """Return the matched predictions of runs that all have them.
 
-    Several parts of a report read the same ones, so the latest are kept, up to BUDGET bytes, by the content of their
-    files.
+    Several parts of a report read the same predictions, so the latest are kept, up to BUDGET bytes, by the content of
+    their files.
     """
     name = PREDICTIONS.format(split=split)
     files = [(label, file) for label, one in runs for file in one.artifacts(name)]
@@ -139,13 +139,13 @@ def read(store: Store, runs: Sequence[tuple[str, Member]], split: str) -> Member
         made = [(label, store.predictions(one, split)) for label, one in runs]
         try:
             found = stack([(label, one) for label, one in made if one is not None], split=split)
-        except EnsembleError as refused:  # kept as well, for the next part that reads them
+        except EnsembleError as refused:  # also kept, for the next part that reads them
             found = refused.with_traceback(None)
     kept[key] = found
     while len(kept) > 1 and sum(getattr(one, "size", 0) for one in kept.values()) > BUDGET:
         del kept[next(iter(kept))]
     if isinstance(found, EnsembleError):
-        raise copy(found)  # a traceback of the kept one would hold the predictions
+        raise copy(found)  # the traceback of the kept one would keep the predictions in memory
     return found
 
 
@@ -172,7 +172,7 @@ def gather_all(store: Store, chosen: Chosen, split: str = "test", *, allow_missi
 
 
 def _one(kind: str, asked: str | None, there: Mapping[str, str], store: Store) -> str:
-    """Return the one folder with this name, with this name in reports, or with this part of either."""
+    """Return the only folder that has this name, this name in reports, or this part of either."""
     if asked is None and len(there) == 1:
         return next(iter(there))
     for close in (

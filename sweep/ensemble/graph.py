@@ -1,4 +1,4 @@
-"""CUDA graphs, one per batch shape: of small models a GPU waits for launches, which a graph replays all at once."""
+"""CUDA graphs, one per batch shape. With small models a GPU waits for launches; a graph replays them all at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Captured:
 
 
 class Graphs:
-    """Replays `call` on CUDA inputs whose shape came before; anything else, or a refused capture, runs eagerly."""
+    """Replays of `call` for CUDA inputs of a shape seen before; anything else, or a refused capture, runs eagerly."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -35,7 +35,7 @@ class Graphs:
     def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
         key = (tuple(inputs.shape), inputs.dtype, inputs.device)
         if self.refusal or key not in self._seen:
-            # A shape that comes once only is not worth a capture.
+            # A shape that occurs only once is not worth a capture.
             self._seen.add(key)
             return self.call(inputs)
         found = self._captured.get(key)

@@ -35,12 +35,12 @@ from sweep.store.names import MODEL, PREDICTIONS
 
 SLICE = 64  # examples of the stored predictions that a loaded ensemble must reproduce
 TOLERANCE = 1e-4
-COARSE = 0.03  # of numbers in 16 bits or TF32, whose products round by the shape of the batch and the device
+COARSE = 0.03  # for 16 bits or TF32, where rounding depends on the shape of the batch and the device
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A served ensemble, and the raw rows of a split that it was checked on; None where there were none."""
+    """A served ensemble, and the raw rows of a split that it was checked on; None if there were none."""
 
     ensemble: Ensemble
     rows: Rows | None
@@ -66,7 +66,7 @@ def load_ensemble(
     `build`. The temperature is fitted on the stored predictions for val, if there are any.
 
     Some of the stored predictions for `split` are computed again and compared, on `rows` or on the data of the recipe.
-    Without inputs to compare on, a warning is given.
+    Without inputs, there is a warning instead.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def load_ensemble(
     build : callable, optional
         Gets the parameters of a run as a mapping and returns the untrained module.
     rows : Rows, optional
-        Inputs with their ids, if they cannot be had from the recipe.
+        Inputs with their ids, if the recipe cannot provide them.
     device : str or torch.device, default "cpu"
         The device to serve on.
     trust : bool, default False
@@ -115,7 +115,7 @@ def load(
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
-    """Return what `load_ensemble` does, with the rows it was checked on. say: reports what would be imported."""
+    """Return the ensemble of `load_ensemble`, and the rows it was checked on. say: reports what would be imported."""
     if store.manifest.folds:
         raise EnsembleError(
             "each of its models was trained without one fold of the data", where=str(store.path),
@@ -231,7 +231,7 @@ def _check(
         else:
             mean, var = ensemble.head.moments(outputs)
             said = {"mean": mean.numpy()} | ({"var": var.numpy()} if ensemble.about.variance else {})
-    if "probs" in said and said["probs"].ndim > 3:  # of tokens or pixels, each of which was kept with an id of its own
+    if "probs" in said and said["probs"].ndim > 3:  # tokens or pixels, each stored with its own id
         each = math.prod(said["probs"].shape[2:-1])
         ids = (ids[:, None] * each + np.arange(each)).ravel()
         said = {name: values.reshape(len(values), len(ids), -1) for name, values in said.items()}

@@ -71,8 +71,8 @@ Members = Classes | Values
 def stack(predictions: Iterable[tuple[str, Predictions]], *, split: str = "test") -> Members:
     """Match (label, predictions) pairs by example id and freeze them; input order never matters.
 
-    Raises EnsembleError naming the member and the row for ids, targets, shapes or classes that differ, logits
-    in place of probabilities, rows that do not sum to one, NaN, and variances that are not positive.
+    Raises EnsembleError, with the member and the row, for ids, targets, shapes or classes that differ, logits
+    instead of probabilities, rows that do not sum to one, NaN, and variances that are not positive.
     """
     pairs = sorted(predictions, key=lambda pair: natural(pair[0]))
     labels = tuple(label for label, _ in pairs)
@@ -98,7 +98,7 @@ def stack(predictions: Iterable[tuple[str, Predictions]], *, split: str = "test"
     _alike(saved, split)
     columns = {name: np.empty((len(pairs), *array.shape)) for name, array in saved[0][1].items()}
     for row, ((label, arrays), order) in enumerate(zip(saved, orders, strict=True)):
-        for name, array in arrays.items():  # a copy in order of one member at a time, not of all
+        for name, array in arrays.items():  # sorted copies of one member at a time, not of all
             columns[name][row] = array[order]
         _legal(label, ids, {name: array[row] for name, array in columns.items()}, split)
     known = _targets(targets, ids, split, classes=columns["probs"].shape[2] if "probs" in columns else 0)
@@ -110,7 +110,7 @@ def stack(predictions: Iterable[tuple[str, Predictions]], *, split: str = "test"
 
 
 def refuse_missing(absent: Sequence[tuple[str, str]], what: str, allow_missing: bool) -> None:
-    """Raise EnsembleError where planned members are absent and that is not allowed."""
+    """Raise EnsembleError if planned members are missing and that is not allowed."""
     if absent and not allow_missing:
         raise EnsembleError(
             f"there are {what} of {listing(absent)}",
@@ -225,7 +225,7 @@ def _legal(label: str, ids: npt.NDArray[Any], values: Mapping[str, Floats], spli
 
 
 def _targets(targets: npt.NDArray[Any], ids: npt.NDArray[Any], split: str, *, classes: int) -> npt.NDArray[Any]:
-    """Return class indices, or numbers where there are no classes."""
+    """Return class indices, or numbers if there are no classes."""
     if not classes and targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
     if targets.ndim != 1 or targets.dtype.kind not in ("iu" if classes else "fiu"):
@@ -246,7 +246,7 @@ def _require(
     good: npt.ArrayLike, ids: npt.NDArray[Any], split: str, what: str,
     values: npt.NDArray[Any] | None = None, *, hint: str,
 ) -> None:  # fmt: skip
-    """Refuse the first row that is not good, with its value, its example and the number of such rows."""
+    """Refuse the first invalid row, with its value, its example and the number of such rows."""
     rows = np.flatnonzero(np.logical_not(good))
     if rows.size:
         value = "" if values is None else f" {_show(values[rows[0]])}"

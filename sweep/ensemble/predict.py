@@ -42,8 +42,8 @@ def predict_file(
 ) -> Predicted:
     """Read raw inputs from `.npy` or `.npz` (its array `inputs` or `x`, or its only one) and write `out`.
 
-    An `.npz` gets the fields of Prediction, `ids` when the source has them, and `notes` (sentences, such as which
-    members are absent) when there are any; an `.npy` gets `calibrated` alone. Neither file is held in memory as a
+    An `.npz` gets the fields of Prediction, `ids` if the source has them, and `notes` (sentences, for example on
+    missing members) if there are any; an `.npy` gets only `calibrated`. Neither file is held in memory as a
     whole; `out` appears complete or not at all.
     Raises EnsembleError for files that are not arrays of inputs, or have the wrong shape.
     """
@@ -123,7 +123,7 @@ def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
 
 
 def _entry(names: Sequence[str], path: Path) -> str:
-    """Return the file in an archive that holds the inputs: `inputs`, `x`, or the only one beside the ids."""
+    """Return the file in an archive that holds the inputs: `inputs`, `x`, or the only one besides the ids."""
     arrays = [name for name in names if name.endswith(".npy")]
     usual = [name for name in arrays if name in ("inputs.npy", "x.npy")]
     found = sorted(usual)[:1] or [name for name in arrays if name != "ids.npy"]

@@ -29,7 +29,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
     """Write the ensemble to `path` (.onnx or .pt2) with a dynamic batch; outputs are the fields of Prediction.
 
     rows (2 or more, *input_shape): real raw inputs; the file is run on all of them and on the first alone,
-    and kept only if every output equals the module's. A file at `path` is replaced at the very end.
+    and kept only if every output equals that of the module. A file at `path` is replaced only at the end.
     Raises EnsembleError for another suffix, missing packages, an operation without translation, or a
     difference, with the output and its size.
     """
@@ -52,7 +52,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
                 raise EnsembleError(f"{package} is not installed", hint="pip install 'seed-sweep[onnx]'")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Whatever fails, no unverified file has this name.
+        # If anything fails, no unverified file has this name.
         with TemporaryDirectory(dir=target.parent, prefix=".") as folder, _quiet():
             draft = Path(folder) / target.name
             program = _traced(ensemble, inputs, kind)
@@ -67,7 +67,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
 
 
 def describe(ensemble: Ensemble) -> dict[str, str]:
-    """Return what the file holds beside the weights, as text."""
+    """Return the content of the file besides the weights, as text."""
     about = ensemble.about
     return {
         "kind": about.kind,

@@ -25,7 +25,7 @@ from sweep.target.trust import harmless, require_trust
 if TYPE_CHECKING:
     from sweep.train.data import Dataset
 
-LIMIT = 64 << 20  # bytes that a description may have
+LIMIT = 64 << 20  # most bytes of a description
 SHAPE = {
     "task?": str, "form?": str, "precision?": str, "outputs?": int, "model?": {"*": Any}, "input_shape?": (None, [int]),
     "classes?": (None, [(str, int, float)]),
@@ -33,7 +33,7 @@ SHAPE = {
     "target?": (None, {"mean": float, "std": float}), "variance?": (None, "residual", "predicted"),
     "residual_variance?": (float, "nan", "inf"), f"{OUTSIDE}?": {"*": str},
 }  # fmt: skip
-DESCRIBED = frozenset({"model", "input_shape", "outputs"})  # what a built-in model is rebuilt from
+DESCRIBED = frozenset({"model", "input_shape", "outputs"})  # the parts from which a built-in model is rebuilt
 Build = Callable[[Mapping[str, Any]], nn.Module]
 
 
@@ -46,7 +46,7 @@ class Rows:
 
 
 def meta_of(store: Store, member: Member) -> dict[str, Any]:
-    """Return what was stored beside a member's weights; empty where there is nothing. Raises: IntegrityError."""
+    """Return what was stored beside the weights of a member; empty if there is nothing. Raises: IntegrityError."""
     if not store.has(member, MODEL_ABOUT):
         return {}
     path = store.file(member, MODEL_ABOUT)
@@ -64,7 +64,7 @@ def meta_of(store: Store, member: Member) -> dict[str, Any]:
 def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], build: Build | None) -> nn.Module:
     """Return one member with its weights, in evaluation mode; torch's random state is left as it was.
 
-    Raises: EnsembleError when there is nothing to build it from, or the weights do not fit.
+    Raises: EnsembleError if there is nothing to build it from, or the weights do not fit.
     """
     assert member.record is not None
     weights = _weights(store.file(member, MODEL))
@@ -87,7 +87,7 @@ def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], b
 
 
 def changed(module: nn.Module, meta: Mapping[str, Any]) -> list[str]:
-    """Return which tensors that no file of weights holds are not those that the module had when it was saved."""
+    """Return the tensors outside the weights file that differ from those at the time the module was saved."""
     wanted: Mapping[str, str] = meta.get(OUTSIDE) or {}
     found = digest.outside(module) if wanted else {}
     return [name for name, value in wanted.items() if found.get(name) != value]
@@ -104,7 +104,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _described(store: Store, label: str, meta: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Return a built-in model, made only after its sizes were found in the weights: they decide the memory it takes."""
+    """Return a built-in model, after a check of its sizes against the weights: they decide the memory it takes."""
     from sweep.train import models
 
     try:
@@ -152,7 +152,7 @@ def of_recipe(member: Member, *, trust: bool, say: Callable[[str], None]) -> tup
 
 
 def precision_of(member: Member, meta: Mapping[str, Any]) -> str:
-    """Return the precision in which a run predicted; an older run has it among its parameters, or not at all."""
+    """Return the precision in which a run predicted; an older run has it in its parameters, or not at all."""
     assert member.record is not None
     spec = RunSpec.from_json(member.record.spec)
     older = spec.params.get("precision") if spec.target.kind == "recipe" else None
@@ -160,7 +160,7 @@ def precision_of(member: Member, meta: Mapping[str, Any]) -> str:
 
 
 def own_rows(member: Member, meta: Mapping[str, Any], split: str, most: int) -> Rows | None:
-    """Return a slice of the data of the built-in recipe, as raw inputs; None when they are not available."""
+    """Return a slice of the data of the built-in recipe, as raw inputs; None if they are not available."""
     assert member.record is not None
     params = member.record.spec["params"]
     if "model" not in meta or not isinstance(params.get("data"), Mapping):
@@ -176,7 +176,7 @@ def own_rows(member: Member, meta: Mapping[str, Any], split: str, most: int) -> 
 
 
 def rows_of(data: Dataset, split: str, most: int) -> Rows | None:
-    """Return the first rows of a split as they were before normalisation; None for a split that the data lack."""
+    """Return the first rows of a split as they were before normalisation; None if the data lack the split."""
     part = getattr(data, split, None)
     if part is None:
         return None

@@ -26,8 +26,8 @@ DIAGRAM_BINS = 10
 class Judged:
     """Predictions compared with targets, (…, examples) each.
 
-    right: the top class is the target. confidence, at: the probability of the top class, and of the target. Of tied
-    classes the lowest is the top one, as in `argmax`.
+    right: the top class is the target. confidence, at: the probability of the top class, and of the target. Among
+    tied classes the lowest is the top one, as in `argmax`.
     """
 
     right: npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ class Judged:
 
     @cached_property
     def nll(self) -> Floats:
-        """Return -log of the target's probability; inf where that is 0."""
+        """Return -log of the target's probability; inf if that is 0."""
         with np.errstate(divide="ignore"):
             return np.asarray(-np.log(self.at))
 
@@ -52,7 +52,7 @@ class Judged:
 
     @property
     def possible(self) -> bool:
-        """Return whether no target was given probability 0, which stays 0 at every temperature."""
+        """Return whether no target has probability 0, which would stay 0 at every temperature."""
         return bool((self.at > 0).all())
 
 
@@ -66,7 +66,7 @@ def judged(probs: Floats, targets: Ints) -> Judged:
 
 
 def of_classes(probs: Floats, targets: Ints) -> dict[str, float]:
-    """Return the scores of probabilities (examples, classes); AUROC is NaN where a class has no example or all."""
+    """Return the scores of probabilities (examples, classes); AUROC is NaN if a class has no example or all."""
     found = judged(probs, targets)
     return {**found.means, "ece": ece(found), "auroc": auroc(probs, targets), "aurc": risk_coverage(found).area}
 
@@ -86,7 +86,7 @@ def _binned(confidence: Floats, edges: Floats) -> npt.NDArray[np.intp]:
 def auroc(probs: Floats, targets: Ints) -> float:
     """Return the one-vs-rest area under the ROC curve, averaged over classes (macro); ties count half.
 
-    NaN when a class has no example, or every example is of one class.
+    NaN if a class has no example, or every example is of one class.
     """
     counts = np.bincount(targets, minlength=probs.shape[1])
     if ((counts == 0) | (counts == len(targets))).any():
@@ -94,7 +94,7 @@ def auroc(probs: Floats, targets: Ints) -> float:
     areas = []
     for cls, values in enumerate(np.ascontiguousarray(probs.T)):
         mine, rest = np.sort(values[targets == cls]), values[targets != cls]
-        # Values below all positives are counted, not sorted: with good models they are most of the rest.
+        # Values below all positives are only counted, not sorted, because with good models they are most of the rest.
         near = np.sort(rest[rest >= mine[0]])
         below = np.searchsorted(near, mine, side="left") + np.searchsorted(near, mine, side="right")
         areas.append((float(below.sum()) / mine.size + 2.0 * (rest.size - near.size)) / (2.0 * rest.size))
@@ -148,7 +148,7 @@ class RiskCoverage:
 
 def risk_coverage(found: Judged) -> RiskCoverage:
     """Abstain on the least confident first. Tied confidences enter in expectation over their order."""
-    order = np.argsort(-found.confidence)  # tied ones in any order: they share one expectation
+    order = np.argsort(-found.confidence)  # in any order for ties, which share one expectation
     falling = found.confidence[order]
     group = np.concatenate([[0], np.cumsum(falling[1:] != falling[:-1])])
     expected = (np.bincount(group, ~found.right[order]) / np.bincount(group))[group]
@@ -157,7 +157,7 @@ def risk_coverage(found: Judged) -> RiskCoverage:
 
 
 def of_values(mean: Floats, var: Floats | None, targets: Floats) -> dict[str, float]:
-    """Return the scores of the uniform Gaussian mixture (members, examples); with variances its NLL as well."""
+    """Return the scores of the uniform Gaussian mixture (members, examples); with variances also its NLL."""
     mse = float(((mean.mean(axis=0) - targets) ** 2).mean())
     found = {"rmse": math.sqrt(mse), "mse": mse, "crps": float(mixture_crps(mean, var, targets).mean())}
     return found if var is None else {**found, "nll": float(mixture_nll(mean, var, targets).mean())}
@@ -184,7 +184,7 @@ def absolute_normal(mean: Floats, var: Floats) -> Floats:
 def mixture_crps(mean: Floats, var: Floats | None, targets: Floats) -> Floats:
     """Return the CRPS of the uniform Gaussian mixture for each example, in closed form (Grimit 2006, eq. 5).
 
-    It has the unit of the target. var None takes members as points: E|X - y| - E|X - X'| / 2 over the members.
+    It has the unit of the target. Without var, members are points: E|X - y| - E|X - X'| / 2 over the members.
     """
     var = np.zeros(mean.shape) if var is None else var
     spread = np.zeros(targets.shape)

@@ -17,7 +17,7 @@ Metric = Literal["nll", "brier", "accuracy"]
 class Selection:
     """Greedy selection with replacement. weights (members,) sum to 1; path: the loss on val after each round.
 
-    uniform and greedy are scores on the scored split; better: whether the greedy one is.
+    uniform and greedy are scores on the scored split; better: whether the greedy one is better.
     """
 
     metric: Metric
@@ -31,7 +31,7 @@ class Selection:
 
 
 def greedy(probs: Floats, targets: Ints, metric: Metric) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Return how often each member is taken, and the loss after each round, as many as members (sec. 2.1 and 2.2).
+    """Return how often each member is taken, and the loss after each of as many rounds as members (sec. 2.1 and 2.2).
 
     Each round adds the member that lowers the loss of the average most (ties: the first); the best prefix is kept.
     """

@@ -17,20 +17,20 @@ from sweep.ensemble.graph import Graphs
 from sweep.errors import EnsembleError
 from sweep.train import precision
 
-# Up to this many input values in a batch, a CPU gains from one call for all members (up to 4x: the calls cost
-# more than the arithmetic); beyond it the members' intermediate values leave the cache, and a loop is faster,
-# even more so over images in the layout in which a CPU convolves them.
+# Up to this many input values in a batch, one call for all members is faster on a CPU (up to 4x, because the calls cost
+# more than the arithmetic). Beyond it, intermediate values do not fit into the cache, and a loop is faster, even more
+# so for images in the layout in which a CPU convolves them.
 SMALL = 4096
 TINY = 1e-300
 
 
 class Prediction(NamedTuple):
-    """float32, one row per example.
+    """The predictions in float32, one row per example.
 
     Classification: mean (batch, classes) is the average of the members' probabilities, calibrated the same
     after the temperature; total, aleatoric, epistemic (batch,) are entropies of the uncalibrated members in
     nats. Regression: mean (batch,); calibrated (batch,) is the variance with its aleatoric part scaled as
-    fitted; total, aleatoric, epistemic (batch,) are variances (aleatoric 0 when members predict none).
+    fitted; total, aleatoric, epistemic (batch,) are variances (aleatoric is 0 if members predict none).
     Tokens and pixels have (batch, *places, classes) and (batch, *places); several labels or values of an example
     have (batch, labels) in every field, and the mean of a label is its probability.
     """
@@ -46,12 +46,12 @@ class Prediction(NamedTuple):
 class About:
     """Facts that a served ensemble needs beside its weights.
 
-    labels: members; classes: names, may be empty; input_shape: of one example, None when unknown; mean, std: for
+    labels: members; classes: names, may be empty; input_shape: of one example, None if unknown; mean, std: for
     normalising inputs, one per feature or channel, empty for none; wide: which of them in float64, empty for none;
     temperature: of the pooled probabilities, or the scale of variances. Regression: target_mean and target_std undo
     the scaling of targets; variance: "residual" with one residual per member, "predicted" as log-variance, or None.
     form: the kind of several outputs of an example: "tokens", "pixels" (their classes come second), "labels" or
-    "values"; "" where there is one. notes: sentences to print.
+    "values"; "" if there is one. notes: sentences to print.
     """
 
     kind: Literal["classification", "regression"] = "classification"
@@ -71,11 +71,11 @@ class About:
 
 
 class Head(nn.Module):
-    """From raw inputs to normalised ones, and from members' outputs (members, batch, outputs) to a Prediction."""
+    """The conversion of raw inputs to normalised ones, and of outputs (members, batch, outputs) to a Prediction."""
 
     shift: Tensor
     scale: Tensor
-    wide: Tensor  # only where `about` has it
+    wide: Tensor  # only if `about` has it
     temperature: Tensor
     residual: Tensor
 
@@ -109,11 +109,11 @@ class Head(nn.Module):
         x = (inputs.to(shift.dtype) - shift) / scale
         if not self.about.wide:
             return x
-        # The others as in training: in float32 throughout.
+        # The others are float32 throughout, as in training.
         return torch.where(self.wide.reshape(shape), x.float(), (inputs.float() - shift.float()) / scale.float())
 
     def probs(self, outputs: Tensor) -> Tensor:
-        """Return each member's probabilities (members, batch, classes) in float64; of a label, of no and of yes."""
+        """Return each member's probabilities (members, batch, classes) in float64; for a label, of no and yes."""
         logits = outputs.double()
         if self.about.form == "labels":
             return torch.stack([(-logits).sigmoid(), logits.sigmoid()], -1)
@@ -150,14 +150,14 @@ class Head(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """All members as one module in evaluation mode, with one call for all of them where that gives the same results.
+    """All members as one module in evaluation mode, with one call for all of them if that gives the same results.
 
     Call it with raw inputs (batch, *input_shape), as they were stored before normalisation, for a Prediction.
-    Integers (token ids) reach a model as they are when nothing normalises them and the model takes them.
-    It moves with `.to(device)`; on a GPU, a batch whose shape came before is replayed as a CUDA graph. form:
-    "stacked" (torch.func.vmap) or "loop" (one module per member, where vmap refuses or stacking is not exact: refusal
+    Integers (token ids) are passed to a model unchanged if nothing normalises them and the model accepts them.
+    It moves with `.to(device)`; on a GPU, a batch of a shape seen before is replayed as a CUDA graph. form:
+    "stacked" (torch.func.vmap) or "loop" (one module per member, if vmap refuses or stacking is not exact; refusal
     is the reason); on a CPU large batches are looped too.
-    Raises EnsembleError when the modules are not alike, inputs do not have the members' shape, or a member returns
+    Raises EnsembleError if the modules are not alike, inputs do not have the members' shape, or a member returns
     neither one tensor nor logits.
     """
 
@@ -225,7 +225,7 @@ class Ensemble(nn.Module):
         x = self.head.normalised(inputs)
         if not x.is_floating_point() and x.dtype not in self.taken:
             try:
-                out = self._of(x)  # token ids, say
+                out = self._of(x)  # token ids, for example
                 self.taken[x.dtype] = x.dtype
                 return out
             except (RuntimeError, TypeError):
@@ -238,7 +238,7 @@ class Ensemble(nn.Module):
         try:
             return self._at_once(x)
         except Exception as refused:
-            out = self._looped(x)  # where this fails as well, the inputs are wrong and not the form
+            out = self._looped(x)  # if this fails too, the inputs are wrong, not the form
             self.form, self.refusal = "loop", f"{type(refused).__name__}: {refused}".splitlines()[0]
             return out
 
@@ -253,7 +253,7 @@ class Ensemble(nn.Module):
         if self._pixels and x.device.type == "cpu" and x.ndim == 4:
             try:
                 return self._each(by_pixel(x))
-            except RuntimeError:  # a module that views its features as rows in the order of channels
+            except RuntimeError:  # a module with views that depend on the order of channels
                 out = self._each(x)
                 self._pixels = False
                 return out
@@ -278,7 +278,7 @@ class Ensemble(nn.Module):
         return self._stacked
 
     def _apply(self, *args: Any, **kwargs: Any) -> Ensemble:
-        # Private in torch, and the only place that every move passes: .to(), .double(), and those of a parent module.
+        # Private in torch, but the only method that all moves call: .to(), .double(), and those of a parent module.
         self._stacked = self._graphs = None
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         return self
@@ -311,9 +311,9 @@ class Loop(nn.Module):
 
 
 def unstackable(modules: Sequence[nn.Module]) -> str:
-    """Return why one call for all members would not give exactly the results of each, or "" where it does.
+    """Return why one call for all members would not give exactly the results of each, or "" if it would.
 
-    Stacking sees parameters and buffers, each by one name, and runs the code of the first member.
+    Stacking covers parameters and buffers, each by one name, and runs the code of the first member.
     """
     for one in modules:
         named = [*one.named_parameters(remove_duplicate=False), *one.named_buffers(remove_duplicate=False)]
@@ -342,7 +342,7 @@ def unstackable(modules: Sequence[nn.Module]) -> str:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Return what a module holds beside its parameters, buffers, submodules and hooks."""
+    """Return what a module holds besides its parameters, buffers, submodules and hooks."""
     return {name: value for name, value in vars(module).items() if name not in _MACHINERY and "_hooks" not in name}
 
 
@@ -350,7 +350,7 @@ _MACHINERY = frozenset(vars(nn.Module()))
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Return whether two attributes are surely the same; a tensor or an object of its own is not."""
+    """Return whether two attributes are surely the same; separate tensors or objects are not."""
     if a is b and not isinstance(a, Tensor):
         return True
     if type(a) is not type(b):
@@ -363,7 +363,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def logits(output: Any) -> Tensor:
-    """Return the one tensor in the output of a member. Raises: EnsembleError naming any other output."""
+    """Return the one tensor in the output of a member. Raises: EnsembleError for any other output."""
     try:
         return precision.logits(output)
     except TypeError as error:
@@ -376,8 +376,8 @@ def logits(output: Any) -> Tensor:
 def by_pixel(images: Tensor) -> Tensor:
     """Return the same (batch, channels, height, width) with a pixel's channels side by side in memory.
 
-    A CPU convolves and pools that up to twice as fast. Of one channel both layouts have the same bytes, and only
-    strides that are set by hand tell them apart.
+    A CPU convolves and pools that up to twice as fast. With one channel both layouts have the same bytes, and only
+    strides that are set by hand distinguish them.
     """
     batch, channels, height, width = images.shape
     rows = images.permute(0, 2, 3, 1).contiguous()
