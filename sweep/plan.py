@@ -135,7 +135,7 @@ class Plan:
     target: Target
     cells: tuple[Cell, ...]
     device: str
-    inputs: Mapping[str, Json] | None = None  # files and values beside the source; None for built-in recipes
+    inputs: Mapping[str, Json] | None = None  # files and values besides the source; None for built-in recipes
     function: bytes | None = None  # pickled, if it cannot be imported
     source: str = ""  # its text
     watched: Mapping[str, Any] = field(default_factory=dict)  # the files that runs read (see `sweep.target.inputs`)

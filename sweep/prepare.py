@@ -1,4 +1,4 @@
-"""The way from a config to a plan: all references are found and checked, and nothing is started."""
+"""The conversion of a config to a plan: all references are found and checked, and nothing is started."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def _cell(
 
 
 def _require_measured(config: Config, params: Mapping[str, Any], task: str, where: str) -> None:
-    """Refuse settings with a metric that a built-in recipe does not measure. Raises: ConfigError."""
+    """Raise ConfigError for settings with a metric that a built-in recipe does not measure."""
     from sweep.train.params import parse_checkpoint
     from sweep.train.recipes import MEASURED
 
@@ -210,7 +210,7 @@ def _require_measured(config: Config, params: Mapping[str, Any], task: str, wher
 
 
 def _as_written(config: Config, refused: ConfigError) -> Config:
-    """Return the config with numbers as the text that was typed (123, 3.10), where text was required."""
+    """Return the config with numbers as the text that was typed (123, 3.10), if text was required."""
     cause = refused.__cause__
     details = cause.errors(include_url=False) if isinstance(cause, ValidationError) else []
     paths = {("params", *each["loc"]) for each in details if each["type"] in ("string_type", "literal_error")}

@@ -190,7 +190,7 @@ def _over_steps(blank: Progress, curves: Sequence[Sequence[Sequence[Run]]]) -> P
     at = steps[::-1][::stride][::-1]  # counted from the end, so that the last step is kept
 
     def over(measure: Callable[[Run], Floats]) -> Floats:
-        """Return this measure of every run, averaged over the repeats of a seed: shape (tasks, seeds, ...)."""
+        """Return the measure of every run, averaged over the repeats of a seed: shape (tasks, seeds, ...)."""
         return np.array([[np.mean([measure(run) for run in seed], axis=0) for seed in task] for task in curves])
 
     heights = np.moveaxis(over(lambda run: _at(run, at)), 2, 0)

@@ -41,7 +41,7 @@ def overview(
 
     Reads the records and, for the ensemble, the members' predictions, but never a model. The same directory gives the
     same overview, in whatever order its runs ended.
-    curves: the histories of the runs, or True to read them where there are several tasks.
+    curves: the histories of the runs, or True to read them if there are several tasks.
     members: those of `store.scan()`, to save scanning again. group_by: see `sweep.variants.regrouped`.
     Raises StatisticsError for a level outside (0, 1) or metrics whose columns collide.
     """

@@ -24,7 +24,7 @@ class Difference:
 
     ensemble, members_mean: the two scores. examples: (low, high) of the paired t interval over examples, given these
     members. seeds: (low, high) of the delete-one jackknife over members, or None below 3 members. calibrated: both
-    sides were calibrated, each on examples it is not scored on.
+    sides were calibrated, each on examples that do not count in its score.
     """
 
     metric: str

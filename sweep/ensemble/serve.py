@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class About:
-    """Facts that a served ensemble needs beside its weights.
+    """Facts that a served ensemble needs besides its weights.
 
     labels: members; classes: names, may be empty; input_shape: of one example, None if unknown; mean, std: for
     normalising inputs, one per feature or channel, empty for none; wide: which of them in float64, empty for none;

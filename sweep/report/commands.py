@@ -1,4 +1,4 @@
-"""Commands to type next with a run directory."""
+"""The next commands for a run directory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resume(manifest: Manifest, out: str, *, seeds: Iterable[int] = (), **options
 
 
 def next_commands(store: Store, found: Overview) -> tuple[str, ...]:
-    """Return what to type next, the most useful first."""
+    """Return the next commands, the most useful first."""
     here, asked, counts = path_argument(store.shown), store.manifest, found.counts
     several = len(asked.cells) > 1
     if counts.running:

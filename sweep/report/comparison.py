@@ -41,7 +41,7 @@ JSON = "--format json has every number"
 class Told(Comparison):
     """A Comparison that a prompt shows as its text, and a notebook as HTML.
 
-    next: what to type next. designs: for each pair the command that trains its planned seeds, "" for none.
+    next: the next commands. designs: for each pair the command that trains its planned seeds, "" for none.
     """
 
     next: tuple[str, ...] = ()

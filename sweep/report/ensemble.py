@@ -397,7 +397,7 @@ def _extra(made: Assessment) -> Table:
 
 
 def next_commands(found: Worth, exported: str = "") -> tuple[str, ...]:
-    """Return what to type next."""
+    """Return the next commands."""
     where = " ".join([path_argument(found.directory), *map(quoted, found.options)])
     fitted = found.assessment.calibration
     wanted = fitted is not None and fitted.recommended and not found.assessment.calibrated

@@ -213,7 +213,7 @@ def _score(score: Score) -> list[str]:
 
 
 def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> Iterator[Table | Note]:
-    """Yield the failure rates, the medians over all seeds, and the failures. clean: also if nothing failed."""
+    """Yield the failure rates, the medians over all seeds, and each kind of failure. clean: also if nothing failed."""
     if report.causes:
         yield Note("without a result", "lead")
     failed = [row for row in report.primary_rows if row.failed]

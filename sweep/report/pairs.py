@@ -228,5 +228,5 @@ def _why(made: Decision) -> str:
 
 
 def of_task(task: str) -> str:
-    """Return the task as a prefix of a name; "" where there is only one task."""
+    """Return the task as a prefix of a name; "" if there is only one task."""
     return f"{task_label(task)}: " if task else ""

@@ -31,7 +31,7 @@ def task_label(task: str) -> str:
 
 
 def of(label: str) -> str:
-    """Return a label as a prefix of a sentence; "" where there is only one."""
+    """Return a label as a prefix of a sentence; "" if there is only one."""
     return f"{shown(label)}: " if label else ""
 
 

@@ -39,7 +39,7 @@ class Permutation:
     """Two-sided p, twice the smaller tail, at most 1.
 
     floor: the smallest p these numbers of seeds can give (.10 for 3 against 3, .0625 for 5 pairs).
-    exact: all arrangements were counted; otherwise they were drawn, and that of the data is added.
+    exact: all arrangements were counted; otherwise they were drawn, and the arrangement of the data was added.
     """
 
     p: float
@@ -117,7 +117,7 @@ def _permutation(sums: Floats, total: float, scale: float, method: Method, exact
     # Arrangements that tie with the data must count, however their sums were rounded.
     slack = 1e-12 * scale
     least = min(np.count_nonzero(sums <= total + slack), np.count_nonzero(sums >= total - slack))
-    own = 0 if exact else 1  # that of the data is one of all arrangements, and is added to drawn ones
+    own = 0 if exact else 1  # the arrangement of the data is one of all, and is added to drawn ones
     count = sums.size + own
     return Permutation(min(1.0, 2 * (least + own) / count), min(1.0, 2 / count), exact, sums.size, method)
 
