@@ -87,7 +87,7 @@ def _named(runs: Runs) -> dict[str, str]:
 def across(found: Mapping[str, Pooled], runs: Runs) -> Iterator[Across]:
     """Yield the mean, the interquartile mean and the performance profile of every variant over these tasks.
 
-    Intervals need ten tasks and two seeds. Without a common scale there is a reason instead of numbers.
+    Intervals need ten tasks and two seeds per task. Without a common scale there is a reason instead of numbers.
     """
     label, tasks = _named(runs), runs.table["task"].nunique()
     at = _thresholds([one for each in found.values() for one in each.scores])

@@ -46,7 +46,7 @@ class Looks:
 class Planned:
     """The number of seeds needed to show the difference `wanted`, or to estimate both means to ± `wanted`.
 
-    spread: the sd that the plan assumes. seeds: None if more than a million are needed. each: per arm.
+    spread: the sd that the plan assumes. seeds: None if more than a million are needed. each: `seeds` is per arm.
     rule: the stopping rule of a valid sequential design, with the most seeds it may take in `directory`; "" if
     nothing can be trained there. both: the other arm needs the rule too.
     """

@@ -30,7 +30,7 @@ KINDS: Mapping[str, Any] = {
 }  # fmt: skip
 OURS = tuple(KINDS)  # columns other than metrics
 STEP = "step"
-EXPONENT = 498  # a power of two; larger and smaller numbers are scaled before they are squared
+EXPONENT = 498  # of two; numbers that are larger or smaller than this allows are scaled before they are squared
 
 # The first of these states that a repeat or fold of a seed has is the state of the seed.
 STATES = ("failed", "lost", "running", "stopped", "pending", "ok")

@@ -123,7 +123,7 @@ def overview(
 
 
 def _rows(runs: Runs, metrics: Sequence[str]) -> tuple[Row, ...]:
-    """Return a row for each of these metrics of each variant. Failures of adopted runs have no bound."""
+    """Return a row for each of these metrics of each variant. The failure rate of adopted runs has no bound."""
     manifest = runs.store.manifest
     found = frames.summary_rows(runs.table, metrics, level=runs.level, ratio=runs.ratio, folds=manifest.folds)
     by_cell = {(one["metric"], one["task"], one["variant"]): one for one in found}

@@ -228,7 +228,7 @@ def _last_words(store: Store, member: Member) -> str:
 
 
 def running(store: Store, keys: Iterable[str], most: int) -> list[Running]:
-    """Return the newest rows of at most `most` of these runs, if they have begun."""
+    """Return the newest row of each of these runs that is running, at most `most` rows."""
     steps = {folder: steps_of(cell["params"]) for folder, cell in store.manifest.cells.items()}
     found: list[Running] = []
     for key in sorted(keys):
