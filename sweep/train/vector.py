@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from sweep.errors import SweepError
 from sweep.handle import Run
 from sweep.store import Failure
+from sweep.target.values import values_of
 from sweep.train.augment import altered, alters, example_keys
 from sweep.train.cuda_graphs import LOOK, Throttle, capture
 from sweep.train.data import Split
@@ -656,7 +657,8 @@ def check(setup: Setup, run: Run) -> None:
 
     Weights, buffers, optimizer state, losses and validation sums of every row must be the same in the reverse order of
     rows, with one seed in all rows, and beside rows that hold NaN. On a CPU, they must also be the same when the
-    kernels of the first step are run again without its Python code. In fast mode they must agree to a thousandth.
+    kernels of the first step are run again without its Python code, and that code must not change values that it
+    reaches, such as a counter. In fast mode they must agree to a thousandth.
     Raises: SweepError with what differs or cannot be vectorised.
     """
     full = False
@@ -735,8 +737,19 @@ def _compare(setup: Setup, run: Run) -> None:
     used = stack.compute, stack.sums
     if isinstance(stack.compute, Traced):
         stack.compute, stack.sums = stack.compute.function, stack._sums
-    wanted = after(rows)
-    stack.compute, stack.sums = used
+        after(rows)  # after which caches are filled
+        before = _values(stack)
+        wanted = after(rows)
+        if changed := [name for name, value in _values(stack).items() if before.get(name) != value]:
+            what = max(changed, key=len).partition(" (")[0]
+            raise SweepError(
+                f"this recipe cannot be vectorised on a CPU: its Python code changes {what} in each step, but runs in "
+                "the first step only",
+                where="vectorize", hint="leave `vectorize` off, or keep what changes in a buffer",
+            )  # fmt: skip
+        stack.compute, stack.sums = used
+    else:
+        wanted = after(rows)
     few = rows[: width // 2]
     for what, order, kept, poisoned in (
         ("when its first step is repeated", rows, rows, None),
@@ -752,6 +765,16 @@ def _compare(setup: Setup, run: Run) -> None:
                     f"this recipe cannot be vectorised in width {width}: a seed has another {name} {what}",
                     where="vectorize", hint=OFF,
                 )  # fmt: skip
+
+
+def _values(stack: Stack) -> dict[str, str]:
+    """Return the digest of each value that the Python code of a step reaches, by name."""
+    stack.base.train()
+    parts = {f"model.{path}".rstrip("."): module for path, module in stack.base.named_modules()}
+    recipe = stack.recipe
+    parts |= {"loss": recipe.loss, "clip": recipe.gradients, "augment": recipe.augment}
+    found, _ = values_of(partial(dict, **parts))
+    return {name.removeprefix("partial."): value for name, value in found.items()}
 
 
 def _other(run: Run, row: int) -> Run:

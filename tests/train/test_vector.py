@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -142,30 +143,78 @@ def test_an_optimizer_that_couples_the_rows_is_refused_by_name(tmp_path: Path) -
     assert "off" in error.value.hint
 
 
-class Counting(nn.Module):
-    """A layer whose Python changes what it does from step to step."""
+CALLS = [0]
+
+
+class Late(nn.Module):
+    """A layer whose Python changes what it does long after the first steps. counts: where it counts its calls."""
+
+    def __init__(self, counts: str) -> None:
+        super().__init__()
+        self.counts, self.calls = counts, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.counts == "in itself":
+            self.calls += 1
+        elif self.counts == "in a list of the module":
+            CALLS[0] += 1
+        return x * (0.0 if max(self.calls, CALLS[0]) > 60 else 1.0)
+
+
+class Caching(nn.Module):
+    """A layer that keeps what it made in its first call."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = 0
+        self.scale: float | None = None
+        self.register_buffer("calls", torch.zeros(()))
+        self.calls: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x * (1 + self.calls / 10)
+        self.scale = 1.5 if self.scale is None else self.scale
+        self.calls.add_(1)
+        return x * self.scale * (1 + self.calls / 10)
+
+
+def topped(made: Recipe, layer: Any) -> Recipe:
+    return replace(made, model=lambda data: nn.Sequential(kit.mlp(data), layer()))
 
 
 def test_the_kernels_of_the_first_step_give_the_bits_of_its_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = kit.recipe("mlp", batch_size=24)  # the last batch of an epoch is smaller
+    made = topped(kit.recipe("mlp", batch_size=24), Caching)  # the last batch of an epoch is smaller
     found = trained(made, tmp_path / "traced", range(3))
-    with monkeypatch.context() as patched:
-        patched.setattr(vector, "Traced", lambda function: function)
-        patched.setattr(vector, "check", lambda setup, run: None)
-        assert trained(made, tmp_path / "in Python", range(3)) == found
-    counting = replace(made, model=lambda data: nn.Sequential(kit.mlp(data), Counting()))
-    with pytest.raises(SweepError, match="when its first step is repeated"):
-        trained(counting, tmp_path / "counting", range(3))
+    monkeypatch.setattr(vector, "Traced", lambda function: function)
+    monkeypatch.setattr(vector, "check", lambda setup, run: None)
+    assert trained(made, tmp_path / "in Python", range(3)) == found
+
+
+@pytest.mark.parametrize(
+    ("counts", "named"), [("in itself", r"changes model\.1 in"), ("in a list of the module", r"changes \S*CALLS in")]
+)
+def test_python_that_changes_from_step_to_step_is_refused(counts: str, named: str, tmp_path: Path) -> None:
+    CALLS[0] = 0
+    with pytest.raises(SweepError, match=named):
+        trained(topped(kit.recipe("mlp"), lambda: Late(counts)), tmp_path / "late", range(3))
+
+
+def test_so_is_a_loss_that_counts_and_one_that_draws(tmp_path: Path) -> None:
+    def counting() -> Any:
+        calls = 0
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return nn.functional.cross_entropy(outputs, targets)
+
+        return loss
+
+    with pytest.raises(SweepError, match="calls in each step"):
+        trained(replace(kit.recipe("mlp"), loss=counting()), tmp_path / "counting", range(3))
+    drawing = replace(kit.recipe("mlp"), loss=lambda o, t: nn.functional.cross_entropy(o, t) * random.random())
+    with pytest.raises(SweepError, match="cannot be vectorised in width"):
+        trained(drawing, tmp_path / "drawing", range(3))
 
 
 class Noise(nn.Module):
