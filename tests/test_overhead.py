@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 
-def test_a_function_is_timed_in_a_process_of_its_own_and_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_is_timed_in_a_process_of_its_own_and_in_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # to come back from the folder that a worker enters, which is then removed
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     try:
         import overhead
