@@ -226,7 +226,7 @@ def test_a_time_limit_is_an_outcome_with_the_stacks_in_the_log(train: Train) -> 
 
 
 def test_the_seconds_of_a_run_are_those_of_its_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the worker does for the record afterwards, such as reading the files of the plan again, is not the run's."""
+    """Work for the record after training, such as reading the files of the plan again, does not count as the run's."""
     clock = [0.0]
 
     def read_again(watched: Any) -> list[str]:

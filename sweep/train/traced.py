@@ -19,7 +19,7 @@ class Traced:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+        self._function = function
         self._kernels: dict[tuple[torch.Size, ...], Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
@@ -31,7 +31,7 @@ class Traced:
 
         def once(*given: Tensor) -> Any:
             nonlocal found
-            found = self.function(*_rebuilt(arguments, iter(given)))
+            found = self._function(*_rebuilt(arguments, iter(given)))
             return found
 
         self._kernels[shapes] = make_fx(once)(*tensors)

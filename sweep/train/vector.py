@@ -734,22 +734,8 @@ def _compare(setup: Setup, run: Run) -> None:
                     found[f"{key} of {name}"] = rows
         return {**found, "the sums over val": stack.validation_sums(data.val)}
 
-    used = stack.compute, stack.sums
-    if isinstance(stack.compute, Traced):
-        stack.compute, stack.sums = stack.compute.function, stack._sums
-        after(rows)  # after which caches are filled
-        before = _values(stack)
-        wanted = after(rows)
-        if changed := [name for name, value in _values(stack).items() if before.get(name) != value]:
-            what = max(changed, key=len).partition(" (")[0]
-            raise SweepError(
-                f"this recipe cannot be vectorised on a CPU: its Python code changes {what} in each step, but runs in "
-                "the first step only",
-                where="vectorize", hint="leave `vectorize` off, or keep what changes in a buffer",
-            )  # fmt: skip
-        stack.compute, stack.sums = used
-    else:
-        wanted = after(rows)
+    steps = partial(after, rows)
+    wanted = _in_python(stack, steps) if isinstance(stack.compute, Traced) else steps()
     few = rows[: width // 2]
     for what, order, kept, poisoned in (
         ("when its first step is repeated", rows, rows, None),
@@ -765,6 +751,27 @@ def _compare(setup: Setup, run: Run) -> None:
                     f"this recipe cannot be vectorised in width {width}: a seed has another {name} {what}",
                     where="vectorize", hint=OFF,
                 )  # fmt: skip
+
+
+def _in_python(stack: Stack, steps: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the state after steps that run the Python code of a traced stack each time.
+
+    Raises: SweepError if that code changes a value that it reaches.
+    """
+    traced = stack.compute, stack.sums
+    stack.compute, stack.sums = stack._compute, stack._sums
+    steps()  # fills caches
+    before = _values(stack)
+    found = steps()
+    if changed := [name for name, value in _values(stack).items() if before.get(name) != value]:
+        what = max(changed, key=len).partition(" (")[0]
+        raise SweepError(
+            f"this recipe cannot be vectorised on a CPU: its Python code changes {what} in each step, but runs in "
+            "the first step only",
+            where="vectorize", hint="leave `vectorize` off, or keep what changes in a buffer",
+        )  # fmt: skip
+    stack.compute, stack.sums = traced
+    return found
 
 
 def _values(stack: Stack) -> dict[str, str]:
