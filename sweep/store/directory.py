@@ -369,8 +369,9 @@ class Store:
                     other = next((one for one in place.launches(path).values() if one.dead() is False), None)
                 if other is not None:
                     raise StoreError(
-                        f"{who} is at work here ({other})", where=str(path), hint="wait for it, or use another --out"
-                    )
+                        f"{who} is at work here ({other})", where=str(path),
+                        hint=f"wait for it, or use another --out; sweep status {path}",
+                    )  # fmt: skip
                 stop, token = (path / f"{mark}{owner.nonce}" for mark in (names.STOP, names.TOKEN))
                 held.callback(stop.unlink, missing_ok=True)
                 held.callback(token.unlink, missing_ok=True)
