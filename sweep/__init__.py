@@ -1,4 +1,4 @@
-"""Train a model over many seeds and say honestly what the spread means.
+"""Train a model over many seeds and report honestly what the spread means.
 
 In the order of the flow:
 

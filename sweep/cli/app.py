@@ -63,7 +63,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="seed-sweep", prog_name="sweep")
 def app() -> None:
-    """Train a model over many seeds and say honestly what the spread means.
+    """Train a model over many seeds and report honestly what the spread means.
 
     \b
     Commands to start with:
