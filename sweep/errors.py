@@ -64,6 +64,13 @@ class ConfigError(SweepError):
         return cls(f"{len(problems)} problems\n{lines}", where=where)
 
 
+def no_column(name: str, columns: Sequence[str], where: str) -> ConfigError:
+    """Return the error for a table without a column that was named."""
+    return ConfigError(
+        f"there is no column {name!r}", where=where, hint=f"name one of its columns: {', '.join(columns[:20])}"
+    )
+
+
 class TargetError(SweepError):
     """The named recipe or function cannot be found, imported or called with these parameters."""
 

@@ -179,7 +179,7 @@ with open(sys.argv[2] + "/log.jsonl", "w") as out:
         text = 'import sys; open(sys.argv[2] + "/r.csv", "w").write("loss,acc\\n2.0,\\n1.9,0.9\\n1.5,\\n")'
         results = sweep_of(text, "{seed}", "{dir}", collect={"csv": "r.csv", "names": {"acc": "acc", "loss": "loss"}})
         assert record(results).metrics == {"acc": 0.9, "loss": 1.5}
-        assert any("acc: the last value is 1 row before the end" in note for note in record(results).notes)
+        assert any("the last value of acc is 1 row before the end" in note for note in record(results).notes)
 
     def test_named_groups_of_a_regular_expression(self) -> None:
         text = 'for e in range(3): print(f"Epoch {e}: acc = {90 + e}.5% loss = -{e}e-1")'
@@ -221,7 +221,7 @@ with open(sys.argv[2] + "/log.jsonl", "w") as out:
     def test_a_file_that_all_seeds_write_is_refused_and_one_of_their_own_is_read(self) -> None:
         text = 'import sys, json; open(sys.argv[2], "w").write(json.dumps({"a": int(sys.argv[1])}))'
         shared = sweep_of(text, "{seed}", "shared.json", seeds=(1, 2), collect={"json": "shared.json"})
-        assert "is written by every seed" in str(members(shared)[0].record)
+        assert "every seed writes the one in" in str(members(shared)[0].record)
         own = run(
             {"command": [PYTHON, "train.py", "{seed}", "r{seed}.json"], "collect": {"json": "r{seed}.json"}},
             seeds=[1, 2], out="own", engine="inline",

@@ -129,7 +129,7 @@ def test_groups_of_one_row_and_rows_without_a_group_stay_whole(tmp_path: Path, n
 
 def test_folds_of_one_example_are_refused() -> None:
     source = sweep.data.arrays(np.arange(10.0)[:, None], np.arange(10) % 2)
-    with pytest.raises(ConfigError, match="examples are left for test"):
+    with pytest.raises(ConfigError, match="too few examples are left for test"):
         source.load(None, splits.Fold(0, 10))
 
 

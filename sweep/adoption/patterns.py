@@ -20,7 +20,11 @@ def of_pattern(text: str, roles: Roles, collect: Collect | None) -> Opened:
     names = PART.findall(text)
     for role in roles.names:
         if role not in names:
-            raise ConfigError(f"the pattern has no part {{{role}}}", where=text, hint=f"it has {', '.join(names)}")
+            raise ConfigError(
+                f"the pattern has no part {{{role}}}",
+                where=text,
+                hint=f"name one of its parts: {', '.join(names)}" if names else f"write {{{role}}} into the pattern",
+            )
     found = matching(text)
     if not found:
         raise ConfigError("no file or folder matches this pattern", where=text, hint=_near(text))
@@ -39,9 +43,11 @@ def _near(text: str) -> str:
     for count in range(len(parts) - 1, 0, -1):
         if found := matching(os.path.join(*parts[:count])):
             folder = found[0][0]
-            inside = ", ".join(sorted(os.listdir(folder))[:8]) if folder.is_dir() else "no folder"
-            return f"{folder} has {inside or 'nothing in it'}"
-    return f"there is no {parts[0]} here"
+            if not folder.is_dir():
+                return f"{folder} is not a folder"
+            inside = ", ".join(sorted(os.listdir(folder))[:8])
+            return f"{folder} has {inside}" if inside else f"{folder} is empty"
+    return f"there is no {parts[0]} in this folder"
 
 
 def matching(pattern: str) -> list[tuple[Path, dict[str, str]]]:

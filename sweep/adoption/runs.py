@@ -115,9 +115,13 @@ def read(path: Path, collect: Collect | None = None) -> Found:
             held = [name for name, _ in candidates(left)] if collect is None else []
             if not held:
                 raise
-            raise ConfigError(f"{' and '.join(held)} hold metrics: --metrics {held[0]}", where=str(path)) from error
+            raise ConfigError(
+                f"metrics are in {', '.join(held)}: choose with --metrics {held[0]}", where=str(path)
+            ) from error
     if collect is not None and (collect.json_file or collect.csv or collect.tensorboard):
-        raise ConfigError("the pattern names files, and --metrics files in folders", hint="use one of the two")
+        raise ConfigError(
+            "the pattern names files, but --metrics names files in folders", hint="use only one of the two"
+        )
     ending = path.suffix.lower()
     if "tfevents" in path.name:
         wanted = Collect(tensorboard=".")
@@ -132,7 +136,7 @@ def read(path: Path, collect: Collect | None = None) -> Found:
 
 def settled(names: Mapping[str, Any], place: str, rows: Sequence[Row], state: str, step: str | None = "step") -> Entry:
     if state in AT_WORK:
-        return Entry(names, place, None, f"its tracker reports that it is {state}")
+        return Entry(names, place, None, f"its tracker reports it as {state}")
     failed = state if state in _ENDED_BADLY else ""
     try:
         return Entry(names, place, settle(rows, Collect(step=step), "results"), failed=failed)

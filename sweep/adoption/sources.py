@@ -33,9 +33,9 @@ def opened(
     if not path.exists():
         raise ConfigError("no such file or folder", where=text)
     raise ConfigError(
-        "is neither a table nor a folder of MLflow, Lightning or Ray Tune" if path.is_file() else
-        "holds no runs of MLflow, Lightning or Ray Tune", where=text,
-        hint=f"name the files of its runs: sweep adopt '{path / '{variant}/seed{seed}/metrics.csv'}'",
+        f"the file is not a table ({', '.join(TABLES)}) or an MLflow database (.db)" if path.is_file() else
+        "the folder holds no runs of MLflow, Lightning or Ray Tune", where=text,
+        hint=f"give a pattern of the files of the runs: sweep adopt '{path / '{variant}/seed{seed}/metrics.csv'}'",
     )  # fmt: skip
 
 

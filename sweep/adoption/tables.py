@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.adoption.runs import AT_WORK, SEEDS, Opened, Roles, differing, settled
-from sweep.errors import ConfigError, SweepError
+from sweep.errors import ConfigError, SweepError, no_column
 from sweep.goals import direction, is_score
 from sweep.metrics import csv, parquet
 from sweep.metrics.files import LARGEST
@@ -49,7 +49,7 @@ def _frame(path: Path) -> pd.DataFrame:
     except SweepError as error:
         raise ConfigError(error.what, where=str(path), hint=error.hint) from error
     except (ValueError, OSError, RecursionError) as error:
-        raise ConfigError(f"cannot be read as a table: {error}", where=str(path)) from error
+        raise ConfigError(f"it cannot be read as a table ({error})", where=str(path)) from error
 
 
 def of_file(text: str, roles: Roles, *, metrics: Sequence[str] = (), step: str | None = None) -> Opened:
@@ -79,7 +79,7 @@ def of_frame(
     frame = frame.set_axis(columns, axis=1)
     for wanted in (*roles.names, *metrics, step):
         if wanted is not None and wanted not in columns:
-            raise ConfigError(f"no column {wanted!r}", where=place, hint=f"columns: {', '.join(columns[:20])}")
+            raise no_column(wanted, columns, place)
     if twice := [column for at, column in enumerate(columns) if column in columns[:at]]:
         raise ConfigError(f"two columns are called {twice[0]!r}", where=place)
     named = {*roles.names, *metrics}
@@ -115,7 +115,7 @@ def of_frame(
         ended = state[rows[0]] if state else ""
         entry = settled(said, f"{place}: row {rows[0] + 1}", logged, ended, step)
         lacking = entry.found is None and ended not in AT_WORK
-        entries.append(replace(entry, why=f"no value of {', '.join(chosen[:5])}") if lacking else entry)
+        entries.append(replace(entry, why=f"it has no value of {', '.join(chosen[:5])}") if lacking else entry)
     return Opened(kind, entries, roles, name)
 
 
@@ -129,7 +129,7 @@ def _metrics(frame: pd.DataFrame, left: Sequence[str], place: str) -> list[str]:
     if len(scores) == 1:
         return scores
     raise ConfigError(
-        "the names of the columns do not tell which columns are metrics", where=place,
+        "the names of the columns do not show which columns are metrics", where=place,
         hint=f"name them: --metrics {','.join(scores[:3]) or 'NAME'}",
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ from sweep.store.record import diverged
 from sweep.variants import without_hash
 from sweep.words import plural
 
-STAMP = "adopted: not run here; seeds as named by the files; a missing run is unknown, not 0 failed"
+STAMP = "adopted: not run here; seeds are as the files name them; whether missing runs failed is unknown"
 TARGET = Target("adopted")
 _MOST = 8  # names in one line
 
@@ -58,7 +58,7 @@ class Adoption:
         cells, config = self.manifest.experiment["cells"], self.manifest.config
         said = f"for {some([*config['seed_names']])}" if config.get("seed_names") else ""
         if self.numbered:
-            said = "numbered in their order, because nothing is named seed (see --seed); nothing is paired by them"
+            said = "numbered in order, because nothing is named seed (see --seed); no runs are paired by them"
         each = sorted({len(cell["seeds"]) for cell in cells})
         lengths = f"{each[0]} to {each[-1]} per task" if len(each) > 1 else ""
         seeds = some(format_seeds(sorted(self.manifest.seeds)).split(","))
@@ -68,7 +68,7 @@ class Adoption:
             "tasks": [some(without_hash([cell["task"] for cell in cells]))],
             "seeds": [" ".join([seeds, *(f"({why})" for why in (said, lengths) if why)])],
             "metrics": [some(name for entry in self.runs.values() if entry.found for name in entry.found.metrics)],
-            "failed": [f"{failed}, as their tracker reports"] if failed else [],
+            "failed": [f"{failed}, as reported by their tracker"] if failed else [],
             "missing": [f"{len(self.missing)}: {some(self.missing)}; whether they failed is unknown"]
             if self.missing else [],
             "unread": [f"{entry.place}: {entry.why}" for entry in self.unread],
@@ -98,8 +98,8 @@ class Adoption:
         for its in cells.values():
             ends = {key: found.history[-1][0] if found.history else 0 for key, found in its.items()}
             usual = Counter(ends.values()).most_common(1)[0][0]
-            if odd := [f"{_called(key)} ends at {end}" for key, end in ends.items() if end != usual]:
-                yield f"{some(odd)}; the others at {usual}"
+            if odd := [f"{_called(key)} ends at step {end}" for key, end in ends.items() if end != usual]:
+                yield f"{some(odd)}; the others end at step {usual}"
             every = set().union(*(found.metrics for found in its.values()))
             lacking = {key: sorted(every - set(found.metrics)) for key, found in its.items()}
             yield from (f"{_called(key)} has no {some(names)}" for key, names in lacking.items() if names)
@@ -130,7 +130,9 @@ def adoption(
     every = [(entry, _claim(source.roles, entry.names)) for source in sources for entry in source.entries]
     if not any(entry.found is not None for entry, _ in every):
         places = "; ".join(f"{entry.place}: {entry.why}" for entry, _ in every[:3])
-        raise ConfigError(f"no metrics in {len(every)} places", where=some(s.name for s in sources), hint=places)
+        raise ConfigError(
+            f"no metrics were found in {plural(len(every), 'place')}", where=some(s.name for s in sources), hint=places
+        )
     # A run without a seed among runs with one could be any of them.
     named = [each for each in every if each[1].seed is not None] or every
     strays = [entry for entry, claim in every if claim.seed is None] if len(named) < len(every) else []
@@ -160,7 +162,7 @@ def adoption(
     there = {(m.task, m.variant, m.seed) for m in store.scan() if m.record is not None} if store else set()
     missing = [_called(key) for key in sorted(planned - set(runs) - there)]
     unread = [entry for entry, _ in named if entry.found is None]
-    unread += [replace(each, why=each.why or "names no seed, and others do") for each in strays]
+    unread += [replace(each, why=each.why or "it names no seed, but others do") for each in strays]
     kind = some(source.kind for source in sources)
     files = _prediction_files(kept, sources[0].roles, names, set(runs)) if kept else {}
     return Adoption(manifest, runs, twice, unread, missing, kind, numbered, files)
@@ -206,7 +208,7 @@ def _existing(out: Path) -> Store | None:
         return None
     found = Store.open(out)
     if not found.manifest.adopted:
-        raise StoreError("holds a sweep that was run here", where=str(out), hint="name another --out")
+        raise StoreError("it holds a sweep that was run here", where=str(out), hint="choose another --out")
     return found
 
 
@@ -283,7 +285,7 @@ def _prediction_files(
         seed = names.get(str(claim.seed), claim.seed) if claim.seed is not None else 0
         key = (claim.task_folder, claim.variant, seed)
         if key not in runs:
-            raise ConfigError("these predictions belong to no run that was found", where=str(path))
+            raise ConfigError("no run was found for these predictions", where=str(path))
         found[key][str(said.get("split", "test"))] = path
     if not found:
         raise ConfigError("no file matches the pattern of the predictions", where=pattern)
@@ -310,8 +312,8 @@ def take(plan: Adoption, out: Path, *, replacing: bool = False) -> tuple[Store, 
         if changed and not replacing:
             shown = some([f"{held[key].key} ({plan.runs[key].place})" for key in changed])
             raise StoreError(
-                f"{len(changed)} runs differ from what was adopted before: {shown}", where=str(out),
-                hint="--replace takes them as they are now; the old records are kept",
+                f"{plural(len(changed), 'run')} changed after adoption: {shown}", where=str(out),
+                hint="add --replace to adopt them as they are now; the old records are kept",
             )  # fmt: skip
         store = Store.adopt(out, plan.manifest)
         params = {(cell["task"], cell["variant"]): cell["params"] for cell in plan.manifest.experiment["cells"]}
@@ -327,7 +329,7 @@ def _made(plan: Adoption, key: Key) -> tuple[Record, dict[str, bytes]]:
     entry = plan.runs[key]
     assert entry.found is not None
     found, files, notes = entry.found, {}, list(entry.found.notes)
-    failure = Failure("raised", f"its tracker says: {entry.failed}") if entry.failed else diverged(found.metrics)
+    failure = Failure("raised", f"its tracker reports: {entry.failed}") if entry.failed else diverged(found.metrics)
     if found.history:
         files[HISTORY] = history.encode(found.history)
     for split, path in plan.files.get(key, {}).items():

@@ -78,7 +78,7 @@ def mlflow_database(path: Path) -> Iterator[Entry]:
             ):
                 logged[run].append(row)
     except (sqlite3.Error, ValueError) as error:
-        raise ConfigError(f"is not a database of MLflow: {error}", where=str(path)) from error
+        raise ConfigError(f"it is not an MLflow database: {error}", where=str(path)) from error
     several = len({experiment for _, _, experiment, _ in runs}) > 1
     for _, run, experiment, state in sorted(runs, key=lambda each: (as_number(each[0]) or 0, each[1])):
         yield _of_mlflow(f"{path}: run {run}", experiment if several else "", str(state), params[run], logged[run])
@@ -133,7 +133,7 @@ def _each(runs: Iterable[Path], read: Callable[[Path], Entry | None]) -> Iterato
 def _flat(text: str) -> list[tuple[str, Any]]:
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("it is not a JSON object")
     return flatten(found)
 
 

@@ -32,7 +32,7 @@ def named(metrics: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, flo
 def require_device(planned: str, used: str, hint: str) -> None:
     """Refuse a framework that trains on another device than the planned one. Raises: SweepError."""
     if used != planned:
-        raise SweepError(f"it trains on {used}, the run was planned for {planned}", where="device", hint=hint)
+        raise SweepError(f"it trains on {used}, but the run was planned for {planned}", where="device", hint=hint)
 
 
 def absent(framework: str, error: ModuleNotFoundError) -> EnvironmentRefused:

@@ -38,22 +38,22 @@ def columns(text: str) -> Columns:
         if len(above) != len(header):
             raise NotFound(
                 f"the table has no header; its first row is {_shown(header)}", where="collect.csv",
-                hint="let the program write the names of the columns first",
+                hint="have the program write the names of the columns first",
             )  # fmt: skip
         table.insert(0, header)
         header = above
     if twice := [name for at, name in enumerate(header) if name and name in header[:at]]:
-        raise NotFound(f"the column {twice[0]!r} is twice in the header {_shown(header)}", where="collect.csv")
+        raise NotFound(f"the column {twice[0]!r} occurs twice in the header {_shown(header)}", where="collect.csv")
     if header == list(_EPISODES):
         header = list(_EPISODES.values())
     for at, row in enumerate(table, 1):
         if row == header:
             raise NotFound(
                 f"row {at} repeats the header: {_shown(row)}", where="collect.csv",
-                hint="two runs wrote into one file; let each write a new one",
+                hint="have each run write its own file: two runs wrote into this one",
             )  # fmt: skip
         if any(row[len(header) :]):
-            raise NotFound(f"row {at} has more cells than the header names: {_shown(row)}", where="collect.csv")
+            raise NotFound(f"row {at} has more cells than the header: {_shown(row)}", where="collect.csv")
     named = [(at, name) for at, name in enumerate(header) if name]
     cells = {name: [row[at] if at < len(row) else "" for row in table] for at, name in named}
     return {name: (its, _numbers(its, mark)) for name, its in cells.items()}
@@ -79,7 +79,7 @@ def _column(
     if wanted and text and (any(value is not None for value in values) or re.fullmatch(r"[-+]?[\d.,]+ ?%", text[0])):
         raise NotFound(
             f"the column {name!r} holds {text[-1][:40]!r}, which is not a number", where="collect.csv",
-            hint="write numbers alone, e.g. 91.5 and not 91.5%",
+            hint="write plain numbers, such as 91.5 instead of 91.5%",
         )  # fmt: skip
     return list(cells) if text else list(values)
 

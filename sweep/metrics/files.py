@@ -106,11 +106,11 @@ def located(name: str, left: Left, where: str) -> Path:
     if there.exists():
         if not own:
             raise NotFound(
-                f"{path} is not in the run's folder; the one in {there.parent} is written by every seed",
+                f"{path} is not in the run's folder; every seed writes the one in {there.parent}",
                 where=where, hint="tell the program to write into {dir}, or put {seed} into the name",
             )  # fmt: skip
         if there.is_file() and not left.fresh(there):
-            raise NotFound(f"{path} was there before this run, which did not write it", where=where)
+            raise NotFound(f"{path} was there before this run and was not written by it", where=where)
         return there
     kept = " (files outside the run's folder are not kept)" if left.beside is None else ""
     wrote = sorted(path.name for path in left.folder.iterdir() if path.name not in OURS)

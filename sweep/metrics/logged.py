@@ -317,18 +317,18 @@ def _unclear(its: Sequence[Pair]) -> str:
     if len({pair.name.place for pair in its}) > 1:
         return "it is logged in more than one way"
     if not all(pair.name.whole and pair.name.alone for pair in its):
-        return "other numbers belong to it"
+        return "it has more than one number on a line"
     if any(as_number(pair.number) is None for pair in its):
         return "it has no number on some lines"
     numbers = {pair.number for pair in its}
     if not any(re.search(r"[^-+\d,]", each) for each in numbers) and not (its[0].name.table and len(numbers) > 1):
-        return "its numbers are whole, as counts are"
+        return "its numbers are whole, like counts"
     first = its[0]
     for nth, name in enumerate(first.name.beside):
         changes = len({pair.beside[nth] for pair in its if nth < len(pair.beside)}) > 1
         counts = name.lower() in first.steps or direction(name) is not None
         if changes and not counts and (not first.steps or name.lower() in _ONE_OF):
-            return f"{name} changes beside it"
+            return f"{name} on its lines changes, too"
     for before, after in pairwise(its[:-1]):
         shared = before.steps.keys() & after.steps.keys()
         moves = {after.steps[name] - before.steps[name] for name in shared}

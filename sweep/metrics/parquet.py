@@ -38,5 +38,5 @@ def rows(path: Path) -> list[Row]:
     try:
         table = frame(path)
     except ValueError as error:
-        raise NotFound(f"{path.name} cannot be read as a table: {error}", where="collect.csv") from None
+        raise NotFound(f"{path.name} cannot be read as a table ({error})", where="collect.csv") from None
     return [{str(key): cell for key, cell in row.items() if pd.notna(cell)} for row in table.to_dict("records")]

@@ -165,7 +165,7 @@ def in_time(pattern: str, characters: int) -> Iterator[None]:
     def over(*_: object) -> None:
         raise Backtracks(
             f"the search for {pattern[:200]!r} was stopped after {seconds} s",
-            hint="it can match the same text in too many ways: write it more exactly",
+            hint="write a more specific pattern: this one can match the same text in too many ways",
         )  # fmt: skip
 
     before = signal.signal(signal.SIGVTALRM, over)
@@ -202,8 +202,8 @@ def _whole(text: str, match: re.Match[str], group: str, name: str) -> float:
     unsure = taken != whole and "," in token[0] and "." not in token[0]
     if len(near) > 1 or whole is None or goes_on or unsure:
         raise NotFound(
-            f"the group {name!r} cuts a number: it matched {said[:40]!r} of {line.strip()[:80]!r}",
+            f"the group {name!r} matched only part of a number: {said[:40]!r} of {line.strip()[:80]!r}",
             where="collect.regex", hint="print it as Python does, such as 1234.5" if goes_on else
-            f"let it take the whole number: (?P<{name}>{{number}})",
+            f"match the whole number: (?P<{name}>{{number}})",
         )  # fmt: skip
     return whole

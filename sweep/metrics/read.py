@@ -22,8 +22,8 @@ from sweep.store.archive import is_bomb
 
 DEFAULT = "metrics.json"
 HOW = (
-    f'let it write {DEFAULT} into {{dir}}, or print a last line such as {{"test/accuracy": 0.93}}, '
-    "or name their place: --metrics results.csv, --metrics 'accuracy={number}'"
+    f'have it write {DEFAULT} into {{dir}}, or print a last line such as {{"test/accuracy": 0.93}}, '
+    "or name where they are: --metrics results.csv, --metrics 'accuracy={number}'"
 )
 JSON = (".json", ".jsonl", ".ndjson")
 CSV = (".csv", ".tsv")
@@ -74,7 +74,7 @@ def metrics(collect: Collect | None, left: Left) -> Found:
     if collect and (missing := [theirs for theirs, ours in collect.names.items() if ours not in merged]):
         raise NotFound(
             f"the program reported no {missing[0]!r}", where="collect.names",
-            hint=f"found: {', '.join(merged) or 'none of the named metrics'}",
+            hint=f"it reported {', '.join(merged) or 'none of the named metrics'}",
         )  # fmt: skip
     longest = max((each.history for each in found), key=len)
     notes = [*(each.note for each in sources if each.note), *(note for each in found for note in each.notes)]
@@ -115,7 +115,7 @@ def predictions(collect: Collect | None, left: Left) -> Iterator[tuple[str, dict
             raise SweepError(f"{path.name} cannot be read as .npz ({error})", where=where) from None
         if "targets" not in arrays:
             raise SweepError(
-                f"{path.name} holds {names or 'nothing'}, no targets", where=where,
+                f"{path.name} has no targets; it holds {names or 'nothing'}", where=where,
                 hint="save ids, targets, and probs (classes) or mean (regression)",
             )  # fmt: skip
         note = ""
@@ -157,8 +157,8 @@ def _found(left: Left, collect: Collect) -> Iterator[Place]:
         return
     found = logged.logged("\n".join(rest for _, rest in said))
     if files or not found.rows:
-        raise NotFound("the program ended well but gave no metrics", where="command", hint=HOW)
-    notes = [f"metrics were read from the text that it logs: {', '.join(found.names)}"]
+        raise NotFound("the program succeeded but reported no metrics", where="command", hint=HOW)
+    notes = [f"metrics were read from the text that the program logs: {', '.join(found.names)}"]
     notes += [f"not taken as a metric: {name}, because {why}" for name, why in found.left_out.items()]
     notes += [each.note for each, _ in said if each.note]
     yield Place("output", found.rows, note="; ".join(notes), words=found.words)
@@ -192,7 +192,7 @@ def _matched(pattern: str, left: Left) -> list[Place]:
 
 def _cut(left: Left, stream: str) -> str:
     lost = left.cut.get(stream, 0)
-    return f"{stream} was longer than is kept: {lost >> 20} MiB in its middle were not read" if lost else ""
+    return f"{stream} was too long to be kept: {lost >> 20} MiB in its middle were not read" if lost else ""
 
 
 def _file(path: Path, left: Left, collect: Collect, *, table: bool = False, where: str = "collect.json") -> Place:

@@ -89,23 +89,25 @@ def settle(rows: Sequence[Row], collect: Collect, where: str, *, aside: Collecti
         elif values and at is not None:
             between += 1
     notes = [
-        f"{name}: the last value is {late} row{'s' * (late > 1)} before the end of the table"
+        f"the last value of {name} is {late} row{'s' * (late > 1)} before the end of the table"
         for name, late in sorted(behind.items())
         if late and where == "collect.csv"
     ]
     if aside:
         notes.append(
-            f"not taken as metrics, because only a line that is not the last names them: {', '.join(sorted(aside))}"
+            f"not taken as metrics, because they were printed only once, before the end: {', '.join(sorted(aside))}"
         )
     if not last and not names:
         seen = ", ".join(f"{key}={str(raw)[:30]}" for key, raw in (rows[-1] if rows else {}).items()) or "nothing"
         raise NotFound(f"no numbers in {len(rows)} rows", where=where, hint=f"the last row is {seen[:200]}")
     if between:
-        notes.append(f"{between} row{'s' * (between > 1)} between two steps left out of the learning curve")
+        notes.append(
+            f"the learning curve leaves out {between} row{'s' * (between > 1)} whose step is not a whole number"
+        )
     growing, again = _growing(history)
     if again:
         notes.append(
-            f"steps start over after step {', '.join(map(str, again[:5]))}: the learning curve counts on from there"
+            f"steps start over after step {', '.join(map(str, again[:5]))}: the learning curve continues the count"
         )
     return Found(last, growing, tuple(notes))
 

@@ -54,16 +54,16 @@ def read(path: Path, field: str, chosen: str, where: str) -> dict[str, list[Any]
             rows = [row for row in rows if row.get("filter") == (chosen or filters[0])]
         if len(filters) > 1 and (not chosen or not rows):
             raise SweepError(
-                f"{path.name} has an item once per filter: {', '.join(filters)}", where=where,
+                f"{path.name} has each item once per filter: {', '.join(filters)}", where=where,
                 hint=f"choose one: {path.name}:{field or 'FIELD'}:{filters[0]}",
             )  # fmt: skip
     named = _field(rows[0], IDS)
     taken = field or _field(rows[0], SCORE)
     if named is None or taken is None or taken not in rows[0]:
-        lacking = "an id" if named is None else f"{field!r}" if field else "a score"
+        lacking = "id" if named is None else f"field {field!r}" if field else "score"
         raise SweepError(
-            f"{path.name} has the fields {', '.join(rows[0])}: none is {lacking}", where=where,
-            hint=f"name the score: {path.name}:FIELD",
+            f"{path.name} has no {lacking}; its fields are {', '.join(rows[0])}", where=where,
+            hint="give each item an id" if named is None else f"name the score: {path.name}:FIELD",
         )  # fmt: skip
     made: dict[str, list[Any]] = {"ids": [_id(row.get(named), path, where) for row in rows]}
     if len({type(each) for each in made["ids"]}) > 1:
@@ -87,7 +87,7 @@ def _rows(path: Path, where: str) -> list[dict[str, Any]]:
 def _sample(sample: Any, path: Path, where: str) -> dict[str, Any]:
     """Return one sample of an inspect log, with its scores as fields."""
     if not isinstance(sample, dict) or not isinstance(sample.get("scores"), dict) or not sample["scores"]:
-        raise SweepError(f"{path.name}: a sample has no scores", where=where)
+        raise SweepError(f"a sample of {path.name} has no scores", where=where)
     values = {name: each.get("value") if isinstance(each, dict) else each for name, each in sample["scores"].items()}
     row = {"id": sample.get("id"), "epoch": sample.get("epoch", 1), **values}
     return row if len(values) > 1 else {**row, "score": next(iter(values.values()))}
@@ -99,7 +99,7 @@ def _field(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 def _id(value: Any, path: Path, where: str) -> int | str:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise SweepError(f"{path.name}: an item without a whole number or a text as its id", where=where)
+        raise SweepError(f"the id of an item of {path.name} is not a whole number or text", where=where)
     return value
 
 
@@ -109,6 +109,6 @@ def _number(value: Any, item: Any, path: Path, where: str) -> float:
     found = LETTERS.get(value) if isinstance(value, str) else as_number(value)
     if found is None:
         raise SweepError(
-            f"{path.name}: the score of item {item} is {str(value)[:40]!r}, which is not a number", where=where
+            f"the score of item {item} of {path.name} is {str(value)[:40]!r}, which is not a number", where=where
         )
     return found

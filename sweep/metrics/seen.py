@@ -35,7 +35,7 @@ def _files(left: Left) -> Iterator[Seen]:
     for name, source in candidates(left):
         names = list(dict.fromkeys(key for row in source.rows for key in row))
         kind = "columns" if name.endswith(CSV) else "values"
-        where = f"TensorBoard events in {name.partition(':')[2]}" if name.startswith("tensorboard:") else name
+        where = f"the TensorBoard log in {name.partition(':')[2]}" if name.startswith("tensorboard:") else name
         yield Seen(f"{where} has {kind} {', '.join(names[:_MOST])}", name)
 
 
@@ -76,6 +76,6 @@ def _elsewhere(left: Left) -> Iterator[Seen]:
             usual = path.suffix.lower() in (*JSON, *CSV) or "tfevents" in file
             if usual and path.stat().st_mtime >= begun:
                 yield Seen(
-                    f"{path.relative_to(left.beside)} was written outside {{dir}}, where all seeds share it: let the "
+                    f"{path.relative_to(left.beside)} was written outside {{dir}}, where all seeds share it: have the "
                     "program write into {dir}, or add --cwd '{dir}' and another --out"
                 )

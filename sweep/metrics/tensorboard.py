@@ -23,7 +23,8 @@ def require() -> None:
     """Check that the package that parses events is installed. Raises: EnvironmentRefused."""
     if find_spec("tensorboard") is None:
         raise EnvironmentRefused(
-            "TensorBoard files need the package tensorboard", where=WHERE, hint='pip install "seed-sweep[tensorboard]"',
+            "TensorBoard files cannot be read without the package tensorboard", where=WHERE,
+            hint='pip install "seed-sweep[tensorboard]"',
         )  # fmt: skip
 
 
@@ -54,13 +55,13 @@ def rows(folder: Path, fresh: Callable[[Path], bool], *, seed: str, at_work: boo
             depth, place = places.setdefault(name, (len(parts), path.parent))
             if place != path.parent and depth == len(parts):
                 raise NotFound(
-                    f"{name!r} is in {place.name} and in {path.parent.name}", where=WHERE,
-                    hint="name the folder of one: --metrics tensorboard:FOLDER",
+                    f"{name!r} is in two folders, {place.name} and {path.parent.name}", where=WHERE,
+                    hint="name one of them: --metrics tensorboard:FOLDER",
                 )  # fmt: skip
             if place == path.parent:
                 found.append({"step": step, name: value})
     if not found:
-        raise NotFound(f"no scalars in {folder}", where=WHERE, hint=f"{len(files)} event files")
+        raise NotFound(f"there are no scalars in the {len(files)} event files of {folder}", where=WHERE)
     return sorted(found, key=lambda row: row["step"])
 
 
@@ -104,8 +105,8 @@ def _records(path: Path, *, at_work: bool) -> Iterator[bytes]:
                 if at_work:
                     return
                 raise NotFound(
-                    f"{path.name} {error} at byte {at}: what was logged last cannot be read", where=WHERE,
-                    hint="let the program close its SummaryWriter",
+                    f"{path.name} {error} at byte {at}: the values logged last cannot be read", where=WHERE,
+                    hint="have the program close its SummaryWriter",
                 ) from None  # fmt: skip
             yield record
 

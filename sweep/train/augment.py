@@ -82,7 +82,7 @@ def augmenting(spec: Augment, load: Callable[[], Dataset]) -> Callable[[Tensor, 
     found = load()
     if len(found.input_shape) != 3:
         raise ConfigError(
-            f"images are needed to shift or flip, the examples are {found.input_shape}",
+            f"shift and flip need images, but the examples have shape {tuple(found.input_shape)}",
             where="params.augment",
         )
     black = [-mean / std for mean, std in zip(found.mean, found.std, strict=True)]
@@ -103,7 +103,9 @@ def mixup(alpha: float, load: Callable[[], Dataset]) -> Callable[[Tensor, Tensor
     def mixed(inputs: Tensor, targets: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         shares_of_classes = targets.dim() == 2 and targets.is_floating_point()
         if not inputs.is_floating_point() or not (targets.dim() == 1 or shares_of_classes):
-            raise ConfigError("mixup takes numbers with one target per example", where="mixup", hint="leave it out")
+            raise ConfigError(
+                "mixup needs inputs that are numbers, and one target per example", where="mixup", hint="leave it out"
+            )
         if inputs.device not in placed:
             placed[inputs.device] = shares.to(inputs.device)
         if not targets.is_floating_point():

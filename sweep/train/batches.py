@@ -30,11 +30,17 @@ def require_batches(params: Mapping[str, Any], kind: Kind, *, where: str, splits
             break
     else:
         return
-    out = "params.batch_size=2 or more" if size == 1 else "params.drop_last=true leaves it out, or change batch_size"
-    raise ConfigError(
-        f"batch_size {size} leaves one example for the last of the batches of {count} training examples, and batch "
-        "norm needs two", where=where, hint=out,
-    )  # fmt: skip
+    out = (
+        "set params.batch_size to 2 or more"
+        if size == 1
+        else "set params.drop_last=true to leave it out, or change batch_size"
+    )
+    raise ConfigError(one_left(size, count), where=where, hint=out)
+
+
+def one_left(size: int, count: int) -> str:
+    """Return why batch norm cannot train on `count` examples in batches of `size`."""
+    return f"batch_size {size} leaves one of {count} training examples for the last batch, and batch norm needs two"
 
 
 def last_batch(count: int, size: int, *, drop_last: bool) -> int:
@@ -46,8 +52,8 @@ def require_images(model: Model, shape: Sequence[int]) -> None:
     """Refuse examples of another shape if the model takes images. Raises: ConfigError."""
     if model.name != "mlp" and len(shape) != 3:
         raise ConfigError(
-            f"a {model.name} needs images, the data have examples of shape {tuple(shape)}",
-            where="params.model.name", hint="params.model.name=mlp takes any shape",
+            f"a {model.name} needs images, but the examples have shape {tuple(shape)}",
+            where="params.model.name", hint="set params.model.name=mlp, which takes any shape",
         )  # fmt: skip
 
 

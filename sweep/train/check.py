@@ -14,7 +14,7 @@ from sweep.determinism import seeding
 from sweep.errors import ConfigError, SweepError
 from sweep.target.function import call
 from sweep.train.augment import altered
-from sweep.train.batches import last_batch
+from sweep.train.batches import last_batch, one_left
 from sweep.train.data import Dataset, forget
 from sweep.train.losses import LOSSES
 from sweep.train.precision import logits
@@ -37,7 +37,9 @@ def check(made: Any, reference: str, device: str, *, vectorize: int = 0) -> Reci
         )
     if vectorize and made.average is not None:
         raise ConfigError(
-            "vectorised lanes keep no average of the weights", where=f"{reference}: ema", hint="leave vectorize off"
+            "vectorised lanes cannot keep a moving average of the weights",
+            where=f"{reference}: ema",
+            hint="leave vectorize off",
         )
     try:
         with seeding.restored():
@@ -53,7 +55,7 @@ def _require_data(data: Any, reference: str) -> None:
     if not isinstance(data, Dataset):
         raise ConfigError(
             f"its data are a {type(data).__name__}, not a sweep.Dataset", where=reference,
-            hint="data=sweep.data.arrays(x, y)",
+            hint="give data=sweep.data.arrays(x, y)",
         )  # fmt: skip
     for name in ("train", "val", "test"):
         split = getattr(data, name)
@@ -66,7 +68,7 @@ def _require_data(data: Any, reference: str) -> None:
             if held.is_floating_point() and not torch.isfinite(held).all():
                 raise ConfigError(
                     f"the {part} of {name} hold values that are not finite", where=f"{reference}: data",
-                    hint="leave those examples out, or fill in what is missing",
+                    hint="leave those examples out, or fill in the missing values",
                 )  # fmt: skip
 
 
@@ -89,7 +91,7 @@ def _try(made: Recipe, data: Dataset, reference: str, device: str) -> None:
             raise refused from error
         if not isinstance(loss, Tensor) or loss.dim():
             raise ConfigError(
-                "its loss is not one number", where=f"{reference}: loss", hint="return the mean over the batch"
+                "its loss is not a single number", where=f"{reference}: loss", hint="return the mean over the batch"
             )
 
 
@@ -101,8 +103,8 @@ def _loss(made: Recipe, data: Dataset, model: torch.nn.Module, count: int, refer
         outputs = logits(given)
     except TypeError as error:
         raise ConfigError(
-            f"its model gives {error}", where=f"{reference}: model",
-            hint='let its forward return the logits, or a mapping that holds "logits"',
+            f"its model returns {error}", where=f"{reference}: model",
+            hint='return the logits from its forward, or a mapping with the key "logits"',
         ) from None  # fmt: skip
     _require_outputs(made, data, outputs, reference)
     made.scoring(data).tally(outputs.detach().float(), targets)
@@ -120,8 +122,8 @@ def _refusal(
         if _ALONE not in text:
             return None
         return ConfigError(
-            f"batch_size {made.batch_size} leaves one of {len(data.train)} examples for the last batch, and batch "
-            "norm needs two", where=reference, hint="drop_last=True leaves it out, or change batch_size",
+            one_left(made.batch_size, len(data.train)), where=reference,
+            hint="set drop_last=True to leave it out, or change batch_size",
         )  # fmt: skip
     if device != "cpu" and not _SHAPES.search(text):
         return None
@@ -138,8 +140,8 @@ def _require_outputs(made: Recipe, data: Dataset, outputs: Tensor, reference: st
     wanted, found = named.shape(data), tuple(outputs.shape[1:])
     if found != wanted:
         raise ConfigError(
-            f"its model gives outputs of shape {found} for an example, and the loss needs {wanted}",
-            where=f"{reference}: model", hint="let the last layer have data.outputs of them",
+            f"its model returns outputs of shape {found} for each example, but the loss needs {wanted}",
+            where=f"{reference}: model", hint="build its last layer with data.outputs outputs",
         )  # fmt: skip
 
 
@@ -152,9 +154,9 @@ def _place(error: Exception) -> str:
 
 def _hint(shape: tuple[int, ...], text: str) -> str | None:
     if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
-        return 'images have their channels first: sweep.data.arrays(..., layout="NHWC") puts them there'
+        return 'torch expects the channels first: sweep.data.arrays(..., layout="NHWC") moves them'
     if len(shape) == 1 and re.search(r"[34]D|conv", text):
-        return f"each example is a row of {shape[0]} numbers, not an image: reshape x, or take a model for tables"
+        return f"each example is a row of {shape[0]} numbers, not an image: reshape x, or use a model for tables"
     if len(shape) > 1 and "mat1 and mat2" in text:
         return "a linear layer takes one row per example: begin with nn.Flatten()"
     if "Long" in text or "Int" in text:

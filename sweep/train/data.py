@@ -181,7 +181,7 @@ def dataset(raw: Raw, kind: Kind | None, where: str, which: int | Fold | None = 
 
 def _names(raw: Raw, count: int, where: str) -> tuple[str, ...]:
     if raw.classes and len(raw.classes) != count:
-        raise ConfigError(f"{len(raw.classes)} class names for {count} classes", where=where)
+        raise ConfigError(f"there are {len(raw.classes)} class names for {count} classes", where=where)
     return raw.classes or tuple(map(str, range(count)))
 
 

@@ -54,7 +54,7 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
             rehearse(setup, runs[0])
     for index, run in enumerate(runs):
         if recipe.precision == "tf32" and run.device == "cpu":
-            run.note("tf32 has no effect on a CPU: this run is fp32")
+            run.note("tf32 has no effect on a CPU: this run uses fp32")
         with flags(recipe.precision):
             yield index, solo(begin(setup, run))
 
@@ -186,7 +186,7 @@ def remember(lane: Lane, row: Metrics) -> None:
 def _validation(row: Metrics, metric: str) -> float:
     if metric not in row:
         names = ", ".join(name for name in row if name.startswith("val/"))
-        raise ConfigError(f"{metric} is not measured", hint=f"this recipe measures {names}")
+        raise ConfigError(f"{metric} is not measured", hint=f"name a metric that this recipe measures: {names}")
     return row[metric]
 
 
@@ -225,7 +225,7 @@ def conclude(lane: Lane) -> Metrics | Failure:
         if predictions[name]:
             run.save_predictions(name, **_with_ids(split, predictions[name]))
         else:
-            run.note(f"predictions for {name} are not kept: they are too large")
+            run.note(f"predictions for {name} were not saved: they are too large")
     precise = {} if lane.recipe.precision == "fp32" else {"precision": lane.recipe.precision}
     run.save_model(lane.model, meta={**lane.recipe.meta(lane.data), **fitted, **precise})
     return metrics

@@ -105,7 +105,9 @@ def find(loss: str | Callable[[Tensor, Tensor], Tensor] | Loss) -> Loss:
     if callable(loss):
         return Loss(loss, None, _usual)
     if loss not in LOSSES:
-        raise ConfigError(f"no loss is called {loss!r}", where="loss", hint=f"{', '.join(LOSSES)}, or a function")
+        raise ConfigError(
+            f"no loss is called {loss!r}", where="loss", hint=f"name {', '.join(LOSSES)}, or give a function"
+        )
     return LOSSES[loss]
 
 

@@ -59,7 +59,7 @@ def _cnn(model: Model, input_shape: Sequence[int], outputs: int) -> nn.Module:
     if not height * width:
         raise ConfigError(
             f"{len(model.channels)} poolings leave nothing of images of {input_shape[1]} x {input_shape[2]}",
-            where="params.model.channels", hint="name fewer channels",
+            where="params.model.channels", hint="list fewer channels",
         )  # fmt: skip
     head = _dense(channels * height * width, model.hidden or (), model, outputs)
     return nn.Sequential(*layers, nn.Flatten(), *head)

@@ -49,7 +49,7 @@ class Part(BaseModel):
         for key in filled:
             users = [other for other, fields in cls.by_name.items() if key in fields]
             if users and name not in users:
-                raise ValueError(f"{key} has no meaning for {name} (only for {', '.join(users)})")
+                raise ValueError(f"{key} does not apply to {name} (only to {', '.join(users)})")
         return {**own, **filled}
 
 
@@ -77,7 +77,7 @@ class Model(Part):
     @model_validator(mode="after")
     def _norm(self) -> Model:
         if self.name == "resnet" and not self.batch_norm:
-            raise ValueError("a resnet has batch norm; leave batch_norm out")
+            raise ValueError("a resnet always has batch norm; leave batch_norm out")
         return self
 
 
@@ -144,7 +144,7 @@ class Data(Part):
             if key in self.by_name[self.name] and not getattr(self, key):
                 raise ValueError(f"{self.name} needs {key}: where the files are")
         if self.name == "table" and self.target is None:
-            raise ValueError("a table needs target: the name of the column that is predicted")
+            raise ValueError("a table needs target: the name of the column to predict")
         if isinstance(self.split, str) and self.name not in ("table", "npz"):
             raise ValueError(f"{self.name} has no columns to split by; give a seed, or {{test: positions}}")
         return self
@@ -226,7 +226,7 @@ class StopEarly(Part):
 def check_val_metric(metric: str) -> str:
     """Return the metric if a stop or a checkpoint may be chosen by it. Raises: ValueError."""
     if "test" in metric.split("/"):
-        raise ValueError(f"{metric}: an epoch is chosen on val, never on test; name val/loss instead")
+        raise ValueError(f"an epoch is chosen on val, never on test; name val/loss instead of {metric}")
     if not metric.startswith("val/"):
         raise ValueError(f"{metric} is not a validation metric; name val/loss, val/accuracy or val/rmse")
     if direction(metric) is None:

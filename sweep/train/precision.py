@@ -42,9 +42,9 @@ def logits(output: Any) -> Tensor:
         inside = f"a mapping with {', '.join(map(str, output))}"
     else:
         found = [v for v in output if isinstance(v, Tensor)] if isinstance(output, (tuple, list)) else []
-        inside = f"{type(output).__name__} with {len(found)} tensors"
+        inside = f"a {type(output).__name__} with {len(found)} tensors"
     if len(found) != 1 or not isinstance(found[0], Tensor):
-        raise TypeError(f"{inside}, not one tensor (batch, outputs)")
+        raise TypeError(f"{inside}, not one tensor of shape (batch, outputs)")
     return found[0]
 
 

@@ -93,7 +93,7 @@ def probe(setup: Setup, run: Run) -> Known:
         bits = plain()
         same, taken = captured()
         if run.deterministic and same != bits:
-            raise _Unfit("a graph of the step gives other bits than the step")
+            raise _Unfit("a CUDA graph of the step gives different bits from the step itself")
         return Known(size=max(1, taken))
     except torch.OutOfMemoryError:
         raise

@@ -85,7 +85,7 @@ def data_files(data: Data) -> Mapping[str, Path]:
         raise ConfigError(
             f"no such file: {place}",
             where="params.data.path",
-            hint="a relative path starts in the folder where the command is typed",
+            hint="give an absolute path, or one relative to the folder in which you run the command",
         )
     return {"arrays" if data.name == "npz" else "table": place}
 
@@ -108,8 +108,8 @@ def _pictures(folder: Path) -> Mapping[str, Path]:
     parts = {each.relative_to(folder).as_posix(): each for each in found}
     if not parts or any("/" not in name for name in parts):
         raise ConfigError(
-            f"{len(parts)} pictures below folders of classes in {folder}", where="params.data.path",
-            hint=f"a folder for each class, with files {', '.join(PICTURES)}",
+            "some pictures are not in the folder of a class" if parts else f"there are no pictures in {folder}",
+            where="params.data.path", hint=f"make a folder per class in {folder}, with files {', '.join(PICTURES)}",
         )  # fmt: skip
     return parts
 
@@ -121,7 +121,7 @@ def _idx_file(folder: Path, stem: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise ConfigError(
-        f"none of {', '.join(names)} is in {folder}",
+        f"{folder} has none of the files {', '.join(names)}",
         where="params.data.folder",
         hint="the folder must hold the four files of an MNIST-like data set, compressed or not",
     )
@@ -140,7 +140,7 @@ def read(data: Data) -> Raw:
     raw = _stored(data)
     if isinstance(data.split, Positions):
         if raw.test_inputs is not None:
-            raise ConfigError("the data have a test set of their own", where="params.data.split")
+            raise ConfigError("the data have their own test set", where="params.data.split", hint="leave split out")
         given = {name: np.array(index) for name, index in data.split if index is not None}
         named = positions(given, len(raw.inputs), "params.data.split")
         raw = replace(raw, test=named.get("test"), val=named.get("val"))
@@ -179,12 +179,12 @@ def positions(given: Mapping[str, Array], count: int, where: str) -> dict[str, A
         listed = index.ndim == 1 and index.dtype.kind in "iu" and index.size
         if not listed or not 0 <= index.min() <= index.max() < count or len(np.unique(index)) < len(index):
             raise ConfigError(
-                f"{name} does not name some of {count} examples", where=where,
-                hint="give positions from 0, each once, a mask, or a pair (x, y)",
+                f"{name} is not a selection of the {count} examples", where=where,
+                hint=f"give different positions from 0 to {count - 1}, a mask, or a pair (x, y)",
             )  # fmt: skip
         found[name] = index
     if np.intersect1d(found.get("test", []), found.get("val", [])).size:
-        raise ConfigError("test and val name the same examples, and must be apart", where=where)
+        raise ConfigError("some examples are in both test and val", where=where)
     return found
 
 
@@ -195,8 +195,8 @@ def by_name(names: Array, where: str) -> tuple[Array | None, Array | None]:
     odd = sorted(set(plain.tolist()) - {"train", "val", "test"})
     if odd or "train" not in plain or len(plain) != len(names):
         raise ConfigError(
-            f"the split names {', '.join(map(repr, odd[:3])) or 'no train'}", where=where,
-            hint="each example has train, val or test",
+            f"the split holds {', '.join(map(repr, odd[:3]))}" if odd else "the split has no train examples",
+            where=where, hint="give train, val or test for each example",
         )  # fmt: skip
     test, val = (np.flatnonzero(plain == name) for name in ("test", "val"))
     return (test if len(test) else None), (val if len(val) else None)
@@ -220,9 +220,10 @@ def _read_images(files: Mapping[str, Path], data: Data) -> Raw:
             raise ConfigError(f"it cannot be read as a picture ({error})", where=str(path)) from error
     sizes = {one.size for one in made}
     if len(sizes) > 1:
+        some = " and ".join(f"{height}x{width}" for width, height in sorted(sizes)[:2])
         raise ConfigError(
-            f"pictures of {len(sizes)} sizes, such as {' and '.join(f'{h}x{w}' for w, h in sorted(sizes)[:2])}",
-            where=data.path, hint="params.data.size=[64,64] resizes them",
+            f"the pictures have {len(sizes)} different sizes, such as {some}",
+            where=data.path, hint="set params.data.size=[64,64] to resize them",
         )  # fmt: skip
     grey = all(one.mode == "L" for one in made)
     inputs = np.stack([np.asarray(one if grey else one.convert("RGB")) for one in made])
@@ -240,28 +241,28 @@ def read_idx(path: Path) -> Array:
     """
 
     def wrong(what: str) -> ConfigError:
-        return ConfigError(what, where=str(path), hint="fetch the file again: it is damaged or of another format")
+        return ConfigError(what, where=str(path), hint="download the file again: it is damaged or in another format")
 
     try:
         with _open(path) as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
-                raise wrong(f"no IDX header (starts with {magic.hex() or 'nothing'})")
+                raise wrong(f"there is no IDX header; the file {f'starts with {magic.hex()}' if magic else 'is empty'}")
             sizes = file.read(4 * magic[3])
             if len(sizes) < 4 * magic[3]:
                 raise wrong("the IDX header is cut off")
             if magic[3] > MOST_DIMENSIONS:
-                raise wrong(f"the IDX header promises {magic[3]} dimensions; images have {MOST_DIMENSIONS} at most")
+                raise wrong(f"the IDX header declares {magic[3]} dimensions; images have at most {MOST_DIMENSIONS}")
             shape = struct.unpack(f">{magic[3]}I", sizes)
             dtype = np.dtype(IDX_TYPES[magic[2]])
             wanted = prod(shape) * dtype.itemsize
             # One byte more than promised is enough to notice a longer file without unpacking all of it.
             body = file.read(wanted + 1)
     except (OSError, EOFError, zlib.error, OverflowError, MemoryError) as error:
-        raise wrong(f"cannot be read ({error})") from error
+        raise wrong(f"it cannot be read ({error})") from error
     if len(body) != wanted:
         more = "more" if len(body) > wanted else f"{len(body)}"
-        raise wrong(f"the header promises {wanted} bytes {shape}, the file holds {more}")
+        raise wrong(f"the header declares {wanted} bytes {shape}, but the file holds {more}")
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
@@ -279,19 +280,19 @@ def _read_npz(path: Path, split: str | None, group: str | None) -> Raw:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # zip, its codecs and NumPy's headers each have exceptions of their own
         raise ConfigError(
-            f"not an .npz of plain arrays ({error})",
+            f"it is not an .npz file of plain arrays ({error})",
             where=where,
             hint="write it with numpy.savez(path, x=x, y=y)",
         ) from error  # fmt: skip
     suffix = "_train" if "x_train" in arrays else ""
     (inputs, targets), test_pair, val_pair = (_pair(arrays, part, where) for part in (suffix, "_test", "_val"))
     if inputs is None or targets is None:
-        raise ConfigError(f"no x and y; it holds {', '.join(arrays) or 'nothing'}", where=where)
+        raise ConfigError(f"it has no x and y; it holds {', '.join(arrays) or 'nothing'}", where=where)
     classes = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
     for name in (split, group):
         if name is not None and (name not in arrays or arrays[name].shape != (len(inputs),)):
             raise ConfigError(
-                f"no array {name!r} with one value per example; it holds {', '.join(arrays)}", where=where
+                f"it has no array {name!r} with one value per example; it holds {', '.join(arrays)}", where=where
             )
     together = None if group is None else arrays[group]
     if split is not None:
@@ -303,7 +304,7 @@ def _read_npz(path: Path, split: str | None, group: str | None) -> Raw:
 def _pair(arrays: Mapping[str, Array], part: str, where: str) -> tuple[Array | None, Array | None]:
     x, y = arrays.get(f"x{part}"), arrays.get(f"y{part}")
     if (x is None) != (y is None):
-        raise ConfigError(f"x{part} and y{part} go together, only one of them is there", where=where)
+        raise ConfigError(f"x{part} and y{part} belong together, but only one of them is there", where=where)
     if x is None or y is None:
         return None, None
     return _usable(x, y, part, where)
@@ -314,9 +315,10 @@ def _usable(x: Array, y: Array, part: str, where: str) -> tuple[Array, Array]:
     require_numbers(x, y, part, where)
     if x.ndim not in (2, 3, 4) or y.shape not in ((len(x),), (len(x), 1)):
         raise ConfigError(
-            f"x{part} of shape {x.shape}, y{part} of shape {y.shape}: (examples, features), (examples, height, width) "
-            "or (examples, channels, height, width) is needed, and one number for each",
+            f"x{part} has shape {x.shape} and y{part} has shape {y.shape}",
             where=where,
+            hint="give x as (examples, features), (examples, height, width) or (examples, channels, height, width), "
+            "and y as one number per example",
         )
     return (x[:, None] if x.ndim == 3 else x), y
 
@@ -328,15 +330,17 @@ def require_numbers(x: Array, y: Array, part: str, where: str) -> None:
             raise ConfigError(f"{name} of shape {one.shape} holds nothing to learn from", where=where)
         if one.dtype.kind not in "fiub":
             raise ConfigError(
-                f"{name} is {one.dtype}, not numbers", where=where, hint="encode it first; text may only be a target"
+                f"{name} holds values of type {one.dtype}, not numbers",
+                where=where,
+                hint="convert them to numbers; only the target may be text",
             )
         if not np.isfinite(one).all():
             rows = np.flatnonzero(~np.isfinite(one).reshape(len(one), -1).all(1))
             raise ConfigError(
                 f"{name} holds values that are not finite, first in row {rows[0]} ({len(rows)} rows in all)",
-                where=where, hint="leave those rows out, or fill in what is missing",
+                where=where, hint="leave those rows out, or fill in the missing values",
             )  # fmt: skip
     if len(x) != len(y):
         raise ConfigError(
-            f"x{part} has {len(x)} rows and y{part} {len(y)}", where=where, hint="one row for each example"
+            f"x{part} has {len(x)} rows and y{part} has {len(y)}", where=where, hint="give one row per example in both"
         )

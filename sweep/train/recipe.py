@@ -184,8 +184,8 @@ def recipe(
 
     if isinstance(model, Module) or not callable(model):
         raise ConfigError(
-            f"its model is one {type(model).__name__}, and every seed needs one of its own", where="model",
-            hint="model=lambda data: MyNet(data.inputs, data.outputs)",
+            f"the model is a single {type(model).__name__} object, but every seed needs its own", where="model",
+            hint="give a function: model=lambda data: MyNet(data.inputs, data.outputs)",
         )  # fmt: skip
     named = losses.find(loss)
     load, source = _loader(data, named)
@@ -194,7 +194,7 @@ def recipe(
     if rate is None or not rate > 0 or (spec is not None and lr is not None):
         raise ConfigError(
             f"lr is {lr}", where="lr",
-            hint="an optimizer of your own is called with the rate in lr; sweep.adamw(lr=...) has its own",
+            hint="set lr above 0 for your own optimizer; set the rate of a built-in one in it: sweep.adamw(lr=...)",
         )  # fmt: skip
     try:
         best = parse_checkpoint(checkpoint)
@@ -202,15 +202,17 @@ def recipe(
         raise ConfigError(str(error), where="checkpoint") from None
     for name, count in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ConfigError(f"{name} is {count!r}", where=name, hint="a whole number from 1")
+            raise ConfigError(f"{name} is {count!r}", where=name, hint="give a whole number of at least 1")
 
+    above = "give a number above 0"
+    fits = {"ema": "give a number between 0 and 1, such as 0.999", "mixup": above, "clip": above}
     for name, share in (("ema", ema), ("mixup", mixup), ("clip", None if callable(clip) else clip)):
         if share is not None and not (share > 0 and (name != "ema" or share < 1)):
-            raise ConfigError(f"{name} is {share!r}", where=name, hint="0.999" if name == "ema" else "a number above 0")
+            raise ConfigError(f"{name} is {share!r}", where=name, hint=fits[name])
     more = metrics if isinstance(metrics, Mapping) else {each: NAMED.get(each) for each in metrics}
     if unknown := [str(name) for name, metric in more.items() if metric is None]:
         raise ConfigError(
-            f"no metric is called {unknown[0]!r}", where="metrics", hint=f"{', '.join(NAMED)}, or a mapping"
+            f"no metric is called {unknown[0]!r}", where="metrics", hint=f"name {', '.join(NAMED)}, or give a mapping"
         )
     judged = scoring or named.scoring
     if callable(loss):
@@ -292,7 +294,7 @@ def _loader(data: Any, loss: Loss) -> tuple[Callable[[int | Fold | None], Datase
         if not isinstance(found, Dataset):
             return loaded(as_source(found), loss.kind, split)
         if split is not None:
-            raise ConfigError("these data have a split of their own", hint="leave out folds, or split in vary")
+            raise ConfigError("these data have their own split", hint="leave folds out, and split out of vary")
         return found
 
     return load, None

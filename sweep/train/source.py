@@ -105,7 +105,10 @@ def tokens(ids: Any, length: int, *, classes: Sequence[str] = ()) -> Source:
     row = _array(ids).ravel()
     count = (len(row) - 1) // length
     if count < 20:
-        raise ConfigError(f"{len(row)} tokens make {max(count, 0)} windows of {length}; 20 are needed", where="data")
+        raise ConfigError(
+            f"{len(row)} tokens give too few windows of {length}: {max(count, 0)}, and at least 20 are needed",
+            where="data",
+        )
     x, y = (row[at : at + count * length].reshape(count, length) for at in (0, 1))
     val, test = count * 8 // 10, count * 9 // 10
     return arrays(x, y, val=np.arange(val, test), test=np.arange(test, count), classes=classes, normalise=False)
@@ -135,7 +138,9 @@ def as_source(given: Any) -> Source:
     if isinstance(given, tuple) and len(given) == 2:
         return arrays(*given)
     raise ConfigError(
-        f"its data are a {type(given).__name__}", where="data", hint="give sweep.data.arrays(x, y), or a pair (x, y)"
+        f"data of type {type(given).__name__} are not supported",
+        where="data",
+        hint="give sweep.data.arrays(x, y), or a pair (x, y)",
     )
 
 
@@ -222,10 +227,10 @@ def _checked(part: str, x: Array, y: Array, layout: str | None, *, images: bool)
     if x.ndim == 4 and images and layout is None and x.shape[3] in FEW[:2] and min(x.shape[1:3]) > max(FEW):
         raise ConfigError(
             f"images{part} of shape {x.shape[1:]} seem to have their channels last", where="data",
-            hint='models of torch want them first: layout="NHWC" moves them, layout="NCHW" if they are first',
+            hint='torch expects them first: set layout="NHWC" to move them, or layout="NCHW" if they are first',
         )  # fmt: skip
     if layout not in (None, "NHWC", "NCHW"):
-        raise ConfigError(f"layout is {layout!r}", where="data", hint='it is "NHWC" or "NCHW"')
+        raise ConfigError(f"layout is {layout!r}", where="data", hint='use "NHWC" or "NCHW"')
     if layout == "NHWC":
         if x.ndim != 4:
             raise ConfigError(f"examples of shape {x.shape[1:]} are not images with channels last", where="data")
@@ -246,6 +251,6 @@ def _items(name: str, given: Any) -> tuple[Array, Array]:
         return np.stack(x), np.stack(y)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"{name} does not give pairs (input, target) of one shape: {error}", where="data",
-            hint="its items must be arrays, tensors or numbers: add a transform",
+            f"the items of {name} are not pairs (input, target) of one shape: {error}", where="data",
+            hint="make each input and target an array, a tensor or a number, for example with a transform",
         ) from error  # fmt: skip

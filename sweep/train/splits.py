@@ -24,6 +24,7 @@ IGNORED = -100  # torch's own mark for a target that does not count, among sever
 LOST = 1e-4  # the largest share of a feature's deviation that rounding may take
 NOISE = 4  # roundings of float64: a constant that was computed in several ways has a smaller deviation
 NORMALISED = ", normalised in float64"
+_VALUES = "to predict numbers, use recipe regressor, or loss='mse' in your own recipe"
 VAL_SHARE = 0.15  # of the examples that are left for training
 VAL_MOST = 5_000  # enough to choose an epoch and to calibrate on
 
@@ -69,7 +70,7 @@ def stored(raw: Raw, kind: Kind, where: str) -> Stored:
     if kind == "classification":
         targets = _labels(targets, where)
     if kind == "labels" and not np.isin(targets, (0, 1)).all():
-        raise ConfigError("the targets are not 0 or 1 for each label", where=where)
+        raise ConfigError("the targets of some labels are not 0 or 1", where=where)
     one = kind == "classification" and targets.ndim == 1
     wide = np.zeros(inputs.shape[1:2], np.bool_) if raw.plain else _wide(filled(inputs, own["train"]))
     together = None
@@ -77,7 +78,7 @@ def stored(raw: Raw, kind: Kind, where: str) -> Stored:
         if raw.together.shape != targets.shape[:1]:
             raise ConfigError(
                 f"the groups have shape {raw.together.shape} for {len(targets)} examples", where=where,
-                hint="give one value per example, and no test or val of their own",
+                hint="give one group per example, and no separate test or val",
             )  # fmt: skip
         together = np.unique(raw.together, return_inverse=True)[1].astype(np.int64)
     return Stored(inputs, targets, targets if one else np.zeros(len(targets), np.int64), together, own, wide, where)
@@ -99,7 +100,9 @@ def chosen(found: Stored, raw: Raw, split: int | Fold | None = None) -> dict[str
     splits = {"train": train, "val": val, "test": test}
     for name, index in splits.items():
         if len(index) < 2:
-            raise ConfigError(f"{len(index)} examples are left for {name}", where=found.where)
+            raise ConfigError(
+                f"too few examples are left for {name}: {len(index)}, and at least 2 are needed", where=found.where
+            )
     return splits
 
 
@@ -160,7 +163,7 @@ def _joined(raw: Raw, where: str) -> tuple[NDArray[Any], NDArray[Any], dict[str,
             inputs.append(x)
             targets.append(y.reshape(-1) if y.shape[1:] == (1,) else y)
             if x.shape[1:] != inputs[0].shape[1:] or targets[-1].shape[1:] != targets[0].shape[1:]:
-                raise ConfigError(f"the examples of {name} have another shape than those of train", where=where)
+                raise ConfigError(f"the examples of {name} differ in shape from those of train", where=where)
     for name, index in (("test", raw.test), ("val", raw.val)):
         if index is not None:
             own["train"], own[name] = np.setdiff1d(own["train"], index), np.sort(index).astype(np.int64)
@@ -172,11 +175,10 @@ def _labels(targets: NDArray[Any], where: str) -> NDArray[np.int64]:
     counted = labels if labels.ndim == 1 else labels[labels != IGNORED]
     if not np.array_equal(labels, targets) or counted.min(initial=0) < 0:
         raise ConfigError(
-            "the targets are not class numbers from 0 on", where=where,
-            hint="for numbers: recipe regressor, or loss='mse' in a recipe of your own",
+            "the targets are not class numbers (0, 1, 2, …)", where=where, hint=_VALUES
         )  # fmt: skip
     if labels.max() >= 100_000:
-        raise ConfigError(f"the largest class number is {labels.max()}: are these classes?", where=where)
+        raise ConfigError(f"the largest class number is {labels.max()}: are these classes?", where=where, hint=_VALUES)
     return labels
 
 

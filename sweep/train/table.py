@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.errors import ConfigError, EnvironmentRefused
+from sweep.errors import ConfigError, EnvironmentRefused, no_column
 from sweep.train.params import Data
 from sweep.train.read import Raw, by_name
 
@@ -58,26 +58,26 @@ def of_frame(
     apart = {name for name in (split, group) if name is not None}
     for name in (target, *ignore, *sorted(apart)):
         if name not in frame:
-            raise ConfigError(f"no column {name!r}", where=where, hint=f"its columns: {', '.join(frame.columns[:20])}")
+            raise no_column(name, list(frame.columns), where)
     test, val = by_name(frame[split].to_numpy(), f"{where}: {split}") if split is not None else (None, None)
     used = [name for name in frame.columns if name not in {target, *apart, *ignore}]
     gaps = {name: int(count) for name in [*used, target] if (count := frame[name].isna().sum())}
     if target in gaps:
         raise ConfigError(
-            f"the target {target!r} is missing in {gaps[target]} rows", where=where, hint="leave them out"
+            f"the target {target!r} is missing in {gaps[target]} rows", where=where, hint="leave those rows out"
         )
     if gaps and missing == "refuse":
         said = ", ".join(f"{name} ({count} rows)" for name, count in list(gaps.items())[:5])
         raise ConfigError(
-            f"values are missing: {said}", where=where,
-            hint="missing: impute takes the median of train, and for texts one more text; ignore leaves columns out",
+            f"values are missing in {said}", where=where,
+            hint="set missing: impute (the median of train, or one more text for text columns), or ignore the columns",
         )  # fmt: skip
     columns = [column for name in used for column in _numbers(frame[name], where)]
     if not columns:
-        raise ConfigError(f"no column is left apart from the target {target!r}", where=where)
+        raise ConfigError(f"no column is left besides the target {target!r}", where=where)
     inputs = np.stack(columns, axis=1)
     if np.isinf(inputs).any():
-        raise ConfigError("the table holds values that are not finite", where=where)
+        raise ConfigError("the table holds infinite values", where=where)
     values, classes = _target(frame[target])
     together = frame[group].astype(str).to_numpy(dtype=str) if group is not None else None
     return Raw(inputs, values, classes=classes, test=test, val=val, together=together)
@@ -89,14 +89,16 @@ def _numbers(column: Any, where: str) -> list[NDArray[np.float64]]:
         return [column.to_numpy(dtype=np.float64, na_value=np.nan)]
     if column.dtype.kind in "mM":
         raise ConfigError(
-            f"{column.name!r} holds times", where=where, hint="make a number of them, or leave it out with ignore"
+            f"the column {column.name!r} holds times",
+            where=where,
+            hint="convert them to numbers, or leave the column out with ignore",
         )
     texts = column.astype(object).where(column.notna(), MISSING).astype(str).to_numpy()
     known = sorted(set(texts))
     if len(known) > MOST:
         raise ConfigError(
-            f"{column.name!r} has {len(known)} different texts; {MOST} can be told apart", where=where,
-            hint="leave it out with ignore, or make numbers of it",
+            f"the column {column.name!r} has {len(known)} different texts, but at most {MOST} are supported",
+            where=where, hint="leave the column out with ignore, or convert it to numbers",
         )  # fmt: skip
     return [(texts == text).astype(np.float64) for text in known]
 

@@ -150,7 +150,7 @@ def test_what_is_missing_twice_there_unequal_or_unread_is_shown_and_a_dry_run_wr
     assert "missing 2" in told
     assert "lr-0.1-" in told.partition("missing")[2].partition("unread")[0]
     assert "old/0.01/seed0/metrics.csv: the table is empty" in told
-    assert "seed1 ends at 2; the others at 3" in told
+    assert "seed1 ends at step 2; the others end at step 3" in told
     Path("old/again").mkdir()
     assert main(["adopt", "old/{lr}/s*{seed}/metrics.csv", "--seed", "lr", "--variant", "", "--out", "o"]) == 2
     assert "twice" in said()
@@ -383,7 +383,7 @@ def test_a_run_that_ended_at_nan_failed_and_its_metric_is_named(said: Said) -> N
 def test_cells_without_a_value_are_no_results_and_text_is_refused(said: Said) -> None:
     table([(0, 0.5), (1, None), (2, 0.7)], ("seed", "accuracy"))
     assert main(["adopt", "table.csv", "--out", "o"]) == 0
-    assert "row 2: no value of accuracy" in said()
+    assert "row 2: it has no value of accuracy" in said()
     assert sweep.open("o").frame["status"].tolist() == ["ok", "pending", "ok"]
     table([(0, "91 %"), (1, "0.7")], ("seed", "accuracy"))
     assert main(["adopt", "table.csv", "--metrics", "accuracy", "--out", "p"]) == 2
@@ -411,7 +411,7 @@ def test_tables_as_spreadsheets_write_them(text: str) -> None:
     ("text", "quoted"),
     [
         ("seed,accuracy\n0,0.5\nseed,accuracy\n1,0.7\n", "row 2 repeats the header"),
-        ("seed,accuracy,accuracy\n0,0.5,0.6\n", "'accuracy' is twice"), ("0,0.5\n1,0.7\n", "0, 0.5"),
+        ("seed,accuracy,accuracy\n0,0.5,0.6\n", "'accuracy' occurs twice"), ("0,0.5\n1,0.7\n", "0, 0.5"),
         ("seed,accuracy\n0,0.5,0.7\n", "0, 0.5, 0.7"), ("seed,accuracy\n0,91.5%\n", "91.5%"),
     ],
 )  # fmt: skip
@@ -430,7 +430,7 @@ def test_from_python(tmp_path: Path) -> None:
     assert "adopted" in str(found)
     again = pd.DataFrame([*rows, {"net": "x", "s": 7, "acc": 0.9}])
     assert len(sweep.adopt(again, seed="s", variant="net", metrics=["acc"], out="o").frame) == 8
-    with pytest.raises(StoreError, match="differ from what was adopted"):
+    with pytest.raises(StoreError, match="changed after adoption"):
         sweep.adopt(again.assign(acc=0.1), seed="s", variant="net", metrics=["acc"], out="o")
     with pytest.raises(ConfigError, match="no column"):
         sweep.adopt(again, seed="seeds")
@@ -552,7 +552,7 @@ def write(path: Path, text: str) -> None:
     ("words", "hint"),
     [
         (["nothing/{seed}.csv"], "there is no nothing"), (["old/{lr}/seed_{seed}/m.csv"], "old/0.01 has"),
-        (["no.csv"], "no such file"), (["old"], "name the files"), ([PATTERN, "--task", "data"], "{data}"),
+        (["no.csv"], "no such file"), (["old"], "a pattern of the files"), ([PATTERN, "--task", "data"], "{data}"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_found_is_said_with_the_next_step(words: list[str], hint: str, said: Said) -> None:

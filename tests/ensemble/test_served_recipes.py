@@ -225,6 +225,6 @@ def test_a_model_that_gives_several_tensors_without_a_name_is_refused_before_it_
     made = sweep.recipe(
         model=lambda data: Two(data.inputs, data.outputs, "plain"), data=sweep.data.arrays(kinds.X, kinds.Y.argmax(1))
     )
-    with pytest.raises(ConfigError, match="its model gives tuple with 2 tensors") as refused:
+    with pytest.raises(ConfigError, match="its model returns a tuple with 2 tensors") as refused:
         check(made, "mine:recipe", "cpu")
     assert "logits" in str(refused.value.hint)

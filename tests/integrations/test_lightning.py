@@ -202,7 +202,7 @@ def test_a_trainer_that_was_told_otherwise_does_not_turn_deterministic_mode_off(
 def test_training_elsewhere_than_planned_is_refused(tmp_path: Path) -> None:
     run = handle(tmp_path / "a")
     object.__setattr__(run.spec, "device", "cuda")
-    with pytest.raises(SweepError, match="trains on cpu, the run was planned for cuda"):
+    with pytest.raises(SweepError, match="trains on cpu, but the run was planned for cuda"):
         pl.Trainer(**{**trainer_options(run), "accelerator": "cpu"}, callbacks=[SweepCallback(run)]).fit(Net(), data())
 
 

@@ -139,7 +139,7 @@ def test_runs_whose_output_was_too_long_are_refused_by_name(
     assert sweep(words=("long.py", "{seed}")) == 0
     record = members()[0].record
     assert record is not None
-    assert any("longer than is kept" in note for note in record.notes)
+    assert any("too long to be kept" in note for note in record.notes)
     assert main(["collect", "o", "--metrics", "acc.: {number}"]) == 2
     said = capsys.readouterr().err
     assert "seed1" in said

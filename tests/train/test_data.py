@@ -58,7 +58,7 @@ DAMAGED = {
     "empty": (b"", "no IDX header"),
     "another format": (b"\x89PNG\r\n\x1a\n" * 4, "no IDX header"),
     "header cut": (whole[:9], "header is cut off"),
-    "body cut": (whole[:-1], "promises 12 bytes (3, 2, 2), the file holds 11"),
+    "body cut": (whole[:-1], "declares 12 bytes (3, 2, 2), but the file holds 11"),
     "body too long": (whole + b"x", "the file holds more"),
     "gzip cut": (gzip.compress(whole)[:-9], "cannot be read"),
     "huge header": (b"\0\0\x08\x03" + b"\xff" * 12, ""),
@@ -94,15 +94,15 @@ def npz(path: Path, **arrays: Any) -> Data:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((30, 2))}, "go together"),
+        ({"x": np.zeros((30, 2))}, "belong together"),
         ({"a": np.zeros(3)}, "no x and y; it holds a"),
         ({"x": np.zeros((30, 2)), "y": np.zeros(29)}, "x has 30 rows"),
-        ({"x": np.zeros(30), "y": np.zeros(30)}, "of shape (30,)"),
+        ({"x": np.zeros(30), "y": np.zeros(30)}, "x has shape (30,)"),
         ({"x": np.array(["a"] * 30)[:, None], "y": np.zeros(30)}, "numbers"),
         ({"x": np.full((30, 2), np.nan), "y": np.zeros(30)}, "not finite"),
         ({"x": np.zeros((30, 2)), "y": np.full(30, 0.5)}, "not class numbers"),
         ({"x": np.zeros((30, 2)), "y": np.full(30, -1)}, "not class numbers"),
-        ({"x": np.zeros((30, 2)), "y": np.array([object()] * 30)}, "not an .npz of plain arrays"),
+        ({"x": np.zeros((30, 2)), "y": np.array([object()] * 30)}, "not an .npz file of plain arrays"),
         ({"x": np.zeros((4, 2)), "y": np.zeros(4)}, "are left for"),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "nothing to learn from"),
         ({"x": np.zeros((30, 0)), "y": np.zeros(30)}, "nothing to learn from"),
@@ -142,7 +142,7 @@ def test_idx_files_of_no_use_are_refused_before_the_start(
     code = _run(tmp_path / "o", "params.data.name=idx", f"params.data.folder={folder}")
     said = capsys.readouterr().err
     assert code == 2
-    assert ("examples of test have another shape" if shape == (40, 6, 4) else part) in said
+    assert ("examples of test differ in shape" if shape == (40, 6, 4) else part) in said
     assert "Traceback" not in said
     assert not (tmp_path / "o").exists()
 

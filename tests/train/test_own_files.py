@@ -113,7 +113,7 @@ def test_missing_values_are_refused_or_take_the_median_of_train(tmp_path: Path) 
         ({"ignore": ("part", "idd")}, "no column 'idd'"),
         ({"split": "town", "ignore": ("id", "part")}, "train, val or test"),
         ({"split": {"test": [ROWS]}}, "80 examples"),
-        ({"split": {"test": [1], "val": [1]}}, "apart"),
+        ({"split": {"test": [1], "val": [1]}}, "both test and val"),
     ],
 )
 def test_a_wrong_column_or_position_is_named(tmp_path: Path, more: dict[str, Any], said: str) -> None:
