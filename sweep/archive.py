@@ -32,7 +32,7 @@ def pack(store: Store, out: Path) -> int:
     Raises: StoreError if `out` cannot be written or a launch is at work.
     """
     if store.owner() is not None:
-        raise StoreError("a launch is at work here", where=store.shown, hint="pack it after the launch has ended")
+        raise StoreError("a command is training runs here", where=store.shown, hint="wait until it has ended")
     try:
         with TemporaryDirectory() as folder:
             made = Path(folder)

@@ -73,5 +73,9 @@ class Accident(Unrecorded):
         return self.cause
 
 
+# What to do about too little memory, in messages.
+FEWER = "try fewer runs at once with --jobs"
+SMALLER = "try a smaller batch, or fewer runs at once with --jobs"
+
 # For a bundle that has ended; empty if all is in the run directory. Parcels come from machines that do not share it.
 Answer = list[Parcel | Unrecorded]

@@ -21,7 +21,7 @@ from sweep.metrics import require
 from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, stream_seed
 from sweep.stats import parse_until
 from sweep.store import Manifest
-from sweep.store.manifest import MOST
+from sweep.store.manifest import FEWER_RUNS, MOST, too_many
 from sweep.target import command as argv
 from sweep.target.function import call, require_run, resolve
 from sweep.target.inputs import inputs_of, watched
@@ -57,10 +57,7 @@ def prepare(config: Config, function: Callable[..., Any] | None = None) -> Plan:
         watched=watched(files, (inputs or {}).get("files", {})),
     )  # fmt: skip
     if len(made) > MOST:
-        raise ConfigError(
-            f"{len(made):,} runs are planned; a directory holds at most {MOST:,}", where="seeds",
-            hint="ask for fewer, or for several sweeps with an --out of their own",
-        )  # fmt: skip
+        raise ConfigError(too_many(len(made)), where="seeds", hint=FEWER_RUNS)
     return made
 
 

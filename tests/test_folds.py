@@ -213,7 +213,7 @@ def test_the_ensemble_of_all_folds_has_the_scores_of_probabilities_put_together_
 
 
 def test_folds_that_predict_the_same_example_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="two folds predicted the example 0"):
+    with pytest.raises(SweepError, match="two folds saved predictions for the example 0"):
         gather(swept(tmp_path / "a", overlap=True))
 
 

@@ -216,7 +216,7 @@ def test_a_sweep_refuses_a_directory_that_an_ml_train_has_entered(tmp_path: Path
     assert any(isinstance(event, far) for event in single)
     before = {*out.rglob("*")}
     assert not list(out.rglob("attempt-*"))
-    with pytest.raises(StoreError, match=r"ml-train is at work here \(pid"):
+    with pytest.raises(StoreError, match=r"ml-train is using this directory \(pid"):
         launched(out)
     assert {*out.rglob("*")} - before <= {out / "lock"}
     assert before <= {*out.rglob("*")}

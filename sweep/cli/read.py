@@ -48,7 +48,7 @@ def status(directory: Path, as_json: bool) -> int:
     _show_runs(store, members)
     say(counted(counts))
     if owner is not None:
-        say(f"at work: {owner}")
+        say(f"in use by {owner}")
     say(f"next: {go_on(store, counts)}")
     return 0
 

@@ -20,7 +20,7 @@ from typing import Any
 from sweep.engine.event import Done, Event, Gone, Pull, Tick, Work
 from sweep.engine.ray_start import FORKING, PRELOAD, lean
 from sweep.errors import EnvironmentRefused
-from sweep.job import Accident, Bundle, Job
+from sweep.job import FEWER, Accident, Bundle, Job
 
 POLL = 0.2  # seconds between ticks
 LOOK = 1.0  # seconds between two checks that Ray is alive
@@ -103,7 +103,7 @@ class RayEngine:
         if self._error is not None:
             raise EnvironmentRefused(
                 f"Ray could not start: {self._error}", where=self.address or "local Ray",
-                hint="try --engine inline; for a cluster check --address and that its Ray version is the same",
+                hint="use --engine inline; for a cluster, check --address and that both have the same version of Ray",
             ) from self._error  # fmt: skip
         import ray
 
@@ -144,7 +144,7 @@ class RayEngine:
             return Done(bundle, ray.get(reference))
         except ray.exceptions.OutOfMemoryError as error:
             # Ray kills any worker, not the one that has filled the memory.
-            cause = f"the machine ran out of memory; try fewer runs at once with --jobs ({_first_line(error)})"
+            cause = f"the machine ran out of memory; {FEWER} ({_first_line(error)})"
             return Done(bundle, [Accident(cause, poison=False)])
         except ray.exceptions.LocalRayletDiedError:
             return Gone(f"{RAYLET} no longer answers")
@@ -241,7 +241,7 @@ def _limit() -> int | None:
 def _too_little() -> EnvironmentRefused:
     return EnvironmentRefused(
         f"Ray cannot start within ulimit -v ({(_limit() or 0) / 2**30:.1f} GiB of address space)", where="local Ray",
-        hint="--engine inline needs no Ray; or raise the limit: ulimit -v unlimited",
+        hint="use --engine inline, which needs no Ray, or raise the limit: ulimit -v unlimited",
     )  # fmt: skip
 
 
@@ -313,13 +313,17 @@ def _fits(ray: Any, job: Job) -> int:
     return max(1, int(min(by, default=1)))
 
 
+def _cores_and_gpus(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPU{'s' * (cpus != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"
+
+
 def _require_feasible(ray: Any, job: Job) -> None:
     """Refuse runs that fit no node, because Ray itself would wait forever. Raises: EnvironmentRefused."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(n.get("CPU", 0) >= job.cpus and n.get("GPU", 0) >= job.gpus for n in nodes):
         return
-    have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "none"
+    have = ", ".join(_cores_and_gpus(n.get("CPU", 0), n.get("GPU", 0)) for n in nodes) or "none"
     raise EnvironmentRefused(
-        f"one run needs {job.cpus:g} CPUs and {job.gpus:g} GPUs; the nodes have {have}",
+        f"no node has the {_cores_and_gpus(job.cpus, job.gpus)} that one run needs; the nodes have {have}",
         where="resources", hint="lower threads or resources",
     )  # fmt: skip

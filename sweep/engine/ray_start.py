@@ -82,7 +82,9 @@ def _savings() -> Iterator[tuple[Any, str, Any, Any]]:
         started = services.start_ray_process
         yield services, "start_ray_process", started, _with_idle_agents(started, names)
     except (ImportError, AttributeError, TypeError) as error:
-        logging.getLogger("sweep").warning("this version of Ray starts with all its servers, seconds later: %s", error)
+        logging.getLogger("sweep").warning(
+            "this version of Ray starts all of its servers, which takes longer: %s", error
+        )
 
 
 def _not_started(*_: Any, **__: Any) -> None:

@@ -17,6 +17,7 @@ from sweep.job import Accident
 from sweep.plan import RunSpec
 from sweep.store import Failure, Store
 from sweep.store.owner import Owner
+from sweep.words import plural
 
 KILLS = 3  # a run that has killed its worker this often has failed and is not retried
 LOSSES = 10  # a run that was lost this often, for any reason, is not retried by this command
@@ -38,8 +39,7 @@ class Deaths:
         limit = min(KILLS, 1 + self.retries)
         if self.kills[key] < limit:
             return None
-        times = f"{self.kills[key]} times" if limit > 1 else "once"
-        return Failure("killed", f"it ended {times} without a result: {why.cause}")
+        return Failure("killed", f"{plural(self.kills[key], 'attempt')} gave no result; {why.cause}")
 
 
 def fail(store: Store, spec: RunSpec, failure: Failure, launch: str) -> None:

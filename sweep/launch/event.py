@@ -27,7 +27,8 @@ class Begun:
             said = f"nothing to train: this run is in {self.store.shown}"
         else:
             said = f"nothing to train: all {self.planned} runs are in {self.store.shown}"
-        return f"{said}; {self.failed} failed, which --retry-failed trains again" if self.failed else said
+        who, it = "it" if self.planned == 1 else self.failed, "it" if self.failed == 1 else "them"
+        return f"{said}, but {who} failed; --retry-failed trains {it} again" if self.failed else said
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def preflight(engine: RayEngine, job: Job, *, deterministic: bool) -> Iterator[s
     ours = versions()
     for node, answer in engine.everywhere(partial(sight, job.path, job.launch), PATIENCE):
         if isinstance(answer, TimeoutError):
-            yield f"node {node}: {answer}; it was not checked"
+            yield f"node {node} was not checked: {answer}"
         elif isinstance(answer, tuple):
             sees, theirs = answer
             yield from _differences(node, ours, sees, theirs, deterministic)
@@ -45,18 +45,18 @@ def _differences(
     node: str, ours: Mapping[str, str], sees: bool, theirs: Mapping[str, str], deterministic: bool
 ) -> Iterator[str]:
     unlike = {
-        name: f"{name} {theirs.get(name, 'missing')}, here {ours.get(name, 'missing')}"
+        name: f"{name} {theirs.get(name, 'missing')} (here {ours.get(name, 'missing')})"
         for name in ("seed-sweep", *OF_THE_BITS)
         if theirs.get(name) != ours.get(name)
     }
     if unlike and (deterministic or "seed-sweep" in unlike):
         raise EnvironmentRefused(
-            f"has {'; '.join(unlike.values())}", where=f"node {node}", hint="install the same packages on every node"
+            f"has {', '.join(unlike.values())}", where=f"node {node}", hint="install the same packages on every node"
         )
     if unlike:
-        yield f"node {node} has {'; '.join(unlike.values())}: its runs will be of a mixed environment"
+        yield f"node {node} has {', '.join(unlike.values())}, so this sweep will have mixed environments"
     if not sees:
-        yield f"node {node} does not see the run directory: the files of its runs are sent here"
+        yield f"node {node} cannot see the run directory, so it sends the files of its runs to this machine"
 
 
 def _last_line(error: Any) -> str:

@@ -38,6 +38,7 @@ from sweep.worker.work import work
 if TYPE_CHECKING:
     from sweep.verify.canary import Canary
 
+NO_MORE = "no more runs are started"
 BESIDE = 64  # the newest ended runs, which are checked for shared files while a sweep runs
 
 
@@ -139,7 +140,7 @@ class Launch:
             store = Store.open(self.out)
             found = store.renew(wanted)
             store.event(kind="retrain", records=found)
-            yield Said(f"{found} records were set aside, and are kept: all runs of {store.shown} are trained again")
+            yield Said(f"all runs of {store.shown} are trained again; the old records ({found}) are kept")
         else:
             store = Store.create(self.out, wanted)
         if self.remote is not None:
@@ -150,11 +151,11 @@ class Launch:
         if config.collect is None and theirs is not None:
             config = config.model_copy(update={"collect": theirs})
             self.plan = replace(self.plan, config=config)
-            yield Said("metrics are read as this directory reads them; --metrics auto, or another, changes it for all")
+            yield Said("the metrics are read as before in this directory; --metrics changes that for all of its runs")
         if needed(store, config.collect):
             if self.only is not None or self.remote is not None:
                 raise StoreError(
-                    "its metrics were read in another way, and two ways in one mean would be no mean",
+                    "the metrics of its runs were read in another way, so new ones would not be comparable",
                     where=store.shown, hint=f"read them again first: sweep collect {store.shown} --metrics …",
                 )  # fmt: skip
             yield from map(Said, recollect(store, config.collect))
@@ -168,15 +169,16 @@ class Launch:
         store.require_idle(members)
         for member in members:
             if member.note and member.record is None:
-                yield Said(f"{member.key}: {member.note}; it is trained again")
+                yield Said(f"{member.key}: {member.note}; this run is trained again")
                 store.set_aside(member)
             elif member.record is not None and (names := member.record.files.get("changed")):
-                yield Said(f"{member.key}: {some(names)} changed while it ran; it is trained again")
+                yield Said(f"{member.key}: {some(names)} changed during the run, which is trained again")
         done = [m.record for m in members if m.record is not None and m.record.status == "ok"]
         for other in done[1:]:
             answer = environment.of_environments(origin_of(done[0]), origin_of(other))
             if answer.answer is environment.Answer.NOT_EXPECTED:
-                yield Said(f"mixed environments in this directory: {', '.join(name for name, *_ in answer.fields)}")
+                fields = ", ".join(name for name, *_ in answer.fields)
+                yield Said(f"the runs of this directory come from mixed environments, which differ in {fields}")
                 return
 
     def _again(self, store: Store, member: Member) -> bool:
@@ -185,7 +187,7 @@ class Launch:
         if found is None or not (found.files.get("changed") or (self.retry_failed and member.status == "failed")):
             return False
         store.set_aside(member)
-        cause = str(found.failure) if found.failure else f"{some(found.files['changed'])} changed while it ran"
+        cause = str(found.failure) if found.failure else f"{some(found.files['changed'])} changed during the run"
         store.event(kind="retry", key=member.key, cause=cause)
         return True
 
@@ -237,8 +239,8 @@ class Launch:
                 # The running runs cannot be reached any more, so they are lost, not failed.
                 self.stop(event.cause, running=False)
                 death.end(store.workers(self._nonce))  # otherwise the next command would find them running
-                lost = ", ".join(sorted(self._flying)) or "none"
-                yield Said(f"nothing more is started: {event.cause}; under way were {lost}: the same command resumes")
+                lost = f" ({', '.join(sorted(self._flying))} did not finish)" if self._flying else ""
+                yield Said(f"{NO_MORE}: {event.cause}{lost}; run the same command to resume")
         if self.prove is not None and not self.stopped:
             yield from map(Said, self.prove.after(store))
 
@@ -272,12 +274,12 @@ class Launch:
             elif why is not None:
                 yield from self._unwritten(spec, why)
             elif member.note:
-                yield Said(f"{member.key}: {member.note}; the same command trains it again")
+                yield Said(f"{member.key}: {member.note}; run the same command to train it again")
 
     def _ended(self, store: Store, member: Member, record: Record) -> Iterator[Event]:
         if store.late(member, self._nonce):
             store.event(kind="late", key=member.key)
-            yield Said(f"{member.key}: another attempt had finished first; this one is discarded")
+            yield Said(f"{member.key}: another attempt finished first, so this one is discarded")
         yield from self._copied(member.key)
         yield Finished(member.key, record)
         yield from self._beside(member, record)
@@ -293,11 +295,11 @@ class Launch:
         elif self.fail_fast:
             yield from self._no_more(f"{member.key} failed and --fail-fast was given")
         elif record.failure.kind == "nondeterministic":
-            yield from self._no_more("an operation has no deterministic kernel, which no other seed will change")
+            yield from self._no_more("an operation has no deterministic kernel, so every seed would fail")
 
     def _no_more(self, why: str) -> Iterator[Event]:
         self.stop(why)
-        yield Said(f"nothing more is started: {why}")
+        yield Said(f"{NO_MORE}: {why}")
 
     def _unpacked(self, store: Store, spec: RunSpec, why: OneByOne) -> Iterator[Event]:
         """Train a run alone after its bundle ended in an error, so that only the run with the error fails."""
@@ -321,7 +323,7 @@ class Launch:
             if member.record is not None:
                 yield from self._ended(store, member, member.record)
         elif (losses := self._deaths.losses[spec.key]) >= death.LOSSES:
-            yield Said(f"{spec.key}: lost {losses} times ({why.cause}); left for the next command")
+            yield Said(f"{spec.key}: lost {losses} times ({why.cause}); the next command will try it again")
         elif not self.stopped:
             self._queue.appendleft((spec,))
             yield Retried(spec.key, why.cause, losses + 1, store.checkpoint(member))
@@ -338,7 +340,7 @@ class Launch:
                 self.uncopied = ""
         except StoreError as error:
             if not self.uncopied:
-                yield Said(f"{error}\n  training continues; what is not copied is in {self.remote.mirror}")
+                yield Said(f"{error}\n  training continues; files that are not copied yet are in {self.remote.mirror}")
             self.uncopied = str(error)
 
     def _beside(self, member: Member, record: Record) -> Iterator[Event]:
@@ -346,13 +348,11 @@ class Launch:
         files, found = record.files, {}
         if "unwatched" in files:
             found["unwatched"] = (
-                f"files in {files['unwatched']} and beyond are too many to see which of them runs write: two runs that "
-                "share one there are not noticed"
+                "this folder has too many files to watch them all: it is not noticed if two runs write the same file "
+                f"in {files['unwatched']} or in folders after it"
             )
         if "left_out" in files:
-            found["left out"] = (
-                "looking for files that runs share would take too much time beside such short runs: some are left out"
-            )
+            found["left out"] = "the runs are so short that not all of them are watched for files that they share"
         if files.get("written") and "shared" not in self._told:
             self._traces.append(Trace.of(member.key, record.spec, record.status == "ok", files))
             if beside := [each for each in shared(self._traces) if not each.in_turn]:
@@ -367,25 +367,25 @@ class Launch:
         members = list(store.scan())
         done = some([m.key for m in members if m.record is not None]) or "no run"
         under_way = some(sorted(self._flying))
-        lines = [f"nothing more is started: {why}", mixed(members) or f"{done} ran with the files as planned"]
-        yield Said("\n  ".join([*lines, *([f"{under_way} had begun, and may be of either kind"] if under_way else [])]))
+        lines = [f"{NO_MORE}: {why}", mixed(members) or f"{done} ran with the files as planned"]
+        yield Said("\n  ".join([*lines, *([f"{under_way} may have used either version"] if under_way else [])]))
 
     def _unreadable(self, store: Store, member: Member, failure: Failure) -> Iterator[Event]:
         """Start no other program if the first one with exit code 0 gave no metrics, and suggest how to read them.
 
         Running programs may finish, because their metrics can be read later without training.
         """
-        self.stop(f"{member.key} ended well and gave no metrics", running=False)
+        self.stop(f"{member.key} ended without an error but gave no metrics", running=False)
         lines = []
         for each in suggestions(store, member):
             lines.append(f"  {each.what}")
             if each.metrics:
                 lines.append(f"    {resume(store.manifest, store.shown, trust=True, metrics=each.metrics)}")
-        yield Said("\n".join([f"nothing more is started: {self.stopped}", *(lines or [f"  {failure.message}"])]))
+        yield Said("\n".join([f"{NO_MORE}: {self.stopped}", *(lines or [f"  {failure.message}"])]))
 
 
 def _chosen(store: Store, record: Record) -> Iterator[Event]:
     """Report how to choose among the metrics that a program logs."""
     if words := record.collected.get("words"):
         how = f"sweep collect {path_argument(store.shown)} --metrics {path_argument(str(words))}"
-        yield Said(f"  to choose among them, without training:\n    {how}")
+        yield Said(f"  to choose which of them to read, without training again:\n    {how}")

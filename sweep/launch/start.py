@@ -70,12 +70,12 @@ def kept(
     target = Target.from_json(manifest.experiment["target"])
     if not repeatable(manifest.experiment["target"]):
         raise StoreError(
-            f"{target.reference} was defined in a notebook or script, of which only the text is kept",
+            f"{target.reference} was defined in a notebook or script, and only its text was kept",
             where=store.shown, hint=f"call it there again: {resume(manifest, store.shown)}",
         )  # fmt: skip
     if not resumable(manifest):
         raise StoreError(
-            "a value of its config is secret and was not recorded", where=store.shown,
+            "its config has a secret value, which was not recorded", where=store.shown,
             hint=f"give the config again: {resume(manifest, store.shown)}",
         )  # fmt: skip
     require_trust(target, trust, say)
@@ -92,7 +92,7 @@ def kept(
     if Target(kind, config.train or config.recipe or "", config.command or (), target.digest) != target:
         raise StoreError(
             "its config and its plan name different code to train", where=store.shown,
-            hint="it was edited: give the config again with sweep run",
+            hint="sweep.json was edited; give the config again with sweep run",
         )  # fmt: skip
     return config
 
@@ -142,7 +142,7 @@ def make_engine(config: Config, name: str, address: str | None = None) -> tuple[
         if config.resources.gpus > 1 and gpus_here() < config.resources.gpus:
             raise EnvironmentRefused(
                 f"one run needs {config.resources.gpus:g} GPUs; this machine has fewer", where="resources.gpus",
-                hint="lower resources.gpus, or let a Ray cluster find a node: --address",
+                hint="lower resources.gpus, or join a Ray cluster with larger nodes: --address HOST:6379",
             )  # fmt: skip
         if forks:
             forked.start(deterministic=config.deterministic)
@@ -150,10 +150,10 @@ def make_engine(config: Config, name: str, address: str | None = None) -> tuple[
             forkserver.start((), {})
         return inline, lambda: None
     if name != "ray":
-        raise ConfigError(f"no engine {name!r}", where="engine", hint="ray or inline")
+        raise ConfigError(f"there is no engine {name!r}", where="engine", hint="use ray or inline")
     if address is not None and address.startswith("ray://"):
         raise ConfigError(
-            f"{address} is a Ray client's address: what it starts loses its seeds when this connection ends",
+            f"{address} is the address of a Ray client: its runs would be lost if the connection broke",
             where="address",
             hint="run sweep on the cluster: ray job submit --address http://HOST:8265 -- sweep run --address auto, "
             "or name its head: --address HOST:6379",

@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from sweep.errors import StoreError
 from sweep.store import atomic
-from sweep.store.names import EVENTS, MANIFEST, MEMBERS
+from sweep.store.names import EVENTS, MANIFEST, MEMBERS, NO_SWEEP
 
 MOST = 8 << 30  # bytes that a zip may unpack to
 RATIO = 200  # unpacked bytes per packed byte
 FILES = 4_000_000
+TRUST = "if you trust it, unpack it yourself and name the folder"
 
 
 def is_packed(place: str | os.PathLike[str]) -> bool:
@@ -43,7 +44,7 @@ def unpacked(path: Path, cache: Path) -> Path:
         raise
     except Exception as error:  # zipfile and each of its codecs raise different exceptions
         why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise StoreError(f"cannot be unpacked ({why})", where=str(path), hint="get it again") from error
+        raise StoreError(f"cannot be unpacked ({why})", where=str(path), hint="download or copy it again") from error
     return folder
 
 
@@ -75,13 +76,17 @@ def _chosen(archive: zipfile.ZipFile, path: Path, packed: int) -> list[zipfile.Z
         raise StoreError(f"holds more than {FILES:,} files", where=str(path))
     chosen = [item for item in items if _ours(item)]
     if MANIFEST not in {item.filename for item in chosen}:
-        raise StoreError("this zip holds no sweep (sweep.json is missing)", where=str(path))
+        raise StoreError(NO_SWEEP, where=str(path))
     size = sum(item.file_size for item in chosen)
     if size > MOST or is_bomb(size, packed):
-        raise StoreError(f"unpacks from {packed:,} to {size:,} bytes", where=str(path), hint="unpack it yourself")
+        raise StoreError(
+            f"its {packed:,} bytes would unpack to {size:,}, which is more than sweep unpacks",
+            where=str(path),
+            hint=TRUST,
+        )
     held = sum(item.compress_size for item in items)
     if packed > MOST or packed > 2 * held + (64 << 20):
-        raise StoreError(f"holds {held:,} bytes in {packed:,}", where=str(path), hint="unpack it yourself")
+        raise StoreError(f"only {held:,} of its {packed:,} bytes belong to files", where=str(path), hint=TRUST)
     return chosen
 
 

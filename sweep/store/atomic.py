@@ -43,7 +43,9 @@ def _open(path: Path, flags: int) -> int:
     except OSError as error:
         if made and error.errno == errno.ELOOP:
             raise StoreError(
-                "is a link, and a run directory holds none", where=str(path), hint="remove it, or choose another --out"
+                "is a link, and a run directory must not contain links",
+                where=str(path),
+                hint="remove it, or choose another --out",
             ) from None
         raise
 

@@ -92,7 +92,7 @@ class Attempt:
         if self._ended:
             raise SweepError(
                 f"{name} was written to after the run had ended", where=str(self.path),
-                hint="wait for threads that log before the training code returns",
+                hint="let the training code wait for threads that still write before it returns",
             )  # fmt: skip
 
     def forget_history(self) -> None:
@@ -257,7 +257,7 @@ class Attempt:
             if about["spec_id"] != self.spec_id:
                 return "it belongs to another run"
             if path.is_symlink() or atomic.file_digest(path) != about["sha256"]:
-                return "its bytes are not those that were written"
+                return "its content has changed since it was written"
             return {"step": int(about["step"]), "rows": int(about["rows"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
             return f"its description cannot be read ({error})"

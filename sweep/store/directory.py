@@ -101,10 +101,10 @@ class Store:
         if unknown := manifest.not_comparable(here, new, wanted.config.get("data") or ()):
             shown = "\n".join(f"    {name}: {why}" for name, why in list(unknown.items())[:20])
             raise StoreError(
-                f"this experiment cannot be compared with the one requested: unknown content of\n{shown}",
+                f"it is unknown whether this directory holds the same experiment, because of\n{shown}",
                 where=str(self.path),
-                hint="choose another directory with --out, train the runs again with --retrain, or if the data are "
-                "the same, give them a name: data_version=1, and another when they change",
+                hint="choose another directory with --out, train all runs again with --retrain, or if the data are "
+                "the same, name their version, for example data_version=1, and give a new name whenever they change",
             )
         if manifest.adopts(here, new):
             here["inputs"] = new["inputs"]
@@ -114,9 +114,10 @@ class Store:
             shown = "\n".join(f"    {line}" for line in diff[:20])
             more = f"\n    and {len(diff) - 20} more" if len(diff) > 20 else ""
             raise StoreError(
-                f"another experiment is in this directory; it differs in (here -> asked for)\n{shown}{more}",
+                f"this directory holds another experiment; it differs in (here -> requested)\n{shown}{more}",
                 where=str(self.path),
-                hint="choose another directory with --out, ask for what is here, or train all again with --retrain",
+                hint="choose another directory with --out, use the settings that are here, or train all runs again "
+                "with --retrain",
             )
 
     def extend(self, seeds: Sequence[int], note: str = "") -> None:
@@ -144,10 +145,7 @@ class Store:
         if new is self.manifest:
             return
         if new.runs > manifest.MOST:
-            raise StoreError(
-                f"{new.runs:,} runs would be planned; a directory holds at most {manifest.MOST:,}", where=self.shown,
-                hint="ask for fewer, or for several sweeps with an --out of their own",
-            )  # fmt: skip
+            raise StoreError(manifest.too_many(new.runs), where=self.shown, hint=manifest.FEWER_RUNS)
         atomic.write(self.path / names.MANIFEST, shape.seal(new))
         self.manifest = new
 
@@ -193,7 +191,7 @@ class Store:
             planned = seed in self.manifest.seeds_of(cell) and repeat < int(self.manifest.experiment["repeats"])
             if planned and blank.key == key:
                 return judged(self.path, blank, self._asked(blank), self.owner())
-        raise StoreError(f"no run {key!r} is planned here", where=str(self.path))
+        raise StoreError(f"there is no run {key!r} in its plan", where=str(self.path))
 
     def late(self, member: Member, launch: str) -> bool:
         """Return whether the newest attempt is of this launch, but the record is of another attempt."""
@@ -245,8 +243,8 @@ class Store:
                 raise IntegrityError(f"cannot be read ({error.strerror})", where=str(path)) from error
             if not same:
                 raise IntegrityError(
-                    "its bytes are not those that were recorded", where=str(path),
-                    hint=f"sweep resume {self.path}",
+                    "its content is not what was recorded", where=str(path),
+                    hint=f"train the run again: sweep resume {self.path}",
                 )  # fmt: skip
             yield path, stream
 
@@ -365,12 +363,12 @@ class Store:
                 if beside:
                     owner, other, who = this_process(), cls.owner_of(path), "a sweep"
                 else:
-                    owner, who = held.enter_context(cls.lock(path, break_lock=break_lock)), "an ml-train"
+                    owner, who = held.enter_context(cls.lock(path, break_lock=break_lock)), "ml-train"
                     other = next((one for one in place.launches(path).values() if one.dead() is False), None)
                 if other is not None:
                     raise StoreError(
-                        f"{who} is at work here ({other})", where=str(path),
-                        hint=f"wait for it, or use another --out; sweep status {path}",
+                        f"{who} is using this directory ({other})", where=str(path),
+                        hint=f"wait for it (sweep status {path} shows its runs), or use another --out",
                     )  # fmt: skip
                 stop, token = (path / f"{mark}{owner.nonce}" for mark in (names.STOP, names.TOKEN))
                 held.callback(stop.unlink, missing_ok=True)
@@ -424,7 +422,7 @@ class Store:
         if working := next((m.key for m in members if m.status == "running"), ""):
             raise StoreError(
                 "a run is being trained by another command", where=f"{self.path}: {working}",
-                hint=f"wait for it; sweep status {self.path}",
+                hint=f"wait for it (sweep status {self.path} shows its runs)",
             )  # fmt: skip
 
     def renew(self, wanted: Manifest) -> int:

@@ -126,7 +126,7 @@ def named(owner: Owner) -> bytes:
 
 def _in_use(path: Path, owner: Owner | None) -> StoreError:
     return StoreError(
-        f"another run is at work here ({owner or 'lock owner unknown'})",
+        f"another command is using this directory ({owner or 'lock owner unknown'})",
         where=str(path.parent),
-        hint="wait for it, or use another --out; if that process has certainly ended, --break-lock takes over",
+        hint="wait for it, or use another --out; if you are sure that this process has ended, add --break-lock",
     )

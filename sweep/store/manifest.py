@@ -10,13 +10,14 @@ from typing import Any
 
 from sweep.errors import StoreError
 from sweep.store import atomic, shape
-from sweep.store.names import is_folder
+from sweep.store.names import NO_SWEEP, is_folder
 from sweep.store.owner import now
 from sweep.store.record import TARGET
 
 LIMIT = 256 << 20  # bytes that a manifest may have
 ADOPTED = "adopted"  # the target kind of runs that were trained elsewhere
 MOST = 200_000  # runs in one directory, because the whole plan is read whenever it is opened
+FEWER_RUNS = "plan fewer runs, or split them into several sweeps, each with its own --out"
 PRESENTED = ("primary", "goals")  # keys of a config that may change for an existing directory
 UNTIL = "until"  # the note of seeds that a stopping rule added
 RETRAIN = "retrain"  # the note of a launch that moved all records aside
@@ -188,13 +189,18 @@ def read(path: Path) -> Manifest:
         return Manifest(**body)
     except FileNotFoundError:
         raise StoreError(
-            "no sweep is here (sweep.json is missing)", where=str(path.parent),
+            NO_SWEEP, where=str(path.parent),
             hint="name a directory that `sweep run` or `sweep adopt` made, e.g. runs/digits-mlp",
         ) from None  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
-            f"it cannot be read ({error})", where=str(path), hint="restore the file, or choose another --out"
+            f"cannot be read ({error})", where=str(path), hint="restore the file, or choose another --out"
         ) from error
+
+
+def too_many(runs: int) -> str:
+    """Return the message for a plan of more than MOST runs."""
+    return f"{runs:,} runs are planned, but a directory holds at most {MOST:,}"
 
 
 def _check(body: Mapping[str, Json]) -> None:
@@ -211,7 +217,7 @@ def _check(body: Mapping[str, Json]) -> None:
             raise ValueError("its number of repeats is invalid")
         runs = experiment["repeats"] * sum(len(cell.get("seeds", body["seeds"])) for cell in experiment["cells"])
         if runs > MOST:
-            raise ValueError(f"it plans {runs:,} runs, a directory holds at most {MOST:,}")
+            raise ValueError(too_many(runs))
     logged = [seed for entry in body["seed_log"] for seed in entry.added]
     logged += [seed for cell in (experiment or {}).get("cells", ()) for seed in cell.get("seeds", ())]
     if any(type(seed) is not int or not 0 <= seed < 1 << 32 for seed in (*body["seeds"], *logged)):
@@ -287,7 +293,7 @@ def not_comparable(old: Mapping[str, Json], new: Mapping[str, Json], data: Itera
     data: the files and folders that the new experiment names as its data.
     """
     compared = (old.get("inputs") or {}).get("files") or {}
-    late = {name: "the runs that are here were not compared by it" for name in data if name not in compared}
+    late = {name: "the runs of this directory have no digest of it" for name in data if name not in compared}
     if late and not versioned(old, new):
         return late
     return {} if adopts(old, new) else (new.get("inputs") or {}).get("not_compared") or {}

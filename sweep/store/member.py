@@ -112,10 +112,10 @@ def _disbelieve(root: Path, member: Member, found: Record, asked: Mapping[str, A
     """Return why a record that parses does not count, or an empty string."""
     named = (found.spec["task"], found.spec["variant"], found.spec["seed"], found.spec["repeat"])
     if named != (member.task, member.variant, member.seed, member.repeat):
-        return f"its record is that of another run ({found.spec['seed']})"
+        return f"its record belongs to another run (seed {found.spec['seed']})"
     other = [name for name, value in asked.items() if found.spec[name] != value]
     if other:
-        return f"its record is that of another experiment ({', '.join(other)} differ)"
+        return f"its record belongs to another experiment (different: {', '.join(other)})"
     return next(_altered(root, member, found, filter(is_result, found.artifacts), verify), "")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sweep.errors import StoreError
 
 MANIFEST = "sweep.json"
+NO_SWEEP = f"there is no sweep here ({MANIFEST} is missing)"
 LOCK = "lock"
 MANIFEST_LOCK = "sweep.json.lock"
 STOP = "stop-"  # stop-<nonce of the launch>: its runs end at the next checkpoint

@@ -70,7 +70,7 @@ def unpack(store: Store, spec: RunSpec, parcel: Parcel, launch: str) -> bool:
         arrived = attempt.artifacts()
         # A file of the training code may have grown since the record was made.
         if any(arrived.get(name) != artifact for name, artifact in made.artifacts.items() if is_result(name)):
-            raise IntegrityError("its files are not those that its worker recorded", where=spec.key)
+            raise IntegrityError("its files differ from those that its worker recorded", where=spec.key)
         made = replace(made, attempt=attempt.nonce, attempts=attempt.number, artifacts=arrived)
         return store.commit(attempt, made)
     except BaseException:

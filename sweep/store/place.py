@@ -35,7 +35,7 @@ def claim(path: Path) -> None:
     except OSError as error:
         raise StoreError(
             f"its file system cannot keep results ({error.strerror})", where=str(path),
-            hint="choose an --out on another one",
+            hint="choose an --out on another file system",
         ) from error  # fmt: skip
 
 
@@ -43,8 +43,8 @@ def require_plain(folder: Path) -> None:
     """Refuse a folder of runs that is a link. Raises: StoreError."""
     if folder.is_symlink():
         raise StoreError(
-            "is a link: a run directory holds its runs itself", where=str(folder),
-            hint="move the whole directory, and link to that",
+            "is a link, but the runs must be inside the run directory", where=str(folder),
+            hint="move the whole run directory and link to that",
         )  # fmt: skip
 
 
@@ -83,9 +83,7 @@ def _require_own(root: Path) -> None:
     """
     for above in root.absolute().parents:
         if (above / MANIFEST).is_file():
-            raise StoreError(
-                f"lies inside the sweep at {above}", where=str(root), hint="choose another --out, beside that one"
-            )
+            raise StoreError(f"lies inside the sweep at {above}", where=str(root), hint="choose an --out outside of it")
     if (root / MANIFEST).exists():
         return
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -93,7 +91,7 @@ def _require_own(root: Path) -> None:
         others = sorted(path.name for path in root.iterdir() if not _is_ours(path))
         if others:
             raise StoreError(
-                f"holds other files ({some(others, 3)}), and a sweep has its directory to itself", where=str(root),
+                f"holds other files ({some(others, 3)}), but a sweep needs its own directory", where=str(root),
                 hint=f"name a new folder, e.g. --out {root / 'sweep'}",
             )  # fmt: skip
 

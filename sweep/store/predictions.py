@@ -72,8 +72,8 @@ def joined(parts: Sequence[Predictions], *, where: str) -> Predictions:
     distinct, counts = np.unique(made["ids"], return_counts=True)
     if len(distinct) < len(made["ids"]):
         raise SweepError(
-            f"two folds predicted the example {distinct[counts.argmax()].item()!r}", where=where,
-            hint="each example is tested in one fold: save the predictions for the examples of run.fold",
+            f"two folds saved predictions for the example {distinct[counts.argmax()].item()!r}", where=where,
+            hint="save predictions only for the examples of run.fold, so that each example is tested once",
         )  # fmt: skip
     return Predictions(**made)
 
@@ -111,7 +111,7 @@ def _require_rows(found: Predictions) -> None:
     """Refuse arrays without one row per example, or with anything but numbers and text. Raises: ValueError."""
     for name, array in found.arrays().items():
         if not array.ndim or not found.ids.ndim or len(array) != len(found.ids):
-            raise ValueError(f"{name} has the shape {array.shape}, ids {found.ids.shape}")
+            raise ValueError(f"{name} has the shape {array.shape}, but ids has {found.ids.shape}")
         if array.dtype.kind not in ("fiubUS" if name in ("ids", "targets") else "fiub"):
             raise ValueError(f"{name} holds {array.dtype}")
 
@@ -129,11 +129,11 @@ def checked(ids: Any, targets: Any, probs: Any = None, mean: Any = None, var: An
         if array.dtype.hasobject:
             raise SweepError(f"{name} holds Python objects, not numbers", where="save_predictions")
         if len(array) != n:
-            raise SweepError(f"{name} has {len(array)} rows, ids has {n}", where="save_predictions")
+            raise SweepError(f"{name} has {len(array)} rows, but ids has {n}", where="save_predictions")
     if len(np.unique(out.ids)) != n:
-        raise SweepError("the example ids repeat", where="save_predictions")
+        raise SweepError("several examples have the same id", where="save_predictions")
     if (out.probs is None) == (out.mean is None):
-        raise SweepError("give probs (classes) or mean (regression), one of them", where="save_predictions")
+        raise SweepError("give either probs (for classes) or mean (for regression)", where="save_predictions")
     return out
 
 

@@ -20,7 +20,7 @@ from sweep.errors import StoreError, SweepError
 from sweep.store import atomic, lock, record
 from sweep.store.archive import is_packed, unpacked
 from sweep.store.attempt import is_checkpoint
-from sweep.store.names import ATTEMPT, EVENTS, LOCK, MANIFEST, MEMBERS, RECORD, inside
+from sweep.store.names import ATTEMPT, EVENTS, LOCK, MANIFEST, MEMBERS, NO_SWEEP, RECORD, inside
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):(//?)(.*)", re.DOTALL)  # a Path joins two slashes to one
 
@@ -40,14 +40,16 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
     Raises: StoreError for an empty name, and for a URL without a file system.
     """
     if not os.fspath(place):
-        raise StoreError("names no directory", where="--out", hint="leave it out for runs/NAME, or give . for this one")
+        raise StoreError(
+            "is empty", where="--out", hint="leave it out for runs/NAME, or give . for the current directory"
+        )
     url = url_of(place)
     if url is None:
         return Path(place), None
     if re.match(r"[^/@]*:[^/@]*@", url.partition("://")[2]):
         raise StoreError(
-            "a password is in the URL, and would appear in messages and reports", where=url.partition("://")[0],
-            hint="put it where the file system's plug-in looks for it: a file or variables of its own",
+            "the URL contains a password, which would appear in messages and reports", where=url.partition("://")[0],
+            hint="put it where the plug-in of this file system looks for it: in its configuration file or variables",
         )  # fmt: skip
     from fsspec.core import url_to_fs
     from fsspec.implementations.dirfs import DirFileSystem
@@ -58,7 +60,7 @@ def located(place: str | os.PathLike[str]) -> tuple[Path, Remote | None]:
     except (ImportError, ValueError) as error:
         raise StoreError(
             f"there is no file system for this URL ({error})", where=url,
-            hint="install the fsspec plug-in it needs (s3fs, gcsfs, adlfs, ...), or name a directory",
+            hint="install the fsspec plug-in for it (s3fs, gcsfs, adlfs, ...), or name a directory",
         ) from error  # fmt: skip
     if isinstance(files, LocalFileSystem):
         return Path(root), None
@@ -78,7 +80,7 @@ def fetched(place: str | os.PathLike[str]) -> tuple[Path, str]:
         return folder, ""
     if not remote.at_work and not remote.pull():
         raise StoreError(
-            "no sweep is here (sweep.json is missing)", where=remote.url,
+            NO_SWEEP, where=remote.url,
             hint="name a place that `sweep run --out` wrote to",
         )  # fmt: skip
     return folder, remote.url
@@ -126,7 +128,9 @@ class Remote:
             return
         former = self.mirror.with_name(f"{self.mirror.name}.old-{os.urandom(4).hex()}")
         self.mirror.rename(former)
-        self.note = f"{self.url} holds no sweep any more: it starts again, and what was here is now {former}"
+        self.note = (
+            f"{self.url} no longer holds a sweep: all runs are trained again, and the local copy was moved to {former}"
+        )
 
     def copy(self, key: str = "") -> None:
         """Copy to the URL what it lacks of one ended run or of all runs, and then the plan and the log."""
@@ -208,7 +212,7 @@ class Remote:
         except Exception as error:  # each plug-in raises different exceptions
             raise StoreError(
                 f"does not respond ({type(error).__name__}: {error})", where=self.url,
-                hint="check the network and the plug-in's own settings; the same command continues",
+                hint="check the network and the settings of the plug-in, and run the same command to resume",
             ) from error  # fmt: skip
 
 

@@ -44,7 +44,11 @@ def checked(ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> Sc
     where = "save_scores"
     values = np.asarray(plain(score))
     if values.dtype.kind not in "fiub":
-        raise SweepError(f"score holds {values.dtype}, not numbers", where=where, hint="1 for right and 0 for wrong")
+        raise SweepError(
+            f"score holds {values.dtype}, not numbers",
+            where=where,
+            hint="give numbers, for example 1 for right and 0 for wrong",
+        )
     made = Scores(
         plain(ids), values.astype(np.float64), None if cluster is None else plain(cluster),
         None if repeat is None else plain(repeat),
@@ -52,12 +56,13 @@ def checked(ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> Sc
     rows = made.score.shape
     for name, array in made.arrays().items():
         if array.ndim != 1 or array.shape != rows or not rows[0]:
-            raise SweepError(f"{name} has the shape {array.shape}, score {rows}: one value per try", where=where)
+            scores = "" if name == "score" else f" (score has {rows})"
+            raise SweepError(f"{name} needs one value per try, but has the shape {array.shape}{scores}", where=where)
         if name != "score" and array.dtype.kind not in "iuUS":
             raise SweepError(f"{name} holds {array.dtype}; integers or text are needed", where=where)
     if not np.isfinite(made.score).all():
         odd = made.ids[~np.isfinite(made.score)][0]
-        raise SweepError(f"the score of item {odd} is not finite", where=where, hint="give a failed item its score, 0")
+        raise SweepError(f"the score of item {odd} is not finite", where=where, hint="give a failed item the score 0")
     distinct, place = np.unique(made.ids, return_inverse=True)
     if made.cluster is not None:
         _, label = np.unique(made.cluster, return_inverse=True)
@@ -68,7 +73,7 @@ def checked(ids: Any, score: Any, cluster: Any = None, repeat: Any = None) -> Sc
     if made.repeat is not None:
         tries = np.unique(np.stack([place, np.unique(made.repeat, return_inverse=True)[1]]), axis=1)
         if tries.shape[1] < rows[0]:
-            raise SweepError("the same repeat of an item is given twice", where=where)
+            raise SweepError("an item has the same repeat twice", where=where)
     return made
 
 

@@ -37,7 +37,7 @@ def unseal(data: bytes, kind: type) -> dict[str, Any]:
     if type(version) is not int or version > FORMAT:
         raise ValueError("it was written by a newer version of sweep: upgrade to read it")
     if content_id(body) != checksum:
-        raise ValueError("its checksum does not hold")
+        raise ValueError("its checksum does not match its content")
     known = {field.name for field in fields(kind)}
     return {key: value for key, value in body.items() if key in known}
 

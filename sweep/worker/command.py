@@ -22,7 +22,7 @@ from sweep.config.schema import Collect
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
 from sweep.handle import Run, as_metrics
-from sweep.job import Accident, Interrupted
+from sweep.job import FEWER, SMALLER, Accident, Interrupted
 from sweep.metrics import raw_output
 from sweep.metrics.files import OURS
 from sweep.metrics.read import HOW
@@ -31,6 +31,7 @@ from sweep.plan import RunSpec, content_id
 from sweep.store import Failure, atomic
 from sweep.store.masking import Masking
 from sweep.target.command import VARIABLE, fill, params_by_name, placeholders, search_path
+from sweep.words import plural
 from sweep.worker import ports
 from sweep.worker.own_folder import lent
 
@@ -44,8 +45,8 @@ THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
 NOT_FROM_OUTSIDE = (
-    "deterministic as far as variables go (hash order, cuBLAS workspace, threads); a program seeds its libraries, "
-    "chooses deterministic kernels and orders its data itself: bits are not promised"
+    "sweep sets only environment variables for determinism (hash order, cuBLAS workspace, threads); seeding, "
+    "deterministic kernels and the order of the data are up to the program, so equal bits are not promised"
 )
 
 Metrics = dict[str, float]
@@ -91,8 +92,8 @@ def _train(run: Run, where: Collect | None, folder: Path, at: Path, port: int | 
     run.looked_back = True
     if run.attempt.number > 1:
         files = run.attempt.inherited
-        had = f"had {files} files of an earlier attempt to resume from" if files else "was empty, so it began from zero"
-        run.note(f"attempt {run.attempt.number}: its folder {had}")
+        had = f"began with {plural(files, 'file')} of an earlier attempt" if files else "began with an empty folder"
+        run.note(f"attempt {run.attempt.number} {had}")
     values = {**placeholders(run.spec, folder, run.dir), **({} if port is None else {"port": str(port)})}
     words = [fill(word, values) for word in run.spec.target.argv]
     program = shutil.which(words[0], path=search_path()) or "not found"
@@ -162,11 +163,11 @@ def failure_of(code: int, last_words: str) -> Failure | None:
     if code < 0 or number in set(signal.Signals):
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         how = f"ended by {name}" if code < 0 else f"exit code {code} (128 + {name})"
-        hint = "; the machine may have run out of memory, try --jobs" if name == "SIGKILL" else ""
+        hint = f"; the machine may have run out of memory, so {FEWER}" if name == "SIGKILL" else ""
         return Failure("killed", f"{how}{hint}{said}")
     message = f"exit code {code}{said}"
     if any(word in last_words for word in ("OutOfMemoryError", "CUDA out of memory", "MemoryError")):
-        return Failure("out of memory", f"{message}; try a smaller batch, or fewer runs at once with --jobs")
+        return Failure("out of memory", f"{message}; {SMALLER}")
     if "does not have a deterministic implementation" in last_words:
         return Failure("nondeterministic", message)
     return Failure("raised", message)

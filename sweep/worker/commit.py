@@ -19,9 +19,9 @@ def commit(store: Store, run: Run, result: Metrics | Failure, seen: Mapping[str,
     failure = result if isinstance(result, Failure) else None
     metrics = result if not isinstance(result, Failure) else _kept(run, result)
     if run.deterministic and not failure and not switches_stood(seen["environment"]):
-        run.note("not deterministic: the training code had turned a switch back when it ended")
+        run.note("not deterministic: the training code changed a setting that determinism needs")
     if run.attempt.number > 1 and not run.looked_back:
-        run.note(f"attempt {run.attempt.number}: started from zero; the training code keeps no checkpoint")
+        run.note(f"attempt {run.attempt.number} started from zero: the training code saves no checkpoints")
     hide = run.attempt.hide
     if failure is not None:
         failure = Failure(failure.kind, hide(failure.message), failure.phase, failure.exception, failure.where)

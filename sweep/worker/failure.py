@@ -12,7 +12,7 @@ from subprocess import CalledProcessError
 
 from sweep.determinism import kernels
 from sweep.errors import SweepError
-from sweep.job import Accident
+from sweep.job import SMALLER, Accident
 from sweep.store import Failure, record
 from sweep.worker.command import FROM_OUTSIDE
 
@@ -50,8 +50,7 @@ def failure_of(error: BaseException, phase: str) -> Failure:
     if isinstance(error, TimeLimit):
         return Failure("timeout", text, phase, where=where)
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":
-        hint = f"{text}; try a smaller batch, or fewer runs at once with --jobs"
-        return Failure("out of memory", hint, phase, name, where)
+        return Failure("out of memory", f"{text}; {SMALLER}", phase, name, where)
     if kernels.missing(error):
         return Failure("nondeterministic", text, phase, name, where)
     if name == "BdbQuit" or (isinstance(error, EOFError) and "reading a line" in text):

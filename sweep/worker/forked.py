@@ -17,7 +17,7 @@ from pathlib import Path
 from sweep import forkserver
 from sweep.config import Config
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
-from sweep.job import Accident, Bundle, Job
+from sweep.job import FEWER, Accident, Bundle, Job
 from sweep.store import Attempt, Failure, Store
 from sweep.store.names import LOG
 from sweep.target.source import built_in
@@ -119,7 +119,7 @@ def _accident(ended: forkserver.Ended, oom_kills: int) -> Accident:
     name = forkserver.named(ended.status)
     if name == "SIGKILL" and _oom_kills() > oom_kills:
         held = f"it held {ended.memory / 2**30:.1f} GiB"
-        cause = f"the machine ran out of memory and ended its process ({held}); try fewer runs at once with --jobs"
+        cause = f"the machine ran out of memory and ended its process ({held}); {FEWER}"
         return Accident(cause, poison=ended.memory > _memory() / 2)
     return Accident(f"its process was ended by {name}")
 

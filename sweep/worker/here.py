@@ -41,7 +41,8 @@ def train(store: Store, bundle: Bundle, job: Job) -> float:
         os.chdir(job.folder)
     if not job.own_process and device_lost():
         raise CannotWrite(
-            "an earlier run broke the GPU for this process: use --engine ray, which has one for each, or --lanes off"
+            "after an error in an earlier run, this process can no longer use the GPU: use --engine ray, which gives "
+            "each run its own process, or --lanes off"
         )
     stuck: Sequence[str] | None = None
     try:

@@ -46,7 +46,7 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
         spec = runs[0].spec
         effective = seeding.set_threads(spec.threads)
         if effective != spec.threads:
-            raise SweepError(f"{spec.threads} threads were requested, torch uses {effective}")
+            raise SweepError(f"{spec.threads} threads were requested, but torch uses {effective}")
         # Deterministic mode leaves new memory unfilled. The canary, which fills it, shows whether code reads it.
         seeding.fill_memory(job.fill_memory or not spec.deterministic)
         seeding.seed_everything(spec.seed, deterministic=spec.deterministic)

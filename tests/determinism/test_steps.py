@@ -168,4 +168,4 @@ def test_a_function_without_checkpoints_says_that_it_began_again(tmp_path: Path)
         return {"a": 1.0}
 
     found = sweep.run(train, seeds=[1], engine="inline", out=tmp_path / "out")
-    assert found.report.notes == ("attempt 2: started from zero; the training code keeps no checkpoint (seed1)",)
+    assert found.report.notes == ("attempt 2 started from zero: the training code saves no checkpoints (seed1)",)

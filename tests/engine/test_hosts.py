@@ -68,7 +68,7 @@ def test_a_dead_server_of_ray_stops_the_launch_and_the_next_command_resumes(tmp_
         process.wait()
         out, err = launch.communicate(timeout=50)
     assert launch.returncode == 1, err
-    assert "the same command resumes" in err
+    assert "run the same command to resume" in err
     assert "lost (" not in err  # a seed is not tried in vain
     assert "3 planned" in out
     assert "0 ok + 0 failed" in out

@@ -279,7 +279,7 @@ def test_altered_weights_are_refused(directory, tmp_path):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(IntegrityError, match="its bytes are not those that were recorded"):
+    with pytest.raises(IntegrityError, match="its content is not what was recorded"):
         load_ensemble(copy)
 
 

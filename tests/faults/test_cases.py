@@ -83,7 +83,7 @@ def test_cases_33_36_a_full_disk_seen_by_the_users_code_is_no_failure_of_its_see
     config(tmp_path, train="victims:ends", params={"how": how, "seed": 2})
     trial = nursery.run(RUN, tmp_path)
     assert trial.code == 1, trial.output
-    assert "nothing more is started" in trial.output
+    assert "no more runs are started" in trial.output
     assert statuses(tmp_path / "runs") == {1: "ok", 2: "lost", 3: "pending"}
 
 
@@ -308,7 +308,7 @@ def test_case_45_a_flipped_digit_of_a_recorded_history_is_shown_nowhere(nursery:
     text = path.read_text()
     digit = next(i for i, c in enumerate(text) if c.isdigit() and i > text.index("train/loss"))
     path.write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :])
-    with pytest.raises(IntegrityError, match=r"history.jsonl: its bytes are not those that were recorded"):
+    with pytest.raises(IntegrityError, match=r"history.jsonl: its content is not what was recorded"):
         _ = sweep.open(out).history
     trial = nursery.run(["export", str(out), "--to", "csv"], tmp_path)
     assert trial.code == 3, trial.output
@@ -317,5 +317,5 @@ def test_case_45_a_flipped_digit_of_a_recorded_history_is_shown_nowhere(nursery:
     assert f"the one that was recorded: {member.key}" in (tmp_path / "page.html").read_text()
     trial = nursery.run(RUN, tmp_path)
     assert trial.code == 0, trial.output
-    assert "history.jsonl is not what was written; it is trained again" in trial.output
+    assert "history.jsonl is not what was written; this run is trained again" in trial.output
     assert sweep.open(out).history["seed"].nunique() == len(list(Store.open(out).scan()))

@@ -113,9 +113,9 @@ def test_a_file_url_is_the_directory_it_names(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("", "names no directory"),
+        ("", "is empty"),
         ("nowhere://x/y", "no file system for this URL"),
-        ("s3://key:secret@bucket/x", "a password is in the URL"),
+        ("s3://key:secret@bucket/x", "the URL contains a password"),
     ],
 )
 def test_what_is_no_place_is_refused_and_nothing_is_written(
@@ -148,7 +148,7 @@ def test_what_is_refused_before_work_leaves_nothing_at_the_url() -> None:
 
 
 def test_a_url_that_holds_nothing_is_no_sweep() -> None:
-    with pytest.raises(StoreError, match=r"no sweep is here.*"):
+    with pytest.raises(StoreError, match=r"there is no sweep here.*"):
         sweep.open("memory://empty")
 
 
@@ -244,7 +244,7 @@ def test_a_second_command_of_this_machine_touches_nothing_of_the_first() -> None
     train("1")
     mirror = located(URL)[0]
     (mirror / "sweep.json").write_text("of the launch that is at work")
-    with Store.lock(mirror), pytest.raises(StoreError, match=r"cannot be read|at work here"):
+    with Store.lock(mirror), pytest.raises(StoreError, match=r"cannot be read|using this directory"):
         train("1-2")
     assert (mirror / "sweep.json").read_text() == "of the launch that is at work"
 
@@ -256,7 +256,7 @@ def test_a_file_system_with_folders_to_be_made(tmp_path: Path) -> None:
     config = load(None, name="steps", train="victims:steps", params={"epochs": 2}, seeds=[1, 2])
     events = list(Launch(prepare(config), remote.mirror, inline, own_process=False, remote=remote))
     said = [event.text for event in events if isinstance(event, Said)]
-    assert not [text for text in said if "files that runs share" not in text]  # these are left out on a busy machine
+    assert not [text for text in said if "files that they share" not in text]  # these are left out on a busy machine
     assert kit.whole(tmp_path / "far" / "runs" / "steps", [1, 2])
     assert kit.tree(tmp_path / "far" / "runs" / "steps") == kit.tree(remote.mirror)
 
@@ -295,7 +295,7 @@ def test_what_was_removed_from_the_url_is_not_believed_from_the_cache(capsys: py
     events: list[Any] = []
     results = train("3", on_event=events.append)
     assert results.frame["seed"].tolist() == [3]
-    assert any("holds no sweep any more" in getattr(event, "text", "") for event in events) or any(
+    assert any("no longer holds a sweep" in getattr(event, "text", "") for event in events) or any(
         ".old-" in name for name in os.listdir("cache-here/sweep")
     )
 

@@ -46,7 +46,7 @@ def failure(results: sweep.Results) -> str:
 
 @pytest.mark.parametrize(
     ("how", "said"),
-    [("os._exit", "killed: it ended once without a result"), ("abort", "SIGABRT"), ("segmentation fault", "SIGSEGV")],
+    [("os._exit", "killed: 1 attempt gave no result"), ("abort", "SIGABRT"), ("segmentation fault", "SIGSEGV")],
 )
 def test_cases_5_6_a_worker_that_ends_is_never_a_success(how: str, said: str) -> None:
     results = ended(how, retries=0)

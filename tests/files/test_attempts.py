@@ -50,7 +50,7 @@ def test_a_program_finds_its_checkpoint_after_a_death_and_no_metrics_of_the_dead
     assert member.record.metrics == {"test/accuracy": 0.25}
     said = " ".join(member.record.notes)
     assert "2 files of an earlier attempt" in said
-    assert "keeps no checkpoint" not in said
+    assert "saves no checkpoint" not in said
     folder = member.folder
     assert folder is not None
     (first,) = (each for each in member.path.glob("attempt-*") if each != folder)

@@ -268,7 +268,7 @@ def test_runs_that_are_left_out_are_told(
     monkeypatch.setattr("sweep.shared_files.SHARE", 1e-9)
     words = asked(folder, "run", "--engine", "inline", "--seeds", "1-3")
     assert main([*words, "{seed}", "checkpoints/best.pt"]) == 0
-    assert capsys.readouterr().err.count("some are left out") == 1
+    assert capsys.readouterr().err.count("not all of them are watched") == 1
     found = [m.record.files for m in Store.open("out").scan() if m.record]
     assert [("written" in files, "left_out" in files) for files in found] == [
         (True, False),

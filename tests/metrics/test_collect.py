@@ -79,7 +79,7 @@ def test_a_directory_goes_on_as_it_was_read(capsys: pytest.CaptureFixture[str]) 
     assert sweep("--metrics", "r.csv") == 0
     assert sweep(seeds="1-3") == 0
     assert metrics("test_acc") == [0.71, 0.72, 0.73]
-    assert "as this directory reads them" in capsys.readouterr().err
+    assert "read as before in this directory" in capsys.readouterr().err
 
 
 def test_the_old_record_is_kept_and_the_event_is_logged() -> None:

@@ -61,7 +61,7 @@ def test_the_next_attempt_finds_checkpoints_newest_first_and_says_what_is_wrong_
     newest.write_bytes(b"tan")
     second = store.begin(SPEC)
     assert valid(second) == [5]
-    assert next(about for _, about in second.checkpoints()) == "its bytes are not those that were written"
+    assert next(about for _, about in second.checkpoints()) == "its content has changed since it was written"
     newest.unlink()
     newest.symlink_to(first.path / "checkpoint-000000005.pt")
     assert valid(second) == [5]

@@ -166,7 +166,7 @@ def test_altered_bytes_are_never_handed_out(store: Store) -> None:
     member = seed(store, 0)
     flip_artifact(store)
     assert seed(store, 0).status == "ok"  # the size is right: only hashing tells
-    with pytest.raises(IntegrityError, match="not those that were recorded"):
+    with pytest.raises(IntegrityError, match="not what was recorded"):
         store.predictions(member, "test")
 
 
@@ -260,7 +260,7 @@ def test_a_file_or_a_folder_without_permission_is_refused(tmp_path: Path) -> Non
             Store.create(path, manifest())
     with pytest.raises(StoreError, match="is a file"):
         Store.open(tmp_path / "file")
-    with pytest.raises(StoreError, match="no sweep is here"):
+    with pytest.raises(StoreError, match="there is no sweep here"):
         Store.open(tmp_path)
 
 
@@ -272,7 +272,7 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_never_planned_has_no_member(store: Store) -> None:
-    with pytest.raises(StoreError, match="no run 'seed99' is planned"):
+    with pytest.raises(StoreError, match="no run 'seed99' in its plan"):
         store.member("seed99")
 
 

@@ -66,7 +66,7 @@ def test_no_prefix_and_no_flipped_bit_is_a_manifest(tmp_path: Path) -> None:
 
 def test_an_edited_manifest_says_so(tmp_path: Path) -> None:
     text = seal(made()).decode().replace("test/accuracy", "test/nll")
-    with pytest.raises(StoreError, match="checksum does not hold"):
+    with pytest.raises(StoreError, match="checksum does not match"):
         read(put(tmp_path / "sweep.json", text.encode()))
 
 
@@ -79,7 +79,7 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
 
 
 def test_an_absent_one_names_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no sweep is here.*\n.*sweep run"):
+    with pytest.raises(StoreError, match=r"there is no sweep here.*\n.*sweep run"):
         read(tmp_path / "sweep.json")
 
 

@@ -64,8 +64,8 @@ def test_tensors_of_any_float_are_taken() -> None:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"ids": [1, 2]}, "targets has 3 rows, ids has 2"),
-        ({"ids": [1, 1, 2]}, "ids repeat"),
+        ({"ids": [1, 2]}, "targets has 3 rows, but ids has 2"),
+        ({"ids": [1, 1, 2]}, "have the same id"),
         ({"ids": [1, None, 2]}, "Python objects"),
         ({"probs": None}, "probs .* or mean"),
         ({"mean": [1.0, 2.0, 3.0]}, "probs .* or mean"),
