@@ -99,7 +99,7 @@ def test_a_machine_that_goes_away_is_not_the_runs_fault(tmp_path: Path) -> None:
 
 def test_but_no_cause_is_retried_for_ever(tmp_path: Path) -> None:
     events = launched(tmp_path / "runs", dying(10**6, poison=False))
-    assert [e for e in events if isinstance(e, Said) and "left for the next command" in e.text]
+    assert [e for e in events if isinstance(e, Said) and "the next command will try it again" in e.text]
     assert Store.open(tmp_path / "runs").member("seed2").record is None
     assert finished(launched(tmp_path / "runs")) == ["seed2"]
 
