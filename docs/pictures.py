@@ -18,14 +18,14 @@ from sweep.report import figures
 HERE = Path(__file__).parent
 COMMAND = ["sweep", "run", "--seeds", "42,123,456"]
 NOTES = {  # by how the line begins
-    "test/accuracy 0": "mean ± half of its interval",
-    "(95 % CI": "what it is about, seeds, failures",
-    "3 planned": "every seed that you asked for",
-    "test/accuracy ↑": "↑: larger is better; sd: the spread",
-    "directory": "everything that the runs left behind",
-    "next": "a command that is often next",
-    "more": "all other tables and figures",
-    "test/accuracy 0.": "the first line again, for a long report",
+    "test/accuracy 0": "mean ± half the width of its interval",
+    "(95 % CI": "what the interval covers; seeds; failures",
+    "3 planned": "what became of every seed",
+    "test/accuracy ↑": "↑: higher is better; sd: standard deviation",
+    "directory": "the folder with all results",
+    "next": "a command to try next",
+    "more": "the command for all other tables and figures",
+    "test/accuracy 0.": "the first line again, after a long report",
 }
 COLOUR = "#0b62a4"
 SIZE, LINE, COLUMN = 9.0, 0.19, 0.079  # points of the text; inches of a line and of a column of it

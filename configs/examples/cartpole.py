@@ -1,4 +1,4 @@
-"""Balance a pole with REINFORCE. The script knows nothing of sweep: it takes a seed and prints what it reached.
+"""Balance a pole with REINFORCE. The script does not use sweep: it takes a seed and prints its returns.
 
 pip install gymnasium
 sweep run cartpole.yaml --seeds 0-49

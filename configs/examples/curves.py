@@ -1,6 +1,6 @@
-"""Ten kinds of noisy curves, drawn as needed: a data set without an end, after the idea of MNIST-1D.
+"""Ten kinds of noisy curves from a generator: an unlimited data set, inspired by MNIST-1D.
 
-With endless test data the true accuracy of a model is known, and can be held against the interval that the report
+With unlimited test data the true accuracy of a model is known. It can be compared with the interval that the report
 gives for it from a few hundred test examples.
 
     sweep run recipe=curves:recipe --seeds 0-9
@@ -16,7 +16,7 @@ POINTS, KINDS = 40, 10
 
 def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return curves (count, POINTS), each stretched, shifted, tilted and blurred by noise, and their random kinds."""
-    shapes = np.random.default_rng(7).normal(size=(KINDS, 8))  # what the kinds are is the same for every seed
+    shapes = np.random.default_rng(7).normal(size=(KINDS, 8))  # the kinds are the same for every seed
     rng = np.random.default_rng([seed, 1])
     kinds = rng.integers(0, KINDS, count)
     places = np.linspace(0, 1, POINTS)

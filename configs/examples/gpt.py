@@ -1,4 +1,4 @@
-"""A small GPT on the characters of scikit-learn's data set descriptions, English prose that is installed anyhow.
+"""A small GPT on the characters of scikit-learn's data set descriptions, English prose that is already installed.
 
 sweep run recipe=gpt:recipe --seeds 0-4
 sweep run recipe=gpt:recipe params.layers=1,2 --seeds 0-4 && sweep compare runs/gpt
@@ -15,7 +15,7 @@ import sweep
 
 
 class Block(nn.Module):
-    """Attention to what came before, and a feed-forward layer, each added to its input."""
+    """Causal attention and a feed-forward layer, each with a residual connection."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Token ids (batch, length) -> logits of the next one (batch, length, vocabulary); its embedding is its head."""
+    """Token ids (batch, length) -> logits of the next one (batch, length, vocabulary); the embedding is also the output layer."""
 
     def __init__(self, vocabulary: int, length: int, width: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
