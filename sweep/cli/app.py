@@ -67,7 +67,7 @@ def app() -> None:
 
     \b
     Commands to start with:
-      sweep run --seeds 42,123,456        three models of the embedded example, and the report
+      sweep run --seeds 42,123,456        three models of the built-in example, and the report
       sweep report runs/digits-mlp        the same report again, here or on another machine
       sweep init my-experiment            write a config and a training function to start from
       sweep run my.yaml --seeds 0-9       your own config; finished runs are not trained again

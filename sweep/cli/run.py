@@ -121,7 +121,7 @@ def run(
       sweep run my.yaml --seeds 0-9 params.optimizer.lr=0.01
       sweep run --seeds 0-9 -- python train.py --lr 0.1 --seed {seed}
 
-    CONFIG is a YAML file. Without one, the embedded example is trained: an MLP on scikit-learn's digits. KEY=VALUE
+    CONFIG is a YAML file. Without one, the built-in example is trained: an MLP on scikit-learn's digits. KEY=VALUE
     changes a key, for example params.optimizer.lr=0.01; values with commas make a grid. `sweep config` lists all keys.
 
     Finished runs are not trained again: the same command resumes where the last one stopped, and new seeds are added to

@@ -51,7 +51,7 @@ class _Draft:
 def load(path: str | Path | None = None, overrides: Sequence[str] = (), **settings: Any) -> Config:
     """Return the config of a YAML file, changed by `KEY=VALUE` overrides, then by keyword arguments.
 
-    Without a file: the embedded example. An argument that is None counts as not given. Mappings are merged,
+    Without a file: the built-in example. An argument that is None counts as not given. Mappings are merged,
     everything else is replaced. A comma list (`params.optimizer.lr=0.01,0.1`) becomes a grid, except in `seeds`.
     YAML is read as version 1.2: `1e-3` is a float, only true and false are booleans; `${` is refused. A seeds file
     (`seeds: "@seeds.txt"`) is looked for next to the config that names it, else in the current folder.
