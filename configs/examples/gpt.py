@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Token ids (batch, length) -> logits of the next one (batch, length, vocabulary); the embedding is also the output layer."""
+    """Token ids (batch, length) -> logits of the next one (batch, length, vocabulary); embedding and head are tied."""
 
     def __init__(self, vocabulary: int, length: int, width: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
