@@ -41,8 +41,10 @@ class Run:
     params : mapping
     id : str
         The name of the run.
-    fold, folds : int
-        With folds: the fold to test on, counted from 0, and their number. The run trains on the others.
+    fold : int
+        With folds: the fold to test on, counted from 0. The run trains on the others.
+    folds : int
+        The number of folds, or 0.
     dir : Path
         A folder for other files that the code writes.
     rehearsal : bool
@@ -148,8 +150,10 @@ class Run:
         targets : array of shape (examples,) or (examples, outputs)
         probs : array of shape (examples, classes), optional
             Probabilities, for classes.
-        mean, var : arrays shaped as targets, optional
-            For regression: the prediction and its variance. Arrays and tensors on any device are accepted.
+        mean : array shaped as targets, optional
+            For regression: the predictions. Arrays and tensors on any device are accepted.
+        var : array shaped as targets, optional
+            For regression: the variance of each prediction.
 
         Raises
         ------

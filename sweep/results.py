@@ -339,8 +339,10 @@ def adopt(
     ----------
     frame : DataFrame
         One row per run, or one per run and step.
-    seed, task : str, optional
-        The columns of the seed and of the data set. Default: "seed" and "task".
+    seed : str, optional
+        The column of the seed. Default: "seed".
+    task : str, optional
+        The column of the data set. Default: "task".
     variant : str or sequence of str, optional
         The columns that tell variants apart. Default: the settings that differ between runs.
     metrics : str or sequence of str, optional

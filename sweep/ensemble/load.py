@@ -74,8 +74,10 @@ def load_ensemble(
         The run directory.
     split : str, default "test"
         The split whose stored predictions are compared.
-    variant, task : str, optional
-        Needed if there are several. A part of the name of a variant is enough.
+    variant : str, optional
+        Needed if there are several. A part of the name is enough.
+    task : str, optional
+        Needed if there are several.
     members : sequence of seeds or names, optional
         The members to use, such as [0, 1] or ["seed0"]. Default: all.
     allow_missing : bool, default False

@@ -41,8 +41,10 @@ class Recipe:
     optimizer
         (parameters, lr) -> optimizer; lr is a float on a CPU and a scalar tensor on CUDA, where the
         loop changes it in place; `Adam(..., fused=True)` and `SGD(..., fused=True)` take both.
-    lr, schedule
-        the rate of step i of n is lr * schedule(i, n).
+    lr
+        the learning rate before the schedule is applied.
+    schedule
+        (i, n) -> factor; the learning rate of step i of n is lr * schedule(i, n).
     scoring
         Dataset -> Scoring, the metrics and predictions that are reported and saved.
     augment
@@ -54,8 +56,12 @@ class Recipe:
         list of gradients -> those that the optimizer gets, by plain arithmetic (see `sweep.train.optim.clip`).
     average
         the decay of a moving average of the weights, which is then measured and saved; None: none.
-    epochs, batch_size
-        of training. drop_last leaves out the last, smaller batch of an epoch.
+    epochs
+        passes over the training data.
+    batch_size
+        examples per step.
+    drop_last
+        leave out the last batch of an epoch if it is smaller.
     precision
         fp32, tf32 or bf16 (autocast). compile puts the loss of a batch under torch.compile.
     loader_workers
@@ -151,8 +157,10 @@ def recipe(
     schedule : str, mapping or callable
         "cosine", "constant", "step", a mapping with their parameters, (step, steps) -> factor, or optimizer -> torch
         scheduler.
-    epochs, batch_size : int
-        Passes over the training data, and examples per step.
+    epochs : int
+        Passes over the training data.
+    batch_size : int
+        Examples per step.
     metrics : sequence of str or mapping
         More metrics of the final model: "f1", "balanced_accuracy", "top5_accuracy", or a mapping of names to
         functions (predictions, targets) -> number or torchmetrics objects. They get probabilities, or values.
@@ -169,7 +177,7 @@ def recipe(
     scheduler_steps : {"epoch", "step"}
         When a torch scheduler takes a step.
     stop_early, checkpoint, precision, compile, loader_workers, drop_last
-        As for the built-in recipes.
+        As for the built-in recipes: see `params.stop_early` and so on in their reference.
 
     Raises
     ------

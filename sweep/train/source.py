@@ -67,8 +67,11 @@ def arrays(
 
     Parameters
     ----------
-    test, val : positions or pair (x, y), optional
-        The positions of their examples in `x`, or separate examples. Default: drawn at random, the same for every seed.
+    test : positions or pair (x, y), optional
+        The positions of the test examples in `x`, or separate examples. Default: drawn at random, the same for every
+        seed.
+    val : positions or pair (x, y), optional
+        The same for validation.
     classes : sequence of str, optional
         The names of the classes. Targets that are text are numbered in alphabetical order.
     normalise : bool, default True
