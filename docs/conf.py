@@ -44,6 +44,7 @@ autodoc_default_options = {"exclude-members": "__init__, __new__"}
 autodoc_typehints = "description"
 autodoc_type_aliases = {"npt.ArrayLike": "ArrayLike"}  # not the ten types that it stands for
 napoleon_use_ivar = True
+default_role = "code"  # what docstrings have between single backticks
 autodoc_member_order = "bysource"
 
 
