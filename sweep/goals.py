@@ -76,7 +76,7 @@ def direction(metric: str, goals: Mapping[str, str] | None = None) -> Goal | Non
         if declared in ("max", "min"):
             return "max" if declared == "max" else "min"
         if declared is not None:
-            raise ConfigError(f"goal {declared!r} is neither max nor min", where=f"goals.{name}")
+            raise ConfigError(f"must be max or min, not {declared!r}", where=f"goals.{name}")
     return _named(metric)
 
 
@@ -85,12 +85,17 @@ def with_arrow(name: str, goal: Goal | None) -> str:
     return f"{name} {ARROWS[goal]}".rstrip()
 
 
+def unknown_direction(metric: str) -> str:
+    """Return the message for a metric without a goal."""
+    return f"it is not known whether larger or smaller values of {metric!r} are better"
+
+
 def better(metric: str, a: float, b: float) -> bool:
     """Return whether `a` is better than `b`. Raise ConfigError if the direction of the metric is unknown."""
     goal = direction(metric)
     if goal is None:
         raise ConfigError(
-            f"it is not known whether more or less of {metric!r} is better",
+            unknown_direction(metric),
             where="goals",
             hint=f"set it in the config: goals: {{{metric.rpartition('/')[2]}: max}}",
         )

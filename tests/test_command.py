@@ -511,7 +511,7 @@ class TestBeforeAnythingStarts:
             ([PYTHON, "train.py"], {}, ConfigError, "every seed would be the same run"),
             ([PYTHON, "train.py", "{seeds}"], {}, ConfigError, "did you mean {seed} for {seeds}"),
             (["no-such-program", "{seed}"], {}, TargetError, "'no-such-program' was not found"),
-            (["./train.py", "{seed}"], {}, TargetError, "cannot be executed"),
+            (["./train.py", "{seed}"], {}, TargetError, "is not executable"),
             ([PYTHON, "train.py", "{seed}"], {"lr": 1}, ConfigError, "does not use params.lr"),
             ([PYTHON, "train.py", "{seed}", "{params.lr}"], {}, ConfigError, "has no value"),
         ],
@@ -611,7 +611,7 @@ class TestCommandLine:
     def test_a_config_that_names_another_way_to_train_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("mine.yaml").write_text("train: mine:train\n")
         assert main(["run", "mine.yaml", "--", PYTHON, "-c", "{seed}"]) == 2
-        assert "train and command exclude each other" in capsys.readouterr().err
+        assert "train and command cannot be combined" in capsys.readouterr().err
 
     def test_metrics_that_are_nowhere(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["run", "--metrics", "accuracy", "--", PYTHON, "-c", "{seed}"]) == 2

@@ -19,7 +19,7 @@ from sweep.errors import ConfigError, show
 # Parameters of the built-in recipes as people type them, with their paths.
 SHORT = {"lr": "params.optimizer.lr", "batch_size": "params.batch_size", "num_epochs": "params.epochs"}
 _PLAIN = {
-    "missing": "is required and was not given",
+    "missing": "is required but was not given",
     "too_short": "is empty",
     "string_too_short": "is empty",
     "finite_number": "must be a finite number, not {shown}",
@@ -99,13 +99,13 @@ def _how(wanted: str, value: object) -> str | None:
         try:
             float(value)
         except ValueError:
-            return "only params.… take several values, as a grid" if "," in value else None
-        return "quotes make it text: write it without them"
+            return "give one value; only keys of params can have several, as a grid" if "," in value else None
+        return "remove the quotes, which make it text"
     if wanted == "int" and isinstance(value, float) and value.is_integer():
         return f"write {int(value)}"
     if wanted == "bool" and isinstance(value, str):
         word = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower())
-        return f"write {word}: yes, no, on and off are plain words here, as in YAML 1.2" if word else None
+        return f"write {word}; yes, no, on and off are text here, as in YAML 1.2" if word else None
     if wanted == "string" and isinstance(value, bool | int | float):
         return quoted(str(value).lower() if isinstance(value, bool) else str(value))
     return None

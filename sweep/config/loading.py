@@ -112,7 +112,7 @@ def _checked(merged: Any, draft: _Draft, where: str | None) -> Config:
 def _merge(merged: dict[str, Any], draft: _Draft) -> dict[str, Any]:
     for override in draft.overrides:
         if _into_list(merged, override.path):
-            draft.add(ConfigError("points into a list", hint="a list is replaced as a whole: KEY=[…]"), override.path)
+            draft.add(ConfigError("points into a list", hint="give the whole list: KEY=[…]"), override.path)
         else:
             merged = merge(merged, override.tree())
     merged = merge(merged, draft.settings)
@@ -150,7 +150,7 @@ def _overridden(merged: dict[str, Any], draft: _Draft) -> None:
         for name, task in tasks.items() if isinstance(tasks, dict) else ():
             if isinstance(task, dict) and any(f"{key}.".startswith(at_or_below) for key, _ in flatten(task)):
                 hint = f"change tasks.{name} in the file instead"
-                draft.add(ConfigError("has no effect: a task sets it", hint=hint), path)
+                draft.add(ConfigError("has no effect, because a task sets it", hint=hint), path)
                 break
 
 
@@ -170,7 +170,7 @@ def plain(value: Any, report: Callable[[ConfigError, Keys], None], path: Keys = 
         value = value.item()
     try:
         if len(path) > DEEPEST:
-            raise ConfigError(f"nested deeper than {DEEPEST} levels")
+            raise ConfigError(f"is nested deeper than {DEEPEST} levels")
         if isinstance(value, list | tuple):
             return [plain(inner, report, (*path, place)) for place, inner in enumerate(value)]
         if isinstance(value, Mapping):
@@ -207,7 +207,10 @@ def _leaf(value: Any, *, untyped: bool) -> bool | int | float | str | None:
         if not isfinite(value):
             raise ConfigError(f"{value} is not a finite number", hint="write a finite number")
         return float(value)
-    raise ConfigError(f"a {type(value).__name__} is not data", hint="text, numbers, true, false, lists and keys are")
+    raise ConfigError(
+        f"a config cannot hold a {type(value).__name__}",
+        hint="use text, numbers, true, false, lists and keys with values",
+    )
 
 
 def _without_nothing(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,13 +40,13 @@ def parse_override(text: str) -> Override:
     path = tuple(part.strip() for part in key.split("."))
     try:
         if key[:1] in ("+", "~"):
-            raise ConfigError(f"{key[0]} has no meaning here", hint="write KEY=VALUE; no key can be removed")
+            raise ConfigError(f"{key[0]} before a key is not supported", hint="write KEY=VALUE; no key can be removed")
         if not equals:
-            hint = "a config comes first: sweep run CONFIG KEY=VALUE"
+            hint = "name the config first: sweep run CONFIG KEY=VALUE"
             file = text.endswith((".yaml", ".yml"))
-            raise ConfigError("is not KEY=VALUE", hint=hint if file else "for example params.epochs=20")
+            raise ConfigError("is not KEY=VALUE", hint=hint if file else "write for example params.epochs=20")
         if not all(path) or len(path) > DEEPEST:
-            raise ConfigError(f"{show(key)} is not a path of keys", hint="for example params.optimizer.lr")
+            raise ConfigError(f"{show(key)} is not a path of keys", hint="write for example params.optimizer.lr")
         if path[0] in RAW_KEYS and len(path) > 1:
             raise ConfigError(f"{path[0]} has no keys below it", hint=f"write {path[0]}=…")
         if "${" in text:
@@ -63,7 +63,9 @@ def _override(text: str, path: tuple[str, ...], raw: str) -> Override:
         return Override(text, path, parse(raw, raw=True)[0] if raw[:1] in ("[", '"', "'") else raw)
     if "," in raw and path[0] == "params" and len(path) > 1:
         if raw.endswith(","):  # YAML would ignore it
-            raise ConfigError("an empty entry after the last comma", hint="quote text that ends with a comma")
+            raise ConfigError(
+                "has an empty entry after the last comma", hint="remove the comma, or quote text that ends with one"
+            )
         values = parse(f"[{raw}]")[0]
         return Override(text, path, values, grid=True) if len(values) > 1 else Override(text, path, values[0])
     # Bare text is always a scalar: `:` and `#` are part of it, as in until=test/accuracy: A > B

@@ -58,22 +58,22 @@ def _text(fits: Callable[[str], object], what: str, hint: str) -> Callable[[Any]
 
 name = _text(
     lambda raw: _NAME.fullmatch(raw) and not _DEVICES.fullmatch(raw) and not raw.endswith("."),
-    "cannot name a directory everywhere",
-    "use letters, digits, . _ and -, at most 100, the first a letter, digit or _",
+    "cannot be the name of a directory on every system",
+    "use at most 100 letters, digits, . _ and -, and begin with a letter, digit or _",
 )
 metric = _text(
     lambda raw: raw.strip() and raw.isprintable() and len(raw) <= 200,
     "is an invalid metric name",
-    "for example test/accuracy",
+    "write for example test/accuracy",
 )
 reference = _text(
-    _REFERENCE.fullmatch, "is not of the form module:name", "for example my_script:train (the file my_script.py)"
+    _REFERENCE.fullmatch, "is not of the form module:name", "write for example my_script:train (the file my_script.py)"
 )
 # A record never points outside its directory, so `..` has no use.
 file_name = _text(
     lambda raw: raw.strip() and "\0" not in raw and ".." not in PurePosixPath(raw).parts,
     "is not a file that a run can write",
-    'for example metrics.json or "{dir}/metrics.json"',
+    'write for example metrics.json or "{dir}/metrics.json"',
 )
 
 
@@ -83,14 +83,14 @@ def command(raw: Any) -> Any:
             words = shlex.split(raw)
         except ValueError:
             words = ["python", "train.py", "--seed", "{seed}"]
-        wrong("is one text; a command is a list of words", f"write [{', '.join(map(repr, words))}]")
+        wrong("is a single text, but a command is a list of words", f"write [{', '.join(map(repr, words))}]")
     if isinstance(raw, list | tuple):
         if not raw:
-            wrong("is empty", 'for example [python, train.py, --seed, "{seed}"]')
+            wrong("is empty", 'write for example [python, train.py, --seed, "{seed}"]')
         if any(isinstance(word, str) and "\0" in word for word in raw):
-            wrong("holds a NUL character", "an argument of a program cannot contain one")
+            wrong("contains a NUL character", "remove it: no argument of a program can contain one")
         if odd := [word for word in raw if isinstance(word, str) and re.search(r"[\ud800-\udfff]", word)]:
-            wrong(f"{show(odd[0])} is not UTF-8, as the words of a record are", "rename the file that it names")
+            wrong(f"{show(odd[0])} is not UTF-8, so a record cannot hold it", "rename that file")
         return tuple(raw)
     return raw
 
@@ -101,7 +101,7 @@ def as_tuple(raw: Any) -> Any:
 
 def gpus(raw: Any) -> Any:
     if isinstance(raw, int | float) and not isinstance(raw, bool) and raw > 1 and raw != int(raw):
-        wrong(f"{show(raw)} GPUs cannot be given", "a share of one (0.5), or whole ones (2)")
+        wrong(f"a run cannot have {show(raw)} GPUs", "give it a share of one GPU (0.5) or whole GPUs (2)")
     return raw
 
 
@@ -109,9 +109,11 @@ def reference_pair(raw: Any) -> Any:
     pair = as_tuple(raw)
     if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(v, int | float) for v in pair):
         if not all(math.isfinite(v) for v in pair):
-            wrong(f"{show(list(pair))} holds a number that is not finite", "two numbers, for example [0.1, 0.95]")
+            wrong(
+                f"{show(list(pair))} contains a number that is not finite", "write two numbers, for example [0.1, 0.95]"
+            )
         if pair[0] == pair[1]:
-            wrong(f"{show(list(pair))} spans no scale", "[score worth 0, score worth 1], two different numbers")
+            wrong(f"{show(list(pair))} has two equal numbers", "write [score that becomes 0, score that becomes 1]")
     return pair
 
 
@@ -127,8 +129,8 @@ def streams(raw: Any) -> Any:
 def device(raw: Any) -> Any:
     if isinstance(raw, str) and (found := re.fullmatch(r"(?:cuda|gpu):?([0-9]+)", raw)):
         wrong(
-            f"{show(raw)} names one GPU; a run is given its GPU when it starts",
-            f"write device: cuda, and CUDA_VISIBLE_DEVICES={found[1]} before the command to keep to that one",
+            f"{show(raw)} is a particular GPU, but each run gets its GPU when it starts",
+            f"write device: cuda; to use only that GPU, put CUDA_VISIBLE_DEVICES={found[1]} before the command",
         )
     return raw
 
@@ -137,7 +139,7 @@ def lanes(raw: Any) -> Any:
     if raw in ("auto", "off") and isinstance(raw, str):
         return raw
     if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1:
-        wrong(f"must be auto, off or a whole number from 1, not {show(raw)}")
+        wrong(f"must be auto, off or a whole number of at least 1, not {show(raw)}")
     return raw
 
 
@@ -167,11 +169,11 @@ def epoch_rule(raw: Any) -> Any:
         return raw
     found = BEST.fullmatch(raw.strip())
     if found is None:
-        wrong(f"{show(raw)} is neither final nor best(METRIC)", "for example best(val/loss)")
+        wrong(f"must be final or best(METRIC), not {show(raw)}", "write for example best(val/loss)")
     if "test" in re.split(r"[^a-z0-9]+", found[1].lower()):
         wrong(
-            f"{show(raw)} chooses the epoch on test data: the test score would then be too good",
-            "choose on validation data, best(val/loss), or report the last epoch, final",
+            f"{show(raw)} chooses the epoch on test data, which makes the test score too good",
+            "choose it on validation data, best(val/loss), or report the last epoch, final",
         )
     return f"best({found[1]})"
 
@@ -216,7 +218,7 @@ def grid(raw: Any) -> Any:
             wrong(f"{path} has no values", "name at least one, or leave the key out")
         counts = Counter(repr(value) for value in values)
         if twice := [text for text, count in counts.items() if count > 1]:
-            wrong(f"{path} names {short(twice[0])} twice", "each variant counts once")
+            wrong(f"{path} names {short(twice[0])} twice", "give each value once")
         flat[path] = list(values)
     _disjoint(list(flat))
     return flat
@@ -229,7 +231,9 @@ def tasks(raw: Any) -> Any:
     tasks: dict[str, Any] = {}
     for name, changes in raw.items():
         if not isinstance(changes, Mapping):
-            wrong(f"{name} must name what it changes, not {show(changes)}", f"{name}: {{params.data.name: digits}}")
+            wrong(
+                f"{name} must be keys with values, not {show(changes)}", f"write {name}: {{params.data.name: digits}}"
+            )
         params: dict[str, Any] = {}
         for key, value in changes.items():
             if key == "params" and isinstance(value, Mapping):
@@ -243,7 +247,7 @@ def tasks(raw: Any) -> Any:
 
 def _below_params(path: str) -> None:
     if not re.fullmatch(r"params(\.[^.]+)+", path):
-        wrong(f"{show(path)} cannot vary: only parameters can", f"write params.{path.removeprefix('params.')}")
+        wrong(f"{show(path)} cannot vary, because only parameters can", f"write params.{path.removeprefix('params.')}")
 
 
 def _disjoint(paths: list[str]) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from sweep.config import rules
 from sweep.config.explain import fields, model_in
 from sweep.errors import ConfigError, show
-from sweep.goals import direction
+from sweep.goals import direction, unknown_direction
 from sweep.nested import flatten
 from sweep.seeds import parse_seed
 
@@ -58,7 +58,7 @@ class Checkpoint(Part):
     def _interval(cls, raw: Any) -> Any:
         if isinstance(raw, Mapping):
             if raw.get("every_epochs") is not None and raw.get("every_seconds") is not None:
-                rules.wrong("every_epochs and every_seconds exclude each other", "keep one of the two")
+                rules.wrong("every_epochs and every_seconds cannot be combined", "keep one of the two")
             if raw.get("every_epochs") is None and raw.get("every_seconds") is None:
                 return {**raw, "every_seconds": 60.0}
         return raw
@@ -141,13 +141,13 @@ class Config(Part):
     collect: Collect | None = Field(default=None, description="where the metrics of a command are found")
     cwd: Annotated[str | None, BeforeValidator(rules.cwd)] = Field(
         default=None,
-        description="if it is {dir}, each run works in a folder of its own, with copies of the small files of this "
-        "folder and links to files over 1 MiB and large folders",
+        description="if it is {dir}, each run works in its own folder, with copies of the small files of this folder "
+        "and links to files over 1 MiB and to large folders",
     )
     allow_shared: bool = Field(
         default=False,
-        description="true: runs may write the same file of this folder side by side; if they do without it, the exit "
-        "code is 1",
+        description="true: accept that runs write the same file of this folder at the same time, which otherwise gives "
+        "the exit code 1",
     )
     primary: Annotated[str | None, BeforeValidator(rules.metric)] = Field(
         default=None, description="the primary metric, e.g. test/accuracy"
@@ -165,7 +165,7 @@ class Config(Part):
     )
     references: dict[str, Annotated[tuple[float, float], BeforeValidator(rules.reference_pair)]] = Field(
         default_factory=dict,
-        description="for each task [score worth 0, score worth 1], to normalise across tasks, e.g. {pong: [-21, 15]}",
+        description="for each task [score that becomes 0, score that becomes 1], to normalise, e.g. {pong: [-21, 15]}",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(rules.device)] = Field(
         default="auto", description="where to train: auto (on a GPU if there is one), cpu or cuda"
@@ -242,24 +242,27 @@ class Config(Part):
         ways = [key for key in ("recipe", "train", "command") if getattr(self, key) is not None]
         if len(ways) > 1:
             rules.wrong(
-                f"{' and '.join(ways)} exclude each other",
+                f"{' and '.join(ways)} cannot be combined",
                 "name exactly one of recipe, train and command",
             )
         if self.collect is not None and self.command is None:
-            rules.wrong("collect is for a command", "a recipe and a function report their metrics themselves")
+            rules.wrong(
+                "collect works only with a command",
+                "leave it out: recipes and functions report their metrics themselves",
+            )
         if self.folds:
             given = {"repeats": self.repeats > 1, "vary: [split]": "split" in self.vary, "until": bool(self.until)}
             for other in (name for name, there in given.items() if there):
-                rules.wrong(f"folds and {other} exclude each other", "keep one of the two")
+                rules.wrong(f"folds and {other} cannot be combined", "keep one of the two")
         if self.max_seeds is not None and self.until is None:
-            rules.wrong("max_seeds has no effect without until", 'for example until: "test/accuracy ± 0.005"')
+            rules.wrong("max_seeds has no effect without until", 'add for example until: "test/accuracy ± 0.005"')
         if self.max_seeds is not None and self.max_seeds < len(self.seeds):
             rules.wrong(f"max_seeds is {self.max_seeds}, but {len(self.seeds)} seeds are named")
         if self.checkpoint.best and direction(self.checkpoint.best, self.goals) is None:
             leaf = self.checkpoint.best.rpartition("/")[2]
             rules.wrong(
-                f"checkpoint.keep: the direction of {show(self.checkpoint.best)} is not known",
-                f"declare whether larger or smaller is better, for example goals: {{{leaf}: max}}",
+                f"checkpoint.keep: {unknown_direction(self.checkpoint.best)}",
+                f"set it, for example with goals: {{{leaf}: max}}",
             )
         if unknown := [task for task in self.references if task not in self.tasks]:
             known = f"tasks: {', '.join(self.tasks) or 'none'}"
@@ -269,15 +272,15 @@ class Config(Part):
             goal = goal or ("max" if best > worst else "min")
             if (best > worst) != (goal == "max"):
                 rules.wrong(
-                    f"references.{name}: its score worth 1 is the worse of the two, where the goal is {goal}",
-                    f"each is [score worth 0, score worth 1]: write {name}: [{best}, {worst}], or set the goal: goals",
+                    f"references.{name}: with the goal {goal}, the score that becomes 1 must be the better one",
+                    f"write {name}: [{best}, {worst}], or set the goal of the metric in goals",
                 )
         for name, task in self.tasks.items():
             below = {path for path, _ in flatten(task)}
             if both := sorted(below & set(self.grid)):
                 rules.wrong(
                     f"{both[0]} is in grid and in tasks.{name}",
-                    "the variant or the task sets it, not both",
+                    "set it in one of the two",
                 )
         return self
 

@@ -23,7 +23,7 @@ DEEPEST = 32
 MOST_NODES = 200_000  # after aliases are expanded: ten lines of them can expand to a billion values
 RAW_KEYS = frozenset({"seed", "seeds", "command"})  # read as written: `010` must reach the seeds grammar
 INTERPOLATION = (
-    "${…} is not filled in: a secret or a machine's path would travel into the records",
+    "${…} is not replaced, because a secret or a path of this machine would then be recorded",
     "write the value itself, or let your code read the environment variable",
 )
 
@@ -115,7 +115,7 @@ class _Reader:
             value = self.value(next(self.events), (), raw)
             next(self.events)  # the document's end
             if isinstance(after := next(self.events), yaml.DocumentStartEvent):
-                _refuse("more than one document (---)", after, "one file holds one config")
+                _refuse("there is more than one document (---)", after, "write one config per file")
         return value
 
     def value(self, event: Any, path: Path, raw: bool) -> Any:
@@ -125,21 +125,21 @@ class _Reader:
         before = self.left
         if isinstance(event, yaml.AliasEvent):
             if (known := self.anchors.get(event.anchor)) is None:
-                _refuse(f"*{event.anchor} refers to no complete value", event)
+                _refuse(f"*{event.anchor} does not refer to a complete value", event)
             self.spend(known[1], event)
             return known[0]
         self.spend(1, event)
         if event.tag is not None:
             tag = short(event.tag.replace("tag:yaml.org,2002:", "!!"))
-            what = f"the tag {tag} is refused: a config is data and runs no code"
-            _refuse(what, event, "write the plain value, quoted for text")
+            what = f"the tag {tag} is not allowed, because a config must not run code"
+            _refuse(what, event, "write the plain value, and quote it if it is text")
         if event.anchor is not None:
             self.anchors[event.anchor] = None
         value: Any
         if isinstance(event, yaml.ScalarEvent):
             value = _scalar(event, raw=raw)
         elif len(path) >= DEEPEST:
-            _refuse(f"nested deeper than {DEEPEST} levels", event)
+            _refuse(f"this is nested deeper than {DEEPEST} levels", event)
         elif isinstance(event, yaml.SequenceStartEvent):
             value = []
             while not isinstance(inner := next(self.events), yaml.SequenceEndEvent):
@@ -157,15 +157,19 @@ class _Reader:
     def spend(self, nodes: int, event: Any) -> None:
         self.left -= nodes
         if self.left < 0:
-            _refuse(f"more than {MOST_NODES} values", event, "aliases (*name) count as often as they are used")
+            _refuse(
+                f"there are more than {MOST_NODES} values",
+                event,
+                "use fewer aliases: *name counts each time that it is used",
+            )
 
 
 def _key(event: Any, known: dict[str, Any], path: Path) -> str:
     if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
-        _refuse("a key that is not a plain word", event, "write the key out, without aliases, tags and brackets")
+        _refuse("this key is not a plain word", event, "write it without aliases, tags and brackets")
     text: str = event.value
     if not event.style and text == "<<":
-        _refuse("merge keys (<<) are not read", event, "write the keys out, or give them as KEY=VALUE")
+        _refuse("merge keys (<<) are not supported", event, "write the keys out, or give them as KEY=VALUE")
     read_as = _scalar(event)
     if not isinstance(read_as, str) or (isinstance(read_as, Contested) and read_as.number):
         _refuse(f"the key {short(text)} is not text", event, quoted(text))
@@ -195,7 +199,7 @@ def scalar(text: str) -> bool | int | float | str | None:
         return _contested(text, f"is text to YAML 1.2 and {value} to {reader}", f"write {value}", number=False)
     if _INT.fullmatch(text):
         if re.match("[-+]?0[0-9]", text):
-            return _contested(text, "is octal to some readers", "drop the 0")
+            return _contested(text, "is octal to some readers", "drop the leading 0")
         number = int(text) if len(text) <= 40 else 2**64
         if not -(2**63) <= number < 2**64:
             return _contested(text, "has more than 64 bits")
@@ -238,7 +242,9 @@ def _syntax(error: yaml.YAMLError, text: str) -> ConfigError:
     where = None if mark is None else f"line {mark.line + 1}"
     if mark is not None and "${" in "".join(text.split("\n")[mark.line : mark.line + 1]):
         return ConfigError(INTERPOLATION[0], where=where, hint=INTERPOLATION[1])
-    hint = "indent with blanks, close what is open, and quote text that holds `: ` or begins with @, *, & or %"
+    hint = (
+        "indent with spaces, close brackets and quotes, and quote text that contains `: ` or begins with @, *, & or %"
+    )
     return ConfigError(f"not valid YAML: {problem}", where=where, hint=hint)
 
 

@@ -178,16 +178,22 @@ def _check_program(words: Sequence[str]) -> None:
     for file in filter(None, (own, _of_a_shell(words))):
         if _first_line(file).endswith(b"\r\n"):
             raise TargetError(
-                f"{file} has Windows line ends (CR LF), which a shell here reads as part of the words", where="command",
+                f"{file} has Windows line endings (CR LF), which the shell reads as part of words", where="command",
                 hint=f"convert it: sed -i 's/\\r$//' {shlex.quote(file)}",
             )  # fmt: skip
     if found is not None or not known:
         return
     if os.path.isfile(program):
-        hint = f"python {program} …" if program.endswith(".py") else f"make it executable: chmod +x {program}"
-        raise TargetError(f"{program} is a file that cannot be executed", where="command", hint=hint)
+        hint = (
+            f"run it with python: python {program} …"
+            if program.endswith(".py")
+            else f"make it executable: chmod +x {program}"
+        )
+        raise TargetError(f"the file {program} is not executable", where="command", hint=hint)
     raise TargetError(
-        f"the program {program!r} was not found", where="command", hint="it is searched for as a shell would"
+        f"the program {program!r} was not found",
+        where="command",
+        hint="check its name; programs are searched for in PATH, as in a shell",
     )
 
 
@@ -224,12 +230,14 @@ def _refuse_without_seed(words: Sequence[str], path: Path | None) -> None:
     elif path is not None and (constant := _constant_seed(path)):
         line, text = constant
         hint = (
-            f'line {line} of {path.name} sets it to a constant, {text}: write int(os.environ["{VARIABLE}"]) for the '
-            f"number, and run the same command again"
+            f"line {line} of {path.name} sets the seed to a constant ({text}): write "
+            f'int(os.environ["{VARIABLE}"]) instead of the number, and run the same command again'
         )
     else:
-        hint = f"e.g. --seed {{seed}}; for a program that reads a variable: --seed-env SEED -- {words[0]} …"
-    raise ConfigError("no {seed} in it: every seed would be the same run", where="command", hint=hint)
+        hint = (
+            f"add for example --seed {{seed}}, or for a program that reads a variable: --seed-env SEED -- {words[0]} …"
+        )
+    raise ConfigError("there is no {seed} in it, so every seed would be the same run", where="command", hint=hint)
 
 
 def _constant_seed(path: Path) -> tuple[int, str] | None:

@@ -27,7 +27,9 @@ def find(reference: str) -> Callable[..., Any]:
     """
     module_name, _, name = reference.partition(":")
     if not module_name or not name:
-        raise TargetError(f"{reference!r} is not of the form module:function", hint="e.g. train: my_script:train")
+        raise TargetError(
+            f"{reference!r} is not of the form module:function", hint="write for example train: my_script:train"
+        )
     here = os.getcwd()
     if not built_in(reference) and here not in sys.path:  # do not import from the working folder without need
         sys.path.insert(0, here)
@@ -41,8 +43,8 @@ def find(reference: str) -> Callable[..., Any]:
     except BaseException as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module_name}.".startswith(f"{missing}."):
-            hint = f"looked in {here} and the installed packages"
-            raise TargetError(f"no module {missing!r}", where=reference, hint=hint) from None
+            hint = f"check its name; sweep looked in {here} and in the installed packages"
+            raise TargetError(f"there is no module {missing!r}", where=reference, hint=hint) from None
         raise TargetError(f"importing it failed\n{user_traceback(error)}", where=reference) from error
     found: Any = module
     for part in name.split("."):

@@ -49,7 +49,7 @@ def _below(folder: Path) -> list[Path]:
     files = sorted(each for each in found if each.is_file())
     if len(files) > MOST_FILES:
         raise ConfigError(
-            f"{len(files):,} files are below it; at most {MOST_FILES:,} can be compared", where=f"data: {folder}",
+            f"it holds {len(files):,} files, but at most {MOST_FILES:,} can be compared", where=f"data: {folder}",
             hint="name a file that changes with them, or give a data_version",
         )  # fmt: skip
     return files
@@ -67,7 +67,9 @@ def files_of(data: Sequence[str], words: Sequence[str] = ()) -> dict[str, str]:
     for name in data:
         path = Path(name).expanduser()
         if not path.exists():
-            raise ConfigError(f"no such file or folder: {path}", where="data", hint="name what the runs read")
+            raise ConfigError(
+                f"no such file or folder: {path}", where="data", hint="name the files and folders that the runs read"
+            )
         found[name] = file_digest(path)
     for word in words:
         named = (word, word.partition("=")[2])
@@ -122,9 +124,9 @@ def changed(files: Mapping[str, Watched]) -> list[str]:
 def refusal(names: Sequence[str]) -> str:
     """Return why no run starts once files have changed, and the next step."""
     return (
-        f"{some(names, 3)} changed after this sweep was planned. Put it back; or train with the new one, in another "
-        "directory (--out) or all runs again (--retrain); if the program itself writes it, let its name hold {dir} "
-        "or {seed}"
+        f"{some(names, 3)} changed after this sweep was planned. Restore the old version, or train with the new one, "
+        "either in another directory (--out) or all runs again (--retrain). If the program itself writes the file, put "
+        "{dir} or {seed} into its name"
     )
 
 

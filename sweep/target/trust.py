@@ -81,7 +81,7 @@ def require_trust(
         return
     if target.kind == "adopted":
         raise TargetError(
-            "its runs were adopted: how they were trained is not recorded, so they cannot be trained again",
+            "its runs were adopted, and it is not recorded how to train them",
             hint="to see what is recorded: sweep report DIRECTORY",
         )  # fmt: skip
     what = shlex.join(target.argv) if target.kind == "command" else target.reference
@@ -90,7 +90,7 @@ def require_trust(
     if target.kind == "function" and target.reference.startswith("__main__:"):
         raise TargetError(
             "it was defined in a notebook or script, not in a module", where=target.reference,
-            hint="its text is in sweep.json, to read; to run it, move it into a module and train again",
+            hint="read its text in sweep.json; to run it, move it into a module and train again",
         )  # fmt: skip
     if not trust:
         raise TargetError(

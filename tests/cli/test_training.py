@@ -331,4 +331,4 @@ def test_lanes_are_a_setting_like_the_others_and_none_are_refused(capsys: pytest
 
 def test_a_config_behind_its_overrides_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "params.epochs=1", "line.yaml"]) == 2
-    assert "a config comes first" in capsys.readouterr().err
+    assert "name the config first" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_functions_with_a_port_each_are_forked_from_one_interpreter(
 
 def test_what_several_gpus_are_not_for_is_refused() -> None:
     assert load(None, ["resources.gpus=4"]).resources.gpus == 4
-    with pytest.raises(ConfigError, match="whole ones"):
+    with pytest.raises(ConfigError, match="whole GPUs"):
         load(None, ["resources.gpus=1.5"])
     with pytest.raises(ConfigError, match="one GPU"):
         prepare(load(None, ["resources.gpus=2"]))
