@@ -58,7 +58,9 @@ def _written(stream: IO[bytes], files: Mapping[str, Path], store: Store) -> None
                 while data := source.read(1 << 20):
                     size += len(data)
                     if is_bomb(size, stream.tell()):
-                        raise StoreError("is nearly empty for its size", where=str(path), hint="remove it")
+                        raise StoreError(
+                            "is a sparse file, much larger than its content", where=str(path), hint="remove it"
+                        )
                     digest.update(data)
                     sink.write(data)
             entries.append({

@@ -201,4 +201,4 @@ def _restorable(value: Any) -> bool:
 def described(value: Any) -> str:
     """Return the type and the text of a value, cut if it is long."""
     text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

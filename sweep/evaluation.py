@@ -100,7 +100,7 @@ def items(
             found.append(_cell(store, name, task, variant, its, having, ks, level))
     if not found:
         known = ", ".join(names(store)) or "none"
-        raise StatisticsError(f"no finished run saved scores of {name!r}", hint=f"there are: {known}")
+        raise StatisticsError(f"no finished run saved scores of {name!r}", hint=f"scores that were saved: {known}")
     return found
 
 
@@ -154,7 +154,7 @@ def shared(a: npt.NDArray[Any], b: npt.NDArray[Any], what: str) -> tuple[Ints, I
     """Return the places in `a` and in `b` of the ids that both have. Raises: StatisticsError if there are none."""
     both, at_a, at_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
     if not both.size:
-        raise StatisticsError(f"the two share no {what}", hint="their ids must be equal")
+        raise StatisticsError(f"the two have no {what}s in common", hint="use the same ids in both")
     return at_a, at_b
 
 
@@ -223,8 +223,8 @@ def answers(store: Store, which: Mapping[str, Any], *, level: float = 0.95) -> A
     held = matched(store, chosen, which.get("split", "test"), bool(which.get("allow_missing")))
     if not isinstance(held, Classes):
         raise StatisticsError(
-            "these predictions are numbers, not classes: members never agree on a number exactly",
-            hint="`sweep ensemble` has the disagreement of regressions",
+            "these predictions are numbers, not classes, and members hardly ever agree exactly on a number",
+            hint="`sweep ensemble` shows the disagreement of regressions",
         )
     labels = held.probs.argmax(axis=2)
     votes = over.votes(labels, level)

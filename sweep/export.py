@@ -42,15 +42,17 @@ def export(store: Store, kind: Kind, out: Path) -> list[Path]:
     """
     _require(kind)
     if out.is_symlink():  # without --out, whoever made the working directory can predict its name
-        raise StoreError("is a link", where=str(out), hint="give the folder that it leads to with --out")
+        raise StoreError("is a link", where=str(out), hint="name the folder that it points to with --out")
     if kind not in ("csv", "parquet") and out.is_dir() and any(out.iterdir()):
         raise StoreError(
-            "is not empty: old runs would be mixed with new ones", where=str(out), hint="choose another --out"
+            "is not empty, so old runs would be mixed with new ones", where=str(out), hint="choose another --out"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot be made ({error.strerror})", where=str(out), hint="choose another --out") from error
+        raise StoreError(
+            f"cannot be created ({error.strerror})", where=str(out), hint="choose another --out"
+        ) from error
     if kind in ("csv", "parquet"):
         return _tables(store, kind, out)
     return {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb-offline": _wandb}[kind](store, out)
@@ -62,7 +64,7 @@ def _require(kind: Kind) -> None:
             extra = kind in ("parquet", "tensorboard")
             raise EnvironmentRefused(
                 f"{kind} needs the package {package}", where="export",
-                hint=f'pip install "seed-sweep[{kind}]"' if extra else f"pip install {package}",
+                hint=f'install it: pip install "seed-sweep[{kind}]"' if extra else f"install it: pip install {package}",
             )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from sweep.store import Attempt, atomic, scores
 from sweep.store.names import MODEL, MODEL_ABOUT, OUTSIDE, PREDICTIONS, SCORES
 from sweep.store.predictions import checked
 
+RETURN = 'return for example {"test/accuracy": 0.93}'
+
 Json = Any
 
 
@@ -128,7 +130,7 @@ class Run:
         where = f"run.log of seed {self.seed}"
         row = as_metrics(metrics, where=where)
         if "step" in row:
-            raise SweepError("'step' is an invalid metric name", where=where, hint="run.log({...}, step=3)")
+            raise SweepError("'step' is an invalid metric name", where=where, hint="write run.log({...}, step=3)")
         self._look()
         self.attempt.log_row(int(step), row)
         self._rows += 1
@@ -201,7 +203,7 @@ class Run:
         for name, value in held.items():
             if not isinstance(value, torch.Tensor):
                 raise SweepError(
-                    f"{name} is {checkpoint.described(value)}, and a safetensors file holds tensors alone",
+                    f"{name} is {checkpoint.described(value)}, but a safetensors file can hold only tensors",
                     where=f"save_model of seed {self.seed}",
                     hint="let get_extra_state return a tensor, or save a module without it",
                 )
@@ -252,9 +254,9 @@ class Run:
             if not self._kept:
                 error.where = f"run.checkpoint of seed {self.seed}, step {step}"
                 raise
-            self.note(f"no checkpoint at step {step}: {error}; the one before is kept")
+            self.note(f"no checkpoint was saved at step {step}: {error}; the previous one is kept")
         except OSError as error:
-            self.note(f"no checkpoint at step {step}: {error.strerror or error}; the one before is kept")
+            self.note(f"no checkpoint was saved at step {step}: {error.strerror or error}; the previous one is kept")
         self._epochs_since, self._saved_at = 0, time.monotonic()
         if self.stopping():
             raise Interrupted
@@ -279,14 +281,14 @@ class Run:
         self._saves = self.looked_back = True
         for path, about in self.attempt.checkpoints():
             if isinstance(about, str):
-                self.note(f"{path.name} passed over: {about}")
+                self.note(f"{path.name} was skipped: {about}")
                 continue
             try:
                 body = checkpoint.load(path)
                 state, rng, chain = body["state"], body["rng"], body["chain"]
                 seeding.set_rng_state(rng)
             except Exception as error:
-                self.note(f"{path.name} passed over: it cannot be restored ({error})")
+                self.note(f"{path.name} was skipped: it cannot be restored ({error})")
                 continue
             self._rows = len(self.attempt.adopt_history(path.parent, about["rows"]))
             self.chain = dict(chain)
@@ -299,7 +301,7 @@ class Run:
             self._rows, self.chain, self.last = 0, {}, {}
         if self.attempt.number > 1:
             self.attempt.adopt_history(self.attempt.path, 0)
-            self.note(f"attempt {self.attempt.number}: no checkpoint to resume from; started from zero")
+            self.note(f"attempt {self.attempt.number} started from zero: there was no checkpoint to resume from")
         return None
 
     def digest(self, link: str, value: str) -> None:
@@ -349,7 +351,7 @@ def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
     if not isinstance(metrics, Mapping):
         raise SweepError(
             f"gave {checkpoint.described(metrics)}, not a dict of metrics", where=where,
-            hint='return for example {"test/accuracy": 0.93}',
+            hint=RETURN,
         )  # fmt: skip
     out: dict[str, float] = {}
     for name, value in metrics.items():
@@ -399,7 +401,9 @@ def _number(value: Any, name: str, where: str) -> float:
 
 def _name(name: str, where: str) -> str:
     if not name.isidentifier() or len(name) > 60:
-        raise SweepError(f"{name!r} is an invalid name", where=where, hint="letters, digits and _, e.g. test")
+        raise SweepError(
+            f"{name!r} is an invalid name", where=where, hint="use letters, digits and _, for example test"
+        )
     return name
 
 

@@ -110,47 +110,49 @@ def _require_sense(config: Config, target: Target, called: Callable[..., Any] | 
     """
     if target.kind != "recipe" and config.checkpoint.best:
         raise ConfigError(
-            f"best({config.checkpoint.best}) chooses an epoch, which sweep does for recipes only",
+            f"best({config.checkpoint.best}) chooses an epoch, which sweep can do only for recipes",
             where="checkpoint", hint="let the training code keep its best epoch, chosen on val, and report that one",
         )  # fmt: skip
     if config.cwd and target.kind == "recipe":
-        raise ConfigError("a recipe writes nothing below this folder", where="cwd", hint="leave it out")
+        raise ConfigError(
+            "has no effect, because a recipe writes no files into this folder", where="cwd", hint="leave it out"
+        )
     above = [word for word in config.command or () if ".." in Path(word.rpartition("=")[2]).parts]
     if config.cwd and above:
         raise ConfigError(
-            f"{above[0]} leads out of this folder, and a run that works in one of its own would not find it",
-            where="cwd", hint=f"name it from the root: {os.path.abspath(above[0].rpartition('=')[2])}",
+            f"{above[0]} leads out of this folder, so a run that works in its own folder would not find it",
+            where="cwd", hint=f"give its absolute path: {os.path.abspath(above[0].rpartition('=')[2])}",
         )  # fmt: skip
     if config.resources.gpus > 1 and target.kind == "recipe":
         raise ConfigError(
-            f"a recipe trains on one GPU, and {config.resources.gpus:g} are asked for", where="resources.gpus",
-            hint="lanes train many seeds on each GPU; several GPUs are for functions and commands",
+            f"a recipe trains on one GPU, but {config.resources.gpus:g} are requested", where="resources.gpus",
+            hint="leave it out: lanes train many seeds on each GPU; only functions and commands can use several",
         )  # fmt: skip
     for key, asked in (("lanes", isinstance(config.lanes, int)), ("vectorize", bool(config.vectorize))):
         if asked and target.kind != "recipe":
             raise ConfigError(
-                f"a {target.kind} has a loop of its own; sweep trains many seeds of a recipe side by side", where=key,
-                hint="leave it out: --jobs says how many runs there are at a time; or write a recipe",
+                f"a {target.kind} has its own training loop; only seeds of a recipe can train together", where=key,
+                hint="leave it out (--jobs sets how many runs train at once), or write a recipe",
             )  # fmt: skip
     if target.kind == "recipe":
         return
     who = target.reference or "the command"
     if config.vary and target.kind == "command":
         raise ConfigError(
-            "a program is given its seed alone, so all of it would vary", where="vary",
-            hint="leave it out, or make the training a function, which can ask for run.streams",
+            "a program gets only its seed, so everything in it would vary", where="vary",
+            hint="leave it out, or turn the training into a function, which can use run.streams",
         )  # fmt: skip
     if config.vary and (called is None or not mentions(called, "streams")):
         raise ConfigError(
-            f"{who} never asks for run.streams, so all of it would vary", where="vary",
+            f"{who} never uses run.streams, so everything in it would vary", where="vary",
             hint='seed each part of a function with its stream, e.g. torch.manual_seed(run.streams["init"])',
         )  # fmt: skip
     told = any("{fold}" in word for word in target.argv) or (called is not None and mentions(called, ".fold"))
     if config.folds and not told:
         raise ConfigError(
-            f"{who} never asks for its fold, so each fold would be the same run", where="folds",
-            hint="test on fold run.fold of run.folds, counted from 0, and train on the others; among the words of a "
-            "command they are {fold} and {folds}",
+            f"{who} never uses its fold, so all folds would be the same run", where="folds",
+            hint="test on fold run.fold of run.folds, counted from 0, and train on the others; in a command, write "
+            "{fold} and {folds}",
         )  # fmt: skip
 
 
@@ -164,8 +166,8 @@ def _cell(
     keep = config.checkpoint.keep
     if target.kind == "recipe" and keep != "final" and params.setdefault("checkpoint", keep) != keep:
         raise ConfigError(
-            f"checkpoint says {keep!r}, params.checkpoint says {params['checkpoint']!r}",
-            where="checkpoint", hint="say it once",
+            f"checkpoint is {keep!r}, but params.checkpoint is {params['checkpoint']!r}",
+            where="checkpoint", hint="set only one of them",
         )  # fmt: skip
     where = "params" + (f" of variant {cell.variant}" if cell.variant else "")
     params = check_params(called, params, kind=target.kind, where=where)
@@ -267,8 +269,8 @@ def _pickled(function: Callable[..., Any] | None) -> bytes | None:
         return bytes(cloudpickle.dumps(function))
     except Exception as error:
         raise ConfigError(
-            f"the function cannot travel to a worker: {error}", where=function.__qualname__,
-            hint="open files, locks and the like belong inside the function",
+            f"the function cannot be sent to a worker: {error}", where=function.__qualname__,
+            hint="create open files, locks and the like inside the function",
         ) from error  # fmt: skip
 
 
@@ -287,7 +289,7 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if there else "cpu"
     if not there:
-        raise EnvironmentRefused("no CUDA device is here", where=f"device: {device}", hint="use device: auto")
+        raise EnvironmentRefused("there is no CUDA device here", where=f"device: {device}", hint="use device: auto")
     return device
 
 

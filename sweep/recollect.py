@@ -19,6 +19,7 @@ from sweep.store import Failure, Member, Record, Store, atomic, history
 from sweep.store.names import HISTORY_AGAIN
 from sweep.store.record import Artifact, diverged
 from sweep.target.command import placeholders
+from sweep.words import plural
 
 READABLE = ("returned", "diverged")  # kinds of failure that another reading may resolve
 
@@ -51,7 +52,7 @@ def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
     for what in ("predictions", "scores"):
         if (getattr(before, what) if before else {}) != (getattr(collect, what) if collect else {}):
             raise StoreError(
-                f"{what} are kept when a run ends, and cannot be collected again", where=str(store.path),
+                f"{what} are read only when a run ends, and cannot be read again later", where=str(store.path),
                 hint=f"leave collect.{what} as it is, or choose another --out",
             )  # fmt: skip
     members = [m for m in store.scan(verify=True) if m.record is not None]
@@ -59,14 +60,15 @@ def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
     if lacking:
         raise StoreError(
             f"not enough was kept to read these runs again: {some(lacking)}",
-            where=str(store.path), hint="choose another --out, which trains them again",
+            where=str(store.path), hint="train them again with another --out",
         )  # fmt: skip
     made = [(member, *_read(member, collect)) for member in members]
     if made and not any(record.status == "ok" or record.metrics for _, record, _ in made):
         first = next((r.failure for _, r, _ in made if r.failure and r.failure.kind == "returned"), None)
         if first is not None:
             raise StoreError(
-                f"no run has metrics there: {first.message}", where=str(store.path), hint="nothing was changed",
+                f"no run has metrics there: {first.message}", where=str(store.path),
+                hint="name another place with --metrics; nothing was changed",
             )  # fmt: skip
     stored = None if collect is None else collect.model_dump(mode="json", by_alias=True)
     store.reading(stored, identity(collect))
@@ -74,7 +76,7 @@ def recollect(store: Store, collect: Collect | None) -> Iterator[str]:
         store.reread(member, record, rows)
     if made:
         ok = sum(record.status == "ok" for _, record, _ in made)
-        yield f"metrics of {len(made)} runs were read again, without training: {ok} ok"
+        yield f"the metrics of {plural(len(made), 'run')} were read again, without training: {ok} ok"
 
 
 def suggestions(store: Store, member: Member) -> list[Seen]:
@@ -99,7 +101,7 @@ def _lacking(member: Member, collect: Collect | None) -> str:
     if not record.collected:
         return "made by a version that kept no raw output"
     lost = sum(raw_output.lost(folder / name) for name in raw_output.FILES.values())
-    return f"{lost >> 20} MiB of its output were over the limit" if lost else ""
+    return f"its output was {lost >> 20} MiB over the limit" if lost else ""
 
 
 def _read(member: Member, collect: Collect | None) -> tuple[Record, bytes]:

@@ -440,7 +440,7 @@ def run(
     if isinstance(seeds, int):
         raise ConfigError(
             f"seeds={seeds} may mean {seeds} seeds or seed {seeds}", where="seeds",
-            hint=f"seeds=range({seeds}), or seeds=[{seeds}]",
+            hint=f"write seeds=range({seeds}) or seeds=[{seeds}]",
         )  # fmt: skip
     if seeds is not None:
         settings["seeds"] = seeds if isinstance(seeds, str) else list(seeds)
@@ -456,7 +456,9 @@ def run(
         launch.close()
         end()
     if launch.uncopied:
-        raise StoreError(f"trained, but not all copied: {launch.uncopied}", where=os.fspath(launch.out))
+        raise StoreError(
+            f"all runs have ended, but not everything was copied: {launch.uncopied}", where=os.fspath(launch.out)
+        )
     return open(launch.out if launch.remote is None or out is None else out)
 
 

@@ -14,7 +14,9 @@ LARGEST = 2**32 - 1  # NumPy accepts no more, and torch's CPU generator ignores 
 MOST = 1_000_000
 _FILE_BYTES = 32 << 20
 
-_EXAMPLE = f"write 42,123,456 or 0-9: whole numbers from 0 to {LARGEST}, in plain digits; a file of them as @FILE"
+_EXAMPLE = (
+    f"write 42,123,456 or 0-9, with whole numbers from 0 to {LARGEST} in plain digits, or @FILE for a file of seeds"
+)
 # Only these characters: int() would also take ١, １, 1_000 and +1.
 _ENTRY = re.compile(r"([0-9]+)(?:[ \t]*-[ \t]*([0-9]+))?")
 _BLANKS = " \t\r\n"
@@ -24,8 +26,8 @@ def parse_seed(raw: object, where: str = "seed") -> int:
     """Return one seed, 0 to 2**32 - 1, from an int (NumPy's too) or its digits. Raises: ConfigError."""
     entry = _entry(raw, where)
     if len(entry) != 1:
-        hint = "several seeds are given as seeds: [42, 123, 456] or --seeds 42,123,456"
-        raise ConfigError(f"{show(raw)} is {len(entry)} seeds, one is wanted", where=where, hint=hint)
+        hint = "give several seeds as seeds: [42, 123, 456] or --seeds 42,123,456"
+        raise ConfigError(f"{show(raw)} is {len(entry)} seeds, but only one can be given here", where=where, hint=hint)
     return entry[0]
 
 
@@ -48,9 +50,9 @@ def parse_seeds(raw: object, where: str = "seeds") -> tuple[int, ...]:
         raise ConfigError.of([*problems[:20], *more])
     total = sum(len(entry) for entry, _ in entries)
     if total == 0:
-        raise ConfigError("no seeds", where=where, hint=_EXAMPLE)
+        raise ConfigError("there are no seeds", where=where, hint=_EXAMPLE)
     if total > MOST:
-        raise ConfigError(f"{total} seeds, the limit is {MOST}", where=where, hint="split the sweep")
+        raise ConfigError(f"there are {total} seeds, but the limit is {MOST}", where=where, hint="split the sweep")
     seen: dict[int, None] = {}  # ordered
     twice: dict[int, str] = {}
     for entry, place in entries:
@@ -58,7 +60,7 @@ def parse_seeds(raw: object, where: str = "seeds") -> tuple[int, ...]:
         seen |= dict.fromkeys(entry)
     if twice:
         what = f"duplicate seeds: {some(map(str, twice), 5)}"
-        raise ConfigError(what, where=next(iter(twice.values())), hint="each seed counts once; name every seed once")
+        raise ConfigError(what, where=next(iter(twice.values())), hint="each seed counts once, so name it only once")
     return tuple(seen)
 
 
@@ -91,7 +93,7 @@ def _items(raw: object, where: str) -> Iterator[tuple[object, str]]:
         if (path := seeds_file(raw, Path())) is None:
             yield from _split(raw, where)
             return
-        lines = read_text(path, _FILE_BYTES, hint="a file of seeds has one seed or range a line").split("\n")
+        lines = read_text(path, _FILE_BYTES, hint="write one seed or range per line").split("\n")
         for number, line in enumerate(lines, start=1):
             yield from _split(line.partition("#")[0], f"{path}:{number}")
         return
@@ -100,7 +102,9 @@ def _items(raw: object, where: str) -> Iterator[tuple[object, str]]:
         yield values, where
         return
     if len(values) > MOST:
-        raise ConfigError(f"{len(values)} seeds, the limit is {MOST}", where=where, hint="split the sweep")
+        raise ConfigError(
+            f"there are {len(values)} seeds, but the limit is {MOST}", where=where, hint="split the sweep"
+        )
     for at, value in enumerate(values):
         place = f"{where}[{at}]"
         yield from _split(value, place) if isinstance(value, str) else [(value, place)]
@@ -134,13 +138,15 @@ def _entry(item: object, where: str) -> range:
 
 def _number(digits: str, where: str) -> int:
     if len(digits) > 1 and digits[0] == "0":
-        raise ConfigError(f"{show(digits)} starts with 0, which some read as octal", where=where, hint="drop the 0")
+        raise ConfigError(
+            f"{show(digits)} starts with 0, which some read as octal", where=where, hint="drop the leading 0"
+        )
     # The length first, because int() refuses thousands of digits with another error.
     return _within(int(digits) if len(digits) <= 40 else LARGEST + 1, show(digits), where)
 
 
 def _within(seed: int, shown: str, where: str) -> int:
     if not 0 <= seed <= LARGEST:
-        hint = "torch ignores the bits above 32, so two such seeds could be one model"
+        hint = "use smaller seeds: torch ignores bits above 32, so two larger seeds could give the same model"
         raise ConfigError(f"{shown} is outside 0 to {LARGEST} (2**32 - 1)", where=where, hint=hint)
     return seed

@@ -175,7 +175,7 @@ def test_a_torn_checkpoint_is_passed_over_aloud(tmp_path: Path) -> None:
     state = second.restore()
     assert state is not None
     assert state["epoch"] == 1
-    assert any("passed over" in note for note in second.notes)
+    assert any("was skipped" in note for note in second.notes)
 
 
 def test_a_checkpoint_that_holds_code_is_never_run(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_what_no_checkpoint_could_give_back_is_refused_by_its_place_at_the_first
 def test_once_there_is_a_checkpoint_another_that_could_not_be_restored_costs_no_run(run: Run) -> None:
     run.checkpoint({"epoch": 1}, step=1)
     run.checkpoint({"epoch": 2, "best": Best()}, step=2)
-    assert "no checkpoint at step 2" in run.notes[0]
+    assert "no checkpoint was saved at step 2" in run.notes[0]
     assert "state['best'] is Best" in run.notes[0]
     assert [path.name for path, _ in run.attempt.checkpoints()] == ["checkpoint-000000001.pt"]
 

@@ -62,7 +62,7 @@ def test_refuses(raw: object) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ("010", "drop the 0"),
+        ("010", "drop the leading 0"),
         ("9-0", "write 0-9"),
         ("0-9,5", "duplicate seeds: 5"),
         ("0-9,0-9", "0, 1, 2, 3, 4 and 5 more"),

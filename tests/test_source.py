@@ -232,7 +232,7 @@ def test_what_would_be_passed_over_is_refused(folder: Path) -> None:
     options: Any = {"seeds": [1], "engine": "inline", "out": folder / "out"}
     with pytest.raises(ConfigError, match=r"mine_v:train never asks for run\.streams"):
         sweep.run({"train": "mine_v:train", "vary": ["order"]}, **options)
-    with pytest.raises(ConfigError, match="a program is given its seed alone"):
+    with pytest.raises(ConfigError, match="a program gets only its seed"):
         sweep.run({"command": [sys.executable, "-c", "{seed}"], "vary": ["order"]}, **options)
     for way in ({"train": "mine_v:train"}, {"command": [sys.executable, "-c", "{seed}"]}):
         with pytest.raises(ConfigError, match=r"best\(val/loss\) chooses an epoch"):

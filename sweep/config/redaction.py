@@ -11,6 +11,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 HIDDEN = "***"
+NOT_RECORDED = "its config has a secret value, which was not recorded"
 SHORTEST = 6  # characters of a secret that is searched for in outputs: many words contain a shorter one
 _NO_SECRETS = ("PWD", "OLDPWD")  # every shell sets these variables
 

@@ -19,7 +19,7 @@ def explained(error: BaseException, device: str) -> str:
     operation = str(error).partition(_MARK)[0].strip()
     layer = _layer(error.__traceback__)
     where = f"layer {layer}, forward pass" if layer else "backward pass"
-    find = "" if layer else "; torch.autograd.set_detect_anomaly(True) shows the line whose gradient it is"
+    find = "" if layer else "; torch.autograd.set_detect_anomaly(True) shows the line that needs this gradient"
     return (
         f"{operation} has no deterministic kernel on {device} ({where}); use another operation there, or train in fast "
         f"mode (--fast), where equal bits are not promised{find}"

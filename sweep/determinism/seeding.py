@@ -122,7 +122,9 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     here = get_rng_state()
     try:
         if len(state["cuda"]) > torch.cuda.device_count():
-            raise ValueError(f"of {len(state['cuda'])} CUDA devices, {torch.cuda.device_count()} are visible")
+            raise ValueError(
+                f"it was saved with {len(state['cuda'])} CUDA devices, but {torch.cuda.device_count()} are visible here"
+            )
         _set_rng_state(state)
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
         _set_rng_state(here)

@@ -111,8 +111,8 @@ def _no_terminal(*arguments: Any, **named: Any) -> Any:
     if os.environ.get("PYTHONBREAKPOINT"):  # it may name a debugger without a terminal, or none
         return sys.__breakpointhook__(*arguments, **named)
     raise SweepError(
-        "breakpoint() finds no terminal: a run has neither keyboard nor screen",
-        hint="take it out; to debug, call the function from a script of your own",
+        "breakpoint() does not work here, because a run has no terminal",
+        hint="remove it; to debug, call the function from your own script",
     )
 
 

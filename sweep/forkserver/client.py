@@ -88,11 +88,11 @@ class ForkServer:
         said = self._said.read().decode(errors="replace").strip().splitlines()
         if code == LOADING:
             raise EnvironmentRefused(
-                f"a process to train in could not start: {said[-1] if said else 'no output'}",
+                f"the process that starts the runs could not be started: {said[-1] if said else 'no output'}",
                 where=sys.executable,
             )
         _end_marked(self._mark)
-        raise Accident(f"the process that forks the runs was ended ({named(code)})", poison=False)
+        raise Accident(f"the process that starts the runs was ended ({named(code)})", poison=False)
 
     def close(self) -> None:
         """End it with all processes that it has forked."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sweep import forkserver
 from sweep.config import Config, from_dict, redact
+from sweep.config.redaction import NOT_RECORDED
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError
@@ -75,7 +76,7 @@ def kept(
         )  # fmt: skip
     if not resumable(manifest):
         raise StoreError(
-            "its config has a secret value, which was not recorded", where=store.shown,
+            NOT_RECORDED, where=store.shown,
             hint=f"give the config again: {resume(manifest, store.shown)}",
         )  # fmt: skip
     require_trust(target, trust, say)

@@ -33,7 +33,7 @@ class Audit:
         many = len(self.findings)
         lines = [f"{self.key}: {many or 'no'} finding{'s' * (many != 1)} in {plural(self.steps, 'step')}"]
         lines += [f"  ! {finding}" for finding in self.findings]
-        lines += ["what changes first when it is reseeded alone:"]
+        lines += ["the first thing that changes if only this is reseeded:"]
         return "\n".join([*lines, *(f"  {name:<26} {what}" for name, what in self.streams.items())])
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def audit(spec: RunSpec, job: Job) -> Audit:
         first, second = one.wait(), two.wait()
     for made in (first, second):
         if made.failure is not None:
-            raise SweepError(f"the run fails: {made.failure}", where=spec.key)
+            raise SweepError(f"the run failed: {made.failure}", where=spec.key)
     changed = {entry["what"]: entry["chain"] for entry in second.found if entry["kind"] == "changed"}
     streams = {_name(what): _decides(second.chain, chain) for what, chain in changed.items()}
     return Audit(spec.key, first.steps, tuple(_findings(first, second, changed["seed"])), streams)
@@ -80,17 +80,17 @@ def _findings(first: Trained, second: Trained, other_seed: Mapping[str, str]) ->
     if differs is not None:
         yield f"two runs of the same seed differ first at {differs}"
     for what, where, _ in kinds["unseeded"]:
-        yield f"{what} without a seed at {where}: no seed controls it"
+        yield f"{what} is used without a seed at {where}, so the seed of the run does not control it"
     if differs is not None:
         for what, where, _ in kinds["clock"]:
             yield f"{what} is read at {where}"
     for call in kinds["seeded"]:
         if call in kinds["seeded elsewhere"]:
             what, where, argument = call
-            yield f"{what}({argument}) at {where}: the same for every seed"
+            yield f"{what}({argument}) at {where} is the same for every seed"
     yield from _loaders(second.found)
     if differs is None and first_difference(second.chain, other_seed) is None:
-        yield "another seed gives the same weights: the seed has no effect"
+        yield "another seed gives the same weights, so the seed has no effect"
 
 
 def _loaders(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
@@ -102,4 +102,4 @@ def _loaders(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     for what, by_state in workers.items():
         most = max(map(len, by_state.values()))
         if most > 1:
-            yield f"{what} is the same in {most} loader workers: their examples get the same random numbers"
+            yield f"{what} has the same state in {most} loader workers, so their examples get the same random numbers"

@@ -55,11 +55,13 @@ class Canary:
         self.done = frozenset(record.spec_id for record in done)
         spec = next(iter(self.plan))
         if spec.target.kind == "command":
-            self._keep(store, unchecked("a command cannot be run for a few steps; sweep verify does it whole", how=HOW))
+            self._keep(
+                store, unchecked("a command cannot be run for only a few steps; sweep verify runs all of it", how=HOW)
+            )
             return
         yield (
-            f"canary: trains the first {STEPS} steps of {spec.key} twice before the sweep, in processes of their own; "
-            "run.rehearsal is true there, and nothing of it is kept"
+            f"canary: the first {STEPS} steps of {spec.key} are trained twice before the sweep, in separate processes; "
+            "there, run.rehearsal is true, and nothing is kept"
         )
         begun = time.monotonic()
         try:
@@ -78,7 +80,7 @@ class Canary:
             return
         self._keep(store, stamp_of(proof, how=HOW, runs=len(self.plan)))
         if proof.status == "differs":
-            yield f"{proof}; the report will say so, and sweep verify names the layer"
+            yield f"{proof}; the report will show this too, and sweep verify finds the layer"
 
     def after(self, store: Store) -> Iterator[str]:
         """Compare the records with the canary, then with whole runs that are trained once more. Yield lines."""
@@ -115,9 +117,9 @@ class Canary:
         if spec is None:
             return False
         if seconds_of(record) > SHORT:
-            why = f"{key} takes {seconds_of(record):.0f} s, sweep verify trains one again"
+            why = f"{key} took {seconds_of(record):.0f} s, so it is not trained again; sweep verify does that"
         else:
-            yield f"canary: trains {key} whole once more, about {seconds_of(record):.0f} s"
+            yield f"canary: all of {key} is trained once more, which takes about {seconds_of(record):.0f} s"
             try:
                 made = reproduce(Subject(spec, job_as_of(record, self.job), store, record))
             except SweepError as error:
@@ -146,12 +148,12 @@ class Canary:
         promised = verdict(origin_of(record), seen.origin(proof.spec))
         fields = [name for name, *_ in promised.fields]
         if promised.answer is not Answer.MUST_MATCH and set(fields) != {"hash_seed"}:
-            why = f"the canary ran in another environment than the sweep: {', '.join(fields)}"
+            why = f"the environments of the canary and of the sweep differ in {', '.join(fields)}"
             yield self._keep(store, {**self.stamp, **unchecked(why, how=HOW)})
             return
         found = first_difference(record.digests, seen.chain, common=True, between=(proof.spec.key, "the canary"))
         if found is not None:
-            summary = f"DIFFERS ({proof.spec.key} and the canary: first at {found})"
+            summary = f"DIFFERS (first at {found})"
             yield self._keep(store, {**self.stamp, "status": "differs", "summary": summary, "difference": str(found)})
             return
         links = [words(link) for link in record.digests if link in seen.chain]
@@ -205,5 +207,5 @@ def _require_environment(here: Origin, done: Sequence[Record]) -> None:
             fields = "; ".join(f"{name}: {then} then, {now} now" for name, then, now in found.fields)
             raise EnvironmentRefused(
                 f"finished runs of this deterministic sweep were made in another environment ({fields})",
-                hint="resume it where they were made, or start again with another --out",
+                hint="resume it in that environment, or start again with another --out",
             )  # fmt: skip

@@ -40,7 +40,8 @@ class Distance:
 
     def __str__(self) -> str:
         test_first = sorted(self.metrics.items(), key=lambda item: (not item[0].startswith("test/"), item[0]))
-        return "; ".join(f"{name} by {value:.3g}" for name, value in test_first[:4]) or "no difference"
+        shown = [f"{name} {'by' if n else 'differs by'} {value:.3g}" for n, (name, value) in enumerate(test_first[:4])]
+        return ", ".join(shown) or "equal metrics"
 
 
 def words(link: str) -> str:

@@ -50,15 +50,17 @@ class Cost:
         lines = [f"{self.key} on {self.device}, {self.threads} thread{s}, torch {self.torch}, {self.rounds} rounds:"]
         for mode, value in self.ms.items():
             low, middle, high = self.speed[mode]
-            of = "" if mode == FAST else f"   {middle:.2f} of fast ({low:.2f} to {high:.2f})"
-            lines.append(f"  {mode:<29} {value:8.3f} ms a step{of}")
+            of = "" if mode == FAST else f"   {middle:.2f} times as fast as fast mode ({low:.2f} to {high:.2f})"
+            lines.append(f"  {mode:<29} {value:8.3f} ms per step{of}")
         for width, each in self.vectorized.items():
             name = f"vectorize={width}"
             if isinstance(each, str):
-                lines.append(f"  {name:<29} no: {each}")
+                lines.append(f"  {name:<29} not possible: {each}")
             else:
                 gain = self.ms[DETERMINISTIC] / each
-                lines.append(f"  {name:<29} {each:8.4f} ms a seed and step   {gain:.1f} times as fast as deterministic")
+                lines.append(
+                    f"  {name:<29} {each:8.4f} ms per seed and step   {gain:.1f} times as fast as deterministic mode"
+                )
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -73,15 +75,15 @@ def cost(spec: RunSpec, job: Job, *, steps: int | None = None) -> Cost:
     Raises: SweepError for a command, or if the run fails or makes no visible steps.
     """
     if spec.target.kind == "command":
-        raise SweepError("the steps of a program cannot be seen", where="--cost", hint="time a recipe or a function")
+        raise SweepError("the steps of a program cannot be timed", where="--cost", hint="time a recipe or a function")
     asked = Request(replace(spec, vectorize=0), job, steps)
     with Process(asked, where="the timing process", function="sweep.verify.cost:timed") as process:
         made = process.wait()
     if made.failure is not None:
-        raise SweepError(f"the run fails: {made.failure}", where=spec.key)
+        raise SweepError(f"the run failed: {made.failure}", where=spec.key)
     paces = {entry["mode"]: [float(ms) for ms in entry["ms"]] for entry in made.found if "mode" in entry}
     if made.steps < 3 or not all(ms > 0 for each in paces.values() for ms in each):
-        raise SweepError("too few optimizer steps were seen to time", where=spec.key)
+        raise SweepError("the run has too few optimizer steps to time", where=spec.key)
     found = summed(spec, paces, str(made.environment.get("torch", "")))
     wide = {str(entry["width"]): entry["ms"] for entry in made.found if "width" in entry}
     return replace(found, vectorized=wide)

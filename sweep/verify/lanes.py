@@ -45,7 +45,7 @@ class LaneProof:
         if self.note:
             return f"no lanes: {self.note}"
         what = f"rows of vectorize={self.width}" if self.width else "lanes"
-        where = "themselves in other company and alone" if self.width else "their solo runs"
+        where = "the same rows beside other seeds and alone" if self.width else "their solo runs"
         if self.differ:
             named = "; ".join(f"seed {seed} first at {link}" for seed, link in list(self.differ.items())[:5])
             return f"{what} DIFFER from {where}: {len(self.differ)} of {self.lanes} ({named})"
@@ -63,11 +63,11 @@ def compare_lanes(spec: RunSpec, count: int) -> LaneProof:
     """
     if spec.target.kind != "recipe" or not (spec.device == "cuda" or spec.vectorize):
         raise ConfigError(
-            "only recipes on a GPU, or with vectorize, share a pack", where="--lanes",
-            hint="device=cuda, or vectorize=16",
+            "only recipes on a GPU or with vectorize train several seeds together", where="--lanes",
+            hint="add device=cuda or vectorize=16",
         )  # fmt: skip
     if not spec.deterministic:
-        raise ConfigError("fast mode promises no equal bits", where="--lanes", hint="add --deterministic")
+        raise ConfigError("fast mode does not promise equal bits", where="--lanes", hint="add --deterministic")
     seeds = range(spec.seed, spec.seed + 2 * count)
     every = [replace(spec, seed=s, streams={name: stream_seed(s, name) for name in spec.streams}) for s in seeds]
     specs, others = every[:count], every[count:]
@@ -98,7 +98,7 @@ def _trained(specs: Sequence[RunSpec], folder: Path, *, plain: bool) -> list[Run
             if isinstance(result, Failure):
                 raise SweepError(f"seed {runs[index].seed} failed: {result}", where=specs[index].target.reference)
     except Unrecorded as error:
-        raise SweepError(f"the runs fail: {error}", where=specs[0].target.reference) from error
+        raise SweepError(f"the runs failed: {error}", where=specs[0].target.reference) from error
     finally:
         for run in runs:
             run.attempt.close()

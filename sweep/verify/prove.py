@@ -68,10 +68,10 @@ class Proof:
         if self.status == "proven":
             return f"bit-exact: proven ({self.evidence})"
         if self.status == "fast":
-            return f"fast mode, equal bits not promised; {self.evidence}: apart by {self.distance}"
+            return f"fast mode does not promise equal bits; {self.distance} ({self.evidence})"
         if self.status == "failed":
-            return f"nothing to compare: the run fails ({self.failure})"
-        return f"bit-exact: DIFFERS; differs first at {self.difference}" + (f"; {self.culprit}" if self.culprit else "")
+            return f"nothing to compare: the run failed ({self.failure})"
+        return f"bit-exact: DIFFERS first at {self.difference}" + (f"; {self.culprit}" if self.culprit else "")
 
     def to_json(self) -> dict[str, Any]:
         return as_json(
@@ -119,7 +119,7 @@ def prove(
         trained = (*(process.wait() for process in running), *own)
         late = next((each for each in trained if each.failure is not None and each.failure.kind == "timeout"), None)
         if late is not None:
-            raise SweepError(f"{late.where} was not done: {late.failure}")
+            raise SweepError(f"{late.where} did not finish: {late.failure}")
         proof = _judged(spec, trained, record)
     if proof.status == "differs" and find and spec.target.kind != "command":
         from sweep.verify.locate import locate

@@ -54,9 +54,9 @@ class Reproduction:
         elif self.trained.failure is not None:
             head = f"{self.key}: not reproduced; it failed this time ({self.trained.failure})"
         elif not self.compared:
-            head = f"{self.key}: the record holds no digest to compare; metrics apart by {self.distance}"
+            head = f"{self.key}: the record has no digests to compare; {self.distance}"
         else:
-            head = f"{self.key}: not the same bits; differs first at {self.difference}; apart by {self.distance}"
+            head = f"{self.key}: not the same bits; the first difference is in {self.difference}; {self.distance}"
         lines = [head, f"verdict: {self.verdict.answer} ({_MEANING[self.verdict.answer]})"]
         lines += [f"  {name}: {short(then)} then, {short(now)} now" for name, then, now in self.verdict.fields]
         return "\n".join(lines)

@@ -40,13 +40,13 @@ def stamp_of(proof: Proof, *, how: str, runs: int = 1) -> dict[str, Any]:
 
 def again(stamp: Stamp, made: Reproduction) -> dict[str, Any]:
     """Return the stamp after a whole run was trained again and compared with its record."""
-    where = f"{made.key} trained again whole in another process"
+    where = f"all of {made.key} was trained again in another process"
     if made.equal:
-        said = f"{where}: {made.compared} digests equal, evaluation and predictions with them"
+        said = f"{where}: {made.compared} digests are equal, including evaluation and predictions"
         summary, status, difference = f"proven ({said}; {stamp['summary']})", "proven", ""
     else:
-        difference = str(made.difference or f"its metrics, apart by {made.distance}")
-        summary, status = f"DIFFERS ({where}: first at {difference})", "differs"
+        difference = str(made.difference or f"its metrics ({made.distance})")
+        summary, status = f"DIFFERS ({where}; first at {difference})", "differs"
     return {
         **stamp, "status": status, "summary": summary, "how": "repeat", "extent": WHOLE, "key": made.key,
         "seed": made.seed, "difference": difference,
@@ -79,7 +79,7 @@ def after(old: Stamp, new: Stamp) -> dict[str, Any]:
 def _summary(proof: Proof, how: str, runs: int) -> str:
     by = f"{how} of {proof.spec.key}: {proof.evidence}"
     filled = {each.environment.get("fill_uninitialized_memory") for each in proof.trained}
-    fill = "on" if False not in filled else "off, the same bits with it" if True in filled else "off"
+    fill = "on" if False not in filled else "off, and on gives the same bits" if True in filled else "off"
     first = proof.trained[0]
     if proof.status == "proven" and first.stopped:
         steps = f"first {plural(first.steps, 'step')} of 1 of {plural(runs, 'run')}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.config import Collect
-from sweep.config.redaction import HIDDEN
+from sweep.config.redaction import HIDDEN, NOT_RECORDED
 from sweep.errors import ConfigError, StoreError
 from sweep.job import Job
 from sweep.plan import Plan, RunSpec
@@ -38,7 +38,7 @@ def of_config(plan: Plan, *, seed: int | None = None, variant: str | None = None
     found = [s for s in specs if variant is None or variant in s.variant]
     if not found:
         names = ", ".join(dict.fromkeys(s.variant for s in specs))
-        raise ConfigError(f"no variant {variant!r}", hint=f"variants: {names or 'only one, without a name'}")
+        raise ConfigError(f"there is no variant {variant!r}", hint=f"variants: {names or 'only one, without a name'}")
     return Subject(found[0], replace(job_of(plan), timeout=None))
 
 
@@ -64,7 +64,7 @@ def of_directory(
     require_trust(spec.target, trust, say, record.spec["params"])
     if HIDDEN in atomic.dumps(spec.to_json()):
         raise StoreError(
-            "a value of it is secret and was not recorded", where=f"{store.path}: {member.key}",
+            NOT_RECORDED, where=f"{store.path}: {member.key}",
             hint="verify it from its config: sweep verify CONFIG",
         )  # fmt: skip
     require_same_code(spec)
@@ -90,14 +90,14 @@ def _member(store: Store, seed: int | None, variant: str | None, repeat: int) ->
     if not found:
         seeds = ", ".join(str(s) for s in sorted({m.seed for m in members})[:20])
         raise StoreError(
-            f"no run of seed {seed}" + (f" and variant {variant!r}" if variant else ""), where=str(store.path),
-            hint=f"its seeds: {seeds}",
+            f"there is no run of seed {seed}" + (f" and variant {variant!r}" if variant else ""), where=str(store.path),
+            hint=f"choose one of its seeds: {seeds}",
         )  # fmt: skip
     done = [m for m in found if m.status == "ok"]
     if not done:
         raise StoreError(
-            f"{found[0].key} is {found[0].status}: there is no result to compare with", where=str(store.path),
-            hint=f"sweep status {path_argument(str(store.path))}",
+            f"{found[0].key} is {found[0].status}, so there is no result to compare with", where=str(store.path),
+            hint=f"see its runs: sweep status {path_argument(str(store.path))}",
         )  # fmt: skip
     return done[0]
 
@@ -110,13 +110,15 @@ def require_same_code(spec: RunSpec) -> None:
     if now.digest != spec.target.digest:
         raise StoreError(
             f"its source has changed: {spec.target.digest[:16]} then, {now.digest[:16]} now",
-            where=spec.target.reference, hint="check out the version it was trained with: git_commit in its record",
+            where=spec.target.reference,
+            hint="check out the commit that it was trained with (git_commit in its record)",
         )  # fmt: skip
     data = data_digest_of(spec.target, spec.params, function)
     if data.partition(",")[0] == spec.data.partition(",")[0] != data:
         raise StoreError(
-            "an earlier version normalised its data in float32, which could not carry them", where="params.data",
-            hint="train it again with another --out: sweep run",
+            "an earlier version of sweep normalised these data in float32, which is not precise enough",
+            where="params.data",
+            hint="train it again: sweep run with another --out",
         )  # fmt: skip
     if data != spec.data:
         raise StoreError(

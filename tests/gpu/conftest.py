@@ -19,4 +19,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(HERE):  # not by the name: a checkout may lie in a folder called gpu
             item.add_marker(pytest.mark.gpu)
             if not torch.cuda.is_available():
-                item.add_marker(pytest.mark.skip(reason="no CUDA device is here"))
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))

@@ -74,7 +74,7 @@ def test_a_metric_that_it_measures_is_taken() -> None:
 
 @pytest.mark.parametrize("settings", [{"train": "toys:weights"}, {"command": ["echo", "{seed}"]}])
 def test_lanes_of_code_with_a_loop_of_its_own_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="loop of its own") as caught:
+    with pytest.raises(ConfigError, match="its own training loop") as caught:
         prepare(load(None, seeds="0-2", lanes=4, **settings))
     assert caught.value.where == "lanes"
     prepare(load(None, seeds="0-2", lanes="auto", **settings))

@@ -23,8 +23,8 @@ def test_a_careless_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     text = "\n".join(found.findings)
     assert "torch.manual_seed(0) at planted.py:" in text
     assert "the same for every seed" in text
-    assert "the dataset's rng is the same in 2 loader workers" in text
-    assert "another seed gives the same weights: the seed has no effect" in text
+    assert "the dataset's rng has the same state in 2 loader workers" in text
+    assert "another seed gives the same weights, so the seed has no effect" in text
     assert "global generator is the same" not in text  # torch seeds those of loader workers
     assert found.streams["the seed"] == "nothing"
 
@@ -33,8 +33,8 @@ def test_a_careless_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_functions_that_were_imported_by_their_names_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = "\n".join(audit(spec_of("planted:by_name"), here()).findings)
-    assert "numpy.random.default_rng without a seed at planted.py:" in text
-    assert "random.Random without a seed at planted.py:" in text
+    assert "numpy.random.default_rng is used without a seed at planted.py:" in text
+    assert "random.Random is used without a seed at planted.py:" in text
     assert "random.Random(7) at planted.py:" in text
     assert "torch.manual_seed(0) at planted.py:" in text
 
@@ -47,7 +47,7 @@ def test_the_lines_that_draw_are_named_and_no_innocent_one(tmp_path: Path, monke
     lines = {part: 1 + next(i for i, line in enumerate(source) if part in line) for part in ("PCG64()", "qmc.Sobol(1)")}
     assert "two runs of the same seed differ first at" in text
     assert set(re.findall(r"planted\.py:\d+", text)) == {f"planted.py:{line}" for line in lines.values()}
-    assert "numpy.random.PCG64 without a seed" in text
+    assert "numpy.random.PCG64 is used without a seed" in text
     assert len(re.findall(r"\w+\.py:\d+", text)) == 2, text  # none of a library's own lines
 
 
@@ -74,7 +74,7 @@ def test_a_package_that_is_found_by_pythonpath_is_not_named_for_the_line_that_ca
     monkeypatch.syspath_prepend(tmp_path / "lib")
     main(["verify", "train=m:train", "--audit"])
     said, why = capsys.readouterr()
-    assert "default_rng without a seed at m.py:3" in said, why
+    assert "default_rng is used without a seed at m.py:3" in said, why
     assert "theirs.py" not in said
 
 
@@ -92,7 +92,7 @@ def test_an_audit_that_found_something_sends_to_the_verification(
 def test_a_generator_that_nobody_seeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = audit(spec_of("planted:train", {"order": "entropy"}), here())
-    assert any(f.startswith("numpy.random.default_rng without a seed at planted.py:") for f in found.findings)
+    assert any(f.startswith("numpy.random.default_rng is used without a seed at planted.py:") for f in found.findings)
     assert any(f.startswith("two runs of the same seed differ first at ") for f in found.findings)
 
 
@@ -111,7 +111,7 @@ def test_cost_is_the_median_of_paired_ratios() -> None:
     cost = summed(spec_of(), pace, "2.13.0")
     assert cost.speed["deterministic"] == (0.5, 0.8, 1.0)
     assert cost.ms["fast"] == 1.0
-    assert "0.80 of fast (0.50 to 1.00)" in str(cost)
+    assert "0.80 times as fast as fast mode (0.50 to 1.00)" in str(cost)
 
 
 def test_who_asks_for_a_training_in_another_process_loads_no_torch() -> None:

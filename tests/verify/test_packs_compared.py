@@ -47,7 +47,7 @@ def test_rows_that_touch_each_other_are_told_apart(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_shares_no_pack_is_refused() -> None:
-    with pytest.raises(ConfigError, match="share a pack"):
+    with pytest.raises(ConfigError, match="train several seeds together"):
         compare_lanes(replace(spec(), vectorize=0), 2)
 
 

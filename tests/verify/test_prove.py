@@ -78,7 +78,7 @@ def test_fast_mode_says_how_far_apart(tmp_path: Path) -> None:
     assert proof.status == "fast"
     assert proof.distance is not None
     assert proof.distance.metrics["test/loss"] > 0
-    assert "apart by test/loss by " in str(proof)
+    assert "test/loss differs by " in str(proof)
 
 
 def test_another_number_of_threads_promises_nothing(tmp_path: Path) -> None:

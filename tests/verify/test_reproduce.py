@@ -58,11 +58,11 @@ def test_the_stamp_carries_its_evidence(made: Path) -> None:
     assert (stamp["steps"], stamp["processes"]) == (5, 3)
     assert all(m.record and m.record.environment["fill_uninitialized_memory"] is False for m in found.store.scan())
     said = found.report.reproducibility
-    assert said.startswith(f"proven ({stamp['key']} trained again whole in another process: ")
+    assert said.startswith(f"proven (all of {stamp['key']} was trained again in another process: ")
     assert "sampled (first 5 steps of 1 of " in said
     assert "canary of seed1: 2 processes, 5 steps, torch " in said
     assert "initial weights and data order (first batch) equal in the sweep's worker" in said
-    assert "memory fill off, the same bits with it" in said
+    assert "memory fill off, and on gives the same bits" in said
 
 
 def test_fast_mode_is_not_stamped(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_sweep_that_differs_is_stamped_so_and_trained_no_more_for_it(
     assert found.store.manifest.stamp["status"] == "differs"
     assert found.report.warnings[0].startswith("this sweep should be bit-exact, but is not: ")
     said = "\n".join(event.text for event in events if isinstance(event, Said))
-    assert "canary: trains the first 5 steps of seed3 twice before the sweep" in said
-    assert "sweep verify names the layer" in said
+    assert "canary: the first 5 steps of seed3 are trained twice before the sweep" in said
+    assert "sweep verify finds the layer" in said
     # Twice to compare, and the run: nothing is trained again to name the layer.
     assert Path("starts").read_text().splitlines() == ["3 in rehearsal", "3 in rehearsal", "3"]
 
@@ -136,7 +136,7 @@ def test_verify_compares_a_record_that_was_made_without_the_fill(
     assert "proven (2 processes and this one and the record, 3 epochs" in capsys.readouterr().out
     stamp = Store.open(copied).manifest.stamp
     assert stamp["how"] == "verify"
-    assert "memory fill off, the same bits with it" in stamp["summary"]
+    assert "memory fill off, and on gives the same bits" in stamp["summary"]
 
 
 def test_a_broken_promise_is_told_from_none(copied: Path) -> None:
