@@ -230,7 +230,7 @@ def test_what_would_be_passed_over_is_refused(folder: Path) -> None:
     )
     (folder / "mine_w.py").write_text("def draw(run): return {'a': float(run.seed)}\n")
     options: Any = {"seeds": [1], "engine": "inline", "out": folder / "out"}
-    with pytest.raises(ConfigError, match=r"mine_v:train never asks for run\.streams"):
+    with pytest.raises(ConfigError, match=r"mine_v:train never uses run\.streams"):
         sweep.run({"train": "mine_v:train", "vary": ["order"]}, **options)
     with pytest.raises(ConfigError, match="a program gets only its seed"):
         sweep.run({"command": [sys.executable, "-c", "{seed}"], "vary": ["order"]}, **options)

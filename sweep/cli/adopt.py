@@ -32,7 +32,7 @@ from sweep.words import path_argument, plural
 @click.option("--step", metavar="NAME", help="The column that holds the step. Default: step, epoch or iteration.")
 @click.option("--predictions", metavar="PATTERN", help="The .npz files with predictions for sweep ensemble, such as "
               "'old/{lr}/seed{seed}/{split}.npz'. Each holds ids, targets, and probs or mean.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Import runs again whose files have changed. Old records are kept.")
+@click.option("--replace", is_flag=True, help="Import runs again if their files have changed. Old records are kept.")
 @click.option("--dry-run", is_flag=True, help="Show what was found and write nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found, and the counts, as JSON.")
@@ -64,7 +64,7 @@ def adopt(
     overrides = tuple(word for word in sources if "=" in word and not os.path.exists(word) and _sets(word))
     places = [word for word in sources if word not in overrides]
     if not places:
-        raise ConfigError("no results are named", where="SOURCE", hint="e.g. sweep adopt table.csv")
+        raise ConfigError("no results are named", where="SOURCE", hint="name some, for example: sweep adopt table.csv")
     variant, metrics = asked["variant"], asked["metrics"]
     roles = Roles(asked["seed"], asked["task"], options.keys(variant) if variant is not None else None)
     columns, collect = options.keys(metrics), None
@@ -78,8 +78,8 @@ def adopt(
     if plan.numbered and len(places) > 1 and len(plan.manifest.experiment["cells"]) == 1:
         # A shell has expanded the pattern: runs of all settings would count as seeds of one.
         raise ConfigError(
-            f"{len(places)} sources, and nothing in them names a seed or a variant", where=places[0],
-            hint="name the seed and the settings in a pattern in quotes: "
+            f"{plural(len(places), 'source')} found, but without the name of a seed or a variant", where=places[0],
+            hint="give a quoted pattern that names the seed and the settings: "
             "sweep adopt 'old/{lr}/seed{seed}/metrics.csv', or the column with --seed",
         )  # fmt: skip
     for line in plan.lines():
@@ -89,7 +89,7 @@ def adopt(
             emit({"out": os.fspath(where), **plan.counts()})
         return 0
     if not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
-        click.confirm(f"adopt them into {where}?", default=True, abort=True)
+        click.confirm(f"adopt these runs into {where}?", default=True, abort=True)
     store, new, changed = take(plan, where, replacing=replace)
     if as_json:
         emit({"out": os.fspath(where), **plan.counts(), "new": new, "changed": changed})

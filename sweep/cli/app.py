@@ -54,7 +54,7 @@ class Commands(click.Group):
 
             close = get_close_matches(args[0], list(COMMANDS), 1)
             raise SweepError(
-                f"no command {args[0]!r}",
+                f"there is no command {args[0]!r}",
                 hint=f"did you mean `sweep {close[0]}`?" if close else f"commands: {', '.join(COMMANDS)}",
             )
         return super().resolve_command(ctx, args)
@@ -88,7 +88,9 @@ def main(arguments: list[str], program: str = "sweep") -> int:
     arguments = [a for a in arguments if a != "--debug"]
     try:
         if rest == []:
-            raise SweepError("nothing follows --", hint="e.g. -- python train.py --seed {seed}")
+            raise SweepError(
+                "there is no program after --", hint="add one, for example: -- python train.py --seed {seed}"
+            )
         if rest and arguments[:1] not in (["run"], ["ml-train"]):
             raise SweepError("only `sweep run` and `ml-train` take a command after --")
         with _logged() if debug else nullcontext():
@@ -105,7 +107,7 @@ def main(arguments: list[str], program: str = "sweep") -> int:
     except (SweepError, OSError, MemoryError) as error:
         said = f"{program}: {error}"
         if not isinstance(error, SweepError):
-            said = f"{program}: {type(error).__name__}: {error}\n  --debug shows where; what was trained is kept"
+            said = f"{program}: {type(error).__name__}: {error}\n  add --debug to see where; finished runs are kept"
         sys.stdout.flush()
         print(printable(traceback.format_exc() if debug else said), file=sys.stderr)
         return error.exit_code if isinstance(error, SweepError) else 1

@@ -12,7 +12,7 @@ from sweep.cli.output import emit, show, terminal
 from sweep.store import Reading
 
 
-@click.command(short_help="Is A better than B, or was it the seed? Also a gate.")
+@click.command(short_help="Compare configurations: is A better, or was it the seed?")
 @options.directories
 @click.option(
     "--baseline",
@@ -24,8 +24,8 @@ from sweep.store import Reading
 @click.option(
     "--margin",
     type=float,
-    help="Also test for equivalence: differences within ± this, in units of the metric, count as equal. "
-    "For example 0.005.",
+    help="Also test for equivalence: differences of at most this much, in units of the metric, count as equal; for "
+    "example 0.005.",
 )
 @click.option(
     "--require",

@@ -70,7 +70,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
         else:
             code = show_single(store, launch.only or (), allow_shared=shared)
         if launch.uncopied:
-            say(f"not all of it is copied: {launch.uncopied}", err=True)
+            say(f"not everything was copied: {launch.uncopied}", err=True)
             return max(code, 1)
         return code
     finally:
@@ -78,7 +78,7 @@ def conduct(launch: Launch, *, as_json: bool, single: bool = False) -> int:
 
 
 def left(store: Store) -> str:
-    """Return the state of a stopped launch: "3 runs are complete, 2 had begun, 1 of them with …"."""
+    """Return the state of a stopped launch: "3 runs are complete, 2 had begun (1 can resume, 1 will start over)"."""
     from sweep.cli.read import resumes
 
     members = list(store.scan())
@@ -88,7 +88,8 @@ def left(store: Store) -> str:
     if not begun:
         return said
     kept = sum(bool(resumes(store, member)) for member in begun)
-    return f"{said}, {len(begun)} had begun, {kept or 'none'} of them with something to resume from"
+    then = [f"{kept} can resume"] * bool(kept) + [f"{len(begun) - kept} will start over"] * (kept < len(begun))
+    return f"{said}, {len(begun)} had begun ({', '.join(then)})"
 
 
 def again(launch: Launch, store: Store) -> str:
@@ -116,8 +117,9 @@ def _signals(launch: Launch, warn: Callable[[str], None]) -> Iterator[list[signa
             raise Cancelled
         launch.stop(signal.Signals(number).name)
         program = launch.plan.target.kind == "command"
-        stops = "running programs are told to end" if program else "running seeds continue to their next checkpoint"
-        warn(f"{signal.Signals(number).name}: {stops} ({PATIENCE:.0f} s at most); again to cancel at once")
+        stops = "running programs are asked to end" if program else "running seeds continue to their next checkpoint"
+        again = "press Ctrl-C again" if number == signal.SIGINT else "send it again"
+        warn(f"{signal.Signals(number).name}: {stops} ({PATIENCE:.0f} s at most); {again} to cancel at once")
         late = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))
         late.daemon = True
         late.start()

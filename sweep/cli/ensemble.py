@@ -34,7 +34,7 @@ _members = click.option(
 @click.option(
     "--select",
     type=click.Choice(["greedy"]),
-    help="Also weight the members by their predictions on val, beside the uniform average.",
+    help="In addition to the uniform average, weight the members by their predictions on val.",
 )
 @click.option("--margin", multiple=True, metavar="[METRIC=]X",
               help="Report how many members are enough to lose no more than X, for example 0.001 or accuracy=0.002. "
@@ -73,20 +73,20 @@ def _export(directory: Path, out: Path, trust: bool, which: dict[str, Any]) -> N
 
     if out.suffix not in SUFFIXES:  # before the models are rebuilt
         raise EnsembleError(
-            f"{out.name} is not in a format that can be written", where="--export",
-            hint=f"end it in {' or '.join(SUFFIXES)}",
+            f"the format of {out.name} is not known", where="--export",
+            hint=f"let its name end in {' or '.join(SUFFIXES)}",
         )  # fmt: skip
     loaded = _loaded(directory, trust, **which)
     if loaded.rows is None:
         raise EnsembleError(
-            "there are no inputs to verify a file with", where=str(directory),
-            hint="in Python: sweep.ensemble.program.export(ensemble, FILE, rows)",
+            "there are no stored inputs to check the file with", where=str(directory),
+            hint="give some in Python: sweep.ensemble.program.export(ensemble, FILE, rows)",
         )  # fmt: skip
     export(loaded.ensemble, out, loaded.rows.inputs)
     about = loaded.ensemble.about
     note(
-        f"wrote {out}: {len(about.labels)} members, a dynamic batch, calibrated and raw outputs; "
-        f"it repeats them on {len(loaded.rows.inputs)} examples of {which['split']}"
+        f"wrote {out}: {len(about.labels)} members, any batch size, calibrated and raw outputs; it repeats the "
+        f"members' predictions of {len(loaded.rows.inputs)} examples of {which['split']}"
     )
     for each in about.notes:
         note(f"{out}: {each}")
@@ -131,7 +131,7 @@ def predict(
         })  # fmt: skip
         return 0
     arrays = ", ".join(f"{name} {shape}" for name, shape in told.arrays.items())
-    say(f"wrote {out}: {told.examples} examples by {len(about.labels)} members; {arrays}")
+    say(f"wrote {out}: {told.examples} examples, {len(about.labels)} members; {arrays}")
     for each in about.notes:
         say(f"note: {each}")
     entry = "" if out.suffix == ".npy" else "['calibrated']"
@@ -168,9 +168,13 @@ def margins(asked: Sequence[str]) -> float | dict[str, float] | None:
     try:
         found = {name: float(value) for name, _, value in pairs}
     except ValueError:
-        raise ConfigError(f"{', '.join(asked)} is not a margin", where="--margin", hint="0.005, or nll=0.005") from None
+        raise ConfigError(
+            f"{', '.join(asked)} is not a margin", where="--margin", hint="write 0.005 or nll=0.005"
+        ) from None
     if "" in found:
         if len(found) > 1:
-            raise ConfigError("name the metric of each margin", where="--margin", hint="nll=0.005")
+            raise ConfigError(
+                "several margins need their metrics", where="--margin", hint="write for example nll=0.005"
+            )
         return found[""]
     return found or None

@@ -50,7 +50,7 @@ def items(
     if against is not None:
         for each, path in zip(found, (directory, against), strict=True):
             if len(each) > 1:
-                raise ConfigError(f"{path} has {len(each)} variants or tasks: two single ones can be compared")
+                raise ConfigError(f"{path} has {len(each)} variants or tasks, but --against compares only one with one")
         compared = evaluation.compare(found[0][0], found[1][0], level)
     if format_ == "json":
         emit({"items": [_plain(asdict(one)) for one in found[0]],
@@ -73,7 +73,7 @@ def items(
 def examples(directory: Path, against: Path | None, level: float, format_: str, **which: Any) -> int:
     """Report on how many examples the members disagree, and what you gain by answering only where they agree.
 
-    With --against, the churn between two configurations stands beside the churn that seeds alone cause in each.
+    With --against, the churn between two configurations is shown beside the churn that seeds alone cause in each.
     """
     from sweep import evaluation
     from sweep.report import evaluation as view

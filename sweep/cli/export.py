@@ -72,7 +72,7 @@ def pack(directory: Path, out: Path | None) -> int:
     store = Reading.of(directory)
     target = out if out is not None else Path(f"{directory.resolve().name}.zip")
     if target.suffix != ".zip":
-        raise ConfigError(f"{target.name} does not end in .zip", where="--out", hint=f"--out {target.name}.zip")
+        raise ConfigError(f"{target.name} does not end in .zip", where="--out", hint=f"write --out {target.name}.zip")
     count = archive.pack(store, target)
     say(f"wrote {target}: {count} files, {target.stat().st_size:,} bytes")
     say(f"next: sweep report {path_argument(target)}")

@@ -40,7 +40,7 @@ def init(directory: Path, recipe: bool) -> int:
     there = [name for name in names if (directory / name).exists()]
     if there:
         raise SweepError(
-            f"{there[0]} is there already", where=str(directory), hint="name another folder: sweep init my-experiment"
+            f"{there[0]} already exists", where=str(directory), hint="name another folder: sweep init my-experiment"
         )
     templates = files("sweep.cli") / "first"
     try:
@@ -94,11 +94,14 @@ def config(keys: tuple[str, ...], as_json: bool) -> int:
     table.write_dl([(f"{key}: {default}", meaning) for key, (default, meaning) in chosen.items()], col_max=36)
     say(table.getvalue().rstrip())
     if not keys:
-        say("\nThe value behind a key is its default. Keys of params are those of the recipe or function.", err=True)
+        say(
+            "\nThe value after a key is its default. The keys of params are the arguments of the recipe or function.",
+            err=True,
+        )
     return 0
 
 
-@click.command(short_help="Print the completion script of a shell.")
+@click.command(short_help="Print the completion script for a shell.")
 @click.argument("shell", type=click.Choice(list(INSTALL)))
 def completion(shell: str) -> int:
     """Print the script that lets a shell complete commands, options and file names.
@@ -118,5 +121,5 @@ def completion(shell: str) -> int:
     # Not `source_command` of bash: it first starts a bash to see its version.
     made = found(app, {}, "sweep", "_SWEEP_COMPLETE")
     show(made.source_template % made.source_vars() + "\n")
-    say(f"to have it in every new shell: {INSTALL[shell]}", err=True)
+    say(f"to load it in every new shell: {INSTALL[shell]}", err=True)
     return 0

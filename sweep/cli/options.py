@@ -39,10 +39,10 @@ task = click.option("--task", help="The task to use, if there are several.")
 allow_missing = click.option(
     "--allow-missing",
     is_flag=True,
-    help="Use the members that are there if some are missing or failed. Every output says so.",
+    help="Use the existing members even if others are missing or failed. Every output notes this.",
 )
 trust = click.option(
-    "--trust", is_flag=True, help="Allow code that the directory names and that is not part of sweep to run."
+    "--trust", is_flag=True, help="Run the code that the directory names even if it is not part of sweep."
 )
 group_by = click.option(
     "--group-by", metavar="KEYS", help="Group the grid by these parameters only, for example lr or lr,depth."

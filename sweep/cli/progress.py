@@ -15,6 +15,7 @@ from sweep.cli.output import in_short
 from sweep.errors import printable
 from sweep.launch import Begun, Event, Finished, Launch, Retried, Said
 from sweep.report.live import ROWS, Tracker, View, duration, running, terminal
+from sweep.words import plural
 
 
 class Progress:
@@ -50,7 +51,7 @@ class Progress:
         if record.failure is not None:
             # A mistake in the code fails every seed alike: it is printed in full once.
             first = self.told.setdefault(str(record.failure), key)
-            self.screen.say(f"{key}: " + (str(record.failure) if first == key else f"as {first}"))
+            self.screen.say(f"{key}: " + (str(record.failure) if first == key else f"same failure as {first}"))
         elif not self.screen.live and self._worth_a_line():
             head = in_short(record.metrics)
             left = self.tracker.view().left
@@ -64,8 +65,7 @@ class Progress:
         self.total = self.todo = event.todo
         for count, name in ((len(event.extended), "seed"), (event.grown, "variant")):
             if count:
-                join = f"{name} joins" if count == 1 else f"{name}s join"
-                self.screen.say(f"{count} {join} those that are here; the extension is logged")
+                self.screen.say(f"added {plural(count, name)} to this sweep; the extension is logged")
         if not event.todo and self.launch.more is None:
             self.screen.say(event.nothing)
             return

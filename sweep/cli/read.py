@@ -75,7 +75,7 @@ def _show_runs(store: Store, members: list[Member]) -> None:
         room, rest = " " * (wide - cell_len(name)), " " * (8 - len(word)) + _detail(store, member, told)
         show(f"  {name}{room}  {state}{one_line(rest)}".rstrip() + "\n")
     if len(shown) < len(members):
-        say(f"  … and {len(members) - len(shown)} more, --json has every one")
+        say(f"  … and {len(members) - len(shown)} more; --json lists all of them")
 
 
 def go_on(store: Store, counts: Counts) -> str:
@@ -86,7 +86,7 @@ def go_on(store: Store, counts: Counts) -> str:
     if store.owner() is not None or counts.running:
         return f"sweep watch {here}"
     if not store.manifest.adopted and (counts.lost or counts.pending):
-        return f"{resume(store.manifest, store.shown)}   # trains what is lost or pending"
+        return f"{resume(store.manifest, store.shown)}   # trains the runs that are lost or pending"
     return f"sweep report {here}"
 
 
@@ -95,14 +95,16 @@ def _detail(store: Store, member: Member, told: dict[str, str]) -> str:
     if member.record is not None:
         if member.record.failure is not None:
             first = told.setdefault(str(member.record.failure), member.key)
-            return f" {member.record.failure}" if first == member.key else f" as {first}"
+            return f" {member.record.failure}" if first == member.key else f" same failure as {first}"
         return "  ".join([f" {in_short(member.record.metrics)}", *([one_line(member.note)] if member.note else [])])
     if member.status in ("running", "lost", "stopped"):
         row = store.last_row(member)
         parts = [f"step {row['step']}" if row else ""]
         if member.status != "running":
             kept = resumes(store, member)
-            parts.append(f"resumes from {kept}" if kept else "starts over: it left nothing to resume from")
+            parts.append(
+                f"will resume from {kept}" if kept else "will start over, because it saved nothing to resume from"
+            )
         return " " + "; ".join(filter(None, [*parts, member.note]))
     return ""
 
@@ -124,8 +126,8 @@ def resumes(store: Store, member: Member) -> str:
     help="Print everything as text: every metric, the spread between seeds, the ensemble, the machine.",
 )
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Write one HTML page with everything: pictures, failures, evidence. It needs no "
-              "network.")  # fmt: skip
+              help="Write one HTML page with everything: pictures, failures, evidence. It works "
+              "offline.")  # fmt: skip
 @options.level()
 @click.option(
     "--metric",
@@ -135,13 +137,13 @@ def resumes(store: Store, member: Member) -> str:
     "of the primary metric's split.",
 )
 @click.option("--columns", type=click.Choice(["metrics", "tasks"]), default="metrics", show_default=True,
-              help="For md and latex: what has a column of its own. With tasks each variant is one row, of the primary "
-              "metric unless --metric names others.")  # fmt: skip
+              help="For md and latex: print one column per metric, or one per task. With tasks, each row is a variant, and "
+              "the primary metric is shown unless --metric names others.")  # fmt: skip
 @click.option("--checklist", is_flag=True, help="Answer the questions of reproducibility checklists from the records.")
 @click.option("--percent", is_flag=True, help="For md and latex: show accuracies and other shares in percent.")
 @options.group_by
 @click.option("--spread", type=click.Choice(["ci", "sd"]), default="ci", show_default=True,
-              help="For md and latex: what stands after ±, a confidence interval (ci) or a standard "
+              help="For md and latex: what to print after ±, a confidence interval (ci) or a standard "
               "deviation (sd).")  # fmt: skip
 def report(
     directories: tuple[Path, ...], format_: str, full: bool, html: Path | None, level: float, checklist: bool,
@@ -160,7 +162,7 @@ def report(
     stores = [Reading.of(directory) for directory in directories]
     if html is not None:
         if len(stores) > 1:
-            raise ConfigError("a page is about one directory", where="--html", hint="write one page for each")
+            raise ConfigError("a page can show only one directory", where="--html", hint="write one page for each")
         _page(stores[0], html, level)
         return 0
     axes, everything = options.keys(group_by), full or format_ == "json"
@@ -198,7 +200,7 @@ def _page(store: Store, html: Path, level: float) -> None:
 
     if html.suffix not in (".html", ".htm") and html.resolve().is_relative_to(store.path.resolve()):
         raise ConfigError(
-            f"{html} could be a file of the sweep itself", where="--html", hint="within its directory, name it .html"
+            f"{html} could be a file of the sweep itself", where="--html", hint="let its name end in .html"
         )
     text = page(store, level=level, comparison=_comparison(store, level))
     atomic.write(html, text.encode())
@@ -265,7 +267,7 @@ def show_single(store: Store, seeds: Collection[int], *, allow_shared: bool) -> 
         if "final" in found.digests:
             say(f"  weights              sha256 {found.digests['final'][:16]}…")
         if names := found.files.get("changed"):
-            say(f"  {some(names)} changed while it ran; the same command trains it again")
+            say(f"  {some(names)} changed during the run; run the same command to train it again")
             code = 1
         for file in (each for each in shared_by(members) if member.key in each.runs and not each.in_turn):
             say(f"  {shared_sentence(file)}")

@@ -30,9 +30,9 @@ _mode = click.option(
 _metrics = click.option(
     "--metrics", metavar="WHERE",
     help="Where to find a program's metrics: FILE.json, FILE.csv, tensorboard:FOLDER, or a pattern for its output "
-    "such as 'val_acc={number}' or a regular expression with named groups. Default: auto, which takes metrics.json in "
-    "{dir}, or all JSON objects and Python dicts that the program prints, or the only file in {dir} that holds "
-    "metrics, or what the program logs as text if it is plain, and says so. The last value of a name counts. Finished "
+    "such as 'val_acc={number}' or a regular expression with named groups. Default: auto, which reads metrics.json in "
+    "{dir}, or else all JSON objects and Python dicts that the program prints, or else the only file in {dir} with "
+    "metrics, or else the metrics in the text that it logs, and notes which. The last value of a name counts. Finished "
     "runs are read again, without training.",
 )  # fmt: skip
 _out = click.option(
@@ -52,7 +52,7 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
             type=click.Choice(["ray", "inline"]),
             default="ray",
             show_default=True,
-            help="Train on Ray, many runs at once, or inline: in this process, one run after the other.",
+            help="Train many runs at once on Ray, or one run after the other in this process (inline).",
         ),
         click.option(
             "--address", help="Join a Ray cluster that is running: auto, or host:port, for example 10.0.0.5:6379."
@@ -67,9 +67,13 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
         click.option(
             "--retrain",
             is_flag=True,
-            help="Train every run again with the code and config of now. Old records are kept.",
+            help="Train every run again with the current code and config. Old records are kept.",
         ),
-        click.option("--break-lock", is_flag=True, help="Remove the lock of a launch that you know has ended."),
+        click.option(
+            "--break-lock",
+            is_flag=True,
+            help="Remove the lock of another command. Use this only if you know that it has ended.",
+        ),
         options.report_json,
     ]
     for option in reversed(every):
@@ -80,7 +84,8 @@ def _launching(command: Callable[..., int]) -> Callable[..., int]:
 @click.command(
     short_help="Train one model per seed, then report.",
     options_metavar="[OPTIONS]",
-    epilog="Exit codes: 0 every planned run is ok, 1 some are not, 2 nothing was started, 3 bits differ unexpectedly.",
+    epilog="Exit codes: 0 if every planned run is ok, 1 if some are not, 2 if nothing was started, 3 if bits differ "
+    "unexpectedly.",
 )  # fmt: skip
 @click.argument("config", required=False)
 @options.overrides
@@ -124,8 +129,8 @@ def run(
     CONFIG is a YAML file. Without one, the built-in example is trained: an MLP on scikit-learn's digits. KEY=VALUE
     changes a key, for example params.optimizer.lr=0.01; values with commas make a grid. `sweep config` lists all keys.
 
-    Finished runs are not trained again: the same command resumes where the last one stopped, and new seeds are added to
-    those that are there.
+    Finished runs are not trained again: the same command resumes where the last one stopped, and new seeds are added
+    to the existing ones.
 
     After -- comes any program, as you would type it. {seed}, {dir} (the run's own folder), {device}, {run_id} and
     {params.NAME} are replaced in it, and with --folds {fold} and {folds}.
@@ -137,7 +142,7 @@ def run(
     return _launch(configured(config, overrides, command, metrics=metrics, **settings), out, **asked)
 
 
-@click.command(short_help="Train the runs that a directory lacks.", options_metavar="[OPTIONS]")
+@click.command(short_help="Train the missing runs of a directory.", options_metavar="[OPTIONS]")
 @click.argument("directory")
 @click.option("--seeds", help="Seeds to add to those of the directory: 42,123,456, or 0-9, or both, or @FILE.")
 @_until
@@ -146,15 +151,15 @@ def run(
 @_launching
 @options.trust
 def resume(directory: str, metrics: str | None, trust: bool, **asked: Any) -> int:
-    """Train the runs that DIRECTORY lacks, with the config that it keeps, and report.
+    """Train the missing runs of DIRECTORY with its stored config, and report.
 
     \b
       sweep resume runs/digits-mlp
       sweep resume runs/digits-mlp --seeds 0-19
 
-    Finished runs are not trained again. Run the command in the folder of the first command, because files and modules
-    are searched from there. The directory may come from anywhere, so code that is not part of sweep is named first and
-    runs only with --trust.
+    Finished runs are not trained again. Run the command in the same folder as the first command, because files and
+    modules are looked up from there. The directory may come from anywhere, so code that is not part of sweep is named
+    first, and runs only with --trust.
     """
     from sweep.launch.start import kept
 
@@ -201,7 +206,7 @@ def ml_train(
     as_json: bool,
     **short: str | None,
 ) -> int:
-    """Train one model, bit for bit as that seed is trained inside a sweep, into the same directory.
+    """Train one model with the same bits as in a sweep, and add it to the same directory.
 
     `ml-train --seed 42`, `ml-train --seed 123` and so on train a sweep one seed at a time; `sweep report` reports it.
     """
@@ -217,7 +222,7 @@ def ml_train(
     if remote is not None:
         raise StoreError(
             "ml-train writes to a directory, not to a URL", where=remote.url,
-            hint=f"sweep run --seeds {chosen} --out {remote.url} trains the same model",
+            hint=f"train the same model with: sweep run --seeds {chosen} --out {remote.url}",
         )  # fmt: skip
     checked = checked.model_copy(update={"seeds": (chosen,)})
     return _launch(checked, out, "inline", as_json=as_json, single=True, only=(chosen,), retry_failed=retry_failed)
@@ -247,14 +252,18 @@ def collect(directory: str, metrics: str | None, as_json: bool) -> int:
 
     store = Store.open(directory)
     if store.manifest.adopted:
-        raise StoreError("its runs were adopted", where=directory, hint="adopt them again, with --replace")
+        raise StoreError(
+            "its runs were adopted, so they have no output here",
+            where=directory,
+            hint="adopt them again with --replace",
+        )
     if store.manifest.experiment.get("target", {}).get("kind") != "command":
         raise StoreError(
-            "only programs leave metrics to read again: a recipe and a function report theirs themselves",
+            "only the metrics of programs can be read again; recipes and functions report their own",
             where=directory,
         )
     if Path(store.shown) != store.path:
-        raise StoreError("metrics are read again in a directory of this machine", where=store.shown)
+        raise StoreError("metrics can be read again only in a directory on this machine", where=store.shown)
     wanted = collect_of(store.manifest.config.get("collect"))
     if metrics is not None:
         made = {**where_metrics(metrics), **({"predictions": wanted.predictions} if wanted else {})}
@@ -328,8 +337,9 @@ def seeded(command: Sequence[str] | None, variable: str | None) -> list[str]:
         return words
     if not words or not (variable.isidentifier() and variable.isascii()):
         raise ConfigError(
-            f"{variable!r} cannot name a variable" if words else "no program is named", where="--seed-env",
-            hint="e.g. sweep run --seeds 0-9 --seed-env SEED -- python train.py",
+            f"{variable!r} cannot be the name of a variable" if words else "there is no program after --",
+            where="--seed-env",
+            hint="write for example sweep run --seeds 0-9 --seed-env SEED -- python train.py",
         )  # fmt: skip
     return ["env", f"{variable}={{seed}}", *words]
 
@@ -347,7 +357,7 @@ def where_metrics(text: str) -> dict[str, str]:
             return {key: text}
     raise ConfigError(
         f"{text!r} does not say where the metrics are", where="--metrics",
-        hint="FILE.json, FILE.csv, tensorboard:FOLDER or a pattern such as 'acc={number}'",
+        hint="give FILE.json, FILE.csv, tensorboard:FOLDER or a pattern such as 'acc={number}'",
     )  # fmt: skip
 
 

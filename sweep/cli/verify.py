@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     "--deterministic/--fast",
     "deterministic",
     default=None,
-    help="The mode in which to train a config. A directory keeps its own.",
+    help="The mode to train a config in. A directory keeps its own mode.",
 )
 @click.option(
     "--cost",
     "price",
     is_flag=True,
-    help="Instead of a proof, time fast and deterministic mode side by side, in ms per step, and what vectorised steps "
-    "would bring.",
+    help="Instead of a proof, time fast mode, deterministic mode and vectorised steps side by side, in ms per step.",
 )
 @click.option(
     "--audit", "look", is_flag=True, help="Instead of a proof, look for randomness that the seed does not control."
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     "--lanes",
     type=click.IntRange(1),
     help="Instead of a proof, compare this many lanes on a GPU with runs on their own, for example 16. With vectorize, "
-    "compare rows with themselves in other company.",
+    "compare each row with the same row beside other seeds.",
 )
 @options.trust
 @options.answer_json
@@ -58,11 +57,11 @@ def verify(
     """Train one seed in two new processes and once in this one, and compare every digest.
 
     The answer is `bit-exact: proven`, or the first link of the chain that differs (initial weights, data order, epoch)
-    and the module where the difference began; the exit code is then 3. In fast mode it says how far apart the runs
-    ended. With a run directory, the recorded digests are compared too, and the report shows the result.
+    and the module where the difference began; the exit code is then 3. In fast mode, it reports how much the
+    metrics differ. With a run directory, the recorded digests are compared too, and the report shows the result.
     """
     if sum((price, look, lanes is not None)) > 1:
-        raise ConfigError("--cost, --audit and --lanes are three questions", hint="ask one at a time")
+        raise ConfigError("--cost, --audit and --lanes cannot be combined", hint="give one at a time")
     subject = _subject(source, overrides, trust=trust, lanes=lanes is not None, **asked)
     again = ["sweep", "verify", *((source,) if source is not None else ()), *overrides, *(["--trust"] if trust else [])]
     train = ["sweep", "run", *(word for word in again[2:] if word != "--trust")]
@@ -93,14 +92,14 @@ def verify(
     store = subject.store
     if store is not None and subject.spec.deterministic and proof.status in ("proven", "differs"):
         if store.shown != os.fspath(store.path):
-            note(f"{store.shown} is read as a copy: it is not stamped")
+            note(f"the result is not stored in {store.shown}, because a copy of it was read")
         elif os.access(store.path, os.W_OK):
             store.stamp(stamped(store.manifest.stamp, stamp_of(proof, how="verify", runs=len(list(store.members())))))
         else:
-            note(f"{store.path} is not writable: it is not stamped")
+            note(f"the result is not stored in {store.path}, because it is not writable")
     lines = [f"{proof.spec.key}: {proof}"]
     if proof.recorded is not None and proof.recorded.answer != "MUST_MATCH":
-        lines.append(f"the record was not compared: its environment answers {proof.recorded}")
+        lines.append(f"the record was not compared, because of its environment: {proof.recorded}")
     report = ["sweep", "report", store.shown] if store is not None else [*train, "--deterministic"]
     next_ = {"differs": [*again, "--audit"], "proven": report}.get(proof.status, [])
     code = {"proven": 0, "fast": 0, "differs": 3, "failed": 1}[proof.status]
@@ -133,7 +132,9 @@ def _subject(
     if source is not None and (os.path.isdir(source) or is_packed(source)):
         if overrides or deterministic is not None:
             raise ConfigError(
-                "a directory has its settings in its records", where=source, hint="to change them, name a config"
+                "a directory keeps its settings, so they cannot be changed here",
+                where=source,
+                hint="name a config instead",
             )
         subject = of_directory(Path(source), trust=trust, say=note, **which)
     else:

@@ -49,7 +49,7 @@ def watch(directory: Path, every: float) -> int:
     view: list[View] = [_view(store, tracker, members)]
     try:
         if at_work(store, members):
-            screen.say(f"watching {store.manifest.name} in {store.shown}; Ctrl-C leaves it running")
+            screen.say(f"watching {store.manifest.name} in {store.shown}; Ctrl-C does not stop it")
             screen.start()
         while at_work(store, members):
             took = time.monotonic()
@@ -61,7 +61,7 @@ def watch(directory: Path, every: float) -> int:
             time.sleep(max(every, 5 * (time.monotonic() - took)))
     except KeyboardInterrupt:
         screen.stop()
-        say("no longer watching; the run continues", err=True)
+        say("no longer watching; the sweep continues", err=True)
         return 0
     finally:
         screen.stop()

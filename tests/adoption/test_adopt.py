@@ -162,7 +162,7 @@ def test_on_a_terminal_it_asks_first() -> None:
     words = ["-m", "sweep.cli", "adopt", PATTERN, "--out", "o"]
     for answer, there in (("n", False), ("y", True)):
         child = pexpect.spawn(sys.executable, words, timeout=60)
-        child.expect("adopt them into o")
+        child.expect("adopt these runs into o")
         child.sendline(answer)
         child.expect(pexpect.EOF)
         assert Path("o", "sweep.json").exists() is there

@@ -154,7 +154,7 @@ def test_predict_serves_a_file_in_batches(ten, images, tmp_path, capsys, monkeyp
     np.savez("in.npz", inputs=images[ids], ids=ids)
     assert main(["predict", str(ten), "in.npz", "--out", "out.npz", "--batch", "7"]) == 0
     out = capsys.readouterr().out
-    assert "wrote out.npz: 450 examples by 10 members; mean (450, 10)" in out
+    assert "wrote out.npz: 450 examples, 10 members; mean (450, 10)" in out
     assert "next: python -c" in out
     with np.load("out.npz") as found:
         assert found["ids"].tolist() == ids.tolist()

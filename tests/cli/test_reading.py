@@ -103,8 +103,8 @@ def test_what_was_stopped_is_not_called_lost(tmp_path: Path, capsys: pytest.Capt
     assert said in out
     (stopped,) = [line for line in out.splitlines() if "seed1" in line]
     assert stopped.split()[:2] == ["seed1", "stopped"]
-    assert stopped.endswith("starts over: it left nothing to resume from")
-    assert "trains what is lost or pending" in out
+    assert stopped.endswith("will start over, because it saved nothing to resume from")
+    assert "trains the runs that are lost or pending" in out
     assert main(["report", str(store.path)]) == 0
     out = capsys.readouterr().out
     assert said in out
@@ -170,7 +170,7 @@ def test_a_reader_that_goes_away_is_no_error(store: Store) -> None:
 def test_status_ends_with_what_goes_on_where_it_was_left(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(store.path)]) == 0
     said = capsys.readouterr().out
-    assert f"next: sweep resume {store.path}   # trains what is lost or pending" in said
+    assert f"next: sweep resume {store.path}   # trains the runs that are lost or pending" in said
 
 
 def test_status_of_what_is_done_ends_with_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

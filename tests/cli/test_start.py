@@ -53,7 +53,7 @@ def test_init_overwrites_nothing(
     monkeypatch.chdir(tmp_path)
     Path("my_training.py").write_text("mine")
     assert main(["init"]) == 2
-    assert "my_training.py is there already" in capsys.readouterr().err
+    assert "my_training.py already exists" in capsys.readouterr().err
     assert Path("my_training.py").read_text() == "mine"
     assert not Path("experiment.yaml").exists()
 

@@ -267,8 +267,8 @@ def test_an_interrupt_stops_at_a_log_says_so_and_the_next_command_goes_on() -> N
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    assert "again to cancel at once" in err
-    assert "stopped; 0 runs are complete, 1 had begun, none of them with something to resume from. To resume: " in err
+    assert "press Ctrl-C again to cancel at once" in err
+    assert "stopped; 0 runs are complete, 1 had begun (1 will start over). To resume: " in err
     assert "Traceback" not in err
     assert os.listdir(tally) == ["1"]
     statuses = {m.key: m.status for m in Store.open("runs/patient").scan()}
@@ -291,11 +291,11 @@ def test_a_stopped_program_is_said_to_go_on_with_what_it_wrote_and_not_from_a_ch
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 130, err
-    assert "1 had begun, 1 of them with something to resume from" in err
-    assert "told to end" in err
+    assert "1 had begun (1 can resume)" in err
+    assert "asked to end" in err
     main(["status", "runs/program"])
     said = capsys.readouterr().out
-    assert "resumes from 1 file in its {dir}" in said
+    assert "will resume from 1 file in its {dir}" in said
     assert "checkpoint" not in err + said
 
 

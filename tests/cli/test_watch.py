@@ -54,7 +54,7 @@ def _read_until(stream, wanted: str) -> str:
 
 def test_it_ends_with_the_run_and_says_how_things_stand(at_work):
     with _start("watch", "runs/patient", "--every", "0.1") as watching:
-        assert "Ctrl-C leaves it running" in _read_until(watching.stderr, "watching patient")
+        assert "Ctrl-C does not stop it" in _read_until(watching.stderr, "watching patient")
         assert watching.poll() is None
         at_work.send_signal(signal.SIGINT)
         out, _ = watching.communicate(timeout=120)
@@ -70,7 +70,7 @@ def test_an_interrupt_ends_the_watching_and_not_the_run(at_work):
         watching.send_signal(signal.SIGINT)
         _, err = watching.communicate(timeout=120)
     assert watching.returncode == 0
-    assert "no longer watching; the run continues" in err
+    assert "no longer watching; the sweep continues" in err
     assert at_work.poll() is None
     assert sorted(str(path) for path in Path("runs").rglob("*")) == before
 

@@ -233,7 +233,7 @@ def test_without_a_network_training_goes_on_and_the_exit_code_says_so(
     out, err = capsys.readouterr()
     assert "3 planned = 3 ok" in out
     assert err.count("training continues") == 1
-    assert "not all of it is copied" in err
+    assert "not everything was copied" in err
     assert main(words) == 0
     assert "nothing to train" in capsys.readouterr().err
     another_machine(monkeypatch, "there")

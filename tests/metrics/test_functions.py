@@ -92,8 +92,8 @@ def test_a_seed_that_is_a_constant_of_the_script_is_shown_with_what_to_write_the
     assert main(words) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert f"line {line} of t.py sets the seed to a constant ({said})" in told
-    Path("t.py").write_text("import os, random\nrandom.seed(" + told.partition("write ")[2].partition(" instead")[0] + ")\n"
-                            "print({'acc': random.random()})\n")  # fmt: skip
+    asked = told.partition("write ")[2].partition(" instead")[0]
+    Path("t.py").write_text(f"import os, random\nrandom.seed({asked})\nprint({{'acc': random.random()}})\n")
     assert main(words) == 0, "what it said to write"
     first, second = (m.record.metrics["acc"] for m in Store.open("o").scan() if m.record)
     assert first != second
