@@ -78,7 +78,7 @@ def adopt(
     if plan.numbered and len(places) > 1 and len(plan.manifest.experiment["cells"]) == 1:
         # A shell has expanded the pattern: runs of all settings would count as seeds of one.
         raise ConfigError(
-            f"{plural(len(places), 'source')} found, but without the name of a seed or a variant", where=places[0],
+            f"these {len(places)} sources do not say which seed and variant they are", where=places[0],
             hint="give a quoted pattern that names the seed and the settings: "
             "sweep adopt 'old/{lr}/seed{seed}/metrics.csv', or the column with --seed",
         )  # fmt: skip

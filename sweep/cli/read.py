@@ -137,8 +137,8 @@ def resumes(store: Store, member: Member) -> str:
     "of the primary metric's split.",
 )
 @click.option("--columns", type=click.Choice(["metrics", "tasks"]), default="metrics", show_default=True,
-              help="For md and latex: print one column per metric, or one per task. With tasks, each row is a variant, and "
-              "the primary metric is shown unless --metric names others.")  # fmt: skip
+              help="For md and latex: print one column per metric, or one per task. With tasks, each row is a variant, "
+              "and the primary metric is shown unless --metric names others.")  # fmt: skip
 @click.option("--checklist", is_flag=True, help="Answer the questions of reproducibility checklists from the records.")
 @click.option("--percent", is_flag=True, help="For md and latex: show accuracies and other shares in percent.")
 @options.group_by

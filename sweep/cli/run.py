@@ -32,8 +32,8 @@ _metrics = click.option(
     help="Where to find a program's metrics: FILE.json, FILE.csv, tensorboard:FOLDER, or a pattern for its output "
     "such as 'val_acc={number}' or a regular expression with named groups. Default: auto, which reads metrics.json in "
     "{dir}, or else all JSON objects and Python dicts that the program prints, or else the only file in {dir} with "
-    "metrics, or else the metrics in the text that it logs, and notes which. The last value of a name counts. Finished "
-    "runs are read again, without training.",
+    "metrics, or else the metrics in the text that it logs; in the last two cases, a note says so. The last value of a "
+    "name counts. Finished runs are read again, without training.",
 )  # fmt: skip
 _out = click.option(
     "--out", metavar="PATH",

@@ -133,7 +133,7 @@ def _altered(root: Path, member: Member, found: Record, names: Iterable[str], ve
             path = inside(root, folder / name)
             whole = path.stat().st_size == artifact.bytes
             if not whole or (verify and atomic.file_digest(path) != artifact.sha256):
-                yield f"{name} is not what was written" if is_result(name) else f"{name} changed after the run"
+                yield f"{name} is not what was recorded" if is_result(name) else f"{name} changed after the run"
         except (OSError, StoreError):
             yield f"{name} is missing"
 

@@ -132,4 +132,4 @@ def decode(data: bytes) -> Record:
     except ValueError as error:
         raise Damaged(str(error)) from error
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise Damaged(f"it does not parse ({type(error).__name__}: {error})") from error
+        raise Damaged(f"it cannot be parsed ({type(error).__name__}: {error})") from error

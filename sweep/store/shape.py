@@ -32,7 +32,7 @@ def unseal(data: bytes, kind: type) -> dict[str, Any]:
     try:
         body = atomic.loads(data)
     except ValueError as error:
-        raise ValueError(f"it does not parse ({error})") from error
+        raise ValueError(f"it cannot be parsed ({error})") from error
     checksum, version = body.pop("checksum"), body["format"]
     if type(version) is not int or version > FORMAT:
         raise ValueError("it was written by a newer version of sweep: upgrade to read it")

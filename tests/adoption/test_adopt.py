@@ -89,7 +89,7 @@ def test_files_of_a_pattern_that_the_shell_expanded_are_not_seeds_of_one_variant
     folder_of_runs()
     files = sorted(map(str, Path("old").glob("*/*/metrics.csv")))
     assert main(["adopt", *files, "--out", "o", "--yes"]) == 2
-    assert "in quotes" in said()
+    assert "a quoted pattern" in said()
     assert not Path("o").exists()
     assert main(["adopt", "old/*/*/metrics.csv", "--out", "o", "--dry-run"]) == 0, "negative control: asked for"
     assert main(["adopt", files[0], "--out", "one", "--yes"]) == 0, "negative control: one table"

@@ -287,7 +287,7 @@ def test_a_file_of_some_members_says_so_wherever_it_goes(ten, tmp_path, capsys, 
         (["--split", "shift"], "no finished run has predictions for 'shift'"),
         (["--margin", "a lot"], "a lot is not a margin"),
         (["--margin", "ece=0.1"], "there is no size curve of 'ece'"),
-        (["--export", "ten.bin"], "end it in .onnx or .pt2"),
+        (["--export", "ten.bin"], "end in .onnx or .pt2"),
     ],
 )
 def test_what_cannot_be_answered_says_what_can(ten, capsys, options, said):

@@ -317,5 +317,5 @@ def test_case_45_a_flipped_digit_of_a_recorded_history_is_shown_nowhere(nursery:
     assert f"the one that was recorded: {member.key}" in (tmp_path / "page.html").read_text()
     trial = nursery.run(RUN, tmp_path)
     assert trial.code == 0, trial.output
-    assert "history.jsonl is not what was written; this run is trained again" in trial.output
+    assert "history.jsonl is not what was recorded; this run is trained again" in trial.output
     assert sweep.open(out).history["seed"].nunique() == len(list(Store.open(out).scan()))
