@@ -238,8 +238,8 @@ def test_failures_come_before_means(tmp_path):
     )
     assert pair.difference == paired_t(values(A, kept), values(B, kept))
     assert pair.over == "finished pairs only"
-    assert pair.sentence.startswith("lr-0.1 failed 2 of 10 and lr-0.01 0 of 10")
-    assert "Of finished pairs only: lr-0.1 is better" in pair.sentence
+    assert pair.sentence.startswith("2 of 10 seeds of lr-0.1 failed, and 0 of 10 of lr-0.01")
+    assert "Over finished pairs only: lr-0.1 is better" in pair.sentence
     assert not pair.plan
 
 
@@ -364,7 +364,7 @@ def test_what_the_sequence_does_not_cover_is_stamped(tmp_path):
     assert not pair.stamp
     assert pair.others == "unadjusted for 1 extension"
     text = re.sub(r"\s+", " ", comparison.text(comparison.compare(store)))
-    assert "looks every p value and interval here but the sequence is unadjusted for 1 extension" in text
+    assert "looks every p value and interval here except the sequence is unadjusted for 1 extension" in text
     assert "significant and meaningful (unadjusted for 1 extension)" in text
     assert "P and g are unadjusted for 1 extension" in comparison.markdown(comparison.compare(store))
     fresh = comparison.compare(store, fresh=True)
@@ -705,5 +705,5 @@ def test_a_gate_answers_first_and_last(tmp_path, variants):
 
 def test_a_gate_of_one_directory_speaks_of_no_base(tmp_path):
     said = comparison.text(comparison.compare(grid(tmp_path / "d", variants=(B,)), require=["test/accuracy >= 0.5"]))
-    assert "as many other seeds of it would pass with probability" in said
+    assert "the same number of other seeds would pass with probability" in said
     assert "base" not in said

@@ -77,7 +77,7 @@ def test_another_primary_metric_is_shown_and_said_to_come_late() -> None:
     other = next(metric for metric in metrics if metric != first.report.primary)
     second, seeds = trained({**config, "primary": other}, [1, 2])
     assert (second.report.primary, seeds) == (other, [])
-    assert "the primary metric was the default until results existed" in second.report.warnings
+    assert "the primary metric was changed from the default after results existed" in second.report.warnings
     back, _ = trained(config, [1, 2])
     assert (back.report.primary, back.report.warnings) == (first.report.primary, first.report.warnings)
 

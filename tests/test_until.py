@@ -212,7 +212,7 @@ def test_seeds_beyond_the_stop_are_shown_not_counted(tmp_path):
     assert list(more(store)) == []
     kept = store.manifest.until
     assert kept["counted"] == list(range(9))
-    assert "11 further seeds shown, not counted" in report.build(store).stopping
+    assert "11 further seeds shown but not counted" in report.build(store).stopping
     assert kept["cells"][0]["mean"] == pytest.approx(np.mean([values[s] for s in range(9)]))
     assert "n = 9," in report.build(store).headline
 

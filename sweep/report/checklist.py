@@ -9,7 +9,7 @@ from sweep.errors import listed
 from sweep.number import number, percent
 from sweep.report.counts import counted
 from sweep.report.document import Document, Note, Section, Table
-from sweep.report.sentence import headline, machine
+from sweep.report.sentence import EVERYTHING, headline, machine
 from sweep.report.worded import Report
 from sweep.store import Member, Store
 from sweep.store.manifest import ADOPTED
@@ -37,13 +37,16 @@ def _answers(found: Report, store: Store, members: Sequence[Member]) -> Iterator
     grid = [f"{key}: {listed([str(value) for value in its], 8)}" for key, its in (config.get("grid") or {}).items()]
     plain = f"{counts.planned} planned, {counts.ok} ok, {counts.failed} failed, {counts.lost} lost"
     yield "seeds", f"{len(found.seeds)}: {listed([str(seed) for seed in found.seeds], 12)}"
-    yield "what varies between seeds", ", ".join(experiment.get("vary") or ()) or "everything that the seed controls"
+    yield "what varies between seeds", ", ".join(experiment.get("vary") or ()) or EVERYTHING
     yield "seeds added after results existed", plural(found.extensions, "extension") if found.extensions else "none"
     yield "runs", counted(counts) if found.mode == ADOPTED else plain
     yield "primary metric", f"{found.primary or UNKNOWN}; all other metrics are exploratory"
     for row in found.primary_rows:
         yield f"result{f' ({row.label})' if row.label else ''}", f"{headline(found, row)}; {row.method}"
-    yield "assumption of the interval", "seeds are independent draws, roughly normal; no claim beyond what it is over"
+    yield (
+        "assumption of the interval",
+        "seeds are independent draws, roughly normal; nothing is claimed beyond the scope of the interval",
+    )
     yield "epoch reported", found.result or UNKNOWN
     yield "hyperparameters", ", ".join(f"{key}={value}" for key, value in params.items()) or "those of the code"
     yield "search", f"grid of {'; '.join(grid)}" if grid else "none in this directory"
@@ -92,7 +95,7 @@ def methods(found: Report) -> str:
     how = f" Intervals are {percent(found.level)} confidence intervals of the mean ({row.method})." if row else ""
     if found.mode == ADOPTED:
         known = f"{counted(counts)}.{how} The runs were {found.reproducibility}."
-        return f"We report {found.primary} of results that exist: {known}"
+        return f"We report {found.primary} of existing results: {known}"
     repeats = f", each {found.repeats} times" if found.repeats > 1 else ""
     repeats += f", each on the {found.folds} folds of a cross-validation" if found.folds else ""
     each = f"each of {len(found.variants)} configurations" if len(found.variants) > 1 else "the model"

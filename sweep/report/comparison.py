@@ -221,7 +221,7 @@ def _arms(found: Comparison, task: str) -> Iterator[Table]:
         n, failed = count_of(side.n, side.planned), failed_of(side.failed, side.ok)
         numbers = [number(value, decimals) for value in (side.mean, side.sd)]
         rows.append([_letter(found, side.name), side.name, n, *numbers, interval, failed])
-    notes = ["ranked by mean; the first rank is partly chance, which its interval does not account for"]
+    notes = ["ranked by mean; the first rank is partly due to chance, which the interval does not account for"]
     header = ["", "arm", "n", "mean", "sd", f"{percent(found.level)} CI", "failed"]
     yield Table(header, rows, names=2, notes=notes if ranks else [])
 
@@ -241,7 +241,7 @@ def _matrix(found: Comparison, task: str) -> Iterator[Table]:
     what = "the better" if found.goal is not None else "the larger"
     yield Table(["", *(_letter(found, name) for name in names)], rows, notes=[
         f"{what} of each pair at {percent(found.level)} after Holm over {plural(len(found.pairs), 'pair')}; "
-        "·: neither is shown to be",
+        f"·: neither is shown to be {what.removeprefix('the ')}",
     ])  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def _overview(found: Comparison) -> Table:
     notes = _stamps(found)
     if more := len(found.pairs) - len(rows):
         notes.append(f"… and {plural(more, 'more pair')}: {JSON}")
-    notes.append("--baseline NAME compares each with one")
+    notes.append("--baseline NAME compares every arm with that one")
     return Table(["pair", "difference", *_columns(found)], rows, notes=notes)
 
 
@@ -346,7 +346,7 @@ def _footnotes(found: Comparison) -> Iterator[str]:
             f" {percent(found.level)}."
         )
     if any(pair.failures for pair in found.pairs):
-        yield "With failures P ranks a failed seed worst; means and intervals are of those that finished."
+        yield "P ranks failed seeds worst; means and intervals are over finished seeds."
     yield from (f"{said[0].upper()}{said[1:]}." for said in _stamps(found))
     for looks in sorted({unadjusted(pair.looks) for pair in found.pairs if pair.sequenced}):
         yield f"P and g are {looks}; the confidence sequence needs no adjustment."

@@ -11,7 +11,8 @@ def counted(found: Counts) -> str:
         failed = f", {found.failed} failed" if found.failed else ""
         if not found.pending:
             return f"{found.ok} runs adopted{failed}; whether others failed is unknown"
-        return f"{found.planned} named = {found.ok} adopted{failed} + {found.pending} missing (unknown, not 0 failed)"
+        unknown = "missing (whether they failed is unknown)"
+        return f"{found.planned} named = {found.ok} adopted{failed} + {found.pending} {unknown}"
     of_pending = ", ".join(f"{n} {word}" for n, word in ((found.running, "running"), (found.stopped, "stopped")) if n)
     return (
         f"{found.planned} planned = {found.ok} ok + {found.failed} failed + {found.lost} lost"

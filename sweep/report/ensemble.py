@@ -234,7 +234,7 @@ def notes_of(made: Assessment) -> list[str]:
     if made.missing:
         said.append(f"built without {listing(made.missing)}")
     if len(made.labels) < 3:
-        said.append("2 members: no interval over seeds")
+        said.append("there is no interval over seeds with only 2 members")
     if isinstance(made, Classification) and (zero := made.impossible) is not None:
         pooled = f", the ensemble as a whole to that of {zero.by_all}" if zero.by_all else ""
         said.append(
@@ -244,11 +244,11 @@ def notes_of(made: Assessment) -> list[str]:
     if (fitted := made.calibration) is not None:
         if fitted.worse:
             scores = [f"{_name(k)} {number(fitted.before[k], 4)} → {number(fitted.after[k], 4)}" for k in fitted.worse]
-            said.append(f"calibration makes it worse ({', '.join(scores)}): use it as it is")
+            said.append(f"calibration makes the ensemble worse ({', '.join(scores)}): use it uncalibrated")
         if fitted.at_bound:
             said.append(
-                f"the {fitted.parameter} is at the end of its range: the scores have no minimum within it, so the "
-                "calibrated predictions are not to be relied on"
+                f"the {fitted.parameter} is at the end of its range: the scores have no minimum within it, so do "
+                "not rely on the calibrated predictions"
             )
     if isinstance(made, Classification) and (chosen := made.selection) is not None and not chosen.better:
         name = chosen.metric
@@ -339,11 +339,15 @@ def _uncertainty(made: Assessment) -> Iterator[Note]:
         if right.any() and not right.all():
             means = [number(float(unsure.total[which].mean()), 3) for which in (right, ~right)]
             wrong = f"{int((~right).sum())} of {len(right)}"
-            yield Note(f"where the ensemble is right {means[0]}, where it is wrong {means[1]} ({wrong})")
+            yield Note(f"mean entropy {means[0]} where the ensemble is right, {means[1]} where it is wrong ({wrong})")
         share, kappa = percent(mean_of(made.disagreement)), number(mean_of(made.kappa), 3)
         yield Note(f"two members disagree on {share} of the examples (kappa {kappa})")
         return
-    parts = f"= {aleatoric} aleatoric + {epistemic} epistemic" if aleatoric else "epistemic, members gave none"
+    parts = (
+        f"= {aleatoric} aleatoric + {epistemic} epistemic"
+        if aleatoric
+        else "= epistemic, because members gave no variance"
+    )
     yield Note(f"mean variance {total} squared units {parts} (variance of means)")
     yield Note(f"two members differ by {number(mean_of(made.rms_difference), 4)} on average (root mean square)")
 
@@ -375,7 +379,7 @@ def _sizes(found: Worth) -> Table:
     said = ["expected score of a random ensemble of this many of these members, ± over seeds (delete-one jackknife)"]
     noise = [f"{_name(one.metric)} {one.noise.max():.1g}" for one in made.curves if one.noise.max() > 0]
     if noise:
-        said.append(f"sizes at which not every subset is scored have a standard error of at most: {', '.join(noise)}")
+        said.append(f"where not every subset is scored, the standard error is at most {', '.join(noise)}")
     said += [
         f"{k} of {count} are enough to stay within {margin:g} of all {count} in {_name(metric)}"
         for metric, margin, k in found.enough

@@ -46,7 +46,7 @@ def size_curve(found: Assessment, metric: str = "", *, size: Size = "screen") ->
     curves = {one.metric: one for one in found.curves}
     metric = metric or ("nll" if "nll" in curves else "rmse")
     if metric not in curves:
-        raise StatisticsError(f"there is no size curve of {metric!r}", hint=f"choose one of {', '.join(curves)}")
+        raise StatisticsError(f"there is no size curve of {metric!r}", hint=f"choose one of: {', '.join(curves)}")
     one = curves[metric]
     sizes = np.arange(1, one.members + 1)
     title = f"expected score of k members, {percent(one.level)} band over seeds (jackknife)"
@@ -65,7 +65,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
     """Draw accuracy against confidence in bins of equal mass, before and after calibration, with intervals."""
     made = found.calibration
     if found.kind != "classification":
-        raise StatisticsError("a reliability diagram is of classes, and these members predict values")
+        raise StatisticsError("a reliability diagram needs classes, but these members predict values")
     if made is None or made.diagram_before is None or made.diagram_after is None:
         raise StatisticsError("nothing was calibrated: the ensemble gives probability 0 to a target")
     title = f"reliability on {shown(found.split, 20)}; {made.parameter} {number(made.served, 3)}, {source(made)}"
@@ -89,7 +89,7 @@ def reliability(found: Assessment, *, size: Size = "screen") -> Figure:
 def risk_coverage(found: Assessment, *, size: Size = "screen") -> Figure:
     """Draw the error rate of the most confident predictions, for each share of examples that is kept."""
     if not isinstance(found, Classification):
-        raise StatisticsError("risk and coverage are of classes, and these members predict values")
+        raise StatisticsError("risk and coverage need classes, but these members predict values")
     kept = np.unique(np.linspace(0, found.risk.risk.size - 1, min(found.risk.risk.size, MOST_POINTS)).round())
     share, risk = found.risk.coverage[kept.astype(int)], found.risk.risk[kept.astype(int)]
     title = f"the surest first, on {shown(found.split, 20)}; area {number(found.risk.area, 4)}"
@@ -126,7 +126,7 @@ def disagreement(found: Assessment, *, size: Size = "screen") -> Figure:
         matrix, name = found.rms_difference, "root mean square difference"
     count = len(found.labels)
     if not 1 < count <= MOST_MEMBERS:
-        raise StatisticsError(f"there is no matrix of {count} members", hint=f"2 to {MOST_MEMBERS}")
+        raise StatisticsError(f"there is no matrix of {count} members", hint=f"choose 2 to {MOST_MEMBERS} members")
     pairs = matrix[np.tril_indices(count, -1)]
     low, wide, mean = float(pairs.min()), float(np.ptp(pairs)), number(float(pairs.mean()), digits=3)
     digits = 1 if found.kind == "classification" else places(wide)
@@ -157,7 +157,7 @@ def uncertainty(
     """Draw histograms of one uncertainty for the examples predicted right and wrong, each scaled to its own total."""
     values = getattr(found.uncertainty, part)
     if found.kind != "classification" or values is None:
-        raise StatisticsError("right and wrong are of classes, and these members predict values")
+        raise StatisticsError("right and wrong need classes, but these members predict values")
     right = found.prediction == found.targets
     edges = np.linspace(0, float(values.max()) or 1.0, 26)
     meaning = {"total": "", "aleatoric": " (noise)", "epistemic": " (disagreement)"}[part]

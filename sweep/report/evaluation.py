@@ -73,7 +73,7 @@ def _means(title: str, found: Sequence[tuple[str, ItemMean]]) -> Table:
         rows.append([name, str(mean.seeds), *[str(mean.items)] * differ, number(mean.mean, decimals), *ends])
     clusters = {mean.clusters for _, mean in found if mean.clusters != mean.items}
     known = f"{plural(max(clusters), 'cluster')} of items count as one draw each" if clusters else (
-        "no clusters are known: each item counts as a draw of its own"
+        "no clusters are known: each item counts as one draw"
     )  # fmt: skip
     notes = ["over seeds: for these items; over items: for these seeds; over both: for new items and new seeds", known]
     header = (title, "seeds", *["items"] * differ, "mean", "over seeds", "over items", "over both")
@@ -105,7 +105,7 @@ def _passes(found: Sequence[Items]) -> Table:
 
 def _flips(found: Sequence[Items]) -> Table:
     rows = [[_name(each), percent(each.flip), _shares(each.flip_interval)] for each in found if each.flip is not None]
-    notes = ["flips: share of items for which one try in one seed and one in another differ"]
+    notes = ["flips: share of items for which a try in one seed and a try in another differ"]
     return Table(("", "flips", "CI over items"), rows, notes=notes)
 
 
@@ -116,23 +116,23 @@ def _shares(interval: Interval | None) -> str:
 def _compared(found: Compared) -> list[Note]:
     decimals = scale(found.interval)
     low, high = (found.interval.low, found.interval.high) if found.interval else (0.0, 0.0)
-    how = "paired by seed and item" if found.paired else "paired by item, other seeds"
-    word = "higher" if low > 0 else "lower" if high < 0 else "not distinguishable"
+    how = "paired by seed and item" if found.paired else "paired by item, with different seeds"
+    word = "higher than" if low > 0 else "lower than" if high < 0 else "not distinguishable from"
     over = f"{ci(found.interval, decimals, sign=True)}, {how}; {plural(found.items, 'shared item')}"
-    notes = [Note(f"A is {word}: A - B is {signed(found.difference, decimals)} ({over})", "lead")]
+    notes = [Note(f"A is {word} B: A - B is {signed(found.difference, decimals)} ({over})", "lead")]
     notes += _unshared(found, "items")
-    if found.needed is not None and word == "not distinguishable":
+    if found.needed is not None and word == "not distinguishable from":
         seeds, items = (f"{n:,}" if n is not None else None for n in (found.needed.seeds, found.needed.items))
         ways = [f"{seeds} seeds with these items"] * bool(seeds) + [f"{items} items with these seeds"] * bool(items)
-        said = " or ".join(ways) or "neither more seeds alone nor more items alone"
-        notes.append(Note(f"a difference of this size would be decided, with power 0.8, by {said}"))
+        said = f"{' or '.join(ways)} would show" if ways else "more seeds alone or more items alone would not show"
+        notes.append(Note(f"{said} a difference of this size with power 0.8"))
     return notes
 
 
 def _unshared(found: Compared | Difference, what: str) -> list[Note]:
     if not (found.only_a or found.only_b):
         return []
-    return [Note(f"{found.only_a} {what} of A and {found.only_b} of B are in one of the two only", "warning")]
+    return [Note(f"{found.only_a} {what} are only in A, and {found.only_b} only in B", "warning")]
 
 
 def answers_view(found: Answers, difference: Difference | None = None) -> Document:
@@ -161,7 +161,7 @@ def _abstention(found: Answers) -> Table:
         )
     ]
     header = ("votes of at least", "answered", "accuracy of these", "CI over examples")
-    return Table(header, rows, notes=["answers by majority, and none where fewer members agree"])
+    return Table(header, rows, notes=["the answer is that of the majority; if fewer members agree, there is none"])
 
 
 def _churn(found: Difference) -> list[Note]:

@@ -181,7 +181,7 @@ def forest(found: Comparison, *, task: str | None = None, size: Size = "screen")
     reference = _reference(pairs, found.goal)
     rows = _against(reference, pairs, found)
     if not rows:
-        raise StatisticsError("there is no difference to draw", hint="sweep compare shows why")
+        raise StatisticsError("there is no difference to draw", hint="run sweep compare to see why")
     several = len(found.pairs) > 1
     held = f"{percent(found.level)} intervals" + (f", for all {len(found.pairs)} pairs together" if several else "")
     where = f" on {shown(task, 20)}" if task else ""
@@ -275,7 +275,8 @@ class Curves:
         if metric not in history or not np.isfinite(history[metric].to_numpy(np.float64)).any():
             names = frames.metric_names(history)
             raise StatisticsError(
-                f"{metric!r} was never logged", hint="logged: " + (listed(names, 20) if names else "nothing")
+                f"{metric!r} was never logged",
+                hint=f"name a logged metric: {listed(names, 20)}" if names else "log it with run.log",
             )
         logged = history[metric].to_numpy(np.float64)
         if unit(logged[np.isfinite(logged)]) != 1:

@@ -219,7 +219,7 @@ def _curves(report: Report, store: Store, found: histories.Histories, table: pd.
                     key=lambda row: worst[row.goal] if row.mean is None else row.mean)  # fmt: skip
     order = [(row.task, row.variant) for row in ranked]
     together = len({variant for _, variant in order}) <= figures.MOST_TOGETHER
-    refused = f"not drawn, because a history is not the one that was recorded: {listed(found.refused)}"
+    refused = f"not drawn, because the history differs from the recorded one: {listed(found.refused)}"
     notes = (refused,) if found.refused else ()
     drawn = 0
     for metric in histories.preferred([*found.logged], report.primary)[:MOST_CURVES]:
@@ -272,7 +272,7 @@ def _commands(store: Store, report: Report, members: Sequence[Member]) -> list[t
     here = path_argument(store.shown)
     if store.manifest.adopted or not repeatable(store.manifest.experiment["target"]):
         return []
-    found = [("Run the whole sweep again, once the configuration above is saved as sweep.yaml", "sweep run sweep.yaml")]
+    found = [("Run the whole sweep again, after saving the configuration above as sweep.yaml", "sweep run sweep.yaml")]
     if recorded := [member.seed for member in members if member.status == "ok"]:
         once_more = f"sweep reproduce {here} --seed {min(recorded)}"
         found.append(("Train one seed again and compare every recorded digest", once_more))

@@ -231,7 +231,7 @@ def causes(report: Report, most: int = MOST_CAUSES, *, clean: bool = False) -> I
         yield Table(columns, rows)
     yield from rest(len(told) - len(rows), "row", JSON)
     if others and failed:
-        yield Note(f"no seed of {plural(len(others), 'other')} failed", "aside")
+        yield Note(f"no seed of the {plural(len(others), 'other row').removeprefix('1 ')} failed", "aside")
     elif others:
         yield Note(_none_failed(report, others), "aside")
     yield from _groups(report, most)
@@ -263,7 +263,7 @@ def _groups(report: Report, most: int) -> Iterator[Note]:
         if log := next((one.log for one in group if one.log), ""):
             yield Note(shown(log, 300), "command", "  log")
     if more := sum(len(group) for _, group in groups[most:]):
-        yield Note(f"… and {plural(more, 'run')} more without a result: {JSON}")
+        yield Note(f"… and {plural(more, 'more run')} without a result: {JSON}")
 
 
 def _title(group: Sequence[Cause], report: Report) -> str:
@@ -321,7 +321,7 @@ def _machine(report: Report) -> str:
     if not report.environments:
         return ""
     first, more = report.environments[0], len(report.environments) - 1
-    return shown(sentence.machine(first), 200) + (f", and {more} other (see warnings)" if more else "")
+    return shown(sentence.machine(first), 200) + (f", and {plural(more, 'other')} (see warnings)" if more else "")
 
 
 def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
@@ -341,7 +341,7 @@ def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
             table.append(["  repeats of one seed", number(one.repeat_sd, scale), ends, "", ""])
     counts = sorted({one.seeds for one in told})
     many = f"{counts[0]} seeds" if len(counts) == 1 else "the seeds"
-    notes = [f"expected by chance: the expected best of {many} when they differ by chance only"]
+    notes = [f"expected by chance: the best to expect of {many} that differ only by chance"]
     if len(found) > len(told):
         notes.insert(0, f"… and {len(found) - len(told)} more: {JSON}")
     header = ["spread between seeds", "sd", f"{level} CI of the sd", "best", "expected by chance"]
@@ -390,7 +390,7 @@ def improvements(report: Report) -> Iterator[Table]:
     rows = [[f"{label[one.a]} over {label[one.b]}", number(one.probability, 3), _ends(one.low, one.high)]
             for one in told[:MOST_BRIEF]]  # fmt: skip
     notes = [
-        f"that a run scores higher than one of the other on the same task, averaged over"
+        f"that a run scores higher than a run of the other variant on the same task, averaged over"
         f" {plural(told[0].tasks, 'task')}; ties count half; {told[0].method or 'no interval: too few tasks or seeds'}"
     ]
     if (more := len(found) - len(rows)) > 0:
@@ -411,8 +411,8 @@ def progress(found: Sequence[Progress]) -> Iterator[Table | Note]:
     ]  # fmt: skip
     notes = [
         f"{shown(first.metric)}, normalised, over these {plural(first.tasks, 'task')}, {plural(first.seeds, 'seed')}",
-        "area: interquartile mean over the runs of the mean height of a run's curve",
-        "steps until the interquartile mean over the runs is there; in brackets, until the limits of its band are",
+        "area: the mean height of each run's curve, as an interquartile mean over the runs",
+        "steps until the interquartile mean over the runs reaches the score; in brackets, until its limits do",
     ]
     header = ["over the steps of training", "area", f"{percent(first.level)} CI"]
     yield Table([*header, *(f"steps to {number(one.threshold)}" for one in first.reached)], rows, notes=notes)

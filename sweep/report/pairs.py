@@ -27,7 +27,7 @@ def sentence(pair: Pair, goal: Goal | None, *, family: int = 1) -> str:
     """Return the conclusion and its interval; with failures, failure rates come first and means last."""
     if pair.failures is None:
         return _means(pair, goal, family)
-    return f"{_failing(pair, pair.failures)} Of {over(pair)}: {_means(pair, goal, family)}"
+    return f"{_failing(pair, pair.failures)} Over {over(pair)}: {_means(pair, goal, family)}"
 
 
 def over(pair: Pair) -> str:
@@ -95,13 +95,15 @@ def planned(found: Planned | None, other: str, command: str) -> tuple[str, ...]:
 
 def _failing(pair: Pair, found: RateDifference) -> str:
     a, b = shown(pair.a.name), shown(pair.b.name)
-    counts = f"{a} failed {found.failed_a} of {found.n_a} and {b} {found.failed_b} of {found.n_b}"
+    counts = (
+        f"{found.failed_a} of {plural(found.n_a, 'seed')} of {a} failed, and {found.failed_b} of {found.n_b} of {b}"
+    )
     between = numbers.limits(100 * found.interval.low, 100 * found.interval.high, 0, sign=True)
     rate = f"{signed(100 * found.estimate, 0)} points, {percent(found.interval.level)} CI {between}"
     said = f"{counts} ({rate}; Fisher's exact {p_value(found.p)})."
     if pair.superiority is None:
         return said
-    better = f"A seed of {a} does better than one of {b}, failed ones ranked worst, with probability"
+    better = f"With failed seeds ranked worst, a seed of {a} does better than one of {b} with probability"
     chance = probability(pair.superiority.probability)
     return f"{said} {better} {chance} ({limits(pair.superiority.interval, 2)})."
 
@@ -111,14 +113,16 @@ def _means(pair: Pair, goal: Goal | None, family: int) -> str:
     found, interval, decimals = pair.difference, pair.interval, scale(pair.interval)
     if found is None:
         none = "".join(f"; {shown(side.name)} has no value of it" for side in (pair.a, pair.b) if side.n == 0)
-        return f"nothing is known about {metric}: no two values to compare{none}."
+        return f"nothing is known about {metric}: there are no two values to compare{none}."
     differs = f"{metric} differs by {signed(found.estimate, None)} between {a} and {b}"
     if found.interval is None:
         return f"{differs}, but one seed has no spread: this shows nothing."
     if found.constant:
         return f"{differs} on every seed: {NO_SPREAD}."
     if interval is None:
-        return f"no difference in {metric} between {a} and {b} is shown: with seeds added, five are needed to say more."
+        return (
+            f"no difference in {metric} between {a} and {b} is shown: after seeds were added, at least five are needed."
+        )
     if pair.verdict == "none":
         difference = f"{signed(found.estimate, decimals)} ({_evidence(pair, family)})"
         return f"no difference in {metric} between {a} and {b} is shown: {difference}.{_proviso(pair, family)}"
@@ -166,7 +170,7 @@ def facts(pair: Pair, better: str) -> Iterator[tuple[str, str]]:
                 f" ({short(made.method)} over {over(pair)}{related})"]  # fmt: skip
         said += [p_value(made.p)] if made.p is not None else []
         said += [stamp(pair)] if stamp(pair) else []
-        said += ["descriptive, looks were taken"] if pair.sequenced and made.interval else []
+        said += ["descriptive, because looks were taken"] if pair.sequenced and made.interval else []
         yield "difference", "; ".join(said)
     if pair.interval is not None and pair.sequenced:
         between = limits(pair.interval, decimals, sign=True)
@@ -192,7 +196,7 @@ def facts(pair: Pair, better: str) -> Iterator[tuple[str, str]]:
         both = f"of the difference over seeds and {pair.examples.examples} shared examples"
         yield "examples", f"{ci(pair.examples.interval, scale(pair.examples.interval), sign=True)} {both}"
     if looks:
-        but = " but the sequence" if pair.sequenced and pair.interval is not None else ""
+        but = " except the sequence" if pair.sequenced and pair.interval is not None else ""
         yield "looks", f"every p value and interval here{but} is {looks}"
 
 
@@ -209,7 +213,7 @@ def judged(check: Check) -> Iterator[str]:
         said.append(f"{of}: {ci(made.interval, decimals, sign=True)} against {number(made.threshold, decimals)}")
     yield "; ".join([*said, *filter(None, [stamp_of(check)])])
     if made.identical_passes is not None:
-        which = "as many other seeds of it" if alone else "a candidate no different from the base"
+        which = "the same number of other seeds" if alone else "a candidate that does not differ from the base"
         yield f"{which} would pass with probability {probability(made.identical_passes)}"
 
 
@@ -220,10 +224,10 @@ def _why(made: Decision) -> str:
         "too few seeds": f"{' and '.join(map(str, made.seeds))} finished seeds are too few for an exact test",
         "no interval": "no interval exists",
         "no spread": "no spread between seeds in fast mode: are they different seeds?",
-        "beyond": "the interval lies wholly beyond",
-        "failed seeds": f"{plural(made.failed, 'candidate seed')} failed, more than are allowed",
-        "inside": "the interval lies wholly inside",
-        "both sides": "the interval holds both sides: more seeds would narrow it",
+        "beyond": "the whole interval lies on the wrong side",
+        "failed seeds": f"{plural(made.failed, 'candidate seed')} failed, more than allowed",
+        "inside": "the whole interval lies on the allowed side",
+        "both sides": "the interval reaches both sides: more seeds would narrow it",
     }[made.reason]
 
 

@@ -63,7 +63,7 @@ def table(
     Raises StatisticsError for a metric that no report has.
     """
     if not reports:
-        raise StatisticsError("no report to make a table of")
+        raise StatisticsError("there is no report to make a table of")
     by_task = columns == "tasks"
     names = _metrics(reports, metrics or ([reports[0].primary] if by_task else None))
     scaled = {name for name in names if in_percent and _is_share(name) and not _beyond_one(name, reports)}
@@ -122,7 +122,10 @@ def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str
     known = list(dict.fromkeys(name for report in reports for name in report.metrics))
     for name in asked or ():
         if name not in known:
-            raise StatisticsError(f"no run reports {name!r}", hint=f"reported: {listed(known, 20) or 'nothing'}")
+            raise StatisticsError(
+                f"no run reports {name!r}",
+                hint=f"name a reported metric: {listed(known, 20)}" if known else "log or return a metric first",
+            )
     if asked:
         return list(asked)
     primary = reports[0].primary
@@ -180,8 +183,8 @@ def _notes(reports: Sequence[Report], names: Sequence[str], spread: Spread, bold
         yield f"Primary metric: {shown(first.primary)}; exploratory: {listed(others, 20)}."
     if bold:
         yield (
-            "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared), where"
-            " some other is."
+            "Bold: not separated from the best by Holm over all pairs (paired t where planned seeds are shared), if any"
+            " other configuration is."
         )
     for report, called in named:
         if report.until:
@@ -202,4 +205,4 @@ def _unscaled(reports: Sequence[Report], names: Sequence[str]) -> Iterator[str]:
     for name in names:
         beyond = _beyond_one(name, reports)
         if _is_share(name) and beyond:
-            yield f"{shown(name)} reaches {number(beyond[-1])}, so it is not a share of one: shown as reported."
+            yield f"{shown(name)} reaches {number(beyond[-1])}, so it is not a share of one and is shown as reported."

@@ -15,11 +15,11 @@ from sweep.words import path_argument, plural, shown
 
 WHAT = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
 DESIGNS = {
-    "bounds": "each configuration against fixed bounds; nothing is compared",
+    "bounds": "configurations are checked against fixed bounds, not compared with each other",
     "no seeds": "unpaired: the seeds of the adopted runs are unknown",
     "as asked": "unpaired, as requested",
     "other seeds": "unpaired: the planned seeds differ",
-    "mostly shared": "paired by shared seeds where most are shared, else unpaired",
+    "mostly shared": "paired by shared seeds where most are shared, otherwise unpaired",
     "same seeds": "paired by seed: the planned seeds are the same",
 }
 
@@ -41,7 +41,7 @@ def said_of(remark: Remark) -> str:
 
 def _differ(of: Mapping[str, Any]) -> str:
     values = "" if of["in"] == "data" else f" ({listed([shown(value) or 'none' for value in of['values']])})"
-    return f"different {WHAT[of['in']]}{values}: the difference may not be that of the configurations alone"
+    return f"different {WHAT[of['in']]}{values}: the difference may not come from the configurations alone"
 
 
 def _identical(of: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ def _environments(of: Mapping[str, Any]) -> str:
 
 
 def _late(of: Mapping[str, Any]) -> str:
-    others = f", after {listed([shown(rule) for rule in of['before']])}" if of["before"] else ""
+    others = f", and after {listed([shown(rule) for rule in of['before']])}" if of["before"] else ""
     return f"the stopping rule was named after results existed{others}: its result does not account for that look"
 
 
@@ -85,14 +85,18 @@ def _undirected(of: Mapping[str, Any]) -> str:
     lost = "which variant is better" if of["several"] else "how the failed runs rank"
     told = shown(path_argument(f"goals.{of['primary']}=max"))
     return (
-        f"the report cannot show {lost}: it is not known whether more or less of {shown(of['primary'])} is better; "
-        f"add {told}, or =min, to the same command"
+        f"the report cannot show {lost}: it is not known whether a higher or a lower "
+        f"{shown(of['primary'])} is better; add {told}, or =min, to the same command"
     )
 
 
 def _adopted(of: Mapping[str, Any]) -> str:
-    lacking = f"; {plural(of['missing'], 'run')} of those that others have are missing" if of["missing"] else ""
-    return f"adopted results: runs that failed may have been left out of them{lacking}"
+    lacking = (
+        f"; {plural(of['missing'], 'run')} that other variants have {'is' if of['missing'] == 1 else 'are'} missing"
+        if of["missing"]
+        else ""
+    )
+    return f"adopted results: runs that failed may be missing from them{lacking}"
 
 
 def _unreferenced(of: Mapping[str, Any]) -> str:
@@ -110,7 +114,7 @@ def _rule(one: ResultRule) -> str:
     if one.rule == "final":
         return f"final epoch{at}"
     if one.rule == "returned":
-        return "the values the training code returned"
+        return "the values that the training code returned"
     return f"{shown(one.rule)}, epoch{at}" if at else shown(one.rule)
 
 
@@ -155,34 +159,34 @@ SAID: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     ),
     "shared file": _shared,
     "environments": _environments,
-    "primary moved": lambda of: f"the primary metric was {shown(of['before'])} until results existed",
+    "primary moved": lambda of: f"the primary metric was changed from {shown(of['before'])} after results existed",
     "rule named late": _late,
     "no spread": _flat,
     "retried": lambda of: (
-        f"{plural(len(of['runs']), 'record')} set aside and the run trained again ({listed(of['runs'])})"
+        f"{plural(len(of['runs']), 'run')} trained again, with the earlier record set aside ({listed(of['runs'])})"
     ),
     "different rules": lambda of: f"results were chosen by different rules: {listed(list(map(shown, of['rules'])))}",
     "different ends": _ends,
-    "read differently": "the metrics of these runs were read in different ways: sweep collect reads all of them alike",
+    "read differently": "the metrics of these runs were read in different ways: sweep collect reads all in one way",
     "noted": lambda of: f"{shown(of['note'], 300)} ({listed(of['runs'], 3)})",
     "primary chosen": _chosen,
     "no direction": _undirected,
     "no mean over examples": "{metric} is not a mean over examples",
     "fewer than two seeds": "fewer than two seeds finished",
-    "predictions missing": "not every run kept its {split} predictions",
+    "predictions missing": "not every run saved its {split} predictions",
     "not computable": "{metric} cannot be computed from the predictions",
-    "parts of examples": "its {rows} rows are parts of fewer examples, not equally many of each",
+    "parts of examples": "its {rows} rows are parts of examples, but not the same number for each example",
     "adopted": _adopted,
     "another mean": "{metric} is not the mean over the saved predictions",
-    "members without predictions": "{without} of {of} members kept no {split} predictions",
-    "too many predictions": "{mebibytes} MiB of predictions: sweep ensemble reads them",
+    "members without predictions": "{without} of {of} members saved no {split} predictions",
+    "too many predictions": "{mebibytes} MiB of predictions are too many for a report: use sweep ensemble",
     "refused": lambda of: str(of["why"]).replace("\n  ", "; "),
     "references missing": _unreferenced,
     "no common scale": "no common scale: {why}",
     "no seed in every task": "no seed finished in every task",
     "not logged": "not every run logged the metric",
-    "no step in every run": "no step lies between the first and the last one of every run",
-    "few tasks": f"no interval: a bootstrap interval needs {LEAST_TASKS} tasks",
+    "no step in every run": "no step lies within the logged steps of every run",
+    "few tasks": f"no interval: a bootstrap interval needs at least {LEAST_TASKS} tasks",
     "one seed per task": "no interval: one seed per task",
     "no interval": "no interval: {why}",
     "seeds to come": "seeds are pending or lost: this is an interim look at part of the plan",

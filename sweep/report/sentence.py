@@ -22,6 +22,7 @@ MOST_TASKS = 4  # tasks with a line each
 Averaged = TypeVar("Averaged", Row, Side)
 POOL = "over splits of this data set, no statement about new data"
 NO_SPREAD = "without spread there is nothing to test it against"
+EVERYTHING = "everything that the seed controls"
 SETS = {"test": "test set", "val": "validation set", "train": "training set"}
 
 
@@ -134,11 +135,11 @@ def silence(counts: Counts) -> str:
 
 def _nothing(planned: int, ok: int, failed: int, unit: str) -> str:
     if ok:
-        return f"no mean: none of {ok} ok {unit}s reports it"
+        return f"no mean: not reported by any ok {unit} (0 of {ok})"
     if failed == planned:
         return f"no mean: all {planned} {unit}s failed"
     if failed:
-        return f"no mean yet: {failed} of {planned} {unit}s failed, none is ok"
+        return f"no mean yet: {failed} of {planned} {unit}s failed, and none is ok"
     return f"no {unit} has finished (0 of {planned})"
 
 
@@ -281,8 +282,8 @@ def training(one: Spread) -> str:
     """Return the spread that training alone would give; a negative estimate is shown as it is."""
     raw = one.training_variance or 0.0
     if raw <= 0:
-        return f"training alone would give no spread that can be seen (variance {number(raw, digits=2)})"
-    return f"on infinite test data the seeds would differ by an sd of {number(math.sqrt(raw), places(one.sd))}"
+        return f"training alone would give no detectable spread (variance {number(raw, digits=2)})"
+    return f"on an infinitely large test set, the sd between seeds would be {number(math.sqrt(raw), places(one.sd))}"
 
 
 def chance(one: Spread) -> str:
@@ -290,15 +291,15 @@ def chance(one: Spread) -> str:
     if not one.mostly_chance:
         return ""
     return (
-        "Seed differences here are mostly chance on this test set: picking the best seed gains little. "
-        "More seeds narrow the mean on THIS test set; only more examples narrow its distance from the true "
-        f"{one.metric.rpartition('/')[2]}."
+        "The differences between seeds are mostly chance on this test set: picking the best seed gains little. "
+        "More seeds narrow the interval of the mean on THIS test set; only more examples bring the mean closer to the "
+        f"true {one.metric.rpartition('/')[2]}."
     )
 
 
 def median(one: Median) -> str:
     """Return the median over all seeds that ended, with its interval, as a sentence."""
-    ranked = f", {one.failed} failed ranked worst" if one.failed else ""
+    ranked = f", with {plural(one.failed, 'failed seed')} ranked worst" if one.failed else ""
     around = f"{percent(one.level)} CI {_limits(one)}" if _limits(one) else f"no {percent(one.level)} CI exists"
     seeds = f"all {plural(one.seeds, 'seed')} that ended"
     return f"{of(one.label)}median {shown(one.metric)} of {seeds}{ranked}: {_place(one, one.median)} ({around})"
@@ -326,7 +327,7 @@ def order(one: Median) -> str:
 
 def source(one: Spread) -> str:
     """Return what the seeds vary."""
-    return f"{', '.join(one.vary)} only" if one.vary else "everything a seed decides"
+    return f"{', '.join(one.vary)} only" if one.vary else EVERYTHING
 
 
 def why(one: Across | Progress | Together | Spread) -> str:

@@ -13,17 +13,17 @@ def sentence(found: Shared) -> str:
     """Return which runs wrote a file side by side, or in turn."""
     who = some(found.runs)
     if found.in_turn:
-        return f"{found.path} was written by {who} in turn: what a run reads there before it writes it is another's"
-    return f"shared file: {found.path} was written while {who} were under way: one may have read what another wrote"
+        return f"{found.path} was written by {who} in turn: a run that reads it before writing it reads that of another"
+    return f"shared file: {found.path} was written while {who} were running: one may have read what another wrote"
 
 
 def remedy(allowed: bool) -> str:
     """Return the next step if runs shared a file."""
     if allowed:
-        return "that was allowed"
+        return "this was allowed"
     return (
-        "let the program write into {dir}, put {seed} into the name, or give each run a folder of its own, "
-        "--cwd {dir}; or accept it, --allow-shared"
+        "have the program write into {dir}, put {seed} into the name, or give each run its own folder with "
+        "--cwd {dir}; or accept it with --allow-shared"
     )
 
 

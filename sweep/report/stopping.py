@@ -23,7 +23,7 @@ def summary(until: Mapping[str, Any], called: Mapping[tuple[str, str], str] | No
     return (
         said
         if until["state"] == "running" or not beyond
-        else f"{said}; {plural(beyond, 'further seed')} shown, not counted"
+        else f"{said}; {plural(beyond, 'further seed')} shown but not counted"
     )
 
 
@@ -33,7 +33,7 @@ def _cell(
     cell: Mapping[str, Any],
     called: Mapping[tuple[str, str], str],
 ) -> str:
-    counted = f"n = {cell['n']}" + (f" of {cell['used']} places" if cell["n"] != cell["used"] else "")
+    counted = f"n = {cell['n']}" + (f" of {cell['used']} seeds" if cell["n"] != cell["used"] else "")
     reasons = {"lost": "a seed is lost", "not reported": f"no run reports {cell['metric']}"}
     reason = f" ({reasons[cell['reason']]})" if cell.get("reason") else ""
     looks = plural(cell["looks"], "look")
@@ -56,7 +56,7 @@ def _width(until: Mapping[str, Any], asked: UntilWidth, cell: Mapping[str, Any],
         return f"{wanted} not reached with {until['max_seeds']} seeds ({counted}, {looks}{told})"
     if cell["state"] == "incomplete":
         return f"{wanted} incomplete after {looks} ({counted}{told})"
-    return f"{wanted} not yet known after {looks} ({counted}); the same command continues"
+    return f"{wanted} not yet known after {looks} ({counted}); run the same command to continue"
 
 
 def _order(until: Mapping[str, Any], asked: UntilOrder, cell: Mapping[str, Any], counted: str, looks: str) -> str:
@@ -68,8 +68,8 @@ def _order(until: Mapping[str, Any], asked: UntilOrder, cell: Mapping[str, Any],
     said = {
         "A > B": f"{a} > {b}",
         "B > A": f"{b} > {a}",
-        "not reached": f"no order of {a} and {b}: not reached with {until['max_seeds']} seeds",
-        "incomplete": f"no order of {a} and {b}: incomplete",
-        "running": f"no order of {a} and {b} yet; the same command continues",
+        "not reached": f"no order of {a} and {b} reached with {until['max_seeds']} seeds",
+        "incomplete": f"the order of {a} and {b} is incomplete",
+        "running": f"no order of {a} and {b} yet; run the same command to continue",
     }[cell["state"]]
     return f"{cell['metric']}: {said} ({sequence}, valid at every look; {counted} pairs, {looks})"

@@ -349,7 +349,7 @@ def test_a_calibration_that_makes_a_score_worse_is_not_led_with_nor_recommended(
     worth = Worth("one", "d", "", "", 4, harmed)
     assert ": accuracy" in verdict(worth)
     assert "calibrated" not in verdict(worth)
-    assert any("calibration makes it worse" in note for note in worth.notes)
+    assert any("calibration makes the ensemble worse" in note for note in worth.notes)
     assert "--calibrate" not in " ".join(next_commands(worth))
     # The control: where calibration helps it leads, and is recommended.
     helped = assess(together(confident, targets), val=together(confident, targets, "val"))
@@ -372,7 +372,7 @@ def test_missing_members_are_said_in_the_output():
     found = assess(replace(together(probs, targets), missing=(("seed7", "failed: diverged"),)))
     assert notes_of(found)[0] == "built without seed7 (failed: diverged)"
     assert to_json(found)["missing"] == [{"member": "seed7", "reason": "failed: diverged"}]
-    assert "2 members: no interval over seeds" in notes_of(assess(together(probs[:2], targets)))
+    assert "there is no interval over seeds with only 2 members" in notes_of(assess(together(probs[:2], targets)))
 
 
 def test_importing_ensembles_loads_neither_torch_nor_scipy_stats():

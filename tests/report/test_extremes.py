@@ -112,7 +112,7 @@ def test_a_page_says_whose_failures_they_are_and_which_variant_is_best(tmp_path:
     section = text[text.index('id="failures"') :]
     rows = re.findall(r">(lr-\d)</th><td [^>]*>(\d of \d)<", section)
     assert rows == [("lr-1", "1 of 6"), ("lr-4", "1 of 6")]
-    assert "no seed of 4 others failed" in section
+    assert "no seed of the 4 other rows failed" in section
 
 
 def test_a_page_names_the_better_arm_of_a_loss(tmp_path: Path) -> None:

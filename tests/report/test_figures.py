@@ -209,7 +209,7 @@ def test_names_are_not_formulas(tmp_path, name):
 
 
 def test_a_metric_that_was_never_logged_names_those_that_were(store):
-    with pytest.raises(StatisticsError, match="'val/loss' was never logged\n  logged: train/loss"):
+    with pytest.raises(StatisticsError, match="'val/loss' was never logged\n  name a logged metric: train/loss"):
         figures.curves(frames.history(store), "val/loss")
 
 

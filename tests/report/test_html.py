@@ -59,7 +59,7 @@ def test_every_section_is_there_and_says_what_was_asked(told):
         "12 planned = 11 ok + 1 failed + 0 lost + 0 pending", "Learning curves", "pointwise 95 % t band",
         "Comparison of variants", "P(A > B)", "by number of members", "Reliability",
         "wrong: ", "Risk by coverage", "Disagreement of members", "% of examples with other top classes",
-        "median, failed ranked worst, 95 % CI", "; training alone would give no spread",
+        "median, failed ranked worst, 95 % CI", "; training alone would give no detectable spread",
         "1 × diverged (B; seed 3)", "train/loss is nan at step 4", "bit-exact", "not checked", "torch 2.13.0",
         "How to cite", "@software{", "sweep reproduce ", "over seeds, this split and test set", "of finished runs",
     ):  # fmt: skip

@@ -233,7 +233,7 @@ def test_results_have_a_display_for_notebooks_that_is_escaped(tmp_path):
 
 def test_results_without_any_run_have_one_too(tmp_path):
     store = sweep_of(tmp_path / "run", lambda spec: {"failure": failure()} if spec.seed == 0 else None)
-    assert "no mean yet: 1 of 3 runs failed, none is ok" in fragment(build(store), list(store.scan()))
+    assert "no mean yet: 1 of 3 runs failed, and none is ok" in fragment(build(store), list(store.scan()))
     assert "0/1" in html(tracker(1).view())
 
 

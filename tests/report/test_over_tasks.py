@@ -190,4 +190,4 @@ def test_what_was_not_logged_has_no_curve(tmp_path: Path) -> None:
     assert {sentence.why(one) for one in some.progress} == {"not every run logged the metric"}
     apart = built(tmp_path / "c", lambda s: logged(s, (100,) if s.seed else (800,)))
     assert {one.curve for one in apart.progress} == {None}
-    assert "no step lies between" in report.text(apart)
+    assert "no step lies within" in report.text(apart)

@@ -69,7 +69,7 @@ def test_the_median_of_all_seeds_ranks_failed_ones_worst(tmp_path):
     text = " ".join(report.text(found).split())
     assert f"{one.median:.4f} (a failed seed to {one.high:.4f})" in text
     assert re.search(r"test/accuracy +2 of 10 ", text)
-    assert "failed ranked worst" in report.markdown(found)
+    assert "failed seeds ranked worst" in report.markdown(found)
     assert report.to_json(found)["medians"][0]["low"] == "-inf"
 
 

@@ -48,7 +48,7 @@ def test_seeds_that_differ_by_chance_alone_are_said_to(tmp_path):
     assert found.training_variance == pytest.approx(expected.distribution)
     assert (found.true_low, found.true_high) == pytest.approx((both.interval.low, both.interval.high))
     assert found.true_high - found.true_low > made.rows[0].high - made.rows[0].low
-    assert sentence.chance(found).startswith("Seed differences here are mostly chance on this test set")
+    assert sentence.chance(found).startswith("The differences between seeds are mostly chance on this test set")
     assert "mostly chance" in report.text(made)
 
 
@@ -57,7 +57,7 @@ def test_seeds_that_really_differ_are_not_called_chance(tmp_path):
     assert found.training_variance > found.observed_variance / 2
     assert not sentence.chance(found)
     assert "mostly chance" not in report.text(made)
-    assert "on infinite test data the seeds would differ" in report.text(made).replace("\n    ", " ")
+    assert "on an infinitely large test set, the sd between seeds would be" in report.text(made).replace("\n    ", " ")
 
 
 def test_rows_are_matched_by_id_and_the_sentence_names_the_metric(tmp_path):
@@ -85,7 +85,7 @@ def renamed(made):
 @pytest.mark.parametrize(
     ("change", "primary", "reason"),
     [
-        (without_predictions, "test/accuracy", "not every run kept its test predictions"),
+        (without_predictions, "test/accuracy", "not every run saved its test predictions"),
         (of_something_else, "test/accuracy", "test/accuracy is not the mean over the saved predictions"),
         (renamed, "test/ece", "test/ece is not a mean over examples"),
     ],
@@ -173,7 +173,7 @@ def test_fewer_tasks_have_no_interval_and_say_why(tmp_path):
     found = of_tasks(tmp_path, 3).across[0]
     assert found.mean is not None
     assert found.iqm_low is None
-    assert sentence.method(found) == "no interval: a bootstrap interval needs 10 tasks"
+    assert sentence.method(found) == "no interval: a bootstrap interval needs at least 10 tasks"
 
 
 def test_tasks_are_never_pooled_raw(tmp_path):
