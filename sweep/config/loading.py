@@ -32,8 +32,10 @@ class _Draft:
     found: list[ConfigError] = field(default_factory=list)
 
     def origin(self, path: Keys) -> str:
-        """Return ` (line 7)`, ` (from threads=x)`, ` (argument)`, or nothing."""
-        if path and path[0] in self.settings:
+        """Return ` (line 7)`, ` (from threads=x)`, ` (argument)`, or nothing, as for what concerns several keys."""
+        if not path:
+            return ""
+        if path[0] in self.settings:
             return " (argument)"
         words = tuple(map(str, path))
         for override in reversed(self.overrides):

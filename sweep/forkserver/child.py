@@ -111,7 +111,7 @@ def _no_terminal(*arguments: Any, **named: Any) -> Any:
     if os.environ.get("PYTHONBREAKPOINT"):  # it may name a debugger without a terminal, or none
         return sys.__breakpointhook__(*arguments, **named)
     raise SweepError(
-        "breakpoint() does not work here, because a run has no terminal",
+        "breakpoint() does not work here, because a run has no keyboard",
         hint="remove it; to debug, call the function from your own script",
     )
 

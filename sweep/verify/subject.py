@@ -96,7 +96,8 @@ def _member(store: Store, seed: int | None, variant: str | None, repeat: int) ->
     done = [m for m in found if m.status == "ok"]
     if not done:
         raise StoreError(
-            f"{found[0].key} is {found[0].status}, so there is no result to compare with", where=str(store.path),
+            f"the status of {found[0].key} is {found[0].status}, so there is no result to compare with",
+            where=str(store.path),
             hint=f"see its runs: sweep status {path_argument(str(store.path))}",
         )  # fmt: skip
     return done[0]

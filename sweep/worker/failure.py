@@ -56,7 +56,8 @@ def failure_of(error: BaseException, phase: str) -> Failure:
     if name == "BdbQuit" or (isinstance(error, EOFError) and "reading a line" in text):
         text = f"{text}; a run has no keyboard to read from"
     if isinstance(error, SweepError):
-        return Failure("returned" if "metric" in text else "raised", str(error), phase, "", where)
+        said = "; ".join(map(str.strip, text.splitlines()))  # the hint stands on a line of its own
+        return Failure("returned" if "metric" in text else "raised", said, phase, "", where)
     return Failure("raised", text, phase, name, where)
 
 
